@@ -1,0 +1,45 @@
+# The targets are the table of contents: `make help`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install demo test check lock docs clean
+
+help:            ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: .venv/installed  ## make .venv with callvault and its locked dependencies in it
+
+.venv/installed: requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing the locked dependencies into .venv ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-warn-script-location --require-hashes -r requirements-dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install    ## the main job end to end on this machine, then a report
+	@$(BIN)/callvault demo
+
+test: install    ## every test, on real servers
+	@$(BIN)/pytest
+
+check: install   ## format, lint, types, imports, generated documents; seconds
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache | tail -n 4
+
+format: install  ## format and mend what the linter can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock:            ## resolve the dependencies anew into the two hashed lock files
+	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
+	@printf 'certifi<=2026.10.18\n' > .venv-lock/constraints.txt
+	@for extra in "requirements.lock" "requirements-dev.lock --group dev"; do \
+	  .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --extra all -c .venv-lock/constraints.txt pyproject.toml -o $$extra; done
+	@rm -rf .venv-lock
+
+clean:           ## remove what the targets made
+	@rm -rf .venv .venv-lock dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

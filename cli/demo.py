@@ -1,0 +1,247 @@
+"""`callvault demo`: the main job end to end on this machine, checked against the sandbox's own books, then a report."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from cli.supervisor import Part, Supervisor
+from cli.up import answers, free_port, locked, sandbox_environment, start_sandbox, stop_signals, wait_until
+from config.times import format_duration, parse_instant
+from workers.archive import layout
+from workers.archive.archive import Archive
+from workers.archive.proof import hash_object
+from workers.archive.stores.store import open_store
+from workers.queue.embedded import EmbeddedServer
+
+_PATIENCE_SECONDS = 120.0  # without any progress
+_HOST = "127.0.0.1"
+# Every how many-th call is of a kind, so that each kind occurs among twenty.
+_KINDS = {"mp3": 5, "mono": 3, "transcribed": 3, "without_id": 4, "conference": 10, "both_formats": 9}
+
+
+@dataclass
+class Report:
+    """What came of a demo; `--json` prints these fields."""
+
+    recordings: int
+    archived: int = 0
+    verified: int = 0
+    deleted: int = 0
+    transcriptions: int = 0
+    duplicates_ignored: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    archive_url: str = ""
+    mismatches: list[str] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every recording is archived, verified and deleted, and nothing differs."""
+        return not self.mismatches and self.recordings == self.archived == self.verified == self.deleted
+
+
+def run(*, recordings: int, audio: Path | None, data: Path | None, keep: bool, as_json: bool) -> int:
+    """Run the demo; returns the exit status: 0 only if all of it holds."""
+    console = Console(stderr=True) if as_json else Console()
+    folder = (data or Path(tempfile.mkdtemp(prefix="callvault-demo-"))).resolve()
+    with locked(folder), stop_signals() as asked_to_stop:
+        server = EmbeddedServer(folder)
+        supervisor = Supervisor(lambda line: console.print(line, style="yellow", highlight=False), server)
+        try:
+            demo = _Demo(folder, recordings, audio, supervisor, server.url)
+            with _progress(console, recordings) as show:
+                demo.make_calls()
+                demo.wait(show, asked_to_stop)
+            report = demo.check()
+            _print(report, demo, console, as_json)
+            if keep:
+                console.print(f"\nStill running: receiver {demo.receiver_url}", highlight=False)
+                console.print(f"               sandbox  {demo.facts['base_url']}\nCtrl-C ends it.", highlight=False)
+                while not asked_to_stop():
+                    supervisor.tend()
+                    time.sleep(0.1)
+        finally:
+            supervisor.stop()
+    return 0 if report.is_good else 1
+
+
+class _Demo:
+    """One run: the parts, the calls, and what the books of both sides say."""
+
+    def __init__(
+        self, folder: Path, recordings: int, audio: Path | None, supervisor: Supervisor, redis_url: str
+    ) -> None:
+        self.folder = folder
+        self.supervisor = supervisor
+        self.report = Report(recordings, archive_url=(folder / "archive").as_uri())
+        logs = folder / "logs"
+        logs.mkdir(exist_ok=True)
+        part, self.facts = start_sandbox(
+            ["--port", "0", "--empty", *(["--audio", str(audio)] if audio else [])], logs / "sandbox.log"
+        )
+        supervisor.add(part)
+        environment = sandbox_environment(self.facts) | {
+            "REDIS_URL": redis_url,
+            "CALLVAULT_DATA": str(folder),
+            "CALLVAULT_ARCHIVE_URL": self.report.archive_url,
+            "CALLVAULT_DELETE_ORIGINALS": "verified",
+            "CALLVAULT_DELETE_AFTER": "2s",
+        }
+        port = free_port()
+        self.receiver_url = f"http://{_HOST}:{port}"
+        supervisor.add(Part("worker", ["worker"], environment, logs / "worker.log"))
+        supervisor.add(Part("receiver", ["serve", "--port", str(port)], environment, logs / "receiver.log"))
+        wait_until(lambda: answers(_HOST, port), supervisor, 30, "the receiver's start")
+        self._http = httpx.Client(timeout=30, trust_env=False)
+        self._archive = Archive(open_store(self.report.archive_url))
+
+    def make_calls(self) -> None:
+        """Have the sandbox make the calls; its webhooks come in while this goes on."""
+        self._started = time.monotonic()
+        body = _KINDS | {
+            "count": self.report.recordings,
+            "webhook_url": f"{self.receiver_url}/webhooks/telnyx",
+            "duplicated": self.report.recordings,  # the last one is delivered twice
+        }
+        answer = self._http.post(f"{self.facts['control_url']}/calls", json=body).raise_for_status().json()
+        self.ids = set(answer["recordings"])
+
+    def wait(self, show: Any, asked_to_stop: Any) -> None:
+        """Wait until all is archived and deleted, or nothing has moved for two minutes."""
+        moved, before = time.monotonic(), -1
+        while True:
+            rows = [row for row in self._books()["recordings"] if row["id"] in self.ids]
+            committed, receipts = self._count()
+            deleted = sum(row["deleted_at"] is not None for row in rows)
+            show(committed, min(deleted, receipts))
+            if committed >= len(rows) and min(deleted, receipts) >= len(rows):
+                return
+            if committed + deleted + receipts != before:
+                moved, before = time.monotonic(), committed + deleted + receipts
+            if time.monotonic() - moved > _PATIENCE_SECONDS or asked_to_stop():
+                return
+            self.supervisor.tend()
+            time.sleep(0.2)
+
+    def _books(self) -> dict[str, Any]:
+        books: dict[str, Any] = self._http.get(f"{self.facts['control_url']}/books").raise_for_status().json()
+        return books
+
+    def _count(self) -> tuple[int, int]:
+        names = [found[2] for o in self._archive.store.list("recordings/") if (found := layout.recording_of(o.key))]
+        return names.count("recording.json"), names.count("deleted.json")
+
+    def check(self) -> Report:
+        """Read the archive itself, every byte, against what the sandbox says it served."""
+        report = self.report
+        report.seconds = round(time.monotonic() - self._started, 2)
+        books = self._books()
+        for row in books["recordings"]:
+            if row["id"] in self.ids:
+                self._check_recording(row)
+        texts = {t["id"]: t for t in [*books["deleted_transcriptions"], *books["transcriptions"]]}
+        for transcription in texts.values():
+            self._check_transcription(transcription, books)
+        report.mismatches += books["misuse"]
+        metrics = self._http.get(f"{self.receiver_url}/metrics").text
+        found = re.search(r'^callvault_webhooks_total{outcome="duplicate"} (\S+)', metrics, re.MULTILINE)
+        report.duplicates_ignored = int(float(found.group(1))) if found else 0
+        return report
+
+    def _check_recording(self, row: dict[str, Any]) -> None:
+        report, name = self.report, row["id"]
+        folder = layout.recording_folder(parse_instant(row["recording_started_at"]), name)
+        record = self._archive.commit_record(folder)
+        if record is None:
+            report.mismatches.append(f"{name}: not in the archive")
+            return
+        report.archived += 1
+        is_whole = {o.key for o in record.objects} == {layout.audio_key(folder, f) for f in row["audio"]}
+        for audio_format, audio in row["audio"].items():
+            key = layout.audio_key(folder, audio_format)
+            known = next((o.sha256 for o in record.objects if o.key == key), None)
+            if known != audio["sha256"] or hash_object(self._archive.store, key) != audio["sha256"]:
+                report.mismatches.append(f"{key}: differs from what was served")
+                is_whole = False
+            report.bytes += audio["size"]
+        report.verified += is_whole
+        if row["deleted_at"] is not None and self._archive.read_small(layout.receipt_key(folder)) is not None:
+            report.deleted += 1
+        else:
+            report.mismatches.append(f"{name}: the original is still at Telnyx, or there is no receipt")
+
+    def _check_transcription(self, transcription: dict[str, Any], books: dict[str, Any]) -> None:
+        row = next(r for r in books["recordings"] if r["id"] == transcription["recording_id"])
+        folder = layout.recording_folder(parse_instant(row["recording_started_at"]), row["id"])
+        data = self._archive.read_small(layout.transcription_key(folder, transcription["id"]))
+        if data is None or json.loads(data)["transcription"] != transcription:
+            self.report.mismatches.append(f"transcription {transcription['id']}: not in the archive as it was")
+        else:
+            self.report.transcriptions += 1
+
+
+@contextmanager
+def _progress(console: Console, total: int) -> Iterator[Any]:
+    """A bar on a terminal, plain lines elsewhere."""
+    if not console.is_terminal:
+        said: list[float] = [0.0]
+
+        def plain(archived: int, deleted: int) -> None:
+            if time.monotonic() - said[0] > 2 or deleted == total:
+                said[0] = time.monotonic()
+                console.print(f"archived {archived}/{total}, originals deleted {deleted}/{total}", highlight=False)
+
+        yield plain
+        return
+    columns = (TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        tasks = [progress.add_task(name, total=total) for name in ("archived", "originals deleted")]
+
+        def bar(archived: int, deleted: int) -> None:
+            progress.update(tasks[0], completed=archived)
+            progress.update(tasks[1], completed=deleted)
+
+        yield bar
+
+
+def _print(report: Report, demo: _Demo, console: Console, as_json: bool) -> None:
+    if as_json:
+        fields = {name: getattr(report, name) for name in report.__dataclass_fields__}
+        sys.stdout.write(json.dumps(fields) + "\n")
+        sys.stdout.flush()
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    rows = {
+        "recordings made": report.recordings,
+        "archived": report.archived,
+        "verified, byte for byte": report.verified,
+        "originals deleted": report.deleted,
+        "transcriptions archived": report.transcriptions,
+        "duplicates ignored": report.duplicates_ignored,
+        "audio": f"{report.bytes / 1e6:.1f} MB",
+        "time": format_duration(report.seconds),
+        "mismatches": len(report.mismatches),
+    }
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    console.print(table)
+    for line in report.mismatches[:20]:
+        console.print(f"  {line}", style="red", highlight=False)
+    path = demo.folder / "archive" / "recordings"
+    console.print(f"\nThe archive: {path}\nThe logs:    {demo.folder / 'logs'}", highlight=False, soft_wrap=True)
+    if not report.is_good:
+        console.print("This is not as it must be.", style="bold red")

@@ -1,0 +1,161 @@
+"""`callvault`: the commands. Rooms are imported when their command runs, so that each starts fast."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from config.errors import UserError
+from config.settings import Settings, load_settings
+
+app = typer.Typer(
+    name="callvault",
+    help="Keeps a company's Telnyx call recordings in its own bucket, and proves it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", help="Data folder; default: CALLVAULT_DATA, else ./callvault-data.")
+]
+AudioFolder = Annotated[
+    Path | None, typer.Option("--audio", help="Folder of WAV and MP3 files of your own.", exists=True, file_okay=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
+
+
+@app.command()
+def up(
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="With a Telnyx of its own, on this machine.")] = False,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the receiver; 0: a free one.", min=0, max=65535)] = 8080,
+    data: DataFolder = None,
+) -> None:
+    """Run everything under one supervisor: receiver, worker, embedded Valkey.
+
+    Example: callvault up --sandbox
+    """
+    from cli.up import run
+
+    raise typer.Exit(run(load_settings(data_folder=data), with_sandbox=sandbox, host=host, port=port))
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port.", min=1, max=65535)] = 8080,
+    processes: Annotated[int, typer.Option(help="Receiver processes on the port.", min=1, max=64)] = 1,
+    data: DataFolder = None,
+) -> None:
+    """Run the receiver: POST /webhooks/telnyx, /healthz, /readyz, /metrics.
+
+    Example: callvault serve --host 0.0.0.0 --processes 2
+    """
+    from service.main import run
+
+    settings = load_settings(data_folder=data)
+    with _redis(settings) as url:
+        raise typer.Exit(run(settings, url, host=host, port=port, processes=processes))
+
+
+@app.command()
+def worker(
+    processes: Annotated[int, typer.Option(help="Worker processes.", min=1, max=64)] = 1,
+    data: DataFolder = None,
+) -> None:
+    """Run a worker: archives, verifies, deletes originals when that is on.
+
+    Example: callvault worker --processes 2
+    """
+    settings = load_settings(data_folder=data)
+    with _redis(settings) as url:
+        if processes == 1:
+            from workers.main import run
+
+            raise typer.Exit(run(settings, url))
+        from cli.up import run_workers
+
+        raise typer.Exit(run_workers(settings, url, processes))
+
+
+@app.command()
+def sandbox(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0: a free one.", min=0, max=65535)] = 8081,
+    audio: Annotated[
+        Path | None,
+        typer.Option(help="Folder of WAV and MP3 files to serve as recordings.", exists=True, file_okay=False),
+    ] = None,
+    api_key: Annotated[str | None, typer.Option(help="API key to accept; default: one is made.")] = None,
+    empty: Annotated[bool, typer.Option("--empty", help="Begin without connections and recordings.")] = False,
+    json: Json = False,
+) -> None:
+    """Run a Telnyx on this machine: its API, audio, and signed webhooks.
+
+    Example: callvault sandbox --port 8081
+    """
+    from sandbox.main import run
+
+    try:
+        raise typer.Exit(run(host=host, port=port, audio_folder=audio, as_json=json, api_key=api_key, empty=empty))
+    except OSError as error:
+        raise UserError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+@app.command()
+def demo(
+    recordings: Annotated[int, typer.Option(help="Calls to make.", min=1, max=100_000)] = 20,
+    audio: AudioFolder = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Data folder; default: a fresh temporary one.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running afterwards.")] = False,
+    json: Json = False,
+) -> None:
+    """Do the main job end to end on this machine, then report.
+
+    Example: callvault demo --recordings 50
+    """
+    from cli.demo import run
+
+    raise typer.Exit(run(recordings=recordings, audio=audio, data=data, keep=keep, as_json=json))
+
+
+def _redis(settings: Settings) -> Any:
+    from workers.queue.embedded import redis_of
+
+    return redis_of(settings)
+
+
+def main() -> None:
+    """The entry point: what a command ends with becomes one line and an exit status."""
+    from click.exceptions import ClickException
+    from click.exceptions import Exit as ClickExit
+    from redis.exceptions import RedisError
+
+    try:
+        status = app(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except UserError as error:
+        _end(str(error), error.exit_status)
+    except RedisError as error:
+        _end(f"Redis: {error}", 1)
+    except ClickExit as exit_:
+        sys.exit(exit_.exit_code)
+    except ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+
+
+def _end(line: str, status: int) -> None:
+    print(f"callvault: {line}", file=sys.stderr)  # noqa: T201
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Every setting: its environment variable, type, default, check and one line of help.
+
+This table is the only place that reads the environment. `docs/configuration.md` is made from it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from config.errors import UserError
+from config.times import parse_duration
+
+ARCHIVE_SCHEMES = ("file", "s3", "gs", "az")
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+
+
+class SettingsError(UserError):
+    """A setting that cannot be used; its text says which, what was read, what is expected."""
+
+    exit_status = 2
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _public_keys(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    keys = [part.strip() for part in value.split(",") if part.strip()]
+    for key in keys:
+        try:
+            decoded = base64.b64decode(key, validate=True)
+        except binascii.Error:
+            raise ValueError("not base64") from None
+        if len(decoded) != 32:
+            raise ValueError(f"{len(decoded)} bytes decoded, not 32")
+    return tuple(keys)
+
+
+def is_local_host(host: str) -> bool:
+    """Whether a host name or address is this machine or a private network, where plain HTTP is accepted."""
+    if host == "localhost" or host.endswith(".localhost") or ("." not in host and ":" not in host):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_private
+
+
+def _base_url(value: object) -> object:
+    parts = urlsplit(str(value))
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("not an http(s) address")
+    if parts.scheme == "http" and not is_local_host(parts.hostname):
+        raise ValueError("plain http to a public host would show the API key to everyone on the way")
+    return str(value).rstrip("/")
+
+
+def _redis_url(value: object) -> object:
+    scheme = urlsplit(str(value)).scheme
+    if scheme not in REDIS_SCHEMES:
+        raise ValueError(f"scheme {scheme!r}")
+    return value
+
+
+def _archive_url(value: object) -> object:
+    parts = urlsplit(str(value))
+    if parts.scheme not in ARCHIVE_SCHEMES:
+        raise ValueError(f"scheme {parts.scheme!r}")
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            raise ValueError("not an absolute path after file://")
+    elif not parts.netloc:
+        raise ValueError("no bucket")
+    return str(value).rstrip("/")
+
+
+def _setting(name: str, default: Any, *, help: str, expected: str, secret: bool = False) -> Any:
+    return Field(
+        default=default,
+        validation_alias=name,
+        description=help,
+        json_schema_extra={"expected": expected, "secret": secret},
+    )
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+class Settings(BaseSettings):
+    """All settings of one process, read once from the environment by `load_settings`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
+
+    telnyx_api_key: SecretStr | None = _setting(
+        "TELNYX_API_KEY", None, secret=True, help="API v2 key.", expected="an API v2 key from the Telnyx portal"
+    )
+    telnyx_public_keys: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_public_keys)] = _setting(
+        "TELNYX_PUBLIC_KEY",
+        (),
+        help="Webhook public key; several separated by commas while keys rotate.",
+        expected="one or more base64 Ed25519 public keys of 32 bytes, separated by commas",
+    )
+    telnyx_base_url: Annotated[str, BeforeValidator(_base_url)] = _setting(
+        "TELNYX_BASE_URL",
+        "https://api.telnyx.com/v2",
+        help="Where the Telnyx API is.",
+        expected="an https address (http only on this machine or a private network)",
+    )
+    redis_url: Annotated[SecretStr | None, BeforeValidator(_redis_url)] = _setting(
+        "REDIS_URL",
+        None,
+        secret=True,
+        help="Redis or Valkey. Unset: an embedded Valkey server with its data in the data folder.",
+        expected="redis://, rediss://, unix:// or redis+sentinel://",
+    )
+    archive_url: Annotated[str | None, BeforeValidator(_archive_url)] = _setting(
+        "CALLVAULT_ARCHIVE_URL",
+        None,
+        help="The archive. Unset: the folder `archive` in the data folder.",
+        expected="s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///path",
+    )
+    data_folder: Path = _setting(
+        "CALLVAULT_DATA",
+        Path("callvault-data"),
+        help="Folder for what stays on this machine: the embedded Valkey's data, the default archive.",
+        expected="a folder",
+    )
+    delete_originals: Literal["never", "verified"] = _setting(
+        "CALLVAULT_DELETE_ORIGINALS",
+        "never",
+        help="Whether originals are deleted at Telnyx once their archive is proven.",
+        expected="never or verified",
+    )
+    delete_after: Duration = _setting(
+        "CALLVAULT_DELETE_AFTER",
+        timedelta(hours=24),
+        help="Grace between the commit record and the deletion of the original.",
+        expected="a duration such as 2s, 15m, 24h or 30d",
+    )
+    proof: Literal["store", "read-back"] = _setting(
+        "CALLVAULT_PROOF",
+        "store",
+        help="What counts as proof of an object: the strongest that the store gives, or always reading it back.",
+        expected="store or read-back",
+    )
+    concurrency: Annotated[int, Field(ge=1, le=256)] = _setting(
+        "CALLVAULT_CONCURRENCY",
+        16,
+        help="Jobs that one worker process runs at once.",
+        expected="a number from 1 to 256",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "CALLVAULT_LOG_LEVEL", "info", help="Least severity that is logged.", expected="debug, info, warning or error"
+    )
+
+    @property
+    def archive_address(self) -> str:
+        """The archive's URL, the default filled in."""
+        return self.archive_url or (self.data_folder.resolve() / "archive").as_uri()
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment.
+
+    Args:
+        overrides: values given on the command line, by field name; None means not given.
+
+    Raises:
+        SettingsError: something in it cannot be used.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    alias = str(first["loc"][0])
+    for name, field in Settings.model_fields.items():
+        if alias in (name, field.validation_alias):
+            extra = cast(dict[str, Any], field.json_schema_extra)
+            read = _hidden(first["input"]) if extra["secret"] else repr(first["input"])
+            reason = re.sub(r"^Value error, ", "", first["msg"])
+            return f"{field.validation_alias}: cannot use {read} ({reason}); expected {extra['expected']}"
+    return f"{alias}: {first['msg']}"
+
+
+def _hidden(value: object) -> str:
+    return f"a value of {len(str(value))} characters (hidden)"

@@ -1,0 +1,74 @@
+"""How time is read and written: durations as people type them, instants as Telnyx writes them. All UTC."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a duration such as `2s`, `15m`, `24h`, `30d` or `1h30m`.
+
+    Raises:
+        ValueError: it is not one, or longer than 100 years.
+    """
+    compact = text.strip().lower().replace(" ", "")
+    if not compact or _DURATION.sub("", compact):
+        raise ValueError(f"{text!r} is not a duration such as 2s, 15m, 24h or 30d")
+    seconds = sum(float(amount) * _UNITS[unit] for amount, unit in _DURATION.findall(compact))
+    if seconds > 100 * 365 * 86400:
+        raise ValueError(f"{text!r} is longer than 100 years")
+    return timedelta(seconds=seconds)
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration in seconds the short way: `950ms`, `4.2s`, `15m`, `2h5m`, `3d`."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms"
+    if seconds < 60:
+        return f"{seconds:.1f}".rstrip("0").rstrip(".") + "s"
+    minutes = round(seconds / 60)
+    days, rest = divmod(minutes, 1440)
+    hours, minutes = divmod(rest, 60)
+    return "".join(f"{n}{unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "m")) if n)
+
+
+def parse_instant(text: str) -> datetime:
+    """Read an ISO 8601 instant as Telnyx writes it; one without a zone is UTC.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    instant = datetime.fromisoformat(text.strip())
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def parse_day(text: str, today: date | None = None) -> date:
+    """Read a UTC day: `2026-11-25`, an instant within it, `today`, `yesterday`, or `7d` for seven days ago.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    today = today or utc_now().date()
+    word = text.strip().lower()
+    if word in ("today", "yesterday"):
+        return today - timedelta(days=word == "yesterday")
+    if re.fullmatch(r"\d+[dw]", word):
+        return today - parse_duration(word)
+    try:
+        return parse_instant(word.upper()).date()
+    except ValueError:
+        raise ValueError(f"{text!r} is not a day such as 2026-11-25, yesterday or 7d") from None
+
+
+def utc_now() -> datetime:
+    """The present instant, in UTC."""
+    return datetime.now(UTC)
+
+
+def format_instant(instant: datetime) -> str:
+    """Write an instant as Telnyx does: ISO 8601 in UTC with microseconds and `Z`."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

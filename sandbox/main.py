@@ -1,0 +1,109 @@
+"""The sandbox as a process: makes its world, serves it, says where it is."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import signal
+import socket
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import uvicorn
+
+from sandbox import connections as family
+from sandbox.app import create_app
+from sandbox.world import World, now
+
+_STANDING_RECORDINGS = 6
+
+
+def furnish(world: World) -> None:
+    """What a world holds at the start: connections, addresses, numbers, releases, log messages, recordings."""
+    for kind, name in (("zoom", "zoom-office"), ("operator_connect", "teams-office")):
+        connection = family.add_connection(world, kind, tags=[name])
+        family.add_address(world, connection["id"])
+        numbers = [family.add_number(world, connection["id"], f"+1312555{i:04d}") for i in range(100, 104)]
+        family.add_release(world, connection["id"], "complete", numbers[0])
+        world.log(
+            connection["id"],
+            "10015",
+            "Invalid attribute",
+            "The emergency address could not be validated.",
+            telephone_number=numbers[1]["telephone_number"],
+        )
+        first = numbers[2]
+        family.add_upload(
+            world,
+            connection["id"],
+            [first["number_id"]],
+            family.USAGES[:1],
+            first["civic_address_id"],
+            first["location_id"],
+        )
+    connection_ids = list(world.connections)
+    for i in range(_STANDING_RECORDINGS):
+        started = now() - timedelta(minutes=10 * (_STANDING_RECORDINGS - i))
+        recording = world.add_recording(
+            seconds=6 + i,
+            channels=1 + i % 2,
+            formats=("mp3",) if i == 4 else ("wav",),
+            started_at=started,
+            connection_id=connection_ids[i % len(connection_ids)],
+        )
+        if i % 2 == 0:
+            world.complete_transcription(world.add_transcription(recording))
+
+
+def run(*, host: str, port: int, audio_folder: Path | None, as_json: bool, api_key: str | None, empty: bool) -> int:
+    """Serve a sandbox until SIGTERM or SIGINT; returns the exit status.
+
+    With `as_json`, one line on standard output when it is ready.
+    """
+    world = World(audio_folder=audio_folder, api_key=api_key)
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(1024)
+    world.base_url = f"http://{host}:{listener.getsockname()[1]}"
+    if not empty:
+        furnish(world)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            print(_ready(world, as_json), flush=True)  # noqa: T201
+
+    for ending in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has stopped
+        signal.signal(ending, lambda *_: None)
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # connections cut on purpose are no errors
+    config = uvicorn.Config(
+        create_app(world), loop="uvloop", http="httptools", ws="none", log_config=None, access_log=False
+    )
+    config.timeout_graceful_shutdown = 2
+    Server(config).run([listener])
+    return 0
+
+
+def _ready(world: World, as_json: bool) -> str:
+    facts = {
+        "base_url": f"{world.base_url}/v2",
+        "api_key": world.api_key,
+        "public_key": base64.b64encode(world.signing_key.verify_key.encode()).decode(),
+        "control_url": f"{world.base_url}/_sandbox",
+        "sample_media_url": f"{world.base_url}/_sandbox/sample.mp3",
+    }
+    if as_json:
+        return json.dumps(facts)
+    lines = [f"A Telnyx on this machine, at {facts['base_url']}. Point a Callvault at it with:", ""]
+    lines += [f"  export TELNYX_BASE_URL={facts['base_url']}"]
+    lines += [f"  export TELNYX_API_KEY={facts['api_key']}", f"  export TELNYX_PUBLIC_KEY={facts['public_key']}", ""]
+    example = '{"count": 3, "webhook_url": "http://127.0.0.1:8080/webhooks/telnyx"}'
+    lines += ["Have it make calls:", f"  curl -d '{example}' {facts['control_url']}/calls", "", "Ctrl-C ends it."]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(run(host="127.0.0.1", port=0, audio_folder=None, as_json=True, api_key=None, empty=False))

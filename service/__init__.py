@@ -1,0 +1,1 @@
+"""What answers HTTP: the webhook receiver, health and metrics."""

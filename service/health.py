@@ -1,0 +1,52 @@
+"""`/healthz`: the process lives. `/readyz`: Redis is reachable and takes writes. `/metrics`: Prometheus."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from service import metrics
+from workers.queue.keys import BULK_QUEUE, DEAD_LETTERS, DELETIONS_DUE, MAIN_QUEUE, READINESS
+
+_READY_TTL_SECONDS = 60
+_QUEUES = {"main": MAIN_QUEUE, "bulk": BULK_QUEUE}
+
+
+async def healthz(request: Request) -> Response:
+    """200 while the process answers; asks nothing else, so that an outage of Redis does not restart receivers."""
+    return JSONResponse({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """200 if Redis takes writes, else 503 with the reason."""
+    try:
+        await request.app.state.redis.set(READINESS, "1", ex=_READY_TTL_SECONDS)
+    except (RedisError, OSError) as error:
+        return JSONResponse({"status": "unavailable", "redis": type(error).__name__}, 503)
+    return JSONResponse({"status": "ok"})
+
+
+async def metrics_page(request: Request) -> Response:
+    """The metrics of this process, and of the queues as Redis has them now."""
+    try:
+        await _read_queues(request.app.state.redis)
+        metrics.REDIS_UP.set(1)
+    except (RedisError, OSError):
+        metrics.REDIS_UP.set(0)
+    return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _read_queues(redis: Any) -> None:
+    now_ms = time.time() * 1000
+    for name, key in _QUEUES.items():
+        metrics.QUEUED.labels(name).set(await redis.zcard(key))
+        oldest = await redis.zrange(key, 0, 0, withscores=True)
+        waited = max(0.0, now_ms - oldest[0][1]) / 1000 if oldest else 0
+        metrics.OLDEST_JOB_SECONDS.labels(name).set(waited)
+    metrics.DELETIONS_DUE.set(await redis.zcard(DELETIONS_DUE))
+    metrics.DEAD_LETTERS.set(await redis.hlen(DEAD_LETTERS))

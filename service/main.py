@@ -1,0 +1,58 @@
+"""The receiver process: uvicorn on uvloop and httptools, one or several processes on one port."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import uvicorn
+from starlette.applications import Starlette
+
+from config.logs import configure_logs
+from config.settings import Settings, load_settings
+from service.app import create_app
+
+DRAIN_SECONDS = 10
+_MOST_CONNECTIONS = 2_000
+_REDIS_URL = "CALLVAULT_SERVE_REDIS_URL"  # how a parent process tells its receivers which Redis was found
+
+
+def create_app_of_environment() -> Starlette:
+    """For uvicorn, which makes the application anew in each of several processes."""
+    settings = load_settings()
+    configure_logs(settings.log_level, program="serve")
+    return create_app(settings, os.environ[_REDIS_URL])
+
+
+def run(settings: Settings, redis_url: str, *, host: str, port: int, processes: int) -> int:
+    """Serve until SIGTERM or SIGINT, finish the requests that run, and return the exit status.
+
+    Raises:
+        SettingsError: it cannot start.
+    """
+    configure_logs(settings.log_level, program="serve")
+    application: Starlette | str = create_app(settings, redis_url)
+    if processes > 1:
+        os.environ[_REDIS_URL] = redis_url
+        application = "service.main:create_app_of_environment"
+    for ending in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has stopped; the end is 0
+        signal.signal(ending, lambda *_: None)
+    uvicorn.run(
+        application,
+        factory=processes > 1,
+        host=host,
+        port=port,
+        workers=processes,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=True,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    return 0

@@ -1,0 +1,102 @@
+"""THE table: event type -> jobs. To add one: a row here, and the function that makes its jobs.
+
+A type that has no row is answered 200, counted, and kept for inspection. A type whose row is empty is known, and
+nothing is to be done about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from service.events import Event
+from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
+from workers.queue.jobs import Job
+
+_LONGEST_VALUE = 2_000
+
+
+def _text(payload: dict[str, Any], *names: str) -> str | None:
+    """The first of some fields that is a text of sensible length."""
+    for name in names:
+        value = payload.get(name)
+        if isinstance(value, str) and 0 < len(value) <= _LONGEST_VALUE:
+            return value
+    return None
+
+
+def _recording_saved(event: Event) -> Sequence[Job] | None:
+    payload = event.payload
+    request = RecordingRequest(
+        event_id=event.id,
+        recording_id=_text(payload, "recording_id", "RecordingSid"),
+        call_leg_id=_text(payload, "call_leg_id"),
+        call_session_id=_text(payload, "call_session_id"),
+        call_control_id=_text(payload, "call_control_id"),
+        conference_id=_text(payload, "conference_id"),
+        started_at=_text(payload, "recording_started_at", "start_time"),
+        ended_at=_text(payload, "recording_ended_at", "end_time"),
+        locations=_locations(payload.get("recording_urls")),
+    )
+    is_findable = (
+        request.recording_id or request.call_leg_id or request.call_session_id
+        or request.conference_id or request.call_control_id
+    )  # fmt: skip
+    return [recording_job(request)] if is_findable else None
+
+
+def _locations(urls: Any) -> dict[str, str]:
+    """Where custom storage has put the audio. Presigned addresses are left out: they are dead within 10 minutes."""
+    if not isinstance(urls, dict):
+        return {}
+    found = {}
+    for audio_format in ("wav", "mp3"):
+        url = _text(urls, audio_format)
+        if url and (url.startswith(("gs://", "s3://")) or _is_azure(url)):
+            found[audio_format] = url
+    return found
+
+
+def _is_azure(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme == "https" and (parts.hostname or "").endswith(".blob.core.windows.net") and not parts.query
+
+
+def _texml_recording(event: Event) -> Sequence[Job] | None:
+    return _recording_saved(event) if event.payload.get("RecordingStatus") == "completed" else []
+
+
+def _transcription_saved(event: Event) -> Sequence[Job] | None:
+    transcription_id = _text(event.payload, "recording_transcription_id", "TranscriptionSid")
+    if transcription_id is None:
+        return None
+    request = TranscriptionRequest(
+        event_id=event.id,
+        transcription_id=transcription_id,
+        recording_id=_text(event.payload, "recording_id", "RecordingSid"),
+    )
+    return [transcription_job(request)]
+
+
+def _nothing(event: Event) -> Sequence[Job]:
+    return []
+
+
+ROUTES: dict[str, Callable[[Event], Sequence[Job] | None]] = {
+    "call.recording.saved": _recording_saved,
+    "conference.recording.saved": _recording_saved,
+    "call.recording.transcription.saved": _transcription_saved,
+    "texml.recording": _texml_recording,
+    "texml.transcription": _transcription_saved,
+    "call.transcription": _nothing,  # words during the call, not the transcription of a recording
+}
+
+
+def jobs_of(event: Event) -> Sequence[Job] | None:
+    """What is to be done about an event; None if its type is not known, or it does not say what it is about."""
+    route = ROUTES.get(event.type)
+    return None if route is None else route(event)

@@ -1,0 +1,1 @@
+"""What runs in the background: jobs, their queue, the Telnyx client, the archive."""

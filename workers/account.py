@@ -1,0 +1,33 @@
+"""One Telnyx account and its archive, as one value that travels; nothing below reads them from a global."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from config.settings import Settings, SettingsError
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who we act for.
+
+    Attributes:
+        api_key: API v2 key; never in a repr, a log or an error.
+        base_url: where the API is, without a trailing slash.
+        archive_url: where its archive is.
+    """
+
+    api_key: str = field(repr=False)
+    base_url: str
+    archive_url: str
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Account:
+        """The account of the environment.
+
+        Raises:
+            SettingsError: TELNYX_API_KEY is not set.
+        """
+        if settings.telnyx_api_key is None:
+            raise SettingsError("TELNYX_API_KEY: not set; expected an API v2 key from the Telnyx portal")
+        return cls(settings.telnyx_api_key.get_secret_value(), settings.telnyx_base_url, settings.archive_address)

@@ -1,0 +1,1 @@
+"""What is kept: keys, commit records, proof, and the stores underneath."""

@@ -1,0 +1,147 @@
+"""The archive: put an object, prove it, and commit a recording by the record that is written last.
+
+All of this blocks and runs in worker threads; nothing in it is overwritten or deleted, and everything may be done
+twice with the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+
+from workers.archive import layout
+from workers.archive.proof import ProofMode, hash_object, prove, prove_again
+from workers.archive.records import (
+    ArchivedObject,
+    CommitRecord,
+    DeletionReceipt,
+    Record,
+    TranscriptionRecord,
+    decode_commit_record,
+    encode_record,
+)
+from workers.archive.source import Source
+from workers.archive.stores.store import KeyExists, Store
+
+_LARGEST_RECORD_BYTES = 16 * 1024 * 1024
+
+
+class ArchiveConflict(Exception):
+    """An object that is to be written once is there with other content. Nothing was overwritten; a person must look."""
+
+
+class Archive:
+    """One archive in one store.
+
+    Args:
+        store: where it is kept.
+        proof_mode: see `CALLVAULT_PROOF`.
+    """
+
+    def __init__(self, store: Store, proof_mode: ProofMode = "store") -> None:
+        self.store = store
+        self._proof_mode: ProofMode = proof_mode
+
+    def put(
+        self,
+        key: str,
+        chunks: Iterator[bytes],
+        content_type: str,
+        observers: tuple[Callable[[bytes], object], ...] = (),
+    ) -> ArchivedObject:
+        """Stream an object into the store and prove it there.
+
+        An object that is there already with the same content (an earlier run was stopped before its commit) is
+        success, and is proven all the same.
+
+        Raises:
+            ArchiveConflict: it is there with other content.
+            Damaged: the store does not hold what was sent.
+            StoreError: the store did not take it now.
+        """
+        source = Source(chunks, observers)
+        try:
+            stored = self.store.put(key, source, content_type)
+        except KeyExists:
+            source.drain()
+            found = self.store.stat(key)
+            if found is None or found.size != source.size or hash_object(self.store, key) != source.sha256:
+                raise ArchiveConflict(
+                    f"{key}: there with other content; not overwritten. Compare it with the original before you decide"
+                ) from None
+            stored = found
+        proof = prove(self.store, stored, source.sha256, source.size, self._proof_mode)
+        return ArchivedObject(key, source.size, source.sha256, content_type, proof)
+
+    def commit(self, folder: str, record: CommitRecord) -> CommitRecord:
+        """Write the commit record, last and once.
+
+        Returns:
+            The record that stands: this one, or that of another run that has the same objects.
+
+        Raises:
+            ArchiveConflict: there is one that tells of other objects.
+        """
+        key = layout.commit_key(folder)
+        try:
+            self._put_record(key, record)
+        except ArchiveConflict:
+            standing = self.commit_record(folder)
+            ours = {(o.key, o.sha256) for o in record.objects}
+            if standing is None or {(o.key, o.sha256) for o in standing.objects} != ours:
+                raise
+            return standing
+        return record
+
+    def commit_record(self, folder: str) -> CommitRecord | None:
+        """The commit record of a recording's folder; None if it is not committed.
+
+        Raises:
+            UnreadableRecord: there is something else under its key.
+            StoreError: the store cannot be read now.
+        """
+        key = layout.commit_key(folder)
+        data = self.read_small(key)
+        return None if data is None else decode_commit_record(data, key)
+
+    def put_transcription(self, folder: str, transcription_id: str, record: TranscriptionRecord) -> ArchivedObject:
+        """Archive a transcription and prove it.
+
+        Raises:
+            ArchiveConflict: it is there with other content.
+        """
+        return self._put_record(layout.transcription_key(folder, transcription_id), record)
+
+    def put_receipt(self, folder: str, receipt: DeletionReceipt) -> None:
+        """Write the receipt of a deletion; one that stands already is left as it is."""
+        try:
+            self._put_record(layout.receipt_key(folder), receipt)
+        except ArchiveConflict:
+            pass  # another run confirmed the same deletion at another moment
+
+    def prove_again(self, known: ArchivedObject) -> ArchivedObject:
+        """Prove an archived object anew; see `proof.prove_again`."""
+        return prove_again(self.store, known, self._proof_mode)
+
+    def find_folder(self, recording_id: str, near: date, days: int = 2) -> str | None:
+        """The folder of a committed recording whose day is only roughly known, near days first."""
+        for distance in sorted(range(-days, days + 1), key=abs):
+            folder = layout.recording_folder(near + timedelta(days=distance), recording_id)
+            if self.store.stat(layout.commit_key(folder)) is not None:
+                return folder
+        return None
+
+    def transcription_ids(self, folder: str) -> list[str]:
+        """The transcriptions that are archived in a recording's folder."""
+        prefix = layout.transcription_key(folder, "x").removesuffix("x.json")
+        return [layout.transcription_of(found.key) for found in self.store.list(prefix)]
+
+    def read_small(self, key: str) -> bytes | None:
+        """A record's bytes; None if there is none. Reads 16 MiB at most, whatever lies there."""
+        try:
+            return b"".join(self.store.read(key, 0, _LARGEST_RECORD_BYTES))
+        except KeyError:
+            return None
+
+    def _put_record(self, key: str, record: Record) -> ArchivedObject:
+        return self.put(key, iter((encode_record(record),)), "application/json")

@@ -1,0 +1,82 @@
+"""Where things lie in the archive: every object key, in one place. A contract that readers outside this project use.
+
+    recordings/{YYYY}/{MM}/{DD}/{recording_id}/audio.{wav|mp3}
+    recordings/{YYYY}/{MM}/{DD}/{recording_id}/recording.json                        commit record, written last
+    recordings/{YYYY}/{MM}/{DD}/{recording_id}/transcriptions/{transcription_id}.json
+    recordings/{YYYY}/{MM}/{DD}/{recording_id}/deleted.json                          receipt of the deletion at Telnyx
+
+The date is the UTC day of `recording_started_at`, else of `created_at`. Keys here are relative to the archive's prefix,
+which the store adds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import date, datetime
+from urllib.parse import quote, unquote
+
+LONGEST_NAME_BYTES = 200
+
+
+def encode_name(name: str) -> str:
+    """A name from outside as one segment of a key: percent-encoded, 200 bytes at most, never empty or all dots.
+
+    A longer one is cut and gets the SHA-256 of the whole, so that two names never become one key.
+    """
+    encoded = quote(name, safe="")
+    if not encoded.strip("."):
+        encoded = encoded.replace(".", "%2E") or "%00"
+    if len(encoded) > LONGEST_NAME_BYTES:
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+        encoded = f"{encoded[: LONGEST_NAME_BYTES - 65]}~{digest}"
+    return encoded
+
+
+def day_prefix(day: date, kind: str = "recordings") -> str:
+    """The prefix of all that a UTC day holds of one kind, with a slash at its end."""
+    return f"{kind}/{day:%Y/%m/%d}/"
+
+
+def recording_folder(day: date | datetime, recording_id: str) -> str:
+    """The prefix of all that belongs to one recording, with a slash at its end."""
+    return day_prefix(day) + encode_name(recording_id) + "/"
+
+
+def audio_key(folder: str, audio_format: str) -> str:
+    """The audio of a recording in one format, `wav` or `mp3`."""
+    return f"{folder}audio.{audio_format}"
+
+
+def commit_key(folder: str) -> str:
+    """The commit record of a recording."""
+    return f"{folder}recording.json"
+
+
+def receipt_key(folder: str) -> str:
+    """The receipt of the deletion of a recording at Telnyx."""
+    return f"{folder}deleted.json"
+
+
+def transcription_key(folder: str, transcription_id: str) -> str:
+    """A transcription of a recording."""
+    return f"{folder}transcriptions/{encode_name(transcription_id)}.json"
+
+
+def transcription_of(key: str) -> str:
+    """The id of a transcription, from its key."""
+    return unquote(key.rpartition("/")[2].removesuffix(".json"))
+
+
+def recording_of(key: str) -> tuple[date, str, str] | None:
+    """Read a key back: the day, the recording's id, and the name within its folder; None for another kind of key.
+
+    An id that was cut for its length comes back cut; such ids do not occur at Telnyx.
+    """
+    parts = key.split("/", 5)
+    if len(parts) != 6 or parts[0] != "recordings":
+        return None
+    try:
+        day = date(int(parts[1]), int(parts[2]), int(parts[3]))
+    except ValueError:
+        return None
+    return day, unquote(parts[4]), parts[5]

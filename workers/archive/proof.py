@@ -1,0 +1,88 @@
+"""What counts as proof that an object lies whole in the store: observed for each object, never assumed.
+
+The ladder, strongest first; the commit record says which rung held:
+
+1. `checksum`: the store made or checked a checksum of all the bytes, and it equals ours.
+2. `etag`: an ETag that is the MD5 of the body, or of its parts, and equals ours.
+3. `read-back`: the object is read from the store again and hashed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from workers.archive.records import ArchivedObject, Proof
+from workers.archive.stores.store import Store, StoredObject
+
+ProofMode = Literal["store", "read-back"]
+
+
+class Damaged(Exception):
+    """An object in the archive is not what it must be, or not there. Its original must not be deleted."""
+
+
+def prove(store: Store, stored: StoredObject, sha256: str, size: int, mode: ProofMode = "store") -> Proof:
+    """Prove that the store holds exactly the bytes that we hashed.
+
+    Args:
+        stored: what the store said of the object after it took it.
+        sha256: ours, hexadecimal.
+        size: ours, bytes.
+        mode: `read-back` demands the last rung always.
+
+    Raises:
+        Damaged: it holds something else.
+        StoreError: it cannot be asked now.
+    """
+    if stored.size != size:
+        raise Damaged(f"{stored.key}: {stored.size} bytes in the store, {size} were sent")
+    if mode == "store" and (theirs := stored.checksums.get("sha256")):
+        if theirs != sha256:
+            raise Damaged(f"{stored.key}: the store's SHA-256 is {theirs}, ours {sha256}")
+        return Proof("checksum", "sha256", sha256, stored.version)
+    return _read_back(store, stored, sha256)
+
+
+def prove_again(store: Store, known: ArchivedObject, mode: ProofMode = "store") -> ArchivedObject:
+    """Prove an archived object anew: the same mark and checksum where the store gives one, else by reading it.
+
+    Returns:
+        The object with the proof of this moment.
+
+    Raises:
+        Damaged: it is gone, or not the object of the commit record.
+        StoreError: the store cannot be asked now.
+    """
+    stored = store.stat(known.key)
+    if stored is None:
+        raise Damaged(f"{known.key}: gone from the archive")
+    if known.proof.version is not None and stored.version != known.proof.version:
+        raise Damaged(
+            f"{known.key}: replaced; the store says {stored.version}, the commit record {known.proof.version}"
+        )
+    proof = prove(store, stored, known.sha256, known.size, mode)
+    return ArchivedObject(known.key, known.size, known.sha256, known.content_type, proof)
+
+
+def hash_object(store: Store, key: str) -> str:
+    """Hexadecimal SHA-256 of what the store gives back.
+
+    Raises:
+        KeyError: there is no such object.
+        StoreError: the store cannot be read now.
+    """
+    digest = hashlib.sha256()
+    for chunk in store.read(key):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read_back(store: Store, stored: StoredObject, sha256: str) -> Proof:
+    try:
+        found = hash_object(store, stored.key)
+    except KeyError:
+        raise Damaged(f"{stored.key}: gone from the archive") from None
+    if found != sha256:
+        raise Damaged(f"{stored.key}: reads back with SHA-256 {found}, not {sha256}")
+    return Proof("read-back", "sha256", found, stored.version)

@@ -1,0 +1,128 @@
+"""What the archive says about itself: commit records and receipts, as values and as canonical JSON.
+
+A reader needs nothing but the bucket and a SHA-256 tool, so the shapes are a contract; a change gets a new `schema`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+ProofKind = Literal["checksum", "etag", "read-back"]
+FoundBy = Literal["webhook", "reconcile", "backfill"]
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """How an object was proven in the store.
+
+    Attributes:
+        by: the rung of the ladder that held (see `workers/archive/proof.py`).
+        algorithm: of the checksum that was compared, such as `sha256` or `crc64nvme`.
+        value: that checksum: hexadecimal for SHA-256 and MD5, else as the store writes it.
+        version: the store's own mark of this very object, None where it has none (`file`).
+    """
+
+    by: ProofKind
+    algorithm: str
+    value: str
+    version: str | None
+
+
+class ArchivedObject(msgspec.Struct, frozen=True):
+    """An object of the archive, proven.
+
+    Attributes:
+        key: relative to the archive's prefix.
+        size: bytes.
+        sha256: hexadecimal, of all its bytes.
+    """
+
+    key: str
+    size: int
+    sha256: str
+    content_type: str
+    proof: Proof
+
+
+class AudioSummary(msgspec.Struct, frozen=True):
+    """What the audio itself says, read while it streamed.
+
+    Attributes:
+        format: `wav` or `mp3`.
+        channels: number of channels; 0 if it does not parse.
+        duration_ms: milliseconds; 0 if it does not parse.
+        findings: what is not as Telnyx says: `unparsable`, `duration`, `silent-channel`; none is good.
+    """
+
+    format: str
+    channels: int
+    sample_rate_hz: int
+    duration_ms: int
+    findings: list[str]
+
+
+class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`recording.json`: written last and once; where it is, the recording is archived and proven.
+
+    Attributes:
+        recording: as Telnyx returned it, without `download_urls`.
+        objects: the audio objects.
+        archived_at: ISO 8601, UTC.
+        event_id: the webhook event that led here, None if none did.
+    """
+
+    schema: Literal["callvault.recording/1"] = "callvault.recording/1"
+    recording: dict[str, Any]
+    objects: list[ArchivedObject]
+    audio: AudioSummary
+    archived_at: str
+    event_id: str | None
+    found_by: FoundBy
+
+
+class TranscriptionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`transcriptions/{id}.json`: the transcription as Telnyx returned it; nothing in it differs between two runs."""
+
+    schema: Literal["callvault.transcription/1"] = "callvault.transcription/1"
+    transcription: dict[str, Any]
+
+
+class DeletionReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """`deleted.json`: the original is gone at Telnyx, and what was proven just before.
+
+    Attributes:
+        objects: the audio objects with the proof of that moment.
+        transcription_ids: the transcriptions that were deleted with it.
+        confirmed_gone_at: when Telnyx answered 404 for it; ISO 8601, UTC.
+    """
+
+    schema: Literal["callvault.deletion/1"] = "callvault.deletion/1"
+    recording_id: str
+    objects: list[ArchivedObject]
+    transcription_ids: list[str]
+    confirmed_gone_at: str
+
+
+class UnreadableRecord(Exception):
+    """A record in the archive that is not JSON, or not of its schema."""
+
+
+Record = CommitRecord | TranscriptionRecord | DeletionReceipt
+
+
+def encode_record(record: Record) -> bytes:
+    """Canonical bytes: fields in the order of the schema, two spaces, a newline at the end."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+def decode_commit_record(data: bytes, key: str) -> CommitRecord:
+    """Read a commit record.
+
+    Raises:
+        UnreadableRecord: it cannot be read; the text names the key.
+    """
+    try:
+        return msgspec.json.decode(data, type=CommitRecord)
+    except msgspec.MsgspecError as error:
+        raise UnreadableRecord(f"{key}: not a commit record ({error})") from None

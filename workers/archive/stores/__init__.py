@@ -1,0 +1,1 @@
+"""Where it is kept: one module a store, all of one interface."""

@@ -1,0 +1,169 @@
+"""`file:///path`: the archive as a folder. Objects appear whole, by a link from a temporary file that is on disk.
+
+A hard link is create-only on every POSIX file system (link(2) fails with EEXIST), so two writers cannot overwrite each
+other; the data and then the folder's entry are flushed to disk before `put` returns.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from workers.archive.source import Source
+from workers.archive.stores.store import KeyExists, StoredObject, StoreError, StoreRefused
+
+_CHUNK_BYTES = 1024 * 1024
+_TEMPORARY = ".incoming"  # in the archive's root: the link must stay within one file system
+_ORPHAN_SECONDS = 24 * 3600
+
+
+class FileStore:
+    """An archive in a folder of this machine or of a mounted disk."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.root = Path(unquote(urlsplit(url).path))
+        self._incoming = self.root / _TEMPORARY
+        self._known_folders: set[Path] = set()
+        try:
+            self._incoming.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreRefused(f"{url}: cannot make the folder ({error.strerror})") from error
+        self._remove_orphans()
+
+    def put(self, key: str, source: Source, content_type: str) -> StoredObject:
+        """See `Store.put`. The content type is in the commit record; a file has none."""
+        path = self._path(key)
+        if path.exists():
+            raise KeyExists(key)
+        temporary = self._incoming / secrets.token_hex(16)
+        try:
+            with temporary.open("xb", buffering=0) as file:
+                for chunk in source.chunks():
+                    _write_all(file.fileno(), chunk)
+                os.fsync(file.fileno())
+                _drop_from_cache(file.fileno())
+            self._make_folder(path.parent)
+            os.link(temporary, path)
+            _sync_folder(path.parent)
+        except FileExistsError:
+            raise KeyExists(key) from None
+        except OSError as error:
+            raise _store_error(key, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        return StoredObject(key, source.size)
+
+    def stat(self, key: str) -> StoredObject | None:
+        """See `Store.stat`. A file system keeps no checksum of its own."""
+        try:
+            return StoredObject(key, self._path(key).stat().st_size)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _store_error(key, error) from error
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """See `Store.read`. Reads past the page cache where the system lets a program ask for that."""
+        try:
+            with self._path(key).open("rb", buffering=0) as file:
+                _drop_from_cache(file.fileno())
+                file.seek(start)
+                left = None if end is None else max(0, end - start)
+                while left is None or left > 0:
+                    chunk = file.read(_CHUNK_BYTES if left is None else min(_CHUNK_BYTES, left))
+                    if not chunk:
+                        return
+                    left = None if left is None else left - len(chunk)
+                    yield chunk
+        except (FileNotFoundError, NotADirectoryError):
+            raise KeyError(key) from None
+        except OSError as error:
+            raise _store_error(key, error) from error
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """See `Store.list`."""
+        folder, _, _ = prefix.rpartition("/")
+        yield from self._walk(self.root / folder, prefix)
+
+    def _walk(self, folder: Path, prefix: str) -> Iterator[StoredObject]:
+        try:
+            # A folder sorts as the keys within it do: with the slash that follows its name.
+            entries = sorted(os.scandir(folder), key=lambda e: e.name + "/" * e.is_dir(follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise _store_error(str(folder), error) from error
+        for entry in entries:
+            key = str(Path(entry.path).relative_to(self.root))
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name != _TEMPORARY and (prefix.startswith(key + "/") or (key + "/").startswith(prefix)):
+                    yield from self._walk(Path(entry.path), prefix)
+            elif key.startswith(prefix):
+                yield StoredObject(key, entry.stat().st_size)
+
+    def presign(self, key: str, seconds: int) -> str | None:
+        """See `Store.presign`. A folder has no addresses."""
+        return None
+
+    def _path(self, key: str) -> Path:
+        segments = key.split("/")
+        if any(segment in ("", ".", "..") or "\0" in segment for segment in segments) or segments[0] == _TEMPORARY:
+            raise ValueError(f"not a key: {key!r}")
+        return self.root / key
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder and flush the entries that lead to it; remembered, so a day's folder is flushed once."""
+        if folder in self._known_folders and folder.is_dir():
+            return
+        missing = []
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            _sync_folder(path.parent)
+            if len(self._known_folders) > 10_000:
+                self._known_folders.clear()
+            self._known_folders.add(path)
+
+    def _remove_orphans(self) -> None:
+        """Remove what killed writers left; nothing that young ones may still be writing."""
+        for entry in os.scandir(self._incoming):
+            try:
+                if time.time() - entry.stat().st_mtime > _ORPHAN_SECONDS:
+                    Path(entry.path).unlink()
+            except OSError:
+                continue
+
+
+def _write_all(descriptor: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _drop_from_cache(descriptor: int) -> None:
+    """Have the next read come from the disk, where the system can be asked to (Linux; not macOS)."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _store_error(key: str, error: OSError) -> StoreError:
+    reason = error.strerror or str(error)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StoreRefused(f"{key}: {reason}; the service must be able to write to the archive's folder")
+    return StoreError(f"{key}: {reason}")

@@ -1,0 +1,108 @@
+"""Why jobs fail and what follows: THE table of causes, and which error is of which.
+
+To add one: a row here, and its error in `cause_of`. The runbook's section on dead letters is made from the table.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from workers.archive.archive import ArchiveConflict
+from workers.archive.proof import Damaged
+from workers.archive.records import UnreadableRecord
+from workers.archive.stores.store import StoreError, StoreRefused
+from workers.queue.attempts import Attempt
+from workers.telnyx.downloads import DownloadFailed, ForbiddenAddress, NotAudio
+from workers.telnyx.errors import (
+    BadRequest,
+    ConnectionFailed,
+    Forbidden,
+    Invalid,
+    NotFound,
+    RateLimited,
+    StatusError,
+    Unauthorized,
+)
+
+
+class NotYet(Exception):
+    """What the job needs is not there yet; a webhook can outrun the API."""
+
+
+class InProgress(Exception):
+    """Telnyx is still making it."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A row of the table.
+
+    Attributes:
+        name: as dead letters and metrics call it.
+        tries: attempts before the job is given up; None: only `give_up_seconds` ends it, if that is set.
+        give_up_seconds: since the first failure of this cause; None: never by time.
+        first_wait_seconds: before the second attempt; doubles from there.
+        longest_wait_seconds: what it grows to.
+        advice: what a person does about a dead letter of this cause.
+    """
+
+    name: str
+    tries: int | None
+    give_up_seconds: float | None
+    first_wait_seconds: float
+    longest_wait_seconds: float
+    advice: str
+
+    def wait_seconds(self, attempts: int) -> float:
+        """How long to wait after so many failed attempts: exponential, between half and the whole of it."""
+        longest = min(self.longest_wait_seconds, self.first_wait_seconds * 2.0 ** min(attempts - 1, 30))
+        return longest * random.uniform(0.5, 1)  # noqa: S311
+
+    def is_final(self, attempts: list[Attempt], seconds_since_first: float) -> bool:
+        """Whether a job with these failed attempts of this cause is given up."""
+        if self.tries is not None and len(attempts) >= self.tries:
+            return True
+        return self.give_up_seconds is not None and seconds_since_first >= self.give_up_seconds
+
+
+CAUSES = {
+    cause.name: cause
+    for cause in (
+        Cause("not-there-yet", None, 600, 1, 60, "It is not at Telnyx: deleted there, or of another account. Discard."),
+        Cause("in-progress", None, 86_400, 2, 300, "Telnyx never finished the transcription; ask their support."),
+        Cause("throttled", None, None, 2, 60, "Telnyx limits the account; it goes on by itself."),
+        Cause("outage", None, None, 1, 60, "Telnyx, Redis or the store is away; it goes on by itself."),
+        Cause("refused", None, None, 5, 300, "A key or permission is missing; mend it and it goes on by itself."),
+        Cause("download", 8, None, 1, 60, "The audio could not be downloaded whole; see the attempts, then retry."),
+        Cause("not-audio", 4, None, 2, 60, "Telnyx serves an error page in place of audio; ask their support."),
+        Cause("rejected", 1, None, 0, 0, "Telnyx rejects the request; see the error, it will not change by itself."),
+        Cause("conflict", 1, None, 0, 0, "The archive holds something else under this key; compare before you retry."),
+        Cause("damaged", 1, None, 0, 0, "The archive does not hold what was sent; see the key, mend the store."),
+        Cause("unexpected", 6, None, 1, 120, "A fault of Callvault, or an unforeseen answer; report it, then retry."),
+    )
+}
+
+# The first row whose errors fit; more special before more general.
+_ERRORS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
+    ("not-there-yet", (NotYet, NotFound)),
+    ("in-progress", (InProgress,)),
+    ("throttled", (RateLimited,)),
+    ("refused", (Unauthorized, Forbidden, StoreRefused)),
+    ("not-audio", (NotAudio,)),
+    ("rejected", (Invalid, BadRequest, ForbiddenAddress)),
+    ("download", (DownloadFailed,)),
+    ("conflict", (ArchiveConflict, UnreadableRecord)),
+    ("damaged", (Damaged,)),
+    ("outage", (ConnectionFailed, StatusError, StoreError, RedisError, OSError)),
+)
+
+
+def cause_of(error: BaseException) -> Cause:
+    """The cause that an error is of."""
+    for name, kinds in _ERRORS:
+        if isinstance(error, kinds):
+            return CAUSES[name]
+    return CAUSES["unexpected"]

@@ -1,0 +1,158 @@
+"""`delete_originals`: take what is due, prove it again, delete it at Telnyx in bulk, confirm, write receipts.
+
+Nothing is deleted whose commit record and objects are not found whole in the store in this very run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from config.logs import get_logger
+from config.times import format_instant, utc_now
+from workers.archive.proof import Damaged
+from workers.archive.records import ArchivedObject, CommitRecord, DeletionReceipt, UnreadableRecord
+from workers.jobs.payloads import TranscriptionRequest, transcription_job
+from workers.queue.accept import enqueue
+from workers.runtime import Runtime
+from workers.telnyx.errors import BadRequest, Conflict, Invalid, NotFound
+from workers.telnyx.models import RecordingTranscription
+
+log = get_logger()
+
+BATCH = 100  # Telnyx documents no limit of a bulk deletion; a refused batch is halved
+_PROOFS_AT_ONCE = 8
+_WAIT_FOR_TRANSCRIPTION_SECONDS = 30
+_STILL_THERE_SECONDS = 60
+_CONFIRM_WAITS_SECONDS = (0.0, 0.2, 1.0)
+
+
+@dataclass(frozen=True)
+class _Proven:
+    """A recording whose original may be deleted now."""
+
+    folder: str
+    recording_id: str
+    objects: list[ArchivedObject]
+    transcriptions: list[RecordingTranscription]
+
+
+async def delete_originals(runtime: Runtime) -> int:
+    """Delete the originals that are due, batch by batch, until none is.
+
+    Returns:
+        How many were deleted and confirmed gone.
+    """
+    if runtime.settings.delete_originals != "verified":
+        return 0
+    deleted = 0
+    while folders := await runtime.due.claim(BATCH):
+        gate = asyncio.Semaphore(_PROOFS_AT_ONCE)
+        proven = await asyncio.gather(*(_prove(runtime, folder, gate) for folder in folders))
+        deleted += await _delete(runtime, [one for one in proven if one is not None])
+    return deleted
+
+
+async def _prove(runtime: Runtime, folder: str, gate: asyncio.Semaphore) -> _Proven | None:
+    """Prove a recording again; None if its original stays for now, which has been said and scheduled then."""
+    async with gate:
+        try:
+            record = await runtime.in_thread(runtime.archive.commit_record, folder)
+            if record is None:
+                raise Damaged(f"{folder}recording.json: gone from the archive")
+            if record.audio.findings:
+                await runtime.due.done(folder)
+                return None
+            objects = [await runtime.in_thread(runtime.archive.prove_again, known) for known in record.objects]
+            transcriptions = await _archived_transcriptions(runtime, folder, record)
+        except (Damaged, UnreadableRecord) as error:
+            log.error("deletion blocked: the archive is damaged", folder=folder, error=str(error))
+            await runtime.due.done(folder)
+            return None
+        except Exception as error:  # Telnyx or the store is away: the original stays, and its turn comes again
+            log.warning("deletion postponed", folder=folder, error=f"{type(error).__name__}: {error}")
+            await runtime.due.postpone(folder, _STILL_THERE_SECONDS)
+            return None
+        if transcriptions is None:
+            await runtime.due.postpone(folder, _WAIT_FOR_TRANSCRIPTION_SECONDS)
+            return None
+        return _Proven(folder, str(record.recording["id"]), objects, transcriptions)
+
+
+async def _archived_transcriptions(
+    runtime: Runtime, folder: str, record: CommitRecord
+) -> list[RecordingTranscription] | None:
+    """The transcriptions that Telnyx has of a recording, if all of them are in the archive; else None."""
+    recording_id = str(record.recording["id"])
+    listed = runtime.telnyx.recording_transcriptions.list(filter={"recording_id": recording_id}, page_size=250)
+    found = [transcription async for transcription in listed if transcription.recording_id == recording_id]
+    if not found:
+        return []
+    archived = set(await runtime.in_thread(runtime.archive.transcription_ids, folder))
+    missing = [transcription for transcription in found if transcription.id not in archived]
+    for transcription in missing:
+        request = TranscriptionRequest(transcription_id=str(transcription.id), recording_id=recording_id)
+        await enqueue(runtime.redis, transcription_job(request))
+    return None if missing else found
+
+
+async def _delete(runtime: Runtime, proven: Sequence[_Proven]) -> int:
+    for one in proven:
+        for transcription in one.transcriptions:  # they have no bulk call, and whether a recording takes them along
+            try:  # is not documented
+                await runtime.telnyx.recording_transcriptions.delete(str(transcription.id))
+            except NotFound:
+                pass
+    await _delete_in_bulk(runtime, [one.recording_id for one in proven])
+    gone = [await _confirm(runtime, one) for one in proven]
+    return sum(gone)
+
+
+async def _delete_in_bulk(runtime: Runtime, recording_ids: Sequence[str]) -> None:
+    """Delete recordings at Telnyx; a batch that is refused is halved, down to single ones."""
+    if not recording_ids:
+        return
+    try:
+        if len(recording_ids) == 1:
+            await runtime.telnyx.recordings.delete(recording_ids[0])
+        else:
+            await runtime.telnyx.recordings.bulk_delete(ids=list(recording_ids))
+    except NotFound:
+        if len(recording_ids) > 1:  # what a 404 means when only some are gone is not documented
+            await _delete_halves(runtime, recording_ids)
+    except (BadRequest, Invalid, Conflict) as error:
+        if len(recording_ids) == 1:
+            log.error("Telnyx refuses a deletion", recording_id=recording_ids[0], error=str(error))
+            return
+        await _delete_halves(runtime, recording_ids)
+
+
+async def _delete_halves(runtime: Runtime, recording_ids: Sequence[str]) -> None:
+    middle = len(recording_ids) // 2
+    await _delete_in_bulk(runtime, recording_ids[:middle])
+    await _delete_in_bulk(runtime, recording_ids[middle:])
+
+
+async def _confirm(runtime: Runtime, one: _Proven) -> bool:
+    """See that an original is gone, then write its receipt; one that is still there comes back later."""
+    for wait in _CONFIRM_WAITS_SECONDS:
+        await asyncio.sleep(wait)
+        try:
+            await runtime.telnyx.recordings.retrieve(one.recording_id)
+        except NotFound:
+            break
+    else:
+        log.warning("deleted but still there", recording_id=one.recording_id)
+        await runtime.due.postpone(one.folder, _STILL_THERE_SECONDS)
+        return False
+    receipt = DeletionReceipt(
+        recording_id=one.recording_id,
+        objects=one.objects,
+        transcription_ids=[str(transcription.id) for transcription in one.transcriptions],
+        confirmed_gone_at=format_instant(utc_now()),
+    )
+    await runtime.in_thread(runtime.archive.put_receipt, one.folder, receipt)
+    await runtime.due.done(one.folder)
+    log.info("original deleted", recording_id=one.recording_id)
+    return True

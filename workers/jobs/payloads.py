@@ -1,0 +1,67 @@
+"""The one argument of each job: small, typed, versioned. Written by the receiver and reconcile, read by the workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from workers.queue.jobs import Job
+from workers.queue.keys import BULK_QUEUE, MAIN_QUEUE
+
+VERSION = 1
+
+
+class RecordingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which recording to archive, as far as whoever asks for it knows.
+
+    The documented `call.recording.saved` has no recording id: then leg, session or conference and the times find it.
+
+    Attributes:
+        v: version of this shape.
+        locations: by format, where custom storage has put it (`gs://…`, `s3://…`, an Azure address); empty with Telnyx.
+    """
+
+    v: int = VERSION
+    event_id: str | None = None
+    recording_id: str | None = None
+    call_leg_id: str | None = None
+    call_session_id: str | None = None
+    call_control_id: str | None = None
+    conference_id: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    locations: dict[str, str] = {}
+    found_by: str = "webhook"
+
+
+class TranscriptionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which transcription to archive."""
+
+    v: int = VERSION
+    event_id: str | None = None
+    transcription_id: str
+    recording_id: str | None = None
+    found_by: str = "webhook"
+
+
+def recording_job(request: RecordingRequest) -> Job:
+    """The job that archives a recording; the same recording is the same job, whoever asks."""
+    identity = request.recording_id or f"event:{request.event_id}"
+    return Job("archive_recording", request, f"archive_recording:{identity}", _queue(request.found_by))
+
+
+def transcription_job(request: TranscriptionRequest, delay_ms: int = 0) -> Job:
+    """The job that archives a transcription."""
+    job_id = f"archive_transcription:{request.transcription_id}"
+    return Job("archive_transcription", request, job_id, _queue(request.found_by), delay_ms)
+
+
+def _queue(found_by: str) -> str:
+    return MAIN_QUEUE if found_by == "webhook" else BULK_QUEUE
+
+
+def payload_version(payload: Any) -> int:
+    """The version of a payload as it came from Redis; 0 if it is none of ours."""
+    version = payload.get("v", VERSION) if isinstance(payload, dict) else 0
+    return version if isinstance(version, int) else 0

@@ -1,0 +1,159 @@
+"""`archive_recording`: find it at Telnyx, stream its audio into the archive, prove it, commit it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from datetime import datetime, timedelta
+from typing import cast
+
+from config.logs import get_logger
+from config.times import format_instant, parse_instant, utc_now
+from workers.archive import layout
+from workers.archive.audio import AudioReader
+from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, FoundBy
+from workers.jobs.causes import NotYet
+from workers.jobs.payloads import RecordingRequest
+from workers.runtime import Runtime
+from workers.telnyx.errors import NotFound
+from workers.telnyx.models import Recording
+from workers.telnyx.operations import RecordingFilter
+
+log = get_logger()
+
+CONTENT_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
+
+_SAME_MOMENT = timedelta(seconds=2)
+_RENEWAL_SECONDS = 60
+
+
+async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None:
+    """Archive the recording of a request; does nothing if it is committed already.
+
+    Raises:
+        NotYet: it is not at Telnyx, or not completed.
+        Exception: as `workers/jobs/causes.py` lists them.
+    """
+    for recording in await _find(runtime, request):
+        folder = layout.recording_folder(recording.dated, str(recording.id))
+        record = await runtime.in_thread(runtime.archive.commit_record, folder)
+        if record is None:
+            record = await _fetch_and_commit(runtime, request, recording, folder)
+        await schedule_deletion(runtime, folder, record)
+
+
+async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord) -> None:
+    """Put a committed recording on the due list, if deletion is on and nothing was found that a person must see."""
+    if runtime.settings.delete_originals != "verified":
+        return
+    if record.audio.findings:
+        log.warning("original kept", folder=folder, findings=record.audio.findings)
+        return
+    due_at = time.time() + runtime.settings.delete_after.total_seconds()
+    await runtime.due.schedule(folder, due_at)
+
+
+async def _find(runtime: Runtime, request: RecordingRequest) -> list[Recording]:
+    """The recordings that a request means; none if the one it means is committed and gone from Telnyx."""
+    if request.recording_id:
+        try:
+            return [await runtime.telnyx.recordings.retrieve(request.recording_id)]
+        except NotFound as error:
+            if await _is_committed(runtime, request):
+                return []
+            raise NotYet(f"recording {request.recording_id} is not at Telnyx") from error
+    found = [recording async for recording in runtime.telnyx.recordings.list(filter=_filter(request), page_size=250)]
+    if not found:
+        raise NotYet("no recording of this leg, session or conference at Telnyx")
+    # Several recordings of one call: those of the event's times. If none fits, all: archiving too many loses nothing.
+    return [recording for recording in found if _is_of(recording, request)] or found
+
+
+def _filter(request: RecordingRequest) -> RecordingFilter:
+    if request.call_leg_id:
+        return {"call_leg_id": request.call_leg_id}
+    if request.call_session_id:
+        return {"call_session_id": request.call_session_id}
+    if request.conference_id:
+        return {"conference_id": request.conference_id}
+    if request.call_control_id:
+        return {"call_control_id": request.call_control_id}
+    raise ValueError("the event names neither a recording nor a leg, session or conference")
+
+
+def _is_of(recording: Recording, request: RecordingRequest) -> bool:
+    pairs = (
+        (recording.recording_started_at, request.started_at),
+        (recording.recording_ended_at, request.ended_at),
+    )
+    return all(not (a and b) or abs(parse_instant(a) - parse_instant(b)) <= _SAME_MOMENT for a, b in pairs)
+
+
+async def _is_committed(runtime: Runtime, request: RecordingRequest) -> bool:
+    """Whether a recording that Telnyx does not have (any more) is in the archive."""
+    near: datetime = parse_instant(request.started_at) if request.started_at else utc_now()
+    folder = await runtime.in_thread(runtime.archive.find_folder, str(request.recording_id), near.date())
+    return folder is not None
+
+
+async def _fetch_and_commit(
+    runtime: Runtime, request: RecordingRequest, recording: Recording, folder: str
+) -> CommitRecord:
+    if recording.status not in (None, "completed"):
+        raise NotYet(f"recording {recording.id} is {recording.status}")
+    urls = {f: url for f in CONTENT_TYPES if (url := getattr(recording.download_urls, f, None))}
+    if not urls:
+        raise NotYet(f"recording {recording.id} has no download address yet")
+    objects: list[ArchivedObject] = []
+    summaries: list[AudioSummary] = []
+    for audio_format, url in urls.items():
+        archived, summary = await _fetch(runtime, recording, folder, audio_format, url)
+        objects.append(archived)
+        summaries.append(summary)
+    record = CommitRecord(
+        recording={name: value for name, value in recording.as_returned().items() if name != "download_urls"},
+        objects=objects,
+        audio=_merge(summaries),
+        archived_at=format_instant(utc_now()),
+        event_id=request.event_id,
+        found_by=cast(FoundBy, request.found_by),
+    )
+    record = await runtime.in_thread(runtime.archive.commit, folder, record)
+    size = sum(o.size for o in record.objects)
+    log.info("recording archived", recording_id=recording.id, bytes=size, findings=record.audio.findings)
+    return record
+
+
+async def _fetch(
+    runtime: Runtime, recording: Recording, folder: str, audio_format: str, url: str
+) -> tuple[ArchivedObject, AudioSummary]:
+    """Stream one format into the archive, in a thread that does it all: read, hash, look at the audio, write."""
+    loop = asyncio.get_running_loop()
+    cancelled = threading.Event()
+    reader = AudioReader(audio_format)
+
+    def renew() -> str:
+        again = asyncio.run_coroutine_threadsafe(runtime.telnyx.recordings.retrieve(str(recording.id)), loop)
+        fresh = getattr(again.result(_RENEWAL_SECONDS).download_urls, audio_format, None)
+        if not fresh:
+            raise NotYet(f"recording {recording.id} has no {audio_format} address any more")
+        return str(fresh)
+
+    def stream() -> ArchivedObject:
+        chunks = runtime.downloads.stream(url, renew, cancelled)
+        key = layout.audio_key(folder, audio_format)
+        return runtime.archive.put(key, chunks, CONTENT_TYPES[audio_format], (reader.feed,))
+
+    try:
+        archived = await runtime.in_thread(stream)
+    finally:
+        cancelled.set()  # a cancelled job must not leave its thread downloading
+    return archived, reader.summary(recording.duration_millis)
+
+
+def _merge(summaries: list[AudioSummary]) -> AudioSummary:
+    """One summary of a recording's formats: the first, with what was found in any."""
+    first = summaries[0]
+    findings = sorted({finding for summary in summaries for finding in summary.findings})
+    return AudioSummary(first.format, first.channels, first.sample_rate_hz, first.duration_ms, findings)

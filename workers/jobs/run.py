@@ -1,0 +1,70 @@
+"""How every job is run: its payload read, its failure judged by the table of causes, its end remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from arq import Retry
+from arq.worker import Function, func
+
+from config.logs import get_logger
+from config.times import format_instant, parse_instant, utc_now
+from workers.jobs.causes import cause_of
+from workers.jobs.payloads import VERSION, payload_version
+from workers.queue.attempts import DeadLetter
+from workers.runtime import Runtime
+
+P = TypeVar("P", bound=msgspec.Struct)
+
+log = get_logger()
+
+_OTHER_VERSION_WAIT_SECONDS = 60
+_LONGEST_ERROR = 1_000
+
+
+def job(function: Callable[[Runtime, P], Awaitable[None]], payload_type: type[P], queue: str) -> Function:
+    """Make an arq function of a job.
+
+    What it raises is judged by the table of causes: tried again after a wait, or given up as a dead letter. arq's own
+    count of tries is not used, since it also counts throttling, outages and the deaths of workers.
+    """
+    name = function.__name__
+
+    async def run(ctx: dict[str, Any], payload: Any) -> None:
+        runtime: Runtime = ctx["runtime"]
+        with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]):
+            if payload_version(payload) > VERSION:  # written by a newer version: a newer worker will take it
+                raise Retry(defer=_OTHER_VERSION_WAIT_SECONDS)
+            try:
+                await function(runtime, msgspec.convert(payload, payload_type))
+            except Exception as error:
+                await _failed(runtime, ctx["job_id"], name, payload, queue, error)
+            else:
+                if ctx["job_try"] > 1:
+                    await runtime.attempts.forget(ctx["job_id"])
+
+    run.__qualname__ = name
+    return func(run, name=name)
+
+
+async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, queue: str, error: Exception) -> None:
+    """Remember a failed attempt, then have the job run again or give it up.
+
+    Raises:
+        Retry: it runs again after the wait that its cause has.
+    """
+    cause = cause_of(error)
+    line = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST_ERROR]
+    attempts = await runtime.attempts.record(job_id, cause.name, line)
+    same = [attempt for attempt in attempts if attempt.cause == cause.name]
+    since = (utc_now() - parse_instant(same[0].at)).total_seconds()
+    if not cause.is_final(same, since):
+        wait = cause.wait_seconds(len(same))
+        log.warning("job failed", function=function, cause=cause.name, error=line, again_in_seconds=round(wait, 2))
+        raise Retry(defer=wait) from error
+    now = format_instant(utc_now())
+    await runtime.attempts.bury(DeadLetter(job_id, function, payload, queue, cause.name, line, now, attempts))
+    log.error("job given up", function=function, cause=cause.name, error=line, exc_info=cause.name == "unexpected")

@@ -1,0 +1,77 @@
+"""`archive_transcription`: fetch it from Telnyx once it is completed, and put it beside its recording."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from config.logs import get_logger
+from config.times import parse_instant, utc_now
+from workers.archive import layout
+from workers.archive.records import TranscriptionRecord
+from workers.jobs.causes import InProgress, NotYet
+from workers.jobs.payloads import TranscriptionRequest
+from workers.runtime import Runtime
+from workers.telnyx.errors import NotFound
+from workers.telnyx.models import RecordingTranscription
+
+log = get_logger()
+
+
+async def archive_transcription(runtime: Runtime, request: TranscriptionRequest) -> None:
+    """Archive a transcription; does nothing if it is there already.
+
+    Raises:
+        InProgress: Telnyx is still making it.
+        NotYet: it, or its recording, is neither at Telnyx nor in the archive.
+    """
+    try:
+        transcription = await runtime.telnyx.recording_transcriptions.retrieve(request.transcription_id)
+    except NotFound as error:
+        if await _is_archived(runtime, request):
+            return
+        raise NotYet(f"transcription {request.transcription_id} is not at Telnyx") from error
+    if transcription.status != "completed":
+        raise InProgress(f"transcription {request.transcription_id} is {transcription.status}")
+    await put_transcription(runtime, transcription, request.recording_id)
+
+
+async def put_transcription(
+    runtime: Runtime, transcription: RecordingTranscription, recording_id: str | None = None
+) -> None:
+    """Put a completed transcription into the archive, beside its recording.
+
+    Args:
+        transcription: as Telnyx returned it.
+        recording_id: its recording's, should the transcription itself not say.
+    """
+    recording_id = transcription.recording_id or recording_id
+    if not recording_id:
+        raise NotYet(f"transcription {transcription.id} does not say of which recording it is")
+    folder = await _folder(runtime, recording_id, transcription)
+    record = TranscriptionRecord(transcription=transcription.as_returned())
+    await runtime.in_thread(runtime.archive.put_transcription, folder, str(transcription.id), record)
+    log.info("transcription archived", recording_id=recording_id, transcription_id=transcription.id)
+
+
+async def _folder(runtime: Runtime, recording_id: str, transcription: RecordingTranscription) -> str:
+    """Where the recording lies: by its own date at Telnyx, else, once it is gone there, by looking in the archive."""
+    try:
+        recording = await runtime.telnyx.recordings.retrieve(recording_id)
+        return layout.recording_folder(recording.dated, recording_id)
+    except NotFound:
+        near = parse_instant(transcription.created_at).date() if transcription.created_at else utc_now().date()
+        found = await runtime.in_thread(runtime.archive.find_folder, recording_id, near)
+        if found is None:
+            raise NotYet(f"recording {recording_id} is neither at Telnyx nor in the archive near {near}") from None
+        return found
+
+
+async def _is_archived(runtime: Runtime, request: TranscriptionRequest) -> bool:
+    if not request.recording_id:
+        return False
+    today: date = utc_now().date()
+    folder = await runtime.in_thread(runtime.archive.find_folder, request.recording_id, today)
+    if folder is None:
+        return False
+    key = layout.transcription_key(folder, request.transcription_id)
+    return await runtime.in_thread(runtime.archive.store.stat, key) is not None

@@ -1,0 +1,142 @@
+"""The worker: arq's settings, the functions, what runs when, start and stop.
+
+One process runs two arq workers, one a queue, so that bulk work never delays a webhook. arq's defaults that lose work
+are set otherwise: MessagePack for pickle, no kept results (a kept one blocks its job id, arq issues #531 and #432), no
+limit of tries (the table of causes decides), a time limit that suits the longest recording (leases free dead workers'
+jobs long before).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+from typing import Any
+
+from arq import cron
+from arq.worker import Function, Worker
+
+from config.logs import configure_logs, get_logger
+from config.settings import Settings
+from workers.jobs.deletion import delete_originals
+from workers.jobs.payloads import RecordingRequest, TranscriptionRequest
+from workers.jobs.recordings import archive_recording
+from workers.jobs.run import job
+from workers.jobs.transcriptions import archive_transcription
+from workers.queue.connect import connect_worker
+from workers.queue.jobs import JOB_TTL_MS, deserialize, serialize
+from workers.queue.keys import BULK_QUEUE, MAIN_QUEUE
+from workers.queue.leases import Leases
+from workers.runtime import Runtime, open_runtime
+
+log = get_logger()
+
+DRAIN_SECONDS = 25
+_POLL_SECONDS = 0.05  # arq's 0.5 s is half a second of delay for every webhook
+_JOB_TIMEOUT_SECONDS = 12 * 3600  # Telnyx records up to 12 h; the leases watch over dead workers, not this
+_DELETION_SECONDS = set(range(0, 60, 2))
+
+
+def job_functions(queue: str) -> list[Function]:
+    """The arq functions of a queue."""
+    return [
+        job(archive_recording, RecordingRequest, queue),
+        job(archive_transcription, TranscriptionRequest, queue),
+    ]
+
+
+async def _delete_originals(ctx: dict[str, Any]) -> None:
+    runtime: Runtime = ctx["runtime"]
+    try:
+        await delete_originals(runtime)
+    except Exception as error:  # the due list still has what was not done
+        log.warning("deletion run failed", error=f"{type(error).__name__}: {error}")
+
+
+def _worker(runtime: Runtime, leases: Leases, queue: str) -> Worker:
+    crons = [cron(_delete_originals, name="cron:delete_originals", second=_DELETION_SECONDS, timeout=3600)]
+    return Worker(
+        functions=job_functions(queue),
+        cron_jobs=crons if queue == MAIN_QUEUE else None,
+        queue_name=queue,
+        redis_pool=runtime.redis,
+        ctx={"runtime": runtime},
+        max_jobs=runtime.settings.concurrency,
+        job_timeout=_JOB_TIMEOUT_SECONDS,
+        max_tries=1_000_000_000,
+        keep_result=0,
+        poll_delay=_POLL_SECONDS,
+        queue_read_limit=1_000,
+        health_check_interval=30,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+        expires_extra_ms=JOB_TTL_MS,
+        on_job_start=leases.take,
+        on_job_end=leases.leave,
+        handle_signals=False,
+        log_results=False,
+    )
+
+
+async def work(settings: Settings, redis_url: str) -> bool:
+    """Run jobs until SIGTERM or SIGINT, then let those that run finish, for 25 s at most.
+
+    Returns:
+        True when it was asked to stop; False when Redis or a worker failed, so that a supervisor starts it again.
+
+    Raises:
+        SettingsError, StoreRefused: it cannot start.
+    """
+    redis = connect_worker(redis_url, connections=4 * settings.concurrency + 16)
+    runtime = open_runtime(settings, redis)
+    leases = Leases(redis)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_ in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_, stop.set)
+    try:
+        await redis.ping()
+        await leases.beat()
+        workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE)]
+        janitor = asyncio.create_task(leases.run())
+        running = [asyncio.create_task(worker.async_run()) for worker in workers]
+        stopping = asyncio.create_task(stop.wait())
+        log.info("worker ready", archive=settings.archive_address, concurrency=settings.concurrency)
+        await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
+        for ended in running:
+            if ended.done() and (error := ended.exception()):
+                log.error("worker failed", error=f"{type(error).__name__}: {error}")
+        await _drain(workers, running)
+        for task in (janitor, stopping):
+            task.cancel()
+        await asyncio.gather(janitor, stopping, return_exceptions=True)
+        log.info("worker stopped")
+        return stop.is_set()
+    finally:
+        await leases.close()
+        await runtime.close()
+        with suppress(Exception):
+            await redis.aclose()
+
+
+async def _drain(workers: list[Worker], running: list[asyncio.Task[None]]) -> None:
+    """Take no more jobs, wait for those that run, cancel what is left; a cancelled job runs again elsewhere."""
+    for worker in workers:
+        worker.allow_pick_jobs = False
+    jobs = {task for worker in workers for task in worker.tasks.values()}
+    if jobs:
+        await asyncio.wait(jobs, timeout=DRAIN_SECONDS)
+    for task in jobs:
+        task.cancel()
+    await asyncio.gather(*jobs, return_exceptions=True)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+def run(settings: Settings, redis_url: str) -> int:
+    """Run a worker process; returns its exit status."""
+    import uvloop
+
+    configure_logs(settings.log_level, program="worker")
+    return 0 if uvloop.run(work(settings, redis_url)) else 1

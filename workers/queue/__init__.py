@@ -1,0 +1,1 @@
+"""How work is queued on Redis: acceptance, leases, retries, dead letters."""

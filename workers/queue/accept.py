@@ -1,0 +1,140 @@
+"""Acceptance: one round trip that deduplicates an event and enqueues its jobs, shared by concurrent requests.
+
+Requests that arrive while a flush is on its way wait for the next, which carries them all in one call of one
+server-side script. A 2xx is answered only after that call has come back, so it means that Redis holds the jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import cast
+
+from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
+from workers.queue.keys import ARQ_JOB, EVENT, INSPECTION
+from workers.queue.script import AsyncRedis, Script
+
+# Telnyx is done retrying within about a minute; a day also covers a person who re-sends from the portal. Past it a
+# repeated event only costs a job that finds its commit record there.
+DEDUPE_SECONDS = 24 * 3600
+
+_MAX_WAITING = 10_000
+_MAX_BATCH = 500
+_INSPECTION_EVENTS = 500
+_INSPECTION_BYTES = 32 * 1024
+
+# ARGV: dedupe ms, job ttl ms, events kept for inspection, then per event: event id, body to keep or "", number of jobs,
+# then per job: queue, id, delay ms, data. The event is marked last: should the script fail half-way (out of memory),
+# the delivery is answered 503 and its repetition enqueues what is still missing. Time is the server's, so that a
+# receiver with a wrong clock delays nothing.
+_ACCEPT = Script(f"""
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local accepted = {{}}
+local i = 4
+while i <= #ARGV do
+  local event, kept, jobs = '{EVENT}' .. ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  i = i + 3
+  if redis.call('EXISTS', event) == 1 then
+    accepted[#accepted + 1] = 0
+    i = i + jobs * 4
+  else
+    for _ = 1, jobs do
+      local queue, id, due, data = ARGV[i], ARGV[i + 1], now + tonumber(ARGV[i + 2]), ARGV[i + 3]
+      i = i + 4
+      if redis.call('SET', '{ARQ_JOB}' .. id, data, 'PX', tonumber(ARGV[2]) + due - now, 'NX') then
+        redis.call('ZADD', queue, due, id)
+      end
+    end
+    if kept ~= '' then
+      redis.call('LPUSH', '{INSPECTION}', kept)
+      redis.call('LTRIM', '{INSPECTION}', 0, tonumber(ARGV[3]) - 1)
+    end
+    redis.call('SET', event, '1', 'PX', ARGV[1])
+    accepted[#accepted + 1] = 1
+  end
+end
+return accepted
+""")
+
+# KEYS: the job's data, its queue. ARGV: data, ttl ms, delay ms, id. One call a job keeps "data, then queue" atomic.
+_ENQUEUE = Script("""
+local t = redis.call('TIME')
+local due = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[3])
+if not redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2], 'NX') then return 0 end
+redis.call('ZADD', KEYS[2], due, ARGV[4])
+return 1
+""")
+
+
+class Overloaded(Exception):
+    """More events wait for Redis than this process is willing to hold."""
+
+
+class Acceptor:
+    """Hands events and their jobs to Redis; one per process."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+        self._waiting: list[tuple[list[bytes | str | int], asyncio.Future[bool]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def accept(self, event_id: str, jobs: Sequence[Job], *, keep: bytes = b"") -> bool:
+        """Hand one event to Redis.
+
+        Args:
+            event_id: what it is deduplicated by.
+            jobs: what is to be done about it; may be empty.
+            keep: its body, if it is to be kept for inspection; cut at 32 KiB.
+
+        Returns:
+            True if it was new, False if it had been accepted before.
+
+        Raises:
+            redis.exceptions.RedisError: Redis is away, read-only or out of memory; nothing is promised then.
+            Overloaded: too many are waiting already.
+        """
+        if len(self._waiting) >= _MAX_WAITING:
+            raise Overloaded
+        now_ms = time.time_ns() // 1_000_000
+        arguments: list[bytes | str | int] = [event_id, keep[:_INSPECTION_BYTES], len(jobs)]
+        for job in jobs:
+            arguments += (job.queue, job.id, job.delay_ms, encode_job(job, now_ms))
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((arguments, done))
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush())
+        return await done
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
+            try:
+                accepted = await self._call([argument for arguments, _ in batch for argument in arguments])
+            except Exception as error:
+                for _, done in batch:
+                    if not done.done():
+                        done.set_exception(error)
+            else:
+                for (_, done), is_new in zip(batch, accepted, strict=True):
+                    if not done.done():
+                        done.set_result(is_new == 1)
+
+    async def _call(self, arguments: list[bytes | str | int]) -> list[int]:
+        fixed = (DEDUPE_SECONDS * 1000, JOB_TTL_MS, _INSPECTION_EVENTS)
+        return cast(list[int], await _ACCEPT(self._redis, (), (*fixed, *arguments)))
+
+
+async def enqueue(redis: AsyncRedis, job: Job) -> bool:
+    """Enqueue one job from inside the workers.
+
+    Returns:
+        True if it is new; False if a job with its id waits or runs already.
+
+    Raises:
+        redis.exceptions.RedisError: Redis did not take it.
+    """
+    data = encode_job(job, time.time_ns() // 1_000_000)
+    keys = (ARQ_JOB + job.id, job.queue)
+    return bool(await _ENQUEUE(redis, keys, (data, JOB_TTL_MS + job.delay_ms, job.delay_ms, job.id)))

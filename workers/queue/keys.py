@@ -1,0 +1,23 @@
+"""Every Redis key of Callvault, in one place. arq's own (`arq:job:*`, `arq:in-progress:*`, `arq:retry:*`) stay arq's.
+
+Redis is never the ledger: all of these may be lost at any moment, and reconcile makes it good from the archive.
+"""
+
+from __future__ import annotations
+
+MAIN_QUEUE = "arq:queue"  # webhooks and alerts; arq's default, so that any arq worker can run what is written
+BULK_QUEUE = "arq:queue:bulk"  # backfill and reconcile, which must never delay a webhook
+
+ARQ_JOB = "arq:job:"
+ARQ_IN_PROGRESS = "arq:in-progress:"
+
+EVENT = "callvault:event:"  # + event id: this event has been accepted
+INSPECTION = "callvault:inspection"  # list: signed events of unknown type or shape, newest first, bounded
+LEASES = "callvault:leases"  # hash: job id -> worker id
+UNLEASED = "callvault:unleased"  # hash: job id -> since when (ms) it is in progress without a lease
+WORKER = "callvault:worker:"  # + worker id: its heartbeat
+ATTEMPTS = "callvault:attempts:"  # + job id: list of failed attempts
+DEAD_LETTERS = "callvault:dead-letters"  # hash: job id -> dead letter
+DELETIONS_DUE = "callvault:deletions:due"  # sorted set: "day/recording id" by the instant (seconds) it is due
+READINESS = "callvault:ready"  # written to see that Redis takes writes
+TELNYX_PAUSE = "callvault:telnyx-pause"  # while it is there, no request goes to Telnyx

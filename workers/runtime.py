@@ -1,0 +1,70 @@
+"""What every job works with: one value, made at the start of a worker and closed at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from config.settings import Settings, is_local_host
+from workers.account import Account
+from workers.archive.archive import Archive
+from workers.archive.stores.store import open_store
+from workers.queue.attempts import Attempts
+from workers.queue.due import DueList
+from workers.queue.limits import SharedLimiter
+from workers.queue.script import AsyncRedis
+from workers.telnyx.client import TelnyxClient
+from workers.telnyx.downloads import Downloads
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The parts of a worker that jobs use."""
+
+    settings: Settings
+    account: Account
+    redis: AsyncRedis
+    telnyx: TelnyxClient
+    downloads: Downloads
+    archive: Archive
+    attempts: Attempts
+    due: DueList
+    threads: ThreadPoolExecutor
+
+    async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
+        """Run something that blocks in a worker thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
+
+    async def close(self) -> None:
+        """Close connections and threads."""
+        await self.telnyx.close()
+        self.downloads.close()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+def open_runtime(settings: Settings, redis: AsyncRedis) -> Runtime:
+    """Make the parts of a worker.
+
+    Raises:
+        SettingsError: the API key is not set.
+        StoreRefused: the archive cannot be opened.
+    """
+    account = Account.from_settings(settings)
+    jobs = 2 * settings.concurrency  # main and bulk queue
+    return Runtime(
+        settings=settings,
+        account=account,
+        redis=redis,
+        telnyx=TelnyxClient(account, SharedLimiter(redis), connections=jobs),
+        downloads=Downloads(is_local=is_local_host(urlsplit(account.base_url).hostname or ""), connections=jobs),
+        archive=Archive(open_store(account.archive_url), settings.proof),
+        attempts=Attempts(redis),
+        due=DueList(redis),
+        threads=ThreadPoolExecutor(jobs + 4, thread_name_prefix="callvault"),
+    )

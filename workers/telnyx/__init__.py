@@ -1,0 +1,1 @@
+"""Whom we talk to: the Telnyx API, its models, its errors, its downloads."""

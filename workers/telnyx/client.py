@@ -1,0 +1,281 @@
+"""One async client over one connection pool: sends what the table of operations declares, retries, walks pages."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+import httpx
+import msgspec
+import stamina
+
+from workers.account import Account
+from workers.telnyx.errors import (
+    Conflict,
+    ConnectionFailed,
+    RateLimited,
+    ServerError,
+    StatusError,
+    TelnyxError,
+    TimedOut,
+    UnexpectedAnswer,
+    error_of,
+)
+from workers.telnyx.operation import Operation, Request
+from workers.telnyx.operations import (
+    CivicAddresses,
+    CustomStorage,
+    Dialogflow,
+    ExternalConnections,
+    Locations,
+    LogMessages,
+    MediaFamily,
+    OperatorConnect,
+    PhoneNumbers,
+    Recordings,
+    RecordingTranscriptions,
+    Releases,
+    SiprecConnectors,
+    Uploads,
+    WebhookDeliveries,
+)
+
+T = TypeVar("T")
+
+LARGEST_PAGE = 250  # developers.telnyx.com/api/call-recordings/get-recordings: page[size] 1 to 250
+
+_ATTEMPTS = 5
+_BUDGET_SECONDS = 60.0
+_FIRST_WAIT_SECONDS = 0.25
+_LONGEST_WAIT_SECONDS = 8.0
+_LONGEST_ASKED_WAIT_SECONDS = 60.0
+_RETRIED_STATUSES = (408, 409, 429)
+_LARGEST_ANSWER_BYTES = 64 * 1024 * 1024
+
+
+class Limiter(Protocol):
+    """Slows all workers of an account down together."""
+
+    async def wait(self) -> None:
+        """Return once requests may be sent."""
+
+    async def pause(self, seconds: float) -> None:
+        """Have everyone wait, since Telnyx has said 429."""
+
+
+class NoLimiter:
+    """For a process that is alone, such as a command."""
+
+    async def wait(self) -> None:
+        """Never waits."""
+
+    async def pause(self, seconds: float) -> None:
+        """Pauses nobody; the caller's own backoff waits."""
+
+
+class TelnyxClient:
+    """All operations, by family; make it inside a running loop and close it.
+
+    Every call raises a `TelnyxError`: connection, timeout, status or an answer that is not as documented.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        limiter: Limiter | None = None,
+        *,
+        connections: int = 32,
+        timeout_seconds: float = 30.0,
+        budget_seconds: float = _BUDGET_SECONDS,
+    ) -> None:
+        self._limiter = limiter or NoLimiter()
+        self._budget_seconds = budget_seconds
+        self._http = httpx.AsyncClient(
+            base_url=account.base_url,
+            headers={"Authorization": f"Bearer {account.api_key}", "Accept": "application/json"},
+            timeout=httpx.Timeout(timeout_seconds, connect=5.0),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            follow_redirects=False,
+        )
+        self.custom_storage_credentials = CustomStorage(self)
+        self.dialogflow_connections = Dialogflow(self)
+        self.external_connections = ExternalConnections(self)
+        self.log_messages = LogMessages(self)
+        self.civic_addresses = CivicAddresses(self)
+        self.locations = Locations(self)
+        self.phone_numbers = PhoneNumbers(self)
+        self.releases = Releases(self)
+        self.uploads = Uploads(self)
+        self.media = MediaFamily(self)
+        self.operator_connect = OperatorConnect(self)
+        self.recording_transcriptions = RecordingTranscriptions(self)
+        self.recordings = Recordings(self)
+        self.siprec_connectors = SiprecConnectors(self)
+        self.webhook_deliveries = WebhookDeliveries(self)
+
+    async def close(self) -> None:
+        """Close the connection pool."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> TelnyxClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def call(self, operation: Operation[T], arguments: Mapping[str, Any]) -> T:
+        """Send an operation that answers with one thing.
+
+        Raises:
+            TelnyxError: it did not work, retries included.
+            ValueError: an argument cannot be sent.
+        """
+        response = await self._send(operation.request(arguments))
+        if operation.envelope == "bytes":
+            return operation.read(response.content)
+        if operation.envelope == "empty":
+            return operation.read(None)
+        if response.status_code == 204:  # the older API answers a bulk deletion so
+            return operation.read({})
+        return operation.read(_json(response))
+
+    async def pages(self, operation: Operation[T], arguments: Mapping[str, Any]) -> AsyncIterator[T]:
+        """Walk a list, fetching the next page while the current one is consumed.
+
+        It ends on the last page by `meta`, on an empty page, and on one that brings nothing new. Page numbers shift
+        while rows come (they do at Telnyx), so an item with an id that has been seen is not given twice.
+
+        Raises:
+            TelnyxError: a page could not be had, retries included.
+        """
+        number = arguments.get("page_number", msgspec.UNSET)
+        number = 1 if number is msgspec.UNSET else number
+        paged = "page_number" in operation.parameters
+        seen: set[int] = set()
+        following: asyncio.Task[tuple[list[Any], int]] | None = None
+        first = dict(arguments)
+        try:
+            items, total = await self._page(operation, first)
+            while items:
+                more = paged and number < total
+                if more:
+                    following = asyncio.create_task(self._page(operation, {**first, "page_number": number + 1}))
+                fresh = _unseen(items, seen)
+                if not fresh:
+                    return
+                for item in fresh:
+                    yield operation.read_item(item)
+                if following is None or not more:
+                    return
+                items, total = await following
+                number += 1
+        finally:
+            if following is not None and not following.done():
+                following.cancel()
+                with suppress(asyncio.CancelledError, TelnyxError):
+                    await following
+
+    async def total(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> int:
+        """How many items a list has, by its `meta.total_results`; one request."""
+        body = _json(await self._send(operation.request({**arguments, "page_number": 1, "page_size": 1})))
+        return int((body.get("meta") or {}).get("total_results") or 0)
+
+    async def _page(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> tuple[list[Any], int]:
+        body = _json(await self._send(operation.request(arguments)))
+        items = body.get(operation.envelope) if isinstance(body, dict) else None
+        if not isinstance(items, list):
+            raise UnexpectedAnswer(f"GET {operation.path}: the answer has no list {operation.envelope!r}")
+        meta = body.get("meta")
+        total = meta.get("total_pages") if isinstance(meta, dict) else None
+        return items, total if isinstance(total, int) else 1_000_000_000  # without a total, an empty page ends it
+
+    async def _send(self, request: Request) -> httpx.Response:
+        attempt = 0
+
+        def wait_or_give_up(error: Exception) -> bool | float:
+            return isinstance(error, TelnyxError) and _is_retried(error, request) and _wait_seconds(error, attempt)
+
+        async for try_ in stamina.retry_context(
+            on=wait_or_give_up, attempts=_ATTEMPTS, timeout=self._budget_seconds, wait_max=_LONGEST_ASKED_WAIT_SECONDS
+        ):
+            with try_:
+                attempt = try_.num
+                await self._limiter.wait()
+                try:
+                    return await self._once(request)
+                except RateLimited as error:
+                    await self._limiter.pause(_wait_seconds(error, attempt))
+                    raise
+        raise AssertionError("stamina returns or raises")  # pragma: no cover
+
+    async def _once(self, request: Request) -> httpx.Response:
+        where = f"{request.method} {request.path}"
+        try:
+            response = await self._http.request(
+                request.method, request.path.lstrip("/"), params=request.query, json=request.body
+            )
+        except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise TimedOut(f"{where}: no connection in time", was_sent=False) from error
+        except httpx.TimeoutException as error:
+            raise TimedOut(f"{where}: no answer in time", was_sent=True) from error
+        except httpx.ConnectError as error:
+            raise ConnectionFailed(f"{where}: cannot connect ({error})", was_sent=False) from error
+        except httpx.HTTPError as error:
+            raise ConnectionFailed(f"{where}: {type(error).__name__} {error}".rstrip(), was_sent=True) from error
+        if not response.is_success:
+            raise error_of(response)
+        return response
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        body = msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
+        request = response.request
+        raise UnexpectedAnswer(f"{request.method} {request.url.path}: the answer is not JSON") from None
+    return body
+
+
+def _unseen(items: list[Any], seen: set[int]) -> list[Any]:
+    """The items of a page that have not been given yet, remembering them; none if the page brings nothing new.
+
+    What has no id (log messages, by their documents) may rightly occur several times, so it is dropped only with its
+    whole page.
+    """
+    fresh = []
+    brings_new = False
+    for item in items:
+        inner = item.get("data", item) if isinstance(item, dict) else item
+        id_ = next((inner[k] for k in ("id", "number_id", "ticket_id", "media_name") if inner.get(k)), None)
+        mark = hash(id_) if id_ is not None else hash(msgspec.json.encode(item, order="sorted"))
+        is_new = mark not in seen
+        brings_new = brings_new or is_new
+        if is_new or id_ is None:
+            fresh.append(item)
+        seen.add(mark)
+    return fresh if brings_new else []
+
+
+def _is_retried(error: TelnyxError, request: Request) -> bool:
+    if isinstance(error, ConnectionFailed):
+        return request.is_repeatable or not error.was_sent
+    if isinstance(error, RateLimited):
+        return True  # refused before it was done
+    if isinstance(error, Conflict) and not request.is_repeatable:
+        return False
+    if isinstance(error, StatusError):
+        return request.is_repeatable and (error.status in _RETRIED_STATUSES or isinstance(error, ServerError))
+    return False
+
+
+def _wait_seconds(error: TelnyxError, attempt: int) -> float:
+    """What Telnyx asks for, else exponential backoff with full jitter."""
+    asked = error.retry_after_seconds if isinstance(error, StatusError) else None
+    longest = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** max(0, attempt - 1))
+    jitter = random.uniform(0, longest)  # noqa: S311
+    if asked is None:
+        return jitter
+    return min(asked, _LONGEST_ASKED_WAIT_SECONDS) + random.uniform(0, 0.25)  # noqa: S311
