@@ -132,24 +132,14 @@ def _redis(settings: Settings) -> Any:
 
 def main() -> None:
     """The entry point: what a command ends with becomes one line and an exit status."""
-    from click.exceptions import ClickException
-    from click.exceptions import Exit as ClickExit
     from redis.exceptions import RedisError
 
     try:
-        status = app(standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
+        app()
     except UserError as error:
         _end(str(error), error.exit_status)
     except RedisError as error:
         _end(f"Redis: {error}", 1)
-    except ClickExit as exit_:
-        sys.exit(exit_.exit_code)
-    except ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
 
 
 def _end(line: str, status: int) -> None:

@@ -11,6 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -42,49 +43,52 @@ class FileStore:
         if path.exists():
             raise KeyExists(key)
         temporary = self._incoming / secrets.token_hex(16)
+        with _errors_of(key):
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
         try:
-            with temporary.open("xb", buffering=0) as file:
-                for chunk in source.chunks():
-                    _write_all(file.fileno(), chunk)
-                os.fsync(file.fileno())
-                _drop_from_cache(file.fileno())
-            self._make_folder(path.parent)
-            os.link(temporary, path)
-            _sync_folder(path.parent)
-        except FileExistsError:
-            raise KeyExists(key) from None
-        except OSError as error:
-            raise _store_error(key, error) from error
+            for chunk in source.chunks():  # what the source raises is not ours to name
+                with _errors_of(key):
+                    _write_all(descriptor, chunk)
+            with _errors_of(key):
+                os.fsync(descriptor)
+                _drop_from_cache(descriptor)
+                self._make_folder(path.parent)
+                try:
+                    os.link(temporary, path)
+                except FileExistsError:
+                    raise KeyExists(key) from None
+                _sync_folder(path.parent)
         finally:
+            os.close(descriptor)
             temporary.unlink(missing_ok=True)
         return StoredObject(key, source.size)
 
     def stat(self, key: str) -> StoredObject | None:
         """See `Store.stat`. A file system keeps no checksum of its own."""
-        try:
-            return StoredObject(key, self._path(key).stat().st_size)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise _store_error(key, error) from error
+        with _errors_of(key):
+            try:
+                return StoredObject(key, self._path(key).stat().st_size)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See `Store.read`. Reads past the page cache where the system lets a program ask for that."""
-        try:
-            with self._path(key).open("rb", buffering=0) as file:
-                _drop_from_cache(file.fileno())
-                file.seek(start)
-                left = None if end is None else max(0, end - start)
-                while left is None or left > 0:
-                    chunk = file.read(_CHUNK_BYTES if left is None else min(_CHUNK_BYTES, left))
-                    if not chunk:
-                        return
-                    left = None if left is None else left - len(chunk)
-                    yield chunk
-        except (FileNotFoundError, NotADirectoryError):
-            raise KeyError(key) from None
-        except OSError as error:
-            raise _store_error(key, error) from error
+        with _errors_of(key):
+            try:
+                file = self._path(key).open("rb", buffering=0)
+            except (FileNotFoundError, NotADirectoryError):
+                raise KeyError(key) from None
+        with file:
+            _drop_from_cache(file.fileno())
+            file.seek(start)
+            left = (1 << 62) if end is None else max(0, end - start)
+            while left > 0:
+                with _errors_of(key):
+                    chunk = file.read(min(_CHUNK_BYTES, left))
+                if not chunk:
+                    return
+                left -= len(chunk)
+                yield chunk
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""
@@ -92,13 +96,12 @@ class FileStore:
         yield from self._walk(self.root / folder, prefix)
 
     def _walk(self, folder: Path, prefix: str) -> Iterator[StoredObject]:
-        try:
-            # A folder sorts as the keys within it do: with the slash that follows its name.
-            entries = sorted(os.scandir(folder), key=lambda e: e.name + "/" * e.is_dir(follow_symlinks=False))
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            raise _store_error(str(folder), error) from error
+        with _errors_of(str(folder)):
+            try:
+                # A folder sorts as the keys within it do: with the slash that follows its name.
+                entries = sorted(os.scandir(folder), key=lambda e: e.name + "/" * e.is_dir(follow_symlinks=False))
+            except (FileNotFoundError, NotADirectoryError):
+                return
         for entry in entries:
             key = str(Path(entry.path).relative_to(self.root))
             if entry.is_dir(follow_symlinks=False):
@@ -142,6 +145,19 @@ class FileStore:
                 continue
 
 
+@contextmanager
+def _errors_of(key: str) -> Iterator[None]:
+    """Tell what the file system refuses as an error of the store."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            line = f"{key}: {reason}; the service must be able to write to the archive's folder"
+            raise StoreRefused(line) from error
+        raise StoreError(f"{key}: {reason}") from error
+
+
 def _write_all(descriptor: int, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
@@ -160,10 +176,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _store_error(key: str, error: OSError) -> StoreError:
-    reason = error.strerror or str(error)
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StoreRefused(f"{key}: {reason}; the service must be able to write to the archive's folder")
-    return StoreError(f"{key}: {reason}")

@@ -1,0 +1,155 @@
+"""The commands as a person types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.parts import callvault, free_port, run_callvault, wait_for
+
+
+def test_demo_does_the_main_job_and_says_so_in_json(tmp_path: Path) -> None:
+    done = run_callvault(["demo", "--json", "--recordings", "12", "--data", str(tmp_path)], seconds=100)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert done.stdout.count("\n") == 1
+    expected = {"recordings": 12, "archived": 12, "verified": 12, "deleted": 12, "transcriptions": 4}
+    assert {name: report[name] for name in expected} == expected
+    assert (report["duplicates_ignored"], report["mismatches"]) == (1, [])
+    assert report["archive_url"] == (tmp_path / "archive").as_uri()
+    assert report["bytes"] == sum(p.stat().st_size for p in tmp_path.glob("archive/recordings/*/*/*/*/audio.*"))
+
+
+def test_demo_takes_the_users_own_audio(tmp_path: Path) -> None:
+    from sandbox.audio import make_mp3, make_wav
+
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name, audio in (("a.wav", make_wav("mine", 3, 2)), ("b.mp3", make_mp3("mine", 3))):
+        (folder / name).write_bytes(b"".join(audio.read(0, audio.size)))
+    (folder / "notes.txt").write_text("not audio")
+    arguments = ["demo", "--json", "--recordings", "4", "--audio", str(folder), "--data", str(tmp_path / "data")]
+    done = run_callvault(arguments, seconds=100)
+    assert done.returncode == 0, done.stderr
+    kept = {p.read_bytes() for p in (tmp_path / "data").glob("archive/recordings/*/*/*/*/audio.*")}
+    assert kept == {p.read_bytes() for p in folder.glob("*.[wm]*")}
+
+
+def test_up_runs_everything_mends_what_dies_and_ends_with_0(tmp_path: Path) -> None:
+    port = free_port()
+    environment = {"CALLVAULT_DATA": str(tmp_path), "CALLVAULT_LOG_LEVEL": "info"}
+    with callvault(["up", "--sandbox", "--port", str(port)], environment, "receiver  http://") as up:
+        url = f"http://127.0.0.1:{port}"
+        assert httpx.get(url + "/readyz", trust_env=False).status_code == 200
+
+        second = run_callvault(["up", "--sandbox", "--port", str(free_port())], environment)
+        assert second.returncode == 1
+        assert "is in use by another callvault" in second.stderr
+        assert second.stderr.count("\n") == 1
+
+        control = up.output.split("/calls")[0].rsplit(" ", 1)[1]
+        body = {"count": 2, "webhook_url": url + "/webhooks/telnyx"}
+        httpx.post(control + "/calls", json=body, trust_env=False).raise_for_status()
+        wait_for(lambda: len(list(tmp_path.glob("archive/recordings/*/*/*/*/recording.json"))) == 2)
+
+        worker = wait_for(lambda: child_of(up.process.pid, "worker"))
+        os.kill(worker, signal.SIGKILL)
+        up.wait_for_output("worker ended with status -9; started again")
+        valkey = wait_for(lambda: child_of(up.process.pid, "valkey"))
+        os.kill(valkey, signal.SIGKILL)
+        up.wait_for_output("valkey ended with status -9; started again")
+        wait_for(lambda: child_of(up.process.pid, "worker"))
+        httpx.post(control + "/calls", json=body, trust_env=False).raise_for_status()
+        wait_for(lambda: len(list(tmp_path.glob("archive/recordings/*/*/*/*/recording.json"))) == 4, 40)
+        assert up.stop() == 0
+    with callvault(["up", "--sandbox", "--port", str(port)], environment, "receiver  http://") as again:
+        assert again.stop(signal.SIGINT) == 0
+
+
+def child_of(parent: int, what: str) -> int | None:
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if what in Path(f"/proc/{child}/cmdline").read_text():
+            return int(child)
+    return None
+
+
+def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
+    environment = {"CALLVAULT_DATA": str(tmp_path)}
+    with callvault(["up", "--sandbox", "--port", str(free_port())], environment, "receiver  http://") as up:
+        children = Path(f"/proc/{up.process.pid}/task/{up.process.pid}/children").read_text().split()
+        assert len(children) == 4
+        up.stop(signal.SIGKILL)
+        wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 30)
+
+
+def test_serve_and_worker_share_an_embedded_redis(tmp_path: Path) -> None:
+    environment = {
+        "CALLVAULT_DATA": str(tmp_path),
+        "TELNYX_PUBLIC_KEY": "A" * 43 + "=",
+        "TELNYX_API_KEY": "KEY",
+        "TELNYX_BASE_URL": "http://127.0.0.1:1/v2",
+    }
+    port = free_port()
+    with (
+        callvault(["serve", "--port", str(port)], environment, "Uvicorn running") as serve,
+        callvault(["worker"], environment, "worker ready") as worker,
+    ):
+        assert httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200
+        assert (worker.stop(), serve.stop()) == (0, 0)
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_several_processes_serve_one_port_or_work_one_queue(command: str, tmp_path: Path, redis_url: str) -> None:
+    environment = {
+        "CALLVAULT_DATA": str(tmp_path),
+        "REDIS_URL": redis_url,
+        "TELNYX_PUBLIC_KEY": "A" * 43 + "=",
+        "TELNYX_API_KEY": "KEY",
+        "TELNYX_BASE_URL": "http://127.0.0.1:1/v2",
+    }
+    port = ["--port", str(free_port())] if command == "serve" else []
+    ready = "Application startup complete" if command == "serve" else "worker ready"
+    with callvault([command, "--processes", "2", *port], environment, ready) as parent:
+        wait_for(lambda: parent.output.count(ready) == 2)
+        assert parent.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "status", "text"),
+    [
+        (["serve"], {}, 2, "TELNYX_PUBLIC_KEY: not set"),
+        (["worker"], {"REDIS_URL": "redis://127.0.0.1:1"}, 2, "TELNYX_API_KEY: not set"),
+        (["up"], {}, 2, "TELNYX_API_KEY: not set"),
+        (["serve"], {"CALLVAULT_DELETE_AFTER": "soon"}, 2, "CALLVAULT_DELETE_AFTER: cannot use 'soon'"),
+        (["demo", "--recordings", "0"], {}, 2, "Invalid value"),
+        (["nothing"], {}, 2, "No such command"),
+        (["worker"], {"TELNYX_API_KEY": "K", "CALLVAULT_ARCHIVE_URL": "file:///proc/x"}, 1, "cannot make the folder"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    arguments: list[str], environment: dict[str, str], status: int, text: str, tmp_path: Path
+) -> None:
+    done = run_callvault(arguments, {"CALLVAULT_DATA": str(tmp_path)} | environment)
+    assert done.returncode == status, done.stderr
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_sandbox_says_where_it_is_in_one_json_line() -> None:
+    with callvault(["sandbox", "--port", "0", "--json"], {}) as sandbox:
+        facts = json.loads(wait_for(lambda: sandbox.output))
+        assert set(facts) == {"base_url", "api_key", "public_key", "control_url", "sample_media_url"}
+        headers = {"Authorization": f"Bearer {facts['api_key']}"}
+        listed = httpx.get(f"{facts['base_url']}/recordings", headers=headers, trust_env=False).json()
+        assert listed["meta"]["total_results"] == len(listed["data"]) > 0
+        assert httpx.get(facts["sample_media_url"], trust_env=False).headers["content-type"] == "audio/mpeg"
+        time.sleep(0.1)
+        assert sandbox.output.count("\n") == 1
+        assert sandbox.stop() == 0

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.settings import SettingsError, load_settings
+from config.times import format_duration, format_instant, parse_day, parse_duration, parse_instant
+
+SECRET = "a-very-secret-value"
+
+BAD = {
+    "TELNYX_PUBLIC_KEY": ["not base64!", "AAAA", "AAAA,%%"],
+    "TELNYX_BASE_URL": ["ftp://x", "http://api.telnyx.com/v2", "nothing", "https://"],
+    "REDIS_URL": [f"http://user:{SECRET}@host", "localhost:6379"],
+    "CALLVAULT_ARCHIVE_URL": ["ftp://bucket", "s3://", "file://host/path", "/just/a/path"],
+    "CALLVAULT_DELETE_ORIGINALS": ["yes", "Verified "],
+    "CALLVAULT_DELETE_AFTER": ["soon", "-1h", "10", "1000000d"],
+    "CALLVAULT_PROOF": ["none"],
+    "CALLVAULT_CONCURRENCY": ["0", "1000", "x"],
+    "CALLVAULT_LOG_LEVEL": ["loud"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_an_unusable_setting_is_one_line_that_names_it_and_says_what_is_expected(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    line = str(caught.value)
+    assert line.startswith(f"{name}: ")
+    assert "expected " in line
+    assert "\n" not in line
+    assert SECRET not in line
+
+
+def test_secrets_are_in_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELNYX_API_KEY", SECRET)
+    monkeypatch.setenv("REDIS_URL", f"redis://:{SECRET}@host/0")
+    assert SECRET not in repr(load_settings())
+
+
+def test_the_defaults_are_those_of_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in BAD:
+        monkeypatch.delenv(name, raising=False)
+    settings = load_settings()
+    assert settings.delete_originals == "never"
+    assert settings.delete_after == timedelta(hours=24)
+    assert settings.telnyx_base_url == "https://api.telnyx.com/v2"
+    assert settings.archive_address.endswith("/callvault-data/archive")
+
+
+def test_several_keys_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "A" * 43 + "="
+    monkeypatch.setenv("TELNYX_PUBLIC_KEY", f"{key}, {key}")
+    assert load_settings().telnyx_public_keys == (key, key)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("2s", 2), ("15m", 900), ("24h", 86400), ("30d", 2592000), ("1h30m", 5400), ("250ms", 0.25)]
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert parse_duration(text).total_seconds() == seconds
+
+
+def test_durations_are_written_short() -> None:
+    assert [format_duration(s) for s in (0.95, 4.2, 900, 7500, 259200)] == ["950ms", "4.2s", "15m", "2h5m", "3d"]
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_an_instant_written_and_read_is_the_same(instant: datetime) -> None:
+    if instant.year >= 1000:
+        assert parse_instant(format_instant(instant)) == instant
+
+
+def test_days_are_read_as_people_say_them() -> None:
+    today = date(2026, 11, 25)
+    said = {
+        "2026-11-20": date(2026, 11, 20),
+        "today": today,
+        "yesterday": date(2026, 11, 24),
+        "7d": date(2026, 11, 18),
+        "2026-11-20T23:30:00-02:00": date(2026, 11, 21),
+    }
+    for text, day in said.items():
+        assert parse_day(text, today) == day
+    with pytest.raises(ValueError, match="is not a day"):
+        parse_day("someday")

@@ -1,0 +1,68 @@
+"""Fixtures: real servers, started once a run where they can be shared, on free ports, ended at the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as sync_redis
+
+from sandbox.world import World
+from tests.parts import RunningSandbox
+from workers.queue.connect import connect_worker
+from workers.queue.embedded import EmbeddedServer
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    server = EmbeddedServer(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(valkey: EmbeddedServer) -> str:
+    """The address of an empty Redis."""
+    with sync_redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
+    return valkey.url
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Any]:
+    """A client of an empty Redis."""
+    with sync_redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+async def async_redis(redis_url: str) -> AsyncIterator[Any]:
+    client = connect_worker(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[RunningSandbox]:
+    """An empty sandbox whose world the test sees."""
+    running = RunningSandbox(World())
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def archive_folder(tmp_path: Path) -> Path:
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def environment(sandbox: RunningSandbox, redis_url: str, archive_folder: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment of parts that work with the sandbox, on an empty Redis and archive."""
+    return sandbox.environment | {
+        "REDIS_URL": redis_url,
+        "CALLVAULT_ARCHIVE_URL": archive_folder.as_uri(),
+        "CALLVAULT_DATA": str(tmp_path / "data"),
+    }

@@ -1,0 +1,194 @@
+"""Real parts for tests: processes of `callvault`, a sandbox served in a thread, a Valkey, and a signer of webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from nacl.signing import SigningKey
+
+from sandbox.app import create_app
+from sandbox.control import books
+from sandbox.world import World
+
+CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("CALLVAULT_", "TELNYX_", "REDIS_", "AWS_"))}
+
+
+def wait_for(is_true: Callable[[], Any], seconds: float = 20, what: str = "it") -> Any:
+    """Wait until something is true; fails the test if it does not become so."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = is_true()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not happen within {seconds:g}s")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class CallvaultProcess:
+    """A running `callvault …`, its output gathered."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], cwd: Path | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", *arguments],
+            env={**CLEAN, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=cwd or Path(__file__).parent.parent,
+            start_new_session=True,
+        )
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.append(line.decode("utf-8", "replace"))
+
+    @property
+    def output(self) -> str:
+        return "".join(self._lines)
+
+    def wait_for_output(self, text: str, seconds: float = 20) -> None:
+        wait_for(lambda: text in self.output or self.process.poll() is not None, seconds, f"output {text!r}")
+        assert text in self.output, self.output
+
+    def stop(self, how: int = signal.SIGTERM, seconds: float = 40) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"did not end; output:\n{self.output}") from None
+        self._reader.join(5)
+        return status
+
+
+@contextmanager
+def callvault(arguments: list[str], environment: dict[str, str], ready: str = "") -> Iterator[CallvaultProcess]:
+    process = CallvaultProcess(arguments, environment)
+    try:
+        if ready:
+            process.wait_for_output(ready)
+        yield process
+    finally:
+        if process.process.poll() is None:
+            process.stop(signal.SIGKILL)
+
+
+def run_callvault(
+    arguments: list[str], environment: dict[str, str] | None = None, seconds: float = 60, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `callvault …` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        env={**CLEAN, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        input=stdin,
+        check=False,
+        cwd=Path(__file__).parent.parent,
+    )
+
+
+class RunningSandbox:
+    """A sandbox served over HTTP from a thread of the test, so that a test sees its world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.listen(512)
+        world.base_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        config = uvicorn.Config(create_app(world), http="httptools", ws="none", log_config=None, access_log=False)
+        config.timeout_graceful_shutdown = 1
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        wait_for(lambda: self._server.started, what="the sandbox's start")
+
+    def _run(self) -> None:
+        asyncio.run(self._server.serve([self._socket]))
+
+    @property
+    def base_url(self) -> str:
+        return self.world.base_url + "/v2"
+
+    @property
+    def public_key(self) -> str:
+        return base64.b64encode(self.world.signing_key.verify_key.encode()).decode()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "TELNYX_BASE_URL": self.base_url,
+            "TELNYX_API_KEY": self.world.api_key,
+            "TELNYX_PUBLIC_KEY": self.public_key,
+        }
+
+    def control(self, what: str, **body: Any) -> Any:
+        answer = httpx.post(f"{self.world.base_url}/_sandbox/{what}", json=body, timeout=60, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def books(self) -> dict[str, Any]:
+        return books(self.world)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+        self._socket.close()
+
+
+class Signer:
+    """Signs webhooks as Telnyx does."""
+
+    def __init__(self) -> None:
+        self.key = SigningKey.generate()
+        self.public_key = base64.b64encode(self.key.verify_key.encode()).decode()
+
+    def headers(self, body: bytes, timestamp: int | None = None) -> dict[str, str]:
+        text = str(int(time.time()) if timestamp is None else timestamp)
+        signature = self.key.sign(text.encode() + b"|" + body).signature
+        return {
+            "telnyx-signature-ed25519": base64.b64encode(signature).decode(),
+            "telnyx-timestamp": text,
+            "content-type": "application/json",
+        }
+
+
+def event(event_type: str, event_id: str, **payload: Any) -> bytes:
+    """A body of API v2."""
+    data = {
+        "record_type": "event",
+        "event_type": event_type,
+        "id": event_id,
+        "occurred_at": "2026-11-25T10:00:00.000000Z",
+        "payload": payload,
+    }
+    return json.dumps({"data": data, "meta": {"attempt": 1, "delivered_to": "http://here"}}).encode()

@@ -1,0 +1,364 @@
+"""The way of one recording, with a real worker process, a real Redis and a sandbox that serves over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.times import parse_instant
+from sandbox.world import Recording
+from tests.parts import RunningSandbox, callvault, wait_for
+from workers.archive.layout import recording_folder
+from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
+from workers.queue.accept import enqueue
+
+
+def folder_of(archive: Path, recording: Recording) -> Path:
+    data = recording.data
+    return archive / recording_folder(parse_instant(data["recording_started_at"]), data["id"])
+
+
+def committed(archive: Path, recording: Recording) -> dict[str, Any] | None:
+    path = folder_of(archive, recording) / "recording.json"
+    return json.loads(path.read_bytes()) if path.exists() else None
+
+
+def assert_archived(archive: Path, recording: Recording) -> dict[str, Any]:
+    record = wait_for(lambda: committed(archive, recording), what="the commit record")
+    assert record["schema"] == "callvault.recording/1"
+    assert {o["key"].rpartition(".")[2] for o in record["objects"]} == set(recording.audio)
+    for o in record["objects"]:
+        audio = recording.audio[o["key"].rpartition(".")[2]]
+        data = (archive / o["key"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == audio.sha256 == o["sha256"] == o["proof"]["value"]
+        assert (len(data), o["proof"]["by"]) == (o["size"], "read-back")
+    assert "download_urls" not in record["recording"]
+    assert record["recording"] == recording.data
+    return dict(record)
+
+
+async def ask(redis: Any, recording: Recording, **fields: Any) -> None:
+    fields = {"event_id": "event-1", "recording_id": recording.data["id"]} | fields
+    await enqueue(redis, recording_job(RecordingRequest(**fields)))
+
+
+async def test_a_recording_is_archived_as_it_was_served(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=3, formats=("wav", "mp3"))
+    await ask(async_redis, recording)
+    with callvault(["worker"], environment, "worker ready") as worker:
+        record = assert_archived(archive_folder, recording)
+        assert worker.stop() == 0
+    assert (record["event_id"], record["found_by"]) == ("event-1", "webhook")
+    assert record["audio"] == {
+        "format": "wav",
+        "channels": 2,
+        "sample_rate_hz": 8000,
+        "duration_ms": 3000,
+        "findings": [],
+    }
+    assert sandbox.world.misuse == [], "the API key is never sent to a download address"
+    assert list((archive_folder / ".incoming").iterdir()) == []
+
+
+async def test_nothing_is_left_in_redis_when_the_work_is_done(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    sandbox.world.faults.change({"api_503": 0.5, "seed": 3})
+    await ask(async_redis, recording)
+    with callvault(["worker"], environment, "worker ready") as worker:
+        assert_archived(archive_folder, recording)
+        wait_for(lambda: redis.exists(f"arq:job:archive_recording:{recording.data['id']}") == 0)
+        sandbox.world.faults.change({"api_503": 0})
+        assert worker.stop() == 0
+    assert [key for key in redis.scan_iter() if redis.ttl(key) == -1] == []
+    ours = [key for key in redis.scan_iter() if recording.data["id"] in key]
+    assert ours == []
+
+
+@pytest.mark.parametrize("known", ["call_leg_id", "call_session_id", "call_control_id"])
+async def test_a_recording_is_found_when_the_webhook_has_no_id(
+    known: str, sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    earlier = parse_instant("2026-11-20T10:00:00Z")
+    first = sandbox.world.add_recording(seconds=1, started_at=earlier, leg_id="leg", session_id="session")
+    second = sandbox.world.add_recording(seconds=1, leg_id="leg", session_id="session")
+    second.data["call_control_id"] = first.data["call_control_id"] = "control"
+    times = {"started_at": second.data["recording_started_at"], "ended_at": second.data["recording_ended_at"]}
+    await ask(async_redis, second, recording_id=None, **{known: second.data[known]}, **times)
+    with callvault(["worker"], environment, "worker ready"):
+        assert_archived(archive_folder, second)
+        time.sleep(0.3)
+    assert committed(archive_folder, first) is None
+
+
+async def test_a_conference_recording_without_id_is_found(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1, source="conference")
+    await ask(async_redis, recording, recording_id=None, conference_id=recording.data["conference_id"])
+    with callvault(["worker"], environment, "worker ready"):
+        assert_archived(archive_folder, recording)
+
+
+async def test_an_expired_download_address_is_renewed(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    sandbox.world.faults.change({"download_expired": 0.6, "seed": 1})
+    await ask(async_redis, recording)
+    with callvault(["worker"], environment, "worker ready"):
+        assert_archived(archive_folder, recording)
+    assert sandbox.world.faults.counts["download_expired"] >= 1
+
+
+async def test_a_webhook_that_outruns_the_api_is_waited_for(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    sandbox.world.faults.change({"not_found_seconds": 2})
+    recording = sandbox.world.add_recording(seconds=1)
+    await ask(async_redis, recording)
+    with callvault(["worker"], environment, "worker ready"):
+        assert_archived(archive_folder, recording)
+
+
+@pytest.mark.parametrize("fault", ["download_cut", "download_500", "download_page"])
+async def test_a_broken_download_is_made_good(
+    fault: str, sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=20)
+    sandbox.world.faults.change({fault: 0.6, "seed": 1})
+    await ask(async_redis, recording)
+    with callvault(["worker"], environment, "worker ready"):
+        assert_archived(archive_folder, recording)
+    assert sandbox.world.faults.counts[fault] >= 1
+
+
+async def test_an_error_page_is_never_archived_as_audio_and_becomes_a_dead_letter(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    sandbox.world.faults.change({"download_page": 1})
+    await ask(async_redis, recording)
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: redis.hlen("callvault:dead-letters"), 40, "the dead letter")
+    letter = json.loads(next(iter(redis.hgetall("callvault:dead-letters").values())))
+    assert (letter["cause"], letter["function"], len(letter["attempts"])) == ("not-audio", "archive_recording", 4)
+    assert letter["payload"]["recording_id"] == recording.data["id"]
+    assert all("error page" in attempt["error"] for attempt in letter["attempts"])
+    assert redis.exists(f"arq:job:archive_recording:{recording.data['id']}") == 0
+    assert not folder_of(archive_folder, recording).exists()
+
+
+async def test_a_killed_workers_recording_is_finished_by_another(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=60)
+    sandbox.world.faults.change({"download_bytes_per_second": 300_000})
+    await ask(async_redis, recording)
+    with (
+        callvault(["worker"], environment, "worker ready") as first,
+        callvault(["worker"], environment, "worker ready") as second,
+    ):
+        holder = wait_for(lambda: redis.hvals("callvault:leases"), what="the lease")[0]
+        killed = first if f":{first.process.pid}:" in holder else second
+        time.sleep(0.5)
+        killed.stop(signal.SIGKILL)
+        sandbox.world.faults.change({"download_bytes_per_second": 0})
+        started = time.monotonic()
+        wait_for(lambda: committed(archive_folder, recording), 35, "the recording's archive")
+        assert time.monotonic() - started < 30
+        assert_archived(archive_folder, recording)
+
+
+async def test_a_stopped_worker_finishes_what_it_does(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=30)
+    sandbox.world.faults.change({"download_bytes_per_second": 400_000})
+    await ask(async_redis, recording)
+    with callvault(["worker"], environment, "worker ready") as worker:
+        wait_for(lambda: redis.hlen("callvault:leases"))
+        assert worker.stop() == 0
+    assert_archived(archive_folder, recording)
+    assert [job for job in redis.zrange("arq:queue", 0, -1) if not job.startswith("cron:")] == []
+
+
+async def test_a_job_run_twice_has_the_same_result(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    with callvault(["worker"], environment, "worker ready"):
+        await ask(async_redis, recording)
+        assert_archived(archive_folder, recording)
+        before = (folder_of(archive_folder, recording) / "recording.json").read_bytes()
+        wait_for(lambda: redis.exists(f"arq:job:archive_recording:{recording.data['id']}") == 0)
+        await ask(async_redis, recording, event_id="event-2")
+        wait_for(lambda: redis.exists(f"arq:job:archive_recording:{recording.data['id']}") == 0)
+    assert (folder_of(archive_folder, recording) / "recording.json").read_bytes() == before
+    assert recording.served == {"wav": 1}
+
+
+async def test_audio_that_is_there_from_an_interrupted_run_is_taken_up(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    audio = recording.audio["wav"]
+    folder = folder_of(archive_folder, recording)
+    folder.mkdir(parents=True)
+    (folder / "audio.wav").write_bytes(b"".join(audio.read(0, audio.size)))
+    await ask(async_redis, recording)
+    with callvault(["worker"], environment, "worker ready"):
+        assert_archived(archive_folder, recording)
+
+
+async def test_other_audio_under_the_same_key_is_a_conflict_and_never_overwritten(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    folder = folder_of(archive_folder, recording)
+    folder.mkdir(parents=True)
+    (folder / "audio.wav").write_bytes(b"something else")
+    await ask(async_redis, recording)
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: redis.hlen("callvault:dead-letters"))
+    assert json.loads(redis.hvals("callvault:dead-letters")[0])["cause"] == "conflict"
+    assert (folder / "audio.wav").read_bytes() == b"something else"
+    assert not (folder / "recording.json").exists()
+
+
+async def test_a_transcription_in_progress_is_asked_for_again_until_it_is_completed(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    transcription = sandbox.world.add_transcription(recording)
+    request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording.data["id"])
+    await enqueue(async_redis, transcription_job(request))
+    path = folder_of(archive_folder, recording) / "transcriptions" / f"{transcription['id']}.json"
+    with callvault(["worker"], environment, "worker ready") as worker:
+        worker.wait_for_output("in-progress")
+        assert not path.exists()
+        sandbox.world.complete_transcription(transcription)
+        wait_for(path.exists)
+    record = json.loads(path.read_bytes())
+    assert record == {"schema": "callvault.transcription/1", "transcription": transcription}
+
+
+DELETING = {"CALLVAULT_DELETE_ORIGINALS": "verified", "CALLVAULT_DELETE_AFTER": "1s"}
+
+
+async def test_nothing_is_deleted_while_deletion_is_off(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    await ask(async_redis, recording)
+    with callvault(["worker"], environment | {"CALLVAULT_DELETE_AFTER": "1s"}, "worker ready"):
+        assert_archived(archive_folder, recording)
+        time.sleep(4)
+    assert recording.deleted_at is None
+    assert not [r for r in sandbox.world.requests if r["method"] == "DELETE" or r["path"].endswith("/delete")]
+
+
+async def test_originals_go_in_bulk_after_the_grace_and_leave_a_receipt(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=1) for _ in range(5)]
+    transcription = sandbox.world.add_transcription(recordings[0])
+    sandbox.world.complete_transcription(transcription)
+    for recording in recordings:
+        await ask(async_redis, recording)
+    with callvault(["worker"], environment | DELETING, "worker ready"):
+        receipts = [folder_of(archive_folder, r) / "deleted.json" for r in recordings]
+        wait_for(lambda: all(path.exists() for path in receipts[1:]))
+        # The one with a transcription waits until that is archived too; it has no webhook here.
+        transcribed = folder_of(archive_folder, recordings[0]) / "transcriptions" / f"{transcription['id']}.json"
+        wait_for(transcribed.exists)
+        assert recordings[0].deleted_at is None
+        redis.zadd("callvault:deletions:due", dict.fromkeys(redis.zrange("callvault:deletions:due", 0, -1), 0))
+        wait_for(receipts[0].exists)
+    assert all(r.deleted_at for r in recordings)
+    for recording, receipt in zip(recordings, receipts, strict=True):
+        record = json.loads((receipt.parent / "recording.json").read_bytes())
+        assert recording.deleted_at > record["archived_at"]
+        told = json.loads(receipt.read_bytes())
+        assert told["recording_id"] == recording.data["id"]
+        assert told["objects"] == record["objects"]
+    assert json.loads(receipts[0].read_bytes())["transcription_ids"] == [transcription["id"]]
+    assert redis.zcard("callvault:deletions:due") == 0
+
+
+@pytest.mark.parametrize("damage", ["altered", "cut", "gone", "record gone", "record unreadable"])
+async def test_a_damaged_object_blocks_its_deletion_and_says_so(
+    damage: str, sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recording, sound = (sandbox.world.add_recording(seconds=1) for _ in range(2))
+    await ask(async_redis, recording)
+    await ask(async_redis, sound)
+    with callvault(["worker"], environment | DELETING | {"CALLVAULT_DELETE_AFTER": "3s"}, "worker ready") as worker:
+        assert_archived(archive_folder, recording)
+        audio, record = (folder_of(archive_folder, recording) / name for name in ("audio.wav", "recording.json"))
+        data = audio.read_bytes()
+        if damage == "altered":
+            audio.write_bytes(data[:5000] + bytes([data[5000] ^ 1]) + data[5001:])
+        elif damage == "cut":
+            audio.write_bytes(data[:-1])
+        elif damage == "gone":
+            audio.unlink()
+        elif damage == "record gone":
+            record.unlink()
+        else:
+            record.write_bytes(b"{}")
+        worker.wait_for_output("deletion blocked: the archive is damaged")
+        wait_for(lambda: sound.deleted_at, what="the deletion of the sound one")
+        time.sleep(1)
+    assert recording.deleted_at is None
+
+
+@pytest.mark.parametrize("kind", [{"silent": True}, {"duration_millis": 60_000}])
+async def test_audio_that_is_not_what_telnyx_says_is_archived_and_its_original_kept(
+    kind: dict[str, Any],
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    async_redis: Any,
+    archive_folder: Path,
+) -> None:
+    recording = sandbox.world.add_recording(seconds=4, **kind)
+    await ask(async_redis, recording)
+    with callvault(["worker"], environment | DELETING, "worker ready"):
+        record = assert_archived(archive_folder, recording)
+        time.sleep(4)
+    assert record["audio"]["findings"] == (["silent-channel"] if "silent" in kind else ["duration"])
+    assert recording.deleted_at is None
+
+
+async def test_a_refused_bulk_deletion_is_halved(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=1) for _ in range(7)]
+    sandbox.world.faults.change({"bulk_delete_limit": 2})
+    for recording in recordings:
+        await ask(async_redis, recording)
+    with callvault(["worker"], environment | DELETING, "worker ready"):
+        wait_for(lambda: all((folder_of(archive_folder, r) / "deleted.json").exists() for r in recordings))
+    assert all(r.deleted_at for r in recordings)
+
+
+async def test_an_original_that_telnyx_leaves_is_not_told_as_deleted(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=1) for _ in range(3)]
+    sandbox.world.faults.change({"bulk_delete_ignores": 1})
+    for recording in recordings:
+        await ask(async_redis, recording)
+    with callvault(["worker"], environment | DELETING, "worker ready") as worker:
+        worker.wait_for_output("deleted but still there")
+        assert not list(archive_folder.rglob("deleted.json"))
+        assert redis.zcard("callvault:deletions:due") >= 1, "its turn comes again"

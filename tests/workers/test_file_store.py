@@ -1,0 +1,99 @@
+"""What the file store promises beyond the contract of every store."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from workers.archive.source import Source
+from workers.archive.stores.file import FileStore
+from workers.archive.stores.store import KeyExists, StoreRefused, open_store
+
+
+def store_at(path: Path) -> FileStore:
+    store = open_store(path.as_uri())
+    assert isinstance(store, FileStore)
+    return store
+
+
+def test_a_failed_upload_leaves_nothing(tmp_path: Path) -> None:
+    store = store_at(tmp_path / "archive")
+
+    def broken() -> Iterator[bytes]:
+        yield b"x" * 100_000
+        raise ConnectionError("cut")
+
+    with pytest.raises(ConnectionError):
+        store.put("recordings/a", Source(broken()), "audio/wav")
+    assert store.stat("recordings/a") is None
+    assert list(store.list("")) == []
+    assert list((tmp_path / "archive" / ".incoming").iterdir()) == []
+
+
+def test_of_many_writers_of_one_key_one_wins_and_its_bytes_stay_whole(tmp_path: Path) -> None:
+    store = store_at(tmp_path)
+    start = threading.Barrier(8)
+    won: list[int] = []
+
+    def write(n: int) -> None:
+        def chunks() -> Iterator[bytes]:
+            start.wait()
+            for _ in range(50):
+                yield bytes([n]) * 1000
+
+        try:
+            store.put("a/b/c", Source(chunks()), "audio/wav")
+        except KeyExists:
+            return
+        won.append(n)
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert b"".join(store.read("a/b/c")) == bytes(won) * 50_000
+
+
+@pytest.mark.parametrize("key", ["../a", "a/../../b", "/etc/passwd", "a//b", "", ".", "a/.", ".incoming/x", "a\0b"])
+def test_a_key_never_leaves_the_archive(key: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a key"):
+        store_at(tmp_path).put(key, Source(iter([b"x"])), "text/plain")
+
+
+def test_what_killed_writers_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    incoming = tmp_path / ".incoming"
+    incoming.mkdir()
+    for name, age in (("old", 25 * 3600), ("young", 3600)):
+        (incoming / name).write_bytes(b"x")
+        os.utime(incoming / name, (time.time() - age,) * 2)
+    store_at(tmp_path)
+    assert [path.name for path in incoming.iterdir()] == ["young"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreRefused, match="cannot make the folder"):
+        open_store((tmp_path / "file" / "archive").as_uri())
+
+
+def test_keys_are_listed_in_the_order_of_object_stores(tmp_path: Path) -> None:
+    store = store_at(tmp_path)
+    keys = ["a-b/1", "a/1", "a/1/2", "a0/1", "b"]
+    for key in (k for k in keys if k != "a/1"):
+        store.put(key, Source(iter([b"x"])), "text/plain")
+    assert [o.key for o in store.list("")] == sorted(k for k in keys if k != "a/1")
+    assert [o.key for o in store.list("a/")] == ["a/1/2"]
+    assert [o.key for o in store.list("a")] == ["a-b/1", "a/1/2", "a0/1"]
+    assert list(store.list("nothing/")) == []
+
+
+def test_an_unknown_store_is_one_clear_line() -> None:
+    with pytest.raises(StoreRefused, match=r"no store for ftp://"):
+        open_store("ftp://x")

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from datetime import date
+from urllib.parse import unquote
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.archive import layout
+
+DAY = date(2026, 1, 2)
+
+
+@given(st.text(max_size=400))
+def test_any_name_becomes_one_harmless_segment(name: str) -> None:
+    encoded = layout.encode_name(name)
+    assert encoded
+    assert encoded.isascii()
+    assert len(encoded) <= 200
+    assert "/" not in encoded
+    assert encoded.strip(".")
+    if "~" not in encoded and name:
+        assert unquote(encoded) == name
+
+
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_two_names_never_become_one_key(a: str, b: str) -> None:
+    assert (a == b) == (layout.encode_name(a) == layout.encode_name(b)) or {a, b} == {"", "\0"}
+
+
+def test_the_keys_are_those_of_the_contract() -> None:
+    folder = layout.recording_folder(DAY, "id/1")
+    assert folder == "recordings/2026/01/02/id%2F1/"
+    assert layout.audio_key(folder, "wav") == folder + "audio.wav"
+    assert layout.commit_key(folder) == folder + "recording.json"
+    assert layout.receipt_key(folder) == folder + "deleted.json"
+    assert layout.transcription_key(folder, "t") == folder + "transcriptions/t.json"
+    assert layout.transcription_of(folder + "transcriptions/t%20x.json") == "t x"
+
+
+def test_a_key_is_read_back() -> None:
+    assert layout.recording_of("recordings/2026/01/02/id%2F1/audio.wav") == (DAY, "id/1", "audio.wav")
+    assert layout.recording_of("recordings/2026/01/02/x/transcriptions/t.json") == (DAY, "x", "transcriptions/t.json")
+    for other in ("seals/0000000001.json", "recordings/2026/13/02/x/y", "recordings/a/b/c/d/e", "x"):
+        assert layout.recording_of(other) is None

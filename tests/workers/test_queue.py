@@ -1,0 +1,166 @@
+"""The queue's own promises, on a real Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arq.constants import in_progress_key_prefix, job_key_prefix
+
+from workers.jobs.payloads import RecordingRequest, recording_job
+from workers.queue.accept import Acceptor, enqueue
+from workers.queue.attempts import Attempts, DeadLetter
+from workers.queue.due import DueList
+from workers.queue.embedded import EmbeddedServer, socket_path
+from workers.queue.jobs import Job
+from workers.queue.keys import ARQ_IN_PROGRESS, ARQ_JOB, LEASES, MAIN_QUEUE, WORKER
+from workers.queue.leases import Leases
+from workers.queue.limits import SharedLimiter
+
+JOB = recording_job(RecordingRequest(event_id="e", recording_id="r"))
+
+
+def test_our_names_of_arqs_keys_are_arqs() -> None:
+    assert (job_key_prefix, in_progress_key_prefix) == (ARQ_JOB, ARQ_IN_PROGRESS)
+
+
+async def test_concurrent_events_share_flushes_and_each_is_answered(async_redis: Any) -> None:
+    acceptor = Acceptor(async_redis)
+    events = [(f"event-{i % 700}", Job("f", {"n": i}, f"job-{i % 700}")) for i in range(1400)]
+    await async_redis.config_resetstat()
+    answers = await asyncio.gather(*(acceptor.accept(event_id, [job]) for event_id, job in events))
+    assert answers.count(True) == 700
+    assert await async_redis.zcard(MAIN_QUEUE) == 700
+    stats = await async_redis.info("commandstats")
+    assert sum(stats[name]["calls"] for name in ("cmdstat_evalsha", "cmdstat_eval") if name in stats) < 20
+
+
+async def test_a_job_that_waits_is_not_enqueued_again(async_redis: Any) -> None:
+    assert await enqueue(async_redis, JOB)
+    assert not await enqueue(async_redis, JOB)
+
+
+async def test_the_jobs_of_a_dead_worker_are_freed_and_those_of_a_live_one_are_not(async_redis: Any) -> None:
+    dead, alive = Leases(async_redis), Leases(async_redis)
+    await alive.beat()
+    for leases, job_id in ((dead, "dead-job"), (alive, "live-job")):
+        await async_redis.set(ARQ_IN_PROGRESS + job_id, "1")
+        await leases.take({"job_id": job_id})
+    assert await alive.free_dead_workers_jobs() == ["dead-job"]
+    assert await async_redis.exists(ARQ_IN_PROGRESS + "live-job")
+    assert await async_redis.hkeys(LEASES) == [b"live-job"]
+    await alive.leave({"job_id": "live-job"})
+    assert await async_redis.hlen(LEASES) == 0
+
+
+async def test_a_job_that_never_got_its_lease_is_freed_after_30_s(async_redis: Any) -> None:
+    leases = Leases(async_redis)
+    await async_redis.zadd(MAIN_QUEUE, {"orphan": 1})
+    await async_redis.set(ARQ_IN_PROGRESS + "orphan", "1")
+    assert await leases.free_dead_workers_jobs() == []
+    await async_redis.hset("callvault:unleased", "orphan", int(time.time() * 1000) - 31_000)
+    assert await leases.free_dead_workers_jobs() == ["orphan"]
+    assert await leases.free_dead_workers_jobs() == []
+    assert await async_redis.hlen("callvault:unleased") == 0
+
+
+async def test_a_worker_that_ends_withdraws_its_heartbeat(async_redis: Any) -> None:
+    leases = Leases(async_redis)
+    await leases.beat()
+    assert 0 < await async_redis.ttl(WORKER + leases.worker_id) <= 15
+    await leases.close()
+    assert not await async_redis.exists(WORKER + leases.worker_id)
+
+
+async def test_a_dead_letter_is_kept_retried_and_discarded(async_redis: Any) -> None:
+    attempts = Attempts(async_redis)
+    for i in range(120):
+        kept = await attempts.record("job-1", "outage", f"error {i}")
+    assert (len(kept), kept[-1].error) == (100, "error 119")
+    letter = DeadLetter("job-1", "archive_recording", {"v": 1}, MAIN_QUEUE, "outage", "error", "2026", kept)
+    await attempts.bury(letter)
+    assert await attempts.letters() == [letter]
+    assert await attempts.retry("job-1")
+    assert await async_redis.zrange(MAIN_QUEUE, 0, -1) == [b"job-1"]
+    assert await attempts.count() == 0
+    await attempts.bury(letter)
+    assert await attempts.discard("job-1")
+    assert not await attempts.discard("job-1")
+    assert not await attempts.retry("job-1")
+
+
+async def test_what_is_claimed_from_the_due_list_comes_back_unless_it_is_done(async_redis: Any) -> None:
+    due = DueList(async_redis)
+    await due.schedule("a/", time.time() - 5)
+    await due.schedule("a/", time.time() + 500)  # what is listed stays as it is
+    await due.schedule("b/", time.time() - 4)
+    await due.schedule("later/", time.time() + 100)
+    assert await due.claim(1) == ["a/"]
+    assert await due.claim(10) == ["b/"]
+    assert await due.claim(10) == []
+    await due.done("b/")
+    await due.postpone("a/", -1)
+    await due.postpone("b/", -1)
+    assert await due.claim(10) == ["a/"]
+    assert await due.count() == 2
+
+
+async def test_a_pause_of_one_worker_is_a_pause_of_all(async_redis: Any) -> None:
+    one, other = SharedLimiter(async_redis), SharedLimiter(async_redis)
+    await one.pause(0.5)
+    await other.pause(0.1)  # a shorter one does not end the longer
+    started = time.monotonic()
+    await other.wait()
+    assert 0.4 < time.monotonic() - started < 1.5
+
+
+def test_the_embedded_server_keeps_its_data_over_kill_and_restart(tmp_path: Path) -> None:
+    import redis
+
+    server = EmbeddedServer(tmp_path)
+    server.start()
+    with redis.Redis.from_url(server.url, decode_responses=True) as client:
+        client.set("a", "1")
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert client.config_get("appendfsync") == {"appendfsync": "always"}
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait()
+        server.start()
+        assert client.get("a") == "1"
+    server.stop()
+    assert not server.is_running
+
+
+def test_a_second_part_joins_the_embedded_server_and_does_not_stop_it(tmp_path: Path) -> None:
+    first, second = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
+    first.start()
+    second.start()
+    second.stop()
+    assert first.is_running
+    first.stop()
+
+
+def test_a_long_data_folder_still_has_a_socket(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 120)
+    assert len(str(socket_path(deep))) < 100
+    server = EmbeddedServer(deep)
+    server.start()
+    assert server.is_running
+    server.stop()
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "unix:///nowhere.sock"])
+async def test_a_redis_that_is_not_there_is_told_within_two_seconds(url: str) -> None:
+    from redis.exceptions import RedisError
+
+    from workers.queue.connect import connect_receiver
+
+    client = connect_receiver(url)
+    started = time.monotonic()
+    with pytest.raises((RedisError, OSError)):
+        await client.ping()
+    assert time.monotonic() - started < 2
