@@ -27,7 +27,11 @@ check: install   ## format, lint, types, imports, generated documents; seconds
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache | tail -n 4
+	@$(BIN)/lint-imports --no-cache > .venv/imports.log || { cat .venv/imports.log; exit 1; }
+	@$(BIN)/python -m docs.make --check
+
+docs: install    ## make the documents that come from tables in the code
+	@$(BIN)/python -m docs.make
 
 format: install  ## format and mend what the linter can mend
 	@$(BIN)/ruff format .

@@ -124,6 +124,17 @@ def demo(
     raise typer.Exit(run(recordings=recordings, audio=audio, data=data, keep=keep, as_json=json))
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    options_metavar="FAMILY OPERATION ...",
+)
+def telnyx(context: typer.Context) -> None:
+    """Call any operation of the Telnyx API; `callvault telnyx --help` lists them."""
+    from cli.telnyx import build
+
+    build()(args=context.args or ["--help"], prog_name="callvault telnyx")
+
+
 def _redis(settings: Settings) -> Any:
     from workers.queue.embedded import redis_of
 

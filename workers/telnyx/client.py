@@ -53,7 +53,8 @@ _FIRST_WAIT_SECONDS = 0.25
 _LONGEST_WAIT_SECONDS = 8.0
 _LONGEST_ASKED_WAIT_SECONDS = 60.0
 _RETRIED_STATUSES = (408, 409, 429)
-_LARGEST_ANSWER_BYTES = 64 * 1024 * 1024
+_NO_TOTAL = 1 << 62
+_MOST_STALE_PAGES = 100  # a server that ignores page numbers would give the first page for ever
 
 
 class Limiter(Protocol):
@@ -145,8 +146,9 @@ class TelnyxClient:
     async def pages(self, operation: Operation[T], arguments: Mapping[str, Any]) -> AsyncIterator[T]:
         """Walk a list, fetching the next page while the current one is consumed.
 
-        It ends on the last page by `meta`, on an empty page, and on one that brings nothing new. Page numbers shift
-        while rows come (they do at Telnyx), so an item with an id that has been seen is not given twice.
+        It ends on the last page by `meta` and on an empty page; where `meta` tells no total, also on a page that
+        brings nothing new. Page numbers shift while rows come, so an item with an id that has been seen is not given
+        twice, and a page of nothing but such items is passed over.
 
         Raises:
             TelnyxError: a page could not be had, retries included.
@@ -155,6 +157,7 @@ class TelnyxClient:
         number = 1 if number is msgspec.UNSET else number
         paged = "page_number" in operation.parameters
         seen: set[int] = set()
+        stale_pages = 0
         following: asyncio.Task[tuple[list[Any], int]] | None = None
         first = dict(arguments)
         try:
@@ -164,7 +167,8 @@ class TelnyxClient:
                 if more:
                     following = asyncio.create_task(self._page(operation, {**first, "page_number": number + 1}))
                 fresh = _unseen(items, seen)
-                if not fresh:
+                stale_pages = 0 if fresh else stale_pages + 1
+                if stale_pages and (total == _NO_TOTAL or stale_pages > _MOST_STALE_PAGES):
                     return
                 for item in fresh:
                     yield operation.read_item(item)
@@ -190,7 +194,7 @@ class TelnyxClient:
             raise UnexpectedAnswer(f"GET {operation.path}: the answer has no list {operation.envelope!r}")
         meta = body.get("meta")
         total = meta.get("total_pages") if isinstance(meta, dict) else None
-        return items, total if isinstance(total, int) else 1_000_000_000  # without a total, an empty page ends it
+        return items, total if isinstance(total, int) else _NO_TOTAL
 
     async def _send(self, request: Request) -> httpx.Response:
         attempt = 0

@@ -1,0 +1,25 @@
+# One image for every command; dependencies as locked, the service as an unprivileged user.
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /build
+COPY requirements.lock ./
+RUN python3 -m venv /opt/callvault \
+ && /opt/callvault/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+COPY pyproject.toml README.md ./
+COPY config config
+COPY workers workers
+COPY service service
+COPY cli cli
+COPY sandbox sandbox
+RUN /opt/callvault/bin/pip install --no-cache-dir --no-deps .
+
+FROM python:3.11-slim-bookworm
+RUN useradd --system --uid 10001 --home-dir /var/lib/callvault --create-home callvault
+COPY --from=build /opt/callvault /opt/callvault
+ENV PATH=/opt/callvault/bin:$PATH CALLVAULT_DATA=/var/lib/callvault PYTHONDONTWRITEBYTECODE=1
+USER 10001
+WORKDIR /var/lib/callvault
+VOLUME /var/lib/callvault
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=3s CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=2)"]
+ENTRYPOINT ["callvault"]
+CMD ["serve", "--host", "0.0.0.0"]

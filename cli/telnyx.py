@@ -1,0 +1,196 @@
+"""`callvault telnyx FAMILY OPERATION …`: every operation of the table on the command line, JSON out.
+
+Arguments come from the table: what the path names are arguments, the fields of a body and the query are options.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from config.errors import UserError
+from config.settings import load_settings
+from workers.account import Account
+from workers.telnyx.client import TelnyxClient
+from workers.telnyx.errors import TelnyxError
+from workers.telnyx.models import Model
+from workers.telnyx.operation import Operation
+from workers.telnyx.operations import FAMILIES
+
+
+class _UsedWrongly(UserError):
+    exit_status = 2
+
+
+def build() -> typer.Typer:
+    """The commands of all families."""
+    rows = all_operations()
+    width = max(len(f"{row.family} {command_name(row)}") for row in rows)
+    listing = "\n".join(f"{f'{row.family} {command_name(row)}':<{width}}  {row.summary}" for row in rows)
+    app = typer.Typer(
+        help="Any operation of the Telnyx API, JSON out.\n\n"
+        "Example: callvault telnyx recordings list --filter created_at.gte=2026-11-25\n\n\b\n" + listing,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for family in FAMILIES:
+        summary = (family.__doc__ or "").strip().splitlines()[0]
+        sub = typer.Typer(help=summary, no_args_is_help=True, rich_markup_mode=None)
+        for row in rows:
+            if row.family == family.name:
+                sub.command(command_name(row), help=_help(row))(_command(row))
+        app.add_typer(sub, name=family.name)
+    return app
+
+
+def all_operations() -> list[Operation[Any]]:
+    """All rows of the table, in its order."""
+    return [
+        value.operation_of(family.name)
+        for family in FAMILIES
+        for value in vars(family).values()
+        if hasattr(value, "operation_of")
+    ]
+
+
+def command_name(row: Operation[Any]) -> str:
+    """How the command line calls an operation."""
+    return row.name.replace("_", "-")
+
+
+def _help(row: Operation[Any]) -> str:
+    arguments = " ".join(name.upper() for name in row.path_parameters)
+    required = [n for n in row.body_parameters if row.parameters[n].default is inspect.Parameter.empty]
+    options = " ".join(f"--{name.replace('_', '-')} ..." for name in required)
+    if "filter" in row.query_parameters:
+        options = "--filter NAME=VALUE"
+    words = ["callvault telnyx", row.family, command_name(row), arguments, options]
+    return f"{row.summary}\n\n{row.method} {row.path}\n\nExample: {' '.join(word for word in words if word)}"
+
+
+def _command(row: Operation[Any]) -> Callable[..., None]:
+    """A function with the signature that Typer reads."""
+
+    def command(**given: Any) -> None:
+        arguments = {name: given[name] for name in row.path_parameters}
+        if row.body_parameters:
+            arguments |= _body(row, given)
+        if "filter" in row.query_parameters and given["filter"]:
+            arguments["filter"] = _filter(given["filter"])
+        for name in ("page_number", "page_size"):
+            if given.get(name) is not None:
+                arguments[name] = given[name]
+        asyncio.run(_run(row, arguments))
+
+    parameters = [_parameter(name, str, typer.Argument(show_default=False)) for name in row.path_parameters]
+    for name in row.body_parameters:
+        option = typer.Option(
+            f"--{name.replace('_', '-')}", help="Text, or JSON for anything else.", show_default=False
+        )
+        parameters.append(_parameter(name, str | None, option, None))
+    if row.body_parameters:
+        help_text = "The whole body as JSON: a file, or - for standard input."
+        parameters.append(_parameter("json", str | None, typer.Option("--json", help=help_text), None))
+    if "filter" in row.query_parameters:
+        help_text = "NAME=VALUE, with dots for what is nested, such as created_at.gte=2026-11-25; repeatable."
+        parameters.append(_parameter("filter", list[str], typer.Option("--filter", help=help_text), []))
+    if row.is_paged and "page_size" in row.parameters:
+        parameters.append(_parameter("page_number", int | None, typer.Option(help="Page to begin with.", min=1), None))
+        size = typer.Option(help="Items a page; all pages are walked.", min=1, max=250)
+        parameters.append(_parameter("page_size", int | None, size, None))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def _parameter(name: str, kind: Any, info: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    annotation = Annotated[kind, info]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _body(row: Operation[Any], given: dict[str, Any]) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    if given["json"] is not None:
+        body = _read_json(given["json"])
+        if unknown := sorted(set(body) - set(row.body_parameters)):
+            known = ", ".join(row.body_parameters)
+            raise _UsedWrongly(f"--json: no field {', '.join(unknown)} in {row.family} {row.name}; it has {known}")
+    for name in row.body_parameters:
+        if given[name] is not None:
+            body[name] = _value(given[name], row.hints[name])
+    empty = inspect.Parameter.empty
+    if missing := [n for n in row.body_parameters if row.parameters[n].default is empty and n not in body]:
+        raise _UsedWrongly(f"{row.family} {row.name} needs --{missing[0].replace('_', '-')}, or it in --json")
+    return body
+
+
+def _read_json(source: str) -> dict[str, Any]:
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text()
+        body = json.loads(text)
+    except OSError as error:
+        raise _UsedWrongly(f"--json: cannot read {source!r}: {error.strerror}") from None
+    except ValueError as error:
+        raise _UsedWrongly(f"--json: {source!r} is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise _UsedWrongly(f"--json: {source!r} must hold an object")
+    return body
+
+
+def _value(text: str, hint: Any) -> Any:
+    """Text for a field that is a text, JSON for any other."""
+    if "str" in str(hint).replace("dict[str", "").replace("list[str", ""):
+        return None if text == "null" and "None" in str(hint) else text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _filter(pairs: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise _UsedWrongly(f"--filter: {pair!r} is not NAME=VALUE")
+        *outer, last = name.split(".")
+        place = found
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return found
+
+
+async def _run(row: Operation[Any], arguments: dict[str, Any]) -> None:
+    account = Account.from_settings(load_settings())
+    try:
+        async with TelnyxClient(account) as client:
+            if row.is_paged:
+                async for item in client.pages(row, arguments):
+                    sys.stdout.write(json.dumps(_plain(item), ensure_ascii=False) + "\n")
+            else:
+                _print(await client.call(row, arguments))
+    except TelnyxError as error:
+        raise UserError(str(error)) from None
+    except ValueError as error:
+        raise _UsedWrongly(str(error)) from None
+
+
+def _plain(value: Any) -> Any:
+    return value.as_returned() if isinstance(value, Model) else value
+
+
+def _print(value: Any) -> None:
+    if isinstance(value, bytes):
+        sys.stdout.buffer.write(value)
+    elif value is not None:
+        sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,97 @@
+"""Makes the documents that come from tables in the code: `make docs`. A test checks that they are current."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from cli.telnyx import all_operations, command_name
+from config.settings import Settings
+from config.times import format_duration
+from workers.jobs.causes import CAUSES
+
+_MADE = "<!-- Made by `make docs`; change the table in the code instead. -->\n\n"
+
+
+def operations() -> str:
+    """`docs/telnyx-operations.md`, from `workers/telnyx/operations.py`."""
+    lines = ["# The operations of the Telnyx API", "", _MADE.strip(), ""]
+    count = len(all_operations())
+    lines += [f"{count} operations; each is a method of `TelnyxClient` and a command of `callvault telnyx`.", ""]
+    lines += ["| command | request | parameters | answer |", "| --- | --- | --- | --- |"]
+    for row in all_operations():
+        empty = inspect.Parameter.empty
+        names = [n + ("" if row.parameters[n].default is empty else "?") for n in row.parameters]
+        answer = f"pages of {row.answer_name}" if row.is_paged else row.answer_name
+        parameters = ", ".join(f"`{n}`" for n in names)
+        lines.append(f"| `{row.family} {command_name(row)}` | `{row.method} {row.path}` | {parameters} | {answer} |")
+    lines += ["", "A `?` marks what may be left out."]
+    return "\n".join(lines) + "\n"
+
+
+def configuration() -> str:
+    """`docs/configuration.md`, from `config/settings.py`."""
+    lines = ["# Configuration", "", _MADE.strip(), "", "All settings come from the environment.", ""]
+    lines += ["| name | default | meaning | expected |", "| --- | --- | --- | --- |"]
+    for field in Settings.model_fields.values():
+        extra = cast(dict[str, Any], field.json_schema_extra)
+        default = _default(field.default)
+        lines.append(f"| `{field.validation_alias}` | {default} | {field.description} | {extra['expected']} |")
+    lines += [
+        "",
+        "Durations are written `2s`, `15m`, `24h`, `30d` or `1h30m`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: Any) -> str:
+    if value in (None, ()):
+        return "unset"
+    if isinstance(value, timedelta):
+        return f"`{format_duration(value.total_seconds())}`"
+    return f"`{value}`"
+
+
+def causes() -> str:
+    """`docs/dead-letters.md`, from `workers/jobs/causes.py`."""
+    lines = ["# Why jobs fail, and what follows", "", _MADE.strip(), ""]
+    lines += [
+        "A failed attempt is remembered with its cause. Most causes are tried again after a wait that doubles; what is",
+        "given up becomes a dead letter: the job, its argument, and every attempt with its time and error.",
+        "",
+        "| cause | given up after | what to do |",
+        "| --- | --- | --- |",
+    ]
+    for cause in CAUSES.values():
+        ends = [f"{cause.tries} attempts"] if cause.tries else []
+        ends += [format_duration(cause.give_up_seconds)] if cause.give_up_seconds else []
+        lines.append(f"| `{cause.name}` | {' or '.join(ends) or 'never'} | {cause.advice} |")
+    return "\n".join(lines) + "\n"
+
+
+DOCUMENTS = {
+    "telnyx-operations.md": operations,
+    "configuration.md": configuration,
+    "dead-letters.md": causes,
+}
+
+
+def main() -> None:
+    """Write all of them; with `--check` say which are not current, and exit with 1 then."""
+    is_check = "--check" in sys.argv
+    status = 0
+    for name, make in DOCUMENTS.items():
+        path = Path(__file__).parent / name
+        if not is_check:
+            path.write_text(make())
+        elif not path.exists() or path.read_text() != make():
+            print(f"docs/{name} is not current; run `make docs`", file=sys.stderr)  # noqa: T201
+            status = 1
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Downloads over real sockets: resumed, renewed, refused."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from workers.telnyx.downloads import Cancelled, DownloadFailed, Downloads, ForbiddenAddress, NotAudio
+
+DATA = bytes(range(256)) * 4096
+
+
+class Files:
+    """A server of one file; `plan` says how each request in turn is treated."""
+
+    def __init__(self) -> None:
+        self.plan: list[str] = []
+        self.seen: list[dict[str, str]] = []
+        self.data = DATA
+        files = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                files.seen.append({k.lower(): v for k, v in self.headers.items()} | {"path": self.path})
+                self._answer(files.plan.pop(0) if files.plan else "good")
+
+            def _answer(self, how: str) -> None:
+                data, start = files.data, 0
+                asked = self.headers.get("range", "")
+                if asked.startswith("bytes=") and how != "no range":
+                    start = int(asked[6:-1])
+                status = 206 if start else 200
+                if how.isdigit():
+                    status, data, start = int(how), b"<Error/>", 0
+                if how == "page":
+                    data, start = b"\n <html>no</html>", 0
+                if how == "empty":
+                    data = b""
+                self.send_response(status)
+                tag = '"other"' if how == "changed" else '"tag"'
+                self.send_header("etag", tag)
+                if how == "compressed":
+                    self.send_header("content-encoding", "gzip")
+                if status == 206:
+                    shift = 1 if how == "wrong place" else 0
+                    self.send_header("content-range", f"bytes {start + shift}-{len(data) - 1}/{len(data)}")
+                if how == "redirect":
+                    self.send_header("location", "/elsewhere")
+                self.send_header("content-length", str(len(data) - start))
+                self.end_headers()
+                body = data[start:]
+                if how == "cut":
+                    body = body[: len(body) // 2]
+                    self.close_connection = True
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/a.wav?X-Amz-Signature=s"
+
+
+@pytest.fixture
+def files() -> Iterator[Files]:
+    made = Files()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def downloads() -> Iterator[Downloads]:
+    made = Downloads(is_local=True, timeout_seconds=2)
+    yield made
+    made.close()
+
+
+def fetch(downloads: Downloads, files: Files) -> bytes:
+    renewals = []
+
+    def renew() -> str:
+        renewals.append(1)
+        return files.url + f"&fresh={len(renewals)}"
+
+    return b"".join(downloads.stream(files.url, renew, threading.Event()))
+
+
+def test_the_bytes_come_whole_and_without_authorization(downloads: Downloads, files: Files) -> None:
+    assert fetch(downloads, files) == DATA
+    assert "authorization" not in files.seen[0]
+    assert files.seen[0]["accept-encoding"] == "identity"
+
+
+def test_a_cut_download_is_resumed_where_it_stopped(downloads: Downloads, files: Files) -> None:
+    files.plan = ["cut", "cut", "500", "cut", "429"]
+    assert fetch(downloads, files) == DATA
+    starts = [s.get("range") for s in files.seen]
+    assert starts[0] is None
+    assert starts[1] == f"bytes={len(DATA) // 2}-"
+    assert all(s["if-range"] == '"tag"' for s in files.seen[1:])
+
+
+@pytest.mark.parametrize("status", ["403", "410"])
+def test_an_expired_address_is_renewed_also_half_way(status: str, downloads: Downloads, files: Files) -> None:
+    files.plan = [status, "cut", status]
+    assert fetch(downloads, files) == DATA
+    assert files.seen[-1]["path"].endswith("&fresh=2")
+
+
+def test_an_address_that_stays_expired_is_given_up(downloads: Downloads, files: Files) -> None:
+    files.plan = ["403"] * 10
+    with pytest.raises(DownloadFailed, match="403"):
+        fetch(downloads, files)
+    assert len(files.seen) == 4
+
+
+@pytest.mark.parametrize("how", ["changed", "no range", "wrong place"])
+def test_bytes_that_changed_meanwhile_are_never_joined(how: str, downloads: Downloads, files: Files) -> None:
+    files.plan = ["cut", how]
+    with pytest.raises(DownloadFailed):
+        fetch(downloads, files)
+
+
+def test_a_download_that_is_cut_for_ever_ends(
+    downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    files.plan = ["cut"] * 100
+    with pytest.raises(DownloadFailed, match="cut off 9 times"):
+        fetch(downloads, files)
+
+
+def test_an_error_page_is_not_audio(downloads: Downloads, files: Files) -> None:
+    files.plan = ["page"]
+    with pytest.raises(NotAudio, match="<html>"):
+        fetch(downloads, files)
+
+
+@pytest.mark.parametrize("body", [b'<?xml version="1.0"?>', b"\xef\xbb\xbf<Error>", b'{"error": 1}', b"[]"])
+def test_pages_of_every_kind_are_known(body: bytes, downloads: Downloads, files: Files) -> None:
+    files.data = body
+    with pytest.raises(NotAudio):
+        fetch(downloads, files)
+
+
+@pytest.mark.parametrize("how", ["404", "400", "empty", "compressed", "301"])
+def test_what_is_no_audio_is_refused(how: str, downloads: Downloads, files: Files) -> None:
+    files.plan = [how]
+    with pytest.raises(DownloadFailed):
+        fetch(downloads, files)
+    assert len(files.seen) == 1, "and no redirect is followed"
+
+
+def test_a_cancelled_download_stops_at_its_next_chunk(downloads: Downloads, files: Files) -> None:
+    cancelled = threading.Event()
+    stream = downloads.stream(files.url, lambda: files.url, cancelled)
+    next(stream)
+    cancelled.set()
+    with pytest.raises(Cancelled):
+        next(stream)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://s3.amazonaws.com/x",
+        "https://127.0.0.1/x",
+        "https://localhost/x",
+        "https://10.0.0.1/x",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[::1]/x",
+        "https://metadata/x",
+        "file:///etc/passwd",
+        "ftp://x/y",
+        "https://user:pass@s3.amazonaws.com/x",
+        "https:///x",
+    ],
+)
+def test_with_the_real_api_nothing_private_or_plain_is_fetched(url: str) -> None:
+    downloads = Downloads(is_local=False)
+    with pytest.raises(ForbiddenAddress):
+        next(downloads.stream(url, lambda: url, threading.Event()))
+    downloads.close()
