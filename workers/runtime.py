@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from config.settings import Settings, is_local_host
 from workers.account import Account
 from workers.archive.archive import Archive
-from workers.archive.stores.store import open_store
+from workers.archive.stores.store import MIB, StoreOptions, open_store
 from workers.queue.attempts import Attempts
 from workers.queue.due import DueList
 from workers.queue.limits import SharedLimiter
@@ -48,6 +48,23 @@ class Runtime:
         self.threads.shutdown(wait=False, cancel_futures=True)
 
 
+def open_archive(settings: Settings) -> Archive:
+    """The archive of the settings.
+
+    Raises:
+        StoreRefused: it cannot be opened.
+    """
+    options = StoreOptions(
+        buffer_bytes=settings.upload_buffer_mib * MIB,
+        encryption_key=settings.encryption_key,
+        storage_class=settings.storage_class,
+        retention=settings.retention,
+        retention_mode=settings.retention_mode,
+        label=settings.object_labels,
+    )
+    return Archive(open_store(settings.archive_address, options), settings.proof)
+
+
 def open_runtime(settings: Settings, redis: AsyncRedis) -> Runtime:
     """Make the parts of a worker.
 
@@ -63,7 +80,7 @@ def open_runtime(settings: Settings, redis: AsyncRedis) -> Runtime:
         redis=redis,
         telnyx=TelnyxClient(account, SharedLimiter(redis), connections=jobs),
         downloads=Downloads(is_local=is_local_host(urlsplit(account.base_url).hostname or ""), connections=jobs),
-        archive=Archive(open_store(account.archive_url), settings.proof),
+        archive=open_archive(settings),
         attempts=Attempts(redis),
         due=DueList(redis),
         threads=ThreadPoolExecutor(jobs + 4, thread_name_prefix="callvault"),

@@ -29,7 +29,7 @@ def test_a_failed_upload_leaves_nothing(tmp_path: Path) -> None:
         raise ConnectionError("cut")
 
     with pytest.raises(ConnectionError):
-        store.put("recordings/a", Source(broken()), "audio/wav")
+        store.put("recordings/a", Source(broken()), "audio/wav", {})
     assert store.stat("recordings/a") is None
     assert list(store.list("")) == []
     assert list((tmp_path / "archive" / ".incoming").iterdir()) == []
@@ -47,7 +47,7 @@ def test_of_many_writers_of_one_key_one_wins_and_its_bytes_stay_whole(tmp_path: 
                 yield bytes([n]) * 1000
 
         try:
-            store.put("a/b/c", Source(chunks()), "audio/wav")
+            store.put("a/b/c", Source(chunks()), "audio/wav", {})
         except KeyExists:
             return
         won.append(n)
@@ -64,7 +64,7 @@ def test_of_many_writers_of_one_key_one_wins_and_its_bytes_stay_whole(tmp_path: 
 @pytest.mark.parametrize("key", ["../a", "a/../../b", "/etc/passwd", "a//b", "", ".", "a/.", ".incoming/x", "a\0b"])
 def test_a_key_never_leaves_the_archive(key: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a key"):
-        store_at(tmp_path).put(key, Source(iter([b"x"])), "text/plain")
+        store_at(tmp_path).put(key, Source(iter([b"x"])), "text/plain", {})
 
 
 def test_what_killed_writers_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_keys_are_listed_in_the_order_of_object_stores(tmp_path: Path) -> None:
     store = store_at(tmp_path)
     keys = ["a-b/1", "a/1", "a/1/2", "a0/1", "b"]
     for key in (k for k in keys if k != "a/1"):
-        store.put(key, Source(iter([b"x"])), "text/plain")
+        store.put(key, Source(iter([b"x"])), "text/plain", {})
     assert [o.key for o in store.list("")] == sorted(k for k in keys if k != "a/1")
     assert [o.key for o in store.list("a/")] == ["a/1/2"]
     assert [o.key for o in store.list("a")] == ["a-b/1", "a/1/2", "a0/1"]

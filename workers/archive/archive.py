@@ -6,22 +6,23 @@ twice with the same result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 
 from workers.archive import layout
-from workers.archive.proof import ProofMode, hash_object, prove, prove_again
+from workers.archive.proof import Damaged, ProofMode, prove, prove_again
 from workers.archive.records import (
     ArchivedObject,
     CommitRecord,
     DeletionReceipt,
+    Proof,
     Record,
     TranscriptionRecord,
     decode_commit_record,
     encode_record,
 )
 from workers.archive.source import Source
-from workers.archive.stores.store import KeyExists, Store
+from workers.archive.stores.store import KeyExists, Store, Written
 
 _LARGEST_RECORD_BYTES = 16 * 1024 * 1024
 
@@ -48,6 +49,7 @@ class Archive:
         chunks: Iterator[bytes],
         content_type: str,
         observers: tuple[Callable[[bytes], object], ...] = (),
+        attributes: Mapping[str, str] | None = None,
     ) -> ArchivedObject:
         """Stream an object into the store and prove it there.
 
@@ -61,16 +63,42 @@ class Archive:
         """
         source = Source(chunks, observers)
         try:
-            stored = self.store.put(key, source, content_type)
+            written = self.store.put(key, source, content_type, attributes or {})
         except KeyExists:
-            source.drain()
-            found = self.store.stat(key)
-            if found is None or found.size != source.size or hash_object(self.store, key) != source.sha256:
-                raise ArchiveConflict(
-                    f"{key}: there with other content; not overwritten. Compare it with the original before you decide"
-                ) from None
-            stored = found
-        proof = prove(self.store, stored, source.sha256, source.size, self._proof_mode)
+            return self._taken_up(key, source, content_type)
+        proof = prove(self.store, written, source.sha256, source.size, self._proof_mode)
+        return ArchivedObject(key, source.size, source.sha256, content_type, proof)
+
+    def _taken_up(self, key: str, source: Source, content_type: str) -> ArchivedObject:
+        """An object that is there already: ours if it has the same content."""
+        source.drain()
+        stored = self.store.stat(key)
+        try:
+            if stored is None:
+                raise Damaged(f"{key}: there, and then not there")
+            proof = prove(self.store, Written(stored), source.sha256, source.size, self._proof_mode)
+        except Damaged as error:
+            raise ArchiveConflict(
+                f"{error}; it was there before and is not overwritten. Compare it with the original before you decide"
+            ) from None
+        return ArchivedObject(key, source.size, source.sha256, content_type, proof)
+
+    def adopt(self, key: str, content_type: str, observers: tuple[Callable[[bytes], object], ...]) -> ArchivedObject:
+        """Take up an object that custom storage has put into the archive's own bucket: hash it where it lies.
+
+        Raises:
+            KeyError: it is not there.
+            Damaged: it changed while it was read.
+        """
+        before = self.store.stat(key)
+        if before is None:
+            raise KeyError(key)
+        source = Source(self.store.read(key), observers)
+        source.drain()
+        after = self.store.stat(key)
+        if after is None or (after.version, after.size) != (before.version, source.size):
+            raise Damaged(f"{key}: it changed while it was read")
+        proof = Proof("read-back", "sha256", source.sha256, after.version)
         return ArchivedObject(key, source.size, source.sha256, content_type, proof)
 
     def commit(self, folder: str, record: CommitRecord) -> CommitRecord:

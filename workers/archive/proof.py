@@ -13,7 +13,7 @@ import hashlib
 from typing import Literal
 
 from workers.archive.records import ArchivedObject, Proof
-from workers.archive.stores.store import Store, StoredObject
+from workers.archive.stores.store import Store, StoredObject, Written
 
 ProofMode = Literal["store", "read-back"]
 
@@ -22,11 +22,12 @@ class Damaged(Exception):
     """An object in the archive is not what it must be, or not there. Its original must not be deleted."""
 
 
-def prove(store: Store, stored: StoredObject, sha256: str, size: int, mode: ProofMode = "store") -> Proof:
+def prove(store: Store, written: Written, sha256: str, size: int, mode: ProofMode = "store") -> Proof:
     """Prove that the store holds exactly the bytes that we hashed.
 
     Args:
-        stored: what the store said of the object after it took it.
+        store: the store.
+        written: what the store said of the object after it took it, and what we computed to compare that with.
         sha256: ours, hexadecimal.
         size: ours, bytes.
         mode: `read-back` demands the last rung always.
@@ -35,12 +36,20 @@ def prove(store: Store, stored: StoredObject, sha256: str, size: int, mode: Proo
         Damaged: it holds something else.
         StoreError: it cannot be asked now.
     """
+    stored = written.stored
     if stored.size != size:
         raise Damaged(f"{stored.key}: {stored.size} bytes in the store, {size} were sent")
-    if mode == "store" and (theirs := stored.checksums.get("sha256")):
-        if theirs != sha256:
-            raise Damaged(f"{stored.key}: the store's SHA-256 is {theirs}, ours {sha256}")
-        return Proof("checksum", "sha256", sha256, stored.version)
+    if mode == "store":
+        ours = {"sha256": sha256, **written.checksums}
+        for algorithm, theirs in stored.checksums.items():
+            if algorithm not in ours:
+                continue
+            if theirs != ours[algorithm]:
+                raise Damaged(f"{stored.key}: the store's {algorithm} is {theirs}, ours {ours[algorithm]}")
+            return Proof("checksum", algorithm, theirs, stored.version)
+        # An ETag that differs need not be an MD5 at all, so it only ever proves, and never accuses.
+        if written.etag and stored.etag == written.etag:
+            return Proof("etag", "md5", stored.etag, stored.version)
     return _read_back(store, stored, sha256)
 
 
@@ -61,7 +70,9 @@ def prove_again(store: Store, known: ArchivedObject, mode: ProofMode = "store") 
         raise Damaged(
             f"{known.key}: replaced; the store says {stored.version}, the commit record {known.proof.version}"
         )
-    proof = prove(store, stored, known.sha256, known.size, mode)
+    checksums = {known.proof.algorithm: known.proof.value} if known.proof.by == "checksum" else {}
+    etag = known.proof.value if known.proof.by == "etag" else None
+    proof = prove(store, Written(stored, checksums, etag), known.sha256, known.size, mode)
     return ArchivedObject(known.key, known.size, known.sha256, known.content_type, proof)
 
 

@@ -1,4 +1,4 @@
-"""A stream of bytes on its way into a store: hashed once, looked at by whoever asked to."""
+"""A stream of bytes on its way into a store: hashed once, looked at by whoever asked to, cut into parts on demand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 
 class Source:
-    """The bytes of one object. A store draws its `chunks` to the end; then size and digest are known.
+    """The bytes of one object. A store draws its `chunks` or `parts` to the end; then size and digest are known.
 
     Args:
         chunks: the bytes, in order.
@@ -22,6 +22,8 @@ class Source:
         self._chunks = chunks
         self._observers = observers
         self._sha256 = hashlib.sha256()
+        self._stream = self.chunks()
+        self._rest = b""
         self.size = 0
 
     @property
@@ -37,6 +39,25 @@ class Source:
             for observe in self._observers:
                 observe(chunk)
             yield chunk
+
+    def part(self, size: int) -> bytes:
+        """The next bytes, exactly `size` of them unless the end comes before."""
+        pieces: list[bytes] = []
+        length = len(self._rest)
+        if self._rest:
+            pieces.append(self._rest)
+            self._rest = b""
+        while length < size:
+            chunk = next(self._stream, None)
+            if chunk is None:
+                break
+            pieces.append(chunk)
+            length += len(chunk)
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if length > size:
+            self._rest = data[size:]
+            data = data[:size]
+        return data
 
     def drain(self) -> None:
         """Take what is left, for its digest alone."""

@@ -7,12 +7,15 @@ import threading
 import time
 from datetime import datetime, timedelta
 from typing import cast
+from urllib.parse import urlsplit
 
 from config.logs import get_logger
 from config.times import format_instant, parse_instant, utc_now
 from workers.archive import layout
+from workers.archive.archive import Archive
 from workers.archive.audio import AudioReader
 from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, FoundBy
+from workers.archive.stores.store import open_bucket_of
 from workers.jobs.causes import NotYet
 from workers.jobs.payloads import RecordingRequest
 from workers.runtime import Runtime
@@ -47,6 +50,8 @@ async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord)
     """Put a committed recording on the due list, if deletion is on and nothing was found that a person must see."""
     if runtime.settings.delete_originals != "verified":
         return
+    if any(o.key.startswith("/") for o in record.objects):
+        return  # custom storage: the original is the archive
     if record.audio.findings:
         log.warning("original kept", folder=folder, findings=record.audio.findings)
         return
@@ -102,7 +107,7 @@ async def _fetch_and_commit(
 ) -> CommitRecord:
     if recording.status not in (None, "completed"):
         raise NotYet(f"recording {recording.id} is {recording.status}")
-    urls = {f: url for f in CONTENT_TYPES if (url := getattr(recording.download_urls, f, None))}
+    urls = {f: url for f in CONTENT_TYPES if (url := getattr(recording.download_urls, f, None))} | request.locations
     if not urls:
         raise NotYet(f"recording {recording.id} has no download address yet")
     objects: list[ArchivedObject] = []
@@ -131,6 +136,7 @@ async def _fetch(
     """Stream one format into the archive, in a thread that does it all: read, hash, look at the audio, write."""
     loop = asyncio.get_running_loop()
     cancelled = threading.Event()
+    key = layout.audio_key(folder, audio_format)
     reader = AudioReader(audio_format)
 
     def renew() -> str:
@@ -141,15 +147,49 @@ async def _fetch(
         return str(fresh)
 
     def stream() -> ArchivedObject:
+        content_type = CONTENT_TYPES[audio_format]
+        if not url.startswith(("https://", "http://")) or _lies_in_azure(url):
+            return _take_over(runtime.archive, url, key, content_type, reader)
         chunks = runtime.downloads.stream(url, renew, cancelled)
-        key = layout.audio_key(folder, audio_format)
-        return runtime.archive.put(key, chunks, CONTENT_TYPES[audio_format], (reader.feed,))
+        return runtime.archive.put(key, chunks, content_type, (reader.feed,), _attributes(recording))
 
     try:
         archived = await runtime.in_thread(stream)
     finally:
         cancelled.set()  # a cancelled job must not leave its thread downloading
     return archived, reader.summary(recording.duration_millis)
+
+
+def _take_over(archive: Archive, url: str, key: str, content_type: str, reader: AudioReader) -> ArchivedObject:
+    """What custom storage has put into a bucket of the user's: adopted where it lies in ours, copied otherwise.
+
+    Raises:
+        NotYet: it is not in the bucket.
+        StoreError: the other bucket cannot be read, or is of a kind that we do not know.
+    """
+    try:
+        if (adopted := archive.store.key_of(url)) is not None:
+            return archive.adopt(adopted, content_type, (reader.feed,))
+        other, other_key = open_bucket_of(url)
+        return archive.put(key, other.read(other_key), content_type, (reader.feed,))
+    except KeyError:
+        raise NotYet(f"{url} is not in its bucket") from None
+
+
+def _lies_in_azure(url: str) -> bool:
+    """An Azure address of custom storage: without a signature, so that it is read with the user's own credentials."""
+    parts = urlsplit(url)
+    return (parts.hostname or "").endswith(".blob.core.windows.net") and not parts.query
+
+
+def _attributes(recording: Recording) -> dict[str, str]:
+    """What goes onto objects as metadata or tags, if the user wants that."""
+    named = {
+        "connection_id": recording.connection_id,
+        "channels": recording.channels,
+        "day": recording.dated.date().isoformat(),
+    }
+    return {name: value for name, value in named.items() if value}
 
 
 def _merge(summaries: list[AudioSummary]) -> AudioSummary:

@@ -10,13 +10,13 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from workers.archive.source import Source
-from workers.archive.stores.store import KeyExists, StoredObject, StoreError, StoreRefused
+from workers.archive.stores.store import KeyExists, StoredObject, StoreError, StoreOptions, StoreRefused, Written
 
 _CHUNK_BYTES = 1024 * 1024
 _TEMPORARY = ".incoming"  # in the archive's root: the link must stay within one file system
@@ -26,7 +26,7 @@ _ORPHAN_SECONDS = 24 * 3600
 class FileStore:
     """An archive in a folder of this machine or of a mounted disk."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, options: StoreOptions) -> None:
         self.url = url
         self.root = Path(unquote(urlsplit(url).path))
         self._incoming = self.root / _TEMPORARY
@@ -35,10 +35,9 @@ class FileStore:
             self._incoming.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreRefused(f"{url}: cannot make the folder ({error.strerror})") from error
-        self._remove_orphans()
 
-    def put(self, key: str, source: Source, content_type: str) -> StoredObject:
-        """See `Store.put`. The content type is in the commit record; a file has none."""
+    def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
+        """See `Store.put`. Content type and attributes are in the commit record; a file has none."""
         path = self._path(key)
         if path.exists():
             raise KeyExists(key)
@@ -61,7 +60,7 @@ class FileStore:
         finally:
             os.close(descriptor)
             temporary.unlink(missing_ok=True)
-        return StoredObject(key, source.size)
+        return Written(StoredObject(key, source.size))
 
     def stat(self, key: str) -> StoredObject | None:
         """See `Store.stat`. A file system keeps no checksum of its own."""
@@ -114,6 +113,22 @@ class FileStore:
         """See `Store.presign`. A folder has no addresses."""
         return None
 
+    def key_of(self, url: str) -> str | None:
+        """See `Store.key_of`. Telnyx puts nothing into a folder."""
+        return None
+
+    def remove_orphans(self) -> int:
+        """See `Store.remove_orphans`."""
+        removed = 0
+        for entry in os.scandir(self._incoming):
+            try:
+                if time.time() - entry.stat().st_mtime > _ORPHAN_SECONDS:
+                    Path(entry.path).unlink()
+                    removed += 1
+            except OSError:
+                continue
+        return removed
+
     def _path(self, key: str) -> Path:
         segments = key.split("/")
         if any(segment in ("", ".", "..") or "\0" in segment for segment in segments) or segments[0] == _TEMPORARY:
@@ -134,15 +149,6 @@ class FileStore:
             if len(self._known_folders) > 10_000:
                 self._known_folders.clear()
             self._known_folders.add(path)
-
-    def _remove_orphans(self) -> None:
-        """Remove what killed writers left; nothing that young ones may still be writing."""
-        for entry in os.scandir(self._incoming):
-            try:
-                if time.time() - entry.stat().st_mtime > _ORPHAN_SECONDS:
-                    Path(entry.path).unlink()
-            except OSError:
-                continue
 
 
 @contextmanager

@@ -1,20 +1,27 @@
 """The interface of every store, its promises, and which URL opens which.
 
 A store holds objects that are written once. It is used from several threads at once, blocks, and never deletes: the
-service needs no permission to delete or overwrite. To add one: a module with a class that keeps these promises, a row
-in `_STORES`, a fixture in `tests/contract/`.
+service needs no permission to delete or overwrite. Credentials come from the SDK's own chain. To add one: a module
+with a class that keeps these promises, a row in `_STORES`, a row in `tests/contract/`.
+
+A key is relative to the archive's prefix; one that begins with a slash is relative to the bucket, which only happens
+for objects that were there before us (adopted from custom storage).
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import timedelta
+from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from config.errors import UserError
 from workers.archive.source import Source
+
+MIB = 1024 * 1024
 
 
 class StoreError(Exception):
@@ -34,16 +41,57 @@ class StoredObject:
     """An object as the store describes it.
 
     Attributes:
-        key: relative to the archive's prefix.
+        key: see above.
         size: bytes.
         version: the store's own mark of this very object (version id, generation, ETag); None if it has none.
-        checksums: checksums of all its bytes that the store itself made or checked, by algorithm.
+        checksums: checksums of all its bytes that the store itself made or checked, by algorithm; empty if this store
+            is not known to check.
+        etag: the ETag where it may be an MD5 (of the body, or of the parts' MD5s with their count), else None.
     """
 
     key: str
     size: int
     version: str | None = None
-    checksums: dict[str, str] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """An object that a store has just taken.
+
+    Attributes:
+        stored: as the store describes it afterwards.
+        checksums: what we computed while sending, by algorithm, to compare with the store's.
+        etag: the ETag that the store must have if it makes MD5s; None if we did not compute it.
+    """
+
+    stored: StoredObject
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """What the user wants of every object, and how much memory uploads may take.
+
+    Attributes:
+        part_bytes: an object up to this size goes in one request, a larger one in parts of it.
+        buffer_bytes: of all uploads of this process together.
+        encryption_key: the user's key: a KMS key id (S3), a key's resource name (GCS), an encryption scope (Azure).
+        storage_class: the store's own word, such as `STANDARD_IA`, `NEARLINE`, `Cool`.
+        retention: how long each object is locked; None: as the bucket says.
+        retention_mode: `governance` or `compliance`.
+        label: what a recording's attributes (connection, channels, day) become: nothing, metadata, or tags.
+    """
+
+    part_bytes: int = 5 * MIB
+    buffer_bytes: int = 64 * MIB
+    encryption_key: str | None = None
+    storage_class: str | None = None
+    retention: timedelta | None = None
+    retention_mode: Literal["governance", "compliance"] = "governance"
+    label: Literal["none", "metadata", "tags"] = "none"
 
 
 class Store(Protocol):
@@ -51,11 +99,17 @@ class Store(Protocol):
 
     url: str
 
-    def put(self, key: str, source: Source, content_type: str) -> StoredObject:
+    def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """Write an object, create-only, drawing the source to its end with bounded memory.
 
         The object is there whole and durable when this returns, and not there at all, nor any part of it, when this
         raises, whatever the source raised.
+
+        Args:
+            key: see above.
+            source: its bytes.
+            content_type: its media type.
+            attributes: of the recording it belongs to, for metadata or tags.
 
         Raises:
             KeyExists: there is one already. The source may or may not have been drawn.
@@ -77,21 +131,81 @@ class Store(Protocol):
     def presign(self, key: str, seconds: int) -> str | None:
         """An address from which anyone may get the object for a while; None where the store has none."""
 
+    def key_of(self, url: str) -> str | None:
+        """The key of an object by its own URL (`s3://…`, `gs://…`, an Azure address); None if it lies elsewhere."""
+
+    def remove_orphans(self) -> int:
+        """Remove the unfinished uploads of killed workers, older than a day; returns how many."""
+
+
+class Buffers:
+    """The memory of all uploads of a store: an upload waits for its first part's, and takes more only if there is some.
+
+    So uploads never wait for each other in a circle, and a large one still overlaps download and upload when it can.
+    """
+
+    def __init__(self, options: StoreOptions) -> None:
+        self._parts = threading.BoundedSemaphore(max(1, options.buffer_bytes // options.part_bytes))
+
+    def take(self) -> None:
+        """Wait for the memory of a part."""
+        self._parts.acquire()
+
+    def take_another(self) -> bool:
+        """The memory of one part more, if there is some now."""
+        return self._parts.acquire(blocking=False)
+
+    def give(self) -> None:
+        """Give the memory of a part back."""
+        self._parts.release()
+
 
 _STORES = {
     "file": "workers.archive.stores.file:FileStore",
+    "s3": "workers.archive.stores.s3:S3Store",
+    "gs": "workers.archive.stores.gcs:GcsStore",
+    "az": "workers.archive.stores.azure:AzureStore",
 }
+_EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, options: StoreOptions | None = None) -> Store:
     """Open the store of an archive URL; a cloud's SDK is imported only here, when its store is chosen.
 
     Raises:
-        StoreRefused: no such kind of store, or its SDK is not installed.
+        StoreRefused: no such kind of store, its SDK is not installed, or it cannot be opened.
     """
     scheme = urlsplit(url).scheme
     if scheme not in _STORES:
         raise StoreRefused(f"{url}: no store for {scheme}://; known: {', '.join(sorted(_STORES))}")
     module, _, name = _STORES[scheme].partition(":")
-    store: Store = getattr(importlib.import_module(module), name)(url)
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise StoreRefused(f"{url}: {error.name} is missing; pip install 'callvault[{_EXTRAS[scheme]}]'") from None
+    store: Store = kind(url, options or StoreOptions())
     return store
+
+
+def open_bucket_of(url: str) -> tuple[Store, str]:
+    """The store of another bucket, to read one object from it by its own URL; and the object's key there.
+
+    Raises:
+        StoreRefused: no such kind of bucket, or it cannot be opened.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in ("s3", "gs"):
+        store = open_store(f"{parts.scheme}://{parts.netloc}")
+    else:  # an Azure address: https://account.blob.core.windows.net/container/name
+        store = open_store(f"az://{parts.path.lstrip('/').partition('/')[0]}")
+    key = store.key_of(url)
+    if key is None:
+        raise StoreRefused(f"{url}: of another storage account than the one that is set")
+    return store, key
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Bucket and prefix of an archive URL; the prefix ends in a slash unless it is empty."""
+    parts = urlsplit(url)
+    prefix = parts.path.strip("/")
+    return parts.netloc, f"{prefix}/" if prefix else ""

@@ -1,0 +1,179 @@
+"""A small server that speaks S3 as awkwardly as it is told: what real stores do and emulators do not."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.contract.emulators import S3_ENVIRONMENT
+
+
+@dataclass
+class Manners:
+    """How it misbehaves.
+
+    Attributes:
+        checks: refuses a wrong SHA-256.
+        echoes: says that it has the checksum it was told, whatever the bytes.
+        refuses: a header, and the status and code it is refused with.
+        conditions: keeps `If-None-Match`.
+        conflicts: so many writes are answered 409 before one is taken.
+        flips: swallows a flipped byte of every object and reports success.
+        md5_etags: its ETags are MD5s.
+        failures: statuses answered in turn before anything is done.
+        slow_down: answered with 503 SlowDown so many times.
+        loses_answers: so many puts are carried out and then answered by cutting the connection.
+    """
+
+    checks: bool = False
+    echoes: bool = False
+    refuses: dict[str, tuple[int, str]] = field(default_factory=dict)
+    conditions: bool = True
+    conflicts: int = 0
+    flips: bool = False
+    md5_etags: bool = True
+    failures: list[int] = field(default_factory=list)
+    loses_answers: int = 0
+
+
+class AwkwardS3:
+    """The server; `objects` is what it holds, `seen` the headers of every write."""
+
+    def __init__(self, manners: Manners) -> None:
+        self.manners = manners
+        self.objects: dict[str, tuple[bytes, dict[str, str]]] = {}
+        self.uploads: dict[str, dict[int, bytes]] = {}
+        self.seen: list[dict[str, str]] = []
+        self.lock = threading.Lock()
+        awkward = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_PUT(self) -> None:
+                awkward.write(self)
+
+            def do_POST(self) -> None:
+                awkward.write(self)
+
+            def do_GET(self) -> None:
+                awkward.read(self)
+
+            def do_HEAD(self) -> None:
+                awkward.read(self)
+
+            def do_DELETE(self) -> None:
+                awkward.uploads.pop(parse_qs(urlsplit(self.path).query).get("uploadId", [""])[0], None)
+                awkward.answer(self, 204)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.port = self.server.server_port
+        self.environment = S3_ENVIRONMENT | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self.port}"}
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def answer(self, request: Any, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        request.send_response(status)
+        for name, value in (headers or {}).items():
+            request.send_header(name, value)
+        request.send_header("content-length", str(len(body)) if "content-length" not in (headers or {}) else "0")
+        request.end_headers()
+        if request.command != "HEAD":
+            request.wfile.write(body)
+
+    def refuse(self, request: Any, status: int, code: str) -> None:
+        self.answer(request, status, f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode())
+
+    def write(self, request: Any) -> None:
+        headers = {k.lower(): v for k, v in request.headers.items()}
+        sent = request.rfile.read(int(headers.get("content-length", 0)))
+        path, query = (
+            unquote(urlsplit(request.path).path),
+            parse_qs(urlsplit(request.path).query, keep_blank_values=True),
+        )
+        body = self._spoiled(sent, path)
+        self.seen.append(headers | {"method": request.command, "path": path, "query": str(query)})
+        manners = self.manners
+        with self.lock:
+            if manners.failures and "/probe/" not in path:
+                self.refuse(request, manners.failures.pop(0), "SlowDown")
+                return
+            for name, (status, code) in manners.refuses.items():
+                if any(name in value if h == "content-encoding" else h == name for h, value in headers.items()):
+                    self.refuse(request, status, code)
+                    return
+            if "uploads" in query:
+                upload_id = f"upload-{len(self.uploads)}-{time.time_ns()}"
+                self.uploads[upload_id] = {}
+                xml = f"<InitiateMultipartUploadResult><UploadId>{upload_id}</UploadId></InitiateMultipartUploadResult>"
+                self.answer(request, 200, xml.encode())
+                return
+            if "partNumber" in query:
+                self.uploads[query["uploadId"][0]][int(query["partNumber"][0])] = body
+                self.answer(request, 200, headers={"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
+                return
+            if headers.get("if-none-match") == "*" and manners.conditions and path in self.objects:
+                self.refuse(request, 412, "PreconditionFailed")
+                return
+            if manners.conflicts and "/probe/" not in path:
+                manners.conflicts -= 1
+                self.refuse(request, 409, "ConditionalRequestConflict")
+                return
+            claimed = headers.get("x-amz-checksum-sha256", "")
+            if manners.checks and claimed and base64.b64decode(claimed) != hashlib.sha256(body).digest():
+                self.refuse(request, 400, "BadDigest")
+                return
+            kept: dict[str, str] = {}
+            if "uploadId" in query:
+                parts = self.uploads.pop(query["uploadId"][0])
+                data = b"".join(parts[n] for n in sorted(parts))
+                md5s = b"".join(hashlib.md5(parts[n]).digest() for n in sorted(parts))
+                kept["ETag"] = f'"{hashlib.md5(md5s).hexdigest()}-{len(parts)}"'
+            else:
+                data = body
+                kept["ETag"] = f'"{hashlib.md5(data).hexdigest()}"'
+            if not manners.md5_etags:
+                kept["ETag"] = f'"opaque-{time.time_ns()}"'
+            if claimed and (manners.echoes or manners.checks):
+                kept["x-amz-checksum-sha256"] = claimed
+            self.objects[path] = (data, kept)
+            if manners.loses_answers and "/probe/" not in path:
+                manners.loses_answers -= 1
+                request.close_connection = True
+                return
+        done = b"<CompleteMultipartUploadResult><Key>k</Key></CompleteMultipartUploadResult>"
+        self.answer(request, 200, done if "uploadId" in query else b"", kept)
+
+    def _spoiled(self, body: bytes, path: str) -> bytes:
+        if not self.manners.flips or len(body) < 900 or "/probe/" in path:  # not a multipart's list of parts
+            return body
+        return body[:-1] + bytes([body[-1] ^ 1])
+
+    def read(self, request: Any) -> None:
+        path = unquote(urlsplit(request.path).path)
+        found = self.objects.get(path)
+        if found is None:
+            self.refuse(request, 404, "NoSuchKey")
+            return
+        data, kept = found
+        headers = kept | {"accept-ranges": "bytes", "last-modified": "Wed, 25 Nov 2026 10:00:00 GMT"}
+        if request.command == "HEAD":
+            request.send_response(200)
+            for name, value in headers.items():
+                request.send_header(name, value)
+            request.send_header("content-length", str(len(data)))
+            request.end_headers()
+            return
+        self.answer(request, 200, data, headers)

@@ -1,0 +1,201 @@
+"""Stores that keep less than they say: what is fallen back to, what is trusted, and that damage is always found."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.contract.awkward import AwkwardS3, Manners
+from tests.contract.emulators import TcpProxy, environ
+from workers.archive.archive import Archive, ArchiveConflict
+from workers.archive.proof import Damaged, ProofMode
+from workers.archive.records import ArchivedObject
+from workers.archive.source import Source
+from workers.archive.stores.store import MIB, KeyExists, Store, StoreError, StoreRefused, open_store
+
+SMALL = random.Random(1).randbytes(1000)
+LARGE = random.Random(2).randbytes(11 * MIB)
+SIZES = {"small": SMALL, "large": LARGE}
+
+
+@pytest.fixture
+def play() -> Iterator[Callable[..., tuple[Store, AwkwardS3]]]:
+    started: list[AwkwardS3] = []
+
+    def make(**manners: object) -> tuple[Store, AwkwardS3]:
+        server = AwkwardS3(Manners(**manners))  # type: ignore[arg-type]
+        started.append(server)
+        with environ(server.environment):
+            return open_store("s3://bucket/prefix"), server
+
+    yield make
+    for server in started:
+        server.stop()
+
+
+Play = Callable[..., tuple[Store, AwkwardS3]]
+
+
+def put(store: Store, data: bytes, mode: ProofMode = "store") -> ArchivedObject:
+    chunks = (data[i : i + 65536] for i in range(0, len(data), 65536))
+    return Archive(store, mode).put("recordings/a.wav", chunks, "audio/wav")
+
+
+def test_a_store_that_checks_is_believed_and_keeps_nothing_of_the_probe(play: Play) -> None:
+    store, server = play(checks=True)
+    assert put(store, SMALL).proof.by == "checksum"
+    assert list(server.objects) == ["/bucket/prefix/recordings/a.wav"]
+
+
+def test_a_store_that_echoes_what_it_is_told_is_found_out(play: Play) -> None:
+    store, _ = play(echoes=True)
+    assert put(store, SMALL).proof.by == "etag"
+
+
+def test_a_store_whose_etags_are_no_md5s_is_read_back(play: Play) -> None:
+    for manners in ({"echoes": True, "md5_etags": False}, {"md5_etags": False}):
+        store, _ = play(**manners)
+        for data in SIZES.values():
+            assert Archive(store).put(f"x{len(data)}", iter([data]), "audio/wav").proof.by == "read-back"
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("rung", "manners", "mode"),
+    [
+        ("checksum", {"checks": True}, "store"),
+        ("etag", {}, "store"),
+        ("etag of one that echoes", {"echoes": True}, "store"),
+        ("read-back", {"md5_etags": False}, "store"),
+        ("read-back of one that echoes", {"md5_etags": False, "echoes": True}, "store"),
+        ("read-back demanded", {"echoes": True}, "read-back"),
+    ],
+)
+def test_a_flipped_byte_is_found_on_every_rung(
+    rung: str, manners: dict[str, object], mode: ProofMode, size: str, play: Play
+) -> None:
+    store, server = play(flips=True, **manners)
+    with pytest.raises((Damaged, StoreError)):
+        put(store, SIZES[size], mode)
+    assert not [path for path in server.objects if path.endswith("recording.json")]
+
+
+REFUSALS = {
+    "R2 refuses the trailer": ({"aws-chunked": (401, "Unauthorized")}, "aws-chunked"),
+    "B2 refuses the algorithm": ({"x-amz-sdk-checksum-algorithm": (400, "InvalidArgument")}, "algorithm"),
+    "a gateway refuses the checksum": ({"x-amz-checksum-sha256": (403, "SignatureDoesNotMatch")}, "sha256"),
+    "another says credentials": ({"x-amz-checksum-sha256": (401, "Unauthorized")}, "sha256"),
+    "and one says not implemented": ({"x-amz-checksum-sha256": (501, "NotImplemented")}, "sha256"),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("what", REFUSALS)
+def test_a_store_that_refuses_a_header_is_met_by_falling_back_once(what: str, size: str, play: Play) -> None:
+    refuses, _ = REFUSALS[what]
+    if size == "large":
+        refuses = refuses | {"x-amz-checksum-crc64nvme": next(iter(refuses.values()))}
+    store, server = play(refuses=refuses)
+    archived = put(store, SIZES[size])
+    assert archived.proof.by == "etag"
+    assert server.objects["/bucket/prefix/recordings/a.wav"][0] == SIZES[size]
+    server.seen.clear()
+    Archive(store).put("recordings/b.wav", iter([SMALL]), "audio/wav")
+    assert len([s for s in server.seen if s["method"] == "PUT"]) == 1, "and is not asked again"
+
+
+def test_a_store_that_knows_no_conditions_is_asked_first(play: Play) -> None:
+    store, server = play(refuses={"if-none-match": (501, "NotImplemented")})
+    put(store, SMALL)
+    with pytest.raises(ArchiveConflict):
+        put(store, SMALL + b"x")
+    with pytest.raises(KeyExists):
+        store.put("recordings/a.wav", Source(iter([b"x"])), "audio/wav", {})
+    assert server.objects["/bucket/prefix/recordings/a.wav"][0] == SMALL
+
+
+def test_without_a_checksum_header_the_bodys_hash_is_in_the_signature(play: Play) -> None:
+    import hashlib
+
+    store, server = play(refuses={"x-amz-checksum-sha256": (400, "InvalidArgument")})
+    put(store, SMALL)
+    last = [s for s in server.seen if s["path"].endswith("a.wav")][-1]
+    assert last["x-amz-content-sha256"] == hashlib.sha256(SMALL).hexdigest()
+    assert "x-amz-checksum-sha256" not in last
+
+
+def test_wrong_credentials_are_told_as_they_are_and_not_taken_for_a_dialect(play: Play) -> None:
+    store, _ = play(refuses={"authorization": (403, "InvalidAccessKeyId")})
+    with pytest.raises(StoreRefused, match="InvalidAccessKeyId"):
+        put(store, SMALL)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_write_carries_its_condition_and_its_checksum(size: str, play: Play) -> None:
+    store, server = play(checks=True)
+    put(store, SIZES[size])
+    writes = [s for s in server.seen if s["path"].endswith("a.wav")]
+    final = writes[-1]
+    assert final["if-none-match"] == "*"
+    if size == "small":
+        assert "x-amz-checksum-sha256" in final
+    else:
+        parts = [s for s in writes if "partNumber" in s["query"]]
+        assert len(parts) == 3
+        assert all("x-amz-checksum-crc64nvme" in s for s in parts)
+        assert "x-amz-checksum-crc64nvme" in final
+        assert {int(s["content-length"]) for s in parts[:-1]} == {5 * MIB}, "parts of equal size"
+
+
+def test_a_409_is_asked_again(play: Play) -> None:
+    store, server = play(conflicts=2)
+    put(store, SMALL)
+    assert server.manners.conflicts == 0
+    store, _ = play(conflicts=100)
+    with pytest.raises(StoreError, match="another write is under way"):
+        put(store, SMALL)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+@pytest.mark.parametrize("size", SIZES)
+def test_what_passes_is_retried_by_the_sdk(size: str, status: int, play: Play) -> None:
+    store, _ = play(failures=[status, status])
+    assert put(store, SIZES[size]).size == len(SIZES[size])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_answer_lost_after_the_store_took_the_object_is_no_conflict(size: str, play: Play) -> None:
+    """The SDK sends it again, the condition says that it is there, and it is ours."""
+    store, server = play(loses_answers=1)
+    try:
+        archived = put(store, SIZES[size])
+    except StoreError:
+        archived = put(store, SIZES[size])  # the next attempt of the job
+    assert archived.size == len(SIZES[size])
+    assert server.objects["/bucket/prefix/recordings/a.wav"][0] == SIZES[size]
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_a_connection_cut_at_every_tenth_of_the_upload_never_leaves_damage(tenth: int, play: Play) -> None:
+    _, server = play(checks=True)
+    with TcpProxy(server.port) as proxy:
+        with environ(server.environment | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{proxy.port}"}):
+            store = open_store("s3://bucket/prefix")
+        store.stat("warm")
+        proxy.cut_after = tenth * 5 * MIB // 10 + 1
+        try:
+            archived = put(store, LARGE)
+        except StoreError:
+            assert "/bucket/prefix/recordings/a.wav" not in server.objects
+            archived = put(store, LARGE)
+        assert proxy.happened == 1
+        assert archived.size == len(LARGE)
+        assert server.objects["/bucket/prefix/recordings/a.wav"][0] == LARGE
+
+
+def test_a_missing_permission_is_told_by_its_name(play: Play) -> None:
+    store, _ = play(refuses={"if-none-match": (403, "AccessDenied"), "authorization": (403, "AccessDenied")})
+    with pytest.raises(StoreRefused, match="s3:PutObject"):
+        put(store, SMALL)

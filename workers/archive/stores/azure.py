@@ -1,0 +1,272 @@
+"""`az://container/prefix`: Azure Blob Storage, by azure-storage-blob.
+
+Of a blob put in one request Azure makes an MD5 and refuses a body that does not have the one it was sent. Of blocks, each
+is checked against its MD5 as it is staged, and the block's id carries that MD5, so that the committed list says which
+checked blocks the blob is made of; the MD5 property that a client sets when it commits is not checked and proves nothing.
+Create-only is `If-None-Match: *` on the put and on the block list.
+Sources: learn.microsoft.com/rest/api/storageservices/put-blob, put-block, put-block-list and specifying-conditional-headers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceNotFoundError,
+)
+from azure.storage.blob import (
+    BlobBlock,
+    BlobClient,
+    BlobSasPermissions,
+    BlobServiceClient,
+    ContentSettings,
+    ImmutabilityPolicy,
+    generate_blob_sas,
+)
+
+from workers.archive.source import Source
+from workers.archive.stores.store import (
+    Buffers,
+    KeyExists,
+    StoredObject,
+    StoreError,
+    StoreOptions,
+    StoreRefused,
+    Written,
+    split_url,
+)
+
+_BLOCKS = "md5-of-blocks"
+_READ_BYTES = 4 * 1024 * 1024
+_TIMEOUTS = {"connection_timeout": 5, "read_timeout": 60, "retry_total": 5}
+
+
+class AzureStore:
+    """An archive in a container; the account is that of `AZURE_STORAGE_CONNECTION_STRING`, else of
+    `AZURE_STORAGE_ACCOUNT` with the default credential chain (managed identity, workload identity, environment)."""
+
+    def __init__(self, url: str, options: StoreOptions) -> None:
+        self.url = url
+        container, self._prefix = split_url(url)
+        self._options = options
+        self._buffers = Buffers(options)
+        sizes = {
+            "max_single_put_size": options.part_bytes,
+            "max_block_size": options.part_bytes,
+            "max_single_get_size": _READ_BYTES,
+            "max_chunk_get_size": _READ_BYTES,
+        }
+        self._service = _service(url, sizes | _TIMEOUTS)
+        self._container = self._service.get_container_client(container)
+
+    def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
+        """See `Store.put`. Up to a part in one request, more in blocks; what is staged and not committed is no blob."""
+        blob = self._blob(key)
+        self._buffers.take()
+        try:
+            first = source.part(self._options.part_bytes)
+            extra = self._extra(content_type, attributes)
+            if len(first) < self._options.part_bytes:
+                expected = self._put_whole(blob, key, first, extra)
+            else:
+                expected = self._put_blocks(blob, key, first, source, extra)
+        finally:
+            self._buffers.give()
+        stored = self.stat(key)
+        if stored is None:
+            raise StoreError(f"{self._shown(key)}: written, but not there")
+        return Written(stored, expected)
+
+    def _put_whole(self, blob: BlobClient, key: str, body: bytes, extra: dict[str, Any]) -> dict[str, str]:
+        try:
+            with _told(self._shown(key)):
+                blob.upload_blob(body, length=len(body), overwrite=False, validate_content=True, **extra)
+        except KeyExists:
+            if self.stat(key) is not None:
+                raise
+            # Blocks that an interrupted upload has staged can stand in the way; a block list takes their place.
+            return self._put_blocks(blob, key, body, Source(iter(())), extra)
+        return {"md5": hashlib.md5(body, usedforsecurity=False).hexdigest()}
+
+    def _put_blocks(
+        self, blob: BlobClient, key: str, first: bytes, source: Source, extra: dict[str, Any]
+    ) -> dict[str, str]:
+        ids: list[str] = []
+        part = first
+        while part:
+            block_id = f"{len(ids):08d}-{hashlib.md5(part, usedforsecurity=False).hexdigest()}"
+            with _told(self._shown(key)):
+                scope = {n: v for n, v in extra.items() if n == "encryption_scope"}
+                blob.stage_block(block_id, part, length=len(part), validate_content=True, **scope)
+            ids.append(block_id)
+            part = source.part(self._options.part_bytes)
+        with _told(self._shown(key)):
+            blob.commit_block_list(
+                [BlobBlock(block_id) for block_id in ids], match_condition=MatchConditions.IfMissing, **extra
+            )
+        return {_BLOCKS: _of_blocks(ids)}
+
+    def stat(self, key: str) -> StoredObject | None:
+        """See `Store.stat`."""
+        blob = self._blob(key)
+        try:
+            with _told(self._shown(key)):
+                found = blob.get_blob_properties()
+                committed = [] if found.size == 0 else blob.get_block_list("committed")[0]
+        except _Missing:
+            return None
+        checksums: dict[str, str] = {}
+        if committed:  # the MD5 property was set by whoever committed; only the blocks' own were checked
+            if all(len(block.id) == 41 and block.id[8] == "-" for block in committed):
+                checksums[_BLOCKS] = _of_blocks([block.id for block in committed])
+        elif found.content_settings.content_md5:
+            checksums["md5"] = bytes(found.content_settings.content_md5).hex()
+        return StoredObject(key, found.size, found.etag.strip('"'), checksums)
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """See `Store.read`."""
+        if end is not None and end <= start:
+            return
+        try:
+            with _told(self._shown(key)):
+                length = None if end is None else end - start
+                stream = self._blob(key).download_blob(start, length, max_concurrency=1)
+                yield from stream.chunks()
+        except _Missing:
+            raise KeyError(key) from None
+        except _OutOfRange:
+            return
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """See `Store.list`."""
+        with _told(self._shown(prefix)):
+            for blob in self._container.list_blobs(name_starts_with=self._prefix + prefix):
+                yield StoredObject(blob.name.removeprefix(self._prefix), blob.size)
+
+    def presign(self, key: str, seconds: int) -> str | None:
+        """See `Store.presign`. A shared access signature, by the account's key or a user delegation key."""
+        blob = self._blob(key)
+        until = datetime.now(UTC) + timedelta(seconds=seconds)
+        account_key = getattr(self._service.credential, "account_key", None)
+        delegation = None
+        if account_key is None:
+            with _told(self._shown(key)):
+                delegation = self._service.get_user_delegation_key(datetime.now(UTC) - timedelta(minutes=5), until)
+        token = generate_blob_sas(
+            account_name=str(self._service.account_name),
+            container_name=self._container.container_name,
+            blob_name=blob.blob_name,
+            account_key=account_key,
+            user_delegation_key=delegation,
+            permission=BlobSasPermissions(read=True),
+            expiry=until,
+        )
+        return f"{blob.url}?{token}"
+
+    def key_of(self, url: str) -> str | None:
+        """See `Store.key_of`."""
+        here, there = urlsplit(self._container.url), urlsplit(url)
+        path = here.path.rstrip("/") + "/"
+        is_here = there.netloc == here.netloc and there.path.startswith(path)
+        return "/" + there.path.removeprefix(path) if is_here else None
+
+    def remove_orphans(self) -> int:
+        """See `Store.remove_orphans`. Blocks that are staged and not committed are no blob, and expire in a week."""
+        return 0
+
+    def _extra(self, content_type: str, attributes: Mapping[str, str]) -> dict[str, Any]:
+        options = self._options
+        extra: dict[str, Any] = {"content_settings": ContentSettings(content_type=content_type)}
+        if options.encryption_key:
+            extra["encryption_scope"] = options.encryption_key
+        if options.storage_class:
+            extra["standard_blob_tier"] = options.storage_class
+        if options.retention is not None:
+            mode = "locked" if options.retention_mode == "compliance" else "unlocked"
+            extra["immutability_policy"] = ImmutabilityPolicy(
+                expiry_time=datetime.now(UTC) + options.retention, policy_mode=mode
+            )
+        if options.label == "metadata" and attributes:
+            extra["metadata"] = dict(attributes)
+        if options.label == "tags" and attributes:
+            extra["tags"] = dict(attributes)
+        return extra
+
+    def _blob(self, key: str) -> BlobClient:
+        return self._container.get_blob_client(key[1:] if key.startswith("/") else self._prefix + key)
+
+    def _shown(self, key: str) -> str:
+        name = key[1:] if key.startswith("/") else self._prefix + key
+        return f"az://{self._container.container_name}/{name}"
+
+
+def _service(url: str, options: dict[str, Any]) -> BlobServiceClient:
+    if connection := os.environ.get("AZURE_STORAGE_CONNECTION_STRING"):
+        try:
+            return BlobServiceClient.from_connection_string(connection, **options)
+        except ValueError as error:
+            raise StoreRefused(f"{url}: AZURE_STORAGE_CONNECTION_STRING: {error}") from None
+    account = os.environ.get("AZURE_STORAGE_ACCOUNT")
+    if not account:
+        raise StoreRefused(f"{url}: set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT and an identity")
+    from azure.identity import DefaultAzureCredential
+
+    address = f"https://{account}.blob.core.windows.net"
+    return BlobServiceClient(address, DefaultAzureCredential(), **options)
+
+
+def _of_blocks(ids: list[str]) -> str:
+    """One value for a list of blocks: the MD5 of their MD5s, and their count; as S3 writes it for parts."""
+    md5s = b"".join(bytes.fromhex(block_id[9:]) for block_id in ids)
+    return f"{hashlib.md5(md5s, usedforsecurity=False).hexdigest()}-{len(ids)}"
+
+
+class _Missing(StoreError):
+    pass
+
+
+class _OutOfRange(StoreError):
+    pass
+
+
+class _told:
+    """Tell what the SDK raises as an error of the store."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if not isinstance(error, AzureError):
+            return
+        code = str(getattr(error, "error_code", "") or "")
+        status = getattr(error, "status_code", None)
+        text = " ".join(str(error).split())[:300]
+        if (
+            isinstance(error, ResourceExistsError) and code in ("BlobAlreadyExists", "ConditionNotMet")
+        ) or status == 412:
+            raise KeyExists(self._name) from error
+        if code == "ContainerNotFound":
+            raise StoreRefused(f"{self._name}: there is no such container") from error
+        if isinstance(error, ResourceNotFoundError) or status == 404:
+            raise _Missing(self._name) from error
+        if status == 416:
+            raise _OutOfRange(self._name) from error
+        if isinstance(error, ClientAuthenticationError) or status in (401, 403):
+            role = "the role Storage Blob Data Contributor, or a SAS with create, read and list"
+            raise StoreRefused(f"{self._name}: {code or status} {text}; it needs {role}") from error
+        if isinstance(error, HttpResponseError) and status == 409:
+            raise StoreError(f"{self._name}: {code}; another operation is under way") from error
+        raise StoreError(f"{self._name}: {type(error).__name__} {text}") from error

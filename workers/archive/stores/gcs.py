@@ -1,0 +1,240 @@
+"""`gs://bucket/prefix`: Google Cloud Storage, by google-cloud-storage.
+
+GCS keeps a CRC32C of every object and refuses a body that does not have the one it was sent (one request: in the
+metadata; resumable: `x-goog-hash` on the last chunk). Create-only is `ifGenerationMatch=0` on the first request.
+Sources: cloud.google.com/storage/docs/data-validation and /docs/request-preconditions; what the client really sends
+was seen at a socket (docs/stores.md).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from io import RawIOBase
+from typing import Any
+from urllib.parse import urlsplit
+
+import google.auth
+import google_crc32c
+from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, PreconditionFailed, Unauthorized
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.cloud import storage
+from google.cloud.storage.exceptions import InvalidResponse
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from workers.archive.source import Source
+from workers.archive.stores.store import (
+    Buffers,
+    KeyExists,
+    StoredObject,
+    StoreError,
+    StoreOptions,
+    StoreRefused,
+    Written,
+    split_url,
+)
+
+_TIMEOUT = (5, 60)
+_DEADLINE_SECONDS = 60.0  # the client's own 120 s per call outlasts any patience
+_READ_BYTES = 1024 * 1024
+_CHUNK_UNIT = 256 * 1024  # a resumable chunk is a multiple of this
+
+
+class GcsStore:
+    """An archive in a bucket of Google Cloud Storage; credentials are the application default ones."""
+
+    def __init__(self, url: str, options: StoreOptions) -> None:
+        self.url = url
+        bucket, self._prefix = split_url(url)
+        self._options = options
+        self._buffers = Buffers(options)
+        self._retry = DEFAULT_RETRY.with_timeout(_DEADLINE_SECONDS)
+        with _told(url):
+            self._client = storage.Client()
+        self._bucket = self._client.bucket(bucket)
+
+    def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
+        """See `Store.put`. Up to a part in one request, more in one resumable upload."""
+        part_bytes = max(_CHUNK_UNIT, self._options.part_bytes // _CHUNK_UNIT * _CHUNK_UNIT)
+        blob = self._bucket.blob(self._name(key), chunk_size=part_bytes, kms_key_name=self._options.encryption_key)
+        if self._options.storage_class:
+            blob.storage_class = self._options.storage_class
+        if self._options.retention is not None:
+            locked = self._options.retention_mode == "compliance"
+            blob.retention.mode = "Locked" if locked else "Unlocked"
+            blob.retention.retain_until_time = datetime.now(UTC) + self._options.retention
+        if self._options.label != "none" and attributes:
+            blob.metadata = dict(attributes)
+        self._buffers.take()
+        try:
+            first = source.part(part_bytes)
+            crc = google_crc32c.Checksum(first)
+            if len(first) < part_bytes:
+                self._put_whole(blob, key, first, content_type)
+            else:
+                self._put_stream(blob, key, _Stream(first, source, crc), content_type)
+        finally:
+            self._buffers.give()
+        expected = base64.b64encode(crc.digest()).decode()
+        stored = self.stat(key)  # asked anew: what the upload's answer says is not what lies there
+        if stored is None:
+            raise StoreError(f"gs://{self._bucket.name}/{self._name(key)}: written, but not there")
+        return Written(stored, {"crc32c": expected})
+
+    def _put_whole(self, blob: Any, key: str, body: bytes, content_type: str) -> None:
+        with _told(self._shown(key), "storage.objects.create"):
+            blob.upload_from_string(
+                body, content_type, if_generation_match=0, checksum="crc32c", timeout=_TIMEOUT, retry=self._retry
+            )
+
+    def _put_stream(self, blob: Any, key: str, stream: _Stream, content_type: str) -> None:
+        if self.stat(key) is not None:  # GCS itself would say so only at the end of the upload
+            raise KeyExists(key)
+        try:
+            with _told(self._shown(key), "storage.objects.create"):
+                blob.upload_from_file(
+                    stream,
+                    content_type=content_type,
+                    if_generation_match=0,
+                    checksum="crc32c",
+                    timeout=_TIMEOUT,
+                    retry=self._retry,
+                )
+        except BaseException:
+            if stream.failure is not None:  # what the source raised comes out as itself
+                raise stream.failure from None
+            raise
+
+    def stat(self, key: str) -> StoredObject | None:
+        """See `Store.stat`."""
+        with _told(self._shown(key), "storage.objects.get"):
+            blob = self._bucket.get_blob(self._name(key), timeout=_TIMEOUT, retry=self._retry)
+        if blob is None:
+            return None
+        checksums = {"crc32c": blob.crc32c} if blob.crc32c else {}
+        return StoredObject(key, blob.size, str(blob.generation), checksums)
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """See `Store.read`. Ranged reads of a part each, all of one generation."""
+        stored = self.stat(key)
+        if stored is None:
+            raise KeyError(key)
+        end = stored.size if end is None else min(end, stored.size)
+        blob = self._bucket.blob(self._name(key))
+        while start < end:
+            stop = min(start + _READ_BYTES, end)
+            with _told(self._shown(key), "storage.objects.get"):
+                chunk = blob.download_as_bytes(
+                    start=start,
+                    end=stop - 1,
+                    if_generation_match=int(stored.version or 0),
+                    raw_download=True,
+                    checksum=None,
+                    timeout=_TIMEOUT,
+                    retry=self._retry,
+                )
+            if len(chunk) != stop - start:
+                raise StoreError(f"{self._shown(key)}: {len(chunk)} bytes read where {stop - start} were asked for")
+            yield chunk
+            start = stop
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """See `Store.list`."""
+        with _told(self._shown(prefix), "storage.objects.list"):
+            found = self._client.list_blobs(
+                self._bucket, prefix=self._prefix + prefix, timeout=_TIMEOUT, retry=self._retry
+            )
+            for blob in found:
+                yield StoredObject(blob.name.removeprefix(self._prefix), blob.size)
+
+    def presign(self, key: str, seconds: int) -> str | None:
+        """See `Store.presign`. None where the credentials cannot sign (a workload identity without that right)."""
+        try:
+            credentials, _ = google.auth.default()
+            url = self._bucket.blob(self._name(key)).generate_signed_url(
+                version="v4",
+                expiration=timedelta(seconds=seconds),
+                credentials=credentials,
+                api_access_endpoint=self._client.api_endpoint,
+            )
+        except (AttributeError, GoogleAuthError):
+            return None
+        return str(url)
+
+    def key_of(self, url: str) -> str | None:
+        """See `Store.key_of`."""
+        parts = urlsplit(url)
+        is_here = parts.scheme == "gs" and parts.netloc == self._bucket.name
+        return f"/{parts.path.lstrip('/')}" if is_here else None
+
+    def remove_orphans(self) -> int:
+        """See `Store.remove_orphans`. An unfinished resumable upload is no object and expires by itself in a week."""
+        return 0
+
+    def _name(self, key: str) -> str:
+        return key[1:] if key.startswith("/") else self._prefix + key
+
+    def _shown(self, key: str) -> str:
+        return f"gs://{self._bucket.name}/{self._name(key)}"
+
+
+class _Stream(RawIOBase):
+    """A source as the file that the SDK reads; its length is not known, so the SDK reads to the end."""
+
+    def __init__(self, first: bytes, source: Source, crc: Any) -> None:
+        self._rest = first
+        self._source = source
+        self._crc = crc
+        self._position = 0
+        self.failure: BaseException | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            data = self._rest[:size]
+            self._rest = self._rest[size:]
+            if len(data) < size:
+                more = self._source.part(size - len(data))
+                self._crc.update(more)
+                data += more
+        except BaseException as error:
+            self.failure = error
+            raise
+        self._position += len(data)
+        return data
+
+
+class _told:
+    """Tell what the SDK raises as an error of the store."""
+
+    def __init__(self, name: str, permission: str = "") -> None:
+        self._name = name
+        self._permission = permission
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None:
+            return
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        text = " ".join(str(error).split())[:300]
+        if isinstance(error, PreconditionFailed) or status == 412:
+            raise KeyExists(self._name) from error
+        if isinstance(error, DefaultCredentialsError):
+            line = f"{self._name}: no credentials; set GOOGLE_APPLICATION_CREDENTIALS, or run with a workload identity"
+            raise StoreRefused(line) from error
+        if isinstance(error, (Forbidden, Unauthorized)) or status in (401, 403):
+            raise StoreRefused(f"{self._name}: {text}; it needs {self._permission}") from error
+        if isinstance(error, NotFound) or status == 404:
+            if "bucket" in text.lower():
+                raise StoreRefused(f"{self._name}: there is no such bucket") from error
+            raise StoreError(f"{self._name}: not found") from error
+        if isinstance(error, (GoogleAPICallError, GoogleAuthError, InvalidResponse, OSError)):
+            raise StoreError(f"{self._name}: {type(error).__name__} {text}") from error

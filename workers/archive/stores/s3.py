@@ -1,0 +1,486 @@
+"""`s3://bucket/prefix`: AWS S3 and all that speaks it, by boto3.
+
+What a store that speaks S3 keeps of AWS's promises is found out, never assumed: whether it checks a checksum (a put with
+a wrong SHA-256 when a worker starts), whether it takes our headers at all (a refused dialect is given up for the next,
+once, and said), whether an ETag is an MD5. Create-only is asked for always; an endpoint that is not AWS's is asked first
+whether the key is there, since it may ignore the condition.
+
+Sources: docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html and conditional-writes.html; what
+botocore really sends over TLS and plain HTTP, and what other stores refuse, is in docs/stores.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import boto3
+from awscrt.checksums import crc64nvme
+from boto3.exceptions import Boto3Error
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+
+from config.logs import get_logger
+from workers.archive.source import Source
+from workers.archive.stores.store import (
+    Buffers,
+    KeyExists,
+    StoredObject,
+    StoreError,
+    StoreOptions,
+    StoreRefused,
+    Written,
+    split_url,
+)
+
+log = get_logger()
+
+_READ_BYTES = 256 * 1024
+_CONFLICT_TRIES = 5
+_ORPHAN_AGE = timedelta(days=1)
+_PROBE = "probe/checksum"
+_PROBE_BODY = b"Callvault asks whether this store checks checksums.\n"
+_MISSING = ("404", "NoSuchKey", "NotFound")
+_CHECKED = ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
+# What stores answer to a header they do not know; misleading ones about credentials and signatures among them.
+_NOT_UNDERSTOOD = {
+    "NotImplemented",
+    "InvalidArgument",
+    "InvalidRequest",
+    "UnsupportedHeader",
+    "MalformedHeader",
+    "SignatureDoesNotMatch",
+    "Unauthorized",
+    "AccessDenied",
+    "400",
+    "401",
+    "403",
+    "501",
+}
+_PERMISSIONS = {
+    "PutObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "HeadObject": "s3:GetObject and s3:ListBucket",
+    "GetObject": "s3:GetObject",
+    "ListObjectsV2": "s3:ListBucket",
+}
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    """How integrity and create-only are asked for; the first that the store understands is used."""
+
+    name: str
+    checksums: bool
+    md5: bool
+    conditions: bool
+
+
+_DIALECTS = (
+    _Dialect("checksums as headers", checksums=True, md5=False, conditions=True),
+    _Dialect("the body's SHA-256 in the signature alone", checksums=False, md5=False, conditions=True),
+    _Dialect("Content-MD5", checksums=False, md5=True, conditions=True),
+    _Dialect("Content-MD5, and no conditions", checksums=False, md5=True, conditions=False),
+)
+
+
+class S3Store:
+    """An archive in a bucket that speaks S3; settings of boto3 (`AWS_*`) keep their meaning."""
+
+    def __init__(self, url: str, options: StoreOptions) -> None:
+        self.url = url
+        self._bucket, self._prefix = split_url(url)
+        self._options = options
+        self._buffers = Buffers(options)
+        self._uploads = ThreadPoolExecutor(16, thread_name_prefix="callvault-s3")
+        common = Config(
+            # The SDK's own default, a trailing checksum over TLS, is what R2 and others refuse; ours are headers.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "adaptive", "max_attempts": 5},
+            connect_timeout=5,
+            read_timeout=30,
+            max_pool_connections=64,
+        )
+        session = boto3.session.Session()
+        self._s3 = session.client("s3", config=common)
+        # With no checksum header, botocore would send UNSIGNED-PAYLOAD over TLS: no integrity at all.
+        self._signing = session.client("s3", config=common.merge(Config(s3={"payload_signing_enabled": True})))
+        self._presigning = session.client("s3", config=common.merge(Config(signature_version="s3v4")))
+        host = urlsplit(self._s3.meta.endpoint_url).hostname or ""
+        self._is_aws = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        self._dialect = 0
+        self._completes_with_checksum = True
+        self._lock = Lock()
+        self._checks: bool | None = True if self._is_aws else None
+
+    def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
+        """See `Store.put`."""
+        self._find_out()
+        if not self._is_aws and self.stat(key) is not None:
+            raise KeyExists(key)
+        self._buffers.take()
+        try:
+            first = source.part(self._options.part_bytes)
+            extra = self._extra(content_type, attributes)
+            etag: str | None
+            if len(first) < self._options.part_bytes:
+                checksums, etag = self._put_whole(key, first, source.sha256, extra)
+            else:
+                checksums, etag = self._put_parts(key, first, source, extra)
+        finally:
+            self._buffers.give()
+        stored = self.stat(key)
+        if stored is None:
+            raise StoreError(f"{self._name(key)}: written, but not there")
+        return Written(stored, checksums, etag)
+
+    def stat(self, key: str) -> StoredObject | None:
+        """See `Store.stat`."""
+        self._find_out()
+        try:
+            with _told(self._name(key)):
+                head = self._s3.head_object(**self._at(key), ChecksumMode="ENABLED")
+        except _Missing:
+            return None
+        return self._described(key, head)
+
+    def _described(self, key: str, head: Mapping[str, Any]) -> StoredObject:
+        checksums = {}
+        if self._checks:
+            if "ChecksumSHA256" in head and "-" not in head["ChecksumSHA256"]:
+                checksums["sha256"] = base64.b64decode(head["ChecksumSHA256"]).hex()
+            if "ChecksumCRC64NVME" in head and head.get("ChecksumType") == "FULL_OBJECT":
+                checksums["crc64nvme"] = head["ChecksumCRC64NVME"]
+        etag = head["ETag"].strip('"')
+        own_encryption = (
+            head.get("ServerSideEncryption") in ("aws:kms", "aws:kms:dsse") or "SSECustomerAlgorithm" in head
+        )
+        version = head.get("VersionId")
+        mark = version if version not in (None, "null") else etag
+        return StoredObject(key, head["ContentLength"], mark, checksums, None if own_encryption else etag)
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """See `Store.read`."""
+        if end is not None and end <= start:
+            return
+        span = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+        try:
+            with _told(self._name(key)):
+                body = self._s3.get_object(**self._at(key), **span)["Body"]
+        except _Missing:
+            raise KeyError(key) from None
+        except _OutOfRange:
+            return
+        try:
+            with _told(self._name(key)):
+                yield from body.iter_chunks(_READ_BYTES)
+        finally:
+            body.close()
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """See `Store.list`."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
+        with _told(self._name(prefix)):
+            for page in pages:
+                for found in page.get("Contents", ()):
+                    yield StoredObject(found["Key"].removeprefix(self._prefix), found["Size"])
+
+    def presign(self, key: str, seconds: int) -> str | None:
+        """See `Store.presign`. AWS wants signature version 4."""
+        with _told(self._name(key)):
+            url = self._presigning.generate_presigned_url("get_object", Params=self._at(key), ExpiresIn=seconds)
+        return str(url)
+
+    def key_of(self, url: str) -> str | None:
+        """See `Store.key_of`."""
+        parts = urlsplit(url)
+        return f"/{parts.path.lstrip('/')}" if parts.scheme == "s3" and parts.netloc == self._bucket else None
+
+    def remove_orphans(self) -> int:
+        """See `Store.remove_orphans`. Without the permission to list uploads, the bucket's lifecycle rule must do it."""
+        removed = 0
+        pages = self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
+        with _told(self._name("")):
+            for page in pages:
+                for upload in page.get("Uploads", ()):
+                    if datetime.now(UTC) - upload["Initiated"] > _ORPHAN_AGE:
+                        self._s3.abort_multipart_upload(
+                            Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                        )
+                        removed += 1
+        return removed
+
+    def _put_whole(self, key: str, body: bytes, sha256: str, extra: dict[str, Any]) -> tuple[dict[str, str], str]:
+        digest = base64.b64encode(bytes.fromhex(sha256)).decode()
+
+        def send(dialect: _Dialect, client: Any) -> None:
+            integrity = {"ChecksumSHA256": digest} if dialect.checksums else _md5_header(body) if dialect.md5 else {}
+            condition = {"IfNoneMatch": "*"} if dialect.conditions else {}
+            client.put_object(**self._at(key), Body=body, **integrity, **condition, **extra)
+
+        self._in_a_dialect(key, send)
+        etag = "" if self._checks else hashlib.md5(body, usedforsecurity=False).hexdigest()
+        return {"sha256": sha256}, etag
+
+    def _put_parts(
+        self, key: str, first: bytes, source: Source, extra: dict[str, Any]
+    ) -> tuple[dict[str, str], str | None]:
+        """Multipart: equal parts, each sent while the next is being downloaded."""
+        upload: dict[str, Any] = {}
+
+        def begin(dialect: _Dialect, client: Any) -> None:
+            kind = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if dialect.checksums else {}
+            if upload:
+                self._abort(key, upload.pop("id"))
+            upload["id"] = client.create_multipart_upload(**self._at(key), **kind, **extra)["UploadId"]
+            upload["parts"] = [self._put_part(key, upload["id"], 1, first, dialect, client)]
+
+        sending: Future[dict[str, Any]] | None = None
+        overlapping = False
+        crc, md5s = crc64nvme(first), [hashlib.md5(first, usedforsecurity=False).digest()]
+        try:
+            self._in_a_dialect(key, begin)
+            dialect, client = self._spoken()
+            while part := source.part(self._options.part_bytes):
+                crc = crc64nvme(part, crc)
+                if not self._is_aws:  # the second rung of the ladder; on AWS the first always holds
+                    md5s.append(hashlib.md5(part, usedforsecurity=False).digest())
+                if sending is not None:
+                    upload["parts"].append(_result(sending, self._name(key)))
+                    sending = None
+                arguments = (key, upload["id"], len(upload["parts"]) + 1, part, dialect, client)
+                overlapping = overlapping or self._buffers.take_another()
+                if overlapping:
+                    sending = self._uploads.submit(self._put_part, *arguments)
+                else:
+                    with _told(self._name(key)):
+                        upload["parts"].append(self._put_part(*arguments))
+            if sending is not None:
+                upload["parts"].append(_result(sending, self._name(key)))
+                sending = None
+            crc_text = base64.b64encode(crc.to_bytes(8, "big")).decode()
+            whole = {"ChecksumCRC64NVME": crc_text, "ChecksumType": "FULL_OBJECT"} if dialect.checksums else {}
+            condition = {"IfNoneMatch": "*"} if dialect.conditions else {}
+            self._complete(key, upload, whole, condition, client)
+        except BaseException:
+            if sending is not None:
+                with suppress(Exception):
+                    sending.result()
+            if "id" in upload:
+                self._abort(key, upload["id"])
+            raise
+        finally:
+            if overlapping:
+                self._buffers.give()
+        etag = f"{hashlib.md5(b''.join(md5s), usedforsecurity=False).hexdigest()}-{len(upload['parts'])}"
+        return {"crc64nvme": crc_text}, None if self._is_aws else etag
+
+    def _put_part(
+        self, key: str, upload_id: str, number: int, part: bytes, dialect: _Dialect, client: Any
+    ) -> dict[str, Any]:
+        integrity: dict[str, str] = {}
+        named: dict[str, str] = {}
+        if dialect.checksums:
+            value = base64.b64encode(crc64nvme(part).to_bytes(8, "big")).decode()
+            integrity = named = {"ChecksumCRC64NVME": value}
+        elif dialect.md5:
+            integrity = _md5_header(part)
+        answer = client.upload_part(**self._at(key), UploadId=upload_id, PartNumber=number, Body=part, **integrity)
+        return {"PartNumber": number, "ETag": answer["ETag"]} | named
+
+    def _complete(
+        self, key: str, upload: dict[str, Any], whole: dict[str, str], condition: dict[str, str], client: Any
+    ) -> None:
+        """Make an object of the parts, by the checksum of the whole where the store understands that.
+
+        Some stores make a checksum of the parts' checksums instead and refuse ours. Each part was checked as it went
+        up, so they are completed without; what proves the object then is a lower rung, never our word.
+        """
+        parts = {"UploadId": upload["id"], "MultipartUpload": {"Parts": upload["parts"]}}
+        try:
+            with _told(self._name(key)):
+                checksum = whole if self._completes_with_checksum else {}
+                client.complete_multipart_upload(**self._at(key), **parts, **checksum, **condition)
+        except _BadDigest:
+            if self._is_aws or not self._completes_with_checksum:
+                raise
+            with _told(self._name(key)):
+                client.complete_multipart_upload(**self._at(key), **parts, **condition)
+            self._completes_with_checksum = False
+
+    def _abort(self, key: str, upload_id: str) -> None:
+        with suppress(ClientError, BotoCoreError):  # what cannot be aborted now is an orphan for the janitor
+            self._s3.abort_multipart_upload(**self._at(key), UploadId=upload_id)
+
+    def _spoken(self) -> tuple[_Dialect, Any]:
+        dialect = _DIALECTS[self._dialect]
+        return dialect, self._s3 if dialect.checksums else self._signing
+
+    def _in_a_dialect(self, key: str, send: Any) -> None:
+        """Send in the dialect that is spoken; if the store does not understand it, in the next, for good."""
+        first: StoreError | None = None
+        start = self._dialect
+        for index in range(start, len(_DIALECTS)):
+            dialect = _DIALECTS[index]
+            try:
+                self._with_patience(key, lambda d=dialect: send(d, self._s3 if d.checksums else self._signing))
+            except _NotUnderstood as error:
+                first = first or error
+                if self._is_aws:
+                    break
+                continue
+            with self._lock:
+                if index > self._dialect:
+                    self._dialect = index
+                    log.warning("this store refuses some headers", store=self.url, now=dialect.name, why=str(first))
+            return
+        raise first or StoreError(self._name(key))
+
+    def _with_patience(self, key: str, send: Any) -> None:
+        """A 409 says that another write is under way: ask again."""
+        for attempt in range(_CONFLICT_TRIES):
+            try:
+                with _told(self._name(key)):
+                    send()
+                return
+            except _WriteUnderWay:
+                if attempt == _CONFLICT_TRIES - 1:
+                    raise
+                time.sleep(0.2 * 2**attempt)
+
+    def _find_out(self) -> None:
+        """Whether an endpoint that is not AWS's checks a SHA-256: once a process, before it matters."""
+        if self._checks is not None:
+            return
+        with self._lock:
+            if self._checks is None:
+                self._checks = self._refuses_a_wrong_checksum()
+                if not self._checks:
+                    log.info(
+                        "this store does not check checksums; objects are proven by ETag or by reading", store=self.url
+                    )
+
+    def _refuses_a_wrong_checksum(self) -> bool:
+        wrong = base64.b64encode(hashlib.sha256(b"something else").digest()).decode()
+        place = self._at(_PROBE)
+        try:
+            with _told(self._name(_PROBE)):
+                self._s3.head_object(**place)
+            return False  # an earlier wrong put was taken
+        except _Missing:
+            pass
+        try:
+            self._s3.put_object(**place, Body=_PROBE_BODY, ChecksumSHA256=wrong)
+        except ClientError as error:
+            return error.response["Error"].get("Code", "") in _CHECKED
+        except BotoCoreError as error:
+            raise StoreError(f"{self._name(_PROBE)}: {error}") from error
+        return False
+
+    def _extra(self, content_type: str, attributes: Mapping[str, str]) -> dict[str, Any]:
+        options = self._options
+        extra: dict[str, Any] = {"ContentType": content_type}
+        if options.encryption_key:
+            extra |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": options.encryption_key}
+        if options.storage_class:
+            extra["StorageClass"] = options.storage_class
+        if options.retention is not None:
+            extra["ObjectLockMode"] = options.retention_mode.upper()
+            extra["ObjectLockRetainUntilDate"] = datetime.now(UTC) + options.retention
+        if options.label == "metadata" and attributes:
+            extra["Metadata"] = dict(attributes)
+        if options.label == "tags" and attributes:
+            extra["Tagging"] = urlencode(attributes)
+        return extra
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": key[1:] if key.startswith("/") else self._prefix + key}
+
+    def _name(self, key: str) -> str:
+        return f"s3://{self._bucket}/{self._at(key)['Key']}"
+
+
+class _Missing(StoreError):
+    pass
+
+
+class _OutOfRange(StoreError):
+    pass
+
+
+class _BadDigest(StoreError):
+    pass
+
+
+class _WriteUnderWay(StoreError):
+    pass
+
+
+class _NotUnderstood(StoreRefused):
+    """Refused, maybe only for a header that this store does not know."""
+
+
+class _told:
+    """Tell what the SDK raises as an error of the store."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, ClientError):
+            raise self._of(error) from error
+        if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+            line = f"{self._name}: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
+            raise StoreRefused(line) from error
+        if isinstance(error, (BotoCoreError, Boto3Error)):
+            raise StoreError(f"{self._name}: {error}") from error
+
+    def _of(self, error: ClientError) -> Exception:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        what = error.operation_name
+        if code == "NoSuchBucket":
+            return StoreRefused(f"{self._name}: there is no such bucket")
+        if code in _MISSING:
+            return _Missing(self._name)
+        if status == 412 or code == "PreconditionFailed":
+            return KeyExists(self._name)
+        if status == 409 or code == "ConditionalRequestConflict":
+            return _WriteUnderWay(f"{self._name}: another write is under way")
+        if status == 416:
+            return _OutOfRange(self._name)
+        message = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
+        line = f"{self._name}: {what}: {code} {message}".rstrip()
+        if code in _CHECKED:
+            return _BadDigest(f"{line}; the body was damaged on its way")
+        if code in _NOT_UNDERSTOOD or status in (400, 401, 403, 501):
+            permission = _PERMISSIONS.get(what)
+            hint = f"; it needs {permission}" if permission and status == 403 else ""
+            return _NotUnderstood(line + hint)
+        return StoreError(line)
+
+
+def _result(sending: Future[dict[str, Any]], name: str) -> dict[str, Any]:
+    with _told(name):
+        return sending.result()
+
+
+def _md5_header(body: bytes) -> dict[str, str]:
+    return {"ContentMD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
