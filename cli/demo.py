@@ -7,17 +7,15 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cli.progress import progress
 from cli.supervisor import Part, Supervisor
 from cli.up import answers, free_port, locked, sandbox_environment, start_sandbox, stop_signals, wait_until
 from config.times import format_duration, parse_instant
@@ -63,7 +61,7 @@ def run(*, recordings: int, audio: Path | None, data: Path | None, keep: bool, a
         supervisor = Supervisor(lambda line: console.print(line, style="yellow", highlight=False), server)
         try:
             demo = _Demo(folder, recordings, audio, supervisor, server.url)
-            with _progress(console, recordings) as show:
+            with progress(console, archived=recordings, originals_deleted=recordings) as show:
                 demo.make_calls()
                 demo.wait(show, asked_to_stop)
             report = demo.check()
@@ -127,7 +125,7 @@ class _Demo:
             rows = [row for row in self._books()["recordings"] if row["id"] in self.ids]
             committed, receipts = self._count()
             deleted = sum(row["deleted_at"] is not None for row in rows)
-            show(committed, min(deleted, receipts))
+            show(archived=committed, originals_deleted=min(deleted, receipts))
             if committed >= len(rows) and min(deleted, receipts) >= len(rows):
                 return
             if committed + deleted + receipts != before:
@@ -192,30 +190,6 @@ class _Demo:
             self.report.mismatches.append(f"transcription {transcription['id']}: not in the archive as it was")
         else:
             self.report.transcriptions += 1
-
-
-@contextmanager
-def _progress(console: Console, total: int) -> Iterator[Any]:
-    """A bar on a terminal, plain lines elsewhere."""
-    if not console.is_terminal:
-        said: list[float] = [0.0]
-
-        def plain(archived: int, deleted: int) -> None:
-            if time.monotonic() - said[0] > 2 or deleted == total:
-                said[0] = time.monotonic()
-                console.print(f"archived {archived}/{total}, originals deleted {deleted}/{total}", highlight=False)
-
-        yield plain
-        return
-    columns = (TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        tasks = [progress.add_task(name, total=total) for name in ("archived", "originals deleted")]
-
-        def bar(archived: int, deleted: int) -> None:
-            progress.update(tasks[0], completed=archived)
-            progress.update(tasks[1], completed=deleted)
-
-        yield bar
 
 
 def _print(report: Report, demo: _Demo, console: Console, as_json: bool) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from config.errors import UserError
+from config.logs import configure_logs
 from config.settings import Settings, load_settings
+from config.times import parse_day
 
 app = typer.Typer(
     name="callvault",
@@ -23,6 +26,8 @@ app = typer.Typer(
 DataFolder = Annotated[
     Path | None, typer.Option("--data", help="Data folder; default: CALLVAULT_DATA, else ./callvault-data.")
 ]
+Since = Annotated[str | None, typer.Option(help="First day, UTC: 2026-11-25, yesterday, or 7d for a week ago.")]
+Until = Annotated[str | None, typer.Option(help="Last day, UTC, written likewise.")]
 AudioFolder = Annotated[
     Path | None, typer.Option("--audio", help="Folder of WAV and MP3 files of your own.", exists=True, file_okay=False)
 ]
@@ -124,6 +129,24 @@ def demo(
     raise typer.Exit(run(recordings=recordings, audio=audio, data=data, keep=keep, as_json=json))
 
 
+@app.command()
+def verify(
+    since: Since = None,
+    until: Until = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Read and hash every byte, whatever proved it.")] = False,
+    data: DataFolder = None,
+    json: Json = False,
+) -> None:
+    """Verify the archive against its commit records; exit status 1 if anything is wrong.
+
+    Example: callvault verify --since 7d --deep
+    """
+    from cli.verify import run
+
+    settings = load_settings(data_folder=data)
+    raise typer.Exit(run(settings, since=_day(since), until=_day(until), deep=deep, as_json=json))
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     options_metavar="FAMILY OPERATION ...",
@@ -133,6 +156,17 @@ def telnyx(context: typer.Context) -> None:
     from cli.telnyx import build
 
     build()(args=context.args or ["--help"], prog_name="callvault telnyx")
+
+
+class _UsedWrongly(UserError):
+    exit_status = 2
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return None if text is None else parse_day(text)
+    except ValueError as error:
+        raise _UsedWrongly(str(error)) from None
 
 
 def _redis(settings: Settings) -> Any:
@@ -145,6 +179,7 @@ def main() -> None:
     """The entry point: what a command ends with becomes one line and an exit status."""
     from redis.exceptions import RedisError
 
+    configure_logs("warning", program="callvault")  # serve and worker set their own
     try:
         app()
     except UserError as error:

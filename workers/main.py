@@ -18,6 +18,7 @@ from arq.worker import Function, Worker
 
 from config.logs import configure_logs, get_logger
 from config.settings import Settings
+from workers.archive.stores.store import StoreError, StoreRefused
 from workers.jobs.deletion import delete_originals
 from workers.jobs.payloads import RecordingRequest, TranscriptionRequest
 from workers.jobs.recordings import archive_recording
@@ -96,6 +97,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
         loop.add_signal_handler(signal_, stop.set)
     try:
         await redis.ping()
+        await _look_at_the_store(runtime)
         await leases.beat()
         workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE)]
         janitor = asyncio.create_task(leases.run())
@@ -117,6 +119,27 @@ async def work(settings: Settings, redis_url: str) -> bool:
         await runtime.close()
         with suppress(Exception):
             await redis.aclose()
+
+
+async def _look_at_the_store(runtime: Runtime) -> None:
+    """Find out what the store keeps, and clear what killed workers left there; an outage is no reason not to start.
+
+    Raises:
+        StoreRefused: a person must change something first.
+    """
+    store = runtime.archive.store
+    try:
+        await runtime.in_thread(store.stat, "probe/checksum")
+    except StoreRefused:
+        raise
+    except StoreError as error:
+        log.warning("the archive does not answer yet", error=str(error))
+        return
+    try:
+        if removed := await runtime.in_thread(store.remove_orphans):
+            log.info("unfinished uploads removed", count=removed)
+    except StoreError as error:
+        log.warning("unfinished uploads cannot be listed; have a lifecycle rule of the bucket do it", error=str(error))
 
 
 async def _drain(workers: list[Worker], running: list[asyncio.Task[None]]) -> None:

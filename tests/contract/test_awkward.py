@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.proof import Damaged, ProofMode
 from workers.archive.records import ArchivedObject
 from workers.archive.source import Source
-from workers.archive.stores.store import MIB, KeyExists, Store, StoreError, StoreRefused, open_store
+from workers.archive.stores.store import MIB, KeyExists, Store, StoreError, StoreOptions, StoreRefused, open_store
 
 SMALL = random.Random(1).randbytes(1000)
 LARGE = random.Random(2).randbytes(11 * MIB)
@@ -147,6 +149,24 @@ def test_every_write_carries_its_condition_and_its_checksum(size: str, play: Pla
         assert all("x-amz-checksum-crc64nvme" in s for s in parts)
         assert "x-amz-checksum-crc64nvme" in final
         assert {int(s["content-length"]) for s in parts[:-1]} == {5 * MIB}, "parts of equal size"
+
+
+@pytest.mark.parametrize("label", ["metadata", "tags"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_users_protections_go_with_the_first_request_of_every_upload(size: str, label: Any) -> None:
+    server = AwkwardS3(Manners(checks=True))
+    options = StoreOptions(encryption_key="k", retention=timedelta(days=1), label=label, storage_class="GLACIER_IR")
+    with environ(server.environment):
+        store = open_store("s3://bucket/prefix", options)
+    store.put("a.wav", Source(iter([SIZES[size]])), "audio/wav", {"connection_id": "1"})
+    first = next(s for s in server.seen if s["path"].endswith("a.wav"))
+    assert first["x-amz-object-lock-mode"] == "GOVERNANCE"
+    assert "x-amz-object-lock-retain-until-date" in first
+    assert first["x-amz-server-side-encryption-aws-kms-key-id"] == "k"
+    named = {"metadata": ("x-amz-meta-connection_id", "1"), "tags": ("x-amz-tagging", "connection_id=1")}[label]
+    assert first[named[0]] == named[1]
+    assert first["x-amz-storage-class"] == "GLACIER_IR"
+    server.stop()
 
 
 def test_a_409_is_asked_again(play: Play) -> None:

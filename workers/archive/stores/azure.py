@@ -265,7 +265,7 @@ class _told:
         if status == 416:
             raise _OutOfRange(self._name) from error
         if isinstance(error, ClientAuthenticationError) or status in (401, 403):
-            role = "the role Storage Blob Data Contributor, or a SAS with create, read and list"
+            role = "the role Storage Blob Data Contributor, or a SAS with create, write, read and list"
             raise StoreRefused(f"{self._name}: {code or status} {text}; it needs {role}") from error
         if isinstance(error, HttpResponseError) and status == 409:
             raise StoreError(f"{self._name}: {code}; another operation is under way") from error

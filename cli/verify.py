@@ -1,0 +1,94 @@
+"""`callvault verify`: runs the verification with progress, resumes it, and tells what is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from cli.progress import progress
+from config.settings import Settings
+from config.times import format_duration
+from workers.archive.verify import Verified, count_recordings, verify
+from workers.runtime import open_archive
+
+_STATE_SECONDS = 7 * 24 * 3600
+
+
+def run(settings: Settings, *, since: date | None, until: date | None, deep: bool, as_json: bool) -> int:
+    """Verify a span of days; returns the exit status: 1 if anything is wrong."""
+    console = Console(stderr=True)
+    archive = open_archive(settings)
+    path = _state_path(settings, since, until, deep)
+    state = _load(path)
+    if state.through:
+        console.print(f"Resumed after {state.through}, {state.recordings} recordings in.", highlight=False)
+    started = time.monotonic()
+    total = count_recordings(archive, since, until)
+    with progress(console, recordings=total) as show:
+        verify(
+            archive,
+            state,
+            since=since,
+            until=until,
+            deep=deep,
+            show=lambda s: show(recordings=s.recordings),
+            save=lambda s: _save(path, s),
+        )
+    with suppress(FileNotFoundError):
+        path.unlink()
+    seconds = time.monotonic() - started
+    _tell(settings, state, seconds, as_json)
+    return 1 if state.problems else 0
+
+
+def _tell(settings: Settings, state: Verified, seconds: float, as_json: bool) -> None:
+    if as_json:
+        problems = [{"kind": p.kind, "key": p.key, "what": p.what, "advice": p.advice} for p in state.problems]
+        report = {
+            "archive_url": settings.archive_address,
+            "recordings": state.recordings,
+            "objects": state.objects,
+            "bytes": state.bytes,
+            "seconds": round(seconds, 2),
+            "problems": problems,
+        }
+        sys.stdout.write(json.dumps(report) + "\n")
+        return
+    for problem in state.problems:
+        sys.stdout.write(
+            f"{problem.kind:<12} {problem.key}\n             {problem.what}\n             {problem.advice}\n"
+        )
+    size = f"{state.bytes / 1e6:,.1f} MB"
+    verdict = f"{len(state.problems)} problems" if state.problems else "all as it must be"
+    counts = f"{state.recordings} recordings, {state.objects} objects, {size}"
+    sys.stdout.write(f"{counts}, {format_duration(seconds)}: {verdict}\n")
+
+
+def _state_path(settings: Settings, since: date | None, until: date | None, deep: bool) -> Path:
+    """One file for each kind of run, so that another span does not resume this one."""
+    identity = f"{settings.archive_address} {since} {until} {deep}"
+    return settings.data_folder / f"verify-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
+
+
+def _load(path: Path) -> Verified:
+    try:
+        if time.time() - path.stat().st_mtime < _STATE_SECONDS:
+            return msgspec.json.decode(path.read_bytes(), type=Verified)
+    except (OSError, msgspec.MsgspecError):
+        pass
+    return Verified()
+
+
+def _save(path: Path, state: Verified) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(msgspec.json.encode(state))
+    temporary.replace(path)
