@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cli.options import AudioFolder, DataFolder, Json, Since, Until
 from config.errors import UserError
 from config.logs import configure_logs
 from config.settings import Settings, load_settings
@@ -22,16 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-DataFolder = Annotated[
-    Path | None, typer.Option("--data", help="Data folder; default: CALLVAULT_DATA, else ./callvault-data.")
-]
-Since = Annotated[str | None, typer.Option(help="First day, UTC: 2026-11-25, yesterday, or 7d for a week ago.")]
-Until = Annotated[str | None, typer.Option(help="Last day, UTC, written likewise.")]
-AudioFolder = Annotated[
-    Path | None, typer.Option("--audio", help="Folder of WAV and MP3 files of your own.", exists=True, file_okay=False)
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
 
 
 @app.command()
@@ -147,6 +139,29 @@ def verify(
     raise typer.Exit(run(settings, since=_day(since), until=_day(until), deep=deep, as_json=json))
 
 
+@app.command()
+def backfill(
+    since: Annotated[str, typer.Option(help="First day, UTC: 2026-11-25, yesterday, or 30d for a month ago.")],
+    until: Until = None,
+    connection: Annotated[str | None, typer.Option(help="Only recordings of this connection.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; say how much work it is.")] = False,
+    data: DataFolder = None,
+    json: Json = False,
+) -> None:
+    """Archive what Telnyx already has; a worker must run. Stopped, the same command goes on from there.
+
+    Example: callvault backfill --since 30d --dry-run
+    """
+    from cli.backfill import run
+
+    settings = load_settings(data_folder=data)
+    first, last = _day(since), _day(until)
+    assert first is not None  # noqa: S101 - it is required
+    with _redis(settings) as url:
+        status = run(settings, url, since=first, until=last, connection_id=connection, dry_run=dry_run, as_json=json)
+    raise typer.Exit(status)
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     options_metavar="FAMILY OPERATION ...",
@@ -180,6 +195,9 @@ def main() -> None:
     from redis.exceptions import RedisError
 
     configure_logs("warning", program="callvault")  # serve and worker set their own
+    for name, group in (("dead-letters", "dead_letters"), ("deletions", "deletions")):
+        if name in sys.argv[1:2] or not {"--help"}.isdisjoint(sys.argv[1:2]):
+            app.add_typer(getattr(import_module("cli.letters"), group), name=name)
     try:
         app()
     except UserError as error:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import ipaddress
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -18,7 +19,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from config.errors import UserError
-from config.times import parse_duration
+from config.times import format_duration, parse_duration
 
 ARCHIVE_SCHEMES = ("file", "s3", "gs", "az")
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
@@ -85,6 +86,36 @@ def _archive_url(value: object) -> object:
     elif not parts.netloc:
         raise ValueError("no bucket")
     return str(value).rstrip("/")
+
+
+@dataclass(frozen=True)
+class TranscriptionPolicy:
+    """`ignore`, `wait` for a while, or `require`.
+
+    Attributes:
+        wait: how long after the archiving; only for `wait`.
+    """
+
+    kind: Literal["ignore", "wait", "require"]
+    wait: timedelta = timedelta(0)
+
+    def __str__(self) -> str:
+        return f"wait {format_duration(self.wait.total_seconds())}" if self.kind == "wait" else self.kind
+
+
+def _transcriptions(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    words = value.split(maxsplit=1)
+    if words in (["ignore"], ["require"]):
+        return TranscriptionPolicy("ignore" if words == ["ignore"] else "require")
+    if len(words) == 2 and words[0] == "wait":
+        return TranscriptionPolicy("wait", parse_duration(words[1]))
+    raise ValueError("neither of these")
+
+
+def _list(value: object) -> object:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
 def _setting(name: str, default: Any, *, help: str, expected: str, secret: bool = False) -> Any:
@@ -157,6 +188,73 @@ class Settings(BaseSettings):
         "store",
         help="What counts as proof of an object: the strongest that the store gives, or always reading it back.",
         expected="store or read-back",
+    )
+    delete_batch: Annotated[int, Field(ge=1, le=10_000)] = _setting(
+        "CALLVAULT_DELETE_BATCH",
+        100,
+        help="Most originals of one bulk deletion; Telnyx documents no limit, and a refused batch is halved.",
+        expected="a number from 1 to 10000",
+    )
+    delete_stop_percent: Annotated[float, Field(ge=0, le=100)] = _setting(
+        "CALLVAULT_DELETE_STOP_PERCENT",
+        10.0,
+        help="Deletion pauses itself when more than this share of a batch, and at least three, fail their proof.",
+        expected="a number from 0 to 100",
+    )
+    transcriptions: Annotated[TranscriptionPolicy, NoDecode, BeforeValidator(_transcriptions)] = _setting(
+        "CALLVAULT_TRANSCRIPTIONS",
+        TranscriptionPolicy("wait", timedelta(hours=1)),
+        help="Whether deletion waits for a transcription that is not there yet, where the connection produces them.",
+        expected="ignore, require, or wait and a duration such as wait 1h",
+    )
+    hold_connections: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)] = _setting(
+        "CALLVAULT_HOLD_CONNECTIONS",
+        (),
+        help="Connections under legal hold: their originals are never deleted.",
+        expected="connection ids, separated by commas",
+    )
+    reconcile_every: Duration = _setting(
+        "CALLVAULT_RECONCILE_EVERY",
+        timedelta(hours=1),
+        help="How often the recent days are compared with Telnyx.",
+        expected="a duration such as 1h",
+    )
+    reconcile_recent: Duration = _setting(
+        "CALLVAULT_RECONCILE_RECENT",
+        timedelta(days=3),
+        help="Which days are recent.",
+        expected="a duration such as 3d",
+    )
+    reconcile_open_every: Duration = _setting(
+        "CALLVAULT_RECONCILE_OPEN_EVERY",
+        timedelta(days=1),
+        help="How often every open day is compared with Telnyx.",
+        expected="a duration such as 24h",
+    )
+    reconcile_open: Duration = _setting(
+        "CALLVAULT_RECONCILE_OPEN",
+        timedelta(days=30),
+        help="How far back days are open.",
+        expected="a duration such as 30d",
+    )
+    not_found_wait: Duration = _setting(
+        "CALLVAULT_NOT_FOUND_WAIT",
+        timedelta(minutes=10),
+        help="How long a recording that Telnyx does not know is asked for again; a webhook can outrun the API.",
+        expected="a duration such as 10m",
+    )
+    queue_age_limit: Duration = _setting(
+        "CALLVAULT_QUEUE_AGE_LIMIT",
+        timedelta(minutes=5),
+        help="How long a job may wait before an alert says so and bulk work yields.",
+        expected="a duration such as 5m",
+    )
+    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_list)] = _setting(
+        "CALLVAULT_ALERT_URLS",
+        (),
+        secret=True,
+        help="Where alerts go, as Apprise URLs (Slack, Teams, PagerDuty, e-mail, webhooks ...).",
+        expected="Apprise URLs, separated by blanks or commas",
     )
     encryption_key: str | None = _setting(
         "CALLVAULT_ENCRYPTION_KEY",

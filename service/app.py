@@ -37,6 +37,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        app.state.settings = settings
         app.state.redis = connect_receiver(redis_url)
         app.state.acceptor = Acceptor(app.state.redis)
         app.state.signatures = Signatures(settings.telnyx_public_keys)

@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from workers.jobs.routing import Event
+
 _LONGEST_ID = 200
 _MOST_FORM_FIELDS = 200
 _TYPE = re.compile(r"[a-z0-9_]{1,64}(\.[a-z0-9_]{1,64}){0,6}")
@@ -31,20 +33,6 @@ _V1_TYPES = {
 
 class Unparseable(Exception):
     """A body that is not what its content type says."""
-
-
-class Event(msgspec.Struct, frozen=True):
-    """What happened, whatever envelope told it.
-
-    Attributes:
-        id: what it is deduplicated by.
-        type: dotted, as API v2 writes it; `texml.recording` and `texml.transcription` for TeXML; empty if unknown.
-        payload: the event's own fields.
-    """
-
-    id: str
-    type: str
-    payload: dict[str, Any]
 
 
 def parse_json(body: bytes) -> Event | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -12,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from service import metrics
 from workers.queue.keys import BULK_QUEUE, DEAD_LETTERS, DELETIONS_DUE, MAIN_QUEUE, READINESS
+from workers.queue.pressure import oldest_waiting_seconds, pressure
 
 _READY_TTL_SECONDS = 60
 _QUEUES = {"main": MAIN_QUEUE, "bulk": BULK_QUEUE}
@@ -23,12 +23,17 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """200 if Redis takes writes, else 503 with the reason."""
+    """200 if Redis takes writes, else 503 with the reason; pressure is told in the body and changes nothing else."""
     try:
         await request.app.state.redis.set(READINESS, "1", ex=_READY_TTL_SECONDS)
     except (RedisError, OSError) as error:
         return JSONResponse({"status": "unavailable", "redis": type(error).__name__}, 503)
-    return JSONResponse({"status": "ok"})
+    limit = request.app.state.settings.queue_age_limit.total_seconds()
+    try:
+        found = await pressure(request.app.state.redis, limit)
+    except (RedisError, OSError):
+        found = []  # an answer about pressure is a courtesy; readiness was settled above
+    return JSONResponse({"status": "ok", "pressure": found} if found else {"status": "ok"})
 
 
 async def metrics_page(request: Request) -> Response:
@@ -42,11 +47,8 @@ async def metrics_page(request: Request) -> Response:
 
 
 async def _read_queues(redis: Any) -> None:
-    now_ms = time.time() * 1000
     for name, key in _QUEUES.items():
         metrics.QUEUED.labels(name).set(await redis.zcard(key))
-        oldest = await redis.zrange(key, 0, 0, withscores=True)
-        waited = max(0.0, now_ms - oldest[0][1]) / 1000 if oldest else 0
-        metrics.OLDEST_JOB_SECONDS.labels(name).set(waited)
+        metrics.OLDEST_JOB_SECONDS.labels(name).set(await oldest_waiting_seconds(redis, key))
     metrics.DELETIONS_DUE.set(await redis.zcard(DELETIONS_DUE))
     metrics.DEAD_LETTERS.set(await redis.hlen(DEAD_LETTERS))

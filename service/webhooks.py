@@ -18,9 +18,9 @@ from starlette.responses import Response
 
 from config.logs import get_logger
 from service import metrics
-from service.events import Event, Unparseable, parse_form, parse_json
-from service.routing import jobs_of
+from service.events import Unparseable, parse_form, parse_json
 from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, SignatureRefused, Signatures
+from workers.jobs.routing import Event, jobs_of
 from workers.queue.accept import Acceptor, Overloaded
 
 LARGEST_BODY_BYTES = 1024 * 1024

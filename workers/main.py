@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 from arq import cron
+from arq.cron import CronJob
 from arq.worker import Function, Worker
+from redis.exceptions import RedisError
 
 from config.logs import configure_logs, get_logger
 from config.settings import Settings
 from workers.archive.stores.store import StoreError, StoreRefused
 from workers.jobs.deletion import delete_originals
 from workers.jobs.payloads import RecordingRequest, TranscriptionRequest
+from workers.jobs.reconcile import ReconcileRequest, reconcile, start_sweeps
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
 from workers.jobs.transcriptions import archive_transcription
@@ -28,6 +32,7 @@ from workers.queue.connect import connect_worker
 from workers.queue.jobs import JOB_TTL_MS, deserialize, serialize
 from workers.queue.keys import BULK_QUEUE, MAIN_QUEUE
 from workers.queue.leases import Leases
+from workers.queue.pressure import oldest_waiting_seconds, pressure
 from workers.runtime import Runtime, open_runtime
 
 log = get_logger()
@@ -35,6 +40,7 @@ log = get_logger()
 DRAIN_SECONDS = 25
 _POLL_SECONDS = 0.05  # arq's 0.5 s is half a second of delay for every webhook
 _JOB_TIMEOUT_SECONDS = 12 * 3600  # Telnyx records up to 12 h; the leases watch over dead workers, not this
+_YIELD_SECONDS = 2
 _DELETION_SECONDS = set(range(0, 60, 2))
 
 
@@ -43,26 +49,44 @@ def job_functions(queue: str) -> list[Function]:
     return [
         job(archive_recording, RecordingRequest, queue),
         job(archive_transcription, TranscriptionRequest, queue),
+        job(reconcile, ReconcileRequest, queue),
     ]
 
 
-async def _delete_originals(ctx: dict[str, Any]) -> None:
-    runtime: Runtime = ctx["runtime"]
-    try:
-        await delete_originals(runtime)
-    except Exception as error:  # the due list still has what was not done
-        log.warning("deletion run failed", error=f"{type(error).__name__}: {error}")
+def _clockwork(function: Callable[[Runtime], Awaitable[object]], seconds: set[int]) -> CronJob:
+    """What runs by the clock, on whichever worker is first; a failed turn is said, and the next one comes."""
+    name = function.__name__
+
+    async def run(ctx: dict[str, Any]) -> None:
+        try:
+            await function(ctx["runtime"])
+        except Exception as error:
+            log.warning("a turn failed", what=name, error=f"{type(error).__name__}: {error}")
+
+    return cron(run, name=f"cron:{name}", second=seconds, timeout=3600)
+
+
+async def watch_pressure(runtime: Runtime) -> None:
+    """Say when jobs wait too long or Redis is nearly full."""
+    for text in await pressure(runtime.redis, runtime.settings.queue_age_limit.total_seconds()):
+        advice = "Add workers (`callvault worker --processes N`); see `callvault_oldest_job_seconds`."
+        await runtime.alerts.send("pressure", "warning", text.split(" ", 3)[1], f"{text[0].upper()}{text[1:]}.", advice)
 
 
 def _worker(runtime: Runtime, leases: Leases, queue: str) -> Worker:
-    crons = [cron(_delete_originals, name="cron:delete_originals", second=_DELETION_SECONDS, timeout=3600)]
+    crons = [
+        _clockwork(delete_originals, _DELETION_SECONDS),
+        _clockwork(start_sweeps, {5, 35}),
+        _clockwork(watch_pressure, {20, 50}),
+    ]
     return Worker(
         functions=job_functions(queue),
         cron_jobs=crons if queue == MAIN_QUEUE else None,
         queue_name=queue,
         redis_pool=runtime.redis,
         ctx={"runtime": runtime},
-        max_jobs=runtime.settings.concurrency,
+        # Two sweeps may each hold a bulk job while they wait for the queue to get shorter.
+        max_jobs=runtime.settings.concurrency + (2 if queue == BULK_QUEUE else 0),
         job_timeout=_JOB_TIMEOUT_SECONDS,
         max_tries=1_000_000_000,
         keep_result=0,
@@ -101,6 +125,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
         await leases.beat()
         workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE)]
         janitor = asyncio.create_task(leases.run())
+        yielding = asyncio.create_task(_yield_to_small_work(runtime, workers[1]))
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         stopping = asyncio.create_task(stop.wait())
         log.info("worker ready", archive=settings.archive_address, concurrency=settings.concurrency)
@@ -109,9 +134,9 @@ async def work(settings: Settings, redis_url: str) -> bool:
             if ended.done() and (error := ended.exception()):
                 log.error("worker failed", error=f"{type(error).__name__}: {error}")
         await _drain(workers, running)
-        for task in (janitor, stopping):
+        for task in (janitor, yielding, stopping):
             task.cancel()
-        await asyncio.gather(janitor, stopping, return_exceptions=True)
+        await asyncio.gather(janitor, yielding, stopping, return_exceptions=True)
         log.info("worker stopped")
         return stop.is_set()
     finally:
@@ -140,6 +165,17 @@ async def _look_at_the_store(runtime: Runtime) -> None:
             log.info("unfinished uploads removed", count=removed)
     except StoreError as error:
         log.warning("unfinished uploads cannot be listed; have a lifecycle rule of the bucket do it", error=str(error))
+
+
+async def _yield_to_small_work(runtime: Runtime, bulk: Worker) -> None:
+    """Start no bulk work while webhooks' jobs wait too long."""
+    limit = runtime.settings.queue_age_limit.total_seconds()
+    while True:
+        try:
+            bulk.allow_pick_jobs = await oldest_waiting_seconds(runtime.redis, MAIN_QUEUE) <= limit
+        except (RedisError, OSError):
+            pass
+        await asyncio.sleep(_YIELD_SECONDS)
 
 
 async def _drain(workers: list[Worker], running: list[asyncio.Task[None]]) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from config.settings import Settings, is_local_host
 from workers.account import Account
+from workers.alerts.alerts import Alerts
 from workers.archive.archive import Archive
 from workers.archive.stores.store import MIB, StoreOptions, open_store
 from workers.queue.attempts import Attempts
@@ -34,6 +35,7 @@ class Runtime:
     downloads: Downloads
     archive: Archive
     attempts: Attempts
+    alerts: Alerts
     due: DueList
     threads: ThreadPoolExecutor
 
@@ -43,6 +45,7 @@ class Runtime:
 
     async def close(self) -> None:
         """Close connections and threads."""
+        await self.alerts.close()
         await self.telnyx.close()
         self.downloads.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
@@ -82,6 +85,7 @@ def open_runtime(settings: Settings, redis: AsyncRedis) -> Runtime:
         downloads=Downloads(is_local=is_local_host(urlsplit(account.base_url).hostname or ""), connections=jobs),
         archive=open_archive(settings),
         attempts=Attempts(redis),
+        alerts=Alerts(redis, [url.get_secret_value() for url in settings.alert_urls]),
         due=DueList(redis),
         threads=ThreadPoolExecutor(jobs + 4, thread_name_prefix="callvault"),
     )

@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 
+import msgspec
+
+from config.times import parse_instant
 from workers.archive import layout
 from workers.archive.proof import Damaged, ProofMode, prove, prove_again
 from workers.archive.records import (
     ArchivedObject,
     CommitRecord,
+    Decision,
     DeletionReceipt,
     Proof,
     Record,
     TranscriptionRecord,
+    UnreadableRecord,
     decode_commit_record,
     encode_record,
 )
@@ -159,10 +164,26 @@ class Archive:
                 return folder
         return None
 
-    def transcription_ids(self, folder: str) -> list[str]:
-        """The transcriptions that are archived in a recording's folder."""
-        prefix = layout.transcription_key(folder, "x").removesuffix("x.json")
-        return [layout.transcription_of(found.key) for found in self.store.list(prefix)]
+    def put_decision(self, folder: str, decision: Decision) -> None:
+        """Write down what a person decided about an original."""
+        self._put_record(layout.decision_key(folder, parse_instant(decision.at)), decision)
+
+    def beside(self, folder: str) -> tuple[set[str], Decision | None]:
+        """What lies beside a commit record: the ids of its transcriptions, and the latest decision; one listing.
+
+        Raises:
+            UnreadableRecord: the latest decision cannot be read.
+        """
+        keys = [found.key for found in self.store.list(folder)]
+        transcriptions = {layout.transcription_of(key) for key in keys if key.startswith(f"{folder}transcriptions/")}
+        decisions = [key for key in keys if key.startswith(f"{folder}decisions/")]
+        if not decisions:
+            return transcriptions, None
+        data = self.read_small(decisions[-1]) or b""
+        try:
+            return transcriptions, msgspec.json.decode(data, type=Decision)
+        except msgspec.MsgspecError as error:
+            raise UnreadableRecord(f"{decisions[-1]}: not a decision ({error})") from None
 
     def read_small(self, key: str) -> bytes | None:
         """A record's bytes; None if there is none. Reads 16 MiB at most, whatever lies there."""

@@ -4,6 +4,7 @@
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/recording.json                        commit record, written last
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/transcriptions/{transcription_id}.json
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/deleted.json                          receipt of the deletion at Telnyx
+    recordings/{YYYY}/{MM}/{DD}/{recording_id}/decisions/{instant}.json              a person's hold or release
 
 The date is the UTC day of `recording_started_at`, else of `created_at`. Keys here are relative to the archive's prefix,
 which the store adds.
@@ -55,6 +56,11 @@ def commit_key(folder: str) -> str:
 def receipt_key(folder: str) -> str:
     """The receipt of the deletion of a recording at Telnyx."""
     return f"{folder}deleted.json"
+
+
+def decision_key(folder: str, instant: datetime) -> str:
+    """A decision of a person about a recording: a hold, or a release. The latest one counts."""
+    return f"{folder}decisions/{instant:%Y%m%dT%H%M%S%fZ}.json"
 
 
 def transcription_key(folder: str, transcription_id: str) -> str:

@@ -104,11 +104,24 @@ class DeletionReceipt(msgspec.Struct, frozen=True, kw_only=True):
     confirmed_gone_at: str
 
 
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """`decisions/{instant}.json`: what a person decided about an original; the latest one counts.
+
+    Attributes:
+        decision: `hold`: it is never deleted; `release`: what was found in its audio no longer keeps it.
+    """
+
+    schema: Literal["callvault.decision/1"] = "callvault.decision/1"
+    decision: Literal["hold", "release"]
+    why: str
+    at: str
+
+
 class UnreadableRecord(Exception):
     """A record in the archive that is not JSON, or not of its schema."""
 
 
-Record = CommitRecord | TranscriptionRecord | DeletionReceipt
+Record = CommitRecord | TranscriptionRecord | DeletionReceipt | Decision
 
 
 def encode_record(record: Record) -> bytes:

@@ -193,7 +193,7 @@ def _check_other(archive: Archive, folder: _Folder, key: str, is_committed: bool
     name = key.removeprefix(folder.prefix)
     if name.startswith("audio.") and not is_committed:
         return [Problem("uncommitted", key, "audio without a commit record")]
-    if name == "deleted.json" or (name.startswith("transcriptions/") and name.endswith(".json")):
+    if name == "deleted.json" or (name.startswith(("transcriptions/", "decisions/")) and name.endswith(".json")):
         try:
             if not isinstance(msgspec.json.decode(archive.read_small(key) or b""), dict):
                 raise ValueError

@@ -6,10 +6,11 @@ To add one: a row here, and its error in `cause_of`. The runbook's section on de
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis.exceptions import RedisError
 
+from config.settings import Settings
 from workers.archive.archive import ArchiveConflict
 from workers.archive.proof import Damaged
 from workers.archive.records import UnreadableRecord
@@ -100,9 +101,10 @@ _ERRORS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
 )
 
 
-def cause_of(error: BaseException) -> Cause:
-    """The cause that an error is of."""
-    for name, kinds in _ERRORS:
-        if isinstance(error, kinds):
-            return CAUSES[name]
-    return CAUSES["unexpected"]
+def cause_of(error: BaseException, settings: Settings) -> Cause:
+    """The cause that an error is of, with what the user has set about it."""
+    name = next((name for name, kinds in _ERRORS if isinstance(error, kinds)), "unexpected")
+    cause = CAUSES[name]
+    if name == "not-there-yet":
+        return replace(cause, give_up_seconds=settings.not_found_wait.total_seconds())
+    return cause

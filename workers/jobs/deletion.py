@@ -10,19 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from config.logs import get_logger
-from config.times import format_instant, utc_now
+from config.settings import Settings
+from config.times import format_instant, parse_instant, utc_now
 from workers.archive.proof import Damaged
-from workers.archive.records import ArchivedObject, CommitRecord, DeletionReceipt, UnreadableRecord
+from workers.archive.records import ArchivedObject, CommitRecord, Decision, DeletionReceipt, UnreadableRecord
 from workers.jobs.payloads import TranscriptionRequest, transcription_job
 from workers.queue.accept import enqueue
+from workers.queue.keys import TRANSCRIBING
 from workers.runtime import Runtime
 from workers.telnyx.errors import BadRequest, Conflict, Invalid, NotFound
 from workers.telnyx.models import RecordingTranscription
 
 log = get_logger()
 
-BATCH = 100  # Telnyx documents no limit of a bulk deletion; a refused batch is halved
 _PROOFS_AT_ONCE = 8
+_LEAST_FAILURES = 3
 _WAIT_FOR_TRANSCRIPTION_SECONDS = 30
 _STILL_THERE_SECONDS = 60
 _CONFIRM_WAITS_SECONDS = (0.0, 0.2, 1.0)
@@ -38,8 +40,12 @@ class _Proven:
     transcriptions: list[RecordingTranscription]
 
 
+class _Failed:
+    """A recording whose archive is not whole."""
+
+
 async def delete_originals(runtime: Runtime) -> int:
-    """Delete the originals that are due, batch by batch, until none is.
+    """Delete the originals that are due, batch by batch, until none is or deletion is paused.
 
     Returns:
         How many were deleted and confirmed gone.
@@ -47,29 +53,47 @@ async def delete_originals(runtime: Runtime) -> int:
     if runtime.settings.delete_originals != "verified":
         return 0
     deleted = 0
-    while folders := await runtime.due.claim(BATCH):
+    while await runtime.due.paused() is None and (folders := await runtime.due.claim(runtime.settings.delete_batch)):
         gate = asyncio.Semaphore(_PROOFS_AT_ONCE)
-        proven = await asyncio.gather(*(_prove(runtime, folder, gate) for folder in folders))
-        deleted += await _delete(runtime, [one for one in proven if one is not None])
+        judged = await asyncio.gather(*(_judge(runtime, folder, gate) for folder in folders))
+        failures = sum(isinstance(one, _Failed) for one in judged)
+        if failures >= _LEAST_FAILURES and failures * 100 > runtime.settings.delete_stop_percent * len(folders):
+            await _stop(runtime, folders, failures)
+            return deleted
+        deleted += await _delete(runtime, [one for one in judged if isinstance(one, _Proven)])
     return deleted
 
 
-async def _prove(runtime: Runtime, folder: str, gate: asyncio.Semaphore) -> _Proven | None:
+async def _stop(runtime: Runtime, folders: Sequence[str], failures: int) -> None:
+    """The safety stop: so many damaged at once is not bad luck but a bucket that changed under us."""
+    why = f"{failures} of {len(folders)} recordings of a batch failed their proof"
+    await runtime.due.pause(why)
+    for folder in folders:
+        await runtime.due.postpone(folder, 0)
+    advice = "Run `callvault verify`, mend the archive, then `callvault deletions resume`."
+    await runtime.alerts.send("deletion-stopped", "critical", "all", f"Deletion has paused itself: {why}.", advice)
+
+
+async def _judge(runtime: Runtime, folder: str, gate: asyncio.Semaphore) -> _Proven | _Failed | None:
     """Prove a recording again; None if its original stays for now, which has been said and scheduled then."""
     async with gate:
         try:
             record = await runtime.in_thread(runtime.archive.commit_record, folder)
             if record is None:
                 raise Damaged(f"{folder}recording.json: gone from the archive")
-            if record.audio.findings or any(o.key.startswith("/") for o in record.objects):
+            archived, decision = await runtime.in_thread(runtime.archive.beside, folder)
+            if (kept := why_kept(runtime.settings, record, decision)) is not None:
+                log.info("original kept", folder=folder, why=kept)
                 await runtime.due.done(folder)
                 return None
             objects = [await runtime.in_thread(runtime.archive.prove_again, known) for known in record.objects]
-            transcriptions = await _archived_transcriptions(runtime, folder, record)
+            transcriptions = await _transcriptions(runtime, record, archived)
         except (Damaged, UnreadableRecord) as error:
             log.error("deletion blocked: the archive is damaged", folder=folder, error=str(error))
+            advice = f"Run `callvault verify`; the original of {folder} is kept."
+            await runtime.alerts.send("archive-damaged", "critical", folder, str(error), advice)
             await runtime.due.done(folder)
-            return None
+            return _Failed()
         except Exception as error:  # Telnyx or the store is away: the original stays, and its turn comes again
             log.warning("deletion postponed", folder=folder, error=f"{type(error).__name__}: {error}")
             await runtime.due.postpone(folder, _STILL_THERE_SECONDS)
@@ -80,21 +104,41 @@ async def _prove(runtime: Runtime, folder: str, gate: asyncio.Semaphore) -> _Pro
         return _Proven(folder, str(record.recording["id"]), objects, transcriptions)
 
 
-async def _archived_transcriptions(
-    runtime: Runtime, folder: str, record: CommitRecord
+def why_kept(settings: Settings, record: CommitRecord, decision: Decision | None) -> str | None:
+    """Why an original is never deleted as things stand; None if it may be."""
+    if decision is not None and decision.decision == "hold":
+        return f"held: {decision.why}"
+    if record.recording.get("connection_id") in settings.hold_connections:
+        return "its connection is on hold"
+    if any(o.key.startswith("/") for o in record.objects):
+        return "custom storage: the original is the archive"
+    if record.audio.findings and decision is None:
+        return "found in its audio: " + ", ".join(record.audio.findings)
+    return None
+
+
+async def _transcriptions(
+    runtime: Runtime, record: CommitRecord, archived: set[str]
 ) -> list[RecordingTranscription] | None:
-    """The transcriptions that Telnyx has of a recording, if all of them are in the archive; else None."""
-    recording_id = str(record.recording["id"])
+    """The transcriptions that Telnyx has of a recording, if all that are to come are in the archive; else None."""
+    recording_id, policy = str(record.recording["id"]), runtime.settings.transcriptions
     listed = runtime.telnyx.recording_transcriptions.list(filter={"recording_id": recording_id}, page_size=250)
     found = [transcription async for transcription in listed if transcription.recording_id == recording_id]
-    if not found:
-        return []
-    archived = set(await runtime.in_thread(runtime.archive.transcription_ids, folder))
     missing = [transcription for transcription in found if transcription.id not in archived]
+    if policy.kind == "ignore":
+        missing = [transcription for transcription in missing if transcription.status == "completed"]
     for transcription in missing:
         request = TranscriptionRequest(transcription_id=str(transcription.id), recording_id=recording_id)
         await enqueue(runtime.redis, transcription_job(request))
-    return None if missing else found
+    if missing:
+        return None
+    if not found and not archived and policy.kind != "ignore":
+        connection_id = record.recording.get("connection_id") or ""
+        if await runtime.redis.sismember(TRANSCRIBING, connection_id):
+            age = utc_now() - parse_instant(record.archived_at)
+            if policy.kind == "require" or age < policy.wait:
+                return None
+    return found
 
 
 async def _delete(runtime: Runtime, proven: Sequence[_Proven]) -> int:

@@ -47,14 +47,11 @@ async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None
 
 
 async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord) -> None:
-    """Put a committed recording on the due list, if deletion is on and nothing was found that a person must see."""
+    """Put a committed recording on the due list, if deletion is on and nothing keeps its original."""
     if runtime.settings.delete_originals != "verified":
         return
-    if any(o.key.startswith("/") for o in record.objects):
-        return  # custom storage: the original is the archive
-    if record.audio.findings:
-        log.warning("original kept", folder=folder, findings=record.audio.findings)
-        return
+    if record.audio.findings or any(o.key.startswith("/") for o in record.objects):
+        return  # `callvault deletions release` puts it on the list; custom storage is never deleted
     due_at = time.time() + runtime.settings.delete_after.total_seconds()
     await runtime.due.schedule(folder, due_at)
 
@@ -125,6 +122,12 @@ async def _fetch_and_commit(
         found_by=cast(FoundBy, request.found_by),
     )
     record = await runtime.in_thread(runtime.archive.commit, folder, record)
+    if record.audio.findings:
+        text = (
+            f"Recording {recording.id}: {', '.join(record.audio.findings)}. It is archived, and its original is kept."
+        )
+        advice = f"Listen to it; then `callvault deletions release {recording.id} --why ...` lets the original go."
+        await runtime.alerts.send("audio-finding", "warning", ",".join(record.audio.findings), text, advice)
     size = sum(o.size for o in record.objects)
     log.info("recording archived", recording_id=recording.id, bytes=size, findings=record.audio.findings)
     return record

@@ -56,7 +56,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     Raises:
         Retry: it runs again after the wait that its cause has.
     """
-    cause = cause_of(error)
+    cause = cause_of(error, runtime.settings)
     line = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST_ERROR]
     attempts = await runtime.attempts.record(job_id, cause.name, line)
     same = [attempt for attempt in attempts if attempt.cause == cause.name]
@@ -68,3 +68,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     now = format_instant(utc_now())
     await runtime.attempts.bury(DeadLetter(job_id, function, payload, queue, cause.name, line, now, attempts))
     log.error("job given up", function=function, cause=cause.name, error=line, exc_info=cause.name == "unexpected")
+    text = f"{function} was given up after {len(attempts)} attempts: {line} (job {job_id})"
+    await runtime.alerts.send(
+        "dead-letter", "critical", cause.name, text, f"{cause.advice} See `callvault dead-letters list`."
+    )

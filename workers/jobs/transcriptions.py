@@ -10,6 +10,7 @@ from workers.archive import layout
 from workers.archive.records import TranscriptionRecord
 from workers.jobs.causes import InProgress, NotYet
 from workers.jobs.payloads import TranscriptionRequest
+from workers.queue.keys import TRANSCRIBING
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import RecordingTranscription
@@ -57,6 +58,8 @@ async def _folder(runtime: Runtime, recording_id: str, transcription: RecordingT
     """Where the recording lies: by its own date at Telnyx, else, once it is gone there, by looking in the archive."""
     try:
         recording = await runtime.telnyx.recordings.retrieve(recording_id)
+        if recording.connection_id:
+            await runtime.redis.sadd(TRANSCRIBING, recording.connection_id)
         return layout.recording_folder(recording.dated, recording_id)
     except NotFound:
         near = parse_instant(transcription.created_at).date() if transcription.created_at else utc_now().date()

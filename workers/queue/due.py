@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from workers.queue.keys import DELETIONS_DUE
+from workers.queue.keys import DELETIONS_DUE, DELETIONS_PAUSED
 from workers.queue.script import AsyncRedis, Script
 
 _CLAIM_SECONDS = 900
@@ -41,15 +41,32 @@ class DueList:
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
 
-    async def schedule(self, folder: str, due_at: float) -> None:
-        """Add a recording's folder, due at an instant in seconds since the epoch; one that is listed stays as it is."""
-        await self._redis.zadd(DELETIONS_DUE, {folder: due_at}, nx=True)
+    async def schedule(self, folder: str, due_at: float) -> bool:
+        """Add a recording's folder, due at an instant in seconds since the epoch; one that is listed stays as it is.
+
+        Returns:
+            Whether it was added.
+        """
+        return bool(await self._redis.zadd(DELETIONS_DUE, {folder: due_at}, nx=True))
 
     async def claim(self, count: int) -> list[str]:
         """Take up to `count` folders that are due; they come back in 15 minutes unless `done` or postponed."""
         now = time.time()
         found = await _CLAIM(self._redis, (DELETIONS_DUE,), (now, count, now + _CLAIM_SECONDS))
         return [member.decode() for member in found]
+
+    async def pause(self, why: str) -> None:
+        """Delete nothing until resumed; the reason that stands first stays."""
+        await self._redis.set(DELETIONS_PAUSED, why, nx=True)
+
+    async def resume(self) -> bool:
+        """Go on deleting; False if it was not paused."""
+        return bool(await self._redis.delete(DELETIONS_PAUSED))
+
+    async def paused(self) -> str | None:
+        """Why deletion is paused; None if it is not."""
+        why = await self._redis.get(DELETIONS_PAUSED)
+        return None if why is None else why.decode()
 
     async def postpone(self, folder: str, seconds: float) -> None:
         """Have a claimed folder come back later."""

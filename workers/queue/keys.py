@@ -21,3 +21,6 @@ DEAD_LETTERS = "callvault:dead-letters"  # hash: job id -> dead letter
 DELETIONS_DUE = "callvault:deletions:due"  # sorted set: "day/recording id" by the instant (seconds) it is due
 READINESS = "callvault:ready"  # written to see that Redis takes writes
 TELNYX_PAUSE = "callvault:telnyx-pause"  # while it is there, no request goes to Telnyx
+DELETIONS_PAUSED = "callvault:deletions:paused"  # why deletion is paused, and since when
+TRANSCRIBING = "callvault:transcribing"  # set: connections of which a transcription has been seen
+RECONCILED = "callvault:reconciled:"  # + span: it is not yet time for this sweep again

@@ -1,5 +1,7 @@
 """THE table: event type -> jobs. To add one: a row here, and the function that makes its jobs.
 
+It stands here and not beside the receiver because reconcile replays through it what Telnyx failed to deliver.
+
 A type that has no row is answered 200, counted, and kept for inspection. A type whose row is empty is known, and
 nothing is to be done about it.
 """
@@ -10,11 +12,26 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from service.events import Event
+import msgspec
+
 from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
 from workers.queue.jobs import Job
 
 _LONGEST_VALUE = 2_000
+
+
+class Event(msgspec.Struct, frozen=True):
+    """What happened, whatever envelope told it.
+
+    Attributes:
+        id: what it is deduplicated by.
+        type: dotted, as API v2 writes it; `texml.recording` and `texml.transcription` for TeXML; empty if unknown.
+        payload: the event's own fields.
+    """
+
+    id: str
+    type: str
+    payload: dict[str, Any]
 
 
 def _text(payload: dict[str, Any], *names: str) -> str | None:

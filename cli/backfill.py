@@ -1,0 +1,168 @@
+"""`callvault backfill`: an account's past against the archive, what is missing through the workers, with progress."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+import time
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from cli.up import stop_signals
+from config.logs import get_logger
+from config.settings import Settings
+from config.times import format_duration, utc_now
+from workers.jobs.reconcile import Tally, sweep
+from workers.queue.connect import connect_worker
+from workers.queue.keys import BULK_QUEUE
+from workers.runtime import Runtime, open_runtime
+
+_SHOW_SECONDS = 1.0
+_STATE_SECONDS = 30 * 24 * 3600
+
+log = get_logger()
+
+
+def run(
+    settings: Settings,
+    redis_url: str,
+    *,
+    since: date,
+    until: date | None,
+    connection_id: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Backfill a span of days; returns the exit status: 1 if it was stopped before its end."""
+    with stop_signals() as asked_to_stop:
+        backfill = _Backfill(settings, since, until or utc_now().date(), connection_id, dry_run, asked_to_stop)
+        return asyncio.run(backfill.run(redis_url, as_json))
+
+
+class _Stopped(Exception):
+    pass
+
+
+class _Backfill:
+    def __init__(
+        self,
+        settings: Settings,
+        since: date,
+        until: date,
+        connection_id: str | None,
+        dry_run: bool,
+        asked_to_stop: object,
+    ) -> None:
+        self._settings = settings
+        self._since, self._until = since, until
+        self._connection_id = connection_id
+        self._dry_run = dry_run
+        self._asked_to_stop = asked_to_stop
+        self._console = Console(stderr=True)
+        self._shown_at = 0.0
+        self._started = time.monotonic()
+        identity = f"{settings.telnyx_base_url} {settings.archive_address} {since} {until} {connection_id}"
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self._state = settings.data_folder / f"backfill-{digest}.json"
+
+    async def run(self, redis_url: str, as_json: bool) -> int:
+        redis = connect_worker(redis_url)
+        runtime = open_runtime(self._settings, redis)
+        tally = Tally() if self._dry_run else _load(self._state)
+        if tally.through:
+            self._console.print(f"Resumed after {tally.through}.", highlight=False)
+        status, done = 0, 0
+        try:
+            await sweep(
+                runtime,
+                self._since,
+                self._until,
+                tally,
+                found_by="backfill",
+                connection_id=self._connection_id,
+                dry_run=self._dry_run,
+                show=self._show,
+                save=self._save,
+            )
+            if not self._dry_run:
+                done = await self._wait(runtime, tally)
+                with suppress(FileNotFoundError):
+                    self._state.unlink()
+        except _Stopped:
+            self._console.print("Stopped; the same command goes on from here. What is queued is done by the workers.")
+            status = 1
+        finally:
+            await runtime.close()
+            await redis.aclose()
+        self._tell(tally, done, as_json)
+        return status
+
+    def _show(self, tally: Tally) -> None:
+        if self._asked_to_stop():  # type: ignore[operator]
+            raise _Stopped
+        if time.monotonic() - self._shown_at < _SHOW_SECONDS:
+            return
+        self._shown_at = time.monotonic()
+        seconds = max(self._shown_at - self._started, 0.001)
+        through = date.fromisoformat(tally.through) if tally.through else None
+        days_done = (through - self._since).days + 1 if through else 0
+        days = (self._until - self._since).days + 1
+        left = format_duration(seconds / days_done * (days - days_done)) if days_done else "?"
+        self._console.print(
+            f"found {tally.found}, missing {tally.missing}, queued {tally.queued}, "
+            f"{tally.found / seconds:,.0f}/s, day {days_done} of {days}, left {left}",
+            highlight=False,
+        )
+
+    def _save(self, tally: Tally) -> None:
+        if self._dry_run:
+            return
+        self._state.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._state.with_suffix(".new")
+        temporary.write_bytes(msgspec.json.encode(tally))
+        temporary.replace(self._state)
+
+    async def _wait(self, runtime: Runtime, tally: Tally) -> int:
+        """Wait for the workers to do what was queued."""
+        started, at_start = time.monotonic(), await runtime.redis.zcard(BULK_QUEUE)
+        while (waiting := await runtime.redis.zcard(BULK_QUEUE)) > 0:
+            if self._asked_to_stop():  # type: ignore[operator]
+                raise _Stopped
+            if time.monotonic() - self._shown_at >= _SHOW_SECONDS:
+                self._shown_at = time.monotonic()
+                rate = (at_start - waiting) / max(time.monotonic() - started, 0.001)
+                left = format_duration(waiting / rate) if rate > 0 else "? (is a worker running?)"
+                line = f"done {max(0, tally.queued - waiting)} of {tally.queued}, {rate:,.0f}/s, left {left}"
+                self._console.print(line, highlight=False)
+            await asyncio.sleep(0.1)
+        return tally.queued
+
+    def _tell(self, tally: Tally, done: int, as_json: bool) -> None:
+        if as_json:
+            report = msgspec.structs.asdict(tally) | {"done": done, "dry_run": self._dry_run}
+            sys.stdout.write(json.dumps(report) + "\n")
+            return
+        size, length = f"{tally.bytes / 1e9:,.2f} GB", format_duration(tally.seconds)
+        lines = [
+            f"found at Telnyx     {tally.found}",
+            f"missing here        {tally.missing}  ({length} of audio, about {size})",
+        ]
+        if not self._dry_run:
+            lines += [f"queued              {tally.queued}", f"done                {done}"]
+            lines += [f"deletions scheduled {tally.scheduled}"]
+        sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _load(path: Path) -> Tally:
+    try:
+        if time.time() - path.stat().st_mtime < _STATE_SECONDS:
+            return msgspec.json.decode(path.read_bytes(), type=Tally)
+    except (OSError, msgspec.MsgspecError):
+        pass
+    return Tally()

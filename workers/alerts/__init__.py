@@ -1,0 +1,1 @@
+"""Whom we tell: what a person must know now."""

@@ -1,0 +1,107 @@
+"""Alerts: told in the log, remembered for whoever looks, and delivered by Apprise; one message a group and window.
+
+Delivery runs beside the work and never holds it up: what cannot be delivered is tried again, and then said in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+import stamina
+from redis.exceptions import RedisError
+
+from config.logs import get_logger
+from config.times import format_instant, utc_now
+
+log = get_logger()
+
+ALERTS = "callvault:alerts"  # list: the last alerts, newest first
+_GROUP = "callvault:alert-group:"  # + kind and group: told within this window; counts those that were not
+
+_KEPT = 500
+_WINDOW_SECONDS = 900
+_MOST_UNDER_WAY = 100
+
+Severity = Literal["info", "warning", "critical"]
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a person must know.
+
+    Attributes:
+        kind: what kind of thing, such as `dead-letter`.
+        group: what it is about; alerts of one kind and group within 15 minutes are one message.
+        text: what happened, on which object.
+        advice: the command or page for the next step.
+        at: ISO 8601, UTC.
+    """
+
+    kind: str
+    severity: Severity
+    group: str
+    text: str
+    advice: str
+    at: str
+
+
+class Alerts:
+    """The alerts of one process.
+
+    Args:
+        redis: where alerts are remembered and grouped.
+        urls: Apprise URLs; may be empty.
+    """
+
+    def __init__(self, redis: Any, urls: Sequence[str] = ()) -> None:
+        self._redis = redis
+        self._urls = tuple(urls)
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def send(self, kind: str, severity: Severity, group: str, text: str, advice: str) -> None:
+        """Tell it. Never raises: an alert must not break what it tells of."""
+        alert = Alert(kind=kind, severity=severity, group=group, text=text, advice=advice, at=format_instant(utc_now()))
+        log.error("alert", kind=kind, severity=severity, group=group, text=text, advice=advice)
+        is_first = True
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.lpush(ALERTS, msgspec.json.encode(alert))
+                pipe.ltrim(ALERTS, 0, _KEPT - 1)
+                pipe.set(f"{_GROUP}{kind}:{group}", "1", nx=True, ex=_WINDOW_SECONDS)
+                *_, is_first = await pipe.execute()
+        except (RedisError, OSError):
+            pass  # told twice rather than not at all
+        if is_first and self._urls and len(self._under_way) < _MOST_UNDER_WAY:
+            task = asyncio.create_task(self._deliver(alert))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    async def close(self) -> None:
+        """Give what is under way a few seconds."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=5)
+
+    async def _deliver(self, alert: Alert) -> None:
+        try:
+            async for attempt in stamina.retry_context(on=_NotDelivered, attempts=6, timeout=300, wait_initial=1):
+                with attempt:
+                    await asyncio.to_thread(self._notify, alert)
+        except _NotDelivered:
+            log.error("alert not delivered", kind=alert.kind, group=alert.group)
+
+    def _notify(self, alert: Alert) -> None:
+        import apprise
+
+        kinds = {"info": "info", "warning": "warning", "critical": "failure"}
+        to = apprise.Apprise()
+        for url in self._urls:
+            to.add(url)
+        body = f"{alert.text}\n{alert.advice}\n{alert.at}"
+        if not to.notify(body, title=f"Callvault: {alert.kind}", notify_type=kinds[alert.severity]):
+            raise _NotDelivered
+
+
+class _NotDelivered(Exception):
+    pass

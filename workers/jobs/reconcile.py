@@ -1,0 +1,292 @@
+"""`reconcile`: the account's recordings and transcriptions against the archive's; what is missing is enqueued.
+
+Webhooks lost for any reason are made good so, and a lost Redis. It walks days of `created_at` one by one, each a closed
+window, since page numbers shift while rows come and go, and lists the archive by day. Memory is that of three days'
+identities, eight bytes each, whatever the account's age. It never goes on while the bulk queue is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+
+import msgspec
+
+from config.logs import get_logger
+from config.settings import Settings
+from config.times import format_instant, utc_now
+from workers.archive import layout
+from workers.archive.archive import Archive
+from workers.archive.records import FoundBy
+from workers.jobs.payloads import (
+    VERSION,
+    RecordingRequest,
+    TranscriptionRequest,
+    recording_job,
+    transcription_job,
+)
+from workers.jobs.routing import Event, jobs_of
+from workers.queue.accept import Acceptor, enqueue
+from workers.queue.jobs import Job
+from workers.queue.keys import BULK_QUEUE, DEAD_LETTERS, RECONCILED
+from workers.runtime import Runtime
+from workers.telnyx.models import Recording, RecordingTranscription
+
+log = get_logger()
+
+_FULL = 2_000  # jobs of the bulk queue past which reconcile waits
+_FULL_WAIT_SECONDS = 0.5
+_DAYS_REMEMBERED = 4
+_WAV_BYTES_PER_SECOND = 16_000  # 8 kHz, 16 bit, one channel: what Telnyx's recordings are, as far as is known
+
+
+class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which days to compare: both ISO 8601, inclusive."""
+
+    v: int = VERSION
+    since: str
+    until: str
+
+
+class Tally(msgspec.Struct):
+    """What a sweep has come across so far; also what a backfill resumes from.
+
+    Attributes:
+        found: recordings and transcriptions at Telnyx.
+        missing: of them not in the archive.
+        queued: jobs that this made; fewer than missing where they were queued already.
+        scheduled: originals put on the due list.
+        replayed: failed deliveries replayed.
+        seconds: of audio missing, for the price of the work.
+        bytes: of audio missing, estimated from its length.
+        through: the last day that is done, ISO 8601; empty at the start.
+    """
+
+    found: int = 0
+    missing: int = 0
+    queued: int = 0
+    scheduled: int = 0
+    replayed: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+    through: str = ""
+
+
+class ArchivedDays:
+    """What the archive holds, by day, as sorted hashes; a few days are remembered.
+
+    A hash that happens to be another's would hide a missing recording until the next sweep, whose process hashes
+    differently.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._days: dict[date, tuple[array[int], array[int]]] = {}
+
+    def knows(self, day: date) -> bool:
+        """Whether a day has been listed; else `load` it first."""
+        return day in self._days
+
+    def has_recording(self, day: date, recording_id: str) -> bool:
+        """Whether a recording of a day is committed."""
+        return _contains(self._days[day][0], hash(recording_id))
+
+    def has_transcription(self, day: date, recording_id: str, transcription_id: str) -> bool:
+        """Whether a transcription lies beside a recording of a day."""
+        return _contains(self._days[day][1], hash((recording_id, transcription_id)))
+
+    def load(self, day: date) -> None:
+        """List a day; blocks.
+
+        Raises:
+            StoreError: the store cannot be listed now.
+        """
+        committed, transcribed = array("q"), array("q")
+        for stored in self._archive.store.list(layout.day_prefix(day)):
+            place = layout.recording_of(stored.key)
+            if place is None:
+                continue
+            _, recording_id, name = place
+            if name == "recording.json":
+                committed.append(hash(recording_id))
+            elif name.startswith("transcriptions/"):
+                transcribed.append(hash((recording_id, layout.transcription_of(name))))
+        while len(self._days) >= _DAYS_REMEMBERED:
+            del self._days[min(self._days)]
+        self._days[day] = (array("q", sorted(committed)), array("q", sorted(transcribed)))
+
+
+def _contains(sorted_hashes: array[int], value: int) -> bool:
+    place = bisect_left(sorted_hashes, value)
+    return place < len(sorted_hashes) and sorted_hashes[place] == value
+
+
+async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
+    """The job: compare a span of days, enqueue what is missing, replay what Telnyx failed to deliver.
+
+    Raises:
+        TelnyxError, StoreError: one of them is away; the job runs again.
+    """
+    since, until = date.fromisoformat(request.since), date.fromisoformat(request.until)
+    tally = Tally()
+    await sweep(runtime, since, until, tally, found_by="reconcile")
+    await replay_failed_deliveries(runtime, since, tally)
+    log.info("reconciled", since=request.since, until=request.until, **msgspec.structs.asdict(tally))
+
+
+async def sweep(
+    runtime: Runtime,
+    since: date,
+    until: date,
+    tally: Tally,
+    *,
+    found_by: FoundBy,
+    connection_id: str | None = None,
+    dry_run: bool = False,
+    show: Callable[[Tally], None] = lambda _: None,
+    save: Callable[[Tally], None] = lambda _: None,
+) -> None:
+    """Compare days of `created_at`, both inclusive, the latest last.
+
+    Args:
+        runtime: the worker's parts.
+        since: first day.
+        until: last day.
+        tally: counted on; one with `through` begins after that day.
+        found_by: what the commit records will say.
+        connection_id: only recordings of this connection.
+        dry_run: enqueue and schedule nothing.
+        show: called now and then.
+        save: called after each day.
+    """
+    archived = ArchivedDays(runtime.archive)
+    begin = date.fromisoformat(tally.through) + timedelta(days=1) if tally.through else since
+    for day in _days(max(begin, since), until):
+        async for recording in _recordings_of(runtime, day, connection_id):
+            tally.found += 1
+            await _compare_recording(runtime, archived, recording, tally, found_by, dry_run)
+            show(tally)
+        if connection_id is None:  # transcriptions do not say of which connection they are
+            async for transcription in _transcriptions_of(runtime, day):
+                tally.found += 1
+                await _compare_transcription(runtime, archived, day, transcription, tally, found_by, dry_run)
+                show(tally)
+        tally.through = day.isoformat()
+        save(tally)
+
+
+def _days(since: date, until: date) -> Iterator[date]:
+    for i in range((until - since).days + 1):
+        yield since + timedelta(days=i)
+
+
+def _window(day: date) -> tuple[str, str]:
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return format_instant(start), format_instant(start + timedelta(days=1) - timedelta(microseconds=1))
+
+
+def _recordings_of(runtime: Runtime, day: date, connection_id: str | None) -> AsyncIterator[Recording]:
+    first, last = _window(day)
+    if connection_id:
+        return aiter(
+            runtime.telnyx.recordings.list(
+                filter={"created_at": {"gte": first, "lte": last}, "connection_id": connection_id}, page_size=250
+            )
+        )
+    return aiter(runtime.telnyx.recordings.list(filter={"created_at": {"gte": first, "lte": last}}, page_size=250))
+
+
+def _transcriptions_of(runtime: Runtime, day: date) -> AsyncIterator[RecordingTranscription]:
+    first, last = _window(day)
+    return aiter(
+        runtime.telnyx.recording_transcriptions.list(filter={"created_at": {"gte": first, "lte": last}}, page_size=250)
+    )
+
+
+async def _compare_recording(
+    runtime: Runtime, archived: ArchivedDays, recording: Recording, tally: Tally, found_by: FoundBy, dry_run: bool
+) -> None:
+    recording_id, day = str(recording.id), recording.dated.date()
+    if not archived.knows(day):
+        await runtime.in_thread(archived.load, day)
+    if archived.has_recording(day, recording_id):
+        if runtime.settings.delete_originals == "verified" and not dry_run:
+            due_at = time.time() + runtime.settings.delete_after.total_seconds()
+            tally.scheduled += await runtime.due.schedule(layout.recording_folder(day, recording_id), due_at)
+        return
+    tally.missing += 1
+    seconds = (recording.duration_millis or 0) / 1000
+    tally.seconds += seconds
+    tally.bytes += round(seconds * _WAV_BYTES_PER_SECOND * (2 if recording.channels == "dual" else 1))
+    request = RecordingRequest(recording_id=recording_id, started_at=recording.recording_started_at, found_by=found_by)
+    if not dry_run:
+        await _enqueue(runtime, recording_job(request), tally)
+
+
+async def _compare_transcription(
+    runtime: Runtime,
+    archived: ArchivedDays,
+    day: date,
+    transcription: RecordingTranscription,
+    tally: Tally,
+    found_by: FoundBy,
+    dry_run: bool,
+) -> None:
+    recording_id, transcription_id = str(transcription.recording_id), str(transcription.id)
+    for near in (day, day - timedelta(days=1)):  # that of its recording, which was before it
+        if not archived.knows(near):
+            await runtime.in_thread(archived.load, near)
+        if archived.has_transcription(near, recording_id, transcription_id):
+            return
+    tally.missing += 1
+    request = TranscriptionRequest(transcription_id=transcription_id, recording_id=recording_id, found_by=found_by)
+    if not dry_run:
+        await _enqueue(runtime, transcription_job(request), tally)
+
+
+async def _enqueue(runtime: Runtime, job: Job, tally: Tally) -> None:
+    """Enqueue unless a person has yet to look at it; wait while the bulk queue is full."""
+    if await runtime.redis.hexists(DEAD_LETTERS, job.id):
+        return
+    tally.queued += await enqueue(runtime.redis, job)
+    if tally.queued % 100 == 0:
+        while await runtime.redis.zcard(BULK_QUEUE) > _FULL:  # noqa: ASYNC110 - Redis tells nobody
+            await asyncio.sleep(_FULL_WAIT_SECONDS)
+
+
+async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) -> None:
+    """Hand what Telnyx failed to deliver since a day to the same table of events, deduplicated like any event."""
+    first, _ = _window(since)
+    acceptor = Acceptor(runtime.redis)
+    listed = runtime.telnyx.webhook_deliveries.list(
+        filter={"status": {"eq": "failed"}, "started_at": {"gte": first}}, page_size=250
+    )
+    async for delivery in listed:
+        event = delivery.webhook
+        if event is None or not event.id or not event.event_type:
+            continue
+        jobs = jobs_of(Event(event.id, event.event_type, event.payload or {}))
+        if jobs and await acceptor.accept(event.id, jobs):
+            tally.replayed += 1
+
+
+async def start_sweeps(runtime: Runtime) -> None:
+    """Enqueue the sweeps whose time has come; whichever worker asks first, and all at once after a lost Redis."""
+    today = utc_now().date()
+    for name, every, span in sweeps(runtime.settings):
+        if not await runtime.redis.set(RECONCILED + name, "1", nx=True, px=int(every.total_seconds() * 1000)):
+            continue
+        request = ReconcileRequest(since=(today - span).isoformat(), until=today.isoformat())
+        await enqueue(runtime.redis, Job("reconcile", request, f"reconcile:{name}", BULK_QUEUE))
+
+
+def sweeps(settings: Settings) -> tuple[tuple[str, timedelta, timedelta], ...]:
+    """The sweeps: name, how often, how far back."""
+    return (
+        ("recent", settings.reconcile_every, settings.reconcile_recent),
+        ("open", settings.reconcile_open_every, settings.reconcile_open),
+    )

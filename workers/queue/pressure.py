@@ -1,0 +1,39 @@
+"""Backpressure: whether jobs wait too long or Redis is nearly full. Said, never acted on by refusing events.
+
+The receiver goes on accepting as long as Redis takes events; taking it out of the balancer would lose them. Bulk work
+yields first.
+"""
+
+from __future__ import annotations
+
+import time
+
+from workers.queue.keys import LEASES, MAIN_QUEUE
+from workers.queue.script import AsyncRedis
+
+_HEAD = 200
+_MEMORY_SHARE = 0.8
+
+
+async def oldest_waiting_seconds(redis: AsyncRedis, queue: str) -> float:
+    """How long the oldest job that is due and that nobody works on has waited, in seconds; 0 if none has."""
+    now_ms = time.time() * 1000
+    due = await redis.zrangebyscore(queue, "-inf", now_ms, start=0, num=_HEAD, withscores=True)
+    if not due:
+        return 0.0
+    held = await redis.hmget(LEASES, [job_id for job_id, _ in due])
+    waiting = [score for (_, score), lease in zip(due, held, strict=True) if lease is None]
+    return max(0.0, now_ms - waiting[0]) / 1000 if waiting else 0.0
+
+
+async def pressure(redis: AsyncRedis, age_limit_seconds: float) -> list[str]:
+    """What is too much now, each a short sentence; empty if nothing is."""
+    found = []
+    age = await oldest_waiting_seconds(redis, MAIN_QUEUE)  # bulk work may wait; it is there to yield
+    if age > age_limit_seconds:
+        found.append(f"the oldest job has waited {age:.0f}s")
+    memory = await redis.info("memory")
+    used, most = memory.get("used_memory", 0), memory.get("maxmemory", 0)
+    if most and used > _MEMORY_SHARE * most:
+        found.append(f"Redis uses {used / most:.0%} of its memory")
+    return found
