@@ -13,6 +13,7 @@ from sandbox.world import World
 from tests.parts import RunningSandbox
 from workers.queue.connect import connect_worker
 from workers.queue.embedded import EmbeddedServer
+from workers.queue.keys import RECONCILED
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +61,10 @@ def archive_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(sandbox: RunningSandbox, redis_url: str, archive_folder: Path, tmp_path: Path) -> dict[str, str]:
-    """The environment of parts that work with the sandbox, on an empty Redis and archive."""
+    """The environment of parts that work with the sandbox, on an empty archive; sweeps have just been, so none starts."""
+    with sync_redis.Redis.from_url(redis_url) as client:
+        for sweep in ("recent", "open"):
+            client.set(RECONCILED + sweep, "1", ex=3600)
     return sandbox.environment | {
         "REDIS_URL": redis_url,
         "CALLVAULT_ARCHIVE_URL": archive_folder.as_uri(),

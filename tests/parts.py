@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import os
 import signal
 import socket
@@ -125,6 +126,7 @@ class RunningSandbox:
         self._socket.bind(("127.0.0.1", 0))
         self._socket.listen(512)
         world.base_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # connections cut on purpose are no errors
         config = uvicorn.Config(create_app(world), http="httptools", ws="none", log_config=None, access_log=False)
         config.timeout_graceful_shutdown = 1
         self._server = uvicorn.Server(config)

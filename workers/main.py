@@ -41,6 +41,7 @@ DRAIN_SECONDS = 25
 _POLL_SECONDS = 0.05  # arq's 0.5 s is half a second of delay for every webhook
 _JOB_TIMEOUT_SECONDS = 12 * 3600  # Telnyx records up to 12 h; the leases watch over dead workers, not this
 _YIELD_SECONDS = 2
+_SWEEP_SECONDS = set(range(5, 60, 10))  # whether it is time for one, not the sweeps themselves
 _DELETION_SECONDS = set(range(0, 60, 2))
 
 
@@ -76,7 +77,7 @@ async def watch_pressure(runtime: Runtime) -> None:
 def _worker(runtime: Runtime, leases: Leases, queue: str) -> Worker:
     crons = [
         _clockwork(delete_originals, _DELETION_SECONDS),
-        _clockwork(start_sweeps, {5, 35}),
+        _clockwork(start_sweeps, _SWEEP_SECONDS),
         _clockwork(watch_pressure, {20, 50}),
     ]
     return Worker(

@@ -19,6 +19,7 @@ from workers.queue.jobs import Job
 from workers.queue.keys import ARQ_IN_PROGRESS, ARQ_JOB, LEASES, MAIN_QUEUE, WORKER
 from workers.queue.leases import Leases
 from workers.queue.limits import SharedLimiter
+from workers.queue.pressure import oldest_waiting_seconds, pressure
 
 JOB = recording_job(RecordingRequest(event_id="e", recording_id="r"))
 
@@ -164,3 +165,18 @@ async def test_a_redis_that_is_not_there_is_told_within_two_seconds(url: str) ->
     with pytest.raises((RedisError, OSError)):
         await client.ping()
     assert time.monotonic() - started < 2
+
+
+async def test_pressure_is_a_job_that_nobody_takes_or_a_full_redis(async_redis: Any) -> None:
+    assert await pressure(async_redis, 60) == []
+    old = time.time() * 1000 - 100_000
+    await async_redis.zadd(MAIN_QUEUE, {"running": old - 50_000, "waiting": old, "later": time.time() * 1000 + 5000})
+    await async_redis.hset(LEASES, "running", "worker")
+    assert 99 < await oldest_waiting_seconds(async_redis, MAIN_QUEUE) < 105
+    assert await pressure(async_redis, 200) == []
+    assert "the oldest job has waited 10" in (await pressure(async_redis, 60))[0]
+    await async_redis.config_set("maxmemory", "1mb")
+    try:
+        assert any("of its memory" in text for text in await pressure(async_redis, 200))
+    finally:
+        await async_redis.config_set("maxmemory", "0")

@@ -40,6 +40,7 @@ log = get_logger()
 
 _FULL = 2_000  # jobs of the bulk queue past which reconcile waits
 _FULL_WAIT_SECONDS = 0.5
+_ASK_EVERY = 100
 _DAYS_REMEMBERED = 4
 _WAV_BYTES_PER_SECOND = 16_000  # 8 kHz, 16 bit, one channel: what Telnyx's recordings are, as far as is known
 
@@ -164,17 +165,29 @@ async def sweep(
         save: called after each day.
     """
     archived = ArchivedDays(runtime.archive)
+    asked_at = 0
+
+    async def room(tally: Tally) -> None:
+        """Show how far it is; and now and then, wait while the bulk queue is full."""
+        nonlocal asked_at
+        show(tally)
+        if tally.queued - asked_at >= _ASK_EVERY:
+            asked_at = tally.queued
+            while await runtime.redis.zcard(BULK_QUEUE) > _FULL:
+                await asyncio.sleep(_FULL_WAIT_SECONDS)
+                show(tally)
+
     begin = date.fromisoformat(tally.through) + timedelta(days=1) if tally.through else since
     for day in _days(max(begin, since), until):
         async for recording in _recordings_of(runtime, day, connection_id):
             tally.found += 1
             await _compare_recording(runtime, archived, recording, tally, found_by, dry_run)
-            show(tally)
+            await room(tally)
         if connection_id is None:  # transcriptions do not say of which connection they are
             async for transcription in _transcriptions_of(runtime, day):
                 tally.found += 1
                 await _compare_transcription(runtime, archived, day, transcription, tally, found_by, dry_run)
-                show(tally)
+                await room(tally)
         tally.through = day.isoformat()
         save(tally)
 
@@ -249,13 +262,10 @@ async def _compare_transcription(
 
 
 async def _enqueue(runtime: Runtime, job: Job, tally: Tally) -> None:
-    """Enqueue unless a person has yet to look at it; wait while the bulk queue is full."""
+    """Enqueue, unless it was given up and a person has yet to look at it."""
     if await runtime.redis.hexists(DEAD_LETTERS, job.id):
         return
     tally.queued += await enqueue(runtime.redis, job)
-    if tally.queued % 100 == 0:
-        while await runtime.redis.zcard(BULK_QUEUE) > _FULL:  # noqa: ASYNC110 - Redis tells nobody
-            await asyncio.sleep(_FULL_WAIT_SECONDS)
 
 
 async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) -> None:

@@ -1,0 +1,457 @@
+"""The proof: real processes under a seeded schedule of faults, checked from the sandbox's own books.
+
+    make chaos N=10000 SEED=7        the long run; a failing seed replays the same schedule
+
+Two receivers, three workers (one with a clock ten minutes off), a Valkey, and a store are killed at any moment, Valkey is
+also wiped; the sandbox answers with storms of 429 and 5xx, cuts, stalls and expires downloads, and loses, doubles, delays
+and disorders webhooks. The sandbox itself is the judge and is never touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+
+from config.times import parse_instant
+from sandbox import recordings as sandbox_recordings
+from sandbox.world import Recording, World
+from tests.contract.emulators import BUCKET, S3_ENVIRONMENT, listens, rclone
+from tests.parts import CLEAN, RunningSandbox, free_port, wait_for
+from workers.archive.layout import audio_key, commit_key, receipt_key, recording_folder
+from workers.queue.embedded import EmbeddedServer
+
+ROOT = Path(__file__).parent.parent.parent
+FAULTS: tuple[dict[str, float], ...] = (
+    {"api_429": 0.5, "retry_after_seconds": 0.3},
+    {"api_500": 0.4},
+    {"api_503": 0.4},
+    {"api_cut": 0.3},
+    {"download_cut": 0.5},
+    {"download_500": 0.4},
+    {"download_page": 0.3},
+    {"download_stall": 0.3, "stall_seconds": 3},
+    {"download_expired": 0.5},
+    {"webhook_lost": 0.5},
+    {"webhook_duplicate": 0.8},
+    {"webhook_delay_seconds": 3},
+    {"webhook_without_id": 1},
+    {"bulk_delete_ignores": 0.5},
+    {"bulk_delete_limit": 3},
+)
+CALM: dict[str, float] = {name: 0.0 for fault in FAULTS for name in fault if not name.endswith("_seconds")} | {
+    "webhook_delay_seconds": 0.0
+}
+
+
+@dataclass
+class Report:
+    """What came of a run."""
+
+    seed: int
+    recordings: int = 0
+    archived: int = 0
+    deleted: int = 0
+    kills: int = 0
+    wipes: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    retried_letters: int = 0
+    seconds: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+
+
+class Process:
+    """A part that is killed and started again."""
+
+    def __init__(self, name: str, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+        self.name = name
+        self._arguments, self._environment, self._log = arguments, environment, log
+        self.process: subprocess.Popen[bytes] | None = None
+        self.down_until = 0.0
+
+    def tend(self) -> None:
+        """Start it if it is down and its time has come."""
+        if (self.process is None or self.process.poll() is not None) and time.monotonic() >= self.down_until:
+            with self._log.open("ab") as log:
+                self.process = subprocess.Popen(
+                    self._arguments, env={**CLEAN, **self._environment}, stdout=log, stderr=log, cwd=ROOT
+                )
+
+    def kill(self, down_seconds: float) -> None:
+        """Kill it; it stays down for a while."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+        self.down_until = time.monotonic() + down_seconds
+
+    def end(self) -> None:
+        """End it for good."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(40)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+class Chaos:
+    """One run."""
+
+    def __init__(self, folder: Path, recordings: int, seed: int, per_second: float, say: Callable[[str], None]) -> None:
+        self.rng = random.Random(seed)
+        self.report = Report(seed, recordings)
+        self.folder, self.say, self._per_second = folder, say, per_second
+        self.store_folder = folder / "store" / BUCKET
+        self.store_folder.mkdir(parents=True)
+        self.archive_folder = self.store_folder / "archive"
+        world = World(seed=seed)
+        world.step_seconds = 1
+        self.sandbox = RunningSandbox(world)
+        self._judge_deletions()
+        self.valkey = EmbeddedServer(folder / "data")
+        self.valkey.start()
+        self.redis: Any = redis.Redis.from_url(self.valkey.url, decode_responses=True)
+        self._make_processes(free_port())
+
+    def _make_processes(self, store_port: int) -> None:
+        environment = self.sandbox.environment | S3_ENVIRONMENT
+        environment |= {
+            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{store_port}",
+            "REDIS_URL": self.valkey.url,
+            "CALLVAULT_DATA": str(self.folder / "data"),
+            "CALLVAULT_ARCHIVE_URL": f"s3://{BUCKET}/archive",
+            "CALLVAULT_DELETE_ORIGINALS": "verified",
+            "CALLVAULT_DELETE_AFTER": "1s",
+            "CALLVAULT_TRANSCRIPTIONS": "wait 3s",
+            "CALLVAULT_RECONCILE_EVERY": "8s",
+            "CALLVAULT_RECONCILE_RECENT": "1d",
+            "CALLVAULT_RECONCILE_OPEN_EVERY": "20s",
+            "CALLVAULT_RECONCILE_OPEN": "2d",
+            "CALLVAULT_CONCURRENCY": "8",
+        }
+        key = f"{S3_ENVIRONMENT['AWS_ACCESS_KEY_ID']},{S3_ENVIRONMENT['AWS_SECRET_ACCESS_KEY']}"
+        store = [
+            rclone(), "serve", "s3", "--addr", f"127.0.0.1:{store_port}", "--auth-key", key, "--vfs-cache-mode", "off",
+            "--config", "/dev/null", str(self.folder / "store"),
+        ]  # fmt: skip
+        skewed = environment | {"PYTHONPATH": str(self._skewed_clock(600))}
+        callvault = [sys.executable, "-m", "cli.main"]
+        self.ports = [free_port(), free_port()]
+        log = self.folder / "logs"
+        log.mkdir()
+        self.store = Process("store", store, {}, log / "store.log")
+        self.parts = [self.store]
+        for n, port in enumerate(self.ports):
+            arguments = [*callvault, "serve", "--port", str(port)]
+            self.parts.append(Process(f"receiver {n}", arguments, environment, log / f"receiver-{n}.log"))
+        for n in range(3):
+            part = Process(
+                f"worker {n}", [*callvault, "worker"], skewed if n == 2 else environment, log / f"worker-{n}.log"
+            )
+            self.parts.append(part)
+        self.store.tend()
+        wait_for(lambda: listens(store_port), 20, "the store")
+
+    def _skewed_clock(self, seconds: int) -> Path:
+        """A folder that makes Python's wall clock wrong for whoever has it on its path."""
+        folder = self.folder / "clock"
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(
+            "import time\n"
+            "_time, _time_ns = time.time, time.time_ns\n"
+            f"time.time = lambda: _time() + {seconds}\n"
+            f"time.time_ns = lambda: _time_ns() + {seconds} * 10**9\n"
+        )
+        return folder
+
+    def _judge_deletions(self) -> None:
+        """Look at the very moment of each deletion whether the archive has it whole."""
+        delete = sandbox_recordings._delete
+
+        def judged(world: World, recording: Recording) -> None:
+            if world is self.sandbox.world and (wrong := self._what_is_wrong(recording)) is not None:
+                self.report.wrong.append(f"deleted too early: {wrong}")
+            delete(world, recording)
+
+        sandbox_recordings._delete = judged
+
+    def _what_is_wrong(self, recording: Recording) -> str | None:
+        folder = recording_folder(parse_instant(recording.data["recording_started_at"]), recording.data["id"])
+        path = self.archive_folder / commit_key(folder)
+        if not path.exists():
+            return f"{recording.data['id']} has no commit record"
+        record = json.loads(path.read_bytes())
+        told = {o["key"]: o["sha256"] for o in record["objects"]}
+        for audio_format, audio in recording.audio.items():
+            key = audio_key(folder, audio_format)
+            file = self.archive_folder / key
+            if told.get(key) != audio.sha256 or not file.exists():
+                return f"{key} is not in the archive as it was served"
+            if hashlib.sha256(file.read_bytes()).hexdigest() != audio.sha256:
+                return f"{key} is damaged"
+        return None
+
+    def run(self, patience_seconds: float) -> Report:
+        """Make the calls under faults, calm down, wait until all is done, and check."""
+        started = time.monotonic()
+        watcher = _Watcher(self.archive_folder)
+        try:
+            self._suffer()
+            self._settle(patience_seconds)
+            self.report.wrong += watcher.stop()
+            self._check()
+        finally:
+            for part in reversed(self.parts):
+                part.end()
+            self.redis.close()
+            self.valkey.stop()
+            self.sandbox.stop()
+        self.report.seconds = round(time.monotonic() - started, 1)
+        self.report.faults = dict(self.sandbox.world.faults.counts)
+        return self.report
+
+    def _suffer(self) -> None:
+        """Calls at a steady pace, and every second or so another fault."""
+        for part in self.parts:
+            part.tend()
+        wait_for(lambda: all(listens(port) for port in self.ports), 30, "the receivers")
+        calls = {
+            "count": self.report.recordings,
+            "webhook_url": f"http://127.0.0.1:{self.ports[0]}/webhooks/telnyx",
+            "failover_url": f"http://127.0.0.1:{self.ports[1]}/webhooks/telnyx",
+            "per_second": self._per_second,
+            "seconds": 4,
+            "mp3": 7,
+            "transcribed": 5,
+            "both_formats": 11,
+            "conference": 13,
+        }
+        done = threading.Event()
+
+        def make() -> None:
+            url = f"{self.sandbox.world.base_url}/_sandbox/calls"
+            httpx.post(url, json=calls, timeout=3600, trust_env=False).raise_for_status()
+            done.set()
+
+        threading.Thread(target=make, daemon=True).start()
+        while not done.is_set():
+            self._one_fault()
+            until = time.monotonic() + self.rng.uniform(0.5, 2.0)
+            while time.monotonic() < until and not done.is_set():
+                self._tend()
+                time.sleep(0.1)
+
+    def _tend(self) -> None:
+        for part in self.parts:
+            part.tend()
+        if not self.valkey.is_running:
+            self.valkey.start()
+
+    def _one_fault(self) -> None:
+        kind = self.rng.choice(("kill", "kill", "kill", "valkey", "faults", "faults", "faults", "calm", "wipe"))
+        if kind == "kill":
+            part = self.rng.choice(self.parts)
+            part.kill(self.rng.uniform(0, 2))
+            self.report.kills += 1
+            self.say(f"killed {part.name}")
+        elif kind == "valkey" and self.valkey.process is not None:
+            self.valkey.process.kill()
+            self.valkey.process.wait()
+            self.report.kills += 1
+            self.say("killed valkey")
+        elif kind == "wipe" and self.rng.random() < 0.5:
+            try:
+                self.redis.flushall()
+            except redis.RedisError:
+                return
+            self.report.wipes += 1
+            self.say("wiped valkey")
+        elif kind == "faults":
+            fault = self.rng.choice(FAULTS)
+            self.sandbox.world.faults.change(dict(fault))
+            self.say(f"fault {fault}")
+        elif kind == "calm":
+            self.sandbox.world.faults.change(dict(CALM))
+
+    def _settle(self, patience_seconds: float) -> None:
+        """No more faults; what was given up is retried as the person on duty would; wait until all is archived and gone."""
+        self.sandbox.world.faults.change(dict(CALM))
+        self.say("calm")
+        deadline = time.monotonic() + patience_seconds
+        while time.monotonic() < deadline:
+            self._tend()
+            self._retry_letters()
+            if all(self._is_done(recording) for recording in self.sandbox.world.recordings.values()):
+                break
+            time.sleep(0.5)
+        time.sleep(1)
+        self._tend()
+
+    def _retry_letters(self) -> None:
+        try:
+            letters = self.redis.hgetall("callvault:dead-letters")
+        except redis.RedisError:
+            return
+        for job_id, text in letters.items():
+            letter = json.loads(text)
+            if letter["cause"] in ("conflict", "damaged", "rejected"):
+                self.report.wrong.append(f"{job_id}: {letter['cause']}: {letter['error']}")
+                self.redis.hdel("callvault:dead-letters", job_id)
+                continue
+            subprocess.run(
+                [sys.executable, "-m", "cli.main", "dead-letters", "retry", job_id],
+                env={**CLEAN, "REDIS_URL": self.valkey.url},
+                cwd=ROOT,
+                capture_output=True,
+                check=False,
+                timeout=60,
+            )
+            self.report.retried_letters += 1
+
+    def _is_done(self, recording: Recording) -> bool:
+        if recording.deleted_at is None:
+            return False
+        folder = recording_folder(parse_instant(recording.data["recording_started_at"]), recording.data["id"])
+        return (self.archive_folder / receipt_key(folder)).exists()
+
+    def _check(self) -> None:
+        world, wrong = self.sandbox.world, self.report.wrong
+        for recording in world.recordings.values():
+            if (what := self._what_is_wrong(recording)) is not None:
+                wrong.append(f"lost: {what}")
+            else:
+                self.report.archived += 1
+            if self._is_done(recording):
+                self.report.deleted += 1
+            else:
+                wrong.append(f"{recording.data['id']}: its original is still there, or there is no receipt")
+        for transcription in (*world.transcriptions.values(), *world.deleted_transcriptions.values()):
+            recording = world.recordings[transcription["recording_id"]]
+            folder = recording_folder(parse_instant(recording.data["recording_started_at"]), recording.data["id"])
+            path = self.archive_folder / folder / "transcriptions" / f"{transcription['id']}.json"
+            if transcription["status"] == "completed" and not path.exists():
+                wrong.append(f"transcription {transcription['id']} is not in the archive")
+        wrong += world.misuse
+        self._check_redis()
+
+    def _check_redis(self) -> None:
+        """Redis holds no orphan: no data without a queue entry, no entry without data, no lease of nothing."""
+
+        def orphans() -> list[str]:
+            queued = {*self.redis.zrange("arq:queue", 0, -1), *self.redis.zrange("arq:queue:bulk", 0, -1)}
+            data = {key.removeprefix("arq:job:") for key in self.redis.scan_iter("arq:job:*")}
+            leased = set(self.redis.hkeys("callvault:leases"))
+            found = [f"job data without a queue entry: {job}" for job in data - queued]
+            found += [f"queue entry without job data: {job}" for job in queued - data]
+            return found + [f"lease of a job that is not there: {job}" for job in leased - queued]
+
+        deadline = time.monotonic() + 45
+        while (found := orphans()) and time.monotonic() < deadline:
+            self._tend()
+            time.sleep(0.5)
+        self.report.wrong += found
+
+
+class _Watcher:
+    """Reads the archive again and again: an object that is there must never change."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: dict[Path, tuple[int, bytes]] = {}
+        self._wrong: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(1):
+            self._look()
+
+    def _look(self) -> None:
+        for path in self._folder.rglob("*"):
+            if path.name not in ("recording.json", "deleted.json") and not path.name.startswith("audio."):
+                continue
+            try:
+                stat, data = path.stat(), path.read_bytes()
+            except OSError:
+                continue
+            mark = (stat.st_size, _identity(path, data))
+            before = self._seen.get(path, mark)
+            # The weak store shows an object while it is still being written, so one that grows is no change.
+            if before != mark and stat.st_size <= before[0]:
+                self._wrong.append(f"written twice with other content: {path.name} of {path.parent.name}")
+            self._seen[path] = mark
+
+    def stop(self) -> list[str]:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+        return self._wrong
+
+
+def _identity(path: Path, data: bytes) -> bytes:
+    """What must not change: the bytes; of a record, what it says of the objects.
+
+    The weak store ignores conditions, so of two runs that write one record at once the last wins; both say the same.
+    """
+    if path.suffix == ".json":
+        try:
+            objects = json.loads(data)["objects"]
+            return json.dumps([[o["key"], o["sha256"]] for o in objects]).encode()
+        except (ValueError, KeyError):
+            return b""
+    return hashlib.sha256(data).digest()
+
+
+def run(
+    recordings: int, seed: int, *, per_second: float, patience_seconds: float, say: Callable[[str], None]
+) -> Report:
+    """Run once in a fresh folder, which stays if something is wrong."""
+    folder = Path(tempfile.mkdtemp(prefix="callvault-chaos-"))
+    report = Chaos(folder, recordings, seed, per_second, say).run(patience_seconds)
+    if report.wrong:
+        say(f"the logs: {folder / 'logs'}")
+    else:
+        subprocess.run(["rm", "-rf", str(folder)], check=False)
+    return report
+
+
+def main() -> None:
+    """The long run, with a report."""
+    parser = argparse.ArgumentParser(description="Faults at random, checked from the sandbox's books.")
+    parser.add_argument("--recordings", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000)
+    parser.add_argument("--per-second", type=float, default=10)
+    options = parser.parse_args()
+
+    def say(line: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+    say(f"seed {options.seed}")
+    report: Any = run(options.recordings, options.seed, per_second=options.per_second, patience_seconds=600, say=say)
+    for name, value in vars(report).items():
+        if name != "wrong":
+            print(f"{name:<16} {value}")
+    for line in report.wrong:
+        print("WRONG", line)
+    os._exit(1 if report.wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""A job's states, walked at random on a real Valkey with arq's own worker: every order of events ends well.
+
+The states of the work on one recording, and what leads from one to the next:
+
+    unknown --event, sweep--> queued --start--> running --success--> done
+                                ^                 |  |
+                                |<--failure, wait-+  +--given up--> dead --retry--> queued
+                                |<--crash, janitor-+           +----discard--> unknown
+    any --Redis wiped--> unknown (and done stays done: the archive is the ledger)
+
+The end states are `done` and `dead`; from each other state a sweep, a worker and time lead to one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from arq.worker import Worker
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from config.settings import Settings
+from tests.parts import wait_for
+from workers.alerts.alerts import Alerts
+from workers.archive.proof import Damaged
+from workers.jobs.causes import NotYet
+from workers.jobs.payloads import RecordingRequest, recording_job
+from workers.jobs.run import job
+from workers.queue.accept import Acceptor, enqueue
+from workers.queue.attempts import Attempts
+from workers.queue.connect import connect_worker
+from workers.queue.embedded import EmbeddedServer
+from workers.queue.jobs import JOB_TTL_MS, deserialize, serialize
+from workers.queue.keys import ARQ_IN_PROGRESS, DEAD_LETTERS, MAIN_QUEUE
+from workers.queue.leases import Leases
+
+IDS = st.sampled_from(["a", "b", "c"])
+
+
+class _Runtime:
+    """As much of a worker as the running of jobs needs; the archive is a set."""
+
+    def __init__(self, redis: Any) -> None:
+        self.settings = Settings()
+        self.redis = redis
+        self.attempts = Attempts(redis)
+        self.alerts = Alerts(redis)
+
+
+class JobStates(RuleBasedStateMachine):
+    """Three recordings, any number of events, workers that fail and die, a Redis that is wiped, a person who retries."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.redis = connect_worker(self.url)
+        self.archive: set[str] = set()
+        self.told: set[str] = set()
+        self.failure: dict[str, Exception | None] = {}
+        self.events = 0
+        self.do(self.redis.flushall())
+
+    def do(self, awaitable: Any) -> Any:
+        return self.loop.run_until_complete(awaitable)
+
+    def teardown(self) -> None:
+        self.settle()
+        self.do(self.redis.aclose())
+        self.loop.close()
+
+    @rule(recording=IDS, again=st.booleans())
+    def deliver(self, recording: str, again: bool) -> None:
+        self.events += 0 if again else 1
+        request = RecordingRequest(event_id=f"e{self.events}-{recording}", recording_id=recording)
+        self.do(Acceptor(self.redis).accept(str(request.event_id), [recording_job(request)]))
+        self.told.add(recording)
+
+    @rule(recording=IDS)
+    def sweep(self, recording: str) -> None:
+        """Reconcile finds what is not archived, and leaves what a person has yet to look at."""
+        request = RecordingRequest(recording_id=recording)
+        made = recording_job(request)
+        if recording not in self.archive and not self.do(self.redis.hexists(DEAD_LETTERS, made.id)):
+            self.do(enqueue(self.redis, made))
+        self.told.add(recording)
+
+    @rule(recording=IDS, error=st.sampled_from([None, NotYet("not there"), Damaged("x"), OSError("away")]))
+    def fail_from_now_on(self, recording: str, error: Exception | None) -> None:
+        self.failure[recording] = error
+
+    @rule()
+    def work(self) -> None:
+        self.do(self._work())
+
+    async def _work(self) -> None:
+        await self.redis.delete("arq:queue:health-check")
+        # The waits between attempts are not what is looked at here: everything is due now.
+        for member in await self.redis.zrange(MAIN_QUEUE, 0, -1):
+            await self.redis.zadd(MAIN_QUEUE, {member: 1})
+
+        async def archive_recording(runtime: Any, request: RecordingRequest) -> None:
+            if (error := self.failure.get(str(request.recording_id))) is not None:
+                raise error
+            self.archive.add(str(request.recording_id))
+
+        leases = Leases(self.redis)
+        await leases.beat()
+        worker = Worker(
+            functions=[job(archive_recording, RecordingRequest, MAIN_QUEUE)],
+            redis_pool=self.redis,
+            queue_name=MAIN_QUEUE,
+            ctx={"runtime": _Runtime(self.redis)},
+            burst=True,
+            max_burst_jobs=10,
+            poll_delay=0.001,
+            max_tries=1_000_000_000,
+            keep_result=0,
+            job_serializer=serialize,
+            job_deserializer=deserialize,
+            expires_extra_ms=JOB_TTL_MS,
+            on_job_start=leases.take,
+            on_job_end=leases.leave,
+            handle_signals=False,
+        )
+        await worker._poll_iteration()
+        await asyncio.gather(*worker.tasks.values())
+        await leases.close()
+
+    @rule(recording=IDS, with_lease=st.booleans())
+    def crash(self, recording: str, with_lease: bool) -> None:
+        """A worker takes a job and is killed, before or after it left its lease."""
+        job_id = f"archive_recording:{recording}"
+        if self.do(self.redis.zscore(MAIN_QUEUE, job_id)) is None:
+            return
+        self.do(self.redis.set(ARQ_IN_PROGRESS + job_id, "1"))
+        if with_lease:
+            self.do(Leases(self.redis).take({"job_id": job_id}))
+
+    @rule()
+    def janitor(self) -> None:
+        leases = Leases(self.redis)
+        self.do(leases.beat())
+        self.do(leases.free_dead_workers_jobs())
+        for job_id in self.do(self.redis.hkeys("callvault:unleased")):  # half a minute goes by
+            self.do(self.redis.hset("callvault:unleased", job_id, str(int(time.time() * 1000) - 31_000)))
+        self.do(leases.free_dead_workers_jobs())
+        self.do(leases.close())
+
+    @rule()
+    def wipe(self) -> None:
+        self.do(self.redis.flushall())
+
+    @rule(recording=IDS, discard=st.booleans())
+    def person(self, recording: str, discard: bool) -> None:
+        attempts, job_id = Attempts(self.redis), f"archive_recording:{recording}"
+        self.do(attempts.discard(job_id) if discard else attempts.retry(job_id))
+
+    @invariant()
+    def redis_holds_no_half_jobs(self) -> None:
+        queued = {m.decode() for m in self.do(self.redis.zrange(MAIN_QUEUE, 0, -1))}
+        data = {k.decode().removeprefix("arq:job:") for k in self.do(self.redis.keys("arq:job:*"))}
+        assert queued == data
+
+    def settle(self) -> None:
+        """A sweep, a janitor, workers and time: every recording that was told of is archived or a dead letter."""
+        for _ in range(3):
+            for recording in sorted(self.told):
+                self.sweep(recording)
+            self.janitor()
+            self.work()
+        dead = {k.decode().removeprefix("archive_recording:") for k in self.do(self.redis.hkeys(DEAD_LETTERS))}
+        waiting = {r for r in self.told if isinstance(self.failure.get(r), (NotYet, OSError))}
+        for recording in waiting - self.archive - dead:  # tried again for as long as it may take
+            assert self.do(self.redis.zscore(MAIN_QUEUE, f"archive_recording:{recording}")) is not None
+        assert self.told - waiting <= self.archive | dead
+        assert self.do(self.redis.hlen("callvault:leases")) == 0
+
+
+@pytest.mark.timeout(300)
+def test_every_order_of_events_retries_and_crashes_leads_to_an_end_state(valkey: EmbeddedServer) -> None:
+    JobStates.url = valkey.url
+    wait_for(lambda: valkey.is_running)
+    run_state_machine_as_test(
+        JobStates,
+        settings=settings(
+            max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

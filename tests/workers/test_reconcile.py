@@ -1,0 +1,333 @@
+"""What is made good without webhooks: sweeps, backfill, replayed deliveries; and what a person decides."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from config.times import utc_now
+from sandbox.webhooks import recording_payload
+from sandbox.world import now, text_of
+from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
+from tests.workers.test_archive_recording import DELETING, ask, assert_archived, committed, folder_of
+from workers.jobs.payloads import TranscriptionRequest, transcription_job
+from workers.queue.accept import enqueue
+
+SWEEPING = {"CALLVAULT_RECONCILE_EVERY": "2s", "CALLVAULT_RECONCILE_OPEN_EVERY": "1h"}
+
+
+def let_sweeps_start(redis: Any) -> None:
+    redis.delete("callvault:reconciled:recent", "callvault:reconciled:open")
+
+
+def past(sandbox: RunningSandbox, days: float, count: int = 1) -> list[Any]:
+    started = utc_now() - timedelta(days=days)
+    return [
+        sandbox.world.add_recording(seconds=1, started_at=started + timedelta(seconds=60 * i)) for i in range(count)
+    ]
+
+
+def test_with_an_empty_redis_a_sweep_finds_and_archives_all_that_is_missing(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    recent, open_, closed = past(sandbox, 1, 3), past(sandbox, 20, 2), past(sandbox, 60)
+    transcription = sandbox.world.add_transcription(open_[0])
+    sandbox.world.complete_transcription(transcription)
+    let_sweeps_start(redis)
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: all(committed(archive_folder, r) for r in (*recent, *open_)), 60, "the sweep")
+        path = folder_of(archive_folder, open_[0]) / "transcriptions" / f"{transcription['id']}.json"
+        wait_for(path.exists)
+    assert assert_archived(archive_folder, recent[0])["found_by"] == "reconcile"
+    assert committed(archive_folder, closed[0]) is None, "a closed day costs nothing more"
+
+
+def test_a_sweep_schedules_what_is_committed_but_still_at_telnyx(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    (recording,) = past(sandbox, 1)
+    let_sweeps_start(redis)
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: committed(archive_folder, recording), 60)
+    redis.flushall()
+    with callvault(["worker"], environment | DELETING, "worker ready"):
+        wait_for(lambda: recording.deleted_at, 60, "the deletion after a lost Redis")
+
+
+def test_a_delivery_that_failed_is_replayed_through_the_table_of_events(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    # A recording that the list by created_at does not have, so that only the replay leads to it.
+    (recording,) = past(sandbox, 60)
+    event = {
+        "record_type": "event",
+        "event_type": "call.recording.saved",
+        "id": "failed-1",
+        "occurred_at": text_of(now()),
+        "payload": recording_payload(sandbox.world, recording),
+    }
+    delivery = {"id": "d", "status": "failed", "started_at": text_of(now()), "finished_at": text_of(now())}
+    sandbox.world.deliveries["d"] = delivery | {"webhook": event, "attempts": []}
+    let_sweeps_start(redis)
+    with callvault(["worker"], environment, "worker ready") as worker:
+        record = assert_archived_in(archive_folder, recording, 60)
+        worker.wait_for_output('"replayed": 1')
+    assert (record["event_id"], record["found_by"]) == ("failed-1", "webhook")
+
+
+def assert_archived_in(archive_folder: Path, recording: Any, seconds: float) -> dict[str, Any]:
+    wait_for(lambda: committed(archive_folder, recording), seconds)
+    return assert_archived(archive_folder, recording)
+
+
+def test_backfill_prices_does_resumes_and_is_then_done(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    recordings = [*past(sandbox, 100, 5), *past(sandbox, 50, 5)]
+    arguments = ["backfill", "--since", "120d", "--json"]
+    priced = run_callvault([*arguments, "--dry-run"], environment)
+    assert priced.returncode == 0, priced.stderr
+    report = json.loads(priced.stdout)
+    assert (report["found"], report["missing"], report["queued"]) == (10, 10, 0)
+    assert (report["seconds"], report["bytes"]) == (10.0, 320_000)
+    assert redis.zcard("arq:queue:bulk") == 0
+
+    with callvault(["worker"], environment, "worker ready"):
+        done = run_callvault(arguments, environment, seconds=100)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["done"] == 10
+        for recording in recordings:
+            assert assert_archived(archive_folder, recording)["found_by"] == "backfill"
+        again = json.loads(run_callvault(arguments, environment).stdout)
+        assert (again["found"], again["missing"]) == (10, 0)
+    other = run_callvault([*arguments, "--dry-run", "--connection", "none"], environment)
+    assert json.loads(other.stdout)["found"] == 0
+
+
+def test_a_backfill_that_is_stopped_goes_on_from_there(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any
+) -> None:
+    for days in range(1, 60):
+        past(sandbox, days, 20)
+    sandbox.world.faults.change({"requests_per_second": 40})
+    with callvault(["backfill", "--since", "62d"], environment, "found ") as first:
+        wait_for(lambda: redis.zcard("arq:queue:bulk") > 100, 30)
+        assert first.stop() == 1
+        assert "goes on from here" in first.output
+    queued = redis.zcard("arq:queue:bulk")
+    sandbox.world.faults.change({"requests_per_second": 0})
+    before = len(sandbox.world.requests)
+    with callvault(["backfill", "--since", "62d"], environment, "Resumed after") as second:
+        wait_for(lambda: redis.zcard("arq:queue:bulk") == 59 * 20, 60, "the rest")
+        assert second.stop() == 1
+    assert queued < 59 * 20
+    assert len(sandbox.world.requests) > before
+
+
+def test_the_work_is_bounded_by_the_queue(sandbox: RunningSandbox, environment: dict[str, str], redis: Any) -> None:
+    past(sandbox, 3, 2_300)
+    with callvault(["backfill", "--since", "4d"], environment, "found ") as backfill:
+        wait_for(lambda: redis.zcard("arq:queue:bulk") > 2_000, 60)
+        time.sleep(1.5)
+        assert redis.zcard("arq:queue:bulk") <= 2_100
+        backfill.stop()
+
+
+@pytest.mark.parametrize(
+    ("policy", "waits"), [("ignore", False), ("wait 1h", True), ("wait 1s", False), ("require", True)]
+)
+async def test_deletion_waits_for_transcriptions_where_the_connection_makes_them(
+    policy: str,
+    waits: bool,
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    async_redis: Any,
+    redis: Any,
+    archive_folder: Path,
+) -> None:
+    first, second = (sandbox.world.add_recording(seconds=1, connection_id="7") for _ in range(2))
+    other = sandbox.world.add_recording(seconds=1, connection_id="8")
+    transcription = sandbox.world.add_transcription(first)
+    sandbox.world.complete_transcription(transcription)
+    request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=first.data["id"])
+    await enqueue(async_redis, transcription_job(request))
+    settings = environment | DELETING | {"CALLVAULT_TRANSCRIPTIONS": policy}
+    with callvault(["worker"], settings, "worker ready"):
+        wait_for(lambda: redis.sismember("callvault:transcribing", "7"))
+        for recording in (first, second, other):
+            await ask(async_redis, recording)
+        wait_for(lambda: first.deleted_at and other.deleted_at, what="the deletion of those that wait for nothing")
+        if waits:
+            time.sleep(2)
+            assert second.deleted_at is None
+        else:
+            wait_for(lambda: second.deleted_at, 60)
+
+
+async def test_what_is_on_hold_is_never_deleted_and_a_release_lets_it_go(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    held, odd, of_held, free = (
+        sandbox.world.add_recording(seconds=4, **kind) for kind in ({}, {"silent": True}, {"connection_id": "42"}, {})
+    )
+    settings = environment | DELETING | {"CALLVAULT_HOLD_CONNECTIONS": "41, 42", "CALLVAULT_DELETE_AFTER": "3s"}
+    with callvault(["worker"], settings, "worker ready"):
+        for recording in (held, odd, of_held, free):
+            await ask(async_redis, recording)
+        assert_archived(archive_folder, held)
+        done = run_callvault(["deletions", "hold", held.data["id"], "--why", "case 17"], settings)
+        assert done.returncode == 0, done.stderr
+        wait_for(lambda: free.deleted_at)
+        time.sleep(2)
+        assert not any(r.deleted_at for r in (held, odd, of_held))
+        for recording in (held, odd):
+            run_callvault(["deletions", "release", recording.data["id"], "--why", "listened"], settings)
+        wait_for(lambda: held.deleted_at and odd.deleted_at, what="the deletion after the release")
+        time.sleep(1)
+        assert of_held.deleted_at is None
+    decisions = sorted((folder_of(archive_folder, held) / "decisions").iterdir())
+    assert [json.loads(p.read_bytes())["decision"] for p in decisions] == ["hold", "release"]
+    assert run_callvault(["verify"], settings).returncode == 0
+    gone = run_callvault(["deletions", "hold", held.data["id"], "--why", "x"], settings)
+    assert (gone.returncode, "is not at Telnyx" in gone.stderr) == (1, True)
+
+
+async def test_a_pause_holds_all_and_is_told(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    settings = environment | DELETING
+    assert run_callvault(["deletions", "pause", "--why", "moving the bucket"], settings).returncode == 0
+    with callvault(["worker"], settings, "worker ready"):
+        await ask(async_redis, recording)
+        assert_archived(archive_folder, recording)
+        time.sleep(4)
+        assert recording.deleted_at is None
+        listed = json.loads(run_callvault(["deletions", "list", "--json"], settings).stdout)
+        assert (listed["paused"], listed["due"], listed["mode"]) == ("moving the bucket", 1, "verified")
+        assert run_callvault(["deletions", "resume"], settings).stdout == "resumed\n"
+        wait_for(lambda: recording.deleted_at)
+
+
+async def test_many_damaged_at_once_stop_deletion_and_alert(
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    async_redis: Any,
+    redis: Any,
+    archive_folder: Path,
+    receiver_of_alerts: Any,
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=1) for _ in range(8)]
+    settings = environment | DELETING | {"CALLVAULT_DELETE_AFTER": "6s", "CALLVAULT_ALERT_URLS": receiver_of_alerts.url}
+    with callvault(["worker"], settings, "worker ready") as worker:
+        for recording in recordings:
+            await ask(async_redis, recording)
+        for recording in recordings:
+            assert_archived(archive_folder, recording)
+        for recording in recordings[:4]:
+            (folder_of(archive_folder, recording) / "audio.wav").write_bytes(b"a bucket that changed under us")
+        wait_for(lambda: redis.get("callvault:deletions:paused"), 30, "the safety stop")
+        worker.wait_for_output("deletion-stopped")
+        time.sleep(2)
+        deleted = sum(r.deleted_at is not None for r in recordings)
+        assert deleted < 4, "those that were due before are gone, the rest waits"
+        assert not any(r.deleted_at for r in recordings[:4])
+        wait_for(lambda: any("deletion-stopped" in text for text in receiver_of_alerts.texts), 20, "the alert")
+    assert any("callvault deletions resume" in text for text in receiver_of_alerts.texts)
+
+
+@pytest.fixture
+def receiver_of_alerts() -> Iterator[Any]:
+    """A real HTTP server that takes what Apprise sends."""
+    texts: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            texts.append(self.rfile.read(int(self.headers.get("content-length", 0))).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    server.texts = texts  # type: ignore[attr-defined]
+    server.url = f"json://127.0.0.1:{server.server_port}/"  # type: ignore[attr-defined]
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+async def test_a_dead_letter_is_listed_retried_and_discarded_by_hand(
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    async_redis: Any,
+    redis: Any,
+    archive_folder: Path,
+    receiver_of_alerts: Any,
+) -> None:
+    recording, other = (sandbox.world.add_recording(seconds=1) for _ in range(2))
+    settings = environment | {"CALLVAULT_NOT_FOUND_WAIT": "1s", "CALLVAULT_ALERT_URLS": receiver_of_alerts.url}
+    recording.visible_from = other.visible_from = now() + timedelta(hours=1)
+    for one in (recording, other):
+        await ask(async_redis, one)
+    with callvault(["worker"], settings, "worker ready"):
+        wait_for(lambda: redis.hlen("callvault:dead-letters") == 2, 30)
+        listed = run_callvault(["dead-letters", "list"], settings).stdout
+        assert f"archive_recording:{recording.data['id']}" in listed
+        assert "not-there-yet" in listed
+        letters = json.loads(run_callvault(["dead-letters", "list", "--json"], settings).stdout)["dead_letters"]
+        assert all(len(letter["attempts"]) >= 2 for letter in letters)
+        recording.visible_from = now() - timedelta(hours=1)
+        job_id = f"archive_recording:{recording.data['id']}"
+        assert run_callvault(["dead-letters", "retry", job_id], settings).stdout == "1 enqueued again\n"
+        assert_archived(archive_folder, recording)
+        assert run_callvault(["dead-letters", "discard", "--all"], settings).stdout == "1 discarded\n"
+        assert run_callvault(["dead-letters", "discard", job_id], settings).returncode == 1
+        assert run_callvault(["dead-letters", "retry"], settings).returncode == 2
+        wait_for(lambda: receiver_of_alerts.texts, 20, "the alert")
+    assert len([t for t in receiver_of_alerts.texts if "dead-letter" in t]) == 1, "one message for one cause"
+    assert redis.hlen("callvault:dead-letters") == 0
+
+
+def test_a_full_disk_stops_nothing_for_good(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    """A limit on file sizes ends writes half-way, as a full disk does."""
+    import resource
+    import subprocess
+    import sys
+
+    from tests.parts import CLEAN
+
+    (recording,) = past(sandbox, 0.01)
+    big = sandbox.world.add_recording(seconds=120)
+    let_sweeps_start(redis)
+    limit = 1_000_000
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli.main", "worker"],
+        env={**CLEAN, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    try:
+        wait_for(lambda: committed(archive_folder, recording), 60)
+        wait_for(lambda: any("attempts" in k for k in redis.scan_iter("callvault:attempts:*")), 30)
+        assert committed(archive_folder, big) is None
+        assert not (folder_of(archive_folder, big) / "audio.wav").exists()
+    finally:
+        process.kill()
+        process.wait()
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: committed(archive_folder, big), 60, "the recording, once there is room")
+    assert_archived(archive_folder, big)
