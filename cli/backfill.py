@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -14,8 +15,8 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from cli.progress import progress
 from cli.up import stop_signals
-from config.logs import get_logger
 from config.settings import Settings
 from config.times import format_duration, utc_now
 from workers.jobs.reconcile import Tally, sweep
@@ -23,10 +24,7 @@ from workers.queue.connect import connect_worker
 from workers.queue.keys import BULK_QUEUE
 from workers.runtime import Runtime, open_runtime
 
-_SHOW_SECONDS = 1.0
 _STATE_SECONDS = 30 * 24 * 3600
-
-log = get_logger()
 
 
 def run(
@@ -57,7 +55,7 @@ class _Backfill:
         until: date,
         connection_id: str | None,
         dry_run: bool,
-        asked_to_stop: object,
+        asked_to_stop: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._since, self._until = since, until
@@ -65,7 +63,6 @@ class _Backfill:
         self._dry_run = dry_run
         self._asked_to_stop = asked_to_stop
         self._console = Console(stderr=True)
-        self._shown_at = 0.0
         self._started = time.monotonic()
         identity = f"{settings.telnyx_base_url} {settings.archive_address} {since} {until} {connection_id}"
         digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -79,17 +76,18 @@ class _Backfill:
             self._console.print(f"Resumed after {tally.through}.", highlight=False)
         status, done = 0, 0
         try:
-            await sweep(
-                runtime,
-                self._since,
-                self._until,
-                tally,
-                found_by="backfill",
-                connection_id=self._connection_id,
-                dry_run=self._dry_run,
-                show=self._show,
-                save=self._save,
-            )
+            with progress(self._console, days=(self._until - self._since).days + 1) as show:
+                await sweep(
+                    runtime,
+                    self._since,
+                    self._until,
+                    tally,
+                    found_by="backfill",
+                    connection_id=self._connection_id,
+                    dry_run=self._dry_run,
+                    show=lambda tally: self._show(tally, show),
+                    save=self._save,
+                )
             if not self._dry_run:
                 done = await self._wait(runtime, tally)
                 with suppress(FileNotFoundError):
@@ -103,22 +101,13 @@ class _Backfill:
         self._tell(tally, done, as_json)
         return status
 
-    def _show(self, tally: Tally) -> None:
-        if self._asked_to_stop():  # type: ignore[operator]
+    def _show(self, tally: Tally, show: Callable[..., None]) -> None:
+        if self._asked_to_stop():
             raise _Stopped
-        if time.monotonic() - self._shown_at < _SHOW_SECONDS:
-            return
-        self._shown_at = time.monotonic()
-        seconds = max(self._shown_at - self._started, 0.001)
-        through = date.fromisoformat(tally.through) if tally.through else None
-        days_done = (through - self._since).days + 1 if through else 0
-        days = (self._until - self._since).days + 1
-        left = format_duration(seconds / days_done * (days - days_done)) if days_done else "?"
-        self._console.print(
-            f"found {tally.found}, missing {tally.missing}, queued {tally.queued}, "
-            f"{tally.found / seconds:,.0f}/s, day {days_done} of {days}, left {left}",
-            highlight=False,
-        )
+        days = (date.fromisoformat(tally.through) - self._since).days + 1 if tally.through else 0
+        rate = tally.found / max(time.monotonic() - self._started, 0.001)
+        note = f"found {tally.found}, missing {tally.missing}, queued {tally.queued}, {rate:,.0f}/s"
+        show(note, days=days)
 
     def _save(self, tally: Tally) -> None:
         if self._dry_run:
@@ -130,17 +119,12 @@ class _Backfill:
 
     async def _wait(self, runtime: Runtime, tally: Tally) -> int:
         """Wait for the workers to do what was queued."""
-        started, at_start = time.monotonic(), await runtime.redis.zcard(BULK_QUEUE)
-        while (waiting := await runtime.redis.zcard(BULK_QUEUE)) > 0:
-            if self._asked_to_stop():  # type: ignore[operator]
-                raise _Stopped
-            if time.monotonic() - self._shown_at >= _SHOW_SECONDS:
-                self._shown_at = time.monotonic()
-                rate = (at_start - waiting) / max(time.monotonic() - started, 0.001)
-                left = format_duration(waiting / rate) if rate > 0 else "? (is a worker running?)"
-                line = f"done {max(0, tally.queued - waiting)} of {tally.queued}, {rate:,.0f}/s, left {left}"
-                self._console.print(line, highlight=False)
-            await asyncio.sleep(0.1)
+        with progress(self._console, done=tally.queued) as show:
+            while (waiting := await runtime.redis.zcard(BULK_QUEUE)) > 0:
+                if self._asked_to_stop():
+                    raise _Stopped
+                show(done=max(0, tally.queued - waiting))
+                await asyncio.sleep(0.1)
         return tally.queued
 
     def _tell(self, tally: Tally, done: int, as_json: bool) -> None:

@@ -196,4 +196,4 @@ async def _write_decision(runtime: Runtime, settings: Settings, recording_id: st
     if decision == "hold":
         await runtime.due.done(folder)
     elif settings.delete_originals == "verified":
-        await runtime.due.schedule(folder, time.time() + settings.delete_after.total_seconds())
+        await runtime.due.schedule(folder, settings.delete_after.total_seconds())

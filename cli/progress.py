@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from config.times import format_duration
+
 _PLAIN_SECONDS = 2.0
 
 
@@ -21,7 +23,7 @@ def progress(console: Console, **totals: int) -> Iterator[Callable[..., None]]:
         totals: what each count grows to, by its name; underscores show as blanks.
 
     Yields:
-        A function that takes the counts by the same names.
+        A function that takes the counts by the same names, and a note that is shown beside them.
     """
     titles = {name: name.replace("_", " ") for name in totals}
     if not console.is_terminal:
@@ -32,30 +34,35 @@ def progress(console: Console, **totals: int) -> Iterator[Callable[..., None]]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]} {task.fields[note]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bars:
-        tasks = {n: bars.add_task(titles[n].ljust(width), total=total, rate="") for n, total in totals.items()}
+        tasks = {n: bars.add_task(titles[n].ljust(width), total=total, rate="", note="") for n, total in totals.items()}
         started = time.monotonic()
 
-        def bar(**counts: int) -> None:
+        def bar(note: str = "", **counts: int) -> None:
             for name, count in counts.items():
                 rate = count / max(time.monotonic() - started, 0.001)
-                bars.update(tasks[name], completed=count, rate=f"{rate:,.0f}/s")
+                bars.update(tasks[name], completed=count, rate=f"{rate:,.1f}/s", note=note)
 
         yield bar
 
 
 def _plain(console: Console, totals: dict[str, int], titles: dict[str, str]) -> Callable[..., None]:
     said = [0.0]
+    started = time.monotonic()
 
-    def plain(**counts: int) -> None:
+    def plain(note: str = "", **counts: int) -> None:
         is_done = all(counts[name] >= totals[name] for name in counts)
         if is_done or time.monotonic() - said[0] > _PLAIN_SECONDS:
             said[0] = time.monotonic()
-            line = ", ".join(f"{titles[name]} {count}/{totals[name]}" for name, count in counts.items())
-            console.print(line, highlight=False)
+            parts = [f"{titles[name]} {count}/{totals[name]}" for name, count in counts.items()]
+            first = next(iter(counts))
+            if 0 < counts[first] < totals[first]:
+                left = (time.monotonic() - started) / counts[first] * (totals[first] - counts[first])
+                parts.append(f"left {format_duration(left)}")
+            console.print(", ".join(([note] if note else []) + parts), highlight=False)
 
     return plain

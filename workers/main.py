@@ -74,6 +74,21 @@ async def watch_pressure(runtime: Runtime) -> None:
         await runtime.alerts.send("pressure", "warning", text.split(" ", 3)[1], f"{text[0].upper()}{text[1:]}.", advice)
 
 
+def keeping_work(leases: Leases) -> dict[str, Any]:
+    """The options of an arq worker without which it loses work; see the head of this file."""
+    return {
+        "max_tries": 1_000_000_000,
+        "keep_result": 0,
+        "job_serializer": serialize,
+        "job_deserializer": deserialize,
+        "expires_extra_ms": JOB_TTL_MS,
+        "on_job_start": leases.take,
+        "on_job_end": leases.leave,
+        "handle_signals": False,
+        "log_results": False,
+    }
+
+
 def _worker(runtime: Runtime, leases: Leases, queue: str) -> Worker:
     crons = [
         _clockwork(delete_originals, _DELETION_SECONDS),
@@ -89,18 +104,10 @@ def _worker(runtime: Runtime, leases: Leases, queue: str) -> Worker:
         # Two sweeps may each hold a bulk job while they wait for the queue to get shorter.
         max_jobs=runtime.settings.concurrency + (2 if queue == BULK_QUEUE else 0),
         job_timeout=_JOB_TIMEOUT_SECONDS,
-        max_tries=1_000_000_000,
-        keep_result=0,
         poll_delay=_POLL_SECONDS,
         queue_read_limit=1_000,
         health_check_interval=30,
-        job_serializer=serialize,
-        job_deserializer=deserialize,
-        expires_extra_ms=JOB_TTL_MS,
-        on_job_start=leases.take,
-        on_job_end=leases.leave,
-        handle_signals=False,
-        log_results=False,
+        **keeping_work(leases),
     )
 
 

@@ -30,11 +30,11 @@ from workers.archive.proof import Damaged
 from workers.jobs.causes import NotYet
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.jobs.run import job
+from workers.main import keeping_work
 from workers.queue.accept import Acceptor, enqueue
 from workers.queue.attempts import Attempts
 from workers.queue.connect import connect_worker
 from workers.queue.embedded import EmbeddedServer
-from workers.queue.jobs import JOB_TTL_MS, deserialize, serialize
 from workers.queue.keys import ARQ_IN_PROGRESS, DEAD_LETTERS, MAIN_QUEUE
 from workers.queue.leases import Leases
 
@@ -119,14 +119,7 @@ class JobStates(RuleBasedStateMachine):
             burst=True,
             max_burst_jobs=10,
             poll_delay=0.001,
-            max_tries=1_000_000_000,
-            keep_result=0,
-            job_serializer=serialize,
-            job_deserializer=deserialize,
-            expires_extra_ms=JOB_TTL_MS,
-            on_job_start=leases.take,
-            on_job_end=leases.leave,
-            handle_signals=False,
+            **keeping_work(leases),
         )
         await worker._poll_iteration()
         await asyncio.gather(*worker.tasks.values())

@@ -95,10 +95,10 @@ async def test_a_dead_letter_is_kept_retried_and_discarded(async_redis: Any) -> 
 
 async def test_what_is_claimed_from_the_due_list_comes_back_unless_it_is_done(async_redis: Any) -> None:
     due = DueList(async_redis)
-    await due.schedule("a/", time.time() - 5)
-    await due.schedule("a/", time.time() + 500)  # what is listed stays as it is
-    await due.schedule("b/", time.time() - 4)
-    await due.schedule("later/", time.time() + 100)
+    await due.schedule("a/", -5)
+    await due.schedule("a/", 500)  # what is listed stays as it is
+    await due.schedule("b/", -4)
+    await due.schedule("later/", 100)
     assert await due.claim(1) == ["a/"]
     assert await due.claim(10) == ["b/"]
     assert await due.claim(10) == []

@@ -8,7 +8,6 @@ identities, eight bytes each, whatever the account's age. It never goes on while
 from __future__ import annotations
 
 import asyncio
-import time
 from array import array
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -228,8 +227,8 @@ async def _compare_recording(
         await runtime.in_thread(archived.load, day)
     if archived.has_recording(day, recording_id):
         if runtime.settings.delete_originals == "verified" and not dry_run:
-            due_at = time.time() + runtime.settings.delete_after.total_seconds()
-            tally.scheduled += await runtime.due.schedule(layout.recording_folder(day, recording_id), due_at)
+            grace = runtime.settings.delete_after.total_seconds()
+            tally.scheduled += await runtime.due.schedule(layout.recording_folder(day, recording_id), grace)
         return
     tally.missing += 1
     seconds = (recording.duration_millis or 0) / 1000

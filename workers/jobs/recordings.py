@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from datetime import datetime, timedelta
 from typing import cast
 from urllib.parse import urlsplit
@@ -52,8 +51,8 @@ async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord)
         return
     if record.audio.findings or any(o.key.startswith("/") for o in record.objects):
         return  # `callvault deletions release` puts it on the list; custom storage is never deleted
-    due_at = time.time() + runtime.settings.delete_after.total_seconds()
-    await runtime.due.schedule(folder, due_at)
+    grace = runtime.settings.delete_after.total_seconds()
+    await runtime.due.schedule(folder, grace)
 
 
 async def _find(runtime: Runtime, request: RecordingRequest) -> list[Recording]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -11,10 +12,11 @@ from arq import Retry
 from arq.worker import Function, func
 
 from config.logs import get_logger
-from config.times import format_instant, parse_instant, utc_now
+from config.times import parse_instant
 from workers.jobs.causes import cause_of
 from workers.jobs.payloads import VERSION, payload_version
 from workers.queue.attempts import DeadLetter
+from workers.queue.script import server_seconds
 from workers.runtime import Runtime
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -60,13 +62,15 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     line = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST_ERROR]
     attempts = await runtime.attempts.record(job_id, cause.name, line)
     same = [attempt for attempt in attempts if attempt.cause == cause.name]
-    since = (utc_now() - parse_instant(same[0].at)).total_seconds()
+    since = (parse_instant(same[-1].at) - parse_instant(same[0].at)).total_seconds()
     if not cause.is_final(same, since):
         wait = cause.wait_seconds(len(same))
         log.warning("job failed", function=function, cause=cause.name, error=line, again_in_seconds=round(wait, 2))
-        raise Retry(defer=wait) from error
-    now = format_instant(utc_now())
-    await runtime.attempts.bury(DeadLetter(job_id, function, payload, queue, cause.name, line, now, attempts))
+        # arq adds the wait to this worker's own clock, but others must find the job due too.
+        ahead = time.time() - await server_seconds(runtime.redis)
+        raise Retry(defer=wait - ahead) from error
+    at = same[-1].at
+    await runtime.attempts.bury(DeadLetter(job_id, function, payload, queue, cause.name, line, at, attempts))
     log.error("job given up", function=function, cause=cause.name, error=line, exc_info=cause.name == "unexpected")
     text = f"{function} was given up after {len(attempts)} attempts: {line} (job {job_id})"
     await runtime.alerts.send(

@@ -6,15 +6,16 @@ are kept until a person retries or discards it.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from config.times import format_instant, utc_now
+from config.times import format_instant
 from workers.queue.accept import enqueue
 from workers.queue.jobs import Job
 from workers.queue.keys import ATTEMPTS, DEAD_LETTERS
-from workers.queue.script import AsyncRedis
+from workers.queue.script import AsyncRedis, server_seconds
 
 _MOST_ATTEMPTS_KEPT = 100
 _ATTEMPTS_TTL_SECONDS = 30 * 24 * 3600
@@ -54,10 +55,15 @@ class Attempts:
         self._redis = redis
 
     async def record(self, job_id: str, cause: str, error: str) -> list[Attempt]:
-        """Remember a failed attempt; returns all that are remembered of the job, oldest first (the last 100)."""
+        """Remember a failed attempt, by the server's clock.
+
+        Returns:
+            All that are remembered of the job, oldest first, the last 100.
+        """
         key = ATTEMPTS + job_id
+        at = format_instant(datetime.fromtimestamp(await server_seconds(self._redis), UTC))
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.rpush(key, msgspec.json.encode(Attempt(format_instant(utc_now()), cause, error)))
+            pipe.rpush(key, msgspec.json.encode(Attempt(at, cause, error)))
             pipe.ltrim(key, -_MOST_ATTEMPTS_KEPT, -1)
             pipe.expire(key, _ATTEMPTS_TTL_SECONDS)
             pipe.lrange(key, 0, -1)

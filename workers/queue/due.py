@@ -6,7 +6,6 @@ later time, so that a worker that dies with it loses nothing.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from workers.queue.keys import DELETIONS_DUE, DELETIONS_PAUSED
@@ -14,11 +13,21 @@ from workers.queue.script import AsyncRedis, Script
 
 _CLAIM_SECONDS = 900
 
-# KEYS: the list. ARGV: now, how many, claimed until.
+# All instants are the server's: a worker with a wrong clock deletes nothing before its time.
+
+# KEYS: the list. ARGV: how many, for how many seconds they are claimed.
 _CLAIM = Script("""
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
-for _, member in ipairs(due) do redis.call('ZADD', KEYS[1], ARGV[3], member) end
+local t = redis.call('TIME')
+local now = t[1] + t[2] / 1000000
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
+for _, member in ipairs(due) do redis.call('ZADD', KEYS[1], now + ARGV[2], member) end
 return due
+""")
+
+# KEYS: the list. ARGV: NX or XX, seconds from now, member.
+_SET = Script("""
+local t = redis.call('TIME')
+return redis.call('ZADD', KEYS[1], ARGV[1], t[1] + t[2] / 1000000 + ARGV[2], ARGV[3])
 """)
 
 
@@ -41,18 +50,17 @@ class DueList:
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
 
-    async def schedule(self, folder: str, due_at: float) -> bool:
-        """Add a recording's folder, due at an instant in seconds since the epoch; one that is listed stays as it is.
+    async def schedule(self, folder: str, after_seconds: float) -> bool:
+        """Add a recording's folder, due after some seconds; one that is listed stays as it is.
 
         Returns:
             Whether it was added.
         """
-        return bool(await self._redis.zadd(DELETIONS_DUE, {folder: due_at}, nx=True))
+        return bool(await _SET(self._redis, (DELETIONS_DUE,), ("NX", after_seconds, folder)))
 
     async def claim(self, count: int) -> list[str]:
         """Take up to `count` folders that are due; they come back in 15 minutes unless `done` or postponed."""
-        now = time.time()
-        found = await _CLAIM(self._redis, (DELETIONS_DUE,), (now, count, now + _CLAIM_SECONDS))
+        found = await _CLAIM(self._redis, (DELETIONS_DUE,), (count, _CLAIM_SECONDS))
         return [member.decode() for member in found]
 
     async def pause(self, why: str) -> None:
@@ -70,7 +78,7 @@ class DueList:
 
     async def postpone(self, folder: str, seconds: float) -> None:
         """Have a claimed folder come back later."""
-        await self._redis.zadd(DELETIONS_DUE, {folder: time.time() + seconds}, xx=True)
+        await _SET(self._redis, (DELETIONS_DUE,), ("XX", seconds, folder))
 
     async def done(self, folder: str) -> None:
         """Take a folder off the list."""

@@ -25,6 +25,7 @@ from workers.queue.script import AsyncRedis, Script
 HEARTBEAT_SECONDS = 3
 _HEARTBEAT_EXPIRES_SECONDS = 15
 _UNLEASED_MS = 30_000
+_CRON_KEPT_MS = 60_000  # arq keeps a cron job in progress so long after its end, lest another worker run it again
 _HEAD = 1_000  # jobs in progress stay in arq's queue with an old score, so they are found at its head
 
 log = get_logger()
@@ -55,7 +56,9 @@ for q = 3, #ARGV do
         since = now
         redis.call('HSET', KEYS[2], id, now)
       end
-      if now - tonumber(since) > tonumber(ARGV[1]) then
+      local limit = tonumber(ARGV[1])
+      if string.sub(id, 1, 5) == 'cron:' then limit = limit + {_CRON_KEPT_MS} end
+      if now - tonumber(since) > limit then
         redis.call('DEL', '{ARQ_IN_PROGRESS}' .. id)
         freed[#freed + 1] = id
       else

@@ -6,10 +6,8 @@ yields first.
 
 from __future__ import annotations
 
-import time
-
 from workers.queue.keys import LEASES, MAIN_QUEUE
-from workers.queue.script import AsyncRedis
+from workers.queue.script import AsyncRedis, server_seconds
 
 _HEAD = 200
 _MEMORY_SHARE = 0.8
@@ -17,7 +15,7 @@ _MEMORY_SHARE = 0.8
 
 async def oldest_waiting_seconds(redis: AsyncRedis, queue: str) -> float:
     """How long the oldest job that is due and that nobody works on has waited, in seconds; 0 if none has."""
-    now_ms = time.time() * 1000
+    now_ms = await server_seconds(redis) * 1000
     due = await redis.zrangebyscore(queue, "-inf", now_ms, start=0, num=_HEAD, withscores=True)
     if not due:
         return 0.0

@@ -30,3 +30,9 @@ class Script:
             return await redis.execute_command("EVALSHA", self._sha, len(keys), *keys, *arguments)
         except NoScriptError:
             return await redis.execute_command("EVAL", self.text, len(keys), *keys, *arguments)
+
+
+async def server_seconds(redis: AsyncRedis) -> float:
+    """The instant by the server's clock, in seconds since the epoch: one clock for all, whatever theirs say."""
+    seconds, microseconds = await redis.time()
+    return float(seconds) + float(microseconds) / 1e6
