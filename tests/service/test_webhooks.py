@@ -273,6 +273,17 @@ def test_health_and_readiness(receiver: httpx.Client, redis: Any) -> None:
     assert receiver.get("/readyz").json() == {"status": "ok"}
 
 
+def test_pressure_is_told_and_the_receiver_stays_ready(
+    receiver: httpx.Client, redis: Any, signers: tuple[Signer, Signer]
+) -> None:
+    redis.zadd("arq:queue", {"nobody-takes-it": (time.time() - 1000) * 1000})
+    answer = receiver.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["pressure"][0].startswith("the oldest job has waited 100")
+    assert metric(receiver, 'callvault_oldest_job_seconds{queue="main"}') >= 1000
+    assert post(receiver, SAVED, signers[0].headers(SAVED)).status_code == 200
+
+
 @pytest.fixture
 def own_redis(tmp_path: Any) -> Iterator[EmbeddedServer]:
     server = EmbeddedServer(tmp_path)

@@ -364,3 +364,36 @@ async def test_an_original_that_telnyx_leaves_is_not_told_as_deleted(
         worker.wait_for_output("deleted but still there")
         assert not list(archive_folder.rglob("deleted.json"))
         assert redis.zcard("callvault:deletions:due") >= 1, "its turn comes again"
+
+
+async def test_a_damaged_transcription_blocks_the_deletion_of_its_recording(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    transcription = sandbox.world.add_transcription(recording)
+    sandbox.world.complete_transcription(transcription)
+    request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording.data["id"])
+    await enqueue(async_redis, transcription_job(request))
+    path = folder_of(archive_folder, recording) / "transcriptions" / f"{transcription['id']}.json"
+    with callvault(["worker"], environment | DELETING | {"CALLVAULT_DELETE_AFTER": "2s"}, "worker ready") as worker:
+        wait_for(path.exists)
+        path.write_bytes(path.read_bytes().replace(b"order", b"0rder").replace(b"you", b"y0u"))
+        await ask(async_redis, recording)
+        worker.wait_for_output("does not say what Telnyx says")
+        time.sleep(1)
+    assert recording.deleted_at is None
+    assert transcription["id"] in sandbox.world.transcriptions
+
+
+async def test_a_recording_that_telnyx_does_not_list_yet_is_waited_for_though_the_call_has_another(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    earlier = parse_instant("2026-11-20T10:00:00Z")
+    first = sandbox.world.add_recording(seconds=1, started_at=earlier, leg_id="leg")
+    sandbox.world.faults.change({"not_found_seconds": 5})
+    second = sandbox.world.add_recording(seconds=1, leg_id="leg")
+    times = {"started_at": second.data["recording_started_at"], "ended_at": second.data["recording_ended_at"]}
+    await ask(async_redis, second, recording_id=None, call_leg_id="leg", **times)
+    with callvault(["worker"], environment, "worker ready"):
+        assert_archived(archive_folder, second)
+    assert committed(archive_folder, first) is not None

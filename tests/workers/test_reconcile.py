@@ -331,3 +331,19 @@ def test_a_full_disk_stops_nothing_for_good(
     with callvault(["worker"], environment, "worker ready"):
         wait_for(lambda: committed(archive_folder, big), 60, "the recording, once there is room")
     assert_archived(archive_folder, big)
+
+
+async def test_bulk_work_yields_while_webhooks_jobs_wait_too_long(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    redis.zadd("arq:queue", {"stuck": (time.time() - 1000) * 1000})
+    redis.set("arq:in-progress:stuck", "1")  # nobody takes it, as when all workers are busy
+    redis.set("arq:job:stuck", "x")
+    with callvault(["worker"], environment, "worker ready"):
+        time.sleep(1)
+        await ask(async_redis, recording, found_by="backfill")
+        time.sleep(5)
+        assert committed(archive_folder, recording) is None
+        redis.zrem("arq:queue", "stuck")
+        wait_for(lambda: committed(archive_folder, recording))

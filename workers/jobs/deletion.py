@@ -9,11 +9,21 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from config.logs import get_logger
 from config.settings import Settings
 from config.times import format_instant, parse_instant, utc_now
+from workers.archive import layout
 from workers.archive.proof import Damaged
-from workers.archive.records import ArchivedObject, CommitRecord, Decision, DeletionReceipt, UnreadableRecord
+from workers.archive.records import (
+    ArchivedObject,
+    CommitRecord,
+    Decision,
+    DeletionReceipt,
+    TranscriptionRecord,
+    UnreadableRecord,
+)
 from workers.jobs.payloads import TranscriptionRequest, transcription_job
 from workers.queue.accept import enqueue
 from workers.queue.keys import TRANSCRIBING
@@ -87,7 +97,7 @@ async def _judge(runtime: Runtime, folder: str, gate: asyncio.Semaphore) -> _Pro
                 await runtime.due.done(folder)
                 return None
             objects = [await runtime.in_thread(runtime.archive.prove_again, known) for known in record.objects]
-            transcriptions = await _transcriptions(runtime, record, archived)
+            transcriptions = await _transcriptions(runtime, folder, record, archived)
         except (Damaged, UnreadableRecord) as error:
             log.error("deletion blocked: the archive is damaged", folder=folder, error=str(error))
             advice = f"Run `callvault verify`; the original of {folder} is kept."
@@ -118,9 +128,13 @@ def why_kept(settings: Settings, record: CommitRecord, decision: Decision | None
 
 
 async def _transcriptions(
-    runtime: Runtime, record: CommitRecord, archived: set[str]
+    runtime: Runtime, folder: str, record: CommitRecord, archived: set[str]
 ) -> list[RecordingTranscription] | None:
-    """The transcriptions that Telnyx has of a recording, if all that are to come are in the archive; else None."""
+    """The transcriptions that Telnyx has of a recording, if all that are to come are in the archive; else None.
+
+    Raises:
+        Damaged: one in the archive does not say what Telnyx says.
+    """
     recording_id, policy = str(record.recording["id"]), runtime.settings.transcriptions
     listed = runtime.telnyx.recording_transcriptions.list(filter={"recording_id": recording_id}, page_size=250)
     found = [transcription async for transcription in listed if transcription.recording_id == recording_id]
@@ -138,7 +152,24 @@ async def _transcriptions(
             age = utc_now() - parse_instant(record.archived_at)
             if policy.kind == "require" or age < policy.wait:
                 return None
+    for transcription in found:
+        if transcription.status == "completed":
+            await _prove_transcription(runtime, folder, transcription)
     return found
+
+
+async def _prove_transcription(runtime: Runtime, folder: str, transcription: RecordingTranscription) -> None:
+    """Read a transcription from the archive and hold it against Telnyx's own words."""
+    if transcription.transcription_text is None:  # a list need not carry the text
+        transcription = await runtime.telnyx.recording_transcriptions.retrieve(str(transcription.id))
+    key = layout.transcription_key(folder, str(transcription.id))
+    data = await runtime.in_thread(runtime.archive.read_small, key)
+    try:
+        record = msgspec.json.decode(data or b"", type=TranscriptionRecord)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"{key}: not a transcription ({error})") from None
+    if record.transcription.get("transcription_text") != transcription.transcription_text:
+        raise Damaged(f"{key}: does not say what Telnyx says")
 
 
 async def _delete(runtime: Runtime, proven: Sequence[_Proven]) -> int:

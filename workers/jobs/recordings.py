@@ -37,12 +37,15 @@ async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None
         NotYet: it is not at Telnyx, or not completed.
         Exception: as `workers/jobs/causes.py` lists them.
     """
-    for recording in await _find(runtime, request):
+    recordings = await _find(runtime, request)
+    for recording in recordings:
         folder = layout.recording_folder(recording.dated, str(recording.id))
         record = await runtime.in_thread(runtime.archive.commit_record, folder)
         if record is None:
             record = await _fetch_and_commit(runtime, request, recording, folder)
         await schedule_deletion(runtime, folder, record)
+    if recordings and not any(_is_of(recording, request) for recording in recordings):
+        raise NotYet("Telnyx has recordings of this call, but none of the event's times yet")
 
 
 async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord) -> None:
@@ -67,7 +70,8 @@ async def _find(runtime: Runtime, request: RecordingRequest) -> list[Recording]:
     found = [recording async for recording in runtime.telnyx.recordings.list(filter=_filter(request), page_size=250)]
     if not found:
         raise NotYet("no recording of this leg, session or conference at Telnyx")
-    # Several recordings of one call: those of the event's times. If none fits, all: archiving too many loses nothing.
+    # Several recordings of one call: those of the event's times. If none fits, all of them, and then it is asked again:
+    # archiving one too many loses nothing, and the one that is meant may not be listed yet.
     return [recording for recording in found if _is_of(recording, request)] or found
 
 
