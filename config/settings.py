@@ -203,8 +203,9 @@ class Settings(BaseSettings):
     )
     transcriptions: Annotated[TranscriptionPolicy, NoDecode, BeforeValidator(_transcriptions)] = _setting(
         "CALLVAULT_TRANSCRIPTIONS",
-        TranscriptionPolicy("wait", timedelta(hours=1)),
-        help="Whether deletion waits for a transcription that is not there yet, where the connection produces them.",
+        TranscriptionPolicy("wait", timedelta(0)),
+        help="Whether deletion waits for transcriptions: ignore those that Telnyx is still making; wait for those, and so "
+        "long after the archiving for one that is not begun, where the connection makes them; or require one there.",
         expected="ignore, require, or wait and a duration such as wait 1h",
     )
     hold_connections: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)] = _setting(

@@ -26,6 +26,8 @@ def parse_duration(text: str) -> timedelta:
 
 def format_duration(seconds: float) -> str:
     """Write a duration in seconds the short way: `950ms`, `4.2s`, `15m`, `2h5m`, `3d`."""
+    if seconds == 0:
+        return "0s"
     if seconds < 1:
         return f"{round(seconds * 1000)}ms"
     if seconds < 60:
