@@ -173,6 +173,13 @@ def telnyx(context: typer.Context) -> None:
     build()(args=context.args or ["--help"], prog_name="callvault telnyx")
 
 
+_GROUPS = {
+    "dead-letters": ("cli.letters", "dead_letters"),
+    "deletions": ("cli.letters", "deletions"),
+    "logs": ("cli.logs", "app"),
+}
+
+
 class _UsedWrongly(UserError):
     exit_status = 2
 
@@ -195,9 +202,9 @@ def main() -> None:
     from redis.exceptions import RedisError
 
     configure_logs("warning", program="callvault")  # serve and worker set their own
-    for name, group in (("dead-letters", "dead_letters"), ("deletions", "deletions")):
-        if name in sys.argv[1:2] or not {"--help"}.isdisjoint(sys.argv[1:2]):
-            app.add_typer(getattr(import_module("cli.letters"), group), name=name)
+    for name, (module, group) in _GROUPS.items():  # imported when they are asked for
+        if sys.argv[1:2] in ([name], ["--help"], []):
+            app.add_typer(getattr(import_module(module), group), name=name)
     try:
         app()
     except UserError as error:

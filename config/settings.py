@@ -244,6 +244,18 @@ class Settings(BaseSettings):
         help="How long a recording that Telnyx does not know is asked for again; a webhook can outrun the API.",
         expected="a duration such as 10m",
     )
+    log_messages: Literal["off", "mirror", "mirror-and-dismiss"] = _setting(
+        "CALLVAULT_LOG_MESSAGES",
+        "mirror",
+        help="Whether log messages of external connections are archived, and dismissed at Telnyx once they are.",
+        expected="off, mirror or mirror-and-dismiss",
+    )
+    upload_pending_limit: Duration = _setting(
+        "CALLVAULT_UPLOAD_PENDING_LIMIT",
+        timedelta(hours=1),
+        help="How long an upload of numbers may be pending before an alert says so.",
+        expected="a duration such as 1h",
+    )
     queue_age_limit: Duration = _setting(
         "CALLVAULT_QUEUE_AGE_LIMIT",
         timedelta(minutes=5),

@@ -22,8 +22,11 @@ from redis.exceptions import RedisError
 from config.logs import configure_logs, get_logger
 from config.settings import Settings
 from workers.archive.stores.store import StoreError, StoreRefused
+from workers.jobs.connections import report_fault, watch_connections
 from workers.jobs.deletion import delete_originals
-from workers.jobs.payloads import RecordingRequest, TranscriptionRequest
+from workers.jobs.log_messages import MirrorRequest, mirror_log_messages
+from workers.jobs.media import archive_media
+from workers.jobs.payloads import FaultReport, RecordingRequest, TranscriptionRequest
 from workers.jobs.reconcile import ReconcileRequest, reconcile, start_sweeps
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
@@ -51,6 +54,8 @@ def job_functions(queue: str) -> list[Function]:
         job(archive_recording, RecordingRequest, queue),
         job(archive_transcription, TranscriptionRequest, queue),
         job(reconcile, ReconcileRequest, queue),
+        job(report_fault, FaultReport, queue),
+        job(mirror_log_messages, MirrorRequest, queue),
     ]
 
 
@@ -94,6 +99,9 @@ def _worker(runtime: Runtime, leases: Leases, queue: str) -> Worker:
         _clockwork(delete_originals, _DELETION_SECONDS),
         _clockwork(start_sweeps, _SWEEP_SECONDS),
         _clockwork(watch_pressure, {20, 50}),
+        _clockwork(mirror_log_messages, {10}),
+        _clockwork(watch_connections, {40}),
+        _clockwork(archive_media, {25}),
     ]
     return Worker(
         functions=job_functions(queue),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
+from typing import Any
 
 import msgspec
 
@@ -19,6 +20,8 @@ from workers.archive.records import (
     CommitRecord,
     Decision,
     DeletionReceipt,
+    LogMessageRecord,
+    MediaRecord,
     Proof,
     Record,
     TranscriptionRecord,
@@ -163,6 +166,25 @@ class Archive:
             if self.store.stat(layout.commit_key(folder)) is not None:
                 return folder
         return None
+
+    def put_log_message(self, key: str, record: LogMessageRecord) -> None:
+        """Archive a log message; one that another worker has just archived is left as it is."""
+        try:
+            self._put_record(key, record)
+        except ArchiveConflict:
+            pass  # seen by both within moments: the same message, another instant
+
+    def put_media(self, folder: str, content: bytes, media: dict[str, Any], content_type: str) -> None:
+        """Archive one version of a medium: its bytes, then what Telnyx says of it.
+
+        Raises:
+            ArchiveConflict: something else lies under its hash.
+        """
+        archived = self.put(f"{folder}content", iter((content,)), content_type)
+        try:
+            self._put_record(f"{folder}media.json", MediaRecord(media=media, object=archived))
+        except ArchiveConflict:
+            pass  # the same bytes, archived before under another expiry
 
     def put_decision(self, folder: str, decision: Decision) -> None:
         """Write down what a person decided about an original."""

@@ -5,8 +5,11 @@
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/transcriptions/{transcription_id}.json
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/deleted.json                          receipt of the deletion at Telnyx
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/decisions/{instant}.json              a person's hold or release
+    media/{YYYY}/{MM}/{DD}/{media_name}/{sha256}/content, media.json                 one version of a stored medium
+    log-messages/{YYYY}/{MM}/{DD}/{identity}.json                                    a log message, the day first seen
 
-The date is the UTC day of `recording_started_at`, else of `created_at`. Keys here are relative to the archive's prefix,
+The date is the UTC day of `recording_started_at`, else of `created_at`; of media that of `updated_at`. Keys here are
+relative to the archive's prefix,
 which the store adds.
 """
 
@@ -56,6 +59,24 @@ def commit_key(folder: str) -> str:
 def receipt_key(folder: str) -> str:
     """The receipt of the deletion of a recording at Telnyx."""
     return f"{folder}deleted.json"
+
+
+def log_message_key(day: date | datetime, identity: str) -> str:
+    """A log message of an external connection, under the day it was first seen: it carries no time of its own."""
+    return f"{day_prefix(day, 'log-messages')}{encode_name(identity)}.json"
+
+
+def log_message_of(key: str) -> str | None:
+    """The identity of a log message, from its key; None for another kind of key."""
+    parts = key.split("/")
+    if len(parts) != 5 or parts[0] != "log-messages" or not parts[4].endswith(".json"):
+        return None
+    return unquote(parts[4].removesuffix(".json"))
+
+
+def media_folder(day: date | datetime, media_name: str, sha256: str) -> str:
+    """The prefix of one version of a stored medium, with a slash at its end."""
+    return f"{day_prefix(day, 'media')}{encode_name(media_name)}/{sha256}/"
 
 
 def decision_key(folder: str, instant: datetime) -> str:

@@ -117,11 +117,35 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     at: str
 
 
+class LogMessageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`log-messages/…/{identity}.json`: a log message as Telnyx returned it.
+
+    Attributes:
+        identified_by: `id` if Telnyx gave one, else `fingerprint` of all that the message says.
+        occurrence: 1, or how often it has come back after it was gone.
+        first_seen_at: ISO 8601, UTC; the message itself carries no time.
+    """
+
+    schema: Literal["callvault.log-message/1"] = "callvault.log-message/1"
+    message: dict[str, Any]
+    identified_by: Literal["id", "fingerprint"]
+    occurrence: int
+    first_seen_at: str
+
+
+class MediaRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`media/…/media.json`: what Telnyx says of a medium, and the object that holds its bytes; written last."""
+
+    schema: Literal["callvault.media/1"] = "callvault.media/1"
+    media: dict[str, Any]
+    object: ArchivedObject
+
+
 class UnreadableRecord(Exception):
     """A record in the archive that is not JSON, or not of its schema."""
 
 
-Record = CommitRecord | TranscriptionRecord | DeletionReceipt | Decision
+Record = CommitRecord | TranscriptionRecord | DeletionReceipt | Decision | LogMessageRecord | MediaRecord
 
 
 def encode_record(record: Record) -> bytes:

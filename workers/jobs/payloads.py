@@ -45,6 +45,22 @@ class TranscriptionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     found_by: str = "webhook"
 
 
+class FaultReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A fault that a webhook tells of."""
+
+    v: int = VERSION
+    event_id: str
+    event_type: str
+    reason: str
+    connection_id: str | None = None
+    call_leg_id: str | None = None
+
+
+def fault_job(report: FaultReport) -> Job:
+    """The job that tells of a fault."""
+    return Job("report_fault", report, f"report_fault:{report.event_id}")
+
+
 def recording_job(request: RecordingRequest) -> Job:
     """The job that archives a recording; the same recording is the same job, whoever asks."""
     identity = request.recording_id or f"event:{request.event_id}"

@@ -14,7 +14,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
+from workers.jobs.payloads import (
+    FaultReport,
+    RecordingRequest,
+    TranscriptionRequest,
+    fault_job,
+    recording_job,
+    transcription_job,
+)
 from workers.queue.jobs import Job
 
 _LONGEST_VALUE = 2_000
@@ -99,6 +106,17 @@ def _transcription_saved(event: Event) -> Sequence[Job] | None:
     return [transcription_job(request)]
 
 
+def _fault(event: Event) -> Sequence[Job]:
+    report = FaultReport(
+        event_id=event.id,
+        event_type=event.type,
+        reason=_text(event.payload, "reason", "result", "failure_cause") or "no reason given",
+        connection_id=_text(event.payload, "connection_id"),
+        call_leg_id=_text(event.payload, "call_leg_id"),
+    )
+    return [fault_job(report)]
+
+
 def _nothing(event: Event) -> Sequence[Job]:
     return []
 
@@ -109,6 +127,9 @@ ROUTES: dict[str, Callable[[Event], Sequence[Job] | None]] = {
     "call.recording.transcription.saved": _transcription_saved,
     "texml.recording": _texml_recording,
     "texml.transcription": _transcription_saved,
+    "call.recording.error": _fault,
+    "siprec.failed": _fault,
+    "streaming.failed": _fault,
     "call.transcription": _nothing,  # words during the call, not the transcription of a recording
 }
 

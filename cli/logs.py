@@ -1,0 +1,99 @@
+"""`callvault logs`: the log messages of external connections, as the mirror has them; dismissal at Telnyx."""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_module
+import sys
+from datetime import timedelta
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from cli.options import DataFolder, Json, Since
+from config.errors import UserError
+from config.settings import load_settings
+from config.times import parse_day, utc_now
+from workers.account import Account
+from workers.archive import layout
+from workers.archive.archive import Archive
+from workers.archive.records import LogMessageRecord
+from workers.runtime import open_archive
+from workers.telnyx.client import TelnyxClient
+from workers.telnyx.errors import NotFound, TelnyxError
+
+app = typer.Typer(help="Log messages of external connections.", no_args_is_help=True, rich_markup_mode=None)
+
+_DAYS = 30
+
+
+@app.command("list")
+def list_logs(
+    connection: Annotated[str | None, typer.Option(help="Only of this connection.")] = None,
+    code: Annotated[str | None, typer.Option(help="Only of this code.")] = None,
+    since: Since = None,
+    data: DataFolder = None,
+    json: Json = False,
+) -> None:
+    """List what the archive holds of the last 30 days, or since a day; newest last.
+
+    Example: callvault logs list --code 10015
+    """
+    settings = load_settings(data_folder=data)
+    try:
+        first = parse_day(since) if since else utc_now().date() - timedelta(days=_DAYS)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    rows = [r for r in _read(open_archive(settings), first) if _is_wanted(r, connection, code)]
+    if json:
+        sys.stdout.write(json_module.dumps({"log_messages": msgspec.to_builtins(rows)}) + "\n")
+        return
+    for row in rows:
+        message = row.message
+        meta = message.get("meta") or {}
+        about = " ".join(str(meta[n]) for n in ("external_connection_id", "telephone_number") if meta.get(n))
+        again = f" (back, {row.occurrence} times seen)" if row.occurrence > 1 else ""
+        title = f"{message.get('code')} {message.get('title')}: {message.get('detail')}"
+        sys.stdout.write(f"{row.first_seen_at}  {about}\n  {title}{again}\n  id {message.get('id') or 'none'}\n")
+    sys.stdout.write(f"{len(rows)} log messages\n")
+
+
+def _read(archive: Archive, first: Any) -> list[LogMessageRecord]:
+    found = []
+    for days in range((utc_now().date() - first).days + 1):
+        for stored in archive.store.list(layout.day_prefix(first + timedelta(days=days), "log-messages")):
+            try:
+                found.append(msgspec.json.decode(archive.read_small(stored.key) or b"", type=LogMessageRecord))
+            except msgspec.MsgspecError as error:
+                raise UserError(f"{stored.key}: not a log message ({error})") from None
+    return sorted(found, key=lambda row: row.first_seen_at)
+
+
+def _is_wanted(row: LogMessageRecord, connection: str | None, code: str | None) -> bool:
+    meta = row.message.get("meta") or {}
+    fits = connection is None or meta.get("external_connection_id") == connection
+    return fits and (code is None or row.message.get("code") == code)
+
+
+@app.command("dismiss")
+def dismiss(
+    message_id: Annotated[str, typer.Argument(help="The message's id, as `logs list` shows it.", show_default=False)],
+    data: DataFolder = None,
+) -> None:
+    """Dismiss one at Telnyx; it stays in the archive.
+
+    Example: callvault logs dismiss ID
+    """
+    asyncio.run(_dismiss(Account.from_settings(load_settings(data_folder=data)), message_id))
+    sys.stdout.write("dismissed\n")
+
+
+async def _dismiss(account: Account, message_id: str) -> None:
+    try:
+        async with TelnyxClient(account) as client:
+            await client.log_messages.dismiss(message_id)
+    except NotFound:
+        raise UserError(f"there is no log message {message_id} at Telnyx") from None
+    except TelnyxError as error:
+        raise UserError(str(error)) from None

@@ -1,0 +1,268 @@
+"""Connections: log messages mirrored, faults told, media archived; on the sandbox, over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.settings import load_settings
+from config.times import utc_now
+from sandbox import connections as family
+from sandbox.connections import RELEASE_STATUSES, UPLOAD_STATUSES
+from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
+from workers.alerts.alerts import ALERTS
+from workers.jobs.connections import watch_connections
+from workers.jobs.log_messages import mirror_log_messages
+from workers.jobs.media import archive_media
+from workers.runtime import Runtime, open_runtime
+
+
+@pytest.fixture
+async def runtime(
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    async_redis: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Runtime]:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    made = open_runtime(load_settings(), async_redis)
+    yield made
+    await made.close()
+
+
+def zoom(sandbox: RunningSandbox) -> dict[str, Any]:
+    connection = family.add_connection(sandbox.world, "zoom")
+    family.add_address(sandbox.world, connection["id"])
+    family.add_number(sandbox.world, connection["id"], "+13125550100")
+    return connection
+
+
+def archived(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(p.read_bytes()) for p in sorted((folder / "log-messages").rglob("*.json"))]
+
+
+def alerts(redis: Any, kind: str) -> list[str]:
+    rows = [json.loads(row) for row in redis.lrange(ALERTS, 0, -1)]
+    return [row["text"] for row in rows if row["kind"] == kind]
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+async def test_a_first_start_with_5000_messages_archives_all_and_is_few_alerts(
+    with_ids: bool, runtime: Runtime, sandbox: RunningSandbox, redis: Any, archive_folder: Path
+) -> None:
+    connection = zoom(sandbox)
+    sandbox.world.faults.change({"log_message_ids": with_ids})
+    for code in ("10015", "20004"):
+        sandbox.control("log_messages", connection_id=connection["id"], count=2500, code=code)
+    await mirror_log_messages(runtime)
+    records = archived(archive_folder)
+    assert len(records) == 5000
+    assert {r["identified_by"] for r in records} == {"id" if with_ids else "fingerprint"}
+    assert len(alerts(redis, "log-message")) == 2
+    assert "2499 more" in alerts(redis, "log-message")[0]
+    assert redis.hgetall("callvault:log-counts") == {
+        f"10015 {connection['id']}": "2500",
+        f"20004 {connection['id']}": "2500",
+    }
+    await mirror_log_messages(runtime)
+    assert len(archived(archive_folder)) == 5000
+    assert len(alerts(redis, "log-message")) == 2
+
+
+async def test_a_lost_redis_is_made_good_from_the_archives_keys(
+    runtime: Runtime, sandbox: RunningSandbox, redis: Any, archive_folder: Path
+) -> None:
+    sandbox.control("log_messages", connection_id=zoom(sandbox)["id"], count=3)
+    await mirror_log_messages(runtime)
+    redis.flushall()
+    await mirror_log_messages(runtime)
+    assert len(archived(archive_folder)) == 3
+    assert alerts(redis, "log-message") == []
+
+
+async def test_equal_messages_without_an_id_are_counted(
+    runtime: Runtime, sandbox: RunningSandbox, redis: Any, archive_folder: Path
+) -> None:
+    sandbox.world.faults.change({"log_message_ids": False})
+    for _ in range(4):
+        sandbox.world.log("7", "1", "the same", "each time")
+    await mirror_log_messages(runtime)
+    assert len(archived(archive_folder)) == 1
+    (state,) = redis.hvals("callvault:log-messages")
+    assert json.loads(state)["count"] == 4
+
+
+async def test_dismissal_comes_only_after_the_archive_has_it(
+    runtime: Runtime,
+    sandbox: RunningSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    async_redis: Any,
+    archive_folder: Path,
+) -> None:
+    monkeypatch.setenv("CALLVAULT_LOG_MESSAGES", "mirror-and-dismiss")
+    dismissing = open_runtime(load_settings(), async_redis)
+    sandbox.control("log_messages", connection_id=zoom(sandbox)["id"], count=5)
+    blocked = archive_folder / "log-messages"
+    blocked.write_text("a file where the folder must be")
+    with pytest.raises(Exception, match="log-messages"):
+        await mirror_log_messages(dismissing)
+    assert len(sandbox.world.log_messages) == 5, "nothing is dismissed that is not archived"
+    blocked.unlink()
+    await mirror_log_messages(dismissing)
+    assert len(archived(archive_folder)) == 5
+    assert sandbox.world.log_messages == {}
+    await dismissing.close()
+
+
+async def test_a_message_that_comes_back_is_a_new_occurrence(
+    runtime: Runtime, sandbox: RunningSandbox, redis: Any, archive_folder: Path
+) -> None:
+    message = sandbox.world.log(zoom(sandbox)["id"], "10015", "Invalid attribute", "again and again")
+    await mirror_log_messages(runtime)
+    for expected in (2, 3):
+        sandbox.world.log_messages.clear()
+        await mirror_log_messages(runtime)
+        sandbox.world.log_messages[message["id"]] = message
+        await mirror_log_messages(runtime)
+        await mirror_log_messages(runtime)
+        assert sorted(r["occurrence"] for r in archived(archive_folder))[-1] == expected
+    names = sorted(p.name for p in (archive_folder / "log-messages").rglob("*.json"))
+    assert names == [f"{message['id']}%2B2.json", f"{message['id']}%2B3.json", f"{message['id']}.json"]
+
+
+async def test_messages_without_an_id_cannot_be_dismissed_which_is_said_once(
+    runtime: Runtime, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, async_redis: Any, redis: Any
+) -> None:
+    monkeypatch.setenv("CALLVAULT_LOG_MESSAGES", "mirror-and-dismiss")
+    dismissing = open_runtime(load_settings(), async_redis)
+    sandbox.world.faults.change({"log_message_ids": False})
+    sandbox.control("log_messages", connection_id=zoom(sandbox)["id"], count=2)
+    await mirror_log_messages(dismissing)
+    assert len(sandbox.world.log_messages) == 2
+    assert redis.get("callvault:log-messages:no-id-told") == "1"
+    await dismissing.close()
+
+
+@pytest.mark.parametrize("status", UPLOAD_STATUSES)
+async def test_every_upload_status_is_told_if_it_is_a_fault(
+    status: str, runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    connection = zoom(sandbox)
+    await watch_connections(runtime)
+    sandbox.control("upload", connection_id=connection["id"], status=status)
+    for _ in range(2):
+        await watch_connections(runtime)
+    told = alerts(redis, "upload-fault")
+    assert len(told) == (1 if status in ("error", "partial_success") else 0)
+
+
+@pytest.mark.parametrize("status", RELEASE_STATUSES)
+async def test_every_release_status_is_told_if_it_is_a_fault(
+    status: str, runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    sandbox.control("release", connection_id=zoom(sandbox)["id"], status=status)
+    for _ in range(2):
+        await watch_connections(runtime)
+    assert len(alerts(redis, "release-fault")) == (1 if status in ("failed", "expired") else 0)
+
+
+async def test_an_upload_that_hangs_is_told(
+    runtime: Runtime, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, async_redis: Any, redis: Any
+) -> None:
+    monkeypatch.setenv("CALLVAULT_UPLOAD_PENDING_LIMIT", "1ms")
+    impatient = open_runtime(load_settings(), async_redis)
+    sandbox.control("upload", connection_id=zoom(sandbox)["id"], status="pending")
+    for _ in range(3):
+        await watch_connections(impatient)
+    (told,) = alerts(redis, "upload-fault")
+    assert "stuck" in told
+    assert "callvault telnyx uploads refresh" in told
+    await impatient.close()
+
+
+async def test_a_connections_fault_and_its_end_are_told_once(
+    runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    connection = zoom(sandbox)
+    for change in ({"credential_active": False}, {"credential_active": True}, {"active": False}):
+        sandbox.control("connection", id=connection["id"], **change)
+        for _ in range(2):
+            await watch_connections(runtime)
+    assert [text.split(" is ")[1].split(":")[0] for text in alerts(redis, "connection-fault")[::-1]] == [
+        "without valid credentials",
+        "inactive",
+    ]
+    assert len(alerts(redis, "connection-recovered")) == 1
+
+
+async def test_numbers_that_are_gone_or_moved_are_told(runtime: Runtime, sandbox: RunningSandbox, redis: Any) -> None:
+    connection = zoom(sandbox)
+    family.add_number(sandbox.world, connection["id"], "+13125550101")
+    await watch_connections(runtime)
+    numbers = sandbox.world.numbers[connection["id"]]
+    gone, moved = list(numbers)
+    del numbers[gone]
+    numbers[moved]["location_id"] = "elsewhere"
+    for _ in range(2):
+        await watch_connections(runtime)
+    texts = " ".join(alerts(redis, "number-fault"))
+    assert (gone in texts, "gone" in texts, "moved" in texts) == (True, True, True)
+    assert len(alerts(redis, "number-fault")) == 2
+
+
+async def test_media_are_archived_and_a_changed_file_is_a_new_version(
+    runtime: Runtime, sandbox: RunningSandbox, archive_folder: Path
+) -> None:
+    sample = f"{sandbox.world.base_url}/_sandbox/sample.mp3"
+    await runtime.telnyx.media.upload(media_url=sample, media_name="prompt.mp3")
+    await archive_media(runtime)
+    await archive_media(runtime)
+    data, _ = sandbox.world.media["prompt.mp3"]
+    sandbox.world.media["prompt.mp3"] = (data | {"updated_at": data["updated_at"][:-3] + "99Z"}, b"another prompt")
+    await archive_media(runtime)
+    folder = archive_folder / f"media/{utc_now():%Y/%m/%d}/prompt.mp3"
+    contents = sorted(p.read_bytes() for p in folder.glob("*/content"))
+    assert len(contents) == 2
+    assert b"another prompt" in contents
+    records = [json.loads(p.read_bytes()) for p in folder.glob("*/media.json")]
+    assert {r["media"]["media_name"] for r in records} == {"prompt.mp3"}
+    assert all(
+        r["object"]["sha256"] == p.parent.name for r, p in zip(records, folder.glob("*/media.json"), strict=True)
+    )
+
+
+async def test_a_recording_error_is_told_and_leads_to_a_look_at_the_log(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    from sandbox.webhooks import Target
+    from tests.parts import free_port
+
+    connection = zoom(sandbox)
+    port = free_port()
+    reason = "Failed to authorize with storage using custom credentials"
+    with (
+        callvault(["worker"], environment, "worker ready"),
+        callvault(["serve", "--port", str(port)], environment, "Uvicorn running"),
+    ):
+        wait_for(lambda: redis.hlen("callvault:connections"), 70, "the first look at connections")
+        sandbox.world.log(connection["id"], "10015", "Invalid attribute", "the bucket's credentials")
+        target = Target(f"http://127.0.0.1:{port}/webhooks/telnyx")
+        sandbox.control(
+            "event",
+            webhook_url=target.url,
+            event_type="call.recording.error",
+            payload={"connection_id": connection["id"], "reason": reason},
+        )
+        wait_for(lambda: alerts(redis, "call.recording.error"), what="the alert")
+        wait_for(lambda: archived(archive_folder), 15, "the log message, seconds after the event")
+        listed = run_callvault(["logs", "list", "--json"], environment)
+        (row,) = json.loads(listed.stdout)["log_messages"]
+        assert "1 log messages" in run_callvault(["logs", "list", "--code", "10015"], environment).stdout
+        assert run_callvault(["logs", "dismiss", row["message"]["id"]], environment).returncode == 0
+        assert run_callvault(["logs", "dismiss", row["message"]["id"]], environment).returncode == 1
+    assert reason in alerts(redis, "call.recording.error")[0]

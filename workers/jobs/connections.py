@@ -1,0 +1,163 @@
+"""`watch_connections`: faults of external connections, told before their users notice.
+
+Uploads that failed or hang, releases that failed or expired, numbers that are gone or moved, connections that are inactive
+or without valid credentials. What was seen last is kept in Redis, so that each change is told once, and its end too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import msgspec
+
+from workers.alerts.alerts import Severity
+from workers.jobs.log_messages import mirror_job
+from workers.jobs.payloads import FaultReport
+from workers.queue.accept import enqueue
+from workers.queue.keys import CONNECTION_STATE
+from workers.queue.script import server_seconds
+from workers.runtime import Runtime
+from workers.telnyx.models import ExternalConnection
+
+PENDING = ("pending_upload", "pending", "in_progress")
+
+# THE table of what is a fault, by what it is about and its state: how severe, and what it means. To add one: a row here.
+FAULTS: dict[tuple[str, str], tuple[Severity, str]] = {
+    ("connection", "inactive"): ("critical", "calls over it do not work"),
+    ("connection", "without valid credentials"): ("critical", "calls over it will fail; renew the credentials"),
+    ("upload", "error"): ("warning", "its numbers cannot be used; `callvault telnyx uploads retry` tries again"),
+    ("upload", "partial_success"): ("warning", "some of its numbers cannot be used"),
+    ("upload", "stuck"): (
+        "warning",
+        "it has been pending too long; `callvault telnyx uploads refresh` has Telnyx look",
+    ),
+    ("release", "failed"): ("warning", "its numbers are still assigned"),
+    ("release", "expired"): ("warning", "its numbers are still assigned; begin a new release"),
+    ("number", "gone"): ("critical", "it is no longer assigned to the connection"),
+    ("number", "moved"): ("warning", "it is at another location than before, which emergency calls depend on"),
+}
+
+
+# What webhooks tell of as a fault: how severe, and what it means. Each has its row in `routing.py`.
+EVENT_FAULTS: dict[str, tuple[Severity, str]] = {
+    "call.recording.error": ("critical", "the recording was not kept; with custom storage its credentials fail"),
+    "siprec.failed": ("warning", "the SIPREC session did not come about"),
+    "streaming.failed": ("warning", "the media stream did not come about"),
+}
+
+
+class _State(msgspec.Struct):
+    """What was last seen of one thing; `since` in seconds since the epoch, by the server's clock."""
+
+    state: str
+    since: float
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """What is seen of one thing now."""
+
+    kind: str
+    id: str
+    name: str
+    connection_id: str
+    state: str
+    detail: str = ""
+    where: str = ""
+
+
+async def watch_connections(runtime: Runtime) -> None:
+    """Look at every external connection once.
+
+    Raises:
+        TelnyxError: Telnyx is away; the next turn looks again.
+    """
+    rows = await runtime.redis.hgetall(CONNECTION_STATE)
+    before = {key.decode(): msgspec.json.decode(row, type=_State) for key, row in rows.items()}
+    now = await server_seconds(runtime.redis)
+    limit = runtime.settings.upload_pending_limit.total_seconds()
+    after: dict[str, _State] = {}
+    async for connection in runtime.telnyx.external_connections.list(page_size=250):
+        async for sight in _sights(runtime, connection):
+            key = f"{sight.kind}:{sight.connection_id}:{sight.id}"
+            old = before.get(key)
+            state = sight.state
+            if sight.kind == "upload" and state in PENDING and old and now - old.since > limit:
+                state = "stuck"
+            elif sight.kind == "number" and old and old.where and old.where != sight.where:
+                state = "moved"
+            unchanged = old is not None and (old.state == state or (state in PENDING and old.state in PENDING))
+            since = old.since if old is not None and (unchanged or state == "stuck") else now
+            after[key] = _State(state, since, sight.where)
+            if not unchanged:
+                await _tell(runtime, sight, state, old)
+    await _tell_of_lost_numbers(runtime, before, after)
+    async with runtime.redis.pipeline(transaction=True) as pipe:
+        pipe.delete(CONNECTION_STATE)
+        if after:
+            pipe.hset(CONNECTION_STATE, mapping={key: msgspec.json.encode(state) for key, state in after.items()})
+        await pipe.execute()
+
+
+async def _sights(runtime: Runtime, connection: ExternalConnection) -> AsyncIterator[_Sight]:
+    connection_id, name = str(connection.id), str(connection.external_sip_connection)
+    state = "inactive" if connection.active is False else "good"
+    if state == "good" and connection.credential_active is False:
+        state = "without valid credentials"
+    yield _Sight("connection", connection_id, name, connection_id, state)
+    async for upload in runtime.telnyx.uploads.list(connection_id, page_size=250):
+        detail = upload.error_message or ""
+        yield _Sight("upload", str(upload.ticket_id), name, connection_id, str(upload.status), detail)
+    async for release in runtime.telnyx.releases.list(connection_id, page_size=250):
+        detail = release.error_message or ""
+        yield _Sight("release", str(release.ticket_id), name, connection_id, str(release.status), detail)
+    async for number in runtime.telnyx.phone_numbers.list(connection_id, page_size=250):
+        where = str(number.location_id)
+        shown = str(number.telephone_number)
+        yield _Sight("number", str(number.number_id), shown, connection_id, "good", where=where)
+
+
+async def _tell(runtime: Runtime, sight: _Sight, state: str, old: _State | None) -> None:
+    fault = FAULTS.get((sight.kind, state))
+    what = sight.name if sight.kind == "number" else sight.id
+    if fault is not None:
+        severity, meaning = fault
+        text = f"Connection {sight.connection_id}: {sight.kind} {what} is {state}: {meaning}."
+        text += f" Telnyx says: {sight.detail}" if sight.detail else ""
+        advice = f"See `callvault telnyx {_family(sight.kind)} list {sight.connection_id}`."
+        if sight.kind == "connection":
+            advice = f"See `callvault telnyx external-connections retrieve {sight.connection_id}`."
+        await runtime.alerts.send(f"{sight.kind}-fault", severity, f"{sight.connection_id} {state}", text, advice)
+    elif old is not None and (sight.kind, old.state) in FAULTS and old.state != "moved":
+        text = f"Connection {sight.connection_id}: {sight.kind} {what} is {state} again, no longer {old.state}."
+        group = f"{sight.connection_id} {state}"
+        await runtime.alerts.send(f"{sight.kind}-recovered", "info", group, text, "Nothing is to be done.")
+
+
+async def report_fault(runtime: Runtime, report: FaultReport) -> None:
+    """Tell of a fault that a webhook told of, and look at the log messages if it is of an external connection."""
+    severity, meaning = EVENT_FAULTS.get(report.event_type, ("warning", "see the event"))
+    text = f"Connection {report.connection_id}: {report.event_type}: {report.reason}: {meaning}."
+    text += f" Call leg {report.call_leg_id}." if report.call_leg_id else ""
+    advice = "Check the storage credentials: `callvault telnyx custom-storage-credentials retrieve ID`."
+    if report.event_type != "call.recording.error":
+        advice = "Check the address and that it is reachable from Telnyx."
+    await runtime.alerts.send(report.event_type, severity, f"{report.connection_id} {report.reason}", text, advice)
+    key = f"connection:{report.connection_id}:{report.connection_id}"
+    if await runtime.redis.hexists(CONNECTION_STATE, key):
+        await enqueue(runtime.redis, mirror_job())
+
+
+def _family(kind: str) -> str:
+    return {"upload": "uploads", "release": "releases", "number": "phone-numbers"}.get(kind, "external-connections")
+
+
+async def _tell_of_lost_numbers(runtime: Runtime, before: dict[str, _State], after: dict[str, _State]) -> None:
+    """Numbers that were there at the last look, of a connection that still is."""
+    for key in before.keys() - after.keys():
+        kind, connection_id, number_id = key.split(":", 2)
+        if kind == "number" and f"connection:{connection_id}:{connection_id}" in after:
+            sight = _Sight("number", number_id, number_id, connection_id, "gone")
+            await _tell(runtime, sight, "gone", before[key])

@@ -1,0 +1,191 @@
+"""The log messages of external connections, mirrored: archived, counted, alerted, and dismissed if that is wished.
+
+A documented message has no id, time or severity (developers.telnyx.com, "List all log messages"); a live one may carry an
+`id`. So identity is the id, else a fingerprint of all that the message says, and the times are ours. There is no filter by
+date: every poll walks every page. What the polls have seen is kept in Redis; lost, it is read back from the archive's keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from datetime import timedelta
+from typing import Literal
+
+import msgspec
+
+from config.logs import get_logger
+from config.times import format_instant, utc_now
+from workers.archive import layout
+from workers.archive.records import LogMessageRecord
+from workers.queue.jobs import Job
+from workers.queue.keys import LOG_COUNTS, LOG_MESSAGES
+from workers.runtime import Runtime
+from workers.telnyx.errors import NotFound
+from workers.telnyx.models import LogMessage
+
+log = get_logger()
+
+_DAYS_READ_BACK = 30
+_NO_ID_TOLD = "callvault:log-messages:no-id-told"
+_DEBOUNCE_MS = 3_000
+
+
+class MirrorRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Poll the log messages now."""
+
+    v: int = 1
+
+
+class Seen(msgspec.Struct):
+    """What the polls have seen of one message.
+
+    Attributes:
+        first_seen_at: ISO 8601, UTC; of this occurrence. Likewise the next.
+        occurrence: 1, or how often it has come back after it was gone.
+        count: equal ones at the last poll.
+        is_present: whether the last poll saw it.
+        is_archived: whether it lies in the archive.
+    """
+
+    first_seen_at: str
+    last_seen_at: str
+    occurrence: int = 1
+    count: int = 1
+    is_present: bool = True
+    is_archived: bool = False
+
+
+def mirror_job() -> Job:
+    """The poll after an event: a few seconds later, so that a burst of events is one poll."""
+    return Job("mirror_log_messages", MirrorRequest(), "mirror_log_messages", delay_ms=_DEBOUNCE_MS)
+
+
+def identify(message: LogMessage) -> tuple[str, Literal["id", "fingerprint"]]:
+    """What tells a message from others."""
+    if message.id:
+        return message.id, "id"
+    meta, source = message.meta, message.source
+    said = [message.code, message.title, message.detail, source.pointer if source else None]
+    said += [meta.external_connection_id, meta.telephone_number, meta.ticket_id] if meta else [None] * 3
+    return hashlib.sha256(msgspec.json.encode(said)).hexdigest(), "fingerprint"
+
+
+async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) -> None:
+    """One poll: walk every page, archive what is new, count it, alert once a group, dismiss what is safe.
+
+    Raises:
+        TelnyxError, StoreError: one of them is away; the next poll sees the same messages again.
+    """
+    if runtime.settings.log_messages == "off":
+        return
+    seen = await _seen(runtime)
+    now = format_instant(utc_now())
+    messages: dict[str, LogMessage] = {}
+    counts: Counter[str] = Counter()
+    async for message in runtime.telnyx.log_messages.list(page_size=250):
+        identity, _by = identify(message)
+        messages[identity] = message
+        counts[identity] += 1
+    new = []
+    for identity in messages:
+        state = seen.get(identity)
+        if state is None:
+            seen[identity] = Seen(first_seen_at=now, last_seen_at=now, count=counts[identity])
+            new.append(identity)
+        else:
+            if not state.is_present:  # dismissed or expired, and back
+                state.occurrence += 1
+                state.first_seen_at, state.is_archived = now, False
+                new.append(identity)
+            elif not state.is_archived:
+                new.append(identity)
+            state.is_present, state.last_seen_at, state.count = True, now, counts[identity]
+    for identity, state in seen.items():
+        state.is_present = identity in messages
+    for identity in new:
+        await _archive(runtime, identity, messages[identity], seen[identity])
+    await _remember(runtime, seen)
+    await _tell(runtime, [messages[identity] for identity in new])
+    if runtime.settings.log_messages == "mirror-and-dismiss":
+        await _dismiss(runtime, messages, seen)
+
+
+async def _archive(runtime: Runtime, identity: str, message: LogMessage, state: Seen) -> None:
+    day = utc_now().date()
+    name = identity if state.occurrence == 1 else f"{identity}+{state.occurrence}"
+    record = LogMessageRecord(
+        message=message.as_returned(),
+        identified_by=identify(message)[1],
+        occurrence=state.occurrence,
+        first_seen_at=state.first_seen_at,
+    )
+    await runtime.in_thread(runtime.archive.put_log_message, layout.log_message_key(day, name), record)
+    state.is_archived = True
+    meta = message.meta
+    group = f"{message.code} {meta.external_connection_id if meta else None}"
+    await runtime.redis.hincrby(LOG_COUNTS, group, 1)
+
+
+async def _tell(runtime: Runtime, new: list[LogMessage]) -> None:
+    """One alert a code and connection, however many there are."""
+    groups: dict[tuple[str, str], list[LogMessage]] = {}
+    for message in new:
+        meta = message.meta
+        groups.setdefault((str(message.code), str(meta.external_connection_id if meta else None)), []).append(message)
+    for (code, connection_id), messages in groups.items():
+        first = messages[0]
+        number = first.meta.telephone_number if first.meta else None
+        text = f"Connection {connection_id}: {code} {first.title}: {first.detail}"
+        text += f" (number {number})" if number else ""
+        text += f"; and {len(messages) - 1} more" if len(messages) > 1 else ""
+        advice = f"See `callvault logs list --connection {connection_id}`."
+        await runtime.alerts.send("log-message", "warning", f"{code} {connection_id}", text, advice)
+    if new:
+        log.info("log messages mirrored", new=len(new))
+
+
+async def _dismiss(runtime: Runtime, messages: dict[str, LogMessage], seen: dict[str, Seen]) -> None:
+    """Dismiss at Telnyx what is safe in the archive; without an id that cannot be done, which is said once."""
+    for identity, message in messages.items():
+        if not seen[identity].is_archived:
+            continue
+        if not message.id:
+            if await runtime.redis.set(_NO_ID_TOLD, "1", nx=True):
+                log.warning("log messages cannot be dismissed: Telnyx sends them without an id")
+            continue
+        try:
+            await runtime.telnyx.log_messages.dismiss(message.id)
+        except NotFound:
+            pass
+
+
+async def _seen(runtime: Runtime) -> dict[str, Seen]:
+    rows = await runtime.redis.hgetall(LOG_MESSAGES)
+    if rows:
+        return {identity.decode(): msgspec.json.decode(row, type=Seen) for identity, row in rows.items()}
+    return await runtime.in_thread(_read_back, runtime)
+
+
+def _read_back(runtime: Runtime) -> dict[str, Seen]:
+    """What the archive's keys of the last month tell: which messages are there, and how often they came back."""
+    seen: dict[str, Seen] = {}
+    today = utc_now().date()
+    for days in range(_DAYS_READ_BACK, -1, -1):
+        day = today - timedelta(days=days)
+        for stored in runtime.archive.store.list(layout.day_prefix(day, "log-messages")):
+            name = layout.log_message_of(stored.key)
+            if name is None:
+                continue
+            identity, _, occurrence = name.partition("+")
+            at = f"{day.isoformat()}T00:00:00.000000Z"
+            number = int(occurrence) if occurrence.isdigit() else 1
+            seen[identity] = Seen(first_seen_at=at, last_seen_at=at, occurrence=number, is_archived=True)
+    return seen
+
+
+async def _remember(runtime: Runtime, seen: dict[str, Seen]) -> None:
+    if not seen:
+        return
+    rows = {identity: msgspec.json.encode(state) for identity, state in seen.items()}
+    await runtime.redis.hset(LOG_MESSAGES, mapping=rows)
