@@ -22,7 +22,7 @@ from workers.telnyx.client import TelnyxClient
 from workers.telnyx.errors import TelnyxError
 from workers.telnyx.models import Model
 from workers.telnyx.operation import Operation
-from workers.telnyx.operations import FAMILIES
+from workers.telnyx.operations import FAMILIES, all_operations
 
 
 class _UsedWrongly(UserError):
@@ -50,16 +50,6 @@ def build() -> typer.Typer:
                 sub.command(command_name(row), help=_help(row))(_command(row))
         app.add_typer(sub, name=family.name)
     return app
-
-
-def all_operations() -> list[Operation[Any]]:
-    """All rows of the table, in its order."""
-    return [
-        value.operation_of(family.name)
-        for family in FAMILIES
-        for value in vars(family).values()
-        if hasattr(value, "operation_of")
-    ]
 
 
 def command_name(row: Operation[Any]) -> str:

@@ -8,10 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from cli.telnyx import all_operations, command_name
+from cli.telnyx import command_name
 from config.settings import Settings
 from config.times import format_duration
 from workers.jobs.causes import CAUSES
+from workers.telnyx.operations import all_operations
 
 _MADE = "<!-- Made by `make docs`; change the table in the code instead. -->\n\n"
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from cli.telnyx import all_operations, command_name
+from cli.telnyx import command_name
 from tests.conformance.calls import prepare
 from tests.parts import RunningSandbox, run_callvault
+from workers.telnyx.operations import all_operations
 
 
 def run(sandbox: RunningSandbox, *arguments: str, stdin: str | None = None) -> Any:

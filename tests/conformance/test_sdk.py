@@ -11,13 +11,13 @@ import pytest
 import telnyx
 from pydantic import BaseModel
 
-from cli.telnyx import all_operations
 from sandbox.webhooks import recording_payload
 from tests.conformance.calls import DELIVERIES, ROWS, Row, prepare
 from tests.parts import RunningSandbox, event
 from workers.account import Account
 from workers.telnyx.client import TelnyxClient
 from workers.telnyx.operation import Pages
+from workers.telnyx.operations import all_operations
 
 BOTH = [*ROWS, *DELIVERIES]
 

@@ -182,11 +182,6 @@ class TelnyxClient:
                 with suppress(asyncio.CancelledError, TelnyxError):
                     await following
 
-    async def total(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> int:
-        """How many items a list has, by its `meta.total_results`; one request."""
-        body = _json(await self._send(operation.request({**arguments, "page_number": 1, "page_size": 1})))
-        return int((body.get("meta") or {}).get("total_results") or 0)
-
     async def _page(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> tuple[list[Any], int]:
         body = _json(await self._send(operation.request(arguments)))
         items = body.get(operation.envelope) if isinstance(body, dict) else None

@@ -10,18 +10,15 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import quote
 
 from msgspec import UNSET
 from pydantic import TypeAdapter
 
 from workers.telnyx.errors import UnexpectedAnswer
-
-if TYPE_CHECKING:
-    from workers.telnyx.client import TelnyxClient
 
 Envelope = Literal["data", "log_messages", "bare", "empty", "bytes"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -217,15 +214,20 @@ def _build(
     )
 
 
+class Caller(Protocol):
+    """Who sends what an operation declares: the client."""
+
+    def call(self, operation: Operation[Any], arguments: Mapping[str, Any], /) -> Awaitable[Any]:
+        """Send an operation that answers with one thing."""
+
+    def pages(self, operation: Operation[Any], arguments: Mapping[str, Any], /) -> AsyncIterator[Any]:
+        """Walk a list."""
+
+
 class Family:
     """A family of operations; a subclass declares them, and `name` is how the command line calls it."""
 
     name: str
 
-    def __init__(self, client: TelnyxClient) -> None:
+    def __init__(self, client: Caller) -> None:
         self.client = client
-
-    def operations(self) -> list[Operation[Any]]:
-        """Its rows of the table, in the order they are written."""
-        methods = [value for value in vars(type(self)).values() if hasattr(value, "operation_of")]
-        return [method.operation_of(self.name) for method in methods]

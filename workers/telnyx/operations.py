@@ -32,7 +32,7 @@ from workers.telnyx.models import (
     UploadCreated,
     WebhookDelivery,
 )
-from workers.telnyx.operation import Family, Pages, operation
+from workers.telnyx.operation import Family, Operation, Pages, operation
 
 Backend = Literal["gcs", "s3", "s3-generic", "azure"]
 Usage = Literal["calling_user_assignment", "first_party_app_assignment"]
@@ -574,3 +574,13 @@ FAMILIES: tuple[type[Family], ...] = (
     SiprecConnectors,
     WebhookDeliveries,
 )
+
+
+def all_operations() -> list[Operation[Any]]:
+    """All rows of the table, in its order."""
+    return [
+        declared.operation_of(family.name)
+        for family in FAMILIES
+        for declared in vars(family).values()
+        if hasattr(declared, "operation_of")
+    ]
