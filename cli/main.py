@@ -177,6 +177,7 @@ _GROUPS = {
     "dead-letters": ("cli.letters", "dead_letters"),
     "deletions": ("cli.letters", "deletions"),
     "logs": ("cli.logs", "app"),
+    "connections": ("cli.connections", "app"),
 }
 
 

@@ -1,0 +1,128 @@
+"""`callvault connections`: the account's configuration as code."""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_module
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cli.options import Json
+from config.errors import UserError
+from config.settings import load_settings
+from workers.account import Account
+from workers.connections.document import Document, load
+from workers.connections.plan import Change, apply, export, plan
+from workers.telnyx.client import TelnyxClient
+from workers.telnyx.errors import TelnyxError
+
+app = typer.Typer(help="The account's configuration as code.", no_args_is_help=True, rich_markup_mode=None)
+
+File = Annotated[Path, typer.Argument(help="The TOML file.", show_default=False)]
+Prune = Annotated[bool, typer.Option("--prune", help="Remove what Telnyx lists and the file does not name.")]
+
+_COLOURS = {"create": "green", "update": "yellow", "delete": "red"}
+_MARKS = {"create": "+", "update": "~", "delete": "-"}
+
+
+def _on_telnyx(work: Callable[[TelnyxClient], Awaitable[Any]]) -> Any:
+    account = Account.from_settings(load_settings())
+
+    async def run() -> Any:
+        try:
+            async with TelnyxClient(account) as client:
+                return await work(client)
+        except TelnyxError as error:
+            raise UserError(str(error)) from None
+
+    return asyncio.run(run())
+
+
+def _show(changes: list[Change], as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {
+                "action": change.action,
+                "family": change.family,
+                "key": change.key,
+                "fields": {d.path: {"before": d.shown()[0], "after": d.shown()[1]} for d in change.differences},
+            }
+            for change in changes
+        ]
+        sys.stdout.write(json_module.dumps({"changes": rows}) + "\n")
+        return
+    console = Console()
+    for change in changes:
+        line = f"{_MARKS[change.action]} {change.family}.{change.key}"
+        console.print(line, style=_COLOURS[change.action], highlight=False, soft_wrap=True, markup=False)
+        for difference in change.differences:
+            before, after = difference.shown()
+            line = f"    {difference.path}: {before} -> {after}"
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+    sys.stdout.write(f"{len(changes)} differences\n" if changes else "as the file says\n")
+
+
+@app.command("plan")
+def show_plan(file: File, prune: Prune = False, json: Json = False) -> None:
+    """Show what would change; exit status 2 if anything would.
+
+    Example: callvault connections plan telnyx.toml
+    """
+    document = load(file)
+    changes = _on_telnyx(lambda client: plan(client, document, prune=prune))
+    _show(changes, json)
+    raise typer.Exit(2 if changes else 0)
+
+
+@app.command("apply")
+def apply_plan(
+    file: File, prune: Prune = False, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+) -> None:
+    """Make the account as the file says; asks first, stops at the first error, and can be run again.
+
+    Example: callvault connections apply telnyx.toml
+    """
+    document = load(file)
+    _on_telnyx(lambda client: _apply(client, document, prune, yes))
+
+
+async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: bool) -> None:
+    changes = await plan(client, document, prune=prune)
+    _show(changes, False)
+    if not changes or not (yes or typer.confirm("Make these changes?")):
+        return
+    done = 0
+    try:
+        async for change in apply(client, changes):
+            done += 1
+            sys.stdout.write(f"done: {change.action} {change.family}.{change.key}\n")
+    except TelnyxError as error:
+        failed = changes[done]
+        line = f"{failed.action} {failed.family}.{failed.key}: {error}; {done} of {len(changes)} made, run it again after mending"
+        raise UserError(line) from None
+
+
+@app.command("drift")
+def show_drift(file: File, json: Json = False) -> None:
+    """Say what someone has changed in a managed thing since; exit status 1 if anything.
+
+    Example: callvault connections drift telnyx.toml
+    """
+    document = load(file)
+    changes = _on_telnyx(lambda client: plan(client, document))
+    _show(changes, json)
+    raise typer.Exit(1 if changes else 0)
+
+
+@app.command("export")
+def export_file() -> None:
+    """Write the file from what is at Telnyx now.
+
+    Example: callvault connections export > telnyx.toml
+    """
+    sys.stdout.write(_on_telnyx(export) + "\n")

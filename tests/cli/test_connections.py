@@ -1,0 +1,185 @@
+"""Configuration as code, against the sandbox over HTTP."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox import connections as family
+from tests.parts import RunningSandbox, run_callvault
+from workers.account import Account
+from workers.connections.document import load
+from workers.connections.plan import apply, plan
+from workers.telnyx.client import TelnyxClient
+from workers.telnyx.errors import TelnyxError
+
+SECRETS = {"CALLS_KEY": "AKIAhush", "CALLS_SECRET": "hush-hush", "DIALOGFLOW": '{"type": "service_account", "a": 1}'}
+
+TABLES = {
+    "external_connections": """
+[external_connections.office]
+active = false
+tags = ["office", "zoom"]
+webhook_event_url = "https://calls.example.com/webhooks/telnyx"
+webhook_timeout_secs = 20
+outbound = { channel_limit = 7, outbound_voice_profile_id = "1911630617284445511" }
+inbound = { channel_limit = 3 }
+""",
+    "custom_storage_credentials": """
+[custom_storage_credentials.17]
+backend = "s3"
+[custom_storage_credentials.17.configuration]
+bucket = "calls"
+region = "eu-central-1"
+aws_access_key_id = "$CALLS_KEY"
+aws_secret_access_key = "$CALLS_SECRET"
+""",
+    "dialogflow_connections": """
+[dialogflow_connections.18]
+service_account = "$DIALOGFLOW"
+environment = "draft"
+""",
+    "siprec_connectors": """
+[siprec_connectors.recorder]
+host = "siprec.example.com"
+port = 5061
+""",
+    "media": """
+[media."greeting.mp3"]
+media_url = "SAMPLE"
+ttl_secs = 86400
+""",
+}
+
+
+@pytest.fixture
+def run(sandbox: RunningSandbox, tmp_path: Path) -> Any:
+    path = tmp_path / "telnyx.toml"
+
+    def call(command: str, text: str | None = None, *options: str, stdin: str | None = None) -> Any:
+        if text is not None:
+            path.write_text(text.replace("SAMPLE", f"{sandbox.world.base_url}/_sandbox/sample.mp3"))
+        arguments = ["connections", command, *([] if command == "export" else [str(path)]), *options]
+        return run_callvault(arguments, sandbox.environment | SECRETS, stdin=stdin)
+
+    return call
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_plan_apply_plan_is_empty_for_each_family(name: str, run: Any) -> None:
+    planned = run("plan", TABLES[name])
+    assert planned.returncode == 2, planned.stderr
+    assert f"+ {name}." in planned.stdout
+    applied = run("apply", None, "--yes")
+    assert applied.returncode == 0, applied.stderr
+    again = run("plan")
+    assert (again.returncode, again.stdout) == (0, "as the file says\n")
+
+
+def test_all_of_it_at_once_and_no_secret_shows(run: Any, sandbox: RunningSandbox) -> None:
+    outputs = [run("plan", "".join(TABLES.values())), run("apply", None, "--yes"), run("plan", None, "--json")]
+    assert json.loads(outputs[2].stdout) == {"changes": []}
+    sandbox.world.storage["17"]["data"]["configuration"]["aws_secret_access_key"] = "stolen-and-replaced"
+    drifted = run("drift")
+    assert drifted.returncode == 1
+    assert "configuration.aws_secret_access_key: (secret) -> (secret)" in drifted.stdout
+    for output in (*outputs, drifted):
+        for secret in ("hush-hush", "AKIAhush", "stolen-and-replaced", sandbox.world.api_key):
+            assert secret not in output.stdout + output.stderr
+
+
+def test_a_change_made_behind_our_back_is_drift_and_is_put_right(run: Any, sandbox: RunningSandbox) -> None:
+    run("apply", TABLES["external_connections"], "--yes")
+    assert run("drift").returncode == 0
+    (connection,) = sandbox.world.connections.values()
+    sandbox.control("connection", id=connection["id"], webhook_event_url="https://evil.example.com")
+    connection["outbound"]["channel_limit"] = 99
+    drifted = run("drift")
+    assert drifted.returncode == 1
+    assert '"https://evil.example.com" -> "https://calls.example.com/webhooks/telnyx"' in drifted.stdout
+    assert "outbound.channel_limit: 99 -> 7" in drifted.stdout
+    assert run("apply", None, "--yes").returncode == 0
+    assert run("drift").returncode == 0
+    assert len(sandbox.world.connections) == 1, "changed, not made again"
+
+
+async def test_apply_interrupted_at_every_step_and_run_again_converges(sandbox: RunningSandbox, tmp_path: Path) -> None:
+    path = tmp_path / "telnyx.toml"
+    path.write_text("".join(TABLES.values()).replace("SAMPLE", f"{sandbox.world.base_url}/_sandbox/sample.mp3"))
+    document = load(path, SECRETS)
+    account = Account(sandbox.world.api_key, sandbox.base_url, "")
+    async with TelnyxClient(account) as client:
+        for left in range(len(TABLES), 0, -1):
+            changes = await plan(client, document)
+            assert len(changes) == left
+            async for _ in apply(client, changes):
+                break
+        assert await plan(client, document) == []
+        assert len(sandbox.world.connections) == 1
+
+
+async def test_the_first_error_stops_and_names_itself(run: Any, sandbox: RunningSandbox) -> None:
+    sandbox.world.faults.change({"api_500": 0})
+    bad = TABLES["external_connections"].replace("webhook_timeout_secs = 20", "webhook_timeout_secs = 99")
+    failed = run("apply", bad + TABLES["siprec_connectors"], "--yes")
+    assert failed.returncode == 1
+    assert "create external_connections.office" in failed.stderr
+    assert "/webhook_timeout_secs" in failed.stderr
+    assert "0 of 2 made" in failed.stderr
+    assert sandbox.world.siprec == {}
+    assert issubclass(TelnyxError, Exception)
+
+
+def test_apply_asks_and_does_nothing_on_no(run: Any, sandbox: RunningSandbox) -> None:
+    asked = run("apply", TABLES["siprec_connectors"], stdin="n\n")
+    assert "Make these changes?" in asked.stdout
+    assert sandbox.world.siprec == {}
+
+
+def test_what_the_file_does_not_name_is_left_alone_unless_pruned(run: Any, sandbox: RunningSandbox) -> None:
+    other = family.add_connection(sandbox.world, "zoom", active=False)
+    run("apply", TABLES["external_connections"], "--yes")
+    assert run("plan").returncode == 0
+    pruned = run("plan", None, "--prune")
+    assert (pruned.returncode, f"- external_connections.{other['id']}" in pruned.stdout) == (2, True)
+    assert run("apply", None, "--prune", "--yes").returncode == 0
+    assert list(sandbox.world.connections) != []
+    assert other["id"] not in sandbox.world.connections
+
+
+def test_a_newcomer_starts_from_an_export(run: Any, sandbox: RunningSandbox) -> None:
+    first = family.add_connection(sandbox.world, "zoom", tags=["a"])
+    family.add_connection(sandbox.world, "operator_connect")
+    run("apply", TABLES["custom_storage_credentials"].replace(".17", "." + first["id"]), "--yes")
+    exported = run("export")
+    assert exported.returncode == 0, exported.stderr
+    assert "hush" not in exported.stdout
+    text = exported.stdout.replace(f"$AWS_ACCESS_KEY_ID_{first['id']}", "$CALLS_KEY")
+    text = text.replace(f"$AWS_SECRET_ACCESS_KEY_{first['id']}", "$CALLS_SECRET")
+    planned = run("plan", text)
+    assert (planned.returncode, planned.stdout) == (0, "as the file says\n"), planned.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[external_connections", "not TOML"),
+        ("[nothing.x]\na = 1", "unknown table [nothing]"),
+        ("[siprec_connectors.x]\nhost = 'h'", "port is missing"),
+        ("[siprec_connectors.x]\nhost = 'h'\nport = 1\nprot = 2", "unknown prot"),
+        ("siprec_connectors = 3", "must hold tables"),
+        (
+            "[dialogflow_connections.1]\nservice_account = '$NOT_SET_ANYWHERE'",
+            "the environment has no NOT_SET_ANYWHERE",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_clear_line(text: str, said: str, run: Any, sandbox: RunningSandbox) -> None:
+    done = run("apply", text, "--yes")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sandbox.world.requests == []

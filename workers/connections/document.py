@@ -1,0 +1,100 @@
+"""The file: TOML with one table a thing. Secrets come from the environment and never show.
+
+[external_connections.office]            # matched by `id`, else by the tag `callvault:office`
+id = "1700000000000000001"
+active = true
+tags = ["office"]
+webhook_event_url = "https://calls.example.com/webhooks/telnyx"
+outbound = { channel_limit = 10, outbound_voice_profile_id = "1911630617284445511" }
+
+[custom_storage_credentials.1700000000000000001]
+backend = "s3"
+configuration = { bucket = "calls", region = "us-east-1", aws_access_key_id = "$KEY", aws_secret_access_key = "$SECRET" }
+
+[dialogflow_connections.1700000000000000001]
+service_account = "$DIALOGFLOW_ACCOUNT"  # JSON
+
+[siprec_connectors.recorder]
+host = "siprec.example.com"
+port = 5060
+
+[media."greeting.mp3"]
+media_url = "https://example.com/greeting.mp3"
+ttl_secs = 86400
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from config.errors import UserError
+from workers.connections.families import FAMILIES
+
+_REFERENCE = re.compile(r"\$([A-Z][A-Z0-9_]*)")
+
+
+class BadDocument(UserError):
+    """A file that cannot be used; its text says where and why."""
+
+    exit_status = 2
+
+
+class Secret(str):
+    """A value out of the environment; its repr does not show it."""
+
+    def __repr__(self) -> str:
+        return "(secret)"
+
+
+Document = dict[str, dict[str, dict[str, Any]]]
+
+
+def load(path: Path, environment: Mapping[str, str] = os.environ) -> Document:
+    """Read a file.
+
+    Raises:
+        BadDocument: it cannot be read, or something in it is unknown, missing, or of another kind.
+    """
+    try:
+        document = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise BadDocument(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadDocument(f"{path}: not TOML: {error}") from None
+    for name, things in document.items():
+        family = FAMILIES.get(name)
+        if family is None:
+            raise BadDocument(f"{path}: unknown table [{name}]; known: {', '.join(FAMILIES)}")
+        for key, fields in _tables(path, name, things).items():
+            where = f"{path}: [{name}.{key}]"
+            if unknown := sorted(set(fields) - set(family.fields)):
+                raise BadDocument(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(family.fields)}")
+            if missing := [field for field in family.required if field not in fields]:
+                raise BadDocument(f"{where}: {missing[0]} is missing")
+            things[key] = _resolve(fields, where, environment)
+    return document
+
+
+def _tables(path: Path, name: str, things: Any) -> dict[str, dict[str, Any]]:
+    if not isinstance(things, dict) or not all(isinstance(fields, dict) for fields in things.values()):
+        raise BadDocument(f"{path}: [{name}] must hold tables such as [{name}.office]")
+    return things
+
+
+def _resolve(value: Any, where: str, environment: Mapping[str, str]) -> Any:
+    """Put in what the environment has for `$NAME`."""
+    if isinstance(value, dict):
+        return {key: _resolve(item, where, environment) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolve(item, where, environment) for item in value]
+    if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value)):
+        name = reference.group(1)
+        if name not in environment:
+            raise BadDocument(f"{where}: the environment has no {name}")
+        return Secret(environment[name])
+    return value

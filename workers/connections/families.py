@@ -1,0 +1,197 @@
+"""THE table of what can be managed: how each is read, made, changed and removed. To add one: a row in `FAMILIES`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from workers.telnyx.client import TelnyxClient
+from workers.telnyx.errors import NotFound
+from workers.telnyx.models import ExternalConnection, Model
+
+Fields = dict[str, Any]
+
+OUR_TAG = "callvault:"
+
+
+@dataclass(frozen=True)
+class Live:
+    """One thing at Telnyx.
+
+    Attributes:
+        key: how the file calls it.
+        id: how Telnyx calls it.
+        fields: what Telnyx says of it, by the file's names.
+    """
+
+    key: str
+    id: str
+    fields: Fields
+
+
+@dataclass(frozen=True)
+class ManagedFamily:
+    """A row of the table.
+
+    Attributes:
+        fields: what a file may say.
+        required: what it must say.
+        read: the thing of a key, or None; gets the file's own fields too, which may carry its id.
+        list_all: everything of the family at Telnyx, None where the API has no list.
+    """
+
+    fields: tuple[str, ...]
+    required: tuple[str, ...]
+    read: Callable[[TelnyxClient, str, Fields], Awaitable[Live | None]]
+    create: Callable[[TelnyxClient, str, Fields], Awaitable[object]]
+    update: Callable[[TelnyxClient, Live, Fields], Awaitable[object]]
+    delete: Callable[[TelnyxClient, Live], Awaitable[object]]
+    list_all: Callable[[TelnyxClient], Awaitable[list[Live]]] | None = None
+
+
+async def _none_if_missing(answer: Awaitable[Model]) -> Fields | None:
+    try:
+        return (await answer).as_returned()
+    except NotFound:
+        return None
+
+
+# External connections: matched by id, else by a tag that we put on what we make.
+
+
+def _connection(found: ExternalConnection) -> Live:
+    fields = found.as_returned()
+    tags = fields.get("tags") or []
+    named = next((tag.removeprefix(OUR_TAG) for tag in tags if tag.startswith(OUR_TAG)), None)
+    fields["tags"] = [tag for tag in tags if not tag.startswith(OUR_TAG)]
+    return Live(named or str(found.id), str(found.id), fields)
+
+
+async def _list_connections(client: TelnyxClient) -> list[Live]:
+    return [_connection(found) async for found in client.external_connections.list(page_size=250)]
+
+
+async def _read_connection(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
+    if (id_ := fields.get("id")) is not None:
+        try:
+            return _connection(await client.external_connections.retrieve(id_))
+        except NotFound:
+            return None
+    return next((live for live in await _list_connections(client) if live.key == key), None)
+
+
+def _tagged(key: str, fields: Fields) -> Fields:
+    return fields | {"tags": [*fields.get("tags", []), OUR_TAG + key]}
+
+
+async def _create_connection(client: TelnyxClient, key: str, fields: Fields) -> object:
+    body = {
+        name: value for name, value in _tagged(key, fields).items() if name not in ("id", "external_sip_connection")
+    }
+    body.setdefault("outbound", {})
+    return await client.external_connections.create(external_sip_connection="zoom", **body)
+
+
+async def _update_connection(client: TelnyxClient, live: Live, fields: Fields) -> object:
+    body = {name: value for name, value in fields.items() if name not in ("id", "external_sip_connection")}
+    body["outbound"] = {k: v for k, v in (live.fields.get("outbound") or {}).items() if v is not None} | body.get(
+        "outbound", {}
+    )
+    if "tags" in body and live.key != live.id:
+        body = _tagged(live.key, body)
+    return await client.external_connections.update(live.id, **body)
+
+
+# Custom storage credentials and Dialogflow connections: one of each a connection, by its id; no list at Telnyx.
+
+
+async def _read_storage(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
+    found = await _none_if_missing(client.custom_storage_credentials.retrieve(key))
+    return None if found is None else Live(key, key, found.get("data") or {})
+
+
+def _storage_body(fields: Fields) -> Fields:
+    return {"backend": fields["backend"], "configuration": {"backend": fields["backend"]} | fields["configuration"]}
+
+
+async def _read_dialogflow(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
+    found = await _none_if_missing(client.dialogflow_connections.retrieve(key))
+    return None if found is None else Live(key, key, found)
+
+
+def _dialogflow_body(fields: Fields) -> Fields:
+    account = fields["service_account"]
+    return fields | {"service_account": json.loads(account) if isinstance(account, str) else account}
+
+
+async def _read_siprec(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
+    found = await _none_if_missing(client.siprec_connectors.retrieve(key))
+    return None if found is None else Live(key, key, found)
+
+
+async def _read_media(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
+    found = await _none_if_missing(client.media.retrieve(key))
+    return None if found is None else Live(key, key, found)
+
+
+async def _list_media(client: TelnyxClient) -> list[Live]:
+    return [Live(str(m.media_name), str(m.media_name), m.as_returned()) async for m in client.media.list()]
+
+
+# In the order in which they are applied: what others may refer to comes first.
+FAMILIES: dict[str, ManagedFamily] = {
+    "external_connections": ManagedFamily(
+        fields=(
+            "id",
+            "external_sip_connection",
+            "active",
+            "tags",
+            "inbound",
+            "outbound",
+            "webhook_event_url",
+            "webhook_event_failover_url",
+            "webhook_timeout_secs",
+        ),
+        required=(),
+        read=_read_connection,
+        create=_create_connection,
+        update=_update_connection,
+        delete=lambda client, live: client.external_connections.delete(live.id),
+        list_all=_list_connections,
+    ),
+    "custom_storage_credentials": ManagedFamily(
+        fields=("backend", "configuration"),
+        required=("backend", "configuration"),
+        read=_read_storage,
+        create=lambda client, key, fields: client.custom_storage_credentials.create(key, **_storage_body(fields)),
+        update=lambda client, live, fields: client.custom_storage_credentials.update(live.id, **_storage_body(fields)),
+        delete=lambda client, live: client.custom_storage_credentials.delete(live.id),
+    ),
+    "dialogflow_connections": ManagedFamily(
+        fields=("service_account", "dialogflow_api", "conversation_profile_id", "location", "environment"),
+        required=("service_account",),
+        read=_read_dialogflow,
+        create=lambda client, key, fields: client.dialogflow_connections.create(key, **_dialogflow_body(fields)),
+        update=lambda client, live, fields: client.dialogflow_connections.update(live.id, **_dialogflow_body(fields)),
+        delete=lambda client, live: client.dialogflow_connections.delete(live.id),
+    ),
+    "siprec_connectors": ManagedFamily(
+        fields=("host", "port", "app_subdomain"),
+        required=("host", "port"),
+        read=_read_siprec,
+        create=lambda client, key, fields: client.siprec_connectors.create(name=key, **fields),
+        update=lambda client, live, fields: client.siprec_connectors.update(live.id, name=live.key, **fields),
+        delete=lambda client, live: client.siprec_connectors.delete(live.id),
+    ),
+    "media": ManagedFamily(
+        fields=("media_url", "ttl_secs"),
+        required=("media_url",),
+        read=_read_media,
+        create=lambda client, key, fields: client.media.upload(media_name=key, **fields),
+        update=lambda client, live, fields: client.media.update(live.id, **fields),
+        delete=lambda client, live: client.media.delete(live.id),
+        list_all=_list_media,
+    ),
+}

@@ -1,0 +1,153 @@
+"""What would have to change so that the account is as the file says; and changing it, in order, stopping at an error.
+
+Only what the file names is compared, and of that only what Telnyx tells: a field that it never returns (where a medium came
+from, say) cannot have drifted. What the file does not name is left alone, unless pruning is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from workers.connections.document import Document
+from workers.connections.families import FAMILIES, Fields, Live
+from workers.telnyx.client import TelnyxClient
+
+_SECRET_WORDS = ("secret", "key", "credentials", "service_account", "password", "token")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One field; `path` is its name, with dots for what is nested."""
+
+    path: str
+    before: Any
+    after: Any
+
+    def shown(self) -> tuple[str, str]:
+        """Both sides as text; secrets are not shown."""
+        if any(word in self.path.lower() for word in _SECRET_WORDS):
+            return "(secret)", "(secret)"
+        return json.dumps(self.before), json.dumps(self.after)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is not as the file says."""
+
+    action: Literal["create", "update", "delete"]
+    family: str
+    key: str
+    wanted: Fields = field(repr=False)
+    live: Live | None = field(default=None, repr=False)
+    differences: tuple[Difference, ...] = ()
+
+
+async def plan(client: TelnyxClient, document: Document, *, prune: bool = False) -> list[Change]:
+    """Everything that differs, in the order in which it is to be changed; what is to be removed last.
+
+    Raises:
+        TelnyxError: the account cannot be read.
+    """
+    changes: list[Change] = []
+    removals: list[Change] = []
+    for name, family in FAMILIES.items():
+        things = document.get(name, {})
+        kept: set[str] = set()
+        for key, wanted in things.items():
+            live = await family.read(client, key, wanted)
+            if live is None:
+                changes.append(Change("create", name, key, wanted))
+                continue
+            kept.add(live.id)
+            if differences := tuple(_differences(wanted, live.fields)):
+                changes.append(Change("update", name, key, wanted, live, differences))
+        if prune and family.list_all is not None:
+            for live in await family.list_all(client):
+                if live.id not in kept:
+                    removals.insert(0, Change("delete", name, live.key, {}, live))
+    return changes + removals
+
+
+def _differences(wanted: Fields, live: Fields, path: str = "") -> list[Difference]:
+    found: list[Difference] = []
+    for name, after in wanted.items():
+        if name not in live:
+            continue
+        before, where = live[name], f"{path}{name}"
+        if isinstance(after, dict) and isinstance(before, dict):
+            found += _differences(after, before, where + ".")
+        elif not _is_same(before, after):
+            found.append(Difference(where, before, after))
+    return found
+
+
+def _is_same(before: Any, after: Any) -> bool:
+    if before == after:
+        return True
+    if isinstance(before, str) and isinstance(after, (str, dict)) and before[:1] in "{[":  # JSON in a text
+        try:
+            return bool(json.loads(before) == (json.loads(after) if isinstance(after, str) else after))
+        except ValueError:
+            return False
+    return isinstance(before, str) and bool(before) and set(before) <= set("*•")  # masked: nobody can tell
+
+
+async def apply(client: TelnyxClient, changes: list[Change]) -> AsyncIterator[Change]:
+    """Make the changes one by one, giving each once it is made; run again after an error, it goes on from there.
+
+    Raises:
+        TelnyxError: the first that did not work; nothing after it was tried.
+    """
+    for change in changes:
+        family = FAMILIES[change.family]
+        if change.action == "create":
+            await family.create(client, change.key, change.wanted)
+        elif change.live is not None and change.action == "update":
+            await family.update(client, change.live, change.wanted)
+        elif change.live is not None:
+            await family.delete(client, change.live)
+        yield change
+
+
+async def export(client: TelnyxClient) -> str:
+    """A file that says what the account is now, as far as Telnyx lists it; secrets as names of the environment.
+
+    Raises:
+        TelnyxError: the account cannot be read.
+    """
+    lines = ["# What is at Telnyx now. Secrets are names of environment variables; set them before you plan.", ""]
+    connection_ids: list[str] = []
+    for name, family in FAMILIES.items():
+        if family.list_all is not None and name != "media":  # where a medium came from is not told
+            for live in await family.list_all(client):
+                connection_ids.append(live.id)
+                lines += [f"[{name}.{_quoted(live.key)}]", f"id = {json.dumps(live.id)}"]
+                lines += _assignments({n: live.fields.get(n) for n in family.fields if n != "id"}, live.id)
+        elif name in ("custom_storage_credentials", "dialogflow_connections"):
+            for connection_id in connection_ids:
+                found = await family.read(client, connection_id, {})
+                if found is not None:
+                    lines.append(f"[{name}.{_quoted(connection_id)}]")
+                    lines += _assignments({n: found.fields.get(n) for n in family.fields}, connection_id)
+    return "\n".join(lines)
+
+
+def _assignments(fields: Fields, owner: str) -> list[str]:
+    lines = [f"{name} = {_toml(value, name, owner)}" for name, value in fields.items() if value is not None]
+    return [*lines, ""]
+
+
+def _toml(value: Any, name: str, owner: str) -> str:
+    if isinstance(value, dict):
+        inner = ", ".join(f"{_quoted(k)} = {_toml(v, k, owner)}" for k, v in value.items() if v is not None)
+        return f"{{ {inner} }}"
+    if isinstance(value, str) and any(word in name.lower() for word in _SECRET_WORDS):
+        return json.dumps(f"${name.upper()}_{owner}")
+    return json.dumps(value)
+
+
+def _quoted(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
