@@ -103,6 +103,38 @@ class TranscriptionPolicy:
         return f"wait {format_duration(self.wait.total_seconds())}" if self.kind == "wait" else self.kind
 
 
+@dataclass(frozen=True)
+class QuietHours:
+    """Hours of the day, UTC: from the first to before the last; over midnight if the last is smaller."""
+
+    first: int
+    last: int
+
+    def holds(self, hour: int) -> bool:
+        """Whether an hour is quiet."""
+        if self.first <= self.last:
+            return self.first <= hour < self.last
+        return hour >= self.first or hour < self.last
+
+
+def _quiet_hours(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d{1,2})-(\d{1,2})", value.strip())
+    if not found or max(int(n) for n in found.groups()) > 24:
+        raise ValueError("not hours")
+    return QuietHours(int(found.group(1)), int(found.group(2)))
+
+
+def _severities(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs = dict(pair.partition("=")[::2] for pair in value.replace(",", " ").split())
+    if wrong := [name for name, severity in pairs.items() if severity not in ("info", "warning", "critical", "off")]:
+        raise ValueError(f"{wrong[0]} is given none of info, warning, critical, off")
+    return pairs
+
+
 def _transcriptions(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -249,6 +281,36 @@ class Settings(BaseSettings):
         "mirror",
         help="Whether log messages of external connections are archived, and dismissed at Telnyx once they are.",
         expected="off, mirror or mirror-and-dismiss",
+    )
+    upload_retry: Literal["never", "once"] = _setting(
+        "CALLVAULT_UPLOAD_RETRY",
+        "never",
+        help="Whether a failed upload of numbers is tried again by itself, once for each cause.",
+        expected="never or once",
+    )
+    operator_connect_refresh: Duration | None = _setting(
+        "CALLVAULT_OPERATOR_CONNECT_REFRESH",
+        None,
+        help="How often Telnyx is asked to read the Operator Connect state again. Unset: never.",
+        expected="a duration such as 24h",
+    )
+    connections_file: Path | None = _setting(
+        "CALLVAULT_CONNECTIONS_FILE",
+        None,
+        help="Configuration as code: a file that is compared with the account every hour; a difference is an alert.",
+        expected="a TOML file",
+    )
+    quiet_hours: Annotated[QuietHours | None, NoDecode, BeforeValidator(_quiet_hours)] = _setting(
+        "CALLVAULT_QUIET_HOURS",
+        None,
+        help="UTC hours in which only critical alerts are delivered; the others are remembered.",
+        expected="hours such as 22-06",
+    )
+    alert_severities: Annotated[dict[str, str], NoDecode, BeforeValidator(_severities)] = _setting(
+        "CALLVAULT_ALERT_SEVERITIES",
+        {},
+        help="Severities of your own by kind of alert; `off` delivers none of that kind.",
+        expected="pairs such as audio-finding=info,log-message=critical",
     )
     upload_pending_limit: Duration = _setting(
         "CALLVAULT_UPLOAD_PENDING_LIMIT",

@@ -20,7 +20,7 @@ from config.logs import get_logger
 from service import metrics
 from service.events import Unparseable, parse_form, parse_json
 from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, SignatureRefused, Signatures
-from workers.jobs.routing import Event, jobs_of
+from workers.jobs.routing import Event, jobs_of, look_jobs
 from workers.queue.accept import Acceptor, Overloaded
 
 LARGEST_BODY_BYTES = 1024 * 1024
@@ -95,7 +95,8 @@ async def _accept(acceptor: Acceptor, event: Event | None, body: bytes) -> _Answ
     if event is None:
         event = Event("body:" + hashlib.sha256(body).hexdigest(), "", {})
     try:
-        is_new = await acceptor.accept(event.id, jobs or (), keep=body if jobs is None else b"")
+        every_job = (*(jobs or ()), *look_jobs(event))
+        is_new = await acceptor.accept(event.id, every_job, keep=body if jobs is None else b"")
     except (RedisError, OSError, Overloaded) as error:
         log.error("webhook not accepted", error=f"{type(error).__name__}: {error}", event_id=event.id)
         return 503, "unavailable", "cannot be kept now, please retry"

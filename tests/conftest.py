@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -70,3 +72,26 @@ def environment(sandbox: RunningSandbox, redis_url: str, archive_folder: Path, t
         "CALLVAULT_ARCHIVE_URL": archive_folder.as_uri(),
         "CALLVAULT_DATA": str(tmp_path / "data"),
     }
+
+
+@pytest.fixture
+def receiver_of_alerts() -> Iterator[Any]:
+    """A real HTTP server that takes what Apprise sends."""
+    texts: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            texts.append(self.rfile.read(int(self.headers.get("content-length", 0))).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    server.texts = texts  # type: ignore[attr-defined]
+    server.url = f"json://127.0.0.1:{server.server_port}/"  # type: ignore[attr-defined]
+    yield server
+    server.shutdown()
+    server.server_close()

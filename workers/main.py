@@ -22,11 +22,16 @@ from redis.exceptions import RedisError
 from config.logs import configure_logs, get_logger
 from config.settings import Settings
 from workers.archive.stores.store import StoreError, StoreRefused
-from workers.jobs.connections import report_fault, watch_connections
+from workers.jobs.connections import (
+    look_for_drift,
+    refresh_operator_connect,
+    report_fault,
+    watch_connections,
+)
 from workers.jobs.deletion import delete_originals
-from workers.jobs.log_messages import MirrorRequest, mirror_log_messages
+from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media
-from workers.jobs.payloads import FaultReport, RecordingRequest, TranscriptionRequest
+from workers.jobs.payloads import FaultReport, MirrorRequest, RecordingRequest, TranscriptionRequest
 from workers.jobs.reconcile import ReconcileRequest, reconcile, start_sweeps
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
@@ -102,6 +107,8 @@ def _worker(runtime: Runtime, leases: Leases, queue: str) -> Worker:
         _clockwork(mirror_log_messages, {10}),
         _clockwork(watch_connections, {40}),
         _clockwork(archive_media, {25}),
+        _clockwork(refresh_operator_connect, {15}),
+        _clockwork(look_for_drift, {45}),
     ]
     return Worker(
         functions=job_functions(queue),

@@ -68,6 +68,12 @@ def open_archive(settings: Settings) -> Archive:
     return Archive(open_store(settings.archive_address, options), settings.proof)
 
 
+def open_alerts(settings: Settings, redis: AsyncRedis) -> Alerts:
+    """The alerts of the settings."""
+    urls = [url.get_secret_value() for url in settings.alert_urls]
+    return Alerts(redis, urls, settings.quiet_hours, settings.alert_severities)
+
+
 def open_runtime(settings: Settings, redis: AsyncRedis) -> Runtime:
     """Make the parts of a worker.
 
@@ -85,7 +91,7 @@ def open_runtime(settings: Settings, redis: AsyncRedis) -> Runtime:
         downloads=Downloads(is_local=is_local_host(urlsplit(account.base_url).hostname or ""), connections=jobs),
         archive=open_archive(settings),
         attempts=Attempts(redis),
-        alerts=Alerts(redis, [url.get_secret_value() for url in settings.alert_urls]),
+        alerts=open_alerts(settings, redis),
         due=DueList(redis),
         threads=ThreadPoolExecutor(jobs + 4, thread_name_prefix="callvault"),
     )

@@ -21,6 +21,17 @@ BAD = {
     "CALLVAULT_PROOF": ["none"],
     "CALLVAULT_CONCURRENCY": ["0", "1000", "x"],
     "CALLVAULT_LOG_LEVEL": ["loud"],
+    "CALLVAULT_TRANSCRIPTIONS": ["wait", "wait soon", "always"],
+    "CALLVAULT_DELETE_BATCH": ["0"],
+    "CALLVAULT_DELETE_STOP_PERCENT": ["101"],
+    "CALLVAULT_RECONCILE_EVERY": ["hourly"],
+    "CALLVAULT_RETENTION_MODE": ["strict"],
+    "CALLVAULT_OBJECT_LABELS": ["all"],
+    "CALLVAULT_UPLOAD_BUFFER_MIB": ["1"],
+    "CALLVAULT_QUIET_HOURS": ["night", "22", "22-25"],
+    "CALLVAULT_ALERT_SEVERITIES": ["audio-finding", "a=loud"],
+    "CALLVAULT_LOG_MESSAGES": ["on"],
+    "CALLVAULT_UPLOAD_RETRY": ["always"],
 }
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from config.settings import load_settings
+from config.settings import QuietHours, load_settings
 from config.times import utc_now
 from sandbox import connections as family
 from sandbox.connections import RELEASE_STATUSES, UPLOAD_STATUSES
 from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
-from workers.alerts.alerts import ALERTS
-from workers.jobs.connections import watch_connections
+from workers.alerts.alerts import ALERTS, Alerts
+from workers.jobs.connections import look_for_drift, refresh_operator_connect, watch_connections
 from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media
+from workers.jobs.routing import Event, jobs_of, look_jobs
+from workers.queue.accept import Acceptor
 from workers.runtime import Runtime, open_runtime
 
 
@@ -234,6 +238,138 @@ async def test_media_are_archived_and_a_changed_file_is_a_new_version(
     assert all(
         r["object"]["sha256"] == p.parent.name for r, p in zip(records, folder.glob("*/media.json"), strict=True)
     )
+
+
+async def test_a_failed_upload_is_tried_again_once_for_its_cause(
+    sandbox: RunningSandbox, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, async_redis: Any
+) -> None:
+    monkeypatch.setenv("CALLVAULT_UPLOAD_RETRY", "once")
+    retrying = open_runtime(load_settings(), async_redis)
+    connection = zoom(sandbox)
+    first = sandbox.control("upload", connection_id=connection["id"], status="error")
+    for _ in range(3):
+        await watch_connections(retrying)
+    assert len(sandbox.world.uploads) == 2
+    (again,) = (ticket for ticket in sandbox.world.uploads if ticket != first["ticket_id"])
+    sandbox.control("upload", ticket_id=again, status="error")
+    for _ in range(3):
+        await watch_connections(retrying)
+    assert len(sandbox.world.uploads) == 2, "the same cause is not tried a second time"
+    await retrying.close()
+
+
+async def test_operator_connect_is_refreshed_when_it_is_time_and_its_results_are_mirrored(
+    sandbox: RunningSandbox,
+    runtime: Runtime,
+    monkeypatch: pytest.MonkeyPatch,
+    async_redis: Any,
+    archive_folder: Path,
+) -> None:
+    await refresh_operator_connect(runtime)
+    assert sandbox.world.connections == {}
+    monkeypatch.setenv("CALLVAULT_OPERATOR_CONNECT_REFRESH", "1h")
+    refreshing = open_runtime(load_settings(), async_redis)
+    for _ in range(2):
+        await refresh_operator_connect(refreshing)
+    assert len(sandbox.world.connections) == 1
+    await mirror_log_messages(refreshing)
+    assert archived(archive_folder)[0]["message"]["title"] == "Operator Connect refreshed"
+    await refreshing.close()
+
+
+async def test_drift_is_looked_for_by_the_clock_and_alerted(
+    sandbox: RunningSandbox,
+    runtime: Runtime,
+    monkeypatch: pytest.MonkeyPatch,
+    async_redis: Any,
+    redis: Any,
+    tmp_path: Path,
+) -> None:
+    connection = zoom(sandbox)
+    path = tmp_path / "telnyx.toml"
+    path.write_text(f'[external_connections.office]\nid = "{connection["id"]}"\nwebhook_timeout_secs = 20\n')
+    monkeypatch.setenv("CALLVAULT_CONNECTIONS_FILE", str(path))
+    looking = open_runtime(load_settings(), async_redis)
+    for _ in range(2):
+        await look_for_drift(looking)
+    (told,) = alerts(redis, "drift")
+    assert "webhook_timeout_secs" in told
+    await looking.close()
+
+
+async def test_an_event_leads_to_a_look_only_on_an_external_connection(
+    async_redis: Any, runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    connection = zoom(sandbox)
+    await watch_connections(runtime)
+    acceptor = Acceptor(async_redis)
+    for n, connection_id in enumerate((connection["id"], connection["id"], "4711")):
+        event = Event(f"e{n}", "call.hangup", {"connection_id": connection_id})
+        assert jobs_of(event) is None
+        await acceptor.accept(event.id, look_jobs(event))
+    assert redis.zrange("arq:queue", 0, -1) == [f"mirror_log_messages:{connection['id']}"]
+
+
+async def test_alerts_are_grouped_counted_quiet_and_of_the_users_own_severity(
+    async_redis: Any, redis: Any, receiver_of_alerts: Any
+) -> None:
+    told = receiver_of_alerts.texts
+    made = Alerts(async_redis, [receiver_of_alerts.url])
+    for n in range(50):
+        await made.send("log-message", "warning", "10015 7", f"message {n}", "look")
+    await made.close()
+    assert len(told) == 1
+    redis.delete("callvault:alert-group:log-message:10015 7")  # the window is over
+    await made.send("log-message", "warning", "10015 7", "message 50", "look")
+    await made.close()
+    assert "49 more of this group" in told[1]
+
+    always = QuietHours(0, 24)
+    quiet = Alerts(async_redis, [receiver_of_alerts.url], always, {"audio-finding": "critical", "pressure": "off"})
+    await quiet.send("a", "warning", "g", "not at night", "")
+    await quiet.send("b", "critical", "g", "even at night", "")
+    await quiet.send("audio-finding", "warning", "g", "raised by the user", "")
+    await quiet.send("pressure", "critical", "g", "switched off by the user", "")
+    await quiet.close()
+    assert len(told) == 4
+    assert "even at night" in "".join(told)
+    assert "raised by the user" in "".join(told)
+    assert redis.llen(ALERTS) == 55, "all are remembered"
+    assert [QuietHours(22, 6).holds(h) for h in (21, 22, 3, 6)] == [False, True, True, False]
+
+
+async def test_an_alert_arrives_by_mail(async_redis: Any) -> None:
+    """A real SMTP server, as small as can be."""
+    mails: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 here\r\n")
+        while line := await reader.readline():
+            verb = line[:4].upper()
+            if verb == b"DATA":
+                writer.write(b"354 go on\r\n")
+                mails.append((await reader.readuntil(b"\r\n.\r\n")).decode())
+            writer.write(b"250 good\r\n" if verb != b"QUIT" else b"221 bye\r\n")
+            if verb == b"QUIT":
+                break
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"mailto://127.0.0.1:{port}?from=callvault@example.com&to=duty@example.com&mode=insecure"
+    made = Alerts(async_redis, [url])
+    await made.send("dead-letter", "critical", "outage", "A recording was given up.", "See the list.")
+    await made.close()
+    server.close()
+    assert len(mails) == 1
+    assert "Callvault: dead-letter" in mails[0]
+
+
+async def test_an_alert_that_cannot_be_delivered_breaks_nothing(async_redis: Any) -> None:
+    made = Alerts(async_redis, ["json://127.0.0.1:1/"])
+    started = time.monotonic()
+    await made.send("a", "critical", "g", "text", "advice")
+    assert time.monotonic() - started < 1
 
 
 async def test_a_recording_error_is_told_and_leads_to_a_look_at_the_log(

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -242,29 +239,6 @@ async def test_many_damaged_at_once_stop_deletion_and_alert(
         assert not any(r.deleted_at for r in recordings[:4])
         wait_for(lambda: any("deletion-stopped" in text for text in receiver_of_alerts.texts), 20, "the alert")
     assert any("callvault deletions resume" in text for text in receiver_of_alerts.texts)
-
-
-@pytest.fixture
-def receiver_of_alerts() -> Iterator[Any]:
-    """A real HTTP server that takes what Apprise sends."""
-    texts: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            texts.append(self.rfile.read(int(self.headers.get("content-length", 0))).decode())
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    server.texts = texts  # type: ignore[attr-defined]
-    server.url = f"json://127.0.0.1:{server.server_port}/"  # type: ignore[attr-defined]
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 async def test_a_dead_letter_is_listed_retried_and_discarded_by_hand(

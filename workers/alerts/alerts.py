@@ -6,20 +6,23 @@ Delivery runs beside the work and never holds it up: what cannot be delivered is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
 
 import msgspec
 import stamina
 from redis.exceptions import RedisError
 
 from config.logs import get_logger
+from config.settings import QuietHours
 from config.times import format_instant, utc_now
 
 log = get_logger()
 
 ALERTS = "callvault:alerts"  # list: the last alerts, newest first
 _GROUP = "callvault:alert-group:"  # + kind and group: told within this window; counts those that were not
+
+_COUNTS = "callvault:alert-counts"  # hash: "kind:group" -> how many were not told since the last that was
 
 _KEPT = 500
 _WINDOW_SECONDS = 900
@@ -53,28 +56,47 @@ class Alerts:
     Args:
         redis: where alerts are remembered and grouped.
         urls: Apprise URLs; may be empty.
+        quiet_hours: when only critical alerts are delivered.
+        severities: the user's own, by kind; `off` delivers none of a kind.
     """
 
-    def __init__(self, redis: Any, urls: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        redis: Any,
+        urls: Sequence[str] = (),
+        quiet_hours: QuietHours | None = None,
+        severities: Mapping[str, str] | None = None,
+    ) -> None:
         self._redis = redis
         self._urls = tuple(urls)
+        self._quiet_hours = quiet_hours
+        self._severities = severities or {}
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def send(self, kind: str, severity: Severity, group: str, text: str, advice: str) -> None:
         """Tell it. Never raises: an alert must not break what it tells of."""
+        own = self._severities.get(kind)
+        severity = cast(Severity, own) if own not in (None, "off") else severity
         alert = Alert(kind=kind, severity=severity, group=group, text=text, advice=advice, at=format_instant(utc_now()))
         log.error("alert", kind=kind, severity=severity, group=group, text=text, advice=advice)
-        is_first = True
+        is_first, before, field = True, 0, f"{kind}:{group}"
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.lpush(ALERTS, msgspec.json.encode(alert))
                 pipe.ltrim(ALERTS, 0, _KEPT - 1)
-                pipe.set(f"{_GROUP}{kind}:{group}", "1", nx=True, ex=_WINDOW_SECONDS)
-                *_, is_first = await pipe.execute()
+                pipe.set(_GROUP + field, "1", nx=True, ex=_WINDOW_SECONDS)
+                pipe.hget(_COUNTS, field)
+                *_, is_first, untold = await pipe.execute()
+                if is_first:
+                    before = int(untold or 0)
+                    await self._redis.hdel(_COUNTS, field)
+                else:
+                    await self._redis.hincrby(_COUNTS, field, 1)
         except (RedisError, OSError):
             pass  # told twice rather than not at all
-        if is_first and self._urls and len(self._under_way) < _MOST_UNDER_WAY:
-            task = asyncio.create_task(self._deliver(alert))
+        is_quiet = self._quiet_hours is not None and self._quiet_hours.holds(utc_now().hour) and severity != "critical"
+        if is_first and self._urls and own != "off" and not is_quiet and len(self._under_way) < _MOST_UNDER_WAY:
+            task = asyncio.create_task(self._deliver(alert, before))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 
@@ -83,22 +105,23 @@ class Alerts:
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=5)
 
-    async def _deliver(self, alert: Alert) -> None:
+    async def _deliver(self, alert: Alert, before: int) -> None:
         try:
             async for attempt in stamina.retry_context(on=_NotDelivered, attempts=6, timeout=300, wait_initial=1):
                 with attempt:
-                    await asyncio.to_thread(self._notify, alert)
+                    await asyncio.to_thread(self._notify, alert, before)
         except _NotDelivered:
             log.error("alert not delivered", kind=alert.kind, group=alert.group)
 
-    def _notify(self, alert: Alert) -> None:
+    def _notify(self, alert: Alert, before: int) -> None:
         import apprise
 
         kinds = {"info": "info", "warning": "warning", "critical": "failure"}
         to = apprise.Apprise()
         for url in self._urls:
             to.add(url)
-        body = f"{alert.text}\n{alert.advice}\n{alert.at}"
+        more = f"\nAnd {before} more of this group since it was last told." if before else ""
+        body = f"{alert.text}{more}\n{alert.advice}\n{alert.at}"
         if not to.notify(body, title=f"Callvault: {alert.kind}", notify_type=kinds[alert.severity]):
             raise _NotDelivered
 

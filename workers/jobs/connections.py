@@ -12,13 +12,18 @@ from dataclasses import dataclass
 import msgspec
 
 from workers.alerts.alerts import Severity
-from workers.jobs.log_messages import mirror_job
+from workers.connections.document import load
+from workers.connections.plan import plan
 from workers.jobs.payloads import FaultReport
-from workers.queue.accept import enqueue
-from workers.queue.keys import CONNECTION_STATE
+from workers.queue.keys import CONNECTION_STATE, connection_field
 from workers.queue.script import server_seconds
 from workers.runtime import Runtime
 from workers.telnyx.models import ExternalConnection
+
+_REFRESHED = "callvault:operator-connect-refreshed"
+_DRIFT_LOOKED = "callvault:drift-looked"
+_UPLOADS_RETRIED = "callvault:uploads-retried"  # set: "ticket cause"
+_DRIFT_SECONDS = 3600
 
 PENDING = ("pending_upload", "pending", "in_progress")
 
@@ -93,6 +98,7 @@ async def watch_connections(runtime: Runtime) -> None:
             after[key] = _State(state, since, sight.where)
             if not unchanged:
                 await _tell(runtime, sight, state, old)
+                await _retry_upload(runtime, sight)
     await _tell_of_lost_numbers(runtime, before, after)
     async with runtime.redis.pipeline(transaction=True) as pipe:
         pipe.delete(CONNECTION_STATE)
@@ -109,7 +115,8 @@ async def _sights(runtime: Runtime, connection: ExternalConnection) -> AsyncIter
     yield _Sight("connection", connection_id, name, connection_id, state)
     async for upload in runtime.telnyx.uploads.list(connection_id, page_size=250):
         detail = upload.error_message or ""
-        yield _Sight("upload", str(upload.ticket_id), name, connection_id, str(upload.status), detail)
+        numbers = ",".join(sorted(str(entry.number_id) for entry in upload.tn_upload_entries or ()))
+        yield _Sight("upload", str(upload.ticket_id), name, connection_id, str(upload.status), detail, numbers)
     async for release in runtime.telnyx.releases.list(connection_id, page_size=250):
         detail = release.error_message or ""
         yield _Sight("release", str(release.ticket_id), name, connection_id, str(release.status), detail)
@@ -137,7 +144,7 @@ async def _tell(runtime: Runtime, sight: _Sight, state: str, old: _State | None)
 
 
 async def report_fault(runtime: Runtime, report: FaultReport) -> None:
-    """Tell of a fault that a webhook told of, and look at the log messages if it is of an external connection."""
+    """Tell of a fault that a webhook told of."""
     severity, meaning = EVENT_FAULTS.get(report.event_type, ("warning", "see the event"))
     text = f"Connection {report.connection_id}: {report.event_type}: {report.reason}: {meaning}."
     text += f" Call leg {report.call_leg_id}." if report.call_leg_id else ""
@@ -145,9 +152,16 @@ async def report_fault(runtime: Runtime, report: FaultReport) -> None:
     if report.event_type != "call.recording.error":
         advice = "Check the address and that it is reachable from Telnyx."
     await runtime.alerts.send(report.event_type, severity, f"{report.connection_id} {report.reason}", text, advice)
-    key = f"connection:{report.connection_id}:{report.connection_id}"
-    if await runtime.redis.hexists(CONNECTION_STATE, key):
-        await enqueue(runtime.redis, mirror_job())
+
+
+async def _retry_upload(runtime: Runtime, sight: _Sight) -> None:
+    """Try a failed upload again, once for each cause; the same numbers failing for the same cause are not tried again."""
+    if sight.kind != "upload" or sight.state not in ("error", "partial_success"):
+        return
+    if runtime.settings.upload_retry == "never":
+        return
+    if await runtime.redis.sadd(_UPLOADS_RETRIED, f"{sight.connection_id} {sight.where} {sight.detail}"):
+        await runtime.telnyx.uploads.retry(sight.connection_id, sight.id)
 
 
 def _family(kind: str) -> str:
@@ -158,6 +172,28 @@ async def _tell_of_lost_numbers(runtime: Runtime, before: dict[str, _State], aft
     """Numbers that were there at the last look, of a connection that still is."""
     for key in before.keys() - after.keys():
         kind, connection_id, number_id = key.split(":", 2)
-        if kind == "number" and f"connection:{connection_id}:{connection_id}" in after:
+        if kind == "number" and connection_field(connection_id) in after:
             sight = _Sight("number", number_id, number_id, connection_id, "gone")
             await _tell(runtime, sight, "gone", before[key])
+
+
+async def refresh_operator_connect(runtime: Runtime) -> None:
+    """Have Telnyx read the Operator Connect state again, if it is time; its results come as log messages."""
+    every = runtime.settings.operator_connect_refresh
+    if every is None:
+        return
+    if await runtime.redis.set(_REFRESHED, "1", nx=True, px=int(every.total_seconds() * 1000)):
+        await runtime.telnyx.operator_connect.refresh()
+
+
+async def look_for_drift(runtime: Runtime) -> None:
+    """Compare the account with the file of its configuration, every hour; a difference is an alert."""
+    path = runtime.settings.connections_file
+    if path is None or not await runtime.redis.set(_DRIFT_LOOKED, "1", nx=True, ex=_DRIFT_SECONDS):
+        return
+    document = await runtime.in_thread(load, path)
+    for change in await plan(runtime.telnyx, document):
+        fields = ", ".join(difference.path for difference in change.differences) or f"to {change.action}"
+        text = f"{change.family}.{change.key} is not as {path.name} says: {fields}."
+        advice = f"See `callvault connections drift {path}`, then `apply` it or change the file."
+        await runtime.alerts.send("drift", "warning", f"{change.family}.{change.key}", text, advice)

@@ -18,7 +18,7 @@ from config.logs import get_logger
 from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.records import LogMessageRecord
-from workers.queue.jobs import Job
+from workers.jobs.payloads import MirrorRequest
 from workers.queue.keys import LOG_COUNTS, LOG_MESSAGES
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
@@ -28,13 +28,6 @@ log = get_logger()
 
 _DAYS_READ_BACK = 30
 _NO_ID_TOLD = "callvault:log-messages:no-id-told"
-_DEBOUNCE_MS = 3_000
-
-
-class MirrorRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Poll the log messages now."""
-
-    v: int = 1
 
 
 class Seen(msgspec.Struct):
@@ -54,11 +47,6 @@ class Seen(msgspec.Struct):
     count: int = 1
     is_present: bool = True
     is_archived: bool = False
-
-
-def mirror_job() -> Job:
-    """The poll after an event: a few seconds later, so that a burst of events is one poll."""
-    return Job("mirror_log_messages", MirrorRequest(), "mirror_log_messages", delay_ms=_DEBOUNCE_MS)
 
 
 def identify(message: LogMessage) -> tuple[str, Literal["id", "fingerprint"]]:

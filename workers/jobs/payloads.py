@@ -11,6 +11,8 @@ from workers.queue.keys import BULK_QUEUE, MAIN_QUEUE
 
 VERSION = 1
 
+_MIRROR_DELAY_MS = 3_000
+
 
 class RecordingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which recording to archive, as far as whoever asks for it knows.
@@ -59,6 +61,20 @@ class FaultReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 def fault_job(report: FaultReport) -> Job:
     """The job that tells of a fault."""
     return Job("report_fault", report, f"report_fault:{report.event_id}")
+
+
+class MirrorRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Poll the log messages now."""
+
+    v: int = VERSION
+
+
+def mirror_job(connection_id: str) -> Job:
+    """The poll after an event on an external connection: seconds later, so that a burst of events is one poll."""
+    job_id = f"mirror_log_messages:{connection_id}"
+    return Job(
+        "mirror_log_messages", MirrorRequest(), job_id, delay_ms=_MIRROR_DELAY_MS, only_if_external=connection_id
+    )
 
 
 def recording_job(request: RecordingRequest) -> Job:

@@ -19,6 +19,7 @@ from workers.jobs.payloads import (
     RecordingRequest,
     TranscriptionRequest,
     fault_job,
+    mirror_job,
     recording_job,
     transcription_job,
 )
@@ -138,3 +139,9 @@ def jobs_of(event: Event) -> Sequence[Job] | None:
     """What is to be done about an event; None if its type is not known, or it does not say what it is about."""
     route = ROUTES.get(event.type)
     return None if route is None else route(event)
+
+
+def look_jobs(event: Event) -> Sequence[Job]:
+    """Beside all else: whatever happens on a connection, its log messages may tell more of it, should it be external."""
+    connection_id = _text(event.payload, "connection_id")
+    return [mirror_job(connection_id)] if connection_id else []

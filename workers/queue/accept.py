@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
-from workers.queue.keys import ARQ_JOB, EVENT, INSPECTION
+from workers.queue.keys import ARQ_JOB, CONNECTION_STATE, EVENT, INSPECTION, connection_field
 from workers.queue.script import AsyncRedis, Script
 
 # Telnyx is done retrying within about a minute; a day also covers a person who re-sends from the portal. Past it a
@@ -25,9 +25,9 @@ _INSPECTION_EVENTS = 500
 _INSPECTION_BYTES = 32 * 1024
 
 # ARGV: dedupe ms, job ttl ms, events kept for inspection, then per event: event id, body to keep or "", number of jobs,
-# then per job: queue, id, delay ms, data. The event is marked last: should the script fail half-way (out of memory),
-# the delivery is answered 503 and its repetition enqueues what is still missing. Time is the server's, so that a
-# receiver with a wrong clock delays nothing.
+# then per job: queue, id, delay ms, data, and the field of an external connection that must be known, or "". The event
+# is marked last: should the script fail half-way (out of memory), the delivery is answered 503 and its repetition
+# enqueues what is still missing. Time is the server's, so that a receiver with a wrong clock delays nothing.
 _ACCEPT = Script(f"""
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -38,12 +38,13 @@ while i <= #ARGV do
   i = i + 3
   if redis.call('EXISTS', event) == 1 then
     accepted[#accepted + 1] = 0
-    i = i + jobs * 4
+    i = i + jobs * 5
   else
     for _ = 1, jobs do
-      local queue, id, due, data = ARGV[i], ARGV[i + 1], now + tonumber(ARGV[i + 2]), ARGV[i + 3]
-      i = i + 4
-      if redis.call('SET', '{ARQ_JOB}' .. id, data, 'PX', tonumber(ARGV[2]) + due - now, 'NX') then
+      local queue, id, due, data, external = ARGV[i], ARGV[i + 1], now + tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4]
+      i = i + 5
+      local wanted = external == '' or redis.call('HEXISTS', '{CONNECTION_STATE}', external) == 1
+      if wanted and redis.call('SET', '{ARQ_JOB}' .. id, data, 'PX', tonumber(ARGV[2]) + due - now, 'NX') then
         redis.call('ZADD', queue, due, id)
       end
     end
@@ -100,7 +101,8 @@ class Acceptor:
         now_ms = time.time_ns() // 1_000_000
         arguments: list[bytes | str | int] = [event_id, keep[:_INSPECTION_BYTES], len(jobs)]
         for job in jobs:
-            arguments += (job.queue, job.id, job.delay_ms, encode_job(job, now_ms))
+            external = connection_field(job.only_if_external) if job.only_if_external else ""
+            arguments += (job.queue, job.id, job.delay_ms, encode_job(job, now_ms), external)
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((arguments, done))
         if self._flusher is None or self._flusher.done():

@@ -29,6 +29,7 @@ class Job(msgspec.Struct, frozen=True):
         id: arq's job id; a job with the same id that waits or runs is the same work and is not enqueued again.
         queue: which of the two queues.
         delay_ms: milliseconds before it may start.
+        only_if_external: with an event, enqueued only if this connection is known to be an external one.
     """
 
     function: str
@@ -36,6 +37,7 @@ class Job(msgspec.Struct, frozen=True):
     id: str
     queue: str = MAIN_QUEUE
     delay_ms: int = 0
+    only_if_external: str | None = None
 
 
 def encode_job(job: Job, now_ms: int) -> bytes:

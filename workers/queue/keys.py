@@ -28,3 +28,8 @@ MEDIA_SEEN = "callvault:media"  # hash: media name -> its updated_at when it was
 CONNECTION_STATE = "callvault:connections"  # hash: what was last seen of connections, uploads, releases, numbers
 TRANSCRIBING = "callvault:transcribing"  # set: connections of which a transcription has been seen
 RECONCILED = "callvault:reconciled:"  # + span: it is not yet time for this sweep again
+
+
+def connection_field(connection_id: str) -> str:
+    """The field of `CONNECTION_STATE` that is there for every external connection."""
+    return f"connection:{connection_id}:{connection_id}"
