@@ -140,6 +140,24 @@ def verify(
 
 
 @app.command()
+def doctor(
+    alert: Annotated[bool, typer.Option("--alert", help="Send a test alert too.")] = False,
+    data: DataFolder = None,
+    json: Json = False,
+) -> None:
+    """Look at what breaks in practice, and say how to mend it; exit status 1 if anything is wrong.
+
+    Example: callvault doctor --alert
+    """
+    from cli.doctor import run
+
+    settings = load_settings(data_folder=data)
+    with _redis(settings) as url:
+        status = run(settings, url, test_alert=alert, as_json=json)
+    raise typer.Exit(status)
+
+
+@app.command()
 def backfill(
     since: Annotated[str, typer.Option(help="First day, UTC: 2026-11-25, yesterday, or 30d for a month ago.")],
     until: Until = None,

@@ -79,6 +79,32 @@ def test_plan_apply_plan_is_empty_for_each_family(name: str, run: Any) -> None:
     assert (again.returncode, again.stdout) == (0, "as the file says\n")
 
 
+def test_numbers_that_are_to_be_there_are_uploaded_once(run: Any, sandbox: RunningSandbox) -> None:
+    connection = family.add_connection(sandbox.world, "zoom")
+    family.add_address(sandbox.world, connection["id"])
+    there = family.add_number(sandbox.world, connection["id"], "+13125550100")["number_id"]
+    text = f'[uploads.{connection["id"]}]\nnumber_ids = ["{there}", "n-1", "n-2"]\nusage = "calling_user_assignment"\n'
+    assert run("plan", text).returncode == 2
+    assert run("apply", None, "--yes").returncode == 0
+    (upload,) = sandbox.world.uploads.values()
+    assert [entry["number_id"] for entry in upload.data["tn_upload_entries"]] == ["n-1", "n-2"]
+    assert run("plan").returncode == 0
+
+
+def test_the_services_own_archive_can_be_the_custom_storage(sandbox: RunningSandbox, tmp_path: Path) -> None:
+    path = tmp_path / "telnyx.toml"
+    path.write_text('[custom_storage_credentials.5]\nbackend = "s3"\nconfiguration = "archive"\n')
+    aws = {"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "hush"}
+    settings = sandbox.environment | aws | {"CALLVAULT_ARCHIVE_URL": "s3://calls/prefix"}
+    done = run_callvault(["connections", "apply", str(path), "--yes"], settings)
+    assert done.returncode == 0, done.stderr
+    configuration = sandbox.world.storage["5"]["data"]["configuration"]
+    assert (configuration["bucket"], configuration["aws_secret_access_key"]) == ("calls", "hush")
+    assert run_callvault(["connections", "plan", str(path)], settings).returncode == 0
+    refused = run_callvault(["connections", "plan", str(path)], sandbox.environment)
+    assert (refused.returncode, "needs CALLVAULT_ARCHIVE_URL=s3://" in refused.stderr) == (2, True)
+
+
 def test_all_of_it_at_once_and_no_secret_shows(run: Any, sandbox: RunningSandbox) -> None:
     outputs = [run("plan", "".join(TABLES.values())), run("apply", None, "--yes"), run("plan", None, "--json")]
     assert json.loads(outputs[2].stdout) == {"changes": []}

@@ -31,6 +31,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from config.errors import UserError
 from workers.connections.families import FAMILIES
@@ -76,6 +77,8 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Document:
                 raise BadDocument(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(family.fields)}")
             if missing := [field for field in family.required if field not in fields]:
                 raise BadDocument(f"{where}: {missing[0]} is missing")
+            if fields.get("configuration") == "archive":
+                fields["configuration"] = _of_the_archive(where, environment)
             things[key] = _resolve(fields, where, environment)
     return document
 
@@ -84,6 +87,18 @@ def _tables(path: Path, name: str, things: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(things, dict) or not all(isinstance(fields, dict) for fields in things.values()):
         raise BadDocument(f"{path}: [{name}] must hold tables such as [{name}.office]")
     return things
+
+
+def _of_the_archive(where: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The service's own archive as custom storage, so that Telnyx writes into the bucket that Callvault keeps."""
+    parts = urlsplit(environment.get("CALLVAULT_ARCHIVE_URL", ""))
+    if parts.scheme != "s3":
+        raise BadDocument(f'{where}: configuration = "archive" needs CALLVAULT_ARCHIVE_URL=s3://...')
+    names = {"region": "$AWS_REGION", "aws_access_key_id": "$AWS_ACCESS_KEY_ID"}
+    names |= {"aws_secret_access_key": "$AWS_SECRET_ACCESS_KEY"}
+    if "AWS_ENDPOINT_URL_S3" in environment:
+        names["endpoint"] = "$AWS_ENDPOINT_URL_S3"
+    return {"bucket": parts.netloc} | names
 
 
 def _resolve(value: Any, where: str, environment: Mapping[str, str]) -> Any:

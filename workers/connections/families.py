@@ -14,6 +14,7 @@ from workers.telnyx.models import ExternalConnection, Model
 Fields = dict[str, Any]
 
 OUR_TAG = "callvault:"
+_MOST_NUMBERS = 1000  # of one upload; more is answered 413
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,31 @@ def _dialogflow_body(fields: Fields) -> Fields:
     return fields | {"service_account": json.loads(account) if isinstance(account, str) else account}
 
 
+# Uploads: that certain numbers are assigned to a connection, or on their way there.
+
+
+async def _read_uploads(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
+    """Of the numbers that the file wants, those that are there or still pending."""
+    there = {str(number.number_id) async for number in client.phone_numbers.list(key, page_size=250)}
+    async for upload in client.uploads.list(key, page_size=250):
+        if upload.status in ("pending_upload", "pending", "in_progress", "success"):
+            there |= {str(entry.number_id) for entry in upload.tn_upload_entries or ()}
+    wanted = fields.get("number_ids", [])
+    return Live(key, key, {"number_ids": [number_id for number_id in wanted if number_id in there]})
+
+
+async def _update_uploads(client: TelnyxClient, live: Live, fields: Fields) -> object:
+    missing = [number_id for number_id in fields["number_ids"] if number_id not in live.fields["number_ids"]]
+    return [
+        await client.uploads.create(live.id, **(fields | {"number_ids": missing[i : i + _MOST_NUMBERS]}))
+        for i in range(0, len(missing), _MOST_NUMBERS)
+    ]
+
+
+async def _never(*_: object) -> object:
+    raise AssertionError("numbers are uploaded by an update, and released in the portal")
+
+
 async def _read_siprec(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
     found = await _none_if_missing(client.siprec_connectors.retrieve(key))
     return None if found is None else Live(key, key, found)
@@ -160,6 +186,14 @@ FAMILIES: dict[str, ManagedFamily] = {
         update=_update_connection,
         delete=lambda client, live: client.external_connections.delete(live.id),
         list_all=_list_connections,
+    ),
+    "uploads": ManagedFamily(
+        fields=("number_ids", "usage", "additional_usages", "location_id", "civic_address_id"),
+        required=("number_ids",),
+        read=_read_uploads,
+        create=_never,
+        update=_update_uploads,
+        delete=_never,
     ),
     "custom_storage_credentials": ManagedFamily(
         fields=("backend", "configuration"),
