@@ -11,6 +11,10 @@ outbound = { channel_limit = 10, outbound_voice_profile_id = "191163061728444551
 backend = "s3"
 configuration = { bucket = "calls", region = "us-east-1", aws_access_key_id = "$KEY", aws_secret_access_key = "$SECRET" }
 
+[uploads.1700000000000000001]            # numbers that are to be there
+number_ids = ["1234567890"]
+usage = "calling_user_assignment"
+
 [dialogflow_connections.1700000000000000001]
 service_account = "$DIALOGFLOW_ACCOUNT"  # JSON
 
