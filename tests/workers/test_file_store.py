@@ -73,7 +73,7 @@ def test_what_killed_writers_left_is_removed_once_it_is_old(tmp_path: Path) -> N
     for name, age in (("old", 25 * 3600), ("young", 3600)):
         (incoming / name).write_bytes(b"x")
         os.utime(incoming / name, (time.time() - age,) * 2)
-    store_at(tmp_path)
+    assert store_at(tmp_path).remove_orphans() == 1
     assert [path.name for path in incoming.iterdir()] == ["young"]
 
 

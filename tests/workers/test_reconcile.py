@@ -321,3 +321,17 @@ async def test_bulk_work_yields_while_webhooks_jobs_wait_too_long(
         assert committed(archive_folder, recording) is None
         redis.zrem("arq:queue", "stuck")
         wait_for(lambda: committed(archive_folder, recording))
+
+
+def test_a_receipt_that_was_not_written_is_made_good_by_a_sweep(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    """Killed, or the store away, between the deletion and its receipt, and Redis lost on top of it."""
+    (recording,) = past(sandbox, 1)
+    let_sweeps_start(redis)
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: committed(archive_folder, recording), 60)
+    sandbox.world.recordings[recording.data["id"]].deleted_at = text_of(now())
+    redis.flushall()
+    with callvault(["worker"], environment | DELETING, "worker ready"):
+        wait_for((folder_of(archive_folder, recording) / "deleted.json").exists, 60, "the receipt")

@@ -36,7 +36,7 @@ log = get_logger()
 _PROOFS_AT_ONCE = 8
 _LEAST_FAILURES = 3
 _WAIT_FOR_TRANSCRIPTION_SECONDS = 30
-_STILL_THERE_SECONDS = 60
+_STILL_THERE_SECONDS = 30
 _CONFIRM_WAITS_SECONDS = (0.0, 0.2, 1.0)
 
 
@@ -173,15 +173,28 @@ async def _prove_transcription(runtime: Runtime, folder: str, transcription: Rec
 
 
 async def _delete(runtime: Runtime, proven: Sequence[_Proven]) -> int:
-    for one in proven:
-        for transcription in one.transcriptions:  # they have no bulk call, and whether a recording takes them along
-            try:  # is not documented
+    """Delete what is proven. What fails half-way comes back soon: what is gone by then only gets its receipt."""
+    ready = [one for one in proven if await _delete_transcriptions(runtime, one)]
+    try:
+        await _delete_in_bulk(runtime, [one.recording_id for one in ready])
+    except Exception as error:  # some may be gone all the same, which the confirmation finds out
+        log.warning("bulk deletion failed", error=f"{type(error).__name__}: {error}")
+    return sum([await _confirm(runtime, one) for one in ready])
+
+
+async def _delete_transcriptions(runtime: Runtime, one: _Proven) -> bool:
+    """They go first, one by one: they have no bulk call, and whether a recording takes them along is not documented."""
+    try:
+        for transcription in one.transcriptions:
+            try:
                 await runtime.telnyx.recording_transcriptions.delete(str(transcription.id))
             except NotFound:
                 pass
-    await _delete_in_bulk(runtime, [one.recording_id for one in proven])
-    gone = [await _confirm(runtime, one) for one in proven]
-    return sum(gone)
+    except Exception as error:
+        log.warning("deletion postponed", folder=one.folder, error=f"{type(error).__name__}: {error}")
+        await runtime.due.postpone(one.folder, _STILL_THERE_SECONDS)
+        return False
+    return True
 
 
 async def _delete_in_bulk(runtime: Runtime, recording_ids: Sequence[str]) -> None:
@@ -210,24 +223,33 @@ async def _delete_halves(runtime: Runtime, recording_ids: Sequence[str]) -> None
 
 
 async def _confirm(runtime: Runtime, one: _Proven) -> bool:
-    """See that an original is gone, then write its receipt; one that is still there comes back later."""
-    for wait in _CONFIRM_WAITS_SECONDS:
-        await asyncio.sleep(wait)
-        try:
-            await runtime.telnyx.recordings.retrieve(one.recording_id)
-        except NotFound:
-            break
-    else:
-        log.warning("deleted but still there", recording_id=one.recording_id)
+    """See that an original is gone, then write its receipt; if either cannot be done now, its turn comes again."""
+    try:
+        if not await _is_gone(runtime, one.recording_id):
+            log.warning("deleted but still there", recording_id=one.recording_id)
+            await runtime.due.postpone(one.folder, _STILL_THERE_SECONDS)
+            return False
+        receipt = DeletionReceipt(
+            recording_id=one.recording_id,
+            objects=one.objects,
+            transcription_ids=[str(transcription.id) for transcription in one.transcriptions],
+            confirmed_gone_at=format_instant(utc_now()),
+        )
+        await runtime.in_thread(runtime.archive.put_receipt, one.folder, receipt)
+    except Exception as error:
+        log.warning("deletion not confirmed", folder=one.folder, error=f"{type(error).__name__}: {error}")
         await runtime.due.postpone(one.folder, _STILL_THERE_SECONDS)
         return False
-    receipt = DeletionReceipt(
-        recording_id=one.recording_id,
-        objects=one.objects,
-        transcription_ids=[str(transcription.id) for transcription in one.transcriptions],
-        confirmed_gone_at=format_instant(utc_now()),
-    )
-    await runtime.in_thread(runtime.archive.put_receipt, one.folder, receipt)
     await runtime.due.done(one.folder)
     log.info("original deleted", recording_id=one.recording_id)
     return True
+
+
+async def _is_gone(runtime: Runtime, recording_id: str) -> bool:
+    for wait in _CONFIRM_WAITS_SECONDS:
+        await asyncio.sleep(wait)
+        try:
+            await runtime.telnyx.recordings.retrieve(recording_id)
+        except NotFound:
+            return True
+    return False

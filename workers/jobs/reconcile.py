@@ -8,6 +8,7 @@ identities, eight bytes each, whatever the account's age. It never goes on while
 from __future__ import annotations
 
 import asyncio
+import itertools
 from array import array
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -187,8 +188,30 @@ async def sweep(
                 tally.found += 1
                 await _compare_transcription(runtime, archived, day, transcription, tally, found_by, dry_run)
                 await room(tally)
+        if runtime.settings.delete_originals == "verified" and not dry_run:
+            await _schedule_deletions(runtime, day, tally)
         tally.through = day.isoformat()
         save(tally)
+
+
+async def _schedule_deletions(runtime: Runtime, day: date, tally: Tally) -> None:
+    """Put what is committed and has no receipt on the due list: still at Telnyx, or gone with its receipt not written."""
+    grace = runtime.settings.delete_after.total_seconds()
+    folders = without_receipt(runtime.archive, day)
+    while batch := await runtime.in_thread(lambda: list(itertools.islice(folders, _ASK_EVERY))):
+        for folder in batch:
+            tally.scheduled += await runtime.due.schedule(folder, grace)
+
+
+def without_receipt(archive: Archive, day: date) -> Iterator[str]:
+    """The folders of a day that have a commit record and no receipt of deletion; blocks."""
+    listed = (
+        (s.key, place) for s in archive.store.list(layout.day_prefix(day)) if (place := layout.recording_of(s.key))
+    )
+    for folder, keys in itertools.groupby(listed, key=lambda row: row[0].removesuffix(row[1][2])):
+        names = {place[2] for _, place in keys}
+        if "recording.json" in names and "deleted.json" not in names:
+            yield folder
 
 
 def _days(since: date, until: date) -> Iterator[date]:
@@ -226,9 +249,6 @@ async def _compare_recording(
     if not archived.knows(day):
         await runtime.in_thread(archived.load, day)
     if archived.has_recording(day, recording_id):
-        if runtime.settings.delete_originals == "verified" and not dry_run:
-            grace = runtime.settings.delete_after.total_seconds()
-            tally.scheduled += await runtime.due.schedule(layout.recording_folder(day, recording_id), grace)
         return
     tally.missing += 1
     seconds = (recording.duration_millis or 0) / 1000

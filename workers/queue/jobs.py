@@ -16,7 +16,8 @@ from workers.queue.keys import MAIN_QUEUE
 # arq drops a job as failed when its data has expired: 24 h by default, shorter than an outage may last.
 JOB_TTL_MS = 30 * 24 * 3600 * 1000
 
-_encoder = msgspec.msgpack.Encoder()
+# arq also hands over exceptions, for results that are never kept; as text they do no harm.
+_encoder = msgspec.msgpack.Encoder(enc_hook=repr)
 _decoder = msgspec.msgpack.Decoder()
 
 
