@@ -64,14 +64,19 @@ async def delete_originals(runtime: Runtime) -> int:
         return 0
     deleted = 0
     while await runtime.due.paused() is None and (folders := await runtime.due.claim(runtime.settings.delete_batch)):
-        gate = asyncio.Semaphore(_PROOFS_AT_ONCE)
-        judged = await asyncio.gather(*(_judge(runtime, folder, gate) for folder in folders))
-        failures = sum(isinstance(one, _Failed) for one in judged)
-        if failures >= _LEAST_FAILURES and failures * 100 > runtime.settings.delete_stop_percent * len(folders):
-            await _stop(runtime, folders, failures)
-            return deleted
-        deleted += await _delete(runtime, [one for one in judged if isinstance(one, _Proven)])
+        async with runtime.due.kept(folders):
+            deleted += await _delete_batch(runtime, folders)
     return deleted
+
+
+async def _delete_batch(runtime: Runtime, folders: Sequence[str]) -> int:
+    gate = asyncio.Semaphore(_PROOFS_AT_ONCE)
+    judged = await asyncio.gather(*(_judge(runtime, folder, gate) for folder in folders))
+    failures = sum(isinstance(one, _Failed) for one in judged)
+    if failures >= _LEAST_FAILURES and failures * 100 > runtime.settings.delete_stop_percent * len(folders):
+        await _stop(runtime, folders, failures)
+        return 0
+    return await _delete(runtime, [one for one in judged if isinstance(one, _Proven)])
 
 
 async def _stop(runtime: Runtime, folders: Sequence[str], failures: int) -> None:

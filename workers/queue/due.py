@@ -6,12 +6,15 @@ later time, so that a worker that dies with it loses nothing.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from workers.queue.keys import DELETIONS_DUE, DELETIONS_PAUSED
 from workers.queue.script import AsyncRedis, Script
 
-_CLAIM_SECONDS = 900
+_CLAIM_SECONDS = 60
 
 # All instants are the server's: a worker with a wrong clock deletes nothing before its time.
 
@@ -22,6 +25,13 @@ local now = t[1] + t[2] / 1000000
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
 for _, member in ipairs(due) do redis.call('ZADD', KEYS[1], now + ARGV[2], member) end
 return due
+""")
+
+# KEYS: the list. ARGV: for how many seconds, members.
+_EXTEND = Script("""
+local t = redis.call('TIME')
+for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'XX', 'GT', t[1] + t[2] / 1000000 + ARGV[1], ARGV[i]) end
+return 1
 """)
 
 # KEYS: the list. ARGV: NX or XX, seconds from now, member.
@@ -59,9 +69,25 @@ class DueList:
         return bool(await _SET(self._redis, (DELETIONS_DUE,), ("NX", after_seconds, folder)))
 
     async def claim(self, count: int) -> list[str]:
-        """Take up to `count` folders that are due; they come back in 15 minutes unless `done` or postponed."""
+        """Take up to `count` folders that are due; they come back in a minute unless `done`, postponed or kept."""
         found = await _CLAIM(self._redis, (DELETIONS_DUE,), (count, _CLAIM_SECONDS))
         return [member.decode() for member in found]
+
+    @asynccontextmanager
+    async def kept(self, folders: Sequence[str]) -> AsyncIterator[None]:
+        """Keep claimed folders claimed while they are worked on; those of a worker that dies come back soon."""
+
+        async def extend() -> None:
+            while True:
+                await asyncio.sleep(_CLAIM_SECONDS / 3)
+                await _EXTEND(self._redis, (DELETIONS_DUE,), (_CLAIM_SECONDS, *folders))
+
+        extending = asyncio.create_task(extend())
+        try:
+            yield
+        finally:
+            extending.cancel()
+            await asyncio.gather(extending, return_exceptions=True)
 
     async def pause(self, why: str) -> None:
         """Delete nothing until resumed; the reason that stands first stays."""
