@@ -91,6 +91,21 @@ def test_numbers_that_are_to_be_there_are_uploaded_once(run: Any, sandbox: Runni
     assert run("plan").returncode == 0
 
 
+def test_the_emergency_address_of_a_location_is_set_by_every_apply(run: Any, sandbox: RunningSandbox) -> None:
+    connection = family.add_connection(sandbox.world, "zoom")
+    address = family.add_address(sandbox.world, connection["id"])
+    place = f"{connection['id']}/{address['locations'][1]['id']}"
+    text = f'[locations."{place}"]\nstatic_emergency_address_id = "{address["id"]}"\n'
+    assert run("plan", text).returncode == 0, "what Telnyx does not tell cannot differ"
+    for _ in range(2):
+        applied = run("apply", None, "--yes")
+        assert applied.returncode == 0, applied.stderr
+        assert f"done: update locations.{place}" in applied.stdout
+    assert len([r for r in sandbox.world.requests if r["method"] == "PATCH"]) == 2
+    wrong = run("apply", text.replace(address["id"], "unknown"), "--yes")
+    assert (wrong.returncode, "/static_emergency_address_id" in wrong.stderr) == (1, True)
+
+
 def test_the_services_own_archive_can_be_the_custom_storage(sandbox: RunningSandbox, tmp_path: Path) -> None:
     path = tmp_path / "telnyx.toml"
     path.write_text('[custom_storage_credentials.5]\nbackend = "s3"\nconfiguration = "archive"\n')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -76,6 +77,31 @@ async def test_a_first_start_with_5000_messages_archives_all_and_is_few_alerts(
     await mirror_log_messages(runtime)
     assert len(archived(archive_folder)) == 5000
     assert len(alerts(redis, "log-message")) == 2
+
+
+async def test_pages_that_shift_while_they_are_read_lose_no_message(
+    runtime: Runtime, sandbox: RunningSandbox, archive_folder: Path
+) -> None:
+    connection = zoom(sandbox)
+    sandbox.control("log_messages", connection_id=connection["id"], count=700)
+    before = set(sandbox.world.log_messages)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            sandbox.world.log(connection["id"], "1", "meanwhile", sandbox.world.new_uuid())
+            time.sleep(0.01)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        await mirror_log_messages(runtime)
+    finally:
+        stop.set()
+        writer.join()
+    ids = [record["message"]["id"] for record in archived(archive_folder)]
+    assert before <= set(ids)
+    assert len(ids) == len(set(ids))
 
 
 async def test_a_lost_redis_is_made_good_from_the_archives_keys(
@@ -369,7 +395,7 @@ async def test_an_alert_that_cannot_be_delivered_breaks_nothing(async_redis: Any
     made = Alerts(async_redis, ["json://127.0.0.1:1/"])
     started = time.monotonic()
     await made.send("a", "critical", "g", "text", "advice")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 8, "six tries with their waits would take longer"
 
 
 async def test_a_recording_error_is_told_and_leads_to_a_look_at_the_log(

@@ -115,7 +115,7 @@ async def test_a_pause_of_one_worker_is_a_pause_of_all(async_redis: Any) -> None
     await other.pause(0.1)  # a shorter one does not end the longer
     started = time.monotonic()
     await other.wait()
-    assert 0.4 < time.monotonic() - started < 1.5
+    assert 0.4 < time.monotonic() - started < 8
 
 
 def test_the_embedded_server_keeps_its_data_over_kill_and_restart(tmp_path: Path) -> None:

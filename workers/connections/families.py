@@ -41,6 +41,7 @@ class ManagedFamily:
         required: what it must say.
         read: the thing of a key, or None; gets the file's own fields too, which may carry its id.
         list_all: everything of the family at Telnyx, None where the API has no list.
+        is_told: whether Telnyx tells what is set; if not, apply sets it each time, and nothing can have drifted.
     """
 
     fields: tuple[str, ...]
@@ -50,6 +51,7 @@ class ManagedFamily:
     update: Callable[[TelnyxClient, Live, Fields], Awaitable[object]]
     delete: Callable[[TelnyxClient, Live], Awaitable[object]]
     list_all: Callable[[TelnyxClient], Awaitable[list[Live]]] | None = None
+    is_told: bool = True
 
 
 async def _none_if_missing(answer: Awaitable[Model]) -> Fields | None:
@@ -148,8 +150,20 @@ async def _update_uploads(client: TelnyxClient, live: Live, fields: Fields) -> o
     ]
 
 
+# Locations of civic addresses: the emergency address of one can be set and not read.
+
+
+async def _read_location(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
+    return Live(key, key, {})
+
+
+async def _update_location(client: TelnyxClient, live: Live, fields: Fields) -> object:
+    connection_id, _, location_id = live.id.partition("/")
+    return await client.locations.update(connection_id, location_id, **fields)
+
+
 async def _never(*_: object) -> object:
-    raise AssertionError("numbers are uploaded by an update, and released in the portal")
+    raise AssertionError("these families are only ever updated")
 
 
 async def _read_siprec(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
@@ -194,6 +208,15 @@ FAMILIES: dict[str, ManagedFamily] = {
         create=_never,
         update=_update_uploads,
         delete=_never,
+    ),
+    "locations": ManagedFamily(
+        fields=("static_emergency_address_id",),
+        required=("static_emergency_address_id",),
+        read=_read_location,
+        create=_never,
+        update=_update_location,
+        delete=_never,
+        is_told=False,
     ),
     "custom_storage_credentials": ManagedFamily(
         fields=("backend", "configuration"),

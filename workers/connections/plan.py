@@ -45,8 +45,16 @@ class Change:
     differences: tuple[Difference, ...] = ()
 
 
-async def plan(client: TelnyxClient, document: Document, *, prune: bool = False) -> list[Change]:
+async def plan(
+    client: TelnyxClient, document: Document, *, prune: bool = False, set_untold: bool = False
+) -> list[Change]:
     """Everything that differs, in the order in which it is to be changed; what is to be removed last.
+
+    Args:
+        client: the account.
+        document: how it is to be.
+        prune: remove what Telnyx lists and the document does not name.
+        set_untold: set again what Telnyx does not tell, so that nobody can say whether it differs.
 
     Raises:
         TelnyxError: the account cannot be read.
@@ -62,7 +70,10 @@ async def plan(client: TelnyxClient, document: Document, *, prune: bool = False)
                 changes.append(Change("create", name, key, wanted))
                 continue
             kept.add(live.id)
-            if differences := tuple(_differences(wanted, live.fields)):
+            differences = tuple(_differences(wanted, live.fields))
+            if not family.is_told and set_untold:
+                differences = tuple(Difference(name, "not told", after) for name, after in wanted.items())
+            if differences:
                 changes.append(Change("update", name, key, wanted, live, differences))
         if prune and family.list_all is not None:
             for live in await family.list_all(client):
