@@ -18,7 +18,7 @@ from config.times import parse_day, utc_now
 from workers.account import Account
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.records import LogMessageRecord
+from workers.archive.records import LOG_MESSAGE, LogMessageRecord
 from workers.runtime import open_archive
 from workers.telnyx.client import TelnyxClient
 from workers.telnyx.errors import NotFound, TelnyxError
@@ -64,7 +64,7 @@ def _read(archive: Archive, first: Any) -> list[LogMessageRecord]:
     for days in range((utc_now().date() - first).days + 1):
         for stored in archive.store.list(layout.day_prefix(first + timedelta(days=days), "log-messages")):
             try:
-                found.append(msgspec.json.decode(archive.read_small(stored.key) or b"", type=LogMessageRecord))
+                found.append(LOG_MESSAGE.decode(archive.read_small(stored.key) or b""))
             except msgspec.MsgspecError as error:
                 raise UserError(f"{stored.key}: not a log message ({error})") from None
     return sorted(found, key=lambda row: row.first_seen_at)

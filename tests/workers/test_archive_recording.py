@@ -299,13 +299,19 @@ async def test_originals_go_in_bulk_after_the_grace_and_leave_a_receipt(
 
 @pytest.mark.parametrize("damage", ["altered", "cut", "gone", "record gone", "record unreadable"])
 async def test_a_damaged_object_blocks_its_deletion_and_says_so(
-    damage: str, sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+    damage: str,
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    async_redis: Any,
+    redis: Any,
+    archive_folder: Path,
 ) -> None:
     recording, sound = (sandbox.world.add_recording(seconds=1) for _ in range(2))
     await ask(async_redis, recording)
     await ask(async_redis, sound)
-    with callvault(["worker"], environment | DELETING | {"CALLVAULT_DELETE_AFTER": "3s"}, "worker ready") as worker:
+    with callvault(["worker"], environment | DELETING | {"CALLVAULT_DELETE_AFTER": "4s"}, "worker ready") as worker:
         assert_archived(archive_folder, recording)
+        wait_for(lambda: redis.zcard("callvault:deletions:due") == 2)  # the commit record itself has been proven too
         audio, record = (folder_of(archive_folder, recording) / name for name in ("audio.wav", "recording.json"))
         data = audio.read_bytes()
         if damage == "altered":

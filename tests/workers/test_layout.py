@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import date
+from pathlib import Path
 from urllib.parse import unquote
 
 from hypothesis import given
@@ -43,3 +46,27 @@ def test_a_key_is_read_back() -> None:
     assert layout.recording_of("recordings/2026/01/02/x/transcriptions/t.json") == (DAY, "x", "transcriptions/t.json")
     for other in ("seals/0000000001.json", "recordings/2026/13/02/x/y", "recordings/a/b/c/d/e", "x"):
         assert layout.recording_of(other) is None
+
+
+def test_many_threads_may_read_their_first_record_at_once() -> None:
+    """msgspec prepares a type at its first use, and crashed the process when threads did so at once."""
+    program = """
+import sys, threading
+sys.setswitchinterval(1e-6)
+from workers.archive import records
+start = threading.Barrier(16)
+def read():
+    start.wait()
+    try:
+        records.decode_commit_record(b'{"recording": {"id": "x"}, "objects": [{"key": "k"}]}', "k")
+    except records.UnreadableRecord:
+        pass
+threads = [threading.Thread(target=read) for _ in range(16)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    for _ in range(6):
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, check=False, cwd=Path(__file__).parents[2]
+        )
+        assert done.returncode == 0, done.stderr

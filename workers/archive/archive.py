@@ -16,6 +16,7 @@ from config.times import parse_instant
 from workers.archive import layout
 from workers.archive.proof import Damaged, ProofMode, prove, prove_again
 from workers.archive.records import (
+    DECISION,
     ArchivedObject,
     CommitRecord,
     Decision,
@@ -203,7 +204,7 @@ class Archive:
             return transcriptions, None
         data = self.read_small(decisions[-1]) or b""
         try:
-            return transcriptions, msgspec.json.decode(data, type=Decision)
+            return transcriptions, DECISION.decode(data)
         except msgspec.MsgspecError as error:
             raise UnreadableRecord(f"{decisions[-1]}: not a decision ({error})") from None
 

@@ -153,6 +153,13 @@ def encode_record(record: Record) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
 
 
+# Made once, here: msgspec 0.22 prepares a type at its first use, and threads that do so at once crash the process.
+_COMMIT_RECORD = msgspec.json.Decoder(CommitRecord)
+DECISION = msgspec.json.Decoder(Decision)
+TRANSCRIPTION = msgspec.json.Decoder(TranscriptionRecord)
+LOG_MESSAGE = msgspec.json.Decoder(LogMessageRecord)
+
+
 def decode_commit_record(data: bytes, key: str) -> CommitRecord:
     """Read a commit record.
 
@@ -160,6 +167,6 @@ def decode_commit_record(data: bytes, key: str) -> CommitRecord:
         UnreadableRecord: it cannot be read; the text names the key.
     """
     try:
-        return msgspec.json.decode(data, type=CommitRecord)
+        return _COMMIT_RECORD.decode(data)
     except msgspec.MsgspecError as error:
         raise UnreadableRecord(f"{key}: not a commit record ({error})") from None

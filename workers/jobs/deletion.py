@@ -17,11 +17,11 @@ from config.times import format_instant, parse_instant, utc_now
 from workers.archive import layout
 from workers.archive.proof import Damaged
 from workers.archive.records import (
+    TRANSCRIPTION,
     ArchivedObject,
     CommitRecord,
     Decision,
     DeletionReceipt,
-    TranscriptionRecord,
     UnreadableRecord,
 )
 from workers.jobs.payloads import TranscriptionRequest, transcription_job
@@ -170,7 +170,7 @@ async def _prove_transcription(runtime: Runtime, folder: str, transcription: Rec
     key = layout.transcription_key(folder, str(transcription.id))
     data = await runtime.in_thread(runtime.archive.read_small, key)
     try:
-        record = msgspec.json.decode(data or b"", type=TranscriptionRecord)
+        record = TRANSCRIPTION.decode(data or b"")
     except msgspec.MsgspecError as error:
         raise Damaged(f"{key}: not a transcription ({error})") from None
     if record.transcription.get("transcription_text") != transcription.transcription_text:
