@@ -22,7 +22,7 @@ log = get_logger()
 ALERTS = "callvault:alerts"  # list: the last alerts, newest first
 _GROUP = "callvault:alert-group:"  # + kind and group: told within this window; counts those that were not
 
-_COUNTS = "callvault:alert-counts"  # hash: "kind:group" -> how many were not told since the last that was
+_COUNTS = "callvault:alert-counts"  # hash: "kind:group" -> how many were not told since the last that was; "… first": since when
 
 _KEPT = 500
 _WINDOW_SECONDS = 900
@@ -79,19 +79,20 @@ class Alerts:
         severity = cast(Severity, own) if own not in (None, "off") else severity
         alert = Alert(kind=kind, severity=severity, group=group, text=text, advice=advice, at=format_instant(utc_now()))
         log.error("alert", kind=kind, severity=severity, group=group, text=text, advice=advice)
-        is_first, before, field = True, 0, f"{kind}:{group}"
+        is_first, before, field = True, "", f"{kind}:{group}"
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.lpush(ALERTS, msgspec.json.encode(alert))
                 pipe.ltrim(ALERTS, 0, _KEPT - 1)
                 pipe.set(_GROUP + field, "1", nx=True, ex=_WINDOW_SECONDS)
-                pipe.hget(_COUNTS, field)
-                *_, is_first, untold = await pipe.execute()
-                if is_first:
-                    before = int(untold or 0)
-                    await self._redis.hdel(_COUNTS, field)
-                else:
+                pipe.hmget(_COUNTS, field, f"{field} first")
+                *_, is_first, (untold, first_at) = await pipe.execute()
+                if not is_first:
                     await self._redis.hincrby(_COUNTS, field, 1)
+                    await self._redis.hsetnx(_COUNTS, f"{field} first", alert.at)
+                elif untold:
+                    before = f"And {int(untold)} more of this group since {first_at.decode()}, before this one."
+                    await self._redis.hdel(_COUNTS, field, f"{field} first")
         except (RedisError, OSError):
             pass  # told twice rather than not at all
         is_quiet = self._quiet_hours is not None and self._quiet_hours.holds(utc_now().hour) and severity != "critical"
@@ -105,7 +106,7 @@ class Alerts:
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=5)
 
-    async def _deliver(self, alert: Alert, before: int) -> None:
+    async def _deliver(self, alert: Alert, before: str) -> None:
         try:
             async for attempt in stamina.retry_context(on=_NotDelivered, attempts=6, timeout=300, wait_initial=1):
                 with attempt:
@@ -113,15 +114,14 @@ class Alerts:
         except _NotDelivered:
             log.error("alert not delivered", kind=alert.kind, group=alert.group)
 
-    def _notify(self, alert: Alert, before: int) -> None:
+    def _notify(self, alert: Alert, before: str) -> None:
         import apprise
 
         kinds = {"info": "info", "warning": "warning", "critical": "failure"}
         to = apprise.Apprise()
         for url in self._urls:
             to.add(url)
-        more = f"\nAnd {before} more of this group since it was last told." if before else ""
-        body = f"{alert.text}{more}\n{alert.advice}\n{alert.at}"
+        body = "\n".join(line for line in (alert.text, before, alert.advice, alert.at) if line)
         if not to.notify(body, title=f"Callvault: {alert.kind}", notify_type=kinds[alert.severity]):
             raise _NotDelivered
 
