@@ -20,8 +20,8 @@ from cli.up import stop_signals
 from config.settings import Settings
 from config.times import format_duration, utc_now
 from workers.jobs.reconcile import Tally, sweep
+from workers.keys import BULK_QUEUE
 from workers.queue.connect import connect_worker
-from workers.queue.keys import BULK_QUEUE
 from workers.runtime import Runtime, open_runtime
 
 _STATE_SECONDS = 30 * 24 * 3600
@@ -37,7 +37,7 @@ def run(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Backfill a span of days; returns the exit status: 1 if it was stopped before its end."""
+    """Backfill a span of days; returns the exit status: 1 if it was stopped, or if something was given up."""
     with stop_signals() as asked_to_stop:
         backfill = _Backfill(settings, since, until or utc_now().date(), connection_id, dry_run, asked_to_stop)
         return asyncio.run(backfill.run(redis_url, as_json))
@@ -64,6 +64,7 @@ class _Backfill:
         self._asked_to_stop = asked_to_stop
         self._console = Console(stderr=True)
         self._started = time.monotonic()
+        self._is_stopped = False
         identity = f"{settings.telnyx_base_url} {settings.archive_address} {since} {until} {connection_id}"
         digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
         self._state = settings.data_folder / f"backfill-{digest}.json"
@@ -74,7 +75,7 @@ class _Backfill:
         tally = Tally() if self._dry_run else _load(self._state)
         if tally.through:
             self._console.print(f"Resumed after {tally.through}.", highlight=False)
-        status, done = 0, 0
+        status, given_up = 0, 0
         try:
             with progress(self._console, days=(self._until - self._since).days + 1) as show:
                 await sweep(
@@ -89,16 +90,17 @@ class _Backfill:
                     save=self._save,
                 )
             if not self._dry_run:
-                done = await self._wait(runtime, tally)
+                given_up = await self._wait(runtime, tally)
+                status = 1 if given_up else 0
                 with suppress(FileNotFoundError):
                     self._state.unlink()
         except _Stopped:
             self._console.print("Stopped; the same command goes on from here. What is queued is done by the workers.")
-            status = 1
+            status, self._is_stopped = 1, True
         finally:
             await runtime.close()
             await redis.aclose()
-        self._tell(tally, done, as_json)
+        self._tell(tally, given_up, as_json)
         return status
 
     def _show(self, tally: Tally, show: Callable[..., None]) -> None:
@@ -118,18 +120,20 @@ class _Backfill:
         temporary.replace(self._state)
 
     async def _wait(self, runtime: Runtime, tally: Tally) -> int:
-        """Wait for the workers to do what was queued."""
+        """Wait for the workers to do what was queued; returns how many jobs of a backfill they gave up."""
         with progress(self._console, done=tally.queued) as show:
             while (waiting := await runtime.redis.zcard(BULK_QUEUE)) > 0:
                 if self._asked_to_stop():
                     raise _Stopped
                 show(done=max(0, tally.queued - waiting))
                 await asyncio.sleep(0.1)
-        return tally.queued
+        letters = await runtime.attempts.letters()
+        return sum(isinstance(one.payload, dict) and one.payload.get("found_by") == "backfill" for one in letters)
 
-    def _tell(self, tally: Tally, done: int, as_json: bool) -> None:
+    def _tell(self, tally: Tally, given_up: int, as_json: bool) -> None:
+        done = 0 if self._dry_run or self._is_stopped else max(0, tally.queued - given_up)
         if as_json:
-            report = msgspec.structs.asdict(tally) | {"done": done, "dry_run": self._dry_run}
+            report = msgspec.structs.asdict(tally) | {"done": done, "given_up": given_up, "dry_run": self._dry_run}
             sys.stdout.write(json.dumps(report) + "\n")
             return
         size, length = f"{tally.bytes / 1e9:,.2f} GB", format_duration(tally.seconds)
@@ -140,6 +144,8 @@ class _Backfill:
         if not self._dry_run:
             lines += [f"queued              {tally.queued}", f"done                {done}"]
             lines += [f"deletions scheduled {tally.scheduled}"]
+        if given_up:
+            lines.append(f"given up            {given_up}  (see `callvault dead-letters list`)")
         sys.stdout.write("\n".join(lines) + "\n")
 
 

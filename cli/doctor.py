@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import sys
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ from config.errors import UserError
 from config.settings import Settings
 from workers.account import Account
 from workers.archive.stores.store import StoreError
+from workers.keys import DOCTOR
 from workers.queue.connect import connect_worker
 from workers.runtime import open_alerts, open_archive
 from workers.telnyx.client import TelnyxClient
@@ -53,7 +55,7 @@ async def _api_key(settings: Settings, redis: Any) -> str:
 
 
 async def _redis(settings: Settings, redis: Any) -> str:
-    await redis.set("callvault:doctor", secrets.token_hex(4), ex=5)
+    await redis.set(DOCTOR, secrets.token_hex(4), ex=5)
     info = await redis.info()
     return f"version {info.get('redis_version')}, takes writes"
 
@@ -87,8 +89,6 @@ async def _archive(settings: Settings, redis: Any) -> str:
 
 
 async def _company(settings: Settings, redis: Any) -> str:
-    import os
-
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3", "")
     if settings.archive_address.startswith("s3://") and "telnyxcloudstorage.com" in endpoint:
         raise _Wrong("the archive is at Telnyx, like the originals", "an account closed or compromised takes both")

@@ -136,7 +136,8 @@ def verify(
     from cli.verify import run
 
     settings = load_settings(data_folder=data)
-    raise typer.Exit(run(settings, since=_day(since), until=_day(until), deep=deep, as_json=json))
+    first, last = _day(since) if since else None, _day(until) if until else None
+    raise typer.Exit(run(settings, since=first, until=last, deep=deep, as_json=json))
 
 
 @app.command()
@@ -173,8 +174,7 @@ def backfill(
     from cli.backfill import run
 
     settings = load_settings(data_folder=data)
-    first, last = _day(since), _day(until)
-    assert first is not None  # noqa: S101 - it is required
+    first, last = _day(since), _day(until) if until else None
     with _redis(settings) as url:
         status = run(settings, url, since=first, until=last, connection_id=connection, dry_run=dry_run, as_json=json)
     raise typer.Exit(status)
@@ -203,9 +203,9 @@ class _UsedWrongly(UserError):
     exit_status = 2
 
 
-def _day(text: str | None) -> date | None:
+def _day(text: str) -> date:
     try:
-        return None if text is None else parse_day(text)
+        return parse_day(text)
     except ValueError as error:
         raise _UsedWrongly(str(error)) from None
 

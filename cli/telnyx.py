@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -97,9 +97,10 @@ def _command(row: Operation[Any]) -> Callable[..., None]:
         parameters.append(_parameter("page_number", int | None, typer.Option(help="Page to begin with.", min=1), None))
         size = typer.Option(help="Items a page; all pages are walked.", min=1, max=250)
         parameters.append(_parameter("page_size", int | None, size, None))
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
-    return command
+    made: Any = command  # a function takes a signature of its own, which its type does not tell
+    made.__signature__ = inspect.Signature(parameters)
+    made.__annotations__ = {p.name: p.annotation for p in parameters}
+    return cast(Callable[..., None], made)
 
 
 def _parameter(name: str, kind: Any, info: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:

@@ -1,153 +1,38 @@
 """Every setting: its environment variable, type, default, check and one line of help.
 
-This table is the only place that reads the environment. `docs/configuration.md` is made from it.
+This table is the only place that reads `TELNYX_*`, `REDIS_URL` and `CALLVAULT_*`. `docs/configuration.md` is made from it.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import ipaddress
 import re
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from config.errors import UserError
-from config.times import format_duration, parse_duration
-
-ARCHIVE_SCHEMES = ("file", "s3", "gs", "az")
-REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+from config.values import (
+    QuietHours,
+    TranscriptionPolicy,
+    read_archive_url,
+    read_base_url,
+    read_duration,
+    read_list,
+    read_public_keys,
+    read_quiet_hours,
+    read_redis_url,
+    read_severities,
+    read_transcriptions,
+)
 
 
 class SettingsError(UserError):
     """A setting that cannot be used; its text says which, what was read, what is expected."""
 
     exit_status = 2
-
-
-def _duration(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
-
-
-def _public_keys(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    keys = [part.strip() for part in value.split(",") if part.strip()]
-    for key in keys:
-        try:
-            decoded = base64.b64decode(key, validate=True)
-        except binascii.Error:
-            raise ValueError("not base64") from None
-        if len(decoded) != 32:
-            raise ValueError(f"{len(decoded)} bytes decoded, not 32")
-    return tuple(keys)
-
-
-def is_local_host(host: str) -> bool:
-    """Whether a host name or address is this machine or a private network, where plain HTTP is accepted."""
-    if host == "localhost" or host.endswith(".localhost") or ("." not in host and ":" not in host):
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_private
-
-
-def _base_url(value: object) -> object:
-    parts = urlsplit(str(value))
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("not an http(s) address")
-    if parts.scheme == "http" and not is_local_host(parts.hostname):
-        raise ValueError("plain http to a public host would show the API key to everyone on the way")
-    return str(value).rstrip("/")
-
-
-def _redis_url(value: object) -> object:
-    scheme = urlsplit(str(value)).scheme
-    if scheme not in REDIS_SCHEMES:
-        raise ValueError(f"scheme {scheme!r}")
-    return value
-
-
-def _archive_url(value: object) -> object:
-    parts = urlsplit(str(value))
-    if parts.scheme not in ARCHIVE_SCHEMES:
-        raise ValueError(f"scheme {parts.scheme!r}")
-    if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-            raise ValueError("not an absolute path after file://")
-    elif not parts.netloc:
-        raise ValueError("no bucket")
-    return str(value).rstrip("/")
-
-
-@dataclass(frozen=True)
-class TranscriptionPolicy:
-    """`ignore`, `wait` for a while, or `require`.
-
-    Attributes:
-        wait: how long after the archiving; only for `wait`.
-    """
-
-    kind: Literal["ignore", "wait", "require"]
-    wait: timedelta = timedelta(0)
-
-    def __str__(self) -> str:
-        return f"wait {format_duration(self.wait.total_seconds())}" if self.kind == "wait" else self.kind
-
-
-@dataclass(frozen=True)
-class QuietHours:
-    """Hours of the day, UTC: from the first to before the last; over midnight if the last is smaller."""
-
-    first: int
-    last: int
-
-    def holds(self, hour: int) -> bool:
-        """Whether an hour is quiet."""
-        if self.first <= self.last:
-            return self.first <= hour < self.last
-        return hour >= self.first or hour < self.last
-
-
-def _quiet_hours(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    found = re.fullmatch(r"(\d{1,2})-(\d{1,2})", value.strip())
-    if not found or max(int(n) for n in found.groups()) > 24:
-        raise ValueError("not hours")
-    return QuietHours(int(found.group(1)), int(found.group(2)))
-
-
-def _severities(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    pairs = dict(pair.partition("=")[::2] for pair in value.replace(",", " ").split())
-    if wrong := [name for name, severity in pairs.items() if severity not in ("info", "warning", "critical", "off")]:
-        raise ValueError(f"{wrong[0]} is given none of info, warning, critical, off")
-    return pairs
-
-
-def _transcriptions(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    words = value.split(maxsplit=1)
-    if words in (["ignore"], ["require"]):
-        return TranscriptionPolicy("ignore" if words == ["ignore"] else "require")
-    if len(words) == 2 and words[0] == "wait":
-        return TranscriptionPolicy("wait", parse_duration(words[1]))
-    raise ValueError("neither of these")
-
-
-def _list(value: object) -> object:
-    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
 def _setting(name: str, default: Any, *, help: str, expected: str, secret: bool = False) -> Any:
@@ -159,7 +44,7 @@ def _setting(name: str, default: Any, *, help: str, expected: str, secret: bool 
     )
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Duration = Annotated[timedelta, BeforeValidator(read_duration)]
 
 
 class Settings(BaseSettings):
@@ -172,26 +57,26 @@ class Settings(BaseSettings):
     telnyx_api_key: SecretStr | None = _setting(
         "TELNYX_API_KEY", None, secret=True, help="API v2 key.", expected="an API v2 key from the Telnyx portal"
     )
-    telnyx_public_keys: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_public_keys)] = _setting(
+    telnyx_public_keys: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_public_keys)] = _setting(
         "TELNYX_PUBLIC_KEY",
         (),
         help="Webhook public key; several separated by commas while keys rotate.",
         expected="one or more base64 Ed25519 public keys of 32 bytes, separated by commas",
     )
-    telnyx_base_url: Annotated[str, BeforeValidator(_base_url)] = _setting(
+    telnyx_base_url: Annotated[str, BeforeValidator(read_base_url)] = _setting(
         "TELNYX_BASE_URL",
         "https://api.telnyx.com/v2",
         help="Where the Telnyx API is.",
         expected="an https address (http only on this machine or a private network)",
     )
-    redis_url: Annotated[SecretStr | None, BeforeValidator(_redis_url)] = _setting(
+    redis_url: Annotated[SecretStr | None, BeforeValidator(read_redis_url)] = _setting(
         "REDIS_URL",
         None,
         secret=True,
         help="Redis or Valkey. Unset: an embedded Valkey server with its data in the data folder.",
         expected="redis://, rediss://, unix:// or redis+sentinel://",
     )
-    archive_url: Annotated[str | None, BeforeValidator(_archive_url)] = _setting(
+    archive_url: Annotated[str | None, BeforeValidator(read_archive_url)] = _setting(
         "CALLVAULT_ARCHIVE_URL",
         None,
         help="The archive. Unset: the folder `archive` in the data folder.",
@@ -233,14 +118,14 @@ class Settings(BaseSettings):
         help="Deletion pauses itself when more than this share of a batch, and at least three, fail their proof.",
         expected="a number from 0 to 100",
     )
-    transcriptions: Annotated[TranscriptionPolicy, NoDecode, BeforeValidator(_transcriptions)] = _setting(
+    transcriptions: Annotated[TranscriptionPolicy, NoDecode, BeforeValidator(read_transcriptions)] = _setting(
         "CALLVAULT_TRANSCRIPTIONS",
         TranscriptionPolicy("wait", timedelta(0)),
         help="Whether deletion waits for transcriptions: ignore those that Telnyx is still making; wait for those, and so "
         "long after the archiving for one that is not begun, where the connection makes them; or require one there.",
         expected="ignore, require, or wait and a duration such as wait 1h",
     )
-    hold_connections: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)] = _setting(
+    hold_connections: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_list)] = _setting(
         "CALLVAULT_HOLD_CONNECTIONS",
         (),
         help="Connections under legal hold: their originals are never deleted.",
@@ -300,13 +185,13 @@ class Settings(BaseSettings):
         help="Configuration as code: a file that is compared with the account every hour; a difference is an alert.",
         expected="a TOML file",
     )
-    quiet_hours: Annotated[QuietHours | None, NoDecode, BeforeValidator(_quiet_hours)] = _setting(
+    quiet_hours: Annotated[QuietHours | None, NoDecode, BeforeValidator(read_quiet_hours)] = _setting(
         "CALLVAULT_QUIET_HOURS",
         None,
         help="UTC hours in which only critical alerts are delivered; the others are remembered.",
         expected="hours such as 22-06",
     )
-    alert_severities: Annotated[dict[str, str], NoDecode, BeforeValidator(_severities)] = _setting(
+    alert_severities: Annotated[dict[str, str], NoDecode, BeforeValidator(read_severities)] = _setting(
         "CALLVAULT_ALERT_SEVERITIES",
         {},
         help="Severities of your own by kind of alert; `off` delivers none of that kind.",
@@ -324,7 +209,7 @@ class Settings(BaseSettings):
         help="How long a job may wait before an alert says so and bulk work yields.",
         expected="a duration such as 5m",
     )
-    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_list)] = _setting(
+    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(read_list)] = _setting(
         "CALLVAULT_ALERT_URLS",
         (),
         secret=True,

@@ -101,7 +101,7 @@ def unfold(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Unfold the brackets of a query."""
     query: dict[str, Any] = {}
     for key, value in pairs:
-        names = [re.match(r"[^\[]*", key).group(), *re.findall(r"\[([^\]]*)\]", key)]  # type: ignore[union-attr]
+        names = [key.partition("[")[0], *re.findall(r"\[([^\]]*)\]", key)]
         place = query
         for name in names[:-1]:
             nested = place.setdefault(name, {})

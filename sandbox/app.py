@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from sandbox import accounts, connections, recordings
+from sandbox import accounts, connections, recordings, tickets
 from sandbox.api import ROUTES, Call, Endpoint, Raw, dumps, unfold
 from sandbox.audio import Audio, make_mp3
 from sandbox.control import control
@@ -25,7 +25,7 @@ from sandbox.faults import Faults
 from sandbox.webhooks import Deliverer
 from sandbox.world import World
 
-_FAMILIES = (accounts, connections, recordings)  # importing them registers their routes
+_FAMILIES = (accounts, connections, recordings, tickets)  # importing them registers their routes
 _MOST_REQUESTS_KEPT = 5_000
 _ERROR_PAGE = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>InternalError</Code>'

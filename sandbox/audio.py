@@ -49,7 +49,7 @@ class Audio(Protocol):
 class BlockAudio:
     """A head and equal blocks."""
 
-    def __init__(self, head: bytes, blocks: Sequence[bytes], duration_ms: int) -> None:
+    def __init__(self, head: bytes, blocks: _Blocks, duration_ms: int) -> None:
         self._head = head
         self._blocks = blocks
         self._block_bytes = len(blocks[0])
@@ -103,8 +103,8 @@ class FileAudio:
                 yield chunk
 
 
-class _Repeated(Sequence[bytes]):
-    """Blocks out of a set, in an order drawn once; a list of small integers, not of blocks."""
+class _Blocks:
+    """Blocks out of a set, in an order drawn once that repeats; small integers are kept, not blocks."""
 
     def __init__(self, order: bytes, blocks: Sequence[bytes], count: int) -> None:
         self._order = order
@@ -114,7 +114,7 @@ class _Repeated(Sequence[bytes]):
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> bytes:  # type: ignore[override]
+    def __getitem__(self, index: int) -> bytes:
         return self._blocks[self._order[index % len(self._order)]]
 
 
@@ -200,16 +200,16 @@ def make_mp3(identity: str, seconds: float) -> Audio:
     start = random.Random(identity).randrange(len(frames))
     order = bytes((start + i) % len(frames) for i in range(len(frames)))
     head = b"ID3\x03\0\0" + size + frame
-    return BlockAudio(head, _Repeated(order, frames, count), round(count * _MP3_FRAME_SAMPLES * 1000 / RATE))
+    return BlockAudio(head, _Blocks(order, frames, count), round(count * _MP3_FRAME_SAMPLES * 1000 / RATE))
 
 
-def _order(identity: str, blocks: Sequence[bytes], count: int) -> Sequence[bytes]:
+def _order(identity: str, blocks: Sequence[bytes], count: int) -> _Blocks:
     """Turns of one to three seconds, so that it looks and sounds like a conversation."""
     rng = random.Random(identity)
     order = bytearray()
     while len(order) < min(count, 2400):
         order += bytes([rng.randrange(len(blocks))]) * rng.randint(4, 12)
-    return _Repeated(bytes(order), blocks, count)
+    return _Blocks(bytes(order), blocks, count)
 
 
 def _file_duration_ms(path: Path, size: int) -> int:

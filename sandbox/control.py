@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sandbox import connections as family
+from sandbox import tickets
 from sandbox.webhooks import Deliverer, Target, recording_payload, texml_recording, transcription_payload
 from sandbox.world import Recording, World
 
@@ -203,17 +203,17 @@ async def control(world: World, deliverer: Deliverer, what: str, body: dict[str,
 
 
 def _force_status(world: World, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    tickets = world.uploads if what == "upload" else world.releases
-    ticket = tickets.get(body.get("ticket_id", ""))
+    known = world.uploads if what == "upload" else world.releases
+    ticket = known.get(body.get("ticket_id", ""))
     if ticket is None:
         connection_id = body["connection_id"]
         number = next(iter(world.numbers[connection_id].values()))
         if what == "upload":
             address, location = number["civic_address_id"], number["location_id"]
             numbers = [str(number["number_id"])]
-            ticket = family.add_upload(world, connection_id, numbers, family.USAGES, address, location)
+            ticket = tickets.add_upload(world, connection_id, numbers, tickets.USAGES, address, location)
         else:
-            ticket = family.add_release(world, connection_id, "pending", number)
+            ticket = tickets.add_release(world, connection_id, "pending", number)
     ticket.ahead.clear()
-    family.set_status(world, ticket, body["status"])
+    tickets.set_status(world, ticket, body["status"])
     return ticket.data

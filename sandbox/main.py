@@ -14,6 +14,7 @@ from pathlib import Path
 import uvicorn
 
 from sandbox import connections as family
+from sandbox import tickets
 from sandbox.app import create_app
 from sandbox.world import World, now
 
@@ -26,7 +27,7 @@ def furnish(world: World) -> None:
         connection = family.add_connection(world, kind, tags=[name])
         family.add_address(world, connection["id"])
         numbers = [family.add_number(world, connection["id"], f"+1312555{i:04d}") for i in range(100, 104)]
-        family.add_release(world, connection["id"], "complete", numbers[0])
+        tickets.add_release(world, connection["id"], "complete", numbers[0])
         world.log(
             connection["id"],
             "10015",
@@ -35,11 +36,11 @@ def furnish(world: World) -> None:
             telephone_number=numbers[1]["telephone_number"],
         )
         first = numbers[2]
-        family.add_upload(
+        tickets.add_upload(
             world,
             connection["id"],
             [first["number_id"]],
-            family.USAGES[:1],
+            tickets.USAGES[:1],
             first["civic_address_id"],
             first["location_id"],
         )

@@ -202,7 +202,7 @@ class World:
 
     def log(self, connection_id: str, code: str, title: str, detail: str, **meta: str | None) -> dict[str, Any]:
         """Write a log message of an external connection."""
-        message = {
+        message: dict[str, Any] = {
             "id": self.new_uuid(),
             "code": code,
             "title": title,
@@ -214,7 +214,7 @@ class World:
                 "ticket_id": meta.get("ticket_id"),
             },
         }
-        self.log_messages[message["id"]] = message  # type: ignore[index]
+        self.log_messages[message["id"]] = message
         return message
 
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service import metrics
-from workers.queue.keys import BULK_QUEUE, DEAD_LETTERS, DELETIONS_DUE, MAIN_QUEUE, READINESS
+from workers.keys import BULK_QUEUE, DEAD_LETTERS, DELETIONS_DUE, MAIN_QUEUE, READINESS
 from workers.queue.pressure import oldest_waiting_seconds, pressure
 
 _READY_TTL_SECONDS = 60

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ import redis as sync_redis
 
 from sandbox.world import World
 from tests.parts import RunningSandbox
+from workers.keys import RECONCILED
 from workers.queue.connect import connect_worker
 from workers.queue.embedded import EmbeddedServer
-from workers.queue.keys import RECONCILED
 
 
 @pytest.fixture(scope="session")
@@ -90,8 +91,6 @@ def receiver_of_alerts() -> Iterator[Any]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
-    server.texts = texts  # type: ignore[attr-defined]
-    server.url = f"json://127.0.0.1:{server.server_port}/"  # type: ignore[attr-defined]
-    yield server
+    yield SimpleNamespace(texts=texts, url=f"json://127.0.0.1:{server.server_port}/")
     server.shutdown()
     server.server_close()

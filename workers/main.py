@@ -36,9 +36,9 @@ from workers.jobs.reconcile import ReconcileRequest, reconcile, start_sweeps
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
 from workers.jobs.transcriptions import archive_transcription
+from workers.keys import BULK_QUEUE, MAIN_QUEUE
 from workers.queue.connect import connect_worker
 from workers.queue.jobs import JOB_TTL_MS, deserialize, serialize
-from workers.queue.keys import BULK_QUEUE, MAIN_QUEUE
 from workers.queue.leases import Leases
 from workers.queue.pressure import oldest_waiting_seconds, pressure
 from workers.runtime import Runtime, open_runtime

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from config.settings import Settings, is_local_host
+from config.settings import Settings
+from config.values import is_local_host
 from workers.account import Account
 from workers.alerts.alerts import Alerts
 from workers.archive.archive import Archive

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -31,12 +30,12 @@ import redis
 from config.times import parse_instant
 from sandbox import recordings as sandbox_recordings
 from sandbox.world import Recording, World
+from tests.chaos.parts import ROOT, Process, Watcher
 from tests.contract.emulators import BUCKET, S3_ENVIRONMENT, listens, rclone
 from tests.parts import CLEAN, RunningSandbox, free_port, wait_for
 from workers.archive.layout import audio_key, commit_key, receipt_key, recording_folder
 from workers.queue.embedded import EmbeddedServer
 
-ROOT = Path(__file__).parent.parent.parent
 FAULTS: tuple[dict[str, float], ...] = (
     {"api_429": 0.5, "retry_after_seconds": 0.3},
     {"api_500": 0.4},
@@ -73,41 +72,6 @@ class Report:
     retried_letters: int = 0
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
-
-
-class Process:
-    """A part that is killed and started again."""
-
-    def __init__(self, name: str, arguments: list[str], environment: dict[str, str], log: Path) -> None:
-        self.name = name
-        self._arguments, self._environment, self._log = arguments, environment, log
-        self.process: subprocess.Popen[bytes] | None = None
-        self.down_until = 0.0
-
-    def tend(self) -> None:
-        """Start it if it is down and its time has come."""
-        if (self.process is None or self.process.poll() is not None) and time.monotonic() >= self.down_until:
-            with self._log.open("ab") as log:
-                self.process = subprocess.Popen(
-                    self._arguments, env={**CLEAN, **self._environment}, stdout=log, stderr=log, cwd=ROOT
-                )
-
-    def kill(self, down_seconds: float) -> None:
-        """Kill it; it stays down for a while."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait()
-        self.down_until = time.monotonic() + down_seconds
-
-    def end(self) -> None:
-        """End it for good."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(40)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
 
 
 class Chaos:
@@ -210,7 +174,7 @@ class Chaos:
     def run(self, patience_seconds: float) -> Report:
         """Make the calls under faults, calm down, wait until all is done, and check."""
         started = time.monotonic()
-        watcher = _Watcher(self.archive_folder)
+        watcher = Watcher(self.archive_folder)
         try:
             self._suffer()
             self._settle(patience_seconds)
@@ -366,57 +330,6 @@ class Chaos:
             self._tend()
             time.sleep(0.5)
         self.report.wrong += found
-
-
-class _Watcher:
-    """Reads the archive again and again: an object that is there must never change."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._seen: dict[Path, tuple[int, bytes]] = {}
-        self._wrong: list[str] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stop.wait(1):
-            self._look()
-
-    def _look(self) -> None:
-        for path in self._folder.rglob("*"):
-            if path.name not in ("recording.json", "deleted.json") and not path.name.startswith("audio."):
-                continue
-            try:
-                stat, data = path.stat(), path.read_bytes()
-            except OSError:
-                continue
-            mark = (stat.st_size, _identity(path, data))
-            before = self._seen.get(path, mark)
-            # The weak store shows an object while it is still being written, so one that grows is no change.
-            if before != mark and stat.st_size <= before[0]:
-                self._wrong.append(f"written twice with other content: {path.name} of {path.parent.name}")
-            self._seen[path] = mark
-
-    def stop(self) -> list[str]:
-        self._stop.set()
-        self._thread.join()
-        self._look()
-        return self._wrong
-
-
-def _identity(path: Path, data: bytes) -> bytes:
-    """What must not change: the bytes; of a record, what it says of the objects.
-
-    The weak store ignores conditions, so of two runs that write one record at once the last wins; both say the same.
-    """
-    if path.suffix == ".json":
-        try:
-            objects = json.loads(data)["objects"]
-            return json.dumps([[o["key"], o["sha256"]] for o in objects]).encode()
-        except (ValueError, KeyError):
-            return b""
-    return hashlib.sha256(data).digest()
 
 
 def run(

@@ -14,7 +14,6 @@ from workers.account import Account
 from workers.connections.document import load
 from workers.connections.plan import apply, plan
 from workers.telnyx.client import TelnyxClient
-from workers.telnyx.errors import TelnyxError
 
 SECRETS = {"CALLS_KEY": "AKIAhush", "CALLS_SECRET": "hush-hush", "DIALOGFLOW": '{"type": "service_account", "a": 1}'}
 
@@ -162,8 +161,7 @@ async def test_apply_interrupted_at_every_step_and_run_again_converges(sandbox: 
         assert len(sandbox.world.connections) == 1
 
 
-async def test_the_first_error_stops_and_names_itself(run: Any, sandbox: RunningSandbox) -> None:
-    sandbox.world.faults.change({"api_500": 0})
+def test_the_first_error_stops_and_names_itself(run: Any, sandbox: RunningSandbox) -> None:
     bad = TABLES["external_connections"].replace("webhook_timeout_secs = 20", "webhook_timeout_secs = 99")
     failed = run("apply", bad + TABLES["siprec_connectors"], "--yes")
     assert failed.returncode == 1
@@ -171,7 +169,6 @@ async def test_the_first_error_stops_and_names_itself(run: Any, sandbox: Running
     assert "/webhook_timeout_secs" in failed.stderr
     assert "0 of 2 made" in failed.stderr
     assert sandbox.world.siprec == {}
-    assert issubclass(TelnyxError, Exception)
 
 
 def test_apply_asks_and_does_nothing_on_no(run: Any, sandbox: RunningSandbox) -> None:

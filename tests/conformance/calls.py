@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox import connections as family
+from sandbox import tickets
 from sandbox.webhooks import recording_payload
 from sandbox.world import World, now, text_of
 
@@ -43,12 +44,12 @@ def prepare(world: World, sample_url: str) -> dict[str, Any]:
     number = family.add_number(world, zoom["id"], "+13125550100")
     idle = family.add_connection(world, "zoom", active=False)
     family.add_address(world, idle["id"])
-    upload = family.add_upload(
-        world, zoom["id"], ["123-fails"], family.USAGES[:1], address["id"], address["default_location_id"]
+    upload = tickets.add_upload(
+        world, zoom["id"], ["123-fails"], tickets.USAGES[:1], address["id"], address["default_location_id"]
     )
     upload.ahead.clear()
-    family.set_status(world, upload, "error")
-    release = family.add_release(world, zoom["id"], "failed", number, "It failed.")
+    tickets.set_status(world, upload, "error")
+    release = tickets.add_release(world, zoom["id"], "failed", number, "It failed.")
     message = world.log(zoom["id"], "10015", "Invalid attribute", "detail", telephone_number="+13125550100")
     recordings = [world.add_recording(seconds=1, formats=("wav", "mp3"), source=s) for s in ("call", "conference")]
     spare = [world.add_recording(seconds=1) for _ in range(3)]

@@ -11,7 +11,7 @@ import pytest
 import telnyx
 from pydantic import BaseModel
 
-from sandbox.webhooks import recording_payload
+from sandbox.webhooks import Deliverer, recording_payload
 from tests.conformance.calls import DELIVERIES, ROWS, Row, prepare
 from tests.parts import RunningSandbox, event
 from workers.account import Account
@@ -119,23 +119,16 @@ async def test_our_client_and_the_sdk_send_the_same(row: Row, client: TelnyxClie
     assert ours[0] == theirs[0]
 
 
-def test_the_sdk_accepts_the_sandboxs_signatures(sandbox: RunningSandbox, sdk: Any) -> None:
-    from sandbox.webhooks import Deliverer
-
+async def test_the_sdk_accepts_the_sandboxs_signatures(sandbox: RunningSandbox, sdk: Any) -> None:
     payload = recording_payload(sandbox.world, sandbox.world.add_recording(seconds=1))
     body = event("call.recording.saved", "event-1", **payload)
-    headers = Deliverer.sign(_Deliverer(sandbox), body)  # type: ignore[arg-type]
+    deliverer = Deliverer(sandbox.world)
+    headers = deliverer.sign(body)
+    await deliverer.close()
     unwrapped = sdk.webhooks.unwrap(body.decode(), headers={k.lower(): v for k, v in headers.items()})
     assert unwrapped.data.payload.call_leg_id == payload["call_leg_id"]
     with pytest.raises(Exception, match=r"(?i)signature"):
         sdk.webhooks.unwrap(body.decode() + " ", headers={k.lower(): v for k, v in headers.items()})
-
-
-class _Deliverer:
-    """Enough of a deliverer to sign, outside an event loop."""
-
-    def __init__(self, sandbox: RunningSandbox) -> None:
-        self._world = sandbox.world
 
 
 async def test_the_sdk_pages_through_everything_as_we_do(

@@ -26,8 +26,8 @@ SIZES = {"small": SMALL, "large": LARGE}
 def play() -> Iterator[Callable[..., tuple[Store, AwkwardS3]]]:
     started: list[AwkwardS3] = []
 
-    def make(**manners: object) -> tuple[Store, AwkwardS3]:
-        server = AwkwardS3(Manners(**manners))  # type: ignore[arg-type]
+    def make(**manners: Any) -> tuple[Store, AwkwardS3]:
+        server = AwkwardS3(Manners(**manners))
         started.append(server)
         with environ(server.environment):
             return open_store("s3://bucket/prefix"), server
@@ -57,7 +57,8 @@ def test_a_store_that_echoes_what_it_is_told_is_found_out(play: Play) -> None:
 
 
 def test_a_store_whose_etags_are_no_md5s_is_read_back(play: Play) -> None:
-    for manners in ({"echoes": True, "md5_etags": False}, {"md5_etags": False}):
+    plain: tuple[dict[str, Any], ...] = ({"echoes": True, "md5_etags": False}, {"md5_etags": False})
+    for manners in plain:
         store, _ = play(**manners)
         for data in SIZES.values():
             assert Archive(store).put(f"x{len(data)}", iter([data]), "audio/wav").proof.by == "read-back"
@@ -76,7 +77,7 @@ def test_a_store_whose_etags_are_no_md5s_is_read_back(play: Play) -> None:
     ],
 )
 def test_a_flipped_byte_is_found_on_every_rung(
-    rung: str, manners: dict[str, object], mode: ProofMode, size: str, play: Play
+    rung: str, manners: dict[str, Any], mode: ProofMode, size: str, play: Play
 ) -> None:
     store, server = play(flips=True, **manners)
     with pytest.raises((Damaged, StoreError)):

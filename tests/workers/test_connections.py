@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from config.settings import QuietHours, load_settings
+from config.settings import load_settings
 from config.times import utc_now
 from sandbox import connections as family
-from sandbox.connections import RELEASE_STATUSES, UPLOAD_STATUSES
+from sandbox.tickets import RELEASE_STATUSES, UPLOAD_STATUSES
 from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
-from workers.alerts.alerts import ALERTS, Alerts
+from workers.archive.stores.store import StoredObject
 from workers.jobs.connections import look_for_drift, refresh_operator_connect, watch_connections
 from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media
 from workers.jobs.routing import Event, jobs_of, look_jobs
+from workers.keys import ALERTS, LOG_NO_ID_TOLD
 from workers.queue.accept import Acceptor
 from workers.runtime import Runtime, open_runtime
 
@@ -115,6 +115,31 @@ async def test_a_lost_redis_is_made_good_from_the_archives_keys(
     assert alerts(redis, "log-message") == []
 
 
+async def test_where_there_are_no_messages_the_archive_is_not_listed(
+    runtime: Runtime, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[str] = []
+
+    def list_nothing(prefix: str) -> Iterator[StoredObject]:
+        listed.append(prefix)
+        return iter(())
+
+    monkeypatch.setattr(runtime.archive.store, "list", list_nothing)
+    await mirror_log_messages(runtime)
+    assert listed == []
+
+
+async def test_what_has_been_gone_for_a_month_is_forgotten(
+    runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    old, young = '{"first_seen_at": "x", "last_seen_at": "2020", "is_present": false}', "2999"
+    redis.hset("callvault:log-messages", mapping={"old": old, "young": old.replace("2020", young)})
+    sandbox.control("log_messages", connection_id=zoom(sandbox)["id"], count=1)
+    await mirror_log_messages(runtime)
+    assert "old" not in redis.hkeys("callvault:log-messages")
+    assert redis.hlen("callvault:log-messages") == 2
+
+
 async def test_equal_messages_without_an_id_are_counted(
     runtime: Runtime, sandbox: RunningSandbox, redis: Any, archive_folder: Path
 ) -> None:
@@ -174,7 +199,7 @@ async def test_messages_without_an_id_cannot_be_dismissed_which_is_said_once(
     sandbox.control("log_messages", connection_id=zoom(sandbox)["id"], count=2)
     await mirror_log_messages(dismissing)
     assert len(sandbox.world.log_messages) == 2
-    assert redis.get("callvault:log-messages:no-id-told") == "1"
+    assert redis.get(LOG_NO_ID_TOLD) == "1"
     await dismissing.close()
 
 
@@ -334,68 +359,6 @@ async def test_an_event_leads_to_a_look_only_on_an_external_connection(
         assert jobs_of(event) is None
         await acceptor.accept(event.id, look_jobs(event))
     assert redis.zrange("arq:queue", 0, -1) == [f"mirror_log_messages:{connection['id']}"]
-
-
-async def test_alerts_are_grouped_counted_quiet_and_of_the_users_own_severity(
-    async_redis: Any, redis: Any, receiver_of_alerts: Any
-) -> None:
-    told = receiver_of_alerts.texts
-    made = Alerts(async_redis, [receiver_of_alerts.url])
-    for n in range(50):
-        await made.send("log-message", "warning", "10015 7", f"message {n}", "look")
-    await made.close()
-    assert len(told) == 1
-    redis.delete("callvault:alert-group:log-message:10015 7")  # the window is over
-    await made.send("log-message", "warning", "10015 7", "message 50", "look")
-    await made.close()
-    assert "49 more of this group since 20" in told[1], "with the time of the first of them"
-
-    always = QuietHours(0, 24)
-    quiet = Alerts(async_redis, [receiver_of_alerts.url], always, {"audio-finding": "critical", "pressure": "off"})
-    await quiet.send("a", "warning", "g", "not at night", "")
-    await quiet.send("b", "critical", "g", "even at night", "")
-    await quiet.send("audio-finding", "warning", "g", "raised by the user", "")
-    await quiet.send("pressure", "critical", "g", "switched off by the user", "")
-    await quiet.close()
-    assert len(told) == 4
-    assert "even at night" in "".join(told)
-    assert "raised by the user" in "".join(told)
-    assert redis.llen(ALERTS) == 55, "all are remembered"
-    assert [QuietHours(22, 6).holds(h) for h in (21, 22, 3, 6)] == [False, True, True, False]
-
-
-async def test_an_alert_arrives_by_mail(async_redis: Any) -> None:
-    """A real SMTP server, as small as can be."""
-    mails: list[str] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"220 here\r\n")
-        while line := await reader.readline():
-            verb = line[:4].upper()
-            if verb == b"DATA":
-                writer.write(b"354 go on\r\n")
-                mails.append((await reader.readuntil(b"\r\n.\r\n")).decode())
-            writer.write(b"250 good\r\n" if verb != b"QUIT" else b"221 bye\r\n")
-            if verb == b"QUIT":
-                break
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    url = f"mailto://127.0.0.1:{port}?from=callvault@example.com&to=duty@example.com&mode=insecure"
-    made = Alerts(async_redis, [url])
-    await made.send("dead-letter", "critical", "outage", "A recording was given up.", "See the list.")
-    await made.close()
-    server.close()
-    assert len(mails) == 1
-    assert "Callvault: dead-letter" in mails[0]
-
-
-async def test_an_alert_that_cannot_be_delivered_breaks_nothing(async_redis: Any) -> None:
-    made = Alerts(async_redis, ["json://127.0.0.1:1/"])
-    started = time.monotonic()
-    await made.send("a", "critical", "g", "text", "advice")
-    assert time.monotonic() - started < 8, "six tries with their waits would take longer"
 
 
 async def test_a_recording_error_is_told_and_leads_to_a_look_at_the_log(

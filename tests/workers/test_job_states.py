@@ -30,12 +30,12 @@ from workers.archive.proof import Damaged
 from workers.jobs.causes import NotYet
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.jobs.run import job
+from workers.keys import ARQ_IN_PROGRESS, DEAD_LETTERS, MAIN_QUEUE
 from workers.main import keeping_work
 from workers.queue.accept import Acceptor, enqueue
 from workers.queue.attempts import Attempts
 from workers.queue.connect import connect_worker
 from workers.queue.embedded import EmbeddedServer
-from workers.queue.keys import ARQ_IN_PROGRESS, DEAD_LETTERS, MAIN_QUEUE
 from workers.queue.leases import Leases
 
 IDS = st.sampled_from(["a", "b", "c"])

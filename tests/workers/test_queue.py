@@ -11,12 +11,12 @@ import pytest
 from arq.constants import in_progress_key_prefix, job_key_prefix
 
 from workers.jobs.payloads import RecordingRequest, recording_job
+from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, LEASES, MAIN_QUEUE, WORKER
 from workers.queue.accept import Acceptor, enqueue
 from workers.queue.attempts import Attempts, DeadLetter
 from workers.queue.due import DueList
 from workers.queue.embedded import EmbeddedServer, socket_path
 from workers.queue.jobs import Job
-from workers.queue.keys import ARQ_IN_PROGRESS, ARQ_JOB, LEASES, MAIN_QUEUE, WORKER
 from workers.queue.leases import Leases
 from workers.queue.limits import SharedLimiter
 from workers.queue.pressure import oldest_waiting_seconds, pressure

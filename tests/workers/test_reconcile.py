@@ -335,3 +335,30 @@ def test_a_receipt_that_was_not_written_is_made_good_by_a_sweep(
     redis.flushall()
     with callvault(["worker"], environment | DELETING, "worker ready"):
         wait_for((folder_of(archive_folder, recording) / "deleted.json").exists, 60, "the receipt")
+
+
+def test_a_recording_without_a_usable_date_does_not_end_the_sweep(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    """It is the newest, so a sweep that ended there would find none of the others."""
+    (sound,) = past(sandbox, 0.01)
+    odd = sandbox.world.add_recording(seconds=1)
+    odd.data["recording_started_at"] = "not an instant"
+    let_sweeps_start(redis)
+    with callvault(["worker"], environment, "worker ready") as worker:
+        wait_for(lambda: committed(archive_folder, sound), 60)
+        worker.wait_for_output("a recording without a usable date")
+
+
+def test_a_backfill_tells_what_was_given_up(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    sound, broken = past(sandbox, 1, 2)
+    folder = folder_of(archive_folder, broken)
+    folder.mkdir(parents=True)
+    (folder / "audio.wav").write_bytes(b"something else")
+    with callvault(["worker"], environment, "worker ready"):
+        done = run_callvault(["backfill", "--since", "3d", "--json"], environment, seconds=90)
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["queued"], report["done"], report["given_up"]) == (1, 2, 1, 1)
+    assert committed(archive_folder, sound) is not None

@@ -14,15 +14,12 @@ import stamina
 from redis.exceptions import RedisError
 
 from config.logs import get_logger
-from config.settings import QuietHours
 from config.times import format_instant, utc_now
+from config.values import QuietHours
+from workers.keys import ALERT_COUNTS, ALERT_GROUP, ALERTS
 
 log = get_logger()
 
-ALERTS = "callvault:alerts"  # list: the last alerts, newest first
-_GROUP = "callvault:alert-group:"  # + kind and group: told within this window; counts those that were not
-
-_COUNTS = "callvault:alert-counts"  # hash: "kind:group" -> how many were not told since the last that was; "… first": since when
 
 _KEPT = 500
 _WINDOW_SECONDS = 900
@@ -84,15 +81,15 @@ class Alerts:
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.lpush(ALERTS, msgspec.json.encode(alert))
                 pipe.ltrim(ALERTS, 0, _KEPT - 1)
-                pipe.set(_GROUP + field, "1", nx=True, ex=_WINDOW_SECONDS)
-                pipe.hmget(_COUNTS, field, f"{field} first")
+                pipe.set(ALERT_GROUP + field, "1", nx=True, ex=_WINDOW_SECONDS)
+                pipe.hmget(ALERT_COUNTS, field, f"{field} first")
                 *_, is_first, (untold, first_at) = await pipe.execute()
                 if not is_first:
-                    await self._redis.hincrby(_COUNTS, field, 1)
-                    await self._redis.hsetnx(_COUNTS, f"{field} first", alert.at)
+                    await self._redis.hincrby(ALERT_COUNTS, field, 1)
+                    await self._redis.hsetnx(ALERT_COUNTS, f"{field} first", alert.at)
                 elif untold:
                     before = f"And {int(untold)} more of this group since {first_at.decode()}, before this one."
-                    await self._redis.hdel(_COUNTS, field, f"{field} first")
+                    await self._redis.hdel(ALERT_COUNTS, field, f"{field} first")
         except (RedisError, OSError):
             pass  # told twice rather than not at all
         is_quiet = self._quiet_hours is not None and self._quiet_hours.holds(utc_now().hour) and severity != "critical"

@@ -11,19 +11,21 @@ from dataclasses import dataclass
 
 import msgspec
 
+from config.logs import get_logger
 from workers.alerts.alerts import Severity
 from workers.connections.document import load
 from workers.connections.plan import plan
 from workers.jobs.payloads import FaultReport
-from workers.queue.keys import CONNECTION_STATE, connection_field
+from workers.keys import CONNECTION_STATE, DRIFT_LOOKED, REFRESHED, UPLOADS_RETRIED, connection_field
 from workers.queue.script import server_seconds
 from workers.runtime import Runtime
+from workers.telnyx.errors import TelnyxError
 from workers.telnyx.models import ExternalConnection
 
-_REFRESHED = "callvault:operator-connect-refreshed"
-_DRIFT_LOOKED = "callvault:drift-looked"
-_UPLOADS_RETRIED = "callvault:uploads-retried"  # set: "ticket cause"
+log = get_logger()
+
 _DRIFT_SECONDS = 3600
+_RETRIED_SECONDS = 30 * 24 * 3600
 
 PENDING = ("pending_upload", "pending", "in_progress")
 
@@ -160,8 +162,13 @@ async def _retry_upload(runtime: Runtime, sight: _Sight) -> None:
         return
     if runtime.settings.upload_retry == "never":
         return
-    if await runtime.redis.sadd(_UPLOADS_RETRIED, f"{sight.connection_id} {sight.where} {sight.detail}"):
+    if not await runtime.redis.sadd(UPLOADS_RETRIED, f"{sight.connection_id} {sight.where} {sight.detail}"):
+        return
+    await runtime.redis.expire(UPLOADS_RETRIED, _RETRIED_SECONDS)
+    try:
         await runtime.telnyx.uploads.retry(sight.connection_id, sight.id)
+    except TelnyxError as error:  # the look at all the other things goes on
+        log.warning("an upload could not be tried again", ticket_id=sight.id, error=str(error))
 
 
 def _family(kind: str) -> str:
@@ -182,14 +189,14 @@ async def refresh_operator_connect(runtime: Runtime) -> None:
     every = runtime.settings.operator_connect_refresh
     if every is None:
         return
-    if await runtime.redis.set(_REFRESHED, "1", nx=True, px=int(every.total_seconds() * 1000)):
+    if await runtime.redis.set(REFRESHED, "1", nx=True, px=int(every.total_seconds() * 1000)):
         await runtime.telnyx.operator_connect.refresh()
 
 
 async def look_for_drift(runtime: Runtime) -> None:
     """Compare the account with the file of its configuration, every hour; a difference is an alert."""
     path = runtime.settings.connections_file
-    if path is None or not await runtime.redis.set(_DRIFT_LOOKED, "1", nx=True, ex=_DRIFT_SECONDS):
+    if path is None or not await runtime.redis.set(DRIFT_LOOKED, "1", nx=True, ex=_DRIFT_SECONDS):
         return
     document = await runtime.in_thread(load, path)
     for change in await plan(runtime.telnyx, document):

@@ -25,8 +25,8 @@ from workers.archive.records import (
     UnreadableRecord,
 )
 from workers.jobs.payloads import TranscriptionRequest, transcription_job
+from workers.keys import TRANSCRIBING
 from workers.queue.accept import enqueue
-from workers.queue.keys import TRANSCRIBING
 from workers.runtime import Runtime
 from workers.telnyx.errors import BadRequest, Conflict, Invalid, NotFound
 from workers.telnyx.models import RecordingTranscription

@@ -19,7 +19,7 @@ from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.records import LogMessageRecord
 from workers.jobs.payloads import MirrorRequest
-from workers.queue.keys import LOG_COUNTS, LOG_MESSAGES
+from workers.keys import LOG_COUNTS, LOG_MESSAGES, LOG_NO_ID_TOLD
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import LogMessage
@@ -27,7 +27,6 @@ from workers.telnyx.models import LogMessage
 log = get_logger()
 
 _DAYS_READ_BACK = 30
-_NO_ID_TOLD = "callvault:log-messages:no-id-told"
 
 
 class Seen(msgspec.Struct):
@@ -67,7 +66,6 @@ async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) 
     """
     if runtime.settings.log_messages == "off":
         return
-    seen = await _seen(runtime)
     now = format_instant(utc_now())
     messages: dict[str, LogMessage] = {}
     counts: Counter[str] = Counter()
@@ -75,6 +73,7 @@ async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) 
         identity, _by = identify(message)
         messages[identity] = message
         counts[identity] += 1
+    seen = await _seen(runtime, is_anything=bool(messages))
     new = []
     for identity in messages:
         state = seen.get(identity)
@@ -139,7 +138,7 @@ async def _dismiss(runtime: Runtime, messages: dict[str, LogMessage], seen: dict
         if not seen[identity].is_archived:
             continue
         if not message.id:
-            if await runtime.redis.set(_NO_ID_TOLD, "1", nx=True):
+            if await runtime.redis.set(LOG_NO_ID_TOLD, "1", nx=True):
                 log.warning("log messages cannot be dismissed: Telnyx sends them without an id")
             continue
         try:
@@ -148,9 +147,9 @@ async def _dismiss(runtime: Runtime, messages: dict[str, LogMessage], seen: dict
             pass
 
 
-async def _seen(runtime: Runtime) -> dict[str, Seen]:
+async def _seen(runtime: Runtime, *, is_anything: bool) -> dict[str, Seen]:
     rows = await runtime.redis.hgetall(LOG_MESSAGES)
-    if rows:
+    if rows or not is_anything:  # where there are no messages, the archive is not listed every minute for them
         return {identity.decode(): msgspec.json.decode(row, type=Seen) for identity, row in rows.items()}
     return await runtime.in_thread(_read_back, runtime)
 
@@ -173,7 +172,11 @@ def _read_back(runtime: Runtime) -> dict[str, Seen]:
 
 
 async def _remember(runtime: Runtime, seen: dict[str, Seen]) -> None:
-    if not seen:
-        return
-    rows = {identity: msgspec.json.encode(state) for identity, state in seen.items()}
-    await runtime.redis.hset(LOG_MESSAGES, mapping=rows)
+    """Keep what was seen; what has been gone for a month is forgotten, so that the state stays bounded."""
+    oldest = format_instant(utc_now() - timedelta(days=_DAYS_READ_BACK))
+    rows = {i: msgspec.json.encode(s) for i, s in seen.items() if s.is_present or s.last_seen_at >= oldest}
+    forgotten = [identity for identity in seen if identity not in rows]
+    if rows:
+        await runtime.redis.hset(LOG_MESSAGES, mapping=rows)
+    if forgotten:
+        await runtime.redis.hdel(LOG_MESSAGES, *forgotten)

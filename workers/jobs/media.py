@@ -7,7 +7,7 @@ import hashlib
 from config.logs import get_logger
 from config.times import parse_instant, utc_now
 from workers.archive import layout
-from workers.queue.keys import MEDIA_SEEN
+from workers.keys import MEDIA_SEEN
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import Media

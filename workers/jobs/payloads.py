@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from workers.keys import BULK_QUEUE, MAIN_QUEUE
 from workers.queue.jobs import Job
-from workers.queue.keys import BULK_QUEUE, MAIN_QUEUE
 
 VERSION = 1
 

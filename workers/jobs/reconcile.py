@@ -30,11 +30,12 @@ from workers.jobs.payloads import (
     transcription_job,
 )
 from workers.jobs.routing import Event, jobs_of
-from workers.queue.accept import Acceptor, enqueue
+from workers.keys import BULK_QUEUE, DEAD_LETTERS, RECONCILED
+from workers.queue.accept import DEDUPE_SECONDS, Acceptor, enqueue
 from workers.queue.jobs import Job
-from workers.queue.keys import BULK_QUEUE, DEAD_LETTERS, RECONCILED
 from workers.runtime import Runtime
 from workers.telnyx.models import Recording, RecordingTranscription
+from workers.telnyx.operations import RecordingFilter
 
 log = get_logger()
 
@@ -226,13 +227,10 @@ def _window(day: date) -> tuple[str, str]:
 
 def _recordings_of(runtime: Runtime, day: date, connection_id: str | None) -> AsyncIterator[Recording]:
     first, last = _window(day)
+    wanted: RecordingFilter = {"created_at": {"gte": first, "lte": last}}
     if connection_id:
-        return aiter(
-            runtime.telnyx.recordings.list(
-                filter={"created_at": {"gte": first, "lte": last}, "connection_id": connection_id}, page_size=250
-            )
-        )
-    return aiter(runtime.telnyx.recordings.list(filter={"created_at": {"gte": first, "lte": last}}, page_size=250))
+        wanted["connection_id"] = connection_id
+    return aiter(runtime.telnyx.recordings.list(filter=wanted, page_size=250))
 
 
 def _transcriptions_of(runtime: Runtime, day: date) -> AsyncIterator[RecordingTranscription]:
@@ -245,11 +243,16 @@ def _transcriptions_of(runtime: Runtime, day: date) -> AsyncIterator[RecordingTr
 async def _compare_recording(
     runtime: Runtime, archived: ArchivedDays, recording: Recording, tally: Tally, found_by: FoundBy, dry_run: bool
 ) -> None:
-    recording_id, day = str(recording.id), recording.dated.date()
-    if not archived.knows(day):
-        await runtime.in_thread(archived.load, day)
-    if archived.has_recording(day, recording_id):
-        return
+    recording_id = str(recording.id)
+    try:
+        day = recording.dated.date()
+    except ValueError:  # its job says what is wrong with it; the sweep goes on
+        log.warning("a recording without a usable date", recording_id=recording_id)
+    else:
+        if not archived.knows(day):
+            await runtime.in_thread(archived.load, day)
+        if archived.has_recording(day, recording_id):
+            return
     tally.missing += 1
     seconds = (recording.duration_millis or 0) / 1000
     tally.seconds += seconds
@@ -288,8 +291,13 @@ async def _enqueue(runtime: Runtime, job: Job, tally: Tally) -> None:
 
 
 async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) -> None:
-    """Hand what Telnyx failed to deliver since a day to the same table of events, deduplicated like any event."""
-    first, _ = _window(since)
+    """Hand what Telnyx failed to deliver since a day to the same table of events, deduplicated like any event.
+
+    Never further back than events are remembered: what is older has been replayed before, and its recording is found
+    by the sweep itself.
+    """
+    remembered = format_instant(utc_now() - timedelta(seconds=DEDUPE_SECONDS))
+    first = max(_window(since)[0], remembered)
     acceptor = Acceptor(runtime.redis)
     listed = runtime.telnyx.webhook_deliveries.list(
         filter={"status": {"eq": "failed"}, "started_at": {"gte": first}}, page_size=250

@@ -10,7 +10,7 @@ from workers.archive import layout
 from workers.archive.records import TranscriptionRecord
 from workers.jobs.causes import InProgress, NotYet
 from workers.jobs.payloads import TranscriptionRequest
-from workers.queue.keys import TRANSCRIBING
+from workers.keys import TRANSCRIBING
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import RecordingTranscription

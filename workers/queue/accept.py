@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from typing import cast
 
+from workers.keys import ARQ_JOB, CONNECTION_STATE, EVENT, INSPECTION, connection_field
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
-from workers.queue.keys import ARQ_JOB, CONNECTION_STATE, EVENT, INSPECTION, connection_field
 from workers.queue.script import AsyncRedis, Script
 
 # Telnyx is done retrying within about a minute; a day also covers a person who re-sends from the portal. Past it a

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from config.times import format_instant
+from workers.keys import ATTEMPTS, DEAD_LETTERS
 from workers.queue.accept import enqueue
 from workers.queue.jobs import Job
-from workers.queue.keys import ATTEMPTS, DEAD_LETTERS
 from workers.queue.script import AsyncRedis, server_seconds
 
 _MOST_ATTEMPTS_KEPT = 100

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from workers.queue.keys import DELETIONS_DUE, DELETIONS_PAUSED
+from workers.keys import DELETIONS_DUE, DELETIONS_PAUSED
 from workers.queue.script import AsyncRedis, Script
 
 _CLAIM_SECONDS = 60

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from workers.queue.keys import MAIN_QUEUE
+from workers.keys import MAIN_QUEUE
 
 # arq drops a job as failed when its data has expired: 24 h by default, shorter than an outage may last.
 JOB_TTL_MS = 30 * 24 * 3600 * 1000

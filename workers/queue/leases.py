@@ -19,7 +19,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from config.logs import get_logger
-from workers.queue.keys import ARQ_IN_PROGRESS, BULK_QUEUE, LEASES, MAIN_QUEUE, UNLEASED, WORKER
+from workers.keys import ARQ_IN_PROGRESS, BULK_QUEUE, LEASES, MAIN_QUEUE, UNLEASED, WORKER
 from workers.queue.script import AsyncRedis, Script
 
 HEARTBEAT_SECONDS = 3

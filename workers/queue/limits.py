@@ -7,7 +7,7 @@ import random
 
 from redis.exceptions import RedisError
 
-from workers.queue.keys import TELNYX_PAUSE
+from workers.keys import TELNYX_PAUSE
 from workers.queue.script import AsyncRedis
 
 _LONGEST_PAUSE_SECONDS = 60.0

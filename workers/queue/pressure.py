@@ -6,7 +6,7 @@ yields first.
 
 from __future__ import annotations
 
-from workers.queue.keys import LEASES, MAIN_QUEUE
+from workers.keys import LEASES, MAIN_QUEUE
 from workers.queue.script import AsyncRedis, server_seconds
 
 _HEAD = 200

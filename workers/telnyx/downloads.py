@@ -2,7 +2,7 @@
 
 A download address is presigned: it carries its own authority and lives for minutes. The API key never goes to it
 (S3 refuses a request with both, and whoever runs the host would have the key). This is synchronous on purpose: it runs
-in the thread that hashes and uploads, which costs a third less CPU than handing chunks over from the event loop.
+in the thread that hashes and uploads, so that no chunk is handed over between the event loop and a thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from config.settings import is_local_host
+from config.values import is_local_host
 
 CHUNK_BYTES = 256 * 1024
 
@@ -58,7 +58,6 @@ class Downloads:
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             follow_redirects=False,
             headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "callvault"},
-            trust_env=False,
         )
 
     def close(self) -> None:

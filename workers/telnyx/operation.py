@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
 from urllib.parse import quote
 
 from msgspec import UNSET
@@ -182,8 +182,9 @@ def operation(route: str, *, envelope: Envelope = "data", repeatable: bool | Non
             row = operation_of(self.name)
             return self.client.pages(row, arguments) if row.is_paged else self.client.call(row, arguments)
 
-        call.operation_of = operation_of  # type: ignore[attr-defined]
-        return call  # type: ignore[return-value]
+        made: Any = call  # it has the declared signature, and its row of the table beside it
+        made.operation_of = operation_of
+        return cast(F, made)
 
     return declare
 

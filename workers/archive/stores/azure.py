@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +21,6 @@ from azure.core import MatchConditions
 from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
-    HttpResponseError,
     ResourceExistsError,
     ResourceNotFoundError,
 )
@@ -44,6 +44,7 @@ from workers.archive.stores.store import (
     StoreRefused,
     Written,
     split_url,
+    told_by,
 )
 
 _BLOCKS = "md5-of-blocks"
@@ -239,34 +240,29 @@ class _OutOfRange(StoreError):
     pass
 
 
-class _told:
-    """Tell what the SDK raises as an error of the store."""
+def _told(name: str) -> AbstractContextManager[None]:
+    """Tell what the SDK raises as an error of the store, about an object of this name."""
+    return told_by(lambda error: _error_of(name, error))
 
-    def __init__(self, name: str) -> None:
-        self._name = name
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, AzureError):
-            return
-        code = str(getattr(error, "error_code", "") or "")
-        status = getattr(error, "status_code", None)
-        text = " ".join(str(error).split())[:300]
-        if (
-            isinstance(error, ResourceExistsError) and code in ("BlobAlreadyExists", "ConditionNotMet")
-        ) or status == 412:
-            raise KeyExists(self._name) from error
-        if code == "ContainerNotFound":
-            raise StoreRefused(f"{self._name}: there is no such container") from error
-        if isinstance(error, ResourceNotFoundError) or status == 404:
-            raise _Missing(self._name) from error
-        if status == 416:
-            raise _OutOfRange(self._name) from error
-        if isinstance(error, ClientAuthenticationError) or status in (401, 403):
-            role = "the role Storage Blob Data Contributor, or a SAS with create, write, read and list"
-            raise StoreRefused(f"{self._name}: {code or status} {text}; it needs {role}") from error
-        if isinstance(error, HttpResponseError) and status == 409:
-            raise StoreError(f"{self._name}: {code}; another operation is under way") from error
-        raise StoreError(f"{self._name}: {type(error).__name__} {text}") from error
+def _error_of(name: str, error: Exception) -> Exception | None:
+    if not isinstance(error, AzureError):
+        return None
+    code = str(getattr(error, "error_code", "") or "")
+    status = getattr(error, "status_code", None)
+    text = " ".join(str(error).split())[:300]
+    is_there = isinstance(error, ResourceExistsError) and code in ("BlobAlreadyExists", "ConditionNotMet")
+    if is_there or status == 412:
+        return KeyExists(name)
+    if code == "ContainerNotFound":
+        return StoreRefused(f"{name}: there is no such container")
+    if isinstance(error, ResourceNotFoundError) or status == 404:
+        return _Missing(name)
+    if status == 416:
+        return _OutOfRange(name)
+    if isinstance(error, ClientAuthenticationError) or status in (401, 403):
+        role = "the role Storage Blob Data Contributor, or a SAS with create, write, read and list"
+        return StoreRefused(f"{name}: {code or status} {text}; it needs {role}")
+    if status == 409:
+        return StoreError(f"{name}: {code}; another operation is under way")
+    return StoreError(f"{name}: {type(error).__name__} {text}")

@@ -11,12 +11,20 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from workers.archive.source import Source
-from workers.archive.stores.store import KeyExists, StoredObject, StoreError, StoreOptions, StoreRefused, Written
+from workers.archive.stores.store import (
+    KeyExists,
+    StoredObject,
+    StoreError,
+    StoreOptions,
+    StoreRefused,
+    Written,
+    told_by,
+)
 
 _CHUNK_BYTES = 1024 * 1024
 _TEMPORARY = ".incoming"  # in the archive's root: the link must stay within one file system
@@ -151,17 +159,18 @@ class FileStore:
             self._known_folders.add(path)
 
 
-@contextmanager
-def _errors_of(key: str) -> Iterator[None]:
+def _errors_of(key: str) -> AbstractContextManager[None]:
     """Tell what the file system refuses as an error of the store."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            line = f"{key}: {reason}; the service must be able to write to the archive's folder"
-            raise StoreRefused(line) from error
-        raise StoreError(f"{key}: {reason}") from error
+    return told_by(lambda error: _error_of(key, error))
+
+
+def _error_of(key: str, error: Exception) -> Exception | None:
+    if not isinstance(error, OSError):
+        return None
+    reason = error.strerror or str(error)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StoreRefused(f"{key}: {reason}; the service must be able to write to the archive's folder")
+    return StoreError(f"{key}: {reason}")
 
 
 def _write_all(descriptor: int, chunk: bytes) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from io import RawIOBase
 from typing import Any
@@ -33,6 +34,7 @@ from workers.archive.stores.store import (
     StoreRefused,
     Written,
     split_url,
+    told_by,
 )
 
 _TIMEOUT = (5, 60)
@@ -210,31 +212,24 @@ class _Stream(RawIOBase):
         return data
 
 
-class _told:
-    """Tell what the SDK raises as an error of the store."""
+def _told(name: str, permission: str = "") -> AbstractContextManager[None]:
+    """Tell what the SDK raises as an error of the store, about an object of this name; `permission` is what it needs."""
+    return told_by(lambda error: _error_of(name, permission, error))
 
-    def __init__(self, name: str, permission: str = "") -> None:
-        self._name = name
-        self._permission = permission
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None:
-            return
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        text = " ".join(str(error).split())[:300]
-        if isinstance(error, PreconditionFailed) or status == 412:
-            raise KeyExists(self._name) from error
-        if isinstance(error, DefaultCredentialsError):
-            line = f"{self._name}: no credentials; set GOOGLE_APPLICATION_CREDENTIALS, or run with a workload identity"
-            raise StoreRefused(line) from error
-        if isinstance(error, (Forbidden, Unauthorized)) or status in (401, 403):
-            raise StoreRefused(f"{self._name}: {text}; it needs {self._permission}") from error
-        if isinstance(error, NotFound) or status == 404:
-            if "bucket" in text.lower():
-                raise StoreRefused(f"{self._name}: there is no such bucket") from error
-            raise StoreError(f"{self._name}: not found") from error
-        if isinstance(error, (GoogleAPICallError, GoogleAuthError, InvalidResponse, OSError)):
-            raise StoreError(f"{self._name}: {type(error).__name__} {text}") from error
+def _error_of(name: str, permission: str, error: Exception) -> Exception | None:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, PreconditionFailed) or status == 412:
+        return KeyExists(name)
+    if isinstance(error, DefaultCredentialsError):
+        line = f"{name}: no credentials; set GOOGLE_APPLICATION_CREDENTIALS, or run with a workload identity"
+        return StoreRefused(line)
+    if isinstance(error, (Forbidden, Unauthorized)) or status in (401, 403):
+        return StoreRefused(f"{name}: {text}; it needs {permission}")
+    if isinstance(error, NotFound) or status == 404:
+        is_bucket = "bucket" in text.lower()
+        return StoreRefused(f"{name}: there is no such bucket") if is_bucket else StoreError(f"{name}: not found")
+    if isinstance(error, (GoogleAPICallError, GoogleAuthError, InvalidResponse, OSError)):
+        return StoreError(f"{name}: {type(error).__name__} {text}")
+    return None

@@ -25,19 +25,18 @@ from urllib.parse import urlencode, urlsplit
 
 import boto3
 from awscrt.checksums import crc64nvme
-from boto3.exceptions import Boto3Error
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from config.logs import get_logger
 from workers.archive.source import Source
+from workers.archive.stores.s3_errors import CHECKED, BadDigest, Missing, NotUnderstood, OutOfRange, WriteUnderWay, told
 from workers.archive.stores.store import (
     Buffers,
     KeyExists,
     StoredObject,
     StoreError,
     StoreOptions,
-    StoreRefused,
     Written,
     split_url,
 )
@@ -49,34 +48,6 @@ _CONFLICT_TRIES = 5
 _ORPHAN_AGE = timedelta(days=1)
 _PROBE = "probe/checksum"
 _PROBE_BODY = b"Callvault asks whether this store checks checksums.\n"
-_MISSING = ("404", "NoSuchKey", "NotFound")
-_CHECKED = ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
-# What stores answer to a header they do not know; misleading ones about credentials and signatures among them.
-_NOT_UNDERSTOOD = {
-    "NotImplemented",
-    "InvalidArgument",
-    "InvalidRequest",
-    "UnsupportedHeader",
-    "MalformedHeader",
-    "SignatureDoesNotMatch",
-    "Unauthorized",
-    "AccessDenied",
-    "400",
-    "401",
-    "403",
-    "501",
-}
-_PERMISSIONS = {
-    "PutObject": "s3:PutObject",
-    "CreateMultipartUpload": "s3:PutObject",
-    "UploadPart": "s3:PutObject",
-    "CompleteMultipartUpload": "s3:PutObject",
-    "AbortMultipartUpload": "s3:AbortMultipartUpload",
-    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
-    "HeadObject": "s3:GetObject and s3:ListBucket",
-    "GetObject": "s3:GetObject",
-    "ListObjectsV2": "s3:ListBucket",
-}
 
 
 @dataclass(frozen=True)
@@ -152,9 +123,9 @@ class S3Store:
         """See `Store.stat`."""
         self._find_out()
         try:
-            with _told(self._name(key)):
+            with told(self._name(key)):
                 head = self._s3.head_object(**self._at(key), ChecksumMode="ENABLED")
-        except _Missing:
+        except Missing:
             return None
         return self._described(key, head)
 
@@ -179,14 +150,14 @@ class S3Store:
             return
         span = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         try:
-            with _told(self._name(key)):
+            with told(self._name(key)):
                 body = self._s3.get_object(**self._at(key), **span)["Body"]
-        except _Missing:
+        except Missing:
             raise KeyError(key) from None
-        except _OutOfRange:
+        except OutOfRange:
             return
         try:
-            with _told(self._name(key)):
+            with told(self._name(key)):
                 yield from body.iter_chunks(_READ_BYTES)
         finally:
             body.close()
@@ -194,14 +165,14 @@ class S3Store:
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
-        with _told(self._name(prefix)):
+        with told(self._name(prefix)):
             for page in pages:
                 for found in page.get("Contents", ()):
                     yield StoredObject(found["Key"].removeprefix(self._prefix), found["Size"])
 
     def presign(self, key: str, seconds: int) -> str | None:
         """See `Store.presign`. AWS wants signature version 4."""
-        with _told(self._name(key)):
+        with told(self._name(key)):
             url = self._presigning.generate_presigned_url("get_object", Params=self._at(key), ExpiresIn=seconds)
         return str(url)
 
@@ -214,7 +185,7 @@ class S3Store:
         """See `Store.remove_orphans`. Without the permission to list uploads, the bucket's lifecycle rule must do it."""
         removed = 0
         pages = self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
-        with _told(self._name("")):
+        with told(self._name("")):
             for page in pages:
                 for upload in page.get("Uploads", ()):
                     if datetime.now(UTC) - upload["Initiated"] > _ORPHAN_AGE:
@@ -267,7 +238,7 @@ class S3Store:
                 if overlapping:
                     sending = self._uploads.submit(self._put_part, *arguments)
                 else:
-                    with _told(self._name(key)):
+                    with told(self._name(key)):
                         upload["parts"].append(self._put_part(*arguments))
             if sending is not None:
                 upload["parts"].append(_result(sending, self._name(key)))
@@ -312,13 +283,13 @@ class S3Store:
         """
         parts = {"UploadId": upload["id"], "MultipartUpload": {"Parts": upload["parts"]}}
         try:
-            with _told(self._name(key)):
+            with told(self._name(key)):
                 checksum = whole if self._completes_with_checksum else {}
                 client.complete_multipart_upload(**self._at(key), **parts, **checksum, **condition)
-        except _BadDigest:
+        except BadDigest:
             if self._is_aws or not self._completes_with_checksum:
                 raise
-            with _told(self._name(key)):
+            with told(self._name(key)):
                 client.complete_multipart_upload(**self._at(key), **parts, **condition)
             self._completes_with_checksum = False
 
@@ -338,7 +309,7 @@ class S3Store:
             dialect = _DIALECTS[index]
             try:
                 self._with_patience(key, lambda d=dialect: send(d, self._s3 if d.checksums else self._signing))
-            except _NotUnderstood as error:
+            except NotUnderstood as error:
                 first = first or error
                 if self._is_aws:
                     break
@@ -354,10 +325,10 @@ class S3Store:
         """A 409 says that another write is under way: ask again."""
         for attempt in range(_CONFLICT_TRIES):
             try:
-                with _told(self._name(key)):
+                with told(self._name(key)):
                     send()
                 return
-            except _WriteUnderWay:
+            except WriteUnderWay:
                 if attempt == _CONFLICT_TRIES - 1:
                     raise
                 time.sleep(0.2 * 2**attempt)
@@ -378,15 +349,15 @@ class S3Store:
         wrong = base64.b64encode(hashlib.sha256(b"something else").digest()).decode()
         place = self._at(_PROBE)
         try:
-            with _told(self._name(_PROBE)):
+            with told(self._name(_PROBE)):
                 self._s3.head_object(**place)
             return False  # an earlier wrong put was taken
-        except _Missing:
+        except Missing:
             pass
         try:
             self._s3.put_object(**place, Body=_PROBE_BODY, ChecksumSHA256=wrong)
         except ClientError as error:
-            return error.response["Error"].get("Code", "") in _CHECKED
+            return error.response["Error"].get("Code", "") in CHECKED
         except BotoCoreError as error:
             raise StoreError(f"{self._name(_PROBE)}: {error}") from error
         return False
@@ -414,71 +385,8 @@ class S3Store:
         return f"s3://{self._bucket}/{self._at(key)['Key']}"
 
 
-class _Missing(StoreError):
-    pass
-
-
-class _OutOfRange(StoreError):
-    pass
-
-
-class _BadDigest(StoreError):
-    pass
-
-
-class _WriteUnderWay(StoreError):
-    pass
-
-
-class _NotUnderstood(StoreRefused):
-    """Refused, maybe only for a header that this store does not know."""
-
-
-class _told:
-    """Tell what the SDK raises as an error of the store."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, ClientError):
-            raise self._of(error) from error
-        if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
-            line = f"{self._name}: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
-            raise StoreRefused(line) from error
-        if isinstance(error, (BotoCoreError, Boto3Error)):
-            raise StoreError(f"{self._name}: {error}") from error
-
-    def _of(self, error: ClientError) -> Exception:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        what = error.operation_name
-        if code == "NoSuchBucket":
-            return StoreRefused(f"{self._name}: there is no such bucket")
-        if code in _MISSING:
-            return _Missing(self._name)
-        if status == 412 or code == "PreconditionFailed":
-            return KeyExists(self._name)
-        if status == 409 or code == "ConditionalRequestConflict":
-            return _WriteUnderWay(f"{self._name}: another write is under way")
-        if status == 416:
-            return _OutOfRange(self._name)
-        message = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
-        line = f"{self._name}: {what}: {code} {message}".rstrip()
-        if code in _CHECKED:
-            return _BadDigest(f"{line}; the body was damaged on its way")
-        if code in _NOT_UNDERSTOOD or status in (400, 401, 403, 501):
-            permission = _PERMISSIONS.get(what)
-            hint = f"; it needs {permission}" if permission and status == 403 else ""
-            return _NotUnderstood(line + hint)
-        return StoreError(line)
-
-
 def _result(sending: Future[dict[str, Any]], name: str) -> dict[str, Any]:
-    with _told(name):
+    with told(name):
         return sending.result()
 
 

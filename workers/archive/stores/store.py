@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, Protocol
@@ -136,6 +137,18 @@ class Store(Protocol):
 
     def remove_orphans(self) -> int:
         """Remove the unfinished uploads of killed workers, older than a day; returns how many."""
+
+
+@contextmanager
+def told_by(tell: Callable[[Exception], Exception | None]) -> Iterator[None]:
+    """Raise what an SDK raises as an error of the store; what `tell` gives None for passes as it is."""
+    try:
+        yield
+    except Exception as error:
+        told = tell(error)
+        if told is None:
+            raise
+        raise told from error
 
 
 class Buffers:

@@ -30,6 +30,16 @@ TRANSCRIBING = "callvault:transcribing"  # set: connections of which a transcrip
 RECONCILED = "callvault:reconciled:"  # + span: it is not yet time for this sweep again
 
 
+LOG_NO_ID_TOLD = "callvault:log-no-id-told"  # that messages without an id cannot be dismissed has been said
+REFRESHED = "callvault:operator-connect-refreshed"  # it is not yet time for another refresh
+DRIFT_LOOKED = "callvault:drift-looked"  # likewise for the comparison with the file
+UPLOADS_RETRIED = "callvault:uploads-retried"  # set: "connection numbers cause" of uploads that were tried again
+ALERTS = "callvault:alerts"  # list: the last alerts, newest first
+ALERT_GROUP = "callvault:alert-group:"  # + "kind:group": told within this window
+ALERT_COUNTS = "callvault:alert-counts"  # hash: "kind:group" -> how many were not told; "… first" -> since when
+DOCTOR = "callvault:doctor"  # written to see that Redis takes writes
+
+
 def connection_field(connection_id: str) -> str:
     """The field of `CONNECTION_STATE` that is there for every external connection."""
     return f"connection:{connection_id}:{connection_id}"

@@ -1,0 +1,145 @@
+"""How the text of a setting becomes a value. What cannot be one is a ValueError that says why, without the value."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+from urllib.parse import urlsplit
+
+from config.times import format_duration, parse_duration
+
+ARCHIVE_SCHEMES = ("file", "s3", "gs", "az")
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+
+
+def read_duration(value: object) -> object:
+    """A duration; other than text passes as it is, here and below."""
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def read_public_keys(value: object) -> object:
+    """Base64 Ed25519 public keys, separated by commas."""
+    if not isinstance(value, str):
+        return value
+    keys = [part.strip() for part in value.split(",") if part.strip()]
+    for key in keys:
+        try:
+            decoded = base64.b64decode(key, validate=True)
+        except binascii.Error:
+            raise ValueError("not base64") from None
+        if len(decoded) != 32:
+            raise ValueError(f"{len(decoded)} bytes decoded, not 32")
+    return tuple(keys)
+
+
+def is_local_host(host: str) -> bool:
+    """Whether a host name or address is this machine or a private network, where plain HTTP is accepted."""
+    if host == "localhost" or host.endswith(".localhost") or ("." not in host and ":" not in host):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_private
+
+
+def read_base_url(value: object) -> object:
+    """An https address; http only for this machine or a private network."""
+    parts = urlsplit(str(value))
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("not an http(s) address")
+    if parts.scheme == "http" and not is_local_host(parts.hostname):
+        raise ValueError("plain http to a public host would show the API key to everyone on the way")
+    return str(value).rstrip("/")
+
+
+def read_redis_url(value: object) -> object:
+    """An address of Redis."""
+    scheme = urlsplit(str(value)).scheme
+    if scheme not in REDIS_SCHEMES:
+        raise ValueError(f"scheme {scheme!r}")
+    return value
+
+
+def read_archive_url(value: object) -> object:
+    """An address of an archive, without a slash at its end."""
+    parts = urlsplit(str(value))
+    if parts.scheme not in ARCHIVE_SCHEMES:
+        raise ValueError(f"scheme {parts.scheme!r}")
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            raise ValueError("not an absolute path after file://")
+    elif not parts.netloc:
+        raise ValueError("no bucket")
+    return str(value).rstrip("/")
+
+
+@dataclass(frozen=True)
+class TranscriptionPolicy:
+    """`ignore`, `wait` for a while, or `require`.
+
+    Attributes:
+        wait: how long after the archiving; only for `wait`.
+    """
+
+    kind: Literal["ignore", "wait", "require"]
+    wait: timedelta = timedelta(0)
+
+    def __str__(self) -> str:
+        return f"wait {format_duration(self.wait.total_seconds())}" if self.kind == "wait" else self.kind
+
+
+@dataclass(frozen=True)
+class QuietHours:
+    """Hours of the day, UTC: from the first to before the last; over midnight if the last is smaller."""
+
+    first: int
+    last: int
+
+    def holds(self, hour: int) -> bool:
+        """Whether an hour is quiet."""
+        if self.first <= self.last:
+            return self.first <= hour < self.last
+        return hour >= self.first or hour < self.last
+
+
+def read_quiet_hours(value: object) -> object:
+    """Hours such as `22-06`."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d{1,2})-(\d{1,2})", value.strip())
+    if not found or max(int(n) for n in found.groups()) > 24:
+        raise ValueError("not hours")
+    return QuietHours(int(found.group(1)), int(found.group(2)))
+
+
+def read_severities(value: object) -> object:
+    """Pairs such as `drift=off`."""
+    if not isinstance(value, str):
+        return value
+    pairs = dict(pair.partition("=")[::2] for pair in value.replace(",", " ").split())
+    if wrong := [name for name, severity in pairs.items() if severity not in ("info", "warning", "critical", "off")]:
+        raise ValueError(f"{wrong[0]} is given none of info, warning, critical, off")
+    return pairs
+
+
+def read_transcriptions(value: object) -> object:
+    """`ignore`, `require`, or `wait` and a duration."""
+    if not isinstance(value, str):
+        return value
+    words = value.split(maxsplit=1)
+    if words in (["ignore"], ["require"]):
+        return TranscriptionPolicy("ignore" if words == ["ignore"] else "require")
+    if len(words) == 2 and words[0] == "wait":
+        return TranscriptionPolicy("wait", parse_duration(words[1]))
+    raise ValueError("neither of these")
+
+
+def read_list(value: object) -> object:
+    """Words, separated by commas or blanks."""
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value

@@ -1,0 +1,101 @@
+"""What chaos works with: processes that are killed and come back, and a watcher over what must never change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from tests.parts import CLEAN
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Process:
+    """A part that is killed and started again."""
+
+    def __init__(self, name: str, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+        self.name = name
+        self._arguments, self._environment, self._log = arguments, environment, log
+        self.process: subprocess.Popen[bytes] | None = None
+        self.down_until = 0.0
+
+    def tend(self) -> None:
+        """Start it if it is down and its time has come."""
+        if (self.process is None or self.process.poll() is not None) and time.monotonic() >= self.down_until:
+            with self._log.open("ab") as log:
+                self.process = subprocess.Popen(
+                    self._arguments, env={**CLEAN, **self._environment}, stdout=log, stderr=log, cwd=ROOT
+                )
+
+    def kill(self, down_seconds: float) -> None:
+        """Kill it; it stays down for a while."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+        self.down_until = time.monotonic() + down_seconds
+
+    def end(self) -> None:
+        """End it for good."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(40)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+class Watcher:
+    """Reads the archive again and again: an object that is there must never change."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: dict[Path, tuple[int, bytes]] = {}
+        self._wrong: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(1):
+            self._look()
+
+    def _look(self) -> None:
+        for path in self._folder.rglob("*"):
+            if path.name not in ("recording.json", "deleted.json") and not path.name.startswith("audio."):
+                continue
+            try:
+                stat, data = path.stat(), path.read_bytes()
+            except OSError:
+                continue
+            mark = (stat.st_size, _identity(path, data))
+            before = self._seen.get(path, mark)
+            # The weak store shows an object while it is still being written, so one that grows is no change.
+            if before != mark and stat.st_size <= before[0]:
+                self._wrong.append(f"written twice with other content: {path.name} of {path.parent.name}")
+            self._seen[path] = mark
+
+    def stop(self) -> list[str]:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+        return self._wrong
+
+
+def _identity(path: Path, data: bytes) -> bytes:
+    """What must not change: the bytes; of a record, what it says of the objects.
+
+    The weak store ignores conditions, so of two runs that write one record at once the last wins; both say the same.
+    """
+    if path.suffix == ".json":
+        try:
+            objects = json.loads(data)["objects"]
+            return json.dumps([[o["key"], o["sha256"]] for o in objects]).encode()
+        except (ValueError, KeyError):
+            return b""
+    return hashlib.sha256(data).digest()

@@ -1,0 +1,100 @@
+"""What S3, and what speaks it, says when it says no; and what that means for us."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+
+from workers.archive.stores.store import KeyExists, StoreError, StoreRefused, told_by
+
+_MISSING = ("404", "NoSuchKey", "NotFound")
+CHECKED = ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
+# What stores answer to a header they do not know; misleading ones about credentials and signatures among them.
+_NOT_UNDERSTOOD = {
+    "NotImplemented",
+    "InvalidArgument",
+    "InvalidRequest",
+    "UnsupportedHeader",
+    "MalformedHeader",
+    "SignatureDoesNotMatch",
+    "Unauthorized",
+    "AccessDenied",
+    "400",
+    "401",
+    "403",
+    "501",
+}
+_PERMISSIONS = {
+    "PutObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "HeadObject": "s3:GetObject and s3:ListBucket",
+    "GetObject": "s3:GetObject",
+    "ListObjectsV2": "s3:ListBucket",
+}
+
+
+class Missing(StoreError):
+    """There is no such object."""
+
+
+class OutOfRange(StoreError):
+    """The object ends before the range begins."""
+
+
+class BadDigest(StoreError):
+    """The store's checksum of what came is not the one that was sent with it."""
+
+
+class WriteUnderWay(StoreError):
+    """Another write of the same key runs: ask again."""
+
+
+class NotUnderstood(StoreRefused):
+    """Refused, maybe only for a header that this store does not know."""
+
+
+def told(name: str) -> AbstractContextManager[None]:
+    """Tell what boto3 raises as an error of the store, about an object of this name."""
+    return told_by(lambda error: _error_of(name, error))
+
+
+def _error_of(name: str, error: Exception) -> Exception | None:
+    if isinstance(error, ClientError):
+        return _answer(name, error)
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+        line = f"{name}: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
+        return StoreRefused(line)
+    if isinstance(error, (BotoCoreError, Boto3Error)):
+        return StoreError(f"{name}: {error}")
+    return None
+
+
+def _answer(name: str, error: ClientError) -> Exception:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    what = error.operation_name
+    if code == "NoSuchBucket":
+        return StoreRefused(f"{name}: there is no such bucket")
+    if code in _MISSING:
+        return Missing(name)
+    if status == 412 or code == "PreconditionFailed":
+        return KeyExists(name)
+    if status == 409 or code == "ConditionalRequestConflict":
+        return WriteUnderWay(f"{name}: another write is under way")
+    if status == 416:
+        return OutOfRange(name)
+    message = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
+    line = f"{name}: {what}: {code} {message}".rstrip()
+    if code in CHECKED:
+        return BadDigest(f"{line}; the body was damaged on its way")
+    if code in _NOT_UNDERSTOOD or status in (400, 401, 403, 501):
+        permission = _PERMISSIONS.get(what)
+        hint = f"; it needs {permission}" if permission and status == 403 else ""
+        return NotUnderstood(line + hint)
+    return StoreError(line)
