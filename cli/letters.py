@@ -15,7 +15,7 @@ import typer
 from cli.options import DataFolder, Json
 from config.errors import UserError
 from config.settings import Settings, load_settings
-from config.times import format_duration, format_instant, utc_now
+from config.times import format_duration, format_instant, parse_instant, utc_now
 from workers.archive import layout
 from workers.archive.records import Decision
 from workers.jobs.causes import CAUSES
@@ -193,6 +193,7 @@ async def _write_decision(runtime: Runtime, settings: Settings, recording_id: st
     folder = layout.recording_folder(recording.dated, recording_id)
     record = Decision(decision=decision, why=why, at=format_instant(utc_now()))
     await runtime.in_thread(runtime.archive.put_decision, folder, record)
+    await runtime.announce(layout.decision_key(folder, parse_instant(record.at)), record)
     if decision == "hold":
         await runtime.due.done(folder)
     elif settings.delete_originals == "verified":

@@ -126,18 +126,155 @@ def verify(
     since: Since = None,
     until: Until = None,
     deep: Annotated[bool, typer.Option("--deep", help="Read and hash every byte, whatever proved it.")] = False,
+    seals: Annotated[bool, typer.Option("--seals", help="The chain of seals too, and all that they list.")] = False,
     data: DataFolder = None,
     json: Json = False,
 ) -> None:
-    """Verify the archive against its commit records; exit status 1 if anything is wrong.
+    """Verify the archive against its commit records and its seals; exit status 1 if anything is wrong.
 
-    Example: callvault verify --since 7d --deep
+    Example: callvault verify --since 7d --seals
     """
     from cli.verify import run
 
     settings = load_settings(data_folder=data)
-    first, last = _day(since) if since else None, _day(until) if until else None
-    raise typer.Exit(run(settings, since=first, until=last, deep=deep, as_json=json))
+    first, last = _days(since, until)
+    raise typer.Exit(run(settings, since=first, until=last, deep=deep, seals=seals, as_json=json))
+
+
+@app.command()
+def seal(
+    day: Annotated[str | None, typer.Argument(help="UTC day, such as 2026-11-25.", show_default=False)] = None,
+    due: Annotated[bool, typer.Option("--due", help="Every day that waits for its seal.")] = False,
+    data: DataFolder = None,
+    json: Json = False,
+) -> None:
+    """Seal a closed day by hand: compare it with Telnyx, list what it holds, add it to the chain; 1 if it must wait.
+
+    Example: callvault seal --due
+    """
+    from cli.seal import run
+
+    if (day is None) == (not due):
+        raise typer.BadParameter("give a day, or --due")
+    settings = load_settings(data_folder=data)
+    chosen = _day(day) if day else None
+    with _redis(settings) as url:
+        status = run(settings, url, day=chosen, as_json=json)
+    raise typer.Exit(status)
+
+
+@app.command()
+def status(data: DataFolder = None, json: Json = False) -> None:
+    """Say how things stand: queues, deletions, dead letters, seals, and what waits for what.
+
+    Example: callvault status
+    """
+    from cli.status import run
+
+    settings = load_settings(data_folder=data)
+    with _redis(settings) as url:
+        code = run(settings, url, as_json=json)
+    raise typer.Exit(code)
+
+
+@app.command()
+def find(
+    number: Annotated[str | None, typer.Option(help="Of either party: E.164, national, or a part of it.")] = None,
+    since: Since = None,
+    until: Until = None,
+    connection: Annotated[str | None, typer.Option(help="Connection id.")] = None,
+    session: Annotated[str | None, typer.Option(help="Call session id.")] = None,
+    leg: Annotated[str | None, typer.Option(help="Call leg id.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="Recording id.")] = None,
+    text: Annotated[str | None, typer.Option(help='Words said: all of them, "a phrase", begin*.')] = None,
+    min_duration: Annotated[str | None, typer.Option(help="Such as 30s or 5m.")] = None,
+    state: Annotated[str | None, typer.Option(help="archived, kept, held, deleted or erased.")] = None,
+    findings: Annotated[bool, typer.Option("--findings", help="Only where something was found in the audio.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Most hits; default: 50 on a terminal, else all.", min=1)] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="CSV with a header: an inventory for an auditor.")] = False,
+    data: DataFolder = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document a line, a hit each.")] = False,
+) -> None:
+    """Find recordings by who called, when, and what was said; the latest first.
+
+    Example: callvault find --number "+49 30 1234567" --since "last week" --text 'refund "account number"'
+    """
+    from cli.find import run
+
+    words = {
+        "number": number,
+        "since": since,
+        "until": until,
+        "connection": connection,
+        "session": session,
+        "leg": leg,
+        "id": id,
+        "text": text,
+        "min_duration": min_duration,
+        "state": state,
+        "findings": "1" if findings else None,
+    }
+    settings = load_settings(data_folder=data)
+    raise typer.Exit(run(settings, words, limit=limit, as_csv=csv, as_json=json))
+
+
+@app.command()
+def get(
+    recording_id: Annotated[str, typer.Argument(help="The recording's id.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; default: ID.wav or ID.mp3; - for standard output.")
+    ] = None,
+    audio_format: Annotated[str | None, typer.Option("--format", help="wav or mp3, where there are both.")] = None,
+    transcript: Annotated[bool, typer.Option("--transcript", help="The text of its transcriptions instead.")] = False,
+    data: DataFolder = None,
+) -> None:
+    """Write a recording's audio to a file, once its bytes have been found to be those of its commit record.
+
+    Example: callvault get ID --out call.wav
+    """
+    from cli.get import run
+
+    settings = load_settings(data_folder=data)
+    raise typer.Exit(run(settings, recording_id, out=out, audio_format=audio_format, transcript=transcript))
+
+
+@app.command()
+def index(
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Anew, from the archive alone.")] = False,
+    data: DataFolder = None,
+    json: Json = False,
+) -> None:
+    """Bring the catalogue up to date, which `find` also does by itself.
+
+    Example: callvault index --rebuild
+    """
+    from cli.index import run
+
+    settings = load_settings(data_folder=data)
+    raise typer.Exit(run(settings, rebuild=rebuild, as_json=json))
+
+
+@app.command()
+def erase(
+    recording_id: Annotated[str, typer.Argument(help="The recording's id.", show_default=False)],
+    reason: Annotated[str, typer.Option(help="Why; it is written into the archive.")],
+    by: Annotated[str | None, typer.Option(help="Who; default: the user of this machine.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: DataFolder = None,
+    json: Json = False,
+) -> None:
+    """Erase a recording for good, with credentials that may delete; its hashes stay, on record. See docs/erasure.md.
+
+    Example: callvault erase ID --reason "request of 2026-11-20, GDPR article 17"
+    """
+    from cli.erase import run
+
+    settings = load_settings(data_folder=data)
+    if not yes and not typer.confirm(f"Erase recording {recording_id} from the archive and at Telnyx?"):
+        raise typer.Exit(1)
+    with _redis(settings) as url:
+        code = run(settings, url, recording_id, why=reason, by=by, as_json=json)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -174,7 +311,7 @@ def backfill(
     from cli.backfill import run
 
     settings = load_settings(data_folder=data)
-    first, last = _day(since), _day(until) if until else None
+    first, last = _day(since), _days(None, until)[1]
     with _redis(settings) as url:
         status = run(settings, url, since=first, until=last, connection_id=connection, dry_run=dry_run, as_json=json)
     raise typer.Exit(status)
@@ -206,6 +343,13 @@ class _UsedWrongly(UserError):
 def _day(text: str) -> date:
     try:
         return parse_day(text)
+    except ValueError as error:
+        raise _UsedWrongly(str(error)) from None
+
+
+def _days(since: str | None, until: str | None) -> tuple[date | None, date | None]:
+    try:
+        return parse_day(since) if since else None, parse_day(until, at_end=True) if until else None
     except ValueError as error:
         raise _UsedWrongly(str(error)) from None
 

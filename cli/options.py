@@ -11,7 +11,9 @@ DataFolder = Annotated[
     Path | None, typer.Option("--data", help="Data folder; default: CALLVAULT_DATA, else ./callvault-data.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
-Since = Annotated[str | None, typer.Option(help="First day, UTC: 2026-11-25, yesterday, or 7d for a week ago.")]
+Since = Annotated[
+    str | None, typer.Option(help='First day, UTC: 2026-11-25, yesterday, "last week", or 7d for a week ago.')
+]
 Until = Annotated[str | None, typer.Option(help="Last day, UTC, written likewise.")]
 AudioFolder = Annotated[
     Path | None, typer.Option("--audio", help="Folder of WAV and MP3 files of your own.", exists=True, file_okay=False)

@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -17,12 +18,14 @@ from cli.progress import progress
 from config.settings import Settings
 from config.times import format_duration
 from workers.archive.verify import Verified, count_recordings, verify
+from workers.archive.verify_seals import count_seals, verify_seals
+from workers.jobs.seals import open_seal_keys
 from workers.runtime import open_archive
 
 _STATE_SECONDS = 7 * 24 * 3600
 
 
-def run(settings: Settings, *, since: date | None, until: date | None, deep: bool, as_json: bool) -> int:
+def run(settings: Settings, *, since: date | None, until: date | None, deep: bool, seals: bool, as_json: bool) -> int:
     """Verify a span of days; returns the exit status: 1 if anything is wrong."""
     console = Console(stderr=True)
     archive = open_archive(settings)
@@ -32,24 +35,28 @@ def run(settings: Settings, *, since: date | None, until: date | None, deep: boo
         console.print(f"Resumed after {state.through}, {state.recordings} recordings in.", highlight=False)
     started = time.monotonic()
     total = count_recordings(archive, since, until)
+    span: dict[str, Any] = {"since": since, "until": until, "deep": deep}
     with progress(console, recordings=total) as show:
-        verify(
-            archive,
-            state,
-            since=since,
-            until=until,
-            deep=deep,
-            show=lambda s: show(recordings=s.recordings),
-            save=lambda s: _save(path, s),
-        )
+        verify(archive, state, **span, show=lambda s: show(recordings=s.recordings), save=lambda s: _save(path, s))
+    if seals:
+        trusted = None if settings.seal_key is None else open_seal_keys(settings).trusted
+        with progress(console, seals=count_seals(archive)) as show:
+            verify_seals(
+                archive,
+                state,
+                **span,
+                trusted=trusted,
+                authorities=settings.timestamp_ca,
+                show=lambda s: show(f"{s.sealed_objects} sealed objects", seals=s.seals),
+            )
     with suppress(FileNotFoundError):
         path.unlink()
     seconds = time.monotonic() - started
-    _tell(settings, state, seconds, as_json)
+    _tell(settings, state, seconds, seals, as_json)
     return 1 if state.problems else 0
 
 
-def _tell(settings: Settings, state: Verified, seconds: float, as_json: bool) -> None:
+def _tell(settings: Settings, state: Verified, seconds: float, seals: bool, as_json: bool) -> None:
     if as_json:
         problems = [{"kind": p.kind, "key": p.key, "what": p.what, "advice": p.advice} for p in state.problems]
         report = {
@@ -60,6 +67,9 @@ def _tell(settings: Settings, state: Verified, seconds: float, as_json: bool) ->
             "seconds": round(seconds, 2),
             "problems": problems,
         }
+        if seals:
+            names = ("seals", "sealed_objects", "erased", "waiting")
+            report |= {name: getattr(state, name) for name in names}
         sys.stdout.write(json.dumps(report) + "\n")
         return
     for problem in state.problems:
@@ -69,6 +79,10 @@ def _tell(settings: Settings, state: Verified, seconds: float, as_json: bool) ->
     size = f"{state.bytes / 1e6:,.1f} MB"
     verdict = f"{len(state.problems)} problems" if state.problems else "all as it must be"
     counts = f"{state.recordings} recordings, {state.objects} objects, {size}"
+    if seals:
+        counts += f", {state.seals} seals of {state.sealed_objects} objects"
+        counts += f" ({state.erased} erased, on record)" if state.erased else ""
+        counts += f", {state.waiting} objects wait for the next seal of their day" if state.waiting else ""
     sys.stdout.write(f"{counts}, {format_duration(seconds)}: {verdict}\n")
 
 

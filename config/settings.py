@@ -20,6 +20,7 @@ from config.values import (
     read_archive_url,
     read_base_url,
     read_duration,
+    read_http_url,
     read_list,
     read_public_keys,
     read_quiet_hours,
@@ -154,6 +155,31 @@ class Settings(BaseSettings):
         timedelta(days=30),
         help="How far back days are open.",
         expected="a duration such as 30d",
+    )
+    seal_after: Duration = _setting(
+        "CALLVAULT_SEAL_AFTER",
+        timedelta(hours=48),
+        help="How long a day is over before it is sealed, once a comparison with Telnyx finds nothing of it missing.",
+        expected="a duration such as 48h",
+    )
+    seal_key: SecretStr | None = _setting(
+        "CALLVAULT_SEAL_KEY",
+        None,
+        secret=True,
+        help="Sign seals with this OpenSSH Ed25519 key; public keys behind it are those that signed before.",
+        expected="the path of a private key without a passphrase or its text; then public key files, separated by commas",
+    )
+    timestamp_url: Annotated[str | None, BeforeValidator(read_http_url)] = _setting(
+        "CALLVAULT_TIMESTAMP_URL",
+        None,
+        help="Have seals stamped by this RFC 3161 authority.",
+        expected="an http or https address",
+    )
+    timestamp_ca: Path | None = _setting(
+        "CALLVAULT_TIMESTAMP_CA",
+        None,
+        help="The authority's root certificates, for `callvault verify --seals`. Unset: a stamp is held to itself alone.",
+        expected="a PEM file",
     )
     not_found_wait: Duration = _setting(
         "CALLVAULT_NOT_FOUND_WAIT",

@@ -48,22 +48,35 @@ def parse_instant(text: str) -> datetime:
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
-def parse_day(text: str, today: date | None = None) -> date:
-    """Read a UTC day: `2026-11-25`, an instant within it, `today`, `yesterday`, or `7d` for seven days ago.
+def parse_day(text: str, today: date | None = None, *, at_end: bool = False) -> date:
+    """Read a UTC day: `2026-11-25`, an instant within it, `today`, `yesterday`, `last week`, or `7d` for seven days ago.
+
+    Args:
+        text: as above; a week begins on Monday (ISO 8601).
+        today: the present day; None: by the clock.
+        at_end: of a week, the last day and not the first.
 
     Raises:
         ValueError: it is none of these.
     """
     today = today or utc_now().date()
-    word = text.strip().lower()
+    word = " ".join(text.lower().split())
     if word in ("today", "yesterday"):
         return today - timedelta(days=word == "yesterday")
+    if word in ("this week", "last week"):
+        monday = today - timedelta(days=today.weekday() + 7 * (word == "last week"))
+        return monday + timedelta(days=6 * at_end)
     if re.fullmatch(r"\d+[dw]", word):
         return today - parse_duration(word)
     try:
         return parse_instant(word.upper()).date()
     except ValueError:
         raise ValueError(f"{text!r} is not a day such as 2026-11-25, yesterday or 7d") from None
+
+
+def end_of_day(day: date) -> datetime:
+    """The first instant after a UTC day."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
 
 
 def utc_now() -> datetime:

@@ -58,6 +58,14 @@ def read_base_url(value: object) -> object:
     return str(value).rstrip("/")
 
 
+def read_http_url(value: object) -> object:
+    """An http or https address."""
+    parts = urlsplit(str(value))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("not an http(s) address")
+    return str(value)
+
+
 def read_redis_url(value: object) -> object:
     """An address of Redis."""
     scheme = urlsplit(str(value)).scheme

@@ -9,9 +9,12 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from config.times import end_of_day
 from service import metrics
 from workers.keys import BULK_QUEUE, DEAD_LETTERS, DELETIONS_DUE, MAIN_QUEUE, READINESS
 from workers.queue.pressure import oldest_waiting_seconds, pressure
+from workers.queue.script import server_seconds
+from workers.queue.written import UnsealedDays
 
 _READY_TTL_SECONDS = 60
 _QUEUES = {"main": MAIN_QUEUE, "bulk": BULK_QUEUE}
@@ -51,4 +54,8 @@ async def _read_queues(redis: Any) -> None:
         metrics.QUEUED.labels(name).set(await redis.zcard(key))
         metrics.OLDEST_JOB_SECONDS.labels(name).set(await oldest_waiting_seconds(redis, key))
     metrics.DELETIONS_DUE.set(await redis.zcard(DELETIONS_DUE))
+    now = await server_seconds(redis)
+    overdue = await UnsealedDays(redis).overdue(now)
+    metrics.UNSEALED_DAYS.set(len(overdue))
+    metrics.OLDEST_UNSEALED_SECONDS.set(now - end_of_day(min(overdue)).timestamp() if overdue else 0)
     metrics.DEAD_LETTERS.set(await redis.hlen(DEAD_LETTERS))

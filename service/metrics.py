@@ -26,5 +26,11 @@ OLDEST_JOB_SECONDS = Gauge(
     "callvault_oldest_job_seconds", "How long the oldest due job has waited, by queue.", ["queue"], registry=REGISTRY
 )
 DELETIONS_DUE = Gauge("callvault_deletions_due", "Originals on the list to be deleted.", registry=REGISTRY)
+UNSEALED_DAYS = Gauge(
+    "callvault_unsealed_days", "Days whose time has come to be sealed, and are not.", registry=REGISTRY
+)
+OLDEST_UNSEALED_SECONDS = Gauge(
+    "callvault_oldest_unsealed_day_seconds", "How long the oldest of them has been over.", registry=REGISTRY
+)
 DEAD_LETTERS = Gauge("callvault_dead_letters", "Jobs that were given up.", registry=REGISTRY)
 REDIS_UP = Gauge("callvault_redis_up", "Whether Redis answers this receiver.", registry=REGISTRY)

@@ -27,8 +27,16 @@ LOG_COUNTS = "callvault:log-counts"  # hash: "code connection" -> how many have 
 MEDIA_SEEN = "callvault:media"  # hash: media name -> its updated_at when it was archived
 CONNECTION_STATE = "callvault:connections"  # hash: what was last seen of connections, uploads, releases, numbers
 TRANSCRIBING = "callvault:transcribing"  # set: connections of which a transcription has been seen
+WRITTEN = "callvault:written"  # stream, bounded: key and bytes of the records that workers have written
+WRITTEN_EPOCH = "callvault:written-epoch"  # changes when Redis was lost, and the stream with it
+UNSEALED = "callvault:unsealed"  # sorted set: days with something that no seal lists, by when (seconds) to try
+UNSEALED_WHY = "callvault:unsealed-why"  # hash: day -> why it could not be sealed yet
+UNSEALED_KNOWN = "callvault:unsealed-known"  # the two above have been found from the archive since Redis was lost
+SEALS = "callvault:seals"  # hash: sequence -> the seal and its hash, so that the chain is not read each time
+SEALING = "callvault:sealing"  # lock: who adds to the chain
+COMPLETED = "callvault:seals-completed"  # it is not yet time to look for missing signatures and time stamps again
+COUNTED = "callvault:counted"  # hash: sealed day -> recordings that Telnyx had of it when last counted
 RECONCILED = "callvault:reconciled:"  # + span: it is not yet time for this sweep again
-
 
 LOG_NO_ID_TOLD = "callvault:log-no-id-told"  # that messages without an id cannot be dismissed has been said
 REFRESHED = "callvault:operator-connect-refreshed"  # it is not yet time for another refresh

@@ -32,9 +32,10 @@ from workers.jobs.deletion import delete_originals
 from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media
 from workers.jobs.payloads import FaultReport, MirrorRequest, RecordingRequest, TranscriptionRequest
-from workers.jobs.reconcile import ReconcileRequest, reconcile, start_sweeps
+from workers.jobs.reconcile import CountRequest, ReconcileRequest, count_sealed, reconcile, start_sweeps
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
+from workers.jobs.seals import FindUnsealedRequest, SealRequest, find_unsealed, seal_day, start_seals
 from workers.jobs.transcriptions import archive_transcription
 from workers.keys import BULK_QUEUE, MAIN_QUEUE
 from workers.queue.connect import connect_worker
@@ -50,6 +51,7 @@ _POLL_SECONDS = 0.05  # arq's 0.5 s is half a second of delay for every webhook
 _JOB_TIMEOUT_SECONDS = 12 * 3600  # Telnyx records up to 12 h; the leases watch over dead workers, not this
 _YIELD_SECONDS = 2
 _SWEEP_SECONDS = set(range(5, 60, 10))  # whether it is time for one, not the sweeps themselves
+_SEAL_SECONDS = set(range(3, 60, 5))  # likewise
 _DELETION_SECONDS = set(range(0, 60, 2))
 
 
@@ -61,6 +63,9 @@ def job_functions(queue: str) -> list[Function]:
         job(reconcile, ReconcileRequest, queue),
         job(report_fault, FaultReport, queue),
         job(mirror_log_messages, MirrorRequest, queue),
+        job(find_unsealed, FindUnsealedRequest, queue),
+        job(seal_day, SealRequest, queue),
+        job(count_sealed, CountRequest, queue),
     ]
 
 
@@ -103,6 +108,7 @@ def _worker(runtime: Runtime, leases: Leases, queue: str) -> Worker:
     crons = [
         _clockwork(delete_originals, _DELETION_SECONDS),
         _clockwork(start_sweeps, _SWEEP_SECONDS),
+        _clockwork(start_seals, _SEAL_SECONDS),
         _clockwork(watch_pressure, {20, 50}),
         _clockwork(mirror_log_messages, {10}),
         _clockwork(watch_connections, {40}),

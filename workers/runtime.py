@@ -10,15 +10,19 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from config.settings import Settings
+from config.times import end_of_day, utc_now
 from config.values import is_local_host
 from workers.account import Account
 from workers.alerts.alerts import Alerts
+from workers.archive import layout
 from workers.archive.archive import Archive
+from workers.archive.records import Record, encode_record
 from workers.archive.stores.store import MIB, StoreOptions, open_store
 from workers.queue.attempts import Attempts
 from workers.queue.due import DueList
 from workers.queue.limits import SharedLimiter
 from workers.queue.script import AsyncRedis
+from workers.queue.written import announce
 from workers.telnyx.client import TelnyxClient
 from workers.telnyx.downloads import Downloads
 
@@ -43,6 +47,16 @@ class Runtime:
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Run something that blocks in a worker thread."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
+
+    async def announce(self, key: str, record: Record) -> None:
+        """Tell catalogues of a record that has just been written, and that its day is to be sealed.
+
+        Raises:
+            redis.exceptions.RedisError: Redis is away; the job that wrote it runs again, and tells then.
+        """
+        day = layout.day_of(key) or utc_now().date()
+        sealable_at = (end_of_day(day) + self.settings.seal_after).timestamp()
+        await announce(self.redis, key, encode_record(record), day, sealable_at)
 
     async def close(self) -> None:
         """Close connections and threads."""

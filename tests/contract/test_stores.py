@@ -306,3 +306,14 @@ def test_an_old_proof_of_another_kind_is_proven_by_reading(store: Store) -> None
     archived = put(store, "a", b"x")
     older = ArchivedObject("a", 1, archived.sha256, "audio/wav", Proof("checksum", "of-the-future", "?", None))
     assert Archive(store).prove_again(older).sha256 == archived.sha256
+
+
+def test_what_its_owner_erases_is_gone_and_the_rest_stays(store: Store) -> None:
+    for key in ("erase/a", "erase/a.b", "erase/b"):
+        put(store, key, data_of(1000))
+    store.erase("erase/a")
+    store.erase("erase/a")  # again, after an interruption
+    assert store.stat("erase/a") is None
+    assert [stored.key for stored in store.list("erase/")] == ["erase/a.b", "erase/b"]
+    put(store, "erase/a", data_of(10))
+    assert b"".join(store.read("erase/a")) == data_of(10)

@@ -21,6 +21,7 @@ from workers.archive.records import (
     CommitRecord,
     Decision,
     DeletionReceipt,
+    Erasure,
     LogMessageRecord,
     MediaRecord,
     Proof,
@@ -161,11 +162,12 @@ class Archive:
         return prove_again(self.store, known, self._proof_mode)
 
     def find_folder(self, recording_id: str, near: date, days: int = 2) -> str | None:
-        """The folder of a committed recording whose day is only roughly known, near days first."""
+        """The folder of a committed or erased recording whose day is only roughly known, near days first."""
         for distance in sorted(range(-days, days + 1), key=abs):
             folder = layout.recording_folder(near + timedelta(days=distance), recording_id)
-            if self.store.stat(layout.commit_key(folder)) is not None:
-                return folder
+            for key in (layout.commit_key(folder), layout.erasure_key(folder)):
+                if self.store.stat(key) is not None:
+                    return folder
         return None
 
     def put_log_message(self, key: str, record: LogMessageRecord) -> None:
@@ -175,17 +177,26 @@ class Archive:
         except ArchiveConflict:
             pass  # seen by both within moments: the same message, another instant
 
-    def put_media(self, folder: str, content: bytes, media: dict[str, Any], content_type: str) -> None:
+    def put_media(self, folder: str, content: bytes, media: dict[str, Any], content_type: str) -> MediaRecord:
         """Archive one version of a medium: its bytes, then what Telnyx says of it.
 
         Raises:
             ArchiveConflict: something else lies under its hash.
         """
         archived = self.put(f"{folder}content", iter((content,)), content_type)
+        record = MediaRecord(media=media, object=archived)
         try:
-            self._put_record(f"{folder}media.json", MediaRecord(media=media, object=archived))
+            self._put_record(layout.media_key(folder), record)
         except ArchiveConflict:
             pass  # the same bytes, archived before under another expiry
+        return record
+
+    def put_erasure(self, folder: str, record: Erasure) -> None:
+        """Write down what is about to be erased; one that stands already is left as it is."""
+        try:
+            self._put_record(layout.erasure_key(folder), record)
+        except ArchiveConflict:
+            pass  # somebody else has just begun
 
     def put_decision(self, folder: str, decision: Decision) -> None:
         """Write down what a person decided about an original."""

@@ -7,6 +7,9 @@
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/decisions/{instant}.json              a person's hold or release
     media/{YYYY}/{MM}/{DD}/{media_name}/{sha256}/content, media.json                 one version of a stored medium
     log-messages/{YYYY}/{MM}/{DD}/{identity}.json                                    a log message, the day first seen
+    recordings/{YYYY}/{MM}/{DD}/{recording_id}/erased.json                           what its owner had erased, and why
+    seals/{sequence}.sha256, .json, .sig, .tsr                                       what a closed day held, chained
+    catalogue/day={YYYY-MM-DD}/{sequence}.parquet                                    the same as rows for query engines
 
 The date is the UTC day of `recording_started_at`, else of `created_at`; of media that of `updated_at`. Keys here are
 relative to the archive's prefix,
@@ -16,10 +19,13 @@ which the store adds.
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import date, datetime
+from typing import Literal
 from urllib.parse import quote, unquote
 
 LONGEST_NAME_BYTES = 200
+KINDS = ("log-messages", "media", "recordings")  # what lies by day, in the order of their keys
 
 
 def encode_name(name: str) -> str:
@@ -61,6 +67,27 @@ def receipt_key(folder: str) -> str:
     return f"{folder}deleted.json"
 
 
+def erasure_key(folder: str) -> str:
+    """The record of what was erased of a recording at the owner's wish."""
+    return f"{folder}erased.json"
+
+
+def seal_key(sequence: int, suffix: Literal["json", "sha256", "sig", "tsr"] = "json") -> str:
+    """A seal, its manifest, its signature or its time stamp."""
+    return f"seals/{sequence:010d}.{suffix}"
+
+
+def seal_of(key: str) -> tuple[int, str] | None:
+    """The sequence number and the suffix of a key under `seals/`; None for another kind of key."""
+    found = re.fullmatch(r"seals/(\d{10})\.(json|sha256|sig|tsr)", key)
+    return (int(found.group(1)), found.group(2)) if found else None
+
+
+def parquet_key(day: date, sequence: int) -> str:
+    """The rows of a seal."""
+    return f"catalogue/day={day.isoformat()}/{sequence:010d}.parquet"
+
+
 def log_message_key(day: date | datetime, identity: str) -> str:
     """A log message of an external connection, under the day it was first seen: it carries no time of its own."""
     return f"{day_prefix(day, 'log-messages')}{encode_name(identity)}.json"
@@ -77,6 +104,11 @@ def log_message_of(key: str) -> str | None:
 def media_folder(day: date | datetime, media_name: str, sha256: str) -> str:
     """The prefix of one version of a stored medium, with a slash at its end."""
     return f"{day_prefix(day, 'media')}{encode_name(media_name)}/{sha256}/"
+
+
+def media_key(folder: str) -> str:
+    """What Telnyx says of a medium; written after its bytes."""
+    return f"{folder}media.json"
 
 
 def decision_key(folder: str, instant: datetime) -> str:
@@ -100,10 +132,17 @@ def recording_of(key: str) -> tuple[date, str, str] | None:
     An id that was cut for its length comes back cut; such ids do not occur at Telnyx.
     """
     parts = key.split("/", 5)
-    if len(parts) != 6 or parts[0] != "recordings":
-        return None
-    try:
-        day = date(int(parts[1]), int(parts[2]), int(parts[3]))
-    except ValueError:
+    if len(parts) != 6 or parts[0] != "recordings" or (day := day_of(key)) is None:
         return None
     return day, unquote(parts[4]), parts[5]
+
+
+def day_of(key: str) -> date | None:
+    """The day that an object of any kind lies under; None for a key outside the days."""
+    parts = key.split("/", 4)
+    if len(parts) != 5 or parts[0] not in KINDS:
+        return None
+    try:
+        return date(int(parts[1]), int(parts[2]), int(parts[3]))
+    except ValueError:
+        return None

@@ -141,11 +141,63 @@ class MediaRecord(msgspec.Struct, frozen=True, kw_only=True):
     object: ArchivedObject
 
 
+class Erasure(msgspec.Struct, frozen=True, kw_only=True):
+    """`erased.json`: what of a recording its owner had erased, with credentials of their own. Hashes and sizes stay.
+
+    Attributes:
+        objects: key, bytes and SHA-256 of each object that was erased.
+        why: the reason given, such as a request under GDPR article 17.
+        by: who did it.
+    """
+
+    schema: Literal["callvault.erasure/1"] = "callvault.erasure/1"
+    recording_id: str
+    objects: list[ErasedObject]
+    why: str
+    by: str
+    erased_at: str
+
+
+class ErasedObject(msgspec.Struct, frozen=True):
+    """An object that was erased."""
+
+    key: str
+    size: int
+    sha256: str
+
+
+class Seal(msgspec.Struct, frozen=True, kw_only=True):
+    """`seals/{sequence}.json`: what a closed day held, chained to the seal before.
+
+    Attributes:
+        sequence: 1, 2, 3 ...
+        day: UTC, ISO 8601.
+        recordings: how many commit records the manifest lists; likewise transcriptions.
+        bytes: of all that the manifest lists.
+        manifest_sha256: hexadecimal, of `seals/{sequence}.sha256`.
+        previous_sha256: hexadecimal, of the JSON of the seal before; None for the first.
+        reconciled_at: when a comparison with Telnyx found nothing of this day missing; ISO 8601, UTC.
+    """
+
+    schema: Literal["callvault.seal/1"] = "callvault.seal/1"
+    sequence: int
+    day: str
+    recordings: int
+    transcriptions: int
+    bytes: int
+    manifest_sha256: str
+    previous_sha256: str | None
+    reconciled_at: str
+    sealed_at: str
+
+
 class UnreadableRecord(Exception):
     """A record in the archive that is not JSON, or not of its schema."""
 
 
-Record = CommitRecord | TranscriptionRecord | DeletionReceipt | Decision | LogMessageRecord | MediaRecord
+Record = (
+    CommitRecord | TranscriptionRecord | DeletionReceipt | Decision | LogMessageRecord | MediaRecord | Erasure | Seal
+)
 
 
 def encode_record(record: Record) -> bytes:
@@ -158,6 +210,10 @@ _COMMIT_RECORD = msgspec.json.Decoder(CommitRecord)
 DECISION = msgspec.json.Decoder(Decision)
 TRANSCRIPTION = msgspec.json.Decoder(TranscriptionRecord)
 LOG_MESSAGE = msgspec.json.Decoder(LogMessageRecord)
+RECEIPT = msgspec.json.Decoder(DeletionReceipt)
+MEDIA = msgspec.json.Decoder(MediaRecord)
+ERASURE = msgspec.json.Decoder(Erasure)
+SEAL = msgspec.json.Decoder(Seal)
 
 
 def decode_commit_record(data: bytes, key: str) -> CommitRecord:

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
 
 import msgspec
 
 from workers.archive import layout
+from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
 from workers.archive.proof import Damaged, hash_object, prove_again
-from workers.archive.records import ArchivedObject, CommitRecord, UnreadableRecord, decode_commit_record
+from workers.archive.records import ERASURE, ArchivedObject, CommitRecord, UnreadableRecord, decode_commit_record
 from workers.archive.stores.store import StoredObject
 
-_AT_ONCE = 16
-
 ADVICE = {
+    "unlisted": "nobody sealed it: find out who put it there; what a worker wrote is sealed within a day of its writing",
+    "gap": "restore the seal from a copy of the archive; the last one may be made by `callvault seal --due`",
+    "seal-altered": "restore the seal and its manifest from a copy of the archive; find out who could write there",
+    "signature": "restore the signature from a copy; keys that signed before belong behind CALLVAULT_SEAL_KEY",
+    "time-stamp": "restore it from a copy; check that CALLVAULT_TIMESTAMP_CA is that authority's",
     "missing": "restore it from a copy of the archive, or, while Telnyx still has the original, move the commit record "
     "aside and run `callvault backfill` for its day",
     "damaged": "restore it from a copy of the archive; compare with the original at Telnyx before you decide",
@@ -56,12 +58,19 @@ class Verified(msgspec.Struct):
     """What a verification found so far; also what it resumes from.
 
     Attributes:
+        sealed_objects: listed by seals; of recordings, media and log messages.
+        erased: of them, erased on record.
+        waiting: objects that came after the seal of their day, for its next one.
         through: the last day that is done, ISO 8601; empty at the start.
     """
 
     recordings: int = 0
     objects: int = 0
     bytes: int = 0
+    seals: int = 0
+    sealed_objects: int = 0
+    erased: int = 0
+    waiting: int = 0
     problems: list[Problem] = []
     through: str = ""
 
@@ -103,33 +112,32 @@ def verify(
         StoreError: the store cannot be asked now; what was saved resumes it.
     """
     begin = date.fromisoformat(state.through) if state.through else None
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="callvault-verify") as threads:
-        days = itertools.groupby(_folders(archive, since, until), key=lambda folder: folder.day)
-        for day, folders in days:
-            if begin is not None and day <= begin:
-                deque(folders, maxlen=0)
-                continue
-            for problems, record in _in_order(threads, folders, lambda f: _check(archive, f, deep)):
-                state.recordings += 1
-                state.problems += problems
-                if record is not None:
-                    state.objects += len(record.objects)
-                    state.bytes += sum(o.size for o in record.objects)
-                show(state)
-            state.through = day.isoformat()
-            save(state)
+    days = itertools.groupby(_folders(archive, since, until), key=lambda folder: folder.day)
+    for day, folders in days:
+        if begin is not None and day <= begin:
+            deque(folders, maxlen=0)
+            continue
+        for problems, record in ahead(folders, lambda f: _check(archive, f, deep)):
+            state.recordings += 1
+            state.problems += problems
+            if record is not None:
+                state.objects += len(record.objects)
+                state.bytes += sum(o.size for o in record.objects)
+            show(state)
+        state.through = day.isoformat()
+        save(state)
     return state
 
 
-def _in_order(threads: ThreadPoolExecutor, items: Iterator[_Folder], work: Callable[[_Folder], Any]) -> Iterator[Any]:
-    """Work on several at once, a bounded number ahead."""
-    waiting: deque[Future[Any]] = deque()
-    for item in items:
-        waiting.append(threads.submit(work, item))
-        if len(waiting) >= 2 * _AT_ONCE:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+def erased_keys(archive: Archive, folder: str, present: Container[str]) -> set[str]:
+    """The keys of a folder that were erased, and are on record as such."""
+    key = layout.erasure_key(folder)
+    if key not in present:
+        return set()
+    try:
+        return {o.key for o in ERASURE.decode(archive.read_small(key) or b"").objects}
+    except msgspec.MsgspecError:
+        return set()
 
 
 def _folders(archive: Archive, since: date | None, until: date | None) -> Iterator[_Folder]:
@@ -165,8 +173,11 @@ def _check(archive: Archive, folder: _Folder, deep: bool) -> tuple[list[Problem]
             record = decode_commit_record(archive.read_small(key) or b"", key)
         except UnreadableRecord as error:
             problems.append(Problem("damaged", key, str(error)))
+    erased = erased_keys(archive, folder.prefix, folder.found)
     for known in record.objects if record else ():
         listed = found.pop(known.key, None)
+        if listed is None and known.key in erased:
+            continue
         problem = _check_object(archive, known, listed is not None or known.key.startswith("/"), deep)
         if problem is not None:
             problems.append(problem)
@@ -193,7 +204,9 @@ def _check_other(archive: Archive, folder: _Folder, key: str, is_committed: bool
     name = key.removeprefix(folder.prefix)
     if name.startswith("audio.") and not is_committed:
         return [Problem("uncommitted", key, "audio without a commit record")]
-    if name == "deleted.json" or (name.startswith(("transcriptions/", "decisions/")) and name.endswith(".json")):
+    if name in ("deleted.json", "erased.json") or (
+        name.startswith(("transcriptions/", "decisions/")) and name.endswith(".json")
+    ):
         try:
             if not isinstance(msgspec.json.decode(archive.read_small(key) or b""), dict):
                 raise ValueError

@@ -241,6 +241,7 @@ async def _confirm(runtime: Runtime, one: _Proven) -> bool:
             confirmed_gone_at=format_instant(utc_now()),
         )
         await runtime.in_thread(runtime.archive.put_receipt, one.folder, receipt)
+        await runtime.announce(layout.receipt_key(one.folder), receipt)
     except Exception as error:
         log.warning("deletion not confirmed", folder=one.folder, error=f"{type(error).__name__}: {error}")
         await runtime.due.postpone(one.folder, _STILL_THERE_SECONDS)

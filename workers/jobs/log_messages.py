@@ -107,7 +107,9 @@ async def _archive(runtime: Runtime, identity: str, message: LogMessage, state: 
         occurrence=state.occurrence,
         first_seen_at=state.first_seen_at,
     )
-    await runtime.in_thread(runtime.archive.put_log_message, layout.log_message_key(day, name), record)
+    key = layout.log_message_key(day, name)
+    await runtime.in_thread(runtime.archive.put_log_message, key, record)
+    await runtime.announce(key, record)
     state.is_archived = True
     meta = message.meta
     group = f"{message.code} {meta.external_connection_id if meta else None}"

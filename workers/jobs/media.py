@@ -40,5 +40,6 @@ async def _archive(runtime: Runtime, media: Media, name: str, updated_at: str) -
     day = parse_instant(updated_at).date() if updated_at else utc_now().date()
     folder = layout.media_folder(day, name, hashlib.sha256(content).hexdigest())
     content_type = media.content_type or "application/octet-stream"
-    await runtime.in_thread(runtime.archive.put_media, folder, content, media.as_returned(), content_type)
+    record = await runtime.in_thread(runtime.archive.put_media, folder, content, media.as_returned(), content_type)
+    await runtime.announce(layout.media_key(folder), record)
     log.info("medium archived", media_name=name, bytes=len(content))

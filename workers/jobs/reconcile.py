@@ -11,7 +11,7 @@ import asyncio
 import itertools
 from array import array
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
 
 import msgspec
@@ -22,6 +22,7 @@ from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.records import FoundBy
+from workers.jobs.chain import read_chain
 from workers.jobs.payloads import (
     VERSION,
     RecordingRequest,
@@ -30,10 +31,11 @@ from workers.jobs.payloads import (
     transcription_job,
 )
 from workers.jobs.routing import Event, jobs_of
-from workers.keys import BULK_QUEUE, DEAD_LETTERS, RECONCILED
+from workers.keys import BULK_QUEUE, COUNTED, DEAD_LETTERS, RECONCILED
 from workers.queue.accept import DEDUPE_SECONDS, Acceptor, enqueue
 from workers.queue.jobs import Job
 from workers.runtime import Runtime
+from workers.telnyx.errors import NotFound
 from workers.telnyx.models import Recording, RecordingTranscription
 from workers.telnyx.operations import RecordingFilter
 
@@ -43,6 +45,7 @@ _FULL = 2_000  # jobs of the bulk queue past which reconcile waits
 _FULL_WAIT_SECONDS = 0.5
 _ASK_EVERY = 100
 _DAYS_REMEMBERED = 4
+_COUNT_EVERY = timedelta(days=7)
 _WAV_BYTES_PER_SECOND = 16_000  # 8 kHz, 16 bit, one channel: what Telnyx's recordings are, as far as is known
 
 
@@ -113,7 +116,7 @@ class ArchivedDays:
             if place is None:
                 continue
             _, recording_id, name = place
-            if name == "recording.json":
+            if name in ("recording.json", "erased.json"):  # what was erased is not to come back
                 committed.append(hash(recording_id))
             elif name.startswith("transcriptions/"):
                 transcribed.append(hash((recording_id, layout.transcription_of(name))))
@@ -135,7 +138,7 @@ async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
     """
     since, until = date.fromisoformat(request.since), date.fromisoformat(request.until)
     tally = Tally()
-    await sweep(runtime, since, until, tally, found_by="reconcile")
+    await sweep(runtime, since, until, tally, found_by="reconcile", skip=await _sealed_days(runtime))
     await replay_failed_deliveries(runtime, since, tally)
     log.info("reconciled", since=request.since, until=request.until, **msgspec.structs.asdict(tally))
 
@@ -148,6 +151,7 @@ async def sweep(
     *,
     found_by: FoundBy,
     connection_id: str | None = None,
+    skip: Collection[date] = (),
     dry_run: bool = False,
     show: Callable[[Tally], None] = lambda _: None,
     save: Callable[[Tally], None] = lambda _: None,
@@ -161,6 +165,7 @@ async def sweep(
         tally: counted on; one with `through` begins after that day.
         found_by: what the commit records will say.
         connection_id: only recordings of this connection.
+        skip: days not to compare.
         dry_run: enqueue and schedule nothing.
         show: called now and then.
         save: called after each day.
@@ -180,6 +185,8 @@ async def sweep(
 
     begin = date.fromisoformat(tally.through) + timedelta(days=1) if tally.through else since
     for day in _days(max(begin, since), until):
+        if day in skip:
+            continue
         async for recording in _recordings_of(runtime, day, connection_id):
             tally.found += 1
             await _compare_recording(runtime, archived, recording, tally, found_by, dry_run)
@@ -193,6 +200,67 @@ async def sweep(
             await _schedule_deletions(runtime, day, tally)
         tally.through = day.isoformat()
         save(tally)
+
+
+async def missing_of(runtime: Runtime, day: date) -> int:
+    """How much of a day is at Telnyx and not in the archive; all of it is enqueued.
+
+    Compared is what was created on the day, and what was created on the next and began on this one. A transcription
+    that Telnyx is still making does not count: once it is there, it gets a further seal.
+
+    Raises:
+        TelnyxError, StoreError: one of them is away.
+    """
+    archived, tally = ArchivedDays(runtime.archive), Tally()
+    of_day = 0
+    for created in (day, day + timedelta(days=1)):
+        async for recording in _recordings_of(runtime, created, None):
+            of_day += created == day
+            if created == day or _began_on(recording, day):
+                await _compare_recording(runtime, archived, recording, tally, "reconcile", dry_run=False)
+        async for transcription in _transcriptions_of(runtime, created):
+            if transcription.status == "completed":
+                await _compare_transcription(runtime, archived, created, transcription, tally, "reconcile", False)
+    await runtime.redis.hset(COUNTED, day.isoformat(), of_day)
+    return tally.missing
+
+
+def _began_on(recording: Recording, day: date) -> bool:
+    try:
+        return recording.dated.date() == day
+    except ValueError:
+        return False
+
+
+async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
+    """Ask Telnyx how many recordings it has of each sealed day, by `total_results` alone; more than before is compared.
+
+    A day of which nothing is left there is not asked for again. What is left is put on the due list, should deletion
+    be on: a sealed day is not swept, and the list may have been lost with Redis.
+
+    Raises:
+        TelnyxError, StoreError: one of them is away; the next turn goes on.
+    """
+    known = {day.decode(): int(count) for day, count in (await runtime.redis.hgetall(COUNTED)).items()}
+    for day in sorted(await _sealed_days(runtime)):
+        before = known.get(day.isoformat())
+        if before == 0:
+            continue
+        first, last = _window(day)
+        wanted: RecordingFilter = {"created_at": {"gte": first, "lte": last}}
+        count = await runtime.telnyx.count(runtime.telnyx.recordings.list, filter=wanted)
+        is_more = count is None or before is None or count > before
+        if is_more and (missing := await missing_of(runtime, day)):
+            log.warning("a sealed day was not whole", day=day.isoformat(), missing=missing)
+        if count is not None:
+            await runtime.redis.hset(COUNTED, day.isoformat(), count)
+        if count != 0 and runtime.settings.delete_originals == "verified":
+            await _schedule_deletions(runtime, day, Tally())
+
+
+async def _sealed_days(runtime: Runtime) -> set[date]:
+    """The days that need not be compared any more."""
+    return (await read_chain(runtime)).days
 
 
 async def _schedule_deletions(runtime: Runtime, day: date, tally: Tally) -> None:
@@ -277,10 +345,22 @@ async def _compare_transcription(
             await runtime.in_thread(archived.load, near)
         if archived.has_transcription(near, recording_id, transcription_id):
             return
+    if await _lies_with_an_older_recording(runtime, recording_id, transcription_id):
+        return
     tally.missing += 1
     request = TranscriptionRequest(transcription_id=transcription_id, recording_id=recording_id, found_by=found_by)
     if not dry_run:
         await _enqueue(runtime, transcription_job(request), tally)
+
+
+async def _lies_with_an_older_recording(runtime: Runtime, recording_id: str, transcription_id: str) -> bool:
+    """Whether a transcription that was made long after its recording is archived beside it."""
+    try:
+        folder = layout.recording_folder((await runtime.telnyx.recordings.retrieve(recording_id)).dated, recording_id)
+    except (NotFound, ValueError):
+        return False
+    key = layout.transcription_key(folder, transcription_id)
+    return await runtime.in_thread(runtime.archive.store.stat, key) is not None
 
 
 async def _enqueue(runtime: Runtime, job: Job, tally: Tally) -> None:
@@ -311,6 +391,12 @@ async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) 
             tally.replayed += 1
 
 
+class CountRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Count the sealed days."""
+
+    v: int = VERSION
+
+
 async def start_sweeps(runtime: Runtime) -> None:
     """Enqueue the sweeps whose time has come; whichever worker asks first, and all at once after a lost Redis."""
     today = utc_now().date()
@@ -319,6 +405,8 @@ async def start_sweeps(runtime: Runtime) -> None:
             continue
         request = ReconcileRequest(since=(today - span).isoformat(), until=today.isoformat())
         await enqueue(runtime.redis, Job("reconcile", request, f"reconcile:{name}", BULK_QUEUE))
+    if await runtime.redis.set(RECONCILED + "sealed", "1", nx=True, px=int(_COUNT_EVERY.total_seconds() * 1000)):
+        await enqueue(runtime.redis, Job("count_sealed", CountRequest(), "count_sealed", BULK_QUEUE))
 
 
 def sweeps(settings: Settings) -> tuple[tuple[str, timedelta, timedelta], ...]:

@@ -43,6 +43,8 @@ async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None
         record = await runtime.in_thread(runtime.archive.commit_record, folder)
         if record is None:
             record = await _fetch_and_commit(runtime, request, recording, folder)
+        else:  # by an earlier run, which may have died before it told
+            await runtime.announce(layout.commit_key(folder), record)
         await schedule_deletion(runtime, folder, record)
     if recordings and not any(_is_of(recording, request) for recording in recordings):
         raise NotYet("Telnyx has recordings of this call, but none of the event's times yet")
@@ -125,6 +127,7 @@ async def _fetch_and_commit(
         found_by=cast(FoundBy, request.found_by),
     )
     record = await runtime.in_thread(runtime.archive.commit, folder, record)
+    await runtime.announce(layout.commit_key(folder), record)
     if record.audio.findings:
         text = (
             f"Recording {recording.id}: {', '.join(record.audio.findings)}. It is archived, and its original is kept."

@@ -51,6 +51,7 @@ async def put_transcription(
     folder = await _folder(runtime, recording_id, transcription)
     record = TranscriptionRecord(transcription=transcription.as_returned())
     await runtime.in_thread(runtime.archive.put_transcription, folder, str(transcription.id), record)
+    await runtime.announce(layout.transcription_key(folder, str(transcription.id)), record)
     log.info("transcription archived", recording_id=recording_id, transcription_id=transcription.id)
 
 

@@ -182,6 +182,22 @@ class TelnyxClient:
                 with suppress(asyncio.CancelledError, TelnyxError):
                     await following
 
+    async def count(self, listed: Any, **arguments: Any) -> int | None:
+        """How many items a list has, by one small page; None where the answer does not say.
+
+        Args:
+            listed: the method of a family that lists, such as `client.recordings.list`.
+            arguments: its filter.
+
+        Raises:
+            TelnyxError: the page could not be had, retries included.
+        """
+        operation = listed.operation_of(listed.__self__.name)
+        body = _json(await self._send(operation.request({**arguments, "page_size": 1})))
+        meta = body.get("meta") if isinstance(body, dict) else None
+        total = meta.get("total_results") if isinstance(meta, dict) else None
+        return total if isinstance(total, int) else None
+
     async def _page(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> tuple[list[Any], int]:
         body = _json(await self._send(operation.request(arguments)))
         items = body.get(operation.envelope) if isinstance(body, dict) else None

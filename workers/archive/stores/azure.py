@@ -181,6 +181,14 @@ class AzureStore:
         is_here = there.netloc == here.netloc and there.path.startswith(path)
         return "/" + there.path.removeprefix(path) if is_here else None
 
+    def erase(self, key: str) -> None:
+        """See `Store.erase`. With its snapshots; a container with soft delete keeps them for its own while."""
+        try:
+            with _told(self._shown(key)):
+                self._blob(key).delete_blob(delete_snapshots="include")
+        except _Missing:
+            pass
+
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`. Blocks that are staged and not committed are no blob, and expire in a week."""
         return 0

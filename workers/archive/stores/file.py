@@ -125,6 +125,14 @@ class FileStore:
         """See `Store.key_of`. Telnyx puts nothing into a folder."""
         return None
 
+    def erase(self, key: str) -> None:
+        """See `Store.erase`."""
+        path = self._path(key)
+        with _errors_of(key):
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                _sync_folder(path.parent)
+
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`."""
         removed = 0

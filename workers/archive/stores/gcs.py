@@ -170,6 +170,16 @@ class GcsStore:
         is_here = parts.scheme == "gs" and parts.netloc == self._bucket.name
         return f"/{parts.path.lstrip('/')}" if is_here else None
 
+    def erase(self, key: str) -> None:
+        """See `Store.erase`. Every generation; a bucket with soft delete keeps them for its own while."""
+        name = self._name(key)
+        with _told(self._shown(key), "storage.objects.delete"):
+            listed = self._client.list_blobs(
+                self._bucket, prefix=name, versions=True, timeout=_TIMEOUT, retry=self._retry
+            )
+            for blob in [blob for blob in listed if blob.name == name]:
+                self._bucket.delete_blob(name, generation=blob.generation, timeout=_TIMEOUT, retry=self._retry)
+
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`. An unfinished resumable upload is no object and expires by itself in a week."""
         return 0

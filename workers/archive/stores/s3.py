@@ -181,6 +181,23 @@ class S3Store:
         parts = urlsplit(url)
         return f"/{parts.path.lstrip('/')}" if parts.scheme == "s3" and parts.netloc == self._bucket else None
 
+    def erase(self, key: str) -> None:
+        """See `Store.erase`. Every version, and what marks it as deleted; where versions are not kept, the object."""
+        place = self._at(key)
+        with told(self._name(key)):
+            try:
+                pages = self._s3.get_paginator("list_object_versions").paginate(
+                    Bucket=self._bucket, Prefix=place["Key"]
+                )
+                versions = [v for page in pages for v in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))]
+            except ClientError as error:
+                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in (400, 405, 501):
+                    raise
+                versions = []  # a store that knows no versions
+            for version in (v["VersionId"] for v in versions if v["Key"] == place["Key"]):
+                self._s3.delete_object(**place, VersionId=version)
+            self._s3.delete_object(**place)
+
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`. Without the permission to list uploads, the bucket's lifecycle rule must do it."""
         removed = 0

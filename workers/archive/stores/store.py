@@ -1,7 +1,7 @@
 """The interface of every store, its promises, and which URL opens which.
 
-A store holds objects that are written once. It is used from several threads at once, blocks, and never deletes: the
-service needs no permission to delete or overwrite. Credentials come from the SDK's own chain. To add one: a module
+A store holds objects that are written once. It is used from several threads at once, blocks, and the service
+deletes nothing: it needs no permission to delete or overwrite. Credentials come from the SDK's own chain. To add one: a module
 with a class that keeps these promises, a row in `_STORES`, a row in `tests/contract/`.
 
 A key is relative to the archive's prefix; one that begins with a slash is relative to the bucket, which only happens
@@ -134,6 +134,13 @@ class Store(Protocol):
 
     def key_of(self, url: str) -> str | None:
         """The key of an object by its own URL (`s3://…`, `gs://…`, an Azure address); None if it lies elsewhere."""
+
+    def erase(self, key: str) -> None:
+        """Delete an object for good, all its versions too. Only `callvault erase` does, with its owner's credentials.
+
+        Raises:
+            StoreRefused: the credentials may not, or a lock forbids it.
+        """
 
     def remove_orphans(self) -> int:
         """Remove the unfinished uploads of killed workers, older than a day; returns how many."""

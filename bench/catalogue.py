@@ -1,0 +1,131 @@
+"""The catalogue at a million recordings with transcripts of 100 words: build rate, size, memory, and how long searches take.
+
+python -m bench.catalogue [--recordings N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from config.times import format_instant
+from workers.catalogue.catalogue import Catalogue
+from workers.catalogue.query import Query
+from workers.catalogue.rows import Row
+
+_WORDS = 100
+_VOCABULARY = 20_000
+_RUNS = 21
+
+
+def rows(count: int) -> Iterator[Row]:
+    """Recordings over a year, one word in a hundred thousand a rare one."""
+    rng = random.Random(1)
+    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(_VOCABULARY)]
+    weights = [1 / (i + 5) for i in range(_VOCABULARY)]
+    pool = rng.choices(words, weights, k=1_000_000)
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    for i in range(count):
+        started = start + timedelta(seconds=i * 31_536_000 / count)
+        at = rng.randrange(len(pool) - _WORDS)
+        text = " ".join(pool[at : at + _WORDS])
+        if i % 10_000 == 0:
+            text += " please refund my account number today"
+        yield Row(
+            recording_id=f"{rng.getrandbits(128):032x}",
+            day=started.date().isoformat(),
+            started_at=format_instant(started),
+            ended_at=format_instant(started + timedelta(seconds=60)),
+            from_number=f"+1{rng.randrange(2_000_000_000, 9_999_999_999)}",
+            to_number=f"+49{rng.randrange(300_000_000, 999_999_999)}",
+            connection_id=str(1_700_000_000_000_000_000 + rng.randrange(20)),
+            call_leg_id=f"{rng.getrandbits(128):032x}",
+            call_session_id=f"{rng.getrandbits(128):032x}",
+            duration_ms=rng.randrange(1_000, 600_000),
+            bytes=1_000_000,
+            key=f"recordings/{started:%Y/%m/%d}/{i}/audio.wav",
+            sha256=f"{rng.getrandbits(256):064x}",
+            proof="checksum",
+            archived_at=format_instant(started),
+            found_by="webhook",
+            seal=1 + i * 365 // count,
+            transcription_ids=[f"t{i}"],
+            transcripts=[text],
+        )
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024 * 1024)
+
+
+def milliseconds(catalogue: Catalogue, query: Query) -> tuple[float, float, int]:
+    """Median and largest of several runs, and how many were found."""
+    times, found = [], 0
+    for _ in range(_RUNS):
+        started = time.perf_counter()
+        found = len(catalogue.find(query, 50))
+        times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times), max(times), found
+
+
+def main() -> None:
+    """Build one in a temporary folder, search it, print JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recordings", type=int, default=1_000_000)
+    count = parser.parse_args().recordings
+    sample: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "catalogue.sqlite"
+        catalogue = Catalogue(path)
+        spent = 0.0
+        batch: list[Row] = []
+        for i, row in enumerate(rows(count)):
+            batch.append(row)
+            if i % (count // 20) == 7:
+                sample.append(row)
+            if len(batch) == 2_000 or i == count - 1:
+                started = time.perf_counter()
+                with catalogue.writing():
+                    catalogue.put_rows(batch)
+                spent += time.perf_counter() - started
+                batch = []
+        size = sum(part.stat().st_size for part in Path(folder).iterdir())
+        day = datetime.fromisoformat(sample[10].day).date()
+        searches = {
+            "number, E.164": Query(number=sample[10].from_number),
+            "number, national": Query(number="0" + str(sample[10].to_number)[3:]),
+            "number, its last seven digits": Query(number=str(sample[10].from_number)[-7:]),
+            "number, four digits in it": Query(number=str(sample[10].from_number)[4:8]),
+            "a rare phrase": Query(text='refund "account number"'),
+            "a phrase of two common words": Query(text='"{} {}"'.format(*sample[10].transcripts[0].split()[:2])),
+            "first page of a day": Query(since=day, until=day),
+            "first page of everything": Query(),
+            "recording id": Query(id=sample[10].recording_id),
+        }
+        report = {
+            "recordings": count,
+            "rows_per_second": round(count / spent),
+            "build_seconds": round(spent, 1),
+            "bytes": size,
+            "milliseconds": {},
+        }
+        for name, query in searches.items():
+            median, most, found = milliseconds(catalogue, query)
+            report["milliseconds"][name] = {"median": round(median, 2), "max": round(most, 2), "found": found}
+        report["peak_mib"] = round(peak_mib())
+        catalogue.close()
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

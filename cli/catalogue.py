@@ -1,0 +1,88 @@
+"""The catalogue as commands use it: opened, brought up to date with progress, and built anew where it cannot be used."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from redis.exceptions import RedisError
+from rich.console import Console
+
+from config.settings import Settings
+from workers.archive.archive import Archive
+from workers.archive.stores.store import StoreError
+from workers.catalogue.catalogue import Catalogue
+from workers.catalogue.feed import catch_up, read_archive
+from workers.queue.connect import connect_receiver
+from workers.queue.embedded import redis_of
+from workers.runtime import open_archive
+
+T = TypeVar("T")
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[tuple[Catalogue, Archive]]:
+    """The catalogue and the archive of the settings."""
+    catalogue = Catalogue(settings.data_folder / "catalogue.sqlite")
+    try:
+        yield catalogue, open_archive(settings)
+    finally:
+        catalogue.close()
+
+
+def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, rebuild: bool = False) -> None:
+    """Bring it up to date. Where Redis or the archive is away, say that the latest may be missing, and go on with what is.
+
+    Raises:
+        StoreError: the archive is away, and the catalogue has nothing yet.
+    """
+    console = Console(stderr=True)
+    if rebuild:
+        catalogue.empty()
+
+    def show(what: str, count: int) -> None:
+        console.print(f"building the catalogue: {what}, {count} recordings so far", highlight=False)
+
+    try:
+        _mended(catalogue, lambda: _catch_up(settings, catalogue, archive, show))
+    except StoreError as error:
+        if catalogue.state("cursor") is None:
+            raise
+        console.print(f"The archive does not answer, so the latest may be missing: {error}", highlight=False)
+
+
+def _catch_up(settings: Settings, catalogue: Catalogue, archive: Archive, show: Callable[[str, int], None]) -> None:
+    async def run(url: str) -> None:
+        redis = connect_receiver(url)  # a person waits: seconds, not the patience of a worker
+        try:
+            await catch_up(catalogue, archive, redis, show)
+        finally:
+            await redis.aclose()
+
+    try:
+        with redis_of(settings) as url:
+            asyncio.run(run(url))
+    except (RedisError, OSError):
+        read_archive(catalogue, archive, everything=catalogue.state("cursor") is None, show=show)
+
+
+def _mended(catalogue: Catalogue, work: Callable[[], T]) -> T:
+    """Do something; should the file turn out corrupt, once more on a new one."""
+    try:
+        return work()
+    except sqlite3.DatabaseError as error:
+        catalogue.start_anew(str(error))
+        return work()
+
+
+def searched(catalogue: Catalogue, work: Callable[[], T], refill: Callable[[], None]) -> T:
+    """Search; should the file turn out corrupt, it is built anew and searched again."""
+    try:
+        return work()
+    except sqlite3.DatabaseError as error:
+        catalogue.start_anew(str(error))
+        refill()
+        return work()

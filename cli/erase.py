@@ -1,0 +1,86 @@
+"""`callvault erase`: a recording erased at its owner's wish, at Telnyx and in the archive, on record."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import suppress
+
+from cli.catalogue import opened, up_to_date
+from config.errors import UserError
+from config.settings import Settings
+from workers.archive import layout
+from workers.archive.archive import Archive
+from workers.archive.erase import erase
+from workers.archive.records import Decision, Erasure, UnreadableRecord
+from workers.catalogue.forget import forget
+from workers.catalogue.parquet import has_parquet
+from workers.catalogue.query import Query
+from workers.queue.connect import connect_worker
+from workers.runtime import Runtime, open_runtime
+from workers.telnyx.errors import NotFound
+
+
+def run(settings: Settings, url: str, recording_id: str, *, why: str, by: str | None, as_json: bool) -> int:
+    """Erase it; returns the exit status.
+
+    Raises:
+        UserError: it is not there, is on hold, or the credentials may not delete.
+    """
+    if not why.strip():
+        raise UserError("--reason: say why; it is all that is left to tell")
+    if not has_parquet():
+        raise UserError("pyarrow is missing, so its rows could not be erased; pip install 'callvault[parquet]'")
+    with opened(settings) as (catalogue, archive):
+        up_to_date(settings, catalogue, archive)
+        hits = catalogue.find(Query(id=recording_id), 1)
+        if not hits:
+            raise UserError(f"recording {recording_id} is not in the archive")
+        row = hits[0].row
+        folder = layout.recording_folder(row.date, recording_id)
+        _refuse_if_held(archive, folder, recording_id)
+        record = asyncio.run(_erase(settings, url, archive, folder, recording_id, why, by))
+        files = forget(archive, row.date, recording_id)
+        up_to_date(settings, catalogue, archive)
+    if as_json:
+        report = {"recording_id": recording_id, "objects": [o.key for o in record.objects], "parquet_files": files}
+        sys.stdout.write(json.dumps(report | {"erased_at": record.erased_at}) + "\n")
+    else:
+        sys.stdout.write(f"{len(record.objects)} objects erased, {files} Parquet files written anew\n")
+        sys.stdout.write(f"on record: {layout.erasure_key(folder)}\n")
+    return 0
+
+
+def _refuse_if_held(archive: Archive, folder: str, recording_id: str) -> None:
+    decision: Decision | None = None
+    with suppress(UnreadableRecord):
+        _, decision = archive.beside(folder)
+    if decision is not None and decision.decision == "hold":
+        raise UserError(f"recording {recording_id} is on hold ({decision.why}); release it first")
+
+
+async def _erase(
+    settings: Settings, url: str, archive: Archive, folder: str, recording_id: str, why: str, by: str | None
+) -> Erasure:
+    """The original first, so that no sweep brings it back."""
+    redis = connect_worker(url, connections=4)
+    runtime = open_runtime(settings, redis)
+    try:
+        await _delete_original(runtime, recording_id)
+        key, record = await runtime.in_thread(erase, archive, folder, recording_id, why, by)
+        await runtime.due.done(folder)
+        await runtime.announce(key, record)
+        return record
+    finally:
+        await runtime.close()
+        await redis.aclose()
+
+
+async def _delete_original(runtime: Runtime, recording_id: str) -> None:
+    listed = runtime.telnyx.recording_transcriptions.list(filter={"recording_id": recording_id}, page_size=250)
+    for transcription in [one async for one in listed if one.recording_id == recording_id]:
+        with suppress(NotFound):
+            await runtime.telnyx.recording_transcriptions.delete(str(transcription.id))
+    with suppress(NotFound):
+        await runtime.telnyx.recordings.delete(recording_id)

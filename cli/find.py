@@ -1,0 +1,120 @@
+"""`callvault find`: a search of the catalogue, as a table, JSON lines or CSV."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli.catalogue import opened, searched, up_to_date
+from config.settings import Settings
+from config.times import format_duration
+from workers.catalogue.catalogue import Hit
+from workers.catalogue.query import read_query
+
+_ON_A_TERMINAL = 50
+
+# The columns of an inventory, in the order of CSV and JSON.
+_COLUMNS = (
+    "recording_id",
+    "started_at",
+    "ended_at",
+    "from_number",
+    "to_number",
+    "direction",
+    "connection_id",
+    "call_leg_id",
+    "call_session_id",
+    "conference_id",
+    "duration_ms",
+    "bytes",
+    "key",
+    "sha256",
+    "proof",
+    "seal",
+    "findings",
+    "archived_at",
+    "found_by",
+    "deleted_at",
+)
+
+
+def run(settings: Settings, words: Mapping[str, str | None], *, limit: int | None, as_csv: bool, as_json: bool) -> int:
+    """Search; returns the exit status: 0 also when nothing was found.
+
+    Raises:
+        BadQuery: the search cannot be.
+    """
+    query = read_query(words)
+    is_table = not as_csv and not as_json
+    most = limit or (_ON_A_TERMINAL if is_table and sys.stdout.isatty() else None)
+    with opened(settings) as (catalogue, archive):
+        up_to_date(settings, catalogue, archive)
+        first = searched(catalogue, lambda: catalogue.find(query, 1), lambda: up_to_date(settings, catalogue, archive))
+        hits: Iterable[Hit] = itertools.islice(catalogue.find_all(query), most) if first else ()
+        if as_json:
+            for hit in hits:
+                sys.stdout.write(json.dumps(described(hit)) + "\n")
+        elif as_csv:
+            _write_csv(hits)
+        else:
+            _write_table(list(hits), most)
+    return 0
+
+
+def described(hit: Hit) -> dict[str, Any]:
+    """A hit as JSON tells it."""
+    row = msgspec.to_builtins(hit.row, str_keys=True)
+    said = {} if hit.words is None else {"words": hit.words.replace("\x02", "[").replace("\x03", "]")}
+    return {name: row.get(name) for name in _COLUMNS} | {"findings": hit.row.findings, "state": hit.state} | said
+
+
+def _write_csv(hits: Iterable[Hit]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow((*_COLUMNS, "state"))
+    for hit in hits:
+        values = described(hit)
+        values["findings"] = " ".join(values["findings"] or ())
+        writer.writerow([_cell(values[name]) for name in (*_COLUMNS, "state")])
+
+
+def _cell(value: Any) -> Any:
+    """What a spreadsheet would take for a formula is quoted (OWASP, CSV injection); E.164 numbers stay as they are."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not value[1:].isdigit():
+        return "'" + value
+    return value
+
+
+def _write_table(hits: list[Hit], most: int | None) -> None:
+    console = Console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("started (UTC)", "from", "to", "length", "state", "seal", "recording"):
+        table.add_column(name, no_wrap=name != "state", overflow="fold")
+    for hit in hits:
+        row = hit.row
+        started = (row.started_at or "").replace("T", " ")[:19]
+        length = format_duration((row.duration_ms or 0) / 1000)
+        state = hit.state + (f" ({', '.join(row.findings)})" if row.findings else "")
+        seal = "" if row.seal is None else str(row.seal)
+        table.add_row(started, row.from_number or "", row.to_number or "", length, state, seal, row.recording_id)
+        if hit.words is not None:
+            table.add_row("", "", "", "", "", "", _marked(hit.words))
+    if hits:
+        console.print(table)
+    more = " (there may be more: --limit)" if most is not None and len(hits) >= most else ""
+    console.print(f"{len(hits)} recordings{more}", highlight=False)
+
+
+def _marked(words: str) -> Text:
+    text = Text()
+    for i, part in enumerate(words.replace("\x03", "\x02").split("\x02")):
+        text.append(" ".join(part.split("\n")), style="bold reverse" if i % 2 else "")
+    return text

@@ -1,0 +1,118 @@
+"""`callvault get`: a recording's audio or text out of the archive, its hash checked first."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from cli.catalogue import opened, up_to_date
+from config.errors import UserError
+from config.settings import Settings
+from workers.archive import layout
+from workers.archive.archive import Archive
+from workers.archive.records import ArchivedObject, UnreadableRecord
+from workers.catalogue.catalogue import Catalogue
+from workers.catalogue.query import Query
+from workers.catalogue.rows import transcript_of
+
+
+def run(settings: Settings, recording_id: str, *, out: Path | None, audio_format: str | None, transcript: bool) -> int:
+    """Write it; returns the exit status.
+
+    Raises:
+        UserError: it is not in the archive, was erased, or is not what its commit record says.
+    """
+    with opened(settings) as (catalogue, archive):
+        folder = _folder(settings, catalogue, archive, recording_id)
+        if transcript:
+            return _write_transcript(archive, folder, recording_id, out)
+        try:
+            record = archive.commit_record(folder)
+        except UnreadableRecord as error:
+            raise UserError(f"{error}; run `callvault verify`") from None
+        if record is None:
+            raise UserError(f"{layout.commit_key(folder)}: gone from the archive; run `callvault verify`")
+        chosen = _choose(record.objects, audio_format, recording_id)
+        return _write_audio(archive, chosen, recording_id, out)
+
+
+def _folder(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> str:
+    wanted = Query(id=recording_id)
+    hits = catalogue.find(wanted, 1)
+    if not hits:
+        up_to_date(settings, catalogue, archive)
+        hits = catalogue.find(wanted, 1)
+    if not hits:
+        raise UserError(f"recording {recording_id} is not in the archive; `callvault find` searches it")
+    if hits[0].state == "erased":
+        raise UserError(f"recording {recording_id} was erased; its record is erased.json in its folder")
+    return layout.recording_folder(hits[0].row.date, recording_id)
+
+
+def _choose(objects: list[ArchivedObject], audio_format: str | None, recording_id: str) -> ArchivedObject:
+    fitting = [o for o in objects if audio_format is None or o.key.endswith(f".{audio_format}")]
+    if not fitting:
+        kinds = ", ".join(o.key.rpartition(".")[2] for o in objects)
+        raise UserError(f"recording {recording_id} has no {audio_format}; it has {kinds}")
+    return fitting[0]
+
+
+def _write_audio(archive: Archive, wanted: ArchivedObject, recording_id: str, out: Path | None) -> int:
+    """Through a temporary file, so that nobody ever takes unchecked bytes for the recording."""
+    suffix = "mp3" if wanted.content_type == "audio/mpeg" else "wav"
+    path = out or Path(f"{layout.encode_name(recording_id)}.{suffix}")
+    to_stdout = str(path) == "-"
+    if not to_stdout and path.exists():
+        raise UserError(f"{path}: there is such a file already; choose another with --out")
+    temporary = (
+        Path(f".{os.getpid()}.{layout.encode_name(recording_id)[:100]}.part")
+        if to_stdout
+        else path.with_name(f".{path.name}.part")
+    )
+    digest = hashlib.sha256()
+    try:
+        with temporary.open("xb") as file:
+            try:
+                for chunk in archive.store.read(wanted.key):
+                    digest.update(chunk)
+                    file.write(chunk)
+            except KeyError:
+                raise UserError(f"{wanted.key}: gone from the archive; run `callvault verify`") from None
+        if digest.hexdigest() != wanted.sha256:
+            line = f"{wanted.key}: SHA-256 is {digest.hexdigest()}, its commit record says {wanted.sha256}"
+            raise UserError(f"{line}; nothing was written, run `callvault verify`")
+        if to_stdout:
+            with temporary.open("rb") as file:
+                while chunk := file.read(1024 * 1024):
+                    sys.stdout.buffer.write(chunk)
+        else:
+            temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    if not to_stdout:
+        Console(stderr=True).print(
+            f"{path}: {wanted.size} bytes, SHA-256 {wanted.sha256}, as in its commit record", highlight=False
+        )
+    return 0
+
+
+def _write_transcript(archive: Archive, folder: str, recording_id: str, out: Path | None) -> int:
+    keys = [stored.key for stored in archive.store.list(f"{folder}transcriptions/")]
+    if not keys:
+        raise UserError(f"recording {recording_id} has no transcription in the archive")
+    text = "\n\n".join(transcript_of(archive.read_small(key) or b"") for key in keys) + "\n"
+    if out is None or str(out) == "-":
+        sys.stdout.write(text)
+        return 0
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror}") from None
+    return 0

@@ -1,0 +1,27 @@
+"""`callvault index`: the catalogue brought up to date, or built anew from the archive alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from cli.catalogue import opened, up_to_date
+from config.settings import Settings
+from config.times import format_duration
+
+
+def run(settings: Settings, *, rebuild: bool, as_json: bool) -> int:
+    """Bring it up to date; returns the exit status."""
+    started = time.monotonic()
+    with opened(settings) as (catalogue, archive):
+        up_to_date(settings, catalogue, archive, rebuild=rebuild)
+        count, path = catalogue.count(), catalogue.path
+    seconds = time.monotonic() - started
+    size = path.stat().st_size
+    if as_json:
+        report = {"recordings": count, "bytes": size, "path": str(path), "seconds": round(seconds, 2)}
+        sys.stdout.write(json.dumps(report) + "\n")
+    else:
+        sys.stdout.write(f"{count} recordings, {size / 1e6:,.1f} MB, {format_duration(seconds)}: {path}\n")
+    return 0

@@ -1,0 +1,86 @@
+"""`callvault seal`: seal a day by hand, or all whose time has come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from datetime import date
+from typing import Any
+
+from rich.console import Console
+
+from cli.progress import progress
+from config.settings import Settings
+from workers.archive.seals import Link
+from workers.jobs.seals import FindUnsealedRequest, Waits, complete, find_unsealed, seal
+from workers.queue.connect import connect_worker
+from workers.queue.script import server_seconds
+from workers.queue.written import UnsealedDays
+from workers.runtime import Runtime, open_runtime
+
+
+def run(settings: Settings, url: str, *, day: date | None, as_json: bool) -> int:
+    """Seal a day, or with None all that are due; returns the exit status: 1 if one has to wait."""
+    return asyncio.run(_run(settings, url, day, as_json))
+
+
+async def _run(settings: Settings, url: str, day: date | None, as_json: bool) -> int:
+    redis = connect_worker(url, connections=8)
+    runtime = open_runtime(settings, redis)
+    try:
+        days = [day] if day is not None else await _due(runtime)
+        outcomes: list[tuple[date, Any]] = []
+        with progress(Console(stderr=True), days=len(days)) as show:
+            for one in days:
+                outcomes.append((one, await _seal(runtime, one)))
+                show(days=len(outcomes))
+        stamp = await runtime.in_thread(complete, runtime)
+    finally:
+        await runtime.close()
+        await redis.aclose()
+    return _tell(outcomes, stamp, as_json)
+
+
+async def _due(runtime: Runtime) -> list[date]:
+    await find_unsealed(runtime, FindUnsealedRequest())
+    return list(await UnsealedDays(runtime.redis).overdue(await server_seconds(runtime.redis)))
+
+
+async def _seal(runtime: Runtime, day: date) -> Link | Waits | None:
+    waiting = UnsealedDays(runtime.redis)
+    outcome = await seal(runtime, day, by_hand=True)
+    if not isinstance(outcome, Waits):
+        await waiting.take(day)
+        await waiting.sealed(day)
+    return outcome
+
+
+def _tell(outcomes: list[tuple[date, Any]], stamp: str | None, as_json: bool) -> int:
+    waits = [outcome for _, outcome in outcomes if isinstance(outcome, Waits)]
+    if as_json:
+        rows = [{"day": day.isoformat()} | _described(outcome) for day, outcome in outcomes]
+        sys.stdout.write(json.dumps({"days": rows, "time_stamp": stamp}) + "\n")
+        return 1 if waits else 0
+    for day, outcome in outcomes:
+        if isinstance(outcome, Waits):
+            sys.stdout.write(f"{day}  not sealed: {outcome.why}\n")
+        elif outcome is None:
+            sys.stdout.write(f"{day}  nothing to seal\n")
+        else:
+            sealed = outcome.seal
+            counts = f"{sealed.recordings} recordings, {sealed.transcriptions} transcriptions"
+            sys.stdout.write(f"{day}  seal {sealed.sequence}: {counts}, {sealed.bytes / 1e6:,.1f} MB\n")
+    if not outcomes:
+        sys.stdout.write("no day waits for a seal\n")
+    if stamp is not None:
+        sys.stdout.write(f"no time stamp yet: {stamp}\n")
+    return 1 if waits else 0
+
+
+def _described(outcome: Link | Waits | None) -> dict[str, Any]:
+    if isinstance(outcome, Waits):
+        return {"sealed": False, "why": outcome.why}
+    if outcome is None:
+        return {"sealed": False, "why": "nothing to seal"}
+    return {"sealed": True, "sequence": outcome.seal.sequence, "recordings": outcome.seal.recordings}

@@ -1,0 +1,252 @@
+"""Finding a call: by number, words, day and the rest; and the catalogue lost, corrupt, and built anew."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from config.times import utc_now
+from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
+from tests.seals.conftest import CALLS_A_DAY, Sealed
+from tests.workers.test_archive_recording import DELETING, ask, committed
+
+
+def find(environment: dict[str, str], *arguments: str) -> list[dict[str, Any]]:
+    done = run_callvault(["find", "--json", *arguments], environment, seconds=100)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def ids(rows: list[dict[str, Any]]) -> set[str]:
+    return {row["recording_id"] for row in rows}
+
+
+def day(days: int) -> str:
+    return (utc_now() - timedelta(days=days)).date().isoformat()
+
+
+def test_a_call_is_found_by_either_number_as_people_write_it(sealed: Sealed) -> None:
+    world = [recording.data for recordings in sealed.recordings.values() for recording in recordings]
+    wanted = world[42]
+    expected = {data["id"] for data in world if wanted["from"] in (data["from"], data["to"])}
+    digits = wanted["from"][1:]
+    national = f"({digits[1:4]}) {digits[4:7]}-{digits[7:]}"
+    for text in (wanted["from"], "00" + digits, digits, national, "0" + digits[1:], digits[-7:]):
+        assert ids(find(sealed.environment, "--number", text)) == expected, text
+    ends = {data["id"] for data in world if digits[-4:] in data["from"] or digits[-4:] in data["to"]}
+    assert ids(find(sealed.environment, "--number", digits[-4:])) == ends
+    begins = {data["id"] for data in world if data["to"].startswith("+14155551")}
+    assert ids(find(sealed.environment, "--number", "+14155551")) == begins
+
+
+def test_a_call_is_found_by_all_that_is_known_of_it(sealed: Sealed) -> None:
+    data = sealed.recordings[4][7].data
+    for option, name in (("--id", "id"), ("--leg", "call_leg_id"), ("--session", "call_session_id")):
+        (row,) = find(sealed.environment, option, data[name])
+        assert row["recording_id"] == data["id"]
+    assert (row["from_number"], row["to_number"]) == (data["from"], data["to"])
+    assert (row["state"], row["findings"], row["proof"]) == ("archived", [], "read-back")
+    assert row["duration_ms"] == data["duration_millis"]
+    assert row["started_at"] == data["recording_started_at"]
+    audio = (sealed.archive / row["key"]).read_bytes()
+    assert (row["bytes"], row["sha256"]) == (len(audio), hashlib.sha256(audio).hexdigest())
+    of_day = find(sealed.environment, "--since", day(4), "--until", day(4))
+    assert ids(of_day) == {recording.data["id"] for recording in sealed.recordings[4]}
+    times = [row["started_at"] for row in of_day]
+    assert times == sorted(times, reverse=True)
+    assert len(find(sealed.environment, "--connection", data["connection_id"])) == 3 * CALLS_A_DAY
+    assert find(sealed.environment, "--connection", "1") == []
+    assert find(sealed.environment, "--min-duration", "10s") == []
+    assert find(sealed.environment, "--findings") == []
+    assert len(find(sealed.environment, "--state", "archived", "--limit", "7")) == 7
+
+
+def test_a_call_is_found_by_words_that_were_said_and_they_are_marked(sealed: Sealed) -> None:
+    texts = {t["recording_id"]: t["transcription_text"] for t in sealed.sandbox.world.transcriptions.values()}
+    recording_id, text = next(iter(texts.items()))
+    words = text.split()
+    phrase = " ".join(words[2:5]).strip(".,?!")
+    expected = {one for one, said in texts.items() if phrase.lower() in said.lower()}
+    rows = find(sealed.environment, "--text", f'"{phrase}"')
+    assert ids(rows) == expected
+    marked = next(row["words"] for row in rows if row["recording_id"] == recording_id)
+    assert "[" in marked
+    word = words[2].strip(".,?!").lower()
+    both = find(sealed.environment, "--text", f'{word} "{phrase}"', "--since", day(5))
+    assert ids(both) == expected
+    assert find(sealed.environment, "--text", "xyzzy") == []
+    assert find(sealed.environment, "--text", "OR NOT NEAR(") == [], "no word of the index's own language"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--number", "12"], "'12' is too short; give 3 digits at least"),
+        (["--number", "12-not 3"], "'12-not 3' is neither a telephone number nor a SIP address"),
+        (["--number", "+4912345678901234567"], "a telephone number has 15 at most"),
+        (["--since", "32.1.2026"], "'32.1.2026' is not a day"),
+        (["--since", "today", "--until", "yesterday"], "is before"),
+        (["--text", '"refund'], "a quote is not closed"),
+        (["--text", "..."], "no word in it"),
+        (["--min-duration", "long"], "'long' is not a duration"),
+        (["--state", "lost"], "state: 'lost' is none of archived, kept, held, deleted, erased"),
+        (["--id", "a\nb"], "id: not an id"),
+    ],
+)
+def test_a_search_that_cannot_be_is_one_clear_line(
+    arguments: list[str], text: str, environment: dict[str, str]
+) -> None:
+    done = run_callvault(["find", *arguments], environment)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert done.stderr.startswith("callvault: ")
+    assert text in done.stderr
+    assert not (Path(environment["CALLVAULT_DATA"]) / "catalogue.sqlite").exists(), "nothing was touched"
+
+
+def test_an_inventory_for_an_auditor_is_csv(sealed: Sealed) -> None:
+    done = run_callvault(["find", "--since", day(5), "--until", day(4), "--csv"], sealed.environment)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert len(rows) == 2 * CALLS_A_DAY
+    wanted = {
+        "recording_id",
+        "started_at",
+        "ended_at",
+        "from_number",
+        "to_number",
+        "duration_ms",
+        "key",
+        "sha256",
+        "seal",
+    }
+    assert wanted <= rows[0].keys()
+    seals = {seal["day"]: str(seal["sequence"]) for seal in sealed.seals()}
+    assert {(row["started_at"][:10], row["seal"]) for row in rows} == {(d, seals[d]) for d in (day(5), day(4))}
+    assert rows[0]["from_number"].startswith("+1")
+
+
+def test_a_table_is_for_people(sealed: Sealed) -> None:
+    done = run_callvault(["find", "--id", sealed.recordings[4][7].data["id"]], sealed.environment | {"COLUMNS": "160"})
+    assert "started (UTC)" in done.stdout
+    assert sealed.recordings[4][7].data["from"] in done.stdout
+    assert done.stdout.endswith("1 recordings\n")
+
+
+def test_audio_and_text_come_out_checked(sealed: Sealed, tmp_path: Path) -> None:
+    recording = sealed.recordings[4][0]
+    out = tmp_path / "call.wav"
+    done = run_callvault(["get", recording.data["id"], "--out", str(out)], sealed.environment)
+    assert done.returncode == 0, done.stderr
+    assert hashlib.sha256(out.read_bytes()).hexdigest() == recording.audio["wav"].sha256
+    again = run_callvault(["get", recording.data["id"], "--out", str(out)], sealed.environment)
+    assert (again.returncode, "there is such a file already" in again.stderr) == (1, True)
+    said = next(t for t in sealed.sandbox.world.transcriptions.values() if t["recording_id"] == recording.data["id"])
+    done = run_callvault(["get", recording.data["id"], "--transcript"], sealed.environment)
+    assert done.stdout == said["transcription_text"] + "\n"
+    for arguments, text in (
+        (["no-such-id"], "is not in the archive"),
+        ([recording.data["id"], "--format", "mp3"], "has no mp3; it has wav"),
+        ([sealed.recordings[4][1].data["id"], "--transcript"], "has no transcription"),
+    ):
+        done = run_callvault(["get", *arguments], sealed.environment)
+        assert (done.returncode, text in done.stderr) == (1, True), done.stderr
+
+
+def test_audio_that_is_not_as_committed_does_not_come_out(sealed: Sealed, tmp_path: Path) -> None:
+    archive = sealed.copy(tmp_path / "archive")
+    environment = sealed.environment | {
+        "CALLVAULT_ARCHIVE_URL": archive.as_uri(),
+        "CALLVAULT_DATA": str(tmp_path / "data"),
+    }
+    (row,) = find(environment, "--id", sealed.recordings[4][7].data["id"])
+    path = archive / row["key"]
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[:-1] + b"\0\0")
+    done = run_callvault(["get", row["recording_id"], "--out", str(tmp_path / "out.wav")], environment)
+    assert (done.returncode, "its commit record says" in done.stderr) == (1, True)
+    assert list(tmp_path.glob("*out*")) == []
+
+
+def test_redis_and_the_catalogue_lost_and_rebuilt_give_the_same_answers(
+    sealed: Sealed, redis_url: str, tmp_path: Path
+) -> None:
+    questions = (["--since", day(6)], ["--number", "555", "--limit", "50"], ["--text", "the"])
+    answers = [find(sealed.environment, *question) for question in questions]
+    assert len(answers[0]) == 3 * CALLS_A_DAY
+    lost = sealed.environment | {"REDIS_URL": redis_url, "CALLVAULT_DATA": str(tmp_path)}
+    done = run_callvault(["index", "--rebuild", "--json"], lost, seconds=100)
+    assert json.loads(done.stdout)["recordings"] == 3 * CALLS_A_DAY
+    assert "building the catalogue: sealed day" in done.stderr
+    assert [find(lost, *question) for question in questions] == answers
+    away = lost | {"REDIS_URL": "redis://127.0.0.1:1/0"}
+    assert find(away, *questions[2]) == answers[2], "Redis need not even be there"
+    without_parquet = tmp_path / "archive"
+    sealed.copy(without_parquet)
+    shutil.rmtree(without_parquet / "catalogue")
+    lost |= {"CALLVAULT_ARCHIVE_URL": without_parquet.as_uri()}
+    done = run_callvault(["index", "--rebuild"], lost, seconds=100)
+    assert f"{3 * CALLS_A_DAY} recordings" in done.stdout
+    assert [find(lost, *question) for question in questions] == answers, "from the small objects too"
+
+
+def test_a_corrupt_catalogue_is_set_aside_and_built_anew(sealed: Sealed, redis_url: str, tmp_path: Path) -> None:
+    environment = sealed.environment | {"REDIS_URL": redis_url, "CALLVAULT_DATA": str(tmp_path)}
+    question = ["--since", day(4), "--until", day(4)]
+    answer = find(environment, *question)
+    path = tmp_path / "catalogue.sqlite"
+    size = path.stat().st_size
+    for damage in (b"not a database at all" * 500, path.read_bytes()[: size // 2], bytes(size)):
+        path.write_bytes(damage)
+        done = run_callvault(["find", "--json", *question], environment, seconds=100)
+        assert done.returncode == 0, done.stderr
+        assert [json.loads(line) for line in done.stdout.splitlines()] == answer
+        if damage.strip(b"\0"):
+            assert "built anew" in done.stderr
+            assert path.with_name("catalogue.sqlite.unusable").exists()
+
+
+async def test_what_workers_write_is_found_within_seconds(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    first, second = (sandbox.world.add_recording(seconds=0.2) for _ in range(2))
+    with callvault(["worker"], environment | DELETING, "worker ready"):
+        await ask(async_redis, first)
+        assert wait_for(lambda: find(environment, "--id", first.data["id"]), 10, "its row")[0]["seal"] is None
+        wait_for(lambda: find(environment, "--state", "deleted"), 20, "its receipt")
+        done = run_callvault(["deletions", "hold", second.data["id"], "--why", "case 17"], environment)
+        assert done.returncode == 0, done.stderr
+        await ask(async_redis, second)
+        wait_for(lambda: ids(find(environment, "--state", "held")) == {second.data["id"]}, 10, "a row on hold")
+    third = sandbox.world.add_recording(seconds=0.2)
+    with callvault(["worker"], environment, "worker ready"):
+        await ask(async_redis, third)
+        wait_for(lambda: committed(archive_folder, third))
+    redis.flushall()  # with what the stream had of the third
+    assert len(find(environment)) == 3
+
+
+def test_every_duckdb_form_of_the_documents_runs(sealed: Sealed) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "analytics.md").read_text()
+    statements = [statement for block in re.findall(r"```sql\n(.*?)```", text, re.S) for statement in block.split(";")]
+    statements = [s.replace("ARCHIVE", str(sealed.archive)) for s in statements if s.strip()]
+    assert len(statements) == 6
+    database = duckdb.connect()
+    view, without, minutes, _, findings, deleted = (database.execute(s).fetchall() for s in statements)
+    assert len(without) == 3 * (CALLS_A_DAY - 25)
+    seconds = sum(r.data["duration_millis"] for rs in sealed.recordings.values() for r in rs) / 1000
+    assert abs(sum(row[2] for row in minutes) - seconds / 60) < 0.2
+    assert (findings, deleted) == ([], [])
+    del view
+    one = sealed.recordings[4][7].data
+    calls = statements[3].replace("+13125550100", one["from"])
+    assert one["id"] in {row[4] for row in database.execute(calls).fetchall()}

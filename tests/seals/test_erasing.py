@@ -1,0 +1,69 @@
+"""A request for erasure: what goes, what stays on record, and what verifies afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
+from tests.seals.test_catalogue import find
+from tests.seals.test_sealing import archive, recordings_of, seal, seals_in
+from tests.workers.test_archive_recording import folder_of
+
+
+async def test_what_is_erased_is_gone_and_on_record(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    one, other = recordings_of(sandbox, 5, 2)
+    for recording in (one, other):
+        sandbox.world.complete_transcription(sandbox.world.add_transcription(recording))
+    with callvault(["worker"], environment, "worker ready"):
+        await archive(environment, async_redis, archive_folder, [one, other])
+        wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the seal")
+    assert len(find(environment, "--number", one.data["from"])) == 1
+    folder = folder_of(archive_folder, one)
+    hold = run_callvault(["deletions", "hold", one.data["id"], "--why", "case 17"], environment)
+    assert hold.returncode == 0, hold.stderr
+    arguments = ["erase", one.data["id"], "--reason", "request of 20 November", "--by", "dpo", "--yes", "--json"]
+    held = run_callvault(arguments, environment)
+    assert (held.returncode, "is on hold (case 17)" in held.stderr) == (1, True)
+    assert (folder / "recording.json").exists()
+    assert run_callvault(["deletions", "release", one.data["id"], "--why", "over"], environment).returncode == 0
+
+    done = run_callvault(arguments, environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["parquet_files"] == 1
+    assert one.deleted_at, "the original is gone too, so that no sweep brings it back"
+    names = {path.name for path in folder.rglob("*") if path.is_file() and "decisions" not in path.parts}
+    assert names == {"erased.json"}
+    record = json.loads((folder / "erased.json").read_bytes())
+    assert (record["schema"], record["why"], record["by"]) == ("callvault.erasure/1", "request of 20 November", "dpo")
+    assert {row["key"].rpartition("/")[2] for row in record["objects"]} >= {"audio.wav", "recording.json"}
+    left = b"".join(path.read_bytes() for path in archive_folder.rglob("*.parquet"))
+    assert one.data["id"].encode() not in left
+    assert other.data["id"].encode() in left
+
+    (row,) = find(environment, "--id", one.data["id"])
+    assert (row["state"], row["from_number"], row["to_number"]) == ("erased", None, None)
+    assert find(environment, "--number", one.data["from"]) == []
+    again = run_callvault(["get", one.data["id"]], environment)
+    assert (again.returncode, "was erased" in again.stderr) == (1, True)
+
+    for _ in range(2):
+        verified = run_callvault(["verify", "--seals", "--json"], environment)
+        report = json.loads(verified.stdout)
+        assert (verified.returncode, report["problems"], report["erased"]) == (0, [], 3)
+        assert seal(environment, seals_in(archive_folder)[0]["day"])[0] == 0, "the record of the erasure is sealed"
+    assert "3 erased, on record" in run_callvault(["verify", "--seals"], environment).stdout
+    lost = run_callvault(["index", "--rebuild"], environment)
+    assert lost.returncode == 0, lost.stderr
+    assert find(environment, "--number", one.data["from"]) == []
+    with callvault(["worker"], environment, "worker ready"):
+        backfill = run_callvault(["backfill", "--since", "10d", "--json"], environment)
+        assert json.loads(backfill.stdout)["missing"] == 0
+
+
+def test_what_is_not_there_cannot_be_erased(environment: dict[str, str]) -> None:
+    done = run_callvault(["erase", "nothing", "--reason", "x", "--yes"], environment)
+    assert (done.returncode, done.stderr) == (1, "callvault: recording nothing is not in the archive\n")

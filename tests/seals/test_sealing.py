@@ -1,0 +1,267 @@
+"""Sealing: what comes late, what is missing, what breaks half-way, and what Telnyx is asked for afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.settings import load_settings
+from config.times import end_of_day, utc_now
+from sandbox.world import Recording
+from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
+from tests.seals.authority import Authority
+from tests.workers.test_archive_recording import DELETING, ask, committed, folder_of
+from workers.jobs.seals import seal as make_seal
+from workers.keys import RECONCILED, SEALS, UNSEALED
+from workers.runtime import open_runtime
+
+
+def recordings_of(sandbox: RunningSandbox, days: int, count: int) -> list[Recording]:
+    noon = end_of_day((utc_now() - timedelta(days=days)).date()) - timedelta(hours=12)
+    return [
+        sandbox.world.add_recording(seconds=0.1, channels=1, started_at=noon + timedelta(seconds=i))
+        for i in range(count)
+    ]
+
+
+def seals_in(archive: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_bytes()) for path in sorted((archive / "seals").glob("*.json"))]
+
+
+def seal(environment: dict[str, str], *arguments: str) -> tuple[int, dict[str, Any]]:
+    done = run_callvault(["seal", *arguments, "--json"], environment, seconds=100)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.fixture
+def working(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    with callvault(["worker"], environment, "worker ready"):
+        yield environment
+
+
+async def archive(environment: dict[str, str], redis: Any, folder: Path, recordings: list[Recording]) -> None:
+    for recording in recordings:
+        await ask(redis, recording)
+    wait_for(lambda: all(committed(folder, recording) for recording in recordings), 60)
+
+
+async def test_a_late_recording_gets_its_own_seal(
+    sandbox: RunningSandbox, working: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    first = recordings_of(sandbox, 5, 3)
+    await archive(working, async_redis, archive_folder, first)
+    wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the seal")
+    day = seals_in(archive_folder)[0]["day"]
+    (late,) = recordings_of(sandbox, 5, 1)
+    await archive(working, async_redis, archive_folder, [late])
+    wait_for(lambda: redis.zscore(UNSEALED, day) and redis.zscore(UNSEALED, day) > time.time() + 80_000, 30)
+    assert len(seals_in(archive_folder)) == 1, "at most one further seal a day"
+    report = json.loads(run_callvault(["verify", "--seals", "--json"], working).stdout)
+    assert (report["problems"], report["waiting"]) == ([], 2), "the record and its audio"
+    assert seal(working, day)[0] == 0
+    one, two = seals_in(archive_folder)
+    assert (one["recordings"], two["recordings"], two["day"]) == (3, 1, day)
+    keys = (archive_folder / "seals" / "0000000002.sha256").read_text().splitlines()
+    assert [key[66:] for key in keys] == [
+        str((folder_of(archive_folder, late) / name).relative_to(archive_folder))
+        for name in ("audio.wav", "recording.json")
+    ]
+    assert seal(working, day) == (
+        0,
+        {"days": [{"day": day, "sealed": False, "why": "nothing to seal"}], "time_stamp": None},
+    )
+    report = json.loads(run_callvault(["verify", "--seals", "--json"], working).stdout)
+    assert (report["problems"], report["waiting"], report["seals"]) == ([], 0, 2)
+
+
+async def test_receipts_and_decisions_are_sealed_too(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    gone, held = recordings_of(sandbox, 5, 2)
+    with callvault(["worker"], environment, "worker ready"):
+        await archive(environment, async_redis, archive_folder, [gone, held])
+        wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the seal")
+    done = run_callvault(["deletions", "hold", held.data["id"], "--why", "case 17"], environment)
+    assert done.returncode == 0, done.stderr
+    with callvault(["worker"], environment | DELETING, "worker ready"):
+        await ask(async_redis, gone)
+        wait_for((folder_of(archive_folder, gone) / "deleted.json").exists, 60)
+    assert seal(environment, seals_in(archive_folder)[0]["day"])[0] == 0
+    listed = (archive_folder / "seals" / "0000000002.sha256").read_text()
+    assert f"{gone.data['id']}/deleted.json" in listed
+    assert f"{held.data['id']}/decisions/" in listed
+
+
+async def test_a_day_of_which_something_is_missing_waits_and_keeps_no_other(
+    sandbox: RunningSandbox, working: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    await archive(working, async_redis, archive_folder, recordings_of(sandbox, 5, 1))
+    wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the first seal")
+    sandbox.world.faults.change({"download_500": 1.0})
+    (stuck,) = recordings_of(sandbox, 4, 1)
+    day = (utc_now() - timedelta(days=4)).date().isoformat()
+    redis.zadd(UNSEALED, {day: 0})
+    why = "1 recordings or transcriptions are not archived yet"
+    wait_for(lambda: redis.hget("callvault:unsealed-why", day) == why, 30, "the reason")
+    code, report = seal(working, day)
+    assert (code, report["days"][0]["why"]) == (1, why)
+    assert report["days"][0]["sealed"] is False
+    sandbox.world.faults.change({"download_500": 0.0})
+    await archive(working, async_redis, archive_folder, recordings_of(sandbox, 3, 1))
+    wait_for(lambda: len(seals_in(archive_folder)) == 3, 90, "both days, once nothing is missing")
+    wait_for(lambda: redis.hget("callvault:unsealed-why", day) is None)
+    assert committed(archive_folder, stuck)
+
+
+def test_what_waits_is_told_by_status_and_metrics(environment: dict[str, str], redis: Any) -> None:
+    redis.zadd(UNSEALED, {"2026-11-01": time.time() + 500})
+    redis.hset("callvault:unsealed-why", "2026-11-01", "3 recordings or transcriptions are not archived yet")
+    report = json.loads(run_callvault(["status", "--json"], environment).stdout)
+    (row,) = report["seals"]["overdue"]
+    assert (row["day"], row["why"]) == ("2026-11-01", "3 recordings or transcriptions are not archived yet")
+    assert row["over_for_seconds"] > 86_400
+    told = run_callvault(["status"], environment).stdout
+    assert "waits" in told
+    assert "2026-11-01" in told
+
+
+@pytest.mark.parametrize("text", ["31.12.2026", "2026-13-01", "soon"])
+def test_a_day_that_is_none_is_one_clear_line(text: str, environment: dict[str, str]) -> None:
+    done = run_callvault(["seal", text], environment)
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"callvault: '{text}' is not a day such as 2026-11-25, yesterday or 7d\n",
+    )
+
+
+def test_a_day_that_is_not_over_is_not_sealed(sandbox: RunningSandbox, environment: dict[str, str]) -> None:
+    code, report = seal(environment, "today")
+    assert (code, report["days"][0]["sealed"]) == (1, False)
+    assert "CALLVAULT_SEAL_AFTER" in report["days"][0]["why"]
+
+
+async def test_a_seal_that_a_dead_worker_left_half_is_finished(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    recordings = recordings_of(sandbox, 5, 3)
+    with callvault(["worker"], environment, "worker ready"):
+        await archive(environment, async_redis, archive_folder, recordings)
+        wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the seal")
+    made = (archive_folder / "seals" / "0000000001.json").read_bytes()
+    (archive_folder / "seals" / "0000000001.json").unlink()  # as if it had died between the two
+    redis.delete(SEALS)
+    other = recordings_of(sandbox, 4, 2)
+    with callvault(["worker"], environment, "worker ready"):
+        await archive(environment, async_redis, archive_folder, other)
+        wait_for(lambda: len(seals_in(archive_folder)) == 2, 60, "its end, and the next seal")
+    first, second = seals_in(archive_folder)
+    assert first["manifest_sha256"] == json.loads(made)["manifest_sha256"]
+    assert (first["recordings"], second["recordings"]) == (3, 2)
+    assert json.loads(run_callvault(["verify", "--seals", "--json"], environment).stdout)["problems"] == []
+
+
+async def test_a_worker_killed_while_it_seals_leaves_one_whole_chain(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recordings = [one for days in range(3, 9) for one in recordings_of(sandbox, days, 10)]
+    worker = callvault(["worker"], environment, "worker ready")
+    with worker as process:
+        await archive(environment, async_redis, archive_folder, recordings)
+        wait_for(lambda: (archive_folder / "seals").exists() and list((archive_folder / "seals").glob("*")), 60)
+        process.stop(signal.SIGKILL)
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: len(seals_in(archive_folder)) == 6, 100, "all six days")
+    report = json.loads(run_callvault(["verify", "--seals", "--json"], environment).stdout)
+    assert (report["problems"], report["seals"], report["sealed_objects"]) == ([], 6, 120)
+
+
+async def test_a_lost_redis_loses_no_seal_and_makes_none_twice(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    with callvault(["worker"], environment, "worker ready"):
+        await archive(environment, async_redis, archive_folder, recordings_of(sandbox, 5, 2))
+        wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the seal")
+    unsealed = recordings_of(sandbox, 60, 2)
+    with callvault(["worker"], environment | {"CALLVAULT_SEAL_AFTER": "100d"}, "worker ready"):
+        await archive(environment, async_redis, archive_folder, unsealed)
+    redis.flushall()
+    for sweep in ("recent", "open"):
+        redis.set(RECONCILED + sweep, "1")
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: len(seals_in(archive_folder)) == 2, 60, "the seal of the day that had none")
+        time.sleep(1)
+    assert [row["recordings"] for row in seals_in(archive_folder)] == [2, 2]
+
+
+async def test_sealed_days_are_counted_and_not_swept(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    recordings = recordings_of(sandbox, 5, 3)
+    with callvault(["worker"], environment, "worker ready"):
+        await archive(environment, async_redis, archive_folder, recordings)
+        wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the seal")
+    day = seals_in(archive_folder)[0]["day"]
+    redis.delete(RECONCILED + "open")
+    with callvault(["worker"], environment, "worker ready") as worker:
+        worker.wait_for_output('"reconciled"', 60)
+        assert '"found": 0' in worker.output, "the sealed day is not compared any more"
+    late = recordings_of(sandbox, 5, 1)[0]
+    redis.delete(RECONCILED + "sealed")
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: committed(archive_folder, late), 60, "what the count found to be more than before")
+        wait_for(lambda: redis.hget("callvault:counted", day) == "4")
+
+
+async def test_an_authority_that_is_down_delays_the_stamp_and_never_the_seal(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "authority").mkdir()
+    authority = Authority(tmp_path / "authority")
+    authority.is_down = True
+    stamping = environment | {"CALLVAULT_TIMESTAMP_URL": authority.url}
+    with callvault(["worker"], stamping, "worker ready") as worker:
+        await archive(stamping, async_redis, archive_folder, recordings_of(sandbox, 5, 1))
+        wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the seal")
+        worker.wait_for_output("no time stamp", 60)
+    assert not list((archive_folder / "seals").glob("*.tsr"))
+    authority.is_down = False
+    code, report = seal(stamping, "--due")
+    assert (code, report["time_stamp"]) == (0, None)
+    assert len(list((archive_folder / "seals").glob("*.tsr"))) == 1
+    authority.stop()
+
+
+async def test_who_seals_the_same_days_at_once_makes_one_seal_each(
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    async_redis: Any,
+    redis: Any,
+    archive_folder: Path,
+    monkeypatch: Any,
+) -> None:
+    recordings = [*recordings_of(sandbox, 5, 3), *recordings_of(sandbox, 4, 3)]
+    with callvault(["worker"], environment | {"CALLVAULT_SEAL_AFTER": "90d"}, "worker ready"):
+        await archive(environment, async_redis, archive_folder, recordings)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    runtime = open_runtime(load_settings(), async_redis)
+    days = [(utc_now() - timedelta(days=days)).date() for days in (5, 4, 5, 4, 5, 4)]
+    try:
+        await asyncio.gather(*(make_seal(runtime, one, by_hand=True) for one in days))
+        assert [row["recordings"] for row in seals_in(archive_folder)] == [3, 3]
+        (archive_folder / "seals" / "0000000002.json").unlink()  # its worker died before it could write it
+        redis.delete(SEALS)
+        await asyncio.gather(*(make_seal(runtime, one, by_hand=True) for one in days))
+    finally:
+        await runtime.close()
+    assert [row["recordings"] for row in seals_in(archive_folder)] == [3, 3]
+    assert json.loads(run_callvault(["verify", "--seals", "--json"], environment).stdout)["problems"] == []

@@ -1,0 +1,29 @@
+"""Work on many things in threads, a bounded number ahead of whoever takes the results, and in their order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+AT_ONCE = 16
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ahead(items: Iterable[T], work: Callable[[T], R], at_once: int = AT_ONCE) -> Iterator[R]:
+    """The results of `work` on each item, in the order of the items; what one raises is raised in its place."""
+    with ThreadPoolExecutor(at_once, thread_name_prefix="callvault-ahead") as threads:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(threads.submit(work, item))
+                if len(waiting) >= 2 * at_once:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

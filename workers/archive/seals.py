@@ -1,0 +1,374 @@
+"""Seals: what a closed day held, listed in a manifest, chained. A hash proves what is there; a seal, that nothing has gone.
+
+A manifest is in the format of `sha256sum`, sorted by key. It is written first, and claims the next sequence number;
+then the seal itself, which tells its hash and that of the seal before. A worker that dies in between leaves a manifest
+without a seal, which whoever comes next finishes. All of this blocks and runs in worker threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from config.times import format_instant, utc_now
+from workers.archive import layout
+from workers.archive.ahead import ahead
+from workers.archive.archive import Archive, ArchiveConflict
+from workers.archive.proof import hash_object
+from workers.archive.records import MEDIA, SEAL, Seal, UnreadableRecord, decode_commit_record, encode_record
+from workers.archive.stores.store import StoredObject
+
+_COPY_BYTES = 256 * 1024
+
+
+class CannotSeal(Exception):
+    """A day that is not whole; the text says what is wrong with it."""
+
+
+class Unfinished(Exception):
+    """There is a manifest under the next sequence number, and no seal: a worker died, or another is at it."""
+
+    def __init__(self, sequence: int) -> None:
+        super().__init__(f"{layout.seal_key(sequence, 'sha256')}: without its seal yet")
+        self.sequence = sequence
+
+
+class SealedMeanwhile(Exception):
+    """The day got a seal after it was listed: what is new of it must be listed again."""
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A seal and the SHA-256 of its JSON, which the next one tells."""
+
+    seal: Seal
+    sha256: str
+
+
+LINK = msgspec.json.Decoder(Link)
+
+
+class Chain:
+    """The seals of an archive as far as they have been read.
+
+    Args:
+        archive: the archive.
+        links: those that are known already, in order, from the first.
+    """
+
+    def __init__(self, archive: Archive, links: list[Link] | None = None) -> None:
+        self._archive = archive
+        self.links: list[Link] = []
+        self._by_day: dict[str, list[Link]] = {}
+        for link in links or ():
+            if link.seal.sequence == len(self.links) + 1:
+                self._add(link)
+
+    def refresh(self) -> list[Link]:
+        """Read the seals that have come since; returns them.
+
+        Raises:
+            UnreadableRecord: one cannot be read.
+            StoreError: the store cannot be read now.
+        """
+        known = len(self.links)
+        if not known:  # many at once
+            names = (layout.seal_of(stored.key) for stored in self._archive.store.list("seals/"))
+            sequences = [place[0] for place in names if place is not None and place[1] == "json"]
+            for link in ahead(sequences, self._read):
+                if link is None or link.seal.sequence != len(self.links) + 1:
+                    break
+                self._add(link)
+        while (link := self._read(len(self.links) + 1)) is not None:
+            self._add(link)
+        return self.links[known:]
+
+    def of_day(self, day: date) -> list[Link]:
+        """The seals of a day, in order."""
+        return self._by_day.get(day.isoformat(), [])
+
+    @property
+    def days(self) -> set[date]:
+        """The days that have a seal."""
+        return {date.fromisoformat(day) for day in self._by_day}
+
+    def _add(self, link: Link) -> None:
+        self.links.append(link)
+        self._by_day.setdefault(link.seal.day, []).append(link)
+
+    def _read(self, sequence: int) -> Link | None:
+        data = self._archive.read_small(layout.seal_key(sequence))
+        return None if data is None else read_link(data, layout.seal_key(sequence))
+
+
+def read_link(data: bytes, key: str) -> Link:
+    """Read a seal.
+
+    Raises:
+        UnreadableRecord: it is none, or not that of its key; the text names the key.
+    """
+    try:
+        seal = SEAL.decode(data)
+        date.fromisoformat(seal.day)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise UnreadableRecord(f"{key}: not a seal ({error})") from None
+    if layout.seal_key(seal.sequence) != key:
+        raise UnreadableRecord(f"{key}: says that it is seal {seal.sequence}")
+    return Link(seal, hashlib.sha256(data).hexdigest())
+
+
+@dataclass
+class SealedFolder:
+    """What is new of one recording, medium or log message since the last seal of its day.
+
+    Attributes:
+        prefix: that of its keys.
+        present: all that lies there now, by key.
+        new: the keys that no seal lists yet, sorted.
+        records: the bytes of the JSON objects that were read, by key.
+        lines: a line of the manifest for each new key.
+        bytes: of all new objects.
+    """
+
+    prefix: str
+    present: dict[str, StoredObject] = field(default_factory=dict)
+    new: list[str] = field(default_factory=list)
+    records: dict[str, bytes] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    bytes: int = 0
+
+
+class Manifest:
+    """A manifest in a temporary file, with what a seal tells of it. A context manager: the file goes at its end."""
+
+    def __init__(self) -> None:
+        self.recordings = self.transcriptions = self.bytes = self.objects = 0
+        self._digest = hashlib.sha256()
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+
+    def __enter__(self) -> Manifest:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal, of all its bytes."""
+        return self._digest.hexdigest()
+
+    def add(self, folder: SealedFolder) -> None:
+        """Add the lines of a folder; they come in the order of their keys."""
+        data = "".join(folder.lines).encode()
+        self._file.write(data)
+        self._digest.update(data)
+        self.bytes += folder.bytes
+        self.objects += len(folder.new)
+        for key in folder.new:
+            place = layout.recording_of(key)
+            self.recordings += place is not None and place[2] == "recording.json"
+            self.transcriptions += place is not None and place[2].startswith("transcriptions/")
+
+    def chunks(self) -> Iterator[bytes]:
+        """Its bytes from the start."""
+        self._file.seek(0)
+        while chunk := self._file.read(_COPY_BYTES):
+            yield chunk
+
+
+def objects_of_day(archive: Archive, day: date) -> Iterator[StoredObject]:
+    """All objects of a day, of every kind, in the order of their keys."""
+    for kind in layout.KINDS:
+        yield from archive.store.list(layout.day_prefix(day, kind))
+
+
+def sealed_keys(archive: Archive, links: list[Link]) -> Iterator[str]:
+    """The keys that the manifests of some seals list, in order."""
+    return heapq.merge(*((key for _, key in read_manifest(archive, link.seal.sequence)) for link in links))
+
+
+def read_manifest(archive: Archive, sequence: int) -> Iterator[tuple[str, str]]:
+    """SHA-256 and key of each line of a manifest.
+
+    Raises:
+        UnreadableRecord: it is not there, or not in the format of `sha256sum`.
+    """
+    key = layout.seal_key(sequence, "sha256")
+    rest = b""
+    try:
+        for chunk in itertools.chain(archive.store.read(key), (None,)):
+            lines = (rest + (chunk or b"")).split(b"\n")
+            rest = lines.pop()
+            for line in lines:
+                sha256, gap, name = line.partition(b"  ")
+                if len(sha256) != 64 or not gap or not name:
+                    raise UnreadableRecord(f"{key}: a line that `sha256sum` did not write")
+                yield sha256.decode("ascii", "replace"), name.decode("utf-8", "replace")
+    except KeyError:
+        raise UnreadableRecord(f"{key}: not there") from None
+    if rest:
+        raise UnreadableRecord(f"{key}: ends within a line")
+
+
+def folders_of_day(
+    archive: Archive, day: date, links: list[Link], only: Callable[[str], bool] | None = None
+) -> Iterator[SealedFolder]:
+    """The folders of a day that hold something no seal lists yet, hashed, in the order of their keys.
+
+    Args:
+        archive: the archive.
+        day: UTC.
+        links: the seals that the day has.
+        only: which of the new keys count; None for all.
+
+    Raises:
+        CannotSeal: one is not whole.
+        StoreError: the store cannot be read now.
+    """
+    return ahead(_new_folders(archive, day, links, only), lambda folder: _hash_folder(archive, folder))
+
+
+def _new_folders(
+    archive: Archive, day: date, links: list[Link], only: Callable[[str], bool] | None
+) -> Iterator[SealedFolder]:
+    sealed = sealed_keys(archive, links)
+    listed = next(sealed, None)
+    for prefix, objects in itertools.groupby(objects_of_day(archive, day), key=lambda stored: folder_of(stored.key)):
+        folder = SealedFolder(prefix)
+        for stored in objects:
+            while listed is not None and listed < stored.key:
+                listed = next(sealed, None)
+            folder.present[stored.key] = stored
+            if stored.key != listed and (only is None or only(stored.key)):
+                folder.new.append(stored.key)
+        if folder.new:
+            yield folder
+
+
+def folder_of(key: str) -> str:
+    """The folder of a recording or of a version of a medium; of a log message, its day's."""
+    depth = {"recordings": 5, "media": 6}.get(key.partition("/")[0], 4)
+    return "/".join(key.split("/")[:depth]) + "/"
+
+
+def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
+    """Hash what is new: objects that a record names by that record, whose proof they had; the rest by reading it."""
+    known: dict[str, tuple[int, str]] = {}
+    try:
+        if (key := layout.commit_key(folder.prefix)) in folder.present:
+            folder.records[key] = archive.read_small(key) or b""
+            record = decode_commit_record(folder.records[key], key)
+            known = {o.key: (o.size, o.sha256) for o in record.objects if not o.key.startswith("/")}
+        elif (key := layout.media_key(folder.prefix)) in folder.present:
+            folder.records[key] = archive.read_small(key) or b""
+            o = MEDIA.decode(folder.records[key]).object
+            known = {o.key: (o.size, o.sha256)}
+    except (UnreadableRecord, msgspec.MsgspecError) as error:
+        raise CannotSeal(f"{key}: unreadable ({error}); run `callvault verify`") from None
+    if layout.erasure_key(folder.prefix) not in folder.present:
+        for key, (size, _) in known.items():
+            there = folder.present.get(key)
+            if there is None or there.size != size:
+                what = "gone" if there is None else f"{there.size} bytes, {size} in its record"
+                raise CannotSeal(f"{key}: {what}; run `callvault verify`")
+    for key in folder.present:
+        if key.endswith(".json") and key not in folder.records:
+            folder.records[key] = archive.read_small(key) or b""
+    for key in folder.new:
+        if key in known:
+            sha256 = known[key][1]
+        elif key in folder.records:
+            sha256 = hashlib.sha256(folder.records[key]).hexdigest()
+        else:
+            sha256 = hash_object(archive.store, key)
+        folder.lines.append(f"{sha256}  {key}\n")
+        folder.bytes += folder.present[key].size
+    return folder
+
+
+def append(
+    archive: Archive,
+    chain: Chain,
+    day: date,
+    manifest: Manifest,
+    reconciled_at: str,
+    put_rows: Callable[[int], None],
+    only: int | None = None,
+) -> Link:
+    """Add a seal to the chain. One worker at a time where the store ignores conditions: see `workers/jobs/seals.py`.
+
+    Args:
+        archive: the archive.
+        chain: as it was when the day was listed; read anew here.
+        day: UTC.
+        manifest: what the day holds that no seal lists.
+        reconciled_at: ISO 8601.
+        put_rows: writes the rows of this sequence number for query engines.
+        only: the one number that it may have.
+
+    Raises:
+        Unfinished: another manifest has the next number, and is to be finished first.
+        SealedMeanwhile: another worker sealed the day, or took the only number.
+        StoreError: the store did not take it now.
+    """
+    listed_with = len(chain.of_day(day))
+    while True:
+        chain.refresh()
+        sequence = len(chain.links) + 1
+        if len(chain.of_day(day)) != listed_with or only not in (None, sequence):
+            raise SealedMeanwhile
+        try:
+            archive.put(layout.seal_key(sequence, "sha256"), manifest.chunks(), "text/plain")
+        except ArchiveConflict:
+            if archive.store.stat(layout.seal_key(sequence)) is None:
+                raise Unfinished(sequence) from None
+            continue
+        put_rows(sequence)
+        seal = Seal(
+            sequence=sequence,
+            day=day.isoformat(),
+            recordings=manifest.recordings,
+            transcriptions=manifest.transcriptions,
+            bytes=manifest.bytes,
+            manifest_sha256=manifest.sha256,
+            previous_sha256=chain.links[-1].sha256 if chain.links else None,
+            reconciled_at=reconciled_at,
+            sealed_at=format_instant(utc_now()),
+        )
+        try:
+            archive.put(layout.seal_key(sequence), iter((encode_record(seal),)), "application/json")
+        except ArchiveConflict:
+            pass  # whoever finished it for us says the same of the same manifest, at another moment
+        chain.refresh()
+        return chain.links[sequence - 1]
+
+
+def put_beside(archive: Archive, sequence: int, suffix: str, data: bytes) -> None:
+    """Write a signature or a time stamp beside a seal; one that stands already is left as it is."""
+    key = f"{layout.seal_key(sequence).removesuffix('json')}{suffix}"
+    try:
+        archive.put(key, iter((data,)), "application/octet-stream")
+    except ArchiveConflict:
+        pass  # another worker's stamp, of another moment
+
+
+def put_file(archive: Archive, key: str, path: Path) -> None:
+    """Write a file into the archive; one that stands already is left as it is."""
+
+    def chunks() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            while chunk := file.read(_COPY_BYTES):
+                yield chunk
+
+    try:
+        archive.put(key, chunks(), "application/vnd.apache.parquet")
+    except ArchiveConflict:
+        pass  # the same rows, written by another version of the library

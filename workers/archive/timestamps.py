@@ -1,0 +1,93 @@
+"""Time stamps of seals by an RFC 3161 authority, so that `openssl ts -verify` accepts them."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from asn1crypto import algos, tsp
+from cryptography import x509
+from rfc3161_client import VerificationError, VerifierBuilder, decode_timestamp_response
+
+_SECONDS = 30
+_LARGEST_ANSWER_BYTES = 256 * 1024
+
+
+class BadTimestamp(Exception):
+    """A time stamp that does not hold, or could not be had; the text says why."""
+
+
+def request_timestamp(url: str, message: bytes, authorities: Path | None) -> bytes:
+    """Ask an authority for the stamp of a message; blocks.
+
+    Returns:
+        The authority's whole answer (TimeStampResp, DER), held to the message and to the roots, if there are any.
+
+    Raises:
+        BadTimestamp: it is away, refuses, or answers for something else.
+    """
+    imprint = {
+        "hash_algorithm": algos.DigestAlgorithm({"algorithm": "sha256"}),
+        "hashed_message": hashlib.sha256(message).digest(),
+    }
+    nonce = secrets.randbits(63)
+    query = tsp.TimeStampReq({"version": 1, "message_imprint": imprint, "nonce": nonce, "cert_req": True})
+    headers = {"content-type": "application/timestamp-query", "accept": "application/timestamp-reply"}
+    try:
+        answer = httpx.post(url, content=query.dump(), headers=headers, timeout=_SECONDS)
+        answer.raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise BadTimestamp(f"{type(error).__name__} {error}") from None
+    if len(answer.content) > _LARGEST_ANSWER_BYTES:
+        raise BadTimestamp(f"an answer of {len(answer.content)} bytes")
+    verify_timestamp(answer.content, message, authorities, nonce)
+    return answer.content
+
+
+def verify_timestamp(stamp: bytes, message: bytes, authorities: Path | None, nonce: int | None = None) -> datetime:
+    """The instant that a stamp tells for a message.
+
+    Args:
+        stamp: the authority's answer, DER.
+        message: what was stamped, by SHA-256.
+        authorities: a PEM file of the roots that are trusted. None: only that it is granted and of this message is
+            checked, not who signed it.
+        nonce: what was sent with the request.
+
+    Raises:
+        BadTimestamp: it is not a good stamp of this message.
+    """
+    digest = hashlib.sha256(message).digest()
+    try:
+        answer = tsp.TimeStampResp.load(stamp, strict=True)
+        status = answer["status"]["status"].native
+        if status not in ("granted", "granted_with_mods"):
+            raise BadTimestamp(f"the authority says {status}")
+        token: Any = answer["time_stamp_token"]["content"]
+        said: Any = token["encap_content_info"]["content"].parsed
+        if said["message_imprint"]["hashed_message"].native != digest:
+            raise BadTimestamp("it is the stamp of something else")
+        if nonce is not None and said["nonce"].native != nonce:
+            raise BadTimestamp("it is the answer to another request")
+        if authorities is not None:
+            _hold_to(answer, token, digest, authorities)
+        instant: datetime = said["gen_time"].native
+        return instant
+    except (VerificationError, ValueError, TypeError, KeyError) as error:
+        raise BadTimestamp(f"unreadable: {' '.join(str(error).split())[:200]}") from None
+    except OSError as error:
+        raise BadTimestamp(f"{authorities}: {error.strerror}") from None
+
+
+def _hold_to(answer: Any, token: Any, digest: bytes, authorities: Path) -> None:
+    """Verify the signature, and its certificate up to a trusted root."""
+    # DER sorts the members of a SET; OpenSSL, and the authorities that run on it, leave the certificates as they came.
+    certificates = sorted(certificate.dump() for certificate in token["certificates"])
+    token["certificates"] = [type(token["certificates"][0]).load(data) for data in certificates]
+    # Only the roots: what the verifier takes as intermediates it trusts, and those within the stamp are anybody's.
+    verifier = VerifierBuilder(roots=x509.load_pem_x509_certificates(authorities.read_bytes())).build()
+    verifier.verify(decode_timestamp_response(answer.dump(force=True)), digest)

@@ -1,0 +1,1 @@
+"""The catalogue: how a call is found among millions."""

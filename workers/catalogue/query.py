@@ -1,0 +1,102 @@
+"""What is searched for: one shape for the command line, the ops pages and the API, read from the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+
+import msgspec
+
+from config.errors import UserError
+from config.times import end_of_day, format_instant, parse_day, parse_duration
+from workers.catalogue.numbers import wanted_number
+from workers.catalogue.words import words_query
+
+STATES = ("archived", "kept", "held", "deleted", "erased")
+MOST_ROWS = 1_000
+
+
+class BadQuery(UserError):
+    """A search that cannot be; the text names the field and says why."""
+
+    exit_status = 2
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A search; what is None is not asked for.
+
+    Attributes:
+        number: of either party: E.164, national, a part of one, or a part of a SIP address.
+        since: first UTC day of `started_at`; until: the last.
+        leg: call leg id; session: call session id; id: recording id.
+        text: words said, see `workers/catalogue/words.py`.
+        min_duration_seconds: seconds.
+        state: one of `STATES`.
+        findings: only recordings in whose audio something was found.
+    """
+
+    number: str | None = None
+    since: date | None = None
+    until: date | None = None
+    connection: str | None = None
+    session: str | None = None
+    leg: str | None = None
+    id: str | None = None
+    text: str | None = None
+    min_duration_seconds: float | None = None
+    state: str | None = None
+    findings: bool = False
+
+
+def read_query(words: Mapping[str, str | None]) -> Query:
+    """Read a search from words by name, as a command line or a query string has them; empty ones are not asked for.
+
+    Raises:
+        BadQuery: one cannot be used.
+    """
+    given = {name: value.strip() for name, value in words.items() if value is not None and value.strip()}
+    plain = {name: given[name] for name in ("connection", "session", "leg", "id") if name in given}
+    for name, value in plain.items():
+        if len(value) > 200 or not value.isprintable():
+            raise BadQuery(f"{name}: not an id")
+    if "state" in given and given["state"] not in STATES:
+        raise BadQuery(f"state: {given['state'][:40]!r} is none of {', '.join(STATES)}")
+    try:
+        since = parse_day(given["since"]) if "since" in given else None
+        until = parse_day(given["until"], at_end=True) if "until" in given else None
+        duration = parse_duration(given["min_duration"]).total_seconds() if "min_duration" in given else None
+        if "number" in given:
+            wanted_number(given["number"])
+        if "text" in given:
+            words_query(given["text"])
+    except ValueError as error:
+        raise BadQuery(str(error)) from None
+    if since and until and until < since:
+        raise BadQuery(f"until: {until} is before {since}")
+    return Query(
+        **plain,
+        number=given.get("number"),
+        since=since,
+        until=until,
+        text=given.get("text"),
+        min_duration_seconds=duration,
+        state=given.get("state"),
+        findings=given.get("findings", "").lower() in ("1", "true", "yes", "on"),
+    )
+
+
+def conditions(query: Query) -> tuple[list[str], list[object]]:
+    """The conditions of a query in SQL but for numbers and words, and their values."""
+    rows: tuple[tuple[str, object], ...] = (
+        ("r.started_at >= ?", query.since and format_instant(end_of_day(query.since - timedelta(days=1)))),
+        ("r.started_at < ?", query.until and format_instant(end_of_day(query.until))),
+        ("r.connection_id = ?", query.connection),
+        ("r.call_session_id = ?", query.session),
+        ("r.call_leg_id = ?", query.leg),
+        ("r.recording_id = ?", query.id),
+        ("r.duration_ms >= ?", query.min_duration_seconds and query.min_duration_seconds * 1000),
+        ("state = ?", query.state),
+        ("r.findings <> ? ", "" if query.findings else None),
+    )
+    asked = [(clause, value) for clause, value in rows if value is not None]
+    return [clause for clause, _ in asked], [value for _, value in asked]

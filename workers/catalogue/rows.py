@@ -1,0 +1,153 @@
+"""One recording as a row: what the catalogue finds it by, and what query engines read from the bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+
+import msgspec
+
+from config.times import format_instant, parse_instant
+from workers.archive import layout
+from workers.archive.records import (
+    DECISION,
+    ERASURE,
+    RECEIPT,
+    TRANSCRIPTION,
+    CommitRecord,
+    UnreadableRecord,
+    decode_commit_record,
+)
+
+
+class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A recording.
+
+    Attributes:
+        day: UTC, ISO 8601: where it lies in the archive.
+        started_at: ISO 8601, UTC, microseconds; likewise all instants here.
+        from_number: as Telnyx says it: E.164, or a SIP address; likewise to_number.
+        bytes: of its audio objects together.
+        key: of its first audio object; likewise sha256 and proof.
+        deleted_at: when its original was confirmed gone.
+        decision: `hold` or `release`, the latest.
+        transcription_ids: in the order of their keys; the texts in transcripts, likewise.
+        seal: the sequence number of the seal that lists its commit record.
+    """
+
+    recording_id: str
+    day: str
+    started_at: str | None = None
+    ended_at: str | None = None
+    from_number: str | None = None
+    to_number: str | None = None
+    direction: str | None = None
+    connection_id: str | None = None
+    call_leg_id: str | None = None
+    call_session_id: str | None = None
+    conference_id: str | None = None
+    duration_ms: int | None = None
+    bytes: int = 0
+    key: str | None = None
+    sha256: str | None = None
+    proof: str | None = None
+    findings: list[str] = []
+    archived_at: str | None = None
+    found_by: str | None = None
+    deleted_at: str | None = None
+    decision: str | None = None
+    transcription_ids: list[str] = []
+    transcripts: list[str] = []
+    seal: int | None = None
+
+    @property
+    def date(self) -> date:
+        """The day as a value."""
+        return date.fromisoformat(self.day)
+
+
+ROW = msgspec.msgpack.Decoder(Row)
+
+
+def row_of_commit(recording_id: str, day: str, record: CommitRecord) -> Row:
+    """The row of a commit record alone."""
+    said = record.recording
+    first = record.objects[0] if record.objects else None
+
+    def text(name: str) -> str | None:
+        value = said.get(name)
+        return None if value is None else str(value)
+
+    duration = said.get("duration_millis")
+    return Row(
+        recording_id=recording_id,
+        day=day,
+        started_at=_instant(text("recording_started_at") or text("created_at")),
+        ended_at=_instant(text("recording_ended_at")),
+        from_number=text("from"),
+        to_number=text("to"),
+        direction=text("direction"),
+        connection_id=text("connection_id"),
+        call_leg_id=text("call_leg_id"),
+        call_session_id=text("call_session_id"),
+        conference_id=text("conference_id"),
+        duration_ms=duration if isinstance(duration, int) else record.audio.duration_ms,
+        bytes=sum(o.size for o in record.objects),
+        key=first.key if first else None,
+        sha256=first.sha256 if first else None,
+        proof=first.proof.by if first else None,
+        findings=record.audio.findings,
+        archived_at=_instant(record.archived_at),
+        found_by=record.found_by,
+    )
+
+
+def row_of(records: Mapping[str, bytes]) -> Row | None:
+    """The row of a recording, from the JSON objects of its folder by key; None if it is not committed, or erased."""
+    row: Row | None = None
+    for key, data in records.items():
+        place = layout.recording_of(key)
+        if place is not None and place[2] == "recording.json":
+            row = row_of_commit(place[1], place[0].isoformat(), decode_commit_record(data, key))
+    if row is None:
+        return None
+    for key in sorted(records):
+        name = key.rpartition("/")[2] if "/transcriptions/" not in key else "transcription"
+        try:
+            if name == "transcription":
+                row.transcription_ids = [*row.transcription_ids, layout.transcription_of(key)]
+                row.transcripts = [*row.transcripts, transcript_of(records[key])]
+            elif name == "deleted.json":
+                row.deleted_at = _instant(RECEIPT.decode(records[key]).confirmed_gone_at)
+            elif "/decisions/" in key:  # sorted by their instant, so the latest stays
+                row.decision = DECISION.decode(records[key]).decision
+            elif name == "erased.json":
+                ERASURE.decode(records[key])
+                return None
+        except msgspec.MsgspecError as error:
+            raise UnreadableRecord(f"{key}: {error}") from None
+    return row
+
+
+def transcript_of(data: bytes) -> str:
+    """The text of a transcription record.
+
+    Raises:
+        msgspec.MsgspecError: it is none.
+    """
+    return str(TRANSCRIPTION.decode(data).transcription.get("transcription_text") or "")
+
+
+def instant_of(text: str | None) -> datetime | None:
+    """An instant of a row as a value."""
+    return None if text is None else parse_instant(text)
+
+
+def _instant(text: str | None) -> str | None:
+    """Normalised, so that texts sort as instants do; what Telnyx wrote stays in the commit record."""
+    if text is None:
+        return None
+    try:
+        return format_instant(parse_instant(text))
+    except ValueError:
+        return None

@@ -1,0 +1,80 @@
+"""What workers have written into the archive lately: a bounded stream for catalogues, and the days to be sealed.
+
+Both are told after the object is in the archive, and before the job that wrote it ends; so what a crash leaves untold
+is told by the job's next run. Lost with Redis, both are found again from the archive.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import date
+from typing import Any
+
+from workers.keys import UNSEALED, UNSEALED_WHY, WRITTEN, WRITTEN_EPOCH
+from workers.queue.script import AsyncRedis
+
+_STREAM_LENGTH = 20_000
+_LARGEST_BYTES = 16 * 1024
+
+
+async def announce(redis: AsyncRedis, key: str, data: bytes, day: date, sealable_at: float) -> None:
+    """Tell of a record that has been written.
+
+    Args:
+        redis: Redis.
+        key: of the object.
+        data: its bytes; a large one is told without, and read from the archive by whoever wants it.
+        day: that it lies under.
+        sealable_at: seconds since the epoch, when the day can be sealed at the earliest.
+    """
+    fields = {"key": key} | ({"data": data} if len(data) <= _LARGEST_BYTES else {})
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.set(WRITTEN_EPOCH, secrets.token_hex(8), nx=True)
+        pipe.xadd(WRITTEN, fields, maxlen=_STREAM_LENGTH, approximate=True)
+        pipe.zadd(UNSEALED, {day.isoformat(): sealable_at}, nx=True)
+        await pipe.execute()
+
+
+class UnsealedDays:
+    """The days that hold something no seal lists, and why they wait."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+
+    async def add(self, day: date, try_at: float, why: str | None = None) -> None:
+        """Put a day on the list, or back on it, to be tried at an instant (seconds since the epoch).
+
+        Args:
+            day: UTC.
+            try_at: when.
+            why: why it could not be sealed though its time had come; None: its time has not come.
+        """
+        await self._redis.zadd(UNSEALED, {day.isoformat(): try_at})
+        if why is None:
+            await self.sealed(day)
+        else:
+            await self._redis.hset(UNSEALED_WHY, day.isoformat(), why)
+
+    async def take(self, day: date) -> None:
+        """Take a day off before it is sealed, so that what is written meanwhile puts it back."""
+        await self._redis.zrem(UNSEALED, day.isoformat())
+
+    async def sealed(self, day: date) -> None:
+        """It no longer waits."""
+        await self._redis.hdel(UNSEALED_WHY, day.isoformat())
+
+    async def due(self, now: float, count: int) -> list[date]:
+        """Those whose time has come, the oldest day first."""
+        found = await self._redis.zrangebyscore(UNSEALED, "-inf", now, start=0, num=count)
+        return sorted(date.fromisoformat(member.decode()) for member in found)
+
+    async def overdue(self, now: float) -> dict[date, str]:
+        """The days whose time has come (now is in seconds since the epoch), and why each waits; the oldest first."""
+        return {day: why or "its turn comes" for day, (at, why) in (await self.all()).items() if why or at <= now}
+
+    async def all(self) -> dict[date, tuple[float, str | None]]:
+        """Every day on the list: when it is tried next (seconds since the epoch), and why it could not be sealed."""
+        rows: list[Any] = await self._redis.zrange(UNSEALED, 0, -1, withscores=True)
+        why = {day.decode(): text.decode() for day, text in (await self._redis.hgetall(UNSEALED_WHY)).items()}
+        listed = {member.decode(): score for member, score in rows}
+        return {date.fromisoformat(day): (listed[day], why.get(day)) for day in sorted(listed)}
