@@ -25,6 +25,9 @@ from workers.catalogue.words import words_query
 log = get_logger()
 
 _VERSION = 1
+_PRAGMAS = """
+PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32000; PRAGMA wal_autocheckpoint = 10000;
+"""
 _SURE_DIGITS = 7  # so many at the end of a number are looked for at the end first, where there is an index
 
 # What a commit record says of a recording; the rest of the columns comes from other objects.
@@ -58,24 +61,28 @@ CREATE TABLE recordings (
   {", ".join(name + (" INTEGER" if name in ("duration_ms", "bytes") else " TEXT") for name in _COMMITTED)},
   deleted_at TEXT, decision TEXT, decided TEXT, erased_at TEXT, seal INTEGER
 );
-CREATE INDEX by_time ON recordings (started_at);
-CREATE INDEX by_connection ON recordings (connection_id, started_at);
-CREATE INDEX by_session ON recordings (call_session_id);
-CREATE INDEX by_leg ON recordings (call_leg_id);
-CREATE INDEX by_day ON recordings (day);
 CREATE TABLE parties (party TEXT NOT NULL, digits TEXT NOT NULL, reversed TEXT NOT NULL, n INTEGER NOT NULL);
-CREATE INDEX by_digits ON parties (digits, n);
-CREATE INDEX by_reversed ON parties (reversed, n);
-CREATE INDEX by_recording ON parties (n);
 CREATE TABLE transcripts (
   t INTEGER PRIMARY KEY, n INTEGER NOT NULL, transcription_id TEXT NOT NULL UNIQUE, text TEXT NOT NULL
 );
-CREATE INDEX by_recording_t ON transcripts (n);
 CREATE VIRTUAL TABLE words USING fts5 (text, content='transcripts', content_rowid='t', tokenize='unicode61');
 CREATE TABLE seals (sequence INTEGER PRIMARY KEY, day TEXT NOT NULL);
 CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT);
 PRAGMA user_version = {_VERSION};
 """
+
+# What searches go by; not there while a catalogue is filled, since making an index at the end takes half the time.
+_INDEXES = {
+    "by_time": "recordings (started_at)",
+    "by_connection": "recordings (connection_id, started_at)",
+    "by_session": "recordings (call_session_id)",
+    "by_leg": "recordings (call_leg_id)",
+    "by_day": "recordings (day)",
+    "by_digits": "parties (digits, n)",
+    "by_reversed": "parties (reversed, n)",
+    "by_recording": "parties (n)",
+    "by_recording_t": "transcripts (n)",
+}
 
 
 class Hit(msgspec.Struct, kw_only=True):
@@ -120,14 +127,14 @@ class Catalogue:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, _VERSION):
                 raise sqlite3.DatabaseError(f"of version {version}, not {_VERSION}")
-            db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32000;")
+            db.executescript(_PRAGMAS)
             if version == 0:
                 db.execute("BEGIN IMMEDIATE")
                 if db.execute("PRAGMA user_version").fetchone()[0] == 0:  # nobody else was faster
                     for statement in filter(str.strip, _SCHEMA.split(";\n")):
                         db.execute(statement)
                 db.execute("COMMIT")
-            db.execute("SELECT count(*) FROM state").fetchone()
+            _make_indexes(db)
         except BaseException:
             db.close()
             raise
@@ -172,6 +179,18 @@ class Catalogue:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """While a great deal is put in: without the indexes, which are made at the end (or when it is next opened)."""
+        with self.writing():
+            for name in _INDEXES:
+                self._db.execute(f"DROP INDEX IF EXISTS {name}")
+        try:
+            yield
+        finally:
+            with self._lock:
+                _make_indexes(self._db)
 
     def state(self, name: str) -> str | None:
         """Something remembered beside the recordings."""
@@ -361,6 +380,11 @@ class Catalogue:
         kept = ("started_at", "connection_id", "key", "sha256", "bytes", "findings")
         gone = ", ".join(f"{name} = NULL" for name in _COMMITTED if name not in kept)
         self._db.execute(f"UPDATE recordings SET {gone}, erased_at = ? WHERE n = ?", (erased_at, n))  # noqa: S608
+
+
+def _make_indexes(db: sqlite3.Connection) -> None:
+    for name, where in _INDEXES.items():
+        db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {where}")
 
 
 def _party_condition(db: sqlite3.Connection, wanted: Wanted) -> tuple[str, list[str]]:

@@ -94,7 +94,15 @@ def read_archive(catalogue: Catalogue, archive: Archive, *, everything: bool, sh
     Raises:
         StoreError: the archive cannot be read now; what was taken stays, and another run goes on from there.
     """
-    loaded = _load_seals(catalogue, archive, show)
+    if everything:
+        with catalogue.filling():
+            _read(catalogue, archive, _load_seals(catalogue, archive, show), everything, show)
+    else:
+        _read(catalogue, archive, _load_seals(catalogue, archive, show), everything, show)
+
+
+def _read(catalogue: Catalogue, archive: Archive, loaded: set[date], everything: bool, show: Show) -> None:
+    """List what is not loaded from Parquet files, and read what is not known."""
     today = utc_now().date()
     if everything:
         listed = archive.store.list("recordings/")
