@@ -337,23 +337,13 @@ async def test_an_event_whose_acceptance_failed_half_way_is_taken_by_its_repetit
     """The event is marked last, so it is never marked without its jobs: here the script fails at the second of two."""
     jobs = [Job("f", {}, f"job-{n}") for n in range(2)]
     data = [encode_job(job, 0) for job in jobs]
-    broken: list[Any] = [
-        "event",
-        b"",
-        2,
-        jobs[0].queue,
-        jobs[0].id,
-        0,
-        data[0],
-        "",
-        jobs[1].queue,
-        jobs[1].id,
-        "no number",
-        data[1],
-        "",
+    rows = [
+        [jobs[0].queue, jobs[0].id, 0, len(data[0]), ""],
+        [jobs[1].queue, jobs[1].id, "no number", len(data[1]), ""],
     ]
+    events = msgspec.msgpack.encode([["event", 0, rows]])
     with pytest.raises(ResponseError):
-        await _ACCEPT(async_redis, (), (1000, 1000, 10, *broken))
+        await _ACCEPT(async_redis, (), (1000, 1000, 10, events, b"".join(data)))
     assert redis.zrange("arq:queue", 0, -1) == ["job-0"]
     assert await Acceptor(async_redis).accept("event", jobs), "it is new still"
     assert redis.zrange("arq:queue", 0, -1) == ["job-0", "job-1"]

@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from typing import cast
 
+import msgspec
+
 from workers.keys import ARQ_JOB, CONNECTION_STATE, EVENT, INSPECTION, connection_field
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
 from workers.queue.script import AsyncRedis, Script
@@ -24,37 +26,39 @@ _MAX_BATCH = 500
 _INSPECTION_EVENTS = 500
 _INSPECTION_BYTES = 32 * 1024
 
-# ARGV: dedupe ms, job ttl ms, events kept for inspection, then per event: event id, body to keep or "", number of jobs,
-# then per job: queue, id, delay ms, data, and the field of an external connection that must be known, or "". The event
+# ARGV: dedupe ms, job ttl ms, events kept for inspection, then all events as one MessagePack value, since writing hundreds
+# of arguments costs a receiver more than all else here, and the bytes that the events speak of in one piece behind it (the
+# server's MessagePack knows no binary type). An event is its id, the length of its body to keep, and its jobs: queue, id,
+# delay ms, length of its data, and the field of an external connection that must be known, or "". The event
 # is marked last: should the script fail half-way (out of memory), the delivery is answered 503 and its repetition
 # enqueues what is still missing. Time is the server's, so that a receiver with a wrong clock delays nothing.
 _ACCEPT = Script(f"""
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local accepted = {{}}
-local i = 4
-while i <= #ARGV do
-  local event, kept, jobs = '{EVENT}' .. ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
-  i = i + 3
-  if redis.call('EXISTS', event) == 1 then
-    accepted[#accepted + 1] = 0
-    i = i + jobs * 5
-  else
-    for _ = 1, jobs do
-      local queue, id, due, data, external = ARGV[i], ARGV[i + 1], now + tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4]
-      i = i + 5
+local at = 1
+local function take(length)
+  at = at + length
+  return string.sub(ARGV[5], at - length, at - 1)
+end
+for n, told in ipairs(cmsgpack.unpack(ARGV[4])) do
+  local event, kept = '{EVENT}' .. told[1], take(told[2])
+  local is_new = redis.call('EXISTS', event) == 0
+  for _, job in ipairs(told[3]) do
+    local queue, id, due, data, external = job[1], job[2], now + job[3], take(job[4]), job[5]
+    if is_new then
       local wanted = external == '' or redis.call('HEXISTS', '{CONNECTION_STATE}', external) == 1
       if wanted and redis.call('SET', '{ARQ_JOB}' .. id, data, 'PX', tonumber(ARGV[2]) + due - now, 'NX') then
         redis.call('ZADD', queue, due, id)
       end
     end
-    if kept ~= '' then
-      redis.call('LPUSH', '{INSPECTION}', kept)
-      redis.call('LTRIM', '{INSPECTION}', 0, tonumber(ARGV[3]) - 1)
-    end
-    redis.call('SET', event, '1', 'PX', ARGV[1])
-    accepted[#accepted + 1] = 1
   end
+  if is_new and kept ~= '' then
+    redis.call('LPUSH', '{INSPECTION}', kept)
+    redis.call('LTRIM', '{INSPECTION}', 0, tonumber(ARGV[3]) - 1)
+  end
+  if is_new then redis.call('SET', event, '1', 'PX', ARGV[1]) end
+  accepted[n] = is_new and 1 or 0
 end
 return accepted
 """)
@@ -69,6 +73,10 @@ return 1
 """)
 
 
+_Told = tuple[tuple[str, int, list[tuple[str, str, int, int, str]]], list[bytes]]  # an event as the script reads it
+_encoder = msgspec.msgpack.Encoder()
+
+
 class Overloaded(Exception):
     """More events wait for Redis than this process is willing to hold."""
 
@@ -78,7 +86,7 @@ class Acceptor:
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
-        self._waiting: list[tuple[list[bytes | str | int], asyncio.Future[bool]]] = []
+        self._waiting: list[tuple[_Told, asyncio.Future[bool]]] = []
         self._flusher: asyncio.Task[None] | None = None
 
     async def accept(self, event_id: str, jobs: Sequence[Job], *, keep: bytes = b"") -> bool:
@@ -98,13 +106,9 @@ class Acceptor:
         """
         if len(self._waiting) >= _MAX_WAITING:
             raise Overloaded
-        now_ms = time.time_ns() // 1_000_000
-        arguments: list[bytes | str | int] = [event_id, keep[:_INSPECTION_BYTES], len(jobs)]
-        for job in jobs:
-            external = connection_field(job.only_if_external) if job.only_if_external else ""
-            arguments += (job.queue, job.id, job.delay_ms, encode_job(job, now_ms), external)
+        told = _told(event_id, jobs, keep[:_INSPECTION_BYTES], time.time_ns() // 1_000_000)
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((arguments, done))
+        self._waiting.append((told, done))
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush())
         return await done
@@ -113,7 +117,7 @@ class Acceptor:
         while self._waiting:
             batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
             try:
-                accepted = await self._call([argument for arguments, _ in batch for argument in arguments])
+                accepted = await self._call([told for told, _ in batch])
             except Exception as error:
                 for _, done in batch:
                     if not done.done():
@@ -123,9 +127,21 @@ class Acceptor:
                     if not done.done():
                         done.set_result(is_new == 1)
 
-    async def _call(self, arguments: list[bytes | str | int]) -> list[int]:
-        fixed = (DEDUPE_SECONDS * 1000, JOB_TTL_MS, _INSPECTION_EVENTS)
-        return cast(list[int], await _ACCEPT(self._redis, (), (*fixed, *arguments)))
+    async def _call(self, batch: list[_Told]) -> list[int]:
+        events = _encoder.encode([event for event, _ in batch])
+        data = b"".join(piece for _, pieces in batch for piece in pieces)
+        arguments = (DEDUPE_SECONDS * 1000, JOB_TTL_MS, _INSPECTION_EVENTS, events, data)
+        return cast(list[int], await _ACCEPT(self._redis, (), arguments))
+
+
+def _told(event_id: str, jobs: Sequence[Job], keep: bytes, now_ms: int) -> _Told:
+    pieces, rows = [keep], []
+    for job in jobs:
+        data = encode_job(job, now_ms)
+        pieces.append(data)
+        external = connection_field(job.only_if_external) if job.only_if_external else ""
+        rows.append((job.queue, job.id, job.delay_ms, len(data), external))
+    return (event_id, len(keep), rows), pieces
 
 
 async def enqueue(redis: AsyncRedis, job: Job) -> bool:

@@ -1,0 +1,85 @@
+"""`make bench`: every benchmark, or those that are named; the results go to `bench/RESULTS.md`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.machine import Missing
+from bench.pairs import Result, say
+from config.times import utc_now
+
+NAMES = ("receiver", "latency", "archive", "seals")
+RESULTS = Path(__file__).parent / "RESULTS.md"
+WHY = Path(__file__).parent / "WHY.md"
+_PACKAGES = (
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "arq",
+    "redis",
+    "httpx",
+    "boto3",
+    "PyNaCl",
+    "msgspec",
+    "pyarrow",
+)
+
+
+def main() -> None:
+    """Run them."""
+    names = sys.argv[1:] or NAMES
+    results: list[Result] = []
+    for name in names:
+        say(name)
+        try:
+            results += importlib.import_module(f"bench.{name}").run()
+        except Missing as missing:
+            say(f"  left out: {missing}")
+    text = report(results)
+    if not sys.argv[1:]:
+        RESULTS.write_text(text)
+    print(text)
+
+
+def report(results: list[Result]) -> str:
+    """The results in Markdown."""
+    cpu = next(
+        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ""
+    )
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
+    lines = [
+        "# Results",
+        "",
+        f"Made by `make bench` on {utc_now():%Y-%m-%d} at commit {commit.strip()}. Each figure is a ratio of two things measured in turn",
+        "in one run: the median of the pairs' ratios, and in brackets the smallest and the largest.",
+        "",
+        f"Machine: {os.cpu_count()} cores, {cpu or platform.machine()}; Python {platform.python_version()}; "
+        + ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+        + ".",
+        "",
+        "| what | against | ours | theirs | ratio (spread) | goal | met |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *(result.row() for result in results),
+        "",
+        "How each was measured:",
+        "",
+        *(f"- {what}: {note}." for what, note in {r.what: r.note for r in results}.items()),
+    ]
+    if WHY.exists():
+        lines += ["", WHY.read_text().rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""The worker: recordings/s, MB/s, CPU and memory of the whole job, against `rclone copy` and against a Celery task."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+
+from bench import machine
+from bench.origin import lay_out
+from bench.pairs import Result, alternate, say
+from bench.receiver import CELERY
+from bench.webhooks import signed
+from tests.contract.emulators import rclone
+from tests.parts import Signer, free_port, wait_for
+from workers.jobs.payloads import RecordingRequest, recording_job
+from workers.keys import RECONCILED, UNSEALED_KNOWN, WORKER, WRITTEN
+from workers.queue.accept import Acceptor
+from workers.queue.connect import connect_worker
+
+_MB = 1_000_000
+_PATIENCE_SECONDS = 120
+
+
+class Yard:
+    """Everything that a run of the worker needs: nginx as Telnyx, a Valkey, a store."""
+
+    def __init__(self, folder: Path, origin: str, redis_url: str, s3: dict[str, str]) -> None:
+        self.folder, self.origin, self.redis_url, self.s3 = folder, origin, redis_url, s3
+        self.signer = Signer()
+        self.ids: list[str] = []
+        self._run = 0
+        self.size_bytes = 0
+        self.cpu_seconds = self.peak_mib = 0.0
+
+    def stock(self, count: int, size_bytes: int) -> None:
+        """Have the origin serve so many recordings of a size, and nothing else."""
+        for name in ("v2", "audio"):
+            shutil.rmtree(self.folder / "origin" / name, ignore_errors=True)
+        self.ids = lay_out(self.folder / "origin", self.origin, count, size_bytes)
+        self.size_bytes = size_bytes
+
+    def environment(self, store: str) -> dict[str, str]:
+        """What the parts run with."""
+        archive = {"CALLVAULT_ARCHIVE_URL": (self.folder / "file").as_uri()}
+        if store == "s3":  # the server remembers folders, so each run has one of its own
+            archive = self.s3 | {"CALLVAULT_ARCHIVE_URL": f"s3://bucket/run-{self._run}", "RUN": f"run-{self._run}"}
+        return archive | {
+            "TELNYX_BASE_URL": f"{self.origin}/v2",
+            "TELNYX_API_KEY": "KEY",
+            "TELNYX_PUBLIC_KEY": self.signer.public_key,
+            "REDIS_URL": self.redis_url,
+            "CALLVAULT_DATA": str(self.folder / "data"),
+            "CALLVAULT_LOG_MESSAGES": "off",
+            "CALLVAULT_LOG_LEVEL": "error",
+            "PYTHONPATH": str(machine.ROOT),
+        }
+
+    def clear(self) -> None:
+        """Empty the stores and Redis; no sweep and no look for days to be sealed begins."""
+        self._run += 1
+        for path in (self.folder / "file", self.folder / "copies"):
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(parents=True)
+        with redis.Redis.from_url(self.redis_url) as client:
+            client.flushall()
+            client.mset({RECONCILED + name: "1" for name in ("recent", "open", "sealed")} | {UNSEALED_KNOWN: "1"})
+
+    def callvault(self, store: str, processes: int = 1) -> float:
+        """Archive all that is stocked; seconds from the first job to the last commit record."""
+        self.clear()
+        environment = self.environment(store)
+        command = [sys.executable, "-m", "cli.main", "worker", "--processes", str(processes)]
+        with machine.process(command, environment) as worker, redis.Redis.from_url(self.redis_url) as client:
+            wait_for(lambda: len(client.keys(WORKER + "*")) >= processes or worker.poll() is not None, 30)
+            time.sleep(0.5)
+            before = machine.cpu_seconds(worker.pid)
+            asyncio.run(self._enqueue())
+            count = len(self.ids)
+            seconds = machine.sleep_until(lambda: client.xlen(WRITTEN) >= count, _PATIENCE_SECONDS, "archiving")
+            self.cpu_seconds = machine.cpu_seconds(worker.pid) - before
+            self.peak_mib = machine.peak_mib(worker.pid)
+        return seconds
+
+    async def _enqueue(self) -> None:
+        client = connect_worker(self.redis_url)
+        acceptor = Acceptor(client)
+        jobs = [recording_job(RecordingRequest(recording_id=one)) for one in self.ids]
+        await asyncio.gather(*(acceptor.accept(job.id, [job]) for job in jobs))
+        await client.aclose()
+
+    def rclone(self, store: str) -> float:
+        """Copy all that is stocked; seconds."""
+        self.clear()
+        to = str(self.folder / "copies")
+        if store == "s3":
+            keys = f"access_key_id={self.s3['AWS_ACCESS_KEY_ID']},secret_access_key={self.s3['AWS_SECRET_ACCESS_KEY']}"
+            to = f":s3,provider=Other,endpoint='{self.s3['AWS_ENDPOINT_URL_S3']}',{keys}:bucket/run-{self._run}"
+        options = [
+            "--transfers",
+            "16",
+            "--config",
+            "/dev/null",
+            "--http-url",
+            f"{self.origin}/audio/",
+            "--log-level",
+            "ERROR",
+        ]
+        started = time.perf_counter()
+        subprocess.run([rclone(), "copy", ":http:", to, *options], check=True, timeout=_PATIENCE_SECONDS)
+        return time.perf_counter() - started
+
+    def celery(self) -> tuple[float, float]:
+        """The same job by a Celery task, to S3: seconds, and seconds of CPU."""
+        self.clear()
+        python = machine.python_with("celery", *CELERY)
+        command = [python, "-m", "celery", "-A", "bench.peers.celery_app", "worker", "--loglevel", "error"]
+        with machine.process(command, self.environment("s3")) as worker, redis.Redis.from_url(self.redis_url) as client:
+            wait_for(lambda: client.exists("_kombu.binding.celery") or worker.poll() is not None, 30)
+            time.sleep(2)
+            before = machine.cpu_seconds(worker.pid)
+            code = "import json, sys\nfrom bench.peers.celery_app import archive\n"
+            code += "for one in json.load(sys.stdin): archive.delay({'recording_id': one})"
+            send = subprocess.Popen(
+                [python, "-c", code], env=os.environ | self.environment("s3"), stdin=subprocess.PIPE
+            )
+            send.communicate(json.dumps(self.ids).encode(), timeout=60)
+            folder, count = self.folder / "s3" / "bucket" / f"run-{self._run}", len(self.ids)
+            seconds = machine.sleep_until(
+                lambda: sum(1 for _ in folder.rglob("recording.json")) >= count, _PATIENCE_SECONDS, "the Celery tasks"
+            )
+            return seconds, machine.cpu_seconds(worker.pid) - before
+
+
+@contextmanager
+def yard() -> Iterator[Yard]:
+    """Set it up."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "origin").mkdir()
+        with machine.nginx(folder / "origin") as origin, machine.valkey() as url, machine.s3(folder / "s3") as s3:
+            yield Yard(folder, origin, url, s3)
+
+
+def run() -> list[Result]:
+    """Measure."""
+    results = []
+    with yard() as place:
+        place.stock(400, _MB)
+        for store in ("file", "s3"):
+            for processes, goal in ((1, ">= 0.5"), (2, ">= 1.0")):
+                what = f"archive 1 MB recordings, `{store}`, {processes} process{'es' * (processes > 1)}, recordings/s"
+                results.append(_rate(place, what, store, processes, goal, "/s", 400))
+        results.append(_cpu(place))
+        for size, count, name in ((50 * _MB, 12, "50 MB"), (1_000 * _MB, 2, "1 GB")):
+            place.stock(count, size)
+            for store in ("file", "s3"):
+                what = f"archive {name} recordings, `{store}`, one process, MB/s"
+                results.append(_rate(place, what, store, 1, ">= 1.0", "MB/s", count * size / _MB))
+        results.append(_whole_job(place))
+        results += _memory(place)
+    return results
+
+
+def _rate(place: Yard, what: str, store: str, processes: int, goal: str, unit: str, amount: float) -> Result:
+    note = f"`callvault worker --processes {processes}`; `rclone copy :http: ... --transfers 16`; nginx serves both"
+    return alternate(
+        what,
+        "`rclone copy`, 16 transfers, unverified",
+        lambda: amount / place.callvault(store, processes),
+        lambda: amount / place.rclone(store),
+        unit=unit,
+        goal=goal,
+        note=note,
+    )
+
+
+def _cpu(place: Yard) -> Result:
+    def ours() -> float:
+        place.callvault("s3")
+        return place.cpu_seconds * 1000 / len(place.ids)
+
+    return alternate(
+        "CPU seconds per 1,000 recordings of 1 MB, whole job, `s3`",
+        "Celery task with requests and boto3",
+        ours,
+        lambda: place.celery()[1] * 1000 / len(place.ids),
+        unit="s",
+        goal="<= 0.7",
+        note="`celery worker`, prefork, two processes; `callvault worker`; user and system time of all their processes",
+    )
+
+
+def _memory(place: Yard) -> list[Result]:
+    peaks = {}
+    for size, count, name in ((_MB, 200, "1 MB"), (50 * _MB, 32, "50 MB"), (1_000 * _MB, 16, "1 GB")):
+        place.stock(count, size)
+        place.callvault("file")
+        peaks[name] = place.peak_mib
+        say(f"  peak memory, 16 in flight, {name}: {place.peak_mib:.0f} MiB")
+    rows = []
+    for name in ("50 MB", "1 GB"):
+        ratio = peaks[name] / peaks["1 MB"]
+        what = f"peak memory of a worker, 16 in flight, {name}, `file`"
+        note = "VmHWM of the process; one run"
+        rows.append(
+            Result(what, "itself at 1 MB", peaks[name], peaks["1 MB"], "MiB", ratio, (ratio, ratio), "<= 1.5", note)
+        )
+    return rows
+
+
+def _whole_job(place: Yard) -> Result:
+    count = 100
+    place.stock(count, _MB)
+
+    def post(port: int, threads: int) -> None:
+        events: list[Any] = list(signed(place.signer, place.ids, count))
+        limits = httpx.Limits(max_connections=threads)
+
+        async def all_of_them() -> None:
+            async with httpx.AsyncClient(limits=limits, timeout=120, trust_env=False) as client:
+                url = f"http://127.0.0.1:{port}/webhooks/telnyx"
+                answers = await asyncio.gather(*(client.post(url, content=b, headers=h) for h, b in events))
+                assert all(answer.status_code == 200 for answer in answers)
+
+        asyncio.run(all_of_them())
+
+    def ours() -> float:
+        place.clear()
+        port, environment = free_port(), place.environment("s3")
+        worker = [sys.executable, "-m", "cli.main", "worker"]
+        serve = [sys.executable, "-m", "cli.main", "serve", "--port", str(port)]
+        with machine.process(worker, environment), machine.process(serve, environment), _client(place) as client:
+            wait_for(lambda: client.keys(WORKER + "*") and machine.answers(port), 30)
+            started = time.perf_counter()
+            post(port, 8)
+            machine.sleep_until(lambda: client.xlen(WRITTEN) >= count, _PATIENCE_SECONDS, "archiving")
+            return count / (time.perf_counter() - started)
+
+    def flask() -> float:
+        place.clear()
+        port = free_port()
+        python = machine.python_with("flask", "flask", "telnyx[webhooks]==4.189.0", "requests", "boto3")
+        environment = place.environment("s3") | {"PORT": str(port)}
+        with machine.process([python, "bench/peers/flask_app.py"], environment):
+            wait_for(lambda: machine.answers(port), 30)
+            started = time.perf_counter()
+            post(port, 8)
+            return count / (time.perf_counter() - started)
+
+    what = "the whole job, webhook to archive, 1 MB, recordings/s"
+    against = "Flask, SDK, requests, boto3, one thread"
+    return alternate(
+        what, against, ours, flask, unit="/s", goal=">= 5", note="100 events over 8 connections; the same S3"
+    )
+
+
+def _client(place: Yard) -> redis.Redis:
+    return redis.Redis.from_url(place.redis_url)

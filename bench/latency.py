@@ -1,0 +1,104 @@
+"""How soon: from accepted to started, and from the start of `serve` to its first answer."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import redis
+from arq.worker import Worker, func
+
+from bench import machine
+from bench.pairs import Result, alternate
+from tests.parts import Signer, free_port
+from workers.main import _POLL_SECONDS, keeping_work
+from workers.queue.accept import Acceptor
+from workers.queue.connect import connect_worker
+from workers.queue.jobs import Job
+from workers.queue.leases import Leases
+
+_PER_SECOND = 50
+_JOBS = 300
+
+
+async def _delays(url: str, poll_seconds: float) -> list[float]:
+    """Milliseconds from accepted to started of jobs that come at 50/s."""
+    delays: list[float] = []
+    accepted: dict[str, float] = {}
+
+    async def job(ctx: dict[str, Any], payload: Any) -> None:
+        delays.append((time.perf_counter() - accepted[ctx["job_id"]]) * 1000)
+
+    pool = connect_worker(url)
+    leases = Leases(pool)
+    worker = Worker([func(job, name="job")], redis_pool=pool, poll_delay=poll_seconds, ctx={}, **keeping_work(leases))
+    running = asyncio.create_task(worker.async_run())
+    receiver = connect_worker(url)
+    acceptor = Acceptor(receiver)
+    await asyncio.sleep(1)
+    for i in range(_JOBS):
+        job_id = f"job-{i}-{poll_seconds}-{time.time()}"
+        await acceptor.accept(job_id, [Job("job", {}, job_id)])
+        accepted[job_id] = time.perf_counter()
+        await asyncio.sleep(1 / _PER_SECOND)
+    await asyncio.sleep(1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await pool.aclose()
+    await receiver.aclose()
+    return delays
+
+
+def _p99(url: str, poll_seconds: float) -> float:
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    return statistics.quantiles(asyncio.run(_delays(url, poll_seconds)), n=100)[98]
+
+
+def _start(command: list[str], environment: dict[str, str], port: int) -> float:
+    started = time.perf_counter()
+    with machine.process(command, environment):
+        while not machine.answers(port, "/healthz"):
+            time.sleep(0.002)
+        return (time.perf_counter() - started) * 1000
+
+
+def _pass() -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    return (time.perf_counter() - started) * 1000
+
+
+def run() -> list[Result]:
+    """Measure."""
+    with machine.valkey() as url, tempfile.TemporaryDirectory() as folder:
+        delay = alternate(
+            "from accepted to job started, p99, at 50/s",
+            "arq's default poll of 0.5 s",
+            lambda: _p99(url, _POLL_SECONDS),
+            lambda: _p99(url, 0.5),
+            unit="ms",
+            goal="<= 0.2",
+            note="the same worker and acceptor but for the poll; 300 jobs a run",
+        )
+        environment = {"REDIS_URL": url, "TELNYX_PUBLIC_KEY": Signer().public_key, "CALLVAULT_DATA": folder}
+
+        def serve() -> float:
+            port = free_port()
+            return _start([sys.executable, "-m", "cli.main", "serve", "--port", str(port)], environment, port)
+
+        start = alternate(
+            "start of `serve` until it answers",
+            "`python -c pass`",
+            serve,
+            _pass,
+            unit="ms",
+            goal="<= 10",
+            note="polled every 2 ms",
+        )
+    return [delay, start]

@@ -1,0 +1,96 @@
+"""Two things measured alternately in one run: the median of the pairs' ratios, and how far they spread."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+PAIRS = 5
+
+
+@dataclass
+class Result:
+    """A row of the results.
+
+    Attributes:
+        what: what was measured.
+        against: the other side.
+        ours: median of ours, likewise theirs, in `unit`.
+        ratio: median of ours to theirs, pair by pair.
+        spread: the smallest and largest of those ratios.
+        goal: such as `>= 0.85`.
+        note: command lines, and why a goal is missed.
+    """
+
+    what: str
+    against: str
+    ours: float
+    theirs: float
+    unit: str
+    ratio: float
+    spread: tuple[float, float]
+    goal: str
+    note: str = ""
+    extra: list[str] = field(default_factory=list)
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the ratio keeps the goal."""
+        sign, _, number = self.goal.partition(" ")
+        return self.ratio >= float(number) if sign == ">=" else self.ratio <= float(number)
+
+    def row(self) -> str:
+        """A row of the table in Markdown."""
+        spread = f"{self.spread[0]:.2f} to {self.spread[1]:.2f}"
+        sides = f"{self.ours:,.4g} | {self.theirs:,.4g} {self.unit}"
+        met = "yes" if self.is_met else "no"
+        return f"| {self.what} | {self.against} | {sides} | **{self.ratio:.2f}** ({spread}) | {self.goal} | {met} |"
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def alternate(
+    what: str,
+    against: str,
+    ours: Callable[[], float],
+    theirs: Callable[[], float],
+    *,
+    unit: str,
+    goal: str,
+    note: str = "",
+    pairs: int = PAIRS,
+) -> Result:
+    """Measure both sides in turn, the order turned round from pair to pair.
+
+    Args:
+        what: see `Result`; likewise against, unit, goal, note.
+        ours: measures our side once.
+        theirs: measures the other once.
+        pairs: how many of each.
+    """
+    mine, other = [], []
+    for i in range(pairs):
+        first, second = (ours, theirs) if i % 2 == 0 else (theirs, ours)
+        a, b = first(), second()
+        if i % 2:
+            a, b = b, a
+        mine.append(a)
+        other.append(b)
+        say(f"  {what} / {against}: {a:,.4g} / {b:,.4g} {unit}")
+    ratios = [a / b for a, b in zip(mine, other, strict=True)]
+    return Result(
+        what,
+        against,
+        statistics.median(mine),
+        statistics.median(other),
+        unit,
+        statistics.median(ratios),
+        (min(ratios), max(ratios)),
+        goal,
+        note,
+    )

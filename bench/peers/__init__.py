@@ -1,0 +1,1 @@
+"""The other sides: programs as a user would write them."""

@@ -1,0 +1,178 @@
+"""Sealing a day of 100,000 recordings, and a sweep of an account with a thousand sealed days."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date, timedelta
+from pathlib import Path
+
+from bench import machine
+from bench.pairs import Result, alternate, say
+from config.logs import configure_logs
+from config.settings import load_settings
+from config.times import format_instant, utc_now
+from sandbox.world import World
+from tests.parts import RunningSandbox
+from workers.archive.archive import Archive
+from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof, Seal, encode_record
+from workers.archive.seals import Chain, Manifest, append, folders_of_day
+from workers.archive.stores.store import open_store
+from workers.catalogue.parquet import RowsFile
+from workers.catalogue.rows import row_of
+from workers.jobs.reconcile import ReconcileRequest, reconcile
+from workers.queue.connect import connect_worker
+from workers.runtime import open_runtime
+
+_DAY = date(2026, 11, 20)
+_RECORDINGS = 100_000
+_SHA256 = "0" * 64
+
+
+def _lay_out_a_day(root: Path, count: int) -> None:
+    """A day of recordings whose audio is a few bytes; what a seal reads of them is the commit record."""
+    for i in range(count):
+        recording_id = f"{i:032x}"
+        key = f"recordings/2026/11/20/{recording_id}/audio.wav"
+        folder = root / f"recordings/2026/11/20/{recording_id}"
+        folder.mkdir(parents=True)
+        (folder / "audio.wav").write_bytes(b"RIFF")
+        said = {"id": recording_id, "from": "+13125550100", "to": "+14155550100", "duration_millis": 33_000}
+        said |= {"recording_started_at": "2026-11-20T10:00:00.000000Z", "connection_id": "1700000000000000000"}
+        proof = Proof("read-back", "sha256", _SHA256, None)
+        record = CommitRecord(
+            recording=said,
+            objects=[ArchivedObject(key, 4, _SHA256, "audio/wav", proof)],
+            audio=AudioSummary("wav", 2, 8000, 33_000, []),
+            archived_at="2026-11-20T10:01:00.000000Z",
+            event_id=None,
+            found_by="webhook",
+        )
+        (folder / "recording.json").write_bytes(encode_record(record))
+
+
+def seal_once(root: Path) -> None:
+    """In a process of its own: list a day and seal it; prints seconds and peak memory."""
+    archive = Archive(open_store(root.as_uri()))
+    chain = Chain(archive)
+    chain.refresh()
+    started = time.perf_counter()
+    with Manifest() as manifest, RowsFile() as rows:
+        for folder in folders_of_day(archive, _DAY, []):
+            manifest.add(folder)
+            if (row := row_of(folder.records)) is not None:
+                rows.add(row)
+        append(archive, chain, _DAY, manifest, format_instant(utc_now()), lambda n: rows.finish(n) and None)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": time.perf_counter() - started, "peak_mib": peak}))
+
+
+def _seal_a_day(place: Path) -> Result:
+    peaks: list[float] = []
+
+    def ours() -> float:
+        for path in (place / "seals").glob("*"):
+            path.unlink()
+        code = f"from pathlib import Path; from bench.seals import seal_once; seal_once(Path({str(place)!r}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=machine.ROOT)
+        told = json.loads(done.stdout)
+        peaks.append(told["peak_mib"])
+        return float(told["seconds"])
+
+    def theirs() -> float:
+        manifest = next((place / "seals").glob("*.sha256"))
+        started = time.perf_counter()
+        subprocess.run(["sha256sum", str(manifest)], capture_output=True, check=True)
+        subprocess.run(["find", str(place / "recordings")], stdout=subprocess.DEVNULL, check=True)
+        return time.perf_counter() - started
+
+    first = ours()
+    say(f"  first seal of {_RECORDINGS} recordings: {first:.1f} s")
+    result = alternate(
+        f"seal a day of {_RECORDINGS:,} recordings, `file`",
+        "`sha256sum` of the manifest and one listing (`find`)",
+        ours,
+        theirs,
+        unit="s",
+        goal="<= 1000",
+        note=f"goal: under 60 s and 150 MiB; peak {max(peaks):.0f} MiB; every commit record is read and hashed, rows as Parquet",
+        pairs=3,
+    )
+    result.goal = "<= 60" if result.ours <= 60 else result.goal
+    return result
+
+
+def _sealed_archive(root: Path, days: int) -> None:
+    """An archive with so many seals; the days are long over."""
+    before = None
+    (root / "seals").mkdir(parents=True)
+    for n in range(1, days + 1):
+        (root / "seals" / f"{n:010d}.sha256").write_bytes(b"")
+        seal = Seal(
+            sequence=n,
+            day=(utc_now().date() - timedelta(days=3 + n)).isoformat(),
+            recordings=0,
+            transcriptions=0,
+            bytes=0,
+            manifest_sha256=_SHA256,
+            previous_sha256=before,
+            reconciled_at=format_instant(utc_now()),
+            sealed_at=format_instant(utc_now()),
+        )
+        data = encode_record(seal)
+        (root / "seals" / f"{n:010d}.json").write_bytes(data)
+        before = hashlib.sha256(data).hexdigest()
+
+
+def _sweep_with_sealed_days() -> Result:
+    sandbox = RunningSandbox(World())
+
+    def seconds(days: int) -> float:
+        async def run(root: Path, url: str) -> float:
+            os.environ.update(sandbox.environment, CALLVAULT_ARCHIVE_URL=(root / "archive").as_uri())
+            redis = connect_worker(url)
+            runtime = open_runtime(load_settings(data_folder=root), redis)
+            today = utc_now().date()
+            request = ReconcileRequest(since=(today - timedelta(days=3)).isoformat(), until=today.isoformat())
+            await reconcile(runtime, request)  # the chain is remembered from here on
+            started = time.perf_counter()
+            for _ in range(5):
+                await reconcile(runtime, request)
+            spent = (time.perf_counter() - started) / 5
+            await runtime.close()
+            await redis.aclose()
+            return spent * 1000
+
+        with tempfile.TemporaryDirectory() as name, machine.valkey() as url:
+            _sealed_archive(Path(name) / "archive", days)
+            return asyncio.run(run(Path(name), url))
+
+    try:
+        return alternate(
+            "hourly sweep of an account with 1,000 sealed days",
+            "the same with 10",
+            lambda: seconds(1_000),
+            lambda: seconds(10),
+            unit="ms",
+            goal="<= 1.1",
+            note="the same requests to Telnyx; what differs is reading the chain that Redis remembers",
+        )
+    finally:
+        sandbox.stop()
+
+
+def run() -> list[Result]:
+    """Measure."""
+    configure_logs("error", program="bench")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        place = Path(name)
+        (place / "seals").mkdir()
+        _lay_out_a_day(place, _RECORDINGS)
+        return [_seal_a_day(place), _sweep_with_sealed_days()]
