@@ -36,16 +36,21 @@ def main() -> None:
     """Run them."""
     names = sys.argv[1:] or NAMES
     results: list[Result] = []
+    failed = False
     for name in names:
         say(name)
         try:
-            results += importlib.import_module(f"bench.{name}").run()
+            for result in importlib.import_module(f"bench.{name}").run():
+                results.append(result)
+                if not sys.argv[1:]:
+                    RESULTS.write_text(report(results))
         except Missing as missing:
             say(f"  left out: {missing}")
-    text = report(results)
-    if not sys.argv[1:]:
-        RESULTS.write_text(text)
-    print(text)
+        except Exception as error:  # the other benchmarks are worth having all the same
+            failed = True
+            say(f"  failed: {type(error).__name__}: {error}")
+    print(report(results))
+    sys.exit(failed)
 
 
 def report(results: list[Result]) -> str:
@@ -57,8 +62,8 @@ def report(results: list[Result]) -> str:
     lines = [
         "# Results",
         "",
-        f"Made by `make bench` on {utc_now():%Y-%m-%d} at commit {commit.strip()}. Each figure is a ratio of two things measured in turn",
-        "in one run: the median of the pairs' ratios, and in brackets the smallest and the largest.",
+        f"Made by `make bench` on {utc_now():%Y-%m-%d} at commit {commit.strip()}. Each figure is a ratio of two things",
+        "measured in turn in one run: the median of the pairs' ratios, and in brackets the smallest and the largest.",
         "",
         f"Machine: {os.cpu_count()} cores, {cpu or platform.machine()}; Python {platform.python_version()}; "
         + ", ".join(f"{name} {version(name)}" for name in _PACKAGES)

@@ -126,7 +126,7 @@ class Yard:
         """The same job by a Celery task, to S3: seconds, and seconds of CPU."""
         self.clear()
         python = machine.python_with("celery", *CELERY)
-        command = [python, "-m", "celery", "-A", "bench.peers.celery_app", "worker", "--loglevel", "error"]
+        command = [python, "-m", "celery", "-A", "bench.peers.celery_app:celery", "worker", "--loglevel", "error"]
         with machine.process(command, self.environment("s3")) as worker, redis.Redis.from_url(self.redis_url) as client:
             wait_for(lambda: client.exists("_kombu.binding.celery") or worker.poll() is not None, 30)
             time.sleep(2)
@@ -155,24 +155,22 @@ def yard() -> Iterator[Yard]:
             yield Yard(folder, origin, url, s3)
 
 
-def run() -> list[Result]:
-    """Measure."""
-    results = []
+def run() -> Iterator[Result]:
+    """Measure, one row after the other."""
     with yard() as place:
         place.stock(400, _MB)
         for store in ("file", "s3"):
             for processes, goal in ((1, ">= 0.5"), (2, ">= 1.0")):
                 what = f"archive 1 MB recordings, `{store}`, {processes} process{'es' * (processes > 1)}, recordings/s"
-                results.append(_rate(place, what, store, processes, goal, "/s", 400))
-        results.append(_cpu(place))
+                yield _rate(place, what, store, processes, goal, "/s", 400)
+        yield _cpu(place)
         for size, count, name in ((50 * _MB, 12, "50 MB"), (1_000 * _MB, 2, "1 GB")):
             place.stock(count, size)
             for store in ("file", "s3"):
                 what = f"archive {name} recordings, `{store}`, one process, MB/s"
-                results.append(_rate(place, what, store, 1, ">= 1.0", "MB/s", count * size / _MB))
-        results.append(_whole_job(place))
-        results += _memory(place)
-    return results
+                yield _rate(place, what, store, 1, ">= 1.0", "MB/s", count * size / _MB)
+        yield _whole_job(place)
+        yield from _memory(place)
 
 
 def _rate(place: Yard, what: str, store: str, processes: int, goal: str, unit: str, amount: float) -> Result:

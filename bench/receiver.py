@@ -81,10 +81,9 @@ def _sides(names: tuple[str, ...]) -> Iterator[dict[str, Side]]:
         yield sides
 
 
-def run() -> list[Result]:
-    """Measure."""
+def run() -> Iterator[Result]:
+    """Measure, one row after the other."""
     command = f"wrk -t1 -c32 -d{_SECONDS}s -s bench/webhooks.lua; server on core 0, wrk and Valkey (appendfsync always) on core 1"
-    results = []
     with _sides(("callvault", "verify", "enqueue", "celery")) as sides:
         ours = sides["callvault"]
         for name, against, goal in (
@@ -95,10 +94,9 @@ def run() -> list[Result]:
             ours.p99.clear()
             other = sides[name]
             what = "receiver: verified and durably enqueued, requests/s"
-            results.append(alternate(what, against, ours.rate, other.rate, unit="/s", goal=goal, note=command))
+            yield alternate(what, against, ours.rate, other.rate, unit="/s", goal=goal, note=command)
             if name == "celery":
-                results.append(_p99(ours.p99, other.p99, against, command))
-    return results
+                yield _p99(ours.p99, other.p99, against, command)
 
 
 def _p99(mine: list[float], theirs: list[float], against: str, note: str) -> Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -19,6 +20,8 @@ from workers.catalogue.feed import catch_up, read_archive
 from workers.queue.connect import connect_receiver
 from workers.queue.embedded import redis_of
 from workers.runtime import open_archive
+
+_SAY_EVERY_SECONDS = 2
 
 T = TypeVar("T")
 
@@ -43,8 +46,12 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, re
     if rebuild:
         catalogue.empty()
 
+    said = [0.0]
+
     def show(what: str, count: int) -> None:
-        console.print(f"building the catalogue: {what}, {count} recordings so far", highlight=False)
+        if time.monotonic() - said[0] > _SAY_EVERY_SECONDS:
+            said[0] = time.monotonic()
+            console.print(f"building the catalogue: {what}, {count} recordings so far", highlight=False)
 
     try:
         _mended(catalogue, lambda: _catch_up(settings, catalogue, archive, show))

@@ -17,34 +17,10 @@ from rich.text import Text
 from cli.catalogue import opened, searched, up_to_date
 from config.settings import Settings
 from config.times import format_duration
-from workers.catalogue.catalogue import Hit
+from workers.catalogue.catalogue import COLUMNS, Hit
 from workers.catalogue.query import read_query
 
 _ON_A_TERMINAL = 50
-
-# The columns of an inventory, in the order of CSV and JSON.
-_COLUMNS = (
-    "recording_id",
-    "started_at",
-    "ended_at",
-    "from_number",
-    "to_number",
-    "direction",
-    "connection_id",
-    "call_leg_id",
-    "call_session_id",
-    "conference_id",
-    "duration_ms",
-    "bytes",
-    "key",
-    "sha256",
-    "proof",
-    "seal",
-    "findings",
-    "archived_at",
-    "found_by",
-    "deleted_at",
-)
 
 
 def run(settings: Settings, words: Mapping[str, str | None], *, limit: int | None, as_csv: bool, as_json: bool) -> int:
@@ -74,16 +50,16 @@ def described(hit: Hit) -> dict[str, Any]:
     """A hit as JSON tells it."""
     row = msgspec.to_builtins(hit.row, str_keys=True)
     said = {} if hit.words is None else {"words": hit.words.replace("\x02", "[").replace("\x03", "]")}
-    return {name: row.get(name) for name in _COLUMNS} | {"findings": hit.row.findings, "state": hit.state} | said
+    return {name: row.get(name) for name in COLUMNS} | {"findings": hit.row.findings, "state": hit.state} | said
 
 
 def _write_csv(hits: Iterable[Hit]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow((*_COLUMNS, "state"))
+    writer.writerow((*COLUMNS, "state"))
     for hit in hits:
         values = described(hit)
         values["findings"] = " ".join(values["findings"] or ())
-        writer.writerow([_cell(values[name]) for name in (*_COLUMNS, "state")])
+        writer.writerow([_cell(values[name]) for name in (*COLUMNS, "state")])
 
 
 def _cell(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from config.settings import Settings
-from config.times import end_of_day, utc_now
+from config.times import end_of_day
 from config.values import is_local_host
 from workers.account import Account
 from workers.alerts.alerts import Alerts
@@ -54,8 +54,8 @@ class Runtime:
         Raises:
             redis.exceptions.RedisError: Redis is away; the job that wrote it runs again, and tells then.
         """
-        day = layout.day_of(key) or utc_now().date()
-        sealable_at = (end_of_day(day) + self.settings.seal_after).timestamp()
+        day = layout.day_of(key)
+        sealable_at = 0.0 if day is None else (end_of_day(day) + self.settings.seal_after).timestamp()
         await announce(self.redis, key, encode_record(record), day, sealable_at)
 
     async def close(self) -> None:

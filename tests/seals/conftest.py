@@ -1,22 +1,25 @@
-"""An archive that the service has made and sealed: three days of 500 calls each, by two workers at once."""
+"""An archive that the service has made and sealed: three days of 500 calls each, by two workers at once.
+
+It is made once a run, by whichever test process comes first, and then only read: a test that damages it takes a copy.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as sync_redis
 
 from config.times import end_of_day, utc_now
-from sandbox.world import Recording, World
+from sandbox.world import World
 from tests.parts import RunningSandbox, callvault, wait_for
 from tests.seals.authority import Authority
 from workers.queue.embedded import EmbeddedServer
@@ -27,27 +30,40 @@ DAYS = (5, 4, 3)
 
 @dataclass
 class Sealed:
-    """What tests need to know of it."""
+    """What tests need to know of it.
+
+    Attributes:
+        root: the folder of all of it.
+        redis_url: a Redis that knows nothing of it, so that all is found from the archive.
+        data: folder of what stays on this machine.
+        calls: the recordings as Telnyx had them, by how many days ago; `sha256` is that of the audio.
+        transcriptions: likewise.
+    """
 
     root: Path
-    sandbox: RunningSandbox
     redis_url: str
-    authority: Authority
-    recordings: dict[int, list[Recording]] = field(default_factory=dict)
+    data: Path
+    calls: dict[int, list[dict[str, Any]]]
+    transcriptions: list[dict[str, Any]]
 
     @property
     def archive(self) -> Path:
         return self.root / "archive"
 
     @property
+    def authority_root(self) -> Path:
+        return self.root / "authority" / "root.pem"
+
+    @property
     def environment(self) -> dict[str, str]:
-        return self.sandbox.environment | {
+        return {
+            "TELNYX_API_KEY": "KEY",
+            "TELNYX_BASE_URL": "http://127.0.0.1:1/v2",
             "REDIS_URL": self.redis_url,
             "CALLVAULT_ARCHIVE_URL": self.archive.as_uri(),
-            "CALLVAULT_DATA": str(self.root / "data"),
+            "CALLVAULT_DATA": str(self.data),
             "CALLVAULT_SEAL_KEY": str(self.root / "key"),
-            "CALLVAULT_TIMESTAMP_URL": self.authority.url,
-            "CALLVAULT_TIMESTAMP_CA": str(self.authority.root),
+            "CALLVAULT_TIMESTAMP_CA": str(self.authority_root),
         }
 
     def copy(self, to: Path) -> Path:
@@ -55,42 +71,59 @@ class Sealed:
         shutil.copytree(self.archive, to, copy_function=os.link)
         return to
 
-    def seals(self, archive: Path | None = None) -> list[dict[str, Any]]:
-        paths = sorted(((archive or self.archive) / "seals").glob("*.json"))
-        return [json.loads(path.read_bytes()) for path in paths]
+    def seals(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_bytes()) for path in sorted((self.archive / "seals").glob("*.json"))]
 
 
-@pytest.fixture(scope="session")
-def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sealed]:
-    root = tmp_path_factory.mktemp("sealed")
-    (root / "authority").mkdir()
+def _make(root: Path) -> None:
+    (root / "authority").mkdir(parents=True)
     keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "seals", "-f", str(root / "key")]
     subprocess.run(keygen, check=True, timeout=30)
-    server, authority = EmbeddedServer(root / "valkey"), Authority(root / "authority")
+    server, authority, sandbox = EmbeddedServer(root / "valkey"), Authority(root / "authority"), RunningSandbox(World())
     server.start()
-    made = Sealed(root, RunningSandbox(World()), server.url, authority)
-    world = made.sandbox.world
+    calls: dict[int, list[dict[str, Any]]] = {}
     for days in DAYS:
         noon = end_of_day((utc_now() - timedelta(days=days)).date()) - timedelta(hours=12)
-        made.recordings[days] = [
-            world.add_recording(seconds=0.1, channels=1, started_at=noon + timedelta(seconds=10 * i))
+        made = [
+            sandbox.world.add_recording(seconds=0.1, channels=1, started_at=noon + timedelta(seconds=10 * i))
             for i in range(CALLS_A_DAY)
         ]
-        for recording in made.recordings[days][::20]:
-            world.complete_transcription(world.add_transcription(recording))
-    with (
-        callvault(["worker"], made.environment, "worker ready"),
-        callvault(["worker"], made.environment, "worker ready"),
-    ):
-        stamps = made.archive / "seals"
-        wait_for(lambda: len(list(stamps.glob("*.tsr"))) == len(DAYS), 110, "the sealing of three days")
-    yield made
-    made.sandbox.stop()
+        calls[days] = [recording.data | {"sha256": recording.audio["wav"].sha256} for recording in made]
+        for recording in made[::20]:
+            sandbox.world.complete_transcription(sandbox.world.add_transcription(recording))
+    environment = sandbox.environment | {
+        "REDIS_URL": server.url,
+        "CALLVAULT_ARCHIVE_URL": (root / "archive").as_uri(),
+        "CALLVAULT_DATA": str(root / "data"),
+        "CALLVAULT_SEAL_KEY": str(root / "key"),
+        "CALLVAULT_TIMESTAMP_URL": authority.url,
+        "CALLVAULT_TIMESTAMP_CA": str(authority.root),
+    }
+    with callvault(["worker"], environment, "worker ready"), callvault(["worker"], environment, "worker ready"):
+        seals = root / "archive" / "seals"
+        wait_for(lambda: len(list(seals.glob("*.tsr"))) == len(DAYS), 110, "the sealing of three days")
+    (root / "made.json").write_text(json.dumps([calls, list(sandbox.world.transcriptions.values())]))
+    sandbox.stop()
     authority.stop()
     server.stop()
 
 
-@pytest.fixture
-def own_redis(sealed: Sealed) -> Iterator[Any]:
-    with sync_redis.Redis.from_url(sealed.redis_url, decode_responses=True) as client:
-        yield client
+@pytest.fixture(scope="session")
+def sealed(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> Sealed:
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    root = shared / "sealed"
+    with (shared / "sealed.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "made.json").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            _make(root)
+    calls, transcriptions = json.loads((root / "made.json").read_bytes())
+    by_day = {int(days): rows for days, rows in calls.items()}
+    return Sealed(root, valkey.url, tmp_path_factory.mktemp("sealed-data"), by_day, transcriptions)
+
+
+@pytest.fixture(autouse=True)
+def empty_redis(redis_url: str) -> Iterator[None]:
+    """Each test begins with an empty Redis, also those that only read."""
+    yield

@@ -36,7 +36,7 @@ def day(days: int) -> str:
 
 
 def test_a_call_is_found_by_either_number_as_people_write_it(sealed: Sealed) -> None:
-    world = [recording.data for recordings in sealed.recordings.values() for recording in recordings]
+    world = [call for calls in sealed.calls.values() for call in calls]
     wanted = world[42]
     expected = {data["id"] for data in world if wanted["from"] in (data["from"], data["to"])}
     digits = wanted["from"][1:]
@@ -50,7 +50,7 @@ def test_a_call_is_found_by_either_number_as_people_write_it(sealed: Sealed) -> 
 
 
 def test_a_call_is_found_by_all_that_is_known_of_it(sealed: Sealed) -> None:
-    data = sealed.recordings[4][7].data
+    data = sealed.calls[4][7]
     for option, name in (("--id", "id"), ("--leg", "call_leg_id"), ("--session", "call_session_id")):
         (row,) = find(sealed.environment, option, data[name])
         assert row["recording_id"] == data["id"]
@@ -61,7 +61,7 @@ def test_a_call_is_found_by_all_that_is_known_of_it(sealed: Sealed) -> None:
     audio = (sealed.archive / row["key"]).read_bytes()
     assert (row["bytes"], row["sha256"]) == (len(audio), hashlib.sha256(audio).hexdigest())
     of_day = find(sealed.environment, "--since", day(4), "--until", day(4))
-    assert ids(of_day) == {recording.data["id"] for recording in sealed.recordings[4]}
+    assert ids(of_day) == {call["id"] for call in sealed.calls[4]}
     times = [row["started_at"] for row in of_day]
     assert times == sorted(times, reverse=True)
     assert len(find(sealed.environment, "--connection", data["connection_id"])) == 3 * CALLS_A_DAY
@@ -72,7 +72,7 @@ def test_a_call_is_found_by_all_that_is_known_of_it(sealed: Sealed) -> None:
 
 
 def test_a_call_is_found_by_words_that_were_said_and_they_are_marked(sealed: Sealed) -> None:
-    texts = {t["recording_id"]: t["transcription_text"] for t in sealed.sandbox.world.transcriptions.values()}
+    texts = {t["recording_id"]: t["transcription_text"] for t in sealed.transcriptions}
     recording_id, text = next(iter(texts.items()))
     words = text.split()
     phrase = " ".join(words[2:5]).strip(".,?!")
@@ -135,27 +135,27 @@ def test_an_inventory_for_an_auditor_is_csv(sealed: Sealed) -> None:
 
 
 def test_a_table_is_for_people(sealed: Sealed) -> None:
-    done = run_callvault(["find", "--id", sealed.recordings[4][7].data["id"]], sealed.environment | {"COLUMNS": "160"})
+    done = run_callvault(["find", "--id", sealed.calls[4][7]["id"]], sealed.environment | {"COLUMNS": "160"})
     assert "started (UTC)" in done.stdout
-    assert sealed.recordings[4][7].data["from"] in done.stdout
+    assert sealed.calls[4][7]["from"] in done.stdout
     assert done.stdout.endswith("1 recordings\n")
 
 
 def test_audio_and_text_come_out_checked(sealed: Sealed, tmp_path: Path) -> None:
-    recording = sealed.recordings[4][0]
+    call = sealed.calls[4][0]
     out = tmp_path / "call.wav"
-    done = run_callvault(["get", recording.data["id"], "--out", str(out)], sealed.environment)
+    done = run_callvault(["get", call["id"], "--out", str(out)], sealed.environment)
     assert done.returncode == 0, done.stderr
-    assert hashlib.sha256(out.read_bytes()).hexdigest() == recording.audio["wav"].sha256
-    again = run_callvault(["get", recording.data["id"], "--out", str(out)], sealed.environment)
+    assert hashlib.sha256(out.read_bytes()).hexdigest() == call["sha256"]
+    again = run_callvault(["get", call["id"], "--out", str(out)], sealed.environment)
     assert (again.returncode, "there is such a file already" in again.stderr) == (1, True)
-    said = next(t for t in sealed.sandbox.world.transcriptions.values() if t["recording_id"] == recording.data["id"])
-    done = run_callvault(["get", recording.data["id"], "--transcript"], sealed.environment)
+    said = next(t for t in sealed.transcriptions if t["recording_id"] == call["id"])
+    done = run_callvault(["get", call["id"], "--transcript"], sealed.environment)
     assert done.stdout == said["transcription_text"] + "\n"
     for arguments, text in (
         (["no-such-id"], "is not in the archive"),
-        ([recording.data["id"], "--format", "mp3"], "has no mp3; it has wav"),
-        ([sealed.recordings[4][1].data["id"], "--transcript"], "has no transcription"),
+        ([call["id"], "--format", "mp3"], "has no mp3; it has wav"),
+        ([sealed.calls[4][1]["id"], "--transcript"], "has no transcription"),
     ):
         done = run_callvault(["get", *arguments], sealed.environment)
         assert (done.returncode, text in done.stderr) == (1, True), done.stderr
@@ -167,7 +167,7 @@ def test_audio_that_is_not_as_committed_does_not_come_out(sealed: Sealed, tmp_pa
         "CALLVAULT_ARCHIVE_URL": archive.as_uri(),
         "CALLVAULT_DATA": str(tmp_path / "data"),
     }
-    (row,) = find(environment, "--id", sealed.recordings[4][7].data["id"])
+    (row,) = find(environment, "--id", sealed.calls[4][7]["id"])
     path = archive / row["key"]
     data = path.read_bytes()
     path.unlink()
@@ -243,10 +243,10 @@ def test_every_duckdb_form_of_the_documents_runs(sealed: Sealed) -> None:
     database = duckdb.connect()
     view, without, minutes, _, findings, deleted = (database.execute(s).fetchall() for s in statements)
     assert len(without) == 3 * (CALLS_A_DAY - 25)
-    seconds = sum(r.data["duration_millis"] for rs in sealed.recordings.values() for r in rs) / 1000
+    seconds = sum(call["duration_millis"] for calls in sealed.calls.values() for call in calls) / 1000
     assert abs(sum(row[2] for row in minutes) - seconds / 60) < 0.2
     assert (findings, deleted) == ([], [])
     del view
-    one = sealed.recordings[4][7].data
+    one = sealed.calls[4][7]
     calls = statements[3].replace("+13125550100", one["from"])
     assert one["id"] in {row[4] for row in database.execute(calls).fetchall()}

@@ -221,6 +221,22 @@ async def test_sealed_days_are_counted_and_not_swept(
         wait_for(lambda: redis.hget("callvault:counted", day) == "4")
 
 
+async def test_a_seal_that_cannot_be_read_keeps_no_recording_from_being_archived(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    with callvault(["worker"], environment, "worker ready"):
+        await archive(environment, async_redis, archive_folder, recordings_of(sandbox, 5, 1))
+        wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the seal")
+    (archive_folder / "seals" / "0000000001.json").write_text("{}")
+    redis.delete(SEALS, RECONCILED + "open")
+    (lost,) = recordings_of(sandbox, 5, 1)
+    with callvault(["worker"], environment, "worker ready") as worker:
+        wait_for(lambda: committed(archive_folder, lost), 60, "what no webhook told, on the damaged day")
+        worker.wait_for_output("A seal cannot be read: seals/0000000001.json", 30)
+    code, report = seal(environment, "4d")
+    assert (code, "seals/0000000001.json: not a seal" in report["days"][0]["why"]) == (1, True)
+
+
 async def test_an_authority_that_is_down_delays_the_stamp_and_never_the_seal(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path, tmp_path: Path
 ) -> None:

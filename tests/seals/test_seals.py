@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from config.times import format_instant, parse_instant, utc_now
-from sandbox.world import Recording
 from tests.parts import run_callvault, wait_for
 from tests.seals.authority import openssl
 from tests.seals.conftest import CALLS_A_DAY, DAYS, Sealed
@@ -38,9 +37,8 @@ def by_script(archive: Path) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.splitlines()
 
 
-def folder(archive: Path, recording: Recording) -> Path:
-    started = parse_instant(recording.data["recording_started_at"])
-    return archive / recording_folder(started, recording.data["id"])
+def folder(archive: Path, call: dict[str, Any]) -> Path:
+    return archive / recording_folder(parse_instant(call["recording_started_at"]), call["id"])
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -100,7 +98,7 @@ def test_sha256sum_ssh_keygen_and_openssl_accept_it(sealed: Sealed, tmp_path: Pa
                 check=False,
             )
             assert signed.returncode == expected, signed.stderr
-        stamp = ("ts", "-verify", "-in", f"{seal}.tsr", "-CAfile", str(sealed.authority.root), "-data")
+        stamp = ("ts", "-verify", "-in", f"{seal}.tsr", "-CAfile", str(sealed.authority_root), "-data")
         assert openssl(*stamp, f"{seal}.json", cwd=tmp_path).returncode == 0
         (tmp_path / "other").write_bytes(data + b" ")
         assert openssl(*stamp, "other", cwd=tmp_path).returncode != 0
@@ -219,7 +217,7 @@ def test_every_damage_is_named_exactly(
     damage: Damage, kind: str, script_kind: str | None, sealed: Sealed, tmp_path: Path
 ) -> None:
     archive = sealed.copy(tmp_path / "archive")
-    key = damage(archive, archive / "seals", folder(archive, sealed.recordings[4][7]))
+    key = damage(archive, archive / "seals", folder(archive, sealed.calls[4][7]))
     day = (utc_now() - timedelta(days=4)).date().isoformat()
     code, report = verify(
         sealed.environment | {"CALLVAULT_DATA": str(tmp_path)}, archive, "--since", day, "--until", day
@@ -250,7 +248,7 @@ def test_a_receipt_that_came_after_the_seal_waits_for_the_next_and_is_no_problem
     sealed: Sealed, tmp_path: Path
 ) -> None:
     archive = sealed.copy(tmp_path / "archive")
-    one = folder(archive, sealed.recordings[4][3])
+    one = folder(archive, sealed.calls[4][3])
     receipt = {
         "schema": "callvault.deletion/1",
         "recording_id": one.name,

@@ -51,6 +51,8 @@ _COMMITTED = (
     "found_by",
 )
 
+COLUMNS = ("recording_id", "day", *_COMMITTED, "deleted_at", "decision", "seal")  # of a row, and of an inventory
+
 # Still deleted before held: what is gone at Telnyx cannot be held any more.
 _STATE = """CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN r.deleted_at IS NOT NULL THEN 'deleted'
  WHEN r.decision = 'hold' THEN 'held' WHEN r.findings <> '' AND r.decision IS NULL THEN 'kept' ELSE 'archived' END"""
@@ -322,14 +324,14 @@ class Catalogue:
             source, t = "words JOIN transcripts t ON t.t = words.rowid JOIN recordings r ON r.n = t.n", "t.t"
             clauses.append("words MATCH ?")
             values.append(match)
-        sql = f"SELECT r.n, {t}, {_STATE} AS state, {', '.join(f'r.{name}' for name in _COLUMNS)} FROM {source}"  # noqa: S608
+        sql = f"SELECT r.n, {t}, {_STATE} AS state, {', '.join(f'r.{name}' for name in COLUMNS)} FROM {source}"  # noqa: S608
         sql += f" WHERE {' AND '.join(clauses)} ORDER BY r.started_at DESC, r.n DESC LIMIT ?"
         seen: set[int] = set()
         for n, t, state, *columns in db.execute(sql, (*values, limit)):
             if n in seen:  # said in two transcriptions of one recording
                 continue
             seen.add(n)
-            named = dict(zip(_COLUMNS, columns, strict=True))
+            named = dict(zip(COLUMNS, columns, strict=True))
             named["findings"] = named["findings"].split(",") if named["findings"] else []
             row = Row(**named)
             said = None if match is None else db.execute(_SNIPPET, (match, t)).fetchone()[0]
@@ -403,6 +405,5 @@ def _party_condition(db: sqlite3.Connection, wanted: Wanted) -> tuple[str, list[
     return "r.n IN (SELECT n FROM parties WHERE instr(digits, ?) OR instr(party, ?))", [text, text]
 
 
-_COLUMNS = ("recording_id", "day", *_COMMITTED, "deleted_at", "decision", "seal")
 _KNOWN_BY = {"recording.json": "coalesce(key, erased_at)", "deleted.json": "deleted_at", "erased.json": "erased_at"}
 _SNIPPET = "SELECT snippet(words, 0, char(2), char(3), ' ... ', 16) FROM words WHERE words MATCH ? AND rowid = ?"

@@ -21,7 +21,7 @@ from config.settings import Settings
 from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.records import FoundBy
+from workers.archive.records import FoundBy, UnreadableRecord
 from workers.jobs.chain import read_chain
 from workers.jobs.payloads import (
     VERSION,
@@ -259,8 +259,13 @@ async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
 
 
 async def _sealed_days(runtime: Runtime) -> set[date]:
-    """The days that need not be compared any more."""
-    return (await read_chain(runtime)).days
+    """The days that need not be compared any more; none of them while a seal cannot be read."""
+    try:
+        return (await read_chain(runtime)).days
+    except UnreadableRecord as error:
+        advice = "Run `callvault verify --seals`; until it is mended every day is compared with Telnyx."
+        await runtime.alerts.send("archive-damaged", "critical", "seals", f"A seal cannot be read: {error}.", advice)
+        return set()
 
 
 async def _schedule_deletions(runtime: Runtime, day: date, tally: Tally) -> None:

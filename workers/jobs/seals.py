@@ -181,7 +181,10 @@ async def seal(runtime: Runtime, day: date, *, by_hand: bool = False) -> Link | 
     now = await server_seconds(runtime.redis)
     if now < (until := sealable_at(runtime.settings, day)):
         return Waits("the day is not over for long enough (CALLVAULT_SEAL_AFTER)", until)
-    chain = await read_chain(runtime)
+    try:
+        chain = await read_chain(runtime)
+    except UnreadableRecord as error:
+        return await _damaged(runtime, day, error)
     if (links := chain.of_day(day)) and not by_hand:
         again = (parse_instant(links[-1].seal.sealed_at) + _LATER_EVERY).timestamp()
         if now < again:
@@ -201,14 +204,13 @@ async def seal(runtime: Runtime, day: date, *, by_hand: bool = False) -> Link | 
                     if not await _finish(runtime, chain, unfinished.sequence):
                         return Waits(str(unfinished))
     except (CannotSeal, UnreadableRecord) as error:
-        await runtime.alerts.send(
-            "archive-damaged",
-            "critical",
-            day.isoformat(),
-            f"{day} cannot be sealed: {error}.",
-            "Run `callvault verify`.",
-        )
-        return Waits(str(error))
+        return await _damaged(runtime, day, error)
+
+
+async def _damaged(runtime: Runtime, day: date, error: Exception) -> Waits:
+    text, advice = f"{day} cannot be sealed: {error}.", "Run `callvault verify --seals`."
+    await runtime.alerts.send("archive-damaged", "critical", day.isoformat(), text, advice)
+    return Waits(str(error))
 
 
 async def _seal_reconciled(runtime: Runtime, chain: Chain, day: date, reconciled_at: str) -> Link | None:

@@ -17,21 +17,22 @@ _STREAM_LENGTH = 20_000
 _LARGEST_BYTES = 16 * 1024
 
 
-async def announce(redis: AsyncRedis, key: str, data: bytes, day: date, sealable_at: float) -> None:
+async def announce(redis: AsyncRedis, key: str, data: bytes, day: date | None, sealable_at: float) -> None:
     """Tell of a record that has been written.
 
     Args:
         redis: Redis.
         key: of the object.
         data: its bytes; a large one is told without, and read from the archive by whoever wants it.
-        day: that it lies under.
+        day: that it lies under; None for a seal.
         sealable_at: seconds since the epoch, when the day can be sealed at the earliest.
     """
     fields = {"key": key} | ({"data": data} if len(data) <= _LARGEST_BYTES else {})
     async with redis.pipeline(transaction=False) as pipe:
         pipe.set(WRITTEN_EPOCH, secrets.token_hex(8), nx=True)
         pipe.xadd(WRITTEN, fields, maxlen=_STREAM_LENGTH, approximate=True)
-        pipe.zadd(UNSEALED, {day.isoformat(): sealable_at}, nx=True)
+        if day is not None:
+            pipe.zadd(UNSEALED, {day.isoformat(): sealable_at}, nx=True)
         await pipe.execute()
 
 
