@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
 from tests.seals.test_catalogue import find
 from tests.seals.test_sealing import archive, recordings_of, seal, seals_in
 from tests.workers.test_archive_recording import folder_of
+
+pytestmark = pytest.mark.timeout(300)  # whoever comes first makes the archive, and the others wait for it
 
 
 async def test_what_is_erased_is_gone_and_on_record(

@@ -23,6 +23,8 @@ from workers.jobs.seals import seal as make_seal
 from workers.keys import RECONCILED, SEALS, UNSEALED
 from workers.runtime import open_runtime
 
+pytestmark = pytest.mark.timeout(300)  # whoever comes first makes the archive, and the others wait for it
+
 
 def recordings_of(sandbox: RunningSandbox, days: int, count: int) -> list[Recording]:
     noon = end_of_day((utc_now() - timedelta(days=days)).date()) - timedelta(hours=12)

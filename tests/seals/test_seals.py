@@ -20,6 +20,8 @@ from tests.seals.authority import openssl
 from tests.seals.conftest import CALLS_A_DAY, DAYS, Sealed
 from workers.archive.layout import recording_folder
 
+pytestmark = pytest.mark.timeout(300)  # whoever comes first makes the archive, and the others wait for it
+
 SCRIPT = Path(__file__).parents[2] / "docs" / "verify_archive.py"
 
 
