@@ -84,7 +84,7 @@ class Yard:
         environment = self.environment(store)
         command = [sys.executable, "-m", "cli.main", "worker", "--processes", str(processes)]
         with machine.process(command, environment) as worker, redis.Redis.from_url(self.redis_url) as client:
-            wait_for(lambda: len(client.keys(WORKER + "*")) >= processes or worker.poll() is not None, 30)
+            wait_for(lambda: len(client.keys(WORKER + "*")) >= processes or worker.has_ended, 30)
             time.sleep(0.5)
             before = machine.cpu_seconds(worker.pid)
             asyncio.run(self._enqueue())
@@ -128,7 +128,7 @@ class Yard:
         python = machine.python_with("celery", *CELERY)
         command = [python, "-m", "celery", "-A", "bench.peers.celery_app:celery", "worker", "--loglevel", "error"]
         with machine.process(command, self.environment("s3")) as worker, redis.Redis.from_url(self.redis_url) as client:
-            wait_for(lambda: client.exists("_kombu.binding.celery") or worker.poll() is not None, 30)
+            wait_for(lambda: client.exists("_kombu.binding.celery") or worker.has_ended, 30)
             time.sleep(2)
             before = machine.cpu_seconds(worker.pid)
             code = "import json, sys\nfrom bench.peers.celery_app import archive\n"

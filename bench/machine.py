@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.contract.emulators import rclone
 from tests.parts import CLEAN, free_port, wait_for
@@ -51,28 +53,47 @@ def python_with(name: str, *packages: str) -> str:
     return str(home / "bin" / "python")
 
 
+@dataclass
+class Running:
+    """A process, and what it printed."""
+
+    popen: subprocess.Popen[bytes]
+    log: IO[bytes]
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def has_ended(self) -> bool:
+        return self.popen.poll() is not None
+
+    @property
+    def output(self) -> str:
+        self.log.seek(0)
+        return self.log.read().decode("utf-8", "replace")
+
+
 @contextmanager
 def process(
     command: Sequence[str], environment: dict[str, str] | None = None, core: int | None = None, cwd: Path = ROOT
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[Running]:
     """A process that ends with the block; `core` pins it."""
     pinned = ["taskset", "-c", str(core), *command] if core is not None and shutil.which("taskset") else list(command)
-    log = tempfile.TemporaryFile()  # noqa: SIM115
-    running = subprocess.Popen(
-        pinned, env={**CLEAN, **(environment or {})}, stdout=log, stderr=log, cwd=cwd, start_new_session=True
-    )
-    running.output = lambda: (log.seek(0), log.read().decode("utf-8", "replace"))[1]  # type: ignore[attr-defined]
-    try:
-        yield running
-    finally:
-        if running.poll() is None:
-            os.killpg(running.pid, 15)
-            try:
-                running.wait(15)
-            except subprocess.TimeoutExpired:
-                os.killpg(running.pid, 9)
-                running.wait()
-        log.close()
+    with tempfile.TemporaryFile() as log:
+        popen = subprocess.Popen(
+            pinned, env={**CLEAN, **(environment or {})}, stdout=log, stderr=log, cwd=cwd, start_new_session=True
+        )
+        try:
+            yield Running(popen, log)
+        finally:
+            if popen.poll() is None:
+                os.killpg(popen.pid, signal.SIGTERM)
+                try:
+                    popen.wait(15)
+                except subprocess.TimeoutExpired:
+                    os.killpg(popen.pid, signal.SIGKILL)
+                    popen.wait()
 
 
 def answers(port: int, path: str = "/") -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 PAIRS = 5
 
@@ -33,7 +33,6 @@ class Result:
     spread: tuple[float, float]
     goal: str
     note: str = ""
-    extra: list[str] = field(default_factory=list)
 
     @property
     def is_met(self) -> bool:

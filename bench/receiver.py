@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import redis
 
 from bench import machine
 from bench.pairs import Result, alternate
 from bench.webhooks import write_for_wrk
-from tests.parts import Signer, free_port, wait_for
+from tests.parts import Signer, free_port
 
 _SECONDS = 4
 _EVENTS = 20_000 * _SECONDS
@@ -49,6 +49,13 @@ def _uvicorn(python: str, app: str, port: int) -> list[str]:
     return [python, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port), *options]
 
 
+def _command(name: str, port: int) -> list[str]:
+    if name == "callvault":
+        return [sys.executable, "-m", "cli.main", "serve", "--port", str(port)]
+    python = machine.python_with("celery", *CELERY) if name == "celery_app" else sys.executable
+    return _uvicorn(python, f"bench.peers.{name}:app", port)
+
+
 @contextmanager
 def _sides(names: tuple[str, ...]) -> Iterator[dict[str, Side]]:
     signer = Signer()
@@ -65,18 +72,12 @@ def _sides(names: tuple[str, ...]) -> Iterator[dict[str, Side]]:
         sides = {}
         for name in names:
             port = free_port()
-            commands: dict[str, Any] = {
-                "callvault": lambda port=port: [sys.executable, "-m", "cli.main", "serve", "--port", str(port)],
-                "verify": lambda port=port: _uvicorn(sys.executable, "bench.peers.verify:app", port),
-                "enqueue": lambda port=port: _uvicorn(sys.executable, "bench.peers.enqueue:app", port),
-                "celery": lambda port=port: _uvicorn(
-                    machine.python_with("celery", *CELERY), "bench.peers.celery_app:app", port
-                ),
-            }
-            running = stack.enter_context(machine.process(commands[name](), environment, core=0))
-            wait_for(lambda port=port, running=running: machine.answers(port) or running.poll() is not None, 30)
-            if running.poll() is not None:
-                raise RuntimeError(f"{name}: {running.output()}")  # type: ignore[attr-defined]
+            running = stack.enter_context(machine.process(_command(name, port), environment, core=0))
+            deadline = time.monotonic() + 30
+            while not machine.answers(port):
+                if running.has_ended or time.monotonic() > deadline:
+                    raise RuntimeError(f"{name}: {running.output}")
+                time.sleep(0.05)
             sides[name] = Side(name, port, url, signer)
         yield sides
 
@@ -84,18 +85,18 @@ def _sides(names: tuple[str, ...]) -> Iterator[dict[str, Side]]:
 def run() -> Iterator[Result]:
     """Measure, one row after the other."""
     command = f"wrk -t1 -c32 -d{_SECONDS}s -s bench/webhooks.lua; server on core 0, wrk and Valkey (appendfsync always) on core 1"
-    with _sides(("callvault", "verify", "enqueue", "celery")) as sides:
+    with _sides(("callvault", "verify", "enqueue", "celery_app")) as sides:
         ours = sides["callvault"]
         for name, against, goal in (
             ("verify", "Starlette, body read and verified, nothing else", ">= 0.85"),
             ("enqueue", "the same + `SET NX` + `arq.enqueue_job`", ">= 2.8"),
-            ("celery", "FastAPI + Celery `.delay()`", ">= 6"),
+            ("celery_app", "FastAPI + Celery `.delay()`", ">= 6"),
         ):
             ours.p99.clear()
             other = sides[name]
             what = "receiver: verified and durably enqueued, requests/s"
             yield alternate(what, against, ours.rate, other.rate, unit="/s", goal=goal, note=command)
-            if name == "celery":
+            if name == "celery_app":
                 yield _p99(ours.p99, other.p99, against, command)
 
 

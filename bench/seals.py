@@ -65,11 +65,15 @@ def seal_once(root: Path) -> None:
     chain.refresh()
     started = time.perf_counter()
     with Manifest() as manifest, RowsFile() as rows:
+
+        def put_rows(sequence: int) -> None:
+            rows.finish(sequence)
+
         for folder in folders_of_day(archive, _DAY, []):
             manifest.add(folder)
             if (row := row_of(folder.records)) is not None:
                 rows.add(row)
-        append(archive, chain, _DAY, manifest, format_instant(utc_now()), lambda n: rows.finish(n) and None)
+        append(archive, chain, _DAY, manifest, format_instant(utc_now()), put_rows)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": time.perf_counter() - started, "peak_mib": peak}))
 

@@ -13,10 +13,12 @@ from config.settings import Settings
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.erase import erase
-from workers.archive.records import Decision, Erasure, UnreadableRecord
+from workers.archive.records import Erasure, UnreadableRecord
 from workers.catalogue.forget import forget
 from workers.catalogue.parquet import has_parquet
 from workers.catalogue.query import Query
+from workers.catalogue.rows import Row
+from workers.catalogue.search import search
 from workers.queue.connect import connect_worker
 from workers.runtime import Runtime, open_runtime
 from workers.telnyx.errors import NotFound
@@ -34,12 +36,12 @@ def run(settings: Settings, url: str, recording_id: str, *, why: str, by: str | 
         raise UserError("pyarrow is missing, so its rows could not be erased; pip install 'callvault[parquet]'")
     with opened(settings) as (catalogue, archive):
         up_to_date(settings, catalogue, archive)
-        hits = catalogue.find(Query(id=recording_id), 1)
+        hits = search(catalogue.path, Query(id=recording_id), 1)
         if not hits:
             raise UserError(f"recording {recording_id} is not in the archive")
         row = hits[0].row
         folder = layout.recording_folder(row.date, recording_id)
-        _refuse_if_held(archive, folder, recording_id)
+        _refuse_if_held(settings, archive, folder, row)
         record = asyncio.run(_erase(settings, url, archive, folder, recording_id, why, by))
         files = forget(archive, row.date, recording_id)
         up_to_date(settings, catalogue, archive)
@@ -52,12 +54,19 @@ def run(settings: Settings, url: str, recording_id: str, *, why: str, by: str | 
     return 0
 
 
-def _refuse_if_held(archive: Archive, folder: str, recording_id: str) -> None:
-    decision: Decision | None = None
-    with suppress(UnreadableRecord):
+def _refuse_if_held(settings: Settings, archive: Archive, folder: str, row: Row) -> None:
+    """Refuse what is on hold; a decision that cannot be read may be one."""
+    try:
         _, decision = archive.beside(folder)
+    except UnreadableRecord as error:
+        raise UserError(f"{error}; whether the recording is on hold cannot be told") from None
     if decision is not None and decision.decision == "hold":
-        raise UserError(f"recording {recording_id} is on hold ({decision.why}); release it first")
+        raise UserError(f"recording {row.recording_id} is on hold ({decision.why}); release it first")
+    if row.connection_id in settings.hold_connections:
+        line = (
+            f"recording {row.recording_id} is of connection {row.connection_id}, which CALLVAULT_HOLD_CONNECTIONS names"
+        )
+        raise UserError(f"{line}; release it there first")
 
 
 async def _erase(

@@ -17,8 +17,9 @@ from rich.text import Text
 from cli.catalogue import opened, searched, up_to_date
 from config.settings import Settings
 from config.times import format_duration
-from workers.catalogue.catalogue import COLUMNS, Hit
+from workers.catalogue.catalogue import COLUMNS
 from workers.catalogue.query import read_query
+from workers.catalogue.search import Hit, search, search_all
 
 _ON_A_TERMINAL = 50
 
@@ -34,8 +35,11 @@ def run(settings: Settings, words: Mapping[str, str | None], *, limit: int | Non
     most = limit or (_ON_A_TERMINAL if is_table and sys.stdout.isatty() else None)
     with opened(settings) as (catalogue, archive):
         up_to_date(settings, catalogue, archive)
-        first = searched(catalogue, lambda: catalogue.find(query, 1), lambda: up_to_date(settings, catalogue, archive))
-        hits: Iterable[Hit] = itertools.islice(catalogue.find_all(query), most) if first else ()
+        # The first hit tells whether the file can be read at all; then the rest comes page by page.
+        first = searched(
+            catalogue, lambda: search(catalogue.path, query, 1), lambda: up_to_date(settings, catalogue, archive)
+        )
+        hits: Iterable[Hit] = itertools.islice(search_all(catalogue.path, query), most) if first else ()
         if as_json:
             for hit in hits:
                 sys.stdout.write(json.dumps(described(hit)) + "\n")

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
 from cli.catalogue import opened, up_to_date
@@ -18,6 +19,7 @@ from workers.archive.records import ArchivedObject, UnreadableRecord
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import Query
 from workers.catalogue.rows import transcript_of
+from workers.catalogue.search import search
 
 
 def run(settings: Settings, recording_id: str, *, out: Path | None, audio_format: str | None, transcript: bool) -> int:
@@ -42,10 +44,10 @@ def run(settings: Settings, recording_id: str, *, out: Path | None, audio_format
 
 def _folder(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> str:
     wanted = Query(id=recording_id)
-    hits = catalogue.find(wanted, 1)
+    hits = search(catalogue.path, wanted, 1)
     if not hits:
         up_to_date(settings, catalogue, archive)
-        hits = catalogue.find(wanted, 1)
+        hits = search(catalogue.path, wanted, 1)
     if not hits:
         raise UserError(f"recording {recording_id} is not in the archive; `callvault find` searches it")
     if hits[0].state == "erased":
@@ -106,7 +108,7 @@ def _write_transcript(archive: Archive, folder: str, recording_id: str, out: Pat
     keys = [stored.key for stored in archive.store.list(f"{folder}transcriptions/")]
     if not keys:
         raise UserError(f"recording {recording_id} has no transcription in the archive")
-    text = "\n\n".join(transcript_of(archive.read_small(key) or b"") for key in keys) + "\n"
+    text = "\n\n".join(_text(archive, key) for key in keys) + "\n"
     if out is None or str(out) == "-":
         sys.stdout.write(text)
         return 0
@@ -116,3 +118,10 @@ def _write_transcript(archive: Archive, folder: str, recording_id: str, out: Pat
     except OSError as error:
         raise UserError(f"{out}: {error.strerror}") from None
     return 0
+
+
+def _text(archive: Archive, key: str) -> str:
+    try:
+        return transcript_of(archive.read_small(key) or b"")
+    except msgspec.MsgspecError as error:
+        raise UserError(f"{key}: not a transcription ({error}); run `callvault verify --seals`") from None

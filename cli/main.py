@@ -137,7 +137,7 @@ def verify(
     from cli.verify import run
 
     settings = load_settings(data_folder=data)
-    first, last = _days(since, until)
+    first, last = _day(since) if since else None, _day(until, at_end=True) if until else None
     raise typer.Exit(run(settings, since=first, until=last, deep=deep, seals=seals, as_json=json))
 
 
@@ -165,7 +165,7 @@ def seal(
 
 @app.command()
 def status(data: DataFolder = None, json: Json = False) -> None:
-    """Say how things stand: queues, deletions, dead letters, seals, and what waits for what.
+    """Say how things stand: queues, deletions, dead letters, seals; exit status 1 if something waits for a person.
 
     Example: callvault status
     """
@@ -311,7 +311,7 @@ def backfill(
     from cli.backfill import run
 
     settings = load_settings(data_folder=data)
-    first, last = _day(since), _days(None, until)[1]
+    first, last = _day(since), _day(until, at_end=True) if until else None
     with _redis(settings) as url:
         status = run(settings, url, since=first, until=last, connection_id=connection, dry_run=dry_run, as_json=json)
     raise typer.Exit(status)
@@ -340,16 +340,9 @@ class _UsedWrongly(UserError):
     exit_status = 2
 
 
-def _day(text: str) -> date:
+def _day(text: str, *, at_end: bool = False) -> date:
     try:
-        return parse_day(text)
-    except ValueError as error:
-        raise _UsedWrongly(str(error)) from None
-
-
-def _days(since: str | None, until: str | None) -> tuple[date | None, date | None]:
-    try:
-        return parse_day(since) if since else None, parse_day(until, at_end=True) if until else None
+        return parse_day(text, at_end=at_end)
     except ValueError as error:
         raise _UsedWrongly(str(error)) from None
 

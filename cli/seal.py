@@ -33,7 +33,7 @@ async def _run(settings: Settings, url: str, day: date | None, as_json: bool) ->
         outcomes: list[tuple[date, Any]] = []
         with progress(Console(stderr=True), days=len(days)) as show:
             for one in days:
-                outcomes.append((one, await _seal(runtime, one)))
+                outcomes.append((one, await seal(runtime, one, by_hand=True)))
                 show(days=len(outcomes))
         stamp = await runtime.in_thread(complete, runtime)
     finally:
@@ -45,15 +45,6 @@ async def _run(settings: Settings, url: str, day: date | None, as_json: bool) ->
 async def _due(runtime: Runtime) -> list[date]:
     await find_unsealed(runtime, FindUnsealedRequest())
     return list(await UnsealedDays(runtime.redis).overdue(await server_seconds(runtime.redis)))
-
-
-async def _seal(runtime: Runtime, day: date) -> Link | Waits | None:
-    waiting = UnsealedDays(runtime.redis)
-    outcome = await seal(runtime, day, by_hand=True)
-    if not isinstance(outcome, Waits):
-        await waiting.take(day)
-        await waiting.sealed(day)
-    return outcome
 
 
 def _tell(outcomes: list[tuple[date, Any]], stamp: str | None, as_json: bool) -> int:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -55,8 +56,8 @@ class Runtime:
             redis.exceptions.RedisError: Redis is away; the job that wrote it runs again, and tells then.
         """
         day = layout.day_of(key)
-        sealable_at = 0.0 if day is None else (end_of_day(day) + self.settings.seal_after).timestamp()
-        await announce(self.redis, key, encode_record(record), day, sealable_at)
+        at = 0.0 if day is None else sealable_at(self.settings, day)
+        await announce(self.redis, key, encode_record(record), day, at)
 
     async def close(self) -> None:
         """Close connections and threads."""
@@ -64,6 +65,11 @@ class Runtime:
         await self.telnyx.close()
         self.downloads.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+def sealable_at(settings: Settings, day: date) -> float:
+    """When a day can be sealed at the earliest: seconds since the epoch."""
+    return (end_of_day(day) + settings.seal_after).timestamp()
 
 
 def open_archive(settings: Settings) -> Archive:

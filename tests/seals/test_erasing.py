@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
+from tests.parts import RunningSandbox, callvault, run_callvault
 from tests.seals.test_catalogue import find
-from tests.seals.test_sealing import archive, recordings_of, seal, seals_in
+from tests.seals.test_sealing import archive_and_seal, recordings_of, seal, seals_in
 from tests.workers.test_archive_recording import folder_of
 
 pytestmark = pytest.mark.timeout(300)  # whoever comes first makes the archive, and the others wait for it
@@ -22,9 +22,7 @@ async def test_what_is_erased_is_gone_and_on_record(
     one, other = recordings_of(sandbox, 5, 2)
     for recording in (one, other):
         sandbox.world.complete_transcription(sandbox.world.add_transcription(recording))
-    with callvault(["worker"], environment, "worker ready"):
-        await archive(environment, async_redis, archive_folder, [one, other])
-        wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the seal")
+    await archive_and_seal(environment, async_redis, archive_folder, [one, other])
     assert len(find(environment, "--number", one.data["from"])) == 1
     folder = folder_of(archive_folder, one)
     hold = run_callvault(["deletions", "hold", one.data["id"], "--why", "case 17"], environment)
@@ -32,7 +30,18 @@ async def test_what_is_erased_is_gone_and_on_record(
     arguments = ["erase", one.data["id"], "--reason", "request of 20 November", "--by", "dpo", "--yes", "--json"]
     held = run_callvault(arguments, environment)
     assert (held.returncode, "is on hold (case 17)" in held.stderr) == (1, True)
+    by_connection = environment | {"CALLVAULT_HOLD_CONNECTIONS": one.data["connection_id"]}
+    on_hold = run_callvault(["erase", other.data["id"], "--reason", "x", "--yes"], by_connection)
+    assert (on_hold.returncode, "CALLVAULT_HOLD_CONNECTIONS" in on_hold.stderr) == (1, True)
+    unreadable = folder_of(archive_folder, other) / "decisions" / "20261125T000000000000Z.json"
+    unreadable.parent.mkdir()
+    unreadable.write_text("{")
+    refused = run_callvault(["erase", other.data["id"], "--reason", "x", "--yes"], environment)
+    assert (refused.returncode, "cannot be told" in refused.stderr) == (1, True)
+    unreadable.unlink()
+    unreadable.parent.rmdir()
     assert (folder / "recording.json").exists()
+    assert other.deleted_at is None
     assert run_callvault(["deletions", "release", one.data["id"], "--why", "over"], environment).returncode == 0
 
     done = run_callvault(arguments, environment)

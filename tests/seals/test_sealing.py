@@ -7,7 +7,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from sandbox.world import Recording
 from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
 from tests.seals.authority import Authority
 from tests.workers.test_archive_recording import DELETING, ask, committed, folder_of
+from workers.jobs import reconcile, seals
 from workers.jobs.seals import seal as make_seal
 from workers.keys import RECONCILED, SEALS, UNSEALED
-from workers.runtime import open_runtime
+from workers.queue.written import announce
+from workers.runtime import Runtime, open_runtime
 
 pytestmark = pytest.mark.timeout(300)  # whoever comes first makes the archive, and the others wait for it
 
@@ -54,6 +56,13 @@ async def archive(environment: dict[str, str], redis: Any, folder: Path, recordi
     for recording in recordings:
         await ask(redis, recording)
     wait_for(lambda: all(committed(folder, recording) for recording in recordings), 60)
+
+
+async def archive_and_seal(environment: dict[str, str], redis: Any, folder: Path, recordings: list[Recording]) -> None:
+    """Have a worker archive recordings of one day and seal it."""
+    with callvault(["worker"], environment, "worker ready"):
+        await archive(environment, redis, folder, recordings)
+        wait_for(lambda: len(seals_in(folder)) == 1, 60, "the seal")
 
 
 async def test_a_late_recording_gets_its_own_seal(
@@ -89,9 +98,7 @@ async def test_receipts_and_decisions_are_sealed_too(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
 ) -> None:
     gone, held = recordings_of(sandbox, 5, 2)
-    with callvault(["worker"], environment, "worker ready"):
-        await archive(environment, async_redis, archive_folder, [gone, held])
-        wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the seal")
+    await archive_and_seal(environment, async_redis, archive_folder, [gone, held])
     done = run_callvault(["deletions", "hold", held.data["id"], "--why", "case 17"], environment)
     assert done.returncode == 0, done.stderr
     with callvault(["worker"], environment | DELETING, "worker ready"):
@@ -155,9 +162,7 @@ async def test_a_seal_that_a_dead_worker_left_half_is_finished(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
     recordings = recordings_of(sandbox, 5, 3)
-    with callvault(["worker"], environment, "worker ready"):
-        await archive(environment, async_redis, archive_folder, recordings)
-        wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the seal")
+    await archive_and_seal(environment, async_redis, archive_folder, recordings)
     made = (archive_folder / "seals" / "0000000001.json").read_bytes()
     (archive_folder / "seals" / "0000000001.json").unlink()  # as if it had died between the two
     redis.delete(SEALS)
@@ -189,9 +194,7 @@ async def test_a_worker_killed_while_it_seals_leaves_one_whole_chain(
 async def test_a_lost_redis_loses_no_seal_and_makes_none_twice(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
-    with callvault(["worker"], environment, "worker ready"):
-        await archive(environment, async_redis, archive_folder, recordings_of(sandbox, 5, 2))
-        wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the seal")
+    await archive_and_seal(environment, async_redis, archive_folder, recordings_of(sandbox, 5, 2))
     unsealed = recordings_of(sandbox, 60, 2)
     with callvault(["worker"], environment | {"CALLVAULT_SEAL_AFTER": "100d"}, "worker ready"):
         await archive(environment, async_redis, archive_folder, unsealed)
@@ -208,9 +211,7 @@ async def test_sealed_days_are_counted_and_not_swept(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
     recordings = recordings_of(sandbox, 5, 3)
-    with callvault(["worker"], environment, "worker ready"):
-        await archive(environment, async_redis, archive_folder, recordings)
-        wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the seal")
+    await archive_and_seal(environment, async_redis, archive_folder, recordings)
     day = seals_in(archive_folder)[0]["day"]
     redis.delete(RECONCILED + "open")
     with callvault(["worker"], environment, "worker ready") as worker:
@@ -226,9 +227,7 @@ async def test_sealed_days_are_counted_and_not_swept(
 async def test_a_seal_that_cannot_be_read_keeps_no_recording_from_being_archived(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
-    with callvault(["worker"], environment, "worker ready"):
-        await archive(environment, async_redis, archive_folder, recordings_of(sandbox, 5, 1))
-        wait_for(lambda: len(seals_in(archive_folder)) == 1, 60, "the seal")
+    await archive_and_seal(environment, async_redis, archive_folder, recordings_of(sandbox, 5, 1))
     (archive_folder / "seals" / "0000000001.json").write_text("{}")
     redis.delete(SEALS, RECONCILED + "open")
     (lost,) = recordings_of(sandbox, 5, 1)
@@ -237,6 +236,40 @@ async def test_a_seal_that_cannot_be_read_keeps_no_recording_from_being_archived
         worker.wait_for_output("A seal cannot be read: seals/0000000001.json", 30)
     code, report = seal(environment, "4d")
     assert (code, "seals/0000000001.json: not a seal" in report["days"][0]["why"]) == (1, True)
+
+
+async def test_what_is_written_while_a_day_is_sealed_puts_it_back_on_the_list(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    runtime = open_runtime(load_settings(), async_redis)
+    day = (utc_now() - timedelta(days=5)).date()
+    redis.zadd(UNSEALED, {day.isoformat(): 0})
+    compare = reconcile.missing_of
+
+    async def write_meanwhile(runtime: Runtime, day: date) -> int:
+        await announce(async_redis, "recordings/x", b"{}", day, 17)
+        return await compare(runtime, day)
+
+    monkeypatch.setattr(seals, "missing_of", write_meanwhile)
+    for by_hand in (False, True):
+        assert await make_seal(runtime, day, by_hand=by_hand) is None
+        assert redis.zscore(UNSEALED, day.isoformat()) == 17
+    await runtime.close()
+
+
+async def test_with_an_unreadable_seal_or_manifest_a_lost_redis_still_finds_the_days(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    await archive_and_seal(environment, async_redis, archive_folder, recordings_of(sandbox, 5, 1))
+    day = seals_in(archive_folder)[0]["day"]
+    for name in ("0000000001.sha256", "0000000001.json"):
+        (archive_folder / "seals" / name).write_text("no such thing")
+        redis.flushall()
+        with callvault(["worker"], environment, "worker ready"):
+            wait_for(lambda: redis.zscore(UNSEALED, day), 40, f"the day on the list, with {name} unreadable")
+        assert redis.hlen("callvault:dead-letters") == 0
 
 
 async def test_an_authority_that_is_down_delays_the_stamp_and_never_the_seal(

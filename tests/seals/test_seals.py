@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from config.times import format_instant, parse_instant, utc_now
-from tests.parts import run_callvault, wait_for
+from tests.parts import run_callvault
 from tests.seals.authority import openssl
 from tests.seals.conftest import CALLS_A_DAY, DAYS, Sealed
 from workers.archive.layout import recording_folder
+from workers.archive.signatures import BadKey, SealKeys
 
 pytestmark = pytest.mark.timeout(300)  # whoever comes first makes the archive, and the others wait for it
 
@@ -266,14 +267,36 @@ def test_a_receipt_that_came_after_the_seal_waits_for_the_next_and_is_no_problem
     assert verify(environment, archive)[0] == 1, "one that should have been sealed long ago"
 
 
-def test_an_unusable_key_is_one_clear_line(sealed: Sealed, tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("no key")
-    done = run_callvault(["verify", "--seals"], sealed.environment | {"CALLVAULT_SEAL_KEY": str(tmp_path / "key")})
-    assert (done.returncode, done.stderr.splitlines()[-1].startswith("callvault: CALLVAULT_SEAL_KEY: ")) == (1, True)
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ("absent", "cannot read the file (No such file or directory)"),
+        ("garbage", "not an OpenSSH private key without a passphrase"),
+        ("passphrase", "not an OpenSSH private key without a passphrase"),
+        ("rsa", "not an Ed25519 key; make one with `ssh-keygen -t ed25519 -N ''`"),
+        ("public", "not an OpenSSH private key without a passphrase"),
+        ("behind", "a key behind the first is not an OpenSSH public key"),
+    ],
+)
+def test_an_unusable_key_is_one_clear_line(how: str, text: str, sealed: Sealed, tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    made = {"passphrase": ["ed25519", "-N", "secret"], "rsa": ["rsa", "-b", "2048", "-N", ""]}
+    if how in made:
+        subprocess.run(["ssh-keygen", "-q", "-f", str(path), "-t", *made[how]], check=True, timeout=30)
+    elif how != "absent":
+        path.write_text("no key" if how in ("garbage", "behind") else (sealed.root / "key.pub").read_text())
+    value = f"{sealed.root / 'key'},{path}" if how == "behind" else str(path)
+    with pytest.raises(BadKey) as found:
+        SealKeys(value)
+    assert str(found.value) == text
+    if how == "garbage":
+        done = run_callvault(["verify", "--seals"], sealed.environment | {"CALLVAULT_SEAL_KEY": value})
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"callvault: CALLVAULT_SEAL_KEY: {text}")
 
 
 def test_status_tells_the_seals(sealed: Sealed) -> None:
     done = run_callvault(["status", "--json"], sealed.environment)
     report = json.loads(done.stdout)
     assert (report["seals"]["count"], report["seals"]["overdue"]) == (3, [])
-    assert wait_for(lambda: "seals" in run_callvault(["status"], sealed.environment).stdout)
+    told = run_callvault(["status"], sealed.environment).stdout
+    assert any(line.startswith("seals") and line.split()[1].startswith("3,") for line in told.splitlines()), told

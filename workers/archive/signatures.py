@@ -11,7 +11,7 @@ import hashlib
 import struct
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -50,8 +50,8 @@ class SealKeys:
         first, *others = (_read(part.strip()) for part in texts)
         try:
             key = load_ssh_private_key(first, password=None)
-        except (ValueError, TypeError, NotImplementedError) as error:
-            raise BadKey(f"not an OpenSSH private key without a passphrase ({type(error).__name__})") from None
+        except (ValueError, TypeError, UnsupportedAlgorithm):  # not a key, one with a passphrase, one of another kind
+            raise BadKey("not an OpenSSH private key without a passphrase") from None
         if not isinstance(key, Ed25519PrivateKey):
             raise BadKey("not an Ed25519 key; make one with `ssh-keygen -t ed25519 -N ''`")
         self._key = key
@@ -113,7 +113,7 @@ def _read(part: str) -> bytes:
 def _public(data: bytes) -> bytes:
     try:
         key = load_ssh_public_key(data)
-    except (ValueError, NotImplementedError):
+    except (ValueError, UnsupportedAlgorithm):
         raise BadKey("a key behind the first is not an OpenSSH public key") from None
     if not isinstance(key, Ed25519PublicKey):
         raise BadKey("a public key that is not Ed25519")

@@ -102,9 +102,8 @@ def _walk(
             state.problems.append(Problem("unlisted", stored.key, "not a key of the archive's layout"))
         else:
             present.setdefault(place[0], set()).add(place[1])
-    for stored in archive.store.list(
-        "catalogue/"
-    ):  # the rows of a seal tell of it, should it be cut off the chain's end
+    # The rows of a seal tell of it, should it be cut off the chain's end.
+    for stored in archive.store.list("catalogue/"):
         number = stored.key.rpartition("/")[2].partition(".")[0]
         if number.isdigit():
             present.setdefault(int(number), set()).add("parquet")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -17,10 +17,8 @@ import msgspec
 from config.logs import get_logger
 from workers.archive import layout
 from workers.archive.records import DECISION, ERASURE, RECEIPT, UnreadableRecord, decode_commit_record
-from workers.catalogue.numbers import Wanted, digits_of, wanted_number
-from workers.catalogue.query import Query, conditions
+from workers.catalogue.numbers import digits_of
 from workers.catalogue.rows import Row, row_of_commit, transcript_of
-from workers.catalogue.words import words_query
 
 log = get_logger()
 
@@ -28,7 +26,6 @@ _VERSION = 1
 _PRAGMAS = """
 PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32000; PRAGMA wal_autocheckpoint = 10000;
 """
-_SURE_DIGITS = 7  # so many at the end of a number are looked for at the end first, where there is an index
 
 # What a commit record says of a recording; the rest of the columns comes from other objects.
 _COMMITTED = (
@@ -52,10 +49,6 @@ _COMMITTED = (
 )
 
 COLUMNS = ("recording_id", "day", *_COMMITTED, "deleted_at", "decision", "seal")  # of a row, and of an inventory
-
-# Still deleted before held: what is gone at Telnyx cannot be held any more.
-_STATE = """CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN r.deleted_at IS NOT NULL THEN 'deleted'
- WHEN r.decision = 'hold' THEN 'held' WHEN r.findings <> '' AND r.decision IS NULL THEN 'kept' ELSE 'archived' END"""
 
 _SCHEMA = f"""
 CREATE TABLE recordings (
@@ -85,22 +78,6 @@ _INDEXES = {
     "by_recording": "parties (n)",
     "by_recording_t": "transcripts (n)",
 }
-
-
-class Hit(msgspec.Struct, kw_only=True):
-    """A recording that was found.
-
-    Attributes:
-        row: what is known of it, without transcripts.
-        state: one of `query.STATES`.
-        words: the words around those that were looked for, which stand between `\\x02` and `\\x03`; else None.
-        place: where it stands among the hits, for the next page.
-    """
-
-    row: Row
-    state: str
-    words: str | None = None
-    place: str = ""
 
 
 class Catalogue:
@@ -207,12 +184,12 @@ class Catalogue:
         """How many recordings there are."""
         return int(self._db.execute("SELECT count(*) FROM recordings WHERE key IS NOT NULL").fetchone()[0])
 
-    def last_seal(self) -> int:
-        """The last seal up to which all are known."""
-        return int(self._db.execute("SELECT coalesce(max(sequence), 0) FROM seals").fetchone()[0])
+    def seals(self) -> set[int]:
+        """The seals of which all is in here, by their sequence numbers."""
+        return {row[0] for row in self._db.execute("SELECT sequence FROM seals")}
 
     def knows(self, key: str) -> bool:
-        """Whether what an object says is in here already; False for objects that say nothing to it, too."""
+        """Whether what an object says is in here already; True also for one that says nothing of a recording."""
         place = layout.recording_of(key)
         if place is None:
             return True
@@ -254,9 +231,8 @@ class Catalogue:
         except msgspec.MsgspecError as error:
             raise UnreadableRecord(f"{key}: {error}") from None
 
-    def put_rows(self, rows: Iterable[Row]) -> int:
-        """Take whole rows, as they come from a Parquet file, within a transaction; returns how many."""
-        count = 0
+    def put_rows(self, rows: Iterable[Row]) -> None:
+        """Take whole rows, as they come from a Parquet file, within a transaction."""
         for row in rows:
             n = self._put_row(row)
             for transcription_id, text in zip(row.transcription_ids, row.transcripts, strict=False):
@@ -265,8 +241,6 @@ class Catalogue:
                 sql = "UPDATE recordings SET deleted_at = coalesce(?, deleted_at), decision = coalesce(?, decision),"
                 sql += " seal = coalesce(seal, ?) WHERE n = ?"
                 self._db.execute(sql, (row.deleted_at, row.decision, row.seal, n))
-            count += 1
-        return count
 
     def put_seal(self, sequence: int, day: str, keys: Iterable[str]) -> None:
         """Take a seal: which commit records its manifest lists, within a transaction."""
@@ -275,72 +249,10 @@ class Catalogue:
         self._db.executemany("UPDATE recordings SET seal = coalesce(seal, ?) WHERE recording_id = ?", ids)
         self._db.execute("INSERT OR IGNORE INTO seals VALUES (?, ?)", (sequence, day))
 
-    def find(self, query: Query, limit: int = 100, before: str | None = None) -> list[Hit]:
-        """The recordings that fit, the latest first.
-
-        Args:
-            query: what is searched for.
-            limit: most of them.
-            before: goes on behind the hit of this place.
-
-        Raises:
-            BadNumber, BadWords: the number or the words cannot be used.
-        """
-        with closing(self._reader()) as db:
-            return list(self._found(db, query, limit, before))
-
-    def find_all(self, query: Query) -> Iterator[Hit]:
-        """All that fit, the latest first, page by page."""
-        before = None
-        while hits := self.find(query, 1_000, before):
-            yield from hits
-            before = hits[-1].place
-
-    def transcripts(self, recording_id: str) -> list[tuple[str, str]]:
-        """Ids and texts of a recording's transcriptions."""
-        sql = "SELECT transcription_id, text FROM transcripts t JOIN recordings r USING (n) WHERE recording_id = ?"
-        with closing(self._reader()) as db:
-            return [(row[0], row[1]) for row in db.execute(f"{sql} ORDER BY transcription_id", (recording_id,))]
-
-    def _reader(self) -> sqlite3.Connection:
-        db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30)
-        db.execute("PRAGMA cache_size = -32000")
-        return db
-
-    def _found(self, db: sqlite3.Connection, query: Query, limit: int, before: str | None) -> Iterator[Hit]:
-        clauses, values = conditions(query)
-        clauses.append("(r.key IS NOT NULL OR r.erased_at IS NOT NULL)")
-        if before is not None:
-            started, _, n = before.rpartition("~")
-            clauses.append("(r.started_at, r.n) < (?, ?)")
-            values += [started, int(n)]
-        if query.number is not None:
-            clause, parts = _party_condition(db, wanted_number(query.number))
-            clauses.append(clause)
-            values += parts
-        match = None if query.text is None else words_query(query.text)
-        source, t = "recordings r", "NULL"
-        if match is not None:
-            source, t = "words JOIN transcripts t ON t.t = words.rowid JOIN recordings r ON r.n = t.n", "t.t"
-            clauses.append("words MATCH ?")
-            values.append(match)
-        sql = f"SELECT r.n, {t}, {_STATE} AS state, {', '.join(f'r.{name}' for name in COLUMNS)} FROM {source}"  # noqa: S608
-        sql += f" WHERE {' AND '.join(clauses)} ORDER BY r.started_at DESC, r.n DESC LIMIT ?"
-        seen: set[int] = set()
-        for n, t, state, *columns in db.execute(sql, (*values, limit)):
-            if n in seen:  # said in two transcriptions of one recording
-                continue
-            seen.add(n)
-            named = dict(zip(COLUMNS, columns, strict=True))
-            named["findings"] = named["findings"].split(",") if named["findings"] else []
-            row = Row(**named)
-            said = None if match is None else db.execute(_SNIPPET, (match, t)).fetchone()[0]
-            yield Hit(row=row, state=state, words=said, place=f"{row.started_at or ''}~{n}")
-
     def _put_row(self, row: Row) -> int:
         values = [getattr(row, name) for name in _COMMITTED]
         values[_COMMITTED.index("findings")] = ",".join(row.findings)
-        sql = "SELECT n, key FROM recordings WHERE recording_id = ?"
+        sql = "SELECT n, coalesce(key, erased_at) FROM recordings WHERE recording_id = ?"  # what was erased stays so
         known = self._db.execute(sql, (row.recording_id,)).fetchone()
         if known is not None and known[1] is not None:
             return int(known[0])
@@ -369,8 +281,8 @@ class Catalogue:
         self._db.execute(f"UPDATE recordings SET {what} WHERE n = {place}", (*values, n))  # noqa: S608
 
     def _put_transcript(self, n: int, transcription_id: str, text: str) -> None:
-        sql = "INSERT OR IGNORE INTO transcripts (n, transcription_id, text) VALUES (?, ?, ?)"
-        done = self._db.execute(sql, (n, transcription_id, text))
+        sql = "INSERT OR IGNORE INTO transcripts (n, transcription_id, text) SELECT n, ?, ? FROM recordings"
+        done = self._db.execute(f"{sql} WHERE n = ? AND erased_at IS NULL", (transcription_id, text, n))
         if done.rowcount > 0:
             self._db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (done.lastrowid, text))
 
@@ -389,21 +301,4 @@ def _make_indexes(db: sqlite3.Connection) -> None:
         db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {where}")
 
 
-def _party_condition(db: sqlite3.Connection, wanted: Wanted) -> tuple[str, list[str]]:
-    """The condition that a party of a recording is the wanted one, by an index wherever there is one for it."""
-    begins = "r.n IN (SELECT n FROM parties WHERE {0} >= ? AND {0} < ?)"
-    text, backwards = wanted.text, wanted.text[::-1]
-    ends = begins.format("reversed"), [backwards, backwards + ":"]  # the colon follows the nine
-    if wanted.how == "begins":
-        return begins.format("digits"), [text, text + ":"]
-    if wanted.how == "ends":
-        return ends
-    if text.isdigit() and len(text) >= _SURE_DIGITS:
-        sql = "SELECT 1 FROM parties WHERE reversed >= ? AND reversed < ? LIMIT 1"
-        if db.execute(sql, ends[1]).fetchone() is not None:
-            return ends
-    return "r.n IN (SELECT n FROM parties WHERE instr(digits, ?) OR instr(party, ?))", [text, text]
-
-
 _KNOWN_BY = {"recording.json": "coalesce(key, erased_at)", "deleted.json": "deleted_at", "erased.json": "erased_at"}
-_SNIPPET = "SELECT snippet(words, 0, char(2), char(3), ' ... ', 16) FROM words WHERE words MATCH ? AND rowid = ?"

@@ -19,7 +19,7 @@ from redis.exceptions import LockError, RedisError
 from config.errors import UserError
 from config.logs import get_logger
 from config.settings import Settings
-from config.times import end_of_day, format_instant, parse_instant, utc_now
+from config.times import format_instant, parse_instant, utc_now
 from workers.archive import layout
 from workers.archive.records import UnreadableRecord
 from workers.archive.seals import (
@@ -46,7 +46,7 @@ from workers.queue.accept import enqueue
 from workers.queue.jobs import Job
 from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
-from workers.runtime import Runtime
+from workers.runtime import Runtime, sealable_at
 
 if TYPE_CHECKING:
     from workers.archive.signatures import SealKeys
@@ -94,7 +94,10 @@ async def find_unsealed(runtime: Runtime, _: FindUnsealedRequest) -> None:
         StoreError: the store cannot be listed now.
     """
     days = UnsealedDays(runtime.redis)
-    chain = await read_chain(runtime)
+    try:
+        chain = await read_chain(runtime)
+    except UnreadableRecord:  # every day is put on the list, and each says then why it cannot be sealed
+        chain = Chain(runtime.archive)
     for day in await runtime.in_thread(_unsealed_days, runtime, chain):
         await days.add(day, sealable_at(runtime.settings, day))
     await runtime.redis.set(UNSEALED_KNOWN, format_instant(utc_now()))
@@ -114,16 +117,12 @@ def _unsealed_days(runtime: Runtime, chain: Chain) -> list[date]:
                     listed[day] = (count + 1, total ^ hash(stored.key))
     for day, known in listed.items():
         count, total = 0, 0
-        for key in sealed_keys(archive, chain.of_day(day)):
-            count, total = count + 1, total ^ hash(key)
+        with suppress(UnreadableRecord):  # what was counted until then differs
+            for key in sealed_keys(archive, chain.of_day(day)):
+                count, total = count + 1, total ^ hash(key)
         if (count, total) != known:
             found.add(day)
     return sorted(found)
-
-
-def sealable_at(settings: Settings, day: date) -> float:
-    """When a day can be sealed at the earliest: seconds since the epoch."""
-    return (end_of_day(day) + settings.seal_after).timestamp()
 
 
 async def seal_day(runtime: Runtime, request: SealRequest) -> None:
@@ -132,23 +131,9 @@ async def seal_day(runtime: Runtime, request: SealRequest) -> None:
     Raises:
         TelnyxError, StoreError: one of them is away; the job runs again.
     """
-    day = date.fromisoformat(request.day)
-    days = UnsealedDays(runtime.redis)
-    await days.take(day)
-    started = time.monotonic()
-    try:
-        outcome = await seal(runtime, day)
-    except BaseException:
-        with suppress(RedisError, OSError):
-            await days.add(day, time.time() + _LONGEST_RETRY_SECONDS)
-        raise
+    outcome = await seal(runtime, date.fromisoformat(request.day))
     if isinstance(outcome, Waits):
-        wait = _RETRY_SECONDS + _RETRY_FACTOR * (time.monotonic() - started)
-        at = outcome.until or await server_seconds(runtime.redis) + min(wait, _LONGEST_RETRY_SECONDS)
-        await days.add(day, at, None if outcome.until else outcome.why)
         log.info("day not sealed yet", day=request.day, why=outcome.why)
-        return
-    await days.sealed(day)
 
 
 class Waits:
@@ -165,7 +150,7 @@ class Waits:
 
 
 async def seal(runtime: Runtime, day: date, *, by_hand: bool = False) -> Link | Waits | None:
-    """Seal what a closed day holds that no seal lists.
+    """Seal what a closed day holds that no seal lists, and keep the list of unsealed days true.
 
     Args:
         runtime: the worker's parts.
@@ -178,6 +163,25 @@ async def seal(runtime: Runtime, day: date, *, by_hand: bool = False) -> Link | 
     Raises:
         TelnyxError, StoreError: one of them is away.
     """
+    days = UnsealedDays(runtime.redis)
+    await days.take(day)  # before it is listed: what is written from here on puts it back
+    started = time.monotonic()
+    try:
+        outcome = await _seal(runtime, day, by_hand)
+    except BaseException:
+        with suppress(RedisError, OSError):
+            await days.add(day, await server_seconds(runtime.redis) + _LONGEST_RETRY_SECONDS)
+        raise
+    if isinstance(outcome, Waits):
+        wait = _RETRY_SECONDS + _RETRY_FACTOR * (time.monotonic() - started)
+        at = outcome.until or await server_seconds(runtime.redis) + min(wait, _LONGEST_RETRY_SECONDS)
+        await days.add(day, at, None if outcome.until else outcome.why)
+    else:
+        await days.sealed(day)
+    return outcome
+
+
+async def _seal(runtime: Runtime, day: date, by_hand: bool) -> Link | Waits | None:
     now = await server_seconds(runtime.redis)
     if now < (until := sealable_at(runtime.settings, day)):
         return Waits("the day is not over for long enough (CALLVAULT_SEAL_AFTER)", until)

@@ -13,7 +13,7 @@ from typing import Any
 from workers.keys import UNSEALED, UNSEALED_WHY, WRITTEN, WRITTEN_EPOCH
 from workers.queue.script import AsyncRedis
 
-_STREAM_LENGTH = 20_000
+STREAM_LENGTH = 20_000
 _LARGEST_BYTES = 16 * 1024
 
 
@@ -30,7 +30,7 @@ async def announce(redis: AsyncRedis, key: str, data: bytes, day: date | None, s
     fields = {"key": key} | ({"data": data} if len(data) <= _LARGEST_BYTES else {})
     async with redis.pipeline(transaction=False) as pipe:
         pipe.set(WRITTEN_EPOCH, secrets.token_hex(8), nx=True)
-        pipe.xadd(WRITTEN, fields, maxlen=_STREAM_LENGTH, approximate=True)
+        pipe.xadd(WRITTEN, fields, maxlen=STREAM_LENGTH, approximate=True)
         if day is not None:
             pipe.zadd(UNSEALED, {day.isoformat(): sealable_at}, nx=True)
         await pipe.execute()

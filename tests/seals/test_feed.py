@@ -1,0 +1,144 @@
+"""How the catalogue is fed: what the stream no longer tells, and seals with and without their Parquet files."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.times import format_instant, utc_now
+from workers.archive import layout
+from workers.archive.archive import Archive
+from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof, encode_record
+from workers.archive.seals import Chain, Link, Manifest, append, folders_of_day, put_file
+from workers.archive.stores.store import open_store
+from workers.catalogue import feed
+from workers.catalogue.catalogue import Catalogue
+from workers.catalogue.feed import catch_up, read_archive
+from workers.catalogue.parquet import RowsFile
+from workers.catalogue.query import Query
+from workers.catalogue.rows import row_of
+from workers.catalogue.search import search
+from workers.queue import written
+from workers.queue.written import announce
+
+TODAY = utc_now().date()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(open_store((tmp_path / "archive").as_uri()))
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    return Catalogue(tmp_path / "catalogue.sqlite")
+
+
+def put(archive: Archive, recording_id: str, day: date) -> tuple[str, bytes]:
+    folder = layout.recording_folder(day, recording_id)
+    audio = archive.put(layout.audio_key(folder, "wav"), iter((b"RIFF",)), "audio/wav")
+    record = CommitRecord(
+        recording={"id": recording_id, "recording_started_at": f"{day}T10:00:00Z", "from": "+13125550100"},
+        objects=[
+            ArchivedObject(audio.key, 4, audio.sha256, "audio/wav", Proof("read-back", "sha256", audio.sha256, None))
+        ],
+        audio=AudioSummary("wav", 1, 8000, 0, []),
+        archived_at=format_instant(utc_now()),
+        event_id=None,
+        found_by="webhook",
+    )
+    archive.commit(folder, record)
+    return layout.commit_key(folder), encode_record(record)
+
+
+def seal(archive: Archive, day: date, *, with_rows: bool) -> Link:
+    chain = Chain(archive)
+    chain.refresh()
+    with Manifest() as manifest, RowsFile() as rows:
+        for folder in folders_of_day(archive, day, chain.of_day(day)):
+            manifest.add(folder)
+            if (row := row_of(folder.records)) is not None:
+                rows.add(row)
+
+        def put_rows(sequence: int) -> None:
+            path = rows.finish(sequence)
+            assert path is not None
+            if with_rows:
+                put_file(archive, layout.parquet_key(day, sequence), path)
+
+        return append(archive, chain, day, manifest, format_instant(utc_now()), put_rows)
+
+
+def found(catalogue: Catalogue) -> dict[str, int | None]:
+    return {hit.row.recording_id: hit.row.seal for hit in search(catalogue.path, Query())}
+
+
+async def test_what_was_pushed_out_of_the_stream_is_read_from_the_archive(
+    archive: Archive, catalogue: Catalogue, async_redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(written, "STREAM_LENGTH", 200)
+    monkeypatch.setattr(feed, "STREAM_LENGTH", 200)
+    await catch_up(catalogue, archive, async_redis)  # before there was a stream at all
+    for name in ("first", "second"):
+        key, data = put(archive, name, TODAY)
+        await announce(async_redis, key, data, TODAY, 0)
+        for n in range(1_000):
+            await announce(async_redis, f"media/2026/01/01/{n}/x/media.json", b"{}", TODAY, 0)
+        assert await async_redis.xlen("callvault:written") < 500
+        await catch_up(catalogue, archive, async_redis)
+        assert name in found(catalogue), "and again, from a cursor that is there"
+
+
+async def test_a_stream_that_has_lost_nothing_costs_no_listing(
+    archive: Archive, catalogue: Catalogue, async_redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, data = put(archive, "one", TODAY)
+    await announce(async_redis, key, data, TODAY, 0)
+    await catch_up(catalogue, archive, async_redis)
+    monkeypatch.setattr(feed, "read_archive", lambda *_, **__: pytest.fail("the archive was listed"))
+    key, data = put(archive, "two", TODAY)
+    await announce(async_redis, key, data, TODAY, 0)
+    await catch_up(catalogue, archive, async_redis)
+    assert found(catalogue) == {"one": None, "two": None}
+
+
+async def test_a_seal_brings_what_was_never_told_of_its_day(
+    archive: Archive, catalogue: Catalogue, async_redis: Any
+) -> None:
+    await catch_up(catalogue, archive, async_redis)
+    long_ago = TODAY - timedelta(days=400)
+    put(archive, "old", long_ago)
+    link = seal(archive, long_ago, with_rows=False)
+    await announce(async_redis, layout.seal_key(1), encode_record(link.seal), None, 0)
+    await catch_up(catalogue, archive, async_redis)
+    assert found(catalogue) == {"old": 1}
+
+
+@pytest.mark.parametrize("with_rows", [(True, True, True), (False, True, False), (True, False, True), (False,) * 3])
+def test_seals_with_and_without_rows_are_all_taken(
+    with_rows: tuple[bool, ...], archive: Archive, catalogue: Catalogue
+) -> None:
+    for n, has_rows in enumerate(with_rows):
+        day = TODAY - timedelta(days=100 + n)
+        put(archive, f"recording-{n}", day)
+        seal(archive, day, with_rows=has_rows)
+    read_archive(catalogue, archive, everything=False)
+    assert found(catalogue) == {"recording-0": 1, "recording-1": 2, "recording-2": 3}
+    assert catalogue.seals() == {1, 2, 3}
+
+
+def test_what_was_erased_does_not_come_back(archive: Archive, catalogue: Catalogue) -> None:
+    key, data = put(archive, "gone", TODAY)
+    erased = b'{"schema":"callvault.erasure/1","recording_id":"gone","objects":[],"why":"x","by":"x","erased_at":"2026-01-01"}'
+    said = b'{"schema":"callvault.transcription/1","transcription":{"transcription_text":"my secret"}}'
+    folder = key.removesuffix("recording.json")
+    with catalogue.writing():
+        catalogue.apply(f"{folder}erased.json", erased)
+        catalogue.apply(key, data)
+        catalogue.apply(f"{folder}transcriptions/t.json", said)
+    (hit,) = search(catalogue.path, Query(id="gone"))
+    assert (hit.state, hit.row.from_number) == ("erased", None)
+    assert search(catalogue.path, Query(text="secret")) == []

@@ -1,0 +1,114 @@
+"""How the catalogue is searched: a query, and the recordings that fit, page by page."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from workers.catalogue.catalogue import COLUMNS
+from workers.catalogue.numbers import Wanted, wanted_number
+from workers.catalogue.query import Query, conditions
+from workers.catalogue.rows import Row
+from workers.catalogue.words import words_query
+
+_PAGE = 1_000
+_SURE_DIGITS = 7  # so many at the end of a number are looked for at the end first, where there is an index
+
+# Still deleted before held: what is gone at Telnyx cannot be held any more.
+_STATE = """CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN r.deleted_at IS NOT NULL THEN 'deleted'
+ WHEN r.decision = 'hold' THEN 'held' WHEN r.findings <> '' AND r.decision IS NULL THEN 'kept' ELSE 'archived' END"""
+
+_SNIPPET = "SELECT snippet(words, 0, char(2), char(3), ' ... ', 16) FROM words WHERE words MATCH ? AND rowid = ?"
+
+
+class Hit(msgspec.Struct, kw_only=True):
+    """A recording that was found.
+
+    Attributes:
+        row: what is known of it, without transcripts.
+        state: one of `query.STATES`.
+        words: the words around those that were looked for, which stand between `\\x02` and `\\x03`; else None.
+        place: where it stands among the hits, for the next page.
+    """
+
+    row: Row
+    state: str
+    words: str | None = None
+    place: str = ""
+
+
+def search(path: Path, query: Query, limit: int = 100, before: str | None = None) -> list[Hit]:
+    """The recordings of a catalogue that fit, the latest first.
+
+    Args:
+        path: the catalogue's file.
+        query: what is searched for.
+        limit: most of them.
+        before: goes on behind the hit of this place.
+
+    Raises:
+        BadNumber, BadWords: the number or the words cannot be used.
+        sqlite3.DatabaseError: the file cannot be read.
+    """
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as db:
+        db.execute("PRAGMA cache_size = -32000")
+        return list(_found(db, query, limit, before))
+
+
+def search_all(path: Path, query: Query) -> Iterator[Hit]:
+    """All that fit, the latest first, read a page at a time."""
+    before = None
+    while hits := search(path, query, _PAGE, before):
+        yield from hits
+        before = hits[-1].place
+
+
+def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None) -> Iterator[Hit]:
+    clauses, values = conditions(query)
+    clauses.append("(r.key IS NOT NULL OR r.erased_at IS NOT NULL)")
+    if before is not None:
+        started, _, n = before.rpartition("~")
+        clauses.append("(r.started_at, r.n) < (?, ?)")
+        values += [started, int(n)]
+    if query.number is not None:
+        clause, parts = _party_condition(db, wanted_number(query.number))
+        clauses.append(clause)
+        values += parts
+    match = None if query.text is None else words_query(query.text)
+    source, t = "recordings r", "NULL"
+    if match is not None:
+        source, t = "words JOIN transcripts t ON t.t = words.rowid JOIN recordings r ON r.n = t.n", "t.t"
+        clauses.append("words MATCH ?")
+        values.append(match)
+    sql = f"SELECT r.n, {t}, {_STATE} AS state, {', '.join(f'r.{name}' for name in COLUMNS)} FROM {source}"  # noqa: S608
+    sql += f" WHERE {' AND '.join(clauses)} ORDER BY r.started_at DESC, r.n DESC LIMIT ?"
+    seen: set[int] = set()
+    for n, t, state, *columns in db.execute(sql, (*values, limit)):
+        if n in seen:  # said in two transcriptions of one recording
+            continue
+        seen.add(n)
+        named = dict(zip(COLUMNS, columns, strict=True))
+        named["findings"] = named["findings"].split(",") if named["findings"] else []
+        row = Row(**named)
+        said = None if match is None else db.execute(_SNIPPET, (match, t)).fetchone()[0]
+        yield Hit(row=row, state=state, words=said, place=f"{row.started_at or ''}~{n}")
+
+
+def _party_condition(db: sqlite3.Connection, wanted: Wanted) -> tuple[str, list[str]]:
+    """The condition that a party of a recording is the wanted one, by an index wherever there is one for it."""
+    begins = "r.n IN (SELECT n FROM parties WHERE {0} >= ? AND {0} < ?)"
+    text, backwards = wanted.text, wanted.text[::-1]
+    ends = begins.format("reversed"), [backwards, backwards + ":"]  # the colon follows the nine
+    if wanted.how == "begins":
+        return begins.format("digits"), [text, text + ":"]
+    if wanted.how == "ends":
+        return ends
+    if text.isdigit() and len(text) >= _SURE_DIGITS:
+        sql = "SELECT 1 FROM parties WHERE reversed >= ? AND reversed < ? LIMIT 1"
+        if db.execute(sql, ends[1]).fetchone() is not None:
+            return ends
+    return "r.n IN (SELECT n FROM parties WHERE instr(digits, ?) OR instr(party, ?))", [text, text]
