@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import logging
 import os
@@ -14,14 +15,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import uvicorn
 from nacl.signing import SigningKey
 
+from cli.main import app
 from sandbox.app import create_app
 from sandbox.control import books
 from sandbox.world import World
@@ -115,6 +119,22 @@ def run_callvault(
         check=False,
         cwd=Path(__file__).parent.parent,
     )
+
+
+def callvault_here(arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Exit status and standard output of a command, run in a thread of this process: where its start is not the matter."""
+
+    def run() -> tuple[int, str]:
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
+            for name in os.environ.keys() - CLEAN.keys():
+                patch.delenv(name)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            status = app(arguments, standalone_mode=False)
+            return int(status or 0), out.getvalue()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(run).result()
 
 
 class RunningSandbox:

@@ -16,7 +16,7 @@ import duckdb
 import pytest
 
 from config.times import utc_now
-from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
+from tests.parts import RunningSandbox, callvault, callvault_here, run_callvault, wait_for
 from tests.seals.conftest import CALLS_A_DAY, Sealed
 from tests.workers.test_archive_recording import DELETING, ask, committed
 
@@ -24,9 +24,9 @@ pytestmark = pytest.mark.timeout(300)  # whoever comes first makes the archive, 
 
 
 def find(environment: dict[str, str], *arguments: str) -> list[dict[str, Any]]:
-    done = run_callvault(["find", "--json", *arguments], environment, seconds=100)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    code, out = callvault_here(["find", "--json", *arguments], environment)
+    assert code == 0
+    return [json.loads(line) for line in out.splitlines()]
 
 
 def ids(rows: list[dict[str, Any]]) -> set[str]:

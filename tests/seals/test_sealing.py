@@ -16,7 +16,7 @@ import pytest
 from config.settings import load_settings
 from config.times import end_of_day, utc_now
 from sandbox.world import Recording
-from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
+from tests.parts import RunningSandbox, callvault, callvault_here, run_callvault, wait_for
 from tests.seals.authority import Authority
 from tests.workers.test_archive_recording import DELETING, ask, committed, folder_of
 from workers.jobs import reconcile, seals
@@ -44,6 +44,10 @@ def seal(environment: dict[str, str], *arguments: str) -> tuple[int, dict[str, A
     done = run_callvault(["seal", *arguments, "--json"], environment, seconds=100)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
+
+
+def verified(environment: dict[str, str]) -> dict[str, Any]:
+    return dict(json.loads(callvault_here(["verify", "--seals", "--json"], environment)[1]))
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ async def test_a_late_recording_gets_its_own_seal(
     await archive(working, async_redis, archive_folder, [late])
     wait_for(lambda: redis.zscore(UNSEALED, day) and redis.zscore(UNSEALED, day) > time.time() + 80_000, 30)
     assert len(seals_in(archive_folder)) == 1, "at most one further seal a day"
-    report = json.loads(run_callvault(["verify", "--seals", "--json"], working).stdout)
+    report = verified(working)
     assert (report["problems"], report["waiting"]) == ([], 2), "the record and its audio"
     assert seal(working, day)[0] == 0
     one, two = seals_in(archive_folder)
@@ -90,7 +94,7 @@ async def test_a_late_recording_gets_its_own_seal(
         0,
         {"days": [{"day": day, "sealed": False, "why": "nothing to seal"}], "time_stamp": None},
     )
-    report = json.loads(run_callvault(["verify", "--seals", "--json"], working).stdout)
+    report = verified(working)
     assert (report["problems"], report["waiting"], report["seals"]) == ([], 0, 2)
 
 
@@ -173,7 +177,7 @@ async def test_a_seal_that_a_dead_worker_left_half_is_finished(
     first, second = seals_in(archive_folder)
     assert first["manifest_sha256"] == json.loads(made)["manifest_sha256"]
     assert (first["recordings"], second["recordings"]) == (3, 2)
-    assert json.loads(run_callvault(["verify", "--seals", "--json"], environment).stdout)["problems"] == []
+    assert verified(environment)["problems"] == []
 
 
 async def test_a_worker_killed_while_it_seals_leaves_one_whole_chain(
@@ -187,7 +191,7 @@ async def test_a_worker_killed_while_it_seals_leaves_one_whole_chain(
         process.stop(signal.SIGKILL)
     with callvault(["worker"], environment, "worker ready"):
         wait_for(lambda: len(seals_in(archive_folder)) == 6, 100, "all six days")
-    report = json.loads(run_callvault(["verify", "--seals", "--json"], environment).stdout)
+    report = verified(environment)
     assert (report["problems"], report["seals"], report["sealed_objects"]) == ([], 6, 120)
 
 
@@ -315,4 +319,4 @@ async def test_who_seals_the_same_days_at_once_makes_one_seal_each(
     finally:
         await runtime.close()
     assert [row["recordings"] for row in seals_in(archive_folder)] == [3, 3]
-    assert json.loads(run_callvault(["verify", "--seals", "--json"], environment).stdout)["problems"] == []
+    assert verified(environment)["problems"] == []
