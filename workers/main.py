@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from config.logs import configure_logs, get_logger
 from config.settings import Settings
+from config.tasks import end_tasks
 from workers.archive.stores.store import StoreError, StoreRefused
 from workers.jobs.connections import (
     look_for_drift,
@@ -162,10 +163,9 @@ async def work(settings: Settings, redis_url: str) -> bool:
         for ended in running:
             if ended.done() and (error := ended.exception()):
                 log.error("worker failed", error=f"{type(error).__name__}: {error}")
-        await _drain(workers, running)
-        for task in (janitor, yielding, stopping):
-            task.cancel()
-        await asyncio.gather(janitor, yielding, stopping, return_exceptions=True)
+        await end_tasks([stopping, yielding, *running])
+        await _drain(workers)
+        await end_tasks([janitor])
         log.info("worker stopped")
         return stop.is_set()
     finally:
@@ -207,19 +207,16 @@ async def _yield_to_small_work(runtime: Runtime, bulk: Worker) -> None:
         await asyncio.sleep(_YIELD_SECONDS)
 
 
-async def _drain(workers: list[Worker], running: list[asyncio.Task[None]]) -> None:
-    """Take no more jobs, wait for those that run, cancel what is left; a cancelled job runs again elsewhere."""
-    for worker in workers:
-        worker.allow_pick_jobs = False
+async def _drain(workers: list[Worker]) -> None:
+    """Wait for the jobs that run, cancel what is left; a cancelled job runs again elsewhere.
+
+    Those who pick jobs have ended before: arq goes on to start what it has read from the queue as slots get free,
+    whatever `allow_pick_jobs` says. A job whose pick was cut short is free again after 30 s, by the janitor.
+    """
     jobs = {task for worker in workers for task in worker.tasks.values()}
     if jobs:
         await asyncio.wait(jobs, timeout=DRAIN_SECONDS)
-    for task in jobs:
-        task.cancel()
-    await asyncio.gather(*jobs, return_exceptions=True)
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+    await end_tasks(jobs)
 
 
 def run(settings: Settings, redis_url: str) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from arq.constants import in_progress_key_prefix, job_key_prefix
 
+from config.tasks import end_tasks
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, LEASES, MAIN_QUEUE, WORKER
 from workers.queue.accept import Acceptor, enqueue
@@ -165,6 +166,19 @@ async def test_a_redis_that_is_not_there_is_told_within_two_seconds(url: str) ->
     with pytest.raises((RedisError, OSError)):
         await client.ping()
     assert time.monotonic() - started < 2
+
+
+async def test_a_task_that_talks_to_redis_ends_whenever_it_is_cancelled(async_redis: Any) -> None:
+    async def talk() -> None:
+        while True:
+            await async_redis.ping()
+
+    for turns in range(200):
+        task = asyncio.create_task(talk())
+        for _ in range(turns % 40):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(end_tasks([task]), 10)
+        assert task.done()
 
 
 async def test_pressure_is_a_job_that_nobody_takes_or_a_full_redis(async_redis: Any) -> None:

@@ -14,11 +14,12 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
-from redis.exceptions import LockError, RedisError
+from redis.exceptions import RedisError
 
 from config.errors import UserError
 from config.logs import get_logger
 from config.settings import Settings
+from config.tasks import end_tasks
 from config.times import format_instant, parse_instant, utc_now
 from workers.archive import layout
 from workers.archive.records import UnreadableRecord
@@ -299,9 +300,7 @@ async def _alone(runtime: Runtime) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            extending.cancel()
-            with suppress(asyncio.CancelledError, LockError, RedisError, OSError):
-                await extending
+            await end_tasks([extending])
 
 
 async def _complete_seals(runtime: Runtime) -> None:

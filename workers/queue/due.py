@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from config.tasks import end_tasks
 from workers.keys import DELETIONS_DUE, DELETIONS_PAUSED
 from workers.queue.script import AsyncRedis, Script
 
@@ -86,8 +87,7 @@ class DueList:
         try:
             yield
         finally:
-            extending.cancel()
-            await asyncio.gather(extending, return_exceptions=True)
+            await end_tasks([extending])
 
     async def pause(self, why: str) -> None:
         """Delete nothing until resumed; the reason that stands first stays."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 import httpx
 import msgspec
 import stamina
 
+from config.tasks import end_tasks
 from workers.account import Account
 from workers.telnyx.errors import (
     Conflict,
@@ -177,10 +177,8 @@ class TelnyxClient:
                 items, total = await following
                 number += 1
         finally:
-            if following is not None and not following.done():
-                following.cancel()
-                with suppress(asyncio.CancelledError, TelnyxError):
-                    await following
+            if following is not None:
+                await end_tasks([following])
 
     async def count(self, listed: Any, **arguments: Any) -> int | None:
         """How many items a list has, by one small page; None where the answer does not say.
