@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from cli.catalogue import opened, searched, up_to_date
@@ -22,6 +21,7 @@ from workers.catalogue.query import read_query
 from workers.catalogue.search import Hit, search, search_all
 
 _ON_A_TERMINAL = 50
+_HEAD = ("started (UTC)", "from", "to", "length", "state", "seal", "recording")
 
 
 def run(settings: Settings, words: Mapping[str, str | None], *, limit: int | None, as_csv: bool, as_json: bool) -> int:
@@ -46,7 +46,7 @@ def run(settings: Settings, words: Mapping[str, str | None], *, limit: int | Non
         elif as_csv:
             _write_csv(hits)
         else:
-            _write_table(list(hits), most)
+            write_table(list(hits), most)
     return 0
 
 
@@ -73,28 +73,38 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _write_table(hits: list[Hit], most: int | None) -> None:
+def write_table(hits: list[Hit], most: int | None) -> None:
+    """A line a hit, and what was said below it: a column for that would leave the others no room."""
     console = Console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("started (UTC)", "from", "to", "length", "state", "seal", "recording"):
-        table.add_column(name, no_wrap=name != "state", overflow="fold")
-    for hit in hits:
-        row = hit.row
-        started = (row.started_at or "").replace("T", " ")[:19]
-        length = format_duration((row.duration_ms or 0) / 1000)
-        state = hit.state + (f" ({', '.join(row.findings)})" if row.findings else "")
-        seal = "" if row.seal is None else str(row.seal)
-        table.add_row(started, row.from_number or "", row.to_number or "", length, state, seal, row.recording_id)
-        if hit.words is not None:
-            table.add_row("", "", "", "", "", "", _marked(hit.words))
-    if hits:
-        console.print(table)
+    lines = [_HEAD, *map(_cells, hits)] if hits else []
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line, hit in zip(lines, [None, *hits], strict=False):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        console.print(Text(text, style="bold" if hit is None else ""), soft_wrap=True)
+        if hit is not None and hit.words is not None:
+            console.print(Text("    ") + _marked(hit.words), soft_wrap=True)
     more = " (there may be more: --limit)" if most is not None and len(hits) >= most else ""
     console.print(f"{len(hits)} recordings{more}", highlight=False)
+
+
+def _cells(hit: Hit) -> tuple[str, ...]:
+    row = hit.row
+    started = (row.started_at or "").replace("T", " ")[:19]
+    length = format_duration((row.duration_ms or 0) / 1000)
+    state = hit.state + (f" ({', '.join(row.findings)})" if row.findings else "")
+    seal = "" if row.seal is None else str(row.seal)
+    return tuple(
+        map(_shown, (started, row.from_number or "", row.to_number or "", length, state, seal, row.recording_id))
+    )
+
+
+def _shown(text: str) -> str:
+    """Without what a terminal would obey: parties and words come from outside."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _marked(words: str) -> Text:
     text = Text()
     for i, part in enumerate(words.replace("\x03", "\x02").split("\x02")):
-        text.append(" ".join(part.split("\n")), style="bold reverse" if i % 2 else "")
+        text.append(_shown(part), style="bold reverse" if i % 2 else "")
     return text

@@ -52,12 +52,13 @@ def progress(console: Console, **totals: int) -> Iterator[Callable[..., None]]:
 
 def _plain(console: Console, totals: dict[str, int], titles: dict[str, str]) -> Callable[..., None]:
     said = [0.0]
+    has_said_done = [False]
     started = time.monotonic()
 
     def plain(note: str = "", **counts: int) -> None:
         is_done = all(counts[name] >= totals[name] for name in counts)
-        if is_done or time.monotonic() - said[0] > _PLAIN_SECONDS:
-            said[0] = time.monotonic()
+        if (is_done and not has_said_done[0]) or time.monotonic() - said[0] > _PLAIN_SECONDS:
+            said[0], has_said_done[0] = time.monotonic(), is_done
             parts = [f"{titles[name]} {count}/{totals[name]}" for name, count in counts.items()]
             first = next(iter(counts))
             if 0 < counts[first] < totals[first]:

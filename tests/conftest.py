@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 import redis as sync_redis
 
 from sandbox.world import World
-from tests.parts import RunningSandbox
+from tests.parts import HttpServer, RunningSandbox
 from workers.keys import RECONCILED
 from workers.queue.connect import connect_worker
 from workers.queue.embedded import EmbeddedServer
@@ -89,8 +88,6 @@ def receiver_of_alerts() -> Iterator[Any]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
+    server = HttpServer(Handler)
     yield SimpleNamespace(texts=texts, url=f"json://127.0.0.1:{server.server_port}/")
-    server.shutdown()
-    server.server_close()
+    server.stop()

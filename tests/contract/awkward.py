@@ -7,11 +7,12 @@ import hashlib
 import threading
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.contract.emulators import S3_ENVIRONMENT
+from tests.parts import HttpServer
 
 
 @dataclass
@@ -75,14 +76,12 @@ class AwkwardS3:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.server = HttpServer(Handler)
         self.port = self.server.server_port
         self.environment = S3_ENVIRONMENT | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self.port}"}
 
     def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+        self.server.stop()
 
     def answer(self, request: Any, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         request.send_response(status)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any
+
+from tests.parts import HttpServer
 
 _CONFIG = """
 [tsa]
@@ -66,8 +68,7 @@ class Authority:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=self._server.serve_forever, daemon=True).start()
+        self._server = HttpServer(Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
 
     def stamp(self, query: bytes) -> bytes:
@@ -83,5 +84,4 @@ class Authority:
             return (path / "reply").read_bytes()
 
     def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()

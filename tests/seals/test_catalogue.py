@@ -141,6 +141,8 @@ def test_a_table_is_for_people(sealed: Sealed) -> None:
     assert "started (UTC)" in done.stdout
     assert sealed.calls[4][7]["from"] in done.stdout
     assert done.stdout.endswith("1 recordings\n")
+    said = run_callvault(["find", "--text", "the", "--limit", "2"], sealed.environment | {"COLUMNS": "80"}).stdout
+    assert len(said.splitlines()) == 6, "a head, two hits with what was said below each, the count"
 
 
 def test_audio_and_text_come_out_checked(sealed: Sealed, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cli.find import write_table
 from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.archive import Archive
@@ -19,8 +20,8 @@ from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.feed import catch_up, read_archive
 from workers.catalogue.parquet import RowsFile
 from workers.catalogue.query import Query
-from workers.catalogue.rows import row_of
-from workers.catalogue.search import search
+from workers.catalogue.rows import Row, row_of
+from workers.catalogue.search import Hit, search
 from workers.queue import written
 from workers.queue.written import announce
 
@@ -142,3 +143,11 @@ def test_what_was_erased_does_not_come_back(archive: Archive, catalogue: Catalog
     (hit,) = search(catalogue.path, Query(id="gone"))
     assert (hit.state, hit.row.from_number) == ("erased", None)
     assert search(catalogue.path, Query(text="secret")) == []
+
+
+def test_a_table_holds_nothing_that_a_terminal_would_obey(capsys: pytest.CaptureFixture[str]) -> None:
+    row = Row(recording_id="one", day="2026-11-25", from_number="+1\x1b[2J\r", to_number="\x07")
+    write_table([Hit(row=row, state="archived", words="a \x02word\x03\x1b]0;x\x07 said\nhere")], None)
+    out = capsys.readouterr().out
+    assert {c for c in out if not c.isprintable()} == {"\n"}
+    assert "a word ]0;x  said here" in out

@@ -76,7 +76,9 @@ def test_the_whole_archive_is_found_whole_by_the_service_and_by_others(sealed: S
     assert (report["seals"], report["sealed_objects"]) == (3, 3 * (2 * CALLS_A_DAY + 25))
     code, lines = by_script(sealed.archive)
     assert (code, lines) == (0, [f"3 seals, {3 * (2 * CALLS_A_DAY + 25)} objects, 0 problems"])
-    told = run_callvault(["verify", "--seals"], sealed.environment).stdout
+    done = run_callvault(["verify", "--seals"], sealed.environment)
+    assert sum("seals 3/3" in line for line in done.stderr.splitlines()) < 5, "progress, and not a line an object"
+    told = done.stdout
     assert f"3 seals of {3 * (2 * CALLS_A_DAY + 25)} objects" in told
     assert told.endswith("all as it must be\n")
 

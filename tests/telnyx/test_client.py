@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandbox.world import World
-from tests.parts import RunningSandbox, free_port
+from tests.parts import HttpServer, RunningSandbox, free_port
 from workers.account import Account
 from workers.telnyx import errors
 from workers.telnyx.client import TelnyxClient, _unseen
@@ -53,8 +52,7 @@ class Scripted:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.server = HttpServer(Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v2"
 
     def fail(self, status: int, **headers: str) -> Answer:
@@ -66,8 +64,7 @@ class Scripted:
 def server() -> Iterator[Scripted]:
     scripted = Scripted()
     yield scripted
-    scripted.server.shutdown()
-    scripted.server.server_close()
+    scripted.server.stop()
 
 
 @pytest.fixture

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
+from tests.parts import HttpServer
 from workers.telnyx.downloads import Cancelled, DownloadFailed, Downloads, ForbiddenAddress, NotAudio
 
 DATA = bytes(range(256)) * 4096
@@ -63,8 +64,7 @@ class Files:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.server = HttpServer(Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/a.wav?X-Amz-Signature=s"
 
 
@@ -72,8 +72,7 @@ class Files:
 def files() -> Iterator[Files]:
     made = Files()
     yield made
-    made.server.shutdown()
-    made.server.server_close()
+    made.server.stop()
 
 
 @pytest.fixture
