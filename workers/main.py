@@ -1,9 +1,6 @@
-"""The worker: arq's settings, the functions, what runs when, start and stop.
+"""The worker: the functions, what runs when, start and stop.
 
-One process runs two arq workers, one a queue, so that bulk work never delays a webhook. arq's defaults that lose work
-are set otherwise: MessagePack for pickle, no kept results (a kept one blocks its job id, arq issues #531 and #432), no
-limit of tries (the table of causes decides), a time limit that suits the longest recording (leases free dead workers'
-jobs long before).
+One process runs two arq workers, one a queue, so that bulk work never delays a webhook.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ from typing import Any
 
 from arq import cron
 from arq.cron import CronJob
-from arq.worker import Function, Worker
+from arq.worker import Function
 from redis.exceptions import RedisError
 
 from config.logs import configure_logs, get_logger
@@ -40,15 +37,14 @@ from workers.jobs.seals import FindUnsealedRequest, SealRequest, find_unsealed, 
 from workers.jobs.transcriptions import archive_transcription
 from workers.keys import BULK_QUEUE, MAIN_QUEUE
 from workers.queue.connect import connect_worker
-from workers.queue.jobs import JOB_TTL_MS, deserialize, serialize
 from workers.queue.leases import Leases
 from workers.queue.pressure import oldest_waiting_seconds, pressure
+from workers.queue.worker import LeasingWorker
 from workers.runtime import Runtime, open_runtime
 
 log = get_logger()
 
 DRAIN_SECONDS = 25
-_POLL_SECONDS = 0.05  # arq's 0.5 s is half a second of delay for every webhook
 _JOB_TIMEOUT_SECONDS = 12 * 3600  # Telnyx records up to 12 h; the leases watch over dead workers, not this
 _YIELD_SECONDS = 2
 _SWEEP_SECONDS = set(range(5, 60, 10))  # whether it is time for one, not the sweeps themselves
@@ -90,22 +86,7 @@ async def watch_pressure(runtime: Runtime) -> None:
         await runtime.alerts.send("pressure", "warning", text.split(" ", 3)[1], f"{text[0].upper()}{text[1:]}.", advice)
 
 
-def keeping_work(leases: Leases) -> dict[str, Any]:
-    """The options of an arq worker without which it loses work; see the head of this file."""
-    return {
-        "max_tries": 1_000_000_000,
-        "keep_result": 0,
-        "job_serializer": serialize,
-        "job_deserializer": deserialize,
-        "expires_extra_ms": JOB_TTL_MS,
-        "on_job_start": leases.take,
-        "on_job_end": leases.leave,
-        "handle_signals": False,
-        "log_results": False,
-    }
-
-
-def _worker(runtime: Runtime, leases: Leases, queue: str) -> Worker:
+def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:
     crons = [
         _clockwork(delete_originals, _DELETION_SECONDS),
         _clockwork(start_sweeps, _SWEEP_SECONDS),
@@ -117,19 +98,16 @@ def _worker(runtime: Runtime, leases: Leases, queue: str) -> Worker:
         _clockwork(refresh_operator_connect, {15}),
         _clockwork(look_for_drift, {45}),
     ]
-    return Worker(
-        functions=job_functions(queue),
-        cron_jobs=crons if queue == MAIN_QUEUE else None,
-        queue_name=queue,
-        redis_pool=runtime.redis,
-        ctx={"runtime": runtime},
+    return LeasingWorker(
+        job_functions(queue),
+        runtime.redis,
+        leases,
+        queue=queue,
+        runtime=runtime,
         # Two sweeps may each hold a bulk job while they wait for the queue to get shorter.
-        max_jobs=runtime.settings.concurrency + (2 if queue == BULK_QUEUE else 0),
-        job_timeout=_JOB_TIMEOUT_SECONDS,
-        poll_delay=_POLL_SECONDS,
-        queue_read_limit=1_000,
-        health_check_interval=30,
-        **keeping_work(leases),
+        most_jobs=runtime.settings.concurrency + (2 if queue == BULK_QUEUE else 0),
+        timeout_seconds=_JOB_TIMEOUT_SECONDS,
+        cron_jobs=crons if queue == MAIN_QUEUE else (),
     )
 
 
@@ -196,7 +174,7 @@ async def _look_at_the_store(runtime: Runtime) -> None:
         log.warning("unfinished uploads cannot be listed; have a lifecycle rule of the bucket do it", error=str(error))
 
 
-async def _yield_to_small_work(runtime: Runtime, bulk: Worker) -> None:
+async def _yield_to_small_work(runtime: Runtime, bulk: LeasingWorker) -> None:
     """Start no bulk work while webhooks' jobs wait too long."""
     limit = runtime.settings.queue_age_limit.total_seconds()
     while True:
@@ -207,11 +185,11 @@ async def _yield_to_small_work(runtime: Runtime, bulk: Worker) -> None:
         await asyncio.sleep(_YIELD_SECONDS)
 
 
-async def _drain(workers: list[Worker]) -> None:
+async def _drain(workers: list[LeasingWorker]) -> None:
     """Wait for the jobs that run, cancel what is left; a cancelled job runs again elsewhere.
 
-    Those who pick jobs have ended before: arq goes on to start what it has read from the queue as slots get free,
-    whatever `allow_pick_jobs` says. A job whose pick was cut short is free again after 30 s, by the janitor.
+    Those who claim jobs have ended before. What a claim that was cut short has claimed is free once this process has
+    withdrawn its heartbeat.
     """
     jobs = {task for worker in workers for task in worker.tasks.values()}
     if jobs:

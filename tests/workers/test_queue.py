@@ -48,14 +48,29 @@ async def test_a_job_that_waits_is_not_enqueued_again(async_redis: Any) -> None:
 async def test_the_jobs_of_a_dead_worker_are_freed_and_those_of_a_live_one_are_not(async_redis: Any) -> None:
     dead, alive = Leases(async_redis), Leases(async_redis)
     await alive.beat()
-    for leases, job_id in ((dead, "dead-job"), (alive, "live-job")):
-        await async_redis.set(ARQ_IN_PROGRESS + job_id, "1")
-        await leases.take({"job_id": job_id})
+    await async_redis.zadd(MAIN_QUEUE, {"dead-job": 1, "live-job": 2})
+    assert await dead.claim(MAIN_QUEUE, 1, 60_000) == [("dead-job", 1)]
+    assert await alive.claim(MAIN_QUEUE, 2, 60_000) == [("live-job", 2)]
     assert await alive.free_dead_workers_jobs() == ["dead-job"]
     assert await async_redis.exists(ARQ_IN_PROGRESS + "live-job")
     assert await async_redis.hkeys(LEASES) == [b"live-job"]
-    await alive.leave({"job_id": "live-job"})
-    assert await async_redis.hlen(LEASES) == 0
+    alive.leave("live-job")
+    alive.leave("dead-job")
+    assert await dead.claim(MAIN_QUEUE, 1, 60_000) == [("dead-job", 1)]
+    assert await alive.claim(MAIN_QUEUE, 1, 60_000) == []
+    assert await async_redis.hgetall(LEASES) == {b"dead-job": dead.worker_id.encode()}
+
+
+async def test_a_claim_takes_what_is_due_and_free_and_no_more_than_there_is_room_for(async_redis: Any) -> None:
+    leases = Leases(async_redis)
+    later = (time.time() + 60) * 1000
+    others = {f"other-{n:04}": 0 for n in range(450)}
+    await async_redis.zadd(MAIN_QUEUE, others | {"a": 1, "b": 2, "c": 3, "later": later})
+    await async_redis.mset({ARQ_IN_PROGRESS + job_id: "1" for job_id in others})
+    assert await leases.claim(MAIN_QUEUE, 2, 60_000) == [("a", 1), ("b", 2)]
+    assert 0 < await async_redis.pttl(ARQ_IN_PROGRESS + "a") <= 60_000
+    assert await leases.claim(MAIN_QUEUE, 2, 60_000) == [("c", 3)]
+    assert await leases.claim(MAIN_QUEUE, 2, 60_000) == []
 
 
 async def test_a_job_that_never_got_its_lease_is_freed_after_30_s(async_redis: Any) -> None:

@@ -1,10 +1,10 @@
 """Leases: which worker holds which job, so that a dead worker's jobs run elsewhere within 30 seconds.
 
 arq frees a killed worker's job only when `arq:in-progress:*` expires, its timeout plus 10 s (arq issue #343): hours,
-with a timeout that suits the longest recording. And arq's key does not say who holds the job. So a job start leaves a
-lease with the worker's id, a worker keeps a heartbeat, and the janitor, which every worker runs, frees the jobs of
-those whose heartbeat has stopped. A job in progress that never got a lease (its worker was killed between arq's write
-and ours) is free after 30 s.
+with a timeout that suits the longest recording. And arq's key does not say who holds the job. So a worker claims jobs
+and leaves leases with its id on them in one step, it keeps a heartbeat, and the janitor, which every worker runs, frees
+the jobs of those whose heartbeat has stopped. A job in progress that has no lease (a stock arq worker claimed it) is
+free after 30 s. The leases of jobs that have ended go with the next claim.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import os
 import secrets
 import socket
 from collections.abc import Sequence
-from typing import Any
 
+import msgspec
 from redis.exceptions import RedisError
 
 from config.logs import get_logger
@@ -26,9 +26,12 @@ HEARTBEAT_SECONDS = 3
 _HEARTBEAT_EXPIRES_SECONDS = 15
 _UNLEASED_MS = 30_000
 _CRON_KEPT_MS = 60_000  # arq keeps a cron job in progress so long after its end, lest another worker run it again
+_PAGE, _PAGES = 200, 50
 _HEAD = 1_000  # jobs in progress stay in arq's queue with an old score, so they are found at its head
 
 log = get_logger()
+
+_encoder = msgspec.msgpack.Encoder()
 
 # KEYS: leases, unleased. ARGV: unleased ms, head, then the queues. Returns the freed job ids.
 _JANITOR = Script(f"""
@@ -73,6 +76,36 @@ end
 return freed
 """)
 
+# KEYS: leases. ARGV: worker id, ended job ids as one MessagePack value. A job that runs again has another's lease, maybe.
+_LEAVE = """
+for _, id in ipairs(cmsgpack.unpack(ARGV[2])) do
+  if redis.call('HGET', KEYS[1], id) == ARGV[1] then redis.call('HDEL', KEYS[1], id) end
+end
+"""
+_LEAVE_ALL = Script(_LEAVE)
+
+# KEYS: leases, queue. ARGV: as above, in-progress ms, most, page, pages. Returns id, score, id, ... Jobs in progress stay
+# in arq's queue, so one looks past those of all other workers.
+_CLAIM = Script(f"""{_LEAVE}
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local page = tonumber(ARGV[5])
+local claimed = {{}}
+for n = 0, tonumber(ARGV[6]) - 1 do
+  local found = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'WITHSCORES', 'LIMIT', n * page, page)
+  for i = 1, #found, 2 do
+    if redis.call('SET', '{ARQ_IN_PROGRESS}' .. found[i], '1', 'PX', ARGV[3], 'NX') then
+      redis.call('HSET', KEYS[1], found[i], ARGV[1])
+      claimed[#claimed + 1] = found[i]
+      claimed[#claimed + 1] = found[i + 1]
+      if #claimed >= 2 * tonumber(ARGV[4]) then return claimed end
+    end
+  end
+  if #found < 2 * page then break end
+end
+return claimed
+""")
+
 
 class Leases:
     """The leases of one worker process, its heartbeat, and its share of the janitor's work."""
@@ -81,14 +114,31 @@ class Leases:
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._redis = redis
         self._queues = queues
+        self._ended: list[str] = []
 
-    async def take(self, ctx: dict[str, Any]) -> None:
-        """arq's `on_job_start`: leave the lease."""
-        await self._redis.hset(LEASES, ctx["job_id"], self.worker_id)
+    async def claim(self, queue: str, most: int, in_progress_ms: int) -> list[tuple[str, int]]:
+        """Claim jobs that are due and that nobody holds, as arq's workers do, each with its lease.
 
-    async def leave(self, ctx: dict[str, Any]) -> None:
-        """arq's `on_job_end`, which comes before arq frees the job: a lease never outlives it."""
-        await self._redis.hdel(LEASES, ctx["job_id"])
+        Args:
+            queue: where they wait.
+            most: how many to claim, at least one.
+            in_progress_ms: milliseconds that a claim lasts, should nobody end or free it.
+
+        Returns:
+            The claimed jobs: id, and score in the queue (milliseconds since the epoch).
+        """
+        ended, self._ended = self._ended, []
+        arguments = (self.worker_id, _encoder.encode(ended), in_progress_ms, most, _PAGE, _PAGES)
+        try:
+            answer = await _CLAIM(self._redis, (LEASES, queue), arguments)
+        except BaseException:
+            self._ended += ended
+            raise
+        return [(job_id.decode(), int(float(score))) for job_id, score in zip(answer[::2], answer[1::2], strict=True)]
+
+    def leave(self, job_id: str) -> None:
+        """A job has ended, well or not: its lease goes with the next claim."""
+        self._ended.append(job_id)
 
     async def beat(self) -> None:
         """Show that this worker lives."""
@@ -115,6 +165,7 @@ class Leases:
     async def close(self) -> None:
         """Withdraw the heartbeat: whatever this worker still holds may run elsewhere at once."""
         try:
+            await _LEAVE_ALL(self._redis, (LEASES,), (self.worker_id, _encoder.encode(self._ended)))
             await self._redis.delete(WORKER + self.worker_id)
         except (RedisError, OSError):
             pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 
 from redis.exceptions import RedisError
 
@@ -11,6 +12,7 @@ from workers.keys import TELNYX_PAUSE
 from workers.queue.script import AsyncRedis
 
 _LONGEST_PAUSE_SECONDS = 60.0
+_LOOK_SECONDS = 0.1  # a round trip for every request would cost a worker more than the request is worth
 _SPREAD = 0.25  # those who waited together do not come back in the same instant
 
 
@@ -19,20 +21,26 @@ class SharedLimiter:
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
+        self._look_at = 0.0
+        self._paused_until = 0.0
 
     async def wait(self) -> None:
-        """Return once requests may be sent; waits a minute at most."""
-        try:
-            left_ms = await self._redis.pttl(TELNYX_PAUSE)
-        except (RedisError, OSError):
-            return
-        if left_ms > 0:
-            seconds = min(left_ms / 1000, _LONGEST_PAUSE_SECONDS)
-            await asyncio.sleep(seconds * (1 + random.uniform(0, _SPREAD)))  # noqa: S311
+        """Return once requests may be sent; waits a minute at most. Another worker's pause is known within 0.1 s."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            try:
+                left_ms = await self._redis.pttl(TELNYX_PAUSE)
+            except (RedisError, OSError):
+                return
+            self._paused_until = time.monotonic() + left_ms / 1000
+        left = min(self._paused_until - time.monotonic(), _LONGEST_PAUSE_SECONDS)
+        if left > 0:
+            await asyncio.sleep(left * (1 + random.uniform(0, _SPREAD)))  # noqa: S311
 
     async def pause(self, seconds: float) -> None:
         """Have everyone wait; a pause that lasts longer already stays."""
         milliseconds = max(1, int(min(seconds, _LONGEST_PAUSE_SECONDS) * 1000))
+        self._look_at = 0.0
         try:
             if not await self._redis.set(TELNYX_PAUSE, "1", px=milliseconds, nx=True):
                 await self._redis.pexpire(TELNYX_PAUSE, milliseconds, gt=True)
