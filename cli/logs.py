@@ -6,7 +6,7 @@ import asyncio
 import json as json_module
 import sys
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -16,9 +16,7 @@ from config.errors import UserError
 from config.settings import load_settings
 from config.times import parse_day, utc_now
 from workers.account import Account
-from workers.archive import layout
-from workers.archive.archive import Archive
-from workers.archive.records import LOG_MESSAGE, LogMessageRecord
+from workers.jobs.log_messages import read_log_messages
 from workers.runtime import open_archive
 from workers.telnyx.client import TelnyxClient
 from workers.telnyx.errors import NotFound, TelnyxError
@@ -45,7 +43,7 @@ def list_logs(
         first = parse_day(since) if since else utc_now().date() - timedelta(days=_DAYS)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    rows = [r for r in _read(open_archive(settings), first) if _is_wanted(r, connection, code)]
+    rows = read_log_messages(open_archive(settings), first, connection, code)
     if json:
         sys.stdout.write(json_module.dumps({"log_messages": msgspec.to_builtins(rows)}) + "\n")
         return
@@ -57,23 +55,6 @@ def list_logs(
         title = f"{message.get('code')} {message.get('title')}: {message.get('detail')}"
         sys.stdout.write(f"{row.first_seen_at}  {about}\n  {title}{again}\n  id {message.get('id') or 'none'}\n")
     sys.stdout.write(f"{len(rows)} log messages\n")
-
-
-def _read(archive: Archive, first: Any) -> list[LogMessageRecord]:
-    found = []
-    for days in range((utc_now().date() - first).days + 1):
-        for stored in archive.store.list(layout.day_prefix(first + timedelta(days=days), "log-messages")):
-            try:
-                found.append(LOG_MESSAGE.decode(archive.read_small(stored.key) or b""))
-            except msgspec.MsgspecError as error:
-                raise UserError(f"{stored.key}: not a log message ({error})") from None
-    return sorted(found, key=lambda row: row.first_seen_at)
-
-
-def _is_wanted(row: LogMessageRecord, connection: str | None, code: str | None) -> bool:
-    meta = row.message.get("meta") or {}
-    fits = connection is None or meta.get("external_connection_id") == connection
-    return fits and (code is None or row.message.get("code") == code)
 
 
 @app.command("dismiss")

@@ -26,6 +26,7 @@ from config.values import (
     read_quiet_hours,
     read_redis_url,
     read_severities,
+    read_token,
     read_transcriptions,
 )
 
@@ -283,6 +284,19 @@ class Settings(BaseSettings):
         16,
         help="Jobs that one worker process runs at once.",
         expected="a number from 1 to 256",
+    )
+    ops_token: Annotated[SecretStr | None, BeforeValidator(read_token)] = _setting(
+        "CALLVAULT_OPS_TOKEN",
+        None,
+        secret=True,
+        help="Opens the ops pages and `/api/`. Unset: they answer on this machine only, to whoever is on it.",
+        expected="a secret of at least 16 characters",
+    )
+    ops_mask_numbers: bool = _setting(
+        "CALLVAULT_OPS_MASK_NUMBERS",
+        False,
+        help="Whether the ops pages and `/api/` show phone numbers with their middle digits hidden.",
+        expected="true or false",
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "CALLVAULT_LOG_LEVEL", "info", help="Least severity that is logged.", expected="debug, info, warning or error"

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from config.times import format_duration, parse_duration
 
 ARCHIVE_SCHEMES = ("file", "s3", "gs", "az")
+SHORTEST_TOKEN = 16  # characters
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 
 
@@ -72,6 +73,13 @@ def read_redis_url(value: object) -> object:
     if scheme not in REDIS_SCHEMES:
         raise ValueError(f"scheme {scheme!r}")
     return value
+
+
+def read_token(value: object) -> object:
+    """A secret that is long enough not to be guessed."""
+    if len(str(value).strip()) < SHORTEST_TOKEN:
+        raise ValueError("too short")
+    return str(value).strip()
 
 
 def read_archive_url(value: object) -> object:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from config.settings import Settings, SettingsError
+from config.tasks import end_tasks
+from service.counting import Counting
 from service.health import healthz, metrics_page, readyz
+from service.ops.pages import Pages
 from service.signature import Signatures
 from service.webhooks import Webhooks
 from workers.queue.accept import Acceptor
 from workers.queue.connect import connect_receiver
+from workers.queue.history import History
 
 WEBHOOK_PATH = "/webhooks/telnyx"
 _COLLECT_AFTER = 50_000  # new objects
@@ -32,17 +37,23 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
             "TELNYX_PUBLIC_KEY: not set; expected the webhook public key from the Telnyx portal (API keys, Public key)"
         )
 
+    pages = Pages(settings)
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.settings = settings
         app.state.redis = connect_receiver(redis_url)
         app.state.acceptor = Acceptor(app.state.redis)
+        pages.redis = app.state.redis
         app.state.signatures = Signatures(settings.telnyx_public_keys)
         # What is there now stays for good: the collector need not look at it again and again while requests wait.
         gc.collect()
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER, 20, 100)
+        counting = asyncio.create_task(Counting(History(app.state.redis)).run())
         yield
+        await end_tasks([counting])
+        await pages.close()
         with suppress(Exception):
             await app.state.redis.aclose()
 
@@ -51,6 +62,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics_page),
+            Mount("", pages),
         ],
         middleware=[Middleware(Webhooks, path=WEBHOOK_PATH)],
         lifespan=lifespan,

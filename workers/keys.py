@@ -45,6 +45,8 @@ UPLOADS_RETRIED = "callvault:uploads-retried"  # set: "connection numbers cause"
 ALERTS = "callvault:alerts"  # list: the last alerts, newest first
 ALERT_GROUP = "callvault:alert-group:"  # + "kind:group": told within this window
 ALERT_COUNTS = "callvault:alert-counts"  # hash: "kind:group" -> how many were not told; "… first" -> since when
+HISTORY = "callvault:history:"  # + "step:index": hash of counts, for charts of the last hour and day
+SIGN_INS = "callvault:sign-ins:"  # + address: refused sign-ins of the last quarter of an hour
 DOCTOR = "callvault:doctor"  # written to see that Redis takes writes
 
 

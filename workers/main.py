@@ -133,6 +133,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
         await leases.beat()
         workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE)]
         janitor = asyncio.create_task(leases.run())
+        counting = asyncio.create_task(runtime.history.run())
         yielding = asyncio.create_task(_yield_to_small_work(runtime, workers[1]))
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         stopping = asyncio.create_task(stop.wait())
@@ -143,7 +144,8 @@ async def work(settings: Settings, redis_url: str) -> bool:
                 log.error("worker failed", error=f"{type(error).__name__}: {error}")
         await end_tasks([stopping, yielding, *running])
         await _drain(workers)
-        await end_tasks([janitor])
+        await end_tasks([janitor, counting])
+        await runtime.history.flush()
         log.info("worker stopped")
         return stop.is_set()
     finally:

@@ -21,6 +21,7 @@ from workers.archive.records import Record, encode_record
 from workers.archive.stores.store import MIB, StoreOptions, open_store
 from workers.queue.attempts import Attempts
 from workers.queue.due import DueList
+from workers.queue.history import History
 from workers.queue.limits import SharedLimiter
 from workers.queue.script import AsyncRedis
 from workers.queue.written import announce
@@ -43,6 +44,7 @@ class Runtime:
     attempts: Attempts
     alerts: Alerts
     due: DueList
+    history: History
     threads: ThreadPoolExecutor
 
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
@@ -114,5 +116,6 @@ def open_runtime(settings: Settings, redis: AsyncRedis) -> Runtime:
         attempts=Attempts(redis),
         alerts=open_alerts(settings, redis),
         due=DueList(redis),
+        history=History(redis),
         threads=ThreadPoolExecutor(jobs + 4, thread_name_prefix="callvault"),
     )

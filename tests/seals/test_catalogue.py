@@ -19,6 +19,7 @@ from config.times import utc_now
 from tests.parts import RunningSandbox, callvault, callvault_here, run_callvault, wait_for
 from tests.seals.conftest import CALLS_A_DAY, Sealed
 from tests.workers.test_archive_recording import DELETING, ask, committed
+from workers.catalogue.query import read_box
 
 pytestmark = pytest.mark.timeout(300)  # whoever comes first makes the archive, and the others wait for it
 
@@ -254,3 +255,25 @@ def test_every_duckdb_form_of_the_documents_runs(sealed: Sealed) -> None:
     one = sealed.calls[4][7]
     calls = statements[3].replace("+13125550100", one["from"])
     assert one["id"] in {row[4] for row in database.execute(calls).fetchall()}
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("", {}),
+        ("  ", {}),
+        ("+1 312 555-0100", {"number": "+1 312 555-0100"}),
+        ("0100", {"number": "0100"}),
+        ("sip:anna@example.com", {"number": "sip:anna@example.com"}),
+        ("5d158a2f-f2ee-4e45-99f9-919c895fd7b3", {"id": "5d158a2f-f2ee-4e45-99f9-919c895fd7b3"}),
+        ("yesterday", {"since": "yesterday", "until": "yesterday"}),
+        ("2026-11-25", {"since": "2026-11-25", "until": "2026-11-25"}),
+        ("wrong amount", {"text": "wrong amount"}),
+        ('"wrong amount"', {"text": '"wrong amount"'}),
+        ("state:held 0100", {"state": "held", "number": "0100"}),
+        ('text:"account number" since:7d', {"text": "account number", "since": "7d"}),
+        ("colour:red", {"text": "colour:red"}),
+    ],
+)
+def test_what_is_typed_into_one_box_is_understood(typed: str, words: dict[str, str]) -> None:
+    assert read_box(typed) == words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import date, timedelta
 
@@ -11,6 +12,12 @@ from config.errors import UserError
 from config.times import end_of_day, format_instant, parse_day, parse_duration
 from workers.catalogue.numbers import wanted_number
 from workers.catalogue.words import words_query
+
+_NAMED = re.compile(
+    r"\b(number|since|until|connection|session|leg|id|text|min_duration|state|findings):(?:\"([^\"]*)\"|(\S+))"
+)
+_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
+_NUMBER = re.compile(r"(sips?:)?[+(]?[\d\s()./+-]{3,}|(sips?:)?\S+@\S+")
 
 STATES = ("archived", "kept", "held", "deleted", "erased")
 MOST_ROWS = 1_000
@@ -83,6 +90,26 @@ def read_query(words: Mapping[str, str | None]) -> Query:
         state=given.get("state"),
         findings=given.get("findings", "").lower() in ("1", "true", "yes", "on"),
     )
+
+
+def read_box(text: str) -> dict[str, str]:
+    """The words by name that a person means by what was typed into one box.
+
+    `name:value` and `name:"several words"` are what they say; of the rest an id is an id, digits are a number, a day is
+    a day, and anything else was said in the call.
+    """
+    words = {name: quoted or plain for name, quoted, plain in _NAMED.findall(text)}
+    rest = " ".join(_NAMED.sub(" ", text).split())
+    if not rest:
+        return words
+    if _ID.fullmatch(rest):
+        return words | {"id": rest}
+    try:
+        parse_day(rest)
+    except ValueError:
+        is_number = _NUMBER.fullmatch(rest) is not None
+        return words | {"number" if is_number else "text": rest}
+    return words | {"since": rest, "until": rest}
 
 
 def conditions(query: Query) -> tuple[list[str], list[object]]:

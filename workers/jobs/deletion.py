@@ -247,6 +247,8 @@ async def _confirm(runtime: Runtime, one: _Proven) -> bool:
         await runtime.due.postpone(one.folder, _STILL_THERE_SECONDS)
         return False
     await runtime.due.done(one.folder)
+    runtime.history.add("deleted")
+    runtime.history.add("deleted_bytes", sum(o.size for o in one.objects))
     log.info("original deleted", recording_id=one.recording_id)
     return True
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Literal
 
 import msgspec
 
+from config.errors import UserError
 from config.logs import get_logger
 from config.times import format_instant, utc_now
 from workers.archive import layout
-from workers.archive.records import LogMessageRecord
+from workers.archive.archive import Archive
+from workers.archive.records import LOG_MESSAGE, LogMessageRecord
 from workers.jobs.payloads import MirrorRequest
 from workers.keys import LOG_COUNTS, LOG_MESSAGES, LOG_NO_ID_TOLD
 from workers.runtime import Runtime
@@ -182,3 +184,26 @@ async def _remember(runtime: Runtime, seen: dict[str, Seen]) -> None:
         await runtime.redis.hset(LOG_MESSAGES, mapping=rows)
     if forgotten:
         await runtime.redis.hdel(LOG_MESSAGES, *forgotten)
+
+
+def read_log_messages(
+    archive: Archive, since: date, connection: str | None = None, code: str | None = None
+) -> list[LogMessageRecord]:
+    """What the archive holds since a UTC day, the newest last; of one connection or code, where they are given. Blocks.
+
+    Raises:
+        UserError: an object is not a log message.
+        StoreError: the store cannot be read now.
+    """
+    found = []
+    for days in range((utc_now().date() - since).days + 1):
+        for stored in archive.store.list(layout.day_prefix(since + timedelta(days=days), "log-messages")):
+            try:
+                row = LOG_MESSAGE.decode(archive.read_small(stored.key) or b"")
+            except msgspec.MsgspecError as error:
+                raise UserError(f"{stored.key}: not a log message ({error})") from None
+            meta = row.message.get("meta") or {}
+            is_of_it = connection is None or meta.get("external_connection_id") == connection
+            if is_of_it and (code is None or row.message.get("code") == code):
+                found.append(row)
+    return sorted(found, key=lambda row: row.first_seen_at)

@@ -195,9 +195,7 @@ async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
         before = known.get(day.isoformat())
         if before == 0:
             continue
-        first, last = _window(day)
-        wanted: RecordingFilter = {"created_at": {"gte": first, "lte": last}}
-        count = await runtime.telnyx.count(runtime.telnyx.recordings.list, filter=wanted)
+        count = await count_at_telnyx(runtime, day)
         is_more = count is None or before is None or count > before
         if is_more and (missing := await missing_of(runtime, day)):
             log.warning("a sealed day was not whole", day=day.isoformat(), missing=missing)
@@ -349,6 +347,17 @@ class CountRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Count the sealed days."""
 
     v: int = VERSION
+
+
+async def count_at_telnyx(runtime: Runtime, day: date) -> int | None:
+    """How many recordings Telnyx has of a UTC day; None where its answer does not say.
+
+    Raises:
+        TelnyxError: it cannot be asked now.
+    """
+    first, last = _window(day)
+    wanted: RecordingFilter = {"created_at": {"gte": first, "lte": last}}
+    return await runtime.telnyx.count(runtime.telnyx.recordings.list, filter=wanted)
 
 
 async def start_sweeps(runtime: Runtime) -> None:

@@ -135,6 +135,8 @@ async def _fetch_and_commit(
         advice = f"Listen to it; then `callvault deletions release {recording.id} --why ...` lets the original go."
         await runtime.alerts.send("audio-finding", "warning", ",".join(record.audio.findings), text, advice)
     size = sum(o.size for o in record.objects)
+    runtime.history.add("archived")
+    runtime.history.add("archived_bytes", size)
     log.info("recording archived", recording_id=recording.id, bytes=size, findings=record.audio.findings)
     return record
 

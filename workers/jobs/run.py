@@ -45,6 +45,7 @@ def job(function: Callable[[Runtime, P], Awaitable[None]], payload_type: type[P]
             except Exception as error:
                 await _failed(runtime, ctx["job_id"], name, payload, queue, error)
             else:
+                runtime.history.observe(f"job:{name}", time.time() - ctx["enqueue_time"].timestamp())
                 if ctx["job_try"] > 1:
                     await runtime.attempts.forget(ctx["job_id"])
 

@@ -1,0 +1,224 @@
+"""Who may see the ops pages: sign-in by token, a signed session cookie, CSRF tokens on every change, headers on every answer.
+
+Without `CALLVAULT_OPS_TOKEN` the pages answer on this machine only: to a loopback address, under a loopback name (so that
+no web page elsewhere reaches them by a name of its own that points here), and never through a proxy.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from config.logs import get_logger
+from config.settings import Settings
+from workers.keys import SIGN_INS
+
+COOKIE = "callvault_session"
+
+_SESSION_SECONDS = 12 * 3600
+_LARGEST_FORM_BYTES = 64 * 1024
+_MOST_REFUSED = 10
+_REFUSED_SECONDS = 900
+_LONGEST_NAME = 60
+_LOOPBACK_CLIENTS = ("127.0.0.1", "::1")
+_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "media-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+log = get_logger()
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is signed in.
+
+    Attributes:
+        name: as given at sign-in; for the log only, everybody may do the same.
+        csrf: the token that each of this person's changes must carry; empty for a program with the token itself.
+    """
+
+    name: str
+    csrf: str
+
+
+class Refused(Exception):
+    """A request that is not allowed; the answer says why."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Access:
+    """Decides who may.
+
+    Args:
+        settings: with the token, and the data folder, which keeps a key for sessions where there is none.
+        redis: counts refused sign-ins for all receivers; with Redis away each counts alone.
+    """
+
+    def __init__(self, settings: Settings, redis: Any) -> None:
+        self._token = settings.ops_token.get_secret_value() if settings.ops_token else None
+        key = self._token or _key_of(settings.data_folder)
+        self._sessions = URLSafeTimedSerializer(key, salt="callvault ops session")
+        self._redis = redis
+        self._refused: Counter[str] = Counter()
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether one has to sign in."""
+        return self._token is not None
+
+    def person(self, request: Request) -> Person | None:
+        """Who asks; None: nobody that may.
+
+        Raises:
+            Refused: there is no token, and the request is not of this machine.
+        """
+        if self._token is None:
+            _must_be_local(request)
+        given = request.headers.get("authorization", "")
+        if self._token is not None and given.startswith("Bearer "):
+            return Person("api", "") if self._is_token(given.removeprefix("Bearer ")) else None
+        try:
+            name, csrf = self._sessions.loads(request.cookies.get(COOKIE, ""), max_age=_SESSION_SECONDS)
+        except (BadSignature, ValueError, TypeError):
+            return None
+        return Person(str(name), str(csrf))
+
+    async def sign_in(self, request: Request, form: Mapping[str, str]) -> Person:
+        """Check what was typed into the sign-in form.
+
+        Raises:
+            Refused: wrong, or refused too often lately.
+        """
+        address = request.client.host if request.client else "unknown"
+        if await self._count(address, 0) >= _MOST_REFUSED:
+            raise Refused(429, "too many refused sign-ins from your address; try again in a quarter of an hour")
+        name = "".join(c for c in form.get("name", "") if c.isprintable())[:_LONGEST_NAME].strip() or "somebody"
+        if not self._is_token(form.get("token", "")):
+            await self._count(address, 1)
+            log.warning("sign-in refused", who=name, client=address)
+            raise Refused(401, "that is not the token")
+        log.info("signed in", who=name, client=address)
+        return self.new_person(name)
+
+    def new_person(self, name: str) -> Person:
+        """A new session."""
+        return Person(name, secrets.token_urlsafe(18))
+
+    def remember(self, response: Response, person: Person, request: Request) -> None:
+        """Set the session cookie."""
+        response.set_cookie(
+            COOKIE,
+            self._sessions.dumps((person.name, person.csrf)),
+            max_age=_SESSION_SECONDS,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+
+    def check_change(self, request: Request, person: Person, form: Mapping[str, str]) -> None:
+        """See that a change was asked for from our own pages.
+
+        Raises:
+            Refused: it was not.
+        """
+        if not person.csrf:  # it came with the token itself, which no browser adds by itself
+            return
+        given = request.headers.get("x-csrf-token") or form.get("csrf", "")
+        if not hmac.compare_digest(given.encode(), person.csrf.encode()):
+            raise Refused(403, "this page is too old, or the request is not of our pages; load it again")
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            raise Refused(403, "the request is not of our pages")
+
+    def _is_token(self, given: str) -> bool:
+        return self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
+
+    async def _count(self, address: str, more: int) -> int:
+        """Refused sign-ins of an address within the last quarter of an hour, with `more` added."""
+        try:
+            key = SIGN_INS + address
+            if more:
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    pipe.incrby(key, more)
+                    pipe.expire(key, _REFUSED_SECONDS)
+                    return int((await pipe.execute())[0])
+            return int(await self._redis.get(key) or 0)
+        except (RedisError, OSError):
+            window = f"{address} {int(time.monotonic() // _REFUSED_SECONDS)}"
+            if len(self._refused) > 1_000:
+                self._refused.clear()
+            self._refused[window] += more
+            return self._refused[window]
+
+
+def signed_out(request: Request) -> Response:
+    """The answer to nobody: pages lead to the sign-in, the API says so."""
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"error": "not signed in"}, 401, {"WWW-Authenticate": "Bearer"})
+    target = f"/ops/sign-in?next={quote(request.url.path)}" if request.method == "GET" else "/ops/sign-in"
+    if request.headers.get("hx-request"):
+        return Response(status_code=401, headers={"HX-Redirect": "/ops/sign-in"})
+    return RedirectResponse(target, 303)
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The fields of a form, 64 KiB at most.
+
+    Raises:
+        Refused: it is larger, or not text.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _LARGEST_FORM_BYTES:
+            raise Refused(413, "the form is larger than 64 KiB")
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100))
+    except ValueError:
+        raise Refused(400, "the form cannot be read") from None
+
+
+def _must_be_local(request: Request) -> None:
+    client = request.client.host if request.client else ""
+    name = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
+    if client in _LOOPBACK_CLIENTS and name in _LOOPBACK_NAMES and not any(h in request.headers for h in _FORWARDED):
+        return
+    raise Refused(403, "CALLVAULT_OPS_TOKEN is not set, so the ops pages answer on this machine only")
+
+
+def _key_of(data_folder: Path) -> str:
+    """The key of this machine's sessions, made when it is first needed."""
+    path = data_folder / "ops.key"
+    try:
+        data_folder.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        if not (key := path.read_text()):
+            key = secrets.token_urlsafe(32)
+            path.write_text(key)
+        return key
+    except OSError:
+        return secrets.token_urlsafe(32)  # sessions then end with the process

@@ -1,0 +1,163 @@
+"""Connections: state, uploads, releases and numbers as Telnyx has them now, log messages as the archive has them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import msgspec
+from starlette.requests import Request
+
+from config.times import parse_day, utc_now
+from service.ops.parts import Ops
+from workers.archive.records import LogMessageRecord
+from workers.catalogue.query import BadQuery
+from workers.jobs.log_messages import read_log_messages
+from workers.telnyx.errors import TelnyxError
+from workers.telnyx.models import ExternalConnection, Release, Upload
+
+_DAYS = 30
+_MOST = 200
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """An upload or a release of numbers; Telnyx tells of no upload when it began."""
+
+    id: str
+    status: str
+    error: str | None
+    created_at: str | None
+
+
+class Number(msgspec.Struct, frozen=True):
+    """A phone number of a connection and the location that emergency calls from it are of."""
+
+    id: str
+    number: str
+    location_id: str | None
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """An external connection.
+
+    Attributes:
+        kind: `zoom` or `operator_connect`.
+        state: `good`, `inactive` or `without valid credentials`.
+        numbers: 200 at most.
+    """
+
+    id: str
+    kind: str
+    state: str
+    uploads: list[Ticket]
+    releases: list[Ticket]
+    numbers: list[Number]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A log message. `id` is None where Telnyx gave none: such a message cannot be dismissed."""
+
+    id: str | None
+    code: str
+    title: str
+    detail: str
+    connection_id: str | None
+    number: str | None
+    first_seen_at: str
+    occurrence: int
+
+
+class Connections(msgspec.Struct, frozen=True):
+    """The external connections, and the log messages of the last 30 days, the newest first, 200 at most.
+
+    Attributes:
+        problem: why Telnyx cannot be asked; None: it was.
+    """
+
+    connections: list[Connection]
+    messages: list[Message]
+    problem: str | None
+
+
+async def look(ops: Ops, request: Request) -> Connections:
+    """Look at all of them; log messages are filtered by the query's `connection`, `code` and `since`.
+
+    Raises:
+        BadQuery: `since` is no day.
+        StoreError: the archive cannot be read now.
+    """
+    words = {name: request.query_params.get(name) or None for name in ("connection", "code", "since")}
+    since = utc_now().date() - timedelta(days=_DAYS)
+    try:
+        since = parse_day(words["since"]) if words["since"] else since
+    except ValueError as error:
+        raise BadQuery(f"since: {error}") from None
+    since = max(since, utc_now().date() - timedelta(days=366))
+    rows = await asyncio.to_thread(read_log_messages, ops.runtime.archive, since, words["connection"], words["code"])
+    problem = None
+    connections: list[Connection] = []
+    try:
+        async with asyncio.timeout(15):
+            async for one in ops.runtime.telnyx.external_connections.list(page_size=250):
+                connections += [await _connection(ops, one)]
+    except TelnyxError as error:
+        problem = f"Telnyx cannot be asked: {error}"
+    except TimeoutError:
+        problem = "Telnyx did not answer within 15 s"
+    return Connections(connections, [_message(row) for row in reversed(rows[-_MOST:])], problem)
+
+
+async def _connection(ops: Ops, one: ExternalConnection) -> Connection:
+    telnyx, connection_id = ops.runtime.telnyx, str(one.id)
+    state = "inactive" if one.active is False else "good"
+    if state == "good" and one.credential_active is False:
+        state = "without valid credentials"
+    uploads = [_upload(u) async for u in telnyx.uploads.list(connection_id, page_size=250)]
+    releases = [_release(r) async for r in telnyx.releases.list(connection_id, page_size=250)]
+    numbers: list[Number] = []
+    async for n in telnyx.phone_numbers.list(connection_id, page_size=250):
+        numbers.append(Number(str(n.number_id), str(n.telephone_number), n.location_id and str(n.location_id)))
+        if len(numbers) == _MOST:
+            break
+    return Connection(connection_id, str(one.external_sip_connection), state, uploads, releases, numbers)
+
+
+def _upload(upload: Upload) -> Ticket:
+    return Ticket(str(upload.ticket_id), str(upload.status), upload.error_message, None)
+
+
+def _release(release: Release) -> Ticket:
+    return Ticket(str(release.ticket_id), str(release.status), release.error_message, release.created_at)
+
+
+def _message(row: LogMessageRecord) -> Message:
+    said = row.message
+    meta = said.get("meta") or {}
+    return Message(
+        id=said.get("id"),
+        code=str(said.get("code")),
+        title=str(said.get("title") or ""),
+        detail=str(said.get("detail") or ""),
+        connection_id=meta.get("external_connection_id"),
+        number=meta.get("telephone_number"),
+        first_seen_at=row.first_seen_at,
+        occurrence=row.occurrence,
+    )
+
+
+async def dismiss(ops: Ops, form: dict[str, str]) -> str:
+    """Dismiss a log message at Telnyx."""
+    await ops.runtime.telnyx.log_messages.dismiss(form["id"])
+    return f"log message {form['id']} dismissed at Telnyx; it stays in the archive"
+
+
+async def retry_upload(ops: Ops, form: dict[str, str]) -> str:
+    """Try a failed upload again."""
+    await ops.runtime.telnyx.uploads.retry(form["connection"], form["id"])
+    return f"upload {form['id']} is tried again"
+
+
+async def refresh(ops: Ops, form: dict[str, str]) -> str:
+    """Have Telnyx read the Operator Connect state again."""
+    await ops.runtime.telnyx.operator_connect.refresh()
+    return "Telnyx reads the Operator Connect state again; what it finds comes as log messages"

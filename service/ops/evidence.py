@@ -1,0 +1,199 @@
+"""Evidence: the chain of seals as a calendar, one day against Telnyx, and what an auditor runs."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import date, timedelta
+from typing import Literal
+
+import msgspec
+from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from config.times import parse_day, utc_now
+from service.ops.access import Refused
+from service.ops.parts import Ops
+from workers.archive import layout
+from workers.archive.seals import Chain, Link
+from workers.jobs.chain import read_chain
+from workers.jobs.reconcile import count_at_telnyx
+from workers.queue.written import UnsealedDays
+from workers.telnyx.errors import TelnyxError
+
+_WEEKS = 14
+
+State = Literal["sealed", "open", "waits", "broken", "nothing"]
+
+COMMANDS = (
+    ("callvault verify --seals", "every seal, its manifest, its place in the chain, its signature and time stamp"),
+    ("callvault verify --deep", "every object read again and hashed"),
+    ("python verify_archive.py FOLDER", "the same on a downloaded bucket, with nothing of ours installed"),
+    ("sha256sum -c seals/0000000001.sha256", "one sealed day, in a downloaded bucket"),
+)
+
+
+class Day(msgspec.Struct, frozen=True):
+    """A UTC day and its seals.
+
+    Attributes:
+        state: `sealed`; `open`: its time has not come; `waits`: it has, and `why` says what keeps it; `broken`: a seal
+            of it does not fit the one before; `nothing`: it holds nothing that waits for a seal.
+        seals: their sequence numbers.
+        recordings: that its seals list.
+    """
+
+    day: str
+    state: State
+    seals: list[int]
+    recordings: int
+    why: str | None
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """The chain of seals, and the days of the last weeks, the oldest first.
+
+    Attributes:
+        broken: what is wrong with the chain, as far as reading it shows; None: every seal fits the one before.
+    """
+
+    seals: int
+    last: str | None
+    broken: str | None
+    days: list[Day]
+
+
+class SealOf(msgspec.Struct, frozen=True):
+    """One seal of a day."""
+
+    sequence: int
+    sealed_at: str
+    recordings: int
+    transcriptions: int
+    bytes: int
+    manifest_sha256: str
+
+
+class DayCounts(msgspec.Struct, frozen=True):
+    """One day: what the archive holds and what Telnyx counts.
+
+    Attributes:
+        archived: commit records of the day; deleted: receipts; erased: records of erasure.
+        at_telnyx: recordings that Telnyx has of the day; None: it does not say, and `note` why.
+    """
+
+    day: str
+    state: State
+    why: str | None
+    archived: int
+    deleted: int
+    erased: int
+    transcriptions: int
+    at_telnyx: int | None
+    note: str | None
+    seals: list[SealOf]
+
+
+async def look(ops: Ops, request: Request) -> Evidence:
+    """The calendar.
+
+    Raises:
+        StoreError, UnreadableRecord: the chain cannot be read.
+    """
+    chain, waiting = await _read(ops)
+    today = utc_now().date()
+    first = today - timedelta(days=today.weekday() + 7 * (_WEEKS - 1))
+    broken = {link.seal.day: f"seal {link.seal.sequence} does not fit seal {n}" for n, link in _misfits(chain)}
+    days = [_day(chain, waiting, broken, first + timedelta(days=n)) for n in range((today - first).days + 1)]
+    last = chain.links[-1].seal.day if chain.links else None
+    return Evidence(len(chain.links), last, next(iter(broken.values()), None), days)
+
+
+async def look_at_day(ops: Ops, request: Request) -> DayCounts:
+    """One day.
+
+    Raises:
+        Refused: it is none.
+        StoreError, UnreadableRecord: the archive cannot be read.
+    """
+    try:
+        day = parse_day(request.path_params["day"])
+    except ValueError as error:
+        raise Refused(404, str(error)) from None
+    chain, waiting = await _read(ops)
+    broken = {link.seal.day: f"seal {link.seal.sequence} does not fit seal {n}" for n, link in _misfits(chain)}
+    told = _day(chain, waiting, broken, day)
+    counts = await asyncio.to_thread(_count, ops, day)
+    at_telnyx = note = None
+    try:
+        at_telnyx = await count_at_telnyx(ops.runtime, day)
+    except TelnyxError as error:
+        note = f"Telnyx cannot be asked: {error}"
+    if at_telnyx is None and note is None:
+        note = "Telnyx does not say how many it has"
+    seals = [
+        SealOf(s.sequence, s.sealed_at, s.recordings, s.transcriptions, s.bytes, s.manifest_sha256)
+        for s in (link.seal for link in chain.of_day(day))
+    ]
+    return DayCounts(day.isoformat(), told.state, told.why, *counts, at_telnyx, note, seals)
+
+
+async def _read(ops: Ops) -> tuple[Chain, dict[date, tuple[float, str | None]]]:
+    """The chain and the days that wait; with Redis away, from the archive alone."""
+    try:
+        return await read_chain(ops.runtime), await UnsealedDays(ops.redis).all()
+    except (RedisError, OSError):
+        chain = Chain(ops.runtime.archive)
+        await asyncio.to_thread(chain.refresh)
+        return chain, {}
+
+
+def _misfits(chain: Chain) -> list[tuple[int, Link]]:
+    before = None
+    found = []
+    for link in chain.links:
+        if link.seal.previous_sha256 != before:
+            found.append((link.seal.sequence - 1, link))
+        before = link.sha256
+    return found
+
+
+def _day(chain: Chain, waiting: dict[date, tuple[float, str | None]], broken: dict[str, str], day: date) -> Day:
+    links = chain.of_day(day)
+    state: State = "sealed" if links else "nothing"
+    why = None
+    if day in waiting:
+        at, why = waiting[day]
+        state = "waits" if why is not None or at <= utc_now().timestamp() else "open"
+        why = why or ("its turn comes" if state == "waits" else None)
+    if day.isoformat() in broken:
+        state, why = "broken", broken[day.isoformat()]
+    recordings = sum(link.seal.recordings for link in links)
+    return Day(day.isoformat(), state, [link.seal.sequence for link in links], recordings, why)
+
+
+def _count(ops: Ops, day: date) -> tuple[int, int, int, int]:
+    counts = [0, 0, 0, 0]
+    for stored in ops.runtime.archive.store.list(layout.day_prefix(day)):
+        place = layout.recording_of(stored.key)
+        if place is not None:
+            name = place[2]
+            for i, wanted in enumerate(("recording.json", "deleted.json", "erased.json")):
+                counts[i] += name == wanted
+            counts[3] += name.startswith("transcriptions/")
+    return counts[0], counts[1], counts[2], counts[3]
+
+
+async def manifest(ops: Ops, request: Request) -> Response:
+    """A seal's manifest, to be checked with `sha256sum -c`.
+
+    Raises:
+        Refused: there is none.
+        StoreError: the archive cannot be read now.
+    """
+    sequence = request.path_params["sequence"]
+    key = layout.seal_key(min(sequence, 10**10 - 1), "sha256")
+    if await asyncio.to_thread(ops.runtime.archive.store.stat, key) is None:
+        raise Refused(404, f"{key}: there is no such manifest")
+    headers = {"Content-Disposition": f'attachment; filename="{sequence:010d}.sha256"'}
+    return StreamingResponse(ops.runtime.archive.store.read(key), 200, headers, "text/plain")

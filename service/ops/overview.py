@@ -1,0 +1,120 @@
+"""The overview: is it healthy, what waits, what has been done in the last hour and day."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+from redis.exceptions import RedisError
+from starlette.requests import Request
+
+from config.times import utc_now
+from service.ops.parts import Ops
+from workers.alerts.alerts import Alert
+from workers.archive.records import UnreadableRecord
+from workers.archive.stores.store import StoreError
+from workers.keys import ALERTS
+from workers.queue.history import DAY, HOUR, quantile, read_history
+from workers.status import Status, read_status
+
+_ALERTS_SHOWN = 20
+_ALERT = msgspec.json.Decoder(Alert)
+
+
+class Span(msgspec.Struct, frozen=True):
+    """What happened in each step of a span of time, the oldest first.
+
+    Attributes:
+        step_seconds: of a step.
+        webhooks: answered; likewise archived: recordings.
+        answer_p99_seconds: 99 of 100 webhooks were answered within; None without any.
+        archive_p95_seconds: from the webhook's acceptance to the commit record, 95 of 100 within.
+    """
+
+    step_seconds: int
+    webhooks: list[int]
+    archived: list[int]
+    answer_p99_seconds: list[float | None]
+    archive_p95_seconds: list[float | None]
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """How things stand now, and what was done in the last 24 hours.
+
+    Attributes:
+        problems: what a person must look at, the worst first; empty: healthy.
+        status: as `callvault status` says it; None with Redis or the archive away.
+        outcomes: webhooks of the last day by outcome; likewise events by type.
+        totals: of the last day: archived, archived_bytes, deleted, deleted_bytes.
+        alerts: the last, newest first.
+    """
+
+    problems: list[str]
+    status: Status | None
+    hour: Span | None
+    day: Span | None
+    outcomes: dict[str, int]
+    events: dict[str, int]
+    totals: dict[str, int]
+    alerts: list[Alert]
+
+
+async def look(ops: Ops, request: Request | None = None) -> Overview:
+    """Look at everything; what is away is a problem on the page, never an error page."""
+    problems: list[str] = []
+    status: Status | None = None
+    hour = day = None
+    counts: Counter[str] = Counter()
+    alerts: list[Alert] = []
+    try:
+        await ops.redis.ping()
+        alerts = [_ALERT.decode(row) for row in await ops.redis.lrange(ALERTS, 0, _ALERTS_SHOWN - 1)]
+        now = utc_now().timestamp()
+        steps = {span: await read_history(ops.redis, span, now) for span in (HOUR, DAY)}
+        hour, day = (_span(span[0], rows) for span, rows in steps.items())
+        for row in steps[DAY]:
+            counts.update(row)
+        status = await read_status(ops.runtime)
+    except (RedisError, OSError) as error:
+        problems.append(f"Redis does not answer ({type(error).__name__}): webhooks are refused until it does")
+    except (StoreError, UnreadableRecord) as error:
+        problems.append(f"The archive: {error}")
+    if status is not None:
+        problems += _problems(status)
+    return Overview(
+        problems=problems,
+        status=status,
+        hour=hour,
+        day=day,
+        outcomes=_named(counts, "webhook:"),
+        events=_named(counts, "event:"),
+        totals={name: counts[name] for name in ("archived", "archived_bytes", "deleted", "deleted_bytes")},
+        alerts=alerts,
+    )
+
+
+def _problems(status: Status) -> list[str]:
+    found = [f"{text[0].upper()}{text[1:]}" for text in status.pressure]
+    if status.dead_letters:
+        found.append(f"Dead letters: {status.dead_letters}")
+    if status.deletions.paused:
+        found.append(f"Deletion is paused: {status.deletions.paused}")
+    if status.seals.overdue:
+        first = status.seals.overdue[0]
+        found.append(f"Days that wait for their seal: {len(status.seals.overdue)}, {first.day} first: {first.why}")
+    return found
+
+
+def _span(step: int, rows: Sequence[dict[str, int]]) -> Span:
+    return Span(
+        step,
+        [sum(n for name, n in row.items() if name.startswith("webhook:")) for row in rows],
+        [row.get("archived", 0) for row in rows],
+        [quantile(row, "answer", 0.99) for row in rows],
+        [quantile(row, "job:archive_recording", 0.95) for row in rows],
+    )
+
+
+def _named(counts: Counter[str], prefix: str) -> dict[str, int]:
+    return {name.removeprefix(prefix): n for name, n in counts.most_common() if name.startswith(prefix)}

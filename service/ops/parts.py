@@ -1,0 +1,58 @@
+"""What every ops page works with, made when a page is first asked for: a receiver that nobody looks at pays nothing for it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from pydantic import SecretStr
+
+from config.settings import Settings
+from service.ops.access import Access
+from workers.catalogue.follow import FollowedCatalogue
+from workers.runtime import Runtime, open_runtime
+
+_NO_KEY = SecretStr("not set")
+
+
+class Ops:
+    """The parts of the pages of one process.
+
+    Args:
+        settings: of the process.
+        redis: the receiver's client, which fails within a second.
+    """
+
+    def __init__(self, settings: Settings, redis: Any) -> None:
+        self.settings = settings
+        self.redis = redis
+        self.watchers = 0
+
+    @cached_property
+    def access(self) -> Access:
+        """Who may."""
+        return Access(self.settings, self.redis)
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """What jobs work with too. Without an API key Telnyx refuses what is asked of it, and the page says so.
+
+        Raises:
+            StoreRefused: the archive cannot be opened.
+        """
+        settings = self.settings
+        if settings.telnyx_api_key is None:
+            settings = settings.model_copy(update={"telnyx_api_key": _NO_KEY})
+        return open_runtime(settings, self.redis)
+
+    @cached_property
+    def catalogue(self) -> FollowedCatalogue:
+        """The catalogue of this machine."""
+        return FollowedCatalogue(self.settings.data_folder / "catalogue.sqlite", self.runtime.archive, self.redis)
+
+    async def close(self) -> None:
+        """Close what has been opened."""
+        if "catalogue" in self.__dict__:
+            await self.catalogue.close()
+        if "runtime" in self.__dict__:
+            await self.runtime.close()

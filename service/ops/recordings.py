@@ -1,0 +1,284 @@
+"""Recordings: searched through the catalogue, one seen whole from the archive, its audio with seeking."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from config.errors import UserError
+from config.times import format_instant, parse_instant
+from service.ops.access import Refused
+from service.ops.parts import Ops
+from workers.archive import layout
+from workers.archive.records import DECISION, ERASURE, RECEIPT, TRANSCRIPTION, ArchivedObject, decode_commit_record
+from workers.catalogue.inventory import csv_lines
+from workers.catalogue.query import Query, read_box, read_query
+from workers.catalogue.rows import Row
+from workers.catalogue.search import Hit, search, search_all
+from workers.keys import ARQ_JOB, DELETIONS_DUE
+
+PER_PAGE = 50
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_BOXES = ("number", "since", "until", "connection", "session", "leg", "id", "text", "min_duration", "state", "findings")
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A page of recordings.
+
+    Attributes:
+        query: what was understood of the search.
+        hits: the latest first.
+        after: the place to ask for the next page from; None at the end.
+        note: what a person must know of the answer, such as that more is being read.
+    """
+
+    query: Query
+    hits: list[Hit]
+    after: str | None
+    note: str | None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """Something that happened to a recording; `at` is ISO 8601, UTC, None where nobody knows."""
+
+    at: str | None
+    what: str
+    detail: str = ""
+
+
+class Said(msgspec.Struct, frozen=True):
+    """A transcription: its id and its text."""
+
+    id: str
+    text: str
+
+
+class Detail(msgspec.Struct, frozen=True):
+    """One recording.
+
+    Attributes:
+        state: as in a search; `received` while its job waits or runs.
+        row: as the catalogue has it; None while it is not archived.
+        objects: its audio.
+        transcriptions: what was said.
+        history: its life, the earliest first.
+        deletion_due_at: ISO 8601, UTC, if its original is on the list.
+        record: the commit record, as it lies in the archive.
+    """
+
+    recording_id: str
+    state: str
+    row: Row | None
+    objects: list[ArchivedObject]
+    transcriptions: list[Said]
+    history: list[Step]
+    deletion_due_at: str | None
+    record: dict[str, Any] | None
+
+
+async def look(ops: Ops, request: Request) -> Found:
+    """Search.
+
+    Raises:
+        BadQuery: the search cannot be.
+    """
+    given = {name: request.query_params.get(name) for name in _BOXES}
+    query = read_query(given | read_box(request.query_params.get("q", "")[:500]))
+    after = request.query_params.get("after")
+    if after is not None and not re.fullmatch(r"[0-9TZ:.+-]*~\d{1,18}", after):
+        raise UserError("after: not a place that a page before this one gave")
+    hits = await ops.catalogue.ask(lambda path: search(path, query, PER_PAGE + 1, after))
+    note = ops.catalogue.problem
+    if ops.catalogue.is_behind:
+        note = "The catalogue is still being read from the archive, so more may come; load this again in a moment."
+    is_more = len(hits) > PER_PAGE
+    return Found(
+        query, [shown(ops, hit) for hit in hits[:PER_PAGE]], hits[PER_PAGE - 1].place if is_more else None, note
+    )
+
+
+async def look_at_one(ops: Ops, request: Request) -> Detail:
+    """One recording, from the archive itself.
+
+    Raises:
+        Refused: there is none.
+        StoreError: the archive cannot be read now.
+    """
+    recording_id = request.path_params["recording_id"]
+    hit = await _hit(ops, recording_id)
+    waits = due_at = None
+    try:
+        waits = await ops.redis.exists(f"{ARQ_JOB}archive_recording:{recording_id}")
+        if hit is not None:
+            folder = layout.recording_folder(hit.row.date, recording_id)
+            score = await ops.redis.zscore(DELETIONS_DUE, folder)
+            due_at = None if score is None else instant_of(score)
+    except (RedisError, OSError):
+        pass  # the archive alone tells the rest
+    if hit is None:
+        if waits:
+            steps = [Step(None, "received", "its job waits or runs")]
+            return Detail(recording_id, "received", None, [], [], steps, None, None)
+        raise Refused(404, f"recording {recording_id} is not in the archive")
+    return await asyncio.to_thread(_read, ops, hit, due_at)
+
+
+def _read(ops: Ops, hit: Hit, due_at: str | None) -> Detail:
+    archive, row = ops.runtime.archive, hit.row
+    folder = layout.recording_folder(row.date, row.recording_id)
+    objects: list[ArchivedObject] = []
+    said: list[Said] = []
+    steps = [Step(row.started_at, "call began"), Step(row.ended_at, "call ended")]
+    record = None
+    for stored in archive.store.list(folder):
+        key, name = stored.key, stored.key.removeprefix(folder)
+        if not name.endswith(".json"):
+            continue
+        data = archive.read_small(key) or b""
+        try:
+            if name == "recording.json":
+                commit = decode_commit_record(data, key)
+                record, objects = msgspec.json.decode(data), commit.objects
+                proofs = ", ".join(sorted({o.proof.by for o in objects}))
+                steps.append(
+                    Step(commit.archived_at, "archived and proven", f"by {proofs}; found by {commit.found_by}")
+                )
+            elif name.startswith("transcriptions/"):
+                told = TRANSCRIPTION.decode(data).transcription
+                said.append(Said(str(told.get("id")), str(told.get("transcription_text") or "")))
+                steps.append(Step(told.get("created_at"), "transcribed"))
+            elif name == "deleted.json":
+                steps.append(
+                    Step(RECEIPT.decode(data).confirmed_gone_at, "original deleted at Telnyx", "confirmed gone")
+                )
+            elif name.startswith("decisions/"):
+                decision = DECISION.decode(data)
+                steps.append(Step(decision.at, "held" if decision.decision == "hold" else "released", decision.why))
+            elif name == "erased.json":
+                erased = ERASURE.decode(data)
+                steps.append(Step(erased.erased_at, "erased", f"{erased.why} (by {erased.by})"))
+        except Exception as error:
+            steps.append(Step(None, "unreadable", f"{key}: {error}; run `callvault verify`"))
+    if row.seal is not None:
+        steps.append(Step(_sealed_at(ops, row.seal), "sealed", f"seal {row.seal}"))
+    if due_at is not None:
+        steps.append(Step(due_at, "deletion of the original is due"))
+    steps = sorted((s for s in steps if s.at or s.detail), key=lambda step: _sort_key(step.at))
+    row = shown(ops, hit).row
+    if record is not None:
+        told = record["recording"]
+        told |= {"from": row.from_number, "to": row.to_number} if ops.settings.ops_mask_numbers else {}
+    return Detail(row.recording_id, hit.state, row, objects, said, steps, due_at, record)
+
+
+def _sealed_at(ops: Ops, sequence: int) -> str | None:
+    data = ops.runtime.archive.read_small(layout.seal_key(sequence))
+    told = msgspec.json.decode(data) if data else {}
+    return told.get("sealed_at") if isinstance(told, dict) else None
+
+
+def _sort_key(at: str | None) -> float:
+    try:
+        return parse_instant(at).timestamp() if at else float("inf")
+    except ValueError:
+        return float("inf")
+
+
+def instant_of(seconds: float) -> str:
+    """ISO 8601, UTC, of seconds since the epoch."""
+    return format_instant(datetime.fromtimestamp(seconds, UTC))
+
+
+async def _hit(ops: Ops, recording_id: str) -> Hit | None:
+    hits = await ops.catalogue.ask(lambda path: search(path, Query(id=recording_id), 1))
+    return hits[0] if hits else None
+
+
+async def audio(ops: Ops, request: Request) -> Response:
+    """A recording's audio in one format, whole or a range of it (RFC 9110, section 14).
+
+    Raises:
+        Refused: there is none.
+        StoreError: the archive cannot be read now.
+    """
+    recording_id, audio_format = request.path_params["recording_id"], request.path_params["audio_format"]
+    hit = await _hit(ops, recording_id)
+    if hit is None or hit.state == "erased":
+        raise Refused(404, f"recording {recording_id} is not in the archive")
+    folder = layout.recording_folder(hit.row.date, recording_id)
+    record = await asyncio.to_thread(ops.runtime.archive.commit_record, folder)
+    wanted = next((o for o in record.objects if o.key.endswith(f".{audio_format}")), None) if record else None
+    if wanted is None:
+        raise Refused(404, f"recording {recording_id} has no {audio_format}")
+    span = _span(request.headers.get("range"), wanted.size)
+    headers = {"Accept-Ranges": "bytes", "ETag": f'"{wanted.sha256}"'}
+    if "download" in request.query_params:
+        headers["Content-Disposition"] = f'attachment; filename="{layout.encode_name(recording_id)}.{audio_format}"'
+    if span is None:
+        return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{wanted.size}"})
+    start, end = span
+    headers["Content-Length"] = str(end - start)
+    is_part = (start, end) != (0, wanted.size)
+    if is_part:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{wanted.size}"
+    chunks = _chunks(ops, wanted.key, start, end)
+    return StreamingResponse(chunks, 206 if is_part else 200, headers, wanted.content_type)
+
+
+async def _chunks(ops: Ops, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+    source = ops.runtime.archive.store.read(key, start, end)
+    nothing: Literal[b""] = b""
+    while chunk := await asyncio.to_thread(next, source, nothing):
+        yield chunk
+
+
+def _span(header: str | None, size: int) -> tuple[int, int] | None:
+    """First byte, and the one behind the last, of the range that is asked for; None: it cannot be given."""
+    match = _RANGE.fullmatch(header or "")
+    if match is None or match.groups() == ("", ""):
+        return 0, size  # several ranges, and what is no range, may be answered with the whole
+    first, last = match.groups()
+    start = max(0, size - int(last)) if not first else int(first)
+    end = size if not last or not first else min(size, int(last) + 1)
+    return (start, end) if start < end else None
+
+
+async def inventory(ops: Ops, request: Request) -> Response:
+    """All recordings of a day as CSV, as `callvault find --csv` writes it."""
+    day = request.path_params["day"]
+    query = read_query({"since": day, "until": day})
+    await ops.catalogue.ask(lambda path: search(path, query, 1))
+
+    def lines() -> Iterator[str]:
+        yield from csv_lines(shown(ops, hit) for hit in search_all(ops.catalogue.path, query))
+
+    headers = {"Content-Disposition": f'attachment; filename="recordings-{query.since}.csv"'}
+    return StreamingResponse(lines(), 200, headers, "text/csv")  # Starlette draws the lines in a thread
+
+
+def shown(ops: Ops, hit: Hit) -> Hit:
+    """A hit as it may be shown: with its numbers masked, if that is set."""
+    if not ops.settings.ops_mask_numbers:
+        return hit
+    row = msgspec.structs.replace(
+        hit.row, from_number=_masked(hit.row.from_number), to_number=_masked(hit.row.to_number)
+    )
+    return msgspec.structs.replace(hit, row=row)
+
+
+def _masked(number: str | None) -> str | None:
+    """The country's digits and the last two of a number; of a SIP address its host."""
+    if number is None:
+        return None
+    if "@" in number:
+        return "***@" + number.partition("@")[2]
+    return number[:3] + "*" * max(3, len(number) - 5) + number[-2:] if len(number) > 5 else "***"

@@ -1,0 +1,78 @@
+"""How values are written on the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from config.times import format_duration, parse_instant
+
+
+def size(count: float | None) -> str:
+    """Bytes the short way, in powers of ten: `950 B`, `3.6 MB`."""
+    left = float(count or 0)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if left < 1000 or unit == "TB":
+            return f"{left:.0f} {unit}" if unit == "B" else f"{left:.1f} {unit}"
+        left /= 1000
+    raise AssertionError  # pragma: no cover
+
+
+def when(text: str | None) -> Markup:
+    """An instant, UTC, to the second; what cannot be read as one, as it is."""
+    if not text:
+        return Markup("")
+    try:
+        instant: datetime = parse_instant(text)
+    except ValueError:
+        return escape(text)
+    shown = f"{instant:%Y-%m-%d %H:%M:%S}"
+    return Markup('<time datetime="{}">{}</time>').format(text, shown)
+
+
+def length(milliseconds: float | None) -> str:
+    """A duration in milliseconds the short way."""
+    return format_duration((milliseconds or 0) / 1000)
+
+
+def seconds(value: float | None) -> str:
+    """A duration in seconds the short way."""
+    return "" if value is None else format_duration(value)
+
+
+def marked(words: str) -> Markup:
+    """Words around those that were looked for, which are marked."""
+    parts = words.replace("\x03", "\x02").split("\x02")
+    return Markup("").join(Markup("<mark>{}</mark>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
+
+
+def many(number: int, word: str) -> str:
+    """A number and its noun: `1 seal`, `2 seals`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def count(number: int) -> str:
+    """A number with its thousands apart."""
+    return f"{number:,}"
+
+
+def day_or_month(day: str) -> str:
+    """The number of a day; of the first of a month, the month."""
+    told = date.fromisoformat(day)
+    return f"{told:%b}" if told.day == 1 else f"{told.day}"
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "size": size,
+    "when": when,
+    "length": length,
+    "seconds": seconds,
+    "marked": marked,
+    "count": count,
+    "many": many,
+    "length_of": len,
+    "day_or_month": day_or_month,
+}

@@ -1,0 +1,312 @@
+"""THE table of the ops pages and of the JSON API beside them: a page, an answer or a change is a row here.
+
+Every row goes through the same door: who asks (`access.py`), what is looked at (its module), how it is shown (its
+template, or JSON of the same value).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import msgspec
+from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from config.errors import UserError
+from config.logs import get_logger
+from service.ops import charts, connections, evidence, letters, overview, recordings
+from service.ops.access import HEADERS, Person, Refused, read_form, signed_out
+from service.ops.openapi import document
+from service.ops.parts import Ops
+from service.ops.show import FILTERS
+from workers.archive.records import UnreadableRecord
+from workers.archive.stores.store import StoreError
+from workers.catalogue.numbers import BadNumber
+from workers.catalogue.query import BadQuery
+from workers.catalogue.words import BadWords
+from workers.telnyx.errors import TelnyxError
+
+log = get_logger()
+
+_LIVE_SECONDS = 2
+_MOST_WATCHERS = 32
+
+Look = Callable[[Ops, Request], Awaitable[Any]]
+Change = Callable[[Ops, dict[str, str]], Awaitable[str]]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page and the same data as JSON.
+
+    Attributes:
+        path: under `/ops`, and under `/api` likewise.
+        template: its file.
+        title: of the page; with `in_menu` also in the menu.
+        look: reads what it shows.
+        answer: the type of that.
+        query: parameters of the query, with a line each.
+    """
+
+    path: str
+    template: str
+    title: str
+    look: Look
+    answer: type
+    in_menu: bool = False
+    query: tuple[tuple[str, str], ...] = ()
+
+
+_SEARCH = (
+    ("q", "one box: an id, a number, a day, words that were said, or name:value"),
+    ("number", "either party"),
+    ("since", "first UTC day"),
+    ("until", "last UTC day"),
+    ("connection", "connection id"),
+    ("session", "call session id"),
+    ("leg", "call leg id"),
+    ("id", "recording id"),
+    ("text", "words that were said"),
+    ("min_duration", "a duration such as 90s"),
+    ("state", "archived, kept, held, deleted or erased"),
+    ("findings", "1: only those in whose audio something was found"),
+    ("after", "the `after` of the page before"),
+)
+_MESSAGES = (("connection", "of this connection"), ("code", "of this code"), ("since", "first UTC day"))
+
+PAGES = (
+    Page("", "overview.html", "Overview", overview.look, overview.Overview, True),
+    Page("/recordings", "recordings.html", "Recordings", recordings.look, recordings.Found, True, _SEARCH),
+    Page("/recordings/{recording_id}", "recording.html", "Recording", recordings.look_at_one, recordings.Detail),
+    Page("/evidence", "evidence.html", "Evidence", evidence.look, evidence.Evidence, True),
+    Page("/evidence/{day}", "day.html", "Day", evidence.look_at_day, evidence.DayCounts),
+    Page("/connections", "connections.html", "Connections", connections.look, connections.Connections, True, _MESSAGES),
+    Page("/dead-letters", "letters.html", "Dead letters", letters.look, letters.Letters, True),
+    Page("/deletions", "deletions.html", "Deletions", letters.look_at_deletions, letters.Deletions, True),
+)
+
+# Changes: a path under `/ops`, what it does, and the fields that it must have.
+CHANGES: dict[str, tuple[Change, tuple[str, ...]]] = {
+    "/dead-letters/retry": (letters.retry, ("id",)),
+    "/dead-letters/discard": (letters.discard, ("id",)),
+    "/deletions/pause": (letters.pause, ()),
+    "/deletions/resume": (letters.resume, ()),
+    "/deletions/hold": (letters.hold, ("id", "why")),
+    "/deletions/release": (letters.release, ("id", "why")),
+    "/connections/dismiss": (connections.dismiss, ("id",)),
+    "/connections/retry-upload": (connections.retry_upload, ("id", "connection")),
+    "/connections/refresh": (connections.refresh, ()),
+}
+
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters |= FILTERS
+_ENVIRONMENT.globals |= {
+    "bars": charts.bars,
+    "menu": [page for page in PAGES if page.in_menu],
+    "commands": evidence.COMMANDS,
+}
+
+
+def routes() -> Sequence[BaseRoute]:
+    """The routes of the pages, of the API and of what the pages need."""
+    found: list[BaseRoute] = [
+        Route("/", _to_the_pages, methods=["GET", "POST"]),
+        Route("/ops/sign-in", _sign_in, methods=["GET", "POST"]),
+        Route("/ops/sign-out", _Door(_sign_out), methods=["POST"]),
+        Route("/ops/live", _Door(_live), methods=["GET"]),
+        Mount("/ops/static", _Static(directory=Path(__file__).parent / "static")),
+        Route("/ops/recordings/{recording_id}/audio.{audio_format}", _Door(recordings.audio), methods=["GET"]),
+        Route("/ops/evidence/{day}/recordings.csv", _Door(recordings.inventory), methods=["GET"]),
+        Route("/ops/evidence/{day}/manifest/{sequence:int}", _Door(evidence.manifest), methods=["GET"]),
+        Route("/api/openapi.json", _Door(_openapi), methods=["GET"]),
+    ]
+    for page in PAGES:
+        found += [
+            Route(f"/ops{page.path}", _Door(_shown(page)), methods=["GET"]),
+            Route(f"/api{page.path or '/overview'}", _Door(_told(page)), methods=["GET"]),
+        ]
+    return [*found, *(Route(f"/ops{path}", _Door(_change), methods=["POST"]) for path in CHANGES)]
+
+
+class _Door:
+    """Lets in who may, and turns what goes wrong behind it into one line for a person."""
+
+    def __init__(self, inside: Callable[[Ops, Request], Awaitable[Response]]) -> None:
+        self._inside = inside
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        response = await self._answer(request)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        ops: Ops = request.app.state.ops
+        person: Person | None = None
+        try:
+            person = ops.access.person(request)
+            is_new = False
+            if person is None and not ops.access.needs_token:
+                person, is_new = ops.access.new_person("somebody on this machine"), True
+            if person is None:
+                return signed_out(request)
+            request.state.person = person
+            response = await self._inside(ops, request)
+            if is_new:
+                ops.access.remember(response, person, request)
+            return response
+        except (BadQuery, BadNumber, BadWords) as error:
+            return _problem(request, person, 400, str(error))
+        except Refused as error:
+            return _problem(request, person, error.status, str(error))
+        except UserError as error:
+            return _problem(request, person, 400, str(error))
+        except TelnyxError as error:
+            return _problem(request, person, 502, f"Telnyx: {error}")
+        except (StoreError, UnreadableRecord) as error:
+            return _problem(request, person, 503, f"The archive: {error}")
+        except (RedisError, OSError) as error:
+            return _problem(request, person, 503, f"Redis does not answer ({type(error).__name__})")
+        except Exception as error:
+            log.error("a page failed", path=request.url.path, error=f"{type(error).__name__}: {error}", exc_info=True)
+            return _problem(request, person, 500, "This page failed; the log says why")
+
+
+class _Static(StaticFiles):
+    """Files that change only with the version: kept by browsers, and no secret."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "public, max-age=3600"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+def render(template: str, request: Request, person: Person | None, title: str, **values: Any) -> str:
+    """A template as text; `person` is None on pages for those who are not signed in."""
+    csrf = person.csrf if person else ""
+    shared = {"person": person, "csrf": csrf, "path": request.url.path, "title": title, "params": request.query_params}
+    return _ENVIRONMENT.get_template(template).render(**shared, **values)
+
+
+def _problem(request: Request, person: Person | None, status: int, text: str) -> Response:
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"error": text}, status)
+    if request.headers.get("hx-request"):
+        return HTMLResponse(render("said.html", request, person, "", text=text, is_good=False), status)
+    return HTMLResponse(render("problem.html", request, person, "Problem", text=text, status=status), status)
+
+
+def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
+    async def show(ops: Ops, request: Request) -> Response:
+        value = await page.look(ops, request)
+        return HTMLResponse(render(page.template, request, request.state.person, page.title, it=value))
+
+    return show
+
+
+def _told(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
+    async def tell(ops: Ops, request: Request) -> Response:
+        return Response(msgspec.json.encode(await page.look(ops, request)), media_type="application/json")
+
+    return tell
+
+
+async def _change(ops: Ops, request: Request) -> Response:
+    form = await read_form(request)
+    person: Person = request.state.person
+    ops.access.check_change(request, person, form)
+    change, fields = CHANGES[request.url.path.removeprefix("/ops")]
+    for name in fields:
+        if not form.get(name, "").strip() or len(form[name]) > 500:
+            raise Refused(400, f"{name}: is needed, at most 500 characters")
+    about = {name: form[name] for name in (*fields, "why") if form.get(name)}
+    said = await change(ops, form)
+    log.info("changed from the ops pages", who=person.name, what=request.url.path, about=about, said=said)
+    if request.headers.get("hx-request"):
+        return HTMLResponse(render("said.html", request, person, "", text=said, is_good=True))
+    back = "/ops" + request.url.path.removeprefix("/ops").rpartition("/")[0]
+    return RedirectResponse(back, 303)
+
+
+async def _live(ops: Ops, request: Request) -> Response:
+    """The overview's changing part by server-sent events, until whoever watches goes away."""
+    if ops.watchers >= _MOST_WATCHERS:
+        raise Refused(503, "too many watch this already; load the page again by hand")
+    person: Person = request.state.person
+
+    async def events() -> AsyncIterator[str]:
+        ops.watchers += 1
+        before = None
+        try:
+            while not await request.is_disconnected():
+                text = render("_overview.html", request, person, "", it=await overview.look(ops))
+                if text != before:
+                    lines = "\n".join(f"data: {line}" for line in text.splitlines())
+                    yield f"event: overview\n{lines}\n\n"
+                    before = text
+                else:
+                    yield ": nothing new\n\n"
+                await asyncio.sleep(_LIVE_SECONDS)
+        finally:
+            ops.watchers -= 1
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def _openapi(ops: Ops, request: Request) -> Response:
+    return JSONResponse(document(PAGES))
+
+
+async def _to_the_pages(request: Request) -> Response:
+    if request.method == "POST":  # a webhook that was sent to the wrong place must not be led on
+        return Response("Not Found", 404)
+    return RedirectResponse("/ops", 307)
+
+
+async def _sign_in(request: Request) -> Response:
+    ops: Ops = request.app.state.ops
+    said, status = "", 200
+    wanted = request.query_params.get("next", "/ops")
+    try:
+        if not ops.access.needs_token:
+            return RedirectResponse("/ops", 303)
+        if request.method == "POST":
+            form = await read_form(request)
+            wanted = form.get("next", "/ops")
+            person = await ops.access.sign_in(request, form)
+            response: Response = RedirectResponse(wanted if wanted.startswith("/ops") else "/ops", 303)
+            ops.access.remember(response, person, request)
+            return _with_headers(response)
+    except Refused as refused:
+        said, status = str(refused), refused.status
+    page = render("sign-in.html", request, None, "Sign in", said=said, next=wanted)
+    return _with_headers(HTMLResponse(page, status))
+
+
+async def _sign_out(ops: Ops, request: Request) -> Response:
+    ops.access.check_change(request, request.state.person, await read_form(request))
+    response = RedirectResponse("/ops/sign-in", 303)
+    response.delete_cookie("callvault_session")
+    return response
+
+
+def _with_headers(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    return response

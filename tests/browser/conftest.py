@@ -1,0 +1,153 @@
+"""A house with ops pages: a sandbox with calls, a worker, a receiver, and a real Chromium that looks at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis as sync_redis
+from playwright.sync_api import Browser, Error, Page, sync_playwright
+
+from config.times import utc_now
+from sandbox.main import furnish
+from sandbox.world import World
+from tests.parts import RunningSandbox, callvault, free_port, wait_for
+from workers.queue.embedded import EmbeddedServer
+
+TOKEN = "a-token-for-tests-only"
+_OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+_OPTIONS += " --disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
+
+
+@dataclass
+class House:
+    """What tests need to know of it.
+
+    Attributes:
+        said: a recording of which a transcription is archived, and a word of that.
+    """
+
+    url: str
+    sandbox: RunningSandbox
+    redis: Any
+    archive: Path
+    calls: list[dict[str, Any]]
+    said: tuple[str, str]
+
+    @property
+    def webhooks(self) -> str:
+        return self.url + "/webhooks/telnyx"
+
+
+def _fill(sandbox: RunningSandbox) -> list[dict[str, Any]]:
+    """Calls of yesterday and today, the first with a transcription."""
+    furnish(sandbox.world)
+    sandbox.world.recordings.clear()
+    sandbox.world.transcriptions.clear()
+    noon = datetime.combine(utc_now().date() - timedelta(days=1), datetime.min.time(), UTC) + timedelta(hours=12)
+    made = [sandbox.world.add_recording(seconds=6, started_at=noon + timedelta(minutes=7 * n)) for n in range(12)]
+    made += [sandbox.world.add_recording(seconds=3, silent=n == 0) for n in range(3)]
+    for one in made[:4]:
+        sandbox.world.complete_transcription(sandbox.world.add_transcription(one))
+    return [one.data for one in made]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    root = tmp_path_factory.mktemp("house")
+    server, sandbox = EmbeddedServer(root / "valkey"), RunningSandbox(World(seed=7))
+    server.start()
+    calls = _fill(sandbox)
+    port = free_port()
+    environment = sandbox.environment | {
+        "REDIS_URL": server.url,
+        "CALLVAULT_ARCHIVE_URL": (root / "archive").as_uri(),
+        "CALLVAULT_DATA": str(root / "data"),
+        "CALLVAULT_OPS_TOKEN": TOKEN,
+        "CALLVAULT_DELETE_ORIGINALS": "verified",
+        "CALLVAULT_NOT_FOUND_WAIT": "1s",
+        "CALLVAULT_SEAL_AFTER": "1s",
+    }
+    with (
+        sync_redis.Redis.from_url(server.url, decode_responses=True) as redis,
+        callvault(["worker"], environment, "worker ready"),
+        callvault(["serve", "--port", str(port)], environment, "Uvicorn running"),
+    ):
+        archive = root / "archive"
+        records = "recordings/*/*/*/*/"
+        wait_for(lambda: len(list(archive.glob(records + "recording.json"))) == len(calls), 60, "the first sweep")
+        wait_for(lambda: len(list(archive.glob(records + "transcriptions/*.json"))) == 4, 60, "the transcriptions")
+        wait_for(lambda: list(archive.glob("seals/*.json")), 60, "the seal of yesterday")
+        transcription = next(t for t in sandbox.world.transcriptions.values() if t["recording_id"] == calls[0]["id"])
+        word = max(transcription["transcription_text"].split(), key=len).strip(".,?!")
+        yield House(f"http://127.0.0.1:{port}", sandbox, redis, archive, calls, (calls[0]["id"], word))
+    sandbox.stop()
+    server.stop()
+
+
+def _chromium() -> str | None:
+    """A Chromium: the system's, else Playwright's own, else Debian's, installed now."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    done = subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], capture_output=True, timeout=300)
+    if done.returncode == 0:
+        return None
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "update", "-qq"], capture_output=True, timeout=300)
+        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]
+        subprocess.run(install, capture_output=True, timeout=600)
+    if found := shutil.which("chromium"):
+        return found
+    raise RuntimeError(
+        "there is no Chromium: install one (`apt-get install chromium`, or `playwright install chromium`)"
+    )
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path=_chromium(), args=_OPTIONS.split())
+        except Error as error:
+            raise RuntimeError(f"Chromium does not start: {error}") from None
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser, house: House) -> Iterator[Page]:
+    """A page that is signed in; what its scripts complain of fails the test."""
+    context = browser.new_context(base_url=house.url, locale="en-US", timezone_id="UTC")
+    new = context.new_page()
+    complaints: list[str] = []
+    new.on("pageerror", lambda error: complaints.append(str(error)))
+    new.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    sign_in(new)
+    yield new
+    context.close()
+    assert [line for line in complaints if "status of 4" not in line] == []
+
+
+def sign_in(page: Page, token: str = TOKEN) -> None:
+    page.goto("/ops")
+    page.get_by_label("Your name").fill("Ada")
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+
+
+@pytest.fixture
+def api(house: House) -> Iterator[httpx.Client]:
+    """A program with the token."""
+    with httpx.Client(base_url=house.url, trust_env=False, timeout=30) as client:
+        client.headers["Authorization"] = f"Bearer {TOKEN}"
+        yield client

@@ -1,0 +1,218 @@
+"""The same data as JSON, and who may have it: over HTTP, without a browser."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sandbox.world import World
+from tests.browser.conftest import TOKEN, House
+from tests.parts import CLEAN, RunningSandbox, Signer, callvault, callvault_here, free_port, wait_for
+from workers.keys import SIGN_INS
+from workers.queue.embedded import EmbeddedServer
+
+PATHS = ("/api/overview", "/api/recordings", "/api/evidence", "/api/connections", "/api/dead-letters", "/api/deletions")
+
+
+@contextmanager
+def receiver(settings: dict[str, str], folder: Path, redis_url: str) -> Iterator[tuple[httpx.Client, Any]]:
+    port = free_port()
+    environment = {
+        "REDIS_URL": redis_url,
+        "TELNYX_PUBLIC_KEY": Signer().public_key,
+        "CALLVAULT_DATA": str(folder),
+    } | settings
+    with (
+        callvault(["serve", "--port", str(port)], environment, "Uvicorn running") as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
+    ):
+        yield client, process
+
+
+def test_the_api_keeps_what_its_document_says(house: House, api: httpx.Client, tmp_path: Path) -> None:
+    document = api.get("/api/openapi.json").json()
+    assert document["openapi"] == "3.1.0" and set(PATHS) < set(document["paths"])
+    command = [
+        *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
+        *("run", f"{house.url}/api/openapi.json", "--header", f"Authorization: Bearer {TOKEN}"),
+        *("--max-examples", "15", "--seed", "1", "--phases", "examples,coverage,fuzzing", "--no-color"),
+        *("--exclude-checks", "positive_data_acceptance,unsupported_method"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, env=CLEAN, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_a_recording_as_json_is_what_the_archive_holds(house: House, api: httpx.Client) -> None:
+    recording_id, word = house.said
+    found = api.get("/api/recordings", params={"q": f'text:"{word}"'}).raise_for_status().json()
+    assert recording_id in [hit["row"]["recording_id"] for hit in found["hits"]]
+    one = api.get(f"/api/recordings/{recording_id}").raise_for_status().json()
+    lies = json.loads(next(house.archive.glob(f"recordings/*/*/*/{recording_id}/recording.json")).read_text())
+    assert one["record"] == lies
+    assert [step["what"] for step in one["history"]][:2] == ["call began", "call ended"]
+    assert api.get("/api/recordings/none-such").status_code == 404
+
+
+def test_pages_of_a_search_follow_one_another(house: House, api: httpx.Client) -> None:
+    ids: list[str] = []
+    house.sandbox.control("calls", count=60, seconds=0.2, started_at="2026-11-01T10:00:00Z", webhook_url=house.webhooks)
+    wait_for(lambda: len(list(house.archive.glob("recordings/2026/11/01/*/recording.json"))) == 60, 60)
+
+    def first_page() -> Any:
+        found = api.get("/api/recordings", params={"since": "2026-11-01", "until": "2026-11-01"}).json()
+        return found if len(found["hits"]) == 50 else None
+
+    found = wait_for(first_page, 20)
+    while True:
+        ids += [hit["row"]["recording_id"] for hit in found["hits"]]
+        if found["after"] is None:
+            break
+        query = {"since": "2026-11-01", "until": "2026-11-01", "after": found["after"]}
+        found = api.get("/api/recordings", params=query).raise_for_status().json()
+    assert len(ids) == len(set(ids)) == 60
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "first", "last"),
+    [
+        (None, 200, 0, None),
+        ("bytes=0-9", 206, 0, 10),
+        ("bytes=100-", 206, 100, None),
+        ("bytes=-5", 206, -5, None),
+        ("bytes=5-999999999", 206, 5, None),
+        ("bytes=999999999-", 416, 0, 0),
+        ("bytes=9-3", 416, 0, 0),
+        ("lines=1-2", 200, 0, None),
+    ],
+)
+def test_audio_comes_in_ranges(
+    asked: str | None, status: int, first: int, last: int | None, house: House, api: httpx.Client
+) -> None:
+    recording_id = house.calls[0]["id"]
+    whole = next(house.archive.glob(f"recordings/*/*/*/{recording_id}/audio.wav")).read_bytes()
+    answer = api.get(f"/ops/recordings/{recording_id}/audio.wav", headers={"Range": asked} if asked else {})
+    assert answer.status_code == status
+    assert answer.content == whole[first:last]
+    if status == 206:
+        start = first % len(whole)
+        assert answer.headers["content-range"] == f"bytes {start}-{start + len(answer.content) - 1}/{len(whole)}"
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/api/openapi.json", "/ops", "/ops/recordings", "/ops/live"])
+def test_nobody_sees_anything_without_signing_in(path: str, house: House) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong-token-of-16"}, {"Cookie": "callvault_session=WyJ4Il0.abc.def"}):
+        answer = httpx.get(house.url + path, headers=headers, trust_env=False)
+        assert answer.status_code == (401 if path.startswith("/api") else 303)
+        assert "+1" not in answer.text
+        assert "default-src 'none'" in answer.headers["content-security-policy"] or answer.status_code == 303
+
+
+def test_a_change_needs_the_token_of_its_own_session(house: House) -> None:
+    with httpx.Client(base_url=house.url, trust_env=False) as client:
+        signed = client.post("/ops/sign-in", data={"name": "Eve", "token": TOKEN})
+        assert signed.status_code == 303 and "callvault_session" in client.cookies
+        for form in ({}, {"csrf": "x"}, {"csrf": ""}):
+            assert client.post("/ops/deletions/pause", data=form).status_code == 403
+        token = client.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
+        refused = client.post("/ops/deletions/pause", data={"csrf": token}, headers={"Sec-Fetch-Site": "cross-site"})
+        assert refused.status_code == 403
+        assert house.redis.get("callvault:deletions:paused") is None
+        for fields in ({"id": ""}, {"id": "x" * 600}):
+            assert client.post("/ops/dead-letters/retry", data={"csrf": token} | fields).status_code == 400
+        assert client.post("/ops/deletions/pause", content=b"a" * 70_000).status_code == 413
+
+
+def test_too_many_refused_sign_ins_wait(tmp_path: Path, redis_url: str, redis: Any) -> None:
+    with receiver({"CALLVAULT_OPS_TOKEN": TOKEN}, tmp_path, redis_url) as (client, process):
+        for _ in range(10):
+            assert client.post("/ops/sign-in", data={"name": "x", "token": "wrong"}).status_code == 401
+        assert client.post("/ops/sign-in", data={"name": "x", "token": TOKEN}).status_code == 429
+        assert 0 < redis.ttl(SIGN_INS + "127.0.0.1") <= 900
+        redis.delete(SIGN_INS + "127.0.0.1")
+        secure = client.post(
+            "/ops/sign-in", data={"name": "Ada\nLovelace", "token": TOKEN}, headers={"X-Forwarded-Proto": "https"}
+        )
+        assert secure.status_code == 303 and "; Secure" in secure.headers["set-cookie"]
+        token = client.get("/ops", headers={"X-Forwarded-Proto": "https"}).text
+        assert TOKEN not in token and TOKEN not in process.output
+        assert "AdaLovelace" in process.output
+
+
+def test_without_a_token_pages_are_for_this_machine_only(tmp_path: Path, redis_url: str) -> None:
+    with receiver({}, tmp_path, redis_url) as (client, process):
+        assert client.get("/ops").status_code == 200
+        assert client.get("/api/overview").status_code == 200
+        for headers in (
+            {"Host": "evil.example"},
+            {"X-Forwarded-For": "127.0.0.1"},
+            {"Forwarded": "for=127.0.0.1"},
+            {"X-Real-IP": "127.0.0.1"},
+        ):
+            answer = client.get("/ops", headers=headers)
+            assert answer.status_code == 403 and "CALLVAULT_OPS_TOKEN is not set" in answer.text
+        page = client.get("/ops").text
+        assert client.post("/ops/deletions/pause", data={}).status_code == 403
+        token = page.partition('X-CSRF-Token": "')[2].partition('"')[0]
+        assert client.post("/ops/deletions/pause", data={"csrf": token, "why": "x"}).status_code == 303
+        assert "Deletion is paused: x" in client.get("/ops").text
+        wait_for(lambda: "changed from the ops pages" in process.output)
+        assert '"who": "somebody on this machine"' in process.output
+
+
+def test_pages_work_with_redis_lost_and_with_redis_gone(tmp_path: Path) -> None:
+    server, sandbox = EmbeddedServer(tmp_path / "valkey"), RunningSandbox(World())
+    server.start()
+    call = sandbox.world.add_recording(seconds=1)
+    settings = sandbox.environment | {
+        "CALLVAULT_ARCHIVE_URL": (tmp_path / "archive").as_uri(),
+        "CALLVAULT_OPS_MASK_NUMBERS": "true",
+        "REDIS_URL": server.url,
+        "CALLVAULT_DATA": str(tmp_path),
+    }
+    with callvault(["worker"], settings, "worker ready"):
+        wait_for(lambda: list(tmp_path.glob("archive/recordings/*/*/*/*/recording.json")), 40)
+    server.stop()
+    for path in (tmp_path / "valkey").rglob("appendonly*"):
+        if path.is_file():
+            path.unlink()
+    empty = EmbeddedServer(tmp_path / "empty")
+    empty.start()
+    with receiver(settings, tmp_path, empty.url) as (client, _):
+        found = client.get("/api/recordings").json()
+        (hit,) = found["hits"]
+        assert hit["row"]["recording_id"] == call.data["id"]
+        assert hit["row"]["from_number"] == "+13" + "*" * 7 + call.data["from"][-2:]
+        one = client.get(f"/ops/recordings/{call.data['id']}")
+        assert one.status_code == 200
+        assert call.data["from"] not in one.text and call.data["to"] not in one.text
+        empty.stop()
+        assert client.get(f"/api/recordings/{call.data['id']}").status_code == 200
+        assert client.get("/api/evidence").status_code == 200
+        overview = client.get("/api/overview").json()
+        assert overview["status"] is None and "Redis does not answer" in overview["problems"][0]
+        assert client.get("/ops").status_code == 200
+        answer = client.get("/api/dead-letters")
+        assert answer.status_code == 503 and "Redis does not answer" in answer.json()["error"]
+    sandbox.stop()
+
+
+def test_status_says_the_same_on_a_terminal(house: House, api: httpx.Client) -> None:
+    environment = house.sandbox.environment | {
+        "REDIS_URL": f"unix://{house.redis.connection_pool.connection_kwargs['path']}",
+        "CALLVAULT_ARCHIVE_URL": house.archive.as_uri(),
+        "CALLVAULT_DELETE_ORIGINALS": "verified",
+    }
+    status, output = callvault_here(["status", "--json"], environment)
+    told, shown = json.loads(output), api.get("/api/overview").json()["status"]
+    assert {name: told[name] for name in ("archive_url", "dead_letters", "deletions", "seals")} == {
+        name: shown[name] for name in ("archive_url", "dead_letters", "deletions", "seals")
+    }
+    assert status == (1 if told["dead_letters"] else 0)

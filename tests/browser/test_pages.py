@@ -1,0 +1,188 @@
+"""The ops pages, driven in a real browser by somebody who does not know how they are made."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import House, sign_in
+from tests.parts import wait_for
+from workers.queue.attempts import Attempt, DeadLetter
+
+PAGES = ("", "/recordings", "/evidence", "/connections", "/dead-letters", "/deletions")
+AXE = Path(__file__).parents[2] / ".tools" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def test_nobody_gets_in_without_the_token(browser: Browser, house: House) -> None:
+    context = browser.new_context(base_url=house.url)
+    page = context.new_page()
+    page.goto("/ops/recordings")
+    assert page.url.endswith("/ops/sign-in?next=/ops/recordings")
+    assert house.calls[0]["from"] not in page.content()
+    sign_in(page, "not-the-token-at-all")
+    expect(page.get_by_role("alert")).to_have_text("that is not the token")
+    sign_in(page)
+    expect(page.get_by_role("heading", name="Overview", exact=True)).to_be_visible()
+    cookie = context.cookies()[0]
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    page.get_by_role("button", name="Sign out").click()
+    page.goto("/ops")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    context.close()
+
+
+def test_a_recording_is_found_by_number_and_by_a_word_that_was_said(page: Page, house: House) -> None:
+    call = house.calls[5]
+    page.goto("/ops/recordings")
+    page.get_by_role("searchbox").fill(call["from"])
+    page.get_by_role("searchbox").press("Enter")
+    expect(page.get_by_role("link", name=call["id"])).to_be_visible()
+    recording_id, word = house.said
+    page.get_by_role("searchbox").fill(word)
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("mark").first).to_have_text(re.compile(word, re.IGNORECASE))
+    page.get_by_role("link", name=recording_id).click()
+    text = next(t for t in house.sandbox.world.transcriptions.values() if t["recording_id"] == recording_id)
+    expect(page.locator("blockquote")).to_have_text(text["transcription_text"])
+    expect(page.get_by_text("archived and proven")).to_be_visible()
+    page.get_by_text("Commit record").click()
+    expect(page.locator("pre")).to_contain_text('"callvault.recording/1"')
+
+
+def test_a_search_that_cannot_be_says_why(page: Page) -> None:
+    page.goto("/ops/recordings?since=never")
+    expect(page.locator("p.bad")).to_contain_text("'never' is not a day")
+
+
+def test_two_seconds_are_played_from_the_middle(page: Page, house: House) -> None:
+    ranges: list[str] = []
+    page.on("request", lambda request: ranges.append(request.headers.get("range", "")))
+    page.goto(f"/ops/recordings/{house.calls[0]['id']}")
+    levels = page.locator(".levels")
+    expect(levels).to_have_attribute("aria-label", re.compile(r"channel 1: sound in \d+ % of 6 s; channel 2"))
+    expect(page.locator("canvas")).to_be_visible()
+    played = page.locator("audio").evaluate(
+        """async (audio) => {
+          audio.currentTime = 3;
+          await new Promise((done) => { audio.onseeked = done; });
+          await audio.play();
+          await new Promise((done) => { audio.ontimeupdate = () => audio.currentTime >= 5 && done(); });
+          audio.pause();
+          return [audio.currentTime, audio.error];
+        }"""
+    )
+    assert 5 <= played[0] < 6 and played[1] is None
+    assert any(ranges)
+
+
+def test_the_overview_moves_while_calls_come_in(page: Page, house: House) -> None:
+    page.goto("/ops")
+    before = int(page.locator("#archived").inner_text())
+    assert before >= len(house.calls)
+    house.sandbox.control("calls", count=3, webhook_url=house.webhooks, seconds=1)
+    expect(page.locator("#archived")).to_have_text(str(before + 3), timeout=30_000)
+    expect(page.get_by_role("cell", name="call.recording.saved")).to_be_visible(timeout=10_000)
+
+
+def test_a_log_message_is_dismissed(page: Page, house: House) -> None:
+    message = next(iter(house.sandbox.world.log_messages.values()))
+    wait_for(lambda: list(house.archive.glob("log-messages/*/*/*/*.json")), 80, "the mirror's first poll")
+    page.goto("/ops/connections")
+    article = page.get_by_role("article").filter(has_text=message["detail"]).first
+    expect(article).to_be_visible()
+    article.get_by_role("button", name="Dismiss").click()
+    expect(page.locator("#said")).to_contain_text("dismissed at Telnyx")
+    assert message["id"] not in house.sandbox.world.log_messages
+
+
+def test_a_dead_letter_is_retried(page: Page, house: House) -> None:
+    payload = {"v": 1, "recording_id": "00000000-0000-4000-8000-000000000000", "event_id": "e"}
+    attempt = Attempt("2026-11-25T10:00:00.000000Z", "download", "DownloadFailed: cut off 9 times")
+    job_id = f"archive_recording:{payload['recording_id']}"
+    letter = DeadLetter(
+        job_id, "archive_recording", payload, "arq:queue", "download", attempt.error, attempt.at, [attempt]
+    )
+    import msgspec
+
+    house.redis.hset("callvault:dead-letters", job_id, msgspec.json.encode(letter))
+    page.goto("/ops/dead-letters")
+    expect(page.get_by_text("cut off 9 times").first).to_be_visible()
+    page.get_by_role("button", name=f"Retry {job_id}").click()
+    expect(page.locator("#said")).to_contain_text("1 enqueued again")
+    # Telnyx does not know it, so it comes back, with what its new attempts found.
+    wait_for(lambda: "not at Telnyx" in (house.redis.hget("callvault:dead-letters", job_id) or ""), 40)
+
+
+def test_deletion_is_paused_and_goes_on(page: Page, house: House) -> None:
+    page.goto("/ops/deletions")
+    page.get_by_label("Why").first.fill("the bucket is moved")
+    page.get_by_role("button", name="Pause deletion").click()
+    expect(page.locator("#said")).to_contain_text("deletion is paused")
+    assert house.redis.get("callvault:deletions:paused") == "the bucket is moved"
+    page.goto("/ops")
+    expect(page.get_by_text("Deletion is paused: the bucket is moved")).to_be_visible()
+    page.goto("/ops/deletions")
+    page.get_by_role("button", name="Resume deletion").click()
+    expect(page.locator("#said")).to_contain_text("deletion goes on")
+    assert house.redis.get("callvault:deletions:paused") is None
+
+
+def test_an_original_is_held_and_released(page: Page, house: House) -> None:
+    recording_id = house.calls[3]["id"]
+    for button, said in (("Hold: never delete it", "on hold"), ("Release: it may be deleted", "released")):
+        page.goto(f"/ops/recordings/{recording_id}")
+        page.get_by_label("Why").first.fill("case 17")
+        page.get_by_role("button", name=button).click()
+        expect(page.locator("#said")).to_contain_text(said)
+        time.sleep(2.1)  # the catalogue is brought up to date every two seconds
+    page.reload()
+    expect(page.locator(".steps")).to_contain_text("held case 17")
+
+
+def test_the_day_tells_what_telnyx_has(page: Page, house: House) -> None:
+    day = house.calls[0]["recording_started_at"][:10]
+    page.goto("/ops/evidence")
+    page.get_by_role("listitem", name=re.compile(day)).click()
+    expect(page.get_by_role("row", name="At Telnyx now 12")).to_be_visible()
+    expect(page.get_by_text("Nothing that Telnyx counts is missing here.")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Inventory (CSV)").click()
+    text = Path(download.value.path()).read_text()
+    assert text.count("\n") == 13 and all(call["id"] in text for call in house.calls[:12])
+
+
+def test_every_page_is_read_by_keyboard_and_ear(page: Page, house: House) -> None:
+    """axe-core finds nothing serious, in light and dark, on a desk and on a phone, and no page is wider than the phone."""
+    paths = [*PAGES, f"/recordings/{house.calls[0]['id']}", f"/evidence/{house.calls[0]['recording_started_at'][:10]}"]
+    for scheme, width in (("light", 1280), ("dark", 390)):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.set_viewport_size({"width": width, "height": 844})
+        for path in paths:
+            page.goto("/ops" + path)
+            page.evaluate(AXE.read_text())  # not by a script element, which the page's own policy forbids
+            found = page.evaluate("axe.run({resultTypes: ['violations']})")
+            serious = [
+                (violation["id"], [node["html"] for node in violation["nodes"]])
+                for violation in found["violations"]
+                if violation["impact"] in ("serious", "critical")
+            ]
+            assert serious == [], f"{path} {scheme}: {json.dumps(serious, indent=1)}"
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    page.goto("/ops")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="To the content")).to_be_focused()
+
+
+@pytest.mark.parametrize("number", ["+13125550100<script>alert(1)</script>", '"><img src=x onerror=alert(1)>'])
+def test_what_is_typed_comes_back_as_text(page: Page, number: str) -> None:
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+    page.goto(f"/ops/recordings?q={quote(number)}")
+    assert dialogs == []
+    assert page.locator("img, main script").count() == 0

@@ -1,0 +1,94 @@
+"""A catalogue that is kept up to date beside a running service, for as long as somebody looks."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from redis.exceptions import RedisError
+
+from config.logs import get_logger
+from config.tasks import end_tasks
+from workers.archive.archive import Archive
+from workers.archive.stores.store import StoreError
+from workers.catalogue.catalogue import Catalogue
+from workers.catalogue.feed import catch_up, read_archive
+from workers.queue.script import AsyncRedis
+
+_FRESH_SECONDS = 2
+_PATIENCE_SECONDS = 3
+
+T = TypeVar("T")
+
+log = get_logger()
+
+
+class FollowedCatalogue:
+    """One catalogue file; opened and filled when it is first asked for.
+
+    Args:
+        path: of the file.
+        archive: what it is made from.
+        redis: where workers tell what they have written.
+    """
+
+    def __init__(self, path: Path, archive: Archive, redis: AsyncRedis) -> None:
+        self.path, self._archive, self._redis = path, archive, redis
+        self._catalogue: Catalogue | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._followed_at = float("-inf")
+        self.problem: str | None = None
+
+    async def ask(self, search: Callable[[Path], T]) -> T:
+        """Search the file in a thread, brought up to date first where that takes no longer than three seconds.
+
+        Raises:
+            whatever the search raises, but for a corrupt file, which is built anew.
+        """
+        if self._catalogue is None:
+            self._catalogue = await asyncio.to_thread(Catalogue, self.path)
+        if self._following is None and time.monotonic() - self._followed_at > _FRESH_SECONDS:
+            self._following = asyncio.create_task(self._follow(self._catalogue))
+        if self._following is not None:
+            await asyncio.wait([self._following], timeout=_PATIENCE_SECONDS)
+        try:
+            return await asyncio.to_thread(search, self.path)
+        except sqlite3.DatabaseError as error:
+            await asyncio.to_thread(self._catalogue.start_anew, str(error))
+            self._followed_at = float("-inf")
+            return await asyncio.to_thread(search, self.path)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more is being read into it right now."""
+        return self._following is not None
+
+    async def close(self) -> None:
+        """Stop following and close the file."""
+        if self._following is not None:
+            await end_tasks([self._following])
+        if self._catalogue is not None:
+            await asyncio.to_thread(self._catalogue.close)
+
+    async def _follow(self, catalogue: Catalogue) -> None:
+        try:
+            try:
+                await catch_up(catalogue, self._archive, self._redis)
+            except (RedisError, OSError):
+                everything = catalogue.state("cursor") is None
+                await asyncio.to_thread(read_archive, catalogue, self._archive, everything=everything)
+            self.problem = None
+        except StoreError as error:
+            self.problem = f"The archive does not answer, so the latest may be missing: {error}"
+        except sqlite3.DatabaseError as error:
+            await asyncio.to_thread(catalogue.start_anew, str(error))
+        except Exception as error:
+            log.error("the catalogue cannot be followed", error=f"{type(error).__name__}: {error}", exc_info=True)
+            self.problem = f"The catalogue cannot be brought up to date ({type(error).__name__}); see the log"
+        finally:
+            self._followed_at = time.monotonic()
+            self._following = None

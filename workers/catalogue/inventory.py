@@ -1,0 +1,42 @@
+"""Hits as others read them: a JSON object, a row of an inventory in CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from workers.catalogue.catalogue import COLUMNS
+from workers.catalogue.search import Hit
+
+
+def described(hit: Hit) -> dict[str, Any]:
+    """A hit as JSON tells it."""
+    row = msgspec.to_builtins(hit.row, str_keys=True)
+    said = {} if hit.words is None else {"words": hit.words.replace("\x02", "[").replace("\x03", "]")}
+    return {name: row.get(name) for name in COLUMNS} | {"findings": hit.row.findings, "state": hit.state} | said
+
+
+def csv_lines(hits: Iterable[Hit]) -> Iterator[str]:
+    """An inventory in CSV, with a header, line by line."""
+    line = io.StringIO()
+    writer = csv.writer(line, lineterminator="\n")
+    writer.writerow((*COLUMNS, "state"))
+    yield line.getvalue()
+    for hit in hits:
+        values = described(hit)
+        values["findings"] = " ".join(values["findings"] or ())
+        line.seek(0)
+        line.truncate()
+        writer.writerow([_cell(values[name]) for name in (*COLUMNS, "state")])
+        yield line.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """What a spreadsheet would take for a formula is quoted (OWASP, CSV injection); E.164 numbers stay as they are."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not value[1:].isdigit():
+        return "'" + value
+    return value

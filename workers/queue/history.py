@@ -1,0 +1,96 @@
+"""What happened when: counts by minute for an hour, by ten minutes for a day, so that people see it as charts.
+
+Counted in each process and written every two seconds. It expires by itself; lost with Redis, nothing but charts is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+from redis.exceptions import RedisError
+
+from workers.keys import HISTORY
+from workers.queue.script import AsyncRedis
+
+HOUR = (60, 60)  # seconds of a step, steps
+DAY = (600, 144)
+
+_FLUSH_SECONDS = 2
+_BOUNDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, float("inf"))  # seconds
+
+
+class History:
+    """What one process counts."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+        self._counts: Counter[str] = Counter()
+
+    def add(self, name: str, count: int = 1) -> None:
+        """Count something; names are our own, and few."""
+        self._counts[name] += count
+
+    def observe(self, name: str, seconds: float) -> None:
+        """Count how long something took."""
+        self.add(f"{name}<{next(bound for bound in _BOUNDS if seconds <= bound)}")
+
+    async def flush(self) -> None:
+        """Write what has been counted since; kept for the next time if Redis is away."""
+        counts, self._counts = self._counts, Counter()
+        if not counts:
+            return
+        now = time.time()
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for step, steps in (HOUR, DAY):
+                    key = _key(step, int(now // step))
+                    for name, count in counts.items():
+                        pipe.hincrby(key, name, count)
+                    pipe.expire(key, step * (steps + 2))
+                await pipe.execute()
+        except (RedisError, OSError):
+            self._counts += counts
+
+    async def run(self) -> None:
+        """Write every two seconds until cancelled."""
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            await self.flush()
+
+
+async def read_history(redis: AsyncRedis, span: tuple[int, int], now: float) -> list[dict[str, int]]:
+    """The counts of each step of a span, the oldest first.
+
+    Args:
+        redis: Redis.
+        span: `HOUR` or `DAY`.
+        now: seconds since the epoch.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    step, steps = span
+    last = int(now // step)
+    async with redis.pipeline(transaction=False) as pipe:
+        for index in range(last - steps + 1, last + 1):
+            pipe.hgetall(_key(step, index))
+        rows = await pipe.execute()
+    return [{name.decode(): int(count) for name, count in row.items()} for row in rows]
+
+
+def quantile(counts: Mapping[str, int], name: str, share: float) -> float | None:
+    """What `share` of the observed durations were at most, in seconds: the bound of a bucket; None without any."""
+    buckets = sorted((float(key.partition("<")[2]), n) for key, n in counts.items() if key.startswith(f"{name}<"))
+    left = share * sum(n for _, n in buckets)
+    for bound, n in buckets:
+        left -= n
+        if left <= 0:
+            return bound
+    return None
+
+
+def _key(step: int, index: int) -> str:
+    return f"{HISTORY}{step}:{index}"

@@ -1,0 +1,96 @@
+"""How things stand: what `callvault status` says on a terminal and the ops pages show, from Redis and the chain of seals."""
+
+from __future__ import annotations
+
+import msgspec
+
+from config.times import end_of_day
+from workers.jobs.chain import read_chain
+from workers.keys import BULK_QUEUE, MAIN_QUEUE
+from workers.queue.pressure import oldest_waiting_seconds, pressure
+from workers.queue.script import server_seconds
+from workers.queue.written import UnsealedDays
+from workers.runtime import Runtime
+
+
+class QueueStatus(msgspec.Struct, frozen=True):
+    """A queue: how many jobs wait or run, and how long the oldest due one has waited."""
+
+    jobs: int
+    oldest_seconds: float
+
+
+class DeletionStatus(msgspec.Struct, frozen=True):
+    """Deletion of originals: the setting, how many are on the list, and why it is paused, if it is."""
+
+    mode: str
+    due: int
+    paused: str | None
+
+
+class OverdueDay(msgspec.Struct, frozen=True):
+    """A day whose time to be sealed has come, why it waits, and for how long it has been over."""
+
+    day: str
+    why: str
+    over_for_seconds: int
+
+
+class SealStatus(msgspec.Struct, frozen=True):
+    """The chain of seals: how many, the last, and the days that wait for one."""
+
+    count: int
+    last_day: str | None
+    last_sealed_at: str | None
+    days_open: int
+    overdue: list[OverdueDay]
+
+
+class Status(msgspec.Struct, frozen=True):
+    """How things stand."""
+
+    archive_url: str
+    queues: dict[str, QueueStatus]
+    pressure: list[str]
+    dead_letters: int
+    deletions: DeletionStatus
+    seals: SealStatus
+
+    @property
+    def needs_a_person(self) -> bool:
+        """Whether something waits for a person."""
+        return bool(self.dead_letters or self.deletions.paused or self.pressure)
+
+
+async def read_status(runtime: Runtime) -> Status:
+    """Look at everything.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+        StoreError, UnreadableRecord: the chain of seals cannot be read.
+    """
+    redis, settings = runtime.redis, runtime.settings
+    now = await server_seconds(redis)
+    chain = await read_chain(runtime)
+    last = chain.links[-1].seal if chain.links else None
+    waiting = UnsealedDays(redis)
+    return Status(
+        archive_url=settings.archive_address,
+        queues={
+            name: QueueStatus(await redis.zcard(key), round(await oldest_waiting_seconds(redis, key), 1))
+            for name, key in (("main", MAIN_QUEUE), ("bulk", BULK_QUEUE))
+        },
+        pressure=await pressure(redis, settings.queue_age_limit.total_seconds()),
+        dead_letters=await runtime.attempts.count(),
+        deletions=DeletionStatus(settings.delete_originals, await runtime.due.count(), await runtime.due.paused()),
+        seals=SealStatus(
+            count=len(chain.links),
+            last_day=last.day if last else None,
+            last_sealed_at=last.sealed_at if last else None,
+            days_open=len(await waiting.all()),
+            overdue=[
+                OverdueDay(day.isoformat(), why, round(now - end_of_day(day).timestamp()))
+                for day, why in (await waiting.overdue(now)).items()
+            ],
+        ),
+    )
