@@ -6,14 +6,15 @@ import asyncio
 from datetime import timedelta
 
 import msgspec
+from redis.exceptions import RedisError
 from starlette.requests import Request
 
 from config.times import parse_day, utc_now
 from service.ops.parts import Ops
 from workers.archive.records import LogMessageRecord
 from workers.catalogue.query import BadQuery
-from workers.jobs.log_messages import read_log_messages
-from workers.telnyx.errors import TelnyxError
+from workers.jobs.log_messages import read_log_messages, still_there
+from workers.telnyx.errors import NotFound, TelnyxError
 from workers.telnyx.models import ExternalConnection, Release, Upload
 
 _DAYS = 30
@@ -55,7 +56,12 @@ class Connection(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A log message. `id` is None where Telnyx gave none: such a message cannot be dismissed."""
+    """A log message.
+
+    Attributes:
+        id: None where Telnyx gave none: such a message cannot be dismissed.
+        is_at_telnyx: whether the last poll saw it there; so is one of which nobody knows.
+    """
 
     id: str | None
     code: str
@@ -65,6 +71,7 @@ class Message(msgspec.Struct, frozen=True):
     number: str | None
     first_seen_at: str
     occurrence: int
+    is_at_telnyx: bool
 
 
 class Connections(msgspec.Struct, frozen=True):
@@ -94,6 +101,10 @@ async def look(ops: Ops, request: Request) -> Connections:
         raise BadQuery(f"since: {error}") from None
     since = max(since, utc_now().date() - timedelta(days=366))
     rows = await asyncio.to_thread(read_log_messages, ops.runtime.archive, since, words["connection"], words["code"])
+    try:
+        there = await still_there(ops.redis)
+    except (RedisError, OSError):
+        there = None
     problem = None
     connections: list[Connection] = []
     try:
@@ -104,7 +115,7 @@ async def look(ops: Ops, request: Request) -> Connections:
         problem = f"Telnyx cannot be asked: {error}"
     except TimeoutError:
         problem = "Telnyx did not answer within 15 s"
-    return Connections(connections, [_message(row) for row in reversed(rows[-_MOST:])], problem)
+    return Connections(connections, [_message(row, there) for row in reversed(rows[-_MOST:])], problem)
 
 
 async def _connection(ops: Ops, one: ExternalConnection) -> Connection:
@@ -130,7 +141,7 @@ def _release(release: Release) -> Ticket:
     return Ticket(str(release.ticket_id), str(release.status), release.error_message, release.created_at)
 
 
-def _message(row: LogMessageRecord) -> Message:
+def _message(row: LogMessageRecord, there: set[str] | None) -> Message:
     said = row.message
     meta = said.get("meta") or {}
     return Message(
@@ -142,12 +153,16 @@ def _message(row: LogMessageRecord) -> Message:
         number=meta.get("telephone_number"),
         first_seen_at=row.first_seen_at,
         occurrence=row.occurrence,
+        is_at_telnyx=there is None or said.get("id") in there,
     )
 
 
 async def dismiss(ops: Ops, form: dict[str, str]) -> str:
     """Dismiss a log message at Telnyx."""
-    await ops.runtime.telnyx.log_messages.dismiss(form["id"])
+    try:
+        await ops.runtime.telnyx.log_messages.dismiss(form["id"])
+    except NotFound:
+        return f"log message {form['id']} is not at Telnyx any more: somebody has dismissed it already"
     return f"log message {form['id']} dismissed at Telnyx; it stays in the archive"
 
 

@@ -124,10 +124,11 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture
-def page(browser: Browser, house: House) -> Iterator[Page]:
-    """A page that is signed in; what its scripts complain of fails the test."""
-    context = browser.new_context(base_url=house.url, locale="en-US", timezone_id="UTC")
+@pytest.fixture(params=["desk", "phone"])
+def page(request: pytest.FixtureRequest, browser: Browser, house: House) -> Iterator[Page]:
+    """A page that is signed in, on a desk and on a phone; what its scripts complain of fails the test."""
+    size: Any = {"width": 1280, "height": 800} if request.param == "desk" else {"width": 390, "height": 844}
+    context = browser.new_context(base_url=house.url, locale="en-US", timezone_id="UTC", viewport=size)
     new = context.new_page()
     complaints: list[str] = []
     new.on("pageerror", lambda error: complaints.append(str(error)))

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -94,11 +95,16 @@ def test_a_log_message_is_dismissed(page: Page, house: House) -> None:
     message = next(iter(house.sandbox.world.log_messages.values()))
     wait_for(lambda: list(house.archive.glob("log-messages/*/*/*/*.json")), 80, "the mirror's first poll")
     page.goto("/ops/connections")
-    article = page.get_by_role("article").filter(has_text=message["detail"]).first
-    expect(article).to_be_visible()
+    article = page.get_by_role("article").filter(has=page.locator(f'input[value="{message["id"]}"]'))
+    expect(article).to_contain_text(message["detail"])
     article.get_by_role("button", name="Dismiss").click()
     expect(page.locator("#said")).to_contain_text("dismissed at Telnyx")
     assert message["id"] not in house.sandbox.world.log_messages
+    seen = json.loads(house.redis.hget("callvault:log-messages", message["id"]))
+    house.redis.hset("callvault:log-messages", message["id"], json.dumps(seen | {"is_present": False}))  # the next poll
+    page.reload()
+    expect(page.get_by_text(message["detail"]).first).to_be_visible()
+    expect(article).to_have_count(0)
 
 
 def test_a_dead_letter_is_retried(page: Page, house: House) -> None:
@@ -108,8 +114,6 @@ def test_a_dead_letter_is_retried(page: Page, house: House) -> None:
     letter = DeadLetter(
         job_id, "archive_recording", payload, "arq:queue", "download", attempt.error, attempt.at, [attempt]
     )
-    import msgspec
-
     house.redis.hset("callvault:dead-letters", job_id, msgspec.json.encode(letter))
     page.goto("/ops/dead-letters")
     expect(page.get_by_text("cut off 9 times").first).to_be_visible()
@@ -155,6 +159,19 @@ def test_the_day_tells_what_telnyx_has(page: Page, house: House) -> None:
         page.get_by_role("link", name="Inventory (CSV)").click()
     text = Path(download.value.path()).read_text()
     assert text.count("\n") == 13 and all(call["id"] in text for call in house.calls[:12])
+
+
+def test_an_upload_is_tried_again_and_operator_connect_read_again(page: Page, house: House) -> None:
+    connection_id = next(iter(house.sandbox.world.connections))
+    house.sandbox.control("upload", connection_id=connection_id, status="error")
+    page.goto("/ops/connections")
+    page.get_by_role("button", name="Try again").first.click()
+    expect(page.locator("#said")).to_contain_text("is tried again")
+    page.get_by_role("button", name="Have Telnyx read Operator Connect again").click()
+    expect(page.locator("#said")).to_contain_text("Telnyx reads the Operator Connect state again")
+    asked = [request["path"] for request in house.sandbox.world.requests]
+    assert any(path.endswith("/retry") for path in asked)
+    assert "/v2/operator_connect/actions/refresh" in asked
 
 
 def test_every_page_is_read_by_keyboard_and_ear(page: Page, house: House) -> None:

@@ -18,17 +18,16 @@ SHOTS = {
 }
 
 
-DESK, PHONE = ("light", 1200, 800), ("dark", 390, 844)
+WANTED = [*(("desk", name) for name in SHOTS), ("phone", "recording")]
 
 
-@pytest.mark.parametrize(("name", "on"), [*((name, DESK) for name in SHOTS), ("recording", PHONE)])
-def test_a_picture_of_each_page(name: str, on: tuple[str, int, int], page: Page, house: House, tmp_path: Path) -> None:
-    scheme, width, height = on
+@pytest.mark.parametrize(("page", "name"), WANTED, indirect=["page"])
+def test_a_picture_of_each_page(page: Page, name: str, house: House, tmp_path: Path) -> None:
     folder = Path(os.environ.get("CALLVAULT_SCREENSHOTS") or tmp_path)
-    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
-    page.set_viewport_size({"width": width, "height": height})
+    on_phone = page.viewport_size is not None and page.viewport_size["width"] < 500
+    page.emulate_media(color_scheme="dark" if on_phone else "light", reduced_motion="reduce")
     page.goto("/ops" + SHOTS[name].format(id=house.calls[0]["id"]))
     if name == "recording":
         expect(page.locator("canvas")).to_be_visible()
-    picture = page.screenshot(path=folder / f"{name}{'-phone' if on is PHONE else ''}.png")
+    picture = page.screenshot(path=folder / f"{name}{'-phone' if on_phone else ''}.png")
     assert len(picture) > 15_000  # an empty page is a few kilobytes

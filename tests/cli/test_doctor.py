@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
-from tests.parts import run_callvault
+from bench.machine import s3 as s3_of
+from sandbox.main import furnish
+from tests.parts import RunningSandbox, Signer, callvault, free_port, run_callvault, wait_for
 
 
 def checks(environment: dict[str, str], *options: str) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -38,6 +41,53 @@ def test_what_is_wrong_is_told_with_how_to_mend_it(environment: dict[str, str], 
         redis.config_set("appendonly", "yes")
     assert status == 1
     bad = {name for name, row in found.items() if not row["good"]}
-    assert bad == {"webhook key", "Telnyx API", "Redis persistence", "Redis eviction", "archive", "test alert"}
+    assert bad == {
+        *("webhook key", "webhook deliveries", "webhook URLs", "Telnyx API"),
+        *("Redis persistence", "Redis eviction", "archive", "disk", "test alert"),
+    }
     assert all(found[name]["advice"] for name in bad)
     assert "401" in found["Telnyx API"]["found"]
+
+
+def test_what_only_shows_from_outside_is_looked_at(
+    sandbox: RunningSandbox, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A webhook URL that is not ours, deliveries that were refused, a clock that is wrong, a store that gives no lock."""
+    furnish(sandbox.world)
+    port = free_port()
+    good = f"http://127.0.0.1:{port}/webhooks/telnyx"
+    other = {"TELNYX_PUBLIC_KEY": Signer().public_key}
+    first, second = list(sandbox.world.connections.values())[:2]
+    first["webhook_event_url"], second["webhook_event_url"] = good, good.replace("/telnyx", "/other")
+    with callvault(["serve", "--port", str(port)], environment | other, "Uvicorn running"):
+        sandbox.control("calls", count=2, webhook_url=good)  # signed by a key that the receiver does not know
+        wait_for(lambda: any(d["status"] == "failed" for d in sandbox.world.deliveries.values()), 40)
+        status, found = checks(environment)
+        assert status == 1
+        assert "401: TELNYX_PUBLIC_KEY is not the key of this account" in found["webhook deliveries"]["advice"]
+        assert "/webhooks/other: its path is not /webhooks/telnyx" in found["webhook URLs"]["found"]
+        second["webhook_event_url"] = good
+        assert checks(environment)[1]["webhook URLs"]["good"]
+        second["webhook_event_url"] = f"{sandbox.world.base_url}/webhooks/telnyx"
+        assert "where a receiver answers 401" in checks(environment)[1]["webhook URLs"]["found"]
+    second["webhook_event_url"] = None
+    assert "not reachable from here" in checks(environment)[1]["webhook URLs"]["found"]
+    first["webhook_event_url"] = None
+    row = checks(environment)[1]["webhook URLs"]
+    assert row["good"] and "have no webhook URL" in row["found"] and row["advice"]
+
+
+def test_a_wrong_clock_is_told(environment: dict[str, str], tmp_path: Path) -> None:
+    wrong = "import time\n_true = time.time\ntime.time = lambda: _true() + 400\n"
+    (tmp_path / "sitecustomize.py").write_text(wrong)
+    _, found = checks(environment | {"PYTHONPATH": str(tmp_path)})
+    assert not found["clock"]["good"]
+    assert "clock is 7m ahead of Redis's" in found["clock"]["found"]
+
+
+def test_the_rights_of_a_bucket_are_tried_on_the_probe_alone(environment: dict[str, str], tmp_path: Path) -> None:
+    with s3_of(tmp_path) as store:
+        _, found = checks(environment | store)
+    assert "written once, and proven by" in found["archive"]["found"] and found["archive"]["good"]
+    assert found["archive's rights"]["found"] == "these credentials may delete objects"
+    assert found["archive's rights"]["good"] and found["archive's rights"]["advice"]

@@ -22,6 +22,7 @@ from workers.archive.archive import Archive
 from workers.archive.records import LOG_MESSAGE, LogMessageRecord
 from workers.jobs.payloads import MirrorRequest
 from workers.keys import LOG_COUNTS, LOG_MESSAGES, LOG_NO_ID_TOLD
+from workers.queue.script import AsyncRedis
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import LogMessage
@@ -184,6 +185,17 @@ async def _remember(runtime: Runtime, seen: dict[str, Seen]) -> None:
         await runtime.redis.hset(LOG_MESSAGES, mapping=rows)
     if forgotten:
         await runtime.redis.hdel(LOG_MESSAGES, *forgotten)
+
+
+async def still_there(redis: AsyncRedis) -> set[str] | None:
+    """The identities of the messages that the last poll saw at Telnyx; None: no poll has been since Redis was empty.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    rows = await redis.hgetall(LOG_MESSAGES)
+    seen = ((identity, msgspec.json.decode(row, type=Seen)) for identity, row in rows.items())
+    return {identity.decode() for identity, state in seen if state.is_present} if rows else None
 
 
 def read_log_messages(
