@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -87,14 +88,15 @@ class Yard:
             wait_for(lambda: len(client.keys(WORKER + "*")) >= processes or worker.has_ended, 30)
             time.sleep(0.5)
             before = machine.cpu_seconds(worker.pid)
-            asyncio.run(self._enqueue())
+            asyncio.run(self.enqueue())
             count = len(self.ids)
             seconds = machine.sleep_until(lambda: client.xlen(WRITTEN) >= count, _PATIENCE_SECONDS, "archiving")
             self.cpu_seconds = machine.cpu_seconds(worker.pid) - before
             self.peak_mib = machine.peak_mib(worker.pid)
         return seconds
 
-    async def _enqueue(self) -> None:
+    async def enqueue(self) -> None:
+        """Have the worker archive all that is stocked."""
         client = connect_worker(self.redis_url)
         acceptor = Acceptor(client)
         jobs = [recording_job(RecordingRequest(recording_id=one)) for one in self.ids]
@@ -170,6 +172,7 @@ def run() -> Iterator[Result]:
                 what = f"archive {name} recordings, `{store}`, one process, MB/s"
                 yield _rate(place, what, store, 1, ">= 1.0", "MB/s", count * size / _MB)
         yield _whole_job(place)
+        yield _beside_a_worker(place)
         yield from _memory(place)
 
 
@@ -199,6 +202,54 @@ def _cpu(place: Yard) -> Result:
         unit="s",
         goal="<= 0.7",
         note="`celery worker`, prefork, two processes; `callvault worker`; user and system time of all their processes",
+    )
+
+
+def _beside_a_worker(place: Yard) -> Result:
+    """The receiver's p99 at ten million recordings a day, which are 115 events a second, with a worker beside it."""
+    a_second, seconds = 115, 5
+    place.stock(1_500, _MB)
+
+    async def p99(port: int) -> float:
+        took: list[float] = []
+
+        async def post(client: httpx.AsyncClient, headers: dict[str, str], body: bytes) -> None:
+            started = time.perf_counter()
+            answer = await client.post(f"http://127.0.0.1:{port}/webhooks/telnyx", content=body, headers=headers)
+            took.append((time.perf_counter() - started) * 1000)
+            assert answer.status_code == 200
+
+        async with httpx.AsyncClient(timeout=30, trust_env=False) as client, asyncio.TaskGroup() as group:
+            began = time.perf_counter()
+            # Events of a type that makes no job: what the worker has to do is the same all the while.
+            events = signed(place.signer, place.ids, a_second * seconds, "call.hangup")
+            for i, (headers, body) in enumerate(events):
+                await asyncio.sleep(began + i / a_second - time.perf_counter())
+                group.create_task(post(client, headers, body))
+        return statistics.quantiles(took, n=100)[98]
+
+    def measure(is_busy: bool) -> float:
+        place.clear()
+        port, environment = free_port(), place.environment("file")
+        worker = [sys.executable, "-m", "cli.main", "worker"]
+        serve = [sys.executable, "-m", "cli.main", "serve", "--port", str(port)]
+        with machine.process(worker, environment), machine.process(serve, environment), _client(place) as client:
+            wait_for(lambda: client.keys(WORKER + "*") and machine.answers(port), 30)
+            if is_busy:
+                asyncio.run(place.enqueue())
+            found = asyncio.run(p99(port))
+            if is_busy and client.xlen(WRITTEN) >= len(place.ids):
+                raise RuntimeError("the worker was done before the measurement")
+            return found
+
+    return alternate(
+        "receiver: p99 at 115 events/s while a worker archives 1 MB recordings",
+        "the same with the worker idle",
+        lambda: measure(True),
+        lambda: measure(False),
+        unit="ms",
+        goal="<= 3",
+        note="receiver, worker, Valkey, nginx, disk and the sender share two cores; 575 events a run",
     )
 
 

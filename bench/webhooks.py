@@ -14,8 +14,10 @@ from tests.parts import Signer
 _numbers = itertools.count()
 
 
-def signed(signer: Signer, recording_ids: Sequence[str] | None, count: int) -> Iterator[tuple[dict[str, str], bytes]]:
-    """Headers and bodies of `call.recording.saved`, each another event; of about 1 KB, as Telnyx writes them."""
+def signed(
+    signer: Signer, recording_ids: Sequence[str] | None, count: int, event_type: str = "call.recording.saved"
+) -> Iterator[tuple[dict[str, str], bytes]]:
+    """Headers and bodies, each another event; of about 1 KB, as Telnyx writes them."""
     run = next(_numbers)
     now = int(time.time())
     for i in range(count):
@@ -36,7 +38,7 @@ def signed(signer: Signer, recording_ids: Sequence[str] | None, count: int) -> I
         }
         data = {
             "record_type": "event",
-            "event_type": "call.recording.saved",
+            "event_type": event_type,
             "id": str(uuid.UUID(int=(run << 64) + (1 << 40) + i)),
             "occurred_at": "2026-11-25T10:00:34.000000Z",
             "payload": payload,

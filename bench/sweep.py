@@ -1,0 +1,98 @@
+"""A sweep of an account of a million recordings of which one in a thousand is missing: memory, and pages a second."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from bench import machine
+from bench.listing import A_DAY, DAYS, LAST_DAY, recording_id
+from bench.pairs import Result, say
+from config.logs import configure_logs
+from config.settings import load_settings
+from tests.parts import CLEAN, free_port, wait_for
+from workers.archive import layout
+from workers.jobs.reconcile import Tally, sweep
+from workers.queue.connect import connect_worker
+from workers.runtime import open_runtime
+
+_MISSING = 1_000  # one in so many
+_PAGE = 250
+
+
+def _lay_out(root: Path) -> None:
+    """What a sweep sees of the archive: the names of commit records."""
+    for back in range(DAYS):
+        day = LAST_DAY - timedelta(days=back)
+        for n in range(A_DAY):
+            if n % _MISSING:
+                folder = root / layout.recording_folder(day, recording_id(day, n))
+                folder.mkdir(parents=True)
+                (folder / "recording.json").touch()
+
+
+async def _sweep(days: int) -> None:
+    """In a process of its own: prints seconds, peak memory, and what was found."""
+    settings = load_settings()
+    redis = connect_worker(settings.redis_url.get_secret_value() if settings.redis_url else "")
+    runtime = open_runtime(settings, redis)
+    tally = Tally()
+    started = time.perf_counter()
+    await sweep(runtime, LAST_DAY - timedelta(days=days - 1), LAST_DAY, tally, found_by="reconcile")
+    seconds = time.perf_counter() - started
+    await runtime.close()
+    await redis.aclose()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": seconds, "peak_mib": peak, "found": tally.found, "missing": tally.missing}))
+
+
+def sweep_once(days: int) -> None:
+    """As `_sweep`, from the command line."""
+    configure_logs("error", program="bench")
+    asyncio.run(_sweep(days))
+
+
+def run() -> list[Result]:
+    """Measure."""
+    port = free_port()
+    listing = ["-m", "uvicorn", "bench.listing:app", "--port", str(port), "--no-access-log", "--log-level", "warning"]
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name, machine.valkey() as url:
+        root = Path(name) / "archive"
+        _lay_out(root)
+        environment = {
+            "REDIS_URL": url,
+            "TELNYX_API_KEY": "KEY",
+            "TELNYX_BASE_URL": f"http://127.0.0.1:{port}/v2",
+            "CALLVAULT_ARCHIVE_URL": root.as_uri(),
+            "CALLVAULT_DATA": name,
+        }
+        with machine.process([sys.executable, *listing]):
+            wait_for(lambda: machine.answers(port), 30)
+            told = {}
+            for days in (1, DAYS):
+                code = f"from bench.sweep import sweep_once; sweep_once({days})"
+                command = [sys.executable, "-c", code]
+                done = subprocess.run(
+                    command, env={**CLEAN, **environment}, capture_output=True, check=True, cwd=machine.ROOT
+                )
+                told[days] = json.loads(done.stdout)
+                say(f"  sweep of {days} days: {told[days]}")
+    one, all_ = told[1], told[DAYS]
+    if (all_["found"], all_["missing"]) != (DAYS * A_DAY, DAYS * A_DAY // _MISSING):
+        raise RuntimeError(f"the sweep found {all_}")
+    ratio = all_["peak_mib"] / one["peak_mib"]
+    pages = DAYS * A_DAY / _PAGE / all_["seconds"]
+    note = f"goal: flat, under 150 MiB; one run: {all_['seconds']:.0f} s, {pages:.0f} pages of 250 a second, each asked for while"
+    note += (
+        " the one before is compared; the listing server shares the machine. Telnyx documents no figure for its limit"
+    )
+    what = f"memory of a sweep of {DAYS * A_DAY:,} recordings, 0.1 % missing, `file`"
+    against = f"itself at {A_DAY:,} recordings"
+    return [Result(what, against, all_["peak_mib"], one["peak_mib"], "MiB", ratio, (ratio, ratio), "<= 1.2", note)]
