@@ -15,6 +15,7 @@ from arq.worker import Worker, func
 
 from bench import machine
 from bench.pairs import Result, alternate
+from config.tasks import end_tasks
 from tests.parts import Signer, free_port
 from workers.keys import MAIN_QUEUE
 from workers.queue.accept import Acceptor
@@ -54,8 +55,7 @@ async def _delays(url: str, is_ours: bool) -> list[float]:
         accepted[job_id] = time.perf_counter()
         await asyncio.sleep(1 / _PER_SECOND)
     await asyncio.sleep(1)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    await end_tasks([running])
     await pool.aclose()
     await receiver.aclose()
     return delays

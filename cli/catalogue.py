@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from redis.exceptions import RedisError
 from rich.console import Console
 
 from config.settings import Settings
 from workers.archive.archive import Archive
 from workers.archive.stores.store import StoreError
 from workers.catalogue.catalogue import Catalogue
-from workers.catalogue.feed import catch_up, read_archive
+from workers.catalogue.feed import bring_up_to_date
 from workers.queue.connect import connect_receiver
 from workers.queue.embedded import redis_of
 from workers.runtime import open_archive
@@ -65,15 +64,12 @@ def _catch_up(settings: Settings, catalogue: Catalogue, archive: Archive, show: 
     async def run(url: str) -> None:
         redis = connect_receiver(url)  # a person waits: seconds, not the patience of a worker
         try:
-            await catch_up(catalogue, archive, redis, show)
+            await bring_up_to_date(catalogue, archive, redis, show)
         finally:
             await redis.aclose()
 
-    try:
-        with redis_of(settings) as url:
-            asyncio.run(run(url))
-    except (RedisError, OSError):
-        read_archive(catalogue, archive, everything=catalogue.state("cursor") is None, show=show)
+    with redis_of(settings) as url:
+        asyncio.run(run(url))
 
 
 def _mended(catalogue: Catalogue, work: Callable[[], T]) -> T:

@@ -29,7 +29,7 @@ from workers.archive.stores.store import StoreError
 from workers.keys import DOCTOR
 from workers.queue.script import server_seconds
 from workers.runtime import open_alerts, open_archive
-from workers.telnyx.client import TelnyxClient
+from workers.telnyx.client import LARGEST_PAGE, TelnyxClient
 from workers.telnyx.errors import Forbidden, TelnyxError
 
 WEBHOOK_PATH = "/webhooks/telnyx"
@@ -124,7 +124,7 @@ async def _webhook_urls(settings: Settings, redis: Any) -> str:
     urls: set[str] = set()
     without = count = 0
     async with _telnyx(settings) as client:
-        async for connection in client.external_connections.list(page_size=250):
+        async for connection in client.external_connections.list(page_size=LARGEST_PAGE):
             count += 1
             if count > _MOST_CONNECTIONS:
                 break

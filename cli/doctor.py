@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cli.checks import CHECKS, Check, Noted, Wrong, send_test
 from config.settings import Settings
-from workers.queue.connect import connect_worker
+from workers.queue.connect import connect_receiver
 
 _PATIENCE_SECONDS = 20
 _MARKS = {
@@ -28,7 +28,7 @@ def run(settings: Settings, redis_url: str, *, test_alert: bool, as_json: bool) 
 
 
 async def _run(settings: Settings, redis_url: str, test_alert: bool, as_json: bool) -> int:
-    redis = connect_worker(redis_url, connections=4)
+    redis = connect_receiver(redis_url)  # a person waits: seconds, not the patience of a worker
     rows: list[dict[str, Any]] = []
     try:
         for name, check in CHECKS.items():

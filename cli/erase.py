@@ -21,6 +21,7 @@ from workers.catalogue.rows import Row
 from workers.catalogue.search import search
 from workers.queue.connect import connect_worker
 from workers.runtime import Runtime, open_runtime
+from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import NotFound
 
 
@@ -87,7 +88,7 @@ async def _erase(
 
 
 async def _delete_original(runtime: Runtime, recording_id: str) -> None:
-    listed = runtime.telnyx.recording_transcriptions.list(filter={"recording_id": recording_id}, page_size=250)
+    listed = runtime.telnyx.recording_transcriptions.list(filter={"recording_id": recording_id}, page_size=LARGEST_PAGE)
     for transcription in [one async for one in listed if one.recording_id == recording_id]:
         with suppress(NotFound):
             await runtime.telnyx.recording_transcriptions.delete(str(transcription.id))

@@ -49,7 +49,7 @@ def serve(
     processes: Annotated[int, typer.Option(help="Receiver processes on the port.", min=1, max=64)] = 1,
     data: DataFolder = None,
 ) -> None:
-    """Run the receiver: POST /webhooks/telnyx, /healthz, /readyz, /metrics.
+    """Run the receiver: POST /webhooks/telnyx, the ops pages at /ops and /api, /healthz, /readyz, /metrics.
 
     Example: callvault serve --host 0.0.0.0 --processes 2
     """

@@ -156,6 +156,9 @@ def run(settings: Settings, *, with_sandbox: bool, host: str, port: int) -> int:
                 lambda: asked_to_stop() or answers(host, port), supervisor, _READY_SECONDS, "the receiver's start"
             )
             say(f"receiver  http://{host}:{port}/webhooks/telnyx")
+            say(f"ops pages http://{host}:{port}/ops")
+            if settings.ops_token is None:
+                say("          on this machine only; CALLVAULT_OPS_TOKEN opens them elsewhere")
             say(f"archive   {settings.archive_address}")
             say(f"redis     {'embedded, in ' + str(server.folder) if server else 'as REDIS_URL says'}")
             while not asked_to_stop():

@@ -7,16 +7,19 @@ from collections.abc import Iterable
 from typing import Any
 
 _AGAIN_SECONDS = 0.2
+_TRIES = 100
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks until they have ended; what they return or raise is dropped.
+    """Cancel tasks until they have ended, for 20 seconds at most; what they return or raise is dropped.
 
     Once is not enough: before Python 3.12, `asyncio.wait_for` loses a cancellation that comes when what it waits for
     is just done (CPython issue bpo-37658), and the Redis client sends every command through it.
     """
     left = {task for task in tasks if not task.done()}
-    while left:
+    for _ in range(_TRIES):
+        if not left:
+            return
         for task in left:
             task.cancel()
         ended, left = await asyncio.wait(left, timeout=_AGAIN_SECONDS)

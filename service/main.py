@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from config.logs import configure_logs
 from config.settings import Settings, load_settings
 from service.app import create_app
+from service.protocol import PacedProtocol
 
 DRAIN_SECONDS = 10
 _MOST_CONNECTIONS = 2_000
@@ -44,7 +45,7 @@ def run(settings: Settings, redis_url: str, *, host: str, port: int, processes: 
         port=port,
         workers=processes,
         loop="uvloop",
-        http="httptools",
+        http=PacedProtocol,
         ws="none",
         lifespan="on",
         access_log=False,

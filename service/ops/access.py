@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from redis.exceptions import RedisError
@@ -33,7 +33,7 @@ _MOST_REFUSED = 10
 _REFUSED_SECONDS = 900
 _LONGEST_NAME = 60
 _LOOPBACK_CLIENTS = ("127.0.0.1", "::1")
-_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 HEADERS = {
@@ -204,7 +204,7 @@ async def read_form(request: Request) -> dict[str, str]:
 
 def _must_be_local(request: Request) -> None:
     client = request.client.host if request.client else ""
-    name = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
+    name = urlsplit(f"//{request.headers.get('host', '')}").hostname
     if client in _LOOPBACK_CLIENTS and name in _LOOPBACK_NAMES and not any(h in request.headers for h in _FORWARDED):
         return
     raise Refused(403, "CALLVAULT_OPS_TOKEN is not set, so the ops pages answer on this machine only")

@@ -13,7 +13,9 @@ from config.times import parse_day, utc_now
 from service.ops.parts import Ops
 from workers.archive.records import LogMessageRecord
 from workers.catalogue.query import BadQuery
+from workers.jobs.connections import state_of
 from workers.jobs.log_messages import read_log_messages, still_there
+from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import NotFound, TelnyxError
 from workers.telnyx.models import ExternalConnection, Release, Upload
 
@@ -109,7 +111,7 @@ async def look(ops: Ops, request: Request) -> Connections:
     connections: list[Connection] = []
     try:
         async with asyncio.timeout(15):
-            async for one in ops.runtime.telnyx.external_connections.list(page_size=250):
+            async for one in ops.runtime.telnyx.external_connections.list(page_size=LARGEST_PAGE):
                 connections += [await _connection(ops, one)]
     except TelnyxError as error:
         problem = f"Telnyx cannot be asked: {error}"
@@ -120,17 +122,14 @@ async def look(ops: Ops, request: Request) -> Connections:
 
 async def _connection(ops: Ops, one: ExternalConnection) -> Connection:
     telnyx, connection_id = ops.runtime.telnyx, str(one.id)
-    state = "inactive" if one.active is False else "good"
-    if state == "good" and one.credential_active is False:
-        state = "without valid credentials"
-    uploads = [_upload(u) async for u in telnyx.uploads.list(connection_id, page_size=250)]
-    releases = [_release(r) async for r in telnyx.releases.list(connection_id, page_size=250)]
+    uploads = [_upload(u) async for u in telnyx.uploads.list(connection_id, page_size=LARGEST_PAGE)]
+    releases = [_release(r) async for r in telnyx.releases.list(connection_id, page_size=LARGEST_PAGE)]
     numbers: list[Number] = []
-    async for n in telnyx.phone_numbers.list(connection_id, page_size=250):
+    async for n in telnyx.phone_numbers.list(connection_id, page_size=LARGEST_PAGE):
         numbers.append(Number(str(n.number_id), str(n.telephone_number), n.location_id and str(n.location_id)))
         if len(numbers) == _MOST:
             break
-    return Connection(connection_id, str(one.external_sip_connection), state, uploads, releases, numbers)
+    return Connection(connection_id, str(one.external_sip_connection), state_of(one), uploads, releases, numbers)
 
 
 def _upload(upload: Upload) -> Ticket:

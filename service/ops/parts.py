@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
@@ -11,6 +12,9 @@ from config.settings import Settings
 from service.ops.access import Access
 from workers.catalogue.follow import FollowedCatalogue
 from workers.runtime import Runtime, open_runtime
+
+if TYPE_CHECKING:
+    from service.ops.overview import Overview
 
 _NO_KEY = SecretStr("not set")
 
@@ -27,6 +31,8 @@ class Ops:
         self.settings = settings
         self.redis = redis
         self.watchers = 0
+        self.looking = asyncio.Lock()
+        self.overview: tuple[float, Overview] | None = None  # when, and what was seen
 
     @cached_property
     def access(self) -> Access:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -18,7 +19,15 @@ from config.times import format_instant, parse_instant
 from service.ops.access import Refused
 from service.ops.parts import Ops
 from workers.archive import layout
-from workers.archive.records import DECISION, ERASURE, RECEIPT, TRANSCRIPTION, ArchivedObject, decode_commit_record
+from workers.archive.records import (
+    DECISION,
+    ERASURE,
+    RECEIPT,
+    TRANSCRIPTION,
+    ArchivedObject,
+    UnreadableRecord,
+    decode_commit_record,
+)
 from workers.catalogue.inventory import csv_lines
 from workers.catalogue.query import Query, read_box, read_query
 from workers.catalogue.rows import Row
@@ -166,7 +175,7 @@ def _read(ops: Ops, hit: Hit, due_at: str | None) -> Detail:
             elif name == "erased.json":
                 erased = ERASURE.decode(data)
                 steps.append(Step(erased.erased_at, "erased", f"{erased.why} (by {erased.by})"))
-        except Exception as error:
+        except (UnreadableRecord, msgspec.MsgspecError) as error:
             steps.append(Step(None, "unreadable", f"{key}: {error}; run `callvault verify`"))
     if row.seal is not None:
         steps.append(Step(_sealed_at(ops, row.seal), "sealed", f"seal {row.seal}"))
@@ -237,8 +246,12 @@ async def audio(ops: Ops, request: Request) -> Response:
 async def _chunks(ops: Ops, key: str, start: int, end: int) -> AsyncIterator[bytes]:
     source = ops.runtime.archive.store.read(key, start, end)
     nothing: Literal[b""] = b""
-    while chunk := await asyncio.to_thread(next, source, nothing):
-        yield chunk
+    try:
+        while chunk := await asyncio.to_thread(next, source, nothing):
+            yield chunk
+    finally:  # whoever listened has gone: the store's connection is not kept until the collector comes
+        with suppress(ValueError):  # a thread is still reading the last chunk
+            await asyncio.to_thread(getattr(source, "close", lambda: None))
 
 
 def _span(header: str | None, size: int) -> tuple[int, int] | None:

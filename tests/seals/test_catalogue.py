@@ -19,7 +19,10 @@ from config.times import utc_now
 from tests.parts import RunningSandbox, callvault, callvault_here, run_callvault, wait_for
 from tests.seals.conftest import CALLS_A_DAY, Sealed
 from tests.workers.test_archive_recording import DELETING, ask, committed
+from workers.catalogue.inventory import csv_lines
 from workers.catalogue.query import read_box
+from workers.catalogue.rows import Row
+from workers.catalogue.search import Hit
 
 pytestmark = pytest.mark.timeout(300)  # whoever comes first makes the archive, and the others wait for it
 
@@ -277,3 +280,10 @@ def test_every_duckdb_form_of_the_documents_runs(sealed: Sealed) -> None:
 )
 def test_what_is_typed_into_one_box_is_understood(typed: str, words: dict[str, str]) -> None:
     assert read_box(typed) == words
+
+
+@pytest.mark.parametrize("said", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "+1312555x"])
+def test_an_inventory_holds_no_formulas(said: str) -> None:
+    hit = Hit(row=Row(recording_id="r", day="2026-11-25", from_number=said, to_number="+13125550100"), state="archived")
+    (row,) = csv.DictReader(io.StringIO("".join(csv_lines([hit]))))
+    assert (row["from_number"], row["to_number"]) == ("'" + said, "+13125550100")

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import date, timedelta
 
+from redis.exceptions import RedisError
+
 from config.logs import get_logger
 from config.times import utc_now
 from workers.archive import layout
@@ -59,6 +61,19 @@ async def catch_up(catalogue: Catalogue, archive: Archive, redis: AsyncRedis, sh
         cursor = entries[-1][0].decode()
         pairs = [(fields[b"key"].decode(), fields.get(b"data")) for _, fields in entries]
         await asyncio.to_thread(_take, catalogue, archive, pairs, cursor)
+
+
+async def bring_up_to_date(catalogue: Catalogue, archive: Archive, redis: AsyncRedis, show: Show = _quiet) -> None:
+    """Take all that workers have written since; with Redis away, from the archive alone.
+
+    Raises:
+        StoreError: the archive had to be read, and cannot be now.
+    """
+    try:
+        await catch_up(catalogue, archive, redis, show)
+    except (RedisError, OSError):
+        everything = catalogue.state("cursor") is None
+        await asyncio.to_thread(read_archive, catalogue, archive, everything=everything, show=show)
 
 
 async def _is_trimmed_past(redis: AsyncRedis, cursor: str) -> bool:

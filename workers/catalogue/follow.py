@@ -9,14 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from redis.exceptions import RedisError
-
 from config.logs import get_logger
 from config.tasks import end_tasks
 from workers.archive.archive import Archive
 from workers.archive.stores.store import StoreError
 from workers.catalogue.catalogue import Catalogue
-from workers.catalogue.feed import catch_up, read_archive
+from workers.catalogue.feed import bring_up_to_date
 from workers.queue.script import AsyncRedis
 
 _FRESH_SECONDS = 2
@@ -76,11 +74,7 @@ class FollowedCatalogue:
 
     async def _follow(self, catalogue: Catalogue) -> None:
         try:
-            try:
-                await catch_up(catalogue, self._archive, self._redis)
-            except (RedisError, OSError):
-                everything = catalogue.state("cursor") is None
-                await asyncio.to_thread(read_archive, catalogue, self._archive, everything=everything)
+            await bring_up_to_date(catalogue, self._archive, self._redis)
             self.problem = None
         except StoreError as error:
             self.problem = f"The archive does not answer, so the latest may be missing: {error}"

@@ -20,7 +20,6 @@ _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F
 _NUMBER = re.compile(r"(sips?:)?[+(]?[\d\s()./+-]{3,}|(sips?:)?\S+@\S+")
 
 STATES = ("archived", "kept", "held", "deleted", "erased")
-MOST_ROWS = 1_000
 
 
 class BadQuery(UserError):

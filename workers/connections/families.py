@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from workers.telnyx.client import TelnyxClient
+from workers.telnyx.client import LARGEST_PAGE, TelnyxClient
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import ExternalConnection, Model
 
@@ -73,7 +73,7 @@ def _connection(found: ExternalConnection) -> Live:
 
 
 async def _list_connections(client: TelnyxClient) -> list[Live]:
-    return [_connection(found) async for found in client.external_connections.list(page_size=250)]
+    return [_connection(found) async for found in client.external_connections.list(page_size=LARGEST_PAGE)]
 
 
 async def _read_connection(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
@@ -134,8 +134,8 @@ def _dialogflow_body(fields: Fields) -> Fields:
 
 async def _read_uploads(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
     """Of the numbers that the file wants, those that are there or still pending."""
-    there = {str(number.number_id) async for number in client.phone_numbers.list(key, page_size=250)}
-    async for upload in client.uploads.list(key, page_size=250):
+    there = {str(number.number_id) async for number in client.phone_numbers.list(key, page_size=LARGEST_PAGE)}
+    async for upload in client.uploads.list(key, page_size=LARGEST_PAGE):
         if upload.status in ("pending_upload", "pending", "in_progress", "success"):
             there |= {str(entry.number_id) for entry in upload.tn_upload_entries or ()}
     wanted = fields.get("number_ids", [])

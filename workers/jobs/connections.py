@@ -19,6 +19,7 @@ from workers.jobs.payloads import FaultReport
 from workers.keys import CONNECTION_STATE, DRIFT_LOOKED, REFRESHED, UPLOADS_RETRIED, connection_field
 from workers.queue.script import server_seconds
 from workers.runtime import Runtime
+from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import TelnyxError
 from workers.telnyx.models import ExternalConnection
 
@@ -86,7 +87,7 @@ async def watch_connections(runtime: Runtime) -> None:
     now = await server_seconds(runtime.redis)
     limit = runtime.settings.upload_pending_limit.total_seconds()
     after: dict[str, _State] = {}
-    async for connection in runtime.telnyx.external_connections.list(page_size=250):
+    async for connection in runtime.telnyx.external_connections.list(page_size=LARGEST_PAGE):
         async for sight in _sights(runtime, connection):
             key = f"{sight.kind}:{sight.connection_id}:{sight.id}"
             old = before.get(key)
@@ -109,20 +110,24 @@ async def watch_connections(runtime: Runtime) -> None:
         await pipe.execute()
 
 
+def state_of(connection: ExternalConnection) -> str:
+    """`good`, or a state of the table of faults."""
+    if connection.active is False:
+        return "inactive"
+    return "without valid credentials" if connection.credential_active is False else "good"
+
+
 async def _sights(runtime: Runtime, connection: ExternalConnection) -> AsyncIterator[_Sight]:
     connection_id, name = str(connection.id), str(connection.external_sip_connection)
-    state = "inactive" if connection.active is False else "good"
-    if state == "good" and connection.credential_active is False:
-        state = "without valid credentials"
-    yield _Sight("connection", connection_id, name, connection_id, state)
-    async for upload in runtime.telnyx.uploads.list(connection_id, page_size=250):
+    yield _Sight("connection", connection_id, name, connection_id, state_of(connection))
+    async for upload in runtime.telnyx.uploads.list(connection_id, page_size=LARGEST_PAGE):
         detail = upload.error_message or ""
         numbers = ",".join(sorted(str(entry.number_id) for entry in upload.tn_upload_entries or ()))
         yield _Sight("upload", str(upload.ticket_id), name, connection_id, str(upload.status), detail, numbers)
-    async for release in runtime.telnyx.releases.list(connection_id, page_size=250):
+    async for release in runtime.telnyx.releases.list(connection_id, page_size=LARGEST_PAGE):
         detail = release.error_message or ""
         yield _Sight("release", str(release.ticket_id), name, connection_id, str(release.status), detail)
-    async for number in runtime.telnyx.phone_numbers.list(connection_id, page_size=250):
+    async for number in runtime.telnyx.phone_numbers.list(connection_id, page_size=LARGEST_PAGE):
         where = str(number.location_id)
         shown = str(number.telephone_number)
         yield _Sight("number", str(number.number_id), shown, connection_id, "good", where=where)

@@ -28,6 +28,7 @@ from workers.jobs.payloads import TranscriptionRequest, transcription_job
 from workers.keys import TRANSCRIBING
 from workers.queue.accept import enqueue
 from workers.runtime import Runtime
+from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import BadRequest, Conflict, Invalid, NotFound
 from workers.telnyx.models import RecordingTranscription
 
@@ -141,7 +142,7 @@ async def _transcriptions(
         Damaged: one in the archive does not say what Telnyx says.
     """
     recording_id, policy = str(record.recording["id"]), runtime.settings.transcriptions
-    listed = runtime.telnyx.recording_transcriptions.list(filter={"recording_id": recording_id}, page_size=250)
+    listed = runtime.telnyx.recording_transcriptions.list(filter={"recording_id": recording_id}, page_size=LARGEST_PAGE)
     found = [transcription async for transcription in listed if transcription.recording_id == recording_id]
     missing = [transcription for transcription in found if transcription.id not in archived]
     if policy.kind == "ignore":

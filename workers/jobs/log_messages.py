@@ -24,6 +24,7 @@ from workers.jobs.payloads import MirrorRequest
 from workers.keys import LOG_COUNTS, LOG_MESSAGES, LOG_NO_ID_TOLD
 from workers.queue.script import AsyncRedis
 from workers.runtime import Runtime
+from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import LogMessage
 
@@ -72,7 +73,7 @@ async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) 
     now = format_instant(utc_now())
     messages: dict[str, LogMessage] = {}
     counts: Counter[str] = Counter()
-    async for message in runtime.telnyx.log_messages.list(page_size=250):
+    async for message in runtime.telnyx.log_messages.list(page_size=LARGEST_PAGE):
         identity, _by = identify(message)
         messages[identity] = message
         counts[identity] += 1

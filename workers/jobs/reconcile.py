@@ -34,6 +34,7 @@ from workers.keys import BULK_QUEUE, COUNTED, DEAD_LETTERS, RECONCILED
 from workers.queue.accept import DEDUPE_SECONDS, Acceptor, enqueue
 from workers.queue.jobs import Job
 from workers.runtime import Runtime
+from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import Recording, RecordingTranscription
 from workers.telnyx.operations import RecordingFilter
@@ -250,13 +251,15 @@ def _recordings_of(runtime: Runtime, day: date, connection_id: str | None) -> As
     wanted: RecordingFilter = {"created_at": {"gte": first, "lte": last}}
     if connection_id:
         wanted["connection_id"] = connection_id
-    return aiter(runtime.telnyx.recordings.list(filter=wanted, page_size=250))
+    return aiter(runtime.telnyx.recordings.list(filter=wanted, page_size=LARGEST_PAGE))
 
 
 def _transcriptions_of(runtime: Runtime, day: date) -> AsyncIterator[RecordingTranscription]:
     first, last = _window(day)
     return aiter(
-        runtime.telnyx.recording_transcriptions.list(filter={"created_at": {"gte": first, "lte": last}}, page_size=250)
+        runtime.telnyx.recording_transcriptions.list(
+            filter={"created_at": {"gte": first, "lte": last}}, page_size=LARGEST_PAGE
+        )
     )
 
 
@@ -332,7 +335,7 @@ async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) 
     first = max(_window(since)[0], remembered)
     acceptor = Acceptor(runtime.redis)
     listed = runtime.telnyx.webhook_deliveries.list(
-        filter={"status": {"eq": "failed"}, "started_at": {"gte": first}}, page_size=250
+        filter={"status": {"eq": "failed"}, "started_at": {"gte": first}}, page_size=LARGEST_PAGE
     )
     async for delivery in listed:
         event = delivery.webhook

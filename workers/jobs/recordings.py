@@ -18,6 +18,7 @@ from workers.archive.stores.store import open_bucket_of
 from workers.jobs.causes import NotYet
 from workers.jobs.payloads import RecordingRequest
 from workers.runtime import Runtime
+from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import Recording
 from workers.telnyx.operations import RecordingFilter
@@ -69,7 +70,9 @@ async def _find(runtime: Runtime, request: RecordingRequest) -> list[Recording]:
             if await _is_committed(runtime, request):
                 return []
             raise NotYet(f"recording {request.recording_id} is not at Telnyx") from error
-    found = [recording async for recording in runtime.telnyx.recordings.list(filter=_filter(request), page_size=250)]
+    found = [
+        recording async for recording in runtime.telnyx.recordings.list(filter=_filter(request), page_size=LARGEST_PAGE)
+    ]
     if not found:
         raise NotYet("no recording of this leg, session or conference at Telnyx")
     # Several recordings of one call: those of the event's times. If none fits, all of them, and then it is asked again:

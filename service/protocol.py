@@ -1,0 +1,48 @@
+"""How connections are held to a pace: uvicorn bounds neither the time of a request's head nor that of a silent connection."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_SECONDS = 10  # as for a body; Telnyx itself gives up after 2 s
+
+
+class PacedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, but a connection that sends no request, or a head that trickles, is closed (slowloris)."""
+
+    _is_in_head = True
+    _closing: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a first request."""
+        super().connection_made(transport)
+        self._closing = self.loop.call_later(HEAD_SECONDS, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; a head that came in one piece costs nothing but this look."""
+        super().data_received(data)
+        if self._is_in_head and self._closing is None and not self.transport.is_closing():
+            self._closing = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._is_in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """It is there."""
+        self._is_in_head = False
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _stop_waiting(self) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None

@@ -1,0 +1,45 @@
+"""What users install: the wheel, alone, in a fresh environment, does the main job."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.parts import CLEAN
+
+ROOT = Path(__file__).parent.parent
+ROOMS = {"cli", "config", "sandbox", "service", "workers"}
+
+
+@pytest.mark.timeout(400)
+def test_the_wheel_alone_does_the_demo(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == ROOMS
+    for needed in ("service/ops/templates/base.html", "service/ops/static/htmx-2.0.11.min.js", "sandbox/tone.mp3"):
+        assert needed in names
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True, timeout=120)
+    pip = [str(tmp_path / "venv" / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+    locked = [*pip, "--require-hashes", "-r", str(ROOT / "requirements.lock")]
+    subprocess.run(locked, check=True, capture_output=True, timeout=240)
+    subprocess.run([*pip, "--no-deps", str(wheel)], check=True, capture_output=True, timeout=60)
+    demo = [str(tmp_path / "venv" / "bin" / "callvault"), "demo", "--recordings", "3", "--json"]
+    done = subprocess.run(
+        demo,
+        cwd=tmp_path,
+        env=CLEAN | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["archived"], report["deleted"], report["mismatches"]) == (3, 3, [])
