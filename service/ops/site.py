@@ -238,6 +238,7 @@ async def _change(ops: Ops, request: Request) -> Response:
             raise Refused(400, f"{name}: is needed, at most 500 characters")
     about = {name: form[name] for name in (*fields, "why") if form.get(name)}
     said = await change(ops, form)
+    ops.overview = None  # whoever made a change sees it
     log.info("changed from the ops pages", who=person.name, what=request.url.path, about=about, said=said)
     if request.headers.get("hx-request"):
         return HTMLResponse(render("said.html", request, person, "", text=said, is_good=True))
