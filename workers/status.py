@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from config.times import end_of_day
-from workers.jobs.chain import read_chain
+from workers.jobs.chain import known_chain
 from workers.keys import BULK_QUEUE, MAIN_QUEUE
 from workers.queue.pressure import oldest_waiting_seconds, pressure
 from workers.queue.script import server_seconds
@@ -71,7 +71,7 @@ async def read_status(runtime: Runtime) -> Status:
     """
     redis, settings = runtime.redis, runtime.settings
     now = await server_seconds(redis)
-    chain = await read_chain(runtime)
+    chain = await known_chain(runtime)
     last = chain.links[-1].seal if chain.links else None
     waiting = UnsealedDays(redis)
     return Status(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from workers.queue.history import DAY, HOUR, quantile, read_history
 from workers.status import Status, read_status
 
 _ALERTS_SHOWN = 20
+_PATIENCE_SECONDS = 5
 _FRESH_SECONDS = 1.5  # less than the pages' own two seconds
 _ALERT = msgspec.json.Decoder(Alert)
 
@@ -87,7 +89,10 @@ async def _look(ops: Ops) -> Overview:
         hour, day = (_span(span[0], rows) for span, rows in steps.items())
         for row in steps[DAY]:
             counts.update(row)
-        status = await read_status(ops.runtime)
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            status = await read_status(ops.runtime)
+    except TimeoutError:
+        problems.append(f"The archive does not answer within {_PATIENCE_SECONDS} s")
     except (RedisError, OSError) as error:
         problems.append(f"Redis does not answer ({type(error).__name__}): webhooks are refused until it does")
     except (StoreError, UnreadableRecord) as error:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +16,7 @@ from playwright.sync_api import Browser, Error, Page, sync_playwright
 from config.times import utc_now
 from sandbox.main import furnish
 from sandbox.world import World
+from tests.browser.chromium import chromium
 from tests.parts import RunningSandbox, callvault, free_port, wait_for
 from workers.queue.embedded import EmbeddedServer
 
@@ -94,32 +91,14 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     server.stop()
 
 
-def _chromium() -> str | None:
-    """A Chromium: the system's, else Playwright's own, else Debian's, installed now."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    done = subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], capture_output=True, timeout=300)
-    if done.returncode == 0:
-        return None
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "update", "-qq"], capture_output=True, timeout=300)
-        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]
-        subprocess.run(install, capture_output=True, timeout=600)
-    if found := shutil.which("chromium"):
-        return found
-    raise RuntimeError(
-        "there is no Chromium: install one (`apt-get install chromium`, or `playwright install chromium`)"
-    )
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         try:
-            started = playwright.chromium.launch(executable_path=_chromium(), args=_OPTIONS.split())
+            started = playwright.chromium.launch(executable_path=chromium(), args=_OPTIONS.split())
         except Error as error:
-            raise RuntimeError(f"Chromium does not start: {error}") from None
+            line = "Chromium does not start (`python -m tests.browser.chromium` installs one)"
+            raise RuntimeError(f"{line}: {error}") from None
         yield started
         started.close()
 

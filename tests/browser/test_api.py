@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from bench.machine import s3
 from sandbox.world import World
 from tests.browser.conftest import TOKEN, House
 from tests.parts import CLEAN, RunningSandbox, Signer, callvault, callvault_here, free_port, wait_for
@@ -201,6 +203,30 @@ def test_pages_work_with_redis_lost_and_with_redis_gone(tmp_path: Path) -> None:
         assert client.get("/ops").status_code == 200
         answer = client.get("/api/dead-letters")
         assert answer.status_code == 503 and "Redis does not answer" in answer.json()["error"]
+    sandbox.stop()
+
+
+def test_pages_say_when_the_archive_is_away(tmp_path: Path, redis_url: str) -> None:
+    sandbox = RunningSandbox(World())
+    call = sandbox.world.add_recording(seconds=1)
+    settings = sandbox.environment | {"REDIS_URL": redis_url, "CALLVAULT_DATA": str(tmp_path / "data")}
+    with s3(tmp_path) as store:
+        settings |= store
+        with callvault(["worker"], settings, "worker ready"):
+            wait_for(lambda: list(tmp_path.glob("bucket/archive/recordings/*/*/*/*/recording.json")), 40)
+        with receiver(settings, tmp_path / "data", redis_url) as (client, _):
+            assert client.get("/api/recordings").json()["hits"][0]["row"]["recording_id"] == call.data["id"]
+    with receiver(settings, tmp_path / "data", redis_url) as (client, _):
+        started = time.monotonic()
+        overview = client.get("/api/overview").json()
+        assert "archive" in overview["problems"][0].lower() and overview["status"] is None
+        assert time.monotonic() - started < 10
+        found = client.get("/api/recordings").json()  # what was known stays known
+        assert found["hits"][0]["row"]["recording_id"] == call.data["id"]
+        one = client.get(f"/api/recordings/{call.data['id']}", timeout=60)
+        assert one.status_code == 503 and one.json()["error"].startswith("The archive: ")
+        page = client.get(f"/ops/recordings/{call.data['id']}", timeout=60)
+        assert page.status_code == 503 and "The archive: " in page.text
     sandbox.stop()
 
 

@@ -24,6 +24,18 @@ async def read_chain(runtime: Runtime) -> Chain:
     return chain
 
 
+async def known_chain(runtime: Runtime) -> Chain:
+    """The chain as Redis remembers it, which workers keep current; read from the archive only where it remembers none.
+
+    Raises:
+        UnreadableRecord, StoreError: as `read_chain`.
+    """
+    rows = await runtime.redis.hgetall(SEALS)
+    if not rows:
+        return await read_chain(runtime)
+    return Chain(runtime.archive, [LINK.decode(rows[sequence]) for sequence in sorted(rows, key=int)])
+
+
 async def remember_chain(runtime: Runtime, chain: Chain, known: int) -> None:
     """Remember the links behind the first so many."""
     if new := chain.links[known:]:

@@ -1,0 +1,77 @@
+"""What is deployed fits the code: commands that exist, settings that exist, metrics that exist, alerts with their advice."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from cli.main import app
+from config.settings import Settings
+from service.metrics import REGISTRY
+
+ROOT = Path(__file__).parent.parent
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
+SDKS = re.compile(r"AWS_\w+|AZURE_\w+|GOOGLE_\w+")
+SERIES = {sample.name for metric in REGISTRY.collect() for sample in metric.samples} | {
+    f"{metric.name}{end}" for metric in REGISTRY.collect() for end in ("", "_total", "_bucket")
+}
+
+
+def ours() -> dict[str, dict[str, Any]]:
+    return {name: one for name, one in COMPOSE["services"].items() if one["image"] == "callvault"}
+
+
+@pytest.mark.parametrize("name", ours())
+def test_the_commands_of_the_compose_file_are_commands(name: str) -> None:
+    command, *options = ours()[name]["command"]
+    known = get_command(app).commands[command]  # type: ignore[attr-defined]
+    known.make_context(command, list(options), resilient_parsing=True)
+
+
+def test_the_settings_of_the_compose_file_are_settings() -> None:
+    known = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    given = {name for one in ours().values() for name in one.get("environment", {})}
+    assert "CALLVAULT_ARCHIVE_URL" in given
+    assert [name for name in given - known if not SDKS.fullmatch(name)] == []
+
+
+def test_the_compose_file_keeps_what_it_must() -> None:
+    services = COMPOSE["services"]
+    assert services["valkey"]["command"][1:] == [
+        *("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
+    ]
+    assert services["worker"]["deploy"]["replicas"] == 2
+    for name in ("receiver", "worker"):
+        assert services[name]["read_only"] and services[name]["cap_drop"] == ["ALL"]
+    for one in services.values():
+        for volume in one.get("volumes", ()):
+            source = volume.partition(":")[0]
+            assert source in COMPOSE["volumes"] or (ROOT / source).exists(), volume
+
+
+def _metrics_of(expression: str) -> set[str]:
+    return set(re.findall(r"\bcallvault_\w+", expression))
+
+
+def test_every_alert_asks_for_a_metric_that_exists_and_has_its_advice() -> None:
+    runbook = (ROOT / "docs" / "runbook.md").read_text()
+    assert len(ALERTS) >= 8
+    for rule in ALERTS:
+        assert _metrics_of(rule["expr"]) <= SERIES, rule
+        assert f"`{rule['alert']}`" in runbook, rule["alert"]
+        assert rule["labels"]["severity"] in ("warning", "critical") and rule["annotations"]["summary"]
+
+
+def test_the_dashboard_shows_every_metric_and_none_that_does_not_exist() -> None:
+    dashboard = json.loads((ROOT / "deploy/grafana/dashboards/callvault.json").read_text())
+    shown = {name for panel in dashboard["panels"] for t in panel["targets"] for name in _metrics_of(t["expr"])}
+    assert shown <= SERIES
+    unshown = {m.name for m in REGISTRY.collect()} - {re.sub("_(total|bucket)$", "", name) for name in shown}
+    assert unshown == set()
