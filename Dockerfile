@@ -1,16 +1,20 @@
-# One image for every command; dependencies as locked, the service as an unprivileged user.
+# One image for every command; dependencies and the wheel's maker as locked, the service as an unprivileged user.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /build
-COPY requirements.lock ./
+COPY requirements.lock requirements-build.lock ./
 RUN python3 -m venv /opt/callvault \
- && /opt/callvault/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
-COPY pyproject.toml README.md ./
+ && /opt/callvault/bin/pip install --no-cache-dir --require-hashes -r requirements.lock \
+ && python3 -m venv /opt/build \
+ && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements-build.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY config config
 COPY workers workers
 COPY service service
 COPY cli cli
 COPY sandbox sandbox
-RUN /opt/callvault/bin/pip install --no-cache-dir --no-deps .
+# The date of what is in the wheel does not change it, so the same sources give the same wheel.
+RUN SOURCE_DATE_EPOCH=1767225600 /opt/build/bin/python -m hatchling build -t wheel -d /dist \
+ && /opt/callvault/bin/pip install --no-cache-dir --no-deps /dist/*.whl
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/callvault --create-home callvault
@@ -20,6 +24,7 @@ USER 10001
 WORKDIR /var/lib/callvault
 VOLUME /var/lib/callvault
 EXPOSE 8080
+# A receiver's. A worker that fails ends, so whoever runs workers disables this for them (see compose.yaml).
 HEALTHCHECK --interval=10s --timeout=3s CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=2)"]
 ENTRYPOINT ["callvault"]
 CMD ["serve", "--host", "0.0.0.0"]

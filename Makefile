@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test chaos bench screenshots check format lock docs clean
+.PHONY: help install demo test chaos bench screenshots image-check check format lock docs clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,12 +48,16 @@ bench: install   ## what we claim, measured against peers, into bench/RESULTS.md
 screenshots: install .tools/installed  ## the pictures of the ops pages in docs/images, from a real browser
 	@CALLVAULT_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/pytest -n0 tests/browser/test_screenshots.py
 
+image-check:     ## build the image with buildah and run the demo in it; Debian, as root, some minutes
+	@deploy/image-check.sh
+
 check: install   ## format, lint, types, imports, generated documents; seconds
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > .venv/imports.log || { cat .venv/imports.log; exit 1; }
 	@$(BIN)/python -m docs.make --check
+	@$(BIN)/hadolint Dockerfile
 
 docs: install    ## make the documents that come from tables in the code
 	@$(BIN)/python -m docs.make
@@ -62,12 +66,14 @@ format: install  ## format and mend what the linter can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lock:            ## resolve the dependencies anew into the two hashed lock files
+lock:            ## resolve the dependencies anew into the three hashed lock files
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
 	@printf 'certifi<=2026.10.18\n' > .venv-lock/constraints.txt
 	@for extra in "requirements.lock" "requirements-dev.lock --group dev"; do \
 	  .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    --extra all -c .venv-lock/constraints.txt pyproject.toml -o $$extra; done
+	@.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  -c .venv-lock/constraints.txt --group pyproject.toml:build -o requirements-build.lock
 	@rm -rf .venv-lock
 
 clean:           ## remove what the targets made

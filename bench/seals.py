@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -74,8 +73,7 @@ def seal_once(root: Path) -> None:
             if (row := row_of(folder.records)) is not None:
                 rows.add(row)
         append(archive, chain, _DAY, manifest, format_instant(utc_now()), put_rows)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": time.perf_counter() - started, "peak_mib": peak}))
+    print(json.dumps({"seconds": time.perf_counter() - started, "peak_mib": machine.own_peak_mib()}))
 
 
 def _seal_a_day(place: Path) -> Result:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -49,8 +48,11 @@ async def _sweep(days: int) -> None:
     seconds = time.perf_counter() - started
     await runtime.close()
     await redis.aclose()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mib": peak, "found": tally.found, "missing": tally.missing}))
+    print(
+        json.dumps(
+            {"seconds": seconds, "peak_mib": machine.own_peak_mib(), "found": tally.found, "missing": tally.missing}
+        )
+    )
 
 
 def sweep_once(days: int) -> None:
