@@ -29,7 +29,7 @@ def run(settings: Settings, url: str, *, as_json: bool) -> int:
 
 async def _look(settings: Settings, url: str) -> Status:
     redis = connect_worker(url, connections=4)
-    runtime = open_runtime(settings, redis)
+    runtime = open_runtime(settings, redis, needs_telnyx=False)
     try:
         return await read_status(runtime)
     finally:

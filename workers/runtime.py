@@ -10,6 +10,8 @@ from datetime import date
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from config.settings import Settings
 from config.times import end_of_day
 from config.values import is_local_host
@@ -97,13 +99,20 @@ def open_alerts(settings: Settings, redis: AsyncRedis) -> Alerts:
     return Alerts(redis, urls, settings.quiet_hours, settings.alert_severities)
 
 
-def open_runtime(settings: Settings, redis: AsyncRedis) -> Runtime:
+def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = True) -> Runtime:
     """Make the parts of a worker.
 
+    Args:
+        settings: of the process.
+        redis: a client; the caller closes it.
+        needs_telnyx: whether there is nothing to do without an API key. Without one, Telnyx refuses what is asked of it.
+
     Raises:
-        SettingsError: the API key is not set.
+        SettingsError: the API key is not set, and needed.
         StoreRefused: the archive cannot be opened.
     """
+    if settings.telnyx_api_key is None and not needs_telnyx:
+        settings = settings.model_copy(update={"telnyx_api_key": SecretStr("not set")})
     account = Account.from_settings(settings)
     jobs = 2 * settings.concurrency  # main and bulk queue
     return Runtime(

@@ -6,8 +6,6 @@ import asyncio
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
 from config.settings import Settings
 from service.ops.access import Access
 from workers.catalogue.follow import FollowedCatalogue
@@ -15,8 +13,6 @@ from workers.runtime import Runtime, open_runtime
 
 if TYPE_CHECKING:
     from service.ops.overview import Overview
-
-_NO_KEY = SecretStr("not set")
 
 
 class Ops:
@@ -46,10 +42,7 @@ class Ops:
         Raises:
             StoreRefused: the archive cannot be opened.
         """
-        settings = self.settings
-        if settings.telnyx_api_key is None:
-            settings = settings.model_copy(update={"telnyx_api_key": _NO_KEY})
-        return open_runtime(settings, self.redis)
+        return open_runtime(self.settings, self.redis, needs_telnyx=False)
 
     @cached_property
     def catalogue(self) -> FollowedCatalogue:

@@ -128,6 +128,12 @@ def test_several_processes_serve_one_port_or_work_one_queue(command: str, tmp_pa
         assert parent.stop() == 0
 
 
+def test_status_needs_no_api_key(tmp_path: Path, redis_url: str) -> None:
+    done = run_callvault(["status"], {"CALLVAULT_DATA": str(tmp_path), "REDIS_URL": redis_url})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "main queue" in done.stdout and "dead letters  none" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "status", "text"),
     [
