@@ -229,12 +229,7 @@ def _beside_a_worker(place: Yard) -> Result:
         return statistics.quantiles(took, n=100)[98]
 
     def measure(is_busy: bool) -> float:
-        place.clear()
-        port, environment = free_port(), place.environment("file")
-        worker = [sys.executable, "-m", "cli.main", "worker"]
-        serve = [sys.executable, "-m", "cli.main", "serve", "--port", str(port)]
-        with machine.process(worker, environment), machine.process(serve, environment), _client(place) as client:
-            wait_for(lambda: client.keys(WORKER + "*") and machine.answers(port), 30)
+        with _both_parts(place, "file") as (port, client):
             if is_busy:
                 asyncio.run(place.enqueue())
             found = asyncio.run(p99(port))
@@ -288,12 +283,7 @@ def _whole_job(place: Yard) -> Result:
         asyncio.run(all_of_them())
 
     def ours() -> float:
-        place.clear()
-        port, environment = free_port(), place.environment("s3")
-        worker = [sys.executable, "-m", "cli.main", "worker"]
-        serve = [sys.executable, "-m", "cli.main", "serve", "--port", str(port)]
-        with machine.process(worker, environment), machine.process(serve, environment), _client(place) as client:
-            wait_for(lambda: client.keys(WORKER + "*") and machine.answers(port), 30)
+        with _both_parts(place, "s3") as (port, client):
             started = time.perf_counter()
             post(port, 8)
             machine.sleep_until(lambda: client.xlen(WRITTEN) >= count, _PATIENCE_SECONDS, "archiving")
@@ -315,6 +305,18 @@ def _whole_job(place: Yard) -> Result:
     return alternate(
         what, against, ours, flask, unit="/s", goal=">= 5", note="100 events over 8 connections; the same S3"
     )
+
+
+@contextmanager
+def _both_parts(place: Yard, store: str) -> Iterator[tuple[int, Any]]:
+    """A worker and a receiver on an empty store: the receiver's port, and a client of their Redis."""
+    place.clear()
+    port, environment = free_port(), place.environment(store)
+    worker = [sys.executable, "-m", "cli.main", "worker"]
+    serve = [sys.executable, "-m", "cli.main", "serve", "--port", str(port)]
+    with machine.process(worker, environment), machine.process(serve, environment), _client(place) as client:
+        wait_for(lambda: client.keys(WORKER + "*") and machine.answers(port), 30)
+        yield port, client
 
 
 def _client(place: Yard) -> redis.Redis:

@@ -21,6 +21,7 @@ from nacl.signing import SigningKey
 from config.errors import UserError
 from config.settings import Settings
 from config.times import format_duration, utc_now
+from service.app import WEBHOOK_PATH
 from service.signature import SignatureRefused, Signatures
 from workers.account import Account
 from workers.archive.archive import ArchiveConflict
@@ -32,10 +33,8 @@ from workers.runtime import open_alerts, open_archive
 from workers.telnyx.client import LARGEST_PAGE, TelnyxClient
 from workers.telnyx.errors import Forbidden, TelnyxError
 
-WEBHOOK_PATH = "/webhooks/telnyx"
-
 _SKEW_SECONDS = 30  # the replay window of webhooks is five minutes; long before that something is wrong
-_OLDEST_REDIS = (6, 2)  # what the scripts need: GT of PEXPIRE is 7.0's, and without it a pause only ends sooner
+_OLDEST_REDIS = (6, 2)  # tried are Redis 7 and Valkey 8; before 7 a second 429 does not lengthen a pause (PEXPIRE GT)
 _FULL_SHARE = 0.8
 _LEAST_FREE_BYTES = 2 * 10**9
 _MOST_CONNECTIONS = 50
@@ -98,7 +97,7 @@ async def _api_key(settings: Settings, redis: Any) -> str:
 
 
 async def _deliveries(settings: Settings, redis: Any) -> str:
-    """What Telnyx itself says of its last deliveries: an answer of 401 is a wrong public key, nothing at all no address."""
+    """What Telnyx itself says of its last deliveries: an answer of 401 is a wrong public key."""
     seen: dict[str, int] = {}
     count = 0
     async with _telnyx(settings) as client:

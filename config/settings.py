@@ -295,7 +295,7 @@ class Settings(BaseSettings):
     ops_mask_numbers: bool = _setting(
         "CALLVAULT_OPS_MASK_NUMBERS",
         False,
-        help="Whether the ops pages and `/api/` show phone numbers with their middle digits hidden.",
+        help="Whether the ops pages, `/api/` and inventories show the parties of recordings with their middle digits hidden.",
         expected="true or false",
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting(

@@ -15,7 +15,7 @@ from config.settings import Settings, SettingsError
 from config.tasks import end_tasks
 from service.counting import Counting
 from service.health import healthz, metrics_page, readyz
-from service.ops.pages import Pages
+from service.ops.app import OpsApp
 from service.signature import Signatures
 from service.webhooks import Webhooks
 from workers.queue.accept import Acceptor
@@ -37,7 +37,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
             "TELNYX_PUBLIC_KEY: not set; expected the webhook public key from the Telnyx portal (API keys, Public key)"
         )
 
-    pages = Pages(settings)
+    pages = OpsApp(settings)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

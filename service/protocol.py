@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -15,9 +16,9 @@ class PacedProtocol(HttpToolsProtocol):
     _is_in_head = True
     _closing: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for a first request."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, transport))  # uvicorn's is narrower than asyncio's own
         self._closing = self.loop.call_later(HEAD_SECONDS, transport.close)
 
     def data_received(self, data: bytes) -> None:

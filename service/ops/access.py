@@ -11,6 +11,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,17 +92,17 @@ class Access:
         """Whether one has to sign in."""
         return self._token is not None
 
-    def person(self, request: Request) -> Person | None:
+    async def person(self, request: Request) -> Person | None:
         """Who asks; None: nobody that may.
 
         Raises:
-            Refused: there is no token, and the request is not of this machine.
+            Refused: there is no token, and the request is not of this machine; or its address was refused too often.
         """
         if self._token is None:
             _must_be_local(request)
         given = request.headers.get("authorization", "")
         if self._token is not None and given.startswith("Bearer "):
-            return Person("api", "") if self._is_token(given.removeprefix("Bearer ")) else None
+            return Person("api", "") if await self._is_let_in(request, given.removeprefix("Bearer ")) else None
         try:
             name, csrf = self._sessions.loads(request.cookies.get(COOKIE, ""), max_age=_SESSION_SECONDS)
         except (BadSignature, ValueError, TypeError):
@@ -114,15 +115,11 @@ class Access:
         Raises:
             Refused: wrong, or refused too often lately.
         """
-        address = request.client.host if request.client else "unknown"
-        if await self._count(address, 0) >= _MOST_REFUSED:
-            raise Refused(429, "too many refused sign-ins from your address; try again in a quarter of an hour")
         name = "".join(c for c in form.get("name", "") if c.isprintable())[:_LONGEST_NAME].strip() or "somebody"
-        if not self._is_token(form.get("token", "")):
-            await self._count(address, 1)
-            log.warning("sign-in refused", who=name, client=address)
+        if not await self._is_let_in(request, form.get("token", "")):
+            log.warning("sign-in refused", who=name, client=_address(request))
             raise Refused(401, "that is not the token")
-        log.info("signed in", who=name, client=address)
+        log.info("signed in", who=name, client=_address(request))
         return self.new_person(name)
 
     def new_person(self, name: str) -> Person:
@@ -154,8 +151,14 @@ class Access:
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise Refused(403, "the request is not of our pages")
 
-    def _is_token(self, given: str) -> bool:
-        return self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
+    async def _is_let_in(self, request: Request, given: str) -> bool:
+        """Whether that is the token; tries are counted by address, however they come."""
+        if await self._count(_address(request), 0) >= _MOST_REFUSED:
+            raise Refused(429, "too many refused sign-ins from your address; try again in a quarter of an hour")
+        is_it = self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
+        if not is_it:
+            await self._count(_address(request), 1)
+        return is_it
 
     async def _count(self, address: str, more: int) -> int:
         """Refused sign-ins of an address within the last quarter of an hour, with `more` added."""
@@ -210,15 +213,21 @@ def _must_be_local(request: Request) -> None:
     raise Refused(403, "CALLVAULT_OPS_TOKEN is not set, so the ops pages answer on this machine only")
 
 
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
 def _key_of(data_folder: Path) -> str:
-    """The key of this machine's sessions, made when it is first needed."""
-    path = data_folder / "ops.key"
+    """The key of this machine's sessions, made when it is first needed; the same for all its receivers."""
+    path, made = data_folder / "ops.key", data_folder / f"ops.key.{secrets.token_hex(8)}"
     try:
         data_folder.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        if not (key := path.read_text()):
-            key = secrets.token_urlsafe(32)
-            path.write_text(key)
-        return key
+        if not path.exists():
+            made.touch(mode=0o600)
+            made.write_text(secrets.token_urlsafe(32))
+            with suppress(FileExistsError):
+                path.hardlink_to(made)
+            made.unlink()
+        return path.read_text()
     except OSError:
         return secrets.token_urlsafe(32)  # sessions then end with the process

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
+
+from service.ops.page import Page
 
 _ERRORS = {
     "400": "The query cannot be used",
     "401": "Not signed in",
     "403": "Not from here",
     "404": "There is none",
+    "429": "Too many refused tries from this address",
     "502": "Telnyx cannot be asked",
     "503": "Redis or the archive does not answer",
 }
 
 
-class _Page(Protocol):
-    @property
-    def path(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def answer(self) -> type: ...
-    @property
-    def query(self) -> tuple[tuple[str, str], ...]: ...
-
-
-def document(pages: Sequence[_Page]) -> dict[str, Any]:
+def document(pages: Sequence[Page]) -> dict[str, Any]:
     """The document.
 
     Args:
@@ -55,7 +47,7 @@ def document(pages: Sequence[_Page]) -> dict[str, Any]:
     }
 
 
-def _operation(page: _Page) -> dict[str, Any]:
+def _operation(page: Page) -> dict[str, Any]:
     in_path = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", page.path)

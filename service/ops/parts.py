@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from config.settings import Settings
 from service.ops.access import Access
+from workers.archive.stores.store import StoreError
 from workers.catalogue.follow import FollowedCatalogue
 from workers.runtime import Runtime, open_runtime
 
@@ -29,20 +30,37 @@ class Ops:
         self.watchers = 0
         self.looking = asyncio.Lock()
         self.overview: tuple[float, Overview] | None = None  # when, and what was seen
+        self._opening = asyncio.Lock()
+        self._runtime: Runtime | StoreError | None = None
 
     @cached_property
     def access(self) -> Access:
         """Who may."""
         return Access(self.settings, self.redis)
 
-    @cached_property
+    async def open(self) -> None:
+        """Make the runtime, in a thread: a cloud's SDK takes half a second to import, and webhooks must not wait for it."""
+        async with self._opening:
+            if not isinstance(self._runtime, Runtime):
+                self._runtime = await asyncio.to_thread(self._opened)
+
+    def _opened(self) -> Runtime | StoreError:
+        try:
+            return open_runtime(self.settings, self.redis, needs_telnyx=False)
+        except StoreError as error:
+            return error
+
+    @property
     def runtime(self) -> Runtime:
         """What jobs work with too. Without an API key Telnyx refuses what is asked of it, and the page says so.
 
         Raises:
-            StoreRefused: the archive cannot be opened.
+            StoreError: the archive could not be opened.
         """
-        return open_runtime(self.settings, self.redis, needs_telnyx=False)
+        if isinstance(self._runtime, StoreError):
+            raise self._runtime
+        assert self._runtime is not None, "open() comes first"  # noqa: S101
+        return self._runtime
 
     @cached_property
     def catalogue(self) -> FollowedCatalogue:
@@ -53,5 +71,5 @@ class Ops:
         """Close what has been opened."""
         if "catalogue" in self.__dict__:
             await self.catalogue.close()
-        if "runtime" in self.__dict__:
-            await self.runtime.close()
+        if isinstance(self._runtime, Runtime):
+            await self._runtime.close()

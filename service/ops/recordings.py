@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from redis.exceptions import RedisError
@@ -36,7 +36,9 @@ from workers.keys import ARQ_JOB, DELETIONS_DUE
 
 PER_PAGE = 50
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_NOTHING = b""
+
+_RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 _BOXES = ("number", "since", "until", "connection", "session", "leg", "id", "text", "min_duration", "state", "findings")
 
 
@@ -239,16 +241,20 @@ async def audio(ops: Ops, request: Request) -> Response:
     is_part = (start, end) != (0, wanted.size)
     if is_part:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{wanted.size}"
-    chunks = _chunks(ops, wanted.key, start, end)
-    return StreamingResponse(chunks, 206 if is_part else 200, headers, wanted.content_type)
+    source = ops.runtime.archive.store.read(wanted.key, start, end)
+    try:  # what is wrong with it shows before the answer is begun
+        first = await asyncio.to_thread(next, source, _NOTHING)
+    except KeyError:
+        raise Refused(404, f"{wanted.key}: gone from the archive; run `callvault verify`") from None
+    return StreamingResponse(_chunks(first, source), 206 if is_part else 200, headers, wanted.content_type)
 
 
-async def _chunks(ops: Ops, key: str, start: int, end: int) -> AsyncIterator[bytes]:
-    source = ops.runtime.archive.store.read(key, start, end)
-    nothing: Literal[b""] = b""
+async def _chunks(first: bytes, source: Iterator[bytes]) -> AsyncIterator[bytes]:
     try:
-        while chunk := await asyncio.to_thread(next, source, nothing):
+        chunk = first
+        while chunk:
             yield chunk
+            chunk = await asyncio.to_thread(next, source, _NOTHING)
     finally:  # whoever listened has gone: the store's connection is not kept until the collector comes
         with suppress(ValueError):  # a thread is still reading the last chunk
             await asyncio.to_thread(getattr(source, "close", lambda: None))

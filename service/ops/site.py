@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,10 @@ from starlette.types import Receive, Scope, Send
 
 from config.errors import UserError
 from config.logs import get_logger
-from service.ops import charts, connections, evidence, letters, overview, recordings
+from service.ops import charts, connections, deletions, evidence, letters, overview, recordings
 from service.ops.access import HEADERS, Person, Refused, read_form, signed_out
 from service.ops.openapi import document
+from service.ops.page import Page
 from service.ops.parts import Ops
 from service.ops.show import FILTERS
 from workers.archive.records import UnreadableRecord
@@ -40,30 +40,7 @@ log = get_logger()
 _LIVE_SECONDS = 2
 _MOST_WATCHERS = 32
 
-Look = Callable[[Ops, Request], Awaitable[Any]]
 Change = Callable[[Ops, dict[str, str]], Awaitable[str]]
-
-
-@dataclass(frozen=True)
-class Page:
-    """A page and the same data as JSON.
-
-    Attributes:
-        path: under `/ops`, and under `/api` likewise.
-        template: its file.
-        title: of the page; with `in_menu` also in the menu.
-        look: reads what it shows.
-        answer: the type of that.
-        query: parameters of the query, with a line each.
-    """
-
-    path: str
-    template: str
-    title: str
-    look: Look
-    answer: type
-    in_menu: bool = False
-    query: tuple[tuple[str, str], ...] = ()
 
 
 _SEARCH = (
@@ -91,17 +68,17 @@ PAGES = (
     Page("/evidence/{day}", "day.html", "Day", evidence.look_at_day, evidence.DayCounts),
     Page("/connections", "connections.html", "Connections", connections.look, connections.Connections, True, _MESSAGES),
     Page("/dead-letters", "letters.html", "Dead letters", letters.look, letters.Letters, True),
-    Page("/deletions", "deletions.html", "Deletions", letters.look_at_deletions, letters.Deletions, True),
+    Page("/deletions", "deletions.html", "Deletions", deletions.look, deletions.Deletions, True),
 )
 
 # Changes: a path under `/ops`, what it does, and the fields that it must have.
 CHANGES: dict[str, tuple[Change, tuple[str, ...]]] = {
     "/dead-letters/retry": (letters.retry, ("id",)),
     "/dead-letters/discard": (letters.discard, ("id",)),
-    "/deletions/pause": (letters.pause, ()),
-    "/deletions/resume": (letters.resume, ()),
-    "/deletions/hold": (letters.hold, ("id", "why")),
-    "/deletions/release": (letters.release, ("id", "why")),
+    "/deletions/pause": (deletions.pause, ()),
+    "/deletions/resume": (deletions.resume, ()),
+    "/deletions/hold": (deletions.hold, ("id", "why")),
+    "/deletions/release": (deletions.release, ("id", "why")),
     "/connections/dismiss": (connections.dismiss, ("id",)),
     "/connections/retry-upload": (connections.retry_upload, ("id", "connection")),
     "/connections/refresh": (connections.refresh, ()),
@@ -160,13 +137,14 @@ class _Door:
         ops: Ops = request.app.state.ops
         person: Person | None = None
         try:
-            person = ops.access.person(request)
+            person = await ops.access.person(request)
             is_new = False
             if person is None and not ops.access.needs_token:
                 person, is_new = ops.access.new_person("somebody on this machine"), True
             if person is None:
                 return signed_out(request)
             request.state.person = person
+            await ops.open()
             response = await self._inside(ops, request)
             if is_new:
                 ops.access.remember(response, person, request)
@@ -175,12 +153,12 @@ class _Door:
             return _problem(request, person, 400, str(error))
         except Refused as error:
             return _problem(request, person, error.status, str(error))
-        except UserError as error:
-            return _problem(request, person, 400, str(error))
         except TelnyxError as error:
             return _problem(request, person, 502, f"Telnyx: {error}")
         except (StoreError, UnreadableRecord) as error:
             return _problem(request, person, 503, f"The archive: {error}")
+        except UserError as error:
+            return _problem(request, person, 400, str(error))
         except (RedisError, OSError) as error:
             return _problem(request, person, 503, f"Redis does not answer ({type(error).__name__})")
         except Exception as error:
@@ -202,6 +180,7 @@ def render(template: str, request: Request, person: Person | None, title: str, *
     """A template as text; `person` is None on pages for those who are not signed in."""
     csrf = person.csrf if person else ""
     shared = {"person": person, "csrf": csrf, "path": request.url.path, "title": title, "params": request.query_params}
+    shared["can_sign_out"] = request.app.state.ops.access.needs_token
     return _ENVIRONMENT.get_template(template).render(**shared, **values)
 
 

@@ -34,6 +34,7 @@ from workers.queue.accept import Acceptor, enqueue
 from workers.queue.attempts import Attempts
 from workers.queue.connect import connect_worker
 from workers.queue.embedded import EmbeddedServer
+from workers.queue.history import History
 from workers.queue.leases import Leases
 from workers.queue.worker import LeasingWorker
 
@@ -48,6 +49,7 @@ class _Runtime:
         self.redis = redis
         self.attempts = Attempts(redis)
         self.alerts = Alerts(redis)
+        self.history = History(redis)
 
 
 class JobStates(RuleBasedStateMachine):

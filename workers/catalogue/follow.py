@@ -36,6 +36,7 @@ class FollowedCatalogue:
 
     def __init__(self, path: Path, archive: Archive, redis: AsyncRedis) -> None:
         self.path, self._archive, self._redis = path, archive, redis
+        self._opening = asyncio.Lock()
         self._catalogue: Catalogue | None = None
         self._following: asyncio.Task[None] | None = None
         self._followed_at = float("-inf")
@@ -47,8 +48,9 @@ class FollowedCatalogue:
         Raises:
             whatever the search raises, but for a corrupt file, which is built anew.
         """
-        if self._catalogue is None:
-            self._catalogue = await asyncio.to_thread(Catalogue, self.path)
+        async with self._opening:
+            if self._catalogue is None:
+                self._catalogue = await asyncio.to_thread(Catalogue, self.path)
         if self._following is None and time.monotonic() - self._followed_at > _FRESH_SECONDS:
             self._following = asyncio.create_task(self._follow(self._catalogue))
         if self._following is not None:

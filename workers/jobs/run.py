@@ -15,6 +15,7 @@ from config.logs import get_logger
 from config.times import parse_instant
 from workers.jobs.causes import cause_of
 from workers.jobs.payloads import VERSION, payload_version
+from workers.keys import MAIN_QUEUE
 from workers.queue.attempts import DeadLetter
 from workers.queue.script import server_seconds
 from workers.runtime import Runtime
@@ -45,7 +46,8 @@ def job(function: Callable[[Runtime, P], Awaitable[None]], payload_type: type[P]
             except Exception as error:
                 await _failed(runtime, ctx["job_id"], name, payload, queue, error)
             else:
-                runtime.history.observe(f"job:{name}", time.time() - ctx["enqueue_time"].timestamp())
+                if queue == MAIN_QUEUE:  # what a sweep or a backfill enqueued no webhook waits for
+                    runtime.history.observe(f"job:{name}", time.time() - ctx["enqueue_time"].timestamp())
                 if ctx["job_try"] > 1:
                     await runtime.attempts.forget(ctx["job_id"])
 

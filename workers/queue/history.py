@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping
+from math import isfinite
 
 from redis.exceptions import RedisError
 
@@ -20,6 +21,7 @@ DAY = (600, 144)
 
 _FLUSH_SECONDS = 2
 _BOUNDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, float("inf"))  # seconds
+_LONGEST_SECONDS = _BOUNDS[-2]
 
 
 class History:
@@ -82,13 +84,16 @@ async def read_history(redis: AsyncRedis, span: tuple[int, int], now: float) -> 
 
 
 def quantile(counts: Mapping[str, int], name: str, share: float) -> float | None:
-    """What `share` of the observed durations were at most, in seconds: the bound of a bucket; None without any."""
+    """What `share` of the observed durations were at most, in seconds: the bound of a bucket; None without any.
+
+    The last bucket has no bound; of what lies there only the longest known bound can be told, which it was more than.
+    """
     buckets = sorted((float(key.partition("<")[2]), n) for key, n in counts.items() if key.startswith(f"{name}<"))
     left = share * sum(n for _, n in buckets)
     for bound, n in buckets:
         left -= n
         if left <= 0:
-            return bound
+            return bound if isfinite(bound) else _LONGEST_SECONDS
     return None
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from service.ops.parts import Ops
 
 
-class Pages:
+class OpsApp:
     """Answers all that the receiver itself does not.
 
     Attributes:

@@ -1,0 +1,80 @@
+"""Deletions: what is due, held or kept; pause and resume, hold and release."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+
+from service.ops.parts import Ops
+from service.ops.recordings import instant_of, shown
+from workers.catalogue.query import Query
+from workers.catalogue.search import Hit, search
+from workers.jobs.decisions import decide
+
+_MOST = 100
+
+
+class Due(msgspec.Struct, frozen=True):
+    """An original on the list, and when its turn comes (ISO 8601, UTC)."""
+
+    folder: str
+    due_at: str
+
+
+class Deletions(msgspec.Struct, frozen=True):
+    """Deletion of originals.
+
+    Attributes:
+        mode: of the setting, `never` or `verified`.
+        paused: why it is paused; None: it is not.
+        due: how many are on the list, and `first` the 100 whose turn comes next.
+        held: recordings on hold, 100 at most; likewise kept: for something found in their audio.
+    """
+
+    mode: str
+    paused: str | None
+    due: int
+    first: list[Due]
+    held: list[Hit]
+    kept: list[Hit]
+
+
+async def look(ops: Ops, request: Request) -> Deletions:
+    """Deletion.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    due = ops.runtime.due
+    first = [Due(entry.folder, instant_of(entry.due_at)) for entry in await due.entries(_MOST)]
+    held, kept = await _in_state(ops, "held"), await _in_state(ops, "kept")
+    return Deletions(ops.settings.delete_originals, await due.paused(), await due.count(), first, held, kept)
+
+
+async def _in_state(ops: Ops, state: str) -> list[Hit]:
+    hits = await ops.catalogue.ask(lambda path: search(path, Query(state=state), _MOST))
+    return [shown(ops, hit) for hit in hits]
+
+
+async def pause(ops: Ops, form: dict[str, str]) -> str:
+    """Delete nothing until resumed."""
+    await ops.runtime.due.pause(form.get("why", "").strip()[:200] or "by hand")
+    return "deletion is paused"
+
+
+async def resume(ops: Ops, form: dict[str, str]) -> str:
+    """Go on deleting."""
+    was_paused = await ops.runtime.due.resume()
+    return "deletion goes on" if was_paused else "deletion was not paused"
+
+
+async def hold(ops: Ops, form: dict[str, str]) -> str:
+    """Never delete an original until it is released."""
+    await decide(ops.runtime, form["id"], "hold", form["why"])
+    return f"recording {form['id']} is on hold"
+
+
+async def release(ops: Ops, form: dict[str, str]) -> str:
+    """Let an original go."""
+    await decide(ops.runtime, form["id"], "release", form["why"])
+    return f"recording {form['id']} is released; its original is deleted once it is due"
