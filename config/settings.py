@@ -76,7 +76,7 @@ class Settings(BaseSettings):
         None,
         secret=True,
         help="Redis or Valkey. Unset: an embedded Valkey server with its data in the data folder.",
-        expected="redis://, rediss://, unix:// or redis+sentinel://",
+        expected="redis://, rediss://, unix:// or redis+sentinel://host,host/name; docs/redis.md has their options",
     )
     archive_url: Annotated[str | None, BeforeValidator(read_archive_url)] = _setting(
         "CALLVAULT_ARCHIVE_URL",

@@ -9,13 +9,16 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from config.times import format_duration, parse_duration
 
 ARCHIVE_SCHEMES = ("file", "s3", "gs", "az")
 SHORTEST_TOKEN = 16  # characters
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+REDIS_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+SENTINEL_OPTIONS = ("tls", "sentinel_username", "sentinel_password")
+SENTINEL_PORT = 26379
 
 
 def read_duration(value: object) -> object:
@@ -68,11 +71,32 @@ def read_http_url(value: object) -> object:
 
 
 def read_redis_url(value: object) -> object:
-    """An address of Redis."""
-    scheme = urlsplit(str(value)).scheme
-    if scheme not in REDIS_SCHEMES:
-        raise ValueError(f"scheme {scheme!r}")
+    """An address of Redis, with none but the options that are known."""
+    parts = urlsplit(str(value))
+    if parts.scheme not in REDIS_SCHEMES:
+        raise ValueError(f"scheme {parts.scheme!r}")
+    known: tuple[str, ...] = ("db", *(REDIS_TLS_OPTIONS if parts.scheme == "rediss" else ()))
+    if parts.scheme == "redis+sentinel":
+        known = REDIS_TLS_OPTIONS + SENTINEL_OPTIONS
+        sentinel_hosts(parts.netloc)
+    if unknown := [name for name in parse_qs(parts.query, keep_blank_values=True) if name not in known]:
+        raise ValueError(f"{unknown[0]!r} is no option there")
     return value
+
+
+def sentinel_hosts(netloc: str) -> list[tuple[str, int]]:
+    """The hosts and ports of several Sentinels, as they stand between `redis+sentinel://` and the next slash.
+
+    Raises:
+        ValueError: there is none, or a port is no number.
+    """
+    found = []
+    for one in netloc.rpartition("@")[2].split(","):
+        parts = urlsplit(f"//{one}")
+        if not parts.hostname:
+            raise ValueError("a Sentinel without a host")
+        found.append((parts.hostname, parts.port or SENTINEL_PORT))
+    return found
 
 
 def read_token(value: object) -> object:

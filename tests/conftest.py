@@ -7,12 +7,13 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import redis as sync_redis
 
 from sandbox.world import World
-from tests.parts import HttpServer, RunningSandbox
+from tests.parts import LEAST_PASSWORD, LEAST_USER, HttpServer, RunningSandbox, least_rights
 from workers.keys import RECONCILED
 from workers.queue.connect import connect_worker
 from workers.queue.embedded import EmbeddedServer
@@ -22,22 +23,24 @@ from workers.queue.embedded import EmbeddedServer
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     server = EmbeddedServer(tmp_path_factory.mktemp("valkey"))
     server.start()
+    with sync_redis.Redis.from_url(server.url) as client:
+        client.execute_command("ACL", "SETUSER", LEAST_USER, f">{unquote(LEAST_PASSWORD)}", *least_rights())
     yield server
     server.stop()
 
 
 @pytest.fixture
 def redis_url(valkey: EmbeddedServer) -> str:
-    """The address of an empty Redis."""
+    """The address of an empty Redis, as the user that may do what docs/redis.md grants and no more."""
     with sync_redis.Redis.from_url(valkey.url) as client:
         client.flushall()
-    return valkey.url
+    return valkey.url.replace("unix://", f"unix://{LEAST_USER}:{LEAST_PASSWORD}@")
 
 
 @pytest.fixture
-def redis(redis_url: str) -> Iterator[Any]:
-    """A client of an empty Redis."""
-    with sync_redis.Redis.from_url(redis_url, decode_responses=True) as client:
+def redis(redis_url: str, valkey: EmbeddedServer) -> Iterator[Any]:
+    """A client of the same Redis that may do everything."""
+    with sync_redis.Redis.from_url(valkey.url, decode_responses=True) as client:
         yield client
 
 
@@ -62,9 +65,11 @@ def archive_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def environment(sandbox: RunningSandbox, redis_url: str, archive_folder: Path, tmp_path: Path) -> dict[str, str]:
+def environment(
+    sandbox: RunningSandbox, redis_url: str, valkey: EmbeddedServer, archive_folder: Path, tmp_path: Path
+) -> dict[str, str]:
     """The environment of parts that work with the sandbox, on an empty archive; sweeps have just been, so none starts."""
-    with sync_redis.Redis.from_url(redis_url) as client:
+    with sync_redis.Redis.from_url(valkey.url) as client:
         for sweep in ("recent", "open"):
             client.set(RECONCILED + sweep, "1", ex=3600)
     return sandbox.environment | {

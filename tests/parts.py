@@ -32,6 +32,13 @@ from sandbox.control import books
 from sandbox.world import World
 
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("CALLVAULT_", "TELNYX_", "REDIS_", "AWS_"))}
+LEAST_USER, LEAST_PASSWORD = "callvault", "p%40ss"  # as an address writes them; the password is "p@ss"
+
+
+def least_rights() -> list[str]:
+    """What the user of Redis may do, as `deploy/redis/users.acl` grants it: rules of ACL SETUSER."""
+    line = (Path(__file__).parent.parent / "deploy" / "redis" / "users.acl").read_text()
+    return [rule for rule in line.split()[2:] if not rule.startswith(">")]
 
 
 def wait_for(is_true: Callable[[], Any], seconds: float = 20, what: str = "it") -> Any:

@@ -29,10 +29,10 @@ def test_our_names_of_arqs_keys_are_arqs() -> None:
     assert (job_key_prefix, in_progress_key_prefix) == (ARQ_JOB, ARQ_IN_PROGRESS)
 
 
-async def test_concurrent_events_share_flushes_and_each_is_answered(async_redis: Any) -> None:
+async def test_concurrent_events_share_flushes_and_each_is_answered(async_redis: Any, redis: Any) -> None:
     acceptor = Acceptor(async_redis)
     events = [(f"event-{i % 700}", Job("f", {"n": i}, f"job-{i % 700}")) for i in range(1400)]
-    await async_redis.config_resetstat()
+    redis.config_resetstat()
     answers = await asyncio.gather(*(acceptor.accept(event_id, [job]) for event_id, job in events))
     assert answers.count(True) == 700
     assert await async_redis.zcard(MAIN_QUEUE) == 700
@@ -61,12 +61,14 @@ async def test_the_jobs_of_a_dead_worker_are_freed_and_those_of_a_live_one_are_n
     assert await async_redis.hgetall(LEASES) == {b"dead-job": dead.worker_id.encode()}
 
 
-async def test_a_claim_takes_what_is_due_and_free_and_no_more_than_there_is_room_for(async_redis: Any) -> None:
+async def test_a_claim_takes_what_is_due_and_free_and_no_more_than_there_is_room_for(
+    async_redis: Any, redis: Any
+) -> None:
     leases = Leases(async_redis)
     later = (time.time() + 60) * 1000
     others = {f"other-{n:04}": 0 for n in range(450)}
     await async_redis.zadd(MAIN_QUEUE, others | {"a": 1, "b": 2, "c": 3, "later": later})
-    await async_redis.mset({ARQ_IN_PROGRESS + job_id: "1" for job_id in others})
+    redis.mset({ARQ_IN_PROGRESS + job_id: "1" for job_id in others})
     assert await leases.claim(MAIN_QUEUE, 2, 60_000) == [("a", 1), ("b", 2)]
     assert 0 < await async_redis.pttl(ARQ_IN_PROGRESS + "a") <= 60_000
     assert await leases.claim(MAIN_QUEUE, 2, 60_000) == [("c", 3)]
@@ -84,10 +86,10 @@ async def test_a_job_that_never_got_its_lease_is_freed_after_30_s(async_redis: A
     assert await async_redis.hlen("callvault:unleased") == 0
 
 
-async def test_a_worker_that_ends_withdraws_its_heartbeat(async_redis: Any) -> None:
+async def test_a_worker_that_ends_withdraws_its_heartbeat(async_redis: Any, redis: Any) -> None:
     leases = Leases(async_redis)
     await leases.beat()
-    assert 0 < await async_redis.ttl(WORKER + leases.worker_id) <= 15
+    assert 0 < redis.ttl(WORKER + leases.worker_id) <= 15
     await leases.close()
     assert not await async_redis.exists(WORKER + leases.worker_id)
 
@@ -196,7 +198,7 @@ async def test_a_task_that_talks_to_redis_ends_whenever_it_is_cancelled(async_re
         assert task.done()
 
 
-async def test_pressure_is_a_job_that_nobody_takes_or_a_full_redis(async_redis: Any) -> None:
+async def test_pressure_is_a_job_that_nobody_takes_or_a_full_redis(async_redis: Any, redis: Any) -> None:
     assert await pressure(async_redis, 60) == []
     old = time.time() * 1000 - 100_000
     await async_redis.zadd(MAIN_QUEUE, {"running": old - 50_000, "waiting": old, "later": time.time() * 1000 + 5000})
@@ -204,8 +206,8 @@ async def test_pressure_is_a_job_that_nobody_takes_or_a_full_redis(async_redis: 
     assert 99 < await oldest_waiting_seconds(async_redis, MAIN_QUEUE) < 105
     assert await pressure(async_redis, 200) == []
     assert "the oldest job has waited 10" in (await pressure(async_redis, 60))[0]
-    await async_redis.config_set("maxmemory", "1mb")
+    redis.config_set("maxmemory", "1mb")
     try:
         assert any("of its memory" in text for text in await pressure(async_redis, 200))
     finally:
-        await async_redis.config_set("maxmemory", "0")
+        redis.config_set("maxmemory", "0")

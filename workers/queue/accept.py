@@ -13,7 +13,9 @@ from typing import cast
 
 import msgspec
 
+from config.logs import get_logger
 from workers.keys import ARQ_JOB, CONNECTION_STATE, EVENT, INSPECTION, connection_field
+from workers.queue.connect import has_replicas
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
 from workers.queue.script import AsyncRedis, Script
 
@@ -21,6 +23,7 @@ from workers.queue.script import AsyncRedis, Script
 # repeated event only costs a job that finds its commit record there.
 DEDUPE_SECONDS = 24 * 3600
 
+_REPLICA_MS = 250
 _MAX_WAITING = 10_000
 _MAX_BATCH = 500
 _INSPECTION_EVENTS = 500
@@ -76,16 +79,25 @@ return 1
 _Told = tuple[tuple[str, int, list[tuple[str, str, int, int, str]]], list[bytes]]  # an event as the script reads it
 _encoder = msgspec.msgpack.Encoder()
 
+log = get_logger()
+
 
 class Overloaded(Exception):
     """More events wait for Redis than this process is willing to hold."""
 
 
 class Acceptor:
-    """Hands events and their jobs to Redis; one per process."""
+    """Hands events and their jobs to Redis; one per process.
+
+    Behind Sentinel a replica may take the server's place at any moment, and what it had not yet received would be gone,
+    answered 200 or not. So there an answer waits until a replica has the events too, for a quarter of a second; with no
+    replica within that they are accepted all the same, since refusing them would lose more.
+    """
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
+        self._waits_for_replica = has_replicas(redis)
+        self._replica_answers = True
         self._waiting: list[tuple[_Told, asyncio.Future[bool]]] = []
         self._flusher: asyncio.Task[None] | None = None
 
@@ -131,7 +143,14 @@ class Acceptor:
         events = _encoder.encode([event for event, _ in batch])
         data = b"".join(piece for _, pieces in batch for piece in pieces)
         arguments = (DEDUPE_SECONDS * 1000, JOB_TTL_MS, _INSPECTION_EVENTS, events, data)
-        return cast(list[int], await _ACCEPT(self._redis, (), arguments))
+        if not self._waits_for_replica:
+            return cast(list[int], await _ACCEPT(self._redis, (), arguments))
+        answer, has_replica = await _ACCEPT.and_wait(self._redis, (), arguments, _REPLICA_MS)
+        if has_replica != self._replica_answers:
+            self._replica_answers = has_replica
+            say = log.info if has_replica else log.warning
+            say("a replica of Redis has the events" if has_replica else "no replica of Redis has the events yet")
+        return cast(list[int], answer)
 
 
 def _told(event_id: str, jobs: Sequence[Job], keep: bytes, now_ms: int) -> _Told:

@@ -7,15 +7,16 @@ unless its connection also retries on OSError (the refused connect), so connecti
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from config.values import REDIS_TLS_OPTIONS, sentinel_hosts
 from workers.queue.jobs import JOB_TTL_MS, deserialize, serialize
 
 if TYPE_CHECKING:
@@ -37,20 +38,26 @@ def _options(*, retries: int, timeout_seconds: float, connections: int) -> dict[
 
 def _client(url: str, kind: Any, made_with: dict[str, Any], options: dict[str, Any]) -> Any:
     parts = urlsplit(url)
-    if parts.scheme != "redis+sentinel":
-        pool = BlockingConnectionPool.from_url(url, timeout=options["socket_timeout"], **options)
-        return kind(connection_pool=pool, **made_with)
-    hosts = [(h.rpartition(":")[0], int(h.rpartition(":")[2])) for h in parts.netloc.rpartition("@")[2].split(",")]
-    path = parts.path.strip("/").split("/")
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    tls = query.get("tls") in ("1", "true")
+    if parts.scheme != "redis+sentinel":
+        tls = _tls_options(query) if parts.scheme == "rediss" else {}
+        pool = BlockingConnectionPool.from_url(url, timeout=options["socket_timeout"], **options, **tls)
+        return kind(connection_pool=pool, **made_with)
+    path = parts.path.strip("/").split("/")
+    tls = {"ssl": True} | _tls_options(query) if query.get("tls") in ("1", "true") else {}
     sentinel = Sentinel(
-        hosts,
-        sentinel_kwargs={"socket_timeout": options["socket_timeout"], "ssl": tls},
-        ssl=tls,
-        username=parts.username,
-        password=parts.password,
+        sentinel_hosts(parts.netloc),
+        sentinel_kwargs={
+            "socket_timeout": options["socket_timeout"],
+            "socket_connect_timeout": options["socket_connect_timeout"],
+            "username": query.get("sentinel_username"),
+            "password": query.get("sentinel_password"),
+            **tls,
+        },
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
         db=int(path[1]) if len(path) > 1 else 0,
+        **tls,
         **options,
     )
     client = sentinel.master_for(path[0] or "mymaster", redis_class=kind)
@@ -59,11 +66,24 @@ def _client(url: str, kind: Any, made_with: dict[str, Any], options: dict[str, A
     return client
 
 
+def _tls_options(query: dict[str, str]) -> dict[str, Any]:
+    """The options of TLS as the address gives them; the server's name is checked, which redis-py 5 leaves out."""
+    given: dict[str, Any] = {name: query[name] for name in REDIS_TLS_OPTIONS if name in query}
+    is_checked = given.get("ssl_cert_reqs") != "none" and given.get("ssl_check_hostname") not in ("0", "false")
+    return given | {"ssl_check_hostname": is_checked}
+
+
+def has_replicas(client: Any) -> bool:
+    """Whether Sentinel may put a replica in the place of the server that a client writes to."""
+    return isinstance(client.connection_pool, SentinelConnectionPool)
+
+
 def connect_receiver(url: str) -> Redis:
     """A client for the receiver: it fails within a second, since Telnyx waits two and then tries again.
 
     Args:
-        url: `redis://`, `rediss://`, `unix://` or `redis+sentinel://host:port,host:port/master-name/db`.
+        url: `redis://`, `rediss://`, `unix://` or `redis+sentinel://host:port,host:port/master-name/db`, with the
+            options that `docs/redis.md` lists.
     """
     client: Redis = _client(url, Redis, {}, _options(retries=1, timeout_seconds=1.0, connections=16))
     return client

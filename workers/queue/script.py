@@ -31,6 +31,29 @@ class Script:
         except NoScriptError:
             return await redis.execute_command("EVAL", self.text, len(keys), *keys, *arguments)
 
+    async def and_wait(
+        self, redis: AsyncRedis, keys: Sequence[str], arguments: Sequence[bytes | str | float], milliseconds: int
+    ) -> tuple[Any, bool]:
+        """Run it, then wait for a replica to have what it wrote, on the same connection (redis.io/commands/wait).
+
+        Returns:
+            What it returned, and whether a replica had it within the milliseconds.
+
+        Raises:
+            redis.exceptions.RedisError: as above.
+        """
+        try:
+            return await self._piped(redis, ("EVALSHA", self._sha, len(keys), *keys, *arguments), milliseconds)
+        except NoScriptError:
+            return await self._piped(redis, ("EVAL", self.text, len(keys), *keys, *arguments), milliseconds)
+
+    async def _piped(self, redis: AsyncRedis, command: Sequence[Any], milliseconds: int) -> tuple[Any, bool]:
+        async with redis.pipeline(transaction=False) as pipe:
+            pipe.execute_command(*command)
+            pipe.execute_command("WAIT", 1, milliseconds)
+            answer, replicas = await pipe.execute()
+        return answer, replicas > 0
+
 
 async def server_seconds(redis: AsyncRedis) -> float:
     """The instant by the server's clock, in seconds since the epoch: one clock for all, whatever theirs say."""

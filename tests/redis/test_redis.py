@@ -1,0 +1,260 @@
+"""Redis as users run it: TLS, a user with few rights, Sentinel, one that forbids CONFIG, several for one account."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+import redis as sync_redis
+from redis.exceptions import NoPermissionError
+
+from tests.contract.emulators import tls_proxy
+from tests.parts import RunningSandbox, Signer, callvault, event, free_port, least_rights, run_callvault, wait_for
+from tests.redis.servers import server, watched
+from workers.keys import DEAD_LETTERS, RECONCILED, UNSEALED_WHY
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_the_user_of_the_tests_is_the_documented_one_and_may_use_nothing_that_is_not_used() -> None:
+    """Every other test runs as that user; here: no right that no code asks for."""
+    sources = [path.read_text() for room in ("workers", "service", "cli") for path in (ROOT / room).glob("**/*.py")]
+    import arq.connections
+    import arq.jobs
+    import arq.worker
+    import redis.asyncio.lock
+
+    sources += [Path(str(m.__file__)).read_text() for m in (arq.worker, arq.connections, arq.jobs, redis.asyncio.lock)]
+    text = "\n".join(sources)
+    alias = {
+        "del": "delete",
+        "eval": "EVAL",
+        "evalsha": "EVALSHA",
+        "script|load": "register_script",
+        "exec": "execute",
+        "select": "db",
+    }
+    unused = [
+        word
+        for word in (rule[1:] for rule in least_rights() if rule.startswith("+"))
+        if not re.search(
+            rf"\.{alias.get(word, word)}\(|redis\.call\('{word.upper()}'|\"{word.upper()}\"|\b{alias.get(word, '-')}\b",
+            text,
+        )
+    ]
+    assert unused == []
+    assert "-@all" in least_rights() and "+config" not in " ".join(least_rights())
+
+
+def test_whoever_has_that_user_reads_no_other_keys_and_sets_nothing_up(redis_url: str) -> None:
+    with sync_redis.Redis.from_url(redis_url) as client:
+        assert client.set("callvault:x", "1")
+        for forbidden in (
+            lambda: client.set("somebody-elses", "1"),
+            lambda: client.config_get("maxmemory"),
+            client.flushall,
+            lambda: client.keys("*"),
+            lambda: client.execute_command("ACL", "LIST"),
+        ):
+            with pytest.raises(NoPermissionError):
+                forbidden()
+
+
+def _body(recording_id: str) -> bytes:
+    return event("call.recording.saved", f"event-{recording_id}", recording_id=recording_id)
+
+
+class Load:
+    """Posts the webhooks of recordings one after the other, each once; remembers what was answered and how late."""
+
+    def __init__(self, port: int, signer: Signer, recordings: list[str], per_second: float) -> None:
+        self.answers: dict[str, int] = {}
+        self.slowest = 0.0
+        self._url = f"http://127.0.0.1:{port}/webhooks/telnyx"
+        self._signer, self._ids, self._pause = signer, recordings, 1 / per_second
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with httpx.Client(trust_env=False, timeout=10) as client:
+            for recording_id in self._ids:
+                body, started = _body(recording_id), time.monotonic()
+                self.answers[recording_id] = client.post(
+                    self._url, content=body, headers=self._signer.headers(body)
+                ).status_code
+                took = time.monotonic() - started
+                self.slowest = max(self.slowest, took)
+                time.sleep(max(0.0, self._pause - took))
+
+    def wait(self) -> None:
+        self._thread.join(120)
+        assert not self._thread.is_alive()
+
+    def with_status(self, status: int) -> set[str]:
+        return {recording_id for recording_id, got in self.answers.items() if got == status}
+
+
+def _committed(archive: Path) -> set[str]:
+    return {path.parent.name for path in archive.glob("recordings/**/recording.json")}
+
+
+def test_a_failover_by_sentinel_under_load_loses_no_event(
+    sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, tmp_path: Path
+) -> None:
+    """Every event that was answered 200 is archived, by the jobs that its answer promised: no sweep finds it later."""
+    signer, port = Signer(), free_port()
+    recordings = [sandbox.world.add_recording(seconds=0.2).data["id"] for _ in range(400)]
+    with watched(tmp_path) as redis_servers:
+        parts = environment | {
+            "REDIS_URL": redis_servers.url,
+            "TELNYX_PUBLIC_KEY": signer.public_key,
+            "CALLVAULT_RECONCILE_EVERY": "30d",
+            "CALLVAULT_RECONCILE_OPEN_EVERY": "30d",
+        }
+        with redis_servers.primary.client() as client:
+            for sweep in ("recent", "open"):
+                client.set(RECONCILED + sweep, "1", ex=3600)
+        with (
+            callvault(["serve", "--port", str(port)], parts, "Uvicorn running") as receiver,
+            callvault(["worker"], parts, "worker ready") as worker,
+        ):
+            load = Load(port, signer, recordings, per_second=50)
+            wait_for(lambda: len(load.answers) > 100)
+            killed = redis_servers.primary
+            killed.kill()
+            wait_for(lambda: redis_servers.primary is not killed, 30, "the failover")
+            load.wait()
+            accepted = load.with_status(200)
+            assert accepted | load.with_status(503) == set(recordings)
+            assert load.answers[recordings[-1]] == 200 and load.slowest < 2, "Telnyx waits 2 s"
+            wait_for(lambda: accepted <= _committed(archive_folder), 60, "the archiving of what was accepted")
+            killed.start()  # it comes back as a replica
+            again = _body("late")
+            answer = httpx.post(
+                f"http://127.0.0.1:{port}/webhooks/telnyx",
+                content=again,
+                headers=signer.headers(again),
+                trust_env=False,
+            )
+            assert answer.status_code == 200
+            assert worker.stop() == 0, worker.output
+            assert receiver.stop() == 0
+    assert len(accepted) > 200
+
+
+def test_without_a_replica_events_are_accepted_and_it_is_said(
+    sandbox: RunningSandbox, environment: dict[str, str], tmp_path: Path
+) -> None:
+    signer, port = Signer(), free_port()
+    with watched(tmp_path) as redis_servers:
+        parts = environment | {"REDIS_URL": redis_servers.url, "TELNYX_PUBLIC_KEY": signer.public_key}
+        with callvault(["serve", "--port", str(port)], parts, "Uvicorn running") as receiver:
+            load = Load(port, signer, ["a", "b"], per_second=50)
+            load.wait()
+            assert load.with_status(200) == {"a", "b"} and "no replica" not in receiver.output
+            for one in redis_servers.servers:
+                if one is not redis_servers.primary:
+                    one.kill()
+            load = Load(port, signer, ["c", "d"], per_second=50)
+            load.wait()
+            assert load.with_status(200) == {"c", "d"} and load.slowest < 2
+            receiver.wait_for_output("no replica of Redis has the events yet")
+
+
+def _one_recording(sandbox: RunningSandbox, environment: dict[str, str], archive: Path, redis_url: str) -> None:
+    """A webhook comes, its recording is archived."""
+    port = free_port()
+    parts = environment | {"REDIS_URL": redis_url}
+    with (
+        callvault(["serve", "--port", str(port)], parts, "Uvicorn running"),
+        callvault(["worker"], parts, "worker ready"),
+    ):
+        made = sandbox.control("calls", webhook_url=f"http://127.0.0.1:{port}/webhooks/telnyx", seconds=1)
+        wait_for(lambda: set(made["recordings"]) <= _committed(archive), what="the archiving")
+
+
+def test_over_tls_with_the_servers_name_checked(
+    sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, tmp_path: Path
+) -> None:
+    with server(tmp_path) as plain, tls_proxy(plain.port, tmp_path) as (port, certificate):
+        _one_recording(sandbox, environment, archive_folder, f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}")
+        for refused in (f"rediss://127.0.0.1:{port}/0", f"rediss://localhost:{port}/0?ssl_ca_certs={certificate}"):
+            done = run_callvault(["doctor", "--json"], environment | {"REDIS_URL": refused})
+            assert done.returncode != 0
+            assert "certificate verify failed" in done.stdout.lower(), done.stdout
+        unchecked = f"rediss://localhost:{port}/0?ssl_cert_reqs=none"
+        assert run_callvault(["dead-letters", "list"], environment | {"REDIS_URL": unchecked}).returncode == 0
+
+
+def test_a_server_that_forbids_config_is_enough(
+    sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, tmp_path: Path
+) -> None:
+    """As managed ones do."""
+    with server(tmp_path, "--rename-command", "CONFIG", "", "--rename-command", "DEBUG", "") as managed:
+        _one_recording(sandbox, environment, archive_folder, managed.url)
+        done = run_callvault(["doctor", "--json"], environment | {"REDIS_URL": managed.url})
+        rows = {row["check"]: row for row in json.loads(done.stdout)["checks"]}
+        assert all(rows[name]["good"] for name in ("Redis", "Redis persistence", "Redis eviction")), rows
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis+sentinel:///callvault", "a Sentinel without a host"),
+        ("redis+sentinel://a:x/callvault", "Port could not be cast"),
+        ("rediss://host/0?ssl_ca_cert=/x", "'ssl_ca_cert' is no option there"),
+        ("redis://host/0?ssl_ca_certs=/x", "'ssl_ca_certs' is no option there"),
+        ("http://host", "scheme 'http'"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_said(url: str, why: str, tmp_path: Path) -> None:
+    done = run_callvault(["status"], {"REDIS_URL": url, "CALLVAULT_DATA": str(tmp_path)})
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "REDIS_URL: cannot use" in done.stderr and why in done.stderr, done.stderr
+
+
+def test_one_account_is_split_by_connection_over_two_redis(
+    sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, tmp_path: Path
+) -> None:
+    """Two whole deployments on one archive: each connection's webhooks go to one of them, and both compare with Telnyx."""
+    with server(tmp_path) as first, server(tmp_path) as second, ExitStack() as stack:
+        hooks = []
+        for one in (first, second):
+            port = free_port()
+            parts = environment | {
+                "REDIS_URL": one.url,
+                "CALLVAULT_DATA": str(tmp_path / f"data-{port}"),
+                "CALLVAULT_DELETE_ORIGINALS": "verified",
+                "CALLVAULT_DELETE_AFTER": "1s",
+                "CALLVAULT_RECONCILE_EVERY": "5s",
+                "CALLVAULT_SEAL_AFTER": "0s",
+            }
+            stack.enter_context(callvault(["serve", "--port", str(port)], parts, "Uvicorn running"))
+            stack.enter_context(callvault(["worker"], parts, "worker ready"))
+            hooks.append(f"http://127.0.0.1:{port}/webhooks/telnyx")
+        made: set[str] = set()
+        for n, hook in enumerate(hooks):
+            calls = {"webhook_url": hook, "connection_id": f"connection-{n}", "seconds": 1}
+            yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+            for started_at in ("", yesterday):
+                made |= set(sandbox.control("calls", count=15, started_at=started_at, **calls)["recordings"])
+        wait_for(lambda: made <= _committed(archive_folder), 60, "the archiving")
+        wait_for(lambda: all(row["deleted_at"] for row in sandbox.books()["recordings"]), 60, "the deletion")
+        wait_for(lambda: any(archive_folder.glob("seals/*.json")), 60, "yesterday's seal")
+        for one in (first, second):
+            with one.client() as client:
+                assert client.hlen(DEAD_LETTERS) == 0 and client.hlen(UNSEALED_WHY) == 0
+    done = run_callvault(["verify", "--seals", "--json"], environment)
+    assert done.returncode == 0, done.stdout
+    assert len(made) == 60
+
+
+def test_the_document_shows_the_rights_that_are_tested() -> None:
+    assert (ROOT / "deploy" / "redis" / "users.acl").read_text().strip() in (ROOT / "docs" / "redis.md").read_text()
