@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import msgspec
 import structlog
-from arq import Retry
 from arq.worker import Function, func
 
 from config.logs import get_logger
@@ -17,14 +16,13 @@ from workers.jobs.causes import cause_of
 from workers.jobs.payloads import VERSION, payload_version
 from workers.keys import MAIN_QUEUE
 from workers.queue.attempts import DeadLetter
-from workers.queue.script import server_seconds
+from workers.queue.worker import again_in, leave_to_newer
 from workers.runtime import Runtime
 
 P = TypeVar("P", bound=msgspec.Struct)
 
 log = get_logger()
 
-_OTHER_VERSION_WAIT_SECONDS = 60
 _LONGEST_ERROR = 1_000
 
 
@@ -39,8 +37,8 @@ def job(function: Callable[[Runtime, P], Awaitable[None]], payload_type: type[P]
     async def run(ctx: dict[str, Any], payload: Any) -> None:
         runtime: Runtime = ctx["runtime"]
         with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]):
-            if payload_version(payload) > VERSION:  # written by a newer version: a newer worker will take it
-                raise Retry(defer=_OTHER_VERSION_WAIT_SECONDS)
+            if (version := payload_version(payload)) > VERSION:
+                raise await leave_to_newer(runtime.redis, f"{name} of version {version}")
             try:
                 await function(runtime, msgspec.convert(payload, payload_type))
             except Exception as error:
@@ -69,9 +67,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     if not cause.is_final(same, since):
         wait = cause.wait_seconds(len(same))
         log.warning("job failed", function=function, cause=cause.name, error=line, again_in_seconds=round(wait, 2))
-        # arq adds the wait to this worker's own clock, but others must find the job due too.
-        ahead = time.time() - await server_seconds(runtime.redis)
-        raise Retry(defer=wait - ahead) from error
+        raise await again_in(runtime.redis, wait) from error
     at = same[-1].at
     await runtime.attempts.bury(DeadLetter(job_id, function, payload, queue, cause.name, line, at, attempts))
     log.error("job given up", function=function, cause=cause.name, error=line, exc_info=cause.name == "unexpected")

@@ -7,19 +7,55 @@ arq issues #531 and #432), no limit of tries (the table of causes decides).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from arq import Retry
 from arq.cron import CronJob
-from arq.worker import Function, Worker
+from arq.worker import Function, Worker, func
 
+from config.logs import get_logger
 from workers.queue.jobs import JOB_TTL_MS, deserialize, serialize
 from workers.queue.leases import Leases
-from workers.queue.script import AsyncRedis
+from workers.queue.script import AsyncRedis, server_seconds
 
 _POLL_SECONDS = 0.05  # arq's 0.5 s is half a second of delay for every webhook
+_OTHER_VERSION_WAIT_SECONDS = 10
+
+log = get_logger()
+
+
+async def again_in(redis: AsyncRedis, seconds: float) -> Retry:
+    """What a job raises to run again after some seconds: arq adds them to this worker's clock, others go by Redis's."""
+    ahead = time.time() - await server_seconds(redis)
+    return Retry(defer=seconds - ahead)
+
+
+async def leave_to_newer(redis: AsyncRedis, what: str) -> Retry:
+    """What a job raises that a newer version of Callvault has written: it waits for a worker that knows it."""
+    log.info("left to a newer worker", what=what)
+    return await again_in(redis, _OTHER_VERSION_WAIT_SECONDS)
+
+
+class _Functions(dict[str, Function | CronJob]):
+    """The functions of a worker. arq drops a job whose function it does not know; here it waits for a newer worker.
+
+    Another version's clockwork is left alone: its turns come by themselves, on workers that have it.
+    """
+
+    def __init__(self, known: dict[str, Function | CronJob], redis: AsyncRedis) -> None:
+        super().__init__(known)
+        self._redis = redis
+
+    def __missing__(self, name: str) -> Function:
+        async def unknown(*_: Any, **__: Any) -> None:
+            if not name.startswith("cron:"):
+                raise await leave_to_newer(self._redis, name)
+
+        return func(unknown, name=name)
 
 
 class LeasingWorker(Worker):
@@ -66,6 +102,7 @@ class LeasingWorker(Worker):
             handle_signals=False,
             log_results=False,
         )
+        self.functions = _Functions(self.functions, redis)
         self._leases = leases
         self._look = asyncio.Event()
         self._are_more_waiting = False
