@@ -26,7 +26,7 @@ from workers.jobs.connections import (
     report_fault,
     watch_connections,
 )
-from workers.jobs.deletion import delete_originals
+from workers.jobs.deletion import DeletionTurn, delete_originals, start_deletions
 from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media
 from workers.jobs.payloads import FaultReport, MirrorRequest, RecordingRequest, TranscriptionRequest
@@ -63,6 +63,7 @@ def job_functions(queue: str) -> list[Function]:
         job(find_unsealed, FindUnsealedRequest, queue),
         job(seal_day, SealRequest, queue),
         job(count_sealed, CountRequest, queue),
+        job(delete_originals, DeletionTurn, queue),
     ]
 
 
@@ -88,7 +89,7 @@ async def watch_pressure(runtime: Runtime) -> None:
 
 def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:
     crons = [
-        _clockwork(delete_originals, _DELETION_SECONDS),
+        _clockwork(start_deletions, _DELETION_SECONDS),
         _clockwork(start_sweeps, _SWEEP_SECONDS),
         _clockwork(start_seals, _SEAL_SECONDS),
         _clockwork(watch_pressure, {20, 50}),

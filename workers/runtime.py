@@ -32,6 +32,8 @@ from workers.telnyx.downloads import Downloads
 
 T = TypeVar("T")
 
+_DELETIONS_AT_ONCE = 16
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -48,6 +50,9 @@ class Runtime:
     due: DueList
     history: History
     threads: ThreadPoolExecutor
+    deletion_gate: (
+        asyncio.Semaphore
+    )  # how many recordings are looked at and deleted at once, so that others get threads
 
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Run something that blocks in a worker thread."""
@@ -126,5 +131,6 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
         alerts=open_alerts(settings, redis),
         due=DueList(redis),
         history=History(redis),
-        threads=ThreadPoolExecutor(jobs + 4, thread_name_prefix="callvault"),
+        threads=ThreadPoolExecutor(jobs + _DELETIONS_AT_ONCE + 4, thread_name_prefix="callvault"),
+        deletion_gate=asyncio.Semaphore(_DELETIONS_AT_ONCE),
     )

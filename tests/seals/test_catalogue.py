@@ -18,7 +18,8 @@ import pytest
 from config.times import utc_now
 from tests.parts import RunningSandbox, callvault, callvault_here, run_callvault, wait_for
 from tests.seals.conftest import CALLS_A_DAY, Sealed
-from tests.workers.test_archive_recording import DELETING, ask, committed
+from tests.workers.test_archive_recording import ask, committed
+from tests.workers.test_deletion import DELETING
 from workers.catalogue.inventory import csv_lines
 from workers.catalogue.query import read_box
 from workers.catalogue.rows import Row

@@ -18,7 +18,8 @@ from config.times import end_of_day, utc_now
 from sandbox.world import Recording
 from tests.parts import RunningSandbox, callvault, callvault_here, run_callvault, wait_for
 from tests.seals.authority import Authority
-from tests.workers.test_archive_recording import DELETING, ask, committed, folder_of
+from tests.workers.test_archive_recording import ask, committed, folder_of
+from tests.workers.test_deletion import DELETING
 from workers.jobs import reconcile, seals
 from workers.jobs.seals import seal as make_seal
 from workers.keys import RECONCILED, SEALS, UNSEALED

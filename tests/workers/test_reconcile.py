@@ -14,7 +14,8 @@ from config.times import utc_now
 from sandbox.webhooks import recording_payload
 from sandbox.world import now, text_of
 from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
-from tests.workers.test_archive_recording import DELETING, ask, assert_archived, committed, folder_of
+from tests.workers.test_archive_recording import ask, assert_archived, committed, folder_of
+from tests.workers.test_deletion import DELETING
 from workers.jobs.payloads import TranscriptionRequest, transcription_job
 from workers.queue.accept import enqueue
 

@@ -6,7 +6,10 @@ Nothing is deleted whose commit record and objects are not found whole in the st
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -24,9 +27,10 @@ from workers.archive.records import (
     DeletionReceipt,
     UnreadableRecord,
 )
-from workers.jobs.payloads import TranscriptionRequest, transcription_job
+from workers.jobs.payloads import VERSION, TranscriptionRequest, transcription_job
 from workers.keys import TRANSCRIBING
 from workers.queue.accept import enqueue
+from workers.queue.jobs import Job
 from workers.runtime import Runtime
 from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import BadRequest, Conflict, Invalid, NotFound
@@ -34,7 +38,8 @@ from workers.telnyx.models import RecordingTranscription
 
 log = get_logger()
 
-_PROOFS_AT_ONCE = 8
+_MOST_TURNS = 4  # of all workers together, and short: a long list keeps no webhook's job from running
+_TURN_SECONDS = 10
 _LEAST_FAILURES = 3
 _WAIT_FOR_TRANSCRIPTION_SECONDS = 30
 _STILL_THERE_SECONDS = 30
@@ -55,29 +60,41 @@ class _Failed:
     """A recording whose archive is not whole."""
 
 
-async def delete_originals(runtime: Runtime) -> int:
-    """Delete the originals that are due, batch by batch, until none is or deletion is paused.
+class DeletionTurn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Delete what is due."""
 
-    Returns:
-        How many were deleted and confirmed gone.
-    """
+    v: int = VERSION
+
+
+async def start_deletions(runtime: Runtime) -> None:
+    """Enqueue a job for each batch that is due, four at most at once, and a quarter of a worker's room."""
+    if runtime.settings.delete_originals != "verified" or await runtime.due.paused() is not None:
+        return
+    batches = math.ceil(await runtime.due.count_due() / runtime.settings.delete_batch)
+    for turn in range(min(batches, _MOST_TURNS, max(1, runtime.settings.concurrency // 4))):
+        await enqueue(runtime.redis, Job("delete_originals", DeletionTurn(), f"delete_originals:{turn}"))
+
+
+async def delete_originals(runtime: Runtime, _: DeletionTurn) -> None:
+    """The job: delete the originals that are due, batch by batch, until none is, deletion is paused, or its turn ends."""
     if runtime.settings.delete_originals != "verified":
-        return 0
-    deleted = 0
-    while await runtime.due.paused() is None and (folders := await runtime.due.claim(runtime.settings.delete_batch)):
+        return
+    ends_at = time.monotonic() + _TURN_SECONDS
+    while time.monotonic() < ends_at and await runtime.due.paused() is None:
+        folders = await runtime.due.claim(runtime.settings.delete_batch)
+        if not folders:
+            return
         async with runtime.due.kept(folders):
-            deleted += await _delete_batch(runtime, folders)
-    return deleted
+            await _delete_batch(runtime, folders)
 
 
-async def _delete_batch(runtime: Runtime, folders: Sequence[str]) -> int:
-    gate = asyncio.Semaphore(_PROOFS_AT_ONCE)
-    judged = await asyncio.gather(*(_judge(runtime, folder, gate) for folder in folders))
+async def _delete_batch(runtime: Runtime, folders: Sequence[str]) -> None:
+    judged = await asyncio.gather(*(_judge(runtime, folder) for folder in folders))
     failures = sum(isinstance(one, _Failed) for one in judged)
     if failures >= _LEAST_FAILURES and failures * 100 > runtime.settings.delete_stop_percent * len(folders):
         await _stop(runtime, folders, failures)
-        return 0
-    return await _delete(runtime, [one for one in judged if isinstance(one, _Proven)])
+    else:
+        await _delete(runtime, [one for one in judged if isinstance(one, _Proven)])
 
 
 async def _stop(runtime: Runtime, folders: Sequence[str], failures: int) -> None:
@@ -90,9 +107,9 @@ async def _stop(runtime: Runtime, folders: Sequence[str], failures: int) -> None
     await runtime.alerts.send("deletion-stopped", "critical", "all", f"Deletion has paused itself: {why}.", advice)
 
 
-async def _judge(runtime: Runtime, folder: str, gate: asyncio.Semaphore) -> _Proven | _Failed | None:
+async def _judge(runtime: Runtime, folder: str) -> _Proven | _Failed | None:
     """Prove a recording again; None if its original stays for now, which has been said and scheduled then."""
-    async with gate:
+    async with runtime.deletion_gate:
         try:
             record = await runtime.in_thread(runtime.archive.commit_record, folder)
             if record is None:
@@ -178,24 +195,24 @@ async def _prove_transcription(runtime: Runtime, folder: str, transcription: Rec
         raise Damaged(f"{key}: does not say what Telnyx says")
 
 
-async def _delete(runtime: Runtime, proven: Sequence[_Proven]) -> int:
+async def _delete(runtime: Runtime, proven: Sequence[_Proven]) -> None:
     """Delete what is proven. What fails half-way comes back soon: what is gone by then only gets its receipt."""
-    ready = [one for one in proven if await _delete_transcriptions(runtime, one)]
+    are_alone = await asyncio.gather(*(_delete_transcriptions(runtime, one) for one in proven))
+    ready = [one for one, is_alone in zip(proven, are_alone, strict=True) if is_alone]
     try:
         await _delete_in_bulk(runtime, [one.recording_id for one in ready])
     except Exception as error:  # some may be gone all the same, which the confirmation finds out
         log.warning("bulk deletion failed", error=f"{type(error).__name__}: {error}")
-    return sum([await _confirm(runtime, one) for one in ready])
+    await asyncio.gather(*(_confirm(runtime, one) for one in ready))
 
 
 async def _delete_transcriptions(runtime: Runtime, one: _Proven) -> bool:
     """They go first, one by one: they have no bulk call, and whether a recording takes them along is not documented."""
     try:
-        for transcription in one.transcriptions:
-            try:
-                await runtime.telnyx.recording_transcriptions.delete(str(transcription.id))
-            except NotFound:
-                pass
+        async with runtime.deletion_gate:
+            for transcription in one.transcriptions:
+                with suppress(NotFound):
+                    await runtime.telnyx.recording_transcriptions.delete(str(transcription.id))
     except Exception as error:
         log.warning("deletion postponed", folder=one.folder, error=f"{type(error).__name__}: {error}")
         await runtime.due.postpone(one.folder, _STILL_THERE_SECONDS)
@@ -228,30 +245,33 @@ async def _delete_halves(runtime: Runtime, recording_ids: Sequence[str]) -> None
     await _delete_in_bulk(runtime, recording_ids[middle:])
 
 
-async def _confirm(runtime: Runtime, one: _Proven) -> bool:
+async def _confirm(runtime: Runtime, one: _Proven) -> None:
     """See that an original is gone, then write its receipt; if either cannot be done now, its turn comes again."""
     try:
-        if not await _is_gone(runtime, one.recording_id):
-            log.warning("deleted but still there", recording_id=one.recording_id)
-            await runtime.due.postpone(one.folder, _STILL_THERE_SECONDS)
-            return False
-        receipt = DeletionReceipt(
-            recording_id=one.recording_id,
-            objects=one.objects,
-            transcription_ids=[str(transcription.id) for transcription in one.transcriptions],
-            confirmed_gone_at=format_instant(utc_now()),
-        )
-        await runtime.in_thread(runtime.archive.put_receipt, one.folder, receipt)
-        await runtime.announce(layout.receipt_key(one.folder), receipt)
+        async with runtime.deletion_gate:
+            await _write_receipt(runtime, one)
     except Exception as error:
         log.warning("deletion not confirmed", folder=one.folder, error=f"{type(error).__name__}: {error}")
         await runtime.due.postpone(one.folder, _STILL_THERE_SECONDS)
-        return False
+
+
+async def _write_receipt(runtime: Runtime, one: _Proven) -> None:
+    if not await _is_gone(runtime, one.recording_id):
+        log.warning("deleted but still there", recording_id=one.recording_id)
+        await runtime.due.postpone(one.folder, _STILL_THERE_SECONDS)
+        return
+    receipt = DeletionReceipt(
+        recording_id=one.recording_id,
+        objects=one.objects,
+        transcription_ids=[str(transcription.id) for transcription in one.transcriptions],
+        confirmed_gone_at=format_instant(utc_now()),
+    )
+    await runtime.in_thread(runtime.archive.put_receipt, one.folder, receipt)
+    await runtime.announce(layout.receipt_key(one.folder), receipt)
     await runtime.due.done(one.folder)
     runtime.history.add("deleted")
     runtime.history.add("deleted_bytes", sum(o.size for o in one.objects))
     log.info("original deleted", recording_id=one.recording_id)
-    return True
 
 
 async def _is_gone(runtime: Runtime, recording_id: str) -> bool:

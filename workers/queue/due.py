@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from config.tasks import end_tasks
 from workers.keys import DELETIONS_DUE, DELETIONS_PAUSED
-from workers.queue.script import AsyncRedis, Script
+from workers.queue.script import AsyncRedis, Script, server_seconds
 
 _CLAIM_SECONDS = 60
 
@@ -113,6 +113,10 @@ class DueList:
     async def count(self) -> int:
         """How many are listed."""
         return int(await self._redis.zcard(DELETIONS_DUE))
+
+    async def count_due(self) -> int:
+        """How many could be claimed now."""
+        return int(await self._redis.zcount(DELETIONS_DUE, "-inf", await server_seconds(self._redis)))
 
     async def entries(self, count: int = 100) -> list[DueDeletion]:
         """The first of the list, soonest first."""

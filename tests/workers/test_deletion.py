@@ -1,0 +1,175 @@
+"""The way of an original to its deletion, with a real worker process, a real Redis and a sandbox that serves over HTTP."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parts import RunningSandbox, callvault, wait_for
+from tests.workers.test_archive_recording import ask, assert_archived, committed, folder_of
+from workers.jobs.payloads import TranscriptionRequest, transcription_job
+from workers.keys import DELETIONS_DUE
+from workers.queue.accept import enqueue
+
+DELETING = {"CALLVAULT_DELETE_ORIGINALS": "verified", "CALLVAULT_DELETE_AFTER": "1s"}
+
+
+async def test_nothing_is_deleted_while_deletion_is_off(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    await ask(async_redis, recording)
+    with callvault(["worker"], environment | {"CALLVAULT_DELETE_AFTER": "1s"}, "worker ready"):
+        assert_archived(archive_folder, recording)
+        time.sleep(4)
+    assert recording.deleted_at is None
+    assert not [r for r in sandbox.world.requests if r["method"] == "DELETE" or r["path"].endswith("/delete")]
+
+
+async def test_originals_go_in_bulk_after_the_grace_and_leave_a_receipt(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=1) for _ in range(5)]
+    transcription = sandbox.world.add_transcription(recordings[0])
+    sandbox.world.complete_transcription(transcription)
+    for recording in recordings:
+        await ask(async_redis, recording)
+    with callvault(["worker"], environment | DELETING, "worker ready"):
+        receipts = [folder_of(archive_folder, r) / "deleted.json" for r in recordings]
+        wait_for(lambda: all(path.exists() for path in receipts[1:]))
+        # The one with a transcription waits until that is archived too; it has no webhook here.
+        transcribed = folder_of(archive_folder, recordings[0]) / "transcriptions" / f"{transcription['id']}.json"
+        wait_for(transcribed.exists)
+        assert recordings[0].deleted_at is None
+        redis.zadd("callvault:deletions:due", dict.fromkeys(redis.zrange("callvault:deletions:due", 0, -1), 0))
+        wait_for(receipts[0].exists)
+        wait_for(lambda: redis.zcard("callvault:deletions:due") == 0)
+    assert all(r.deleted_at for r in recordings)
+    for recording, receipt in zip(recordings, receipts, strict=True):
+        record = json.loads((receipt.parent / "recording.json").read_bytes())
+        assert recording.deleted_at > record["archived_at"]
+        told = json.loads(receipt.read_bytes())
+        assert told["recording_id"] == recording.data["id"]
+        assert told["objects"] == record["objects"]
+    assert json.loads(receipts[0].read_bytes())["transcription_ids"] == [transcription["id"]]
+
+
+@pytest.mark.parametrize("damage", ["altered", "cut", "gone", "record gone", "record unreadable"])
+async def test_a_damaged_object_blocks_its_deletion_and_says_so(
+    damage: str,
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    async_redis: Any,
+    redis: Any,
+    archive_folder: Path,
+) -> None:
+    recording, sound = (sandbox.world.add_recording(seconds=1) for _ in range(2))
+    await ask(async_redis, recording)
+    await ask(async_redis, sound)
+    with callvault(["worker"], environment | DELETING | {"CALLVAULT_DELETE_AFTER": "4s"}, "worker ready") as worker:
+        assert_archived(archive_folder, recording)
+        wait_for(lambda: redis.zcard("callvault:deletions:due") == 2)  # the commit record itself has been proven too
+        audio, record = (folder_of(archive_folder, recording) / name for name in ("audio.wav", "recording.json"))
+        data = audio.read_bytes()
+        if damage == "altered":
+            audio.write_bytes(data[:5000] + bytes([data[5000] ^ 1]) + data[5001:])
+        elif damage == "cut":
+            audio.write_bytes(data[:-1])
+        elif damage == "gone":
+            audio.unlink()
+        elif damage == "record gone":
+            record.unlink()
+        else:
+            record.write_bytes(b"{}")
+        worker.wait_for_output("deletion blocked: the archive is damaged")
+        wait_for(lambda: sound.deleted_at, what="the deletion of the sound one")
+        time.sleep(1)
+    assert recording.deleted_at is None
+
+
+@pytest.mark.parametrize("kind", [{"silent": True}, {"duration_millis": 60_000}])
+async def test_audio_that_is_not_what_telnyx_says_is_archived_and_its_original_kept(
+    kind: dict[str, Any],
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    async_redis: Any,
+    archive_folder: Path,
+) -> None:
+    recording = sandbox.world.add_recording(seconds=4, **kind)
+    await ask(async_redis, recording)
+    with callvault(["worker"], environment | DELETING, "worker ready"):
+        record = assert_archived(archive_folder, recording)
+        time.sleep(4)
+    assert record["audio"]["findings"] == (["silent-channel"] if "silent" in kind else ["duration"])
+    assert recording.deleted_at is None
+
+
+async def test_a_refused_bulk_deletion_is_halved(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=1) for _ in range(7)]
+    sandbox.world.faults.change({"bulk_delete_limit": 2})
+    for recording in recordings:
+        await ask(async_redis, recording)
+    with callvault(["worker"], environment | DELETING, "worker ready"):
+        wait_for(lambda: all((folder_of(archive_folder, r) / "deleted.json").exists() for r in recordings))
+    assert all(r.deleted_at for r in recordings)
+
+
+async def test_an_original_that_telnyx_leaves_is_not_told_as_deleted(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=1) for _ in range(3)]
+    sandbox.world.faults.change({"bulk_delete_ignores": 1})
+    for recording in recordings:
+        await ask(async_redis, recording)
+    with callvault(["worker"], environment | DELETING, "worker ready") as worker:
+        worker.wait_for_output("deleted but still there")
+        assert not list(archive_folder.rglob("deleted.json"))
+        assert redis.zcard("callvault:deletions:due") >= 1, "its turn comes again"
+
+
+async def test_a_damaged_transcription_blocks_the_deletion_of_its_recording(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    transcription = sandbox.world.add_transcription(recording)
+    sandbox.world.complete_transcription(transcription)
+    request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording.data["id"])
+    await enqueue(async_redis, transcription_job(request))
+    path = folder_of(archive_folder, recording) / "transcriptions" / f"{transcription['id']}.json"
+    with callvault(["worker"], environment | DELETING | {"CALLVAULT_DELETE_AFTER": "2s"}, "worker ready") as worker:
+        wait_for(path.exists)
+        path.write_bytes(path.read_bytes().replace(b"order", b"0rder").replace(b"you", b"y0u"))
+        await ask(async_redis, recording)
+        worker.wait_for_output("does not say what Telnyx says")
+        time.sleep(1)
+    assert recording.deleted_at is None
+    assert transcription["id"] in sandbox.world.transcriptions
+
+
+async def test_a_long_list_of_deletions_keeps_no_webhook_waiting(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    """Telnyx takes its time with each deletion here; the one slot that is left archives what comes meanwhile."""
+    recordings = [sandbox.world.add_recording(seconds=0.1) for _ in range(150)]
+    for recording in recordings:
+        await ask(async_redis, recording)
+    settings = environment | DELETING | {"CALLVAULT_CONCURRENCY": "2", "CALLVAULT_DELETE_BATCH": "50"}
+    with callvault(["worker"], settings | {"CALLVAULT_DELETE_AFTER": "1h"}, "worker ready"):
+        wait_for(lambda: all(committed(archive_folder, r) for r in recordings), 60, "the archiving")
+    sandbox.world.faults.change({"bulk_delete_ignores": 1.0})  # each is looked at three times, for more than a second
+    redis.zadd(DELETIONS_DUE, dict.fromkeys(redis.zrange(DELETIONS_DUE, 0, -1), 0))
+    with callvault(["worker"], settings, "worker ready") as worker:
+        wait_for(lambda: any(r["path"].endswith("/delete") for r in sandbox.world.requests), what="a bulk deletion")
+        for _ in range(5):
+            late = sandbox.world.add_recording(seconds=0.1)
+            await ask(async_redis, late)
+            wait_for(lambda: committed(archive_folder, late), 3, "the archiving of what came meanwhile")  # noqa: B023
+            time.sleep(0.5)
+        worker.wait_for_output("deleted but still there")
+    assert redis.zcard(DELETIONS_DUE) == len(sandbox.world.recordings), "each is still to be deleted"
