@@ -104,6 +104,17 @@ async def test_a_recording_is_found_when_the_webhook_has_no_id(
     assert committed(archive_folder, first) is None
 
 
+async def test_an_id_is_enough_whatever_times_the_webhook_tells(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    await ask(async_redis, recording, started_at="2026-01-01T00:00:00Z", ended_at="2026-01-01T00:01:00Z")
+    with callvault(["worker"], environment, "worker ready") as worker:
+        assert_archived(archive_folder, recording)
+        wait_for(lambda: redis.exists(f"arq:job:archive_recording:{recording.data['id']}") == 0, what="the job's end")
+        assert "job failed" not in worker.output
+
+
 async def test_a_conference_recording_without_id_is_found(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
 ) -> None:

@@ -93,6 +93,9 @@ def _filter(request: RecordingRequest) -> RecordingFilter:
 
 
 def _is_of(recording: Recording, request: RecordingRequest) -> bool:
+    """Whether a recording is the one that is meant: by its id, else by its times."""
+    if request.recording_id:
+        return True
     pairs = (
         (recording.recording_started_at, request.started_at),
         (recording.recording_ended_at, request.ended_at),
