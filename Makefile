@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test chaos bench screenshots image-check check format lock docs clean
+.PHONY: help install demo test chaos bench screenshots image-check check audit sbom format lock docs clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,14 @@ check: install   ## format, lint, types, imports, generated documents; seconds
 	@$(BIN)/lint-imports --no-cache > .venv/imports.log || { cat .venv/imports.log; exit 1; }
 	@$(BIN)/python -m docs.make --check
 	@$(BIN)/hadolint Dockerfile
+
+audit: install   ## known faults of the locked dependencies; needs a way to PyPI, and fails without one
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock --progress-spinner off 2>.venv/audit.log \
+	  || { tail -1 .venv/audit.log >&2; echo "audit: a fault, or it could not look; see .venv/audit.log" >&2; exit 1; }
+
+sbom: install    ## what is in the image, as CycloneDX: dist/callvault.cdx.json
+	@mkdir -p dist
+	@$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --validate -o dist/callvault.cdx.json
 
 docs: install    ## make the documents that come from tables in the code
 	@$(BIN)/python -m docs.make

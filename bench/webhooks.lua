@@ -7,6 +7,10 @@ function init()
     requests[#requests + 1] = wrk.format("POST", "/webhooks/telnyx", headers, body)
   end
 end
+-- Milliseconds between an answer and the next event of its connection.
+if tonumber(os.getenv("DELAY_MS") or "0") > 0 then
+  function delay() return tonumber(os.getenv("DELAY_MS")) end
+end
 function request()
   next_one = next_one + 1
   if next_one > #requests then error("the events are used up: make more") end

@@ -19,7 +19,7 @@ import httpx
 from nacl.signing import SigningKey
 
 from config.errors import UserError
-from config.settings import Settings
+from config.settings import Settings, unknown_settings
 from config.times import format_duration, utc_now
 from service.app import WEBHOOK_PATH
 from service.signature import SignatureRefused, Signatures
@@ -73,6 +73,13 @@ async def _telnyx(settings: Settings) -> AsyncIterator[TelnyxClient]:
         if isinstance(error, Forbidden):
             advice = "the key lacks a permission; make one with all of them at the Telnyx portal"
         raise Wrong(str(error), advice) from None
+
+
+async def _settings(settings: Settings, redis: Any) -> str:
+    """Those that cannot be used have stopped the command; here: names that nobody reads."""
+    if unknown := unknown_settings():
+        raise Noted("; ".join(unknown), "docs/configuration.md has every name")
+    return "every name in the environment is known"
 
 
 async def _public_key(settings: Settings, redis: Any) -> str:
@@ -305,6 +312,7 @@ async def send_test(settings: Settings, redis: Any) -> str:
 
 
 CHECKS: dict[str, Check] = {
+    "settings": _settings,
     "webhook key": _public_key,
     "Telnyx API": _api_key,
     "webhook deliveries": _deliveries,

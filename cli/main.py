@@ -81,6 +81,17 @@ def worker(
 
 
 @app.command()
+def healthy() -> None:
+    """Say whether the receivers and workers of this machine live, whatever they wait for; exit status 1 if one hangs.
+
+    Example: callvault healthy
+    """
+    from cli.healthy import run
+
+    raise typer.Exit(run())
+
+
+@app.command()
 def sandbox(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0: a free one.", min=0, max=65535)] = 8081,

@@ -5,6 +5,8 @@ This table is the only place that reads `TELNYX_*`, `REDIS_URL` and `CALLVAULT_*
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +31,9 @@ from config.values import (
     read_token,
     read_transcriptions,
 )
+
+SERVE_REDIS_URL = "CALLVAULT_SERVE_REDIS_URL"  # how a parent process tells its receivers which Redis was found
+_FROM_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 
 
 class SettingsError(UserError):
@@ -322,6 +327,21 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
+
+
+def unknown_settings() -> list[str]:
+    """What begins with `CALLVAULT_` in the environment and is no setting: a sentence each, with what may be meant.
+
+    They stop nothing: Kubernetes itself makes such names where a service of ours has the word in its name.
+    """
+    known = [str(field.validation_alias) for field in Settings.model_fields.values()]
+    found = []
+    for name in sorted(os.environ):
+        if not name.startswith("CALLVAULT_") or name in (*known, SERVE_REDIS_URL) or _FROM_KUBERNETES.search(name):
+            continue
+        near = difflib.get_close_matches(name, known, 1)
+        found.append(f"{name} is no setting" + (f"; is {near[0]} meant?" if near else ""))
+    return found
 
 
 def _explain(error: ValidationError) -> str:

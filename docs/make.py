@@ -11,6 +11,7 @@ from typing import Any, cast
 from cli.telnyx import command_name
 from config.settings import Settings
 from config.times import format_duration
+from service.metrics import REGISTRY
 from workers.jobs.causes import CAUSES
 from workers.telnyx.operations import all_operations
 
@@ -73,10 +74,30 @@ def causes() -> str:
     return "\n".join(lines) + "\n"
 
 
+def metrics() -> str:
+    """`docs/metrics.md`, from `service/metrics.py`."""
+    lines = ["# Metrics", "", _MADE.strip(), ""]
+    lines += [
+        "Every receiver has them at `/metrics`; those of queues are read from Redis when they are asked for, so one receiver",
+        "tells them for all. With `serve --processes N` the counters are those of the process that answers: run more receivers",
+        "instead where they matter. `deploy/prometheus/alerts.yml` has the alerts, `deploy/grafana/` a dashboard.",
+        "",
+        "| name | type | labels | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for metric in cast(Any, REGISTRY)._collector_to_names:
+        (described,) = metric.describe()
+        name = described.name + ("_total" if described.type == "counter" else "")
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+        lines.append(f"| `{name}` | {described.type} | {labels} | {described.documentation} |")
+    return "\n".join(lines) + "\n"
+
+
 DOCUMENTS = {
     "telnyx-operations.md": operations,
     "configuration.md": configuration,
     "dead-letters.md": causes,
+    "metrics.md": metrics,
 }
 
 

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 
+from config.alive import show_alive
 from config.settings import Settings, SettingsError
 from config.tasks import end_tasks
 from service.counting import Counting
@@ -51,8 +52,9 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER, 20, 100)
         counting = asyncio.create_task(Counting(History(app.state.redis)).run())
+        alive = asyncio.create_task(show_alive("serve"))
         yield
-        await end_tasks([counting])
+        await end_tasks([counting, alive])
         await pages.close()
         with suppress(Exception):
             await app.state.redis.aclose()

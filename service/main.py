@@ -8,21 +8,24 @@ import signal
 import uvicorn
 from starlette.applications import Starlette
 
-from config.logs import configure_logs
-from config.settings import Settings, load_settings
+from config.logs import configure_logs, get_logger
+from config.settings import SERVE_REDIS_URL, Settings, load_settings, unknown_settings
+from config.tracing import open_tracing
 from service.app import create_app
 from service.protocol import PacedProtocol
 
+log = get_logger()
+
 DRAIN_SECONDS = 10
 _MOST_CONNECTIONS = 2_000
-_REDIS_URL = "CALLVAULT_SERVE_REDIS_URL"  # how a parent process tells its receivers which Redis was found
 
 
 def create_app_of_environment() -> Starlette:
     """For uvicorn, which makes the application anew in each of several processes."""
     settings = load_settings()
     configure_logs(settings.log_level, program="serve")
-    return create_app(settings, os.environ[_REDIS_URL])
+    open_tracing("serve")
+    return create_app(settings, os.environ[SERVE_REDIS_URL])
 
 
 def run(settings: Settings, redis_url: str, *, host: str, port: int, processes: int) -> int:
@@ -32,9 +35,12 @@ def run(settings: Settings, redis_url: str, *, host: str, port: int, processes: 
         SettingsError: it cannot start.
     """
     configure_logs(settings.log_level, program="serve")
+    for sentence in unknown_settings():
+        log.warning(sentence)
+    open_tracing("serve")
     application: Starlette | str = create_app(settings, redis_url)
     if processes > 1:
-        os.environ[_REDIS_URL] = redis_url
+        os.environ[SERVE_REDIS_URL] = redis_url
         application = "service.main:create_app_of_environment"
     for ending in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has stopped; the end is 0
         signal.signal(ending, lambda *_: None)

@@ -13,10 +13,12 @@ import functools
 import hashlib
 import time
 
+import msgspec
 from redis.exceptions import RedisError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.logs import get_logger
+from config.tracing import span
 from service import metrics
 from service.events import Unparseable, parse_form, parse_json
 from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, SignatureRefused, Signatures
@@ -148,12 +150,13 @@ async def _read(headers: dict[bytes, str], receive: Receive) -> bytes | None:
 
 
 async def _accept(acceptor: Acceptor, event: Event | None, body: bytes) -> _Answer:
-    jobs = None if event is None else jobs_of(event)
     if event is None:
         event = Event("body:" + hashlib.sha256(body).hexdigest(), "", {})
     try:
-        every_job = (*(jobs or ()), *look_jobs(event))
-        is_new = await acceptor.accept(event.id, every_job, keep=body if jobs is None else b"")
+        with span("webhook", event_id=event.id, event_type=event.type) as trace:
+            jobs = jobs_of(msgspec.structs.replace(event, trace=trace) if trace else event)
+            every_job = (*(jobs or ()), *look_jobs(event))
+            is_new = await acceptor.accept(event.id, every_job, keep=body if jobs is None else b"")
     except (RedisError, OSError, Overloaded) as error:
         log.error("webhook not accepted", error=f"{type(error).__name__}: {error}", event_id=event.id)
         return 503, "unavailable", "cannot be kept now, please retry"

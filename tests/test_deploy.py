@@ -54,7 +54,7 @@ def test_the_compose_file_keeps_what_it_must() -> None:
             assert source in COMPOSE["volumes"] or (ROOT / source).exists(), volume
 
 
-def _metrics_of(expression: str) -> set[str]:
+def metrics_of(expression: str) -> set[str]:
     return set(re.findall(r"\bcallvault_\w+", expression))
 
 
@@ -62,14 +62,14 @@ def test_every_alert_asks_for_a_metric_that_exists_and_has_its_advice() -> None:
     runbook = (ROOT / "docs" / "runbook.md").read_text()
     assert len(ALERTS) >= 8
     for rule in ALERTS:
-        assert _metrics_of(rule["expr"]) <= SERIES, rule
+        assert metrics_of(rule["expr"]) <= SERIES, rule
         assert f"`{rule['alert']}`" in runbook, rule["alert"]
         assert rule["labels"]["severity"] in ("warning", "critical") and rule["annotations"]["summary"]
 
 
 def test_the_dashboard_shows_every_metric_and_none_that_does_not_exist() -> None:
     dashboard = json.loads((ROOT / "deploy/grafana/dashboards/callvault.json").read_text())
-    shown = {name for panel in dashboard["panels"] for t in panel["targets"] for name in _metrics_of(t["expr"])}
+    shown = {name for panel in dashboard["panels"] for t in panel["targets"] for name in metrics_of(t["expr"])}
     assert shown <= SERIES
     unshown = {m.name for m in REGISTRY.collect()} - {re.sub("_(total|bucket)$", "", name) for name in shown}
     assert unshown == set()

@@ -16,9 +16,11 @@ from arq.cron import CronJob
 from arq.worker import Function
 from redis.exceptions import RedisError
 
+from config.alive import show_alive
 from config.logs import configure_logs, get_logger
-from config.settings import Settings
+from config.settings import Settings, unknown_settings
 from config.tasks import end_tasks
+from config.tracing import open_tracing
 from workers.archive.stores.store import StoreError, StoreRefused
 from workers.jobs.connections import (
     look_for_drift,
@@ -135,6 +137,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
         workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE)]
         janitor = asyncio.create_task(leases.run())
         counting = asyncio.create_task(runtime.history.run())
+        alive = asyncio.create_task(show_alive("worker"))
         yielding = asyncio.create_task(_yield_to_small_work(runtime, workers[1]))
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         stopping = asyncio.create_task(stop.wait())
@@ -145,7 +148,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
                 log.error("worker failed", error=f"{type(error).__name__}: {error}")
         await end_tasks([stopping, yielding, *running])
         await _drain(workers)
-        await end_tasks([janitor, counting])
+        await end_tasks([janitor, counting, alive])
         await runtime.history.flush()
         log.info("worker stopped")
         return stop.is_set()
@@ -205,4 +208,7 @@ def run(settings: Settings, redis_url: str) -> int:
     import uvloop
 
     configure_logs(settings.log_level, program="worker")
+    for sentence in unknown_settings():
+        log.warning(sentence)
+    open_tracing("worker")
     return 0 if uvloop.run(work(settings, redis_url)) else 1

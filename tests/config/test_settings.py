@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import SettingsError, load_settings
+from config.settings import SettingsError, load_settings, unknown_settings
 from config.times import format_duration, format_instant, parse_day, parse_duration, parse_instant
 
 SECRET = "a-very-secret-value"
@@ -63,6 +63,14 @@ def test_the_defaults_are_those_of_the_documents(monkeypatch: pytest.MonkeyPatch
     assert settings.delete_after == timedelta(hours=24)
     assert settings.telnyx_base_url == "https://api.telnyx.com/v2"
     assert settings.archive_address.endswith("/callvault-data/archive")
+
+
+def test_a_name_that_is_no_setting_is_said_and_what_may_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLVAULT_DELETE_ORIGINAL", "verified")
+    monkeypatch.setenv("CALLVAULT_DELETE_AFTER", "1h")
+    monkeypatch.setenv("CALLVAULT_RECEIVER_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("CALLVAULT_RECEIVER_PORT_80_TCP_ADDR", "10.0.0.1")
+    assert unknown_settings() == ["CALLVAULT_DELETE_ORIGINAL is no setting; is CALLVAULT_DELETE_ORIGINALS meant?"]
 
 
 def test_several_keys_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ class RecordingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     Attributes:
         v: version of this shape.
         locations: by format, where custom storage has put it (`gs://…`, `s3://…`, an Azure address); empty with Telnyx.
+        trace: the `traceparent` of the span that received the webhook, when traces are made.
     """
 
     v: int = VERSION
@@ -35,6 +36,7 @@ class RecordingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     ended_at: str | None = None
     locations: dict[str, str] = {}
     found_by: str = "webhook"
+    trace: str | None = None
 
 
 class TranscriptionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -45,6 +47,7 @@ class TranscriptionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     transcription_id: str
     recording_id: str | None = None
     found_by: str = "webhook"
+    trace: str | None = None
 
 
 class FaultReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

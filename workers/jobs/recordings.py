@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from config.logs import get_logger
 from config.times import format_instant, parse_instant, utc_now
+from config.tracing import span
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.audio import AudioReader
@@ -38,7 +39,8 @@ async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None
         NotYet: it is not at Telnyx, or not completed.
         Exception: as `workers/jobs/causes.py` lists them.
     """
-    recordings = await _find(runtime, request)
+    with span("find"):
+        recordings = await _find(runtime, request)
     for recording in recordings:
         folder = layout.recording_folder(recording.dated, str(recording.id))
         record = await runtime.in_thread(runtime.archive.commit_record, folder)
@@ -121,7 +123,8 @@ async def _fetch_and_commit(
     objects: list[ArchivedObject] = []
     summaries: list[AudioSummary] = []
     for audio_format, url in urls.items():
-        archived, summary = await _fetch(runtime, recording, folder, audio_format, url)
+        with span("fetch and archive", recording_id=recording.id, format=audio_format):
+            archived, summary = await _fetch(runtime, recording, folder, audio_format, url)
         objects.append(archived)
         summaries.append(summary)
     record = CommitRecord(
@@ -132,7 +135,8 @@ async def _fetch_and_commit(
         event_id=request.event_id,
         found_by=cast(FoundBy, request.found_by),
     )
-    record = await runtime.in_thread(runtime.archive.commit, folder, record)
+    with span("commit", recording_id=recording.id):
+        record = await runtime.in_thread(runtime.archive.commit, folder, record)
     await runtime.announce(layout.commit_key(folder), record)
     if record.audio.findings:
         text = (

@@ -35,11 +35,13 @@ class Event(msgspec.Struct, frozen=True):
         id: what it is deduplicated by.
         type: dotted, as API v2 writes it; `texml.recording` and `texml.transcription` for TeXML; empty if unknown.
         payload: the event's own fields.
+        trace: the `traceparent` of the span that received it, when traces are made.
     """
 
     id: str
     type: str
     payload: dict[str, Any]
+    trace: str | None = None
 
 
 def _text(payload: dict[str, Any], *names: str) -> str | None:
@@ -63,6 +65,7 @@ def _recording_saved(event: Event) -> Sequence[Job] | None:
         started_at=_text(payload, "recording_started_at", "start_time"),
         ended_at=_text(payload, "recording_ended_at", "end_time"),
         locations=_locations(payload.get("recording_urls")),
+        trace=event.trace,
     )
     is_findable = (
         request.recording_id or request.call_leg_id or request.call_session_id
@@ -103,6 +106,7 @@ def _transcription_saved(event: Event) -> Sequence[Job] | None:
         event_id=event.id,
         transcription_id=transcription_id,
         recording_id=_text(event.payload, "recording_id", "RecordingSid"),
+        trace=event.trace,
     )
     return [transcription_job(request)]
 

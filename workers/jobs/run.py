@@ -12,6 +12,7 @@ from arq.worker import Function, func
 
 from config.logs import get_logger
 from config.times import parse_instant
+from config.tracing import span
 from workers.jobs.causes import cause_of
 from workers.jobs.payloads import VERSION, payload_version
 from workers.keys import MAIN_QUEUE
@@ -36,11 +37,14 @@ def job(function: Callable[[Runtime, P], Awaitable[None]], payload_type: type[P]
 
     async def run(ctx: dict[str, Any], payload: Any) -> None:
         runtime: Runtime = ctx["runtime"]
-        with structlog.contextvars.bound_contextvars(job_id=ctx["job_id"]):
+        told = payload if isinstance(payload, dict) else {}
+        ids = {"job_id": ctx["job_id"]} | {k: told[k] for k in ("event_id", "recording_id") if told.get(k)}
+        with structlog.contextvars.bound_contextvars(**ids):
             if (version := payload_version(payload)) > VERSION:
                 raise await leave_to_newer(runtime.redis, f"{name} of version {version}")
             try:
-                await function(runtime, msgspec.convert(payload, payload_type))
+                with span(name, told.get("trace"), **ids):
+                    await function(runtime, msgspec.convert(payload, payload_type))
             except Exception as error:
                 await _failed(runtime, ctx["job_id"], name, payload, queue, error)
             else:

@@ -1,0 +1,35 @@
+"""`callvault healthy`, with real processes that hang and are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from tests.parts import Signer, callvault, free_port, run_callvault, wait_for
+
+
+def test_it_tells_who_lives_who_hangs_and_that_nobody_is_there(environment: dict[str, str], tmp_path: Path) -> None:
+    here = environment | {"TMPDIR": str(tmp_path), "TELNYX_PUBLIC_KEY": Signer().public_key}
+    nobody = run_callvault(["healthy"], here)
+    assert (nobody.returncode, nobody.stdout) == (1, "")
+    assert nobody.stderr == "callvault: no receiver or worker of this user runs on this machine\n"
+    with (
+        callvault(["worker"], here, "worker ready") as worker,
+        callvault(["serve", "--port", str(free_port())], here, "Uvicorn running") as receiver,
+    ):
+        names = [f"serve-{receiver.process.pid}", f"worker-{worker.process.pid}"]
+        wait_for(lambda: run_callvault(["healthy"], here).stdout == "".join(f"{name} alive\n" for name in names))
+        assert run_callvault(["healthy"], here).returncode == 0
+        worker.process.send_signal(signal.SIGSTOP)
+        file = next(tmp_path.glob("callvault-alive-*/worker-*"))
+        os.utime(file, (time.time() - 31, time.time() - 31))  # as if it had been stopped for so long
+        hanging = run_callvault(["healthy"], here)
+        assert hanging.returncode == 1 and f"{names[1]} hangs: nothing from it for 31s\n" in hanging.stdout
+        worker.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: run_callvault(["healthy"], here).returncode == 0)
+        worker.stop(signal.SIGKILL)
+        assert run_callvault(["healthy"], here).stdout == f"{names[0]} alive\n"
+        assert receiver.stop() == 0
+    assert run_callvault(["healthy"], here).returncode == 1

@@ -1,0 +1,105 @@
+"""Traces: one from the webhook to the commit record, sent to a real receiver of OTLP; and that nothing is there without."""
+
+from __future__ import annotations
+
+import gzip
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.parts import HttpServer, RunningSandbox, callvault, free_port, run_callvault, wait_for
+
+
+class _Collector(HttpServer):
+    """Takes spans as OTLP over HTTP (opentelemetry.io/docs/specs/otlp)."""
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        self.services: set[str] = set()
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if self.headers.get("content-encoding") == "gzip":
+                    body = gzip.decompress(body)
+                for one in ExportTraceServiceRequest.FromString(body).resource_spans:
+                    named = {a.key: a.value.string_value for a in one.resource.attributes}
+                    collector.services.add(named["service.name"])
+                    collector.spans += [span for scope in one.scope_spans for span in scope.spans]
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        super().__init__(Handler)
+
+
+def test_a_trace_leads_from_the_webhook_to_the_commit_record(
+    sandbox: RunningSandbox, environment: dict[str, str]
+) -> None:
+    collector, port = _Collector(), free_port()
+    traced = environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}"}
+    with (
+        callvault(["serve", "--port", str(port)], traced, "Uvicorn running") as receiver,
+        callvault(["worker"], traced, "worker ready") as worker,
+    ):
+        url = f"http://127.0.0.1:{port}/webhooks/telnyx"
+        (recording,) = sandbox.control("calls", webhook_url=url, seconds=1)["recordings"]
+        worker.wait_for_output("recording archived")
+        assert (receiver.stop(), worker.stop()) == (0, 0)  # what is left is sent at the end
+    wait_for(lambda: {span.name for span in collector.spans} >= {"webhook", "commit"}, what="the spans")
+    collector.stop()
+    (root,) = (span for span in collector.spans if span.name == "webhook")
+    of_one = {span.name: span for span in collector.spans if span.trace_id == root.trace_id}
+    assert set(of_one) == {"webhook", "archive_recording", "find", "fetch and archive", "commit"}
+    job = of_one["archive_recording"]
+    assert job.parent_span_id == root.span_id
+    assert all(of_one[name].parent_span_id == job.span_id for name in ("find", "fetch and archive", "commit"))
+    told = {a.key: a.value.string_value for a in job.attributes}
+    assert told["callvault.recording_id"] == recording and told["callvault.event_id"]
+    assert collector.services == {"callvault-serve", "callvault-worker"}
+    everything = str(collector.spans)
+    data = sandbox.world.recordings[recording].data
+    assert data["from"] not in everything and data["to"] not in everything
+
+
+def test_without_the_packages_asking_for_traces_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "opentelemetry").mkdir()
+    (tmp_path / "opentelemetry" / "__init__.py").write_text("raise ImportError")
+    environment = {
+        "PYTHONPATH": str(tmp_path),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+        "TELNYX_API_KEY": "KEY",
+        "CALLVAULT_DATA": str(tmp_path / "data"),
+    }
+    done = run_callvault(["worker"], environment)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "callvault: OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not there: pip install 'callvault[traces]'"
+    )
+
+
+@pytest.mark.parametrize("parent", ["", "00-zz-zz-01", "x" * 5000])
+def test_a_trace_that_is_none_harms_no_job(
+    parent: str, sandbox: RunningSandbox, environment: dict[str, str], redis_url: str
+) -> None:
+    import asyncio
+
+    from workers.jobs.payloads import RecordingRequest, recording_job
+    from workers.queue.accept import enqueue
+    from workers.queue.connect import connect_worker
+
+    async def ask(recording_id: str) -> None:
+        client = connect_worker(redis_url)
+        await enqueue(client, recording_job(RecordingRequest(event_id="e", recording_id=recording_id, trace=parent)))
+        await client.aclose()
+
+    recording = sandbox.world.add_recording(seconds=1)
+    asyncio.run(ask(recording.data["id"]))
+    with callvault(["worker"], environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}) as worker:
+        worker.wait_for_output("recording archived")
