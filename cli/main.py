@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+import traceback
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -378,6 +380,15 @@ def main() -> None:
         _end(str(error), error.exit_status)
     except RedisError as error:
         _end(f"Redis: {error}", 1)
+    except Exception as error:
+        _end(f"{type(error).__name__}: {error} (a fault of Callvault; where it happened is in {_keep(error)})", 1)
+
+
+def _keep(error: Exception) -> str:
+    """Write the stack trace of what nobody expected into a file, and name it: it is for us, not for who typed."""
+    with tempfile.NamedTemporaryFile("w", prefix="callvault-", suffix=".log", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    return file.name
 
 
 def _end(line: str, status: int) -> None:

@@ -42,10 +42,21 @@ def parse_instant(text: str) -> datetime:
     """Read an ISO 8601 instant as Telnyx writes it; one without a zone is UTC.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: it is not one, or lies outside the years 1900 to 2999, as the zero of other languages does.
     """
     instant = datetime.fromisoformat(text.strip())
+    if not 1900 <= instant.year <= 2999:
+        raise ValueError(f"year {instant.year}")
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def is_instant(text: str) -> bool:
+    """Whether `parse_instant` can read it."""
+    try:
+        parse_instant(text)
+    except ValueError:
+        return False
+    return True
 
 
 def parse_day(text: str, today: date | None = None, *, at_end: bool = False) -> date:
@@ -67,7 +78,10 @@ def parse_day(text: str, today: date | None = None, *, at_end: bool = False) -> 
         monday = today - timedelta(days=today.weekday() + 7 * (word == "last week"))
         return monday + timedelta(days=6 * at_end)
     if re.fullmatch(r"\d+[dw]", word):
-        return today - parse_duration(word)
+        try:
+            return today - parse_duration(word)
+        except OverflowError:
+            raise ValueError(f"{text!r} is before all days") from None
     try:
         return parse_instant(word.upper()).date()
     except ValueError:

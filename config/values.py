@@ -76,11 +76,19 @@ def read_redis_url(value: object) -> object:
     if parts.scheme not in REDIS_SCHEMES:
         raise ValueError(f"scheme {parts.scheme!r}")
     known: tuple[str, ...] = ("db", *(REDIS_TLS_OPTIONS if parts.scheme == "rediss" else ()))
+    query = parse_qs(parts.query, keep_blank_values=True)
+    database = query.get("db", [""])[-1]
     if parts.scheme == "redis+sentinel":
         known = REDIS_TLS_OPTIONS + SENTINEL_OPTIONS
         sentinel_hosts(parts.netloc)
-    if unknown := [name for name in parse_qs(parts.query, keep_blank_values=True) if name not in known]:
+        database = parts.path.strip("/").partition("/")[2]
+    elif parts.scheme != "unix":
+        database = database or parts.path.strip("/")
+        _ = parts.port  # a ValueError if it is no number
+    if unknown := [name for name in query if name not in known]:
         raise ValueError(f"{unknown[0]!r} is no option there")
+    if database and not re.fullmatch(r"\d{1,5}", database, re.ASCII):
+        raise ValueError(f"{database!r} is no number of a database")
     return value
 
 

@@ -143,6 +143,7 @@ def day_of(key: str) -> date | None:
     if len(parts) != 5 or parts[0] not in KINDS:
         return None
     try:
-        return date(int(parts[1]), int(parts[2]), int(parts[3]))
+        day = date.fromisoformat("-".join(parts[1:4]))  # takes no other digits than our own
     except ValueError:
         return None
+    return day if 1900 <= day.year <= 2999 else None

@@ -105,15 +105,21 @@ def _walk(
     # The rows of a seal tell of it, should it be cut off the chain's end.
     for stored in archive.store.list("catalogue/"):
         number = stored.key.rpartition("/")[2].partition(".")[0]
-        if number.isdigit():
+        if number.isascii() and number.isdigit():
             present.setdefault(int(number), set()).add("parquet")
     good: list[Link] = []
     before: str | None = None
-    for sequence in range(1, max(present, default=0) + 1):
-        names = present.get(sequence, set())
+    expected = 1
+    for sequence, names in sorted(present.items()):
+        if sequence > expected:  # one line for all, since a name may claim any number
+            which = f"seal {expected} is" if sequence == expected + 1 else f"seals {expected} to {sequence - 1} are"
+            text = f"{which} missing; there is nothing of {'it' if sequence == expected + 1 else 'them'}"
+            state.problems.append(Problem("gap", layout.seal_key(expected), text))
+            before = None
+        expected = sequence + 1
         key = layout.seal_key(sequence)
         if "json" not in names:
-            left = ", ".join(sorted(names)) or "nothing"
+            left = ", ".join(sorted(names))
             state.problems.append(Problem("gap", key, f"seal {sequence} is missing; there is {left} of it"))
             before = None
             continue

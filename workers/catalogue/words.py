@@ -21,6 +21,7 @@ def words_query(text: str) -> str:
     """
     if len(text) > _LONGEST:
         raise BadWords(f"{len(text)} characters; {_LONGEST} at most")
+    text = text.replace("\0", " ")  # where SQLite would see its end
     if text.count('"') % 2:
         raise BadWords(f"{text!r}: a quote is not closed")
     terms = []

@@ -69,7 +69,7 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Document:
         document = tomllib.loads(path.read_text())
     except OSError as error:
         raise BadDocument(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadDocument(f"{path}: not TOML: {error}") from None
     for name, things in document.items():
         family = FAMILIES.get(name)

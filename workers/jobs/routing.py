@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from config.times import is_instant
 from workers.jobs.payloads import (
     FaultReport,
     RecordingRequest,
@@ -53,6 +54,12 @@ def _text(payload: dict[str, Any], *names: str) -> str | None:
     return None
 
 
+def _instant(payload: dict[str, Any], *names: str) -> str | None:
+    """The first of some fields that is an instant."""
+    text = _text(payload, *names)
+    return text if text and is_instant(text) else None
+
+
 def _recording_saved(event: Event) -> Sequence[Job] | None:
     payload = event.payload
     request = RecordingRequest(
@@ -62,8 +69,8 @@ def _recording_saved(event: Event) -> Sequence[Job] | None:
         call_session_id=_text(payload, "call_session_id"),
         call_control_id=_text(payload, "call_control_id"),
         conference_id=_text(payload, "conference_id"),
-        started_at=_text(payload, "recording_started_at", "start_time"),
-        ended_at=_text(payload, "recording_ended_at", "end_time"),
+        started_at=_instant(payload, "recording_started_at", "start_time"),
+        ended_at=_instant(payload, "recording_ended_at", "end_time"),
         locations=_locations(payload.get("recording_urls")),
         trace=event.trace,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from config.logs import get_logger
-from config.times import parse_instant, utc_now
+from config.times import is_instant, parse_instant, utc_now
 from workers.archive import layout
 from workers.archive.records import TranscriptionRecord
 from workers.jobs.causes import InProgress, NotYet
@@ -63,7 +63,8 @@ async def _folder(runtime: Runtime, recording_id: str, transcription: RecordingT
             await runtime.redis.sadd(TRANSCRIBING, recording.connection_id)
         return layout.recording_folder(recording.dated, recording_id)
     except NotFound:
-        near = parse_instant(transcription.created_at).date() if transcription.created_at else utc_now().date()
+        created = transcription.created_at or ""
+        near = parse_instant(created).date() if is_instant(created) else utc_now().date()
         found = await runtime.in_thread(runtime.archive.find_folder, recording_id, near)
         if found is None:
             raise NotYet(f"recording {recording_id} is neither at Telnyx nor in the archive near {near}") from None

@@ -7,7 +7,7 @@ of arq 0.28's `arq.jobs.serialize_job`; a test reads it back with arq's own func
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 
@@ -16,9 +16,22 @@ from workers.keys import MAIN_QUEUE
 # arq drops a job as failed when its data has expired: 24 h by default, shorter than an outage may last.
 JOB_TTL_MS = 30 * 24 * 3600 * 1000
 
+_LATEST_MS = 32_503_680_000_000  # the year 3000; beyond it arq fails outside the job, which would end the worker
+
+
+class _Written(TypedDict):
+    """What arq wants to find under `arq:job:<id>`; anything else is dropped as unreadable before arq looks at it."""
+
+    t: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] | None
+    f: str
+    a: list[Any]
+    k: dict[str, Any]
+    et: Annotated[int, msgspec.Meta(ge=0, le=_LATEST_MS)]
+
+
 # arq also hands over exceptions, for results that are never kept; as text they do no harm.
 _encoder = msgspec.msgpack.Encoder(enc_hook=repr)
-_decoder = msgspec.msgpack.Decoder()
+_decoder = msgspec.msgpack.Decoder(_Written)
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -52,5 +65,9 @@ def serialize(value: Any) -> bytes:
 
 
 def deserialize(data: bytes) -> Any:
-    """arq's `job_deserializer`."""
+    """arq's `job_deserializer`.
+
+    Raises:
+        msgspec.MsgspecError: it is no job; arq drops it and says so.
+    """
     return _decoder.decode(data)

@@ -236,7 +236,7 @@ class TelnyxClient:
             raise TimedOut(f"{where}: no answer in time", was_sent=True) from error
         except httpx.ConnectError as error:
             raise ConnectionFailed(f"{where}: cannot connect ({error})", was_sent=False) from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:  # the second from a location that is no address
             raise ConnectionFailed(f"{where}: {type(error).__name__} {error}".rstrip(), was_sent=True) from error
         if not response.is_success:
             raise error_of(response)
@@ -246,10 +246,13 @@ class TelnyxClient:
 def _json(response: httpx.Response) -> Any:
     try:
         body = msgspec.json.decode(response.content)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         request = response.request
         raise UnexpectedAnswer(f"{request.method} {request.url.path}: the answer is not JSON") from None
     return body
+
+
+_IDS = ("id", "number_id", "ticket_id", "media_name")
 
 
 def _unseen(items: list[Any], seen: set[int]) -> list[Any]:
@@ -261,8 +264,9 @@ def _unseen(items: list[Any], seen: set[int]) -> list[Any]:
     fresh = []
     brings_new = False
     for item in items:
-        inner = item.get("data", item) if isinstance(item, dict) else item
-        id_ = next((inner[k] for k in ("id", "number_id", "ticket_id", "media_name") if inner.get(k)), None)
+        inner = item.get("data", item) if isinstance(item, dict) else None
+        named = [inner.get(name) for name in _IDS] if isinstance(inner, dict) else []
+        id_ = next((one for one in named if one and isinstance(one, str | int)), None)
         mark = hash(id_) if id_ is not None else hash(msgspec.json.encode(item, order="sorted"))
         is_new = mark not in seen
         brings_new = brings_new or is_new

@@ -108,6 +108,8 @@ class Downloads:
                 reason = f"{got} of {total} bytes"
                 if got > total:
                     raise DownloadFailed(f"more bytes than announced: {reason}")
+            except (httpx.InvalidURL, UnicodeError) as error:
+                raise ForbiddenAddress(f"not an address to download from, or led to none: {error}") from None
             except httpx.HTTPError as error:
                 reason = f"{type(error).__name__} after {got} bytes"
             resumes += 1
@@ -116,8 +118,11 @@ class Downloads:
             time.sleep(random.uniform(0, min(_LONGEST_WAIT_SECONDS, 0.1 * 2**resumes)))  # noqa: S311
 
     def _check(self, url: str) -> None:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise ForbiddenAddress(f"not an address to download from: {error}") from None
         if parts.scheme not in ("http", "https") or not host or parts.username is not None:
             raise ForbiddenAddress(f"not an address to download from: scheme {parts.scheme!r}")
         if self._is_local:
@@ -131,7 +136,7 @@ class Downloads:
 def _resolves_to_private(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):
         return False  # the request itself will say so
     return any(not ipaddress.ip_address(address[4][0]).is_global for address in found)
 

@@ -138,7 +138,7 @@ def error_of(response: httpx.Response) -> StatusError:
 def _details(response: httpx.Response) -> list[ErrorDetail]:
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     if not isinstance(body, dict):
         return []

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from config.times import parse_instant
+from config.times import is_instant, parse_instant
 
 
 class Model(BaseModel):
@@ -282,12 +282,12 @@ class Recording(Model):
         """The instant that its place in the archive is of: `recording_started_at`, else `created_at`.
 
         Raises:
-            ValueError: it has neither.
+            ValueError: neither is an instant.
         """
-        text = self.recording_started_at or self.created_at
-        if not text:
-            raise ValueError(f"recording {self.id} has neither recording_started_at nor created_at")
-        return parse_instant(text)
+        for text in (self.recording_started_at, self.created_at):
+            if text and is_instant(text):
+                return parse_instant(text)
+        raise ValueError(f"recording {self.id} has neither recording_started_at nor created_at")
 
 
 class BulkDeletion(Model):

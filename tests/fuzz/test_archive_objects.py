@@ -1,0 +1,169 @@
+"""Whatever lies in the bucket: it is read, or refused by the one error that readers expect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.fuzz.values import DEEP, documents, like, texts
+from workers.archive import layout
+from workers.archive.archive import Archive
+from workers.archive.audio import AudioReader
+from workers.archive.records import UnreadableRecord, decode_commit_record
+from workers.archive.seals import read_link, read_manifest
+from workers.archive.stores.store import open_store
+from workers.archive.verify import Verified
+from workers.archive.verify_seals import verify_seals
+from workers.catalogue.catalogue import Catalogue
+from workers.catalogue.rows import row_of
+
+FOLDER = "recordings/2026/11/25/an-id/"
+RECORD = {
+    "schema": "callvault.recording/1",
+    "recording": {"id": "an-id"},
+    "objects": [
+        {
+            "key": FOLDER + "audio.wav",
+            "size": 1,
+            "sha256": "0" * 64,
+            "content_type": "audio/wav",
+            "proof": {"by": "read-back", "algorithm": "sha256", "value": "0", "version": None},
+        }
+    ],
+    "audio": {"format": "wav", "channels": 1, "sample_rate_hz": 8000, "duration_ms": 1, "findings": []},
+    "archived_at": "2026-11-25T10:00:00.000000Z",
+    "event_id": None,
+    "found_by": "webhook",
+}
+NAMES = ("recording.json", "deleted.json", "erased.json", "transcriptions/t.json", "decisions/2026.json")
+bodies = st.one_of(st.binary(max_size=300), documents.map(lambda d: json.dumps(d).encode("utf-8", "surrogatepass")))
+records = st.builds(
+    lambda changed: json.dumps(RECORD | changed).encode("utf-8", "surrogatepass"),
+    like(*RECORD, "recording", "connection_id"),
+)
+
+
+@given(st.one_of(bodies, records))
+@example(DEEP)
+@example(b'{"recording": ' + DEEP)
+def test_a_commit_record_is_read_or_unreadable(data: bytes) -> None:
+    with suppress(UnreadableRecord):
+        decode_commit_record(data, "key")
+
+
+@given(st.one_of(bodies, records), bodies, st.sampled_from(NAMES))
+@example(json.dumps(RECORD).encode(), DEEP, "deleted.json")
+def test_a_folder_is_a_row_or_unreadable(record: bytes, other: bytes, name: str) -> None:
+    with suppress(UnreadableRecord):
+        row_of({FOLDER + "recording.json": record, FOLDER + name: other})
+
+
+@given(bodies)
+@example(DEEP)
+def test_a_seal_is_read_or_unreadable(data: bytes) -> None:
+    with suppress(UnreadableRecord):
+        read_link(data, layout.seal_key(1))
+
+
+@given(texts)
+@example("recordings/9999/99/99/x/recording.json")
+@example("recordings/0001/01/01/%zz/recording.json")
+@example("recordings/²026/11/25/x/recording.json")
+def test_any_key_is_placed_or_nowhere(key: str) -> None:
+    layout.day_of(key)
+    layout.recording_of(key)
+    layout.seal_of(key)
+    layout.log_message_of(key)
+
+
+@given(texts)
+def test_any_name_is_one_segment_and_comes_back(name: str) -> None:
+    folder = layout.recording_folder(layout.day_of(FOLDER + "x"), name)  # type: ignore[arg-type]
+    assert folder.count("/") == 5 and folder.isascii() and ".." not in folder.split("/")
+    place = layout.recording_of(folder + "recording.json")
+    assert place is not None and (len(name) > 20 or not name or place[1] == name)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(open_store((tmp_path / "archive").as_uri()))
+
+
+@given(data=st.one_of(st.binary(max_size=300), st.just(b"0" * 64 + b"  a\n")))
+def test_a_manifest_is_read_or_unreadable(data: bytes, tmp_path: Path) -> None:
+    archive = Archive(open_store((tmp_path / "archive").as_uri()))
+    path = tmp_path / "archive" / layout.seal_key(1, "sha256")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    with suppress(UnreadableRecord):
+        list(read_manifest(archive, 1))
+
+
+@given(seal=st.one_of(bodies, st.just(DEEP)), manifest=st.binary(max_size=200), beside=st.binary(max_size=200))
+def test_a_chain_of_anything_is_told_as_broken_and_never_as_whole(
+    seal: bytes, manifest: bytes, beside: bytes, tmp_path: Path
+) -> None:
+    archive = Archive(open_store((tmp_path / "archive").as_uri()))
+    for suffix, data in (("json", seal), ("sha256", manifest), ("sig", beside), ("tsr", beside)):
+        path = tmp_path / "archive" / layout.seal_key(1, suffix)  # type: ignore[arg-type]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    assert verify_seals_of(archive)
+
+
+def verify_seals_of(archive: Archive) -> Any:
+    report = verify_seals(archive, Verified())
+    return report.problems
+
+
+@pytest.mark.parametrize("name", ["seals/99999999.json", "catalogue/2026/11/25/99999999999999.parquet"])
+def test_a_name_that_claims_a_number_costs_one_line(name: str, archive: Archive, tmp_path: Path) -> None:
+    path = tmp_path / "archive" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"{}")
+    assert 1 <= len(verify_seals_of(archive)) <= 4
+
+
+@given(st.lists(st.tuples(st.one_of(texts, st.sampled_from([FOLDER + n for n in NAMES])), bodies), max_size=5))
+def test_a_catalogue_takes_whatever_the_stream_brings(told: list[tuple[str, bytes]]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        catalogue = Catalogue(Path(folder) / "catalogue.sqlite")
+        for key, data in told:
+            with suppress(UnreadableRecord):
+                catalogue.apply(key, data)
+        assert catalogue.count() >= 0
+        catalogue.close()
+
+
+_magic: Callable[[bytes], bytes] = lambda tail: b"RIFF\xff\xff\xff\xffWAVE" + tail  # noqa: E731
+
+
+@given(
+    st.sampled_from(("wav", "mp3")),
+    st.one_of(
+        st.binary(max_size=2_000),
+        st.binary(max_size=300).map(_magic),
+        st.binary(max_size=60).map(lambda b: _magic(b"fmt " + b)),
+        st.binary(max_size=400).map(lambda b: b"ID3\x04\x00\x00" + b),
+        st.binary(max_size=400).map(lambda b: b"\xff\xfb\x90\x00" * 3 + b),
+    ),
+    st.integers(1, 64),
+    st.one_of(st.none(), st.integers(), st.just(10**30)),
+)
+def test_any_bytes_are_audio_or_a_finding(audio_format: str, data: bytes, chunk: int, expected: int | None) -> None:
+    reader = AudioReader(audio_format)
+    for at in range(0, len(data), chunk):
+        reader.feed(data[at : at + chunk])
+    summary = reader.summary(expected)
+    assert summary.duration_ms >= 0 and summary.channels >= 0
+    if len(data) < 12:
+        assert summary.findings

@@ -1,0 +1,73 @@
+"""Whatever is typed into a search: hits, or one clear line; SQLite and its words never see what they cannot read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from config.errors import UserError
+from config.times import parse_day, parse_duration, parse_instant
+from tests.fuzz.test_archive_objects import FOLDER, RECORD
+from tests.fuzz.values import texts
+from workers.catalogue.catalogue import Catalogue
+from workers.catalogue.query import read_box, read_query
+from workers.catalogue.search import search
+
+NAMES = ("number", "since", "until", "connection", "session", "leg", "id", "text", "min_duration", "state", "findings")
+SYNTAX = st.text(alphabet='"*^():-+{}ANDORNEAT' + "'\\ aé\u0301٣", max_size=30)
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("catalogue") / "catalogue.sqlite"
+    made = Catalogue(path)
+    made.apply(FOLDER + "recording.json", json.dumps(RECORD).encode())
+    made.apply(FOLDER + "transcriptions/t.json", b'{"transcription": {"transcription_text": "a refund, please"}}')
+    assert made.count() == 1
+    made.close()
+    yield path
+
+
+@given(words=st.dictionaries(st.sampled_from(NAMES), st.one_of(texts, SYNTAX), max_size=4))
+@example(words={"text": '"'})
+@example(words={"text": "NEAR(a b"})
+@example(words={"text": "a*"})
+@example(words={"number": "+" + "9" * 300})
+@example(words={"since": "9999-12-31", "until": "9999-12-31"})
+@example(words={"min_duration": "99999999999999999999d"})
+def test_a_query_finds_or_is_refused_in_one_line(words: dict[str, str], catalogue: Path) -> None:
+    try:
+        query = read_query(words)
+    except UserError as error:
+        assert "\n" not in str(error)
+        return
+    search(catalogue, query)
+
+
+@given(typed=st.one_of(texts, SYNTAX))
+def test_what_is_typed_into_the_box_finds_or_is_refused_in_one_line(typed: str, catalogue: Path) -> None:
+    with suppress(UserError):
+        search(catalogue, read_query(read_box(typed)))
+
+
+@given(
+    st.one_of(
+        texts, st.text(alphabet="0123456789-+:.TZ ", max_size=30), st.text(alphabet="0123456789hdms", max_size=12)
+    )
+)
+@example("0001-01-01")
+@example("9999-12-31")
+@example("last year")
+def test_times_are_times_or_a_value_error(text: str) -> None:
+    for read in (parse_duration, parse_instant, parse_day):
+        with suppress(ValueError):
+            read(text)
+    with suppress(ValueError):
+        parse_day(text, date(2026, 11, 25), at_end=True)
