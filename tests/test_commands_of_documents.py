@@ -1,0 +1,178 @@
+"""Every `callvault` command that a document or a help text shows is run, in a house that has what it speaks of."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sandbox.audio import make_wav
+from sandbox.world import World
+from tests.parts import RunningSandbox, callvault, free_port, run_callvault, wait_for
+from workers.jobs.payloads import MirrorRequest, RecordingRequest, recording_job
+from workers.queue.accept import enqueue
+from workers.queue.attempts import Attempts, DeadLetter
+from workers.queue.connect import connect_worker
+from workers.queue.embedded import EmbeddedServer
+from workers.queue.jobs import Job
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if path.name != "CHANGELOG.md"]
+RUNS_ON = {"serve": "Uvicorn running", "worker": "worker ready", "up": "receiver  http", "sandbox": ""}
+MAY_FIND_SOMETHING = {"doctor", "healthy", "status"}  # their exit status 1 is an answer
+GROUPS_ALONE = {"telnyx"}
+
+
+def shown() -> list[str]:
+    """The commands, each once, as they are written."""
+    found: set[str] = set()
+    for path in DOCUMENTS:
+        text = path.read_text()
+        found |= set(re.findall(r"^ {4}(?:\.venv/bin/)?callvault (.*)$", text, re.MULTILINE))
+        found |= set(re.findall(r"`(?:\.venv/bin/)?callvault ([^`]*)`", text))
+        found |= set(re.findall(r" callvault (demo.*)$", text, re.MULTILINE))  # in the image
+    for path in ROOT.glob("cli/*.py"):
+        found |= set(re.findall(r"Example: callvault ([^\n\\]*)", path.read_text()))
+    commands = (re.split(r"\s#\s|\s+>", command)[0].strip() for command in found)
+    return sorted({command for command in commands if not command.startswith("--") and command not in GROUPS_ALONE})
+
+
+@dataclass
+class House:
+    """What the commands speak of."""
+
+    environment: dict[str, str]
+    folder: Path
+    recordings: list[str]
+    connection: str
+    log_message: str
+
+    def words(self, command: str) -> list[str]:
+        """The words of a command, with what stands for something in its place."""
+        words = shlex.split(command.replace(" ...", " because"))
+        stands_for = {
+            "FILE": str(self.folder / "telnyx.toml"),
+            "telnyx.toml": str(self.folder / "telnyx.toml"),
+            "DIR": str(self.folder / "audio"),
+            "call.wav": str(self.folder / "call.wav"),
+            "archive_recording:ID": "archive_recording:given-up",
+            "ID": self._id(words),
+        }
+        return [stands_for.get(word, word) for word in words]
+
+    def _id(self, words: list[str]) -> str:
+        if "--connection" in words or "custom-storage-credentials" in words:
+            return self.connection
+        if words[:2] == ["logs", "dismiss"]:
+            return self.log_message
+        return self.recordings.pop() if words[0] == "erase" else self.recordings[0]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("house")
+    server, sandbox = EmbeddedServer(folder), RunningSandbox(World())
+    server.start()
+    environment = sandbox.environment | {
+        "REDIS_URL": server.url,
+        "CALLVAULT_ARCHIVE_URL": (folder / "archive").as_uri(),
+        "CALLVAULT_DATA": str(folder / "data"),
+    }
+    made = [sandbox.world.add_recording(seconds=0.5) for _ in range(6)]
+    connection = run_callvault(
+        ["telnyx", "external-connections", "create", "--external-sip-connection", "zoom", "--outbound", "{}"],
+        environment,
+    )
+    connection_id = json.loads(connection.stdout)["id"]
+    storage = {"backend": "s3", "bucket": "b", "region": "r", "aws_access_key_id": "i", "aws_secret_access_key": "s"}
+    create = ["telnyx", "custom-storage-credentials", "create", connection_id, "--backend", "s3"]
+    created = run_callvault([*create, "--configuration", json.dumps(storage)], environment)
+    assert created.returncode == 0, created.stderr
+    # What an export refers to instead of naming it.
+    environment |= {f"AWS_ACCESS_KEY_ID_{connection_id}": "i", f"AWS_SECRET_ACCESS_KEY_{connection_id}": "s"}
+    sandbox.control("log_messages", connection_id=connection_id, count=3)
+
+    async def prepare() -> None:
+        client = connect_worker(server.url)
+        for one in made:
+            await enqueue(client, recording_job(RecordingRequest(event_id="e", recording_id=one.data["id"])))
+        attempts = Attempts(client)
+        await attempts.bury(
+            DeadLetter("archive_recording:given-up", "archive_recording", {"v": 1, "recording_id": "x"}, "arq:queue",
+                       "unexpected", "an error", "2026-11-25T10:00:00.000000Z", [])
+        )  # fmt: skip
+        await enqueue(client, Job("mirror_log_messages", MirrorRequest(), "mirror_log_messages:now"))
+        await client.aclose()
+
+    asyncio.run(prepare())
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: len(list((folder / "archive").glob("recordings/**/recording.json"))) == len(made), 60)
+        wait_for(lambda: list((folder / "archive").glob("log-messages/**/*.json")), 90, "the log messages")
+    (folder / "audio").mkdir()
+    audio = make_wav("mine", 1, 1)
+    (folder / "audio" / "a.wav").write_bytes(b"".join(audio.read(0, audio.size)))
+    exported = run_callvault(["connections", "export"], environment)
+    (folder / "telnyx.toml").write_text(exported.stdout)
+    message = next(iter(sandbox.world.log_messages.values()))
+    yield House(environment, folder, [one.data["id"] for one in made], connection_id, str(message.get("id")))
+    sandbox.stop()
+    server.stop()
+
+
+def test_there_are_many() -> None:
+    commands = shown()
+    assert len(commands) > 45 and "verify --seals" in commands and "get ID --out call.wav" in commands
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("command", shown())
+def test_a_command_that_is_shown_works(command: str, house: House, tmp_path: Path) -> None:
+    words = house.words(command)
+    if words[0] in RUNS_ON:
+        environment = house.environment | {"CALLVAULT_DATA": str(tmp_path)}
+        if words[0] != "worker":
+            words = [*_without(words, "--port", "--host"), "--port", str(free_port())]
+        if words[0] == "up":
+            environment.pop("REDIS_URL")
+        ready = RUNS_ON[words[0]] if "--processes" not in words else ""
+        with callvault(words, environment, ready) as running:
+            if not ready:
+                wait_for(lambda: running.output.strip(), 20, "a first line")
+            assert running.stop() == 0, running.output
+        return
+    if words[0] == "demo":
+        words = [*_without(words, "--recordings"), "--recordings", "2", "--data", str(tmp_path)]
+    done = run_callvault(words, house.environment, seconds=120, stdin="y\n")
+    allowed = (0, 1) if words[0] in MAY_FIND_SOMETHING else (0,)
+    assert done.returncode in allowed and "Traceback" not in done.stderr, f"{words}\n{done.stdout}\n{done.stderr}"
+
+
+def _without(words: list[str], *options: str) -> list[str]:
+    kept = list(words)
+    for option in options:
+        if option in kept:
+            at = kept.index(option)
+            del kept[at : at + 2]
+    return kept
+
+
+def test_every_target_of_make_that_is_shown_is_one() -> None:
+    there = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {
+        word for path in DOCUMENTS for word in re.findall(r"(?:^ {4}|`)make ([a-z-]+)", path.read_text(), re.MULTILINE)
+    }
+    assert len(named) > 8 and named <= there
+
+
+def test_the_manifests_that_are_applied_are_there() -> None:
+    text = (ROOT / "docs" / "deployment.md").read_text()
+    for place in re.findall(r"kubectl apply -k (\S+)", text):
+        done = subprocess.run(["kubectl", "kustomize", str(ROOT / place)], capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
