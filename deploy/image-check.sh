@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the image for real, without a Docker engine, and runs the demo in it as its unprivileged user. The base is a stand-in made by debootstrap under the name that the Dockerfile asks
+# Builds the image for real, without a Docker engine, and runs the demo in it as its unprivileged user on a read-only root. The base is a stand-in made by debootstrap under the name that the Dockerfile asks
 # for, so it shows that the steps work, not the published base. Debian, as root; some minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,9 +27,21 @@ mounts=(-v /etc/ssl/certs:/etc/ssl/certs:ro)
 timeout 900 buildah --root "$work/storage" --runroot "$work/run" bud --pull-never --network host "${mounts[@]}" \
   --tag callvault . >"$work/build.log" 2>&1 || { tail -20 "$work/build.log" >&2; exit 1; }
 
-echo "running the demo in it ..."
+echo "running the demo in it, as its user, with a root file system that cannot be written ..."
 image=$(bah from --pull-never localhost/callvault)
-user=$(bah run --user 10001 "$image" -- id -u)
-[ "$user" = 10001 ]
-timeout 120 buildah --root "$work/storage" --runroot "$work/run" run --user 10001 --network host "$image" -- \
-  callvault demo --recordings 5
+root=$(bah mount "$image")
+# What `docker run --read-only --tmpfs /tmp --tmpfs /var/lib/callvault` does, in a mount namespace of its own.
+timeout 180 unshare --mount bash -euo pipefail -c '
+  mount --bind "$1" "$1"
+  mount -o remount,bind,ro "$1"
+  mount -t tmpfs -o mode=1777 tmp "$1/tmp"
+  mount -t tmpfs -o uid=10001,mode=700 data "$1/var/lib/callvault"
+  mount -t proc proc "$1/proc"
+  mount -t tmpfs dev "$1/dev"
+  for one in null urandom; do touch "$1/dev/$one" && mount --bind "/dev/$one" "$1/dev/$one"; done
+  inside() { chroot --userspec=10001:10001 "$1" /usr/bin/env -i PATH=/opt/callvault/bin:/usr/bin:/bin HOME=/var/lib/callvault CALLVAULT_DATA=/var/lib/callvault "${@:2}"; }
+  [ "$(inside "$1" id -u)" = 10001 ]
+  if inside "$1" touch /opt/callvault/written 2>/dev/null; then echo "the root file system can be written" >&2; exit 1; fi
+  inside "$1" callvault demo --recordings 5
+  if inside "$1" callvault healthy 2>/dev/null; then echo "healthy though nothing runs" >&2; exit 1; fi
+' check "$root"
