@@ -42,7 +42,7 @@ SEED ?= $(shell date +%s | tail -c 6)
 chaos: install   ## faults at random, checked from the sandbox's books: make chaos N=10000 SEED=7
 	@$(BIN)/python -m tests.chaos.chaos --recordings $(N) --seed $(SEED)
 
-fuzz: install    ## what comes from outside, at its worst, a hundred times as long as in `make test`; a quarter of an hour
+fuzz: install    ## what comes from outside, at its worst, twenty-five times as long as in `make test`; minutes
 	@CALLVAULT_FUZZ=long $(BIN)/pytest tests/fuzz --timeout 3000
 
 bench: install   ## what we claim, measured against peers, into bench/RESULTS.md; 25 minutes, on a quiet machine

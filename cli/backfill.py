@@ -153,6 +153,6 @@ def _load(path: Path) -> Tally:
     try:
         if time.time() - path.stat().st_mtime < _STATE_SECONDS:
             return msgspec.json.decode(path.read_bytes(), type=Tally)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         pass
     return Tally()

@@ -7,7 +7,6 @@ import os
 import sys
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 
 from cli.catalogue import opened, up_to_date
@@ -122,6 +121,6 @@ def _write_transcript(archive: Archive, folder: str, recording_id: str, out: Pat
 
 def _text(archive: Archive, key: str) -> str:
     try:
-        return transcript_of(archive.read_small(key) or b"")
-    except msgspec.MsgspecError as error:
-        raise UserError(f"{key}: not a transcription ({error}); run `callvault verify --seals`") from None
+        return transcript_of(archive.read_small(key), key)
+    except UnreadableRecord as error:
+        raise UserError(f"{error}; run `callvault verify --seals`") from None

@@ -96,7 +96,7 @@ def _load(path: Path) -> Verified:
     try:
         if time.time() - path.stat().st_mtime < _STATE_SECONDS:
             return msgspec.json.decode(path.read_bytes(), type=Verified)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         pass
     return Verified()
 

@@ -43,7 +43,7 @@ def parse_json(body: bytes) -> Event | None:
     """
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Unparseable("not JSON") from None
     if not isinstance(document, dict):
         return None

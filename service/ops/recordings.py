@@ -20,13 +20,15 @@ from service.ops.access import Refused
 from service.ops.parts import Ops
 from workers.archive import layout
 from workers.archive.records import (
+    ANY_RECORD,
+    COMMIT_RECORD,
     DECISION,
     ERASURE,
     RECEIPT,
+    SEAL,
     TRANSCRIPTION,
     ArchivedObject,
     UnreadableRecord,
-    decode_commit_record,
 )
 from workers.catalogue.inventory import csv_lines
 from workers.catalogue.query import Query, read_box, read_query
@@ -157,28 +159,28 @@ def _read(ops: Ops, hit: Hit, due_at: str | None) -> Detail:
         data = archive.read_small(key) or b""
         try:
             if name == "recording.json":
-                commit = decode_commit_record(data, key)
-                record, objects = msgspec.json.decode(data), commit.objects
+                commit = COMMIT_RECORD.read(data, key)
+                record, objects = ANY_RECORD.read(data, key), commit.objects
                 proofs = ", ".join(sorted({o.proof.by for o in objects}))
                 steps.append(
                     Step(commit.archived_at, "archived and proven", f"by {proofs}; found by {commit.found_by}")
                 )
             elif name.startswith("transcriptions/"):
-                told = TRANSCRIPTION.decode(data).transcription
+                told = TRANSCRIPTION.read(data, key).transcription
                 said.append(Said(str(told.get("id")), str(told.get("transcription_text") or "")))
                 steps.append(Step(told.get("created_at"), "transcribed"))
             elif name == "deleted.json":
                 steps.append(
-                    Step(RECEIPT.decode(data).confirmed_gone_at, "original deleted at Telnyx", "confirmed gone")
+                    Step(RECEIPT.read(data, key).confirmed_gone_at, "original deleted at Telnyx", "confirmed gone")
                 )
             elif name.startswith("decisions/"):
-                decision = DECISION.decode(data)
+                decision = DECISION.read(data, key)
                 steps.append(Step(decision.at, "held" if decision.decision == "hold" else "released", decision.why))
             elif name == "erased.json":
-                erased = ERASURE.decode(data)
+                erased = ERASURE.read(data, key)
                 steps.append(Step(erased.erased_at, "erased", f"{erased.why} (by {erased.by})"))
-        except (UnreadableRecord, msgspec.MsgspecError) as error:
-            steps.append(Step(None, "unreadable", f"{key}: {error}; run `callvault verify`"))
+        except UnreadableRecord as error:
+            steps.append(Step(None, "unreadable", f"{error}; run `callvault verify`"))
     if row.seal is not None:
         steps.append(Step(_sealed_at(ops, row.seal), "sealed", f"seal {row.seal}"))
     if due_at is not None:
@@ -192,9 +194,11 @@ def _read(ops: Ops, hit: Hit, due_at: str | None) -> Detail:
 
 
 def _sealed_at(ops: Ops, sequence: int) -> str | None:
-    data = ops.runtime.archive.read_small(layout.seal_key(sequence))
-    told = msgspec.json.decode(data) if data else {}
-    return told.get("sealed_at") if isinstance(told, dict) else None
+    key = layout.seal_key(sequence)
+    try:
+        return SEAL.read(ops.runtime.archive.read_small(key), key).sealed_at
+    except UnreadableRecord:
+        return None  # the page of seals says so
 
 
 def _sort_key(at: str | None) -> float:

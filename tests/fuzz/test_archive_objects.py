@@ -16,10 +16,10 @@ from tests.fuzz.values import DEEP, documents, like, texts
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.audio import AudioReader
-from workers.archive.records import UnreadableRecord, decode_commit_record
+from workers.archive.records import COMMIT_RECORD, UnreadableRecord
 from workers.archive.seals import read_link, read_manifest
 from workers.archive.stores.store import open_store
-from workers.archive.verify import Verified
+from workers.archive.verify import Verified, verify
 from workers.archive.verify_seals import verify_seals
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.rows import row_of
@@ -55,7 +55,7 @@ records = st.builds(
 @example(b'{"recording": ' + DEEP)
 def test_a_commit_record_is_read_or_unreadable(data: bytes) -> None:
     with suppress(UnreadableRecord):
-        decode_commit_record(data, "key")
+        COMMIT_RECORD.read(data, "key")
 
 
 @given(st.one_of(bodies, records), bodies, st.sampled_from(NAMES))
@@ -167,3 +167,30 @@ def test_any_bytes_are_audio_or_a_finding(audio_format: str, data: bytes, chunk:
     assert summary.duration_ms >= 0 and summary.channels >= 0
     if len(data) < 12:
         assert summary.findings
+
+
+BESIDE = {
+    "recording.json": json.dumps(RECORD),
+    "deleted.json": '{"recording_id": "an-id", "objects": [], "transcription_ids": [], "confirmed_gone_at": "2026-11-26"}',
+    "transcriptions/t.json": '{"transcription": {"id": "t", "transcription_text": "a b c"}}',
+    "decisions/2026-11-26T10:00:00.000000Z.json": '{"decision": "hold", "why": "a", "by": "b", "at": "2026-11-26T10:00:00Z"}',
+}
+
+
+@given(name=st.sampled_from(sorted(BESIDE)), at=st.integers(0, 10_000), value=st.integers(0x80, 0xFF))
+def test_a_byte_that_is_no_text_any_more_is_damage_that_verify_names(
+    name: str, at: int, value: int, tmp_path: Path
+) -> None:
+    """A flipped bit makes bytes that are no UTF-8, which are looked at only where a text is made of them."""
+    folder = tmp_path / "archive" / FOLDER
+    for path, text in BESIDE.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    (folder / "audio.wav").write_bytes(b"\0")
+    damaged = bytearray((folder / name).read_bytes())
+    damaged[at % len(damaged)] = value
+    (folder / name).write_bytes(damaged)
+    problems = verify(Archive(open_store((tmp_path / "archive").as_uri())), Verified()).problems
+    assert all(problem.key.startswith(FOLDER) for problem in problems)
+    with suppress(UnreadableRecord):
+        row_of({FOLDER + n: (folder / n).read_bytes() for n in BESIDE})

@@ -278,7 +278,8 @@ async def test_media_are_archived_and_a_changed_file_is_a_new_version(
     await archive_media(runtime)
     await archive_media(runtime)
     data, _ = sandbox.world.media["prompt.mp3"]
-    sandbox.world.media["prompt.mp3"] = (data | {"updated_at": data["updated_at"][:-3] + "99Z"}, b"another prompt")
+    changed = "98Z" if data["updated_at"].endswith("99Z") else "99Z"
+    sandbox.world.media["prompt.mp3"] = (data | {"updated_at": data["updated_at"][:-3] + changed}, b"another prompt")
     await archive_media(runtime)
     folder = archive_folder / f"media/{utc_now():%Y/%m/%d}/prompt.mp3"
     contents = sorted(p.read_bytes() for p in folder.glob("*/content"))

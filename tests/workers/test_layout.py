@@ -58,7 +58,7 @@ start = threading.Barrier(16)
 def read():
     start.wait()
     try:
-        records.decode_commit_record(b'{"recording": {"id": "x"}, "objects": [{"key": "k"}]}', "k")
+        records.COMMIT_RECORD.read(b'{"recording": {"id": "x"}, "objects": [{"key": "k"}]}', "k")
     except records.UnreadableRecord:
         pass
 threads = [threading.Thread(target=read) for _ in range(16)]

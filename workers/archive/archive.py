@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any
 
-import msgspec
-
 from config.times import parse_instant
 from workers.archive import layout
 from workers.archive.proof import Damaged, ProofMode, prove, prove_again
 from workers.archive.records import (
+    COMMIT_RECORD,
     DECISION,
     ArchivedObject,
     CommitRecord,
@@ -27,8 +26,6 @@ from workers.archive.records import (
     Proof,
     Record,
     TranscriptionRecord,
-    UnreadableRecord,
-    decode_commit_record,
     encode_record,
 )
 from workers.archive.source import Source
@@ -140,7 +137,7 @@ class Archive:
         """
         key = layout.commit_key(folder)
         data = self.read_small(key)
-        return None if data is None else decode_commit_record(data, key)
+        return None if data is None else COMMIT_RECORD.read(data, key)
 
     def put_transcription(self, folder: str, transcription_id: str, record: TranscriptionRecord) -> ArchivedObject:
         """Archive a transcription and prove it.
@@ -213,11 +210,7 @@ class Archive:
         decisions = [key for key in keys if key.startswith(f"{folder}decisions/")]
         if not decisions:
             return transcriptions, None
-        data = self.read_small(decisions[-1]) or b""
-        try:
-            return transcriptions, DECISION.decode(data)
-        except msgspec.MsgspecError as error:
-            raise UnreadableRecord(f"{decisions[-1]}: not a decision ({error})") from None
+        return transcriptions, DECISION.read(self.read_small(decisions[-1]), decisions[-1])
 
     def read_small(self, key: str) -> bytes | None:
         """A record's bytes; None if there is none. Reads 16 MiB at most, whatever lies there."""

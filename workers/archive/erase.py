@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import getpass
 
-import msgspec
-
 from config.errors import UserError
 from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.proof import hash_object
-from workers.archive.records import ERASURE, ErasedObject, Erasure, UnreadableRecord
+from workers.archive.records import ERASURE, ErasedObject, Erasure
 
 _KEPT = ("deleted.json", "erased.json")
 
@@ -34,10 +32,7 @@ def erase(archive: Archive, folder: str, recording_id: str, why: str, by: str | 
     present = {stored.key: stored for stored in archive.store.list(folder)}
     gone = [k for k in present if not k.endswith(_KEPT) and "/decisions/" not in k]
     if key in present:
-        try:
-            record = ERASURE.decode(archive.read_small(key) or b"")
-        except msgspec.MsgspecError as error:
-            raise UnreadableRecord(f"{key}: not a record of an erasure ({error})") from None
+        record = ERASURE.read(archive.read_small(key), key)
     else:
         if not gone:
             raise UserError(f"there is nothing of recording {recording_id} in the archive")

@@ -5,7 +5,7 @@ A reader needs nothing but the bucket and a SHA-256 tool, so the shapes are a co
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -205,24 +205,40 @@ def encode_record(record: Record) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
 
 
-# Made once, here: msgspec 0.22 prepares a type at its first use, and threads that do so at once crash the process.
-_COMMIT_RECORD = msgspec.json.Decoder(CommitRecord)
-DECISION = msgspec.json.Decoder(Decision)
-TRANSCRIPTION = msgspec.json.Decoder(TranscriptionRecord)
-LOG_MESSAGE = msgspec.json.Decoder(LogMessageRecord)
-RECEIPT = msgspec.json.Decoder(DeletionReceipt)
-MEDIA = msgspec.json.Decoder(MediaRecord)
-ERASURE = msgspec.json.Decoder(Erasure)
-SEAL = msgspec.json.Decoder(Seal)
+R = TypeVar("R")
 
 
-def decode_commit_record(data: bytes, key: str) -> CommitRecord:
-    """Read a commit record.
+class RecordReader(Generic[R]):
+    """Reads one kind of record, whatever lies under its key.
 
-    Raises:
-        UnreadableRecord: it cannot be read; the text names the key.
+    Args:
+        kind: its schema.
+        name: what it is called when it is none.
     """
-    try:
-        return _COMMIT_RECORD.decode(data)
-    except msgspec.MsgspecError as error:
-        raise UnreadableRecord(f"{key}: not a commit record ({error})") from None
+
+    def __init__(self, kind: type[R], name: str) -> None:
+        self._decoder = msgspec.json.Decoder(kind)
+        self._name = name
+
+    def read(self, data: bytes | None, key: str) -> R:
+        """Read a record.
+
+        Raises:
+            UnreadableRecord: it cannot be read, or is not there; the text names the key.
+        """
+        try:
+            return self._decoder.decode(data or b"")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # a text's bytes are looked at last
+            raise UnreadableRecord(f"{key}: not {self._name} ({error})") from None
+
+
+# Made once, here: msgspec 0.22 prepares a type at its first use, and threads that do so at once crash the process.
+COMMIT_RECORD = RecordReader(CommitRecord, "a commit record")
+DECISION = RecordReader(Decision, "a decision")
+TRANSCRIPTION = RecordReader(TranscriptionRecord, "a transcription")
+LOG_MESSAGE = RecordReader(LogMessageRecord, "a log message")
+RECEIPT = RecordReader(DeletionReceipt, "a receipt")
+MEDIA = RecordReader(MediaRecord, "a medium's record")
+ERASURE = RecordReader(Erasure, "a record of an erasure")
+SEAL = RecordReader(Seal, "a seal")
+ANY_RECORD = RecordReader(dict[str, Any], "a record")

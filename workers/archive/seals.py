@@ -24,7 +24,7 @@ from workers.archive import layout
 from workers.archive.ahead import ahead
 from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.proof import hash_object
-from workers.archive.records import MEDIA, SEAL, Seal, UnreadableRecord, decode_commit_record, encode_record
+from workers.archive.records import COMMIT_RECORD, MEDIA, SEAL, Seal, UnreadableRecord, encode_record
 from workers.archive.stores.store import StoredObject
 
 _COPY_BYTES = 256 * 1024
@@ -116,9 +116,9 @@ def read_link(data: bytes, key: str) -> Link:
         UnreadableRecord: it is none, or not that of its key; the text names the key.
     """
     try:
-        seal = SEAL.decode(data)
+        seal = SEAL.read(data, key)
         date.fromisoformat(seal.day)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except ValueError as error:
         raise UnreadableRecord(f"{key}: not a seal ({error})") from None
     if layout.seal_key(seal.sequence) != key:
         raise UnreadableRecord(f"{key}: says that it is seal {seal.sequence}")
@@ -265,13 +265,13 @@ def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
     try:
         if (key := layout.commit_key(folder.prefix)) in folder.present:
             folder.records[key] = archive.read_small(key) or b""
-            record = decode_commit_record(folder.records[key], key)
+            record = COMMIT_RECORD.read(folder.records[key], key)
             known = {o.key: (o.size, o.sha256) for o in record.objects if not o.key.startswith("/")}
         elif (key := layout.media_key(folder.prefix)) in folder.present:
             folder.records[key] = archive.read_small(key) or b""
-            o = MEDIA.decode(folder.records[key]).object
+            o = MEDIA.read(folder.records[key], key).object
             known = {o.key: (o.size, o.sha256)}
-    except (UnreadableRecord, msgspec.MsgspecError) as error:
+    except UnreadableRecord as error:
         raise CannotSeal(f"{key}: unreadable ({error}); run `callvault verify`") from None
     if layout.erasure_key(folder.prefix) not in folder.present:
         for key, (size, _) in known.items():

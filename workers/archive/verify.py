@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import msgspec
 
@@ -18,7 +19,17 @@ from workers.archive import layout
 from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
 from workers.archive.proof import Damaged, hash_object, prove_again
-from workers.archive.records import ERASURE, ArchivedObject, CommitRecord, UnreadableRecord, decode_commit_record
+from workers.archive.records import (
+    COMMIT_RECORD,
+    DECISION,
+    ERASURE,
+    RECEIPT,
+    TRANSCRIPTION,
+    ArchivedObject,
+    CommitRecord,
+    RecordReader,
+    UnreadableRecord,
+)
 from workers.archive.stores.store import StoredObject
 
 ADVICE = {
@@ -52,6 +63,15 @@ class Problem(msgspec.Struct, frozen=True):
     def advice(self) -> str:
         """What to do about it."""
         return ADVICE[self.kind]
+
+
+# What may lie beside a commit record: the first part of its name, and how it is read.
+_BESIDE: dict[str, RecordReader[Any]] = {
+    "deleted.json": RECEIPT,
+    "erased.json": ERASURE,
+    "transcriptions": TRANSCRIPTION,
+    "decisions": DECISION,
+}
 
 
 class Verified(msgspec.Struct):
@@ -135,8 +155,8 @@ def erased_keys(archive: Archive, folder: str, present: Container[str]) -> set[s
     if key not in present:
         return set()
     try:
-        return {o.key for o in ERASURE.decode(archive.read_small(key) or b"").objects}
-    except msgspec.MsgspecError:
+        return {o.key for o in ERASURE.read(archive.read_small(key), key).objects}
+    except UnreadableRecord:
         return set()
 
 
@@ -170,7 +190,7 @@ def _check(archive: Archive, folder: _Folder, deep: bool) -> tuple[list[Problem]
     key = layout.commit_key(folder.prefix)
     if found.pop(key, None) is not None:
         try:
-            record = decode_commit_record(archive.read_small(key) or b"", key)
+            record = COMMIT_RECORD.read(archive.read_small(key), key)
         except UnreadableRecord as error:
             problems.append(Problem("damaged", key, str(error)))
     erased = erased_keys(archive, folder.prefix, folder.found)
@@ -204,13 +224,11 @@ def _check_other(archive: Archive, folder: _Folder, key: str, is_committed: bool
     name = key.removeprefix(folder.prefix)
     if name.startswith("audio.") and not is_committed:
         return [Problem("uncommitted", key, "audio without a commit record")]
-    if name in ("deleted.json", "erased.json") or (
-        name.startswith(("transcriptions/", "decisions/")) and name.endswith(".json")
-    ):
-        try:
-            if not isinstance(msgspec.json.decode(archive.read_small(key) or b""), dict):
-                raise ValueError
-        except ValueError:
-            return [Problem("damaged", key, "not a JSON object")]
-        return []
-    return [Problem("unknown", key, "no commit record names it")]
+    reader = _BESIDE.get(name.partition("/")[0])
+    if reader is None or not name.endswith(".json"):
+        return [Problem("unknown", key, "no commit record names it")]
+    try:
+        reader.read(archive.read_small(key), key)
+    except UnreadableRecord as error:
+        return [Problem("damaged", key, str(error).removeprefix(f"{key}: "))]
+    return []

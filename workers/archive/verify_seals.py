@@ -15,14 +15,12 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from config.times import parse_instant, utc_now
 from workers.archive import layout
 from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
 from workers.archive.proof import hash_object
-from workers.archive.records import MEDIA, UnreadableRecord, decode_commit_record
+from workers.archive.records import ANY_RECORD, COMMIT_RECORD, MEDIA, UnreadableRecord
 from workers.archive.seals import Link, folder_of, objects_of_day, read_link, read_manifest
 from workers.archive.stores.store import StoredObject
 from workers.archive.verify import Problem, Verified, erased_keys
@@ -268,11 +266,11 @@ def _told_hashes(prefix: str, bytes_of: dict[str, bytes]) -> dict[str, str]:
     """The hashes of audio and media, as their own records tell them."""
     try:
         if (key := layout.commit_key(prefix)) in bytes_of:
-            return {o.key: o.sha256 for o in decode_commit_record(bytes_of[key], key).objects}
+            return {o.key: o.sha256 for o in COMMIT_RECORD.read(bytes_of[key], key).objects}
         if (key := layout.media_key(prefix)) in bytes_of:
-            known = MEDIA.decode(bytes_of[key]).object
+            known = MEDIA.read(bytes_of[key], key).object
             return {known.key: known.sha256}
-    except (UnreadableRecord, msgspec.MsgspecError):
+    except UnreadableRecord:
         pass  # its own hash tells that it is damaged
     return {}
 
@@ -282,12 +280,12 @@ def _is_recent(key: str, data: bytes, reconciled: str) -> bool:
     name = key.rpartition("/")[2]
     kind = next((part for part in (name, *key.split("/")) if part in _WRITTEN_AT), None)
     try:
-        said = msgspec.json.decode(data)
+        said = ANY_RECORD.read(data, key)
         if "/transcriptions/" in key:
             at = said["transcription"].get("updated_at") or said["transcription"]["created_at"]
         else:
             at = said[_WRITTEN_AT[kind or ""]]
         written = parse_instant(at)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (UnreadableRecord, ValueError, TypeError, KeyError, AttributeError):
         return False
     return written >= parse_instant(reconciled) and abs(utc_now() - written) < _SEALED_WITHIN

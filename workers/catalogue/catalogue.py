@@ -12,11 +12,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
-
 from config.logs import get_logger
 from workers.archive import layout
-from workers.archive.records import DECISION, ERASURE, RECEIPT, UnreadableRecord, decode_commit_record
+from workers.archive.records import COMMIT_RECORD, DECISION, ERASURE, RECEIPT
 from workers.catalogue.numbers import digits_of
 from workers.catalogue.rows import Row, row_of_commit, transcript_of
 
@@ -215,21 +213,20 @@ class Catalogue:
         if place is None:
             return
         day, recording_id, name = place[0].isoformat(), place[1], place[2]
-        try:
-            if name == "recording.json":
-                self._put_row(row_of_commit(recording_id, day, decode_commit_record(data, key)))
-            elif name.startswith("transcriptions/"):
-                self._put_transcript(self._number(recording_id, day), layout.transcription_of(key), transcript_of(data))
-            elif name == "deleted.json":
-                self._set(recording_id, day, "deleted_at = ?", RECEIPT.decode(data).confirmed_gone_at)
-            elif name.startswith("decisions/"):
-                decision = DECISION.decode(data).decision
-                newer = "decision = CASE WHEN coalesce(decided, '') < ?1 THEN ?2 ELSE decision END"
-                self._set(recording_id, day, f"{newer}, decided = max(coalesce(decided, ''), ?1)", name, decision)
-            elif name == "erased.json":
-                self._erase(self._number(recording_id, day), ERASURE.decode(data).erased_at)
-        except msgspec.MsgspecError as error:
-            raise UnreadableRecord(f"{key}: {error}") from None
+        if name == "recording.json":
+            self._put_row(row_of_commit(recording_id, day, COMMIT_RECORD.read(data, key)))
+        elif name.startswith("transcriptions/"):
+            self._put_transcript(
+                self._number(recording_id, day), layout.transcription_of(key), transcript_of(data, key)
+            )
+        elif name == "deleted.json":
+            self._set(recording_id, day, "deleted_at = ?", RECEIPT.read(data, key).confirmed_gone_at)
+        elif name.startswith("decisions/"):
+            decision = DECISION.read(data, key).decision
+            newer = "decision = CASE WHEN coalesce(decided, '') < ?1 THEN ?2 ELSE decision END"
+            self._set(recording_id, day, f"{newer}, decided = max(coalesce(decided, ''), ?1)", name, decision)
+        elif name == "erased.json":
+            self._erase(self._number(recording_id, day), ERASURE.read(data, key).erased_at)
 
     def put_rows(self, rows: Iterable[Row]) -> None:
         """Take whole rows, as they come from a Parquet file, within a transaction."""

@@ -10,13 +10,12 @@ import msgspec
 from config.times import format_instant, parse_instant
 from workers.archive import layout
 from workers.archive.records import (
+    COMMIT_RECORD,
     DECISION,
     ERASURE,
     RECEIPT,
     TRANSCRIPTION,
     CommitRecord,
-    UnreadableRecord,
-    decode_commit_record,
 )
 
 
@@ -108,34 +107,31 @@ def row_of(records: Mapping[str, bytes]) -> Row | None:
     for key, data in records.items():
         place = layout.recording_of(key)
         if place is not None and place[2] == "recording.json":
-            row = row_of_commit(place[1], place[0].isoformat(), decode_commit_record(data, key))
+            row = row_of_commit(place[1], place[0].isoformat(), COMMIT_RECORD.read(data, key))
     if row is None:
         return None
     for key in sorted(records):
         name = key.rpartition("/")[2] if "/transcriptions/" not in key else "transcription"
-        try:
-            if name == "transcription":
-                row.transcription_ids = [*row.transcription_ids, layout.transcription_of(key)]
-                row.transcripts = [*row.transcripts, transcript_of(records[key])]
-            elif name == "deleted.json":
-                row.deleted_at = _instant(RECEIPT.decode(records[key]).confirmed_gone_at)
-            elif "/decisions/" in key:  # sorted by their instant, so the latest stays
-                row.decision = DECISION.decode(records[key]).decision
-            elif name == "erased.json":
-                ERASURE.decode(records[key])
-                return None
-        except msgspec.MsgspecError as error:
-            raise UnreadableRecord(f"{key}: {error}") from None
+        if name == "transcription":
+            row.transcription_ids = [*row.transcription_ids, layout.transcription_of(key)]
+            row.transcripts = [*row.transcripts, transcript_of(records[key], key)]
+        elif name == "deleted.json":
+            row.deleted_at = _instant(RECEIPT.read(records[key], key).confirmed_gone_at)
+        elif "/decisions/" in key:  # sorted by their instant, so the latest stays
+            row.decision = DECISION.read(records[key], key).decision
+        elif name == "erased.json":
+            ERASURE.read(records[key], key)
+            return None
     return row
 
 
-def transcript_of(data: bytes) -> str:
+def transcript_of(data: bytes | None, key: str) -> str:
     """The text of a transcription record.
 
     Raises:
-        msgspec.MsgspecError: it is none.
+        UnreadableRecord: it is none, or not there.
     """
-    return str(TRANSCRIPTION.decode(data).transcription.get("transcription_text") or "")
+    return str(TRANSCRIPTION.read(data, key).transcription.get("transcription_text") or "")
 
 
 def instant_of(text: str | None) -> datetime | None:

@@ -186,11 +186,7 @@ async def _prove_transcription(runtime: Runtime, folder: str, transcription: Rec
     if transcription.transcription_text is None:  # a list need not carry the text
         transcription = await runtime.telnyx.recording_transcriptions.retrieve(str(transcription.id))
     key = layout.transcription_key(folder, str(transcription.id))
-    data = await runtime.in_thread(runtime.archive.read_small, key)
-    try:
-        record = TRANSCRIPTION.decode(data or b"")
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"{key}: not a transcription ({error})") from None
+    record = TRANSCRIPTION.read(await runtime.in_thread(runtime.archive.read_small, key), key)
     if record.transcription.get("transcription_text") != transcription.transcription_text:
         raise Damaged(f"{key}: does not say what Telnyx says")
 

@@ -19,7 +19,7 @@ from config.logs import get_logger
 from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.records import LOG_MESSAGE, LogMessageRecord
+from workers.archive.records import LOG_MESSAGE, LogMessageRecord, UnreadableRecord
 from workers.jobs.payloads import MirrorRequest
 from workers.keys import LOG_COUNTS, LOG_MESSAGES, LOG_NO_ID_TOLD
 from workers.queue.script import AsyncRedis
@@ -212,9 +212,9 @@ def read_log_messages(
     for days in range((utc_now().date() - since).days + 1):
         for stored in archive.store.list(layout.day_prefix(since + timedelta(days=days), "log-messages")):
             try:
-                row = LOG_MESSAGE.decode(archive.read_small(stored.key) or b"")
-            except msgspec.MsgspecError as error:
-                raise UserError(f"{stored.key}: not a log message ({error})") from None
+                row = LOG_MESSAGE.read(archive.read_small(stored.key), stored.key)
+            except UnreadableRecord as error:
+                raise UserError(str(error)) from None
             meta = row.message.get("meta") or {}
             is_of_it = connection is None or meta.get("external_connection_id") == connection
             if is_of_it and (code is None or row.message.get("code") == code):

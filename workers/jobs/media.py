@@ -37,7 +37,7 @@ async def archive_media(runtime: Runtime) -> None:
 
 async def _archive(runtime: Runtime, media: Media, name: str, updated_at: str) -> None:
     content = await runtime.telnyx.media.download(name)
-    day = parse_instant(updated_at).date() if updated_at and is_instant(updated_at) else utc_now().date()
+    day = parse_instant(updated_at).date() if is_instant(updated_at) else utc_now().date()
     folder = layout.media_folder(day, name, hashlib.sha256(content).hexdigest())
     content_type = media.content_type or "application/octet-stream"
     record = await runtime.in_thread(runtime.archive.put_media, folder, content, media.as_returned(), content_type)

@@ -246,7 +246,7 @@ class TelnyxClient:
 def _json(response: httpx.Response) -> Any:
     try:
         body = msgspec.json.decode(response.content)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         request = response.request
         raise UnexpectedAnswer(f"{request.method} {request.url.path}: the answer is not JSON") from None
     return body
