@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from config.times import utc_now
+from config.times import parse_instant, utc_now
 from sandbox.webhooks import recording_payload
 from sandbox.world import now, text_of
 from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
 from tests.workers.test_archive_recording import ask, assert_archived, committed, folder_of
 from tests.workers.test_deletion import DELETING
+from workers.archive.layout import recording_folder
 from workers.jobs.payloads import TranscriptionRequest, transcription_job
 from workers.queue.accept import enqueue
 
@@ -338,17 +339,20 @@ def test_a_receipt_that_was_not_written_is_made_good_by_a_sweep(
         wait_for((folder_of(archive_folder, recording) / "deleted.json").exists, 60, "the receipt")
 
 
-def test_a_recording_without_a_usable_date_does_not_end_the_sweep(
+def test_a_recording_without_a_usable_date_does_not_end_the_sweep_and_is_archived_by_its_creation(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
-    """It is the newest, so a sweep that ended there would find none of the others."""
+    """They are the newest, so a sweep that ended there would find none of the others."""
     (sound,) = past(sandbox, 0.01)
-    odd = sandbox.world.add_recording(seconds=1)
-    odd.data["recording_started_at"] = "not an instant"
+    odd = [sandbox.world.add_recording(seconds=1) for _ in range(2)]
+    for one, told in zip(odd, ("not an instant", "0001-01-01T00:00:00Z"), strict=True):
+        one.data["recording_started_at"] = told
     let_sweeps_start(redis)
-    with callvault(["worker"], environment, "worker ready") as worker:
+    with callvault(["worker"], environment, "worker ready"):
         wait_for(lambda: committed(archive_folder, sound), 60)
-        worker.wait_for_output("a recording without a usable date")
+        for one in odd:
+            folder = recording_folder(parse_instant(one.data["created_at"]), one.data["id"])
+            wait_for((archive_folder / folder / "recording.json").exists, 60, "the archiving of the odd one")
 
 
 def test_a_backfill_tells_what_was_given_up(
