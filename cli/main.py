@@ -381,6 +381,11 @@ def main() -> None:
     except RedisError as error:
         _end(f"Redis: {error}", 1)
     except Exception as error:
+        from workers.archive.stores.store import StoreError
+        from workers.telnyx.errors import TelnyxError
+
+        if isinstance(error, StoreError | TelnyxError):  # away or refusing, as the error says
+            _end(str(error), 1)
         _end(f"{type(error).__name__}: {error} (a fault of Callvault; where it happened is in {_keep(error)})", 1)
 
 

@@ -39,9 +39,13 @@ async def _look(settings: Settings, url: str) -> Status:
 
 def _tell(found: Status) -> None:
     lines = [("archive", found.archive_url)]
+    if found.archive_problem:
+        lines.append(("", found.archive_problem))
     for name, queue in found.queues.items():
         oldest = f", the oldest for {format_duration(queue.oldest_seconds)}" if queue.oldest_seconds else ""
-        lines.append((f"{name} queue", f"{queue.jobs} jobs wait or run{oldest}"))
+        later = f", {queue.later} of them later" if queue.later else ""
+        lines.append((f"{name} queue", f"{queue.jobs} jobs wait or run{later}{oldest}"))
+    lines += [("jobs fail", f"{cause}: {error}") for cause, error in found.failing.items()]
     lines += [("pressure", text) for text in found.pressure]
     letters = found.dead_letters
     lines.append(("dead letters", f"{letters}; see `callvault dead-letters list`" if letters else "none"))

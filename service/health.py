@@ -11,13 +11,13 @@ from starlette.responses import JSONResponse, Response
 
 from config.times import end_of_day
 from service import metrics
-from workers.keys import BULK_QUEUE, DEAD_LETTERS, DELETIONS_DUE, MAIN_QUEUE, READINESS
+from workers.keys import DEAD_LETTERS, DELETIONS_DUE, QUEUES, READINESS
+from workers.queue.attempts import Attempts
 from workers.queue.pressure import oldest_waiting_seconds, pressure
 from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
 
 _READY_TTL_SECONDS = 60
-_QUEUES = {"main": MAIN_QUEUE, "bulk": BULK_QUEUE}
 
 
 async def healthz(request: Request) -> Response:
@@ -50,7 +50,7 @@ async def metrics_page(request: Request) -> Response:
 
 
 async def _read_queues(redis: Any) -> None:
-    for name, key in _QUEUES.items():
+    for name, key in QUEUES.items():
         metrics.QUEUED.labels(name).set(await redis.zcard(key))
         metrics.OLDEST_JOB_SECONDS.labels(name).set(await oldest_waiting_seconds(redis, key))
     metrics.DELETIONS_DUE.set(await redis.zcard(DELETIONS_DUE))
@@ -58,4 +58,9 @@ async def _read_queues(redis: Any) -> None:
     overdue = await UnsealedDays(redis).overdue(now)
     metrics.UNSEALED_DAYS.set(len(overdue))
     metrics.OLDEST_UNSEALED_SECONDS.set(now - end_of_day(min(overdue)).timestamp() if overdue else 0)
+    from workers.jobs.causes import PATIENT  # with all that can go wrong comes all that can: not at the start
+
+    failing = await Attempts(redis).failing(PATIENT)
+    for cause in PATIENT:
+        metrics.JOBS_FAILING.labels(cause).set(cause in failing)
     metrics.DEAD_LETTERS.set(await redis.hlen(DEAD_LETTERS))

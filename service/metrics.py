@@ -32,5 +32,11 @@ UNSEALED_DAYS = Gauge(
 OLDEST_UNSEALED_SECONDS = Gauge(
     "callvault_oldest_unsealed_day_seconds", "How long the oldest of them has been over.", registry=REGISTRY
 )
+JOBS_FAILING = Gauge(
+    "callvault_jobs_failing",
+    "Whether jobs fail again and again for a cause that none is given up for, by cause.",
+    ["cause"],
+    registry=REGISTRY,
+)
 DEAD_LETTERS = Gauge("callvault_dead_letters", "Jobs that were given up.", registry=REGISTRY)
 REDIS_UP = Gauge("callvault_redis_up", "Whether Redis answers this receiver.", registry=REGISTRY)

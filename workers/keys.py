@@ -7,6 +7,7 @@ from __future__ import annotations
 
 MAIN_QUEUE = "arq:queue"  # webhooks and alerts; arq's default, so that any arq worker can run what is written
 BULK_QUEUE = "arq:queue:bulk"  # backfill and reconcile, which must never delay a webhook
+QUEUES = {"main": MAIN_QUEUE, "bulk": BULK_QUEUE}  # by the names that people read
 
 ARQ_JOB = "arq:job:"
 ARQ_IN_PROGRESS = "arq:in-progress:"
@@ -17,11 +18,13 @@ LEASES = "callvault:leases"  # hash: job id -> worker id
 UNLEASED = "callvault:unleased"  # hash: job id -> since when (ms) it is in progress without a lease
 WORKER = "callvault:worker:"  # + worker id: its heartbeat
 ATTEMPTS = "callvault:attempts:"  # + job id: list of failed attempts
+FAILING = "callvault:failing:"  # + cause: the last error of a job that fails again and again, for ten minutes
 DEAD_LETTERS = "callvault:dead-letters"  # hash: job id -> dead letter
 DELETIONS_DUE = "callvault:deletions:due"  # sorted set: "day/recording id" by the instant (seconds) it is due
 READINESS = "callvault:ready"  # written to see that Redis takes writes
 TELNYX_PAUSE = "callvault:telnyx-pause"  # while it is there, no request goes to Telnyx
 DELETIONS_PAUSED = "callvault:deletions:paused"  # why deletion is paused, and since when
+DELETIONS_WAIT = "callvault:deletions:wait"  # the store or Telnyx does not answer: no deletion is begun meanwhile
 LOG_MESSAGES = "callvault:log-messages"  # hash: identity -> what the last polls saw of it
 LOG_COUNTS = "callvault:log-counts"  # hash: "code connection" -> how many have been seen
 MEDIA_SEEN = "callvault:media"  # hash: media name -> its updated_at when it was archived

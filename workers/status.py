@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from config.times import end_of_day
+from workers.archive.records import UnreadableRecord
+from workers.archive.seals import Chain
+from workers.archive.stores.store import StoreError
+from workers.jobs.causes import PATIENT
 from workers.jobs.chain import known_chain
-from workers.keys import BULK_QUEUE, MAIN_QUEUE
+from workers.keys import QUEUES
 from workers.queue.pressure import oldest_waiting_seconds, pressure
 from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime
 
+_ARCHIVE_SECONDS = 5
+
 
 class QueueStatus(msgspec.Struct, frozen=True):
-    """A queue: how many jobs wait or run, and how long the oldest due one has waited."""
+    """A queue: how many jobs wait or run, how many of them are for later, and how long the oldest due one has waited."""
 
     jobs: int
+    later: int
     oldest_seconds: float
 
 
@@ -47,11 +56,18 @@ class SealStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """How things stand."""
+    """How things stand.
+
+    Attributes:
+        archive_problem: why the archive could not be asked; None if it answers, or need not be asked.
+        failing: causes that jobs fail for again and again, though none is given up, each with its last error.
+    """
 
     archive_url: str
+    archive_problem: str | None
     queues: dict[str, QueueStatus]
     pressure: list[str]
+    failing: dict[str, str]
     dead_letters: int
     deletions: DeletionStatus
     seals: SealStatus
@@ -59,27 +75,39 @@ class Status(msgspec.Struct, frozen=True):
     @property
     def needs_a_person(self) -> bool:
         """Whether something waits for a person."""
-        return bool(self.dead_letters or self.deletions.paused or self.pressure)
+        return bool(self.dead_letters or self.deletions.paused or self.pressure or self.failing or self.archive_problem)
 
 
 async def read_status(runtime: Runtime) -> Status:
-    """Look at everything.
+    """Look at everything; an archive that does not answer within five seconds is told, and is no reason to tell nothing.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
-        StoreError, UnreadableRecord: the chain of seals cannot be read.
     """
     redis, settings = runtime.redis, runtime.settings
     now = await server_seconds(redis)
-    chain = await known_chain(runtime)
+    chain, problem = Chain(runtime.archive), None
+    try:
+        async with asyncio.timeout(_ARCHIVE_SECONDS):
+            chain = await known_chain(runtime)
+    except TimeoutError:
+        problem = f"does not answer within {_ARCHIVE_SECONDS} s"
+    except (StoreError, UnreadableRecord) as error:
+        problem = str(error)
     last = chain.links[-1].seal if chain.links else None
     waiting = UnsealedDays(redis)
     return Status(
         archive_url=settings.archive_address,
+        archive_problem=problem,
         queues={
-            name: QueueStatus(await redis.zcard(key), round(await oldest_waiting_seconds(redis, key), 1))
-            for name, key in (("main", MAIN_QUEUE), ("bulk", BULK_QUEUE))
+            name: QueueStatus(
+                await redis.zcard(key),
+                await redis.zcount(key, f"({now * 1000}", "+inf"),
+                round(await oldest_waiting_seconds(redis, key), 1),
+            )
+            for name, key in QUEUES.items()
         },
+        failing=await runtime.attempts.failing(PATIENT),
         pressure=await pressure(redis, settings.queue_age_limit.total_seconds()),
         dead_letters=await runtime.attempts.count(),
         deletions=DeletionStatus(settings.delete_originals, await runtime.due.count(), await runtime.due.paused()),

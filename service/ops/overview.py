@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -14,14 +13,12 @@ from starlette.requests import Request
 from config.times import utc_now
 from service.ops.parts import Ops
 from workers.alerts.alerts import Alert
-from workers.archive.records import UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.keys import ALERTS
 from workers.queue.history import DAY, HOUR, quantile, read_history
 from workers.status import Status, read_status
 
 _ALERTS_SHOWN = 20
-_PATIENCE_SECONDS = 5
 _FRESH_SECONDS = 1.5  # less than the pages' own two seconds
 _ALERT = msgspec.json.Decoder(Alert)
 
@@ -89,13 +86,10 @@ async def _look(ops: Ops) -> Overview:
         hour, day = (_span(span[0], rows) for span, rows in steps.items())
         for row in steps[DAY]:
             counts.update(row)
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            status = await read_status(ops.runtime)
-    except TimeoutError:
-        problems.append(f"The archive does not answer within {_PATIENCE_SECONDS} s")
+        status = await read_status(ops.runtime)
     except (RedisError, OSError) as error:
         problems.append(f"Redis does not answer ({type(error).__name__}): webhooks are refused until it does")
-    except (StoreError, UnreadableRecord) as error:
+    except StoreError as error:  # it cannot even be opened
         problems.append(f"The archive: {error}")
     if status is not None:
         problems += _problems(status)
@@ -112,7 +106,9 @@ async def _look(ops: Ops) -> Overview:
 
 
 def _problems(status: Status) -> list[str]:
-    found = [f"{text[0].upper()}{text[1:]}" for text in status.pressure]
+    found = [f"The archive: {status.archive_problem}"] if status.archive_problem else []
+    found += [f"{text[0].upper()}{text[1:]}" for text in status.pressure]
+    found += [f"Jobs fail and are tried again ({cause}): {error}" for cause, error in status.failing.items()]
     if status.dead_letters:
         found.append(f"Dead letters: {status.dead_letters}")
     if status.deletions.paused:

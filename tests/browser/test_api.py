@@ -270,7 +270,8 @@ def test_pages_say_when_the_archive_is_away(tmp_path: Path, redis_url: str) -> N
     with receiver(settings, tmp_path / "data", redis_url) as (client, _):
         started = time.monotonic()
         overview = client.get("/api/overview").json()
-        assert "archive" in overview["problems"][0].lower() and overview["status"] is None
+        assert overview["problems"][0].startswith("The archive: ")
+        assert overview["status"]["archive_problem"] and overview["status"]["queues"]["main"]
         assert time.monotonic() - started < 10
         found = client.get("/api/recordings").json()  # what was known stays known
         assert found["hits"][0]["row"]["recording_id"] == call.data["id"]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.contract.emulators import s3_weak
 from tests.parts import RunningSandbox, callvault, wait_for
 from tests.workers.test_archive_recording import ask, assert_archived, committed, folder_of
 from workers.jobs.payloads import TranscriptionRequest, transcription_job
-from workers.keys import DELETIONS_DUE
+from workers.keys import DELETIONS_DUE, DELETIONS_WAIT
 from workers.queue.accept import enqueue
 
 DELETING = {"CALLVAULT_DELETE_ORIGINALS": "verified", "CALLVAULT_DELETE_AFTER": "1s"}
@@ -173,3 +175,26 @@ async def test_a_long_list_of_deletions_keeps_no_webhook_waiting(
             time.sleep(0.5)
         worker.wait_for_output("deleted but still there")
     assert redis.zcard(DELETIONS_DUE) == len(sandbox.world.recordings), "each is still to be deleted"
+
+
+async def test_a_store_that_is_away_postpones_deletions_in_few_lines(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, tmp_path: Path
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=0.1) for _ in range(60)]
+    for recording in recordings:
+        await ask(async_redis, recording)
+    with ExitStack() as stack:
+        store = stack.enter_context(s3_weak(tmp_path / "s3"))
+        settings = environment | DELETING | store.environment | {"CALLVAULT_ARCHIVE_URL": f"{store.url}/a"}
+        with callvault(["worker"], settings | {"CALLVAULT_DELETE_AFTER": "1h"}, "worker ready"):
+            wait_for(lambda: redis.zcard(DELETIONS_DUE) == len(recordings), 60, "the archiving")
+        redis.zadd(DELETIONS_DUE, dict.fromkeys(redis.zrange(DELETIONS_DUE, 0, -1), 0))
+        batches = settings | {"CALLVAULT_DELETE_BATCH": "10"}
+        stack.close()
+        with callvault(["worker"], batches, "worker ready") as worker:
+            worker.wait_for_output("deletions postponed", 60)
+            time.sleep(5)
+            assert worker.output.count("deletions postponed") <= 4
+            assert redis.exists(DELETIONS_WAIT)
+    assert not any(r.deleted_at for r in recordings)
+    assert redis.zcard(DELETIONS_DUE) == len(recordings)

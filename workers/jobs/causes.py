@@ -57,6 +57,11 @@ class Cause:
     longest_wait_seconds: float
     advice: str
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether jobs that fail so are tried for ever: nothing is lost, and nobody hears of a dead letter."""
+        return self.tries is None and self.give_up_seconds is None
+
     def wait_seconds(self, attempts: int) -> float:
         """How long to wait after so many failed attempts: exponential, between half and the whole of it."""
         longest = min(self.longest_wait_seconds, self.first_wait_seconds * 2.0 ** min(attempts - 1, 30))
@@ -85,6 +90,8 @@ CAUSES = {
         Cause("unexpected", 6, None, 1, 120, "A fault of Callvault, or an unforeseen answer; report it, then retry."),
     )
 }
+
+PATIENT = tuple(cause.name for cause in CAUSES.values() if cause.is_patient)
 
 # The first row whose errors fit; more special before more general.
 _ERRORS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (

@@ -43,6 +43,7 @@ _TURN_SECONDS = 10
 _LEAST_FAILURES = 3
 _WAIT_FOR_TRANSCRIPTION_SECONDS = 30
 _STILL_THERE_SECONDS = 30
+_AWAY_SECONDS = 10
 _CONFIRM_WAITS_SECONDS = (0.0, 0.2, 1.0)
 
 
@@ -60,6 +61,13 @@ class _Failed:
     """A recording whose archive is not whole."""
 
 
+@dataclass(frozen=True)
+class _Away:
+    """A recording that could not be looked at: Telnyx or the store does not answer."""
+
+    error: str
+
+
 class DeletionTurn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Delete what is due."""
 
@@ -68,7 +76,7 @@ class DeletionTurn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 async def start_deletions(runtime: Runtime) -> None:
     """Enqueue a job for each batch that is due, four at most at once, and a quarter of a worker's room."""
-    if runtime.settings.delete_originals != "verified" or await runtime.due.paused() is not None:
+    if runtime.settings.delete_originals != "verified" or not await runtime.due.may_go_on():
         return
     batches = math.ceil(await runtime.due.count_due() / runtime.settings.delete_batch)
     for turn in range(min(batches, _MOST_TURNS, max(1, runtime.settings.concurrency // 4))):
@@ -80,7 +88,7 @@ async def delete_originals(runtime: Runtime, _: DeletionTurn) -> None:
     if runtime.settings.delete_originals != "verified":
         return
     ends_at = time.monotonic() + _TURN_SECONDS
-    while time.monotonic() < ends_at and await runtime.due.paused() is None:
+    while time.monotonic() < ends_at and await runtime.due.may_go_on():
         folders = await runtime.due.claim(runtime.settings.delete_batch)
         if not folders:
             return
@@ -90,6 +98,9 @@ async def delete_originals(runtime: Runtime, _: DeletionTurn) -> None:
 
 async def _delete_batch(runtime: Runtime, folders: Sequence[str]) -> None:
     judged = await asyncio.gather(*(_judge(runtime, folder) for folder in folders))
+    if away := [one for one in judged if isinstance(one, _Away)]:  # one line for all, and no other batch meanwhile
+        log.warning("deletions postponed", recordings=len(away), error=away[0].error)
+        await runtime.due.wait(_AWAY_SECONDS)
     failures = sum(isinstance(one, _Failed) for one in judged)
     if failures >= _LEAST_FAILURES and failures * 100 > runtime.settings.delete_stop_percent * len(folders):
         await _stop(runtime, folders, failures)
@@ -107,7 +118,7 @@ async def _stop(runtime: Runtime, folders: Sequence[str], failures: int) -> None
     await runtime.alerts.send("deletion-stopped", "critical", "all", f"Deletion has paused itself: {why}.", advice)
 
 
-async def _judge(runtime: Runtime, folder: str) -> _Proven | _Failed | None:
+async def _judge(runtime: Runtime, folder: str) -> _Proven | _Failed | _Away | None:
     """Prove a recording again; None if its original stays for now, which has been said and scheduled then."""
     async with runtime.deletion_gate:
         try:
@@ -128,9 +139,8 @@ async def _judge(runtime: Runtime, folder: str) -> _Proven | _Failed | None:
             await runtime.due.done(folder)
             return _Failed()
         except Exception as error:  # Telnyx or the store is away: the original stays, and its turn comes again
-            log.warning("deletion postponed", folder=folder, error=f"{type(error).__name__}: {error}")
             await runtime.due.postpone(folder, _STILL_THERE_SECONDS)
-            return None
+            return _Away(f"{type(error).__name__}: {error}")
         if transcriptions is None:
             await runtime.due.postpone(folder, _WAIT_FOR_TRANSCRIPTION_SECONDS)
             return None

@@ -11,9 +11,9 @@ import structlog
 from arq.worker import Function, func
 
 from config.logs import get_logger
-from config.times import parse_instant
+from config.times import format_duration, parse_instant
 from config.tracing import span
-from workers.jobs.causes import cause_of
+from workers.jobs.causes import Cause, cause_of
 from workers.jobs.payloads import VERSION, payload_version
 from workers.keys import MAIN_QUEUE
 from workers.queue.attempts import DeadLetter
@@ -25,6 +25,7 @@ P = TypeVar("P", bound=msgspec.Struct)
 log = get_logger()
 
 _LONGEST_ERROR = 1_000
+_AGAIN_AND_AGAIN = 3  # a single failure is nothing to speak of
 
 
 def job(function: Callable[[Runtime, P], Awaitable[None]], payload_type: type[P], queue: str) -> Function:
@@ -69,6 +70,8 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     same = [attempt for attempt in attempts if attempt.cause == cause.name]
     since = (parse_instant(same[-1].at) - parse_instant(same[0].at)).total_seconds()
     if not cause.is_final(same, since):
+        if cause.is_patient and len(same) >= _AGAIN_AND_AGAIN:
+            await _tell_failing(runtime, function, cause, line, since)
         wait = cause.wait_seconds(len(same))
         log.warning("job failed", function=function, cause=cause.name, error=line, again_in_seconds=round(wait, 2))
         raise await again_in(runtime.redis, wait) from error
@@ -79,3 +82,11 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     await runtime.alerts.send(
         "dead-letter", "critical", cause.name, text, f"{cause.advice} See `callvault dead-letters list`."
     )
+
+
+async def _tell_failing(runtime: Runtime, function: str, cause: Cause, error: str, seconds: float) -> None:
+    """Jobs that are tried for ever give no dead letter, so that they fail is said; after a while to a person too."""
+    await runtime.attempts.tell_failing(cause.name, error)
+    if seconds >= runtime.settings.queue_age_limit.total_seconds():
+        text = f"{function} has failed for {format_duration(seconds)}: {error}."
+        await runtime.alerts.send("jobs-fail", "critical", cause.name, text, cause.advice)

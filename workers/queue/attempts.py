@@ -6,18 +6,20 @@ are kept until a person retries or discards it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from config.times import format_instant
-from workers.keys import ATTEMPTS, DEAD_LETTERS
+from workers.keys import ATTEMPTS, DEAD_LETTERS, FAILING
 from workers.queue.accept import enqueue
 from workers.queue.jobs import Job
 from workers.queue.script import AsyncRedis, server_seconds
 
 _MOST_ATTEMPTS_KEPT = 100
+_FAILING_SECONDS = 600
 _ATTEMPTS_TTL_SECONDS = 30 * 24 * 3600
 
 
@@ -69,6 +71,15 @@ class Attempts:
             pipe.lrange(key, 0, -1)
             *_, rows = await pipe.execute()
         return [msgspec.json.decode(row, type=Attempt) for row in rows]
+
+    async def tell_failing(self, cause: str, error: str) -> None:
+        """Remember for ten minutes that jobs fail again and again for a cause that nobody gives up for."""
+        await self._redis.set(FAILING + cause, error, ex=_FAILING_SECONDS)
+
+    async def failing(self, causes: Sequence[str]) -> dict[str, str]:
+        """Of some causes those that jobs fail for now, each with its last error."""
+        errors = await self._redis.mget([FAILING + cause for cause in causes])
+        return {cause: error.decode() for cause, error in zip(causes, errors, strict=True) if error is not None}
 
     async def forget(self, job_id: str) -> None:
         """The job is done: its failures no longer matter."""
