@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from docs.make import DOCUMENTS
+from workers.jobs.connections import FAULTS
+from workers.jobs.routing import ROUTES
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,6 +23,16 @@ def test_a_made_document_is_current(name: str) -> None:
 def test_every_link_leads_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+def test_every_kind_of_alert_has_its_row_in_the_runbook() -> None:
+    sources = [path.read_text() for room in ("workers", "cli") for path in (ROOT / room).glob("**/*.py")]
+    kinds = {kind for text in sources for kind in re.findall(r'\.send\(\s*"([a-z.-]+)"', text)}
+    kinds |= {f"{kind}-fault" for kind, _ in FAULTS}
+    kinds |= {event for event, route in ROUTES.items() if route is ROUTES["siprec.failed"]}
+    runbook = (ROOT / "docs" / "runbook.md").read_text()
+    assert len(kinds) >= 15
+    assert [kind for kind in sorted(kinds) if f"`{kind}`" not in runbook] == []
 
 
 def test_every_file_that_the_architecture_names_exists() -> None:

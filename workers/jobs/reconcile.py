@@ -120,7 +120,7 @@ async def sweep(
         show: called now and then.
         save: called after each day.
     """
-    archived = ArchivedDays(runtime.archive)
+    comparison = _Comparison(runtime, tally, found_by, dry_run=dry_run)
     asked_at = 0
 
     async def room(tally: Tally) -> None:
@@ -139,12 +139,12 @@ async def sweep(
             continue
         async for recording in _recordings_of(runtime, day, connection_id):
             tally.found += 1
-            await _compare_recording(runtime, archived, recording, tally, found_by, dry_run)
+            await comparison.of_recording(recording)
             await room(tally)
         if connection_id is None:  # transcriptions do not say of which connection they are
             async for transcription in _transcriptions_of(runtime, day):
                 tally.found += 1
-                await _compare_transcription(runtime, archived, day, transcription, tally, found_by, dry_run)
+                await comparison.of_transcription(transcription, day)
                 await room(tally)
         if runtime.settings.delete_originals == "verified" and not dry_run:
             await _schedule_deletions(runtime, day, tally)
@@ -161,16 +161,16 @@ async def missing_of(runtime: Runtime, day: date) -> int:
     Raises:
         TelnyxError, StoreError: one of them is away.
     """
-    archived, tally = ArchivedDays(runtime.archive), Tally()
-    of_day = 0
+    tally, of_day = Tally(), 0
+    comparison = _Comparison(runtime, tally, "reconcile")
     for created in (day, day + timedelta(days=1)):
         async for recording in _recordings_of(runtime, created, None):
             of_day += created == day
             if created == day or _began_on(recording, day):
-                await _compare_recording(runtime, archived, recording, tally, "reconcile", dry_run=False)
+                await comparison.of_recording(recording)
         async for transcription in _transcriptions_of(runtime, created):
             if transcription.status == "completed":
-                await _compare_transcription(runtime, archived, created, transcription, tally, "reconcile", False)
+                await comparison.of_transcription(transcription, created)
     await runtime.redis.hset(COUNTED, day.isoformat(), of_day)
     return tally.missing
 
@@ -263,66 +263,75 @@ def _transcriptions_of(runtime: Runtime, day: date) -> AsyncIterator[RecordingTr
     )
 
 
-async def _compare_recording(
-    runtime: Runtime, archived: ArchivedDays, recording: Recording, tally: Tally, found_by: FoundBy, dry_run: bool
-) -> None:
-    recording_id = str(recording.id)
-    try:
-        day = recording.dated.date()
-    except ValueError:  # its job says what is wrong with it; the sweep goes on
-        log.warning("a recording without a usable date", recording_id=recording_id)
-    else:
-        if not archived.knows(day):
-            await runtime.in_thread(archived.load, day)
-        if archived.has_recording(day, recording_id):
+class _Comparison:
+    """What Telnyx has, held against the archive; what is missing there is counted and enqueued.
+
+    Args:
+        runtime: the worker's parts.
+        tally: counted on.
+        found_by: what the commit records will say.
+        dry_run: enqueue nothing.
+    """
+
+    def __init__(self, runtime: Runtime, tally: Tally, found_by: FoundBy, *, dry_run: bool = False) -> None:
+        self._runtime = runtime
+        self._archived = ArchivedDays(runtime.archive)
+        self._tally = tally
+        self._found_by = found_by
+        self._dry_run = dry_run
+
+    async def of_recording(self, recording: Recording) -> None:
+        """Hold one recording against the archive."""
+        recording_id = str(recording.id)
+        try:
+            day = recording.dated.date()
+        except ValueError:  # its job says what is wrong with it; the sweep goes on
+            log.warning("a recording without a usable date", recording_id=recording_id)
+        else:
+            await self._know(day)
+            if self._archived.has_recording(day, recording_id):
+                return
+        seconds = (recording.duration_millis or 0) / 1000
+        self._tally.seconds += seconds
+        self._tally.bytes += round(seconds * _WAV_BYTES_PER_SECOND * (2 if recording.channels == "dual" else 1))
+        started_at = recording.recording_started_at
+        request = RecordingRequest(recording_id=recording_id, started_at=started_at, found_by=self._found_by)
+        await self._missing(recording_job(request))
+
+    async def of_transcription(self, transcription: RecordingTranscription, day: date) -> None:
+        """Hold one transcription against the archive; the day is that of its creation."""
+        recording_id, transcription_id = str(transcription.recording_id), str(transcription.id)
+        for near in (day, day - timedelta(days=1)):  # that of its recording, which was before it
+            await self._know(near)
+            if self._archived.has_transcription(near, recording_id, transcription_id):
+                return
+        if await self._lies_with_an_older_recording(recording_id, transcription_id):
             return
-    tally.missing += 1
-    seconds = (recording.duration_millis or 0) / 1000
-    tally.seconds += seconds
-    tally.bytes += round(seconds * _WAV_BYTES_PER_SECOND * (2 if recording.channels == "dual" else 1))
-    request = RecordingRequest(recording_id=recording_id, started_at=recording.recording_started_at, found_by=found_by)
-    if not dry_run:
-        await _enqueue(runtime, recording_job(request), tally)
+        request = TranscriptionRequest(
+            transcription_id=transcription_id, recording_id=recording_id, found_by=self._found_by
+        )
+        await self._missing(transcription_job(request))
 
+    async def _know(self, day: date) -> None:
+        if not self._archived.knows(day):
+            await self._runtime.in_thread(self._archived.load, day)
 
-async def _compare_transcription(
-    runtime: Runtime,
-    archived: ArchivedDays,
-    day: date,
-    transcription: RecordingTranscription,
-    tally: Tally,
-    found_by: FoundBy,
-    dry_run: bool,
-) -> None:
-    recording_id, transcription_id = str(transcription.recording_id), str(transcription.id)
-    for near in (day, day - timedelta(days=1)):  # that of its recording, which was before it
-        if not archived.knows(near):
-            await runtime.in_thread(archived.load, near)
-        if archived.has_transcription(near, recording_id, transcription_id):
+    async def _lies_with_an_older_recording(self, recording_id: str, transcription_id: str) -> bool:
+        """Whether a transcription that was made long after its recording is archived beside it."""
+        runtime = self._runtime
+        try:
+            dated = (await runtime.telnyx.recordings.retrieve(recording_id)).dated
+        except (NotFound, ValueError):
+            return False
+        key = layout.transcription_key(layout.recording_folder(dated, recording_id), transcription_id)
+        return await runtime.in_thread(runtime.archive.store.stat, key) is not None
+
+    async def _missing(self, job: Job) -> None:
+        """Enqueue the job, unless it was given up and a person has yet to look at it."""
+        self._tally.missing += 1
+        if self._dry_run or await self._runtime.redis.hexists(DEAD_LETTERS, job.id):
             return
-    if await _lies_with_an_older_recording(runtime, recording_id, transcription_id):
-        return
-    tally.missing += 1
-    request = TranscriptionRequest(transcription_id=transcription_id, recording_id=recording_id, found_by=found_by)
-    if not dry_run:
-        await _enqueue(runtime, transcription_job(request), tally)
-
-
-async def _lies_with_an_older_recording(runtime: Runtime, recording_id: str, transcription_id: str) -> bool:
-    """Whether a transcription that was made long after its recording is archived beside it."""
-    try:
-        folder = layout.recording_folder((await runtime.telnyx.recordings.retrieve(recording_id)).dated, recording_id)
-    except (NotFound, ValueError):
-        return False
-    key = layout.transcription_key(folder, transcription_id)
-    return await runtime.in_thread(runtime.archive.store.stat, key) is not None
-
-
-async def _enqueue(runtime: Runtime, job: Job, tally: Tally) -> None:
-    """Enqueue, unless it was given up and a person has yet to look at it."""
-    if await runtime.redis.hexists(DEAD_LETTERS, job.id):
-        return
-    tally.queued += await enqueue(runtime.redis, job)
+        self._tally.queued += await enqueue(self._runtime.redis, job)
 
 
 async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) -> None:
