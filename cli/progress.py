@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from config.times import format_duration
 
 _PLAIN_SECONDS = 2.0
+_UNCHANGED_SECONDS = 30.0  # a log says once in a while that it waits, not the same line again and again
 
 
 @contextmanager
@@ -51,14 +52,15 @@ def progress(console: Console, **totals: int) -> Iterator[Callable[..., None]]:
 
 
 def _plain(console: Console, totals: dict[str, int], titles: dict[str, str]) -> Callable[..., None]:
-    said = [0.0]
-    has_said_done = [False]
     started = time.monotonic()
+    said_at, said, has_said_done = 0.0, dict[str, int](), False
 
     def plain(note: str = "", **counts: int) -> None:
+        nonlocal said_at, said, has_said_done
         is_done = all(counts[name] >= totals[name] for name in counts)
-        if (is_done and not has_said_done[0]) or time.monotonic() - said[0] > _PLAIN_SECONDS:
-            said[0], has_said_done[0] = time.monotonic(), is_done
+        wait = _PLAIN_SECONDS if counts != said else _UNCHANGED_SECONDS
+        if (is_done and not has_said_done) or time.monotonic() - said_at > wait:
+            said_at, said, has_said_done = time.monotonic(), counts, is_done
             parts = [f"{titles[name]} {count}/{totals[name]}" for name, count in counts.items()]
             first = next(iter(counts))
             if 0 < counts[first] < totals[first]:

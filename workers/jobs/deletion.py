@@ -98,14 +98,19 @@ async def delete_originals(runtime: Runtime, _: DeletionTurn) -> None:
 
 async def _delete_batch(runtime: Runtime, folders: Sequence[str]) -> None:
     judged = await asyncio.gather(*(_judge(runtime, folder) for folder in folders))
-    if away := [one for one in judged if isinstance(one, _Away)]:  # one line for all, and no other batch meanwhile
-        log.warning("deletions postponed", recordings=len(away), error=away[0].error)
-        await runtime.due.wait(_AWAY_SECONDS)
+    await _wait_for(runtime, judged)
     failures = sum(isinstance(one, _Failed) for one in judged)
     if failures >= _LEAST_FAILURES and failures * 100 > runtime.settings.delete_stop_percent * len(folders):
         await _stop(runtime, folders, failures)
     else:
         await _delete(runtime, [one for one in judged if isinstance(one, _Proven)])
+
+
+async def _wait_for(runtime: Runtime, outcomes: Sequence[object]) -> None:
+    """Begin no other batch while Telnyx or the store does not answer; said in one line for all of this one."""
+    if away := [one for one in outcomes if isinstance(one, _Away)]:
+        log.warning("deletions postponed", recordings=len(away), error=away[0].error)
+        await runtime.due.wait(_AWAY_SECONDS)
 
 
 async def _stop(runtime: Runtime, folders: Sequence[str], failures: int) -> None:
@@ -139,8 +144,7 @@ async def _judge(runtime: Runtime, folder: str) -> _Proven | _Failed | _Away | N
             await runtime.due.done(folder)
             return _Failed()
         except Exception as error:  # Telnyx or the store is away: the original stays, and its turn comes again
-            await runtime.due.postpone(folder, _STILL_THERE_SECONDS)
-            return _Away(f"{type(error).__name__}: {error}")
+            return await _postponed(runtime, folder, error)
         if transcriptions is None:
             await runtime.due.postpone(folder, _WAIT_FOR_TRANSCRIPTION_SECONDS)
             return None
@@ -203,16 +207,17 @@ async def _prove_transcription(runtime: Runtime, folder: str, transcription: Rec
 
 async def _delete(runtime: Runtime, proven: Sequence[_Proven]) -> None:
     """Delete what is proven. What fails half-way comes back soon: what is gone by then only gets its receipt."""
-    are_alone = await asyncio.gather(*(_delete_transcriptions(runtime, one) for one in proven))
-    ready = [one for one, is_alone in zip(proven, are_alone, strict=True) if is_alone]
+    outcomes = await asyncio.gather(*(_delete_transcriptions(runtime, one) for one in proven))
+    await _wait_for(runtime, outcomes)
+    ready = [one for one, away in zip(proven, outcomes, strict=True) if away is None]
     try:
         await _delete_in_bulk(runtime, [one.recording_id for one in ready])
     except Exception as error:  # some may be gone all the same, which the confirmation finds out
         log.warning("bulk deletion failed", error=f"{type(error).__name__}: {error}")
-    await asyncio.gather(*(_confirm(runtime, one) for one in ready))
+    await _wait_for(runtime, await asyncio.gather(*(_confirm(runtime, one) for one in ready)))
 
 
-async def _delete_transcriptions(runtime: Runtime, one: _Proven) -> bool:
+async def _delete_transcriptions(runtime: Runtime, one: _Proven) -> _Away | None:
     """They go first, one by one: they have no bulk call, and whether a recording takes them along is not documented."""
     try:
         async with runtime.deletion_gate:
@@ -220,10 +225,8 @@ async def _delete_transcriptions(runtime: Runtime, one: _Proven) -> bool:
                 with suppress(NotFound):
                     await runtime.telnyx.recording_transcriptions.delete(str(transcription.id))
     except Exception as error:
-        log.warning("deletion postponed", folder=one.folder, error=f"{type(error).__name__}: {error}")
-        await runtime.due.postpone(one.folder, _STILL_THERE_SECONDS)
-        return False
-    return True
+        return await _postponed(runtime, one.folder, error)
+    return None
 
 
 async def _delete_in_bulk(runtime: Runtime, recording_ids: Sequence[str]) -> None:
@@ -251,14 +254,19 @@ async def _delete_halves(runtime: Runtime, recording_ids: Sequence[str]) -> None
     await _delete_in_bulk(runtime, recording_ids[middle:])
 
 
-async def _confirm(runtime: Runtime, one: _Proven) -> None:
+async def _confirm(runtime: Runtime, one: _Proven) -> _Away | None:
     """See that an original is gone, then write its receipt; if either cannot be done now, its turn comes again."""
     try:
         async with runtime.deletion_gate:
             await _write_receipt(runtime, one)
     except Exception as error:
-        log.warning("deletion not confirmed", folder=one.folder, error=f"{type(error).__name__}: {error}")
-        await runtime.due.postpone(one.folder, _STILL_THERE_SECONDS)
+        return await _postponed(runtime, one.folder, error)
+    return None
+
+
+async def _postponed(runtime: Runtime, folder: str, error: Exception) -> _Away:
+    await runtime.due.postpone(folder, _STILL_THERE_SECONDS)
+    return _Away(f"{type(error).__name__}: {error}")
 
 
 async def _write_receipt(runtime: Runtime, one: _Proven) -> None:

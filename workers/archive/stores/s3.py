@@ -84,7 +84,7 @@ class S3Store:
             retries={"mode": "adaptive", "max_attempts": 5},
             connect_timeout=5,
             read_timeout=30,
-            max_pool_connections=64,
+            max_pool_connections=128,  # more than the threads that use it
         )
         session = boto3.session.Session()
         self._s3 = session.client("s3", config=common)
