@@ -48,6 +48,7 @@ log = get_logger()
 
 DRAIN_SECONDS = 25
 _JOB_TIMEOUT_SECONDS = 12 * 3600  # Telnyx records up to 12 h; the leases watch over dead workers, not this
+_BEGUN_AGAIN = {"reconcile", "count_sealed", "find_unsealed"}  # they take minutes, and lose nothing by another start
 _YIELD_SECONDS = 2
 _SWEEP_SECONDS = set(range(5, 60, 10))  # whether it is time for one, not the sweeps themselves
 _SEAL_SECONDS = set(range(3, 60, 5))  # likewise
@@ -192,12 +193,14 @@ async def _yield_to_small_work(runtime: Runtime, bulk: LeasingWorker) -> None:
 
 
 async def _drain(workers: list[LeasingWorker]) -> None:
-    """Wait for the jobs that run, cancel what is left; a cancelled job runs again elsewhere.
+    """Wait for the jobs that run, cancel what is left; a cancelled job runs again elsewhere. Sweeps are not waited for.
 
     Those who claim jobs have ended before. What a claim that was cut short has claimed is free once this process has
     withdrawn its heartbeat.
     """
-    jobs = {task for worker in workers for task in worker.tasks.values()}
+    running = [(job_id, task) for worker in workers for job_id, task in worker.tasks.items()]
+    await end_tasks(task for job_id, task in running if job_id.partition(":")[0] in _BEGUN_AGAIN)
+    jobs = {task for _, task in running if not task.done()}
     if jobs:
         await asyncio.wait(jobs, timeout=DRAIN_SECONDS)
     await end_tasks(jobs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from arq.constants import in_progress_key_prefix, job_key_prefix
 
 from config.tasks import end_tasks
 from workers.jobs.payloads import RecordingRequest, recording_job
-from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, LEASES, MAIN_QUEUE, WORKER
+from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, DEAD_LETTERS, LEASES, MAIN_QUEUE, UNSEALED, UNSEALED_WHY, WORKER
 from workers.queue.accept import Acceptor, enqueue
 from workers.queue.attempts import Attempts, DeadLetter
 from workers.queue.due import DueList
@@ -21,6 +22,7 @@ from workers.queue.jobs import Job
 from workers.queue.leases import Leases
 from workers.queue.limits import SharedLimiter
 from workers.queue.pressure import oldest_waiting_seconds, pressure
+from workers.queue.written import UnsealedDays
 
 JOB = recording_job(RecordingRequest(event_id="e", recording_id="r"))
 
@@ -211,3 +213,17 @@ async def test_pressure_is_a_job_that_nobody_takes_or_a_full_redis(async_redis: 
         assert any("of its memory" in text for text in await pressure(async_redis, 200))
     finally:
         redis.config_set("maxmemory", "0")
+
+
+async def test_state_that_cannot_be_read_counts_as_lost_and_hides_nothing_else(async_redis: Any, redis: Any) -> None:
+    attempts, days = Attempts(async_redis), UnsealedDays(async_redis)
+    letter = DeadLetter("job-1", "archive_recording", {"v": 1}, MAIN_QUEUE, "outage", "error", "2026", [])
+    await attempts.bury(letter)
+    await days.add(date(2026, 11, 25), 1.0, "why")
+    for junk in (b"{", b'"\x80"', b"\xff", b"[]"):
+        redis.hset(DEAD_LETTERS, junk, junk)
+        redis.hset(UNSEALED_WHY, junk, junk)
+        redis.zadd(UNSEALED, {junk: 0})
+    assert await attempts.letters() == [letter]
+    assert await days.due(2.0, 20) == [date(2026, 11, 25)]
+    assert await days.all() == {date(2026, 11, 25): (1.0, "why")}

@@ -18,6 +18,7 @@ from tests.workers.test_archive_recording import ask, assert_archived, committed
 from tests.workers.test_deletion import DELETING
 from workers.archive.layout import recording_folder
 from workers.jobs.payloads import TranscriptionRequest, transcription_job
+from workers.keys import BULK_QUEUE
 from workers.queue.accept import enqueue
 
 SWEEPING = {"CALLVAULT_RECONCILE_EVERY": "2s", "CALLVAULT_RECONCILE_OPEN_EVERY": "1h"}
@@ -353,6 +354,21 @@ def test_a_recording_without_a_usable_date_does_not_end_the_sweep_and_is_archive
         for one in odd:
             folder = recording_folder(parse_instant(one.data["created_at"]), one.data["id"])
             wait_for((archive_folder / folder / "recording.json").exists, 60, "the archiving of the odd one")
+
+
+def test_a_worker_that_is_to_stop_does_not_wait_for_a_sweep(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    sandbox.world.faults.change({"requests_per_second": 1})  # two requests a day of thirty: a minute
+    let_sweeps_start(redis)
+    with callvault(["worker"], environment | SWEEPING, "worker ready") as worker:
+        wait_for(lambda: any(r["path"].startswith("/v2/recordings") for r in sandbox.world.requests), 40, "a sweep")
+        started = time.monotonic()
+        assert worker.stop() == 0
+        assert time.monotonic() - started < 10
+    assert any(job.startswith("reconcile:") for job in redis.zrange(BULK_QUEUE, 0, -1)), (
+        "another worker begins it again"
+    )
 
 
 def test_a_backfill_tells_what_was_given_up(

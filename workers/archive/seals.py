@@ -53,9 +53,6 @@ class Link(msgspec.Struct, frozen=True):
     sha256: str
 
 
-LINK = msgspec.json.Decoder(Link)
-
-
 class Chain:
     """The seals of an archive as far as they have been read.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 
-from workers.archive.seals import LINK, Chain
+from workers.archive.seals import Chain, Link
 from workers.keys import SEALS
+from workers.queue.state import read_state
 from workers.runtime import Runtime
 
 
@@ -16,8 +19,7 @@ async def read_chain(runtime: Runtime) -> Chain:
         UnreadableRecord: a seal cannot be read.
         StoreError: the store cannot be read now.
     """
-    rows = await runtime.redis.hgetall(SEALS)
-    chain = Chain(runtime.archive, [LINK.decode(rows[sequence]) for sequence in sorted(rows, key=int)])
+    chain = Chain(runtime.archive, await _remembered(runtime))
     known = len(chain.links)
     await runtime.in_thread(chain.refresh)
     await remember_chain(runtime, chain, known)
@@ -30,10 +32,15 @@ async def known_chain(runtime: Runtime) -> Chain:
     Raises:
         UnreadableRecord, StoreError: as `read_chain`.
     """
-    rows = await runtime.redis.hgetall(SEALS)
-    if not rows:
-        return await read_chain(runtime)
-    return Chain(runtime.archive, [LINK.decode(rows[sequence]) for sequence in sorted(rows, key=int)])
+    links = await _remembered(runtime)
+    return Chain(runtime.archive, links) if links else await read_chain(runtime)
+
+
+async def _remembered(runtime: Runtime) -> list[Link]:
+    """The chain's beginning as Redis remembers it, up to the first link that it does not."""
+    rows = await read_state(runtime.redis, SEALS, Link)
+    known = itertools.takewhile(lambda sequence: sequence in rows, map(str, itertools.count(1)))
+    return [rows[sequence] for sequence in known]
 
 
 async def remember_chain(runtime: Runtime, chain: Chain, known: int) -> None:

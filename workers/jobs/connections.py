@@ -18,6 +18,7 @@ from workers.connections.plan import plan
 from workers.jobs.payloads import FaultReport
 from workers.keys import CONNECTION_STATE, DRIFT_LOOKED, REFRESHED, UPLOADS_RETRIED, connection_field
 from workers.queue.script import server_seconds
+from workers.queue.state import read_state
 from workers.runtime import Runtime
 from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import TelnyxError
@@ -82,8 +83,7 @@ async def watch_connections(runtime: Runtime) -> None:
     Raises:
         TelnyxError: Telnyx is away; the next turn looks again.
     """
-    rows = await runtime.redis.hgetall(CONNECTION_STATE)
-    before = {key.decode(): msgspec.json.decode(row, type=_State) for key, row in rows.items()}
+    before = await read_state(runtime.redis, CONNECTION_STATE, _State)
     now = await server_seconds(runtime.redis)
     limit = runtime.settings.upload_pending_limit.total_seconds()
     after: dict[str, _State] = {}

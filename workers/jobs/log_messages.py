@@ -23,6 +23,7 @@ from workers.archive.records import LOG_MESSAGE, LogMessageRecord, UnreadableRec
 from workers.jobs.payloads import MirrorRequest
 from workers.keys import LOG_COUNTS, LOG_MESSAGES, LOG_NO_ID_TOLD
 from workers.queue.script import AsyncRedis
+from workers.queue.state import read_state
 from workers.runtime import Runtime
 from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import NotFound
@@ -154,9 +155,9 @@ async def _dismiss(runtime: Runtime, messages: dict[str, LogMessage], seen: dict
 
 
 async def _seen(runtime: Runtime, *, is_anything: bool) -> dict[str, Seen]:
-    rows = await runtime.redis.hgetall(LOG_MESSAGES)
-    if rows or not is_anything:  # where there are no messages, the archive is not listed every minute for them
-        return {identity.decode(): msgspec.json.decode(row, type=Seen) for identity, row in rows.items()}
+    seen = await read_state(runtime.redis, LOG_MESSAGES, Seen)
+    if seen or not is_anything:  # where there are no messages, the archive is not listed every minute for them
+        return seen
     return await runtime.in_thread(_read_back, runtime)
 
 
@@ -172,7 +173,7 @@ def _read_back(runtime: Runtime) -> dict[str, Seen]:
                 continue
             identity, _, occurrence = name.partition("+")
             at = f"{day.isoformat()}T00:00:00.000000Z"
-            number = int(occurrence) if occurrence.isdigit() else 1
+            number = int(occurrence) if occurrence.isdecimal() else 1
             seen[identity] = Seen(first_seen_at=at, last_seen_at=at, occurrence=number, is_archived=True)
     return seen
 
@@ -194,9 +195,8 @@ async def still_there(redis: AsyncRedis) -> set[str] | None:
     Raises:
         redis.exceptions.RedisError: Redis is away.
     """
-    rows = await redis.hgetall(LOG_MESSAGES)
-    seen = ((identity, msgspec.json.decode(row, type=Seen)) for identity, row in rows.items())
-    return {identity.decode() for identity, state in seen if state.is_present} if rows else None
+    seen = await read_state(redis, LOG_MESSAGES, Seen)
+    return {identity for identity, state in seen.items() if state.is_present} if seen else None
 
 
 def read_log_messages(

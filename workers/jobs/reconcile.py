@@ -33,6 +33,7 @@ from workers.jobs.routing import Event, jobs_of
 from workers.keys import BULK_QUEUE, COUNTED, DEAD_LETTERS, RECONCILED
 from workers.queue.accept import DEDUPE_SECONDS, Acceptor, enqueue
 from workers.queue.jobs import Job
+from workers.queue.state import read_state
 from workers.runtime import Runtime
 from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import NotFound
@@ -191,7 +192,7 @@ async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
     Raises:
         TelnyxError, StoreError: one of them is away; the next turn goes on.
     """
-    known = {day.decode(): int(count) for day, count in (await runtime.redis.hgetall(COUNTED)).items()}
+    known = await read_state(runtime.redis, COUNTED, int)
     for day in sorted(await _sealed_days(runtime)):
         before = known.get(day.isoformat())
         if before == 0:

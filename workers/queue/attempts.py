@@ -17,6 +17,7 @@ from workers.keys import ATTEMPTS, DEAD_LETTERS, FAILING
 from workers.queue.accept import enqueue
 from workers.queue.jobs import Job
 from workers.queue.script import AsyncRedis, server_seconds
+from workers.queue.state import read_state
 
 _MOST_ATTEMPTS_KEPT = 100
 _FAILING_SECONDS = 600
@@ -98,8 +99,8 @@ class Attempts:
 
     async def letters(self) -> list[DeadLetter]:
         """All dead letters, oldest first."""
-        rows = await self._redis.hvals(DEAD_LETTERS)
-        return sorted((msgspec.json.decode(row, type=DeadLetter) for row in rows), key=lambda letter: letter.died_at)
+        letters = await read_state(self._redis, DEAD_LETTERS, DeadLetter)
+        return sorted(letters.values(), key=lambda letter: letter.died_at)
 
     async def retry(self, job_id: str) -> bool:
         """Enqueue a dead letter's job again; False if there is no such letter."""

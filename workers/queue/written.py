@@ -67,7 +67,7 @@ class UnsealedDays:
     async def due(self, now: float, count: int) -> list[date]:
         """Those whose time has come, the oldest day first."""
         found = await self._redis.zrangebyscore(UNSEALED, "-inf", now, start=0, num=count)
-        return sorted(date.fromisoformat(member.decode()) for member in found)
+        return sorted(day for member in found if (day := _day(member)) is not None)
 
     async def overdue(self, now: float) -> dict[date, str]:
         """The days whose time has come (now is in seconds since the epoch), and why each waits; the oldest first."""
@@ -76,6 +76,15 @@ class UnsealedDays:
     async def all(self) -> dict[date, tuple[float, str | None]]:
         """Every day on the list: when it is tried next (seconds since the epoch), and why it could not be sealed."""
         rows: list[Any] = await self._redis.zrange(UNSEALED, 0, -1, withscores=True)
-        why = {day.decode(): text.decode() for day, text in (await self._redis.hgetall(UNSEALED_WHY)).items()}
-        listed = {member.decode(): score for member, score in rows}
-        return {date.fromisoformat(day): (listed[day], why.get(day)) for day in sorted(listed)}
+        reasons = (await self._redis.hgetall(UNSEALED_WHY)).items()
+        why = {day: text.decode("utf-8", "replace") for member, text in reasons if (day := _day(member)) is not None}
+        listed = {day: score for member, score in rows if (day := _day(member)) is not None}
+        return {day: (listed[day], why.get(day)) for day in sorted(listed)}
+
+
+def _day(member: bytes) -> date | None:
+    """A day of the list; None for what is none, which is left aside."""
+    try:
+        return date.fromisoformat(member.decode())
+    except ValueError:
+        return None
