@@ -299,12 +299,12 @@ class S3Store:
         up, so they are completed without; what proves the object then is a lower rung, never our word.
         """
         parts = {"UploadId": upload["id"], "MultipartUpload": {"Parts": upload["parts"]}}
+        checksum = whole if self._completes_with_checksum else {}
         try:
             with told(self._name(key)):
-                checksum = whole if self._completes_with_checksum else {}
                 client.complete_multipart_upload(**self._at(key), **parts, **checksum, **condition)
         except BadDigest:
-            if self._is_aws or not self._completes_with_checksum:
+            if self._is_aws or not checksum:  # not what is known by now: another upload may have found out meanwhile
                 raise
             with told(self._name(key)):
                 client.complete_multipart_upload(**self._at(key), **parts, **condition)
