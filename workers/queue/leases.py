@@ -13,6 +13,7 @@ import asyncio
 import os
 import secrets
 import socket
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -23,6 +24,7 @@ from workers.keys import ARQ_IN_PROGRESS, BULK_QUEUE, LEASES, MAIN_QUEUE, UNLEAS
 from workers.queue.script import AsyncRedis, Script
 
 HEARTBEAT_SECONDS = 3
+STRANGER_SECONDS = 15.0  # longer than the answer to a claim may be on its way
 _HEARTBEAT_EXPIRES_SECONDS = 15
 _UNLEASED_MS = 30_000
 _CRON_KEPT_MS = 60_000  # arq keeps a cron job in progress so long after its end, lest another worker run it again
@@ -84,6 +86,17 @@ end
 """
 _LEAVE_ALL = Script(_LEAVE)
 
+# KEYS: leases. ARGV: worker id, job ids as one MessagePack value.
+_FREE = Script(f"""
+for _, id in ipairs(cmsgpack.unpack(ARGV[2])) do
+  if redis.call('HGET', KEYS[1], id) == ARGV[1] then
+    redis.call('DEL', '{ARQ_IN_PROGRESS}' .. id)
+    redis.call('HDEL', KEYS[1], id)
+  end
+end
+return 1
+""")
+
 # KEYS: leases, queue. ARGV: as above, in-progress ms, most, page, pages. Returns id, score, id, ... Jobs in progress stay
 # in arq's queue, so one looks past those of all other workers.
 _CLAIM = Script(f"""{_LEAVE}
@@ -115,6 +128,8 @@ class Leases:
         self._redis = redis
         self._queues = queues
         self._ended: list[str] = []
+        self._held: set[str] = set()
+        self._strangers: dict[str, float] = {}  # leases of ours that we know nothing of, and since when
 
     async def claim(self, queue: str, most: int, in_progress_ms: int) -> list[tuple[str, int]]:
         """Claim jobs that are due and that nobody holds, as arq's workers do, each with its lease.
@@ -134,11 +149,14 @@ class Leases:
         except BaseException:
             self._ended += ended
             raise
-        return [(job_id.decode(), int(float(score))) for job_id, score in zip(answer[::2], answer[1::2], strict=True)]
+        claimed = [(id_.decode(), int(float(score))) for id_, score in zip(answer[::2], answer[1::2], strict=True)]
+        self._held.update(job_id for job_id, _ in claimed)
+        return claimed
 
     def leave(self, job_id: str) -> None:
         """A job has ended, well or not: its lease goes with the next claim."""
         self._ended.append(job_id)
+        self._held.discard(job_id)
 
     async def beat(self) -> None:
         """Show that this worker lives."""
@@ -152,12 +170,30 @@ class Leases:
             log.warning("jobs of a dead worker freed", jobs=freed[:20], count=len(freed))
         return freed
 
+    async def free_strangers(self) -> list[str]:
+        """Free the jobs that have a lease of ours and that we do not run, for a while; returns their ids.
+
+        A claim whose answer was lost (the connection cut, a failover) has claimed all the same, and the client sends it
+        again: whoever it named would be held by a worker that lives, and knows nothing of it.
+        """
+        rows = await self._redis.hgetall(LEASES)
+        known = self._held.union(self._ended)
+        mine = {id_.decode() for id_, worker in rows.items() if worker.decode() == self.worker_id} - known
+        now = time.monotonic()
+        self._strangers = {job_id: self._strangers.get(job_id, now) for job_id in mine}
+        lost = [job_id for job_id, since in self._strangers.items() if now - since >= STRANGER_SECONDS]
+        if lost:
+            await _FREE(self._redis, (LEASES,), (self.worker_id, _encoder.encode(lost)))
+            log.warning("jobs of a claim that was not answered freed", jobs=lost[:20], count=len(lost))
+        return lost
+
     async def run(self) -> None:
         """Beat and clean until cancelled; an outage of Redis is waited out."""
         while True:
             try:
                 await self.beat()
                 await self.free_dead_workers_jobs()
+                await self.free_strangers()
             except (RedisError, OSError) as error:
                 log.warning("heartbeat failed", error=str(error))
             await asyncio.sleep(HEARTBEAT_SECONDS)
