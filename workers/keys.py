@@ -16,6 +16,7 @@ EVENT = "callvault:event:"  # + event id: this event has been accepted
 INSPECTION = "callvault:inspection"  # list: signed events of unknown type or shape, newest first, bounded
 LEASES = "callvault:leases"  # hash: job id -> worker id
 UNLEASED = "callvault:unleased"  # hash: job id -> since when (ms) it is in progress without a lease
+CLAIMED = "callvault:claimed:"  # + worker id and queue: number and answer of its last claim, should the answer be lost
 WORKER = "callvault:worker:"  # + worker id: its heartbeat
 ATTEMPTS = "callvault:attempts:"  # + job id: list of failed attempts
 FAILING = "callvault:failing:"  # + cause: the last error of a job that fails again and again, for ten minutes

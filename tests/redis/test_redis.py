@@ -15,10 +15,12 @@ import pytest
 import redis as sync_redis
 from redis.exceptions import NoPermissionError
 
-from tests.contract.emulators import tls_proxy
+from tests.contract.emulators import TcpProxy, tls_proxy
 from tests.parts import RunningSandbox, Signer, callvault, event, free_port, least_rights, run_callvault, wait_for
 from tests.redis.servers import server, watched
-from workers.keys import DEAD_LETTERS, RECONCILED, UNSEALED_WHY
+from workers.keys import ARQ_IN_PROGRESS, BULK_QUEUE, DEAD_LETTERS, LEASES, MAIN_QUEUE, RECONCILED, UNSEALED_WHY
+from workers.queue.connect import connect_worker
+from workers.queue.leases import Leases
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -266,3 +268,24 @@ def test_one_account_is_split_by_connection_over_two_redis(
 
 def test_the_document_shows_the_rights_that_are_tested() -> None:
     assert (ROOT / "deploy" / "redis" / "users.acl").read_text().strip() in (ROOT / "docs" / "redis.md").read_text()
+
+
+async def test_a_claim_whose_answer_is_lost_gets_the_same_answer_when_it_is_sent_again(tmp_path: Path) -> None:
+    """Else its jobs would be held by a worker that lives and does not run them, for as long as a recording may last."""
+    with server(tmp_path) as plain, TcpProxy(plain.port) as proxy, plain.client() as redis:
+        client = connect_worker(f"redis://127.0.0.1:{proxy.port}/0")
+        leases = Leases(client)
+        redis.zadd(MAIN_QUEUE, {"a": 1, "b": 2, "c": 3})
+        redis.zadd(BULK_QUEUE, {"d": 4})
+        assert await leases.claim(BULK_QUEUE, 1, 60_000) == [("d", 4)]  # the script is known to the server from here on
+        proxy.lose_answer = True
+        assert await leases.claim(MAIN_QUEUE, 2, 60_000) == [("a", 1), ("b", 2)]
+        assert not proxy.lose_answer, "an answer was lost"
+        assert set(redis.hgetall(LEASES)) == {"a", "b", "d"}
+        assert await leases.claim(MAIN_QUEUE, 2, 60_000) == [("c", 3)]
+        leases.leave("a")
+        redis.delete(ARQ_IN_PROGRESS + "a")
+        proxy.lose_answer = True
+        assert await leases.claim(MAIN_QUEUE, 2, 60_000) == [("a", 1)]
+        assert redis.hget(LEASES, "a") == leases.worker_id, "its lease was left before, not after, it was claimed again"
+        await client.aclose()

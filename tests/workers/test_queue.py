@@ -227,22 +227,3 @@ async def test_state_that_cannot_be_read_counts_as_lost_and_hides_nothing_else(a
     assert await attempts.letters() == [letter]
     assert await days.due(2.0, 20) == [date(2026, 11, 25)]
     assert await days.all() == {date(2026, 11, 25): (1.0, "why")}
-
-
-async def test_the_jobs_of_a_claim_whose_answer_was_lost_are_freed(
-    async_redis: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a cut connection or a failover leaves them: in progress, with a lease of a worker that lives and does not run them."""
-    monkeypatch.setattr("workers.queue.leases.STRANGER_SECONDS", 0.2)
-    leases = Leases(async_redis)
-    await leases.beat()
-    redis.zadd(MAIN_QUEUE, {"known": 1, "lost": 2})
-    assert await leases.claim(MAIN_QUEUE, 1, 60_000) == [("known", 1)]
-    redis.set(ARQ_IN_PROGRESS + "lost", "1")
-    redis.hset(LEASES, "lost", leases.worker_id)
-    assert await leases.free_strangers() == []
-    await asyncio.sleep(0.3)
-    assert await leases.free_strangers() == ["lost"]
-    assert redis.hkeys(LEASES) == ["known"] and redis.exists(ARQ_IN_PROGRESS + "known")
-    assert await leases.claim(MAIN_QUEUE, 2, 60_000) == [("lost", 2)]
-    assert await leases.free_dead_workers_jobs() == []

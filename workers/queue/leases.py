@@ -13,20 +13,20 @@ import asyncio
 import os
 import secrets
 import socket
-import time
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
 from redis.exceptions import RedisError
 
 from config.logs import get_logger
-from workers.keys import ARQ_IN_PROGRESS, BULK_QUEUE, LEASES, MAIN_QUEUE, UNLEASED, WORKER
+from workers.keys import ARQ_IN_PROGRESS, BULK_QUEUE, CLAIMED, LEASES, MAIN_QUEUE, UNLEASED, WORKER
 from workers.queue.script import AsyncRedis, Script
 
 HEARTBEAT_SECONDS = 3
-STRANGER_SECONDS = 15.0  # longer than the answer to a claim may be on its way
 _HEARTBEAT_EXPIRES_SECONDS = 15
 _UNLEASED_MS = 30_000
+_ANSWER_KEPT_SECONDS = 600  # longer than a worker tries to have one
 _CRON_KEPT_MS = 60_000  # arq keeps a cron job in progress so long after its end, lest another worker run it again
 _PAGE, _PAGES = 200, 50
 _HEAD = 1_000  # jobs in progress stay in arq's queue with an old score, so they are found at its head
@@ -86,24 +86,25 @@ end
 """
 _LEAVE_ALL = Script(_LEAVE)
 
-# KEYS: leases. ARGV: worker id, job ids as one MessagePack value.
-_FREE = Script(f"""
-for _, id in ipairs(cmsgpack.unpack(ARGV[2])) do
-  if redis.call('HGET', KEYS[1], id) == ARGV[1] then
-    redis.call('DEL', '{ARQ_IN_PROGRESS}' .. id)
-    redis.call('HDEL', KEYS[1], id)
-  end
+# KEYS: leases, queue, the last answer. ARGV: as above, in-progress ms, most, page, pages, number of the claim, seconds that its
+# answer is kept. Returns id, score, id, ... Jobs in progress stay in arq's queue, so one looks past those of all other workers.
+# The client sends a claim again when its answer is lost (a cut connection, a failover), and what it named the first time would
+# be held by a worker that lives and knows nothing of it: so the same number gets the same answer.
+_CLAIM = Script(f"""
+local kept = redis.call('GET', KEYS[3])
+if kept then
+  local number, answer = cmsgpack.unpack(kept)
+  if number == ARGV[7] then return answer end
 end
-return 1
-""")
-
-# KEYS: leases, queue. ARGV: as above, in-progress ms, most, page, pages. Returns id, score, id, ... Jobs in progress stay
-# in arq's queue, so one looks past those of all other workers.
-_CLAIM = Script(f"""{_LEAVE}
+{_LEAVE}
+local claimed = {{}}
+local function answered()
+  if #claimed > 0 then redis.call('SET', KEYS[3], cmsgpack.pack(ARGV[7], claimed), 'EX', ARGV[8]) end
+  return claimed
+end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local page = tonumber(ARGV[5])
-local claimed = {{}}
 for n = 0, tonumber(ARGV[6]) - 1 do
   local found = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'WITHSCORES', 'LIMIT', n * page, page)
   for i = 1, #found, 2 do
@@ -111,12 +112,12 @@ for n = 0, tonumber(ARGV[6]) - 1 do
       redis.call('HSET', KEYS[1], found[i], ARGV[1])
       claimed[#claimed + 1] = found[i]
       claimed[#claimed + 1] = found[i + 1]
-      if #claimed >= 2 * tonumber(ARGV[4]) then return claimed end
+      if #claimed >= 2 * tonumber(ARGV[4]) then return answered() end
     end
   end
   if #found < 2 * page then break end
 end
-return claimed
+return answered()
 """)
 
 
@@ -128,8 +129,7 @@ class Leases:
         self._redis = redis
         self._queues = queues
         self._ended: list[str] = []
-        self._held: set[str] = set()
-        self._strangers: dict[str, float] = {}  # leases of ours that we know nothing of, and since when
+        self._claims: Counter[str] = Counter()  # by queue: how many have been answered
 
     async def claim(self, queue: str, most: int, in_progress_ms: int) -> list[tuple[str, int]]:
         """Claim jobs that are due and that nobody holds, as arq's workers do, each with its lease.
@@ -143,20 +143,22 @@ class Leases:
             The claimed jobs: id, and score in the queue (milliseconds since the epoch).
         """
         ended, self._ended = self._ended, []
-        arguments = (self.worker_id, _encoder.encode(ended), in_progress_ms, most, _PAGE, _PAGES)
+        keys = (LEASES, queue, f"{CLAIMED}{self.worker_id}:{queue}")
+        arguments = (
+            *(self.worker_id, _encoder.encode(ended), in_progress_ms, most, _PAGE, _PAGES),
+            *(self._claims[queue], _ANSWER_KEPT_SECONDS),
+        )
         try:
-            answer = await _CLAIM(self._redis, (LEASES, queue), arguments)
+            answer = await _CLAIM(self._redis, keys, arguments)
         except BaseException:
             self._ended += ended
             raise
-        claimed = [(id_.decode(), int(float(score))) for id_, score in zip(answer[::2], answer[1::2], strict=True)]
-        self._held.update(job_id for job_id, _ in claimed)
-        return claimed
+        self._claims[queue] += 1
+        return [(job_id.decode(), int(float(score))) for job_id, score in zip(answer[::2], answer[1::2], strict=True)]
 
     def leave(self, job_id: str) -> None:
         """A job has ended, well or not: its lease goes with the next claim."""
         self._ended.append(job_id)
-        self._held.discard(job_id)
 
     async def beat(self) -> None:
         """Show that this worker lives."""
@@ -170,30 +172,12 @@ class Leases:
             log.warning("jobs of a dead worker freed", jobs=freed[:20], count=len(freed))
         return freed
 
-    async def free_strangers(self) -> list[str]:
-        """Free the jobs that have a lease of ours and that we do not run, for a while; returns their ids.
-
-        A claim whose answer was lost (the connection cut, a failover) has claimed all the same, and the client sends it
-        again: whoever it named would be held by a worker that lives, and knows nothing of it.
-        """
-        rows = await self._redis.hgetall(LEASES)
-        known = self._held.union(self._ended)
-        mine = {id_.decode() for id_, worker in rows.items() if worker.decode() == self.worker_id} - known
-        now = time.monotonic()
-        self._strangers = {job_id: self._strangers.get(job_id, now) for job_id in mine}
-        lost = [job_id for job_id, since in self._strangers.items() if now - since >= STRANGER_SECONDS]
-        if lost:
-            await _FREE(self._redis, (LEASES,), (self.worker_id, _encoder.encode(lost)))
-            log.warning("jobs of a claim that was not answered freed", jobs=lost[:20], count=len(lost))
-        return lost
-
     async def run(self) -> None:
         """Beat and clean until cancelled; an outage of Redis is waited out."""
         while True:
             try:
                 await self.beat()
                 await self.free_dead_workers_jobs()
-                await self.free_strangers()
             except (RedisError, OSError) as error:
                 log.warning("heartbeat failed", error=str(error))
             await asyncio.sleep(HEARTBEAT_SECONDS)
