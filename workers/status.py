@@ -10,7 +10,7 @@ from config.times import end_of_day
 from workers.archive.records import UnreadableRecord
 from workers.archive.seals import Chain
 from workers.archive.stores.store import StoreError
-from workers.jobs.causes import PATIENT
+from workers.jobs.causes import NEVER_GIVEN_UP
 from workers.jobs.chain import known_chain
 from workers.keys import QUEUES
 from workers.queue.pressure import oldest_waiting_seconds, pressure
@@ -107,7 +107,7 @@ async def read_status(runtime: Runtime) -> Status:
             )
             for name, key in QUEUES.items()
         },
-        failing=await runtime.attempts.failing(PATIENT),
+        failing=await runtime.attempts.failing(NEVER_GIVEN_UP),
         pressure=await pressure(redis, settings.queue_age_limit.total_seconds()),
         dead_letters=await runtime.attempts.count(),
         deletions=DeletionStatus(settings.delete_originals, await runtime.due.count(), await runtime.due.paused()),

@@ -1,32 +1,14 @@
-"""Why jobs fail and what follows: THE table of causes, and which error is of which.
+"""Why jobs fail and what follows: THE table of causes. Which error is of which cause is in `judge.py`.
 
-To add one: a row here, and its error in `cause_of`. The runbook's section on dead letters is made from the table.
+To add one: a row here, and its errors there. `docs/dead-letters.md` is made from the table.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from redis.exceptions import RedisError
-
-from config.settings import Settings
-from workers.archive.archive import ArchiveConflict
-from workers.archive.proof import Damaged
-from workers.archive.records import UnreadableRecord
-from workers.archive.stores.store import StoreError, StoreRefused
 from workers.queue.attempts import Attempt
-from workers.telnyx.downloads import DownloadFailed, ForbiddenAddress, NotAudio
-from workers.telnyx.errors import (
-    BadRequest,
-    ConnectionFailed,
-    Forbidden,
-    Invalid,
-    NotFound,
-    RateLimited,
-    StatusError,
-    Unauthorized,
-)
 
 
 class NotYet(Exception):
@@ -58,7 +40,7 @@ class Cause:
     advice: str
 
     @property
-    def is_patient(self) -> bool:
+    def is_never_given_up(self) -> bool:
         """Whether jobs that fail so are tried for ever: nothing is lost, and nobody hears of a dead letter."""
         return self.tries is None and self.give_up_seconds is None
 
@@ -91,27 +73,4 @@ CAUSES = {
     )
 }
 
-PATIENT = tuple(cause.name for cause in CAUSES.values() if cause.is_patient)
-
-# The first row whose errors fit; more special before more general.
-_ERRORS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
-    ("not-there-yet", (NotYet, NotFound)),
-    ("in-progress", (InProgress,)),
-    ("throttled", (RateLimited,)),
-    ("refused", (Unauthorized, Forbidden, StoreRefused)),
-    ("not-audio", (NotAudio,)),
-    ("rejected", (Invalid, BadRequest, ForbiddenAddress)),
-    ("download", (DownloadFailed,)),
-    ("conflict", (ArchiveConflict, UnreadableRecord)),
-    ("damaged", (Damaged,)),
-    ("outage", (ConnectionFailed, StatusError, StoreError, RedisError, OSError)),
-)
-
-
-def cause_of(error: BaseException, settings: Settings) -> Cause:
-    """The cause that an error is of, with what the user has set about it."""
-    name = next((name for name, kinds in _ERRORS if isinstance(error, kinds)), "unexpected")
-    cause = CAUSES[name]
-    if name == "not-there-yet":
-        return replace(cause, give_up_seconds=settings.not_found_wait.total_seconds())
-    return cause
+NEVER_GIVEN_UP = tuple(cause.name for cause in CAUSES.values() if cause.is_never_given_up)

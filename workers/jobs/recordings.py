@@ -37,7 +37,7 @@ async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None
 
     Raises:
         NotYet: it is not at Telnyx, or not completed.
-        Exception: as `workers/jobs/causes.py` lists them.
+        Exception: as `workers/jobs/judge.py` lists them.
     """
     with span("find"):
         recordings = await _find(runtime, request)

@@ -13,7 +13,8 @@ from arq.worker import Function, func
 from config.logs import get_logger
 from config.times import format_duration, parse_instant
 from config.tracing import span
-from workers.jobs.causes import Cause, cause_of
+from workers.jobs.causes import Cause
+from workers.jobs.judge import cause_of
 from workers.jobs.payloads import VERSION, payload_version
 from workers.keys import MAIN_QUEUE
 from workers.queue.attempts import DeadLetter
@@ -70,7 +71,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     same = [attempt for attempt in attempts if attempt.cause == cause.name]
     since = (parse_instant(same[-1].at) - parse_instant(same[0].at)).total_seconds()
     if not cause.is_final(same, since):
-        if cause.is_patient and len(same) >= _AGAIN_AND_AGAIN:
+        if cause.is_never_given_up and len(same) >= _AGAIN_AND_AGAIN:
             await _tell_failing(runtime, function, cause, line, since)
         wait = cause.wait_seconds(len(same))
         log.warning("job failed", function=function, cause=cause.name, error=line, again_in_seconds=round(wait, 2))

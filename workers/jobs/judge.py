@@ -1,0 +1,48 @@
+"""Which error is of which cause. Apart from the table of causes, which also receivers read and which knows no SDK."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from redis.exceptions import RedisError
+
+from config.settings import Settings
+from workers.archive.archive import ArchiveConflict
+from workers.archive.proof import Damaged
+from workers.archive.records import UnreadableRecord
+from workers.archive.stores.store import StoreError, StoreRefused
+from workers.jobs.causes import CAUSES, Cause, InProgress, NotYet
+from workers.telnyx.downloads import DownloadFailed, ForbiddenAddress, NotAudio
+from workers.telnyx.errors import (
+    BadRequest,
+    ConnectionFailed,
+    Forbidden,
+    Invalid,
+    NotFound,
+    RateLimited,
+    StatusError,
+    Unauthorized,
+)
+
+# The first row whose errors fit; more special before more general.
+_ERRORS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
+    ("not-there-yet", (NotYet, NotFound)),
+    ("in-progress", (InProgress,)),
+    ("throttled", (RateLimited,)),
+    ("refused", (Unauthorized, Forbidden, StoreRefused)),
+    ("not-audio", (NotAudio,)),
+    ("rejected", (Invalid, BadRequest, ForbiddenAddress)),
+    ("download", (DownloadFailed,)),
+    ("conflict", (ArchiveConflict, UnreadableRecord)),
+    ("damaged", (Damaged,)),
+    ("outage", (ConnectionFailed, StatusError, StoreError, RedisError, OSError)),
+)
+
+
+def cause_of(error: BaseException, settings: Settings) -> Cause:
+    """The cause that an error is of, with what the user has set about it."""
+    name = next((name for name, kinds in _ERRORS if isinstance(error, kinds)), "unexpected")
+    cause = CAUSES[name]
+    if name == "not-there-yet":
+        return replace(cause, give_up_seconds=settings.not_found_wait.total_seconds())
+    return cause
