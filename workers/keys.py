@@ -25,7 +25,9 @@ DELETIONS_DUE = "callvault:deletions:due"  # sorted set: "day/recording id" by t
 READINESS = "callvault:ready"  # written to see that Redis takes writes
 TELNYX_PAUSE = "callvault:telnyx-pause"  # while it is there, no request goes to Telnyx
 DELETIONS_PAUSED = "callvault:deletions:paused"  # why deletion is paused, and since when
-DELETIONS_WAIT = "callvault:deletions:wait"  # the store or Telnyx does not answer: no deletion is begun meanwhile
+DELETIONS_BACK_OFF = (
+    "callvault:deletions:back-off"  # the store or Telnyx does not answer: no deletion is begun meanwhile
+)
 LOG_MESSAGES = "callvault:log-messages"  # hash: identity -> what the last polls saw of it
 LOG_COUNTS = "callvault:log-counts"  # hash: "code connection" -> how many have been seen
 MEDIA_SEEN = "callvault:media"  # hash: media name -> its updated_at when it was archived

@@ -43,7 +43,7 @@ _TURN_SECONDS = 10
 _LEAST_FAILURES = 3
 _WAIT_FOR_TRANSCRIPTION_SECONDS = 30
 _STILL_THERE_SECONDS = 30
-_AWAY_SECONDS = 10
+_BACK_OFF_SECONDS = 10
 _CONFIRM_WAITS_SECONDS = (0.0, 0.2, 1.0)
 
 
@@ -63,7 +63,7 @@ class _Failed:
 
 @dataclass(frozen=True)
 class _Away:
-    """A recording that could not be looked at: Telnyx or the store does not answer."""
+    """A recording that could not be looked at, mostly since Telnyx or the store does not answer."""
 
     error: str
 
@@ -98,7 +98,7 @@ async def delete_originals(runtime: Runtime, _: DeletionTurn) -> None:
 
 async def _delete_batch(runtime: Runtime, folders: Sequence[str]) -> None:
     judged = await asyncio.gather(*(_judge(runtime, folder) for folder in folders))
-    await _wait_for(runtime, judged)
+    await _back_off(runtime, judged)
     failures = sum(isinstance(one, _Failed) for one in judged)
     if failures >= _LEAST_FAILURES and failures * 100 > runtime.settings.delete_stop_percent * len(folders):
         await _stop(runtime, folders, failures)
@@ -106,11 +106,14 @@ async def _delete_batch(runtime: Runtime, folders: Sequence[str]) -> None:
         await _delete(runtime, [one for one in judged if isinstance(one, _Proven)])
 
 
-async def _wait_for(runtime: Runtime, outcomes: Sequence[object]) -> None:
-    """Begin no other batch while Telnyx or the store does not answer; said in one line for all of this one."""
-    if away := [one for one in outcomes if isinstance(one, _Away)]:
-        log.warning("deletions postponed", recordings=len(away), error=away[0].error)
-        await runtime.due.wait(_AWAY_SECONDS)
+async def _back_off(runtime: Runtime, outcomes: Sequence[object]) -> None:
+    """Say in one line what could not be looked at; if that is half of it, no batch is begun for a while."""
+    away = [one for one in outcomes if isinstance(one, _Away)]
+    if not away:
+        return
+    log.warning("deletions postponed", recordings=len(away), of=len(outcomes), error=away[0].error)
+    if 2 * len(away) >= len(outcomes):  # fewer may be the recordings' own fault, which must keep no other waiting
+        await runtime.due.back_off(_BACK_OFF_SECONDS)
 
 
 async def _stop(runtime: Runtime, folders: Sequence[str], failures: int) -> None:
@@ -208,13 +211,13 @@ async def _prove_transcription(runtime: Runtime, folder: str, transcription: Rec
 async def _delete(runtime: Runtime, proven: Sequence[_Proven]) -> None:
     """Delete what is proven. What fails half-way comes back soon: what is gone by then only gets its receipt."""
     outcomes = await asyncio.gather(*(_delete_transcriptions(runtime, one) for one in proven))
-    await _wait_for(runtime, outcomes)
+    await _back_off(runtime, outcomes)
     ready = [one for one, away in zip(proven, outcomes, strict=True) if away is None]
     try:
         await _delete_in_bulk(runtime, [one.recording_id for one in ready])
     except Exception as error:  # some may be gone all the same, which the confirmation finds out
         log.warning("bulk deletion failed", error=f"{type(error).__name__}: {error}")
-    await _wait_for(runtime, await asyncio.gather(*(_confirm(runtime, one) for one in ready)))
+    await _back_off(runtime, await asyncio.gather(*(_confirm(runtime, one) for one in ready)))
 
 
 async def _delete_transcriptions(runtime: Runtime, one: _Proven) -> _Away | None:

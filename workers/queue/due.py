@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from config.tasks import end_tasks
-from workers.keys import DELETIONS_DUE, DELETIONS_PAUSED, DELETIONS_WAIT
+from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE, DELETIONS_PAUSED
 from workers.queue.script import AsyncRedis, Script, server_seconds
 
 _CLAIM_SECONDS = 60
@@ -102,13 +102,13 @@ class DueList:
         why = await self._redis.get(DELETIONS_PAUSED)
         return None if why is None else why.decode()
 
-    async def wait(self, seconds: float) -> None:
-        """Have nobody go on for a while: what a deletion needs does not answer."""
-        await self._redis.set(DELETIONS_WAIT, "1", px=int(seconds * 1000))
+    async def back_off(self, seconds: float) -> None:
+        """Have nobody go on for a while: what deletions need does not answer."""
+        await self._redis.set(DELETIONS_BACK_OFF, "1", px=int(seconds * 1000))
 
     async def may_go_on(self) -> bool:
-        """Whether deletion is neither paused by anyone nor waits for what does not answer."""
-        return not await self._redis.exists(DELETIONS_PAUSED, DELETIONS_WAIT)
+        """Whether deletion is neither paused by anyone nor backs off from what does not answer."""
+        return not await self._redis.exists(DELETIONS_PAUSED, DELETIONS_BACK_OFF)
 
     async def postpone(self, folder: str, seconds: float) -> None:
         """Have a claimed folder come back later."""
