@@ -1,7 +1,8 @@
 """Traces by OpenTelemetry, from a webhook to the commit record of what it told of; off unless the environment asks for it.
 
 The SDK reads its own variables (opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables): they are set
-where `OTEL_EXPORTER_OTLP_ENDPOINT` is. Spans carry ids and sizes, never numbers, words or addresses.
+where `OTEL_EXPORTER_OTLP_ENDPOINT` is. Spans carry ids and the kinds of errors, never an error's text, a number, a word that
+was said, or an address.
 """
 
 from __future__ import annotations
@@ -62,12 +63,19 @@ def span(name: str, parent: object = None, **attributes: str | None) -> Abstract
 
 @contextmanager
 def _span(name: str, parent: object, attributes: dict[str, str | None]) -> Iterator[str | None]:
+    from opentelemetry.trace import StatusCode
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     propagator = TraceContextTextMapPropagator()
     context = propagator.extract({"traceparent": parent}) if isinstance(parent, str) else None
     known = {f"callvault.{key}": value for key, value in attributes.items() if value is not None}
-    with _tracer.start_as_current_span(name, context=context, attributes=known):
+    # Left to itself, the SDK would send the text and stack of what is raised.
+    quiet = {"record_exception": False, "set_status_on_exception": False}
+    with _tracer.start_as_current_span(name, context=context, attributes=known, **quiet) as opened:
         carrier: dict[str, str] = {}
         propagator.inject(carrier)
-        yield carrier.get("traceparent")
+        try:
+            yield carrier.get("traceparent")
+        except Exception as error:
+            opened.set_status(StatusCode.ERROR, type(error).__name__)
+            raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.parts import HttpServer, RunningSandbox, callvault, free_port, run_callvault, wait_for
+from workers.jobs.payloads import RecordingRequest, recording_job
+from workers.queue.accept import enqueue
+from workers.queue.connect import connect_worker
 
 
 class _Collector(HttpServer):
@@ -37,6 +41,12 @@ class _Collector(HttpServer):
                 pass
 
         super().__init__(Handler)
+
+
+async def _ask(redis_url: str, request: RecordingRequest) -> None:
+    client = connect_worker(redis_url)
+    await enqueue(client, recording_job(request))
+    await client.aclose()
 
 
 def test_a_trace_leads_from_the_webhook_to_the_commit_record(
@@ -68,6 +78,22 @@ def test_a_trace_leads_from_the_webhook_to_the_commit_record(
     assert data["from"] not in everything and data["to"] not in everything
 
 
+def test_a_step_that_fails_tells_what_kind_of_error_and_none_of_its_text(
+    sandbox: RunningSandbox, environment: dict[str, str], redis_url: str
+) -> None:
+    collector = _Collector()
+    traced = environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}"}
+    asyncio.run(_ask(redis_url, RecordingRequest(event_id="e", recording_id="no-such-recording")))
+    with callvault(["worker"], traced, "worker ready") as worker:
+        worker.wait_for_output("is not at Telnyx")
+        assert worker.stop() == 0
+    wait_for(lambda: any(span.name == "find" for span in collector.spans), what="the spans")
+    collector.stop()
+    (failed, *_) = (span for span in collector.spans if span.name == "find")
+    assert (failed.status.code, failed.status.message) == (2, "NotYet")
+    assert "is not at Telnyx" not in str(collector.spans) and not any(span.events for span in collector.spans)
+
+
 def test_without_the_packages_asking_for_traces_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "opentelemetry").mkdir()
     (tmp_path / "opentelemetry" / "__init__.py").write_text("raise ImportError")
@@ -88,18 +114,7 @@ def test_without_the_packages_asking_for_traces_is_one_clear_line(tmp_path: Path
 def test_a_trace_that_is_none_harms_no_job(
     parent: str, sandbox: RunningSandbox, environment: dict[str, str], redis_url: str
 ) -> None:
-    import asyncio
-
-    from workers.jobs.payloads import RecordingRequest, recording_job
-    from workers.queue.accept import enqueue
-    from workers.queue.connect import connect_worker
-
-    async def ask(recording_id: str) -> None:
-        client = connect_worker(redis_url)
-        await enqueue(client, recording_job(RecordingRequest(event_id="e", recording_id=recording_id, trace=parent)))
-        await client.aclose()
-
     recording = sandbox.world.add_recording(seconds=1)
-    asyncio.run(ask(recording.data["id"]))
+    asyncio.run(_ask(redis_url, RecordingRequest(event_id="e", recording_id=recording.data["id"], trace=parent)))
     with callvault(["worker"], environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}) as worker:
         worker.wait_for_output("recording archived")
