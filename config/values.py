@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from config.times import format_duration, parse_duration
 
@@ -18,6 +19,11 @@ SHORTEST_TOKEN = 16  # characters
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 REDIS_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 SENTINEL_OPTIONS = ("tls", "sentinel_username", "sentinel_password")
+_REDIS_WORDS = {
+    "tls": ("true", "false"),
+    "ssl_check_hostname": ("true", "false"),
+    "ssl_cert_reqs": ("required", "optional", "none"),
+}
 SENTINEL_PORT = 26379
 
 
@@ -71,8 +77,11 @@ def read_http_url(value: object) -> object:
 
 
 def read_redis_url(value: object) -> object:
-    """An address of Redis, with none but the options that are known."""
-    parts = urlsplit(str(value))
+    """An address of Redis, with none but the options that are known; what is wrong is said without a piece of it."""
+    try:
+        parts = urlsplit(str(value))
+    except ValueError:
+        raise ValueError("not an address; percent-encode what is odd in a password") from None
     if parts.scheme not in REDIS_SCHEMES:
         raise ValueError(f"scheme {parts.scheme!r}")
     known: tuple[str, ...] = ("db", *(REDIS_TLS_OPTIONS if parts.scheme == "rediss" else ()))
@@ -84,12 +93,24 @@ def read_redis_url(value: object) -> object:
         database = parts.path.strip("/").partition("/")[2]
     elif parts.scheme != "unix":
         database = database or parts.path.strip("/")
-        _ = parts.port  # a ValueError if it is no number
-    if unknown := [name for name in query if name not in known]:
-        raise ValueError(f"{unknown[0]!r} is no option there")
+        _port(parts)
+    for name, values in query.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise ValueError("an option that is none there" + (f"; is {near[0]} meant?" if near else ""))
+        if name in _REDIS_WORDS and values[-1] not in _REDIS_WORDS[name]:
+            raise ValueError(f"{name} is none of {', '.join(_REDIS_WORDS[name])}")
     if database and not re.fullmatch(r"\d{1,5}", database, re.ASCII):
-        raise ValueError(f"{database!r} is no number of a database")
+        raise ValueError("the database is no number")
     return value
+
+
+def _port(parts: SplitResult) -> int | None:
+    """The port of an address; its own error would quote what stands there, which may be a piece of a password."""
+    try:
+        return parts.port
+    except ValueError:
+        raise ValueError("a port that is none; in a password, percent-encode : / ? # and @") from None
 
 
 def sentinel_hosts(netloc: str) -> list[tuple[str, int]]:
@@ -103,7 +124,7 @@ def sentinel_hosts(netloc: str) -> list[tuple[str, int]]:
         parts = urlsplit(f"//{one}")
         if not parts.hostname:
             raise ValueError("a Sentinel without a host")
-        found.append((parts.hostname, parts.port or SENTINEL_PORT))
+        found.append((parts.hostname, _port(parts) or SENTINEL_PORT))
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given
@@ -33,7 +32,11 @@ _WRITABLE = texts.filter(lambda text: "\x00" not in text and text.isascii() | te
 @example({"TELNYX_BASE_URL": "https://h:x"})
 @example({"CALLVAULT_TIMESTAMP_URL": "https://h:99999999"})
 def test_settings_are_values_or_one_line(environment: dict[str, str]) -> None:
-    with patch.dict(os.environ, {**CLEAN, **environment}, clear=True):
+    with pytest.MonkeyPatch.context() as here:
+        for name in os.environ.keys() - CLEAN.keys():
+            here.delenv(name)
+        for name, value in environment.items():
+            here.setenv(name, value)
         try:
             settings = load_settings()
         except SettingsError as error:
@@ -44,6 +47,25 @@ def test_settings_are_values_or_one_line(environment: dict[str, str]) -> None:
     if settings.redis_url is not None:  # what was accepted can be connected with
         url = settings.redis_url.get_secret_value()
         assert connect_receiver(url) is not None and connect_worker(url) is not None
+
+
+@given(
+    st.sampled_from(["redis", "rediss", "unix", "redis+sentinel", "http"]),
+    st.text(alphabet=":/?#@[]&=%a1,\u2100", max_size=12),
+    st.booleans(),
+)
+@example("redis", "\u2100", True)
+@example("redis", ":", True)
+@example("redis", "#", False)
+@example("redis+sentinel", "/", True)
+def test_a_password_is_in_no_complaint_whatever_it_is_made_of(scheme: str, odd: str, is_first: bool) -> None:
+    password = odd + "hunter2" if is_first else "hunter2" + odd
+    with pytest.MonkeyPatch.context() as here:
+        here.setenv("REDIS_URL", f"{scheme}://user:{password}@host:6379/0")
+        try:
+            load_settings()
+        except SettingsError as error:
+            assert "hunter2" not in str(error)
 
 
 @given(text=st.one_of(st.text(max_size=200), st.binary(max_size=200)))

@@ -216,9 +216,11 @@ def test_a_server_that_forbids_config_is_enough(
     ("url", "why"),
     [
         ("redis+sentinel:///callvault", "a Sentinel without a host"),
-        ("redis+sentinel://a:x/callvault", "Port could not be cast"),
-        ("rediss://host/0?ssl_ca_cert=/x", "'ssl_ca_cert' is no option there"),
-        ("redis://host/0?ssl_ca_certs=/x", "'ssl_ca_certs' is no option there"),
+        ("redis+sentinel://a:x/callvault", "a port that is none"),
+        ("rediss://host/0?ssl_ca_cert=/x", "an option that is none there; is ssl_ca_certs meant?"),
+        ("redis://host/0?ssl_ca_certs=/x", "an option that is none there"),
+        ("redis+sentinel://host/callvault?tls=True", "tls is none of true, false"),
+        ("rediss://host/0?ssl_cert_reqs=no", "ssl_cert_reqs is none of required, optional, none"),
         ("http://host", "scheme 'http'"),
     ],
 )

@@ -44,7 +44,7 @@ def _client(url: str, kind: Any, made_with: dict[str, Any], options: dict[str, A
         pool = BlockingConnectionPool.from_url(url, timeout=options["socket_timeout"], **options, **tls)
         return kind(connection_pool=pool, **made_with)
     path = parts.path.strip("/").split("/")
-    tls = {"ssl": True} | _tls_options(query) if query.get("tls") in ("1", "true") else {}
+    tls = {"ssl": True} | _tls_options(query) if query.get("tls") == "true" else {}
     sentinel = Sentinel(
         sentinel_hosts(parts.netloc),
         sentinel_kwargs={
@@ -69,7 +69,7 @@ def _client(url: str, kind: Any, made_with: dict[str, Any], options: dict[str, A
 def _tls_options(query: dict[str, str]) -> dict[str, Any]:
     """The options of TLS as the address gives them; the server's name is checked, which redis-py 5 leaves out."""
     given: dict[str, Any] = {name: query[name] for name in REDIS_TLS_OPTIONS if name in query}
-    is_checked = given.get("ssl_cert_reqs") != "none" and given.get("ssl_check_hostname") not in ("0", "false")
+    is_checked = given.get("ssl_cert_reqs") != "none" and given.get("ssl_check_hostname") != "false"
     return given | {"ssl_check_hostname": is_checked}
 
 
