@@ -17,7 +17,8 @@ from config.settings import Settings
 from tests.fuzz.values import DEEP, documents, like, texts
 from tests.parts import HttpServer
 from workers.account import Account
-from workers.jobs.causes import CAUSES, cause_of
+from workers.jobs.causes import CAUSES
+from workers.jobs.judge import cause_of
 from workers.telnyx.client import TelnyxClient
 from workers.telnyx.downloads import DownloadFailed, Downloads
 from workers.telnyx.errors import TelnyxError

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
+from tests.parts import RunningSandbox, callvault, free_port, run_callvault, wait_for
 from workers import keys
 from workers.keys import ARQ_JOB, BULK_QUEUE, MAIN_QUEUE
 from workers.main import job_functions
@@ -76,15 +76,17 @@ def test_state_of_another_shape_is_told_and_stops_no_webhook_and_no_recording(
     for key in sorted(set(STATE) - spared):
         redis.delete(key)
         put(key)
-    recording = sandbox.world.add_recording(seconds=0.5)
-    good: dict[str, Any] = {"t": None, "f": "archive_recording", "k": {}, "et": 1}
-    good["a"] = [{"v": 1, "recording_id": recording.data["id"]}]
-    redis.set(f"{ARQ_JOB}good", _encode(good))
-    redis.zadd(MAIN_QUEUE, {"good": 2})
-    with callvault(["worker"], environment, "worker ready") as worker:
-        wait_for(lambda: list(archive_folder.glob(f"recordings/*/*/*/{recording.data['id']}/recording.json")), 60)
+    port = free_port()
+    with (
+        callvault(["serve", "--port", str(port)], environment, "Uvicorn running"),
+        callvault(["worker"], environment, "worker ready") as worker,
+    ):
+        url = f"http://127.0.0.1:{port}/webhooks/telnyx"
+        (recording,) = sandbox.control("calls", webhook_url=url, seconds=0.5)["recordings"]
+        wait_for(lambda: list(archive_folder.glob(f"recordings/*/*/*/{recording}/recording.json")), 60)
         assert worker.process.poll() is None
         assert worker.stop() == 0
+    assert sandbox.books()["deliveries"] == {"delivered": 1, "failed": 0}
     for command in (["status"], ["dead-letters", "list"], ["deletions", "list"]):
         done = run_callvault(command, environment)
         assert "Traceback" not in done.stderr and done.returncode in (0, 1), (command, done.stderr)

@@ -63,6 +63,12 @@ def test_any_envelope_is_an_event_or_none(envelope: str, event_type: str, event_
         pass
 
 
+def test_the_first_field_that_is_an_instant_is_the_time() -> None:
+    payload = {"recording_id": "r", "recording_started_at": "soon", "start_time": "2026-11-25T10:00:00Z"}
+    (job,) = jobs_of(Event("e", "call.recording.saved", payload)) or ()
+    assert (job.payload.started_at, job.payload.ended_at) == ("2026-11-25T10:00:00Z", None)
+
+
 @given(st.dictionaries(st.one_of(st.sampled_from(FIELDS), texts), texts, max_size=8))
 def test_any_form_is_an_event_or_none(fields: dict[str, str]) -> None:
     body = "&".join(f"{quote_plus(k, errors='replace')}={quote_plus(v, errors='replace')}" for k, v in fields.items())

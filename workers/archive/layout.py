@@ -142,8 +142,11 @@ def day_of(key: str) -> date | None:
     parts = key.split("/", 4)
     if len(parts) != 5 or parts[0] not in KINDS:
         return None
+    text = "-".join(parts[1:4])
     try:
-        day = date.fromisoformat("-".join(parts[1:4]))  # takes no other digits than our own
+        day = date.fromisoformat(text)
     except ValueError:
         return None
-    return day if 1900 <= day.year <= 2999 else None
+    return (
+        day if day.isoformat() == text and 1900 <= day.year <= 2999 else None
+    )  # it reads weeks too, which are none here

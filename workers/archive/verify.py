@@ -192,7 +192,7 @@ def _check(archive: Archive, folder: _Folder, deep: bool) -> tuple[list[Problem]
         try:
             record = COMMIT_RECORD.read(archive.read_small(key), key)
         except UnreadableRecord as error:
-            problems.append(Problem("damaged", key, str(error)))
+            problems.append(Problem("damaged", key, str(error).removeprefix(f"{key}: ")))
     erased = erased_keys(archive, folder.prefix, folder.found)
     for known in record.objects if record else ():
         listed = found.pop(known.key, None)

@@ -56,8 +56,8 @@ def _text(payload: dict[str, Any], *names: str) -> str | None:
 
 def _instant(payload: dict[str, Any], *names: str) -> str | None:
     """The first of some fields that is an instant."""
-    text = _text(payload, *names)
-    return text if text and is_instant(text) else None
+    texts = (_text(payload, name) for name in names)
+    return next((text for text in texts if text and is_instant(text)), None)
 
 
 def _recording_saved(event: Event) -> Sequence[Job] | None:

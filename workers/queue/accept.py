@@ -34,7 +34,8 @@ _INSPECTION_BYTES = 32 * 1024
 # server's MessagePack knows no binary type). An event is its id, the length of its body to keep, and its jobs: queue, id,
 # delay ms, length of its data, and the field of an external connection that must be known, or "". The event
 # is marked last: should the script fail half-way (out of memory), the delivery is answered 503 and its repetition
-# enqueues what is still missing. Time is the server's, so that a receiver with a wrong clock delays nothing.
+# enqueues what is still missing. Which connections are external may be garbled (pcall): then none is. Time is the
+# server's, so that a receiver with a wrong clock delays nothing.
 _ACCEPT = Script(f"""
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -50,7 +51,7 @@ for n, told in ipairs(cmsgpack.unpack(ARGV[4])) do
   for _, job in ipairs(told[3]) do
     local queue, id, due, data, external = job[1], job[2], now + job[3], take(job[4]), job[5]
     if is_new then
-      local wanted = external == '' or redis.call('HEXISTS', '{CONNECTION_STATE}', external) == 1
+      local wanted = external == '' or redis.pcall('HEXISTS', '{CONNECTION_STATE}', external) == 1
       if wanted and redis.call('SET', '{ARQ_JOB}' .. id, data, 'PX', tonumber(ARGV[2]) + due - now, 'NX') then
         redis.call('ZADD', queue, due, id)
       end
