@@ -386,7 +386,8 @@ def main() -> None:
 
         if isinstance(error, StoreError | TelnyxError):  # away or refusing, as the error says
             _end(str(error), 1)
-        _end(f"{type(error).__name__}: {error} (a fault of Callvault; where it happened is in {_keep(error)})", 1)
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        _end(f"{said} (a fault of Callvault; where it happened is in {_keep(error)})", 1)
 
 
 def _keep(error: Exception) -> str:

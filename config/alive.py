@@ -26,14 +26,16 @@ async def show_alive(what: str) -> None:
     Args:
         what: which part this is, `serve` or `worker`.
     """
-    with suppress(OSError):
-        _folder().mkdir(mode=0o700, exist_ok=True)
-        path = _folder() / f"{what}-{os.getpid()}"
-        try:
-            while True:
-                path.touch()
-                await asyncio.sleep(_TOUCH_SECONDS)
-        finally:
+    path = _folder() / f"{what}-{os.getpid()}"
+    try:
+        while True:
+            with suppress(OSError):  # whatever cleans that folder up, the next turn makes it again
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+                if path.parent.stat().st_uid == os.getuid():  # nobody else's, who could have us touch what they like
+                    path.touch()
+            await asyncio.sleep(_TOUCH_SECONDS)
+    finally:
+        with suppress(OSError):
             path.unlink(missing_ok=True)
 
 
@@ -45,7 +47,7 @@ def silences() -> dict[str, float]:
     found = {}
     with suppress(OSError):
         for path in sorted(_folder().iterdir()):
-            with suppress(OSError):
+            with suppress(OSError, ValueError):
                 os.kill(int(path.name.rpartition("-")[2]), 0)
                 found[path.name] = time.time() - path.stat().st_mtime
     return found
