@@ -6,6 +6,7 @@ POST event     {"webhook_url": …, "event_type": …, "payload": {…}}
 POST connection {"id": …, …}                         change a connection behind everyone's back
 POST log_messages {"connection_id": …, "count": 100}
 POST upload    {"connection_id": …, "status": "error"}       likewise `release`
+POST key       {"rotate": true}                      sign webhooks with the next key; answers both public keys
 GET books      every recording ever made: hash, size, when deleted, how often served
 GET requests   what was asked of the API
 """
@@ -191,6 +192,10 @@ async def control(world: World, deliverer: Deliverer, what: str, body: dict[str,
             detail = f"Occurrence {i} of a fault."
             world.log(body["connection_id"], body.get("code", "10015"), body.get("title", "Invalid attribute"), detail)
         return {"count": len(world.log_messages)}
+    if what == "key":
+        if body.get("rotate"):
+            world.signing_key = world.next_signing_key
+        return world.public_keys()
     if what in ("upload", "release"):
         return _force_status(world, what, body)
     if what == "books":

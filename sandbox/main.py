@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import signal
@@ -92,7 +91,7 @@ def _ready(world: World, as_json: bool) -> str:
     facts = {
         "base_url": f"{world.base_url}/v2",
         "api_key": world.api_key,
-        "public_key": base64.b64encode(world.signing_key.verify_key.encode()).decode(),
+        "public_key": world.public_keys()["public_key"],
         "control_url": f"{world.base_url}/_sandbox",
         "sample_media_url": f"{world.base_url}/_sandbox/sample.mp3",
     }

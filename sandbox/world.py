@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import random
 import uuid
@@ -97,6 +99,16 @@ class World:
         self.requests: list[dict[str, Any]] = []  # what was asked of the API, newest last, bounded
         self.misuse: list[str] = []  # what the real service would punish: a key sent to a download address
         self._numbers = itertools.count(1)
+
+    @property
+    def next_signing_key(self) -> SigningKey:
+        """What webhooks will be signed with after a rotation; it follows from the present one."""
+        return SigningKey(hashlib.sha256(bytes(self.signing_key)).digest())
+
+    def public_keys(self) -> dict[str, str]:
+        """The public keys of now and of after a rotation, base64."""
+        keys = {"public_key": self.signing_key, "next_public_key": self.next_signing_key}
+        return {name: base64.b64encode(key.verify_key.encode()).decode() for name, key in keys.items()}
 
     def new_uuid(self) -> str:
         """A UUID of the seed."""

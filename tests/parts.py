@@ -187,7 +187,7 @@ class RunningSandbox:
 
     @property
     def public_key(self) -> str:
-        return base64.b64encode(self.world.signing_key.verify_key.encode()).decode()
+        return self.world.public_keys()["public_key"]
 
     @property
     def environment(self) -> dict[str, str]:

@@ -7,6 +7,8 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import httpx
@@ -15,7 +17,7 @@ import pytest
 from arq.jobs import deserialize_job_raw
 from redis.exceptions import ResponseError
 
-from tests.parts import Signer, callvault, event, free_port, wait_for
+from tests.parts import RunningSandbox, Signer, callvault, event, free_port, wait_for
 from workers.queue.accept import _ACCEPT, Acceptor
 from workers.queue.embedded import EmbeddedServer
 from workers.queue.jobs import Job, deserialize, encode_job
@@ -361,3 +363,34 @@ def test_a_body_that_trickles_is_ended(receiver: httpx.Client) -> None:
 def test_the_payload_that_is_written_is_msgpack_and_never_pickle() -> None:
     with pytest.raises(msgspec.DecodeError):
         deserialize(b"cos\nsystem\n(S'true'\ntR.")
+
+
+def test_a_rotation_of_the_key_as_the_runbook_has_it_loses_no_event(
+    sandbox: RunningSandbox, valkey: EmbeddedServer, redis: Any
+) -> None:
+    """Both keys, one receiver after the other; then Telnyx rotates; then the old key goes, likewise."""
+    keys = sandbox.control("key")
+    old, new = keys["public_key"], keys["next_public_key"]
+    ports = [free_port(), free_port()]
+    url, failover = (f"http://127.0.0.1:{port}/webhooks/telnyx" for port in ports)
+
+    def receiver_of(known: str, port: int) -> AbstractContextManager[object]:
+        environment = {"REDIS_URL": valkey.url, "TELNYX_PUBLIC_KEY": known}
+        return callvault(["serve", "--port", str(port)], environment, "Uvicorn running")
+
+    with ExitStack() as first, ExitStack() as second, ThreadPoolExecutor(1) as caller:
+        receivers = dict(zip(ports, (first, second), strict=True))
+        for port, stack in receivers.items():
+            stack.enter_context(receiver_of(old, port))
+        calling = caller.submit(
+            sandbox.control, "calls", count=150, webhook_url=url, failover_url=failover, per_second=15, seconds=0.1
+        )
+        for known in (f"{new},{old}", new):
+            for port, stack in receivers.items():
+                stack.close()
+                stack.enter_context(receiver_of(known, port))
+            sandbox.control("key", rotate=known != new)
+        made = calling.result()["recordings"]
+        wait_for(lambda: not sandbox.control("pending")["webhooks"], 60, "the last webhooks")
+        assert sandbox.books()["deliveries"] == {"delivered": 150, "failed": 0}
+        assert redis.zcard("arq:queue") == len(made) == 150
