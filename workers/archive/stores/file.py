@@ -40,7 +40,10 @@ class FileStore:
         self._incoming = self.root / _TEMPORARY
         self._known_folders: set[Path] = set()
         try:
+            missing = [folder for folder in (self._incoming, *self._incoming.parents) if not folder.is_dir()]
             self._incoming.mkdir(parents=True, exist_ok=True)
+            for folder in missing:
+                _sync_folder(folder.parent)
         except OSError as error:
             raise StoreRefused(f"{url}: cannot make the folder ({error.strerror})") from error
 
@@ -152,14 +155,15 @@ class FileStore:
         return self.root / key
 
     def _make_folder(self, folder: Path) -> None:
-        """Make a folder and flush the entries that lead to it; remembered, so a day's folder is flushed once."""
-        if folder in self._known_folders and folder.is_dir():
-            return
-        missing = []
-        while not folder.is_dir():
-            missing.append(folder)
+        """Make a folder and flush the entries that lead to it, also those of one that another process has just made.
+
+        Remembered, so that a day's folder is flushed once.
+        """
+        unknown = []
+        while folder != self.root and not (folder in self._known_folders and folder.is_dir()):
+            unknown.append(folder)
             folder = folder.parent
-        for path in reversed(missing):
+        for path in reversed(unknown):
             path.mkdir(exist_ok=True)
             _sync_folder(path.parent)
             if len(self._known_folders) > 10_000:
