@@ -77,7 +77,7 @@ def _mended(catalogue: Catalogue, work: Callable[[], T]) -> T:
     try:
         return work()
     except sqlite3.DatabaseError as error:
-        catalogue.start_anew(str(error))
+        catalogue.start_anew(error)
         return work()
 
 
@@ -86,6 +86,6 @@ def searched(catalogue: Catalogue, work: Callable[[], T], refill: Callable[[], N
     try:
         return work()
     except sqlite3.DatabaseError as error:
-        catalogue.start_anew(str(error))
+        catalogue.start_anew(error)
         refill()
         return work()

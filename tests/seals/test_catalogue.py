@@ -8,6 +8,8 @@ import io
 import json
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from tests.parts import RunningSandbox, callvault, callvault_here, run_callvault
 from tests.seals.conftest import CALLS_A_DAY, Sealed
 from tests.workers.test_archive_recording import ask, committed
 from tests.workers.test_deletion import DELETING
+from workers.catalogue.catalogue import Catalogue, CatalogueBusy
 from workers.catalogue.inventory import csv_lines
 from workers.catalogue.query import read_box
 from workers.catalogue.rows import Row
@@ -288,3 +291,22 @@ def test_an_inventory_holds_no_formulas(said: str) -> None:
     hit = Hit(row=Row(recording_id="r", day="2026-11-25", from_number=said, to_number="+13125550100"), state="archived")
     (row,) = csv.DictReader(io.StringIO("".join(csv_lines([hit]))))
     assert (row["from_number"], row["to_number"]) == ("'" + said, "+13125550100")
+
+
+def test_a_catalogue_that_is_locked_or_has_no_room_is_not_thrown_away(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.sqlite"
+    catalogue = Catalogue(path)
+    row = Row(recording_id="r", day="2026-11-25", started_at="2026-11-25T00:00:00.000000Z", key="k")
+    with catalogue.writing():
+        catalogue.put_rows([row])
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other:
+        with catalogue.writing(), pytest.raises(sqlite3.OperationalError) as locked:
+            other.execute("BEGIN IMMEDIATE")
+        other.execute(f"PRAGMA max_page_count = {other.execute('PRAGMA page_count').fetchone()[0]}")
+        with pytest.raises(sqlite3.OperationalError) as full:
+            other.execute("INSERT INTO state VALUES ('large', zeroblob(1000000))")
+    for passing in (locked.value, full.value):
+        with pytest.raises(CatalogueBusy, match=r"locked|full"):
+            catalogue.start_anew(passing)
+    assert catalogue.count() == 1 and not list(tmp_path.glob("*.unusable*"))
+    catalogue.close()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from config.errors import UserError
 from config.logs import get_logger
 from workers.archive import layout
 from workers.archive.records import COMMIT_RECORD, DECISION, ERASURE, RECEIPT
@@ -21,6 +22,17 @@ from workers.catalogue.rows import Row, row_of_commit, transcript_of
 log = get_logger()
 
 _VERSION = 1
+_BUSY_SECONDS = 30
+# What says nothing against the file itself (sqlite.org/rescode.html): it must not be thrown away for that.
+_PASSING = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+}
 _PRAGMAS = """
 PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32000; PRAGMA wal_autocheckpoint = 10000;
 """
@@ -78,6 +90,10 @@ _INDEXES = {
 }
 
 
+class CatalogueBusy(UserError):
+    """The catalogue cannot be read or written now, and nothing is wrong with it: it is locked, or its disk is full."""
+
+
 class Catalogue:
     """The catalogue in one file. One writer at a time (a process's lock and SQLite's own), any number of readers.
 
@@ -85,7 +101,7 @@ class Catalogue:
         path: the file; made if it is not there.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError, CatalogueBusy: it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -95,11 +111,12 @@ class Catalogue:
         try:
             self._db = self._open()
         except sqlite3.DatabaseError as error:
-            self._set_aside(str(error))
+            self._must_be_unusable(error)
+            self._set_aside(error)
             self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=30, check_same_thread=False, isolation_level=None)
+        db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, _VERSION):
@@ -117,19 +134,29 @@ class Catalogue:
             raise
         return db
 
-    def _set_aside(self, why: str) -> None:
+    def _must_be_unusable(self, error: sqlite3.DatabaseError) -> None:
+        """Let nothing be thrown away for an error that says nothing against the file; it has no code if it is ours."""
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
+            raise CatalogueBusy(f"the catalogue {self.path}: {error}") from None
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         aside = self.path.with_name(f"{self.path.name}.unusable")
         for suffix in ("", "-wal", "-shm"):
             part = self.path.with_name(self.path.name + suffix)
             if part.exists():
                 part.replace(aside.with_name(aside.name + suffix))
-        log.warning("the catalogue could not be used and is built anew", why=why, set_aside=str(aside))
+        log.warning("the catalogue could not be used and is built anew", why=str(error), set_aside=str(aside))
 
-    def start_anew(self, why: str) -> None:
-        """Set the file aside and begin an empty one."""
+    def start_anew(self, error: sqlite3.DatabaseError) -> None:
+        """Set the file aside and begin an empty one, since it cannot be used any more.
+
+        Raises:
+            CatalogueBusy: the error says nothing against the file, which stays.
+        """
+        self._must_be_unusable(error)
         with self._lock:
             self._db.close()
-            self._set_aside(why)
+            self._set_aside(error)
             self._db = self._open()
 
     def empty(self) -> None:

@@ -13,7 +13,7 @@ from config.logs import get_logger
 from config.tasks import end_tasks
 from workers.archive.archive import Archive
 from workers.archive.stores.store import StoreError
-from workers.catalogue.catalogue import Catalogue
+from workers.catalogue.catalogue import Catalogue, CatalogueBusy
 from workers.catalogue.feed import bring_up_to_date
 from workers.queue.script import AsyncRedis
 
@@ -46,7 +46,8 @@ class FollowedCatalogue:
         """Search the file in a thread, brought up to date first where that takes no longer than three seconds.
 
         Raises:
-            whatever the search raises, but for a corrupt file, which is built anew.
+            CatalogueBusy: it cannot be read now.
+            whatever else the search raises, but for a corrupt file, which is built anew.
         """
         async with self._opening:
             if self._catalogue is None:
@@ -58,7 +59,7 @@ class FollowedCatalogue:
         try:
             return await asyncio.to_thread(search, self.path)
         except sqlite3.DatabaseError as error:
-            await asyncio.to_thread(self._catalogue.start_anew, str(error))
+            await asyncio.to_thread(self._catalogue.start_anew, error)
             self._followed_at = float("-inf")
             return await asyncio.to_thread(search, self.path)
 
@@ -81,7 +82,10 @@ class FollowedCatalogue:
         except StoreError as error:
             self.problem = f"The archive does not answer, so the latest may be missing: {error}"
         except sqlite3.DatabaseError as error:
-            await asyncio.to_thread(catalogue.start_anew, str(error))
+            try:
+                await asyncio.to_thread(catalogue.start_anew, error)
+            except CatalogueBusy as busy:
+                self.problem = f"The latest may be missing: {busy}"
         except Exception as error:
             log.error("the catalogue cannot be followed", error=f"{type(error).__name__}: {error}", exc_info=True)
             self.problem = f"The catalogue cannot be brought up to date ({type(error).__name__}); see the log"
