@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import msgspec
 
@@ -78,9 +78,8 @@ class Chain:
         """
         known = len(self.links)
         if not known:  # many at once
-            names = (layout.seal_of(stored.key) for stored in self._archive.store.list("seals/"))
-            sequences = [place[0] for place in names if place is not None and place[1] == "json"]
-            for link in ahead(sequences, self._read):
+            sealed = (sequence for sequence, names in present_seals(self._archive).items() if "json" in names)
+            for link in ahead(sealed, self._read):
                 if link is None or link.seal.sequence != len(self.links) + 1:
                     break
                 self._add(link)
@@ -104,6 +103,15 @@ class Chain:
     def _read(self, sequence: int) -> Link | None:
         data = self._archive.read_small(layout.seal_key(sequence))
         return None if data is None else read_link(data, layout.seal_key(sequence))
+
+
+def present_seals(archive: Archive) -> dict[int, set[str]]:
+    """What lies under each sequence number, in order: `json`, `sha256`, `sig`, `tsr` or some of them; by a listing alone."""
+    present: dict[int, set[str]] = {}
+    for stored in archive.store.list("seals/"):
+        if (place := layout.seal_of(stored.key)) is not None:
+            present.setdefault(place[0], set()).add(place[1])
+    return present
 
 
 def read_link(data: bytes, key: str) -> Link:
@@ -348,11 +356,10 @@ def append(
         return chain.links[sequence - 1]
 
 
-def put_beside(archive: Archive, sequence: int, suffix: str, data: bytes) -> None:
+def put_beside(archive: Archive, sequence: int, suffix: Literal["sig", "tsr"], data: bytes) -> None:
     """Write a signature or a time stamp beside a seal; one that stands already is left as it is."""
-    key = f"{layout.seal_key(sequence).removesuffix('json')}{suffix}"
     try:
-        archive.put(key, iter((data,)), "application/octet-stream")
+        archive.put(layout.seal_key(sequence, suffix), iter((data,)), "application/octet-stream")
     except ArchiveConflict:
         pass  # another worker's stamp, of another moment
 

@@ -21,7 +21,7 @@ from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
 from workers.archive.proof import hash_object
 from workers.archive.records import ANY_RECORD, COMMIT_RECORD, MEDIA, UnreadableRecord
-from workers.archive.seals import Link, folder_of, objects_of_day, read_link, read_manifest
+from workers.archive.seals import Link, folder_of, objects_of_day, present_seals, read_link, read_manifest
 from workers.archive.stores.store import StoredObject
 from workers.archive.verify import Problem, Verified, erased_keys
 
@@ -45,8 +45,7 @@ class _Folder:
 
 def count_seals(archive: Archive) -> int:
     """How many seals there are, by a listing alone."""
-    places = (layout.seal_of(stored.key) for stored in archive.store.list("seals/"))
-    return sum(place is not None and place[1] == "json" for place in places)
+    return sum("json" in names for names in present_seals(archive).values())
 
 
 def verify_seals(

@@ -22,7 +22,7 @@ from workers.archive import layout
 from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
 from workers.archive.records import Seal, UnreadableRecord
-from workers.archive.seals import read_link, read_manifest
+from workers.archive.seals import present_seals, read_link, read_manifest
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.parquet import has_parquet, read_rows
 from workers.keys import WRITTEN, WRITTEN_EPOCH
@@ -122,12 +122,12 @@ def read_archive(catalogue: Catalogue, archive: Archive, *, everything: bool, sh
 def _take_seals(catalogue: Catalogue, archive: Archive, show: Show) -> None:
     """Take the seals that are not in here yet, and all that they list: by their Parquet files, else object by object."""
     known = catalogue.seals()
-    for stored in archive.store.list("seals/"):
-        place = layout.seal_of(stored.key)
-        if place is None or place[1] != "json" or place[0] in known:
+    for sequence, names in present_seals(archive).items():
+        if "json" not in names or sequence in known:
             continue
+        key = layout.seal_key(sequence)
         try:
-            _take_seal(catalogue, archive, read_link(archive.read_small(stored.key) or b"", stored.key).seal, show)
+            _take_seal(catalogue, archive, read_link(archive.read_small(key) or b"", key).seal, show)
         except UnreadableRecord as error:
             log.warning("a seal cannot be read; run `callvault verify --seals`", error=str(error))
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from workers.archive.seals import (
     Unfinished,
     append,
     folders_of_day,
+    present_seals,
     put_beside,
     put_file,
     read_manifest,
@@ -219,46 +220,54 @@ async def _damaged(runtime: Runtime, day: date, error: Exception) -> Waits:
 
 
 async def _seal_reconciled(runtime: Runtime, chain: Chain, day: date, reconciled_at: str) -> Link | None:
-    with Manifest() as manifest, RowsFile() as rows:
-        await runtime.in_thread(_list, runtime, chain, day, manifest, rows)
-        if not manifest.objects:
-            return None
-        return await _append(runtime, chain, day, manifest, rows, reconciled_at)
+    with _Unsealed(runtime, chain, day) as unsealed:
+        await unsealed.list()
+        return await unsealed.append(reconciled_at) if unsealed.manifest.objects else None
 
 
-def _list(
-    runtime: Runtime, chain: Chain, day: date, manifest: Manifest, rows: RowsFile, only: set[str] | None = None
-) -> None:
-    """List what is new of a day, for its manifest and for query engines; blocks."""
-    chosen = None if only is None else only.__contains__
-    for folder in folders_of_day(runtime.archive, day, chain.of_day(day), chosen):
-        manifest.add(folder)
-        if (row := row_of(folder.records)) is not None:
-            rows.add(row)
+class _Unsealed:
+    """What a day holds that no seal lists, for its manifest and for query engines. A context manager."""
 
+    def __init__(self, runtime: Runtime, chain: Chain, day: date) -> None:
+        self._runtime, self._chain, self._day = runtime, chain, day
+        self._files = ExitStack()
+        self.manifest = self._files.enter_context(Manifest())
+        self._rows = self._files.enter_context(RowsFile())
 
-async def _append(
-    runtime: Runtime,
-    chain: Chain,
-    day: date,
-    manifest: Manifest,
-    rows: RowsFile,
-    reconciled_at: str,
-    only: int | None = None,
-) -> Link:
-    def put_rows(sequence: int) -> None:
-        if (path := rows.finish(sequence)) is not None:
-            put_file(runtime.archive, layout.parquet_key(day, sequence), path)
+    def __enter__(self) -> _Unsealed:
+        return self
 
-    async with _alone(runtime):
-        known = len(chain.links)
-        link = await runtime.in_thread(append, runtime.archive, chain, day, manifest, reconciled_at, put_rows, only)
-        await remember_chain(runtime, chain, known)
-    sequence, objects = link.seal.sequence, manifest.objects
-    log.info("day sealed", day=link.seal.day, sequence=sequence, objects=objects, recordings=link.seal.recordings)
-    await runtime.redis.delete(COMPLETED)
-    await runtime.announce(layout.seal_key(sequence), link.seal)
-    return link
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
+
+    async def list(self, only: set[str] | None = None) -> None:
+        """List it; with `only`, of it no other keys than these."""
+        await self._runtime.in_thread(self._list, None if only is None else only.__contains__)
+
+    def _list(self, chosen: Callable[[str], bool] | None) -> None:
+        for folder in folders_of_day(self._runtime.archive, self._day, self._chain.of_day(self._day), chosen):
+            self.manifest.add(folder)
+            if (row := row_of(folder.records)) is not None:
+                self._rows.add(row)
+
+    async def append(self, reconciled_at: str, only: int | None = None) -> Link:
+        """Add its seal to the chain; with `only`, under this number alone. Raises what `archive.seals.append` does."""
+        runtime, chain = self._runtime, self._chain
+        arguments = (runtime.archive, chain, self._day, self.manifest, reconciled_at, self._put_rows, only)
+        async with _alone(runtime):
+            known = len(chain.links)
+            link = await runtime.in_thread(append, *arguments)
+            await remember_chain(runtime, chain, known)
+        seal = link.seal
+        counts = {"objects": self.manifest.objects, "recordings": seal.recordings}
+        log.info("day sealed", day=seal.day, sequence=seal.sequence, **counts)
+        await runtime.redis.delete(COMPLETED)
+        await runtime.announce(layout.seal_key(seal.sequence), seal)
+        return link
+
+    def _put_rows(self, sequence: int) -> None:
+        if (path := self._rows.finish(sequence)) is not None:
+            put_file(self._runtime.archive, layout.parquet_key(self._day, sequence), path)
 
 
 async def _finish(runtime: Runtime, chain: Chain, sequence: int) -> bool:
@@ -275,12 +284,12 @@ async def _finish(runtime: Runtime, chain: Chain, sequence: int) -> bool:
         raise CannotSeal(f"{layout.seal_key(sequence, 'sha256')}: lists no object of any day")
     if await missing_of(runtime, day):
         return False
-    with Manifest() as manifest, RowsFile() as rows:
-        await runtime.in_thread(_list, runtime, chain, day, manifest, rows, set(listed))
+    with _Unsealed(runtime, chain, day) as unsealed:
+        await unsealed.list(set(listed))
         theirs = "".join(f"{sha256}  {key}\n" for key, sha256 in listed.items()).encode()
-        if b"".join(manifest.chunks()) != theirs:
+        if b"".join(unsealed.manifest.chunks()) != theirs:
             raise CannotSeal(f"{layout.seal_key(sequence, 'sha256')}: does not tell what {day} holds")
-        await _append(runtime, chain, day, manifest, rows, format_instant(utc_now()), sequence)
+        await unsealed.append(format_instant(utc_now()), sequence)
     log.info("unfinished seal finished", sequence=sequence, day=day.isoformat())
     return True
 
@@ -322,10 +331,7 @@ def complete(runtime: Runtime) -> str | None:
         Why a stamp could not be had; None if none was wanted or all were.
     """
     archive, settings = runtime.archive, runtime.settings
-    present: dict[int, set[str]] = {}
-    for stored in archive.store.list("seals/"):
-        if (place := layout.seal_of(stored.key)) is not None:
-            present.setdefault(place[0], set()).add(place[1])
+    present = present_seals(archive)
     sealed = [sequence for sequence, names in present.items() if "json" in names]
     if settings.seal_key is not None:
         keys = open_seal_keys(settings)
