@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import date
-from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
 from cli.progress import progress
+from cli.resume import StateFile
 from cli.up import stop_signals
 from config.settings import Settings
 from config.times import format_duration, utc_now
 from workers.jobs.reconcile import Tally, sweep
 from workers.keys import BULK_QUEUE
-from workers.queue.connect import connect_worker
-from workers.runtime import Runtime, open_runtime
+from workers.runtime import Runtime, runtime_at
 
-_STATE_SECONDS = 30 * 24 * 3600
+_STATE_DAYS = 30
 
 
 def run(
@@ -66,42 +63,38 @@ class _Backfill:
         self._started = time.monotonic()
         self._is_stopped = False
         identity = f"{settings.telnyx_base_url} {settings.archive_address} {since} {until} {connection_id}"
-        digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        self._state = settings.data_folder / f"backfill-{digest}.json"
+        self._file = StateFile(settings.data_folder, "backfill", identity, Tally(), _STATE_DAYS)
 
     async def run(self, redis_url: str, as_json: bool) -> int:
-        redis = connect_worker(redis_url)
-        runtime = open_runtime(self._settings, redis)
-        tally = Tally() if self._dry_run else _load(self._state)
+        tally = Tally() if self._dry_run else self._file.load()
         if tally.through:
             self._console.print(f"Resumed after {tally.through}.", highlight=False)
-        status, given_up = 0, 0
+        given_up = 0
         try:
-            with progress(self._console, days=(self._until - self._since).days + 1) as show:
-                await sweep(
-                    runtime,
-                    self._since,
-                    self._until,
-                    tally,
-                    found_by="backfill",
-                    connection_id=self._connection_id,
-                    dry_run=self._dry_run,
-                    show=lambda tally: self._show(tally, show),
-                    save=self._save,
-                )
-            if not self._dry_run:
-                given_up = await self._wait(runtime, tally)
-                status = 1 if given_up else 0
-                with suppress(FileNotFoundError):
-                    self._state.unlink()
+            async with runtime_at(self._settings, redis_url) as runtime:
+                await self._sweep(runtime, tally)
+                if not self._dry_run:
+                    given_up = await self._wait(runtime, tally)
+                    self._file.forget()
         except _Stopped:
             self._console.print("Stopped; the same command goes on from here. What is queued is done by the workers.")
-            status, self._is_stopped = 1, True
-        finally:
-            await runtime.close()
-            await redis.aclose()
+            self._is_stopped = True
         self._tell(tally, given_up, as_json)
-        return status
+        return 1 if given_up or self._is_stopped else 0
+
+    async def _sweep(self, runtime: Runtime, tally: Tally) -> None:
+        with progress(self._console, days=(self._until - self._since).days + 1) as show:
+            await sweep(
+                runtime,
+                self._since,
+                self._until,
+                tally,
+                found_by="backfill",
+                connection_id=self._connection_id,
+                dry_run=self._dry_run,
+                show=lambda tally: self._show(tally, show),
+                save=lambda tally: None if self._dry_run else self._file.save(tally),
+            )
 
     def _show(self, tally: Tally, show: Callable[..., None]) -> None:
         if self._asked_to_stop():
@@ -110,14 +103,6 @@ class _Backfill:
         rate = tally.found / max(time.monotonic() - self._started, 0.001)
         note = f"found {tally.found}, missing {tally.missing}, queued {tally.queued}, {rate:,.0f}/s"
         show(note, days=days)
-
-    def _save(self, tally: Tally) -> None:
-        if self._dry_run:
-            return
-        self._state.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._state.with_suffix(".new")
-        temporary.write_bytes(msgspec.json.encode(tally))
-        temporary.replace(self._state)
 
     async def _wait(self, runtime: Runtime, tally: Tally) -> int:
         """Wait for the workers to do what was queued; returns how many jobs of a backfill they gave up."""
@@ -147,12 +132,3 @@ class _Backfill:
         if given_up:
             lines.append(f"given up            {given_up}  (see `callvault dead-letters list`)")
         sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _load(path: Path) -> Tally:
-    try:
-        if time.time() - path.stat().st_mtime < _STATE_SECONDS:
-            return msgspec.json.decode(path.read_bytes(), type=Tally)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        pass
-    return Tally()

@@ -34,11 +34,8 @@ def _on_telnyx(work: Callable[[TelnyxClient], Awaitable[Any]]) -> Any:
     account = Account.from_settings(load_settings())
 
     async def run() -> Any:
-        try:
-            async with TelnyxClient(account) as client:
-                return await work(client)
-        except TelnyxError as error:
-            raise UserError(str(error)) from None
+        async with TelnyxClient(account) as client:
+            return await work(client)
 
     return asyncio.run(run())
 

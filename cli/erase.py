@@ -19,8 +19,7 @@ from workers.catalogue.parquet import has_parquet
 from workers.catalogue.query import Query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import search
-from workers.queue.connect import connect_worker
-from workers.runtime import Runtime, open_runtime
+from workers.runtime import Runtime, runtime_at
 from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import NotFound
 
@@ -74,17 +73,12 @@ async def _erase(
     settings: Settings, url: str, archive: Archive, folder: str, recording_id: str, why: str, by: str | None
 ) -> Erasure:
     """The original first, so that no sweep brings it back."""
-    redis = connect_worker(url, connections=4)
-    runtime = open_runtime(settings, redis)
-    try:
+    async with runtime_at(settings, url) as runtime:
         await _delete_original(runtime, recording_id)
         key, record = await runtime.in_thread(erase, archive, folder, recording_id, why, by)
         await runtime.due.done(folder)
         await runtime.announce(key, record)
         return record
-    finally:
-        await runtime.close()
-        await redis.aclose()
 
 
 async def _delete_original(runtime: Runtime, recording_id: str) -> None:

@@ -16,13 +16,13 @@ from cli.options import DataFolder, Json
 from config.errors import UserError
 from config.settings import load_settings
 from config.times import format_duration
-from workers.jobs.causes import CAUSES
+from workers.jobs.causes import advice_of
 from workers.jobs.decisions import decide
 from workers.queue.attempts import Attempts
 from workers.queue.connect import connect_worker
 from workers.queue.due import DueList
 from workers.queue.embedded import redis_of
-from workers.runtime import open_runtime
+from workers.runtime import runtime_at
 
 dead_letters = typer.Typer(help="Jobs that were given up.", no_args_is_help=True, rich_markup_mode=None)
 deletions = typer.Typer(help="Originals that are to be deleted at Telnyx.", no_args_is_help=True, rich_markup_mode=None)
@@ -62,11 +62,10 @@ def list_letters(data: DataFolder = None, json: Json = False) -> None:
         _print_json({"dead_letters": msgspec.to_builtins(letters)})
         return
     for letter in letters:
-        advice = CAUSES[letter.cause].advice if letter.cause in CAUSES else ""
         sys.stdout.write(
             f"{letter.job_id}\n  {letter.cause}, {len(letter.attempts)} attempts, given up {letter.died_at}\n"
         )
-        sys.stdout.write(f"  {letter.error}\n  {advice}\n")
+        sys.stdout.write(f"  {letter.error}\n  {advice_of(letter.cause)}\n")
     sys.stdout.write(f"{len(letters)} dead letters\n")
 
 
@@ -173,11 +172,9 @@ def release(recording_id: RecordingId, why: Why, data: DataFolder = None) -> Non
 def _decide(recording_id: str, decision: Any, why: str, data: Any) -> None:
     settings = load_settings(data_folder=data)
 
-    async def work(redis: Any) -> None:
-        runtime = open_runtime(settings, redis)
-        try:
+    async def run(url: str) -> None:
+        async with runtime_at(settings, url) as runtime:
             await decide(runtime, recording_id, decision, why)
-        finally:
-            await runtime.close()
 
-    _on_redis(data, work)
+    with redis_of(settings) as url:
+        asyncio.run(run(url))

@@ -19,7 +19,7 @@ from workers.account import Account
 from workers.jobs.log_messages import read_log_messages
 from workers.runtime import open_archive
 from workers.telnyx.client import TelnyxClient
-from workers.telnyx.errors import NotFound, TelnyxError
+from workers.telnyx.errors import NotFound
 
 app = typer.Typer(help="Log messages of external connections.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -71,10 +71,8 @@ def dismiss(
 
 
 async def _dismiss(account: Account, message_id: str) -> None:
-    try:
-        async with TelnyxClient(account) as client:
+    async with TelnyxClient(account) as client:
+        try:
             await client.log_messages.dismiss(message_id)
-    except NotFound:
-        raise UserError(f"there is no log message {message_id} at Telnyx") from None
-    except TelnyxError as error:
-        raise UserError(str(error)) from None
+        except NotFound:
+            raise UserError(f"there is no log message {message_id} at Telnyx") from None

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import AudioFolder, DataFolder, Json, Since, Until
-from config.errors import UserError
+from config.errors import UsedWrongly, UserError
 from config.logs import configure_logs
 from config.settings import Settings, load_settings
 from config.times import parse_day
@@ -349,15 +349,11 @@ _GROUPS = {
 }
 
 
-class _UsedWrongly(UserError):
-    exit_status = 2
-
-
 def _day(text: str, *, at_end: bool = False) -> date:
     try:
         return parse_day(text, at_end=at_end)
     except ValueError as error:
-        raise _UsedWrongly(str(error)) from None
+        raise UsedWrongly(str(error)) from None
 
 
 def _redis(settings: Settings) -> Any:

@@ -14,10 +14,9 @@ from cli.progress import progress
 from config.settings import Settings
 from workers.archive.seals import Link
 from workers.jobs.seals import FindUnsealedRequest, Waits, complete, find_unsealed, seal
-from workers.queue.connect import connect_worker
 from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
-from workers.runtime import Runtime, open_runtime
+from workers.runtime import Runtime, runtime_at
 
 
 def run(settings: Settings, url: str, *, day: date | None, as_json: bool) -> int:
@@ -26,9 +25,7 @@ def run(settings: Settings, url: str, *, day: date | None, as_json: bool) -> int
 
 
 async def _run(settings: Settings, url: str, day: date | None, as_json: bool) -> int:
-    redis = connect_worker(url, connections=8)
-    runtime = open_runtime(settings, redis)
-    try:
+    async with runtime_at(settings, url) as runtime:
         days = [day] if day is not None else await _due(runtime)
         outcomes: list[tuple[date, Any]] = []
         with progress(Console(stderr=True), days=len(days)) as show:
@@ -36,9 +33,6 @@ async def _run(settings: Settings, url: str, day: date | None, as_json: bool) ->
                 outcomes.append((one, await seal(runtime, one, by_hand=True)))
                 show(days=len(outcomes))
         stamp = await runtime.in_thread(complete, runtime)
-    finally:
-        await runtime.close()
-        await redis.aclose()
     return _tell(outcomes, stamp, as_json)
 
 

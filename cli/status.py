@@ -10,8 +10,7 @@ import msgspec
 
 from config.settings import Settings
 from config.times import format_duration
-from workers.queue.connect import connect_worker
-from workers.runtime import open_runtime
+from workers.runtime import runtime_at
 from workers.status import Status, read_status
 
 _DAYS_SHOWN = 10
@@ -28,13 +27,8 @@ def run(settings: Settings, url: str, *, as_json: bool) -> int:
 
 
 async def _look(settings: Settings, url: str) -> Status:
-    redis = connect_worker(url, connections=4)
-    runtime = open_runtime(settings, redis, needs_telnyx=False)
-    try:
+    async with runtime_at(settings, url, needs_telnyx=False) as runtime:
         return await read_status(runtime)
-    finally:
-        await runtime.close()
-        await redis.aclose()
 
 
 def _tell(found: Status) -> None:

@@ -15,18 +15,13 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from config.errors import UserError
+from config.errors import UsedWrongly
 from config.settings import load_settings
 from workers.account import Account
 from workers.telnyx.client import TelnyxClient
-from workers.telnyx.errors import TelnyxError
 from workers.telnyx.models import Model
 from workers.telnyx.operation import Operation
 from workers.telnyx.operations import FAMILIES, all_operations
-
-
-class _UsedWrongly(UserError):
-    exit_status = 2
 
 
 def build() -> typer.Typer:
@@ -114,13 +109,13 @@ def _body(row: Operation[Any], given: dict[str, Any]) -> dict[str, Any]:
         body = _read_json(given["json"])
         if unknown := sorted(set(body) - set(row.body_parameters)):
             known = ", ".join(row.body_parameters)
-            raise _UsedWrongly(f"--json: no field {', '.join(unknown)} in {row.family} {row.name}; it has {known}")
+            raise UsedWrongly(f"--json: no field {', '.join(unknown)} in {row.family} {row.name}; it has {known}")
     for name in row.body_parameters:
         if given[name] is not None:
             body[name] = _value(given[name], row.hints[name])
     empty = inspect.Parameter.empty
     if missing := [n for n in row.body_parameters if row.parameters[n].default is empty and n not in body]:
-        raise _UsedWrongly(f"{row.family} {row.name} needs --{missing[0].replace('_', '-')}, or it in --json")
+        raise UsedWrongly(f"{row.family} {row.name} needs --{missing[0].replace('_', '-')}, or it in --json")
     return body
 
 
@@ -129,11 +124,11 @@ def _read_json(source: str) -> dict[str, Any]:
         text = sys.stdin.read() if source == "-" else Path(source).read_text()
         body = json.loads(text)
     except OSError as error:
-        raise _UsedWrongly(f"--json: cannot read {source!r}: {error.strerror}") from None
+        raise UsedWrongly(f"--json: cannot read {source!r}: {error.strerror}") from None
     except ValueError as error:
-        raise _UsedWrongly(f"--json: {source!r} is not JSON: {error}") from None
+        raise UsedWrongly(f"--json: {source!r} is not JSON: {error}") from None
     if not isinstance(body, dict):
-        raise _UsedWrongly(f"--json: {source!r} must hold an object")
+        raise UsedWrongly(f"--json: {source!r} must hold an object")
     return body
 
 
@@ -152,7 +147,7 @@ def _filter(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
-            raise _UsedWrongly(f"--filter: {pair!r} is not NAME=VALUE")
+            raise UsedWrongly(f"--filter: {pair!r} is not NAME=VALUE")
         *outer, last = name.split(".")
         place = found
         for part in outer:
@@ -170,10 +165,8 @@ async def _run(row: Operation[Any], arguments: dict[str, Any]) -> None:
                     sys.stdout.write(json.dumps(_plain(item), ensure_ascii=False) + "\n")
             else:
                 _print(await client.call(row, arguments))
-    except TelnyxError as error:
-        raise UserError(str(error)) from None
     except ValueError as error:
-        raise _UsedWrongly(str(error)) from None
+        raise UsedWrongly(str(error)) from None
 
 
 def _plain(value: Any) -> Any:

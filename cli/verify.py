@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
-from contextlib import suppress
 from datetime import date
-from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich.console import Console
 
 from cli.progress import progress
+from cli.resume import StateFile
 from config.settings import Settings
 from config.times import format_duration
 from workers.archive.verify import Verified, count_recordings, verify
@@ -22,22 +19,23 @@ from workers.archive.verify_seals import count_seals, verify_seals
 from workers.jobs.seals import open_seal_keys
 from workers.runtime import open_archive
 
-_STATE_SECONDS = 7 * 24 * 3600
+_STATE_DAYS = 7
 
 
 def run(settings: Settings, *, since: date | None, until: date | None, deep: bool, seals: bool, as_json: bool) -> int:
     """Verify a span of days; returns the exit status: 1 if anything is wrong."""
     console = Console(stderr=True)
     archive = open_archive(settings)
-    path = _state_path(settings, since, until, deep)
-    state = _load(path)
+    identity = f"{settings.archive_address} {since} {until} {deep}"
+    file = StateFile(settings.data_folder, "verify", identity, Verified(), _STATE_DAYS)
+    state = file.load()
     if state.through:
         console.print(f"Resumed after {state.through}, {state.recordings} recordings in.", highlight=False)
     started = time.monotonic()
     total = count_recordings(archive, since, until)
     span: dict[str, Any] = {"since": since, "until": until, "deep": deep}
     with progress(console, recordings=total) as show:
-        verify(archive, state, **span, show=lambda s: show(recordings=s.recordings), save=lambda s: _save(path, s))
+        verify(archive, state, **span, show=lambda s: show(recordings=s.recordings), save=file.save)
     if seals:
         trusted = None if settings.seal_key is None else open_seal_keys(settings).trusted
         with progress(console, seals=count_seals(archive)) as show:
@@ -49,8 +47,7 @@ def run(settings: Settings, *, since: date | None, until: date | None, deep: boo
                 authorities=settings.timestamp_ca,
                 show=lambda s: show(f"{s.sealed_objects} sealed objects", seals=s.seals),
             )
-    with suppress(FileNotFoundError):
-        path.unlink()
+    file.forget()
     seconds = time.monotonic() - started
     _tell(settings, state, seconds, seals, as_json)
     return 1 if state.problems else 0
@@ -84,25 +81,3 @@ def _tell(settings: Settings, state: Verified, seconds: float, seals: bool, as_j
         counts += f" ({state.erased} erased, on record)" if state.erased else ""
         counts += f", {state.waiting} objects wait for the next seal of their day" if state.waiting else ""
     sys.stdout.write(f"{counts}, {format_duration(seconds)}: {verdict}\n")
-
-
-def _state_path(settings: Settings, since: date | None, until: date | None, deep: bool) -> Path:
-    """One file for each kind of run, so that another span does not resume this one."""
-    identity = f"{settings.archive_address} {since} {until} {deep}"
-    return settings.data_folder / f"verify-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
-
-
-def _load(path: Path) -> Verified:
-    try:
-        if time.time() - path.stat().st_mtime < _STATE_SECONDS:
-            return msgspec.json.decode(path.read_bytes(), type=Verified)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        pass
-    return Verified()
-
-
-def _save(path: Path, state: Verified) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    temporary.write_bytes(msgspec.json.encode(state))
-    temporary.replace(path)

@@ -9,3 +9,9 @@ class UserError(Exception):
     """
 
     exit_status = 1
+
+
+class UsedWrongly(UserError):
+    """Something that was given (an argument, a setting, a file) cannot be used; the text says which, and what can."""
+
+    exit_status = 2

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from config.errors import UserError
+from config.errors import UsedWrongly
 from config.values import (
     QuietHours,
     TranscriptionPolicy,
@@ -36,10 +36,8 @@ SERVE_REDIS_URL = "CALLVAULT_SERVE_REDIS_URL"  # how a parent process tells its 
 _FROM_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 
 
-class SettingsError(UserError):
+class SettingsError(UsedWrongly):
     """A setting that cannot be used; its text says which, what was read, what is expected."""
-
-    exit_status = 2
 
 
 def _setting(name: str, default: Any, *, help: str, expected: str, secret: bool = False) -> Any:

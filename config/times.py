@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -50,13 +51,13 @@ def parse_instant(text: str) -> datetime:
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
-def is_instant(text: str) -> bool:
-    """Whether `parse_instant` can read it."""
-    try:
-        parse_instant(text)
-    except ValueError:
-        return False
-    return True
+def first_instant(*texts: object) -> datetime | None:
+    """The first of some values that is a text `parse_instant` can read; None if none is."""
+    for text in texts:
+        if isinstance(text, str):
+            with suppress(ValueError):
+                return parse_instant(text)
+    return None
 
 
 def parse_day(text: str, today: date | None = None, *, at_end: bool = False) -> date:

@@ -34,7 +34,7 @@ async def readyz(request: Request) -> Response:
         return JSONResponse({"status": "unavailable", "redis": type(error).__name__}, 503)
     limit = request.app.state.settings.queue_age_limit.total_seconds()
     try:
-        found = await pressure(request.app.state.redis, limit)
+        found = list((await pressure(request.app.state.redis, limit)).values())
     except (RedisError, OSError):
         found = []  # an answer about pressure is a courtesy; readiness was settled above
     return JSONResponse({"status": "ok", "pressure": found} if found else {"status": "ok"})

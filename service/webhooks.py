@@ -91,7 +91,7 @@ async def _receive(scope: Scope, receive: Receive) -> _Answer:
     try:
         body = await _read(headers, receive)
     except _Gone:
-        return 408, "too-slow", "the body did not come in time"
+        return 408, "too-slow", _TOO_SLOW
     if body is None:
         return 413, "too-large", "the body is larger than 1 MiB"
     state = scope["app"].state

@@ -85,9 +85,10 @@ def _clockwork(function: Callable[[Runtime], Awaitable[object]], seconds: set[in
 
 async def watch_pressure(runtime: Runtime) -> None:
     """Say when jobs wait too long or Redis is nearly full."""
-    for text in await pressure(runtime.redis, runtime.settings.queue_age_limit.total_seconds()):
+    limit = runtime.settings.queue_age_limit.total_seconds()
+    for what, text in (await pressure(runtime.redis, limit)).items():
         advice = "Add workers (`callvault worker --processes N`); see `callvault_oldest_job_seconds`."
-        await runtime.alerts.send("pressure", "warning", text.split(" ", 3)[1], f"{text[0].upper()}{text[1:]}.", advice)
+        await runtime.alerts.send("pressure", "warning", what, f"{text[0].upper()}{text[1:]}.", advice)
 
 
 def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from workers.archive.archive import Archive
 from workers.archive.records import Record, encode_record
 from workers.archive.stores.store import MIB, StoreOptions, open_store
 from workers.queue.attempts import Attempts
+from workers.queue.connect import connect_worker
 from workers.queue.due import DueList
 from workers.queue.history import History
 from workers.queue.limits import SharedLimiter
@@ -134,3 +136,21 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
         threads=ThreadPoolExecutor(jobs + _DELETIONS_AT_ONCE + 4, thread_name_prefix="callvault"),
         deletion_gate=asyncio.Semaphore(_DELETIONS_AT_ONCE),
     )
+
+
+@asynccontextmanager
+async def runtime_at(settings: Settings, redis_url: str, *, needs_telnyx: bool = True) -> AsyncIterator[Runtime]:
+    """The parts of a worker, for a command that works beside them; closed at the end, and their Redis too.
+
+    Raises:
+        SettingsError, StoreRefused: as `open_runtime`.
+    """
+    redis = connect_worker(redis_url)
+    try:
+        runtime = open_runtime(settings, redis, needs_telnyx=needs_telnyx)
+        try:
+            yield runtime
+        finally:
+            await runtime.close()
+    finally:
+        await redis.aclose()

@@ -108,7 +108,7 @@ async def read_status(runtime: Runtime) -> Status:
             for name, key in QUEUES.items()
         },
         failing=await runtime.attempts.failing(NEVER_GIVEN_UP),
-        pressure=await pressure(redis, settings.queue_age_limit.total_seconds()),
+        pressure=list((await pressure(redis, settings.queue_age_limit.total_seconds())).values()),
         dead_letters=await runtime.attempts.count(),
         deletions=DeletionStatus(settings.delete_originals, await runtime.due.count(), await runtime.due.paused()),
         seals=SealStatus(

@@ -15,7 +15,7 @@ from config.times import parse_day, utc_now
 from service.ops.access import Refused
 from service.ops.parts import Ops
 from workers.archive import layout
-from workers.archive.seals import Chain, Link
+from workers.archive.seals import Chain
 from workers.jobs.chain import read_chain
 from workers.jobs.reconcile import count_at_telnyx
 from workers.queue.written import UnsealedDays
@@ -101,9 +101,9 @@ async def look(ops: Ops, request: Request) -> Evidence:
         StoreError, UnreadableRecord: the chain cannot be read.
     """
     chain, waiting = await _read(ops)
+    broken = _broken(chain)
     today = utc_now().date()
     first = today - timedelta(days=today.weekday() + 7 * (_WEEKS - 1))
-    broken = {link.seal.day: f"seal {link.seal.sequence} does not fit seal {n}" for n, link in _misfits(chain)}
     days = [_day(chain, waiting, broken, first + timedelta(days=n)) for n in range((today - first).days + 1)]
     last = chain.links[-1].seal.day if chain.links else None
     return Evidence(len(chain.links), last, next(iter(broken.values()), None), days)
@@ -121,8 +121,7 @@ async def look_at_day(ops: Ops, request: Request) -> DayCounts:
     except ValueError as error:
         raise Refused(404, str(error)) from None
     chain, waiting = await _read(ops)
-    broken = {link.seal.day: f"seal {link.seal.sequence} does not fit seal {n}" for n, link in _misfits(chain)}
-    told = _day(chain, waiting, broken, day)
+    told = _day(chain, waiting, _broken(chain), day)
     counts = await asyncio.to_thread(_count, ops, day)
     at_telnyx = note = None
     try:
@@ -148,12 +147,12 @@ async def _read(ops: Ops) -> tuple[Chain, dict[date, tuple[float, str | None]]]:
         return chain, {}
 
 
-def _misfits(chain: Chain) -> list[tuple[int, Link]]:
-    before = None
-    found = []
+def _broken(chain: Chain) -> dict[str, str]:
+    """The days of which a seal does not fit the one before, and which."""
+    before, found = None, {}
     for link in chain.links:
         if link.seal.previous_sha256 != before:
-            found.append((link.seal.sequence - 1, link))
+            found[link.seal.day] = f"seal {link.seal.sequence} does not fit seal {link.seal.sequence - 1}"
         before = link.sha256
     return found
 

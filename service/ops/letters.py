@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 
 from service.ops.parts import Ops
-from workers.jobs.causes import CAUSES
+from workers.jobs.causes import advice_of
 from workers.queue.attempts import Attempt
 
 _MOST = 100
@@ -48,7 +48,7 @@ async def look(ops: Ops, request: Request) -> Letters:
             one.job_id,
             one.function,
             one.cause,
-            CAUSES[one.cause].advice if one.cause in CAUSES else "",
+            advice_of(one.cause),
             one.error,
             one.died_at,
             one.attempts,

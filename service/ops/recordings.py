@@ -31,7 +31,7 @@ from workers.archive.records import (
     UnreadableRecord,
 )
 from workers.catalogue.inventory import csv_lines
-from workers.catalogue.query import Query, read_box, read_query
+from workers.catalogue.query import FIELDS, Query, read_box, read_query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit, search, search_all
 from workers.keys import ARQ_JOB, DELETIONS_DUE
@@ -41,7 +41,6 @@ PER_PAGE = 50
 _NOTHING = b""
 
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
-_BOXES = ("number", "since", "until", "connection", "session", "leg", "id", "text", "min_duration", "state", "findings")
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -104,7 +103,7 @@ async def look(ops: Ops, request: Request) -> Found:
     Raises:
         BadQuery: the search cannot be.
     """
-    given = {name: request.query_params.get(name) for name in _BOXES}
+    given = {name: request.query_params.get(name) for name in FIELDS}
     query = read_query(given | read_box(request.query_params.get("q", "")[:500]))
     after = request.query_params.get("after")
     if after is not None and not re.fullmatch(r"[0-9TZ:.+-]*~\d{1,18}", after):

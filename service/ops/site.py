@@ -23,16 +23,15 @@ from starlette.types import Receive, Scope, Send
 from config.errors import UserError
 from config.logs import get_logger
 from service.ops import charts, connections, deletions, evidence, letters, overview, recordings
-from service.ops.access import HEADERS, Person, Refused, read_form, signed_out
+from service.ops.access import COOKIE, HEADERS, Person, Refused, read_form, signed_out
 from service.ops.openapi import document
 from service.ops.page import Page
 from service.ops.parts import Ops
 from service.ops.show import FILTERS
 from workers.archive.records import UnreadableRecord
 from workers.archive.stores.store import StoreError
-from workers.catalogue.numbers import BadNumber
-from workers.catalogue.query import BadQuery
-from workers.catalogue.words import BadWords
+from workers.catalogue.catalogue import CatalogueBusy
+from workers.catalogue.query import FIELDS
 from workers.telnyx.errors import TelnyxError
 
 log = get_logger()
@@ -45,17 +44,7 @@ Change = Callable[[Ops, dict[str, str]], Awaitable[str]]
 
 _SEARCH = (
     ("q", "one box: an id, a number, a day, words that were said, or name:value"),
-    ("number", "either party"),
-    ("since", "first UTC day"),
-    ("until", "last UTC day"),
-    ("connection", "connection id"),
-    ("session", "call session id"),
-    ("leg", "call leg id"),
-    ("id", "recording id"),
-    ("text", "words that were said"),
-    ("min_duration", "a duration such as 90s"),
-    ("state", "archived, kept, held, deleted or erased"),
-    ("findings", "1: only those in whose audio something was found"),
+    *FIELDS.items(),
     ("after", "the `after` of the page before"),
 )
 _MESSAGES = (("connection", "of this connection"), ("code", "of this code"), ("since", "first UTC day"))
@@ -149,14 +138,14 @@ class _Door:
             if is_new:
                 ops.access.remember(response, person, request)
             return response
-        except (BadQuery, BadNumber, BadWords) as error:
-            return _problem(request, person, 400, str(error))
         except Refused as error:
             return _problem(request, person, error.status, str(error))
         except TelnyxError as error:
             return _problem(request, person, 502, f"Telnyx: {error}")
         except (StoreError, UnreadableRecord) as error:
             return _problem(request, person, 503, f"The archive: {error}")
+        except CatalogueBusy as error:
+            return _problem(request, person, 503, str(error))
         except UserError as error:
             return _problem(request, person, 400, str(error))
         except (RedisError, OSError) as error:
@@ -283,7 +272,7 @@ async def _sign_in(request: Request) -> Response:
 async def _sign_out(ops: Ops, request: Request) -> Response:
     ops.access.check_change(request, request.state.person, await read_form(request))
     response = RedirectResponse("/ops/sign-in", 303)
-    response.delete_cookie("callvault_session")
+    response.delete_cookie(COOKIE)
     return response
 
 

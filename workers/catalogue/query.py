@@ -8,24 +8,35 @@ from datetime import date, timedelta
 
 import msgspec
 
-from config.errors import UserError
+from config.errors import UsedWrongly
 from config.times import end_of_day, format_instant, parse_day, parse_duration
 from workers.catalogue.numbers import wanted_number
 from workers.catalogue.words import words_query
 
-_NAMED = re.compile(
-    r"\b(number|since|until|connection|session|leg|id|text|min_duration|state|findings):(?:\"([^\"]*)\"|(\S+))"
-)
+STATES = ("archived", "kept", "held", "deleted", "erased")
+
+# THE table of what can be searched by: the names that the command line, the pages and the API share, each with a line.
+FIELDS = {
+    "number": "either party",
+    "since": "first UTC day",
+    "until": "last UTC day",
+    "connection": "connection id",
+    "session": "call session id",
+    "leg": "call leg id",
+    "id": "recording id",
+    "text": "words that were said",
+    "min_duration": "a duration such as 90s",
+    "state": f"{', '.join(STATES[:-1])} or {STATES[-1]}",
+    "findings": "1: only those in whose audio something was found",
+}
+
+_NAMED = re.compile(rf"\b({'|'.join(FIELDS)}):(?:\"([^\"]*)\"|(\S+))")
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
 _NUMBER = re.compile(r"(sips?:)?[+(]?[\d\s()./+-]{3,}|(sips?:)?\S+@\S+")
 
-STATES = ("archived", "kept", "held", "deleted", "erased")
 
-
-class BadQuery(UserError):
+class BadQuery(UsedWrongly):
     """A search that cannot be; the text names the field and says why."""
-
-    exit_status = 2
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 import msgspec
 
-from config.times import format_instant, parse_instant
+from config.times import first_instant, format_instant, parse_instant
 from workers.archive import layout
 from workers.archive.records import (
     COMMIT_RECORD,
@@ -81,8 +81,8 @@ def row_of_commit(recording_id: str, day: str, record: CommitRecord) -> Row:
     return Row(
         recording_id=recording_id,
         day=day,
-        started_at=_instant(text("recording_started_at") or text("created_at")),
-        ended_at=_instant(text("recording_ended_at")),
+        started_at=_instant(said.get("recording_started_at"), said.get("created_at")),
+        ended_at=_instant(said.get("recording_ended_at")),
         from_number=text("from"),
         to_number=text("to"),
         direction=text("direction"),
@@ -139,11 +139,7 @@ def instant_of(text: str | None) -> datetime | None:
     return None if text is None else parse_instant(text)
 
 
-def _instant(text: str | None) -> str | None:
-    """Normalised, so that texts sort as instants do; what Telnyx wrote stays in the commit record."""
-    if text is None:
-        return None
-    try:
-        return format_instant(parse_instant(text))
-    except ValueError:
-        return None
+def _instant(*texts: object) -> str | None:
+    """The first that is one, normalised so that texts sort as instants do; what Telnyx wrote stays in the commit record."""
+    instant = first_instant(*texts)
+    return None if instant is None else format_instant(instant)

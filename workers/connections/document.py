@@ -37,16 +37,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from config.errors import UserError
+from config.errors import UsedWrongly
 from workers.connections.families import FAMILIES
 
 _REFERENCE = re.compile(r"\$([A-Z][A-Z0-9_]*)")
 
 
-class BadDocument(UserError):
+class BadDocument(UsedWrongly):
     """A file that cannot be used; its text says where and why."""
-
-    exit_status = 2
 
 
 class Secret(str):

@@ -74,3 +74,8 @@ CAUSES = {
 }
 
 NEVER_GIVEN_UP = tuple(cause.name for cause in CAUSES.values() if cause.is_never_given_up)
+
+
+def advice_of(name: str) -> str:
+    """What a person does about a dead letter of a cause; nothing is known of one that another version gave up for."""
+    return CAUSES[name].advice if name in CAUSES else ""

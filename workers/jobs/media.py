@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from config.logs import get_logger
-from config.times import is_instant, parse_instant, utc_now
+from config.times import first_instant, utc_now
 from workers.archive import layout
 from workers.keys import MEDIA_SEEN
 from workers.runtime import Runtime
@@ -37,7 +37,7 @@ async def archive_media(runtime: Runtime) -> None:
 
 async def _archive(runtime: Runtime, media: Media, name: str, updated_at: str) -> None:
     content = await runtime.telnyx.media.download(name)
-    day = parse_instant(updated_at).date() if is_instant(updated_at) else utc_now().date()
+    day = (first_instant(updated_at) or utc_now()).date()
     folder = layout.media_folder(day, name, hashlib.sha256(content).hexdigest())
     content_type = media.content_type or "application/octet-stream"
     record = await runtime.in_thread(runtime.archive.put_media, folder, content, media.as_returned(), content_type)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import cast
-from urllib.parse import urlsplit
 
 from config.logs import get_logger
-from config.times import format_instant, parse_instant, utc_now
+from config.times import first_instant, format_instant, parse_instant, utc_now
 from config.tracing import span
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.audio import AudioReader
 from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, FoundBy
-from workers.archive.stores.store import open_bucket_of
+from workers.archive.stores.store import lies_in_a_bucket, open_bucket_of
 from workers.jobs.causes import NotYet
 from workers.jobs.payloads import RecordingRequest
 from workers.runtime import Runtime
@@ -107,7 +106,7 @@ def _is_of(recording: Recording, request: RecordingRequest) -> bool:
 
 async def _is_committed(runtime: Runtime, request: RecordingRequest) -> bool:
     """Whether a recording that Telnyx does not have (any more) is in the archive."""
-    near: datetime = parse_instant(request.started_at) if request.started_at else utc_now()
+    near = first_instant(request.started_at) or utc_now()
     folder = await runtime.in_thread(runtime.archive.find_folder, str(request.recording_id), near.date())
     return folder is not None
 
@@ -169,7 +168,7 @@ async def _fetch(
 
     def stream() -> ArchivedObject:
         content_type = CONTENT_TYPES[audio_format]
-        if not url.startswith(("https://", "http://")) or _lies_in_azure(url):
+        if lies_in_a_bucket(url):
             return _take_over(runtime.archive, url, key, content_type, reader)
         chunks = runtime.downloads.stream(url, renew, cancelled)
         return runtime.archive.put(key, chunks, content_type, (reader.feed,), _attributes(recording))
@@ -195,12 +194,6 @@ def _take_over(archive: Archive, url: str, key: str, content_type: str, reader: 
         return archive.put(key, other.read(other_key), content_type, (reader.feed,))
     except KeyError:
         raise NotYet(f"{url} is not in its bucket") from None
-
-
-def _lies_in_azure(url: str) -> bool:
-    """An Azure address of custom storage: without a signature, so that it is read with the user's own credentials."""
-    parts = urlsplit(url)
-    return (parts.hostname or "").endswith(".blob.core.windows.net") and not parts.query
 
 
 def _attributes(recording: Recording) -> dict[str, str]:

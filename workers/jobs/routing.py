@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
-from config.times import is_instant
+from config.times import first_instant
+from workers.archive.stores.store import lies_in_a_bucket
 from workers.jobs.payloads import (
     FaultReport,
     RecordingRequest,
@@ -57,7 +57,7 @@ def _text(payload: dict[str, Any], *names: str) -> str | None:
 def _instant(payload: dict[str, Any], *names: str) -> str | None:
     """The first of some fields that is an instant."""
     texts = (_text(payload, name) for name in names)
-    return next((text for text in texts if text and is_instant(text)), None)
+    return next((text for text in texts if first_instant(text)), None)
 
 
 def _recording_saved(event: Event) -> Sequence[Job] | None:
@@ -88,17 +88,9 @@ def _locations(urls: Any) -> dict[str, str]:
     found = {}
     for audio_format in ("wav", "mp3"):
         url = _text(urls, audio_format)
-        if url and (url.startswith(("gs://", "s3://")) or _is_azure(url)):
+        if url and lies_in_a_bucket(url):
             found[audio_format] = url
     return found
-
-
-def _is_azure(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme == "https" and (parts.hostname or "").endswith(".blob.core.windows.net") and not parts.query
 
 
 def _texml_recording(event: Event) -> Sequence[Job] | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 from config.logs import get_logger
-from config.times import is_instant, parse_instant, utc_now
+from config.times import first_instant, utc_now
 from workers.archive import layout
 from workers.archive.records import TranscriptionRecord
 from workers.jobs.causes import InProgress, NotYet
@@ -63,8 +61,7 @@ async def _folder(runtime: Runtime, recording_id: str, transcription: RecordingT
             await runtime.redis.sadd(TRANSCRIBING, recording.connection_id)
         return layout.recording_folder(recording.dated, recording_id)
     except NotFound:
-        created = transcription.created_at or ""
-        near = parse_instant(created).date() if is_instant(created) else utc_now().date()
+        near = (first_instant(transcription.created_at) or utc_now()).date()
         found = await runtime.in_thread(runtime.archive.find_folder, recording_id, near)
         if found is None:
             raise NotYet(f"recording {recording_id} is neither at Telnyx nor in the archive near {near}") from None
@@ -74,8 +71,7 @@ async def _folder(runtime: Runtime, recording_id: str, transcription: RecordingT
 async def _is_archived(runtime: Runtime, request: TranscriptionRequest) -> bool:
     if not request.recording_id:
         return False
-    today: date = utc_now().date()
-    folder = await runtime.in_thread(runtime.archive.find_folder, request.recording_id, today)
+    folder = await runtime.in_thread(runtime.archive.find_folder, request.recording_id, utc_now().date())
     if folder is None:
         return False
     key = layout.transcription_key(folder, request.transcription_id)

@@ -24,14 +24,14 @@ async def oldest_waiting_seconds(redis: AsyncRedis, queue: str) -> float:
     return max(0.0, now_ms - waiting[0]) / 1000 if waiting else 0.0
 
 
-async def pressure(redis: AsyncRedis, age_limit_seconds: float) -> list[str]:
-    """What is too much now, each a short sentence; empty if nothing is."""
-    found = []
+async def pressure(redis: AsyncRedis, age_limit_seconds: float) -> dict[str, str]:
+    """What is too much now: `jobs`, `memory` or both, each with a short sentence."""
+    found = {}
     age = await oldest_waiting_seconds(redis, MAIN_QUEUE)  # bulk work may wait; it is there to yield
     if age > age_limit_seconds:
-        found.append(f"the oldest job has waited {age:.0f}s")
+        found["jobs"] = f"the oldest job has waited {age:.0f}s"
     memory = await redis.info("memory")
     used, most = memory.get("used_memory", 0), memory.get("maxmemory", 0)
     if most and used > _MEMORY_SHARE * most:
-        found.append(f"Redis uses {used / most:.0%} of its memory")
+        found["memory"] = f"Redis uses {used / most:.0%} of its memory"
     return found

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from config.times import is_instant, parse_instant
+from config.times import first_instant
 
 
 class Model(BaseModel):
@@ -284,10 +284,9 @@ class Recording(Model):
         Raises:
             ValueError: neither is an instant.
         """
-        for text in (self.recording_started_at, self.created_at):
-            if text and is_instant(text):
-                return parse_instant(text)
-        raise ValueError(f"recording {self.id} has neither recording_started_at nor created_at")
+        if (instant := first_instant(self.recording_started_at, self.created_at)) is None:
+            raise ValueError(f"recording {self.id} has neither recording_started_at nor created_at")
+        return instant
 
 
 class BulkDeletion(Model):

@@ -207,6 +207,19 @@ def open_store(url: str, options: StoreOptions | None = None) -> Store:
     return store
 
 
+def lies_in_a_bucket(url: str) -> bool:
+    """Whether an address is an object's own, which custom storage gives and which is read with the user's credentials.
+
+    `s3://…`, `gs://…`, or an Azure address without a signature; presigned ones carry their own authority.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    is_azure = parts.scheme == "https" and (parts.hostname or "").endswith(".blob.core.windows.net") and not parts.query
+    return parts.scheme in ("s3", "gs") or is_azure
+
+
 def open_bucket_of(url: str) -> tuple[Store, str]:
     """The store of another bucket, to read one object from it by its own URL; and the object's key there.
 
