@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from arq import Retry, func
 from arq.constants import in_progress_key_prefix, job_key_prefix
 
 from config.tasks import end_tasks
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, DEAD_LETTERS, LEASES, MAIN_QUEUE, UNSEALED, UNSEALED_WHY, WORKER
+from workers.queue import leases
 from workers.queue.accept import Acceptor, enqueue
 from workers.queue.attempts import Attempts, DeadLetter
 from workers.queue.due import DueList
@@ -22,6 +24,7 @@ from workers.queue.jobs import Job
 from workers.queue.leases import Leases
 from workers.queue.limits import SharedLimiter
 from workers.queue.pressure import oldest_waiting_seconds, pressure
+from workers.queue.worker import LeasingWorker
 from workers.queue.written import UnsealedDays
 
 JOB = recording_job(RecordingRequest(event_id="e", recording_id="r"))
@@ -94,6 +97,69 @@ async def test_a_worker_that_ends_withdraws_its_heartbeat(async_redis: Any, redi
     assert 0 < redis.ttl(WORKER + leases.worker_id) <= 15
     await leases.close()
     assert not await async_redis.exists(WORKER + leases.worker_id)
+
+
+async def test_after_an_outage_nobody_is_taken_for_dead_before_they_could_show_that_they_live(
+    async_redis: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(leases, "_HEARTBEAT_EXPIRES_SECONDS", 1)
+    other, janitor = Leases(async_redis), Leases(async_redis)
+    await async_redis.zadd(MAIN_QUEUE, {"job": 1})
+    await other.beat()
+    assert await other.claim(MAIN_QUEUE, 1, 60_000) == [("job", 1)]
+    beating, cleaning = asyncio.create_task(other.run()), asyncio.create_task(janitor.run())
+    await asyncio.sleep(1.5)
+    await end_tasks([beating])
+    await asyncio.to_thread(redis.client_pause, 1500)
+    await asyncio.sleep(2)
+    assert not await async_redis.exists(WORKER + other.worker_id)
+    assert await async_redis.exists(ARQ_IN_PROGRESS + "job"), "its worker may be about to come back"
+    await other.beat()
+    await asyncio.sleep(0.8)
+    assert await async_redis.exists(ARQ_IN_PROGRESS + "job")
+    await asyncio.sleep(1.5)
+    assert not await async_redis.exists(ARQ_IN_PROGRESS + "job"), "it has not"
+    await end_tasks([cleaning])
+
+
+@pytest.mark.parametrize("asks_for_a_retry", [True, False])
+async def test_a_job_that_is_freed_and_claimed_again_while_it_runs_here_goes_on_and_runs_once(
+    asks_for_a_retry: bool, async_redis: Any, redis: Any
+) -> None:
+    runs, gate = [], asyncio.Event()
+
+    async def archive_recording(ctx: dict[str, Any], payload: Any) -> None:
+        runs.append(payload)
+        await gate.wait()
+        if asks_for_a_retry:
+            raise Retry(defer=60)
+
+    mine = Leases(async_redis)
+    worker = LeasingWorker(
+        [func(archive_recording, name="archive_recording")],
+        async_redis,
+        mine,
+        queue=MAIN_QUEUE,
+        runtime=None,
+        most_jobs=9,
+        timeout_seconds=60,
+    )
+    await mine.beat()
+    await enqueue(async_redis, JOB)
+    await worker._start_jobs(9)
+    while not runs:
+        await asyncio.sleep(0.01)
+    redis.delete(ARQ_IN_PROGRESS + JOB.id)  # as a janitor does who takes this worker for dead
+    redis.hdel(LEASES, JOB.id)
+    await worker._start_jobs(9)
+    assert worker.job_counter == 1
+    assert redis.hget(LEASES, JOB.id) == mine.worker_id
+    gate.set()
+    await asyncio.gather(*worker.tasks.values())
+    assert len(runs) == 1
+    assert redis.exists(ARQ_JOB + JOB.id) == redis.zcard(MAIN_QUEUE) == asks_for_a_retry
+    assert not redis.exists(ARQ_IN_PROGRESS + JOB.id)
 
 
 async def test_a_dead_letter_is_kept_retried_and_discarded(async_redis: Any) -> None:

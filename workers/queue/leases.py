@@ -13,6 +13,7 @@ import asyncio
 import os
 import secrets
 import socket
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -173,13 +174,23 @@ class Leases:
         return freed
 
     async def run(self) -> None:
-        """Beat and clean until cancelled; an outage of Redis is waited out."""
+        """Beat and clean until cancelled; an outage of Redis is waited out.
+
+        Behind an outage the heartbeats of all have expired. So nobody is taken for dead before this worker has beaten for
+        as long as a heartbeat lasts without trouble, in which all that live have beaten again.
+        """
+        well_since = time.monotonic()
         while True:
+            began = time.monotonic()
             try:
                 await self.beat()
-                await self.free_dead_workers_jobs()
+                if time.monotonic() - began > HEARTBEAT_SECONDS:  # an outage that the client's own patience rode out
+                    well_since = time.monotonic()
+                if time.monotonic() - well_since >= _HEARTBEAT_EXPIRES_SECONDS:
+                    await self.free_dead_workers_jobs()
             except (RedisError, OSError) as error:
                 log.warning("heartbeat failed", error=str(error))
+                well_since = time.monotonic()
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def close(self) -> None:

@@ -113,12 +113,12 @@ class LeasingWorker(Worker):
         arq's own takes four round trips a job, writes no lease, and leaves a free slot idle until its next look.
         """
         while True:
-            if self.allow_pick_jobs and self.job_counter < self.max_jobs:
-                await self._start_jobs(self.max_jobs - self.job_counter)
             for job_id, task in list(self.tasks.items()):
                 if task.done():
                     del self.tasks[job_id]
                     task.result()  # what failed in arq's own hands ends the worker
+            if self.allow_pick_jobs and self.job_counter < self.max_jobs:
+                await self._start_jobs(self.max_jobs - self.job_counter)
             await self.heart_beat()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_POLL_SECONDS):
@@ -129,6 +129,10 @@ class LeasingWorker(Worker):
         claimed = await self._leases.claim(self.queue_name, room, int(self.in_progress_timeout_s * 1000))
         self._are_more_waiting = len(claimed) == room
         for job_id, score in claimed:
+            # Freed by another worker, which took us for dead, and claimed again while it still runs here: it goes on under
+            # the new lease. Twice in one process, arq would mix the two up and drop the job, should the second ask for a retry.
+            if (running := self.tasks.get(job_id)) is not None and not running.done():
+                continue
             self.job_counter += 1
             task = self.loop.create_task(self.run_job(job_id, score))
             task.add_done_callback(partial(self._end, job_id))
