@@ -282,9 +282,9 @@ def test_orphans_of_today_are_left_alone(store: Store) -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("s3://there-is-no-such-bucket", "there is no such bucket"),
-        ("gs://there-is-no-such-bucket", "there is no such bucket"),
-        ("az://there-is-no-such-container", "there is no such container"),
+        ("s3://nowhere-at-all", "there is no such bucket"),
+        ("gs://nowhere-at-all", "there is no such bucket"),
+        ("az://nowhere-at-all", "there is no such container"),
     ],
 )
 def test_a_bucket_that_is_not_there_is_told_as_that(url: str, text: str, emulator: Emulator) -> None:

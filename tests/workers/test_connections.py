@@ -388,7 +388,9 @@ async def test_a_recording_error_is_told_and_leads_to_a_look_at_the_log(
         wait_for(lambda: archived(archive_folder), 15, "the log message, seconds after the event")
         listed = run_callvault(["logs", "list", "--json"], environment)
         (row,) = json.loads(listed.stdout)["log_messages"]
-        assert "1 log messages" in run_callvault(["logs", "list", "--code", "10015"], environment).stdout
+        next((archive_folder / "log-messages").rglob("*.json")).with_name("odd.json").write_text("{")
+        listed = run_callvault(["logs", "list", "--code", "10015"], environment)
+        assert "1 log messages" in listed.stdout and "odd.json" in listed.stderr, "what is garbled hides no other"
         assert run_callvault(["logs", "dismiss", row["message"]["id"]], environment).returncode == 0
         assert run_callvault(["logs", "dismiss", row["message"]["id"]], environment).returncode == 1
     assert reason in alerts(redis, "call.recording.error")[0]

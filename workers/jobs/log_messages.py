@@ -14,7 +14,6 @@ from typing import Literal
 
 import msgspec
 
-from config.errors import UserError
 from config.logs import get_logger
 from config.times import format_instant, utc_now
 from workers.archive import layout
@@ -204,8 +203,9 @@ def read_log_messages(
 ) -> list[LogMessageRecord]:
     """What the archive holds since a UTC day, the newest last; of one connection or code, where they are given. Blocks.
 
+    What cannot be read as a log message is said in the log, and hides no other.
+
     Raises:
-        UserError: an object is not a log message.
         StoreError: the store cannot be read now.
     """
     found = []
@@ -214,7 +214,8 @@ def read_log_messages(
             try:
                 row = LOG_MESSAGE.read(archive.read_small(stored.key), stored.key)
             except UnreadableRecord as error:
-                raise UserError(str(error)) from None
+                log.warning("a log message cannot be read; run `callvault verify --seals`", error=str(error))
+                continue
             meta = row.message.get("meta") or {}
             is_of_it = connection is None or meta.get("external_connection_id") == connection
             if is_of_it and (code is None or row.message.get("code") == code):

@@ -41,6 +41,7 @@ _TIMEOUT = (5, 60)
 _DEADLINE_SECONDS = 60.0  # the client's own 120 s per call outlasts any patience
 _READ_BYTES = 1024 * 1024
 _CHUNK_UNIT = 256 * 1024  # a resumable chunk is a multiple of this
+_CREATE, _GET, _LIST, _DELETE = (f"storage.objects.{what}" for what in ("create", "get", "list", "delete"))
 
 
 class GcsStore:
@@ -85,7 +86,7 @@ class GcsStore:
         return Written(stored, {"crc32c": expected})
 
     def _put_whole(self, blob: Any, key: str, body: bytes, content_type: str) -> None:
-        with _told(self._shown(key), "storage.objects.create"):
+        with _told(self._shown(key), _CREATE):
             blob.upload_from_string(
                 body, content_type, if_generation_match=0, checksum="crc32c", timeout=_TIMEOUT, retry=self._retry
             )
@@ -94,7 +95,7 @@ class GcsStore:
         if self.stat(key) is not None:  # GCS itself would say so only at the end of the upload
             raise KeyExists(key)
         try:
-            with _told(self._shown(key), "storage.objects.create"):
+            with _told(self._shown(key), _CREATE):
                 blob.upload_from_file(
                     stream,
                     content_type=content_type,
@@ -110,7 +111,7 @@ class GcsStore:
 
     def stat(self, key: str) -> StoredObject | None:
         """See `Store.stat`."""
-        with _told(self._shown(key), "storage.objects.get"):
+        with _told(self._shown(key), _GET):
             blob = self._bucket.get_blob(self._name(key), timeout=_TIMEOUT, retry=self._retry)
         if blob is None:
             return None
@@ -126,7 +127,7 @@ class GcsStore:
         blob = self._bucket.blob(self._name(key))
         while start < end:
             stop = min(start + _READ_BYTES, end)
-            with _told(self._shown(key), "storage.objects.get"):
+            with _told(self._shown(key), _GET):
                 chunk = blob.download_as_bytes(
                     start=start,
                     end=stop - 1,
@@ -143,7 +144,7 @@ class GcsStore:
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""
-        with _told(self._shown(prefix), "storage.objects.list"):
+        with _told(self._shown(prefix), _LIST):
             found = self._client.list_blobs(
                 self._bucket, prefix=self._prefix + prefix, timeout=_TIMEOUT, retry=self._retry
             )
@@ -173,7 +174,7 @@ class GcsStore:
     def erase(self, key: str) -> None:
         """See `Store.erase`. Every generation; a bucket with soft delete keeps them for its own while."""
         name = self._name(key)
-        with _told(self._shown(key), "storage.objects.delete"):
+        with _told(self._shown(key), _DELETE):
             listed = self._client.list_blobs(
                 self._bucket, prefix=name, versions=True, timeout=_TIMEOUT, retry=self._retry
             )
@@ -238,8 +239,8 @@ def _error_of(name: str, permission: str, error: Exception) -> Exception | None:
     if isinstance(error, (Forbidden, Unauthorized)) or status in (401, 403):
         return StoreRefused(f"{name}: {text}; it needs {permission}")
     if isinstance(error, NotFound) or status == 404:
-        is_bucket = "bucket" in text.lower()
-        return StoreRefused(f"{name}: there is no such bucket") if is_bucket else StoreError(f"{name}: not found")
+        is_of_bucket = permission in (_CREATE, _LIST)  # which need no object to be there
+        return StoreRefused(f"{name}: there is no such bucket") if is_of_bucket else StoreError(f"{name}: not found")
     if isinstance(error, (GoogleAPICallError, GoogleAuthError, InvalidResponse, OSError)):
         return StoreError(f"{name}: {type(error).__name__} {text}")
     return None
