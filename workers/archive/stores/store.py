@@ -2,7 +2,8 @@
 
 A store holds objects that are written once. It is used from several threads at once, blocks, and the service
 deletes nothing: it needs no permission to delete or overwrite. Credentials come from the SDK's own chain. To add one: a module
-with a class that keeps these promises, a row in `_STORES`, a row in `tests/contract/`.
+with a class that keeps these promises, a row in `_STORES`, its scheme in `config/values.py`, a server of it in
+`tests/contract/`.
 
 A key is relative to the archive's prefix; one that begins with a slash is relative to the bucket, which only happens
 for objects that were there before us (adopted from custom storage).
