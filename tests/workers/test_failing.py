@@ -35,3 +35,4 @@ async def test_a_store_that_is_away_is_heard_of_though_nothing_is_given_up(
     assert 'callvault_jobs_failing{cause="outage"} 1.0' in page
     assert 'callvault_jobs_failing{cause="throttled"} 0.0' in page
     assert redis.hlen("callvault:dead-letters") == 0
+    assert 0 < redis.ttl("callvault:failing:outage") <= 120, "it is not said for long once it is over"

@@ -87,7 +87,8 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
 
 async def _tell_failing(runtime: Runtime, function: str, cause: Cause, error: str, seconds: float) -> None:
     """Jobs that are tried for ever give no dead letter, so that they fail is said; after a while to a person too."""
-    await runtime.attempts.tell_failing(cause.name, error)
+    # Until the attempt after the next at the latest: so it is not told for long once it is over.
+    await runtime.attempts.tell_failing(cause.name, error, 2 * cause.longest_wait_seconds)
     if seconds >= runtime.settings.queue_age_limit.total_seconds():
         text = f"{function} has failed for {format_duration(seconds)}: {error}."
         await runtime.alerts.send("jobs-fail", "critical", cause.name, text, cause.advice)

@@ -20,7 +20,6 @@ from workers.queue.script import AsyncRedis, server_seconds
 from workers.queue.state import read_state
 
 _MOST_ATTEMPTS_KEPT = 100
-_FAILING_SECONDS = 600
 _ATTEMPTS_TTL_SECONDS = 30 * 24 * 3600
 
 
@@ -73,9 +72,9 @@ class Attempts:
             *_, rows = await pipe.execute()
         return [msgspec.json.decode(row, type=Attempt) for row in rows]
 
-    async def tell_failing(self, cause: str, error: str) -> None:
-        """Remember for ten minutes that jobs fail again and again for a cause that nobody gives up for."""
-        await self._redis.set(FAILING + cause, error, ex=_FAILING_SECONDS)
+    async def tell_failing(self, cause: str, error: str, seconds: float) -> None:
+        """Remember for some seconds that jobs fail again and again for a cause that nobody gives up for."""
+        await self._redis.set(FAILING + cause, error, px=int(seconds * 1000))
 
     async def failing(self, causes: Sequence[str]) -> dict[str, str]:
         """Of some causes those that jobs fail for now, each with its last error."""
