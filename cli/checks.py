@@ -182,10 +182,12 @@ async def _clock(settings: Settings, redis: Any) -> str:
 
 async def _redis(settings: Settings, redis: Any) -> str:
     await redis.set(DOCTOR, secrets.token_hex(4), ex=5)
-    version = str((await redis.info("server")).get("redis_version", "0"))
+    server = await redis.info("server")
+    version = str(server.get("redis_version", "0"))  # Valkey tells the version of Redis that it stands for, too
+    name = f"Valkey {server['valkey_version']}" if "valkey_version" in server else f"Redis {version}"
     if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < _OLDEST_REDIS:
-        raise Wrong(f"version {version}", "use Redis 6.2 or newer, or Valkey")
-    return f"version {version}, takes writes"
+        raise Wrong(name, "use Redis 6.2 or newer, or Valkey")
+    return f"{name}, takes writes"
 
 
 async def _persistence(settings: Settings, redis: Any) -> str:

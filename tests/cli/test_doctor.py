@@ -20,6 +20,7 @@ def checks(environment: dict[str, str], *options: str) -> tuple[int, dict[str, d
 def test_all_is_good_and_a_test_alert_arrives(environment: dict[str, str], receiver_of_alerts: Any) -> None:
     status, found = checks(environment | {"CALLVAULT_ALERT_URLS": receiver_of_alerts.url}, "--alert")
     assert (status, [name for name, row in found.items() if not row["good"]]) == (0, [])
+    assert found["Redis"]["found"].startswith("Valkey 8"), "by its own name"
     assert "This is a test" in receiver_of_alerts.texts[0]
     assert "good   Telnyx API" in run_callvault(["doctor"], environment).stdout
 
