@@ -36,6 +36,10 @@ async def test_alerts_are_grouped_counted_quiet_and_of_the_users_own_severity(
     assert "even at night" in "".join(told)
     assert "raised by the user" in "".join(told)
     assert redis.llen(ALERTS) == 55, "all are remembered"
+    for n in range(200):
+        await made.send("jobs-fail", "critical", "outage", f"every job tells of it: {n}", "")
+    assert redis.llen(ALERTS) == 55 + 51, "and still there"
+    assert redis.hget("callvault:alert-counts", "jobs-fail:outage") == "199"
     assert [QuietHours(22, 6).holds(h) for h in (21, 22, 3, 6)] == [False, True, True, False]
 
 

@@ -21,15 +21,20 @@ async def test_a_store_that_is_away_is_heard_of_though_nothing_is_given_up(
         "CALLVAULT_ALERT_URLS": receiver_of_alerts.url,
         "CALLVAULT_QUEUE_AGE_LIMIT": "1s",
     }  # fmt: skip
-    for _ in range(3):
-        await ask(async_redis, sandbox.world.add_recording(seconds=0.5))
+    for _ in range(30):
+        recording = sandbox.world.add_recording(seconds=0.5)
+        await ask(async_redis, recording, started_at=recording.data["recording_started_at"])
     with (
-        callvault(["worker"], settings, "worker ready"),
+        callvault(["worker"], settings, "worker ready") as worker,
         callvault(["serve", "--port", str(port)], settings, "Uvicorn running"),
     ):
         wait_for(lambda: any("has failed for" in text for text in receiver_of_alerts.texts), 90, "the alert")
         status = run_callvault(["status"], settings)
         page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+        assert worker.output.count('"job failed"') <= 10, "not a line for each job and attempt"
+        assert not [r for r in sandbox.world.requests if r["path"].startswith("/v2/recordings/")], (
+            "Telnyx is left alone"
+        )
     assert status.returncode == 1
     assert "jobs fail     outage: StoreError: " in status.stdout
     assert 'callvault_jobs_failing{cause="outage"} 1.0' in page

@@ -22,6 +22,7 @@ log = get_logger()
 
 
 _KEPT = 500
+_MOST_OF_A_GROUP = 50  # of a window are remembered and logged: an outage that every job tells of hides no other alert
 _WINDOW_SECONDS = 900
 _MOST_UNDER_WAY = 100
 
@@ -71,27 +72,33 @@ class Alerts:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def send(self, kind: str, severity: Severity, group: str, text: str, advice: str) -> None:
-        """Tell it. Never raises: an alert must not break what it tells of."""
+        """Tell it. Never raises: an alert must not break what it tells of.
+
+        Of a group and window the first is delivered, fifty are remembered and logged, and all are counted.
+        """
         own = self._severities.get(kind)
         severity = cast(Severity, own) if own not in (None, "off") else severity
         alert = Alert(kind=kind, severity=severity, group=group, text=text, advice=advice, at=format_instant(utc_now()))
-        log.error("alert", kind=kind, severity=severity, group=group, text=text, advice=advice)
-        is_first, before, field = True, "", f"{kind}:{group}"
+        is_first, is_kept, before, field = True, True, "", f"{kind}:{group}"
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.lpush(ALERTS, msgspec.json.encode(alert))
-                pipe.ltrim(ALERTS, 0, _KEPT - 1)
                 pipe.set(ALERT_GROUP + field, "1", nx=True, ex=_WINDOW_SECONDS)
                 pipe.hmget(ALERT_COUNTS, field, f"{field} first")
-                *_, is_first, (untold, first_at) = await pipe.execute()
+                is_first, (untold, first_at) = await pipe.execute()
                 if not is_first:
-                    await self._redis.hincrby(ALERT_COUNTS, field, 1)
+                    is_kept = await self._redis.hincrby(ALERT_COUNTS, field, 1) <= _MOST_OF_A_GROUP
                     await self._redis.hsetnx(ALERT_COUNTS, f"{field} first", alert.at)
                 elif untold:
                     before = f"And {int(untold)} more of this group since {first_at.decode()}, before this one."
                     await self._redis.hdel(ALERT_COUNTS, field, f"{field} first")
+                if is_kept:
+                    pipe.lpush(ALERTS, msgspec.json.encode(alert))
+                    pipe.ltrim(ALERTS, 0, _KEPT - 1)
+                    await pipe.execute()
         except (RedisError, OSError):
             pass  # told twice rather than not at all
+        if is_kept:
+            log.error("alert", kind=kind, severity=severity, group=group, text=text, advice=advice)
         is_quiet = self._quiet_hours is not None and self._quiet_hours.holds(utc_now().hour) and severity != "critical"
         if is_first and self._urls and own != "off" and not is_quiet and len(self._under_way) < _MOST_UNDER_WAY:
             task = asyncio.create_task(self._deliver(alert, before))

@@ -38,18 +38,32 @@ async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None
         NotYet: it is not at Telnyx, or not completed.
         Exception: as `workers/jobs/judge.py` lists them.
     """
+    looked_at = None
+    if request.recording_id and (began := first_instant(request.started_at)) is not None:
+        # Before Telnyx is asked: while the store is away, each job that waits for it would ask again and again.
+        looked_at = layout.recording_folder(began, request.recording_id)
+        if await _is_committed(runtime, looked_at):
+            return
     with span("find"):
         recordings = await _find(runtime, request)
     for recording in recordings:
         folder = layout.recording_folder(recording.dated, str(recording.id))
-        record = await runtime.in_thread(runtime.archive.commit_record, folder)
-        if record is None:
-            record = await _fetch_and_commit(runtime, request, recording, folder)
-        else:  # by an earlier run, which may have died before it told
-            await runtime.announce(layout.commit_key(folder), record)
+        if folder != looked_at and await _is_committed(runtime, folder):
+            continue
+        record = await _fetch_and_commit(runtime, request, recording, folder)
         await schedule_deletion(runtime, folder, record)
     if recordings and not any(_is_of(recording, request) for recording in recordings):
         raise NotYet("Telnyx has recordings of this call, but none of the event's times yet")
+
+
+async def _is_committed(runtime: Runtime, folder: str) -> bool:
+    """Whether an earlier run has committed a recording. It may have died before it told, so that is made good here."""
+    record = await runtime.in_thread(runtime.archive.commit_record, folder)
+    if record is None:
+        return False
+    await runtime.announce(layout.commit_key(folder), record)
+    await schedule_deletion(runtime, folder, record)
+    return True
 
 
 async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord) -> None:
@@ -68,7 +82,7 @@ async def _find(runtime: Runtime, request: RecordingRequest) -> list[Recording]:
         try:
             return [await runtime.telnyx.recordings.retrieve(request.recording_id)]
         except NotFound as error:
-            if await _is_committed(runtime, request):
+            if await _lies_near(runtime, request):
                 return []
             raise NotYet(f"recording {request.recording_id} is not at Telnyx") from error
     found = [
@@ -104,7 +118,7 @@ def _is_of(recording: Recording, request: RecordingRequest) -> bool:
     return all(not (a and b) or abs(parse_instant(a) - parse_instant(b)) <= _SAME_MOMENT for a, b in pairs)
 
 
-async def _is_committed(runtime: Runtime, request: RecordingRequest) -> bool:
+async def _lies_near(runtime: Runtime, request: RecordingRequest) -> bool:
     """Whether a recording that Telnyx does not have (any more) is in the archive."""
     near = first_instant(request.started_at) or utc_now()
     folder = await runtime.in_thread(runtime.archive.find_folder, str(request.recording_id), near.date())

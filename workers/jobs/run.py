@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ P = TypeVar("P", bound=msgspec.Struct)
 
 log = get_logger()
 
+_SAID_EVERY_SECONDS = 10
 _LONGEST_ERROR = 1_000
 _AGAIN_AND_AGAIN = 3  # a single failure is nothing to speak of
 
@@ -74,7 +76,9 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
         if cause.is_never_given_up and len(same) >= _AGAIN_AND_AGAIN:
             await _tell_failing(runtime, function, cause, line, since)
         wait = cause.wait_seconds(len(same))
-        log.warning("job failed", function=function, cause=cause.name, error=line, again_in_seconds=round(wait, 2))
+        if times := _repeated.count((function, cause.name)) if cause.is_never_given_up else 1:
+            said = {"error": line, "again_in_seconds": round(wait, 2), "times": times}
+            log.warning("job failed", function=function, cause=cause.name, **said)
         raise await again_in(runtime.redis, wait) from error
     at = same[-1].at
     await runtime.attempts.bury(DeadLetter(job_id, function, payload, queue, cause.name, line, at, attempts))
@@ -83,6 +87,25 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     await runtime.alerts.send(
         "dead-letter", "critical", cause.name, text, f"{cause.advice} See `callvault dead-letters list`."
     )
+
+
+class _Repeated:
+    """What every job that waits has again and again, as in an outage: said once in ten seconds, with how often."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[str, str], tuple[float, int]] = {}  # when it was said, and how often it was not since
+
+    def count(self, kind: tuple[str, str]) -> int:
+        """How often it has been since it was last said, with this time; 0: it need not be said now."""
+        said_at, unsaid = self._kinds.get(kind, (-math.inf, 0))
+        if time.monotonic() - said_at < _SAID_EVERY_SECONDS:
+            self._kinds[kind] = said_at, unsaid + 1
+            return 0
+        self._kinds[kind] = time.monotonic(), 0
+        return unsaid + 1
+
+
+_repeated = _Repeated()  # of this process
 
 
 async def _tell_failing(runtime: Runtime, function: str, cause: Cause, error: str, seconds: float) -> None:
