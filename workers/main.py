@@ -34,7 +34,7 @@ from workers.jobs.media import archive_media
 from workers.jobs.payloads import FaultReport, MirrorRequest, RecordingRequest, TranscriptionRequest
 from workers.jobs.reconcile import CountRequest, ReconcileRequest, count_sealed, reconcile, start_sweeps
 from workers.jobs.recordings import archive_recording
-from workers.jobs.run import job
+from workers.jobs.run import LONGEST_SECONDS, job
 from workers.jobs.seals import FindUnsealedRequest, SealRequest, find_unsealed, seal_day, start_seals
 from workers.jobs.transcriptions import archive_transcription
 from workers.keys import BULK_QUEUE, MAIN_QUEUE
@@ -47,7 +47,6 @@ from workers.runtime import Runtime, open_runtime
 log = get_logger()
 
 DRAIN_SECONDS = 25
-_JOB_TIMEOUT_SECONDS = 12 * 3600  # Telnyx records up to 12 h; the leases watch over dead workers, not this
 _BEGUN_AGAIN = {"reconcile", "count_sealed", "find_unsealed"}  # they take minutes, and lose nothing by another start
 _YIELD_SECONDS = 2
 _SWEEP_SECONDS = set(range(5, 60, 10))  # whether it is time for one, not the sweeps themselves
@@ -111,7 +110,7 @@ def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:
         runtime=runtime,
         # Two sweeps may each hold a bulk job while they wait for the queue to get shorter.
         most_jobs=runtime.settings.concurrency + (2 if queue == BULK_QUEUE else 0),
-        timeout_seconds=_JOB_TIMEOUT_SECONDS,
+        timeout_seconds=LONGEST_SECONDS + 60,  # the leases watch over dead workers, not this
         cron_jobs=crons if queue == MAIN_QUEUE else (),
     )
 

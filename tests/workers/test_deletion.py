@@ -60,7 +60,9 @@ async def test_originals_go_in_bulk_after_the_grace_and_leave_a_receipt(
     assert json.loads(receipts[0].read_bytes())["transcription_ids"] == [transcription["id"]]
 
 
-@pytest.mark.parametrize("damage", ["altered", "cut", "gone", "record gone", "record unreadable"])
+@pytest.mark.parametrize(
+    "damage", ["altered", "cut", "gone", "record gone", "{}", "of no object", "of another recording", "of its objects"]
+)
 async def test_a_damaged_object_blocks_its_deletion_and_says_so(
     damage: str,
     sandbox: RunningSandbox,
@@ -85,8 +87,14 @@ async def test_a_damaged_object_blocks_its_deletion_and_says_so(
             audio.unlink()
         elif damage == "record gone":
             record.unlink()
-        else:
+        elif damage == "{}":
             record.write_bytes(b"{}")
+        else:
+            told, other = (
+                json.loads((folder_of(archive_folder, r) / record.name).read_bytes()) for r in (recording, sound)
+            )
+            told["objects"] = other["objects"] if damage == "of its objects" else []
+            record.write_text(json.dumps(other if damage == "of another recording" else told))
         worker.wait_for_output("deletion blocked: the archive is damaged")
         wait_for(lambda: sound.deleted_at, what="the deletion of the sound one")
         time.sleep(1)
@@ -206,8 +214,9 @@ async def test_one_recording_that_cannot_be_looked_at_keeps_no_other_from_its_de
 ) -> None:
     settings = environment | DELETING
     odd, *others = await archived_and_due(5, sandbox, settings, async_redis, redis)
-    path = folder_of(archive_folder, odd) / "recording.json"
-    path.write_text(path.read_text().replace('"id":', '"ID":'))
+    path = folder_of(archive_folder, odd) / "audio.wav"
+    path.unlink()
+    path.symlink_to(path)  # which nothing can follow to its end
     with callvault(["worker"], settings, "worker ready") as worker:
         wait_for(lambda: all(r.deleted_at for r in others), 20, "the deletion of the others")
         worker.wait_for_output("deletions postponed")

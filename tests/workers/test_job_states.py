@@ -26,6 +26,7 @@ from config.settings import Settings
 from tests.parts import wait_for
 from workers.alerts.alerts import Alerts
 from workers.archive.proof import Damaged
+from workers.jobs import run
 from workers.jobs.causes import NotYet
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.jobs.run import job
@@ -186,3 +187,29 @@ def test_every_order_of_events_retries_and_crashes_leads_to_an_end_state(valkey:
             max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+
+
+async def test_a_job_that_hangs_is_tried_again_and_never_dropped(
+    async_redis: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "LONGEST_SECONDS", 0.1)
+
+    async def archive_recording(runtime: Any, request: RecordingRequest) -> None:
+        await asyncio.sleep(60)
+
+    hung = recording_job(RecordingRequest(recording_id="hung"))
+    await enqueue(async_redis, hung)
+    worker = LeasingWorker(
+        [job(archive_recording, RecordingRequest, MAIN_QUEUE)],
+        async_redis,
+        Leases(async_redis),
+        queue=MAIN_QUEUE,
+        runtime=_Runtime(async_redis),
+        most_jobs=10,
+        timeout_seconds=60,
+    )
+    await worker._start_jobs(10)
+    await asyncio.gather(*worker.tasks.values())
+    assert redis.zscore(MAIN_QUEUE, hung.id) > time.time() * 1000
+    (attempt,) = redis.lrange(f"callvault:attempts:{hung.id}", 0, -1)
+    assert "TimeoutError" in attempt

@@ -9,6 +9,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
+from workers.archive import layout
+
 ProofKind = Literal["checksum", "etag", "read-back"]
 FoundBy = Literal["webhook", "reconcile", "backfill"]
 
@@ -232,8 +234,26 @@ class RecordReader(Generic[R]):
             raise UnreadableRecord(f"{key}: not {self._name} ({error})") from None
 
 
+class CommitRecordReader(RecordReader[CommitRecord]):
+    """Reads commit records. One that tells of another recording, of no object or of one elsewhere is none: by its word an
+    original would be deleted that nobody has."""
+
+    def read(self, data: bytes | None, key: str) -> CommitRecord:
+        """As above."""
+        record = super().read(data, key)
+        folder, recording_id = key.removesuffix("recording.json"), str(record.recording.get("id"))
+        if not folder.endswith(f"/{layout.encode_name(recording_id)}/"):
+            raise UnreadableRecord(f"{key}: not a commit record of this recording but of {recording_id}")
+        if not record.objects:
+            raise UnreadableRecord(f"{key}: not a commit record (it names no object)")
+        for known in record.objects:
+            if not known.key.startswith((folder, "/")):  # a slash: where custom storage has put it
+                raise UnreadableRecord(f"{key}: not a commit record ({known.key} lies elsewhere)")
+        return record
+
+
 # Made once, here: msgspec 0.22 prepares a type at its first use, and threads that do so at once crash the process.
-COMMIT_RECORD = RecordReader(CommitRecord, "a commit record")
+COMMIT_RECORD = CommitRecordReader(CommitRecord, "a commit record")
 DECISION = RecordReader(Decision, "a decision")
 TRANSCRIPTION = RecordReader(TranscriptionRecord, "a transcription")
 LOG_MESSAGE = RecordReader(LogMessageRecord, "a log message")

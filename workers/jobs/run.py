@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -26,6 +27,7 @@ P = TypeVar("P", bound=msgspec.Struct)
 
 log = get_logger()
 
+LONGEST_SECONDS = 12 * 3600  # Telnyx records up to 12 h; arq itself would drop the job past its own limit
 _SAID_EVERY_SECONDS = 10
 _LONGEST_ERROR = 1_000
 _AGAIN_AND_AGAIN = 3  # a single failure is nothing to speak of
@@ -47,8 +49,9 @@ def job(function: Callable[[Runtime, P], Awaitable[None]], payload_type: type[P]
             if (version := payload_version(payload)) > VERSION:
                 raise await leave_to_newer(runtime.redis, f"{name} of version {version}")
             try:
-                with span(name, told.get("trace"), **ids):
-                    await function(runtime, msgspec.convert(payload, payload_type))
+                async with asyncio.timeout(LONGEST_SECONDS):
+                    with span(name, told.get("trace"), **ids):
+                        await function(runtime, msgspec.convert(payload, payload_type))
             except Exception as error:
                 await _failed(runtime, ctx["job_id"], name, payload, queue, error)
             else:

@@ -118,7 +118,12 @@ class FileStore:
                 if entry.name != _TEMPORARY and (prefix.startswith(key + "/") or (key + "/").startswith(prefix)):
                     yield from self._walk(Path(entry.path), prefix)
             elif key.startswith(prefix):
-                yield StoredObject(key, entry.stat().st_size)
+                with _errors_of(key):
+                    try:
+                        size = entry.stat().st_size
+                    except FileNotFoundError:  # erased meanwhile
+                        continue
+                yield StoredObject(key, size)
 
     def presign(self, key: str, seconds: int) -> str | None:
         """See `Store.presign`. A folder has no addresses."""
