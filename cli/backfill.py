@@ -16,6 +16,7 @@ from cli.progress import progress
 from cli.resume import StateFile
 from cli.up import stop_signals
 from config.settings import Settings
+from config.sizes import format_size
 from config.times import format_duration, utc_now
 from workers.jobs.reconcile import Tally, sweep
 from workers.keys import BULK_QUEUE
@@ -121,7 +122,7 @@ class _Backfill:
             report = msgspec.structs.asdict(tally) | {"done": done, "given_up": given_up, "dry_run": self._dry_run}
             sys.stdout.write(json.dumps(report) + "\n")
             return
-        size, length = f"{tally.bytes / 1e9:,.2f} GB", format_duration(tally.seconds)
+        size, length = format_size(tally.bytes), format_duration(tally.seconds)
         lines = [
             f"found at Telnyx     {tally.found}",
             f"missing here        {tally.missing}  ({length} of audio, about {size})",

@@ -28,9 +28,10 @@ T = TypeVar("T")
 @contextmanager
 def opened(settings: Settings) -> Iterator[tuple[Catalogue, Archive]]:
     """The catalogue and the archive of the settings."""
+    archive = open_archive(settings, is_there=True)
     catalogue = Catalogue(settings.data_folder / "catalogue.sqlite")
     try:
-        yield catalogue, open_archive(settings)
+        yield catalogue, archive
     finally:
         catalogue.close()
 

@@ -20,6 +20,7 @@ from nacl.signing import SigningKey
 
 from config.errors import UserError
 from config.settings import Settings, unknown_settings
+from config.sizes import format_size
 from config.times import format_duration, utc_now
 from service.app import WEBHOOK_PATH
 from service.signature import SignatureRefused, Signatures
@@ -209,7 +210,7 @@ async def _eviction(settings: Settings, redis: Any) -> str:
             f"{used / most:.0%} of its memory is used",
             "raise `maxmemory`, or add workers to shorten the queue",
         )
-    return f"nothing is evicted; {used / 1e6:.0f} MB used"
+    return f"nothing is evicted; {format_size(used)} used"
 
 
 async def _archive(settings: Settings, redis: Any) -> str:
@@ -275,8 +276,8 @@ async def _disk(settings: Settings, redis: Any) -> str:
         there = next((p for p in (path, *path.resolve().parents) if p.exists()), Path("/"))
         free[name] = shutil.disk_usage(there).free
         if free[name] < _LEAST_FREE_BYTES:
-            raise Wrong(f"{free[name] / 1e9:.1f} GB free for the {name}", "make room: a full disk stops the archiving")
-    return ", ".join(f"{count / 1e9:.0f} GB free for the {name}" for name, count in free.items())
+            raise Wrong(f"{format_size(free[name])} free for the {name}", "make room: a full disk stops the archiving")
+    return ", ".join(f"{format_size(count)} free for the {name}" for name, count in free.items())
 
 
 async def _alerts(settings: Settings, redis: Any) -> str:

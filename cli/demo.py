@@ -18,6 +18,7 @@ from rich.table import Table
 from cli.progress import progress
 from cli.supervisor import Part, Supervisor
 from cli.up import answers, free_port, locked, sandbox_environment, start_sandbox, stop_signals, wait_until
+from config.sizes import format_size
 from config.times import format_duration, parse_instant
 from workers.archive import layout
 from workers.archive.archive import Archive
@@ -206,7 +207,7 @@ def _print(report: Report, demo: _Demo, console: Console, as_json: bool) -> None
         "originals deleted": report.deleted,
         "transcriptions archived": report.transcriptions,
         "duplicates ignored": report.duplicates_ignored,
-        "audio": f"{report.bytes / 1e6:.1f} MB",
+        "audio": format_size(report.bytes),
         "time": format_duration(report.seconds),
         "mismatches": len(report.mismatches),
     }

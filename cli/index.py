@@ -8,6 +8,7 @@ import time
 
 from cli.catalogue import opened, up_to_date
 from config.settings import Settings
+from config.sizes import format_size
 from config.times import format_duration
 
 
@@ -23,5 +24,5 @@ def run(settings: Settings, *, rebuild: bool, as_json: bool) -> int:
         report = {"recordings": count, "bytes": size, "path": str(path), "seconds": round(seconds, 2)}
         sys.stdout.write(json.dumps(report) + "\n")
     else:
-        sys.stdout.write(f"{count} recordings, {size / 1e6:,.1f} MB, {format_duration(seconds)}: {path}\n")
+        sys.stdout.write(f"{count} recordings, {format_size(size)}, {format_duration(seconds)}: {path}\n")
     return 0

@@ -43,7 +43,7 @@ def _on_redis(data: Any, work: Callable[[Any], Awaitable[Any]]) -> Any:
         finally:
             await redis.aclose()
 
-    with redis_of(settings) as url:
+    with redis_of(settings, is_there=True) as url:
         return asyncio.run(run(url))
 
 
@@ -123,7 +123,13 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
     for entry in entries:
         wait = entry.due_at - now
         sys.stdout.write(f"{'due' if wait <= 0 else 'in ' + format_duration(wait):<10} {entry.folder}\n")
-    state = f"paused: {paused}" if paused else "never, by CALLVAULT_DELETE_ORIGINALS" if mode == "never" else "running"
+    state = (
+        f"paused: {paused}"
+        if paused
+        else "never, by this command's CALLVAULT_DELETE_ORIGINALS"
+        if mode == "never"
+        else "running"
+    )
     sys.stdout.write(f"{count} originals on the list; deletion: {state}\n")
 
 
@@ -176,5 +182,5 @@ def _decide(recording_id: str, decision: Any, why: str, data: Any) -> None:
         async with runtime_at(settings, url) as runtime:
             await decide(runtime, recording_id, decision, why)
 
-    with redis_of(settings) as url:
+    with redis_of(settings, is_there=True) as url:
         asyncio.run(run(url))

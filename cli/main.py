@@ -171,7 +171,7 @@ def seal(
         raise typer.BadParameter("give a day, or --due")
     settings = load_settings(data_folder=data)
     chosen = _day(day) if day else None
-    with _redis(settings) as url:
+    with _redis(settings, is_there=True) as url:
         status = run(settings, url, day=chosen, as_json=json)
     raise typer.Exit(status)
 
@@ -185,7 +185,7 @@ def status(data: DataFolder = None, json: Json = False) -> None:
     from cli.status import run
 
     settings = load_settings(data_folder=data)
-    with _redis(settings) as url:
+    with _redis(settings, is_there=True) as url:
         code = run(settings, url, as_json=json)
     raise typer.Exit(code)
 
@@ -285,7 +285,7 @@ def erase(
     settings = load_settings(data_folder=data)
     if not yes and not typer.confirm(f"Erase recording {recording_id} from the archive and at Telnyx?"):
         raise typer.Exit(1)
-    with _redis(settings) as url:
+    with _redis(settings, is_there=True) as url:
         code = run(settings, url, recording_id, why=reason, by=by, as_json=json)
     raise typer.Exit(code)
 
@@ -325,7 +325,7 @@ def backfill(
 
     settings = load_settings(data_folder=data)
     first, last = _day(since), _day(until, at_end=True) if until else None
-    with _redis(settings) as url:
+    with _redis(settings, is_there=True) as url:
         status = run(settings, url, since=first, until=last, connection_id=connection, dry_run=dry_run, as_json=json)
     raise typer.Exit(status)
 
@@ -356,10 +356,10 @@ def _day(text: str, *, at_end: bool = False) -> date:
         raise UsedWrongly(str(error)) from None
 
 
-def _redis(settings: Settings) -> Any:
+def _redis(settings: Settings, *, is_there: bool = False) -> Any:
     from workers.queue.embedded import redis_of
 
-    return redis_of(settings)
+    return redis_of(settings, is_there=is_there)
 
 
 def main() -> None:

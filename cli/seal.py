@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cli.progress import progress
 from config.settings import Settings
+from config.sizes import format_size
 from workers.archive.seals import Link
 from workers.jobs.seals import FindUnsealedRequest, Waits, complete, find_unsealed, seal
 from workers.queue.script import server_seconds
@@ -55,7 +56,7 @@ def _tell(outcomes: list[tuple[date, Any]], stamp: str | None, as_json: bool) ->
         else:
             sealed = outcome.seal
             counts = f"{sealed.recordings} recordings, {sealed.transcriptions} transcriptions"
-            sys.stdout.write(f"{day}  seal {sealed.sequence}: {counts}, {sealed.bytes / 1e6:,.1f} MB\n")
+            sys.stdout.write(f"{day}  seal {sealed.sequence}: {counts}, {format_size(sealed.bytes)}\n")
     if not outcomes:
         sys.stdout.write("no day waits for a seal\n")
     if stamp is not None:

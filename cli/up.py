@@ -150,6 +150,8 @@ def run(settings: Settings, *, with_sandbox: bool, host: str, port: int) -> int:
                 calls = json.dumps({"count": 3, "webhook_url": f"http://{host}:{port}/webhooks/telnyx"})
                 say(f"sandbox   {facts['base_url']}; have it make calls:")
                 say(f"          curl -d '{calls}' {facts['control_url']}/calls")
+                told = " ".join(f"{name}={value}" for name, value in sandbox_environment(facts).items())
+                say(f"          for other commands: export {told}")
             supervisor.add(Part("worker", ["worker"], environment))
             supervisor.add(Part("receiver", ["serve", "--host", host, "--port", str(port)], environment))
             wait_until(

@@ -13,6 +13,7 @@ from rich.console import Console
 from cli.progress import progress
 from cli.resume import StateFile
 from config.settings import Settings
+from config.sizes import format_size
 from config.times import format_duration
 from workers.archive.verify import Verified, count_recordings, verify
 from workers.archive.verify_seals import count_seals, verify_seals
@@ -25,7 +26,7 @@ _STATE_DAYS = 7
 def run(settings: Settings, *, since: date | None, until: date | None, deep: bool, seals: bool, as_json: bool) -> int:
     """Verify a span of days; returns the exit status: 1 if anything is wrong."""
     console = Console(stderr=True)
-    archive = open_archive(settings)
+    archive = open_archive(settings, is_there=True)
     identity = f"{settings.archive_address} {since} {until} {deep}"
     file = StateFile(settings.data_folder, "verify", identity, Verified(), _STATE_DAYS)
     state = file.load()
@@ -73,9 +74,8 @@ def _tell(settings: Settings, state: Verified, seconds: float, seals: bool, as_j
         sys.stdout.write(
             f"{problem.kind:<12} {problem.key}\n             {problem.what}\n             {problem.advice}\n"
         )
-    size = f"{state.bytes / 1e6:,.1f} MB"
     verdict = f"{len(state.problems)} problems" if state.problems else "all as it must be"
-    counts = f"{state.recordings} recordings, {state.objects} objects, {size}"
+    counts = f"{state.recordings} recordings, {state.objects} objects, {format_size(state.bytes)}"
     if seals:
         counts += f", {state.seals} seals of {state.sealed_objects} objects"
         counts += f" ({state.erased} erased, on record)" if state.erased else ""

@@ -21,7 +21,7 @@ from workers.alerts.alerts import Alerts
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.records import Record, encode_record
-from workers.archive.stores.store import MIB, StoreOptions, open_store
+from workers.archive.stores.store import MIB, StoreOptions, StoreRefused, open_store
 from workers.queue.attempts import Attempts
 from workers.queue.connect import connect_worker
 from workers.queue.due import DueList
@@ -83,12 +83,23 @@ def sealable_at(settings: Settings, day: date) -> float:
     return (end_of_day(day) + settings.seal_after).timestamp()
 
 
-def open_archive(settings: Settings) -> Archive:
+def open_archive(settings: Settings, *, is_there: bool = False) -> Archive:
     """The archive of the settings.
+
+    Args:
+        settings: of the process.
+        is_there: whether that of the data folder must be there already, if none other is set: an empty one would tell a
+            person in the wrong folder that all is well.
 
     Raises:
         StoreRefused: it cannot be opened.
     """
+    address = settings.archive_address
+    if is_there and settings.archive_url is None and not (settings.data_folder / "archive").is_dir():
+        line = f"data folder {settings.data_folder}: there is no archive in it"
+        raise StoreRefused(
+            f"{line}; set CALLVAULT_ARCHIVE_URL, or CALLVAULT_DATA or --data to the one that a service runs in"
+        )
     options = StoreOptions(
         buffer_bytes=settings.upload_buffer_mib * MIB,
         encryption_key=settings.encryption_key,
@@ -97,7 +108,7 @@ def open_archive(settings: Settings) -> Archive:
         retention_mode=settings.retention_mode,
         label=settings.object_labels,
     )
-    return Archive(open_store(settings.archive_address, options), settings.proof)
+    return Archive(open_store(address, options), settings.proof)
 
 
 def open_alerts(settings: Settings, redis: AsyncRedis) -> Alerts:

@@ -8,17 +8,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from config.sizes import format_size
 from config.times import format_duration, parse_instant
-
-
-def size(count: float | None) -> str:
-    """Bytes the short way, in powers of ten: `950 B`, `3.6 MB`."""
-    left = float(count or 0)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if left < 1000 or unit == "TB":
-            return f"{left:.0f} {unit}" if unit == "B" else f"{left:.1f} {unit}"
-        left /= 1000
-    raise AssertionError  # pragma: no cover
 
 
 def when(text: str | None) -> Markup:
@@ -66,7 +57,7 @@ def day_or_month(day: str) -> str:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
-    "size": size,
+    "size": lambda count: format_size(count or 0),
     "when": when,
     "length": length,
     "seconds": seconds,

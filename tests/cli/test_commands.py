@@ -135,6 +135,22 @@ def test_status_needs_no_api_key(tmp_path: Path, redis_url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        *("status", "verify", "verify --seals", "find", "get ID", "index", "logs list", "dead-letters list"),
+        *("deletions list", "deletions pause", "seal --due", "backfill --since 1d", "erase ID --reason x --yes"),
+    ],
+)
+def test_where_no_service_has_run_nothing_is_told_as_good_and_nothing_is_made(command: str, tmp_path: Path) -> None:
+    environment = {"CALLVAULT_DATA": str(tmp_path / "elsewhere"), "TELNYX_API_KEY": "KEY"}
+    done = run_callvault(command.split(), environment)
+    assert done.returncode == 1
+    assert "no service has run in it" in done.stderr or "there is no archive in it" in done.stderr
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
     ("arguments", "environment", "status", "text"),
     [
         (["serve"], {}, 2, "TELNYX_PUBLIC_KEY: not set"),

@@ -215,8 +215,10 @@ def _check_object(archive: Archive, known: ArchivedObject, is_listed: bool, deep
                 raise Damaged(f"reads back with SHA-256 {found}, not {known.sha256}")
         else:
             prove_again(archive.store, known)
-    except (Damaged, KeyError) as error:
-        return Problem("damaged", known.key, str(error))
+    except KeyError:
+        return Problem("missing", known.key, "listed, and then not there")
+    except Damaged as error:
+        return Problem("damaged", known.key, str(error).removeprefix(f"{known.key}: "))
     return None
 
 

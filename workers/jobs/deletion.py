@@ -143,7 +143,7 @@ async def _judge(runtime: Runtime, folder: str) -> _Proven | _Failed | _Away | N
         except (Damaged, UnreadableRecord) as error:
             log.error("deletion blocked: the archive is damaged", folder=folder, error=str(error))
             advice = f"Run `callvault verify`; the original of {folder} is kept."
-            await runtime.alerts.send("archive-damaged", "critical", folder, str(error), advice)
+            await runtime.alerts.send("archive-damaged", "critical", "recordings", str(error), advice)
             await runtime.due.done(folder)
             return _Failed()
         except Exception as error:  # Telnyx or the store is away: the original stays, and its turn comes again

@@ -154,10 +154,14 @@ class EmbeddedServer:
 
 
 @contextmanager
-def redis_of(settings: Settings) -> Iterator[str]:
+def redis_of(settings: Settings, *, is_there: bool = False) -> Iterator[str]:
     """The Redis of a process: the one of `REDIS_URL`, else the embedded one of the data folder, started or joined.
 
     One that was started here is stopped at the end.
+
+    Args:
+        settings: of the process.
+        is_there: whether its data must be there already: an empty one would tell a person in the wrong folder that all is well.
 
     Raises:
         NoServer: there is none and none can be started.
@@ -166,6 +170,9 @@ def redis_of(settings: Settings) -> Iterator[str]:
         yield settings.redis_url.get_secret_value()
         return
     server = EmbeddedServer(settings.data_folder)
+    if is_there and not server.folder.is_dir():
+        line = f"data folder {settings.data_folder}: no service has run in it"
+        raise NoServer(f"{line}; set REDIS_URL, or CALLVAULT_DATA or --data to the one that it runs in")
     server.start()
     try:
         yield server.url
