@@ -46,7 +46,7 @@ class OverdueDay(msgspec.Struct, frozen=True):
 
 
 class SealStatus(msgspec.Struct, frozen=True):
-    """The chain of seals: how many, the last, and the days that wait for one."""
+    """The chain of seals: how many, the last, and the days that hold what none lists yet; of them those that are overdue."""
 
     count: int
     last_day: str | None

@@ -37,8 +37,8 @@ class Day(msgspec.Struct, frozen=True):
     """A UTC day and its seals.
 
     Attributes:
-        state: `sealed`; `open`: its time has not come; `waits`: it has, and `why` says what keeps it; `broken`: a seal
-            of it does not fit the one before; `nothing`: it holds nothing that waits for a seal.
+        state: `sealed`, also while a further seal is to come; `open`: its time has not come; `waits`: it has, and `why` says
+            what keeps it; `broken`: a seal of it does not fit the one before; `nothing`: nothing of it waits for a seal.
         seals: their sequence numbers.
         recordings: that its seals list.
     """
@@ -163,7 +163,8 @@ def _day(chain: Chain, waiting: dict[date, tuple[float, str | None]], broken: di
     why = None
     if day in waiting:
         at, why = waiting[day]
-        state = "waits" if why is not None or at <= utc_now().timestamp() else "open"
+        is_due = why is not None or at <= utc_now().timestamp()
+        state = "waits" if is_due else "sealed" if links else "open"  # what has come since gets a further seal
         why = why or ("its turn comes" if state == "waits" else None)
     if day.isoformat() in broken:
         state, why = "broken", broken[day.isoformat()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 from redis.exceptions import RedisError
@@ -20,7 +21,15 @@ from workers.status import Status, read_status
 
 _ALERTS_SHOWN = 20
 _FRESH_SECONDS = 1.5  # less than the pages' own two seconds
-_ALERT = msgspec.json.Decoder(Alert)
+
+
+class LastAlert(Alert, frozen=True, kw_only=True):
+    """The last alert of its kind and group, and how many more of it there were before, of those that are remembered."""
+
+    more: int = 0
+
+
+_ALERT = msgspec.json.Decoder(LastAlert)
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -48,7 +57,7 @@ class Overview(msgspec.Struct, frozen=True):
         status: as `callvault status` says it; None with Redis or the archive away.
         outcomes: webhooks of the last day by outcome; likewise events by type.
         totals: of the last day: archived, archived_bytes, deleted, deleted_bytes.
-        alerts: the last, newest first.
+        alerts: the last of each kind and group, the newest first, 20 at most.
     """
 
     problems: list[str]
@@ -58,7 +67,7 @@ class Overview(msgspec.Struct, frozen=True):
     outcomes: dict[str, int]
     events: dict[str, int]
     totals: dict[str, int]
-    alerts: list[Alert]
+    alerts: list[LastAlert]
 
 
 async def look(ops: Ops, request: Request | None = None) -> Overview:
@@ -77,10 +86,10 @@ async def _look(ops: Ops) -> Overview:
     status: Status | None = None
     hour = day = None
     counts: Counter[str] = Counter()
-    alerts: list[Alert] = []
+    alerts: list[LastAlert] = []
     try:
         await ops.redis.ping()
-        alerts = [_ALERT.decode(row) for row in await ops.redis.lrange(ALERTS, 0, _ALERTS_SHOWN - 1)]
+        alerts = _last(await ops.redis.lrange(ALERTS, 0, -1))
         now = utc_now().timestamp()
         steps = {span: await read_history(ops.redis, span, now) for span in (HOUR, DAY)}
         hour, day = (_span(span[0], rows) for span, rows in steps.items())
@@ -103,6 +112,16 @@ async def _look(ops: Ops) -> Overview:
         totals={name: counts[name] for name in ("archived", "archived_bytes", "deleted", "deleted_bytes")},
         alerts=alerts,
     )
+
+
+def _last(rows: Sequence[bytes]) -> list[LastAlert]:
+    groups: dict[tuple[str, str], list[LastAlert]] = {}
+    for row in rows:
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # counts as lost
+            alert = _ALERT.decode(row)
+            groups.setdefault((alert.kind, alert.group), []).append(alert)
+    shown = list(groups.values())[:_ALERTS_SHOWN]
+    return [msgspec.structs.replace(first, more=len(others)) for first, *others in shown]
 
 
 def _problems(status: Status) -> list[str]:

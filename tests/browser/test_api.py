@@ -18,7 +18,7 @@ from bench.machine import s3
 from sandbox.world import World
 from tests.browser.conftest import TOKEN, House
 from tests.parts import CLEAN, RunningSandbox, Signer, callvault, callvault_here, free_port, wait_for
-from workers.keys import HISTORY, SIGN_INS
+from workers.keys import ALERTS, HISTORY, SIGN_INS, UNSEALED
 from workers.queue.embedded import EmbeddedServer
 
 PATHS = ("/api/overview", "/api/recordings", "/api/evidence", "/api/connections", "/api/dead-letters", "/api/deletions")
@@ -180,6 +180,32 @@ def test_durations_past_the_longest_bound_break_no_page(tmp_path: Path, redis_ur
         told = client.get("/api/overview").raise_for_status().json()
         assert max(n for n in told["day"]["archive_p95_seconds"] if n is not None) == 1800
         assert client.get("/ops").status_code == 200
+
+
+def test_the_overview_tells_each_kind_of_alert_once(tmp_path: Path, redis_url: str, redis: Any) -> None:
+    one = {
+        "kind": "dead-letter",
+        "severity": "critical",
+        "group": "damaged",
+        "text": "the first",
+        "advice": "",
+        "at": "x",
+    }
+    redis.lpush(ALERTS, json.dumps(one), "garbled")
+    for n in range(300):
+        redis.lpush(ALERTS, json.dumps(one | {"kind": "jobs-fail", "text": f"failure {n}"}))
+    with receiver({}, tmp_path, redis_url) as (client, _):
+        alerts = client.get("/api/overview").json()["alerts"]
+        assert [(a["text"], a["more"]) for a in alerts] == [("failure 299", 299), ("the first", 0)]
+        assert "And 299 more of this kind before it." in client.get("/ops").text
+
+
+def test_a_sealed_day_stays_sealed_on_the_calendar_while_a_further_seal_is_to_come(
+    house: House, api: httpx.Client
+) -> None:
+    day = next(house.archive.glob("catalogue/day=*")).name.removeprefix("day=")
+    house.redis.zadd(UNSEALED, {day: time.time() + 3600})
+    assert [d["state"] for d in api.get("/api/evidence").json()["days"] if d["day"] == day] == ["sealed"]
 
 
 def test_an_archive_that_cannot_be_opened_is_said_on_every_page(tmp_path: Path, redis_url: str) -> None:
