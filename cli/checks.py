@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import difflib
 import os
 import secrets
 import shutil
@@ -25,6 +26,7 @@ from config.times import format_duration, utc_now
 from service.app import WEBHOOK_PATH
 from service.signature import SignatureRefused, Signatures
 from workers.account import Account
+from workers.alerts.kinds import KINDS
 from workers.archive.archive import ArchiveConflict
 from workers.archive.proof import Damaged
 from workers.archive.stores.store import StoreError
@@ -287,6 +289,10 @@ async def _alerts(settings: Settings, redis: Any) -> str:
         raise Noted(
             "CALLVAULT_ALERT_URLS is not set", "set it, so that a person hears of a fault; `--alert` sends a test"
         )
+    if unknown := sorted(set(settings.alert_severities) - set(KINDS)):
+        near = difflib.get_close_matches(unknown[0], KINDS, 1)
+        hint = f"is {near[0]} meant?" if near else "docs/runbook.md has every kind"
+        raise Wrong(f"CALLVAULT_ALERT_SEVERITIES: there is no kind of alert {unknown[0]!r}", hint)
     bad = sum(not apprise.Apprise().add(url.get_secret_value()) for url in settings.alert_urls)
     if bad:
         raise Wrong(
@@ -307,9 +313,8 @@ async def send_test(settings: Settings, redis: Any) -> str:
     if not settings.alert_urls:
         raise Wrong("CALLVAULT_ALERT_URLS is not set", "set it to Apprise URLs; github.com/caronc/apprise lists them")
     alerts = open_alerts(settings, redis)
-    await alerts.send(
-        "test", "critical", secrets.token_hex(4), "This is a test of Callvault's alerts.", "Nothing is to be done."
-    )
+    text = "This is a test of Callvault's alerts."
+    await alerts.send("test", secrets.token_hex(4), text, "Nothing is to be done.")
     await alerts.close()
     return f"sent to {len(settings.alert_urls)} address(es) at {utc_now():%H:%M:%S} UTC; see whether it arrived"
 

@@ -236,7 +236,8 @@ class Settings(BaseSettings):
     queue_age_limit: Duration = _setting(
         "CALLVAULT_QUEUE_AGE_LIMIT",
         timedelta(minutes=5),
-        help="How long a job may wait before an alert says so and bulk work yields.",
+        help="How long a job may wait, or fail for what none is given up for, before an alert says so; while one waits so long, "
+        "bulk work yields.",
         expected="a duration such as 5m",
     )
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(read_list)] = _setting(

@@ -12,9 +12,11 @@ from cli.telnyx import command_name
 from config.settings import Settings
 from config.times import format_duration
 from service.metrics import REGISTRY
+from workers.alerts.kinds import KINDS, Kind
 from workers.jobs.causes import CAUSES
 from workers.telnyx.operations import all_operations
 
+_TABLE = "<!-- This table is made by `make docs` from `workers/alerts/kinds.py`. -->\n\n"
 _MADE = "<!-- Made by `make docs`; change the table in the code instead. -->\n\n"
 
 
@@ -93,11 +95,24 @@ def metrics() -> str:
     return "\n".join(lines) + "\n"
 
 
+def runbook() -> str:
+    """The table of alerts within `docs/runbook.md`, from `workers/alerts/kinds.py`."""
+    before, _, rest = (Path(__file__).parent / "runbook.md").read_text().partition(_TABLE)
+    lines = ["| alert | severity | what it means | what to do |", "| --- | --- | --- | --- |"]
+    names: dict[Kind, list[str]] = {}
+    for name, kind in KINDS.items():
+        names.setdefault(kind, []).append(f"`{name}`")
+    for kind, same in names.items():
+        lines.append(f"| {', '.join(same)} | {kind.severity or 'by the fault'} | {kind.meaning} | {kind.remedy} |")
+    return before + _TABLE + "\n".join(lines) + rest[rest.index("\n\n") :]
+
+
 DOCUMENTS = {
     "telnyx-operations.md": operations,
     "configuration.md": configuration,
     "dead-letters.md": causes,
     "metrics.md": metrics,
+    "runbook.md": runbook,
 }
 
 

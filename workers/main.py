@@ -87,7 +87,7 @@ async def watch_pressure(runtime: Runtime) -> None:
     limit = runtime.settings.queue_age_limit.total_seconds()
     for what, text in (await pressure(runtime.redis, limit)).items():
         advice = "Add workers (`callvault worker --processes N`); see `callvault_oldest_job_seconds`."
-        await runtime.alerts.send("pressure", "warning", what, f"{text[0].upper()}{text[1:]}.", advice)
+        await runtime.alerts.send("pressure", what, f"{text[0].upper()}{text[1:]}.", advice)
 
 
 def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:

@@ -34,6 +34,8 @@ def test_what_is_wrong_is_told_with_how_to_mend_it(environment: dict[str, str], 
             "TELNYX_API_KEY": "wrong",
             "TELNYX_PUBLIC_KEY": "",
             "CALLVAULT_ARCHIVE_URL": "file:///proc/x",
+            "CALLVAULT_ALERT_URLS": "json://127.0.0.1:1",
+            "CALLVAULT_ALERT_SEVERITIES": "audio-findings=off",
         }
         status, found = checks(wrong, "--alert")
     finally:
@@ -44,10 +46,11 @@ def test_what_is_wrong_is_told_with_how_to_mend_it(environment: dict[str, str], 
     bad = {name for name, row in found.items() if not row["good"]}
     assert bad == {
         *("webhook key", "webhook deliveries", "webhook URLs", "Telnyx API"),
-        *("Redis persistence", "Redis eviction", "archive", "disk", "test alert"),
+        *("Redis persistence", "Redis eviction", "archive", "disk", "alerts"),
     }
     assert all(found[name]["advice"] for name in bad)
     assert "401" in found["Telnyx API"]["found"]
+    assert found["alerts"]["advice"] == "is audio-finding meant?"
 
 
 def test_what_only_shows_from_outside_is_looked_at(

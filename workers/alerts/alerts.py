@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 import stamina
@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from config.logs import get_logger
 from config.times import format_instant, utc_now
 from config.values import QuietHours
+from workers.alerts.kinds import KINDS, Severity
 from workers.keys import ALERT_COUNTS, ALERT_GROUP, ALERTS
 
 log = get_logger()
@@ -26,14 +27,12 @@ _MOST_OF_A_GROUP = 50  # of a window are remembered and logged: an outage that e
 _WINDOW_SECONDS = 900
 _MOST_UNDER_WAY = 100
 
-Severity = Literal["info", "warning", "critical"]
-
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Something that a person must know.
 
     Attributes:
-        kind: what kind of thing, such as `dead-letter`.
+        kind: a row of the table of kinds, such as `dead-letter`.
         group: what it is about; alerts of one kind and group within 15 minutes are one message.
         text: what happened, on which object.
         advice: the command or page for the next step.
@@ -71,12 +70,20 @@ class Alerts:
         self._severities = severities or {}
         self._under_way: set[asyncio.Task[None]] = set()
 
-    async def send(self, kind: str, severity: Severity, group: str, text: str, advice: str) -> None:
+    async def send(self, kind: str, group: str, text: str, advice: str, severity: Severity | None = None) -> None:
         """Tell it. Never raises: an alert must not break what it tells of.
 
         Of a group and window the first is delivered, fifty are remembered and logged, and all are counted.
+
+        Args:
+            kind: a row of the table of kinds, which has its severity.
+            group: what it is about.
+            text: what happened, on which object.
+            advice: the command or page for the next step.
+            severity: of this one, where each has its own.
         """
         own = self._severities.get(kind)
+        severity = severity or (KINDS[kind].severity if kind in KINDS else None) or "warning"
         severity = cast(Severity, own) if own not in (None, "off") else severity
         alert = Alert(kind=kind, severity=severity, group=group, text=text, advice=advice, at=format_instant(utc_now()))
         is_first, is_kept, before, field = True, True, "", f"{kind}:{group}"

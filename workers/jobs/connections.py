@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from config.logs import get_logger
-from workers.alerts.alerts import Severity
+from workers.alerts.kinds import KINDS, Kind, Severity
 from workers.connections.document import load
 from workers.connections.plan import plan
 from workers.jobs.payloads import FaultReport
@@ -45,14 +45,6 @@ FAULTS: dict[tuple[str, str], tuple[Severity, str]] = {
     ("release", "expired"): ("warning", "its numbers are still assigned; begin a new release"),
     ("number", "gone"): ("critical", "it is no longer assigned to the connection"),
     ("number", "moved"): ("warning", "it is at another location than before, which emergency calls depend on"),
-}
-
-
-# What webhooks tell of as a fault: how severe, and what it means. Each has its row in `routing.py`.
-EVENT_FAULTS: dict[str, tuple[Severity, str]] = {
-    "call.recording.error": ("critical", "the recording was not kept; with custom storage its credentials fail"),
-    "siprec.failed": ("warning", "the SIPREC session did not come about"),
-    "streaming.failed": ("warning", "the media stream did not come about"),
 }
 
 
@@ -143,22 +135,21 @@ async def _tell(runtime: Runtime, sight: _Sight, state: str, old: _State | None)
         advice = f"See `callvault telnyx {_family(sight.kind)} list {sight.connection_id}`."
         if sight.kind == "connection":
             advice = f"See `callvault telnyx external-connections retrieve {sight.connection_id}`."
-        await runtime.alerts.send(f"{sight.kind}-fault", severity, f"{sight.connection_id} {state}", text, advice)
+        group = f"{sight.connection_id} {state}"
+        await runtime.alerts.send(f"{sight.kind}-fault", group, text, advice, severity)
     elif old is not None and (sight.kind, old.state) in FAULTS and old.state != "moved":
         text = f"Connection {sight.connection_id}: {sight.kind} {what} is {state} again, no longer {old.state}."
         group = f"{sight.connection_id} {state}"
-        await runtime.alerts.send(f"{sight.kind}-recovered", "info", group, text, "Nothing is to be done.")
+        await runtime.alerts.send(f"{sight.kind}-recovered", group, text, "Nothing is to be done.")
 
 
 async def report_fault(runtime: Runtime, report: FaultReport) -> None:
-    """Tell of a fault that a webhook told of."""
-    severity, meaning = EVENT_FAULTS.get(report.event_type, ("warning", "see the event"))
-    text = f"Connection {report.connection_id}: {report.event_type}: {report.reason}: {meaning}."
+    """Tell of a fault that a webhook told of; its event type is the kind of its alert."""
+    kind = KINDS.get(report.event_type, Kind("warning", "see the event", "see the event"))
+    text = f"Connection {report.connection_id}: {report.event_type}: {report.reason}: {kind.meaning}."
     text += f" Call leg {report.call_leg_id}." if report.call_leg_id else ""
-    advice = "Check the storage credentials: `callvault telnyx custom-storage-credentials retrieve ID`."
-    if report.event_type != "call.recording.error":
-        advice = "Check the address and that it is reachable from Telnyx."
-    await runtime.alerts.send(report.event_type, severity, f"{report.connection_id} {report.reason}", text, advice)
+    advice = f"{kind.remedy[0].upper()}{kind.remedy[1:]}."
+    await runtime.alerts.send(report.event_type, f"{report.connection_id} {report.reason}", text, advice)
 
 
 async def _retry_upload(runtime: Runtime, sight: _Sight) -> None:
@@ -208,4 +199,4 @@ async def look_for_drift(runtime: Runtime) -> None:
         fields = ", ".join(difference.path for difference in change.differences) or f"to {change.action}"
         text = f"{change.family}.{change.key} is not as {path.name} says: {fields}."
         advice = f"See `callvault connections drift {path}`, then `apply` it or change the file."
-        await runtime.alerts.send("drift", "warning", f"{change.family}.{change.key}", text, advice)
+        await runtime.alerts.send("drift", f"{change.family}.{change.key}", text, advice)

@@ -123,7 +123,7 @@ async def _stop(runtime: Runtime, folders: Sequence[str], failures: int) -> None
     for folder in folders:
         await runtime.due.postpone(folder, 0)
     advice = "Run `callvault verify`, mend the archive, then `callvault deletions resume`."
-    await runtime.alerts.send("deletion-stopped", "critical", "all", f"Deletion has paused itself: {why}.", advice)
+    await runtime.alerts.send("deletion-stopped", "all", f"Deletion has paused itself: {why}.", advice)
 
 
 async def _judge(runtime: Runtime, folder: str) -> _Proven | _Failed | _Away | None:
@@ -143,7 +143,7 @@ async def _judge(runtime: Runtime, folder: str) -> _Proven | _Failed | _Away | N
         except (Damaged, UnreadableRecord) as error:
             log.error("deletion blocked: the archive is damaged", folder=folder, error=str(error))
             advice = f"Run `callvault verify`; the original of {folder} is kept."
-            await runtime.alerts.send("archive-damaged", "critical", "recordings", str(error), advice)
+            await runtime.alerts.send("archive-damaged", "recordings", str(error), advice)
             await runtime.due.done(folder)
             return _Failed()
         except Exception as error:  # Telnyx or the store is away: the original stays, and its turn comes again

@@ -133,7 +133,7 @@ async def _tell(runtime: Runtime, new: list[LogMessage]) -> None:
         text += f" (number {number})" if number else ""
         text += f"; and {len(messages) - 1} more" if len(messages) > 1 else ""
         advice = f"See `callvault logs list --connection {connection_id}`."
-        await runtime.alerts.send("log-message", "warning", f"{code} {connection_id}", text, advice)
+        await runtime.alerts.send("log-message", f"{code} {connection_id}", text, advice)
     if new:
         log.info("log messages mirrored", new=len(new))
 

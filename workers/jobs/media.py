@@ -30,7 +30,7 @@ async def archive_media(runtime: Runtime) -> None:
             await _archive(runtime, media, name, updated_at)
         except NotFound:  # it expired between the list and the download
             text = f"Medium {name} was gone before it could be archived."
-            await runtime.alerts.send("media-lost", "warning", name, text, "Upload it again if it is still needed.")
+            await runtime.alerts.send("media-lost", name, text, "Upload it again if it is still needed.")
             continue
         await runtime.redis.hset(MEDIA_SEEN, name, updated_at)
 

@@ -213,7 +213,7 @@ async def _sealed_days(runtime: Runtime) -> set[date]:
         return (await read_chain(runtime)).days
     except UnreadableRecord as error:
         advice = "Run `callvault verify --seals`; until it is mended every day is compared with Telnyx."
-        await runtime.alerts.send("archive-damaged", "critical", "seals", f"A seal cannot be read: {error}.", advice)
+        await runtime.alerts.send("archive-damaged", "seals", f"A seal cannot be read: {error}.", advice)
         return set()
 
 

@@ -156,7 +156,7 @@ async def _fetch_and_commit(
             f"Recording {recording.id}: {', '.join(record.audio.findings)}. It is archived, and its original is kept."
         )
         advice = f"Listen to it; then `callvault deletions release {recording.id} --why ...` lets the original go."
-        await runtime.alerts.send("audio-finding", "warning", ",".join(record.audio.findings), text, advice)
+        await runtime.alerts.send("audio-finding", ",".join(record.audio.findings), text, advice)
     size = sum(o.size for o in record.objects)
     runtime.history.add("archived")
     runtime.history.add("archived_bytes", size)

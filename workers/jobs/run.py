@@ -87,9 +87,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     await runtime.attempts.bury(DeadLetter(job_id, function, payload, queue, cause.name, line, at, attempts))
     log.error("job given up", function=function, cause=cause.name, error=line, exc_info=cause.name == "unexpected")
     text = f"{function} was given up after {len(attempts)} attempts: {line} (job {job_id})"
-    await runtime.alerts.send(
-        "dead-letter", "critical", cause.name, text, f"{cause.advice} See `callvault dead-letters list`."
-    )
+    await runtime.alerts.send("dead-letter", cause.name, text, f"{cause.advice} See `callvault dead-letters list`.")
 
 
 class _Repeated:
@@ -117,4 +115,4 @@ async def _tell_failing(runtime: Runtime, function: str, cause: Cause, error: st
     await runtime.attempts.tell_failing(cause.name, error, 2 * cause.longest_wait_seconds)
     if seconds >= runtime.settings.queue_age_limit.total_seconds():
         text = f"{function} has failed for {format_duration(seconds)}: {error}."
-        await runtime.alerts.send("jobs-fail", "critical", cause.name, text, cause.advice)
+        await runtime.alerts.send("jobs-fail", cause.name, text, cause.advice)

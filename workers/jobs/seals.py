@@ -215,7 +215,7 @@ async def _seal(runtime: Runtime, day: date, by_hand: bool) -> Link | Waits | No
 
 async def _damaged(runtime: Runtime, day: date, error: Exception) -> Waits:
     text, advice = f"{day} cannot be sealed: {error}.", "Run `callvault verify --seals`."
-    await runtime.alerts.send("archive-damaged", "critical", day.isoformat(), text, advice)
+    await runtime.alerts.send("archive-damaged", day.isoformat(), text, advice)
     return Waits(str(error))
 
 
@@ -321,7 +321,7 @@ async def _complete_seals(runtime: Runtime) -> None:
         return
     if failed := await runtime.in_thread(complete, runtime):
         advice = "The seals stand; their stamps follow when the authority answers. See CALLVAULT_TIMESTAMP_URL."
-        await runtime.alerts.send("time-stamp", "warning", "authority", f"No time stamp: {failed}.", advice)
+        await runtime.alerts.send("time-stamp", "authority", f"No time stamp: {failed}.", advice)
 
 
 def complete(runtime: Runtime) -> str | None:

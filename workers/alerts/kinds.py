@@ -1,0 +1,110 @@
+"""THE table of alerts: each kind, how severe it is, what it means, and what a person does. `docs/runbook.md` shows it.
+
+To add one: a row here, `alerts.send` where it is found; then `make docs`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["info", "warning", "critical"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A row of the table.
+
+    Attributes:
+        severity: unless the user sets another (`CALLVAULT_ALERT_SEVERITIES`); None: each alert has its own.
+        meaning: what has happened.
+        remedy: what a person does.
+    """
+
+    severity: Severity | None
+    meaning: str
+    remedy: str
+
+
+_CONNECTION = Kind(
+    None,
+    "an external connection, an upload, a release or a number is not as it should be",
+    "the alert says what it means and which command shows it; `...-recovered` tells its end",
+)
+_RECOVERED = Kind("info", "a fault of a connection, an upload, a release or a number is over", "nothing")
+_UNREACHABLE = "check its address and that Telnyx can reach it"
+
+KINDS: dict[str, Kind] = {
+    "dead-letter": Kind(
+        "critical",
+        "a job was given up after its last attempt",
+        "`callvault dead-letters list` says why and what to do; [dead-letters.md](dead-letters.md) has every cause; after "
+        "mending, `callvault dead-letters retry --all`",
+    ),
+    "archive-damaged": Kind(
+        "critical",
+        "an object failed its proof just before the deletion of its original, which is kept; or a day is not whole and cannot "
+        "be sealed; or a seal cannot be read",
+        "`callvault verify` lists what is wrong; restore the object from a copy. While the original is at Telnyx, the "
+        "recording's whole folder may be moved out of the archive instead, and `callvault backfill --since 2026-11-25 --until "
+        "2026-11-25` fetches it again. What is mended is put back on the list of deletions by the next comparison",
+    ),
+    "deletion-stopped": Kind(
+        "critical",
+        "so many of a batch failed their proof that deletion has paused itself",
+        "find out what happened to the bucket, `callvault verify`, mend it, then `callvault deletions resume`",
+    ),
+    "jobs-fail": Kind(
+        "critical",
+        "jobs have failed for more than five minutes (`CALLVAULT_QUEUE_AGE_LIMIT`) for something that none is given up for: "
+        "Telnyx or the store is away (`outage`), a key or a right is missing (`refused`), or the account is slowed down "
+        "(`throttled`); nothing is lost, and it goes on by itself once it is mended",
+        "the message has the last error; `callvault doctor` says whether Telnyx and the archive answer, `callvault status` "
+        "whether jobs still fail",
+    ),
+    "pressure": Kind(
+        "warning",
+        "jobs wait too long, or Redis is nearly full; events are still accepted, bulk work yields",
+        "more workers, or more memory for Redis; `callvault_oldest_job_seconds` and `/readyz` show it",
+    ),
+    "audio-finding": Kind(
+        "warning",
+        "the audio is not what Telnyx says: it does not parse, its length differs, or a channel is silent; it is archived, its "
+        "original kept",
+        "listen to it; `callvault deletions release ID --why ...` lets the original go",
+    ),
+    "log-message": Kind(
+        "warning",
+        "Telnyx wrote a log message about an external connection",
+        "`callvault logs list --connection ID`; the code and title say what",
+    ),
+    "connection-fault": _CONNECTION,
+    "upload-fault": _CONNECTION,
+    "release-fault": _CONNECTION,
+    "number-fault": _CONNECTION,
+    "connection-recovered": _RECOVERED,
+    "upload-recovered": _RECOVERED,
+    "release-recovered": _RECOVERED,
+    "number-recovered": _RECOVERED,
+    "call.recording.error": Kind(
+        "critical",
+        "Telnyx could not keep a recording; with custom storage its credentials fail",
+        "`callvault telnyx custom-storage-credentials retrieve ID`, mend them, make a test call",
+    ),
+    "siprec.failed": Kind("warning", "a SIPREC session did not come about", _UNREACHABLE),
+    "streaming.failed": Kind("warning", "a media stream did not come about", _UNREACHABLE),
+    "media-lost": Kind(
+        "warning", "a medium expired before it could be archived", "upload it again if it is still needed"
+    ),
+    "drift": Kind(
+        "warning",
+        "a managed thing is not as `CALLVAULT_CONNECTIONS_FILE` says",
+        "`callvault connections drift FILE`, then `apply`, or change the file",
+    ),
+    "time-stamp": Kind(
+        "warning",
+        "the authority of `CALLVAULT_TIMESTAMP_URL` does not answer; seals are made all the same",
+        "nothing, if it comes back: missing stamps are asked for every ten minutes",
+    ),
+    "test": Kind("critical", "`callvault doctor --alert` sent it", "nothing"),
+}
