@@ -10,8 +10,8 @@ from collections.abc import Callable
 from datetime import date
 
 import msgspec
-from rich.console import Console
 
+from cli.console import open_console
 from cli.progress import progress
 from cli.resume import StateFile
 from cli.up import stop_signals
@@ -60,7 +60,7 @@ class _Backfill:
         self._connection_id = connection_id
         self._dry_run = dry_run
         self._asked_to_stop = asked_to_stop
-        self._console = Console(stderr=True)
+        self._console = open_console(stderr=True)
         self._started = time.monotonic()
         self._is_stopped = False
         identity = f"{settings.telnyx_base_url} {settings.archive_address} {since} {until} {connection_id}"
@@ -69,7 +69,7 @@ class _Backfill:
     async def run(self, redis_url: str, as_json: bool) -> int:
         tally = Tally() if self._dry_run else self._file.load()
         if tally.through:
-            self._console.print(f"Resumed after {tally.through}.", highlight=False)
+            self._console.print(f"Resumed after {tally.through}.")
         given_up = 0
         try:
             async with runtime_at(self._settings, redis_url) as runtime:

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from rich.console import Console
-
+from cli.console import open_console
 from config.settings import Settings
 from workers.archive.archive import Archive
 from workers.archive.stores.store import StoreError
@@ -42,7 +41,7 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, re
     Raises:
         StoreError: the archive is away, and the catalogue has nothing yet.
     """
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     if rebuild:
         catalogue.empty()
 
@@ -51,14 +50,14 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, re
     def show(what: str, count: int) -> None:
         if time.monotonic() - said[0] > _SAY_EVERY_SECONDS:
             said[0] = time.monotonic()
-            console.print(f"building the catalogue: {what}, {count} recordings so far", highlight=False)
+            console.print(f"building the catalogue: {what}, {count} recordings so far")
 
     try:
         _mended(catalogue, lambda: _catch_up(settings, catalogue, archive, show))
     except StoreError as error:
         if catalogue.state("cursor") is None:
             raise
-        console.print(f"The archive does not answer, so the latest may be missing: {error}", highlight=False)
+        console.print(f"The archive does not answer, so the latest may be missing: {error}")
 
 
 def _catch_up(settings: Settings, catalogue: Catalogue, archive: Archive, show: Callable[[str, int], None]) -> None:

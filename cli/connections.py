@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from cli.console import open_console
 from cli.options import Json
 from config.errors import UserError
 from config.settings import load_settings
@@ -53,14 +53,14 @@ def _show(changes: list[Change], as_json: bool) -> None:
         ]
         sys.stdout.write(json_module.dumps({"changes": rows}) + "\n")
         return
-    console = Console()
+    console = open_console()
     for change in changes:
         line = f"{_MARKS[change.action]} {change.family}.{change.key}"
-        console.print(line, style=_COLOURS[change.action], highlight=False, soft_wrap=True, markup=False)
+        console.print(line, style=_COLOURS[change.action])
         for difference in change.differences:
             before, after = difference.shown()
             line = f"    {difference.path}: {before} -> {after}"
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            console.print(line)
     sys.stdout.write(f"{len(changes)} differences\n" if changes else "as the file says\n")
 
 

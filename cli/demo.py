@@ -15,6 +15,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from cli.console import open_console
 from cli.progress import progress
 from cli.supervisor import Part, Supervisor
 from cli.up import answers, free_port, locked, sandbox_environment, start_sandbox, stop_signals, wait_until
@@ -55,11 +56,11 @@ class Report:
 
 def run(*, recordings: int, audio: Path | None, data: Path | None, keep: bool, as_json: bool) -> int:
     """Run the demo; returns the exit status: 0 only if all of it holds."""
-    console = Console(stderr=True) if as_json else Console()
+    console = open_console(stderr=True) if as_json else open_console()
     folder = (data or Path(tempfile.mkdtemp(prefix="callvault-demo-"))).resolve()
     with locked(folder), stop_signals() as asked_to_stop:
         server = EmbeddedServer(folder)
-        supervisor = Supervisor(lambda line: console.print(line, style="yellow", highlight=False), server)
+        supervisor = Supervisor(lambda line: console.print(line, style="yellow"), server)
         try:
             demo = _Demo(folder, recordings, audio, supervisor, server.url)
             with progress(console, archived=recordings, originals_deleted=recordings) as show:
@@ -68,8 +69,8 @@ def run(*, recordings: int, audio: Path | None, data: Path | None, keep: bool, a
             report = demo.check()
             _print(report, demo, console, as_json)
             if keep:
-                console.print(f"\nStill running: receiver {demo.receiver_url}", highlight=False)
-                console.print(f"               sandbox  {demo.facts['base_url']}\nCtrl-C ends it.", highlight=False)
+                console.print(f"\nStill running: receiver {demo.receiver_url}")
+                console.print(f"               sandbox  {demo.facts['base_url']}\nCtrl-C ends it.")
                 while not asked_to_stop():
                     supervisor.tend()
                     time.sleep(0.1)
@@ -215,8 +216,8 @@ def _print(report: Report, demo: _Demo, console: Console, as_json: bool) -> None
         table.add_row(name, str(value))
     console.print(table)
     for line in report.mismatches[:20]:
-        console.print(f"  {line}", style="red", highlight=False)
+        console.print(f"  {line}", style="red")
     path = demo.folder / "archive" / "recordings"
-    console.print(f"\nThe archive: {path}\nThe logs:    {demo.folder / 'logs'}", highlight=False, soft_wrap=True)
+    console.print(f"\nThe archive: {path}\nThe logs:    {demo.folder / 'logs'}")
     if not report.is_good:
         console.print("This is not as it must be.", style="bold red")

@@ -7,9 +7,8 @@ import json
 import sys
 from typing import Any
 
-from rich.console import Console
-
 from cli.checks import CHECKS, Check, Noted, Wrong, send_test
+from cli.console import open_console
 from config.settings import Settings
 from workers.queue.connect import connect_receiver
 
@@ -64,11 +63,9 @@ async def _one(check: Check, settings: Settings, redis: Any) -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    console = Console()
+    console = open_console()
     for row in rows:
         mark, style = _MARKS[row["good"], bool(row["advice"])]
-        console.print(
-            f"{mark}  {row['check']:<18} {row['found']}", style=style, highlight=False, soft_wrap=True, markup=False
-        )
+        console.print(f"{mark}  {row['check']:<18} {row['found']}", style=style)
         if row["advice"]:
-            console.print(f"       {row['advice']}", highlight=False, soft_wrap=True, markup=False)
+            console.print(f"       {row['advice']}")

@@ -7,10 +7,10 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 
-from rich.console import Console
 from rich.text import Text
 
 from cli.catalogue import opened, searched, up_to_date
+from cli.console import open_console
 from config.settings import Settings
 from config.times import format_duration
 from workers.catalogue.inventory import csv_lines, described
@@ -49,16 +49,16 @@ def run(settings: Settings, words: Mapping[str, str | None], *, limit: int | Non
 
 def write_table(hits: list[Hit], most: int | None) -> None:
     """A line a hit, and what was said below it: a column for that would leave the others no room."""
-    console = Console()
+    console = open_console()
     lines = [_HEAD, *map(_cells, hits)] if hits else []
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line, hit in zip(lines, [None, *hits], strict=False):
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        console.print(Text(text, style="bold" if hit is None else ""), soft_wrap=True)
+        console.print(Text(text, style="bold" if hit is None else ""))
         if hit is not None and hit.words is not None:
-            console.print(Text("    ") + _marked(hit.words), soft_wrap=True)
+            console.print(Text("    ") + _marked(hit.words))
     more = " (there may be more: --limit)" if most is not None and len(hits) >= most else ""
-    console.print(f"{len(hits)} recordings{more}", highlight=False)
+    console.print(f"{len(hits)} recordings{more}")
 
 
 def _cells(hit: Hit) -> tuple[str, ...]:

@@ -7,9 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from cli.catalogue import opened, up_to_date
+from cli.console import open_console
 from config.errors import UserError
 from config.settings import Settings
 from workers.archive import layout
@@ -97,8 +96,8 @@ def _write_audio(archive: Archive, wanted: ArchivedObject, recording_id: str, ou
     finally:
         temporary.unlink(missing_ok=True)
     if not to_stdout:
-        Console(stderr=True).print(
-            f"{path}: {wanted.size} bytes, SHA-256 {wanted.sha256}, as in its commit record", highlight=False
+        open_console(stderr=True).print(
+            f"{path}: {wanted.size} bytes, SHA-256 {wanted.sha256}, as in its commit record"
         )
     return 0
 

@@ -66,6 +66,6 @@ def _plain(console: Console, totals: dict[str, int], titles: dict[str, str]) -> 
             if 0 < counts[first] < totals[first]:
                 left = (time.monotonic() - started) / counts[first] * (totals[first] - counts[first])
                 parts.append(f"left {format_duration(left)}")
-            console.print(", ".join(([note] if note else []) + parts), highlight=False)
+            console.print(", ".join(([note] if note else []) + parts))
 
     return plain

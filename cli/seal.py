@@ -8,8 +8,7 @@ import sys
 from datetime import date
 from typing import Any
 
-from rich.console import Console
-
+from cli.console import open_console
 from cli.progress import progress
 from config.settings import Settings
 from config.sizes import format_size
@@ -29,7 +28,7 @@ async def _run(settings: Settings, url: str, day: date | None, as_json: bool) ->
     async with runtime_at(settings, url) as runtime:
         days = [day] if day is not None else await _due(runtime)
         outcomes: list[tuple[date, Any]] = []
-        with progress(Console(stderr=True), days=len(days)) as show:
+        with progress(open_console(stderr=True), days=len(days)) as show:
             for one in days:
                 outcomes.append((one, await seal(runtime, one, by_hand=True)))
                 show(days=len(outcomes))
@@ -56,6 +55,8 @@ def _tell(outcomes: list[tuple[date, Any]], stamp: str | None, as_json: bool) ->
         else:
             sealed = outcome.seal
             counts = f"{sealed.recordings} recordings, {sealed.transcriptions} transcriptions"
+            if not (sealed.recordings or sealed.transcriptions):
+                counts = "what has come beside its recordings since its last seal"
             sys.stdout.write(f"{day}  seal {sealed.sequence}: {counts}, {format_size(sealed.bytes)}\n")
     if not outcomes:
         sys.stdout.write("no day waits for a seal\n")

@@ -8,8 +8,7 @@ import time
 from datetime import date
 from typing import Any
 
-from rich.console import Console
-
+from cli.console import open_console
 from cli.progress import progress
 from cli.resume import StateFile
 from config.settings import Settings
@@ -25,13 +24,13 @@ _STATE_DAYS = 7
 
 def run(settings: Settings, *, since: date | None, until: date | None, deep: bool, seals: bool, as_json: bool) -> int:
     """Verify a span of days; returns the exit status: 1 if anything is wrong."""
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     archive = open_archive(settings, is_there=True)
     identity = f"{settings.archive_address} {since} {until} {deep}"
     file = StateFile(settings.data_folder, "verify", identity, Verified(), _STATE_DAYS)
     state = file.load()
     if state.through:
-        console.print(f"Resumed after {state.through}, {state.recordings} recordings in.", highlight=False)
+        console.print(f"Resumed after {state.through}, {state.recordings} recordings in.")
     started = time.monotonic()
     total = count_recordings(archive, since, until)
     span: dict[str, Any] = {"since": since, "until": until, "deep": deep}
