@@ -48,7 +48,7 @@ def _tell(found: Status) -> None:
     lines.append(("deletion", f"{state}; {deletions.due} originals on the list"))
     seals = found.seals
     last = f", the last of {seals.last_day} at {seals.last_sealed_at}" if seals.count else ""
-    lines.append(("seals", f"{seals.count}{last}; {seals.days_open} days to be sealed"))
+    lines.append(("seals", f"{seals.count}{last}; {seals.days_open} day{'s' * (seals.days_open != 1)} to be sealed"))
     overdue = seals.overdue
     for row in overdue[:_DAYS_SHOWN]:
         lines.append(("  waits", f"{row.day}, over for {format_duration(row.over_for_seconds)}: {row.why}"))
