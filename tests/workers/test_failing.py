@@ -31,7 +31,8 @@ async def test_a_store_that_is_away_is_heard_of_though_nothing_is_given_up(
         wait_for(lambda: any("has failed for" in text for text in receiver_of_alerts.texts), 90, "the alert")
         status = run_callvault(["status"], settings)
         page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
-        assert worker.output.count('"job failed"') <= 10, "not a line for each job and attempt"
+        attempts = sum(redis.llen(key) for key in redis.keys("callvault:attempts:*"))
+        assert worker.output.count('"job failed"') < attempts / 3, "not a line for each job and attempt"
         assert not [r for r in sandbox.world.requests if r["path"].startswith("/v2/recordings/")], (
             "Telnyx is left alone"
         )
