@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from redis.exceptions import OutOfMemoryError
 
 from config.settings import Settings
 from tests.parts import wait_for
@@ -189,6 +190,42 @@ def test_every_order_of_events_retries_and_crashes_leads_to_an_end_state(valkey:
     )
 
 
+def worker_of(function: Any, redis: Any) -> LeasingWorker:
+    return LeasingWorker(
+        [job(function, RecordingRequest, MAIN_QUEUE)],
+        redis,
+        Leases(redis),
+        queue=MAIN_QUEUE,
+        runtime=_Runtime(redis),
+        most_jobs=10,
+        timeout_seconds=60,
+    )
+
+
+async def test_a_job_that_fails_while_redis_is_full_is_still_there_when_it_is_not(async_redis: Any, redis: Any) -> None:
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def archive_recording(runtime: Any, request: RecordingRequest) -> None:
+        begun.set()
+        await gate.wait()
+        raise Damaged("so that it is given up")
+
+    made = recording_job(RecordingRequest(recording_id="unlucky"))
+    await enqueue(async_redis, made)
+    worker = worker_of(archive_recording, async_redis)
+    await worker._start_jobs(10)
+    await begun.wait()
+    redis.config_set("maxmemory", "1")
+    try:
+        gate.set()
+        with pytest.raises(OutOfMemoryError):  # which ends a worker; its jobs are freed
+            await asyncio.gather(*worker.tasks.values())
+    finally:
+        redis.config_set("maxmemory", "0")
+    assert redis.exists(f"arq:job:{made.id}") and redis.zcard(MAIN_QUEUE) == 1
+    assert redis.hlen(DEAD_LETTERS) == 0
+
+
 async def test_a_job_that_hangs_is_tried_again_and_never_dropped(
     async_redis: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,15 +236,7 @@ async def test_a_job_that_hangs_is_tried_again_and_never_dropped(
 
     hung = recording_job(RecordingRequest(recording_id="hung"))
     await enqueue(async_redis, hung)
-    worker = LeasingWorker(
-        [job(archive_recording, RecordingRequest, MAIN_QUEUE)],
-        async_redis,
-        Leases(async_redis),
-        queue=MAIN_QUEUE,
-        runtime=_Runtime(async_redis),
-        most_jobs=10,
-        timeout_seconds=60,
-    )
+    worker = worker_of(archive_recording, async_redis)
     await worker._start_jobs(10)
     await asyncio.gather(*worker.tasks.values())
     assert redis.zscore(MAIN_QUEUE, hung.id) > time.time() * 1000

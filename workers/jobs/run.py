@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 from arq.worker import Function, func
+from redis.exceptions import RedisError
 
 from config.logs import get_logger
 from config.times import format_duration, parse_instant
@@ -29,6 +30,7 @@ log = get_logger()
 
 LONGEST_SECONDS = 12 * 3600  # Telnyx records up to 12 h; arq itself would drop the job past its own limit
 _SAID_EVERY_SECONDS = 10
+_UNWRITTEN_WAIT_SECONDS = 10
 _LONGEST_ERROR = 1_000
 _AGAIN_AND_AGAIN = 3  # a single failure is nothing to speak of
 
@@ -53,7 +55,11 @@ def job(function: Callable[[Runtime, P], Awaitable[None]], payload_type: type[P]
                     with span(name, told.get("trace"), **ids):
                         await function(runtime, msgspec.convert(payload, payload_type))
             except Exception as error:
-                await _failed(runtime, ctx["job_id"], name, payload, queue, error)
+                try:
+                    await _failed(runtime, ctx["job_id"], name, payload, queue, error)
+                except (RedisError, OSError) as trouble:  # away or full: nothing is given up that is not written down
+                    log.warning("an attempt could not be written down", error=f"{type(trouble).__name__}: {trouble}")
+                    raise await again_in(runtime.redis, _UNWRITTEN_WAIT_SECONDS) from trouble
             else:
                 if queue == MAIN_QUEUE:  # what a sweep or a backfill enqueued no webhook waits for
                     runtime.history.observe(f"job:{name}", time.time() - ctx["enqueue_time"].timestamp())

@@ -16,6 +16,7 @@ from typing import Any
 from arq import Retry
 from arq.cron import CronJob
 from arq.worker import Function, Worker, func
+from redis.exceptions import RedisError
 
 from config.logs import get_logger
 from workers.queue.jobs import JOB_TTL_MS, deserialize, serialize
@@ -30,7 +31,9 @@ log = get_logger()
 
 async def again_in(redis: AsyncRedis, seconds: float) -> Retry:
     """What a job raises to run again after some seconds: arq adds them to this worker's clock, others go by Redis's."""
-    ahead = time.time() - await server_seconds(redis)
+    ahead = 0.0
+    with suppress(RedisError, OSError):  # whatever else a job raises, arq takes for its end
+        ahead = time.time() - await server_seconds(redis)
     return Retry(defer=seconds - ahead)
 
 
