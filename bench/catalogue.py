@@ -9,15 +9,14 @@ import argparse
 import itertools
 import json
 import random
-import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from bench.machine import own_peak_mib
 from config.times import format_instant
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import Query
@@ -69,11 +68,6 @@ def batched(items: Iterator[Row], size: int) -> Iterator[list[Row]]:
     """Lists of so many items."""
     while batch := list(itertools.islice(items, size)):
         yield batch
-
-
-def peak_mib() -> float:
-    """The most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024 * 1024)
 
 
 def milliseconds(catalogue: Catalogue, query: Query) -> tuple[float, float, int]:
@@ -132,7 +126,7 @@ def main() -> None:
         for name, query in searches.items():
             median, most, found = milliseconds(catalogue, query)
             report["milliseconds"][name] = {"median": round(median, 2), "max": round(most, 2), "found": found}
-        report["peak_mib"] = round(peak_mib())
+        report["peak_mib"] = round(own_peak_mib())
         catalogue.close()
     print(json.dumps(report, indent=2))
 

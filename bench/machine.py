@@ -10,13 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tests.contract.emulators import rclone
+from tests.contract.emulators import s3_weak
 from tests.parts import CLEAN, free_port, wait_for
 
 ROOT = Path(__file__).parent.parent
@@ -132,8 +132,13 @@ def _pings(client: Any) -> bool:
 
 
 @contextmanager
-def nginx(folder: Path) -> Iterator[str]:
-    """A static server of a folder: what stands for Telnyx's API and its storage, faster than anything measured."""
+def nginx(folder: Path, locations: Callable[[int], str] = lambda _: "autoindex on;") -> Iterator[str]:
+    """A server of a folder: what stands for Telnyx's API and its storage, faster than anything measured.
+
+    Args:
+        folder: what it serves.
+        locations: what else its configuration says of the server, by its port.
+    """
     port = free_port()
     state = folder / ".nginx"
     state.mkdir(exist_ok=True)
@@ -146,7 +151,7 @@ def nginx(folder: Path) -> Iterator[str]:
     events {{ worker_connections 1024; }}
     http {{ access_log off; sendfile on; keepalive_requests 1000000; {temporary}
       types {{ application/json json; audio/wav wav; }} default_type application/json;
-      server {{ listen 127.0.0.1:{port} backlog=1024; root {folder}; autoindex on; }} }}
+      server {{ listen 127.0.0.1:{port} backlog=1024; root {folder}; {locations(port)} }} }}
     """
     (state / "conf").write_text(config)
     with process([program("nginx", "nginx-light"), "-p", str(state), "-c", str(state / "conf")]):
@@ -157,20 +162,8 @@ def nginx(folder: Path) -> Iterator[str]:
 @contextmanager
 def s3(folder: Path) -> Iterator[dict[str, str]]:
     """A store that speaks S3, as fast as its disk: `rclone serve s3`; the environment that leads to it."""
-    port = free_port()
-    (folder / "bucket").mkdir(parents=True, exist_ok=True)
-    auth = "benchmarkkey,benchmarksecret"
-    options = ["--vfs-cache-mode", "off", "--config", "/dev/null", "--log-level", "ERROR"]
-    command = [rclone(), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", auth, *options, str(folder)]
-    with process(command):
-        wait_for(lambda: answers(port))
-        yield {
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
-            "AWS_ACCESS_KEY_ID": "benchmarkkey",
-            "AWS_SECRET_ACCESS_KEY": "benchmarksecret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "CALLVAULT_ARCHIVE_URL": "s3://bucket/archive",
-        }
+    with s3_weak(folder, "bucket") as store:
+        yield store.settings
 
 
 def cpu_seconds(pid: int) -> float:

@@ -54,30 +54,21 @@ _ANSWER = (
 @contextmanager
 def origin(folder: Path, size_bytes: int) -> Iterator[str]:
     """nginx as a Telnyx that has every recording one asks for, all with the same audio; its address."""
-    port = free_port()
-    state = folder / f"origin-{size_bytes}"
-    (state / "audio").mkdir(parents=True)
+    served = folder / f"origin-{size_bytes}"
+    (served / "audio").mkdir(parents=True)
     audio = make_wav("scale", size_bytes / 32_000, 2)
-    with (state / "audio" / "one.wav").open("wb") as file:
+    with (served / "audio" / "one.wav").open("wb") as file:
         for chunk in audio.read(0, audio.size):
             file.write(chunk)
-    temporary = "".join(
-        f"{kind}_temp_path {state}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    answer = _ANSWER % (audio.duration_ms, port)
     nothing = '{"data":[],"meta":{"total_pages":1,"page_number":1}}'
-    (state / "conf").write_text(f"""
-    worker_processes 1; pid {state}/pid; error_log {state}/error.log; daemon off; user root;
-    events {{ worker_connections 1024; }}
-    http {{ access_log off; sendfile on; keepalive_requests 1000000; types {{ audio/wav wav; }} {temporary}
-      default_type application/json;
-      server {{ listen 127.0.0.1:{port} backlog=1024; root {state};
-        location ~ ^/v2/recordings/([-0-9a-f]+)$ {{ return 200 '{answer}'; }}
-        location /v2/ {{ return 200 '{nothing}'; }} }} }}
-    """)
-    with machine.process([machine.program("nginx", "nginx-light"), "-p", str(state), "-c", str(state / "conf")]):
-        wait_for(lambda: machine.answers(port, "/v2/"))
-        yield f"http://127.0.0.1:{port}"
+
+    def locations(port: int) -> str:
+        answer = _ANSWER % (audio.duration_ms, port)
+        one = f"location ~ ^/v2/recordings/([-0-9a-f]+)$ {{ return 200 '{answer}'; }}"
+        return f"{one} location /v2/ {{ return 200 '{nothing}'; }}"
+
+    with machine.nginx(served, locations) as address:
+        yield address
 
 
 class Yard:

@@ -27,8 +27,7 @@ from workers.archive.stores.store import open_store
 from workers.catalogue.parquet import RowsFile
 from workers.catalogue.rows import row_of
 from workers.jobs.reconcile import ReconcileRequest, reconcile
-from workers.queue.connect import connect_worker
-from workers.runtime import open_runtime
+from workers.runtime import runtime_at
 
 _DAY = date(2026, 11, 20)
 _RECORDINGS = 100_000
@@ -139,18 +138,14 @@ def _sweep_with_sealed_days() -> Result:
     def seconds(days: int) -> float:
         async def run(root: Path, url: str) -> float:
             os.environ.update(sandbox.environment, CALLVAULT_ARCHIVE_URL=(root / "archive").as_uri())
-            redis = connect_worker(url)
-            runtime = open_runtime(load_settings(data_folder=root), redis)
             today = utc_now().date()
             request = ReconcileRequest(since=(today - timedelta(days=3)).isoformat(), until=today.isoformat())
-            await reconcile(runtime, request)  # the chain is remembered from here on
-            started = time.perf_counter()
-            for _ in range(5):
-                await reconcile(runtime, request)
-            spent = (time.perf_counter() - started) / 5
-            await runtime.close()
-            await redis.aclose()
-            return spent * 1000
+            async with runtime_at(load_settings(data_folder=root), url) as runtime:
+                await reconcile(runtime, request)  # the chain is remembered from here on
+                started = time.perf_counter()
+                for _ in range(5):
+                    await reconcile(runtime, request)
+                return (time.perf_counter() - started) / 5 * 1000
 
         with tempfile.TemporaryDirectory() as name, machine.valkey() as url:
             _sealed_archive(Path(name) / "archive", days)

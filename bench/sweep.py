@@ -19,8 +19,7 @@ from config.settings import load_settings
 from tests.parts import CLEAN, free_port, wait_for
 from workers.archive import layout
 from workers.jobs.reconcile import Tally, sweep
-from workers.queue.connect import connect_worker
-from workers.runtime import open_runtime
+from workers.runtime import runtime_at
 
 _MISSING = 1_000  # one in so many
 _PAGE = 250
@@ -40,14 +39,11 @@ def _lay_out(root: Path) -> None:
 async def _sweep(days: int) -> None:
     """In a process of its own: prints seconds, peak memory, and what was found."""
     settings = load_settings()
-    redis = connect_worker(settings.redis_url.get_secret_value() if settings.redis_url else "")
-    runtime = open_runtime(settings, redis)
     tally = Tally()
-    started = time.perf_counter()
-    await sweep(runtime, LAST_DAY - timedelta(days=days - 1), LAST_DAY, tally, found_by="reconcile")
-    seconds = time.perf_counter() - started
-    await runtime.close()
-    await redis.aclose()
+    async with runtime_at(settings, settings.redis_url.get_secret_value() if settings.redis_url else "") as runtime:
+        started = time.perf_counter()
+        await sweep(runtime, LAST_DAY - timedelta(days=days - 1), LAST_DAY, tally, found_by="reconcile")
+        seconds = time.perf_counter() - started
     print(
         json.dumps(
             {"seconds": seconds, "peak_mib": machine.own_peak_mib(), "found": tally.found, "missing": tally.missing}

@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from bench.machine import s3
 from sandbox.world import World
 from tests.browser.conftest import TOKEN, House
+from tests.contract.emulators import s3_weak
 from tests.parts import CLEAN, RunningSandbox, Signer, callvault, callvault_here, free_port, wait_for
 from workers.keys import ALERTS, HISTORY, SIGN_INS, UNSEALED
 from workers.queue.embedded import EmbeddedServer
@@ -287,10 +287,10 @@ def test_pages_say_when_the_archive_is_away(tmp_path: Path, redis_url: str) -> N
     sandbox = RunningSandbox(World())
     call = sandbox.world.add_recording(seconds=1)
     settings = sandbox.environment | {"REDIS_URL": redis_url, "CALLVAULT_DATA": str(tmp_path / "data")}
-    with s3(tmp_path) as store:
-        settings |= store
+    with s3_weak(tmp_path) as store:
+        settings |= store.settings
         with callvault(["worker"], settings, "worker ready"):
-            wait_for(lambda: list(tmp_path.glob("bucket/archive/recordings/*/*/*/*/recording.json")), 40)
+            wait_for(lambda: list(tmp_path.glob("*/archive/recordings/*/*/*/*/recording.json")), 40)
         with receiver(settings, tmp_path / "data", redis_url) as (client, _):
             assert client.get("/api/recordings").json()["hits"][0]["row"]["recording_id"] == call.data["id"]
     with receiver(settings, tmp_path / "data", redis_url) as (client, _):

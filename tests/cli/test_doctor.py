@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.machine import s3 as s3_of
 from sandbox.main import furnish
+from tests.contract.emulators import s3_weak
 from tests.parts import RunningSandbox, Signer, callvault, free_port, run_callvault, wait_for
 
 
@@ -90,8 +90,8 @@ def test_a_wrong_clock_is_told(environment: dict[str, str], tmp_path: Path) -> N
 
 
 def test_the_rights_of_a_bucket_are_tried_on_the_probe_alone(environment: dict[str, str], tmp_path: Path) -> None:
-    with s3_of(tmp_path) as store:
-        _, found = checks(environment | store)
+    with s3_weak(tmp_path) as store:
+        _, found = checks(environment | store.settings)
     assert "written once, and proven by" in found["archive"]["found"] and found["archive"]["good"]
     assert found["archive's rights"]["found"] == "these credentials may delete objects"
     assert found["archive's rights"]["good"] and found["archive's rights"]["advice"]

@@ -49,6 +49,11 @@ class Emulator:
     rclone: str = ""
     keeps_conditions: bool = True
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """What has a process keep its archive there."""
+        return self.environment | {"CALLVAULT_ARCHIVE_URL": f"{self.url}/archive"}
+
     def open(self, prefix: str, options: StoreOptions | None = None) -> Store:
         """Open the store in this process."""
         with environ(self.environment):
@@ -139,10 +144,10 @@ def s3_strict_tls(folder: Path) -> Iterator[Emulator]:
 
 
 @contextmanager
-def s3_weak(folder: Path) -> Iterator[Emulator]:
+def s3_weak(folder: Path, bucket: str = BUCKET) -> Iterator[Emulator]:
     """`rclone serve s3`: ignores conditions and checksums, keeps Content-MD5; the stand-in for weak stores."""
     port = free_port()
-    (folder / BUCKET).mkdir(parents=True)
+    (folder / bucket).mkdir(parents=True)
     key = f"{S3_ENVIRONMENT['AWS_ACCESS_KEY_ID']},{S3_ENVIRONMENT['AWS_SECRET_ACCESS_KEY']}"
     arguments = [
         rclone(), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", key, "--vfs-cache-mode", "off",
@@ -150,9 +155,8 @@ def s3_weak(folder: Path) -> Iterator[Emulator]:
     ]  # fmt: skip
     with process(arguments, lambda: listens(port)):
         environment = S3_ENVIRONMENT | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"}
-        yield Emulator(
-            "s3-weak", f"s3://{BUCKET}", environment, ("etag", "read-back"), _rclone_s3(port), keeps_conditions=False
-        )
+        rungs = ("etag", "read-back")
+        yield Emulator("s3-weak", f"s3://{bucket}", environment, rungs, _rclone_s3(port), keeps_conditions=False)
 
 
 def _rclone_s3(port: int) -> str:

@@ -198,7 +198,7 @@ async def test_a_store_that_is_away_postpones_deletions_in_few_lines(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, tmp_path: Path
 ) -> None:
     with s3_weak(tmp_path / "s3") as store:
-        settings = environment | DELETING | store.environment | {"CALLVAULT_ARCHIVE_URL": f"{store.url}/a"}
+        settings = environment | DELETING | store.settings
         recordings = await archived_and_due(60, sandbox, settings, async_redis, redis)
     with callvault(["worker"], settings | {"CALLVAULT_DELETE_BATCH": "10"}, "worker ready") as worker:
         worker.wait_for_output("deletions postponed", 60)
