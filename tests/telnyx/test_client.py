@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from sandbox.world import World
 from tests.parts import HttpServer, RunningSandbox, free_port
 from workers.account import Account
+from workers.telnyx import client as client_module
 from workers.telnyx import errors
 from workers.telnyx.client import TelnyxClient, _unseen
 
@@ -118,6 +120,34 @@ async def test_an_answer_that_is_not_as_documented_is_told(body: bytes, client: 
     server.answers = [(200, {}, body)]
     with pytest.raises(errors.UnexpectedAnswer):
         await client.recordings.retrieve("x")
+
+
+async def test_an_answer_without_an_end_is_not_kept(
+    client: TelnyxClient, server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_LARGEST_ANSWER_BYTES", 1_000_000)
+    whole = gzip.compress(b'{"data": {"id": "r", "filler": "' + b"x" * 999_000 + b'"}}')
+    bomb = gzip.compress(b" " * 100_000_000)
+    server.answers = [(200, {"content-encoding": "gzip"}, whole), (200, {"content-encoding": "gzip"}, bomb)]
+    assert (await client.recordings.retrieve("x")).id == "r"
+    with pytest.raises(errors.UnexpectedAnswer, match="larger than 1000000 bytes"):
+        await client.recordings.retrieve("x")
+
+
+async def test_an_answer_that_trickles_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+        while not writer.is_closing():
+            writer.write(b" ")
+            await asyncio.sleep(0.02)
+
+    monkeypatch.setattr(client_module, "_LONGEST_ANSWER_SECONDS", 0.3)
+    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v2"
+    async with TelnyxClient(Account(KEY, address, ""), budget_seconds=0.5) as client:
+        with pytest.raises(errors.TimedOut):
+            await client.recordings.retrieve("x")
+    server.close()
 
 
 async def test_nobody_there_and_no_answer_are_told_apart() -> None:

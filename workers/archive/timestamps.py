@@ -37,15 +37,18 @@ def request_timestamp(url: str, message: bytes, authorities: Path | None) -> byt
     nonce = secrets.randbits(63)
     query = tsp.TimeStampReq({"version": 1, "message_imprint": imprint, "nonce": nonce, "cert_req": True})
     headers = {"content-type": "application/timestamp-query", "accept": "application/timestamp-reply"}
+    stamp = bytearray()
     try:
-        answer = httpx.post(url, content=query.dump(), headers=headers, timeout=_SECONDS)
-        answer.raise_for_status()
+        with httpx.stream("POST", url, content=query.dump(), headers=headers, timeout=_SECONDS) as answer:
+            answer.raise_for_status()
+            for chunk in answer.iter_bytes():
+                stamp += chunk
+                if len(stamp) > _LARGEST_ANSWER_BYTES:
+                    raise BadTimestamp(f"an answer of more than {_LARGEST_ANSWER_BYTES} bytes")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise BadTimestamp(f"{type(error).__name__} {error}") from None
-    if len(answer.content) > _LARGEST_ANSWER_BYTES:
-        raise BadTimestamp(f"an answer of {len(answer.content)} bytes")
-    verify_timestamp(answer.content, message, authorities, nonce)
-    return answer.content
+    verify_timestamp(bytes(stamp), message, authorities, nonce)
+    return bytes(stamp)
 
 
 def verify_timestamp(stamp: bytes, message: bytes, authorities: Path | None, nonce: int | None = None) -> datetime:

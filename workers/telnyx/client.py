@@ -46,6 +46,8 @@ from workers.telnyx.operations import (
 
 T = TypeVar("T")
 
+_Answer = tuple[int, bytes]  # status and body
+
 # A line for each retry of each request says nothing that the job's own failure does not, and fills a disk in an outage.
 stamina.instrumentation.set_on_retry_hooks(())
 
@@ -57,6 +59,8 @@ _FIRST_WAIT_SECONDS = 0.25
 _LONGEST_WAIT_SECONDS = 8.0
 _LONGEST_ASKED_WAIT_SECONDS = 60.0
 _RETRIED_STATUSES = (408, 409, 429)
+_LARGEST_ANSWER_BYTES = 64 * 1024 * 1024  # the largest that is documented is a medium, of 20 MB
+_LONGEST_ANSWER_SECONDS = 120.0
 _NO_TOTAL = 1 << 62
 _MOST_STALE_PAGES = 100  # a server that ignores page numbers would give the first page for ever
 
@@ -138,14 +142,14 @@ class TelnyxClient:
             TelnyxError: it did not work, retries included.
             ValueError: an argument cannot be sent.
         """
-        response = await self._send(operation.request(arguments))
+        status, body = await self._send(operation.request(arguments))
         if operation.envelope == "bytes":
-            return operation.read(response.content)
+            return operation.read(body)
         if operation.envelope == "empty":
             return operation.read(None)
-        if response.status_code == 204:  # the older API answers a bulk deletion so
+        if status == 204:  # the older API answers a bulk deletion so
             return operation.read({})
-        return operation.read(_json(response))
+        return operation.read(_json(operation, body))
 
     async def pages(self, operation: Operation[T], arguments: Mapping[str, Any]) -> AsyncIterator[T]:
         """Walk a list, fetching the next page while the current one is consumed.
@@ -195,13 +199,15 @@ class TelnyxClient:
             TelnyxError: the page could not be had, retries included.
         """
         operation = listed.operation_of(listed.__self__.name)
-        body = _json(await self._send(operation.request({**arguments, "page_size": 1})))
+        _, answer = await self._send(operation.request({**arguments, "page_size": 1}))
+        body = _json(operation, answer)
         meta = body.get("meta") if isinstance(body, dict) else None
         total = meta.get("total_results") if isinstance(meta, dict) else None
         return total if isinstance(total, int) else None
 
     async def _page(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> tuple[list[Any], int]:
-        body = _json(await self._send(operation.request(arguments)))
+        _, answer = await self._send(operation.request(arguments))
+        body = _json(operation, answer)
         items = body.get(operation.envelope) if isinstance(body, dict) else None
         if not isinstance(items, list):
             raise UnexpectedAnswer(f"GET {operation.path}: the answer has no list {operation.envelope!r}")
@@ -209,7 +215,7 @@ class TelnyxClient:
         total = meta.get("total_pages") if isinstance(meta, dict) else None
         return items, total if isinstance(total, int) else _NO_TOTAL
 
-    async def _send(self, request: Request) -> httpx.Response:
+    async def _send(self, request: Request) -> _Answer:
         attempt = 0
 
         def wait_or_give_up(error: Exception) -> bool | float:
@@ -228,32 +234,51 @@ class TelnyxClient:
                     raise
         raise AssertionError("stamina returns or raises")  # pragma: no cover
 
-    async def _once(self, request: Request) -> httpx.Response:
+    async def _once(self, request: Request) -> _Answer:
         where = f"{request.method} {request.path}"
         try:
-            response = await self._http.request(
-                request.method, request.path.lstrip("/"), params=request.query, json=request.body
-            )
+            async with asyncio.timeout(_LONGEST_ANSWER_SECONDS):
+                return await self._answer(request)
         except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise TimedOut(f"{where}: no connection in time", was_sent=False) from error
-        except httpx.TimeoutException as error:
+        except (httpx.TimeoutException, TimeoutError) as error:
             raise TimedOut(f"{where}: no answer in time", was_sent=True) from error
         except httpx.ConnectError as error:
             raise ConnectionFailed(f"{where}: cannot connect ({error})", was_sent=False) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:  # the second from a location that is no address
             raise ConnectionFailed(f"{where}: {type(error).__name__} {error}".rstrip(), was_sent=True) from error
+
+    async def _answer(self, request: Request) -> _Answer:
+        """Send a request and read what is answered, in bounded memory.
+
+        Raises:
+            StatusError: it is an error.
+            UnexpectedAnswer: it has no end.
+            httpx.HTTPError: it could not be had.
+        """
+        sent = self._http.build_request(
+            request.method, request.path.lstrip("/"), params=request.query, json=request.body
+        )
+        response = await self._http.send(sent, stream=True)
+        body = bytearray()
+        try:
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > _LARGEST_ANSWER_BYTES:
+                    what = f"{request.method} {request.path}: the answer is larger than {_LARGEST_ANSWER_BYTES} bytes"
+                    raise UnexpectedAnswer(what)
+        finally:
+            await response.aclose()
         if not response.is_success:
-            raise error_of(response)
-        return response
+            raise error_of(response, bytes(body))
+        return response.status_code, bytes(body)
 
 
-def _json(response: httpx.Response) -> Any:
+def _json(operation: Operation[Any], body: bytes) -> Any:
     try:
-        body = msgspec.json.decode(response.content)
+        return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        request = response.request
-        raise UnexpectedAnswer(f"{request.method} {request.url.path}: the answer is not JSON") from None
-    return body
+        raise UnexpectedAnswer(f"{operation.method} {operation.path}: the answer is not JSON") from None
 
 
 _IDS = ("id", "number_id", "ticket_id", "media_name")

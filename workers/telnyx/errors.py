@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
+import msgspec
 
 from config.times import utc_now
 
@@ -128,17 +129,17 @@ _BY_STATUS: dict[int, type[StatusError]] = {
 }
 
 
-def error_of(response: httpx.Response) -> StatusError:
-    """The error that an answer with an error status stands for; its body has been read."""
+def error_of(response: httpx.Response, content: bytes) -> StatusError:
+    """The error that an answer with an error status and this body stands for."""
     status = response.status_code
     kind = _BY_STATUS.get(status) or (ServerError if status >= 500 else BadRequest)
-    return kind(response, _details(response))
+    return kind(response, _details(content))
 
 
-def _details(response: httpx.Response) -> list[ErrorDetail]:
+def _details(content: bytes) -> list[ErrorDetail]:
     try:
-        body = response.json()
-    except (ValueError, RecursionError):
+        body = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
     if not isinstance(body, dict):
         return []
