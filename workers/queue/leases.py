@@ -177,7 +177,7 @@ class Leases:
         """Beat and clean until cancelled; an outage of Redis is waited out.
 
         Behind an outage the heartbeats of all have expired. So nobody is taken for dead before this worker has beaten for
-        as long as a heartbeat lasts without trouble, in which all that live have beaten again.
+        as long as a heartbeat lasts without trouble, in which all that live have beaten again (decision 10).
         """
         well_since = time.monotonic()
         while True:
