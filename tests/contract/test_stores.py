@@ -18,7 +18,7 @@ from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.proof import Damaged
 from workers.archive.records import ArchivedObject, Proof
 from workers.archive.source import Source
-from workers.archive.stores.store import MIB, KeyExists, Store, StoreRefused, open_store
+from workers.archive.stores.store import MIB, KeyExists, Store, StoreOptions, StoreRefused, open_store
 
 PART = 5 * MIB
 LARGE = 12 * MIB + 12345
@@ -108,6 +108,26 @@ def test_of_writers_at_once_one_wins_and_its_bytes_stay(size: int, store: Store,
             if winner.sha256 != there:
                 with pytest.raises(Damaged):
                     Archive(store).prove_again(winner)
+
+
+def test_a_record_waits_for_no_upload(emulator: Emulator, prefix: str) -> None:
+    store = emulator.open(prefix, StoreOptions(part_bytes=PART, buffer_bytes=PART))  # so one upload at a time
+    begun, gate = threading.Event(), threading.Event()
+
+    def slow() -> Iterator[bytes]:
+        yield b"begun"
+        begun.set()
+        assert gate.wait(30)
+        yield b"ended"
+
+    upload = threading.Thread(target=store.put, args=("slow", Source(slow()), "audio/wav", {}))
+    upload.start()
+    assert begun.wait(30)
+    Archive(store).put("record", b"{}", "application/json")
+    assert store.stat("slow") is None, "it is still under way"
+    gate.set()
+    upload.join(30)
+    assert b"".join(store.read("slow")) == b"begunended"
 
 
 @pytest.mark.parametrize("broken_at", [0, 1000, PART, PART + 5, LARGE - 10])

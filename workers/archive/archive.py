@@ -53,7 +53,7 @@ class Archive:
     def put(
         self,
         key: str,
-        chunks: Iterator[bytes],
+        chunks: Iterator[bytes] | bytes,
         content_type: str,
         observers: tuple[Callable[[bytes], object], ...] = (),
         attributes: Mapping[str, str] | None = None,
@@ -180,7 +180,7 @@ class Archive:
         Raises:
             ArchiveConflict: something else lies under its hash.
         """
-        archived = self.put(f"{folder}content", iter((content,)), content_type)
+        archived = self.put(f"{folder}content", content, content_type)
         record = MediaRecord(media=media, object=archived)
         try:
             self._put_record(layout.media_key(folder), record)
@@ -220,4 +220,4 @@ class Archive:
             return None
 
     def _put_record(self, key: str, record: Record) -> ArchivedObject:
-        return self.put(key, iter((encode_record(record),)), "application/json")
+        return self.put(key, encode_record(record), "application/json")

@@ -349,7 +349,7 @@ def append(
             sealed_at=format_instant(utc_now()),
         )
         try:
-            archive.put(layout.seal_key(sequence), iter((encode_record(seal),)), "application/json")
+            archive.put(layout.seal_key(sequence), encode_record(seal), "application/json")
         except ArchiveConflict:
             pass  # whoever finished it for us says the same of the same manifest, at another moment
         chain.refresh()
@@ -359,7 +359,7 @@ def append(
 def put_beside(archive: Archive, sequence: int, suffix: Literal["sig", "tsr"], data: bytes) -> None:
     """Write a signature or a time stamp beside a seal; one that stands already is left as it is."""
     try:
-        archive.put(layout.seal_key(sequence, suffix), iter((data,)), "application/octet-stream")
+        archive.put(layout.seal_key(sequence, suffix), data, "application/octet-stream")
     except ArchiveConflict:
         pass  # another worker's stamp, of another moment
 

@@ -10,16 +10,17 @@ class Source:
     """The bytes of one object. A store draws its `chunks` or `parts` to the end; then size and digest are known.
 
     Args:
-        chunks: the bytes, in order.
+        chunks: the bytes, in order; or all of them, where they are in memory already.
         observers: called with each chunk as it passes; what they raise ends the upload.
     """
 
     def __init__(
         self,
-        chunks: Iterator[bytes],
+        chunks: Iterator[bytes] | bytes,
         observers: tuple[Callable[[bytes], object], ...] = (),
     ) -> None:
-        self._chunks = chunks
+        self.is_in_memory = isinstance(chunks, bytes)
+        self._chunks = iter((chunks,)) if isinstance(chunks, bytes) else chunks
         self._observers = observers
         self._sha256 = hashlib.sha256()
         self._stream = self.chunks()

@@ -73,16 +73,13 @@ class AzureStore:
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`. Up to a part in one request, more in blocks; what is staged and not committed is no blob."""
         blob = self._blob(key)
-        self._buffers.take()
-        try:
+        with self._buffers.of(source):
             first = source.part(self._options.part_bytes)
             extra = self._extra(content_type, attributes)
             if len(first) < self._options.part_bytes:
                 expected = self._put_whole(blob, key, first, extra)
             else:
                 expected = self._put_blocks(blob, key, first, source, extra)
-        finally:
-            self._buffers.give()
         stored = self.stat(key)
         if stored is None:
             raise StoreError(f"{self._shown(key)}: written, but not there")

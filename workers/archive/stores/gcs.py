@@ -69,16 +69,13 @@ class GcsStore:
             blob.retention.retain_until_time = datetime.now(UTC) + self._options.retention
         if self._options.label != "none" and attributes:
             blob.metadata = dict(attributes)
-        self._buffers.take()
-        try:
+        with self._buffers.of(source):
             first = source.part(part_bytes)
             crc = google_crc32c.Checksum(first)
             if len(first) < part_bytes:
                 self._put_whole(blob, key, first, content_type)
             else:
                 self._put_stream(blob, key, _Stream(first, source, crc), content_type)
-        finally:
-            self._buffers.give()
         expected = base64.b64encode(crc.digest()).decode()
         stored = self.stat(key)  # asked anew: what the upload's answer says is not what lies there
         if stored is None:

@@ -103,8 +103,7 @@ class S3Store:
         self._find_out()
         if not self._is_aws and self.stat(key) is not None:
             raise KeyExists(key)
-        self._buffers.take()
-        try:
+        with self._buffers.of(source):
             first = source.part(self._options.part_bytes)
             extra = self._extra(content_type, attributes)
             etag: str | None
@@ -112,8 +111,6 @@ class S3Store:
                 checksums, etag = self._put_whole(key, first, source.sha256, extra)
             else:
                 checksums, etag = self._put_parts(key, first, source, extra)
-        finally:
-            self._buffers.give()
         stored = self.stat(key)
         if stored is None:
             raise StoreError(f"{self._name(key)}: written, but not there")

@@ -168,9 +168,14 @@ class Buffers:
     def __init__(self, options: StoreOptions) -> None:
         self._parts = threading.BoundedSemaphore(max(1, options.buffer_bytes // options.part_bytes))
 
-    def take(self) -> None:
-        """Wait for the memory of a part."""
-        self._parts.acquire()
+    @contextmanager
+    def of(self, source: Source) -> Iterator[None]:
+        """The memory of an upload's first part, waited for; what is in memory already, as a record, waits for nobody."""
+        if source.is_in_memory:
+            yield
+            return
+        with self._parts:
+            yield
 
     def take_another(self) -> bool:
         """The memory of one part more, if there is some now."""
