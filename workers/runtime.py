@@ -88,15 +88,15 @@ def open_archive(settings: Settings, *, is_there: bool = False) -> Archive:
 
     Args:
         settings: of the process.
-        is_there: whether that of the data folder must be there already, if none other is set: an empty one would tell a
-            person in the wrong folder that all is well.
+        is_there: whether the data folder must be there already, if the archive lies in it: an empty one would tell a person
+            in the wrong folder that all is well.
 
     Raises:
         StoreRefused: it cannot be opened.
     """
     address = settings.archive_address
-    if is_there and settings.archive_url is None and not (settings.data_folder / "archive").is_dir():
-        line = f"data folder {settings.data_folder}: there is no archive in it"
+    if is_there and settings.archive_url is None and not settings.data_folder.is_dir():
+        line = f"data folder {settings.data_folder}: there is none"
         raise StoreRefused(
             f"{line}; set CALLVAULT_ARCHIVE_URL, or CALLVAULT_DATA or --data to the one that a service runs in"
         )

@@ -145,7 +145,7 @@ def test_where_no_service_has_run_nothing_is_told_as_good_and_nothing_is_made(co
     environment = {"CALLVAULT_DATA": str(tmp_path / "elsewhere"), "TELNYX_API_KEY": "KEY"}
     done = run_callvault(command.split(), environment)
     assert done.returncode == 1
-    assert "no service has run in it" in done.stderr or "there is no archive in it" in done.stderr
+    assert f"data folder {tmp_path / 'elsewhere'}: there is none; set " in done.stderr
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
     assert not (tmp_path / "elsewhere").exists()
 
