@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -55,8 +54,10 @@ def first_instant(*texts: object) -> datetime | None:
     """The first of some values that is a text `parse_instant` can read; None if none is."""
     for text in texts:
         if isinstance(text, str):
-            with suppress(ValueError):
+            try:
                 return parse_instant(text)
+            except ValueError:
+                continue
     return None
 
 

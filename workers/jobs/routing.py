@@ -56,8 +56,11 @@ def _text(payload: dict[str, Any], *names: str) -> str | None:
 
 def _instant(payload: dict[str, Any], *names: str) -> str | None:
     """The first of some fields that is an instant."""
-    texts = (_text(payload, name) for name in names)
-    return next((text for text in texts if first_instant(text)), None)
+    for name in names:
+        text = _text(payload, name)
+        if text is not None and first_instant(text) is not None:
+            return text
+    return None
 
 
 def _recording_saved(event: Event) -> Sequence[Job] | None:
