@@ -56,7 +56,7 @@ class Report:
 
 def run(*, recordings: int, audio: Path | None, data: Path | None, keep: bool, as_json: bool) -> int:
     """Run the demo; returns the exit status: 0 only if all of it holds."""
-    console = open_console(stderr=True) if as_json else open_console()
+    console = open_console(stderr=as_json)
     folder = (data or Path(tempfile.mkdtemp(prefix="callvault-demo-"))).resolve()
     with locked(folder), stop_signals() as asked_to_stop:
         server = EmbeddedServer(folder)

@@ -239,7 +239,8 @@ class CommitRecordReader(RecordReader[CommitRecord]):
     original would be deleted that nobody has."""
 
     def read(self, data: bytes | None, key: str) -> CommitRecord:
-        """As above."""
+        """The commit record that `data` holds, `None` being one that is not there; raises `UnreadableRecord` as well when it
+        is of another recording, names no object, or one elsewhere."""
         record = super().read(data, key)
         folder, recording_id = key.removesuffix("recording.json"), str(record.recording.get("id"))
         if not folder.endswith(f"/{layout.encode_name(recording_id)}/"):

@@ -128,6 +128,7 @@ async def _sights(runtime: Runtime, connection: ExternalConnection) -> AsyncIter
 async def _tell(runtime: Runtime, sight: _Sight, state: str, old: _State | None) -> None:
     fault = FAULTS.get((sight.kind, state))
     what = sight.name if sight.kind == "number" else sight.id
+    group = f"{sight.connection_id} {state}"
     if fault is not None:
         severity, meaning = fault
         text = f"Connection {sight.connection_id}: {sight.kind} {what} is {state}: {meaning}."
@@ -135,11 +136,9 @@ async def _tell(runtime: Runtime, sight: _Sight, state: str, old: _State | None)
         advice = f"See `callvault telnyx {_family(sight.kind)} list {sight.connection_id}`."
         if sight.kind == "connection":
             advice = f"See `callvault telnyx external-connections retrieve {sight.connection_id}`."
-        group = f"{sight.connection_id} {state}"
         await runtime.alerts.send(f"{sight.kind}-fault", group, text, advice, severity)
     elif old is not None and (sight.kind, old.state) in FAULTS and old.state != "moved":
         text = f"Connection {sight.connection_id}: {sight.kind} {what} is {state} again, no longer {old.state}."
-        group = f"{sight.connection_id} {state}"
         await runtime.alerts.send(f"{sight.kind}-recovered", group, text, "Nothing is to be done.")
 
 
