@@ -166,7 +166,8 @@ class RunningSandbox:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._socket = socket.socket()
+        # asyncio sets TCP_NODELAY only where the protocol is named; without it each request of a kept connection waits 40 ms.
+        self._socket = socket.socket(proto=socket.IPPROTO_TCP)
         self._socket.bind(("127.0.0.1", 0))
         self._socket.listen(512)
         world.base_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
