@@ -16,10 +16,11 @@ from workers.archive.proof import Damaged, ProofMode, prove, prove_again
 from workers.archive.records import (
     COMMIT_RECORD,
     DECISION,
+    AnyDecision,
     ArchivedObject,
     CommitRecord,
-    Decision,
-    DeletionReceipt,
+    EarlierDecision,
+    EarlierReceipt,
     Erasure,
     LogMessageRecord,
     MediaRecord,
@@ -147,7 +148,7 @@ class Archive:
         """
         return self._put_record(layout.transcription_key(folder, transcription_id), record)
 
-    def put_receipt(self, folder: str, receipt: DeletionReceipt) -> None:
+    def put_receipt(self, folder: str, receipt: EarlierReceipt) -> None:
         """Write the receipt of a deletion; one that stands already is left as it is."""
         try:
             self._put_record(layout.receipt_key(folder), receipt)
@@ -195,11 +196,11 @@ class Archive:
         except ArchiveConflict:
             pass  # somebody else has just begun
 
-    def put_decision(self, folder: str, decision: Decision) -> None:
+    def put_decision(self, folder: str, decision: EarlierDecision) -> None:
         """Write down what a person decided about an original."""
         self._put_record(layout.decision_key(folder, parse_instant(decision.at)), decision)
 
-    def beside(self, folder: str) -> tuple[set[str], Decision | None]:
+    def beside(self, folder: str) -> tuple[set[str], AnyDecision | None]:
         """What lies beside a commit record: the ids of its transcriptions, and the latest decision; one listing.
 
         Raises:

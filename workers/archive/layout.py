@@ -4,12 +4,19 @@
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/recording.json                        commit record, written last
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/transcriptions/{transcription_id}.json
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/deleted.json                          receipt of the deletion at Telnyx
-    recordings/{YYYY}/{MM}/{DD}/{recording_id}/decisions/{instant}.json              a person's hold or release
+    recordings/{YYYY}/{MM}/{DD}/{recording_id}/gone.json                             it was gone before we asked
+    recordings/{YYYY}/{MM}/{DD}/{recording_id}/decisions/{instant or id}.json        a decision about it, for its seal
+    recordings/{YYYY}/{MM}/{DD}/{recording_id}/versions/{name}/audio…, recording.json  another content of the same id
     media/{YYYY}/{MM}/{DD}/{media_name}/{sha256}/content, media.json                 one version of a stored medium
     log-messages/{YYYY}/{MM}/{DD}/{identity}.json                                    a log message, the day first seen
-    recordings/{YYYY}/{MM}/{DD}/{recording_id}/erased.json                           what its owner had erased, and why
+    recordings/{YYYY}/{MM}/{DD}/{recording_id}/erased.json, erased.sig               what its owner had erased, and why
     seals/{sequence}.sha256, .json, .sig, .tsr                                       what a closed day held, chained
     catalogue/day={YYYY-MM-DD}/{sequence}.parquet                                    the same as rows for query engines
+    decisions/recordings/{recording_id}/{id}.json                                    a person's hold, release, approval
+    decisions/connections/{connection_id}/{id}.json, decisions/everything/{id}.json  the same of more
+    duties/{unit}/{number}.json                                                      what workers may do with originals
+    transcribing/{connection_id}.json                                                transcriptions of it are awaited
+    archive.json                                                                     which archive this is
 
 The date is the UTC day of `recording_started_at`, else of `created_at`; of media that of `updated_at`. Keys here are
 relative to the archive's prefix,
@@ -25,6 +32,7 @@ from typing import Literal
 from urllib.parse import quote, unquote
 
 LONGEST_NAME_BYTES = 200
+IDENTITY_KEY = "archive.json"
 KINDS = ("log-messages", "media", "recordings")  # what lies by day, in the order of their keys
 
 
@@ -65,6 +73,21 @@ def commit_key(folder: str) -> str:
 def receipt_key(folder: str) -> str:
     """The receipt of the deletion of a recording at Telnyx."""
     return f"{folder}deleted.json"
+
+
+def gone_key(folder: str) -> str:
+    """What says that an original was gone at Telnyx before we asked for its deletion."""
+    return f"{folder}gone.json"
+
+
+def version_folder(folder: str, name: str) -> str:
+    """Where another content of the same recording lies, with a slash at its end."""
+    return f"{folder}versions/{encode_name(name)}/"
+
+
+def erasure_signature_key(folder: str) -> str:
+    """The signature of the record of what was erased."""
+    return f"{folder}erased.sig"
 
 
 def erasure_key(folder: str) -> str:

@@ -64,14 +64,31 @@ class AudioSummary(msgspec.Struct, frozen=True):
     findings: list[str]
 
 
+class SourceMark(msgspec.Struct, frozen=True):
+    """What a download address said of the bytes behind it; None where it did not.
+
+    Attributes:
+        size: bytes.
+        etag: a strong one.
+        last_modified: as the server wrote it.
+    """
+
+    size: int | None
+    etag: str | None
+    last_modified: str | None
+
+
 class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
     """`recording.json`: written last and once; where it is, the recording is archived and proven.
+
+    The same shape under `versions/` is another content that Telnyx has shown under the same id.
 
     Attributes:
         recording: as Telnyx returned it, without `download_urls`.
         objects: the audio objects.
         archived_at: ISO 8601, UTC.
         event_id: the webhook event that led here, None if none did.
+        sources: by format, what the address it came from said of it; records of earlier versions do not say.
     """
 
     schema: Literal["callvault.recording/1"] = "callvault.recording/1"
@@ -81,6 +98,7 @@ class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
     archived_at: str
     event_id: str | None
     found_by: FoundBy
+    sources: dict[str, SourceMark] | msgspec.UnsetType = msgspec.UNSET
 
 
 class TranscriptionRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,33 +108,129 @@ class TranscriptionRecord(msgspec.Struct, frozen=True, kw_only=True):
     transcription: dict[str, Any]
 
 
-class DeletionReceipt(msgspec.Struct, frozen=True, kw_only=True):
-    """`deleted.json`: the original is gone at Telnyx, and what was proven just before.
+class EarlierReceipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="callvault.deletion/1"):
+    """`deleted.json` as versions before 2 wrote it: Telnyx answered 404; whether it ever was there under this key is not said."""
 
-    Attributes:
-        objects: the audio objects with the proof of that moment.
-        transcription_ids: the transcriptions that were deleted with it.
-        confirmed_gone_at: when Telnyx answered 404 for it; ISO 8601, UTC.
-    """
-
-    schema: Literal["callvault.deletion/1"] = "callvault.deletion/1"
     recording_id: str
     objects: list[ArchivedObject]
     transcription_ids: list[str]
     confirmed_gone_at: str
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """`decisions/{instant}.json`: what a person decided about an original; the latest one counts.
+class DeletionReceipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="callvault.deletion/2"):
+    """`deleted.json`: we deleted the original at Telnyx, and what was seen while we did.
 
     Attributes:
-        decision: `hold`: it is never deleted; `release`: what was found in its audio no longer keeps it.
+        objects: the audio objects with the proof of that moment.
+        transcription_ids: the transcriptions that were deleted with it.
+        seen_at: when Telnyx still had it under this API key, just before; ISO 8601, UTC, as all instants here.
+        asked_at: when Telnyx was asked to delete it.
+        confirmed_gone_at: when Telnyx answered 404 for it.
     """
 
-    schema: Literal["callvault.decision/1"] = "callvault.decision/1"
+    recording_id: str
+    objects: list[ArchivedObject]
+    transcription_ids: list[str]
+    seen_at: str
+    asked_at: str
+    confirmed_gone_at: str
+
+
+class Gone(msgspec.Struct, frozen=True, kw_only=True):
+    """`gone.json`: the original was gone at Telnyx before we asked for its deletion; no deletion of ours.
+
+    Attributes:
+        objects: the audio objects with the proof of that moment.
+        found_gone_at: when Telnyx answered 404 for it, and had others of the account; ISO 8601, UTC.
+    """
+
+    schema: Literal["callvault.gone/1"] = "callvault.gone/1"
+    recording_id: str
+    objects: list[ArchivedObject]
+    found_gone_at: str
+
+
+class EarlierDecision(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="callvault.decision/1"):
+    """`decisions/{instant}.json` in a recording's folder, as versions before 2 wrote it; of these the latest counts.
+
+    Attributes:
+        decision: `hold`: the original is never deleted; `release`: neither a hold nor a finding keeps it.
+    """
+
     decision: Literal["hold", "release"]
     why: str
     at: str
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="callvault.decision/2"):
+    """`decisions/{scope}/{subject}/{id}.json`: what a person decided about originals. No clock orders decisions.
+
+    Attributes:
+        id: random; the name of the object.
+        decision: `hold`: what it is about is not deleted; `release`: lifts the holds that it names, and no other;
+            `approve`: what was found in a recording no longer keeps its original.
+        scope: whether it is about one recording, one connection, or everything (a pause).
+        subject: the id of the recording or connection; empty for everything.
+        lifts: ids of the holds that a release lifts.
+        findings: what an approval is about.
+        by: who decided.
+        at: ISO 8601, UTC; for people to read, never compared.
+    """
+
+    id: str
+    decision: Literal["hold", "release", "approve"]
+    scope: Literal["recording", "connection", "everything"]
+    subject: str
+    why: str
+    by: str
+    at: str
+    lifts: list[str] = []
+    findings: list[str] = []
+
+
+class Duties(msgspec.Struct, frozen=True, kw_only=True):
+    """`duties/{unit}/{number}.json`: what the workers on one Redis are set to do with originals; the last number counts.
+
+    The strictest of all units counts for every worker.
+
+    Attributes:
+        unit: names the Redis, without its credentials.
+        delete_originals: `never` or `verified`.
+        delete_after_seconds: the grace.
+        hold_connections: connections under hold by setting.
+        transcriptions: as `CALLVAULT_TRANSCRIPTIONS` writes it.
+        at: ISO 8601, UTC; for people to read, never compared.
+    """
+
+    schema: Literal["callvault.duties/1"] = "callvault.duties/1"
+    unit: str
+    number: int
+    delete_originals: Literal["never", "verified"]
+    delete_after_seconds: float
+    hold_connections: list[str]
+    transcriptions: str
+    by: str
+    at: str
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """`archive.json` at the archive's root: which archive this is. Written once, by `callvault init`.
+
+    Attributes:
+        id: random.
+        created_at: ISO 8601, UTC. Every day from here on gets a seal, an empty one too.
+        adopted: whether it held objects when it got its identity.
+        adopted_seals: how many seals its chain had then.
+        adopted_head: SHA-256 of the last of them; None where there was none.
+    """
+
+    schema: Literal["callvault.archive/1"] = "callvault.archive/1"
+    id: str
+    created_at: str
+    by: str
+    adopted: bool
+    adopted_seals: int
+    adopted_head: str | None
 
 
 class LogMessageRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +293,7 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
         manifest_sha256: hexadecimal, of `seals/{sequence}.sha256`.
         previous_sha256: hexadecimal, of the JSON of the seal before; None for the first.
         reconciled_at: when a comparison with Telnyx found nothing of this day missing; ISO 8601, UTC.
+        void: why its number is passed over: its manifest counts for nothing. Not there in a seal that counts.
     """
 
     schema: Literal["callvault.seal/1"] = "callvault.seal/1"
@@ -191,14 +306,27 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
     previous_sha256: str | None
     reconciled_at: str
     sealed_at: str
+    void: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class UnreadableRecord(Exception):
     """A record in the archive that is not JSON, or not of its schema."""
 
 
+Receipt = EarlierReceipt | DeletionReceipt
+AnyDecision = EarlierDecision | Decision
 Record = (
-    CommitRecord | TranscriptionRecord | DeletionReceipt | Decision | LogMessageRecord | MediaRecord | Erasure | Seal
+    CommitRecord
+    | TranscriptionRecord
+    | Receipt
+    | Gone
+    | AnyDecision
+    | Duties
+    | Identity
+    | LogMessageRecord
+    | MediaRecord
+    | Erasure
+    | Seal
 )
 
 
@@ -218,8 +346,8 @@ class RecordReader(Generic[R]):
         name: what it is called when it is none.
     """
 
-    def __init__(self, kind: type[R], name: str) -> None:
-        self._decoder = msgspec.json.Decoder(kind)
+    def __init__(self, kind: Any, name: str) -> None:
+        self._decoder: msgspec.json.Decoder[R] = msgspec.json.Decoder(kind)
         self._name = name
 
     def read(self, data: bytes | None, key: str) -> R:
@@ -255,11 +383,14 @@ class CommitRecordReader(RecordReader[CommitRecord]):
 
 # Made once, here: msgspec 0.22 prepares a type at its first use, and threads that do so at once crash the process.
 COMMIT_RECORD = CommitRecordReader(CommitRecord, "a commit record")
-DECISION = RecordReader(Decision, "a decision")
-TRANSCRIPTION = RecordReader(TranscriptionRecord, "a transcription")
-LOG_MESSAGE = RecordReader(LogMessageRecord, "a log message")
-RECEIPT = RecordReader(DeletionReceipt, "a receipt")
-MEDIA = RecordReader(MediaRecord, "a medium's record")
-ERASURE = RecordReader(Erasure, "a record of an erasure")
-SEAL = RecordReader(Seal, "a seal")
-ANY_RECORD = RecordReader(dict[str, Any], "a record")
+DECISION: RecordReader[AnyDecision] = RecordReader(AnyDecision, "a decision")
+DUTIES: RecordReader[Duties] = RecordReader(Duties, "a statement of duties")
+IDENTITY: RecordReader[Identity] = RecordReader(Identity, "an archive's identity")
+GONE: RecordReader[Gone] = RecordReader(Gone, "a record of an original that was gone")
+TRANSCRIPTION: RecordReader[TranscriptionRecord] = RecordReader(TranscriptionRecord, "a transcription")
+LOG_MESSAGE: RecordReader[LogMessageRecord] = RecordReader(LogMessageRecord, "a log message")
+RECEIPT: RecordReader[Receipt] = RecordReader(Receipt, "a receipt")
+MEDIA: RecordReader[MediaRecord] = RecordReader(MediaRecord, "a medium's record")
+ERASURE: RecordReader[Erasure] = RecordReader(Erasure, "a record of an erasure")
+SEAL: RecordReader[Seal] = RecordReader(Seal, "a seal")
+ANY_RECORD: RecordReader[dict[str, Any]] = RecordReader(dict[str, Any], "a record")

@@ -7,7 +7,7 @@ from typing import Literal
 from config.errors import UserError
 from config.times import format_instant, parse_instant, utc_now
 from workers.archive import layout
-from workers.archive.records import Decision
+from workers.archive.records import EarlierDecision
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
 
@@ -24,7 +24,7 @@ async def decide(runtime: Runtime, recording_id: str, decision: Literal["hold", 
     except NotFound:
         raise UserError(f"recording {recording_id} is not at Telnyx: there is no original to keep") from None
     folder = layout.recording_folder(recording.dated, recording_id)
-    record = Decision(decision=decision, why=why, at=format_instant(utc_now()))
+    record = EarlierDecision(decision=decision, why=why, at=format_instant(utc_now()))
     await runtime.in_thread(runtime.archive.put_decision, folder, record)
     await runtime.announce(layout.decision_key(folder, parse_instant(record.at)), record)
     if decision == "hold":

@@ -21,10 +21,10 @@ from workers.archive import layout
 from workers.archive.proof import Damaged
 from workers.archive.records import (
     TRANSCRIPTION,
+    AnyDecision,
     ArchivedObject,
     CommitRecord,
-    Decision,
-    DeletionReceipt,
+    EarlierReceipt,
     UnreadableRecord,
 )
 from workers.jobs.payloads import VERSION, TranscriptionRequest, transcription_job
@@ -154,7 +154,7 @@ async def _judge(runtime: Runtime, folder: str) -> _Proven | _Failed | _Away | N
         return _Proven(folder, str(record.recording["id"]), objects, transcriptions)
 
 
-def why_kept(settings: Settings, record: CommitRecord, decision: Decision | None) -> str | None:
+def why_kept(settings: Settings, record: CommitRecord, decision: AnyDecision | None) -> str | None:
     """Why an original is never deleted as things stand; None if it may be."""
     if decision is not None and decision.decision == "hold":
         return f"held: {decision.why}"
@@ -277,7 +277,7 @@ async def _write_receipt(runtime: Runtime, one: _Proven) -> None:
         log.warning("deleted but still there", recording_id=one.recording_id)
         await runtime.due.postpone(one.folder, _STILL_THERE_SECONDS)
         return
-    receipt = DeletionReceipt(
+    receipt = EarlierReceipt(
         recording_id=one.recording_id,
         objects=one.objects,
         transcription_ids=[str(transcription.id) for transcription in one.transcriptions],
