@@ -54,6 +54,12 @@ KINDS: dict[str, Kind] = {
         "so many of a batch failed their proof that deletion has paused itself",
         "find out what happened to the bucket, `callvault verify`, mend it, then `callvault deletions resume`",
     ),
+    "clocks-differ": Kind(
+        "critical",
+        "the clock of a worker's machine and the clock of the Redis server differ by more than a minute; while they do, nothing is "
+        "deleted and nothing is sealed",
+        "set both by NTP; it goes on by itself",
+    ),
     "jobs-fail": Kind(
         "critical",
         "jobs have failed for more than five minutes (`CALLVAULT_QUEUE_AGE_LIMIT`) for something that none is given up for: "

@@ -1,0 +1,37 @@
+"""Two clocks are asked before what cannot be undone: this machine's, and that of the Redis server."""
+
+from __future__ import annotations
+
+from config.logs import get_logger
+from config.times import format_duration, utc_now
+from workers.queue.script import server_seconds
+from workers.runtime import Runtime
+
+log = get_logger()
+
+MOST_APART_SECONDS = 60.0
+
+
+async def clocks_agree(runtime: Runtime) -> bool:
+    """Whether this machine's clock and the Redis server's agree within a minute; if they do not, an alert says so.
+
+    While they differ nobody knows which of them is right, so nothing is deleted and nothing is sealed.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    before = utc_now().timestamp()
+    server = await server_seconds(runtime.redis)
+    after = utc_now().timestamp()
+    apart = before - server if server < before else max(0.0, server - after)
+    if apart <= MOST_APART_SECONDS:
+        return True
+    text = f"This machine's clock and the Redis server's differ by {format_duration(apart)}"
+    log.error("clocks differ", seconds=round(apart, 1))
+    await runtime.alerts.send(
+        "clocks-differ",
+        "redis",
+        f"{text}: nothing is deleted and nothing is sealed.",
+        "Set both by NTP; deletion and sealing then go on by themselves.",
+    )
+    return False
