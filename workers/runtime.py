@@ -21,6 +21,7 @@ from workers.alerts.alerts import Alerts
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.records import Record, encode_record
+from workers.archive.sealed import SealedRecordings
 from workers.archive.stores.store import MIB, StoreOptions, StoreRefused, open_store
 from workers.queue.attempts import Attempts
 from workers.queue.connect import connect_worker
@@ -52,6 +53,7 @@ class Runtime:
     due: DueList
     history: History
     threads: ThreadPoolExecutor
+    sealed: SealedRecordings
     deletion_gate: (
         asyncio.Semaphore
     )  # how many recordings are looked at and deleted at once, so that others get threads
@@ -133,18 +135,20 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
         settings = settings.model_copy(update={"telnyx_api_key": SecretStr("not set")})
     account = Account.from_settings(settings)
     jobs = 2 * settings.concurrency  # main and bulk queue
+    archive = open_archive(settings)
     return Runtime(
         settings=settings,
         account=account,
         redis=redis,
         telnyx=TelnyxClient(account, SharedLimiter(redis), connections=jobs),
         downloads=Downloads(is_local=is_local_host(urlsplit(account.base_url).hostname or ""), connections=jobs),
-        archive=open_archive(settings),
+        archive=archive,
         attempts=Attempts(redis),
         alerts=open_alerts(settings, redis),
         due=DueList(redis),
         history=History(redis),
         threads=ThreadPoolExecutor(jobs + _DELETIONS_AT_ONCE + 4, thread_name_prefix="callvault"),
+        sealed=SealedRecordings(archive),
         deletion_gate=asyncio.Semaphore(_DELETIONS_AT_ONCE),
     )
 

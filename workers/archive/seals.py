@@ -88,17 +88,18 @@ class Chain:
         return self.links[known:]
 
     def of_day(self, day: date) -> list[Link]:
-        """The seals of a day, in order."""
+        """The seals of a day that count, in order; void ones do not."""
         return self._by_day.get(day.isoformat(), [])
 
     @property
     def days(self) -> set[date]:
-        """The days that have a seal."""
+        """The days that have a seal that counts."""
         return {date.fromisoformat(day) for day in self._by_day}
 
     def _add(self, link: Link) -> None:
         self.links.append(link)
-        self._by_day.setdefault(link.seal.day, []).append(link)
+        if not link.seal.void:
+            self._by_day.setdefault(link.seal.day, []).append(link)
 
     def _read(self, sequence: int) -> Link | None:
         data = self._archive.read_small(layout.seal_key(sequence))
@@ -196,20 +197,40 @@ def objects_of_day(archive: Archive, day: date) -> Iterator[StoredObject]:
 
 
 def sealed_keys(archive: Archive, links: list[Link]) -> Iterator[str]:
-    """The keys that the manifests of some seals list, in order."""
-    return heapq.merge(*((key for _, key in read_manifest(archive, link.seal.sequence)) for link in links))
-
-
-def read_manifest(archive: Archive, sequence: int) -> Iterator[tuple[str, str]]:
-    """SHA-256 and key of each line of a manifest.
+    """The keys that the manifests of some seals list, in order.
 
     Raises:
-        UnreadableRecord: it is not there, or not in the format of `sha256sum`.
+        UnreadableRecord: a manifest cannot be read, or is not the one of its seal; raised behind its last line.
+    """
+    return heapq.merge(*((key for _, key in lines_of(archive, link)) for link in links))
+
+
+def lines_of(archive: Archive, link: Link) -> Iterator[tuple[str, str]]:
+    """SHA-256 and key of each line of the manifest of a seal, held against the hash that the seal tells.
+
+    Raises:
+        UnreadableRecord: as `read_manifest`, and when it is not the manifest that the seal tells of; raised behind its last line.
+    """
+    return read_manifest(archive, link.seal.sequence, link.seal.manifest_sha256)
+
+
+def read_manifest(archive: Archive, sequence: int, expected: str | None = None) -> Iterator[tuple[str, str]]:
+    """SHA-256 and key of each line of a manifest.
+
+    Args:
+        archive: the archive.
+        sequence: its number.
+        expected: the SHA-256 that all its bytes must have, hexadecimal; None: any.
+
+    Raises:
+        UnreadableRecord: it is not there, not in the format of `sha256sum`, or of another hash.
     """
     key = layout.seal_key(sequence, "sha256")
+    digest = hashlib.sha256()
     rest = b""
     try:
         for chunk in itertools.chain(archive.store.read(key), (None,)):
+            digest.update(chunk or b"")
             lines = (rest + (chunk or b"")).split(b"\n")
             rest = lines.pop()
             for line in lines:
@@ -221,6 +242,8 @@ def read_manifest(archive: Archive, sequence: int) -> Iterator[tuple[str, str]]:
         raise UnreadableRecord(f"{key}: not there") from None
     if rest:
         raise UnreadableRecord(f"{key}: ends within a line")
+    if expected not in (None, digest.hexdigest()):
+        raise UnreadableRecord(f"{key}: not the manifest that seal {sequence} tells of")
 
 
 def folders_of_day(

@@ -6,6 +6,7 @@ import itertools
 
 import msgspec
 
+from workers.archive import layout
 from workers.archive.seals import Chain, Link
 from workers.keys import SEALS
 from workers.queue.state import read_state
@@ -47,3 +48,28 @@ async def remember_chain(runtime: Runtime, chain: Chain, known: int) -> None:
     """Remember the links behind the first so many."""
     if new := chain.links[known:]:
         await runtime.redis.hset(SEALS, mapping={str(link.seal.sequence): msgspec.json.encode(link) for link in new})
+
+
+async def is_sealed(runtime: Runtime, folder: str) -> bool:
+    """Whether a seal that counts lists the commit record of a recording.
+
+    It costs nothing where the manifest has been read before: manifests never change. Else it costs the manifests of one day; and
+    for a day without a new seal, one look into Redis.
+
+    Args:
+        runtime: the worker's parts.
+        folder: of the recording, with a slash at its end.
+
+    Raises:
+        UnreadableRecord: a seal or a manifest cannot be read, or a manifest is not the one of its seal.
+        StoreError: the store cannot be read now.
+        redis.exceptions.RedisError: Redis is away.
+    """
+    sealed, key = runtime.sealed, layout.commit_key(folder)
+    if sealed.lists(key):
+        return True
+    async with sealed.reading:
+        if sealed.chain is None or len(sealed.chain.links) != await runtime.redis.hlen(SEALS):
+            sealed.chain = await read_chain(runtime)
+        await runtime.in_thread(sealed.read_day, layout.day_of(key))
+    return sealed.lists(key)
