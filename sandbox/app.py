@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -150,13 +151,13 @@ def _download(world: World) -> Any:
         if faults.strikes("download_page"):
             return Response(_ERROR_PAGE, 200, media_type="application/xml")
         audio = recording.audio[audio_format]
-        start, status = _range(request, audio)
-        cut = start + max(1, (audio.size - start) // 2) if faults.strikes("download_cut") else None
-        stall = start + max(1, (audio.size - start) // 2) if faults.strikes("download_stall") else None
+        start, end, status = _range(request, audio)
+        cut = start + max(1, (end - start) // 2) if faults.strikes("download_cut") else None
+        stall = start + max(1, (end - start) // 2) if faults.strikes("download_stall") else None
 
         async def stream() -> AsyncIterator[bytes]:
             sent = start
-            for chunk in audio.read(start, audio.size):
+            for chunk in audio.read(start, end):
                 if stall is not None and sent >= stall:
                     await asyncio.sleep(faults.stall_seconds)
                 if cut is not None and sent + len(chunk) > cut:
@@ -166,29 +167,30 @@ def _download(world: World) -> Any:
                 sent += len(chunk)
                 if faults.download_bytes_per_second:
                     await asyncio.sleep(len(chunk) / faults.download_bytes_per_second)
+            if end < audio.size:
+                return  # a look at it, not a download
             recording.served[audio_format] = recording.served.get(audio_format, 0) + 1
 
         headers = {
-            "Content-Length": str(audio.size - start),
+            "Content-Length": str(end - start),
             "Accept-Ranges": "bytes",
             "ETag": f'"{audio.sha256[:32]}"',
         }
         if status == 206:
-            headers["Content-Range"] = f"bytes {start}-{audio.size - 1}/{audio.size}"
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{audio.size}"
         media_type = "audio/mpeg" if audio_format == "mp3" else "audio/wav"
         return StreamingResponse(stream(), status, headers, media_type)
 
     return download
 
 
-def _range(request: Request, audio: Audio) -> tuple[int, int]:
-    """Where to start, and the status; only `bytes=N-` is known, which is all that a resumption needs."""
-    text = request.headers.get("range", "")
+def _range(request: Request, audio: Audio) -> tuple[int, int, int]:
+    """Where to start, before which byte to end, and the status; one range is known, `bytes=N-` or `bytes=N-M`."""
     condition = request.headers.get("if-range")
-    if not text.startswith("bytes=") or not text.endswith("-") or (condition and audio.sha256[:32] not in condition):
-        return 0, 200
-    start = int(text[6:-1]) if text[6:-1].isdigit() else 0
-    return (start, 206) if start < audio.size else (0, 200)
+    found = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
+    if found is None or (condition and audio.sha256[:32] not in condition) or int(found[1]) >= audio.size:
+        return 0, audio.size, 200
+    return int(found[1]), min(int(found[2]) + 1, audio.size) if found[2] else audio.size, 206
 
 
 def _control(world: World) -> Any:

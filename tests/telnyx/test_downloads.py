@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from tests.parts import HttpServer
-from workers.telnyx.downloads import Cancelled, DownloadFailed, Downloads, ForbiddenAddress, NotAudio
+from workers.source_mark import SourceMark
+from workers.telnyx.downloads import (
+    Cancelled,
+    CannotBeResumed,
+    DownloadFailed,
+    Downloads,
+    ForbiddenAddress,
+    NotAudio,
+)
 
 DATA = bytes(range(256)) * 4096
 
@@ -35,8 +43,11 @@ class Files:
                 data, start = files.data, 0
                 asked = self.headers.get("range", "")
                 if asked.startswith("bytes=") and how != "no range":
-                    start = int(asked[6:-1])
-                status = 206 if start else 200
+                    first, _, last = asked[6:].partition("-")
+                    start = int(first)
+                    if last:
+                        data = data[: int(last) + 1]
+                status = 206 if asked and how != "no range" else 200
                 if how.isdigit():
                     status, data, start = int(how), b"<Error/>", 0
                 if how == "page":
@@ -45,18 +56,26 @@ class Files:
                     data = b""
                 self.send_response(status)
                 tag = '"other"' if how == "changed" else '"tag"'
-                self.send_header("etag", tag)
+                tag = {"cut weak": 'W/"tag"', "weak": 'W/"tag"', "cut untagged": "", "untagged": ""}.get(how, tag)
+                if tag:
+                    self.send_header("etag", tag)
+                self.send_header("last-modified", "Wed, 25 Nov 2026 10:00:00 GMT")
                 if how == "compressed":
                     self.send_header("content-encoding", "gzip")
                 if status == 206:
                     shift = 1 if how == "wrong place" else 0
-                    self.send_header("content-range", f"bytes {start + shift}-{len(data) - 1}/{len(data)}")
+                    self.send_header(
+                        "content-range", f"bytes {start + shift}-{len(data) - 1}/{len(files.data) + (how == 'longer')}"
+                    )
                 if how == "redirect":
                     self.send_header("location", "/elsewhere")
-                self.send_header("content-length", str(len(data) - start))
+                if how == "unmeasured":
+                    self.close_connection = True
+                else:
+                    self.send_header("content-length", str(len(data) - start))
                 self.end_headers()
                 body = data[start:]
-                if how == "cut":
+                if how.startswith("cut"):
                     body = body[: len(body) // 2]
                     self.close_connection = True
                 self.wfile.write(body)
@@ -121,11 +140,46 @@ def test_an_address_that_stays_expired_is_given_up(downloads: Downloads, files: 
     assert len(files.seen) == 4
 
 
-@pytest.mark.parametrize("how", ["changed", "no range", "wrong place"])
-def test_bytes_that_changed_meanwhile_are_never_joined(how: str, downloads: Downloads, files: Files) -> None:
+@pytest.mark.parametrize("how", ["changed", "no range", "wrong place", "longer", "weak", "untagged"])
+def test_bytes_that_are_not_shown_to_be_the_same_are_never_joined(how: str, downloads: Downloads, files: Files) -> None:
     files.plan = ["cut", how]
-    with pytest.raises(DownloadFailed):
+    with pytest.raises(CannotBeResumed):
         fetch(downloads, files)
+
+
+@pytest.mark.parametrize("how", ["cut weak", "cut untagged"])
+def test_without_a_strong_etag_nothing_is_resumed(how: str, downloads: Downloads, files: Files) -> None:
+    files.plan = [how]
+    with pytest.raises(CannotBeResumed, match="without a strong ETag"):
+        fetch(downloads, files)
+    assert len(files.seen) == 1, "the rest is not even asked for"
+
+
+def test_a_download_says_what_the_server_said_of_its_bytes(downloads: Downloads, files: Files) -> None:
+    files.plan = ["cut"]
+    download = downloads.stream(files.url, lambda: files.url, threading.Event())
+    assert b"".join(download) == DATA
+    assert download.source == SourceMark(len(DATA), '"tag"', "Wed, 25 Nov 2026 10:00:00 GMT")
+    files.plan = ["unmeasured"]
+    unmeasured = downloads.stream(files.url, lambda: files.url, threading.Event())
+    assert b"".join(unmeasured) == DATA
+    assert not unmeasured.is_measured, "a connection that just ends may end early"
+
+
+@pytest.mark.parametrize("how", ["good", "no range", "weak"])
+def test_a_look_fetches_no_audio(how: str, downloads: Downloads, files: Files) -> None:
+    files.plan = [how]
+    etag = None if how == "weak" else '"tag"'
+    assert downloads.look(files.url) == SourceMark(len(DATA), etag, "Wed, 25 Nov 2026 10:00:00 GMT")
+    assert files.seen[0]["range"] == "bytes=0-0"
+    assert "authorization" not in files.seen[0]
+
+
+@pytest.mark.parametrize("how", ["403", "404", "500"])
+def test_a_look_at_what_does_not_answer_fails(how: str, downloads: Downloads, files: Files) -> None:
+    files.plan = [how]
+    with pytest.raises(DownloadFailed, match=how):
+        downloads.look(files.url)
 
 
 def test_a_download_that_is_cut_for_ever_ends(
@@ -187,4 +241,6 @@ def test_with_the_real_api_nothing_private_or_plain_is_fetched(url: str) -> None
     downloads = Downloads(is_local=False)
     with pytest.raises(ForbiddenAddress):
         next(downloads.stream(url, lambda: url, threading.Event()))
+    with pytest.raises(ForbiddenAddress):
+        downloads.look(url)
     downloads.close()

@@ -110,3 +110,72 @@ def test_whatever_the_bytes_nothing_is_raised_and_little_is_held(
         mixed[rng.randrange(len(mixed))] = byte
     for body in (data, bytes(mixed) + data):
         read(audio_format, body, 1000, chunk)
+
+
+def is_whole(audio_format: str, data: bytes, expected_ms: int | None = None, chunk: int = 4096) -> bool:
+    reader = AudioReader(audio_format)
+    for i in range(0, len(data), chunk):
+        reader.feed(data[i : i + chunk])
+    return reader.is_whole(expected_ms)
+
+
+def with_sizes(data: bytes) -> bytes:
+    """The same WAV with the size in its head filled in."""
+    return data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
+
+
+def rf64(data: bytes) -> bytes:
+    form = struct.pack("<HHIIHH", 1, 1, 8000, 16_000, 2, 16)
+    rest = b"fmt " + struct.pack("<I", 16) + form + b"data\xff\xff\xff\xff" + data
+    sizes = struct.pack("<QQQI", 4 + 8 + 28 + len(rest), len(data), len(data) // 2, 0)
+    return b"RF64\xff\xff\xff\xffWAVEds64" + struct.pack("<I", 28) + sizes + rest
+
+
+def with_info(frames: int, size: int | None) -> bytes:
+    """An MP3 of equal frames behind an information frame that says how many there are, and how long all of it is."""
+    body = b"".join(make_mp3("x", 2.5).read(0, 1 << 30))[22:]  # without its ID3 tag
+    frame = bytearray(body[: len(body) // round(make_mp3("x", 2.5).duration_ms / 72)])
+    counts = struct.pack(">I", frames) + (b"" if size is None else struct.pack(">I", size))
+    head = b"Info" + struct.pack(">I", 1 if size is None else 3) + counts
+    frame[13 : 13 + len(head)] = head
+    return bytes(frame) + body
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 10**9])
+def test_a_wav_shows_its_end_by_the_sizes_in_its_head(chunk: int) -> None:
+    for good in (with_sizes(wav(b"\1\2" * 800)), rf64(b"\1\2" * 800)):
+        assert is_whole("wav", good, None, chunk)
+        assert read("wav", good, 100, chunk) == AudioSummary("wav", 1, 8000, 100, [])
+        assert not is_whole("wav", good[:-1], None, chunk)
+        assert not is_whole("wav", good + b"\0", None, chunk)
+
+
+def test_a_wav_whose_head_leaves_its_size_open_shows_no_end() -> None:
+    assert not is_whole("wav", wav(b"\1\2" * 800), 100)
+    for announce in (0, 0xFFFFFFFF):
+        assert not is_whole("wav", with_sizes(wav(b"\1\2" * 800, announce=announce)), 100)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 10**9])
+def test_an_mp3_shows_its_end_by_its_last_frame_and_the_length_that_telnyx_says(chunk: int) -> None:
+    audio = make_mp3("x", 2.5)
+    body = b"".join(audio.read(0, audio.size))
+    assert is_whole("mp3", body, audio.duration_ms, chunk)
+    assert is_whole("mp3", body, audio.duration_ms - 100, chunk), "an encoder pads"
+    assert not is_whole("mp3", body, None, chunk)
+    assert not is_whole("mp3", body[:-1], audio.duration_ms, chunk)
+    assert not is_whole("mp3", body, audio.duration_ms + 80, chunk), "a frame is missing"
+    assert not is_whole("mp3", body, audio.duration_ms - 1000, chunk), (
+        "whoever says less may be wrong about the end too"
+    )
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 10**9])
+def test_an_mp3_shows_its_end_by_its_information_header(chunk: int) -> None:
+    frames = round(make_mp3("x", 2.5).duration_ms / 72)
+    size = len(with_info(frames, 0))
+    for good in (with_info(frames, size), with_info(frames, None)):
+        assert is_whole("mp3", good, None, chunk)
+    assert is_whole("mp3", with_info(frames, size) + b"TAG" + bytes(125), None, chunk)
+    for bad in (with_info(frames, size + 72), with_info(frames + 1, None)):
+        assert not is_whole("mp3", bad, None, chunk)

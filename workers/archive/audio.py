@@ -23,6 +23,8 @@ _KBITS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBITS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _MOST_JUNK_BYTES = 64 * 1024
+_INFO_HEAD_BYTES = 64  # of the first frame: its head, the longest side information, and an information header's counts
+_MOST_PADDING_FRAMES = 5  # an encoder adds its delay before and fills its last frames after
 
 
 class _Wav:
@@ -40,8 +42,12 @@ class _Wav:
         self.announced = 0
         self.channels = self.rate = self.frame_bytes = self.tag = 0
         self._started = False
+        self._size = 0
+        self._riff_bytes = 0  # of the whole file, as its head says; 0 where it leaves that open
+        self._data_bytes_64 = 0  # of the data chunk, as the head of an RF64 file says
 
     def feed(self, chunk: bytes) -> None:
+        self._size += len(chunk)
         if self.broken:
             return
         if self._in_data:  # nearly all of a file: looked at as it is, without a copy
@@ -68,6 +74,8 @@ class _Wav:
                 return False
             self.broken = not buffer.startswith((b"RIFF", b"RF64")) or buffer[8:12] != b"WAVE"
             self._started = True
+            announced = int.from_bytes(buffer[4:8], "little")
+            self._riff_bytes = announced + 8 if 0 < announced < 0xFFFFFF00 else 0
             del buffer[:12]
             return True
         if len(buffer) < 8:
@@ -80,8 +88,17 @@ class _Wav:
             if len(buffer) < 8 + size:
                 return False
             self._read_format(bytes(buffer[8 : 8 + size]))
+        elif name == b"ds64" and size >= 16:  # EBU Tech 3306: the sizes of an RF64 file, in 64 bits
+            if len(buffer) < 24:
+                return False
+            self._riff_bytes = int.from_bytes(buffer[8:16], "little") + 8
+            self._data_bytes_64 = int.from_bytes(buffer[16:24], "little")
         elif name == b"data":
             del buffer[:8]
+            if size == 0xFFFFFFFF and self._data_bytes_64:
+                size = self.announced = self._left = self._data_bytes_64
+                self._in_data = True
+                return True
             self._in_data = True
             # Writers that stream leave the size open: 0 or all ones then means "to the end".
             self._left = size if 0 < size < 0xFFFFFF00 else 1 << 62
@@ -129,6 +146,11 @@ class _Wav:
                 self._silent[channel] = False
         self._phase = (self._phase + len(data)) % self.frame_bytes
 
+    def is_whole(self, expected_ms: int | None) -> bool:
+        """Whether the file has reached the sizes that its head gives, to the byte."""
+        has_data = not self.broken and self.announced > 0 and self.data_bytes == self.announced
+        return has_data and self._size == self._riff_bytes
+
     def summary(self) -> tuple[int, int, int, bool, bool]:
         parses = not self.broken and self.channels > 0 and self.data_bytes > 0
         if not parses:
@@ -148,11 +170,15 @@ class _Mp3:
         self._started = False
         self.broken = False
         self.frames = self.samples = self.rate = self.channels = 0
+        self._size = 0
+        self._first_frame_at = 0
+        self._info_frames = self._info_bytes = 0  # as a Xing or Info header gives them; 0 without one
 
     def feed(self, chunk: bytes) -> None:
         if self.broken:
             return
         buffer = self._buffer
+        self._size += len(chunk)
         buffer += chunk
         at = 0
         if not self._started:
@@ -168,6 +194,11 @@ class _Mp3:
                 self._skip -= step
             if self._skip or len(buffer) - at < 4:
                 break
+            if not self.frames and (frame_bytes := self._frame_bytes(buffer, at)):
+                if len(buffer) - at < min(frame_bytes, _INFO_HEAD_BYTES):
+                    break
+                self._first_frame_at = self._size - (len(buffer) - at)
+                self._read_info(bytes(buffer[at : at + min(frame_bytes, _INFO_HEAD_BYTES)]))
             frame_bytes = self._frame(buffer, at)
             if frame_bytes:
                 self._skip = frame_bytes
@@ -183,20 +214,51 @@ class _Mp3:
 
     def _frame(self, buffer: bytearray, at: int) -> int:
         """The length of the frame that begins here, counting it; 0 if none does."""
-        b1, b2, b3 = buffer[at + 1], buffer[at + 2], buffer[at + 3]
+        frame_bytes = self._frame_bytes(buffer, at)
+        if frame_bytes:
+            version = buffer[at + 1] >> 3 & 3
+            self.frames += 1
+            self.samples += 1152 if version == 3 else 576
+            self.rate = _RATES[version][buffer[at + 2] >> 2 & 3]
+            self.channels = 1 if buffer[at + 3] >> 6 == 3 else 2
+        return frame_bytes
+
+    def _frame_bytes(self, buffer: bytearray, at: int) -> int:
+        """The length of the frame that begins here; 0 if none does."""
+        b1, b2 = buffer[at + 1], buffer[at + 2]
         if buffer[at] != 0xFF or b1 & 0xE0 != 0xE0:
             return 0
         version, layer, kbits_index, rate_index = b1 >> 3 & 3, b1 >> 1 & 3, b2 >> 4, b2 >> 2 & 3
         if version == 1 or layer != 1 or kbits_index in (0, 15) or rate_index == 3:
             return 0
-        rate = _RATES[version][rate_index]
         samples = 1152 if version == 3 else 576
         kbits = (_KBITS_1 if version == 3 else _KBITS_2)[kbits_index]
-        self.frames += 1
-        self.samples += samples
-        self.rate = rate
-        self.channels = 1 if b3 >> 6 == 3 else 2
-        return samples * kbits * 125 // rate + (b2 >> 1 & 1)
+        return samples * kbits * 125 // _RATES[version][rate_index] + (b2 >> 1 & 1)
+
+    def _read_info(self, frame: bytes) -> None:
+        """Read the counts of a Xing or Info header, which encoders put into a first frame without sound."""
+        at = max(frame.find(b"Xing"), frame.find(b"Info"))
+        if at < 0 or len(frame) < at + 16:
+            return
+        flags, at = int.from_bytes(frame[at + 4 : at + 8], "big"), at + 8
+        if flags & 1:
+            self._info_frames, at = int.from_bytes(frame[at : at + 4], "big"), at + 4
+        if flags & 2:
+            self._info_bytes = int.from_bytes(frame[at : at + 4], "big")
+
+    def is_whole(self, expected_ms: int | None) -> bool:
+        """Whether the last frame is complete, and there are as many as an information header or Telnyx says."""
+        if self.broken or not self.frames or self._skip or self._buffer:
+            return False
+        if self._info_bytes:  # 128: the tag of ID3v1 behind it
+            return self._size - self._first_frame_at - self._info_bytes in (0, 128)
+        if self._info_frames:
+            return self.frames - 1 == self._info_frames
+        if not expected_ms:
+            return False
+        frame_ms = self.samples * 1000 / self.frames / self.rate
+        duration_ms = self.samples * 1000 / self.rate
+        return -1 <= duration_ms - expected_ms <= _MOST_PADDING_FRAMES * frame_ms
 
     def summary(self) -> tuple[int, int, int, bool, bool]:
         if self.broken or not self.frames:
@@ -222,6 +284,13 @@ class AudioReader:
         head is read, some microseconds for each second of audio.
         """
         self._reader.feed(chunk)
+
+    def is_whole(self, expected_ms: int | None) -> bool:
+        """Whether the audio itself shows that its end has been reached, where nobody else says how long it is.
+
+        Of a WAV by the sizes in its head; of an MP3 by its last frame, and its information header or `duration_millis`.
+        """
+        return self._reader.is_whole(expected_ms)
 
     def summary(self, expected_ms: int | None) -> AudioSummary:
         """What was found, against the `duration_millis` that Telnyx gives (None if it gives none)."""

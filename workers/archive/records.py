@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from workers.archive import layout
+from workers.source_mark import SourceMark
 
 ProofKind = Literal["checksum", "etag", "read-back"]
 FoundBy = Literal["webhook", "reconcile", "backfill"]
@@ -62,20 +63,6 @@ class AudioSummary(msgspec.Struct, frozen=True):
     sample_rate_hz: int
     duration_ms: int
     findings: list[str]
-
-
-class SourceMark(msgspec.Struct, frozen=True):
-    """What a download address said of the bytes behind it; None where it did not.
-
-    Attributes:
-        size: bytes.
-        etag: a strong one.
-        last_modified: as the server wrote it.
-    """
-
-    size: int | None
-    etag: str | None
-    last_modified: str | None
 
 
 class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):

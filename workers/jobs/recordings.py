@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import cast
 
@@ -16,8 +15,10 @@ from workers.archive.audio import AudioReader
 from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, FoundBy
 from workers.archive.stores.store import lies_in_a_bucket, open_bucket_of
 from workers.jobs.causes import NotYet
+from workers.jobs.fetching import CONTENT_TYPES, Fetched, addresses_of, fetch_audio
 from workers.jobs.payloads import RecordingRequest
 from workers.runtime import Runtime
+from workers.source_mark import SourceMark
 from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import Recording
@@ -25,10 +26,8 @@ from workers.telnyx.operations import RecordingFilter
 
 log = get_logger()
 
-CONTENT_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
-
+_NO_MARK = SourceMark(None, None, None)  # custom storage has no download address
 _SAME_MOMENT = timedelta(seconds=2)
-_RENEWAL_SECONDS = 60
 
 
 async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None:
@@ -130,23 +129,21 @@ async def _fetch_and_commit(
 ) -> CommitRecord:
     if recording.status not in (None, "completed"):
         raise NotYet(f"recording {recording.id} is {recording.status}")
-    urls = {f: url for f in CONTENT_TYPES if (url := getattr(recording.download_urls, f, None))} | request.locations
+    urls = addresses_of(recording) | request.locations
     if not urls:
         raise NotYet(f"recording {recording.id} has no download address yet")
-    objects: list[ArchivedObject] = []
-    summaries: list[AudioSummary] = []
+    fetched: dict[str, Fetched[ArchivedObject]] = {}
     for audio_format, url in urls.items():
         with span("fetch and archive", recording_id=recording.id, format=audio_format):
-            archived, summary = await _fetch(runtime, recording, folder, audio_format, url)
-        objects.append(archived)
-        summaries.append(summary)
+            fetched[audio_format] = await _fetch(runtime, recording, folder, audio_format, url)
     record = CommitRecord(
         recording={name: value for name, value in recording.as_returned().items() if name != "download_urls"},
-        objects=objects,
-        audio=_merge(summaries),
+        objects=[one.taken for one in fetched.values()],
+        audio=_merge([one.summary for one in fetched.values()]),
         archived_at=format_instant(utc_now()),
         event_id=request.event_id,
         found_by=cast(FoundBy, request.found_by),
+        sources={audio_format: one.source for audio_format, one in fetched.items() if one.source != _NO_MARK},
     )
     with span("commit", recording_id=recording.id):
         record = await runtime.in_thread(runtime.archive.commit, folder, record)
@@ -166,32 +163,18 @@ async def _fetch_and_commit(
 
 async def _fetch(
     runtime: Runtime, recording: Recording, folder: str, audio_format: str, url: str
-) -> tuple[ArchivedObject, AudioSummary]:
-    """Stream one format into the archive, in a thread that does it all: read, hash, look at the audio, write."""
-    loop = asyncio.get_running_loop()
-    cancelled = threading.Event()
-    key = layout.audio_key(folder, audio_format)
-    reader = AudioReader(audio_format)
+) -> Fetched[ArchivedObject]:
+    """Bring one format into the archive."""
+    key, content_type = layout.audio_key(folder, audio_format), CONTENT_TYPES[audio_format]
+    if lies_in_a_bucket(url):
+        reader = AudioReader(audio_format)
+        archived = await runtime.in_thread(_take_over, runtime.archive, url, key, content_type, reader)
+        return Fetched(archived, reader.summary(recording.duration_millis), _NO_MARK)
 
-    def renew() -> str:
-        again = asyncio.run_coroutine_threadsafe(runtime.telnyx.recordings.retrieve(str(recording.id)), loop)
-        fresh = getattr(again.result(_RENEWAL_SECONDS).download_urls, audio_format, None)
-        if not fresh:
-            raise NotYet(f"recording {recording.id} has no {audio_format} address any more")
-        return str(fresh)
+    def put(chunks: Iterator[bytes]) -> ArchivedObject:
+        return runtime.archive.put(key, chunks, content_type, (), _attributes(recording))
 
-    def stream() -> ArchivedObject:
-        content_type = CONTENT_TYPES[audio_format]
-        if lies_in_a_bucket(url):
-            return _take_over(runtime.archive, url, key, content_type, reader)
-        chunks = runtime.downloads.stream(url, renew, cancelled)
-        return runtime.archive.put(key, chunks, content_type, (reader.feed,), _attributes(recording))
-
-    try:
-        archived = await runtime.in_thread(stream)
-    finally:
-        cancelled.set()  # a cancelled job must not leave its thread downloading
-    return archived, reader.summary(recording.duration_millis)
+    return await fetch_audio(runtime, recording, audio_format, url, put)
 
 
 def _take_over(archive: Archive, url: str, key: str, content_type: str, reader: AudioReader) -> ArchivedObject:

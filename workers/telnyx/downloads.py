@@ -1,5 +1,8 @@
 """Downloads of audio: a stream of bytes that is whole or raises; resumed by Range, its address renewed when expired.
 
+A download is resumed only where a strong ETag shows that the rest is of the same bytes; a weak one, or `Last-Modified`
+alone, may stand for two contents (RFC 9110, 8.8.1 and 13.1.5). Otherwise it has to begin anew.
+
 A download address is presigned: it carries its own authority and lives for minutes. The API key never goes to it
 (S3 refuses a request with both, and whoever runs the host would have the key). This is synchronous on purpose: it runs
 in the thread that hashes and uploads, so that no chunk is handed over between the event loop and a thread.
@@ -18,6 +21,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from config.values import is_local_host
+from workers.source_mark import SourceMark
 
 CHUNK_BYTES = 256 * 1024
 
@@ -37,6 +41,10 @@ class NotAudio(DownloadFailed):
 
 class ForbiddenAddress(DownloadFailed):
     """An address that is never fetched: plain HTTP or a private network, though the API is a public one."""
+
+
+class CannotBeResumed(DownloadFailed):
+    """A download broke off, and nothing shows that the rest would be of the same bytes. Beginning anew may succeed."""
 
 
 class Cancelled(Exception):
@@ -64,58 +72,36 @@ class Downloads:
         """Close the connection pool."""
         self._http.close()
 
-    def stream(self, url: str, renew: Callable[[], str], cancelled: threading.Event) -> Iterator[bytes]:
-        """The bytes behind an address, in chunks, to the last one.
+    def stream(self, url: str, renew: Callable[[], str], cancelled: threading.Event) -> Download:
+        """Begin a download.
 
         Args:
             url: the presigned address.
             renew: asks Telnyx for a fresh address of the same bytes; called when the address has expired.
             cancelled: set by whoever wants the download to stop.
+        """
+        return Download(self._http, self._check, url, renew, cancelled)
+
+    def look(self, url: str) -> SourceMark:
+        """What an address says of the bytes behind it. A small GET, since an address presigned for GET refuses HEAD.
 
         Raises:
-            NotAudio: an error page in place of audio.
             ForbiddenAddress: the address may not be fetched.
-            DownloadFailed: the budget of resumptions and renewals is used up, or the bytes changed meanwhile.
-            Cancelled: as asked.
+            DownloadFailed: it does not answer, or has expired.
         """
-        got = 0
-        total: int | None = None
-        validator = ""
-        resumes = renewals = 0
-        while True:
-            self._check(url)
-            headers = {"Range": f"bytes={got}-"} if got else {}
-            if got and validator:
-                headers["If-Range"] = validator
-            try:
-                with self._http.stream("GET", url, headers=headers) as response:
-                    if response.status_code in (403, 410) and renewals < _RENEWALS:
-                        renewals += 1
-                        url = renew()
-                        continue
-                    total, validator = _accept(response, got, total, validator)
-                    for chunk in response.iter_raw(CHUNK_BYTES):
-                        if cancelled.is_set():
-                            raise Cancelled
-                        if not got:
-                            _refuse_page(chunk)
-                        got += len(chunk)
-                        yield chunk
-                if total is None or got == total:
-                    if not got:
-                        raise DownloadFailed("the audio is empty")
-                    return
-                reason = f"{got} of {total} bytes"
-                if got > total:
-                    raise DownloadFailed(f"more bytes than announced: {reason}")
-            except (httpx.InvalidURL, UnicodeError) as error:
-                raise ForbiddenAddress(f"not an address to download from, or led to none: {error}") from None
-            except httpx.HTTPError as error:
-                reason = f"{type(error).__name__} after {got} bytes"
-            resumes += 1
-            if resumes > _RESUMES:
-                raise DownloadFailed(f"cut off {resumes} times, last: {reason}")
-            time.sleep(random.uniform(0, min(_LONGEST_WAIT_SECONDS, 0.1 * 2**resumes)))  # noqa: S311
+        self._check(url)
+        try:
+            with self._http.stream("GET", url, headers={"Range": "bytes=0-0"}) as response:
+                if response.status_code not in (200, 206):
+                    raise DownloadFailed(f"the download address answered {response.status_code}")
+                mark = _mark(response)
+                if response.headers.get("content-length") == "1":
+                    response.read()  # so that the connection can be used again
+                return mark
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise ForbiddenAddress(f"not an address to download from: {error}") from None
+        except httpx.HTTPError as error:
+            raise DownloadFailed(f"the download address does not answer: {type(error).__name__}") from error
 
     def _check(self, url: str) -> None:
         try:
@@ -133,6 +119,86 @@ class Downloads:
             raise ForbiddenAddress(f"{host!r} is in a private network")
 
 
+class Download(Iterator[bytes]):
+    """The bytes behind an address, in chunks, to the last one. Made by `Downloads.stream`.
+
+    Iterating raises:
+        NotAudio: an error page in place of audio.
+        ForbiddenAddress: the address may not be fetched.
+        CannotBeResumed: it broke off, and its rest may be of other bytes.
+        DownloadFailed: the budget of resumptions and renewals is used up, or the answer makes no sense.
+        Cancelled: as asked.
+
+    Attributes:
+        source: what the server said of the bytes; known once the first chunk is there.
+        is_measured: whether the server said how many bytes there are. If not, only the audio itself can tell whether it
+            is whole.
+    """
+
+    def __init__(
+        self,
+        http: httpx.Client,
+        check: Callable[[str], None],
+        url: str,
+        renew: Callable[[], str],
+        cancelled: threading.Event,
+    ) -> None:
+        self._http = http
+        self._check = check
+        self._url = url
+        self._renew = renew
+        self._cancelled = cancelled
+        self._chunks = self._read()
+        self.source = SourceMark(None, None, None)
+
+    def __next__(self) -> bytes:
+        """The next chunk."""
+        return next(self._chunks)
+
+    @property
+    def is_measured(self) -> bool:
+        """See above."""
+        return self.source.size is not None
+
+    def _read(self) -> Iterator[bytes]:
+        got = resumes = renewals = 0
+        while True:
+            self._check(self._url)
+            headers = {"Range": f"bytes={got}-", "If-Range": str(self.source.etag)} if got else {}
+            try:
+                with self._http.stream("GET", self._url, headers=headers) as response:
+                    if response.status_code in (403, 410) and renewals < _RENEWALS:
+                        renewals += 1
+                        self._url = self._renew()
+                        continue
+                    self.source = _accept(response, got, self.source)
+                    for chunk in response.iter_raw(CHUNK_BYTES):
+                        if self._cancelled.is_set():
+                            raise Cancelled
+                        if not got:
+                            _refuse_page(chunk)
+                        got += len(chunk)
+                        yield chunk
+                total = self.source.size
+                if total is None or got == total:
+                    if not got:
+                        raise DownloadFailed("the audio is empty")
+                    return
+                reason = f"{got} of {total} bytes"
+                if got > total:
+                    raise DownloadFailed(f"more bytes than announced: {reason}")
+            except (httpx.InvalidURL, UnicodeError) as error:
+                raise ForbiddenAddress(f"not an address to download from, or led to none: {error}") from None
+            except httpx.HTTPError as error:
+                reason = f"{type(error).__name__} after {got} bytes"
+            if got and self.source.etag is None:
+                raise CannotBeResumed(f"cut off, and without a strong ETag it cannot be resumed: {reason}")
+            resumes += 1
+            if resumes > _RESUMES:
+                raise DownloadFailed(f"cut off {resumes} times, last: {reason}")
+            time.sleep(random.uniform(0, min(_LONGEST_WAIT_SECONDS, 0.1 * 2**resumes)))  # noqa: S311
+
+
 def _resolves_to_private(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)
@@ -141,8 +207,13 @@ def _resolves_to_private(host: str) -> bool:
     return any(not ipaddress.ip_address(address[4][0]).is_global for address in found)
 
 
-def _accept(response: httpx.Response, got: int, total: int | None, validator: str) -> tuple[int | None, str]:
-    """Check the head of an answer; returns the length of the whole and what identifies these very bytes."""
+def _accept(response: httpx.Response, got: int, source: SourceMark) -> SourceMark:
+    """Check the head of an answer; returns what it says of the bytes, with what was known of them.
+
+    Raises:
+        CannotBeResumed: it is not shown to be the rest of the same bytes.
+        DownloadFailed: it is not an answer to what was asked.
+    """
     status = response.status_code
     if status >= 500 or status in (408, 429):
         raise httpx.ReadError(f"status {status}")  # worth another try, like a cut connection
@@ -150,18 +221,30 @@ def _accept(response: httpx.Response, got: int, total: int | None, validator: st
         raise DownloadFailed(f"the download address answered {status}")
     if response.headers.get("content-encoding", "identity") != "identity":
         raise DownloadFailed("the answer is compressed though that was not accepted")
-    tag = response.headers.get("etag", "") or response.headers.get("last-modified", "")
-    length = response.headers.get("content-length")
+    now = _mark(response)
     if not got:
         if status == 206:
             raise DownloadFailed("a part was sent where the whole was asked for")
-        return int(length) if length and length.isdigit() else None, tag if not tag.startswith("W/") else ""
-    if status == 200 or (validator and tag and tag != validator):
-        raise DownloadFailed("the audio changed while it was being downloaded, or cannot be resumed")
-    span, _, whole = response.headers.get("content-range", "").removeprefix("bytes ").partition("/")
-    if not span.startswith(f"{got}-") or (total is not None and whole.isdigit() and int(whole) != total):
-        raise DownloadFailed(f"resumed at the wrong place: {response.headers.get('content-range')!r}")
-    return (int(whole) if whole.isdigit() else total), validator
+        return now
+    if status == 200 or now.etag is None or now.etag != source.etag:
+        raise CannotBeResumed("the audio changed while it was being downloaded, or cannot be resumed")
+    if not response.headers.get("content-range", "").startswith(f"bytes {got}-"):
+        raise CannotBeResumed(f"resumed at the wrong place: {response.headers.get('content-range')!r}")
+    if source.size is not None and now.size is not None and now.size != source.size:
+        raise CannotBeResumed(f"the audio had {source.size} bytes when the download began, and has {now.size} now")
+    return SourceMark(source.size if now.size is None else now.size, source.etag, source.last_modified)
+
+
+def _mark(response: httpx.Response) -> SourceMark:
+    """What the head of an answer says of all the bytes, though it may bring a part of them."""
+    headers = response.headers
+    length = headers.get("content-length", "")
+    if response.status_code == 206:
+        length = headers.get("content-range", "").rpartition("/")[2]
+    etag = headers.get("etag", "").strip()
+    is_strong = len(etag) > 2 and etag.startswith('"') and etag.endswith('"')  # a weak one begins with W/
+    size = int(length) if length.isascii() and length.isdigit() else None
+    return SourceMark(size, etag if is_strong else None, headers.get("last-modified"))
 
 
 def _refuse_page(chunk: bytes) -> None:

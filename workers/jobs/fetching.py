@@ -1,0 +1,106 @@
+"""Fetching the audio of a recording from Telnyx, in a thread that does it all: read, hash, look at the audio, write."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from config.logs import get_logger
+from workers.archive.audio import AudioReader
+from workers.archive.records import AudioSummary
+from workers.jobs.causes import NotYet
+from workers.runtime import Runtime
+from workers.source_mark import SourceMark
+from workers.telnyx.downloads import CannotBeResumed, Download, DownloadFailed
+from workers.telnyx.models import Recording
+
+T = TypeVar("T")
+
+log = get_logger()
+
+CONTENT_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
+
+_BEGINNINGS = 4
+_BEGIN_AGAIN_SECONDS = 0.5
+_RENEWAL_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Fetched(Generic[T]):
+    """Audio that was fetched.
+
+    Attributes:
+        taken: what its taker made of the bytes.
+        summary: what the audio itself says.
+        source: what the download address said of it.
+    """
+
+    taken: T
+    summary: AudioSummary
+    source: SourceMark
+
+
+def addresses_of(recording: Recording) -> dict[str, str]:
+    """The download addresses of a recording, by format; those of formats that we do not know are left out."""
+    return {f: url for f in CONTENT_TYPES if (url := getattr(recording.download_urls, f, None))}
+
+
+async def fetch_audio(
+    runtime: Runtime, recording: Recording, audio_format: str, url: str, take: Callable[[Iterator[bytes]], T]
+) -> Fetched[T]:
+    """Stream one format of a recording to whoever takes it.
+
+    Args:
+        runtime: the worker's parts.
+        recording: as Telnyx returned it.
+        audio_format: `wav` or `mp3`.
+        url: its download address.
+        take: draws the bytes to their end, in a thread. They end in an error if they are not whole, so what it makes must
+            not be there before. It is called again with all of them where a download cannot be resumed.
+
+    Raises:
+        DownloadFailed: the bytes could not be had whole.
+        NotYet: Telnyx has no address for it any more.
+    """
+    loop = asyncio.get_running_loop()
+    cancelled = threading.Event()
+
+    def renew() -> str:
+        again = asyncio.run_coroutine_threadsafe(runtime.telnyx.recordings.retrieve(str(recording.id)), loop)
+        fresh = addresses_of(again.result(_RENEWAL_SECONDS)).get(audio_format)
+        if not fresh:
+            raise NotYet(f"recording {recording.id} has no {audio_format} address any more")
+        return fresh
+
+    def once() -> Fetched[T]:
+        reader = AudioReader(audio_format)
+        download = runtime.downloads.stream(url, renew, cancelled)
+        taken = take(_whole(download, reader, recording.duration_millis))
+        return Fetched(taken, reader.summary(recording.duration_millis), download.source)
+
+    def stream() -> Fetched[T]:
+        for beginning in range(1, _BEGINNINGS):
+            try:
+                return once()
+            except CannotBeResumed as error:
+                log.info("download begun anew", recording_id=recording.id, format=audio_format, why=str(error))
+                time.sleep(_BEGIN_AGAIN_SECONDS * beginning)
+        return once()
+
+    try:
+        return await runtime.in_thread(stream)
+    finally:
+        cancelled.set()  # a cancelled job must not leave its thread downloading
+
+
+def _whole(download: Download, reader: AudioReader, expected_ms: int | None) -> Iterator[bytes]:
+    """The bytes of a download, watched; where the server did not say how many there are, the audio must show its end."""
+    for chunk in download:
+        reader.feed(chunk)
+        yield chunk
+    if not download.is_measured and not reader.is_whole(expected_ms):
+        raise DownloadFailed("neither its server nor the audio itself says that it is whole")

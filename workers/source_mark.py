@@ -1,0 +1,19 @@
+"""What a server says of the bytes behind a download address. Apart, since downloads make it and commit records keep it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class SourceMark(msgspec.Struct, frozen=True):
+    """What a download address said of the bytes behind it; None where it did not.
+
+    Attributes:
+        size: bytes.
+        etag: a strong one.
+        last_modified: as the server wrote it.
+    """
+
+    size: int | None
+    etag: str | None
+    last_modified: str | None
