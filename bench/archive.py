@@ -25,7 +25,7 @@ from bench.pairs import Result, alternate, say
 from bench.receiver import CELERY
 from bench.webhooks import signed
 from tests.contract.emulators import rclone
-from tests.parts import Signer, free_port, wait_for
+from tests.parts import Signer, free_port, make_archive, wait_for
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.keys import RECONCILED, UNSEALED_KNOWN, WORKER, WRITTEN
 from workers.queue.accept import Acceptor
@@ -75,6 +75,9 @@ class Yard:
         for path in (self.folder / "file", self.folder / "copies"):
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir(parents=True)
+        make_archive(self.folder / "file")
+        if self.s3:  # straight onto the disk that its server shows
+            make_archive(self.folder / "s3" / "bucket" / f"run-{self._run}")
         with redis.Redis.from_url(self.redis_url) as client:
             client.flushall()
             client.mset({RECONCILED + name: "1" for name in ("recent", "open", "sealed")} | {UNSEALED_KNOWN: "1"})

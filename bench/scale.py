@@ -28,7 +28,7 @@ from bench.pairs import say
 from bench.webhooks import write_for_wrk
 from config.times import utc_now
 from sandbox.audio import make_wav
-from tests.parts import Signer, free_port, wait_for
+from tests.parts import Signer, free_port, make_archive, wait_for
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.keys import MAIN_QUEUE, RECONCILED, UNSEALED_KNOWN, WORKER
 from workers.queue.accept import Acceptor
@@ -99,6 +99,7 @@ class Yard:
     def clear(self) -> None:
         """Empty Redis; no sweep and no look for days to be sealed begins."""
         shutil.rmtree(self.folder / "archive", ignore_errors=True)
+        make_archive(self.folder / "archive")
         self.client.flushall()
         self.client.mset({RECONCILED + name: "1" for name in ("recent", "open", "sealed")} | {UNSEALED_KNOWN: "1"})
 

@@ -19,7 +19,7 @@ from config.logs import configure_logs
 from config.settings import load_settings
 from config.times import format_instant, utc_now
 from sandbox.world import World
-from tests.parts import RunningSandbox
+from tests.parts import RunningSandbox, make_archive
 from workers.archive.archive import Archive
 from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof, Seal, encode_record
 from workers.archive.seals import Chain, Manifest, append, folders_of_day
@@ -149,6 +149,7 @@ def _sweep_with_sealed_days() -> Result:
 
         with tempfile.TemporaryDirectory() as name, machine.valkey() as url:
             _sealed_archive(Path(name) / "archive", days)
+            make_archive(Path(name) / "archive")
             return asyncio.run(run(Path(name), url))
 
     try:
@@ -170,6 +171,7 @@ def run() -> list[Result]:
     configure_logs("error", program="bench")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         place = Path(name)
+        make_archive(place)
         (place / "seals").mkdir()
         _lay_out_a_day(place, _RECORDINGS)
         return [_seal_a_day(place), _sweep_with_sealed_days()]

@@ -16,7 +16,7 @@ from bench.listing import A_DAY, DAYS, LAST_DAY, recording_id
 from bench.pairs import Result, say
 from config.logs import configure_logs
 from config.settings import load_settings
-from tests.parts import CLEAN, free_port, wait_for
+from tests.parts import CLEAN, free_port, make_archive, wait_for
 from workers.archive import layout
 from workers.jobs.reconcile import Tally, sweep
 from workers.runtime import runtime_at
@@ -64,6 +64,7 @@ def run() -> list[Result]:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name, machine.valkey() as url:
         root = Path(name) / "archive"
         _lay_out(root)
+        make_archive(root)
         environment = {
             "REDIS_URL": url,
             "TELNYX_API_KEY": "KEY",

@@ -13,7 +13,7 @@ import pytest
 import redis as sync_redis
 
 from sandbox.world import World
-from tests.parts import LEAST_PASSWORD, LEAST_USER, HttpServer, RunningSandbox, least_rights
+from tests.parts import LEAST_PASSWORD, LEAST_USER, HttpServer, RunningSandbox, least_rights, make_archive
 from workers.keys import RECONCILED
 from workers.queue.connect import connect_worker
 from workers.queue.embedded import EmbeddedServer
@@ -72,6 +72,7 @@ def environment(
     with sync_redis.Redis.from_url(valkey.url) as client:
         for sweep in ("recent", "open"):
             client.set(RECONCILED + sweep, "1", ex=3600)
+    make_archive(archive_folder)
     return sandbox.environment | {
         "REDIS_URL": redis_url,
         "CALLVAULT_ARCHIVE_URL": archive_folder.as_uri(),

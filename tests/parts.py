@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ from cli.main import app
 from sandbox.app import create_app
 from sandbox.control import books
 from sandbox.world import World
+from workers.archive.identity import make_identity, read_identity
+from workers.archive.records import Identity
+from workers.archive.stores.store import Store, StoreMissing, open_store
 
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("CALLVAULT_", "TELNYX_", "REDIS_", "AWS_"))}
 LEAST_USER, LEAST_PASSWORD = "callvault", "p%40ss"  # as an address writes them; the password is "p@ss"
@@ -127,6 +130,18 @@ def run_callvault(
         check=False,
         cwd=Path(__file__).parent.parent,
     )
+
+
+def make_archive(place: str | Path | Store) -> Identity:
+    """Make an archive at a URL, in a folder or in an open store, as `callvault init` does; one that is there stays."""
+    if isinstance(place, Path):
+        place = place.as_uri()
+    store = open_store(place) if isinstance(place, str) else place
+    with suppress(StoreMissing):
+        if (found := read_identity(store)) is not None:
+            return found
+    store.make_place()
+    return make_identity(store, by="tests")
 
 
 class HttpServer(ThreadingHTTPServer):

@@ -15,7 +15,7 @@ import pytest
 
 from sandbox.audio import make_wav
 from sandbox.world import World
-from tests.parts import RunningSandbox, callvault, free_port, run_callvault, wait_for
+from tests.parts import RunningSandbox, callvault, free_port, make_archive, run_callvault, wait_for
 from workers.jobs.payloads import MirrorRequest, RecordingRequest, recording_job
 from workers.queue.accept import enqueue
 from workers.queue.attempts import Attempts, DeadLetter
@@ -85,6 +85,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> I
         "CALLVAULT_ARCHIVE_URL": (folder / "archive").as_uri(),
         "CALLVAULT_DATA": str(folder / "data"),
     }
+    make_archive(folder / "archive")
     made = [sandbox.world.add_recording(seconds=0.5) for _ in range(6)]
     connection = run_callvault(
         ["telnyx", "external-connections", "create", "--external-sip-connection", "zoom", "--outbound", "{}"],

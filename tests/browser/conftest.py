@@ -17,7 +17,7 @@ from config.times import utc_now
 from sandbox.main import furnish
 from sandbox.world import World
 from tests.browser.chromium import chromium
-from tests.parts import RunningSandbox, callvault, free_port, wait_for
+from tests.parts import RunningSandbox, callvault, free_port, make_archive, wait_for
 from workers.queue.embedded import EmbeddedServer
 
 TOKEN = "a-token-for-tests-only"
@@ -63,6 +63,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     root = tmp_path_factory.mktemp("house")
     server, sandbox = EmbeddedServer(root / "valkey"), RunningSandbox(World(seed=7))
     server.start()
+    make_archive(root / "archive")
     calls = _fill(sandbox)
     port = free_port()
     environment = sandbox.environment | {

@@ -17,7 +17,7 @@ import pytest
 from sandbox.world import World
 from tests.browser.conftest import TOKEN, House
 from tests.contract.emulators import s3_weak
-from tests.parts import CLEAN, RunningSandbox, Signer, callvault, callvault_here, free_port, wait_for
+from tests.parts import CLEAN, RunningSandbox, Signer, callvault, callvault_here, free_port, make_archive, wait_for
 from workers.keys import ALERTS, HISTORY, SIGN_INS, UNSEALED
 from workers.queue.embedded import EmbeddedServer
 
@@ -32,6 +32,8 @@ def receiver(settings: dict[str, str], folder: Path, redis_url: str) -> Iterator
         "TELNYX_PUBLIC_KEY": Signer().public_key,
         "CALLVAULT_DATA": str(folder),
     } | settings
+    if "CALLVAULT_ARCHIVE_URL" not in settings:
+        make_archive(folder / "archive")
     with (
         callvault(["serve", "--port", str(port)], environment, "Uvicorn running") as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
@@ -250,6 +252,7 @@ def test_pages_work_with_redis_lost_and_with_redis_gone(tmp_path: Path) -> None:
     server, sandbox = EmbeddedServer(tmp_path / "valkey"), RunningSandbox(World())
     server.start()
     call = sandbox.world.add_recording(seconds=1)
+    make_archive(tmp_path / "archive")
     settings = sandbox.environment | {
         "CALLVAULT_ARCHIVE_URL": (tmp_path / "archive").as_uri(),
         "CALLVAULT_OPS_MASK_NUMBERS": "true",

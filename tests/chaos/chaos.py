@@ -32,7 +32,7 @@ from sandbox import recordings as sandbox_recordings
 from sandbox.world import Recording, World
 from tests.chaos.parts import ROOT, Process, Watcher
 from tests.contract.emulators import BUCKET, S3_ENVIRONMENT, listens, rclone
-from tests.parts import CLEAN, RunningSandbox, free_port, wait_for
+from tests.parts import CLEAN, RunningSandbox, free_port, make_archive, wait_for
 from workers.archive.layout import audio_key, commit_key, receipt_key, recording_folder
 from workers.queue.embedded import EmbeddedServer
 
@@ -84,6 +84,7 @@ class Chaos:
         self.store_folder = folder / "store" / BUCKET
         self.store_folder.mkdir(parents=True)
         self.archive_folder = self.store_folder / "archive"
+        make_archive(self.archive_folder)
         world = World(seed=seed)
         world.step_seconds = 1
         self.sandbox = RunningSandbox(world)

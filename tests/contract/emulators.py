@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from tests.parts import free_port, wait_for
+from tests.parts import free_port, make_archive, wait_for
 from workers.archive.stores.store import Store, StoreOptions, open_store
 
 TOOLS = Path(__file__).parent.parent.parent / ".tools"
@@ -51,13 +51,16 @@ class Emulator:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What has a process keep its archive there."""
+        """What has a process keep its archive there, which is made."""
+        make_archive(self.open("archive"))
         return self.environment | {"CALLVAULT_ARCHIVE_URL": f"{self.url}/archive"}
 
     def open(self, prefix: str, options: StoreOptions | None = None) -> Store:
-        """Open the store in this process."""
+        """Open the store in this process; its place is there."""
         with environ(self.environment):
-            return open_store(f"{self.url}/{prefix}", options)
+            store = open_store(f"{self.url}/{prefix}", options)
+            store.make_place()
+            return store
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 from config.times import parse_instant
 from tests.contract.emulators import BUCKET, Emulator, environ, s3_strict
 from tests.contract.test_stores import overwrite
-from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
+from tests.parts import RunningSandbox, callvault, make_archive, run_callvault, wait_for
 from workers.archive.archive import Archive
 from workers.archive.layout import audio_key, commit_key, recording_folder
 from workers.archive.records import CommitRecord
@@ -41,6 +41,7 @@ def wait_for_record(archive: Archive, recording: Any, seconds: float = 20) -> Co
 
 @pytest.fixture
 def on_store(environment: dict[str, str], emulator: Emulator, prefix: str) -> dict[str, str]:
+    make_archive(emulator.open(prefix))
     return environment | emulator.environment | {"CALLVAULT_ARCHIVE_URL": f"{emulator.url}/{prefix}"}
 
 
@@ -156,6 +157,7 @@ async def test_custom_storage_is_adopted_in_our_bucket_and_copied_from_another(
     )
     await enqueue(async_redis, recording_job(request))
     archive = Archive(s3.open(place.replace(" ", "-")))
+    make_archive(archive.store)
     with callvault(["worker"], settings, "worker ready"):
         record = wait_for_record(archive, recording)
         if place == "our bucket":
@@ -219,6 +221,7 @@ def test_verify_resumes_where_it_was_stopped(interrupted_after: int, tmp_path: P
     from workers.archive.stores.store import open_store
     from workers.archive.verify import Verified, verify
 
+    make_archive(tmp_path / "archive")
     archive = Archive(open_store((tmp_path / "archive").as_uri()))
     for i in range(3):
         folder = recording_folder(date(2026, 1, 1) + timedelta(days=i), f"r{i}")

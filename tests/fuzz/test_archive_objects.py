@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzz.values import DEEP, documents, like, texts
+from tests.parts import make_archive
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.audio import AudioReader
@@ -95,11 +96,13 @@ def test_any_name_is_one_segment_and_comes_back(name: str) -> None:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Archive:
+    make_archive(tmp_path / "archive")
     return Archive(open_store((tmp_path / "archive").as_uri()))
 
 
 @given(data=st.one_of(st.binary(max_size=300), st.just(b"0" * 64 + b"  a\n")))
 def test_a_manifest_is_read_or_unreadable(data: bytes, tmp_path: Path) -> None:
+    make_archive(tmp_path / "archive")
     archive = Archive(open_store((tmp_path / "archive").as_uri()))
     path = tmp_path / "archive" / layout.seal_key(1, "sha256")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +115,7 @@ def test_a_manifest_is_read_or_unreadable(data: bytes, tmp_path: Path) -> None:
 def test_a_chain_of_anything_is_told_as_broken_and_never_as_whole(
     seal: bytes, manifest: bytes, beside: bytes, tmp_path: Path
 ) -> None:
+    make_archive(tmp_path / "archive")
     archive = Archive(open_store((tmp_path / "archive").as_uri()))
     files = {
         layout.seal_key(1, "json"): seal,

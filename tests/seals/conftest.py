@@ -20,7 +20,7 @@ import pytest
 
 from config.times import end_of_day, utc_now
 from sandbox.world import World
-from tests.parts import RunningSandbox, callvault, wait_for
+from tests.parts import RunningSandbox, callvault, make_archive, wait_for
 from tests.seals.authority import Authority
 from workers.queue.embedded import EmbeddedServer
 
@@ -81,6 +81,7 @@ def _make(root: Path) -> None:
     subprocess.run(keygen, check=True, timeout=30)
     server, authority, sandbox = EmbeddedServer(root / "valkey"), Authority(root / "authority"), RunningSandbox(World())
     server.start()
+    make_archive(root / "archive")
     calls: dict[int, list[dict[str, Any]]] = {}
     for days in DAYS:
         noon = end_of_day((utc_now() - timedelta(days=days)).date()) - timedelta(hours=12)

@@ -10,6 +10,7 @@ import pytest
 
 from cli.find import write_table
 from config.times import format_instant, utc_now
+from tests.parts import make_archive
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof, encode_record
@@ -30,6 +31,7 @@ TODAY = utc_now().date()
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Archive:
+    make_archive(tmp_path / "archive")
     return Archive(open_store((tmp_path / "archive").as_uri()))
 
 

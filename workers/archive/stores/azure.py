@@ -70,6 +70,9 @@ class AzureStore:
         self._service = _service(url, sizes | _TIMEOUTS)
         self._container = self._service.get_container_client(container)
 
+    def make_place(self) -> None:
+        """See `Store.make_place`. The container is there already, or its owner makes it."""
+
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`. Up to a part in one request, more in blocks; what is staged and not committed is no blob."""
         blob = self._blob(key)

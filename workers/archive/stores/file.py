@@ -39,13 +39,17 @@ class FileStore:
         self.root = Path(unquote(urlsplit(url).path))
         self._incoming = self.root / _TEMPORARY
         self._known_folders: set[Path] = set()
+        self.make_place()
+
+    def make_place(self) -> None:
+        """See `Store.make_place`."""
         try:
             missing = [folder for folder in (self._incoming, *self._incoming.parents) if not folder.is_dir()]
             self._incoming.mkdir(parents=True, exist_ok=True)
             for folder in missing:
                 _sync_folder(folder.parent)
         except OSError as error:
-            raise StoreRefused(f"{url}: cannot make the folder ({error.strerror})") from error
+            raise StoreRefused(f"{self.url}: cannot make the folder ({error.strerror})") from error
 
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`. Content type and attributes are in the commit record; a file has none."""

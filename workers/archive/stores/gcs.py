@@ -57,6 +57,9 @@ class GcsStore:
             self._client = storage.Client()
         self._bucket = self._client.bucket(bucket)
 
+    def make_place(self) -> None:
+        """See `Store.make_place`. The bucket is there already, or its owner makes it."""
+
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`. Up to a part in one request, more in one resumable upload."""
         part_bytes = max(_CHUNK_UNIT, self._options.part_bytes // _CHUNK_UNIT * _CHUNK_UNIT)

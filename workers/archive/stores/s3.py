@@ -98,6 +98,9 @@ class S3Store:
         self._lock = Lock()
         self._checks: bool | None = True if self._is_aws else None
 
+    def make_place(self) -> None:
+        """See `Store.make_place`. The bucket is there already, or its owner makes it."""
+
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`."""
         self._find_out()

@@ -34,6 +34,10 @@ class StoreRefused(StoreError, UserError):
     """The store will not do it until a person changes something: a permission, a bucket, a key. The text says what."""
 
 
+class StoreMissing(StoreError):
+    """The place where the archive lies is not there: no folder, or the empty mount point of a disk that is not mounted."""
+
+
 class KeyExists(Exception):
     """There is an object under this key already; nothing was written."""
 
@@ -100,6 +104,15 @@ class Store(Protocol):
     """Where the archive is kept. Every method raises `StoreError` when the store does not answer as it should."""
 
     url: str
+
+    def make_place(self) -> None:
+        """Make the place of a new archive, where that is the store's to make: a folder. A bucket is made by its owner.
+
+        Nothing else makes one, so that a disk that is not mounted is never taken for an empty archive.
+
+        Raises:
+            StoreRefused: it cannot be made.
+        """
 
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """Write an object, create-only, drawing the source to its end with bounded memory.
