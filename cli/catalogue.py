@@ -25,26 +25,31 @@ T = TypeVar("T")
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[tuple[Catalogue, Archive]]:
-    """The catalogue and the archive of the settings."""
-    archive = open_archive(settings, is_there=True)
+def opened(settings: Settings, *, rebuild: bool = False) -> Iterator[tuple[Catalogue, Archive]]:
+    """The catalogue and the archive of the settings; with `rebuild`, an empty one in place of what is there.
+
+    Raises:
+        StoreRefused, AnotherCatalogue: there is no archive, or the catalogue is of another.
+    """
+    archive = open_archive(settings)
     catalogue = Catalogue(settings.data_folder / "catalogue.sqlite")
     try:
+        if rebuild:
+            catalogue.empty()
+        if archive.is_known:
+            _mended(catalogue, lambda: catalogue.belong_to(archive.identity.id))
         yield catalogue, archive
     finally:
         catalogue.close()
 
 
-def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, rebuild: bool = False) -> None:
+def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive) -> None:
     """Bring it up to date. Where Redis or the archive is away, say that the latest may be missing, and go on with what is.
 
     Raises:
         StoreError: the archive is away, and the catalogue has nothing yet.
     """
     console = open_console(stderr=True)
-    if rebuild:
-        catalogue.empty()
-
     said = [0.0]
 
     def show(what: str, count: int) -> None:

@@ -28,9 +28,11 @@ from service.signature import SignatureRefused, Signatures
 from workers.account import Account
 from workers.alerts.kinds import KINDS
 from workers.archive.archive import ArchiveConflict
+from workers.archive.identity import NoArchive
 from workers.archive.proof import Damaged
 from workers.archive.stores.store import StoreError
 from workers.keys import DOCTOR
+from workers.queue.binding import bound_to
 from workers.queue.script import server_seconds
 from workers.runtime import open_alerts, open_archive
 from workers.telnyx.client import LARGEST_PAGE, TelnyxClient
@@ -215,11 +217,33 @@ async def _eviction(settings: Settings, redis: Any) -> str:
     return f"nothing is evicted; {format_size(used)} used"
 
 
+async def _binding(settings: Settings, redis: Any) -> str:
+    """Whether this Redis belongs to the archive; a doctor binds none."""
+    try:
+        archive = await asyncio.to_thread(open_archive, settings)
+        identity = await asyncio.to_thread(lambda: archive.identity)
+    except (StoreError, UserError):
+        raise Noted("not looked at: the archive cannot be opened", "see the row of the archive") from None
+    bound = await bound_to(redis)
+    if bound is None:
+        raise Noted(
+            f"this Redis belongs to no archive yet, {identity.id} lies here",
+            "the first worker has it belong to this one",
+        )
+    if bound != identity.id:
+        raise Wrong(
+            f"this Redis belongs to archive {bound}, and the archive here is {identity.id}",
+            "check REDIS_URL and CALLVAULT_ARCHIVE_URL; `callvault init --adopt` has this Redis serve this archive",
+        )
+    return f"this Redis belongs to archive {identity.id}, which lies here"
+
+
 async def _archive(settings: Settings, redis: Any) -> str:
     """Written, written once, proven: with an object under `probe/` that stays there."""
 
     def look() -> str:
         archive = open_archive(settings)
+        made_at = archive.identity.created_at
         archive.store.stat("probe/checksum")
         next(iter(archive.store.list("recordings/")), None)
         archived = archive.put(_PROBE, iter((b"callvault doctor\n",)), "text/plain")
@@ -229,10 +253,14 @@ async def _archive(settings: Settings, redis: Any) -> str:
             pass
         else:
             raise Wrong("an object was overwritten", "use a store that keeps `If-None-Match: *`, or turn versions on")
-        return f"{settings.archive_address} is listed, written once, and proven by {archived.proof.by}"
+        return (
+            f"{settings.archive_address}, made at {made_at}, is listed, written once, and proven by {archived.proof.by}"
+        )
 
     try:
         return await asyncio.to_thread(look)
+    except NoArchive as error:
+        raise Wrong(str(error), "mount its disk, mend the address, or run `callvault init`") from None
     except Damaged as error:
         raise Wrong(str(error), "the store does not give back what was sent; use another") from None
     except (StoreError, UserError) as error:
@@ -332,6 +360,7 @@ CHECKS: dict[str, Check] = {
     "archive": _archive,
     "archive's rights": _delete_denied,
     "archive's place": _place,
+    "Redis' archive": _binding,
     "disk": _disk,
     "alerts": _alerts,
     "ops pages": _ops,

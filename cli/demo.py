@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sys
@@ -16,9 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.console import open_console
+from cli.init import init
 from cli.progress import progress
 from cli.supervisor import Part, Supervisor
 from cli.up import answers, free_port, locked, sandbox_environment, start_sandbox, stop_signals, wait_until
+from config.settings import load_settings
 from config.sizes import format_size
 from config.times import format_duration, parse_instant
 from workers.archive import layout
@@ -62,6 +65,8 @@ def run(*, recordings: int, audio: Path | None, data: Path | None, keep: bool, a
         server = EmbeddedServer(folder)
         supervisor = Supervisor(lambda line: console.print(line, style="yellow"), server)
         try:
+            address = (folder / "archive").as_uri()
+            asyncio.run(init(load_settings(data_folder=folder, archive_url=address), server.url))
             demo = _Demo(folder, recordings, audio, supervisor, server.url)
             with progress(console, archived=recordings, originals_deleted=recordings) as show:
                 demo.make_calls()

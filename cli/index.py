@@ -15,8 +15,8 @@ from config.times import format_duration
 def run(settings: Settings, *, rebuild: bool, as_json: bool) -> int:
     """Bring it up to date; returns the exit status."""
     started = time.monotonic()
-    with opened(settings) as (catalogue, archive):
-        up_to_date(settings, catalogue, archive, rebuild=rebuild)
+    with opened(settings, rebuild=rebuild) as (catalogue, archive):
+        up_to_date(settings, catalogue, archive)
         count, path = catalogue.count(), catalogue.path
     seconds = time.monotonic() - started
     size = path.stat().st_size

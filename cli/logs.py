@@ -43,7 +43,7 @@ def list_logs(
         first = parse_day(since) if since else utc_now().date() - timedelta(days=_DAYS)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    rows = read_log_messages(open_archive(settings, is_there=True), first, connection, code)
+    rows = read_log_messages(open_archive(settings), first, connection, code)
     if json:
         sys.stdout.write(json_module.dumps({"log_messages": msgspec.to_builtins(rows)}) + "\n")
         return

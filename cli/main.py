@@ -29,6 +29,29 @@ app = typer.Typer(
 
 
 @app.command()
+def init(
+    adopt: Annotated[
+        bool,
+        typer.Option(
+            "--adopt", help="Take up what an earlier version wrote; have a Redis of another archive serve this."
+        ),
+    ] = False,
+    data: DataFolder = None,
+    json: Json = False,
+) -> None:
+    """Make the archive of CALLVAULT_ARCHIVE_URL, once: nothing else makes one, so that none is taken for another.
+
+    Example: callvault init
+    """
+    from cli.init import run
+
+    settings = load_settings(data_folder=data)
+    with _redis(settings) as url:
+        status = run(settings, url, adopt=adopt, as_json=json)
+    raise typer.Exit(status)
+
+
+@app.command()
 def up(
     sandbox: Annotated[bool, typer.Option("--sandbox", help="With a Telnyx of its own, on this machine.")] = False,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -303,7 +326,7 @@ def doctor(
     from cli.doctor import run
 
     settings = load_settings(data_folder=data)
-    with _redis(settings) as url:
+    with _redis(settings, is_there=True) as url:
         status = run(settings, url, test_alert=alert, as_json=json)
     raise typer.Exit(status)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -16,10 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
+from cli.init import init
 from cli.supervisor import Part, Supervisor
 from config.errors import UserError
 from config.settings import Settings, SettingsError
 from workers.queue.embedded import EmbeddedServer
+from workers.runtime import runtime_at
 
 _TEND_SECONDS = 0.1
 _READY_SECONDS = 30.0
@@ -143,6 +146,7 @@ def run(settings: Settings, *, with_sandbox: bool, host: str, port: int) -> int:
             environment = {"CALLVAULT_DATA": str(settings.data_folder.resolve())}
             if server is not None:
                 environment["REDIS_URL"] = server.url
+            asyncio.run(_see_to_the_archive(settings, server))
             if with_sandbox:
                 part, facts = start_sandbox(["--port", "0"], None)
                 supervisor.add(part)
@@ -170,6 +174,20 @@ def run(settings: Settings, *, with_sandbox: bool, host: str, port: int) -> int:
         finally:
             supervisor.stop()
     return 0
+
+
+async def _see_to_the_archive(settings: Settings, server: EmbeddedServer | None) -> None:
+    """Make the default archive, together with a fresh Redis; see that one which the settings name is there.
+
+    Raises:
+        UserError: it is not, or belongs to another Redis; a person has to say what is meant.
+    """
+    url = server.url if server is not None else cast(Any, settings.redis_url).get_secret_value()
+    if settings.archive_url is None:
+        await init(settings, url)
+    else:
+        async with runtime_at(settings, url, needs_telnyx=False):
+            pass
 
 
 def run_workers(settings: Settings, redis_url: str, processes: int) -> int:

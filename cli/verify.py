@@ -25,7 +25,7 @@ _STATE_DAYS = 7
 def run(settings: Settings, *, since: date | None, until: date | None, deep: bool, seals: bool, as_json: bool) -> int:
     """Verify a span of days; returns the exit status: 1 if anything is wrong."""
     console = open_console(stderr=True)
-    archive = open_archive(settings, is_there=True)
+    archive = open_archive(settings)
     identity = f"{settings.archive_address} {since} {until} {deep}"
     file = StateFile(settings.data_folder, "verify", identity, Verified(), _STATE_DAYS)
     state = file.load()

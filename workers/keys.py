@@ -12,6 +12,8 @@ QUEUES = {"main": MAIN_QUEUE, "bulk": BULK_QUEUE}  # by the names that people re
 ARQ_JOB = "arq:job:"
 ARQ_IN_PROGRESS = "arq:in-progress:"
 
+ARCHIVE = "callvault:archive"  # the id of the archive that all of this is about
+INITIALISING = "callvault:initialising"  # lock: who makes the archive
 EVENT = "callvault:event:"  # + event id: this event has been accepted
 INSPECTION = "callvault:inspection"  # list: signed events of unknown type or shape, newest first, bounded
 LEASES = "callvault:leases"  # hash: job id -> worker id

@@ -38,6 +38,7 @@ from workers.jobs.run import LONGEST_SECONDS, job
 from workers.jobs.seals import FindUnsealedRequest, SealRequest, find_unsealed, seal_day, start_seals
 from workers.jobs.transcriptions import archive_transcription
 from workers.keys import BULK_QUEUE, MAIN_QUEUE
+from workers.queue.binding import AnotherArchive
 from workers.queue.connect import connect_worker
 from workers.queue.leases import Leases
 from workers.queue.pressure import oldest_waiting_seconds, pressure
@@ -49,6 +50,13 @@ log = get_logger()
 DRAIN_SECONDS = 25
 _BEGUN_AGAIN = {"reconcile", "count_sealed", "find_unsealed"}  # they take minutes, and lose nothing by another start
 _YIELD_SECONDS = 2
+_BINDING_SECONDS = 2
+_ABOUT_TELNYX = {
+    "watch_pressure",
+    "watch_connections",
+    "refresh_operator_connect",
+    "look_for_drift",
+}  # no archive needed
 _SWEEP_SECONDS = set(range(5, 60, 10))  # whether it is time for one, not the sweeps themselves
 _SEAL_SECONDS = set(range(3, 60, 5))  # likewise
 _DELETION_SECONDS = set(range(0, 60, 2))
@@ -60,7 +68,7 @@ def job_functions(queue: str) -> list[Function]:
         job(archive_recording, RecordingRequest, queue),
         job(archive_transcription, TranscriptionRequest, queue),
         job(reconcile, ReconcileRequest, queue),
-        job(report_fault, FaultReport, queue),
+        job(report_fault, FaultReport, queue, needs_archive=False),
         job(mirror_log_messages, MirrorRequest, queue),
         job(find_unsealed, FindUnsealedRequest, queue),
         job(seal_day, SealRequest, queue),
@@ -74,8 +82,13 @@ def _clockwork(function: Callable[[Runtime], Awaitable[object]], seconds: set[in
     name = function.__name__
 
     async def run(ctx: dict[str, Any]) -> None:
+        runtime: Runtime = ctx["runtime"]
         try:
-            await function(ctx["runtime"])
+            if name not in _ABOUT_TELNYX:
+                await runtime.assert_bound()
+            await function(runtime)
+        except AnotherArchive:
+            pass  # `watch_binding` says it, once
         except Exception as error:
             log.warning("a turn failed", what=name, error=f"{type(error).__name__}: {error}")
 
@@ -88,6 +101,41 @@ async def watch_pressure(runtime: Runtime) -> None:
     for what, text in (await pressure(runtime.redis, limit)).items():
         advice = "Add workers (`callvault worker --processes N`); see `callvault_oldest_job_seconds`."
         await runtime.alerts.send("pressure", what, f"{text[0].upper()}{text[1:]}.", advice)
+
+
+async def watch_binding(runtime: Runtime, said: str | None = None) -> str | None:
+    """Bind a Redis that was lost, and alert where it belongs to another archive: nothing is archived, deleted or sealed then.
+
+    Args:
+        runtime: the worker's parts.
+        said: what the last look returned.
+
+    Returns:
+        What is wrong; None if nothing is.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away.
+    """
+    try:
+        await runtime.assert_bound()
+    except AnotherArchive as error:
+        if str(error) == said:
+            return said
+        advice = "Nothing is archived, deleted or sealed until then; jobs wait, and go on by themselves."
+        await runtime.alerts.send("another-archive", "redis", f"{str(error)[0].upper()}{str(error)[1:]}.", advice)
+        return str(error)
+    return None
+
+
+async def _keep_bound(runtime: Runtime) -> None:
+    """Look at the binding every other second, in each process: a clockwork of all workers looks for one of them only."""
+    said: str | None = None
+    while True:
+        try:
+            said = await watch_binding(runtime, said)
+        except (StoreError, RedisError, OSError):
+            pass  # an outage, which the jobs say
+        await asyncio.sleep(_BINDING_SECONDS)
 
 
 def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:
@@ -122,7 +170,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
         True when it was asked to stop; False when Redis or a worker failed, so that a supervisor starts it again.
 
     Raises:
-        SettingsError, StoreRefused: it cannot start.
+        SettingsError, StoreRefused, AnotherArchive: it cannot start.
     """
     redis = connect_worker(redis_url, connections=4 * settings.concurrency + 16)
     runtime = open_runtime(settings, redis)
@@ -134,11 +182,14 @@ async def work(settings: Settings, redis_url: str) -> bool:
     try:
         await redis.ping()
         await _look_at_the_store(runtime)
+        if runtime.archive.is_known:
+            await runtime.assert_bound()
         await leases.beat()
         workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE)]
         janitor = asyncio.create_task(leases.run())
         counting = asyncio.create_task(runtime.history.run())
         alive = asyncio.create_task(show_alive("worker"))
+        binding = asyncio.create_task(_keep_bound(runtime))
         yielding = asyncio.create_task(_yield_to_small_work(runtime, workers[1]))
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         stopping = asyncio.create_task(stop.wait())
@@ -147,7 +198,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
         for ended in running:
             if ended.done() and (error := ended.exception()):
                 log.error("worker failed", error=f"{type(error).__name__}: {error}")
-        await end_tasks([stopping, yielding, *running])
+        await end_tasks([stopping, yielding, binding, *running])
         await _drain(workers)
         await end_tasks([janitor, counting, alive])
         await runtime.history.flush()

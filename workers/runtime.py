@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from config.logs import get_logger
 from config.settings import Settings
 from config.times import end_of_day
 from config.values import is_local_host
@@ -20,10 +21,12 @@ from workers.account import Account
 from workers.alerts.alerts import Alerts
 from workers.archive import layout
 from workers.archive.archive import Archive
+from workers.archive.identity import NoArchive
 from workers.archive.records import Record, encode_record
 from workers.archive.sealed import SealedRecordings
-from workers.archive.stores.store import MIB, StoreOptions, StoreRefused, open_store
+from workers.archive.stores.store import MIB, Store, StoreError, StoreOptions, StoreRefused, open_store
 from workers.queue.attempts import Attempts
+from workers.queue.binding import assert_bound
 from workers.queue.connect import connect_worker
 from workers.queue.due import DueList
 from workers.queue.history import History
@@ -34,6 +37,8 @@ from workers.telnyx.client import TelnyxClient
 from workers.telnyx.downloads import Downloads
 
 T = TypeVar("T")
+
+log = get_logger()
 
 _DELETIONS_AT_ONCE = 16
 
@@ -62,6 +67,18 @@ class Runtime:
         """Run something that blocks in a worker thread."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
 
+    async def assert_bound(self) -> None:
+        """See that this Redis belongs to this archive; one that remembers none belongs to it from here on.
+
+        Raises:
+            AnotherArchive: it belongs to another.
+            StoreError: which archive this is cannot be read now.
+            redis.exceptions.RedisError: Redis is away.
+        """
+        if not self.archive.is_known:
+            await self.in_thread(lambda: self.archive.identity)
+        await assert_bound(self.redis, self.archive.identity.id)
+
     async def announce(self, key: str, record: Record) -> None:
         """Tell catalogues of a record that has just been written, and that its day is to be sealed.
 
@@ -85,23 +102,37 @@ def sealable_at(settings: Settings, day: date) -> float:
     return (end_of_day(day) + settings.seal_after).timestamp()
 
 
-def open_archive(settings: Settings, *, is_there: bool = False) -> Archive:
-    """The archive of the settings.
+def open_archive(settings: Settings) -> Archive:
+    """The archive of the settings. Nothing is made: that is `callvault init`'s.
 
-    Args:
-        settings: of the process.
-        is_there: whether the data folder must be there already, if the archive lies in it: an empty one would tell a person
-            in the wrong folder that all is well.
+    Where the store does not answer, its identity is read later, and before anything is written: an outage is no reason not to
+    start.
 
     Raises:
-        StoreRefused: it cannot be opened.
+        StoreRefused: it cannot be opened, or is no archive; the line says what to do.
     """
     address = settings.archive_address
-    if is_there and settings.archive_url is None and not settings.data_folder.is_dir():
+    if settings.archive_url is None and not settings.data_folder.is_dir():
         line = f"data folder {settings.data_folder}: there is none"
         raise StoreRefused(
             f"{line}; set CALLVAULT_ARCHIVE_URL, or CALLVAULT_DATA or --data to the one that a service runs in"
         )
+    archive = Archive(open_archive_store(settings), settings.proof, needs_identity=True)
+    try:
+        _ = archive.identity
+    except NoArchive:
+        raise
+    except StoreError as error:
+        log.warning("the archive does not answer yet", archive=address, error=str(error))
+    return archive
+
+
+def open_archive_store(settings: Settings) -> Store:
+    """The store of the settings, whatever lies in it.
+
+    Raises:
+        StoreRefused: it cannot be opened.
+    """
     options = StoreOptions(
         buffer_bytes=settings.upload_buffer_mib * MIB,
         encryption_key=settings.encryption_key,
@@ -110,7 +141,7 @@ def open_archive(settings: Settings, *, is_there: bool = False) -> Archive:
         retention_mode=settings.retention_mode,
         label=settings.object_labels,
     )
-    return Archive(open_store(address, options), settings.proof)
+    return open_store(settings.archive_address, options)
 
 
 def open_alerts(settings: Settings, redis: AsyncRedis) -> Alerts:
@@ -159,11 +190,14 @@ async def runtime_at(settings: Settings, redis_url: str, *, needs_telnyx: bool =
 
     Raises:
         SettingsError, StoreRefused: as `open_runtime`.
+        AnotherArchive: this Redis belongs to another archive.
     """
     redis = connect_worker(redis_url)
     try:
         runtime = open_runtime(settings, redis, needs_telnyx=needs_telnyx)
         try:
+            if runtime.archive.is_known:  # else the archive is away, and nothing is written into it before it is known
+                await runtime.assert_bound()
             yield runtime
         finally:
             await runtime.close()

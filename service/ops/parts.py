@@ -6,10 +6,13 @@ import asyncio
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import RedisError
+
 from config.settings import Settings
 from service.ops.access import Access
-from workers.archive.stores.store import StoreError
+from workers.archive.stores.store import StoreError, StoreRefused
 from workers.catalogue.follow import FollowedCatalogue
+from workers.queue.binding import AnotherArchive
 from workers.runtime import Runtime, open_runtime
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ class Ops:
         self.overview: tuple[float, Overview] | None = None  # when, and what was seen
         self._opening = asyncio.Lock()
         self._runtime: Runtime | StoreError | None = None
+        self._refusal: StoreRefused | None = None
 
     @cached_property
     def access(self) -> Access:
@@ -39,10 +43,21 @@ class Ops:
         return Access(self.settings, self.redis)
 
     async def open(self) -> None:
-        """Make the runtime, in a thread: a cloud's SDK takes half a second to import, and webhooks must not wait for it."""
+        """Make the runtime, in a thread: a cloud's SDK takes half a second to import, and webhooks must not wait for it.
+
+        Each time it is seen whether Redis belongs to the archive, which both may change while a receiver runs.
+        """
         async with self._opening:
             if not isinstance(self._runtime, Runtime):
                 self._runtime = await asyncio.to_thread(self._opened)
+        if isinstance(self._runtime, Runtime) and self._runtime.archive.is_known:
+            try:
+                await self._runtime.assert_bound()
+                self._refusal = None
+            except AnotherArchive as error:
+                self._refusal = StoreRefused(str(error))
+            except (RedisError, OSError):
+                pass  # away: the page says so
 
     def _opened(self) -> Runtime | StoreError:
         try:
@@ -55,8 +70,10 @@ class Ops:
         """What jobs work with too. Without an API key Telnyx refuses what is asked of it, and the page says so.
 
         Raises:
-            StoreError: the archive could not be opened.
+            StoreError: the archive could not be opened, or this Redis belongs to another.
         """
+        if self._refusal is not None:
+            raise self._refusal
         if isinstance(self._runtime, StoreError):
             raise self._runtime
         assert self._runtime is not None, "open() comes first"  # noqa: S101

@@ -212,9 +212,9 @@ def test_a_sealed_day_stays_sealed_on_the_calendar_while_a_further_seal_is_to_co
 
 def test_an_archive_that_cannot_be_opened_is_said_on_every_page(tmp_path: Path, redis_url: str) -> None:
     with receiver({"CALLVAULT_ARCHIVE_URL": "file:///proc/x"}, tmp_path, redis_url) as (client, _):
-        assert "cannot make the folder" in client.get("/api/overview").json()["problems"][0]
+        assert "is no Callvault archive" in client.get("/api/overview").json()["problems"][0]
         answer = client.get("/api/recordings")
-        assert answer.status_code == 503 and "cannot make the folder" in answer.json()["error"]
+        assert answer.status_code == 503 and "is no Callvault archive" in answer.json()["error"]
 
 
 def test_without_a_token_pages_are_for_this_machine_only(tmp_path: Path, redis_url: str) -> None:

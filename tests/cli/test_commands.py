@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.parts import callvault, free_port, run_callvault, wait_for
+from tests.parts import callvault, free_port, make_archive, run_callvault, wait_for
 
 
 def test_demo_does_the_main_job_and_says_so_in_json(tmp_path: Path) -> None:
@@ -97,6 +97,7 @@ def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
 
 
 def test_serve_and_worker_share_an_embedded_redis(tmp_path: Path) -> None:
+    make_archive(tmp_path / "archive")
     environment = {
         "CALLVAULT_DATA": str(tmp_path),
         "TELNYX_PUBLIC_KEY": "A" * 43 + "=",
@@ -114,6 +115,7 @@ def test_serve_and_worker_share_an_embedded_redis(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_several_processes_serve_one_port_or_work_one_queue(command: str, tmp_path: Path, redis_url: str) -> None:
+    make_archive(tmp_path / "archive")
     environment = {
         "CALLVAULT_DATA": str(tmp_path),
         "REDIS_URL": redis_url,
@@ -129,6 +131,7 @@ def test_several_processes_serve_one_port_or_work_one_queue(command: str, tmp_pa
 
 
 def test_status_needs_no_api_key(tmp_path: Path, redis_url: str) -> None:
+    make_archive(tmp_path / "archive")
     done = run_callvault(["status"], {"CALLVAULT_DATA": str(tmp_path), "REDIS_URL": redis_url})
     assert (done.returncode, done.stderr) == (0, "")
     assert "main queue" in done.stdout and "dead letters  none" in done.stdout
@@ -159,7 +162,7 @@ def test_where_no_service_has_run_nothing_is_told_as_good_and_nothing_is_made(co
         (["serve"], {"CALLVAULT_DELETE_AFTER": "soon"}, 2, "CALLVAULT_DELETE_AFTER: cannot use 'soon'"),
         (["demo", "--recordings", "0"], {}, 2, "Invalid value"),
         (["nothing"], {}, 2, "No such command"),
-        (["worker"], {"TELNYX_API_KEY": "K", "CALLVAULT_ARCHIVE_URL": "file:///proc/x"}, 1, "cannot make the folder"),
+        (["worker"], {"TELNYX_API_KEY": "K", "CALLVAULT_ARCHIVE_URL": "file:///proc/x"}, 1, "is no Callvault archive"),
     ],
 )
 def test_bad_input_is_one_clear_line(

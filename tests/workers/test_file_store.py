@@ -15,6 +15,7 @@ from workers.archive.stores.store import StoreRefused, open_store
 
 def store_at(path: Path) -> FileStore:
     store = open_store(path.as_uri())
+    store.make_place()
     assert isinstance(store, FileStore)
     return store
 
@@ -28,6 +29,7 @@ def test_a_key_never_leaves_the_archive(key: str, tmp_path: Path) -> None:
 def test_what_killed_writers_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
     incoming = tmp_path / ".incoming"
     incoming.mkdir()
+    (tmp_path / "lost+found").mkdir(mode=0)  # at the root of a disk
     for name, age in (("old", 25 * 3600), ("young", 3600)):
         (incoming / name).write_bytes(b"x")
         os.utime(incoming / name, (time.time() - age,) * 2)
@@ -38,7 +40,7 @@ def test_what_killed_writers_left_is_removed_once_it_is_old(tmp_path: Path) -> N
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreRefused, match="cannot make the folder"):
-        open_store((tmp_path / "file" / "archive").as_uri())
+        open_store((tmp_path / "file" / "archive").as_uri()).make_place()
 
 
 def test_keys_are_listed_in_the_order_of_object_stores(tmp_path: Path) -> None:

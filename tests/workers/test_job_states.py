@@ -115,7 +115,7 @@ class JobStates(RuleBasedStateMachine):
         leases = Leases(self.redis)
         await leases.beat()
         worker = LeasingWorker(
-            [job(archive_recording, RecordingRequest, MAIN_QUEUE)],
+            [job(archive_recording, RecordingRequest, MAIN_QUEUE, needs_archive=False)],
             self.redis,
             leases,
             queue=MAIN_QUEUE,
@@ -192,7 +192,7 @@ def test_every_order_of_events_retries_and_crashes_leads_to_an_end_state(valkey:
 
 def worker_of(function: Any, redis: Any) -> LeasingWorker:
     return LeasingWorker(
-        [job(function, RecordingRequest, MAIN_QUEUE)],
+        [job(function, RecordingRequest, MAIN_QUEUE, needs_archive=False)],
         redis,
         Leases(redis),
         queue=MAIN_QUEUE,

@@ -60,6 +60,12 @@ KINDS: dict[str, Kind] = {
         "deleted and nothing is sealed",
         "set both by NTP; it goes on by itself",
     ),
+    "another-archive": Kind(
+        "critical",
+        "the Redis of a worker belongs to another archive than its own: nothing is archived, deleted or sealed",
+        "see which of `REDIS_URL` and `CALLVAULT_ARCHIVE_URL` is wrong, and restart with the right one; `callvault init "
+        "--adopt` has this Redis serve this archive from now on, if that is meant",
+    ),
     "jobs-fail": Kind(
         "critical",
         "jobs have failed for more than five minutes (`CALLVAULT_QUEUE_AGE_LIMIT`) for something that none is given up for: "

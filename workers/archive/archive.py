@@ -6,12 +6,14 @@ twice with the same result.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any
 
 from config.times import parse_instant
 from workers.archive import layout
+from workers.archive.identity import assert_same, open_identity
 from workers.archive.proof import Damaged, ProofMode, prove, prove_again
 from workers.archive.records import (
     COMMIT_RECORD,
@@ -22,6 +24,7 @@ from workers.archive.records import (
     EarlierDecision,
     EarlierReceipt,
     Erasure,
+    Identity,
     LogMessageRecord,
     MediaRecord,
     Proof,
@@ -45,11 +48,43 @@ class Archive:
     Args:
         store: where it is kept.
         proof_mode: see `CALLVAULT_PROOF`.
+        needs_identity: whether nothing may be written before it is known which archive this is; so it is in every process.
     """
 
-    def __init__(self, store: Store, proof_mode: ProofMode = "store") -> None:
+    def __init__(self, store: Store, proof_mode: ProofMode = "store", *, needs_identity: bool = False) -> None:
         self.store = store
         self._proof_mode: ProofMode = proof_mode
+        self._needs_identity = needs_identity
+        self._identity: Identity | None = None
+        self._opening = threading.Lock()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its identity has been read; not yet where the store has not answered since this process started."""
+        return self._identity is not None
+
+    @property
+    def identity(self) -> Identity:
+        """Which archive this process has opened; read when it is first asked for, and never again.
+
+        Raises:
+            NoArchive: it has no identity.
+            StoreError: the store does not answer.
+        """
+        return self._identity or self._keep(open_identity(self.store))
+
+    def _keep(self, found: Identity) -> Identity:
+        with self._opening:  # of several threads that have read it, the first counts for all
+            self._identity = self._identity or found
+            return self._identity
+
+    def assert_identity(self) -> None:
+        """See that the archive that this process opened lies there still: one small read of the store itself.
+
+        Raises:
+            StoreError: it does not, or cannot be seen now. Nothing may be written or deleted.
+        """
+        assert_same(self.store, self.identity)
 
     def put(
         self,
@@ -67,8 +102,10 @@ class Archive:
         Raises:
             ArchiveConflict: it is there with other content.
             Damaged: the store does not hold what was sent.
-            StoreError: the store did not take it now.
+            StoreError: the store did not take it now, or is no archive.
         """
+        if self._needs_identity and not self.is_known:
+            _ = self.identity
         source = Source(chunks, observers)
         try:
             written = self.store.put(key, source, content_type, attributes or {})

@@ -19,12 +19,16 @@ from workers.archive.stores.store import KeyExists, Store, StoreError, StoreMiss
 _LARGEST_BYTES = 64 * 1024
 
 
+class NoArchive(StoreRefused):
+    """There is no archive there, or one whose identity cannot be read."""
+
+
 def read_identity(store: Store) -> Identity | None:
     """The identity that lies in a store now, read from the store itself; None if there is none.
 
     Raises:
         StoreMissing: the place itself is not there.
-        StoreRefused: what lies under its key is no identity.
+        NoArchive: what lies under its key is no identity.
         StoreError: the store does not answer.
     """
     try:
@@ -34,14 +38,14 @@ def read_identity(store: Store) -> Identity | None:
     try:
         return IDENTITY.read(data, layout.IDENTITY_KEY)
     except UnreadableRecord as error:
-        raise StoreRefused(f"{store.url}: {error}; restore it from a copy, nothing is written until then") from None
+        raise NoArchive(f"{store.url}: {error}; restore it from a copy, nothing is written until then") from None
 
 
 def open_identity(store: Store) -> Identity:
     """The identity of an archive that must have one.
 
     Raises:
-        StoreRefused: there is none; the line says what to do.
+        NoArchive: there is none; the line says what to do.
         StoreError: the store does not answer.
     """
     try:
@@ -49,7 +53,7 @@ def open_identity(store: Store) -> Identity:
     except StoreMissing:
         found = None
     if found is None:
-        raise StoreRefused(
+        raise NoArchive(
             f"{store.url} is no Callvault archive: is its disk mounted, the address right? "
             "`callvault init` makes one, `callvault init --adopt` takes up what an earlier version wrote"
         )

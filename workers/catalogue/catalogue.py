@@ -21,8 +21,9 @@ from workers.catalogue.rows import Row, row_of_commit, transcript_of
 
 log = get_logger()
 
-_VERSION = 1
+_VERSION = 2  # 2: it knows which archive it is of
 _BUSY_SECONDS = 30
+_ARCHIVE = "archive"  # the name in `state` of the id of the archive that it is of
 # What says nothing against the file itself (sqlite.org/rescode.html): it must not be thrown away for that.
 _PASSING = {
     sqlite3.SQLITE_BUSY,
@@ -92,6 +93,10 @@ _INDEXES = {
 
 class CatalogueBusy(UserError):
     """The catalogue cannot be read or written now, and nothing is wrong with it: it is locked, or its disk is full."""
+
+
+class AnotherCatalogue(UserError):
+    """A catalogue of another archive."""
 
 
 class Catalogue:
@@ -204,6 +209,27 @@ class Catalogue:
     def remember(self, name: str, value: str | None) -> None:
         """Remember it, within a transaction."""
         self._db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, value))
+
+    def belong_to(self, identity_id: str) -> None:
+        """Belong to an archive from here on.
+
+        Raises:
+            AnotherCatalogue: it is of another.
+        """
+        kept = self.state(_ARCHIVE)
+        if kept is None:
+            with self.writing():
+                self.remember(_ARCHIVE, identity_id)
+        elif kept != identity_id:
+            raise AnotherCatalogue(
+                f"the catalogue {self.path} is of archive {kept}, and the archive here is {identity_id}: check "
+                "CALLVAULT_ARCHIVE_URL and CALLVAULT_DATA, or `callvault index --rebuild` makes it anew from this one"
+            )
+
+    @property
+    def archive_id(self) -> str | None:
+        """The id of the archive that it is of; None while it is of none."""
+        return self.state(_ARCHIVE)
 
     def count(self) -> int:
         """How many recordings there are."""

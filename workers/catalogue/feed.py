@@ -26,6 +26,7 @@ from workers.archive.seals import present_seals, read_link, read_manifest
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.parquet import has_parquet, read_rows
 from workers.keys import WRITTEN, WRITTEN_EPOCH
+from workers.queue.binding import assert_bound
 from workers.queue.script import AsyncRedis
 from workers.queue.written import STREAM_LENGTH
 
@@ -46,8 +47,10 @@ async def catch_up(catalogue: Catalogue, archive: Archive, redis: AsyncRedis, sh
 
     Raises:
         StoreError: the archive had to be read, and cannot be now.
+        AnotherArchive: this Redis tells of another archive.
         redis.exceptions.RedisError: Redis is away.
     """
+    await assert_bound(redis, catalogue.archive_id or archive.identity.id)
     epoch = (await redis.get(WRITTEN_EPOCH) or b"").decode()
     cursor = catalogue.state("cursor")
     if cursor is None or catalogue.state("epoch") != epoch or await _is_trimmed_past(redis, cursor):
@@ -68,12 +71,25 @@ async def bring_up_to_date(catalogue: Catalogue, archive: Archive, redis: AsyncR
 
     Raises:
         StoreError: the archive had to be read, and cannot be now.
+        AnotherCatalogue, AnotherArchive: the catalogue is of another archive, or this Redis tells of one.
     """
+    await asyncio.to_thread(assert_same_archive, catalogue, archive)
     try:
         await catch_up(catalogue, archive, redis, show)
     except (RedisError, OSError):
         everything = catalogue.state("cursor") is None
         await asyncio.to_thread(read_archive, catalogue, archive, everything=everything, show=show)
+
+
+def assert_same_archive(catalogue: Catalogue, archive: Archive) -> None:
+    """See that a catalogue is of this archive; an empty one is from here on. Where the store is away, what it has is shown.
+
+    Raises:
+        AnotherCatalogue: it is of another.
+        StoreError: the store is away, and the catalogue is of none yet.
+    """
+    if archive.is_known or catalogue.archive_id is None:
+        catalogue.belong_to(archive.identity.id)
 
 
 async def _is_trimmed_past(redis: AsyncRedis, cursor: str) -> bool:

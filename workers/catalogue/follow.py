@@ -15,6 +15,7 @@ from workers.archive.archive import Archive
 from workers.archive.stores.store import StoreError
 from workers.catalogue.catalogue import Catalogue, CatalogueBusy
 from workers.catalogue.feed import bring_up_to_date
+from workers.queue.binding import AnotherArchive
 from workers.queue.script import AsyncRedis
 
 _FRESH_SECONDS = 2
@@ -47,11 +48,14 @@ class FollowedCatalogue:
 
         Raises:
             CatalogueBusy: it cannot be read now.
+            AnotherCatalogue: it is of another archive.
             whatever else the search raises, but for a corrupt file, which is built anew.
         """
         async with self._opening:
             if self._catalogue is None:
                 self._catalogue = await asyncio.to_thread(Catalogue, self.path)
+        if self._archive.is_known:
+            self._catalogue.belong_to(self._archive.identity.id)
         if self._following is None and time.monotonic() - self._followed_at > _FRESH_SECONDS:
             self._following = asyncio.create_task(self._follow(self._catalogue))
         if self._following is not None:
@@ -81,6 +85,8 @@ class FollowedCatalogue:
             self.problem = None
         except StoreError as error:
             self.problem = f"The archive does not answer, so the latest may be missing: {error}"
+        except AnotherArchive as error:
+            self.problem = f"The latest may be missing: {error}"
         except sqlite3.DatabaseError as error:
             try:
                 await asyncio.to_thread(catalogue.start_anew, error)

@@ -12,6 +12,7 @@ from workers.archive.proof import Damaged
 from workers.archive.records import UnreadableRecord
 from workers.archive.stores.store import StoreError, StoreRefused
 from workers.jobs.causes import CAUSES, Cause, InProgress, NotYet
+from workers.queue.binding import AnotherArchive
 from workers.telnyx.downloads import DownloadFailed, ForbiddenAddress, NotAudio
 from workers.telnyx.errors import (
     BadRequest,
@@ -29,7 +30,7 @@ _ERRORS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("not-there-yet", (NotYet, NotFound)),
     ("in-progress", (InProgress,)),
     ("throttled", (RateLimited,)),
-    ("refused", (Unauthorized, Forbidden, StoreRefused)),
+    ("refused", (Unauthorized, Forbidden, StoreRefused, AnotherArchive)),
     ("not-audio", (NotAudio,)),
     ("rejected", (Invalid, BadRequest, ForbiddenAddress)),
     ("download", (DownloadFailed,)),

@@ -35,8 +35,10 @@ _LONGEST_ERROR = 1_000
 _AGAIN_AND_AGAIN = 3  # a single failure is nothing to speak of
 
 
-def job(function: Callable[[Runtime, P], Awaitable[None]], payload_type: type[P], queue: str) -> Function:
-    """Make an arq function of a job.
+def job(
+    function: Callable[[Runtime, P], Awaitable[None]], payload_type: type[P], queue: str, *, needs_archive: bool = True
+) -> Function:
+    """Make an arq function of a job. It runs only where Redis belongs to the archive, unless it needs none.
 
     What it raises is judged by the table of causes: tried again after a wait, or given up as a dead letter. arq's own
     count of tries is not used, since it also counts throttling, outages and the deaths of workers.
@@ -52,6 +54,8 @@ def job(function: Callable[[Runtime, P], Awaitable[None]], payload_type: type[P]
                 raise await leave_to_newer(runtime.redis, f"{name} of version {version}")
             try:
                 async with asyncio.timeout(LONGEST_SECONDS):
+                    if needs_archive:
+                        await runtime.assert_bound()
                     with span(name, told.get("trace"), **ids):
                         await function(runtime, msgspec.convert(payload, payload_type))
             except Exception as error:

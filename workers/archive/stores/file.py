@@ -1,5 +1,8 @@
 """`file:///path`: the archive as a folder. Objects appear whole, by a link from a temporary file that is on disk.
 
+Only `make_place` makes the folder. Where it is not there later (an unmounted disk leaves an empty mount point), every method
+says so, and none says that an object is not there.
+
 A hard link is create-only on every POSIX file system (link(2) fails with EEXIST), so two writers cannot overwrite each
 other; the data and then the folder's entry are flushed to disk before `put` returns.
 """
@@ -15,11 +18,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from workers.archive import layout
 from workers.archive.source import Source
 from workers.archive.stores.store import (
     KeyExists,
     StoredObject,
     StoreError,
+    StoreMissing,
     StoreOptions,
     StoreRefused,
     Written,
@@ -28,6 +33,7 @@ from workers.archive.stores.store import (
 
 _CHUNK_BYTES = 1024 * 1024
 _TEMPORARY = ".incoming"  # in the archive's root: the link must stay within one file system
+_NO_KEYS = (_TEMPORARY, "lost+found")  # the second lies at the root of a disk, and only root may look into it
 _ORPHAN_SECONDS = 24 * 3600
 
 
@@ -39,7 +45,6 @@ class FileStore:
         self.root = Path(unquote(urlsplit(url).path))
         self._incoming = self.root / _TEMPORARY
         self._known_folders: set[Path] = set()
-        self.make_place()
 
     def make_place(self) -> None:
         """See `Store.make_place`."""
@@ -58,7 +63,7 @@ class FileStore:
             raise KeyExists(key)
         temporary = self._incoming / secrets.token_hex(16)
         with _errors_of(key):
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+            descriptor = self._open_new(temporary)
         try:
             for chunk in source.chunks():  # what the source raises is not ours to name
                 with _errors_of(key):
@@ -83,6 +88,7 @@ class FileStore:
             try:
                 return StoredObject(key, self._path(key).stat().st_size)
             except (FileNotFoundError, NotADirectoryError):
+                self._must_be_there()
                 return None
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -91,6 +97,7 @@ class FileStore:
             try:
                 file = self._path(key).open("rb", buffering=0)
             except (FileNotFoundError, NotADirectoryError):
+                self._must_be_there()
                 raise KeyError(key) from None
         with file:
             _drop_from_cache(file.fileno())
@@ -108,6 +115,8 @@ class FileStore:
         """See `Store.list`."""
         folder, _, _ = prefix.rpartition("/")
         yield from self._walk(self.root / folder, prefix)
+        with _errors_of(prefix):
+            self._must_be_there()  # a folder that vanished meanwhile has listed nothing, or not all
 
     def _walk(self, folder: Path, prefix: str) -> Iterator[StoredObject]:
         with _errors_of(str(folder)):
@@ -119,7 +128,7 @@ class FileStore:
         for entry in entries:
             key = str(Path(entry.path).relative_to(self.root))
             if entry.is_dir(follow_symlinks=False):
-                if entry.name != _TEMPORARY and (prefix.startswith(key + "/") or (key + "/").startswith(prefix)):
+                if key not in _NO_KEYS and (prefix.startswith(key + "/") or (key + "/").startswith(prefix)):
                     yield from self._walk(Path(entry.path), prefix)
             elif key.startswith(prefix):
                 with _errors_of(key):
@@ -142,13 +151,17 @@ class FileStore:
         path = self._path(key)
         with _errors_of(key):
             path.unlink(missing_ok=True)
+            self._must_be_there()
             if path.parent.is_dir():
                 _sync_folder(path.parent)
 
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`."""
         removed = 0
-        for entry in os.scandir(self._incoming):
+        with _errors_of(_TEMPORARY):
+            self._must_be_there()
+            entries = list(os.scandir(self._incoming)) if self._incoming.is_dir() else []
+        for entry in entries:
             try:
                 if time.time() - entry.stat().st_mtime > _ORPHAN_SECONDS:
                     Path(entry.path).unlink()
@@ -157,9 +170,28 @@ class FileStore:
                 continue
         return removed
 
+    def _must_be_there(self) -> None:
+        """See that the archive's folder is there, by what `make_place` and `callvault init` have put into it.
+
+        Raises:
+            StoreMissing: it is not.
+        """
+        if not self._incoming.is_dir() and not (self.root / layout.IDENTITY_KEY).is_file():
+            raise StoreMissing(f"{self.url}: the archive's folder is not there; is its disk mounted?")
+
+    def _open_new(self, temporary: Path) -> int:
+        """Open a new temporary file. Its folder is made again where only that is missing: a copy need not have kept it."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            return os.open(temporary, flags, 0o640)
+        except FileNotFoundError:
+            self._must_be_there()
+            self._incoming.mkdir(exist_ok=True)
+            return os.open(temporary, flags, 0o640)
+
     def _path(self, key: str) -> Path:
         segments = key.split("/")
-        if any(segment in ("", ".", "..") or "\0" in segment for segment in segments) or segments[0] == _TEMPORARY:
+        if any(segment in ("", ".", "..") or "\0" in segment for segment in segments) or segments[0] in _NO_KEYS:
             raise ValueError(f"not a key: {key!r}")
         return self.root / key
 

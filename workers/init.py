@@ -1,0 +1,89 @@
+"""Make an archive and bind Redis to it, on purpose: for `callvault init`, and for `up` and `demo` in the folder that they own."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal
+
+from config.errors import UserError
+from workers.archive.identity import make_identity, read_identity
+from workers.archive.records import Identity
+from workers.archive.stores.store import Store, StoreMissing
+from workers.keys import INITIALISING
+from workers.queue.binding import assert_bound, bind_anew, bound_to, remembers_an_archive
+from workers.queue.script import AsyncRedis
+
+_LOCK_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """What `init_archive` found and did.
+
+    Attributes:
+        is_new: whether the identity was made just now.
+        redis: whether Redis belonged to it already, remembered none before, or remembered another.
+    """
+
+    identity: Identity
+    is_new: bool
+    redis: Literal["was bound", "bound", "bound anew"]
+
+
+async def init_archive(store: Store, redis: AsyncRedis, *, adopt: bool = False) -> Initialised:
+    """Make an archive in a store, and bind Redis to it. Where both are so already, nothing changes.
+
+    Args:
+        store: where it lies.
+        redis: that is to serve it.
+        adopt: a person says that the objects there, and what this Redis remembers, are no reason to refuse.
+
+    Raises:
+        UserError: the store holds objects, or Redis remembers another archive, and neither is said to be meant.
+        StoreError: the store does not answer, or does not take the identity.
+        redis.exceptions.RedisError: Redis is away.
+    """
+    async with redis.lock(INITIALISING, timeout=_LOCK_SECONDS, blocking_timeout=_LOCK_SECONDS):
+        identity = await asyncio.to_thread(_read, store)
+        bound = await bound_to(redis)
+        is_new = identity is None
+        if identity is None:
+            identity = await _make(store, redis, adopt)
+        elif bound == identity.id:
+            return Initialised(identity, False, "was bound")
+        if adopt:
+            await bind_anew(redis, identity.id)
+            return Initialised(identity, is_new, "bound anew")
+        await assert_bound(redis, identity.id)
+        return Initialised(identity, is_new, "bound")
+
+
+def _read(store: Store) -> Identity | None:
+    try:
+        return read_identity(store)
+    except StoreMissing:
+        return None
+
+
+async def _make(store: Store, redis: AsyncRedis, adopt: bool) -> Identity:
+    holds = await asyncio.to_thread(_holds_objects, store)
+    if not adopt and await remembers_an_archive(redis):
+        raise UserError(
+            f"{store.url} is no archive yet, and this Redis remembers one: is that archive's disk mounted, are REDIS_URL and "
+            "CALLVAULT_ARCHIVE_URL right? `callvault init --adopt` makes an archive here all the same"
+        )
+    if not adopt and holds:
+        raise UserError(
+            f"{store.url} holds objects and is no archive yet: `callvault init --adopt` takes up what an earlier version "
+            "wrote; for a new archive, choose an empty place"
+        )
+    await asyncio.to_thread(store.make_place)
+    return await asyncio.to_thread(lambda: make_identity(store, adopt=holds))
+
+
+def _holds_objects(store: Store) -> bool:
+    try:
+        return next(iter(store.list("")), None) is not None
+    except StoreMissing:
+        return False

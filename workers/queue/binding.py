@@ -1,0 +1,91 @@
+"""Which archive a Redis belongs to. What it remembers of one (seals, counts, days, the due list) is wrong of every other.
+
+A Redis that remembers none is bound by whoever comes first: it may be lost whole at any moment. One that belongs to another is
+refused, until a person says by `callvault init --adopt` that it is meant.
+"""
+
+from __future__ import annotations
+
+from config.errors import UserError
+from workers.keys import (
+    ARCHIVE,
+    COMPLETED,
+    COUNTED,
+    DELETIONS_DUE,
+    LOG_MESSAGES,
+    MEDIA_SEEN,
+    RECONCILED,
+    SEALS,
+    TRANSCRIBING,
+    UNSEALED,
+    UNSEALED_KNOWN,
+    UNSEALED_WHY,
+    WRITTEN,
+    WRITTEN_EPOCH,
+)
+from workers.queue.script import AsyncRedis, Script
+
+# All of it is found again from the archive. A pause of deletion stays: it ends only when a person says so.
+_REMEMBERED = (
+    SEALS,
+    COUNTED,
+    UNSEALED,
+    UNSEALED_WHY,
+    UNSEALED_KNOWN,
+    WRITTEN,
+    WRITTEN_EPOCH,
+    DELETIONS_DUE,
+    TRANSCRIBING,
+    MEDIA_SEEN,
+    LOG_MESSAGES,
+)
+_TIMES = (COMPLETED, *(RECONCILED + sweep for sweep in ("recent", "open", "sealed")))
+
+
+# KEYS: the binding. ARGV: an id to bind it to where it is bound to none, or nothing. Gives the id that it is bound to. What is
+# no id counts as lost. Without a need nothing is written: a Redis that is full refuses that, and its jobs must run all the same.
+_BINDING = Script("""
+local found = redis.pcall('GET', KEYS[1])
+if type(found) == 'string' and string.match(found, '^' .. string.rep('%x', 32) .. '$') then return found end
+if not ARGV[1] then return false end
+redis.call('SET', KEYS[1], ARGV[1])
+return ARGV[1]
+""")
+
+
+class AnotherArchive(UserError):
+    """A Redis that belongs to another archive."""
+
+
+async def bound_to(redis: AsyncRedis) -> str | None:
+    """The id of the archive that a Redis belongs to; None if it remembers none."""
+    found: bytes | None = await _BINDING(redis, [ARCHIVE], [])
+    return None if found is None else found.decode()
+
+
+async def assert_bound(redis: AsyncRedis, identity_id: str) -> None:
+    """See that a Redis belongs to an archive; one that remembers none belongs to it from here on.
+
+    Raises:
+        AnotherArchive: it belongs to another.
+        redis.exceptions.RedisError: Redis is away.
+    """
+    found = (await _BINDING(redis, [ARCHIVE], [identity_id])).decode()
+    if found != identity_id:
+        raise AnotherArchive(
+            f"this Redis belongs to archive {found}, and the archive here is {identity_id}: check REDIS_URL and "
+            "CALLVAULT_ARCHIVE_URL; `callvault init --adopt` has this Redis serve this archive from now on"
+        )
+
+
+async def remembers_an_archive(redis: AsyncRedis) -> bool:
+    """Whether a Redis has served an archive, also one of a version that gave archives no identity."""
+    return bool(await redis.exists(ARCHIVE, *_REMEMBERED))
+
+
+async def bind_anew(redis: AsyncRedis, identity_id: str) -> None:
+    """Have a Redis belong to an archive, and forget what it remembers of another."""
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.delete(*_REMEMBERED, *_TIMES)
+        pipe.set(ARCHIVE, identity_id)
+        await pipe.execute()
