@@ -12,8 +12,9 @@ from config.errors import UserError
 from config.settings import Settings
 from workers.archive import layout
 from workers.archive.archive import Archive
+from workers.archive.decisions import decisions_about, read_decisions, why_held
 from workers.archive.erase import erase
-from workers.archive.records import Erasure, UnreadableRecord
+from workers.archive.records import Erasure
 from workers.catalogue.forget import forget
 from workers.catalogue.parquet import has_parquet
 from workers.catalogue.query import Query
@@ -55,13 +56,17 @@ def run(settings: Settings, url: str, recording_id: str, *, why: str, by: str | 
 
 
 def _refuse_if_held(settings: Settings, archive: Archive, folder: str, row: Row) -> None:
-    """Refuse what is on hold; a decision that cannot be read may be one."""
-    try:
-        _, decision = archive.beside(folder)
-    except UnreadableRecord as error:
-        raise UserError(f"{error}; whether the recording is on hold cannot be told") from None
-    if decision is not None and decision.decision == "hold":
-        raise UserError(f"recording {row.recording_id} is on hold ({decision.why}); release it first")
+    """Refuse what is on hold; a decision that cannot be read may be a hold."""
+    about = decisions_about(archive, "recording", row.recording_id)
+    beside = read_decisions(archive, archive.keys_of(f"{folder}decisions/"))
+    if (why := why_held({**beside, **about})) is not None:
+        raise UserError(f"recording {row.recording_id} is on hold ({why}); release it first")
+    if row.connection_id is None:
+        return
+    if (why := why_held(decisions_about(archive, "connection", row.connection_id))) is not None:
+        raise UserError(
+            f"recording {row.recording_id} is of connection {row.connection_id}, which is on hold ({why}); release that first"
+        )
     if row.connection_id in settings.hold_connections:
         line = (
             f"recording {row.recording_id} is of connection {row.connection_id}, which CALLVAULT_HOLD_CONNECTIONS names"

@@ -1,11 +1,10 @@
-"""`callvault dead-letters` and `callvault deletions`: what was given up, what is to be deleted, what a person decides."""
+"""`callvault dead-letters`: jobs that were given up."""
 
 from __future__ import annotations
 
 import asyncio
 import json as json_module
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -15,22 +14,15 @@ import typer
 from cli.options import DataFolder, Json
 from config.errors import UserError
 from config.settings import load_settings
-from config.times import format_duration
 from workers.jobs.causes import advice_of
-from workers.jobs.decisions import decide
 from workers.queue.attempts import Attempts
 from workers.queue.connect import connect_worker
-from workers.queue.due import DueList
 from workers.queue.embedded import redis_of
-from workers.runtime import runtime_at
 
 dead_letters = typer.Typer(help="Jobs that were given up.", no_args_is_help=True, rich_markup_mode=None)
-deletions = typer.Typer(help="Originals that are to be deleted at Telnyx.", no_args_is_help=True, rich_markup_mode=None)
 
 JobId = Annotated[str | None, typer.Argument(help="Its job id.", show_default=False)]
 All = Annotated[bool, typer.Option("--all", help="All of them.")]
-RecordingId = Annotated[str, typer.Argument(help="The recording's id.", show_default=False)]
-Why = Annotated[str, typer.Option(help="Why; it is written into the archive.")]
 
 
 def _on_redis(data: Any, work: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -100,87 +92,3 @@ def _each(job_id: str | None, every: bool, data: Any, act: Callable[[Attempts, s
         return sum(done)
 
     return int(_on_redis(data, work))
-
-
-@deletions.command("list")
-def list_deletions(data: DataFolder = None, json: Json = False) -> None:
-    """List what is due next, and whether deletion is paused.
-
-    Example: callvault deletions list
-    """
-
-    async def work(redis: Any) -> tuple[Any, ...]:
-        due = DueList(redis)
-        return await due.count(), await due.entries(), await due.paused()
-
-    count, entries, paused = _on_redis(data, work)
-    mode = load_settings().delete_originals
-    if json:
-        rows = [{"folder": entry.folder, "due_at": entry.due_at} for entry in entries]
-        _print_json({"mode": mode, "paused": paused, "due": count, "first": rows})
-        return
-    now = time.time()
-    for entry in entries:
-        wait = entry.due_at - now
-        sys.stdout.write(f"{'due' if wait <= 0 else 'in ' + format_duration(wait):<10} {entry.folder}\n")
-    state = (
-        f"paused: {paused}"
-        if paused
-        else "never, by this command's CALLVAULT_DELETE_ORIGINALS"
-        if mode == "never"
-        else "running"
-    )
-    sys.stdout.write(f"{count} originals on the list; deletion: {state}\n")
-
-
-@deletions.command("pause")
-def pause(
-    why: Annotated[str, typer.Option(help="Why; shown until it is resumed.")] = "by hand", data: DataFolder = None
-) -> None:
-    """Delete nothing until resumed.
-
-    Example: callvault deletions pause --why "bucket is being moved"
-    """
-    _on_redis(data, lambda redis: DueList(redis).pause(why))
-    sys.stdout.write("paused\n")
-
-
-@deletions.command("resume")
-def resume(data: DataFolder = None) -> None:
-    """Go on deleting.
-
-    Example: callvault deletions resume
-    """
-    was_paused = _on_redis(data, lambda redis: DueList(redis).resume())
-    sys.stdout.write("resumed\n" if was_paused else "it was not paused\n")
-
-
-@deletions.command("hold")
-def hold(recording_id: RecordingId, why: Why, data: DataFolder = None) -> None:
-    """Never delete an original, whatever else is set, until it is released.
-
-    Example: callvault deletions hold ID --why "case 17"
-    """
-    _decide(recording_id, "hold", why, data)
-    sys.stdout.write(f"{recording_id} is on hold\n")
-
-
-@deletions.command("release")
-def release(recording_id: RecordingId, why: Why, data: DataFolder = None) -> None:
-    """Let an original go that is on hold, or in whose audio something was found.
-
-    Example: callvault deletions release ID --why "listened to it"
-    """
-    _decide(recording_id, "release", why, data)
-    sys.stdout.write(f"{recording_id} is released; it is deleted once it is due\n")
-
-
-def _decide(recording_id: str, decision: Any, why: str, data: Any) -> None:
-    settings = load_settings(data_folder=data)
-
-    async def run(url: str) -> None:
-        async with runtime_at(settings, url) as runtime:
-            await decide(runtime, recording_id, decision, why)
-
-    with redis_of(settings, is_there=True) as url:
-        asyncio.run(run(url))

@@ -366,7 +366,7 @@ def telnyx(context: typer.Context) -> None:
 
 _GROUPS = {
     "dead-letters": ("cli.letters", "dead_letters"),
-    "deletions": ("cli.letters", "deletions"),
+    "deletions": ("cli.deletions", "app"),
     "logs": ("cli.logs", "app"),
     "connections": ("cli.connections", "app"),
 }

@@ -31,6 +31,8 @@ class Faults:
         webhook_without_id: `call.recording.saved` without `recording_id`, as its documents have it.
         bulk_delete_limit: most ids of one bulk deletion; more is 422. 0: none.
         bulk_delete_ignores: ids of a bulk deletion that are left where they are.
+        delete_ignores: deletions of recordings, single or bulk, that are answered and not carried out.
+        delete_refused: deletions of recordings that are answered 403.
         log_message_ids: whether log messages carry an `id` (the documents leave it out).
         not_found_seconds: how long a new recording is 404, as a webhook can outrun the API.
     """
@@ -54,6 +56,8 @@ class Faults:
     webhook_without_id: float = 0.0
     bulk_delete_limit: int = 0
     bulk_delete_ignores: float = 0.0
+    delete_ignores: float = 0.0
+    delete_refused: float = 0.0
     log_message_ids: bool = True
     not_found_seconds: float = 0.0
     seed: int = 0

@@ -89,8 +89,15 @@ def delete_recording(world: World, call: Call) -> Any:
     """Delete one, with its transcriptions."""
     recording = _find(world, call.path["recording_id"])
     answer = {"data": show(world, recording)}
-    _delete(world, recording)
+    _refuse(world)
+    if not world.faults.strikes("delete_ignores"):
+        _delete(world, recording)
     return answer
+
+
+def _refuse(world: World) -> None:
+    if world.faults.strikes("delete_refused"):
+        raise ApiError(403, "10010", "Authorization failed", "You do not have permission to delete recordings.")
 
 
 def _delete(world: World, recording: Recording) -> None:
@@ -112,8 +119,9 @@ def delete_recordings(world: World, call: Call) -> Any:
     found = [r for i in ids if (r := world.recordings.get(i)) is not None and r.deleted_at is None]
     if not found:
         raise not_found()
+    _refuse(world)
     for recording in found:
-        if not world.faults.strikes("bulk_delete_ignores"):
+        if not world.faults.strikes("bulk_delete_ignores") and not world.faults.strikes("delete_ignores"):
             _delete(world, recording)
     return {"status": "ok"}
 

@@ -30,6 +30,11 @@ DELETIONS_PAUSED = "callvault:deletions:paused"  # why deletion is paused, and s
 DELETIONS_BACK_OFF = (
     "callvault:deletions:back-off"  # the store or Telnyx does not answer: no deletion is begun meanwhile
 )
+LEAVING = "callvault:deletions:leaving"  # hash: recording id -> whose deletion is under way
+LEAVING_ALIVE = "callvault:deletions:turn:"  # + token: the turn that deletes it lives
+TOLD_GONE = "callvault:deletions:gone"  # hash: recording ids that stopped deletion, since Telnyx had them no more
+PAUSE_LOOKED = "callvault:deletions:pause-looked"  # it is not yet time to look in the archive for a pause again
+LIVE_DUTIES = "callvault:duties"  # hash: worker id -> when, and the duties that it is set to
 LOG_MESSAGES = "callvault:log-messages"  # hash: identity -> what the last polls saw of it
 LOG_COUNTS = "callvault:log-counts"  # hash: "code connection" -> how many have been seen
 MEDIA_SEEN = "callvault:media"  # hash: media name -> its updated_at when it was archived

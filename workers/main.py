@@ -20,6 +20,7 @@ from config.alive import show_alive
 from config.logs import configure_logs, get_logger
 from config.settings import Settings, unknown_settings
 from config.tasks import end_tasks
+from config.times import format_duration
 from config.tracing import open_tracing
 from workers.archive.stores.store import StoreError, StoreRefused
 from workers.jobs.connections import (
@@ -28,13 +29,14 @@ from workers.jobs.connections import (
     report_fault,
     watch_connections,
 )
-from workers.jobs.deletion import DeletionTurn, delete_originals, start_deletions
+from workers.jobs.deletion import DeletionRequest, DeletionTurn, delete_originals, schedule_again, start_deletions
+from workers.jobs.duties import is_sealed_first, tell_duties
 from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media
 from workers.jobs.payloads import FaultReport, MirrorRequest, RecordingRequest, TranscriptionRequest
 from workers.jobs.reconcile import CountRequest, ReconcileRequest, count_sealed, reconcile, start_sweeps
 from workers.jobs.recordings import archive_recording
-from workers.jobs.run import LONGEST_SECONDS, job
+from workers.jobs.run import LONGEST_SECONDS, Repeated, job
 from workers.jobs.seals import FindUnsealedRequest, SealRequest, find_unsealed, seal_day, start_seals
 from workers.jobs.transcriptions import archive_transcription
 from workers.keys import BULK_QUEUE, MAIN_QUEUE
@@ -50,6 +52,7 @@ log = get_logger()
 DRAIN_SECONDS = 25
 _BEGUN_AGAIN = {"reconcile", "count_sealed", "find_unsealed"}  # they take minutes, and lose nothing by another start
 _YIELD_SECONDS = 2
+_failed_turns = Repeated()  # of this process
 _BINDING_SECONDS = 2
 _ABOUT_TELNYX = {
     "watch_pressure",
@@ -74,6 +77,7 @@ def job_functions(queue: str) -> list[Function]:
         job(seal_day, SealRequest, queue),
         job(count_sealed, CountRequest, queue),
         job(delete_originals, DeletionTurn, queue),
+        job(schedule_again, DeletionRequest, queue),
     ]
 
 
@@ -90,7 +94,8 @@ def _clockwork(function: Callable[[Runtime], Awaitable[object]], seconds: set[in
         except AnotherArchive:
             pass  # `watch_binding` says it, once
         except Exception as error:
-            log.warning("a turn failed", what=name, error=f"{type(error).__name__}: {error}")
+            if times := _failed_turns.count(("", type(error).__name__)):
+                log.warning("a turn failed", what=name, error=f"{type(error).__name__}: {error}", times=times)
 
     return cron(run, name=f"cron:{name}", second=seconds, timeout=3600)
 
@@ -190,9 +195,11 @@ async def work(settings: Settings, redis_url: str) -> bool:
         counting = asyncio.create_task(runtime.history.run())
         alive = asyncio.create_task(show_alive("worker"))
         binding = asyncio.create_task(_keep_bound(runtime))
+        telling = asyncio.create_task(tell_duties(runtime, leases.worker_id))
         yielding = asyncio.create_task(_yield_to_small_work(runtime, workers[1]))
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         stopping = asyncio.create_task(stop.wait())
+        _say_what_deletion_means(settings)
         log.info("worker ready", archive=settings.archive_address, concurrency=settings.concurrency)
         await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
         for ended in running:
@@ -200,7 +207,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
                 log.error("worker failed", error=f"{type(error).__name__}: {error}")
         await end_tasks([stopping, yielding, binding, *running])
         await _drain(workers)
-        await end_tasks([janitor, counting, alive])
+        await end_tasks([janitor, counting, alive, telling])
         await runtime.history.flush()
         log.info("worker stopped")
         return stop.is_set()
@@ -209,6 +216,16 @@ async def work(settings: Settings, redis_url: str) -> bool:
         await runtime.close()
         with suppress(Exception):
             await redis.aclose()
+
+
+def _say_what_deletion_means(settings: Settings) -> None:
+    if settings.delete_originals == "verified" and not is_sealed_first(settings):
+        log.warning(
+            "originals go before their day is sealed: CALLVAULT_DELETE_AFTER is shorter than CALLVAULT_SEAL_AFTER, so no seal "
+            "tells of what vanishes from the archive in between",
+            delete_after=format_duration(settings.delete_after.total_seconds()),
+            seal_after=format_duration(settings.seal_after.total_seconds()),
+        )
 
 
 async def _look_at_the_store(runtime: Runtime) -> None:

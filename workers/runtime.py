@@ -30,6 +30,7 @@ from workers.queue.binding import assert_bound
 from workers.queue.connect import connect_worker
 from workers.queue.due import DueList
 from workers.queue.history import History
+from workers.queue.leaving import LeavingOriginals
 from workers.queue.limits import SharedLimiter
 from workers.queue.script import AsyncRedis
 from workers.queue.written import announce
@@ -56,6 +57,7 @@ class Runtime:
     attempts: Attempts
     alerts: Alerts
     due: DueList
+    leaving: LeavingOriginals
     history: History
     threads: ThreadPoolExecutor
     sealed: SealedRecordings
@@ -177,6 +179,7 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
         attempts=Attempts(redis),
         alerts=open_alerts(settings, redis),
         due=DueList(redis),
+        leaving=LeavingOriginals(redis),
         history=History(redis),
         threads=ThreadPoolExecutor(jobs + _DELETIONS_AT_ONCE + 4, thread_name_prefix="callvault"),
         sealed=SealedRecordings(archive),

@@ -9,7 +9,8 @@ from service.ops.parts import Ops
 from service.ops.recordings import instant_of, shown
 from workers.catalogue.query import Query
 from workers.catalogue.search import Hit, search
-from workers.jobs.decisions import decide
+from workers.jobs import decisions
+from workers.jobs.decisions import too_late
 
 _MOST = 100
 
@@ -58,23 +59,29 @@ async def _in_state(ops: Ops, state: str) -> list[Hit]:
 
 async def pause(ops: Ops, form: dict[str, str]) -> str:
     """Delete nothing until resumed."""
-    await ops.runtime.due.pause(form.get("why", "").strip()[:200] or "by hand")
-    return "deletion is paused"
+    decided = await decisions.pause(ops.runtime, form.get("why", "").strip()[:200] or "by hand", form["by"])
+    return f"deletion is paused{too_late(decided)}"
 
 
 async def resume(ops: Ops, form: dict[str, str]) -> str:
     """Go on deleting."""
-    was_paused = await ops.runtime.due.resume()
+    was_paused = await decisions.resume(ops.runtime, form.get("why", "").strip()[:200] or "by hand", form["by"])
     return "deletion goes on" if was_paused else "deletion was not paused"
 
 
 async def hold(ops: Ops, form: dict[str, str]) -> str:
     """Never delete an original until it is released."""
-    await decide(ops.runtime, form["id"], "hold", form["why"])
-    return f"recording {form['id']} is on hold"
+    decided = await decisions.hold(ops.runtime, form["id"], form["why"], form["by"])
+    return f"recording {form['id']} is on hold{too_late(decided)}"
 
 
 async def release(ops: Ops, form: dict[str, str]) -> str:
-    """Let an original go."""
-    await decide(ops.runtime, form["id"], "release", form["why"])
+    """Lift the holds of an original."""
+    await decisions.release(ops.runtime, form["id"], form["why"], form["by"])
     return f"recording {form['id']} is released; its original is deleted once it is due"
+
+
+async def approve(ops: Ops, form: dict[str, str]) -> str:
+    """Let an original go in spite of what was found."""
+    findings = await decisions.approve(ops.runtime, form["id"], form["why"], form["by"])
+    return f"recording {form['id']}: approved {', '.join(findings)}; its original is deleted once it is due"

@@ -24,10 +24,12 @@ from workers.archive.records import (
     COMMIT_RECORD,
     DECISION,
     ERASURE,
+    GONE,
     RECEIPT,
     SEAL,
     TRANSCRIPTION,
     ArchivedObject,
+    Decision,
     UnreadableRecord,
 )
 from workers.catalogue.inventory import csv_lines
@@ -38,6 +40,7 @@ from workers.keys import ARQ_JOB, DELETIONS_DUE
 
 PER_PAGE = 50
 
+_DECIDED = {"hold": "held", "release": "released", "approve": "approved"}
 _NOTHING = b""
 
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
@@ -174,7 +177,12 @@ def _read(ops: Ops, hit: Hit, due_at: str | None) -> Detail:
                 )
             elif name.startswith("decisions/"):
                 decision = DECISION.read(data, key)
-                steps.append(Step(decision.at, "held" if decision.decision == "hold" else "released", decision.why))
+                by = f" (by {decision.by})" if isinstance(decision, Decision) else ""
+                steps.append(Step(decision.at, _DECIDED[decision.decision], decision.why + by))
+            elif name == "gone.json":
+                steps.append(
+                    Step(GONE.read(data, key).found_gone_at, "gone at Telnyx", "before we asked for its deletion")
+                )
             elif name == "erased.json":
                 erased = ERASURE.read(data, key)
                 steps.append(Step(erased.erased_at, "erased", f"{erased.why} (by {erased.by})"))

@@ -68,6 +68,7 @@ CHANGES: dict[str, tuple[Change, tuple[str, ...]]] = {
     "/deletions/resume": (deletions.resume, ()),
     "/deletions/hold": (deletions.hold, ("id", "why")),
     "/deletions/release": (deletions.release, ("id", "why")),
+    "/deletions/approve": (deletions.approve, ("id", "why")),
     "/connections/dismiss": (connections.dismiss, ("id",)),
     "/connections/retry-upload": (connections.retry_upload, ("id", "connection")),
     "/connections/refresh": (connections.refresh, ()),
@@ -205,7 +206,7 @@ async def _change(ops: Ops, request: Request) -> Response:
         if not form.get(name, "").strip() or len(form[name]) > 500:
             raise Refused(400, f"{name}: is needed, at most 500 characters")
     about = {name: form[name] for name in (*fields, "why") if form.get(name)}
-    said = await change(ops, form)
+    said = await change(ops, form | {"by": person.name})
     ops.overview = None  # whoever made a change sees it
     log.info("changed from the ops pages", who=person.name, what=request.url.path, about=about, said=said)
     if request.headers.get("hx-request"):

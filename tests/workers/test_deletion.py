@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -197,10 +198,15 @@ async def test_a_long_list_of_deletions_keeps_no_webhook_waiting(
 async def test_a_store_that_is_away_postpones_deletions_in_few_lines(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, tmp_path: Path
 ) -> None:
-    with s3_weak(tmp_path / "s3") as store:
-        settings = environment | DELETING | store.settings
-        recordings = await archived_and_due(60, sandbox, settings, async_redis, redis)
-    with callvault(["worker"], settings | {"CALLVAULT_DELETE_BATCH": "10"}, "worker ready") as worker:
+    with ExitStack() as stack:
+        with s3_weak(tmp_path / "s3") as store:
+            settings = environment | DELETING | store.settings
+            recordings = await archived_and_due(60, sandbox, settings, async_redis, redis)
+            listed = redis.zrange(DELETIONS_DUE, 0, -1)
+            redis.zadd(DELETIONS_DUE, dict.fromkeys(listed, time.time() + 3600))
+            settings |= {"CALLVAULT_DELETE_BATCH": "10"}
+            worker = stack.enter_context(callvault(["worker"], settings, "worker ready"))
+        redis.zadd(DELETIONS_DUE, dict.fromkeys(listed, 0))
         worker.wait_for_output("deletions postponed", 60)
         time.sleep(5)
         assert worker.output.count("deletions postponed") <= 4

@@ -161,7 +161,7 @@ async def test_deletion_waits_for_transcriptions_where_the_connection_makes_them
     await enqueue(async_redis, transcription_job(request))
     settings = environment | DELETING | {"CALLVAULT_TRANSCRIPTIONS": policy}
     with callvault(["worker"], settings, "worker ready"):
-        wait_for(lambda: redis.sismember("callvault:transcribing", "7"))
+        wait_for((archive_folder / "transcribing/7.json").exists)
         for recording in (first, second, other):
             await ask(async_redis, recording)
         wait_for(lambda: first.deleted_at and other.deleted_at, what="the deletion of those that wait for nothing")
@@ -188,13 +188,20 @@ async def test_what_is_on_hold_is_never_deleted_and_a_release_lets_it_go(
         wait_for(lambda: free.deleted_at)
         time.sleep(2)
         assert not any(r.deleted_at for r in (held, odd, of_held))
-        for recording in (held, odd):
-            run_callvault(["deletions", "release", recording.data["id"], "--why", "listened"], settings)
+        nothing = run_callvault(["deletions", "release", odd.data["id"], "--why", "listened"], settings)
+        assert (nothing.returncode, "is not on hold" in nothing.stderr) == (1, True)
+        for word, recording in (("release", held), ("approve", odd)):
+            done = run_callvault(["deletions", word, recording.data["id"], "--why", "listened"], settings)
+            assert done.returncode == 0, done.stderr
         wait_for(lambda: held.deleted_at and odd.deleted_at, what="the deletion after the release")
         time.sleep(1)
         assert of_held.deleted_at is None
-    decisions = sorted((folder_of(archive_folder, held) / "decisions").iterdir())
-    assert [json.loads(p.read_bytes())["decision"] for p in decisions] == ["hold", "release"]
+    decided = [json.loads(p.read_bytes()) for p in (folder_of(archive_folder, held) / "decisions").iterdir()]
+    hold, release = sorted(decided, key=lambda one: str(one["decision"]))
+    assert (hold["decision"], release["decision"], release["lifts"]) == ("hold", "release", [hold["id"]])
+    assert {p.name for p in (archive_folder / "decisions/recordings" / held.data["id"]).iterdir()} == {
+        f"{one['id']}.json" for one in decided
+    }
     assert run_callvault(["verify"], settings).returncode == 0
     gone = run_callvault(["deletions", "hold", held.data["id"], "--why", "x"], settings)
     assert (gone.returncode, "is not at Telnyx" in gone.stderr) == (1, True)
@@ -326,18 +333,20 @@ async def test_bulk_work_yields_while_webhooks_jobs_wait_too_long(
         wait_for(lambda: committed(archive_folder, recording))
 
 
-def test_a_receipt_that_was_not_written_is_made_good_by_a_sweep(
+def test_what_was_gone_before_we_asked_is_written_down_as_that_and_as_no_deletion_of_ours(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
-    """Killed, or the store away, between the deletion and its receipt, and Redis lost on top of it."""
-    (recording,) = past(sandbox, 1)
+    """Somebody else deleted it; or a worker did, died before its receipt, and Redis was lost on top of it."""
+    recording, other = past(sandbox, 1, 2)
     let_sweeps_start(redis)
     with callvault(["worker"], environment, "worker ready"):
-        wait_for(lambda: committed(archive_folder, recording), 60)
+        wait_for(lambda: committed(archive_folder, recording) and committed(archive_folder, other), 60)
     sandbox.world.recordings[recording.data["id"]].deleted_at = text_of(now())
     redis.flushall()
     with callvault(["worker"], environment | DELETING, "worker ready"):
-        wait_for((folder_of(archive_folder, recording) / "deleted.json").exists, 60, "the receipt")
+        wait_for((folder_of(archive_folder, recording) / "gone.json").exists, 60, "the record of what was gone")
+        wait_for((folder_of(archive_folder, other) / "deleted.json").exists, 60, "the receipt of the other")
+    assert not (folder_of(archive_folder, recording) / "deleted.json").exists()
 
 
 def test_a_recording_without_a_usable_date_does_not_end_the_sweep_and_is_archived_by_its_creation(

@@ -54,9 +54,21 @@ KINDS: dict[str, Kind] = {
         "so many of a batch failed their proof that deletion has paused itself",
         "find out what happened to the bucket, `callvault verify`, mend it, then `callvault deletions resume`",
     ),
+    "deletion-refused": Kind(
+        "warning",
+        "Telnyx was asked to delete an original more than once and still has it; the next attempts come later and later, and the "
+        "last one leaves a dead letter",
+        "`callvault telnyx recordings delete ID` shows the answer; ask their support. The recording is archived either way",
+    ),
+    "content-changed": Kind(
+        "critical",
+        "Telnyx shows a recording other than it was archived: another length, time or content under the same id; its original "
+        "stays, and what Telnyx has now is archived beside the first as a version",
+        "listen to both; `callvault deletions approve ID --why ...` lets the original go",
+    ),
     "clocks-differ": Kind(
         "critical",
-        "the clock of a worker's machine and the clock of the Redis server differ by more than a minute; while they do, nothing is "
+        "the clock of a worker's machine and of the Redis server differ by more than a minute; then nothing is "
         "deleted and nothing is sealed",
         "set both by NTP; it goes on by itself",
     ),
@@ -83,7 +95,7 @@ KINDS: dict[str, Kind] = {
         "warning",
         "the audio is not what Telnyx says: it does not parse, its length differs, or a channel is silent; it is archived, its "
         "original kept",
-        "listen to it; `callvault deletions release ID --why ...` lets the original go",
+        "listen to it; `callvault deletions approve ID --why ...` lets the original go",
     ),
     "log-message": Kind(
         "warning",

@@ -11,24 +11,22 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any
 
-from config.times import parse_instant
 from workers.archive import layout
 from workers.archive.identity import assert_same, open_identity
 from workers.archive.proof import Damaged, ProofMode, prove, prove_again
 from workers.archive.records import (
     COMMIT_RECORD,
-    DECISION,
-    AnyDecision,
     ArchivedObject,
     CommitRecord,
-    EarlierDecision,
-    EarlierReceipt,
+    DeletionReceipt,
     Erasure,
+    Gone,
     Identity,
     LogMessageRecord,
     MediaRecord,
     Proof,
     Record,
+    Transcribing,
     TranscriptionRecord,
     encode_record,
 )
@@ -36,6 +34,7 @@ from workers.archive.source import Source
 from workers.archive.stores.store import KeyExists, Store, Written
 
 _LARGEST_RECORD_BYTES = 16 * 1024 * 1024
+_LARGEST_KEPT_BYTES, _MOST_KEPT = 8 * 1024, 4096
 
 
 class ArchiveConflict(Exception):
@@ -54,6 +53,8 @@ class Archive:
     def __init__(self, store: Store, proof_mode: ProofMode = "store", *, needs_identity: bool = False) -> None:
         self.store = store
         self._proof_mode: ProofMode = proof_mode
+        self._read_once: dict[str, bytes] = {}
+        self._transcribing: set[str] = set()  # those that are known to be written down
         self._needs_identity = needs_identity
         self._identity: Identity | None = None
         self._opening = threading.Lock()
@@ -157,7 +158,7 @@ class Archive:
         """
         key = layout.commit_key(folder)
         try:
-            self._put_record(key, record)
+            self.put_record(key, record)
         except ArchiveConflict:
             standing = self.commit_record(folder)
             ours = {(o.key, o.sha256) for o in record.objects}
@@ -177,20 +178,43 @@ class Archive:
         data = self.read_small(key)
         return None if data is None else COMMIT_RECORD.read(data, key)
 
+    def versions(self, folder: str) -> list[CommitRecord]:
+        """The commit records of other contents that Telnyx has shown under a recording's id, in the order of their keys.
+
+        Raises:
+            UnreadableRecord: one cannot be read.
+            StoreError: the store cannot be read now.
+        """
+        keys = [found.key for found in self.store.list(f"{folder}versions/")]
+        return [COMMIT_RECORD.read(self.read_small(k), k) for k in keys if layout.is_version(k.removeprefix(folder))]
+
     def put_transcription(self, folder: str, transcription_id: str, record: TranscriptionRecord) -> ArchivedObject:
         """Archive a transcription and prove it.
 
         Raises:
             ArchiveConflict: it is there with other content.
         """
-        return self._put_record(layout.transcription_key(folder, transcription_id), record)
+        return self.put_record(layout.transcription_key(folder, transcription_id), record)
 
-    def put_receipt(self, folder: str, receipt: EarlierReceipt) -> None:
+    def put_receipt(self, folder: str, receipt: DeletionReceipt) -> None:
         """Write the receipt of a deletion; one that stands already is left as it is."""
         try:
-            self._put_record(layout.receipt_key(folder), receipt)
+            self.put_record(layout.receipt_key(folder), receipt)
         except ArchiveConflict:
             pass  # another run confirmed the same deletion at another moment
+
+    def put_transcribing(self, connection_id: str) -> None:
+        """Write down that transcriptions of a connection's recordings are awaited; once for each process at most."""
+        if connection_id not in self._transcribing:
+            self.put_record(layout.transcribing_key(connection_id), Transcribing(connection_id=connection_id))
+            self._transcribing.add(connection_id)
+
+    def put_gone(self, folder: str, record: Gone) -> None:
+        """Write down that an original was gone before we asked; what says so already is left as it is."""
+        try:
+            self.put_record(layout.gone_key(folder), record)
+        except ArchiveConflict:
+            pass  # found at another moment
 
     def prove_again(self, known: ArchivedObject) -> ArchivedObject:
         """Prove an archived object anew; see `proof.prove_again`."""
@@ -208,7 +232,7 @@ class Archive:
     def put_log_message(self, key: str, record: LogMessageRecord) -> None:
         """Archive a log message; one that another worker has just archived is left as it is."""
         try:
-            self._put_record(key, record)
+            self.put_record(key, record)
         except ArchiveConflict:
             pass  # seen by both within moments: the same message, another instant
 
@@ -221,7 +245,7 @@ class Archive:
         archived = self.put(f"{folder}content", content, content_type)
         record = MediaRecord(media=media, object=archived)
         try:
-            self._put_record(layout.media_key(folder), record)
+            self.put_record(layout.media_key(folder), record)
         except ArchiveConflict:
             pass  # the same bytes, archived before under another expiry
         return record
@@ -229,26 +253,24 @@ class Archive:
     def put_erasure(self, folder: str, record: Erasure) -> None:
         """Write down what is about to be erased; one that stands already is left as it is."""
         try:
-            self._put_record(layout.erasure_key(folder), record)
+            self.put_record(layout.erasure_key(folder), record)
         except ArchiveConflict:
             pass  # somebody else has just begun
 
-    def put_decision(self, folder: str, decision: EarlierDecision) -> None:
-        """Write down what a person decided about an original."""
-        self._put_record(layout.decision_key(folder, parse_instant(decision.at)), decision)
+    def keys_of(self, folder: str) -> list[str]:
+        """All keys of a recording's folder; one listing."""
+        return [stored.key for stored in self.store.list(folder)]
 
-    def beside(self, folder: str) -> tuple[set[str], AnyDecision | None]:
-        """What lies beside a commit record: the ids of its transcriptions, and the latest decision; one listing.
-
-        Raises:
-            UnreadableRecord: the latest decision cannot be read.
-        """
-        keys = [found.key for found in self.store.list(folder)]
-        transcriptions = {layout.transcription_of(key) for key in keys if key.startswith(f"{folder}transcriptions/")}
-        decisions = [key for key in keys if key.startswith(f"{folder}decisions/")]
-        if not decisions:
-            return transcriptions, None
-        return transcriptions, DECISION.read(self.read_small(decisions[-1]), decisions[-1])
+    def read_once(self, key: str) -> bytes | None:
+        """A small object, written once: read from the store the first time only; None if it is not there."""
+        if (known := self._read_once.get(key)) is not None:
+            return known
+        data = self.read_small(key)
+        if data is not None and len(data) <= _LARGEST_KEPT_BYTES:
+            if len(self._read_once) >= _MOST_KEPT:
+                self._read_once.clear()
+            self._read_once[key] = data
+        return data
 
     def read_small(self, key: str) -> bytes | None:
         """A record's bytes; None if there is none. Reads 16 MiB at most, whatever lies there."""
@@ -257,5 +279,6 @@ class Archive:
         except KeyError:
             return None
 
-    def _put_record(self, key: str, record: Record) -> ArchivedObject:
+    def put_record(self, key: str, record: Record) -> ArchivedObject:
+        """Put a record and prove it; raises as `put`."""
         return self.put(key, encode_record(record), "application/json")

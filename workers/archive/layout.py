@@ -85,6 +85,22 @@ def version_folder(folder: str, name: str) -> str:
     return f"{folder}versions/{encode_name(name)}/"
 
 
+def recording_id_of(folder: str) -> str:
+    """The id of a recording, from its folder."""
+    return unquote(folder.rstrip("/").rpartition("/")[2])
+
+
+def home_of(folder: str) -> str:
+    """The folder of a recording, from its own or that of a version of it."""
+    home, versions, _ = folder.partition("/versions/")
+    return f"{home}/" if versions else folder
+
+
+def is_version(name: str) -> bool:
+    """Whether a name within a recording's folder is the commit record of a version."""
+    return name.startswith("versions/") and name.endswith("/recording.json")
+
+
 def erasure_signature_key(folder: str) -> str:
     """The signature of the record of what was erased."""
     return f"{folder}erased.sig"
@@ -134,9 +150,49 @@ def media_key(folder: str) -> str:
     return f"{folder}media.json"
 
 
-def decision_key(folder: str, instant: datetime) -> str:
-    """A decision of a person about a recording: a hold, or a release. The latest one counts."""
-    return f"{folder}decisions/{instant:%Y%m%dT%H%M%S%fZ}.json"
+CONNECTION_DECISIONS = "decisions/connections/"
+TRANSCRIBING = "transcribing/"
+DUTIES = "duties/"
+_SCOPES = {
+    "recording": "decisions/recordings/",
+    "connection": CONNECTION_DECISIONS,
+    "everything": "decisions/everything/",
+}
+
+
+def decision_prefix(scope: Literal["recording", "connection", "everything"], subject: str = "") -> str:
+    """The prefix of the decisions about one recording or connection, or about everything; with a slash at its end."""
+    return _SCOPES[scope] + (encode_name(subject) + "/" if scope != "everything" else "")
+
+
+def decision_key(scope: Literal["recording", "connection", "everything"], subject: str, decision_id: str) -> str:
+    """A decision of a person, found by what it is about."""
+    return f"{decision_prefix(scope, subject)}{encode_name(decision_id)}.json"
+
+
+def decision_copy_key(folder: str, decision_id: str) -> str:
+    """The same decision in the folder of its recording, where the seal of the day lists it."""
+    return f"{folder}decisions/{encode_name(decision_id)}.json"
+
+
+def subject_of(key: str) -> str:
+    """What a decision is about, from its key: the id of a connection or recording."""
+    return unquote(key.split("/")[-2])
+
+
+def name_of(key: str) -> str:
+    """The last part of a key without its extension: a decision's id."""
+    return unquote(key.rpartition("/")[2].removesuffix(".json"))
+
+
+def transcribing_key(connection_id: str) -> str:
+    """What says that transcriptions of a connection's recordings are awaited."""
+    return f"{TRANSCRIBING}{encode_name(connection_id)}.json"
+
+
+def duties_key(unit: str, number: int) -> str:
+    """A statement of what the workers of one unit are set to do with originals."""
+    return f"{DUTIES}{encode_name(unit)}/{number:08d}.json"
 
 
 def transcription_key(folder: str, transcription_id: str) -> str:

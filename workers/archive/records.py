@@ -186,6 +186,8 @@ class Duties(msgspec.Struct, frozen=True, kw_only=True):
         delete_after_seconds: the grace.
         hold_connections: connections under hold by setting.
         transcriptions: as `CALLVAULT_TRANSCRIPTIONS` writes it.
+        sealed_first: whether an original stays until a seal lists its commit record.
+        retired: whether the unit is gone, so that its duties count no more.
         at: ISO 8601, UTC; for people to read, never compared.
     """
 
@@ -196,8 +198,17 @@ class Duties(msgspec.Struct, frozen=True, kw_only=True):
     delete_after_seconds: float
     hold_connections: list[str]
     transcriptions: str
+    sealed_first: bool
     by: str
     at: str
+    retired: bool = False
+
+
+class Transcribing(msgspec.Struct, frozen=True, kw_only=True):
+    """`transcribing/{connection_id}.json`: a transcription of this connection has been seen, so more are awaited."""
+
+    schema: Literal["callvault.transcribing/1"] = "callvault.transcribing/1"
+    connection_id: str
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -309,6 +320,7 @@ Record = (
     | Gone
     | AnyDecision
     | Duties
+    | Transcribing
     | Identity
     | LogMessageRecord
     | MediaRecord
@@ -357,7 +369,7 @@ class CommitRecordReader(RecordReader[CommitRecord]):
         """The commit record that `data` holds, `None` being one that is not there; raises `UnreadableRecord` as well when it
         is of another recording, names no object, or one elsewhere."""
         record = super().read(data, key)
-        folder, recording_id = key.removesuffix("recording.json"), str(record.recording.get("id"))
+        folder, recording_id = layout.home_of(key.removesuffix("recording.json")), str(record.recording.get("id"))
         if not folder.endswith(f"/{layout.encode_name(recording_id)}/"):
             raise UnreadableRecord(f"{key}: not a commit record of this recording but of {recording_id}")
         if not record.objects:

@@ -15,13 +15,14 @@ from pathlib import Path
 from config.errors import UserError
 from config.logs import get_logger
 from workers.archive import layout
+from workers.archive.decisions import word_of
 from workers.archive.records import COMMIT_RECORD, DECISION, ERASURE, RECEIPT
 from workers.catalogue.numbers import digits_of
 from workers.catalogue.rows import Row, row_of_commit, transcript_of
 
 log = get_logger()
 
-_VERSION = 2  # 2: it knows which archive it is of
+_VERSION = 2  # 2: it knows which archive it is of, and every decision about a recording
 _BUSY_SECONDS = 30
 _ARCHIVE = "archive"  # the name in `state` of the id of the archive that it is of
 # What says nothing against the file itself (sqlite.org/rescode.html): it must not be thrown away for that.
@@ -65,8 +66,9 @@ _SCHEMA = f"""
 CREATE TABLE recordings (
   n INTEGER PRIMARY KEY, recording_id TEXT NOT NULL UNIQUE, day TEXT NOT NULL,
   {", ".join(name + (" INTEGER" if name in ("duration_ms", "bytes") else " TEXT") for name in _COMMITTED)},
-  deleted_at TEXT, decision TEXT, decided TEXT, erased_at TEXT, seal INTEGER
+  deleted_at TEXT, decision TEXT, erased_at TEXT, seal INTEGER
 );
+CREATE TABLE decisions (recording_id TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (recording_id, name));
 CREATE TABLE parties (party TEXT NOT NULL, digits TEXT NOT NULL, reversed TEXT NOT NULL, n INTEGER NOT NULL);
 CREATE TABLE transcripts (
   t INTEGER PRIMARY KEY, n INTEGER NOT NULL, transcription_id TEXT NOT NULL UNIQUE, text TEXT NOT NULL
@@ -248,8 +250,8 @@ class Catalogue:
         if name.startswith("transcriptions/"):
             sql, value = "SELECT 1 FROM transcripts WHERE transcription_id = ?", layout.transcription_of(key)
         elif name.startswith("decisions/"):
-            sql = "SELECT 1 FROM recordings WHERE recording_id = ? AND decided >= ?"
-            return self._db.execute(sql, (recording_id, name)).fetchone() is not None
+            sql = "SELECT 1 FROM decisions WHERE recording_id = ? AND name = ?"
+            return self._db.execute(sql, (recording_id, layout.name_of(key))).fetchone() is not None
         elif name in _KNOWN_BY:
             sql, value = f"SELECT 1 FROM recordings WHERE recording_id = ? AND {_KNOWN_BY[name]} NOT NULL", recording_id  # noqa: S608
         else:
@@ -275,9 +277,12 @@ class Catalogue:
         elif name == "deleted.json":
             self._set(recording_id, day, "deleted_at = ?", RECEIPT.read(data, key).confirmed_gone_at)
         elif name.startswith("decisions/"):
-            decision = DECISION.read(data, key).decision
-            newer = "decision = CASE WHEN coalesce(decided, '') < ?1 THEN ?2 ELSE decision END"
-            self._set(recording_id, day, f"{newer}, decided = max(coalesce(decided, ''), ?1)", name, decision)
+            DECISION.read(data, key)
+            row = (recording_id, layout.name_of(key), data)
+            self._db.execute("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?)", row)
+            sql = "SELECT name, data FROM decisions WHERE recording_id = ?"
+            known = {name: DECISION.read(data, key) for name, data in self._db.execute(sql, (recording_id,))}
+            self._set(recording_id, day, "decision = ?", word_of(known))
         elif name == "erased.json":
             self._erase(self._number(recording_id, day), ERASURE.read(data, key).erased_at)
 
@@ -325,7 +330,7 @@ class Catalogue:
         sql = "INSERT INTO recordings (recording_id, day) VALUES (?, ?) ON CONFLICT DO UPDATE SET day = day RETURNING n"
         return int(self._db.execute(sql, (recording_id, day)).fetchone()[0])
 
-    def _set(self, recording_id: str, day: str, what: str, *values: str) -> None:
+    def _set(self, recording_id: str, day: str, what: str, *values: str | None) -> None:
         n = self._number(recording_id, day)
         place = f"?{len(values) + 1}"
         self._db.execute(f"UPDATE recordings SET {what} WHERE n = {place}", (*values, n))  # noqa: S608

@@ -9,12 +9,14 @@ import msgspec
 
 from config.times import first_instant, format_instant, parse_instant
 from workers.archive import layout
+from workers.archive.decisions import word_of
 from workers.archive.records import (
     COMMIT_RECORD,
     DECISION,
     ERASURE,
     RECEIPT,
     TRANSCRIPTION,
+    AnyDecision,
     CommitRecord,
 )
 
@@ -29,7 +31,7 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
         bytes: of its audio objects together.
         key: of its first audio object; likewise sha256 and proof.
         deleted_at: when its original was confirmed gone.
-        decision: `hold` or `release`, the latest.
+        decision: what stands of all decisions: `hold`, `approve`, or `release` of an earlier version.
         transcription_ids: in the order of their keys; the texts in transcripts, likewise.
         seal: the sequence number of the seal that lists its commit record.
     """
@@ -110,6 +112,7 @@ def row_of(records: Mapping[str, bytes]) -> Row | None:
             row = row_of_commit(place[1], place[0].isoformat(), COMMIT_RECORD.read(data, key))
     if row is None:
         return None
+    decisions: dict[str, AnyDecision] = {}
     for key in sorted(records):
         name = key.rpartition("/")[2] if "/transcriptions/" not in key else "transcription"
         if name == "transcription":
@@ -117,11 +120,12 @@ def row_of(records: Mapping[str, bytes]) -> Row | None:
             row.transcripts = [*row.transcripts, transcript_of(records[key], key)]
         elif name == "deleted.json":
             row.deleted_at = _instant(RECEIPT.read(records[key], key).confirmed_gone_at)
-        elif "/decisions/" in key:  # sorted by their instant, so the latest stays
-            row.decision = DECISION.read(records[key], key).decision
+        elif "/decisions/" in key:
+            decisions[layout.name_of(key)] = DECISION.read(records[key], key)
         elif name == "erased.json":
             ERASURE.read(records[key], key)
             return None
+    row.decision = word_of(decisions)
     return row
 
 

@@ -69,6 +69,14 @@ CAUSES = {
         Cause("rejected", 1, None, 0, 0, "Telnyx rejects the request; see the error, it will not change by itself."),
         Cause("conflict", 1, None, 0, 0, "The archive holds something else under this key; compare before you retry."),
         Cause("damaged", 1, None, 0, 0, "The archive does not hold what was sent; see the key, mend the store."),
+        Cause(
+            "not-deleted",
+            10,
+            None,
+            10,
+            3600,
+            "Telnyx does not delete the original; see the error, ask their support, then retry.",
+        ),
         Cause("unexpected", 6, None, 1, 120, "A fault of Callvault, or an unforeseen answer; report it, then retry."),
     )
 }

@@ -1,33 +1,285 @@
-"""What a person decides about an original: to hold it, or to let it go. It lies in the archive, where Redis cannot lose it."""
+"""What a person decides about originals: to hold them, to lift a hold, to approve what was found, to pause all deletion.
+
+A decision is written into the archive first; then a deletion that was already under way is waited for. So once this returns, no
+deletion leaves that the decision forbids, and the answer says whether one had left before.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from config.errors import UserError
-from config.times import format_instant, parse_instant, utc_now
+from config.times import format_instant, utc_now
 from workers.archive import layout
-from workers.archive.records import EarlierDecision
+from workers.archive.decisions import (
+    Decisions,
+    Scope,
+    decisions_about,
+    new_id,
+    put_decision,
+    read_decisions,
+    standing_holds,
+)
+from workers.archive.records import CommitRecord, Decision
+from workers.jobs.duties import stated_duties, unit_of
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
+from workers.telnyx.models import Recording
+
+_LOOK_SECONDS = 0.1
+_MOST_NAMED = 10
+_LONGEST_WAIT_SECONDS = 180.0
+_OTHER_UNITS_SECONDS = 10.0  # what another unit has asked about by then has left or will not
 
 
-async def decide(runtime: Runtime, recording_id: str, decision: Literal["hold", "release"], why: str) -> None:
-    """Hold an original, or release one that is held or in whose audio something was found.
+@dataclass(frozen=True)
+class Decided:
+    """What came of a decision.
+
+    Attributes:
+        is_new: whether it was written; False: it stood already.
+        left: ids of the recordings whose original had left before.
+        under_way: of those whose deletion was sent before and whose end is not known yet.
+    """
+
+    is_new: bool = True
+    left: tuple[str, ...] = ()
+    under_way: tuple[str, ...] = ()
+
+    @property
+    def came_too_late(self) -> bool:
+        """Whether something left, or may leave, that it would have kept."""
+        return bool(self.left or self.under_way)
+
+
+def too_late(decided: Decided) -> str:
+    """What a person must know of a decision that came too late for something; empty if it did not."""
+    said = ""
+    if decided.left:
+        said += f"; too late for {len(decided.left)}, already deleted at Telnyx: {_some(decided.left)}"
+    if decided.under_way:
+        count, named = len(decided.under_way), _some(decided.under_way)
+        said += f"; the deletion of {count} was sent before, and its end is not known yet: {named}"
+    return said
+
+
+def _some(ids: tuple[str, ...]) -> str:
+    return ", ".join(ids[:_MOST_NAMED]) + (f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else "")
+
+
+async def hold(runtime: Runtime, recording_id: str, why: str, by: str) -> Decided:
+    """Hold an original: it is not deleted until this hold is lifted.
 
     Raises:
-        UserError: it is not at Telnyx any more.
+        UserError: it is not at Telnyx (any more).
+        TelnyxError, StoreError, redis.exceptions.RedisError: one of them is away; the hold may stand all the same.
+    """
+    recording = await _recording(runtime, recording_id)
+    folder = await _folder(runtime, recording, recording_id)
+    await _write(runtime, _decision("hold", "recording", recording_id, why, by), folder)
+    under_way = await _wait_for(runtime, {recording_id})
+    if await _is_there(runtime, recording_id):
+        if folder is not None and not under_way:
+            await runtime.due.done(folder)
+        return Decided(under_way=tuple(under_way))
+    return Decided(left=(recording_id,))
+
+
+async def hold_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> Decided:
+    """Hold all originals of a connection, those to come too.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away; the hold may stand all the same.
+    """
+    await _write(runtime, _decision("hold", "connection", connection_id, why, by))
+    return await _what_left(runtime, connection_id)
+
+
+async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> None:
+    """Lift the holds of an original that stand now, and no other. It approves nothing that was found in its audio.
+
+    Raises:
+        UserError: nothing holds it.
         TelnyxError, StoreError, redis.exceptions.RedisError: one of them is away.
     """
+    recording = await _recording(runtime, recording_id)
+    folder = await _folder(runtime, recording, recording_id)
+    lifts = sorted(standing_holds(await _decisions(runtime, recording_id, folder)))
+    if not lifts:
+        raise UserError(
+            f"recording {recording_id} is not on hold, so there is nothing to lift; what was found in its audio is let go by "
+            f"`callvault deletions approve {recording_id} --why ...`"
+        )
+    await _write(runtime, _decision("release", "recording", recording_id, why, by, lifts=lifts), folder)
+    await _schedule(runtime, folder)
+
+
+async def release_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> None:
+    """Lift the holds of a connection that stand now.
+
+    Raises:
+        UserError: nothing holds it.
+        StoreError: the archive is away.
+    """
+    known = await runtime.in_thread(decisions_about, runtime.archive, "connection", connection_id)
+    if not (lifts := sorted(standing_holds(known))):
+        raise UserError(f"connection {connection_id} is not on hold by a decision, so there is nothing to lift")
+    await _write(runtime, _decision("release", "connection", connection_id, why, by, lifts=lifts))
+
+
+async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> list[str]:
+    """Let an original go in spite of what was found in its audio, or of another content that Telnyx has shown. It lifts no hold.
+
+    Returns:
+        What was approved.
+
+    Raises:
+        UserError: it is not archived, or nothing was found.
+        TelnyxError, StoreError, redis.exceptions.RedisError: one of them is away.
+    """
+    recording = await _recording(runtime, recording_id)
+    folder = await _folder(runtime, recording, recording_id)
+    record = None if folder is None else await runtime.in_thread(runtime.archive.commit_record, folder)
+    if folder is None or record is None:
+        raise UserError(f"recording {recording_id} is not archived yet, so nothing was found in it")
+    findings = findings_of(await runtime.in_thread(runtime.archive.versions, folder), record)
+    if not findings:
+        raise UserError(f"nothing was found in recording {recording_id}, so there is nothing to approve")
+    await _write(runtime, _decision("approve", "recording", recording_id, why, by, findings=findings), folder)
+    await _schedule(runtime, folder)
+    return findings
+
+
+async def pause(runtime: Runtime, why: str, by: str) -> Decided:
+    """Delete nothing until resumed, wherever a worker runs.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away.
+    """
+    known = await runtime.in_thread(decisions_about, runtime.archive, "everything")
+    standing = standing_holds(known)
+    if not standing:
+        await _write(runtime, _decision("hold", "everything", "", why, by))
+    await runtime.due.show_pause("; ".join(sorted(set(standing.values()))) or why)
+    if by == "callvault":  # a worker that stops itself waits for no deletion of its own
+        return Decided(not standing)
+    what = await _what_left(runtime, None)
+    return Decided(not standing, what.left, what.under_way)
+
+
+async def resume(runtime: Runtime, why: str, by: str) -> bool:
+    """Go on deleting; False if it was not paused.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away.
+    """
+    known = await runtime.in_thread(decisions_about, runtime.archive, "everything")
+    lifts = sorted(standing_holds(known))
+    if lifts:
+        await _write(runtime, _decision("release", "everything", "", why, by, lifts=lifts))
+    await runtime.due.show_pause(None)
+    return bool(lifts)
+
+
+def findings_of(versions: list[CommitRecord], record: CommitRecord) -> list[str]:
+    """What keeps an original until a person approves: what was found in its audio, and another content of the same id."""
+    hashes = {o.sha256 for o in record.objects}
+    is_changed = any(o.sha256 not in hashes for version in versions for o in version.objects)
+    return [*record.audio.findings, *(["changed-at-telnyx"] if is_changed else [])]
+
+
+def _decision(
+    word: Literal["hold", "release", "approve"],
+    scope: Scope,
+    subject: str,
+    why: str,
+    by: str,
+    *,
+    lifts: Sequence[str] = (),
+    findings: Sequence[str] = (),
+) -> Decision:
+    if not why.strip():
+        raise UserError("--why: say why; it is written into the archive")
+    return Decision(
+        id=new_id(),
+        decision=word,
+        scope=scope,
+        subject=subject,
+        why=why,
+        by=by,
+        at=format_instant(utc_now()),
+        lifts=list(lifts),
+        findings=list(findings),
+    )
+
+
+async def _write(runtime: Runtime, decision: Decision, folder: str | None = None) -> None:
+    await runtime.in_thread(put_decision, runtime.archive, decision, folder)
+    if folder is not None:
+        await runtime.announce(layout.decision_copy_key(folder, decision.id), decision)
+
+
+async def _recording(runtime: Runtime, recording_id: str) -> Recording:
     try:
-        recording = await runtime.telnyx.recordings.retrieve(recording_id)
+        return await runtime.telnyx.recordings.retrieve(recording_id)
     except NotFound:
         raise UserError(f"recording {recording_id} is not at Telnyx: there is no original to keep") from None
-    folder = layout.recording_folder(recording.dated, recording_id)
-    record = EarlierDecision(decision=decision, why=why, at=format_instant(utc_now()))
-    await runtime.in_thread(runtime.archive.put_decision, folder, record)
-    await runtime.announce(layout.decision_key(folder, parse_instant(record.at)), record)
-    if decision == "hold":
-        await runtime.due.done(folder)
-    elif runtime.settings.delete_originals == "verified":
+
+
+async def _folder(runtime: Runtime, recording: Recording, recording_id: str) -> str | None:
+    """Where a recording is committed; None if it is not, or too far from its present date to be found."""
+    return await runtime.in_thread(runtime.archive.find_folder, recording_id, recording.dated.date())
+
+
+async def _decisions(runtime: Runtime, recording_id: str, folder: str | None) -> Decisions:
+    """All decisions about a recording: those under its id, and those in its folder."""
+    known = await runtime.in_thread(decisions_about, runtime.archive, "recording", recording_id)
+    if folder is None:
+        return known
+    keys = await runtime.in_thread(runtime.archive.keys_of, f"{folder}decisions/")
+    return {**await runtime.in_thread(read_decisions, runtime.archive, keys), **known}
+
+
+async def _schedule(runtime: Runtime, folder: str | None) -> None:
+    if folder is not None and runtime.settings.delete_originals == "verified":
         await runtime.due.schedule(folder, runtime.settings.delete_after.total_seconds())
+
+
+async def _what_left(runtime: Runtime, connection_id: str | None) -> Decided:
+    """Wait for the deletions that were under way, and say which originals had left; of one connection, or all."""
+    before = {id_: row for id_, row in (await runtime.leaving.all()).items() if not row.is_over}
+    under_way = await _wait_for(runtime, set(before))
+    left = []
+    for id_, row in before.items():
+        if not row.folder or id_ in under_way or await _is_there(runtime, id_):
+            continue
+        record = await runtime.in_thread(runtime.archive.commit_record, row.folder)
+        if connection_id is None or (record and str(record.recording.get("connection_id")) == connection_id):
+            left.append(id_)
+    return Decided(left=tuple(left), under_way=tuple(under_way))
+
+
+async def _wait_for(runtime: Runtime, recording_ids: set[str]) -> set[str]:
+    """Wait until the end of deletions that were under way is known; returns those whose end is not."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    units = await runtime.in_thread(stated_duties, runtime.archive)
+    others = [unit for unit, duties in units.items() if unit != unit_of(runtime.settings) and not duties.retired]
+    waiting = await runtime.leaving.under_way(recording_ids)
+    while waiting and loop.time() - began < _LONGEST_WAIT_SECONDS:
+        await asyncio.sleep(_LOOK_SECONDS)
+        waiting = await runtime.leaving.under_way(waiting)
+    if others:  # what they are about cannot be seen from here
+        await asyncio.sleep(max(0.0, _OTHER_UNITS_SECONDS - (loop.time() - began)))
+    return waiting
+
+
+async def _is_there(runtime: Runtime, recording_id: str) -> bool:
+    try:
+        await runtime.telnyx.recordings.retrieve(recording_id)
+    except NotFound:
+        return False
+    return True

@@ -22,6 +22,7 @@ class RecordingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     Attributes:
         v: version of this shape.
         locations: by format, where custom storage has put it (`gs://…`, `s3://…`, an Azure address); empty with Telnyx.
+        look_again: hold it against Telnyx though it is committed, and archive other content beside it.
         trace: the `traceparent` of the span that received the webhook, when traces are made.
     """
 
@@ -36,6 +37,7 @@ class RecordingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     ended_at: str | None = None
     locations: dict[str, str] = {}
     found_by: str = "webhook"
+    look_again: bool = False
     trace: str | None = None
 
 

@@ -70,7 +70,7 @@ async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord)
     if runtime.settings.delete_originals != "verified":
         return
     if record.audio.findings or any(o.key.startswith("/") for o in record.objects):
-        return  # `callvault deletions release` puts it on the list; custom storage is never deleted
+        return  # `callvault deletions approve` puts it on the list; custom storage is never deleted
     grace = runtime.settings.delete_after.total_seconds()
     await runtime.due.schedule(folder, grace)
 
@@ -152,7 +152,7 @@ async def _fetch_and_commit(
         text = (
             f"Recording {recording.id}: {', '.join(record.audio.findings)}. It is archived, and its original is kept."
         )
-        advice = f"Listen to it; then `callvault deletions release {recording.id} --why ...` lets the original go."
+        advice = f"Listen to it; then `callvault deletions approve {recording.id} --why ...` lets the original go."
         await runtime.alerts.send("audio-finding", ",".join(record.audio.findings), text, advice)
     size = sum(o.size for o in record.objects)
     runtime.history.add("archived")

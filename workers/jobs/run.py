@@ -100,7 +100,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     await runtime.alerts.send("dead-letter", cause.name, text, f"{cause.advice} See `callvault dead-letters list`.")
 
 
-class _Repeated:
+class Repeated:
     """What every job that waits has again and again, as in an outage: said once in ten seconds, with how often."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class _Repeated:
         return unsaid + 1
 
 
-_repeated = _Repeated()  # of this process
+_repeated = Repeated()  # of this process
 
 
 async def _tell_failing(runtime: Runtime, function: str, cause: Cause, error: str, seconds: float) -> None:

@@ -8,7 +8,6 @@ from workers.archive import layout
 from workers.archive.records import TranscriptionRecord
 from workers.jobs.causes import InProgress, NotYet
 from workers.jobs.payloads import TranscriptionRequest
-from workers.keys import TRANSCRIBING
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import RecordingTranscription
@@ -58,7 +57,7 @@ async def _folder(runtime: Runtime, recording_id: str, transcription: RecordingT
     try:
         recording = await runtime.telnyx.recordings.retrieve(recording_id)
         if recording.connection_id:
-            await runtime.redis.sadd(TRANSCRIBING, recording.connection_id)
+            await runtime.in_thread(runtime.archive.put_transcribing, recording.connection_id)
         return layout.recording_folder(recording.dated, recording_id)
     except NotFound:
         near = (first_instant(transcription.created_at) or utc_now()).date()

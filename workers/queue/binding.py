@@ -12,10 +12,14 @@ from workers.keys import (
     COMPLETED,
     COUNTED,
     DELETIONS_DUE,
+    DELETIONS_PAUSED,
+    LEAVING,
+    LIVE_DUTIES,
     LOG_MESSAGES,
     MEDIA_SEEN,
     RECONCILED,
     SEALS,
+    TOLD_GONE,
     TRANSCRIBING,
     UNSEALED,
     UNSEALED_KNOWN,
@@ -25,7 +29,7 @@ from workers.keys import (
 )
 from workers.queue.script import AsyncRedis, Script
 
-# All of it is found again from the archive. A pause of deletion stays: it ends only when a person says so.
+# All of it is found again from the archive, a pause of deletion too.
 _REMEMBERED = (
     SEALS,
     COUNTED,
@@ -35,6 +39,10 @@ _REMEMBERED = (
     WRITTEN,
     WRITTEN_EPOCH,
     DELETIONS_DUE,
+    DELETIONS_PAUSED,
+    LEAVING,
+    TOLD_GONE,
+    LIVE_DUTIES,
     TRANSCRIBING,
     MEDIA_SEEN,
     LOG_MESSAGES,

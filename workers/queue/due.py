@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from config.tasks import end_tasks
-from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE, DELETIONS_PAUSED
+from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE, DELETIONS_PAUSED, PAUSE_LOOKED
 from workers.queue.script import AsyncRedis, Script, server_seconds
 
 _CLAIM_SECONDS = 60
@@ -89,13 +89,16 @@ class DueList:
         finally:
             await end_tasks([extending])
 
-    async def pause(self, why: str) -> None:
-        """Delete nothing until resumed; the reason that stands first stays."""
-        await self._redis.set(DELETIONS_PAUSED, why, nx=True)
+    async def show_pause(self, why: str | None) -> None:
+        """Tell whoever reads Redis why deletion is paused, or that it is not; what counts is in the archive."""
+        if why is None:
+            await self._redis.delete(DELETIONS_PAUSED)
+        else:
+            await self._redis.set(DELETIONS_PAUSED, why)
 
-    async def resume(self) -> bool:
-        """Go on deleting; False if it was not paused."""
-        return bool(await self._redis.delete(DELETIONS_PAUSED))
+    async def is_time_to_look(self, every_seconds: float) -> bool:
+        """Whether it is time to look in the archive for a pause; the first to ask within so many seconds is told so."""
+        return bool(await self._redis.set(PAUSE_LOOKED, "1", nx=True, px=int(every_seconds * 1000)))
 
     async def paused(self) -> str | None:
         """Why deletion is paused; None if it is not."""

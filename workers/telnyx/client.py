@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 import httpx
@@ -63,6 +65,22 @@ _LARGEST_ANSWER_BYTES = 64 * 1024 * 1024  # the largest that is documented is a 
 _LONGEST_ANSWER_SECONDS = 120.0
 _NO_TOTAL = 1 << 62
 _MOST_STALE_PAGES = 100  # a server that ignores page numbers would give the first page for ever
+
+
+_ask_before: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("ask_before", default=None)
+
+
+@contextmanager
+def asking(question: Callable[[], Awaitable[None]]) -> Iterator[None]:
+    """Have a question asked before each request of this task leaves, each retry too; what it raises stops the request.
+
+    For what cannot be undone: between a decision and its request lie waits for a pause of the account and for retries.
+    """
+    token = _ask_before.set(question)
+    try:
+        yield
+    finally:
+        _ask_before.reset(token)
 
 
 class Limiter(Protocol):
@@ -227,6 +245,8 @@ class TelnyxClient:
             with try_:
                 attempt = try_.num
                 await self._limiter.wait()
+                if (question := _ask_before.get()) is not None:
+                    await question()
                 try:
                     return await self._once(request)
                 except RateLimited as error:

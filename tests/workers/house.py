@@ -1,0 +1,74 @@
+"""A worker's own parts in the test's process: real Redis, real store, the sandbox over HTTP; the test calls the jobs itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.settings import Settings, load_settings
+from sandbox.world import Recording
+from tests.parts import CLEAN
+from tests.workers.test_archive_recording import folder_of
+from workers.jobs.deletion import DeletionTurn, delete_originals
+from workers.jobs.payloads import RecordingRequest
+from workers.jobs.recordings import archive_recording
+from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE
+from workers.queue.connect import connect_worker
+from workers.runtime import Runtime, open_runtime
+
+
+def settings_of(environment: Mapping[str, str]) -> Settings:
+    """The settings that a process with this environment would have."""
+    with pytest.MonkeyPatch.context() as patch:
+        import os
+
+        for name in os.environ.keys() - CLEAN.keys():
+            patch.delenv(name)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        return load_settings()
+
+
+@asynccontextmanager
+async def house(environment: Mapping[str, str]) -> AsyncIterator[Runtime]:
+    """The parts of a worker of this environment."""
+    settings = settings_of(environment)
+    redis = connect_worker(environment["REDIS_URL"])
+    runtime = open_runtime(settings, redis)
+    try:
+        yield runtime
+    finally:
+        await runtime.close()
+        await redis.aclose()
+
+
+async def archive(runtime: Runtime, *recordings: Recording) -> None:
+    """Archive recordings, as their webhooks' jobs do."""
+    for recording in recordings:
+        await archive_recording(runtime, RecordingRequest(recording_id=recording.data["id"]))
+
+
+async def delete_what_is_due(runtime: Runtime) -> None:
+    """A turn of deletion in which every original on the list is due."""
+    await runtime.redis.delete(DELETIONS_BACK_OFF)
+    listed = await runtime.redis.zrange(DELETIONS_DUE, 0, -1)
+    if listed:
+        await runtime.redis.zadd(DELETIONS_DUE, dict.fromkeys(listed, 0))
+    await delete_originals(runtime, DeletionTurn())
+
+
+def receipt(archive_folder: Path, recording: Recording, name: str = "deleted.json") -> Path:
+    """Where the receipt of a deletion lies."""
+    return folder_of(archive_folder, recording) / name
+
+
+async def kinds_of_alerts(runtime: Runtime) -> set[str]:
+    """The kinds of the alerts that were sent."""
+    import msgspec
+
+    rows: list[Any] = await runtime.redis.lrange("callvault:alerts", 0, -1)
+    return {msgspec.json.decode(row)["kind"] for row in rows}

@@ -1,0 +1,429 @@
+"""Deleting an original depends on what is true in the moment the request leaves: holds, pauses, duties, clocks, Telnyx itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import workers.jobs.clocks
+import workers.jobs.may_delete
+from config import times
+from config.errors import UserError
+from sandbox.world import Recording, World
+from tests.parts import RunningSandbox
+from tests.workers.house import archive, delete_what_is_due, house, kinds_of_alerts, receipt, settings_of
+from tests.workers.test_archive_recording import folder_of
+from workers.archive.decisions import put_decision, standing_holds
+from workers.archive.records import Decision
+from workers.jobs import decisions
+from workers.jobs.deletion import DeletionRequest, letter_id, schedule_again, start_deletions
+from workers.jobs.duties import effective_duties, own_duties, retire_unit, state_duties
+from workers.jobs.payloads import TranscriptionRequest
+from workers.jobs.transcriptions import archive_transcription
+from workers.keys import DELETIONS_DUE, LEAVING
+from workers.queue.leaving import Leaving
+
+DELETING = {"CALLVAULT_DELETE_ORIGINALS": "verified", "CALLVAULT_DELETE_AFTER": "1ms"}
+
+
+@pytest.fixture
+def deleting(environment: dict[str, str]) -> dict[str, str]:
+    return environment | DELETING
+
+
+def has_left(recording: Recording) -> bool:
+    """Whether an original was deleted at Telnyx."""
+    return recording.deleted_at is not None
+
+
+async def has_begun(sandbox: RunningSandbox, what: str) -> None:
+    """Wait until the sandbox has been asked for something."""
+    while not any(what in r["path"] for r in sandbox.world.requests):
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    "moment", ["the list of transcriptions", "the look at Telnyx", "the request", "a moment later"]
+)
+@pytest.mark.parametrize("scope", ["recording", "connection", "everything"])
+async def test_once_a_hold_has_answered_no_deletion_leaves_and_what_left_before_is_said(
+    scope: str, moment: str, sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=0.5, connection_id="7") for _ in range(12)]
+    held = recordings[-1].data["id"]
+    async with house(deleting) as worker, house(deleting) as person:
+        await archive(worker, *recordings)
+        sandbox.world.requests.clear()
+        turn = asyncio.create_task(delete_what_is_due(worker))
+        if moment == "the list of transcriptions":
+            await has_begun(sandbox, "/recording_transcriptions")
+        elif moment == "the look at Telnyx":
+            await has_begun(sandbox, f"/recordings/{held}")
+        else:
+            await has_begun(sandbox, "/actions/delete")
+            await asyncio.sleep(0.02 if moment == "a moment later" else 0)
+        gone_before = {r.data["id"] for r in recordings if r.deleted_at}
+        if scope == "recording" and held in gone_before:
+            with pytest.raises(UserError, match="not at Telnyx"):
+                await decisions.hold(person, held, "case 17", "ann")
+            await turn
+            return
+        if scope == "recording":
+            decided = await decisions.hold(person, held, "case 17", "ann")
+        elif scope == "connection":
+            decided = await decisions.hold_connection(person, "7", "case 17", "ann")
+        else:
+            decided = await decisions.pause(person, "case 17", "ann")
+        gone_then = {r.data["id"] for r in recordings if r.deleted_at}
+        await turn
+        await delete_what_is_due(worker)
+        gone = {r.data["id"] for r in recordings if r.deleted_at}
+    ours = {held} if scope == "recording" else {r.data["id"] for r in recordings}
+    assert gone & ours == gone_then & ours, "what the decision is about does not leave once it has answered"
+    assert (gone - gone_before) & ours <= set(decided.left) <= gone & ours, "what had left before is said"
+    assert not decided.under_way
+
+
+async def test_a_hold_counts_whatever_the_clock_of_the_machine_that_released_before_it(
+    sandbox: RunningSandbox, deleting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    recording_id = recording.data["id"]
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        await decisions.hold(runtime, recording_id, "case 16", "ann")
+        ahead = times.utc_now() + timedelta(minutes=10)
+        with monkeypatch.context() as patch:
+            patch.setattr(decisions, "utc_now", lambda: ahead)
+            await decisions.release(runtime, recording_id, "case 16 is closed", "ann")
+        await decisions.hold(runtime, recording_id, "case 17", "bob")
+        await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)
+        await delete_what_is_due(runtime)
+        held = not has_left(recording)
+        await decisions.release(runtime, recording_id, "case 17 is closed", "bob")
+        await delete_what_is_due(runtime)
+    assert held and has_left(recording)
+
+
+async def test_a_release_lifts_what_it_names_and_nothing_that_came_at_the_same_time(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    recording_id = recording.data["id"]
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        await decisions.hold(runtime, recording_id, "one", "ann")
+        standing = standing_holds(await decisions._decisions(runtime, recording_id, None))
+        await decisions.hold(runtime, recording_id, "two", "bob")  # while the release of the first is on its way
+        late = Decision(
+            id="r",
+            decision="release",
+            scope="recording",
+            subject=recording_id,
+            why="",
+            by="",
+            at="",
+            lifts=list(standing),
+        )
+        await runtime.in_thread(put_decision, runtime.archive, late)
+        await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)
+        await delete_what_is_due(runtime)
+    assert not has_left(recording)
+
+
+async def test_a_hold_is_found_by_id_also_when_telnyx_has_corrected_the_start_since(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        began = recording.data["recording_started_at"]
+        recording.data["recording_started_at"] = times.format_instant(times.parse_instant(began) - timedelta(days=40))
+        await decisions.hold(runtime, recording.data["id"], "case 17", "ann")
+        recording.data["recording_started_at"] = began
+        await delete_what_is_due(runtime)
+    assert not has_left(recording)
+
+
+async def test_lifting_a_hold_approves_no_finding_and_approving_lifts_no_hold(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=4, silent=True)
+    recording_id = recording.data["id"]
+    folder = folder_of(Path(), recording).as_posix() + "/"
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        with pytest.raises(UserError, match="not on hold"):
+            await decisions.release(runtime, recording_id, "listened", "ann")
+        await decisions.hold(runtime, recording_id, "case 17", "ann")
+        await decisions.release(runtime, recording_id, "closed", "ann")
+        await runtime.due.schedule(folder, 0)
+        await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        await decisions.hold(runtime, recording_id, "case 18", "ann")
+        assert await decisions.approve(runtime, recording_id, "listened", "bob") == ["silent-channel"]
+        await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        await decisions.release(runtime, recording_id, "closed", "ann")
+        await delete_what_is_due(runtime)
+    assert has_left(recording)
+    told = [json.loads(p.read_bytes()) for p in (archive_folder / "decisions/recordings" / recording_id).iterdir()]
+    assert {(one["decision"], one["by"]) for one in told} == {("hold", "ann"), ("release", "ann"), ("approve", "bob")}
+
+
+async def test_a_decision_that_cannot_be_read_holds(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        path = archive_folder / "decisions/recordings" / recording.data["id"] / "x.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{")
+        await delete_what_is_due(runtime)
+    assert not has_left(recording)
+
+
+async def test_a_grace_that_was_lengthened_counts_for_what_was_scheduled_before(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+    async with house(deleting | {"CALLVAULT_DELETE_AFTER": "30d"}) as runtime:
+        await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        due = await runtime.redis.zscore(DELETIONS_DUE, folder_of(Path(), recording).as_posix() + "/")
+        assert due > times.utc_now().timestamp() + 29 * 86400
+    async with house(deleting) as runtime:
+        await delete_what_is_due(runtime)
+    assert has_left(recording)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_clocks_that_differ_stop_deletion_and_say_so(
+    hours: int, sandbox: RunningSandbox, deleting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        with monkeypatch.context() as patch:
+            for module in (workers.jobs.clocks, workers.jobs.may_delete):
+                patch.setattr(module, "utc_now", lambda: times.utc_now() + timedelta(hours=hours))
+            await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        assert "clocks-differ" in await kinds_of_alerts(runtime)
+        await delete_what_is_due(runtime)
+    assert has_left(recording)
+
+
+@pytest.mark.parametrize(
+    "stricter",
+    [
+        {"CALLVAULT_HOLD_CONNECTIONS": "7"},
+        {"CALLVAULT_DELETE_ORIGINALS": "never"},
+        {"CALLVAULT_DELETE_AFTER": "30d"},
+        {"CALLVAULT_TRANSCRIPTIONS": "require"},
+    ],
+)
+async def test_every_worker_obeys_the_strictest_duties_that_the_archive_states(
+    stricter: dict[str, str], sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    """Another unit, with a Redis of its own, on the same archive."""
+    recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
+    other = own_duties(settings_of(deleting | stricter | {"REDIS_URL": "redis://elsewhere:6379/0"}))
+    async with house(deleting) as runtime:
+        await runtime.in_thread(runtime.archive.put_transcribing, "7")
+        await archive(runtime, recording)
+        await runtime.in_thread(state_duties, runtime.archive, own_duties(runtime.settings))
+        await runtime.in_thread(state_duties, runtime.archive, other)
+        await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        await runtime.in_thread(retire_unit, runtime.archive, other.unit, "ann")
+        await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)  # as a sweep does
+        await delete_what_is_due(runtime)
+    assert has_left(recording)
+
+
+async def test_a_worker_that_was_not_restarted_yet_obeys_the_hold_of_one_that_was(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
+    newer = settings_of(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"})
+    async with house(deleting) as older:
+        await archive(older, recording)
+        await older.in_thread(state_duties, older.archive, own_duties(newer))
+        await delete_what_is_due(older)
+        assert (await effective_duties(older)).hold_connections == ["7"]
+    assert not has_left(recording)
+
+
+async def test_the_key_of_another_account_writes_no_receipt_and_stops_deletion(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(5)]
+    async with house(deleting) as runtime:
+        await archive(runtime, *recordings)
+    other = RunningSandbox(World(seed=2))
+    try:
+        async with house(deleting | other.environment) as runtime:
+            await delete_what_is_due(runtime)
+            assert "deletion-stopped" in await kinds_of_alerts(runtime)
+            assert "5 of 5 originals" in (await runtime.due.paused() or "")
+    finally:
+        other.stop()
+    assert not [*archive_folder.rglob("deleted.json"), *archive_folder.rglob("gone.json")]
+    async with house(deleting) as runtime:
+        await decisions.resume(runtime, "the right key", "ann")
+        await delete_what_is_due(runtime)
+    assert all(receipt(archive_folder, r).exists() and r.deleted_at for r in recordings)
+
+
+async def test_a_single_404_under_a_key_that_shows_nothing_else_is_no_proof_of_anything(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+    other = RunningSandbox(World(seed=2))
+    try:
+        async with house(deleting | other.environment) as runtime:
+            await delete_what_is_due(runtime)
+    finally:
+        other.stop()
+    assert not [*archive_folder.rglob("deleted.json"), *archive_folder.rglob("gone.json")]
+
+
+async def test_a_worker_that_dies_before_its_receipt_leaves_it_to_the_next_turn(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    folder = folder_of(Path(), recording).as_posix() + "/"
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        seen, asked = "2026-11-26T10:00:00.000000Z", "2026-11-26T10:00:01.000000Z"
+        await runtime.leaving.put({recording.data["id"]: Leaving(folder, "dead", seen, asked)})
+        recording.deleted_at = times.format_instant(times.utc_now())
+        await delete_what_is_due(runtime)
+        assert not await runtime.redis.hlen(LEAVING)
+    told = json.loads(receipt(archive_folder, recording).read_bytes())
+    assert (told["schema"], told["seen_at"], told["asked_at"]) == ("callvault.deletion/2", seen, asked)
+
+
+async def test_a_receipt_says_that_the_original_was_there_before_we_deleted_it(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        await delete_what_is_due(runtime)
+    told = json.loads(receipt(archive_folder, recording).read_bytes())
+    assert told["seen_at"] <= told["asked_at"] <= told["confirmed_gone_at"]
+
+
+@pytest.mark.parametrize("policy", ["require", "wait 1h"])
+async def test_transcriptions_are_awaited_also_after_redis_was_lost(
+    policy: str, sandbox: RunningSandbox, deleting: dict[str, str], redis: Any
+) -> None:
+    first, second = (sandbox.world.add_recording(seconds=0.5, connection_id="7") for _ in range(2))
+    transcription = sandbox.world.add_transcription(first)
+    sandbox.world.complete_transcription(transcription)
+    async with house(deleting | {"CALLVAULT_TRANSCRIPTIONS": policy}) as runtime:
+        await archive(runtime, first, second)
+        request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=first.data["id"])
+        await archive_transcription(runtime, request)
+        redis.flushall()
+        for recording in (first, second):
+            await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)
+        await delete_what_is_due(runtime)
+    assert has_left(first)
+    assert not has_left(second)
+
+
+async def test_a_pause_outlives_redis(sandbox: RunningSandbox, deleting: dict[str, str], redis: Any) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        await decisions.pause(runtime, "moving the bucket", "ann")
+        redis.flushall()
+        await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)
+        await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        await start_deletions(runtime)
+        assert await runtime.due.paused() == "moving the bucket", "whoever looks sees it again"
+        assert await decisions.resume(runtime, "moved", "ann")
+        await delete_what_is_due(runtime)
+    assert has_left(recording)
+
+
+@pytest.mark.parametrize("how", ["ignored", "refused"])
+async def test_an_original_that_telnyx_never_deletes_comes_later_and_later_and_ends_as_a_dead_letter(
+    how: str, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    recording_id = recording.data["id"]
+    folder = folder_of(Path(), recording).as_posix() + "/"
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        sandbox.world.faults.change({"delete_ignores": 1.0} if how == "ignored" else {"delete_refused": 1.0})
+        waits = []
+        while await runtime.redis.zscore(DELETIONS_DUE, folder) is not None:
+            await delete_what_is_due(runtime)
+            due = await runtime.redis.zscore(DELETIONS_DUE, folder)
+            waits.append((due or 0) - times.utc_now().timestamp())
+            assert len(waits) <= 12
+        assert waits[5] > 60 > waits[0]
+        letters = await runtime.attempts.letters()
+        assert [letter.job_id for letter in letters] == [letter_id(recording_id)]
+        assert {"deletion-refused", "dead-letter"} <= await kinds_of_alerts(runtime)
+        await runtime.due.schedule(folder, 0)  # as a sweep does
+        await delete_what_is_due(runtime)
+        assert await runtime.redis.zscore(DELETIONS_DUE, folder) is None, "a person is to look first"
+        assert not receipt(archive_folder, recording).exists()
+        sandbox.world.faults.change({"delete_ignores": 0.0, "delete_refused": 0.0})
+        await runtime.attempts.discard(letter_id(recording_id))
+        await schedule_again(runtime, msgspec.convert(letters[0].payload, DeletionRequest))
+        await delete_what_is_due(runtime)
+    assert has_left(recording) and receipt(archive_folder, recording).exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"duration_millis": 9_000},
+        {"channels": "single"},
+        {"recording_ended_at": "2026-11-26T01:00:00.000000Z"},
+        {"status": "processing"},
+    ],
+)
+async def test_a_recording_that_telnyx_shows_otherwise_than_it_was_archived_stays(
+    change: dict[str, Any], sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    recording, other = (sandbox.world.add_recording(seconds=0.5) for _ in range(2))
+    async with house(deleting) as runtime:
+        await archive(runtime, recording, other)
+        recording.data.update(change)
+        await delete_what_is_due(runtime)
+        assert "content-changed" in await kinds_of_alerts(runtime)
+    assert not has_left(recording)
+    assert has_left(other)
+
+
+async def test_without_a_grace_of_its_own_an_original_stays_until_its_day_is_sealed(
+    sandbox: RunningSandbox, environment: dict[str, str]
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5, started_at=times.utc_now() - timedelta(days=5))
+    settings = environment | {"CALLVAULT_DELETE_ORIGINALS": "verified"}
+    async with house(settings) as runtime:
+        await archive(runtime, recording)
+        later = times.utc_now() + timedelta(days=1, seconds=1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(workers.jobs.may_delete, "utc_now", lambda: later)  # the grace of 24 h is over
+            await delete_what_is_due(runtime)
+    assert not has_left(recording)

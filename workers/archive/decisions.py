@@ -1,0 +1,120 @@
+"""What people decided about originals, as it lies in the archive; which holds stand. No clock orders anything here.
+
+A decision lies under the id of what it is about, so it is found wherever the recording lies and whatever its date says. One about
+a recording lies in the recording's folder too, where the seal of its day lists it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterator, Mapping
+from typing import Literal
+
+from workers.archive import layout
+from workers.archive.archive import Archive
+from workers.archive.records import DECISION, AnyDecision, Decision, EarlierDecision, UnreadableRecord
+
+Scope = Literal["recording", "connection", "everything"]
+
+Decisions = Mapping[str, AnyDecision | None]  # by name (the id of a decision); None: it cannot be read
+
+
+def new_id() -> str:
+    """An id for a decision."""
+    return secrets.token_hex(16)
+
+
+def put_decision(archive: Archive, decision: Decision, folder: str | None = None) -> None:
+    """Write a decision down; with the folder of its committed recording, there too.
+
+    Raises:
+        StoreError: the store did not take it now.
+    """
+    archive.put_record(layout.decision_key(decision.scope, decision.subject, decision.id), decision)
+    if folder is not None:
+        archive.put_record(layout.decision_copy_key(folder, decision.id), decision)
+
+
+def decisions_about(archive: Archive, scope: Scope, subject: str = "") -> Decisions:
+    """The decisions about one thing: one listing, and a read of each that was not read before.
+
+    Raises:
+        StoreError: the store cannot be asked now.
+    """
+    return read_decisions(
+        archive, (stored.key for stored in archive.store.list(layout.decision_prefix(scope, subject)))
+    )
+
+
+def held_connections(archive: Archive) -> dict[str, str]:
+    """The connections on hold by a decision, each with why; one listing."""
+    by_connection: dict[str, list[str]] = {}
+    for stored in archive.store.list(layout.CONNECTION_DECISIONS):
+        by_connection.setdefault(layout.subject_of(stored.key), []).append(stored.key)
+    found = {subject: why_held(read_decisions(archive, keys)) for subject, keys in by_connection.items()}
+    return {subject: why for subject, why in found.items() if why is not None}
+
+
+def read_decisions(archive: Archive, keys: Iterator[str] | Collection[str]) -> Decisions:
+    """Read decisions by their keys."""
+    found: dict[str, AnyDecision | None] = {}
+    for key in keys:
+        try:
+            found[layout.name_of(key)] = DECISION.read(archive.read_once(key), key)
+        except UnreadableRecord:
+            found[layout.name_of(key)] = None
+    return found
+
+
+def standing_holds(decisions: Decisions) -> dict[str, str]:
+    """The holds that no release lifts, each with why. A decision that cannot be read may be a hold, so it counts as one."""
+    lifted = {
+        name
+        for one in decisions.values()
+        if isinstance(one, Decision) and one.decision == "release"
+        for name in one.lifts
+    }
+    holds = {
+        name: "a decision cannot be read" if one is None else one.why
+        for name, one in decisions.items()
+        if one is None or (isinstance(one, Decision) and one.decision == "hold")
+    }
+    earlier = _earlier(decisions)
+    if earlier is not None and earlier[1].decision == "hold":
+        holds[earlier[0]] = earlier[1].why
+    return {name: why for name, why in holds.items() if name not in lifted}
+
+
+def why_held(decisions: Decisions) -> str | None:
+    """Why something is on hold; None if it is not."""
+    return "; ".join(sorted(set(standing_holds(decisions).values()))) or None
+
+
+def is_approved(decisions: Decisions, findings: Collection[str]) -> bool:
+    """Whether a person has approved all of some findings."""
+    earlier = _earlier(decisions)
+    if earlier is not None and earlier[1].decision == "release":  # in versions before 2 one word did both
+        return True
+    approved = {
+        finding
+        for one in decisions.values()
+        if isinstance(one, Decision) and one.decision == "approve"
+        for finding in one.findings
+    }
+    return approved.issuperset(findings)
+
+
+def word_of(decisions: Decisions) -> str | None:
+    """What stands of some decisions about a recording, in one word: `hold`, `approve`, `release`, or None for nothing."""
+    if standing_holds(decisions):
+        return "hold"
+    if any(isinstance(one, Decision) and one.decision == "approve" for one in decisions.values()):
+        return "approve"
+    earlier = _earlier(decisions)
+    return "release" if earlier is not None and earlier[1].decision == "release" else None
+
+
+def _earlier(decisions: Decisions) -> tuple[str, EarlierDecision] | None:
+    """Of the decisions that an earlier version wrote, the one that counts: the latest by its own instant."""
+    rows = [(name, one) for name, one in decisions.items() if isinstance(one, EarlierDecision)]
+    return max(rows, key=lambda row: row[0], default=None)

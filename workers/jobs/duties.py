@@ -1,0 +1,224 @@
+"""Duties: what workers may do with originals. They belong to the archive, and the strictest counts.
+
+Several units (workers on one Redis) may serve one archive, and a worker may run on settings of last week. So each unit states in
+the archive what its workers are set to do, each worker tells its Redis the same while it lives, and whoever deletes obeys the
+strictest of all of these and of its own settings, read again in that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import msgspec
+from redis.exceptions import RedisError
+
+from config.errors import UserError
+from config.logs import get_logger
+from config.settings import Settings
+from config.times import format_duration, format_instant, utc_now
+from config.values import TranscriptionPolicy, read_transcriptions
+from workers.archive import layout
+from workers.archive.archive import Archive, ArchiveConflict
+from workers.archive.records import DUTIES, Duties, UnreadableRecord
+from workers.archive.stores.store import StoreError
+from workers.keys import LIVE_DUTIES
+from workers.queue.script import server_seconds
+from workers.runtime import Runtime
+
+log = get_logger()
+
+_TELL_SECONDS = 3
+_LIVE_SECONDS = 9
+_TRIES = 50
+_STRICTNESS = ("ignore", "wait", "require")
+
+
+def unit_of(settings: Settings) -> str:
+    """The unit that a process belongs to: named by its Redis without credentials; for one on this machine, by the machine too."""
+    url = (
+        settings.redis_url.get_secret_value()
+        if settings.redis_url
+        else (settings.data_folder.resolve() / "valkey").as_uri()
+    )
+    parts = urlsplit(url)
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    host = parts.hostname if parts.scheme not in ("unix", "file") else None
+    if host in (None, "localhost", "127.0.0.1", "::1"):
+        place = f"{socket.gethostname()} {place}"
+    return hashlib.sha256(place.encode()).hexdigest()[:16]
+
+
+def own_duties(settings: Settings, number: int = 0) -> Duties:
+    """The duties that the settings of this process say."""
+    return Duties(
+        unit=unit_of(settings),
+        number=number,
+        delete_originals=settings.delete_originals,
+        delete_after_seconds=settings.delete_after.total_seconds(),
+        hold_connections=sorted(settings.hold_connections),
+        transcriptions=str(settings.transcriptions),
+        sealed_first=is_sealed_first(settings),
+        by=f"worker on {socket.gethostname()}",
+        at=format_instant(utc_now()),
+    )
+
+
+def is_sealed_first(settings: Settings) -> bool:
+    """Whether an original stays until its day is sealed: always, unless a person has set a grace that is shorter."""
+    return "delete_after" not in settings.model_fields_set or settings.delete_after >= settings.seal_after
+
+
+def strictest(all_of_them: Iterable[Duties]) -> Duties:
+    """The strictest of some duties, point by point; at least one."""
+    rows = [one for one in all_of_them if not one.retired]
+    policies = [policy_of(one) for one in rows]
+    return msgspec.structs.replace(
+        rows[0],
+        delete_originals="never" if any(one.delete_originals == "never" for one in rows) else "verified",
+        delete_after_seconds=max(one.delete_after_seconds for one in rows),
+        hold_connections=sorted({held for one in rows for held in one.hold_connections}),
+        transcriptions=str(max(policies, key=lambda policy: (_STRICTNESS.index(policy.kind), policy.wait))),
+        sealed_first=any(one.sealed_first for one in rows),
+    )
+
+
+def policy_of(duties: Duties) -> TranscriptionPolicy:
+    """The policy about transcriptions; what cannot be read requires one."""
+    try:
+        policy = read_transcriptions(duties.transcriptions)
+    except ValueError:
+        policy = None
+    return policy if isinstance(policy, TranscriptionPolicy) else TranscriptionPolicy("require", timedelta(0))
+
+
+def stated_duties(archive: Archive) -> dict[str, Duties]:
+    """What each unit states, by its last number; blocks.
+
+    Raises:
+        UnreadableRecord: a statement cannot be read, so nobody knows what it forbids.
+        StoreError: the store cannot be asked now.
+    """
+    last = {
+        key.split("/")[-2]: key for key in (s.key for s in archive.store.list(layout.DUTIES)) if key.count("/") == 2
+    }
+    return {unit: DUTIES.read(archive.read_once(key), key) for unit, key in last.items()}
+
+
+def state_duties(archive: Archive, duties: Duties) -> Duties:
+    """State a unit's duties in the archive under its next number, unless its last number says the same; blocks.
+
+    Raises:
+        UnreadableRecord, StoreError: as `stated_duties`.
+    """
+    for _ in range(_TRIES):
+        last = stated_duties(archive).get(duties.unit)
+        if last is not None and _same(last, duties):
+            return last
+        duties = msgspec.structs.replace(duties, number=1 if last is None else last.number + 1)
+        try:
+            archive.put_record(layout.duties_key(duties.unit, duties.number), duties)
+        except ArchiveConflict:
+            continue  # another worker of the unit has just taken the number
+        return duties
+    raise StoreError(f"{layout.DUTIES}{duties.unit}: other workers state other duties all the time")
+
+
+def retire_unit(archive: Archive, unit: str, by: str) -> None:
+    """Say that a unit is gone for good, so that its duties count no more; blocks.
+
+    Raises:
+        UserError: no unit of this name has stated anything.
+        UnreadableRecord, StoreError: as `stated_duties`.
+    """
+    last = stated_duties(archive).get(unit)
+    if last is None:
+        raise UserError(f"no unit {unit} has stated its duties; `callvault deletions duties` lists those that have")
+    now = format_instant(utc_now())
+    state_duties(archive, msgspec.structs.replace(last, number=0, by=by, at=now, retired=True))
+
+
+def _same(one: Duties, other: Duties) -> bool:
+    blank = {"number": 0, "by": "", "at": ""}
+    return msgspec.structs.replace(one, **blank) == msgspec.structs.replace(other, **blank)
+
+
+async def effective_duties(runtime: Runtime) -> Duties:
+    """The strictest of what the archive states, what workers on this Redis are set to, and this process's own settings.
+
+    Raises:
+        UnreadableRecord, StoreError: as `stated_duties`.
+        redis.exceptions.RedisError: Redis is away.
+    """
+    stated = await runtime.in_thread(stated_duties, runtime.archive)
+    return strictest([own_duties(runtime.settings), *stated.values(), *await _live(runtime)])
+
+
+async def _live(runtime: Runtime) -> list[Duties]:
+    """The duties that the living workers on this Redis tell."""
+    now, found, gone = await server_seconds(runtime.redis), [], []
+    for worker, data in (await runtime.redis.hgetall(LIVE_DUTIES)).items():
+        try:
+            told_at, duties = msgspec.json.decode(data, type=tuple[float, Duties])
+        except msgspec.MsgspecError:
+            continue  # of another version; its unit's statement counts all the same
+        if abs(now - told_at) > _LIVE_SECONDS:
+            gone.append(worker)
+        else:
+            found.append(duties)
+    if gone:
+        await runtime.redis.hdel(LIVE_DUTIES, *gone)
+    return found
+
+
+async def tell_duties(runtime: Runtime, worker_id: str) -> None:
+    """Tell this Redis the duties of a worker for as long as it lives, and state them in the archive once it answers."""
+    duties, is_stated = own_duties(runtime.settings), False
+    try:
+        while True:
+            try:
+                now = await server_seconds(runtime.redis)
+                await runtime.redis.hset(LIVE_DUTIES, worker_id, msgspec.json.encode((now, duties)))
+                if not is_stated:
+                    await state_own_duties(runtime)
+                    is_stated = True
+            except (RedisError, OSError, StoreError, UnreadableRecord) as error:
+                log.warning("duties not told yet", error=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(_TELL_SECONDS)
+    finally:
+        with suppress(RedisError, OSError):
+            await runtime.redis.hdel(LIVE_DUTIES, worker_id)
+
+
+async def state_own_duties(runtime: Runtime) -> None:
+    """State this worker's duties in the archive, and say where stricter ones of others count.
+
+    Raises:
+        UnreadableRecord, StoreError: as `stated_duties`.
+        redis.exceptions.RedisError: Redis is away.
+    """
+    own = await runtime.in_thread(state_duties, runtime.archive, own_duties(runtime.settings))
+    effective = await effective_duties(runtime)
+    if not _same(own, effective):
+        log.warning("stricter duties of others count", **differences(own, effective))
+
+
+def differences(own: Duties, effective: Duties) -> dict[str, str]:
+    """Where duties differ from stricter ones, by name, for a log line or a person."""
+    found: dict[str, str] = {}
+    if own.delete_originals != effective.delete_originals:
+        found["delete_originals"] = effective.delete_originals
+    if own.delete_after_seconds != effective.delete_after_seconds:
+        found["delete_after"] = format_duration(effective.delete_after_seconds)
+    if own.hold_connections != effective.hold_connections:
+        found["hold_connections"] = ", ".join(effective.hold_connections)
+    if own.transcriptions != effective.transcriptions:
+        found["transcriptions"] = effective.transcriptions
+    if own.sealed_first != effective.sealed_first:
+        found["sealed_first"] = "yes"
+    return found
