@@ -62,6 +62,27 @@ HISTORY = "callvault:history:"  # + "step:index": hash of counts, for charts of 
 SIGN_INS = "callvault:sign-ins:"  # + address: refused sign-ins of the last quarter of an hour
 DOCTOR = "callvault:doctor"  # written to see that Redis takes writes
 
+# What is true of one archive only, and is forgotten with it; all of it is found again from the archive.
+OF_AN_ARCHIVE = (
+    SEALS,
+    COUNTED,
+    UNSEALED,
+    UNSEALED_WHY,
+    UNSEALED_KNOWN,
+    WRITTEN,
+    WRITTEN_EPOCH,
+    DELETIONS_DUE,
+    DELETIONS_PAUSED,
+    LEAVING,
+    TOLD_GONE,
+    LIVE_DUTIES,
+    TRANSCRIBING,
+    MEDIA_SEEN,
+    LOG_MESSAGES,
+)
+# When something is done again: at once, with another archive.
+TIMES_OF_AN_ARCHIVE = (COMPLETED, *(RECONCILED + sweep for sweep in ("recent", "open", "sealed")))
+
 
 def connection_field(connection_id: str) -> str:
     """The field of `CONNECTION_STATE` that is there for every external connection."""

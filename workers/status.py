@@ -11,7 +11,7 @@ from workers.archive.records import UnreadableRecord
 from workers.archive.seals import Chain
 from workers.archive.stores.store import StoreError
 from workers.jobs.causes import NEVER_GIVEN_UP
-from workers.jobs.chain import known_chain
+from workers.jobs.chain import known_chain, remembered_chain
 from workers.keys import QUEUES
 from workers.queue.pressure import oldest_waiting_seconds, pressure
 from workers.queue.script import server_seconds
@@ -94,6 +94,8 @@ async def read_status(runtime: Runtime) -> Status:
         problem = f"does not answer within {_ARCHIVE_SECONDS} s"
     except (StoreError, UnreadableRecord) as error:
         problem = str(error)
+    if problem is not None:
+        chain = await remembered_chain(runtime)  # the problem says that it may be otherwise
     last = chain.links[-1].seal if chain.links else None
     waiting = UnsealedDays(redis)
     return Status(

@@ -1,26 +1,36 @@
-"""The chain of seals as Redis remembers it, so that neither a sweep nor a seal reads all of it from the archive."""
+"""The chain of seals as Redis remembers it, so that neither a sweep nor a seal reads all of it from the archive.
+
+Before what is remembered is used, it is held against the archive: the last seal must lie there to the byte, and each must
+name the one before. Else the archive is new, was emptied, or went back to an older copy, and the chain is read anew.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 
 import msgspec
 
 from workers.archive import layout
+from workers.archive.archive import Archive
 from workers.archive.seals import Chain, Link
-from workers.keys import SEALS
+from workers.keys import COUNTED, SEALS, UNSEALED_KNOWN
 from workers.queue.state import read_state
 from workers.runtime import Runtime
 
 
 async def read_chain(runtime: Runtime) -> Chain:
-    """The chain, from what Redis remembers of it and what has come since.
+    """The chain, from what Redis remembers of it and what has come since; an alert says where the archive holds another.
 
     Raises:
         UnreadableRecord: a seal cannot be read.
         StoreError: the store cannot be read now.
     """
-    chain = Chain(runtime.archive, await _remembered(runtime))
+    links = await _remembered(runtime)
+    if not await _is_true(runtime, links):
+        await _forget(runtime, links[-1])
+        links = []
+    chain = Chain(runtime.archive, links)
     known = len(chain.links)
     await runtime.in_thread(chain.refresh)
     await remember_chain(runtime, chain, known)
@@ -28,20 +38,59 @@ async def read_chain(runtime: Runtime) -> Chain:
 
 
 async def known_chain(runtime: Runtime) -> Chain:
-    """The chain as Redis remembers it, which workers keep current; read from the archive only where it remembers none.
+    """The chain as Redis remembers it, which workers keep current; one small read of the archive.
+
+    It is read anew where Redis remembers none, or another than the archive holds.
 
     Raises:
         UnreadableRecord, StoreError: as `read_chain`.
     """
     links = await _remembered(runtime)
-    return Chain(runtime.archive, links) if links else await read_chain(runtime)
+    if links and await _is_true(runtime, links):
+        return Chain(runtime.archive, links)
+    return await read_chain(runtime)
+
+
+async def remembered_chain(runtime: Runtime) -> Chain:
+    """The chain as Redis remembers it, whatever the archive holds: for where the archive does not answer, and that is said."""
+    return Chain(runtime.archive, await _remembered(runtime))
 
 
 async def _remembered(runtime: Runtime) -> list[Link]:
-    """The chain's beginning as Redis remembers it, up to the first link that it does not."""
+    """The chain's beginning as Redis remembers it, up to the first link that it does not, or that names another before it."""
     rows = await read_state(runtime.redis, SEALS, Link)
-    known = itertools.takewhile(lambda sequence: sequence in rows, map(str, itertools.count(1)))
-    return [rows[sequence] for sequence in known]
+    links: list[Link] = []
+    for sequence in itertools.count(1):
+        link, before = rows.get(str(sequence)), links[-1].sha256 if links else None
+        if link is None or (link.seal.sequence, link.seal.previous_sha256) != (sequence, before):
+            break
+        links.append(link)
+    return links
+
+
+async def _is_true(runtime: Runtime, links: list[Link]) -> bool:
+    """Whether the archive holds these links, by the last of them; none are always true."""
+    return not links or await runtime.in_thread(_lies_there, runtime.archive, links[-1])
+
+
+def _lies_there(archive: Archive, link: Link) -> bool:
+    """Whether the archive holds this seal to the byte; by the hashes in it, all before it are the same too."""
+    data = archive.read_small(layout.seal_key(link.seal.sequence))
+    return data is not None and hashlib.sha256(data).hexdigest() == link.sha256
+
+
+async def _forget(runtime: Runtime, last: Link) -> None:
+    """Forget what follows from a chain that the archive does not hold: its seals, the counts, the days without a seal."""
+    await runtime.redis.delete(SEALS, COUNTED, UNSEALED_KNOWN)
+    seal = last.seal
+    text = (
+        f"Seal {seal.sequence} of {seal.day} is not in the archive as it was made: it is gone, or another lies there."
+    )
+    advice = (
+        "If the archive was put back to an older copy on purpose, nothing is to be done: what is missing is fetched again while "
+        "Telnyx has it. Else hold it against a copy with `callvault verify --seals`."
+    )
+    await runtime.alerts.send("archive-damaged", "seals", text, advice)
 
 
 async def remember_chain(runtime: Runtime, chain: Chain, known: int) -> None:

@@ -7,48 +7,8 @@ refused, until a person says by `callvault init --adopt` that it is meant.
 from __future__ import annotations
 
 from config.errors import UserError
-from workers.keys import (
-    ARCHIVE,
-    COMPLETED,
-    COUNTED,
-    DELETIONS_DUE,
-    DELETIONS_PAUSED,
-    LEAVING,
-    LIVE_DUTIES,
-    LOG_MESSAGES,
-    MEDIA_SEEN,
-    RECONCILED,
-    SEALS,
-    TOLD_GONE,
-    TRANSCRIBING,
-    UNSEALED,
-    UNSEALED_KNOWN,
-    UNSEALED_WHY,
-    WRITTEN,
-    WRITTEN_EPOCH,
-)
+from workers.keys import ARCHIVE, OF_AN_ARCHIVE, TIMES_OF_AN_ARCHIVE
 from workers.queue.script import AsyncRedis, Script
-
-# All of it is found again from the archive, a pause of deletion too.
-_REMEMBERED = (
-    SEALS,
-    COUNTED,
-    UNSEALED,
-    UNSEALED_WHY,
-    UNSEALED_KNOWN,
-    WRITTEN,
-    WRITTEN_EPOCH,
-    DELETIONS_DUE,
-    DELETIONS_PAUSED,
-    LEAVING,
-    TOLD_GONE,
-    LIVE_DUTIES,
-    TRANSCRIBING,
-    MEDIA_SEEN,
-    LOG_MESSAGES,
-)
-_TIMES = (COMPLETED, *(RECONCILED + sweep for sweep in ("recent", "open", "sealed")))
-
 
 # KEYS: the binding. ARGV: an id to bind it to where it is bound to none, or nothing. Gives the id that it is bound to. What is
 # no id counts as lost. Without a need nothing is written: a Redis that is full refuses that, and its jobs must run all the same.
@@ -88,12 +48,15 @@ async def assert_bound(redis: AsyncRedis, identity_id: str) -> None:
 
 async def remembers_an_archive(redis: AsyncRedis) -> bool:
     """Whether a Redis has served an archive, also one of a version that gave archives no identity."""
-    return bool(await redis.exists(ARCHIVE, *_REMEMBERED))
+    return bool(await redis.exists(ARCHIVE, *OF_AN_ARCHIVE))
 
 
 async def bind_anew(redis: AsyncRedis, identity_id: str) -> None:
-    """Have a Redis belong to an archive, and forget what it remembers of another."""
+    """Have a Redis belong to an archive, and forget what it remembers of another.
+
+    A pause of deletion stays: it ends only when a person says so.
+    """
     async with redis.pipeline(transaction=True) as pipe:
-        pipe.delete(*_REMEMBERED, *_TIMES)
+        pipe.delete(*OF_AN_ARCHIVE, *TIMES_OF_AN_ARCHIVE)
         pipe.set(ARCHIVE, identity_id)
         await pipe.execute()

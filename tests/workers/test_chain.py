@@ -1,0 +1,140 @@
+"""What Redis remembers of the chain of seals is held against the archive before it is used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import AsyncIterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.settings import load_settings
+from config.times import end_of_day, utc_now
+from sandbox.world import Recording
+from tests.parts import RunningSandbox, make_archive
+from workers.init import init_archive
+from workers.jobs.chain import known_chain, read_chain
+from workers.jobs.payloads import RecordingRequest
+from workers.jobs.reconcile import ReconcileRequest, reconcile
+from workers.jobs.recordings import archive_recording
+from workers.jobs.seals import seal
+from workers.keys import ALERTS, BULK_QUEUE, SEALS, UNSEALED_KNOWN
+from workers.runtime import Runtime, open_runtime
+
+DAYS = (5, 4)
+
+
+@pytest.fixture
+async def runtime(
+    environment: dict[str, str], async_redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Runtime]:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    made = open_runtime(load_settings(), async_redis)
+    yield made
+    await made.close()
+
+
+def day(ago: int) -> date:
+    return (utc_now() - timedelta(days=ago)).date()
+
+
+async def seal_two_days(runtime: Runtime, sandbox: RunningSandbox) -> list[Recording]:
+    """Six recordings of two days, archived and sealed."""
+    made = []
+    for ago in DAYS:
+        noon = end_of_day(day(ago)) - timedelta(hours=12)
+        made += [sandbox.world.add_recording(seconds=0.1, started_at=noon + timedelta(minutes=n)) for n in range(3)]
+    await archive_and_seal(runtime, made)
+    return made
+
+
+async def archive_and_seal(runtime: Runtime, recordings: list[Recording]) -> list[int]:
+    for one in recordings:
+        await archive_recording(runtime, RecordingRequest(recording_id=one.data["id"]))
+    links = [await seal(runtime, day(ago), by_hand=True) for ago in DAYS]
+    return [link.seal.sequence for link in links]  # type: ignore[union-attr]
+
+
+async def fetched_again(runtime: Runtime) -> int:
+    """How many jobs a comparison with Telnyx makes."""
+    await reconcile(runtime, ReconcileRequest(since=day(6).isoformat(), until=day(3).isoformat()))
+    return int(await runtime.redis.zcard(BULK_QUEUE))
+
+
+def empty(folder: Path) -> None:
+    for name in ("recordings", "seals", "catalogue"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+async def test_an_emptied_archive_gets_every_recording_of_its_sealed_days_again_and_a_first_seal(
+    runtime: Runtime, sandbox: RunningSandbox, archive_folder: Path, redis: Any
+) -> None:
+    recordings = await seal_two_days(runtime, sandbox)
+    assert await fetched_again(runtime) == 0, "sealed days are not compared again"
+    empty(archive_folder)
+    assert await fetched_again(runtime) == 6
+    (alert,) = (json.loads(row) for row in redis.lrange(ALERTS, 0, -1))
+    assert alert["kind"] == "archive-damaged" and "Seal 2 of" in alert["text"]
+    assert await archive_and_seal(runtime, recordings) == [1, 2]
+
+
+async def test_a_new_archive_gets_every_recording_of_the_days_that_the_other_sealed_and_a_first_seal(
+    runtime: Runtime, sandbox: RunningSandbox, archive_folder: Path, tmp_path: Path
+) -> None:
+    recordings = await seal_two_days(runtime, sandbox)
+    archive_folder.rename(tmp_path / "the other")
+    make_archive(archive_folder)
+    await init_archive(runtime.archive.store, runtime.redis, adopt=True)
+    fresh = open_runtime(runtime.settings, runtime.redis)
+    assert await fetched_again(fresh) == 6
+    assert await archive_and_seal(fresh, recordings) == [1, 2]
+    await fresh.close()
+
+
+@pytest.mark.parametrize("how", ["the last is gone", "the last is another", "rolled back and gone on"])
+async def test_a_chain_that_is_not_the_remembered_one_is_read_anew_and_told(
+    how: str, runtime: Runtime, sandbox: RunningSandbox, archive_folder: Path, redis: Any
+) -> None:
+    await seal_two_days(runtime, sandbox)
+    last = archive_folder / "seals" / "0000000002.json"
+    other = json.loads(last.read_bytes())
+    last.unlink()
+    if how != "the last is gone":
+        last.write_text(json.dumps(other | {"day": day(4 if how == "the last is another" else 3).isoformat()}))
+    redis.set(UNSEALED_KNOWN, "1")
+    for read in (known_chain, read_chain):
+        chain = await read(runtime)
+        assert len(chain.links) == (1 if how == "the last is gone" else 2)
+        assert (day(3) in chain.days) == (how == "rolled back and gone on")
+    assert redis.hlen(SEALS) == len(chain.links) and not redis.exists(UNSEALED_KNOWN), "its days are found anew"
+    assert [json.loads(row)["kind"] for row in redis.lrange(ALERTS, 0, -1)] == ["archive-damaged"]
+
+
+async def test_links_that_do_not_name_each_other_are_not_believed(
+    runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    await seal_two_days(runtime, sandbox)
+    whole = await known_chain(runtime)
+    first = json.loads(redis.hget(SEALS, "1"))
+    redis.hset(SEALS, "1", json.dumps(first | {"sha256": "0" * 64}))
+    assert (await known_chain(runtime)).links == (await read_chain(runtime)).links == whole.links
+
+
+async def test_a_chain_that_is_as_remembered_costs_one_small_read(
+    runtime: Runtime, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await seal_two_days(runtime, sandbox)
+    read: list[str] = []
+    original = runtime.archive.store.read
+
+    def counted(key: str, *span: Any) -> Any:
+        read.append(key)
+        return original(key, *span)
+
+    monkeypatch.setattr(runtime.archive.store, "read", counted)
+    await known_chain(runtime)
+    assert read == ["seals/0000000002.json"]
