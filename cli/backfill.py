@@ -63,27 +63,44 @@ class _Backfill:
         self._console = open_console(stderr=True)
         self._started = time.monotonic()
         self._is_stopped = False
-        identity = f"{settings.telnyx_base_url} {settings.archive_address} {since} {until} {connection_id}"
-        self._file = StateFile(settings.data_folder, "backfill", identity, Tally(), _STATE_DAYS)
+        self._tally = Tally()
 
     async def run(self, redis_url: str, as_json: bool) -> int:
-        tally = Tally() if self._dry_run else self._file.load()
-        if tally.through:
-            self._console.print(f"Resumed after {tally.through}.")
         given_up = 0
         try:
             async with runtime_at(self._settings, redis_url) as runtime:
-                await self._sweep(runtime, tally)
-                if not self._dry_run:
-                    given_up = await self._wait(runtime, tally)
-                    self._file.forget()
+                given_up = await self._run(runtime)
         except _Stopped:
             self._console.print("Stopped; the same command goes on from here. What is queued is done by the workers.")
             self._is_stopped = True
-        self._tell(tally, given_up, as_json)
+        self._tell(self._tally, given_up, as_json)
         return 1 if given_up or self._is_stopped else 0
 
-    async def _sweep(self, runtime: Runtime, tally: Tally) -> None:
+    async def _run(self, runtime: Runtime) -> int:
+        """Sweep, and wait for what that queued; returns how many jobs the workers gave up."""
+        settings, span = self._settings, f"{self._since} {self._until} {self._connection_id}"
+        identity = await runtime.in_thread(lambda: runtime.archive.identity)
+        file = StateFile(
+            settings.data_folder,
+            "backfill",
+            f"{settings.telnyx_base_url} {settings.archive_address} {span}",
+            Tally(),
+            _STATE_DAYS,
+            archive_id=identity.id,
+            begin_anew="To begin anew, remove this file",
+        )
+        if self._dry_run:
+            await self._sweep(runtime, self._tally, lambda _: None)
+            return 0
+        self._tally = file.load()
+        if self._tally.through:
+            self._console.print(f"Resumed after {self._tally.through}.")
+        await self._sweep(runtime, self._tally, file.save)
+        given_up = await self._wait(runtime, self._tally)
+        file.forget()
+        return given_up
+
+    async def _sweep(self, runtime: Runtime, tally: Tally, save: Callable[[Tally], None]) -> None:
         with progress(self._console, days=(self._until - self._since).days + 1) as show:
             await sweep(
                 runtime,
@@ -94,7 +111,7 @@ class _Backfill:
                 connection_id=self._connection_id,
                 dry_run=self._dry_run,
                 show=lambda tally: self._show(tally, show),
-                save=lambda tally: None if self._dry_run else self._file.save(tally),
+                save=save,
             )
 
     def _show(self, tally: Tally, show: Callable[..., None]) -> None:

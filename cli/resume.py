@@ -9,7 +9,18 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from config.errors import UserError
+
 S = TypeVar("S", bound=msgspec.Struct)
+
+
+class AnotherState(UserError):
+    """The saved state of work on another archive."""
+
+
+class _Saved(msgspec.Struct):
+    archive: str
+    state: msgspec.Raw
 
 
 class StateFile(Generic[S]):
@@ -21,28 +32,46 @@ class StateFile(Generic[S]):
         identity: what tells this work from other work of the same command, whose state must not resume it.
         new: the state at the start.
         days: how long a state is worth resuming from.
+        archive_id: of the archive that the work is about.
+        begin_anew: what a person does where the state is of another archive, and that is meant.
     """
 
-    def __init__(self, folder: Path, name: str, identity: object, new: S, days: int) -> None:
+    def __init__(
+        self, folder: Path, name: str, identity: object, new: S, days: int, *, archive_id: str, begin_anew: str
+    ) -> None:
         digest = hashlib.sha256(str(identity).encode()).hexdigest()[:16]
         self._path = folder / f"{name}-{digest}.json"
         self._new = new
         self._seconds = days * 24 * 3600
+        self._archive_id, self._begin_anew = archive_id, begin_anew
 
     def load(self) -> S:
-        """Where the last run was stopped; the start, if there was none, or it was too long ago, or cannot be read."""
+        """Where the last run was stopped; the start, if there was none, or it was too long ago, or cannot be read.
+
+        Raises:
+            AnotherState: it was about another archive.
+        """
         try:
             if time.time() - self._path.stat().st_mtime < self._seconds:
-                return msgspec.json.decode(self._path.read_bytes(), type=type(self._new))
+                return self._read(self._path.read_bytes())
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             pass
         return self._new
+
+    def _read(self, data: bytes) -> S:
+        saved = msgspec.json.decode(data, type=_Saved)
+        if saved.archive != self._archive_id:
+            raise AnotherState(
+                f"{self._path}: the saved state is of archive {saved.archive}, and the archive here is {self._archive_id}; "
+                f"is the address right? {self._begin_anew}"
+            )
+        return msgspec.json.decode(saved.state, type=type(self._new))
 
     def save(self, state: S) -> None:
         """Remember a state; a run that is killed meanwhile leaves the one before."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(".new")
-        temporary.write_bytes(msgspec.json.encode(state))
+        temporary.write_bytes(msgspec.json.encode(_Saved(self._archive_id, msgspec.Raw(msgspec.json.encode(state)))))
         temporary.replace(self._path)
 
     def forget(self) -> None:

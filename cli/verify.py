@@ -27,7 +27,15 @@ def run(settings: Settings, *, since: date | None, until: date | None, deep: boo
     console = open_console(stderr=True)
     archive = open_archive(settings)
     identity = f"{settings.archive_address} {since} {until} {deep}"
-    file = StateFile(settings.data_folder, "verify", identity, Verified(), _STATE_DAYS)
+    file = StateFile(
+        settings.data_folder,
+        "verify",
+        identity,
+        Verified(),
+        _STATE_DAYS,
+        archive_id=archive.identity.id,
+        begin_anew="`callvault verify --fresh` begins anew",
+    )
     state = file.load()
     if state.through:
         console.print(f"Resumed after {state.through}, {state.recordings} recordings in.")

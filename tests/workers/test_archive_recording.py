@@ -16,7 +16,7 @@ from sandbox.world import Recording
 from tests.parts import RunningSandbox, callvault, wait_for
 from workers.archive.layout import recording_folder
 from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
-from workers.keys import UNSEALED, WRITTEN, WRITTEN_EPOCH
+from workers.keys import ARCHIVE, UNSEALED, WRITTEN, WRITTEN_EPOCH
 from workers.queue.accept import enqueue
 
 
@@ -81,8 +81,8 @@ async def test_nothing_is_left_in_redis_when_the_work_is_done(
         sandbox.world.faults.change({"api_503": 0})
         assert worker.stop() == 0
     lasting = {key for key in redis.scan_iter() if redis.ttl(key) == -1}
-    # The next turn of what runs by the clock, the bounded stream for catalogues, and the day that is to be sealed.
-    assert lasting <= {"arq:queue", WRITTEN, WRITTEN_EPOCH, UNSEALED}
+    # Which archive it is about, the next turn of what runs by the clock, the bounded stream for catalogues, the day to be sealed.
+    assert lasting <= {ARCHIVE, "arq:queue", WRITTEN, WRITTEN_EPOCH, UNSEALED}
     assert all(job.startswith("cron:") for job in redis.zrange("arq:queue", 0, -1))
     ours = [key for key in redis.scan_iter() if recording.data["id"] in key]
     assert ours == []

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cli.resume import AnotherState, StateFile
 from config.settings import load_settings
 from tests.parts import RunningSandbox, callvault_here, make_archive, run_callvault
 from tests.workers.test_archive_recording import committed, folder_of
@@ -21,6 +22,7 @@ from workers.archive.source import Source
 from workers.archive.stores.store import StoreError, StoreMissing, open_store
 from workers.init import init_archive
 from workers.jobs.payloads import RecordingRequest
+from workers.jobs.reconcile import Tally
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
 from workers.keys import ALERTS, ARCHIVE, DELETIONS_PAUSED, MAIN_QUEUE, SEALS, UNSEALED_KNOWN
@@ -305,3 +307,22 @@ def test_a_catalogue_of_another_archive_is_refused_until_it_is_rebuilt(
         assert "callvault index --rebuild" in done.stderr
     assert callvault_here(["index", "--rebuild"], environment)[0] == 0
     assert callvault_here(["find"], environment)[0] == 0
+
+
+# Saved states belong to one
+
+
+def test_the_saved_state_of_another_archive_resumes_nothing_and_says_how_to_begin_anew(tmp_path: Path) -> None:
+    def file(archive_id: str) -> StateFile[Tally]:
+        return StateFile(tmp_path, "backfill", "x", Tally(), 7, archive_id=archive_id, begin_anew="Do this")
+
+    file("one").save(Tally(found=7))
+    assert file("one").load().found == 7
+    with pytest.raises(AnotherState, match=r"is of archive one, and the archive here is other; .* Do this"):
+        file("other").load()
+    file("other").forget()
+    assert file("other").load() == Tally()
+    for junk in (b"", b"{}", b'{"found": 7}', b'{"archive": "one", "state": 5}'):
+        file("one").save(Tally(found=7))
+        next(tmp_path.iterdir()).write_bytes(junk)
+        assert file("one").load() == Tally(), "also one that an earlier version saved"
