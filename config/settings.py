@@ -12,17 +12,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from config.errors import UsedWrongly
 from config.values import (
     QuietHours,
     TranscriptionPolicy,
+    at_least,
     read_archive_url,
     read_base_url,
     read_duration,
+    read_folder,
     read_http_url,
+    read_ids,
     read_list,
     read_public_keys,
     read_quiet_hours,
@@ -50,6 +53,8 @@ def _setting(name: str, default: Any, *, help: str, expected: str, secret: bool 
 
 
 Duration = Annotated[timedelta, BeforeValidator(read_duration)]
+Interval = Annotated[Duration, AfterValidator(at_least("1s"))]  # how often something is done, or how long at least
+Days = Annotated[Duration, AfterValidator(at_least("1d"))]  # how far back
 
 
 class Settings(BaseSettings):
@@ -85,13 +90,13 @@ class Settings(BaseSettings):
         "CALLVAULT_ARCHIVE_URL",
         None,
         help="The archive. Unset: the folder `archive` in the data folder.",
-        expected="s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///path",
+        expected="s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///path; a blank in a path is %20",
     )
-    data_folder: Path = _setting(
+    data_folder: Annotated[Path, BeforeValidator(read_folder)] = _setting(
         "CALLVAULT_DATA",
         Path("callvault-data"),
         help="Folder for what stays on this machine: the embedded Valkey's data, the default archive.",
-        expected="a folder",
+        expected="the path of a folder",
     )
     delete_originals: Literal["never", "verified"] = _setting(
         "CALLVAULT_DELETE_ORIGINALS",
@@ -130,35 +135,35 @@ class Settings(BaseSettings):
         "long after the archiving for one that is not begun, where the connection makes them; or require one there.",
         expected="ignore, require, or wait and a duration such as wait 1h",
     )
-    hold_connections: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_list)] = _setting(
+    hold_connections: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_ids)] = _setting(
         "CALLVAULT_HOLD_CONNECTIONS",
         (),
         help="Connections under legal hold: their originals are never deleted.",
         expected="connection ids, separated by commas",
     )
-    reconcile_every: Duration = _setting(
+    reconcile_every: Interval = _setting(
         "CALLVAULT_RECONCILE_EVERY",
         timedelta(hours=1),
         help="How often the recent days are compared with Telnyx.",
-        expected="a duration such as 1h",
+        expected="a duration such as 1h, 1s at least",
     )
-    reconcile_recent: Duration = _setting(
+    reconcile_recent: Days = _setting(
         "CALLVAULT_RECONCILE_RECENT",
         timedelta(days=3),
         help="Which days are recent.",
-        expected="a duration such as 3d",
+        expected="a duration such as 3d, 1d at least",
     )
-    reconcile_open_every: Duration = _setting(
+    reconcile_open_every: Interval = _setting(
         "CALLVAULT_RECONCILE_OPEN_EVERY",
         timedelta(days=1),
         help="How often every open day is compared with Telnyx.",
-        expected="a duration such as 24h",
+        expected="a duration such as 24h, 1s at least",
     )
-    reconcile_open: Duration = _setting(
+    reconcile_open: Days = _setting(
         "CALLVAULT_RECONCILE_OPEN",
         timedelta(days=30),
         help="How far back days are open.",
-        expected="a duration such as 30d",
+        expected="a duration such as 30d, 1d at least",
     )
     seal_after: Duration = _setting(
         "CALLVAULT_SEAL_AFTER",
@@ -185,11 +190,11 @@ class Settings(BaseSettings):
         help="The authority's root certificates, for `callvault verify --seals`. Unset: a stamp is held to itself alone.",
         expected="a PEM file",
     )
-    not_found_wait: Duration = _setting(
+    not_found_wait: Interval = _setting(
         "CALLVAULT_NOT_FOUND_WAIT",
         timedelta(minutes=10),
         help="How long a recording that Telnyx does not know is asked for again; a webhook can outrun the API.",
-        expected="a duration such as 10m",
+        expected="a duration such as 10m, 1s at least",
     )
     log_messages: Literal["off", "mirror", "mirror-and-dismiss"] = _setting(
         "CALLVAULT_LOG_MESSAGES",
@@ -203,11 +208,11 @@ class Settings(BaseSettings):
         help="Whether a failed upload of numbers is tried again by itself, once for each cause.",
         expected="never or once",
     )
-    operator_connect_refresh: Duration | None = _setting(
+    operator_connect_refresh: Interval | None = _setting(
         "CALLVAULT_OPERATOR_CONNECT_REFRESH",
         None,
         help="How often Telnyx is asked to read the Operator Connect state again. Unset: never.",
-        expected="a duration such as 24h",
+        expected="a duration such as 24h, 1s at least",
     )
     connections_file: Path | None = _setting(
         "CALLVAULT_CONNECTIONS_FILE",
@@ -227,18 +232,18 @@ class Settings(BaseSettings):
         help="Severities of your own by kind of alert; `off` delivers none of that kind.",
         expected="pairs such as audio-finding=info,log-message=critical",
     )
-    upload_pending_limit: Duration = _setting(
+    upload_pending_limit: Annotated[Duration, AfterValidator(at_least("1ms"))] = _setting(
         "CALLVAULT_UPLOAD_PENDING_LIMIT",
         timedelta(hours=1),
         help="How long an upload of numbers may be pending before an alert says so.",
-        expected="a duration such as 1h",
+        expected="a duration such as 1h, 1ms at least",
     )
-    queue_age_limit: Duration = _setting(
+    queue_age_limit: Interval = _setting(
         "CALLVAULT_QUEUE_AGE_LIMIT",
         timedelta(minutes=5),
         help="How long a job may wait, or fail for what none is given up for, before an alert says so; while one waits so long, "
         "bulk work yields.",
-        expected="a duration such as 5m",
+        expected="a duration such as 5m, 1s at least",
     )
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(read_list)] = _setting(
         "CALLVAULT_ALERT_URLS",
@@ -259,11 +264,11 @@ class Settings(BaseSettings):
         help="Storage class of objects, in the store's own word.",
         expected="a word such as STANDARD_IA, NEARLINE or Cool",
     )
-    retention: Duration | None = _setting(
+    retention: Interval | None = _setting(
         "CALLVAULT_RETENTION",
         None,
         help="Lock each object for so long (S3 Object Lock, GCS object retention, Azure immutability).",
-        expected="a duration such as 365d",
+        expected="a duration such as 365d, 1s at least",
     )
     retention_mode: Literal["governance", "compliance"] = _setting(
         "CALLVAULT_RETENTION_MODE",

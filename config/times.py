@@ -6,19 +6,26 @@ import re
 from datetime import UTC, date, datetime, timedelta
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) *(ms|s|m|h|d|w)", re.ASCII)
+_DURATIONS = re.compile(rf"(?:{_DURATION.pattern} *)+", re.ASCII)
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a duration such as `2s`, `15m`, `24h`, `30d` or `1h30m`.
+    """Read a duration such as `2s`, `15m`, `24h`, `30d` or `1h30m`: each unit once, the longest first.
 
     Raises:
-        ValueError: it is not one, or longer than 100 years.
+        ValueError: it is not one, could be read in two ways, or is longer than 100 years.
     """
-    compact = text.strip().lower().replace(" ", "")
-    if not compact or _DURATION.sub("", compact):
+    if "M" in text:
+        raise ValueError(f"{text!r} can be read as months; m is a minute, and 30d are a month")
+    words = text.strip().lower()
+    if not _DURATIONS.fullmatch(words):
         raise ValueError(f"{text!r} is not a duration such as 2s, 15m, 24h or 30d")
-    seconds = sum(float(amount) * _UNITS[unit] for amount, unit in _DURATION.findall(compact))
+    parts = _DURATION.findall(words)
+    lengths = [_UNITS[unit] for _, unit in parts]
+    if lengths != sorted(set(lengths), reverse=True):
+        raise ValueError(f"{text!r} names a unit twice, or a shorter one before a longer")
+    seconds = sum(float(amount) * _UNITS[unit] for amount, unit in parts)
     if seconds > 100 * 365 * 86400:
         raise ValueError(f"{text!r} is longer than 100 years")
     return timedelta(seconds=seconds)

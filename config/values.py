@@ -7,10 +7,11 @@ import binascii
 import difflib
 import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from config.times import format_duration, parse_duration
 
@@ -30,6 +31,17 @@ SENTINEL_PORT = 26379
 def read_duration(value: object) -> object:
     """A duration; other than text passes as it is, here and below."""
     return parse_duration(value) if isinstance(value, str) else value
+
+
+def at_least(least: str) -> Callable[[timedelta], timedelta]:
+    """A check that a duration is no shorter than another, written as people do."""
+
+    def check(value: timedelta) -> timedelta:
+        if value < parse_duration(least):
+            raise ValueError(f"the least is {least}")
+        return value
+
+    return check
 
 
 def read_public_keys(value: object) -> object:
@@ -82,6 +94,8 @@ def read_redis_url(value: object) -> object:
         parts = urlsplit(str(value))
     except ValueError:
         raise ValueError("not an address; percent-encode what is odd in a password") from None
+    if parts.fragment:
+        raise ValueError("something behind #, which nobody reads; in a password, percent-encode : / ? # and @")
     if parts.scheme not in REDIS_SCHEMES:
         raise ValueError(f"scheme {parts.scheme!r}")
     known: tuple[str, ...] = ("db", *(REDIS_TLS_OPTIONS if parts.scheme == "rediss" else ()))
@@ -136,16 +150,61 @@ def read_token(value: object) -> object:
 
 
 def read_archive_url(value: object) -> object:
-    """An address of an archive, without a slash at its end."""
-    parts = urlsplit(str(value))
-    if parts.scheme not in ARCHIVE_SCHEMES:
-        raise ValueError(f"scheme {parts.scheme!r}")
-    if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+    """An address of an archive, without a slash at its end: one that means the same on every store, and one archive only."""
+    text = str(value)
+    scheme, _, place = text.partition("://")
+    if scheme not in ARCHIVE_SCHEMES:
+        raise ValueError(f"scheme {urlsplit(text).scheme!r}")
+    if odd := _ODD_IN_ADDRESS.search(place):
+        raise ValueError(f"{odd.group()!r} in it, which stores read differently or not at all")
+    netloc, slash, path = place.partition("/")
+    path = path[:-1] if path.endswith("/") else path
+    if scheme == "file":
+        if netloc not in ("", "localhost") or not slash:
             raise ValueError("not an absolute path after file://")
-    elif not parts.netloc:
-        raise ValueError("no bucket")
-    return str(value).rstrip("/")
+        path = _decoded(path)
+        if not path:
+            raise ValueError("no folder")
+    elif not re.fullmatch(r"[A-Za-z0-9$][A-Za-z0-9._-]*", netloc):
+        raise ValueError("no bucket" if not netloc else "no name of a bucket between the slashes")
+    elif "%" in path:
+        raise ValueError("'%' in it: a prefix is taken as it is written, and nothing in it is encoded")
+    segments = path.split("/") if path else []
+    if any(not segment or not segment.strip(".") for segment in segments):
+        raise ValueError("doubled slashes in it, or a part that is `.` or `..`")
+    return text[:-1] if text.endswith("/") else text
+
+
+# A blank is written %20 in the path of a folder; in the prefix of a bucket there is none.
+_ODD_IN_ADDRESS = re.compile(r"[\s#?\\\x00-\x1f\x7f]")
+
+
+def _decoded(path: str) -> str:
+    """The path of a folder with its percent signs decoded, each of which must encode something that a name may have."""
+    if re.search(r"%(?![0-9A-Fa-f]{2})", path):
+        raise ValueError("a percent sign that encodes nothing; in a name it is written %25")
+    if re.search(r"%(2f|00)", path, re.IGNORECASE):
+        raise ValueError("an encoded slash or zero, which no name may have")
+    return unquote(path)
+
+
+def read_folder(value: object) -> object:
+    """A folder, by its path alone."""
+    if str(value).startswith("~"):
+        raise ValueError("nobody replaces the ~; write the whole path")
+    if "://" in str(value):
+        raise ValueError("an address, not a path")
+    return value
+
+
+def read_ids(value: object) -> object:
+    """Ids, separated by commas or blanks: one that is none would be held against nothing, and nobody would know."""
+    if not isinstance(value, str):
+        return value
+    ids = tuple(value.replace(",", " ").split())
+    if wrong := [one for one in ids if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]*", one, re.ASCII)]:
+        raise ValueError(f"{wrong[0]!r} is no id")
+    return ids
 
 
 @dataclass(frozen=True)
@@ -184,6 +243,8 @@ def read_quiet_hours(value: object) -> object:
     found = re.fullmatch(r"(\d{1,2})-(\d{1,2})", value.strip())
     if not found or max(int(n) for n in found.groups()) > 24:
         raise ValueError("not hours")
+    if int(found.group(1)) == int(found.group(2)):
+        raise ValueError("no hour is between the two")
     return QuietHours(int(found.group(1)), int(found.group(2)))
 
 

@@ -14,21 +14,78 @@ SECRET = "a-very-secret-value"
 BAD = {
     "TELNYX_PUBLIC_KEY": ["not base64!", "AAAA", "AAAA,%%"],
     "TELNYX_BASE_URL": ["ftp://x", "http://api.telnyx.com/v2", "nothing", "https://"],
-    "REDIS_URL": [f"http://user:{SECRET}@host", "localhost:6379"],
-    "CALLVAULT_ARCHIVE_URL": ["ftp://bucket", "s3://", "file://host/path", "/just/a/path"],
+    "REDIS_URL": [f"http://user:{SECRET}@host", "localhost:6379", f"redis://user:{SECRET}#1@host"],
+    "CALLVAULT_ARCHIVE_URL": [
+        *(
+            "ftp://bucket",
+            "s3://",
+            "file://host/path",
+            "/just/a/path",
+            "S3://bucket",
+            "FILE:///path",
+            "file:///",
+            "file://",
+        ),
+        *("s3://bucket/tenant#1", "gs://bucket/tenant?x", "az://container/a#", "file:///path#1", "file:///path?x"),
+        *(
+            "s3://bucket/a/../b",
+            "s3://bucket/..",
+            "s3://bucket/./a",
+            "file:///a/../b",
+            "file:///a/%2e%2e/b",
+            "gs://b/...",
+        ),
+        *("s3://bucket//a", "s3://bucket/a//b", "s3://bucket/a//", "file:////a", "file:///a//b", "s3:///a"),
+        *("s3://bucket/a%20b", "az://c/%2e%2e", "file:///a%zz", "file:///a%", "file:///a%2Fb", "file:///a%00b"),
+        *(
+            "s3://bucket/a b",
+            " s3://bucket/a",
+            "s3://bucket/a ",
+            "file:///a ",
+            "file:///a b",
+            "s3://bucket/a\nb",
+            "s3://b\t/a",
+        ),
+        *("s3://key:secret@bucket/a", "s3://bucket:9000/a", "s3://bucket\\a", "s3://-/a"),
+    ],
+    "CALLVAULT_DATA": ["~/callvault", "file:///data"],
+    "CALLVAULT_HOLD_CONNECTIONS": ["1;2", '["1", "2"]', "'1'", "*"],
     "CALLVAULT_DELETE_ORIGINALS": ["yes", "Verified "],
-    "CALLVAULT_DELETE_AFTER": ["soon", "-1h", "10", "1000000d"],
+    "CALLVAULT_DELETE_AFTER": [
+        "soon",
+        "-1h",
+        "10",
+        "1000000d",
+        "1M",
+        "1 M",
+        "1h30M",
+        "5Min",
+        "1 0m",
+        "1m1h",
+        "1h1h",
+        "1,5h",
+        "٣h",
+        "+1h",
+    ],
     "CALLVAULT_PROOF": ["none"],
     "CALLVAULT_CONCURRENCY": ["0", "1000", "x"],
     "CALLVAULT_LOG_LEVEL": ["loud"],
-    "CALLVAULT_TRANSCRIPTIONS": ["wait", "wait soon", "always"],
+    "CALLVAULT_TRANSCRIPTIONS": ["wait", "wait soon", "always", "wait 1M"],
     "CALLVAULT_DELETE_BATCH": ["0"],
     "CALLVAULT_DELETE_STOP_PERCENT": ["101"],
-    "CALLVAULT_RECONCILE_EVERY": ["hourly"],
+    "CALLVAULT_RECONCILE_EVERY": ["hourly", "0s", "0.4ms", "999ms"],
+    "CALLVAULT_RECONCILE_OPEN_EVERY": ["0s"],
+    "CALLVAULT_RECONCILE_RECENT": ["0d", "23h"],
+    "CALLVAULT_RECONCILE_OPEN": ["0s"],
+    "CALLVAULT_NOT_FOUND_WAIT": ["0s"],
+    "CALLVAULT_OPERATOR_CONNECT_REFRESH": ["0s"],
+    "CALLVAULT_UPLOAD_PENDING_LIMIT": ["0s"],
+    "CALLVAULT_QUEUE_AGE_LIMIT": ["0m"],
+    "CALLVAULT_RETENTION": ["0d"],
     "CALLVAULT_RETENTION_MODE": ["strict"],
     "CALLVAULT_OBJECT_LABELS": ["all"],
     "CALLVAULT_UPLOAD_BUFFER_MIB": ["1"],
-    "CALLVAULT_QUIET_HOURS": ["night", "22", "22-25"],
+    "CALLVAULT_QUIET_HOURS": ["night", "22", "22-25", "22-22"],
     "CALLVAULT_ALERT_SEVERITIES": ["audio-finding", "a=loud"],
     "CALLVAULT_LOG_MESSAGES": ["on"],
     "CALLVAULT_UPLOAD_RETRY": ["always"],
@@ -47,6 +104,37 @@ def test_an_unusable_setting_is_one_line_that_names_it_and_says_what_is_expected
     assert "expected " in line
     assert "\n" not in line
     assert SECRET not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "least"),
+    [
+        ("CALLVAULT_RECONCILE_EVERY", "0s", "1s"),
+        ("CALLVAULT_RECONCILE_RECENT", "0d", "1d"),
+        ("CALLVAULT_UPLOAD_PENDING_LIMIT", "0s", "1ms"),
+    ],
+)
+def test_a_time_that_is_too_short_names_the_least_that_is_accepted(
+    name: str, value: str, least: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=rf"the least is {least}\); expected .* {least} at least"):
+        load_settings()
+    monkeypatch.setenv(name, least)
+    load_settings()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("s3://bucket", "s3://bucket/a/b", "gs://bucket.example_1/tenant-1", "az://$root/x", "s3://bucket/a.b/..c/é"),
+        *("file:///a", "file://localhost/a", "file:///my%20calls/%23%25", "file:///a..b"),
+    ],
+)
+def test_an_address_that_means_one_archive_is_taken_as_it_is(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for written in (url, url + "/"):
+        monkeypatch.setenv("CALLVAULT_ARCHIVE_URL", written)
+        assert load_settings().archive_address == url
 
 
 def test_secrets_are_in_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +168,18 @@ def test_several_keys_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("2s", 2), ("15m", 900), ("24h", 86400), ("30d", 2592000), ("1h30m", 5400), ("250ms", 0.25)]
+    ("text", "seconds"),
+    [
+        ("2s", 2),
+        ("15m", 900),
+        ("24h", 86400),
+        ("30d", 2592000),
+        ("1h30m", 5400),
+        ("250ms", 0.25),
+        ("1h 30m", 5400),
+        (" 0.5 h ", 1800),
+        ("24H", 86400),
+    ],
 )
 def test_durations_are_read(text: str, seconds: float) -> None:
     assert parse_duration(text).total_seconds() == seconds
