@@ -68,9 +68,6 @@ KINDS: dict[str, Kind] = {
     ),
     "clocks-differ": Kind(
         "critical",
-        "the clock of a worker's machine and of the Redis server differ by more than a minute; then nothing is "
-        "deleted and nothing is sealed",
-    ),
         "the clock of a worker's machine and the clock of the Redis server differ by more than a minute; while they do, nothing "
         "is deleted and nothing is sealed",
         "set both by NTP; it goes on by itself",
