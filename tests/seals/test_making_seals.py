@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ import pytest
 
 from config.settings import load_settings
 from config.times import end_of_day, utc_now
-from sandbox.world import Recording
+from sandbox.world import Recording, text_of
 from tests.parts import RunningSandbox
+from tests.telnyx.test_spans import fill, when_listed
 from tests.workers.test_archive_recording import folder_of
 from workers.archive import layout
 from workers.archive.records import UnreadableRecord
 from workers.jobs.chain import is_sealed
 from workers.jobs.payloads import RecordingRequest
+from workers.jobs.reconcile import missing_of
 from workers.jobs.recordings import archive_recording
 from workers.jobs.seals import seal
 from workers.runtime import Runtime, open_runtime
@@ -28,10 +30,13 @@ def ago(days: int) -> date:
     return (utc_now() - timedelta(days=days)).date()
 
 
+def at_noon(day: date) -> datetime:
+    return end_of_day(day) - timedelta(hours=12)
+
+
 def recordings_of(sandbox: RunningSandbox, day: date, count: int) -> list[Recording]:
-    noon = end_of_day(day) - timedelta(hours=12)
     return [
-        sandbox.world.add_recording(seconds=0.1, channels=1, started_at=noon + timedelta(seconds=i))
+        sandbox.world.add_recording(seconds=0.1, channels=1, started_at=at_noon(day) + timedelta(seconds=i))
         for i in range(count)
     ]
 
@@ -39,6 +44,13 @@ def recordings_of(sandbox: RunningSandbox, day: date, count: int) -> list[Record
 async def archive(runtime: Runtime, recordings: list[Recording]) -> None:
     requests = [RecordingRequest(recording_id=one.data["id"]) for one in recordings]
     await asyncio.gather(*(archive_recording(runtime, request) for request in requests))
+
+
+def pretend_committed(archive_folder: Path, recording: Recording) -> None:
+    """A key where the commit record would be, which is all that a comparison looks at."""
+    folder = folder_of(archive_folder, recording)
+    folder.mkdir(parents=True)
+    (folder / "recording.json").touch()
 
 
 def key_of(folder: Path, archive_folder: Path) -> str:
@@ -83,3 +95,20 @@ async def test_a_manifest_that_is_not_the_one_of_its_seal_lists_nothing(
     manifest.write_bytes(manifest.read_bytes().replace(b"0", b"1", 1))
     with pytest.raises(UnreadableRecord, match="not the manifest that seal 1 tells of"):
         await is_sealed(runtime, key_of(folder_of(archive_folder, one), archive_folder))
+
+
+async def test_a_day_is_not_sealed_as_whole_while_rows_go_between_two_pages(
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
+) -> None:
+    made = fill(sandbox, [at_noon(ago(5)) + timedelta(minutes=i) for i in range(600)])
+    newest_first = sandbox.world.live_recordings()
+    for one in newest_first:
+        if one is not newest_first[250]:  # the first of the second page
+            pretend_committed(archive_folder, one)
+
+    def delete(number: int) -> None:
+        if number == 1:
+            newest_first[0].deleted_at = text_of(utc_now())
+
+    when_listed(sandbox, delete)
+    assert await missing_of(runtime, ago(5)) == 1, f"of {len(made)}"

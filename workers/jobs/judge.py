@@ -23,6 +23,7 @@ from workers.telnyx.errors import (
     RateLimited,
     StatusError,
     Unauthorized,
+    Unsettled,
 )
 
 # The first row whose errors fit; more special before more general.
@@ -36,7 +37,7 @@ _ERRORS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("download", (DownloadFailed,)),
     ("conflict", (ArchiveConflict, UnreadableRecord)),
     ("damaged", (Damaged,)),
-    ("outage", (ConnectionFailed, StatusError, StoreError, RedisError, OSError)),
+    ("outage", (ConnectionFailed, Unsettled, StatusError, StoreError, RedisError, OSError)),
 )
 
 

@@ -1,7 +1,7 @@
 """`reconcile`: the account's recordings and transcriptions against the archive's; what is missing is enqueued.
 
-Webhooks lost for any reason are made good so, and a lost Redis. It walks days of `created_at` one by one, each a closed
-window, since page numbers shift while rows come and go, and lists the archive by day. Memory is that of three days'
+Webhooks lost for any reason are made good so, and a lost Redis. It walks days of `created_at` one by one, each in spans that
+fit one page (`workers/telnyx/spans.py`), and lists the archive by day. Memory is that of three days'
 identities, eight bytes each, whatever the account's age. It never goes on while the bulk queue is full.
 """
 
@@ -39,6 +39,7 @@ from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import Recording, RecordingTranscription
 from workers.telnyx.operations import RecordingFilter
+from workers.telnyx.spans import list_window
 
 log = get_logger()
 
@@ -138,12 +139,12 @@ async def sweep(
     for day in _days(max(begin, since), until):
         if day in skip:
             continue
-        async for recording in _recordings_of(runtime, day, connection_id):
+        async for recording in _recordings_of(runtime, day, day, connection_id):
             tally.found += 1
             await comparison.of_recording(recording)
             await room(tally)
         if connection_id is None:  # transcriptions do not say of which connection they are
-            async for transcription in _transcriptions_of(runtime, day):
+            async for transcription in _transcriptions_of(runtime, day, day):
                 tally.found += 1
                 await comparison.of_transcription(transcription, day)
                 await room(tally)
@@ -165,11 +166,11 @@ async def missing_of(runtime: Runtime, day: date) -> int:
     tally, of_day = Tally(), 0
     comparison = _Comparison(runtime, tally, "reconcile")
     for created in (day, day + timedelta(days=1)):
-        async for recording in _recordings_of(runtime, created, None):
+        async for recording in _recordings_of(runtime, created, created):
             of_day += created == day
             if created == day or _began_on(recording, day):
                 await comparison.of_recording(recording)
-        async for transcription in _transcriptions_of(runtime, created):
+        async for transcription in _transcriptions_of(runtime, created, created):
             if transcription.status == "completed":
                 await comparison.of_transcription(transcription, created)
     await runtime.redis.hset(COUNTED, day.isoformat(), of_day)
@@ -242,26 +243,25 @@ def _days(since: date, until: date) -> Iterator[date]:
         yield since + timedelta(days=i)
 
 
-def _window(day: date) -> tuple[str, str]:
+def _window(day: date) -> tuple[datetime, datetime]:
+    """The first and the last instant of a UTC day."""
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return format_instant(start), format_instant(start + timedelta(days=1) - timedelta(microseconds=1))
+    return start, start + timedelta(days=1) - timedelta(microseconds=1)
 
 
-def _recordings_of(runtime: Runtime, day: date, connection_id: str | None) -> AsyncIterator[Recording]:
-    first, last = _window(day)
-    wanted: RecordingFilter = {"created_at": {"gte": first, "lte": last}}
-    if connection_id:
-        wanted["connection_id"] = connection_id
-    return aiter(runtime.telnyx.recordings.list(filter=wanted, page_size=LARGEST_PAGE))
+def _recordings_of(
+    runtime: Runtime, since: date, until: date, connection_id: str | None = None
+) -> AsyncIterator[Recording]:
+    """The recordings that were created on some days, both inclusive; see `list_window`."""
+    first, last = _window(since)[0], _window(until)[1]
+    wanted = {"connection_id": connection_id} if connection_id else {}
+    return list_window(runtime.telnyx, runtime.telnyx.recordings.list, first, last, wanted)
 
 
-def _transcriptions_of(runtime: Runtime, day: date) -> AsyncIterator[RecordingTranscription]:
-    first, last = _window(day)
-    return aiter(
-        runtime.telnyx.recording_transcriptions.list(
-            filter={"created_at": {"gte": first, "lte": last}}, page_size=LARGEST_PAGE
-        )
-    )
+def _transcriptions_of(runtime: Runtime, since: date, until: date) -> AsyncIterator[RecordingTranscription]:
+    """The transcriptions that were created on some days, both inclusive; see `list_window`."""
+    first, last = _window(since)[0], _window(until)[1]
+    return list_window(runtime.telnyx, runtime.telnyx.recording_transcriptions.list, first, last, {})
 
 
 class _Comparison:
@@ -341,8 +341,8 @@ async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) 
     Never further back than events are remembered: what is older has been replayed before, and its recording is found
     by the sweep itself.
     """
-    remembered = format_instant(utc_now() - timedelta(seconds=DEDUPE_SECONDS))
-    first = max(_window(since)[0], remembered)
+    remembered = utc_now() - timedelta(seconds=DEDUPE_SECONDS)
+    first = format_instant(max(_window(since)[0], remembered))
     acceptor = Acceptor(runtime.redis)
     listed = runtime.telnyx.webhook_deliveries.list(
         filter={"status": {"eq": "failed"}, "started_at": {"gte": first}}, page_size=LARGEST_PAGE
@@ -368,7 +368,7 @@ async def count_at_telnyx(runtime: Runtime, day: date) -> int | None:
     Raises:
         TelnyxError: it cannot be asked now.
     """
-    first, last = _window(day)
+    first, last = map(format_instant, _window(day))
     wanted: RecordingFilter = {"created_at": {"gte": first, "lte": last}}
     return await runtime.telnyx.count(runtime.telnyx.recordings.list, filter=wanted)
 

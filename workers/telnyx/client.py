@@ -217,21 +217,29 @@ class TelnyxClient:
             TelnyxError: the page could not be had, retries included.
         """
         operation = listed.operation_of(listed.__self__.name)
-        _, answer = await self._send(operation.request({**arguments, "page_size": 1}))
-        body = _json(operation, answer)
-        meta = body.get("meta") if isinstance(body, dict) else None
-        total = meta.get("total_results") if isinstance(meta, dict) else None
-        return total if isinstance(total, int) else None
+        return _number(await self._answer_of(operation, {**arguments, "page_size": 1}), "total_results")
+
+    async def first_page(self, listed: Any, **arguments: Any) -> tuple[list[Any], int | None]:
+        """The first page of a list, and how many items the list has in all; None where the answer does not say.
+
+        Args:
+            listed: the method of a family that lists, such as `client.recordings.list`.
+            arguments: its filter, and the size of the page.
+
+        Raises:
+            TelnyxError: the page could not be had, retries included.
+        """
+        operation = listed.operation_of(listed.__self__.name)
+        body = await self._answer_of(operation, arguments)
+        return [operation.read_item(item) for item in _items(operation, body)], _number(body, "total_results")
 
     async def _page(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> tuple[list[Any], int]:
-        _, answer = await self._send(operation.request(arguments))
-        body = _json(operation, answer)
-        items = body.get(operation.envelope) if isinstance(body, dict) else None
-        if not isinstance(items, list):
-            raise UnexpectedAnswer(f"GET {operation.path}: the answer has no list {operation.envelope!r}")
-        meta = body.get("meta")
-        total = meta.get("total_pages") if isinstance(meta, dict) else None
-        return items, total if isinstance(total, int) else _NO_TOTAL
+        body = await self._answer_of(operation, arguments)
+        total = _number(body, "total_pages")
+        return _items(operation, body), _NO_TOTAL if total is None else total
+
+    async def _answer_of(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> Any:
+        return _json(operation, (await self._send(operation.request(arguments)))[1])
 
     async def _send(self, request: Request) -> _Answer:
         attempt = 0
@@ -299,6 +307,20 @@ def _json(operation: Operation[Any], body: bytes) -> Any:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise UnexpectedAnswer(f"{operation.method} {operation.path}: the answer is not JSON") from None
+
+
+def _items(operation: Operation[Any], body: Any) -> list[Any]:
+    items = body.get(operation.envelope) if isinstance(body, dict) else None
+    if not isinstance(items, list):
+        raise UnexpectedAnswer(f"GET {operation.path}: the answer has no list {operation.envelope!r}")
+    return items
+
+
+def _number(body: Any, name: str) -> int | None:
+    """A number that the `meta` of a list's answer tells; None where it does not."""
+    meta = body.get("meta") if isinstance(body, dict) else None
+    number = meta.get(name) if isinstance(meta, dict) else None
+    return number if isinstance(number, int) else None
 
 
 _IDS = ("id", "number_id", "ticket_id", "media_name")

@@ -43,6 +43,10 @@ class UnexpectedAnswer(TelnyxError):
     """An answer whose body is not what the API documents: not JSON, or not of the documented shape."""
 
 
+class Unsettled(TelnyxError):
+    """A list that changed each time it was read, so that nothing can be concluded from it now."""
+
+
 @dataclass(frozen=True)
 class ErrorDetail:
     """One of Telnyx's `errors[]` (developers.telnyx.com/development/api-fundamentals/api-errors).

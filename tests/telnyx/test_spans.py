@@ -1,0 +1,124 @@
+"""Listings that prove something: rows come and go while they are read, and none that stays is missed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sandbox import recordings as api
+from sandbox.world import Recording, text_of
+from tests.parts import RunningSandbox
+from workers.account import Account
+from workers.telnyx.client import TelnyxClient
+from workers.telnyx.errors import Unsettled
+from workers.telnyx.spans import list_window
+
+DAY = datetime(2026, 11, 20, tzinfo=UTC)
+LAST = DAY + timedelta(days=1) - timedelta(microseconds=1)
+
+
+def fill(sandbox: RunningSandbox, instants: list[datetime]) -> list[Recording]:
+    """Recordings of these instants of creation; all of one sound."""
+    one = sandbox.world.add_recording(seconds=0.1, channels=1)
+    sandbox.world.recordings.clear()
+    made = []
+    for instant in instants:
+        data = (
+            one.data
+            | {"id": sandbox.world.new_uuid()}
+            | dict.fromkeys(("created_at", "recording_started_at"), text_of(instant))
+        )
+        sandbox.world.recordings[data["id"]] = made_of = Recording(data, one.audio, one.visible_from)
+        made.append(made_of)
+    return made
+
+
+def spread(count: int) -> list[datetime]:
+    return [DAY + i * (LAST - DAY) / count for i in range(count)]
+
+
+def when_listed(sandbox: RunningSandbox, change: Callable[[int], None]) -> None:
+    """Have something change right behind each listing, with its number."""
+    listed, number = sandbox.world.live_recordings, 0
+
+    def list_and_change() -> list[Recording]:
+        nonlocal number
+        found = listed()
+        number += 1
+        change(number)
+        return found
+
+    sandbox.world.live_recordings = list_and_change  # type: ignore[method-assign]
+
+
+async def window(client: TelnyxClient) -> list[str]:
+    return [str(item.id) async for item in list_window(client, client.recordings.list, DAY, LAST, {})]
+
+
+@pytest.fixture
+async def client(sandbox: RunningSandbox) -> AsyncIterator[TelnyxClient]:
+    async with TelnyxClient(Account(sandbox.world.api_key, sandbox.base_url, "")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("instants", [spread(600), [DAY + timedelta(hours=9)] * 600], ids=["spread", "at-once"])
+@pytest.mark.parametrize("says_totals", [True, False], ids=["totals", "no-totals"])
+async def test_a_deletion_between_two_pages_hides_no_row(
+    instants: list[datetime],
+    says_totals: bool,
+    sandbox: RunningSandbox,
+    client: TelnyxClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = fill(sandbox, instants)
+    if not says_totals:
+        page = api.page
+        monkeypatch.setattr(api, "page", lambda call, items: page(call, items) | {"meta": {}})
+    newest = sandbox.world.live_recordings()[:6]
+
+    def delete(number: int) -> None:
+        if number <= len(newest):
+            newest[number - 1].deleted_at = text_of(DAY)
+
+    when_listed(sandbox, delete)
+    found = await window(client)
+    assert {one.data["id"] for one in made if one.deleted_at is None} <= set(found)
+    assert len(found) == len(set(found)), "each is given once"
+
+
+async def test_every_row_is_given_once_however_they_lie(sandbox: RunningSandbox, client: TelnyxClient) -> None:
+    rng = random.Random(7)
+    edges = [DAY, LAST, DAY + timedelta(seconds=1), DAY + timedelta(hours=12) - timedelta(microseconds=1)]
+    crowd = [DAY + timedelta(hours=9, microseconds=rng.randrange(3_000_000)) for _ in range(400)]
+    rest = [DAY + timedelta(microseconds=rng.randrange(86_400_000_000)) for _ in range(900)]
+    outside = [DAY - timedelta(microseconds=1), LAST + timedelta(microseconds=1)]
+    made = fill(sandbox, [*edges, *crowd, *rest, *outside])
+    found = await window(client)
+    assert sorted(found) == sorted(one.data["id"] for one in made[: -len(outside)])
+
+
+async def test_the_spans_cost_little_more_requests_than_pages(sandbox: RunningSandbox, client: TelnyxClient) -> None:
+    at_night, by_day = spread(200), [DAY + timedelta(hours=8) + i * timedelta(hours=10) / 4800 for i in range(4800)]
+    made = fill(sandbox, at_night + by_day)
+    assert len(await window(client)) == len(made) == 5000
+    assert len(sandbox.world.requests) <= 40, "pages of 250 would be 20"
+    sandbox.world.requests.clear()
+    sandbox.world.recordings.clear()
+    assert await window(client) == []
+    assert len(sandbox.world.requests) == 1, "a day of nothing"
+
+
+async def test_a_list_that_never_settles_proves_nothing(
+    sandbox: RunningSandbox, client: TelnyxClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = fill(sandbox, [DAY + timedelta(hours=9)] * 300)
+
+    def delete(number: int) -> None:
+        made[number].deleted_at = text_of(DAY)
+
+    when_listed(sandbox, delete)
+    with pytest.raises(Unsettled, match="changed while it was read"):
+        await window(client)
