@@ -80,7 +80,9 @@ class Yard:
             make_archive(self.folder / "s3" / "bucket" / f"run-{self._run}")
         with redis.Redis.from_url(self.redis_url) as client:
             client.flushall()
-            client.mset({RECONCILED + name: "1" for name in ("recent", "open", "sealed")} | {UNSEALED_KNOWN: "1"})
+            server = client.info()
+            start = f"{server['run_id']} {server['master_replid']}"
+            client.mset({RECONCILED + name: "1" for name in ("recent", "open", "sealed")} | {UNSEALED_KNOWN: start})
 
     def callvault(self, store: str, processes: int = 1) -> float:
         """Archive all that is stocked; seconds from the first job to the last commit record."""

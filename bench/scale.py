@@ -101,7 +101,9 @@ class Yard:
         shutil.rmtree(self.folder / "archive", ignore_errors=True)
         make_archive(self.folder / "archive")
         self.client.flushall()
-        self.client.mset({RECONCILED + name: "1" for name in ("recent", "open", "sealed")} | {UNSEALED_KNOWN: "1"})
+        server = self.client.info()
+        start = f"{server['run_id']} {server['master_replid']}"
+        self.client.mset({RECONCILED + name: "1" for name in ("recent", "open", "sealed")} | {UNSEALED_KNOWN: start})
 
     def receivers(self, base_url: str) -> list[tuple[machine.Running, int]]:
         """Start them; each with its port."""

@@ -20,9 +20,10 @@ from config.settings import load_settings
 from config.times import format_instant, utc_now
 from sandbox.world import World
 from tests.parts import RunningSandbox, make_archive
+from workers.archive.append import Making, append
 from workers.archive.archive import Archive
 from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof, Seal, encode_record
-from workers.archive.seals import Chain, Manifest, append, folders_of_day
+from workers.archive.seals import Chain, Manifest, folders_of_day
 from workers.archive.stores.store import open_store
 from workers.catalogue.parquet import RowsFile
 from workers.catalogue.rows import row_of
@@ -71,7 +72,7 @@ def seal_once(root: Path) -> None:
             manifest.add(folder)
             if (row := row_of(folder.records)) is not None:
                 rows.add(row)
-        append(archive, chain, _DAY, manifest, format_instant(utc_now()), put_rows)
+        append(archive, chain, _DAY, manifest, format_instant(utc_now()), Making(put_rows))
     print(json.dumps({"seconds": time.perf_counter() - started, "peak_mib": machine.own_peak_mib()}))
 
 

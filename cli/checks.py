@@ -321,6 +321,10 @@ async def _alerts(settings: Settings, redis: Any) -> str:
         near = difflib.get_close_matches(unknown[0], KINDS, 1)
         hint = f"is {near[0]} meant?" if near else "docs/runbook.md has every kind"
         raise Wrong(f"CALLVAULT_ALERT_SEVERITIES: there is no kind of alert {unknown[0]!r}", hint)
+    if any(not apprise.Apprise().add(url.get_secret_value()) for url in settings.witness_urls):
+        raise Wrong(
+            "CALLVAULT_WITNESS_URLS holds an address that is none of Apprise's", "see github.com/caronc/apprise/wiki"
+        )
     bad = sum(not apprise.Apprise().add(url.get_secret_value()) for url in settings.alert_urls)
     if bad:
         raise Wrong(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 import traceback
@@ -181,6 +182,14 @@ def verify(
 def seal(
     day: Annotated[str | None, typer.Argument(help="UTC day, such as 2026-11-25.", show_default=False)] = None,
     due: Annotated[bool, typer.Option("--due", help="Every day that waits for its seal.")] = False,
+    sign: Annotated[
+        str | None,
+        typer.Option(
+            "--sign",
+            help="Sign a seal that the service did not, by its number, such as 7, or 1-7 for several.",
+            show_default=False,
+        ),
+    ] = None,
     data: DataFolder = None,
     json: Json = False,
 ) -> None:
@@ -188,14 +197,21 @@ def seal(
 
     Example: callvault seal --due
     """
-    from cli.seal import run
+    from cli import seal as command
 
-    if (day is None) == (not due):
-        raise typer.BadParameter("give a day, or --due")
+    if [day is not None, due, sign is not None].count(True) != 1:
+        raise typer.BadParameter("give a day, --due, or --sign and a number")
     settings = load_settings(data_folder=data)
+    if sign is not None:
+        numbers = re.fullmatch(r"([1-9]\d{0,9})(?:-([1-9]\d{0,9}))?", sign, re.ASCII)
+        if numbers is None:
+            raise typer.BadParameter(f"{sign!r} is not a number such as 7, or numbers such as 1-7")
+        first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+        with _redis(settings, is_there=True) as url:
+            raise typer.Exit(command.sign(settings, url, first=first, last=last, as_json=json))
     chosen = _day(day) if day else None
     with _redis(settings, is_there=True) as url:
-        status = run(settings, url, day=chosen, as_json=json)
+        status = command.run(settings, url, day=chosen, as_json=json)
     raise typer.Exit(status)
 
 

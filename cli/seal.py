@@ -1,10 +1,11 @@
-"""`callvault seal`: seal a day by hand, or all whose time has come."""
+"""`callvault seal`: seal a day by hand, or all whose time has come; sign seals by hand."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
+from contextlib import suppress
 from datetime import date
 from typing import Any
 
@@ -12,8 +13,11 @@ from cli.console import open_console
 from cli.progress import progress
 from config.settings import Settings
 from config.sizes import format_size
+from workers.archive.records import UnreadableRecord
 from workers.archive.seals import Link
-from workers.jobs.seals import FindUnsealedRequest, Waits, complete, find_unsealed, seal
+from workers.jobs.seals import Waits, seal
+from workers.jobs.signing import complete, sign_by_hand
+from workers.jobs.unsealed import FindUnsealedRequest, days_without_a_seal, find_unsealed
 from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime, runtime_at
@@ -32,13 +36,33 @@ async def _run(settings: Settings, url: str, day: date | None, as_json: bool) ->
             for one in days:
                 outcomes.append((one, await seal(runtime, one, by_hand=True)))
                 show(days=len(outcomes))
-        stamp = await runtime.in_thread(complete, runtime)
+        stamp = await complete(runtime)
     return _tell(outcomes, stamp, as_json)
 
 
 async def _due(runtime: Runtime) -> list[date]:
     await find_unsealed(runtime, FindUnsealedRequest())
-    return list(await UnsealedDays(runtime.redis).overdue(await server_seconds(runtime.redis)))
+    days, now = UnsealedDays(runtime.redis), await server_seconds(runtime.redis)
+    with suppress(UnreadableRecord):  # each day on the list says then why it cannot be sealed
+        await days.add_missing(await days_without_a_seal(runtime), now)
+    return list(await days.overdue(now))
+
+
+def sign(settings: Settings, url: str, *, first: int, last: int, as_json: bool) -> int:
+    """Sign the seals of these numbers, both inclusive, at a person's word; returns the exit status."""
+    return asyncio.run(_sign(settings, url, first, last, as_json))
+
+
+async def _sign(settings: Settings, url: str, first: int, last: int, as_json: bool) -> int:
+    async with runtime_at(settings, url, needs_telnyx=False) as runtime:
+        links = await sign_by_hand(runtime, first, last)
+    if as_json:
+        rows = [{"sequence": one.seal.sequence, "day": one.seal.day, "sha256": one.sha256} for one in links]
+        sys.stdout.write(json.dumps({"signed": rows}) + "\n")
+    else:
+        for one in links:
+            sys.stdout.write(f"seal {one.seal.sequence}, {one.seal.day}, SHA-256 {one.sha256}: signed\n")
+    return 0
 
 
 def _tell(outcomes: list[tuple[date, Any]], stamp: str | None, as_json: bool) -> int:
@@ -55,7 +79,9 @@ def _tell(outcomes: list[tuple[date, Any]], stamp: str | None, as_json: bool) ->
         else:
             sealed = outcome.seal
             counts = f"{sealed.recordings} recordings, {sealed.transcriptions} transcriptions"
-            if not (sealed.recordings or sealed.transcriptions):
+            if not sealed.bytes:
+                counts = "nothing"
+            elif not (sealed.recordings or sealed.transcriptions):
                 counts = "what has come beside its recordings since its last seal"
             sys.stdout.write(f"{day}  seal {sealed.sequence}: {counts}, {format_size(sealed.bytes)}\n")
     if not outcomes:

@@ -16,7 +16,7 @@ from config.sizes import format_size
 from config.times import format_duration
 from workers.archive.verify import Verified, count_recordings, verify
 from workers.archive.verify_seals import count_seals, verify_seals
-from workers.jobs.seals import open_seal_keys
+from workers.jobs.signing import open_seal_keys
 from workers.runtime import open_archive
 
 _STATE_DAYS = 7

@@ -252,6 +252,13 @@ class Settings(BaseSettings):
         help="Where alerts go, as Apprise URLs (Slack, Teams, PagerDuty, e-mail, webhooks ...).",
         expected="Apprise URLs, separated by blanks or commas",
     )
+    witness_urls: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(read_list)] = _setting(
+        "CALLVAULT_WITNESS_URLS",
+        (),
+        secret=True,
+        help="Where the hash of the last seal goes once a day, as Apprise URLs, so that seals cut off are noticed.",
+        expected="Apprise URLs, separated by blanks or commas",
+    )
     encryption_key: str | None = _setting(
         "CALLVAULT_ENCRYPTION_KEY",
         None,

@@ -44,11 +44,13 @@ WRITTEN = "callvault:written"  # stream, bounded: key and bytes of the records t
 WRITTEN_EPOCH = "callvault:written-epoch"  # changes when Redis was lost, and the stream with it
 UNSEALED = "callvault:unsealed"  # sorted set: days with something that no seal lists, by when (seconds) to try
 UNSEALED_WHY = "callvault:unsealed-why"  # hash: day -> why it could not be sealed yet
-UNSEALED_KNOWN = "callvault:unsealed-known"  # the two above have been found from the archive since Redis was lost
+UNSEALED_KNOWN = "callvault:unsealed-known"  # the start of Redis behind which the two above were found from the archive
+UNSEALED_RECKONED = "callvault:unsealed-reckoned"  # it is not yet time to reckon again which days must have a seal
 SEALS = "callvault:seals"  # hash: sequence -> the seal and its hash, so that the chain is not read each time
 SEALING = "callvault:sealing"  # lock: who adds to the chain
+MADE = "callvault:seals-made"  # hash: "sequence hash" of each seal that was made here and is not known to be signed yet
 COMPLETED = "callvault:seals-completed"  # it is not yet time to look for missing signatures and time stamps again
-COUNTED = "callvault:counted"  # hash: sealed day -> recordings that Telnyx had of it when last counted
+WITNESSED = "callvault:witnessed"  # it is not yet time to send the head of the seals to the witnesses again
 RECONCILED = "callvault:reconciled:"  # + span: it is not yet time for this sweep again
 
 LOG_NO_ID_TOLD = "callvault:log-no-id-told"  # that messages without an id cannot be dismissed has been said
@@ -65,7 +67,7 @@ DOCTOR = "callvault:doctor"  # written to see that Redis takes writes
 # What is true of one archive only, and is forgotten with it; all of it is found again from the archive.
 OF_AN_ARCHIVE = (
     SEALS,
-    COUNTED,
+    MADE,
     UNSEALED,
     UNSEALED_WHY,
     UNSEALED_KNOWN,
@@ -81,7 +83,12 @@ OF_AN_ARCHIVE = (
     LOG_MESSAGES,
 )
 # When something is done again: at once, with another archive.
-TIMES_OF_AN_ARCHIVE = (COMPLETED, *(RECONCILED + sweep for sweep in ("recent", "open", "sealed")))
+TIMES_OF_AN_ARCHIVE = (
+    COMPLETED,
+    UNSEALED_RECKONED,
+    WITNESSED,
+    *(RECONCILED + sweep for sweep in ("recent", "open", "sealed")),
+)
 
 
 def connection_field(connection_id: str) -> str:

@@ -22,6 +22,7 @@ from config.settings import Settings, unknown_settings
 from config.tasks import end_tasks
 from config.times import format_duration
 from config.tracing import open_tracing
+from workers.alerts.witness import send_head
 from workers.archive.stores.store import StoreError, StoreRefused
 from workers.jobs.connections import (
     look_for_drift,
@@ -37,8 +38,9 @@ from workers.jobs.payloads import FaultReport, MirrorRequest, RecordingRequest, 
 from workers.jobs.reconcile import CountRequest, ReconcileRequest, count_sealed, reconcile, start_sweeps
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import LONGEST_SECONDS, Repeated, job
-from workers.jobs.seals import FindUnsealedRequest, SealRequest, find_unsealed, seal_day, start_seals
+from workers.jobs.seals import seal_day
 from workers.jobs.transcriptions import archive_transcription
+from workers.jobs.unsealed import FindUnsealedRequest, SealRequest, find_unsealed, start_seals
 from workers.keys import BULK_QUEUE, MAIN_QUEUE
 from workers.queue.binding import AnotherArchive
 from workers.queue.connect import connect_worker
@@ -143,12 +145,19 @@ async def _keep_bound(runtime: Runtime) -> None:
         await asyncio.sleep(_BINDING_SECONDS)
 
 
+async def witness_seals(runtime: Runtime) -> None:
+    """Send the head of the seals to the witnesses, once a day."""
+    urls = [url.get_secret_value() for url in runtime.settings.witness_urls]
+    await send_head(runtime.redis, urls, runtime.alerts)
+
+
 def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:
     crons = [
         _clockwork(start_deletions, _DELETION_SECONDS),
         _clockwork(start_sweeps, _SWEEP_SECONDS),
         _clockwork(start_seals, _SEAL_SECONDS),
         _clockwork(watch_pressure, {20, 50}),
+        _clockwork(witness_seals, {35}),
         _clockwork(mirror_log_messages, {10}),
         _clockwork(watch_connections, {40}),
         _clockwork(archive_media, {25}),

@@ -49,7 +49,7 @@ def put(store: Store, key: str, data: bytes) -> ArchivedObject:
     return Archive(store).put(key, chunks_of(data), "audio/wav")
 
 
-@pytest.mark.parametrize("size", [1, 1000, PART - 1, PART, PART + 1, 2 * PART, LARGE])
+@pytest.mark.parametrize("size", [0, 1, 1000, PART - 1, PART, PART + 1, 2 * PART, LARGE])
 def test_an_object_comes_back_as_it_was_and_is_proven(size: int, store: Store, emulator: Emulator) -> None:
     data = data_of(size)
     archived = put(store, "recordings/a.wav", data)

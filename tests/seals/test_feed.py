@@ -12,9 +12,10 @@ from cli.find import write_table
 from config.times import format_instant, utc_now
 from tests.parts import make_archive
 from workers.archive import layout
+from workers.archive.append import Making, append, put_file
 from workers.archive.archive import Archive
 from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof, encode_record
-from workers.archive.seals import Chain, Link, Manifest, append, folders_of_day, put_file
+from workers.archive.seals import Chain, Link, Manifest, folders_of_day
 from workers.archive.stores.store import open_store
 from workers.catalogue import feed
 from workers.catalogue.catalogue import Catalogue
@@ -72,7 +73,7 @@ def seal(archive: Archive, day: date, *, with_rows: bool) -> Link:
             if with_rows:
                 put_file(archive, layout.parquet_key(day, sequence), path)
 
-        return append(archive, chain, day, manifest, format_instant(utc_now()), put_rows)
+        return append(archive, chain, day, manifest, format_instant(utc_now()), Making(put_rows))
 
 
 def found(catalogue: Catalogue) -> dict[str, int | None]:

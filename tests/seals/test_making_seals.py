@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from config.settings import load_settings
 from config.times import end_of_day, utc_now
 from sandbox.world import Recording, text_of
 from tests.parts import RunningSandbox
@@ -23,7 +20,7 @@ from workers.jobs.payloads import RecordingRequest
 from workers.jobs.reconcile import missing_of
 from workers.jobs.recordings import archive_recording
 from workers.jobs.seals import seal
-from workers.runtime import Runtime, open_runtime
+from workers.runtime import Runtime
 
 
 def ago(days: int) -> date:
@@ -55,17 +52,6 @@ def pretend_committed(archive_folder: Path, recording: Recording) -> None:
 
 def key_of(folder: Path, archive_folder: Path) -> str:
     return str(folder.relative_to(archive_folder)) + "/"
-
-
-@pytest.fixture
-async def runtime(
-    environment: dict[str, str], async_redis: Any, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Runtime]:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    made = open_runtime(load_settings(), async_redis)
-    yield made
-    await made.close()
 
 
 async def test_whether_a_seal_lists_a_recording_is_known_exactly(

@@ -217,7 +217,6 @@ async def test_sealed_days_are_counted_and_not_swept(
 ) -> None:
     recordings = recordings_of(sandbox, 5, 3)
     await archive_and_seal(environment, async_redis, archive_folder, recordings)
-    day = seals_in(archive_folder)[0]["day"]
     redis.delete(RECONCILED + "open")
     with callvault(["worker"], environment, "worker ready") as worker:
         worker.wait_for_output('"reconciled"', 60)
@@ -225,8 +224,7 @@ async def test_sealed_days_are_counted_and_not_swept(
     late = recordings_of(sandbox, 5, 1)[0]
     redis.delete(RECONCILED + "sealed")
     with callvault(["worker"], environment, "worker ready"):
-        wait_for(lambda: committed(archive_folder, late), 60, "what the count found to be more than before")
-        wait_for(lambda: redis.hget("callvault:counted", day) == "4")
+        wait_for(lambda: committed(archive_folder, late), 60, "what Telnyx has and the archive has not")
 
 
 async def test_a_seal_that_cannot_be_read_keeps_no_recording_from_being_archived(

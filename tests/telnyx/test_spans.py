@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sandbox import recordings as api
+from sandbox import api, recordings
 from sandbox.world import Recording, text_of
 from tests.parts import RunningSandbox
 from workers.account import Account
@@ -75,8 +75,7 @@ async def test_a_deletion_between_two_pages_hides_no_row(
 ) -> None:
     made = fill(sandbox, instants)
     if not says_totals:
-        page = api.page
-        monkeypatch.setattr(api, "page", lambda call, items: page(call, items) | {"meta": {}})
+        monkeypatch.setattr(recordings, "page", lambda call, items: api.page(call, items) | {"meta": {}})
     newest = sandbox.world.live_recordings()[:6]
 
     def delete(number: int) -> None:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any, Literal, cast
 
 import msgspec
-import stamina
 from redis.exceptions import RedisError
 
 from config.logs import get_logger
 from config.times import format_instant, utc_now
 from config.values import QuietHours
+from workers.alerts.delivery import NotDelivered, deliver
+from workers.alerts.head import head_line
 from workers.alerts.kinds import KINDS, Severity
 from workers.keys import ALERT_COUNTS, ALERT_GROUP, ALERTS
 
@@ -118,24 +120,13 @@ class Alerts:
             await asyncio.wait(self._under_way, timeout=5)
 
     async def _deliver(self, alert: Alert, before: str) -> None:
-        try:
-            async for attempt in stamina.retry_context(on=_NotDelivered, attempts=6, timeout=300, wait_initial=1):
-                with attempt:
-                    await asyncio.to_thread(self._notify, alert, before)
-        except _NotDelivered:
-            log.error("alert not delivered", kind=alert.kind, group=alert.group)
-
-    def _notify(self, alert: Alert, before: str) -> None:
-        import apprise
-
+        kinds: dict[Severity, Literal["info", "warning", "failure"]]
         kinds = {"info": "info", "warning": "warning", "critical": "failure"}
-        to = apprise.Apprise()
-        for url in self._urls:
-            to.add(url)
-        body = "\n".join(line for line in (alert.text, before, alert.advice, alert.at) if line)
-        if not to.notify(body, title=f"Callvault: {alert.kind}", notify_type=kinds[alert.severity]):
-            raise _NotDelivered
-
-
-class _NotDelivered(Exception):
-    pass
+        head = None
+        with suppress(RedisError, OSError):  # without the head rather than not at all
+            head = await head_line(self._redis)
+        body = "\n".join(line for line in (alert.text, before, alert.advice, alert.at, head) if line)
+        try:
+            await deliver(self._urls, f"Callvault: {alert.kind}", body, kinds[alert.severity])
+        except NotDelivered:
+            log.error("alert not delivered", kind=alert.kind, group=alert.group)

@@ -68,8 +68,8 @@ KINDS: dict[str, Kind] = {
     ),
     "clocks-differ": Kind(
         "critical",
-        "the clock of a worker's machine and the clock of the Redis server differ by more than a minute; while they do, nothing "
-        "is deleted and nothing is sealed",
+        "the clock of a worker's machine and the clock of the Redis server differ by more than a minute; while they do, "
+        "nothing is deleted and nothing is sealed",
         "set both by NTP; it goes on by itself",
     ),
     "another-archive": Kind(
@@ -124,6 +124,18 @@ KINDS: dict[str, Kind] = {
         "warning",
         "a managed thing is not as `CALLVAULT_CONNECTIONS_FILE` says",
         "`callvault connections drift FILE`, then `apply`, or change the file",
+    ),
+    "seal-unsigned": Kind(
+        "critical",
+        "a seal has no signature, and this service does not remember having made it: Redis was lost behind it, the key is newer "
+        "than it, or somebody has changed the bucket. It is not signed",
+        "hold the chain against a head that you trust, from an older alert or a witness: `callvault verify --seals --head HASH`. "
+        "If it holds, `callvault seal --sign 7` signs seal 7 and `callvault seal --sign 1-7` the first seven; else restore it",
+    ),
+    "witness": Kind(
+        "warning",
+        "an address of `CALLVAULT_WITNESS_URLS` did not take the head of the seals",
+        "mend the address; the head is sent again in an hour, and is in every alert too",
     ),
     "time-stamp": Kind(
         "warning",

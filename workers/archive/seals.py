@@ -2,7 +2,7 @@
 
 A manifest is in the format of `sha256sum`, sorted by key. It is written first, and claims the next sequence number;
 then the seal itself, which tells its hash and that of the seal before. A worker that dies in between leaves a manifest
-without a seal, which whoever comes next finishes. All of this blocks and runs in worker threads.
+without a seal, which whoever comes next finishes, or passes over by a void seal. All of this blocks and runs in worker threads.
 """
 
 from __future__ import annotations
@@ -13,18 +13,24 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import date
-from pathlib import Path
-from typing import IO, Literal
+from datetime import date, timedelta
+from typing import IO
 
 import msgspec
 
-from config.times import format_instant, utc_now
+from config.times import parse_instant
 from workers.archive import layout
 from workers.archive.ahead import ahead
-from workers.archive.archive import Archive, ArchiveConflict
+from workers.archive.archive import Archive
 from workers.archive.proof import hash_object
-from workers.archive.records import COMMIT_RECORD, MEDIA, SEAL, Seal, UnreadableRecord, encode_record
+from workers.archive.records import (
+    COMMIT_RECORD,
+    MEDIA,
+    SEAL,
+    Identity,
+    Seal,
+    UnreadableRecord,
+)
 from workers.archive.stores.store import StoredObject
 
 _COPY_BYTES = 256 * 1024
@@ -32,18 +38,6 @@ _COPY_BYTES = 256 * 1024
 
 class CannotSeal(Exception):
     """A day that is not whole; the text says what is wrong with it."""
-
-
-class Unfinished(Exception):
-    """There is a manifest under the next sequence number, and no seal: a worker died, or another is at it."""
-
-    def __init__(self, sequence: int) -> None:
-        super().__init__(f"{layout.seal_key(sequence, 'sha256')}: without its seal yet")
-        self.sequence = sequence
-
-
-class SealedMeanwhile(Exception):
-    """The day got a seal after it was listed: what is new of it must be listed again."""
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -98,7 +92,7 @@ class Chain:
 
     def _add(self, link: Link) -> None:
         self.links.append(link)
-        if not link.seal.void:
+        if link.seal.void is msgspec.UNSET:
             self._by_day.setdefault(link.seal.day, []).append(link)
 
     def _read(self, sequence: int) -> Link | None:
@@ -190,6 +184,17 @@ class Manifest:
             yield chunk
 
 
+def days_to_seal(identity: Identity, last: date) -> list[date]:
+    """The days that must have a seal, an empty one too: from that of the archive's identity to the last that is closed.
+
+    Args:
+        identity: of the archive.
+        last: the last day whose time to be sealed has come.
+    """
+    first = parse_instant(identity.created_at).date()
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
 def objects_of_day(archive: Archive, day: date) -> Iterator[StoredObject]:
     """All objects of a day, of every kind, in the order of their keys."""
     for kind in layout.KINDS:
@@ -277,8 +282,23 @@ def _new_folders(
             folder.present[stored.key] = stored
             if stored.key != listed and (only is None or only(stored.key)):
                 folder.new.append(stored.key)
+        _look_for_a_lost_commit(folder)
         if folder.new:
             yield folder
+
+
+def _look_for_a_lost_commit(folder: SealedFolder) -> None:
+    """A receipt is written beside a commit record alone: where only the receipt is left, a recording has been lost.
+
+    Raises:
+        CannotSeal: so it is.
+    """
+    commit = layout.commit_key(folder.prefix)
+    if commit in folder.present or layout.erasure_key(folder.prefix) in folder.present:
+        return
+    for key in (layout.receipt_key(folder.prefix), layout.gone_key(folder.prefix)):
+        if key in folder.present:
+            raise CannotSeal(f"{commit}: gone, though {key} is there; run `callvault verify`")
 
 
 def folder_of(key: str) -> str:
@@ -320,82 +340,3 @@ def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
         folder.lines.append(f"{sha256}  {key}\n")
         folder.bytes += folder.present[key].size
     return folder
-
-
-def append(
-    archive: Archive,
-    chain: Chain,
-    day: date,
-    manifest: Manifest,
-    reconciled_at: str,
-    put_rows: Callable[[int], None],
-    only: int | None = None,
-) -> Link:
-    """Add a seal to the chain. One worker at a time where the store ignores conditions: see `workers/jobs/seals.py`.
-
-    Args:
-        archive: the archive.
-        chain: as it was when the day was listed; read anew here.
-        day: UTC.
-        manifest: what the day holds that no seal lists.
-        reconciled_at: ISO 8601.
-        put_rows: writes the rows of this sequence number for query engines.
-        only: the one number that it may have.
-
-    Raises:
-        Unfinished: another manifest has the next number, and is to be finished first.
-        SealedMeanwhile: another worker sealed the day, or took the only number.
-        StoreError: the store did not take it now.
-    """
-    listed_with = len(chain.of_day(day))
-    while True:
-        chain.refresh()
-        sequence = len(chain.links) + 1
-        if len(chain.of_day(day)) != listed_with or only not in (None, sequence):
-            raise SealedMeanwhile
-        try:
-            archive.put(layout.seal_key(sequence, "sha256"), manifest.chunks(), "text/plain")
-        except ArchiveConflict:
-            if archive.store.stat(layout.seal_key(sequence)) is None:
-                raise Unfinished(sequence) from None
-            continue
-        put_rows(sequence)
-        seal = Seal(
-            sequence=sequence,
-            day=day.isoformat(),
-            recordings=manifest.recordings,
-            transcriptions=manifest.transcriptions,
-            bytes=manifest.bytes,
-            manifest_sha256=manifest.sha256,
-            previous_sha256=chain.links[-1].sha256 if chain.links else None,
-            reconciled_at=reconciled_at,
-            sealed_at=format_instant(utc_now()),
-        )
-        try:
-            archive.put(layout.seal_key(sequence), encode_record(seal), "application/json")
-        except ArchiveConflict:
-            pass  # whoever finished it for us says the same of the same manifest, at another moment
-        chain.refresh()
-        return chain.links[sequence - 1]
-
-
-def put_beside(archive: Archive, sequence: int, suffix: Literal["sig", "tsr"], data: bytes) -> None:
-    """Write a signature or a time stamp beside a seal; one that stands already is left as it is."""
-    try:
-        archive.put(layout.seal_key(sequence, suffix), data, "application/octet-stream")
-    except ArchiveConflict:
-        pass  # another worker's stamp, of another moment
-
-
-def put_file(archive: Archive, key: str, path: Path) -> None:
-    """Write a file into the archive; one that stands already is left as it is."""
-
-    def chunks() -> Iterator[bytes]:
-        with path.open("rb") as file:
-            while chunk := file.read(_COPY_BYTES):
-                yield chunk
-
-    try:
-        archive.put(key, chunks(), "application/vnd.apache.parquet")
-    except ArchiveConflict:
-        pass  # the same rows, written by another version of the library

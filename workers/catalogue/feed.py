@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import date, timedelta
 
+import msgspec
 from redis.exceptions import RedisError
 
 from config.logs import get_logger
@@ -149,6 +150,10 @@ def _take_seals(catalogue: Catalogue, archive: Archive, show: Show) -> None:
 
 
 def _take_seal(catalogue: Catalogue, archive: Archive, seal: Seal, show: Show) -> None:
+    if seal.void is not msgspec.UNSET:  # what its manifest lists, another seal lists
+        with catalogue.writing():
+            catalogue.put_seal(seal.sequence, seal.day, ())
+        return
     key = layout.parquet_key(date.fromisoformat(seal.day), seal.sequence)
     if has_parquet() and archive.store.stat(key) is not None:
         rows = read_rows(io.BytesIO(b"".join(archive.store.read(key))), seal.day)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from datetime import date
 
 from workers.archive import layout
 from workers.archive.archive import Archive
+from workers.archive.stores.store import StoredObject
 
 _DAYS_REMEMBERED = 4
 
@@ -21,7 +24,7 @@ class ArchivedDays:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._days: dict[date, tuple[array[int], array[int]]] = {}
+        self._days: dict[date, tuple[array[int], array[int], array[int]]] = {}
 
     def knows(self, day: date) -> bool:
         """Whether a day has been listed; else `load` it first."""
@@ -30,6 +33,10 @@ class ArchivedDays:
     def has_recording(self, day: date, recording_id: str) -> bool:
         """Whether a recording of a day is committed."""
         return _contains(self._days[day][0], hash(recording_id))
+
+    def lacks_receipt(self, day: date, recording_id: str) -> bool:
+        """Whether a recording of a day is committed and has no receipt of its deletion; not for one that was erased."""
+        return _contains(self._days[day][2], hash(recording_id))
 
     def has_transcription(self, day: date, recording_id: str, transcription_id: str) -> bool:
         """Whether a transcription lies beside a recording of a day."""
@@ -41,19 +48,37 @@ class ArchivedDays:
         Raises:
             StoreError: the store cannot be listed now.
         """
-        committed, transcribed = array("q"), array("q")
-        for stored in self._archive.store.list(layout.day_prefix(day)):
-            place = layout.recording_of(stored.key)
-            if place is None:
-                continue
-            _, recording_id, name = place
-            if name in ("recording.json", "erased.json"):  # what was erased is not to come back
+        committed, transcribed, kept = array("q"), array("q"), array("q")
+        for _, recording_id, names in _recordings(self._archive.store.list(layout.day_prefix(day))):
+            if names & {"recording.json", "erased.json"}:  # what was erased is not to come back
                 committed.append(hash(recording_id))
-            elif name.startswith("transcriptions/"):
-                transcribed.append(hash((recording_id, layout.transcription_of(name))))
+            if "recording.json" in names and not names & {"deleted.json", "erased.json"}:
+                kept.append(hash(recording_id))
+            for name in names:
+                if name.startswith("transcriptions/"):
+                    transcribed.append(hash((recording_id, layout.transcription_of(name))))
         while len(self._days) >= _DAYS_REMEMBERED:
             del self._days[min(self._days)]
-        self._days[day] = (array("q", sorted(committed)), array("q", sorted(transcribed)))
+        self._days[day] = (_sorted(committed), _sorted(transcribed), _sorted(kept))
+
+
+def without_receipt(objects: Iterable[StoredObject]) -> Iterator[str]:
+    """The folders, of a listing in the order of keys, that have a commit record, no receipt, and were not found gone."""
+    for folder, _, names in _recordings(objects):
+        if "recording.json" in names and not names & {"deleted.json", "gone.json"}:
+            yield folder
+
+
+def _recordings(objects: Iterable[StoredObject]) -> Iterator[tuple[str, str, set[str]]]:
+    """Folder and id of each recording of a listing in the order of keys, and the names of what lies there."""
+    listed = ((stored.key, place) for stored in objects if (place := layout.recording_of(stored.key)) is not None)
+    for folder, keys in itertools.groupby(listed, key=lambda row: row[0].removesuffix(row[1][2])):
+        places = [place for _, place in keys]
+        yield folder, places[0][1], {place[2] for place in places}
+
+
+def _sorted(hashes: array[int]) -> array[int]:
+    return array("q", sorted(hashes))
 
 
 def _contains(sorted_hashes: array[int], value: int) -> bool:

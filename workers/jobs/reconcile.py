@@ -16,11 +16,10 @@ import msgspec
 
 from config.logs import get_logger
 from config.settings import Settings
-from config.times import format_instant, utc_now
+from config.times import first_instant, format_instant, utc_now
 from workers.archive import layout
-from workers.archive.archive import Archive
 from workers.archive.records import FoundBy, UnreadableRecord
-from workers.jobs.archived_days import ArchivedDays
+from workers.jobs.archived_days import ArchivedDays, without_receipt
 from workers.jobs.chain import read_chain
 from workers.jobs.payloads import (
     VERSION,
@@ -30,10 +29,9 @@ from workers.jobs.payloads import (
     transcription_job,
 )
 from workers.jobs.routing import Event, jobs_of
-from workers.keys import BULK_QUEUE, COUNTED, DEAD_LETTERS, RECONCILED
+from workers.keys import BULK_QUEUE, DEAD_LETTERS, RECONCILED
 from workers.queue.accept import DEDUPE_SECONDS, Acceptor, enqueue
 from workers.queue.jobs import Job
-from workers.queue.state import read_state
 from workers.runtime import Runtime
 from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import NotFound
@@ -122,7 +120,7 @@ async def sweep(
         show: called now and then.
         save: called after each day.
     """
-    comparison = _Comparison(runtime, tally, found_by, dry_run=dry_run)
+    comparison = _Comparison(runtime, tally, found_by, dry_run=dry_run, schedules=not dry_run)
     asked_at = 0
 
     async def room(tally: Tally) -> None:
@@ -161,19 +159,17 @@ async def missing_of(runtime: Runtime, day: date) -> int:
     that Telnyx is still making does not count: once it is there, it gets a further seal.
 
     Raises:
-        TelnyxError, StoreError: one of them is away.
+        TelnyxError, StoreError: one of them is away, or `Unsettled`: the list changes faster than it can be read.
     """
-    tally, of_day = Tally(), 0
+    tally = Tally()
     comparison = _Comparison(runtime, tally, "reconcile")
     for created in (day, day + timedelta(days=1)):
         async for recording in _recordings_of(runtime, created, created):
-            of_day += created == day
             if created == day or _began_on(recording, day):
                 await comparison.of_recording(recording)
         async for transcription in _transcriptions_of(runtime, created, created):
             if transcription.status == "completed":
                 await comparison.of_transcription(transcription, created)
-    await runtime.redis.hset(COUNTED, day.isoformat(), of_day)
     return tally.missing
 
 
@@ -185,27 +181,29 @@ def _began_on(recording: Recording, day: date) -> bool:
 
 
 async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
-    """Ask Telnyx how many recordings it has of each sealed day, by `total_results` alone; more than before is compared.
+    """Hold all that Telnyx has of the sealed days against what ought to be there: what is committed and has no receipt.
 
-    A day of which nothing is left there is not asked for again. What is left is put on the due list, should deletion
-    be on: a sealed day is not swept, and the list may have been lost with Redis.
+    What is not in the archive is enqueued, transcriptions too. What is, and should be deleted, is put on the due list, whatever
+    else says that it is gone. The sealed days are listed as one window: days of which Telnyx has nothing cost nothing.
 
     Raises:
-        TelnyxError, StoreError: one of them is away; the next turn goes on.
+        TelnyxError, StoreError: one of them is away; the next turn begins anew.
     """
-    known = await read_state(runtime.redis, COUNTED, int)
-    for day in sorted(await _sealed_days(runtime)):
-        before = known.get(day.isoformat())
-        if before == 0:
-            continue
-        count = await count_at_telnyx(runtime, day)
-        is_more = count is None or before is None or count > before
-        if is_more and (missing := await missing_of(runtime, day)):
-            log.warning("a sealed day was not whole", day=day.isoformat(), missing=missing)
-        if count is not None:
-            await runtime.redis.hset(COUNTED, day.isoformat(), count)
-        if count != 0 and runtime.settings.delete_originals == "verified":
-            await _schedule_deletions(runtime, day, Tally())
+    sealed = await _sealed_days(runtime)
+    if not sealed:
+        return
+    first, last, tally = min(sealed), max(sealed), Tally()
+    comparison = _Comparison(runtime, tally, "reconcile", schedules=True)
+    async for recording in _recordings_of(runtime, first, last):
+        await comparison.of_recording(recording)
+    async for transcription in _transcriptions_of(runtime, first, last):
+        if transcription.status == "completed":
+            created = first_instant(transcription.created_at)
+            await comparison.of_transcription(transcription, first if created is None else created.date())
+    if tally.missing:
+        log.warning(
+            "sealed days were not whole", since=first.isoformat(), until=last.isoformat(), missing=tally.missing
+        )
 
 
 async def _sealed_days(runtime: Runtime) -> set[date]:
@@ -221,21 +219,10 @@ async def _sealed_days(runtime: Runtime) -> set[date]:
 async def _schedule_deletions(runtime: Runtime, day: date, tally: Tally) -> None:
     """Put what is committed and has no receipt on the due list: still at Telnyx, or gone with its receipt not written."""
     grace = runtime.settings.delete_after.total_seconds()
-    folders = without_receipt(runtime.archive, day)
+    folders = without_receipt(runtime.archive.store.list(layout.day_prefix(day)))
     while batch := await runtime.in_thread(lambda: list(itertools.islice(folders, _ASK_EVERY))):
         for folder in batch:
             tally.scheduled += await runtime.due.schedule(folder, grace)
-
-
-def without_receipt(archive: Archive, day: date) -> Iterator[str]:
-    """The folders of a day that have a commit record and no receipt of deletion; blocks."""
-    listed = (
-        (s.key, place) for s in archive.store.list(layout.day_prefix(day)) if (place := layout.recording_of(s.key))
-    )
-    for folder, keys in itertools.groupby(listed, key=lambda row: row[0].removesuffix(row[1][2])):
-        names = {place[2] for _, place in keys}
-        if "recording.json" in names and "deleted.json" not in names:
-            yield folder
 
 
 def _days(since: date, until: date) -> Iterator[date]:
@@ -272,14 +259,18 @@ class _Comparison:
         tally: counted on.
         found_by: what the commit records will say.
         dry_run: enqueue nothing.
+        schedules: whether what is archived, and should be deleted, is put on the due list.
     """
 
-    def __init__(self, runtime: Runtime, tally: Tally, found_by: FoundBy, *, dry_run: bool = False) -> None:
+    def __init__(
+        self, runtime: Runtime, tally: Tally, found_by: FoundBy, *, dry_run: bool = False, schedules: bool = False
+    ) -> None:
         self._runtime = runtime
         self._archived = ArchivedDays(runtime.archive)
         self._tally = tally
         self._found_by = found_by
         self._dry_run = dry_run
+        self._schedules = schedules and runtime.settings.delete_originals == "verified"
 
     async def of_recording(self, recording: Recording) -> None:
         """Hold one recording against the archive."""
@@ -291,6 +282,8 @@ class _Comparison:
         else:
             await self._know(day)
             if self._archived.has_recording(day, recording_id):
+                if self._schedules and self._archived.lacks_receipt(day, recording_id):
+                    await self._schedule(layout.recording_folder(day, recording_id))
                 return
         seconds = (recording.duration_millis or 0) / 1000
         self._tally.seconds += seconds
@@ -312,6 +305,10 @@ class _Comparison:
             transcription_id=transcription_id, recording_id=recording_id, found_by=self._found_by
         )
         await self._missing(transcription_job(request))
+
+    async def _schedule(self, folder: str) -> None:
+        grace = self._runtime.settings.delete_after.total_seconds()
+        self._tally.scheduled += await self._runtime.due.schedule(folder, grace)
 
     async def _know(self, day: date) -> None:
         if not self._archived.knows(day):

@@ -1,7 +1,6 @@
 """`seal_day`: compare a closed day with Telnyx, list what it holds, and add its seal to the chain.
 
-Which days wait is told by whoever writes into the archive (`workers/queue/written.py`); after a lost Redis it is found
-from the archive once. A day that cannot be sealed is tried again later, and keeps no other from anything.
+Which days wait says `unsealed.py`. A day that cannot be sealed is tried again later, and keeps no other from anything.
 """
 
 from __future__ import annotations
@@ -11,120 +10,45 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
 
-import msgspec
 from redis.exceptions import RedisError
 
-from config.errors import UserError
 from config.logs import get_logger
-from config.settings import Settings
 from config.tasks import end_tasks
 from config.times import format_instant, parse_instant, utc_now
 from workers.archive import layout
+from workers.archive.append import SealedMeanwhile, Unfinished, append, append_void, put_file
 from workers.archive.records import UnreadableRecord
 from workers.archive.seals import (
     CannotSeal,
     Chain,
     Link,
     Manifest,
-    SealedMeanwhile,
-    Unfinished,
-    append,
+    days_to_seal,
     folders_of_day,
-    present_seals,
-    put_beside,
-    put_file,
     read_manifest,
-    sealed_keys,
 )
 from workers.catalogue.parquet import RowsFile
 from workers.catalogue.rows import row_of
 from workers.jobs.chain import read_chain, remember_chain
-from workers.jobs.payloads import VERSION
+from workers.jobs.clocks import clocks_agree
 from workers.jobs.reconcile import missing_of
-from workers.keys import BULK_QUEUE, COMPLETED, SEALING, UNSEALED_KNOWN
-from workers.queue.accept import enqueue
-from workers.queue.jobs import Job
+from workers.jobs.signing import making_of
+from workers.jobs.unsealed import SealRequest
+from workers.keys import COMPLETED, SEALING
 from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime, sealable_at
-
-if TYPE_CHECKING:
-    from workers.archive.signatures import SealKeys
+from workers.telnyx.errors import Unsettled
 
 log = get_logger()
 
-_AT_ONCE = 20
 _LATER_EVERY = timedelta(days=1)  # a sealed day gets one further seal a day at most
 _RETRY_SECONDS = 10.0
 _RETRY_FACTOR = 5  # a day that waits is compared with Telnyx for a sixth of the time at most
 _LONGEST_RETRY_SECONDS = 3600.0
 _LOCK_SECONDS = 15
 _LOCK_WAIT_SECONDS = 600
-_COMPLETE_EVERY_SECONDS = 600
-_STAMPS_A_TURN = 20
-
-
-class SealRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which day to seal, ISO 8601."""
-
-    v: int = VERSION
-    day: str
-
-
-class FindUnsealedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Find the days that hold something no seal lists."""
-
-    v: int = VERSION
-
-
-async def start_seals(runtime: Runtime) -> None:
-    """Enqueue a job for each day whose time has come; after a lost Redis, first one that finds them."""
-    if not await runtime.redis.exists(UNSEALED_KNOWN):
-        await enqueue(runtime.redis, Job("find_unsealed", FindUnsealedRequest(), "find_unsealed", BULK_QUEUE))
-    for day in await UnsealedDays(runtime.redis).due(await server_seconds(runtime.redis), _AT_ONCE):
-        request = SealRequest(day=day.isoformat())
-        await enqueue(runtime.redis, Job("seal_day", request, f"seal_day:{day}", BULK_QUEUE))
-    await _complete_seals(runtime)
-
-
-async def find_unsealed(runtime: Runtime, _: FindUnsealedRequest) -> None:
-    """The job after a lost Redis: list the archive, and put every day on the list that holds something no seal lists.
-
-    Raises:
-        StoreError: the store cannot be listed now.
-    """
-    days = UnsealedDays(runtime.redis)
-    try:
-        chain = await read_chain(runtime)
-    except UnreadableRecord:  # every day is put on the list, and each says then why it cannot be sealed
-        chain = Chain(runtime.archive)
-    for day in await runtime.in_thread(_unsealed_days, runtime, chain):
-        await days.add(day, sealable_at(runtime.settings, day))
-    await runtime.redis.set(UNSEALED_KNOWN, format_instant(utc_now()))
-
-
-def _unsealed_days(runtime: Runtime, chain: Chain) -> list[date]:
-    """Days of the archive with a key that no manifest lists; one listing of everything, and every manifest."""
-    archive, found = runtime.archive, set[date]()
-    listed: dict[date, tuple[int, int]] = {}
-    for kind in layout.KINDS:
-        for stored in archive.store.list(f"{kind}/"):
-            if (day := layout.day_of(stored.key)) is not None and day not in found:
-                if not chain.of_day(day):
-                    found.add(day)
-                else:
-                    count, total = listed.get(day, (0, 0))
-                    listed[day] = (count + 1, total ^ hash(stored.key))
-    for day, known in listed.items():
-        count, total = 0, 0
-        with suppress(UnreadableRecord):  # what was counted until then differs
-            for key in sealed_keys(archive, chain.of_day(day)):
-                count, total = count + 1, total ^ hash(key)
-        if (count, total) != known:
-            found.add(day)
-    return sorted(found)
 
 
 async def seal_day(runtime: Runtime, request: SealRequest) -> None:
@@ -184,7 +108,9 @@ async def seal(runtime: Runtime, day: date, *, by_hand: bool = False) -> Link | 
 
 
 async def _seal(runtime: Runtime, day: date, by_hand: bool) -> Link | Waits | None:
-    now = await server_seconds(runtime.redis)
+    if not await clocks_agree(runtime):
+        return Waits("the clocks of this machine and of the Redis server differ")
+    now = min(await server_seconds(runtime.redis), utc_now().timestamp())
     if now < (until := sealable_at(runtime.settings, day)):
         return Waits("the day is not over for long enough (CALLVAULT_SEAL_AFTER)", until)
     try:
@@ -195,7 +121,10 @@ async def _seal(runtime: Runtime, day: date, by_hand: bool) -> Link | Waits | No
         again = (parse_instant(links[-1].seal.sealed_at) + _LATER_EVERY).timestamp()
         if now < again:
             return Waits("sealed within the last day; what has come since gets a further seal", again)
-    missing = await missing_of(runtime, day)
+    try:
+        missing = await missing_of(runtime, day)
+    except Unsettled as error:
+        return Waits(str(error))
     if missing:
         return Waits(f"{missing} recordings or transcriptions are not archived yet")
     reconciled_at = format_instant(utc_now())
@@ -207,8 +136,7 @@ async def _seal(runtime: Runtime, day: date, by_hand: bool) -> Link | Waits | No
                 continue
             except Unfinished as unfinished:
                 with suppress(SealedMeanwhile):
-                    if not await _finish(runtime, chain, unfinished.sequence):
-                        return Waits(str(unfinished))
+                    await _finish_or_void(runtime, chain, unfinished.sequence, day)
     except (CannotSeal, UnreadableRecord) as error:
         return await _damaged(runtime, day, error)
 
@@ -220,9 +148,16 @@ async def _damaged(runtime: Runtime, day: date, error: Exception) -> Waits:
 
 
 async def _seal_reconciled(runtime: Runtime, chain: Chain, day: date, reconciled_at: str) -> Link | None:
+    """Seal what is new of a day; a day that must have a seal and has none gets one of nothing."""
     with _Unsealed(runtime, chain, day) as unsealed:
         await unsealed.list()
-        return await unsealed.append(reconciled_at) if unsealed.manifest.objects else None
+        if unsealed.manifest.objects or (not chain.of_day(day) and await _must_be_sealed(runtime, day)):
+            return await unsealed.append(reconciled_at)
+        return None
+
+
+async def _must_be_sealed(runtime: Runtime, day: date) -> bool:
+    return day in days_to_seal(await runtime.in_thread(lambda: runtime.archive.identity), day)
 
 
 class _Unsealed:
@@ -251,18 +186,11 @@ class _Unsealed:
                 self._rows.add(row)
 
     async def append(self, reconciled_at: str, only: int | None = None) -> Link:
-        """Add its seal to the chain; with `only`, under this number alone. Raises what `archive.seals.append` does."""
-        runtime, chain = self._runtime, self._chain
-        arguments = (runtime.archive, chain, self._day, self.manifest, reconciled_at, self._put_rows, only)
-        async with _alone(runtime):
-            known = len(chain.links)
-            link = await runtime.in_thread(append, *arguments)
-            await remember_chain(runtime, chain, known)
-        seal = link.seal
-        counts = {"objects": self.manifest.objects, "recordings": seal.recordings}
-        log.info("day sealed", day=seal.day, sequence=seal.sequence, **counts)
-        await runtime.redis.delete(COMPLETED)
-        await runtime.announce(layout.seal_key(seal.sequence), seal)
+        """Add its seal to the chain; with `only`, under this number alone. Raises what `append` of the archive does."""
+        making = making_of(self._runtime, self._put_rows)
+        link = await _added(self._runtime, self._chain, append, self._day, self.manifest, reconciled_at, making, only)
+        counts = {"objects": self.manifest.objects, "recordings": link.seal.recordings}
+        log.info("day sealed", day=link.seal.day, sequence=link.seal.sequence, **counts)
         return link
 
     def _put_rows(self, sequence: int) -> None:
@@ -270,20 +198,60 @@ class _Unsealed:
             put_file(self._runtime.archive, layout.parquet_key(self._day, sequence), path)
 
 
-async def _finish(runtime: Runtime, chain: Chain, sequence: int) -> bool:
-    """Finish the seal of a manifest that a dead worker left; False if its day is not whole at Telnyx's word now.
+async def _added(runtime: Runtime, chain: Chain, add: Callable[..., Link], *arguments: object) -> Link:
+    """Have something added to the chain of the archive that was opened, by one worker at a time, and tell of it."""
+    async with _alone(runtime):
+        await runtime.assert_bound()
+        await runtime.in_thread(runtime.archive.assert_identity)
+        known = len(chain.links)
+        link = await runtime.in_thread(add, runtime.archive, chain, *arguments)
+        await remember_chain(runtime, chain, known)
+    await runtime.redis.delete(COMPLETED)
+    await runtime.announce(layout.seal_key(link.seal.sequence), link.seal)
+    return link
+
+
+async def _finish_or_void(runtime: Runtime, chain: Chain, sequence: int, day: date) -> None:
+    """Finish the seal of a manifest that a dead worker left. Where it cannot be finished as it stands, pass its number over.
+
+    A manifest is never altered, and one that tells what is no longer so (something of it was erased since) would keep every later
+    day from its seal for ever.
+
+    Args:
+        runtime: the worker's parts.
+        chain: as the caller knows it.
+        sequence: the number of the manifest.
+        day: that the caller seals, which lists anew behind this.
 
     Raises:
-        CannotSeal: the manifest does not tell what the archive holds.
+        SealedMeanwhile: another worker was faster.
+        TelnyxError, StoreError: one of them is away.
     """
-    listed = dict(
-        await runtime.in_thread(lambda: [(key, sha) for sha, key in read_manifest(runtime.archive, sequence)])
-    )
-    day = next((day for key in listed if (day := layout.day_of(key)) is not None), None)
-    if day is None:
-        raise CannotSeal(f"{layout.seal_key(sequence, 'sha256')}: lists no object of any day")
-    if await missing_of(runtime, day):
-        return False
+    manifest, theirs = layout.seal_key(sequence, "sha256"), day
+    try:
+        lines = await runtime.in_thread(lambda: list(read_manifest(runtime.archive, sequence)))
+        listed = {key: sha256 for sha256, key in lines}
+        about = next((about for key in listed if (about := layout.day_of(key)) is not None), None)
+        if about is None:
+            raise CannotSeal(f"{manifest}: lists no object of any day")
+        theirs = about
+        if missing := await missing_of(runtime, theirs):
+            raise CannotSeal(f"{manifest}: {missing} recordings or transcriptions of {theirs} are not archived yet")
+        await _finish(runtime, chain, sequence, theirs, listed)
+    except (CannotSeal, UnreadableRecord, Unsettled) as error:
+        why = f"the worker that made its manifest ended, and it cannot be finished ({error})"
+        await _added(runtime, chain, append_void, sequence, theirs, why, making_of(runtime, lambda _: None))
+        log.warning("a seal's number is passed over", sequence=sequence, day=theirs.isoformat(), why=str(error))
+        if theirs != day:
+            await UnsealedDays(runtime.redis).add(theirs, await server_seconds(runtime.redis))
+
+
+async def _finish(runtime: Runtime, chain: Chain, sequence: int, day: date, listed: dict[str, str]) -> None:
+    """Write the seal of a manifest that stands, if the archive still holds what it lists.
+
+    Raises:
+        CannotSeal: it does not.
+    """
     with _Unsealed(runtime, chain, day) as unsealed:
         await unsealed.list(set(listed))
         theirs = "".join(f"{sha256}  {key}\n" for key, sha256 in listed.items()).encode()
@@ -291,7 +259,6 @@ async def _finish(runtime: Runtime, chain: Chain, sequence: int) -> bool:
             raise CannotSeal(f"{layout.seal_key(sequence, 'sha256')}: does not tell what {day} holds")
         await unsealed.append(format_instant(utc_now()), sequence)
     log.info("unfinished seal finished", sequence=sequence, day=day.isoformat())
-    return True
 
 
 @asynccontextmanager
@@ -310,60 +277,3 @@ async def _alone(runtime: Runtime) -> AsyncIterator[None]:
             yield
         finally:
             await end_tasks([extending])
-
-
-async def _complete_seals(runtime: Runtime) -> None:
-    """Sign and stamp the seals that are not yet; an authority that is down delays its stamp, and nothing else."""
-    settings = runtime.settings
-    if settings.seal_key is None and settings.timestamp_url is None:
-        return
-    if not await runtime.redis.set(COMPLETED, "1", nx=True, ex=_COMPLETE_EVERY_SECONDS):
-        return
-    if failed := await runtime.in_thread(complete, runtime):
-        advice = "The seals stand; their stamps follow when the authority answers. See CALLVAULT_TIMESTAMP_URL."
-        await runtime.alerts.send("time-stamp", "authority", f"No time stamp: {failed}.", advice)
-
-
-def complete(runtime: Runtime) -> str | None:
-    """Sign and stamp what is not yet, the newest first: by the chain, a stamp covers all seals before it; blocks.
-
-    Returns:
-        Why a stamp could not be had; None if none was wanted or all were.
-    """
-    archive, settings = runtime.archive, runtime.settings
-    present = present_seals(archive)
-    sealed = [sequence for sequence, names in present.items() if "json" in names]
-    if settings.seal_key is not None:
-        keys = open_seal_keys(settings)
-        for sequence in (sequence for sequence in sealed if "sig" not in present[sequence]):
-            data = archive.read_small(layout.seal_key(sequence)) or b""
-            put_beside(archive, sequence, "sig", keys.sign(data))
-    if settings.timestamp_url is not None:
-        from workers.archive.timestamps import BadTimestamp, request_timestamp
-
-        unstamped = [sequence for sequence in sorted(sealed, reverse=True) if "tsr" not in present[sequence]]
-        for sequence in unstamped[:_STAMPS_A_TURN]:
-            data = archive.read_small(layout.seal_key(sequence)) or b""
-            try:
-                stamp = request_timestamp(settings.timestamp_url, data, settings.timestamp_ca)
-            except BadTimestamp as error:
-                log.warning("no time stamp", sequence=sequence, error=str(error))
-                return str(error)
-            put_beside(archive, sequence, "tsr", stamp)
-    return None
-
-
-def open_seal_keys(settings: Settings) -> SealKeys:
-    """The keys of `CALLVAULT_SEAL_KEY`.
-
-    Raises:
-        UserError: it is not set, or cannot be used.
-    """
-    try:
-        from workers.archive.signatures import BadKey, SealKeys
-    except ImportError:
-        raise UserError("CALLVAULT_SEAL_KEY: cryptography is missing; pip install 'callvault[seals]'") from None
-    try:
-        return SealKeys(settings.seal_key.get_secret_value() if settings.seal_key else "")
-    except BadKey as error:
-        raise UserError(f"CALLVAULT_SEAL_KEY: {error}") from None

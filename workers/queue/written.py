@@ -7,6 +7,7 @@ is told by the job's next run. Lost with Redis, both are found again from the ar
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -55,6 +56,11 @@ class UnsealedDays:
             await self.sealed(day)
         else:
             await self._redis.hset(UNSEALED_WHY, day.isoformat(), why)
+
+    async def add_missing(self, days: Sequence[date], try_at: float) -> None:
+        """Put days on the list that are not on it; those that are keep their time and their reason."""
+        if days:
+            await self._redis.zadd(UNSEALED, {day.isoformat(): try_at for day in days}, nx=True)
 
     async def take(self, day: date) -> None:
         """Take a day off before it is sealed, so that what is written meanwhile puts it back."""

@@ -1,0 +1,40 @@
+"""One line that says how far the chain of seals goes, and the hash of its last seal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from workers.keys import ARCHIVE, SEALS
+
+
+class _Seal(msgspec.Struct, frozen=True):
+    sequence: int
+    day: str
+
+
+class _Link(msgspec.Struct, frozen=True):
+    """As much of a link of the chain, as Redis remembers it, as the line says."""
+
+    seal: _Seal
+    sha256: str
+
+
+async def head_line(redis: Any) -> str | None:
+    """The head of the chain as Redis remembers it; None if it remembers none. The archive is not read.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    count = await redis.hlen(SEALS)
+    data = await redis.hget(SEALS, str(count))
+    if data is None:
+        return None
+    try:
+        link = msgspec.json.decode(data, type=_Link)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    archive = await redis.get(ARCHIVE)
+    name = "" if archive is None else f" {archive.decode('utf-8', 'replace')}"
+    return f"archive{name}, {link.seal.sequence} seals, head {link.sha256}, last day {link.seal.day}"

@@ -1,0 +1,148 @@
+"""Which days are to be sealed, and when their jobs begin.
+
+Whoever writes into the archive puts the day on a list in Redis (`workers/queue/written.py`). The list may be lost, or be of an
+older state; nothing depends on it alone. Days that must have a seal are reckoned from the chain and the clock, and behind each
+start or failover of Redis the archive is listed for days that hold something no seal lists.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+
+import msgspec
+
+from config.times import utc_now
+from workers.archive import layout
+from workers.archive.archive import Archive
+from workers.archive.records import UnreadableRecord
+from workers.archive.seals import Chain, days_to_seal, sealed_keys
+from workers.archive.stores.store import StoredObject
+from workers.jobs.archived_days import without_receipt
+from workers.jobs.chain import read_chain
+from workers.jobs.payloads import VERSION
+from workers.jobs.signing import complete_seals
+from workers.keys import BULK_QUEUE, UNSEALED_KNOWN, UNSEALED_RECKONED
+from workers.queue.accept import enqueue
+from workers.queue.jobs import Job
+from workers.queue.script import AsyncRedis, server_seconds
+from workers.queue.written import UnsealedDays
+from workers.runtime import Runtime, sealable_at
+
+_AT_ONCE = 20
+_RECKON_EVERY_SECONDS = 60
+_SCHEDULED_AT_ONCE = 100
+
+
+class SealRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which day to seal, ISO 8601."""
+
+    v: int = VERSION
+    day: str
+
+
+class FindUnsealedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Find the days that hold something no seal lists."""
+
+    v: int = VERSION
+
+
+async def start_seals(runtime: Runtime) -> None:
+    """Enqueue a job for each day whose time has come; behind another start of Redis, first one that finds them."""
+    redis = runtime.redis
+    known = await redis.get(UNSEALED_KNOWN)
+    if known is None or known.decode("utf-8", "replace") != await start_of(redis):
+        await enqueue(redis, Job("find_unsealed", FindUnsealedRequest(), "find_unsealed", BULK_QUEUE))
+    if await redis.set(UNSEALED_RECKONED, "1", nx=True, ex=_RECKON_EVERY_SECONDS):
+        with suppress(UnreadableRecord):  # each day on the list says then why it cannot be sealed
+            await UnsealedDays(redis).add_missing(await days_without_a_seal(runtime), await server_seconds(redis))
+    for day in await UnsealedDays(redis).due(await server_seconds(redis), _AT_ONCE):
+        await enqueue(redis, Job("seal_day", SealRequest(day=day.isoformat()), f"seal_day:{day}", BULK_QUEUE))
+    await complete_seals(runtime)
+
+
+async def start_of(redis: AsyncRedis) -> str:
+    """What changes when Redis is started anew or another server has become the primary, and so may know less than before."""
+    server, replication = await redis.info("server"), await redis.info("replication")
+    return f"{server.get('run_id')} {replication.get('master_replid')}"
+
+
+async def days_without_a_seal(runtime: Runtime) -> list[date]:
+    """The days that must have a seal by now and have none, from the chain and the clocks alone.
+
+    Raises:
+        UnreadableRecord: a seal cannot be read.
+        StoreError: the store cannot be read now.
+    """
+    now = min(await server_seconds(runtime.redis), utc_now().timestamp())
+    last = datetime.fromtimestamp(now, UTC).date()
+    while sealable_at(runtime.settings, last) > now:
+        last -= timedelta(days=1)
+    days = days_to_seal(await runtime.in_thread(lambda: runtime.archive.identity), last)
+    sealed = (await read_chain(runtime)).days if days else set()
+    return [day for day in days if day not in sealed]
+
+
+async def find_unsealed(runtime: Runtime, _: FindUnsealedRequest) -> None:
+    """The job behind another start of Redis: list the archive for what a lost or older Redis does not know.
+
+    Every day that holds something no seal lists is put on the list. So is, should deletion be on, every recording that is
+    committed and has neither a receipt nor been found gone, on the due list.
+
+    Raises:
+        StoreError: the store cannot be listed now.
+    """
+    start = await start_of(runtime.redis)
+    days = UnsealedDays(runtime.redis)
+    try:
+        chain = await read_chain(runtime)
+    except UnreadableRecord:  # every day is put on the list, and each says then why it cannot be sealed
+        chain = Chain(runtime.archive)
+    unsealed, kept = _Unlisted(runtime.archive, chain), runtime.settings.delete_originals == "verified"
+    folders = unsealed.walk()
+    while batch := await runtime.in_thread(lambda: list(itertools.islice(folders, _SCHEDULED_AT_ONCE))):
+        for folder in batch if kept else ():
+            await runtime.due.schedule(folder, runtime.settings.delete_after.total_seconds())
+    for day in await runtime.in_thread(unsealed.days):
+        await days.add(day, sealable_at(runtime.settings, day))
+    await runtime.redis.set(UNSEALED_KNOWN, start)
+
+
+class _Unlisted:
+    """One listing of everything: what it says of days, and of recordings whose originals may be at Telnyx."""
+
+    def __init__(self, archive: Archive, chain: Chain) -> None:
+        self._archive = archive
+        self._chain = chain
+        self._found = set[date]()
+        self._listed: dict[
+            date, tuple[int, int]
+        ] = {}  # of days with seals: how many keys, and their hashes in one number
+
+    def walk(self) -> Iterator[str]:
+        """Look at every key; gives the folders that are committed and have neither receipt nor been found gone."""
+        for kind in layout.KINDS:
+            objects = map(self._look, self._archive.store.list(f"{kind}/"))
+            yield from without_receipt(objects)
+
+    def _look(self, stored: StoredObject) -> StoredObject:
+        if (day := layout.day_of(stored.key)) is not None and day not in self._found:
+            if not self._chain.of_day(day):
+                self._found.add(day)
+            else:
+                count, total = self._listed.get(day, (0, 0))
+                self._listed[day] = (count + 1, total ^ hash(stored.key))
+        return stored
+
+    def days(self) -> list[date]:
+        """The days that hold a key no manifest lists, once all has been walked; reads every manifest."""
+        for day, known in self._listed.items():
+            count, total = 0, 0
+            with suppress(UnreadableRecord):  # what was counted until then differs
+                for key in sealed_keys(self._archive, self._chain.of_day(day)):
+                    count, total = count + 1, total ^ hash(key)
+            if (count, total) != known:
+                self._found.add(day)
+        return sorted(self._found)
