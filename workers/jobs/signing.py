@@ -32,7 +32,7 @@ log = get_logger()
 
 _COMPLETE_EVERY_SECONDS = 600
 _STAMPS_A_TURN = 20
-_REDIS_SECONDS = 60
+_REDIS_SECONDS = 15
 _NAMED = 3  # seals that an alert names with their hashes
 
 
