@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import shlex
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from config.times import utc_now
 from sandbox.audio import make_wav
 from sandbox.world import World
 from tests.parts import RunningSandbox, callvault, free_port, make_archive, run_callvault, wait_for
+from workers.archive import layout
 from workers.jobs.payloads import MirrorRequest, RecordingRequest, recording_job
 from workers.queue.accept import enqueue
 from workers.queue.attempts import Attempts, DeadLetter
@@ -53,6 +57,7 @@ class House:
     recordings: list[str]
     connection: str
     log_message: str
+    head: str
 
     def words(self, command: str) -> list[str]:
         """The words of a command, with what stands for something in its place."""
@@ -64,6 +69,8 @@ class House:
             "call.wav": str(self.folder / "call.wav"),
             "archive_recording:ID": "archive_recording:given-up",
             "ID": self._id(words),
+            "HASH": self.head,
+            **dict.fromkeys(("7", "1-7", "1-40"), "1"),  # numbers of seals, of which there is one
         }
         return [stands_for.get(word, word) for word in words]
 
@@ -86,7 +93,11 @@ def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> I
         "CALLVAULT_DATA": str(folder / "data"),
     }
     make_archive(folder / "archive")
+    key = folder / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=30)
+    environment |= {"CALLVAULT_SEAL_KEY": str(key)}
     made = [sandbox.world.add_recording(seconds=0.5) for _ in range(6)]
+    sealed = sandbox.world.add_recording(seconds=0.5, started_at=utc_now() - timedelta(days=5))
     connection = run_callvault(
         ["telnyx", "external-connections", "create", "--external-sip-connection", "zoom", "--outbound", "{}"],
         environment,
@@ -102,7 +113,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> I
 
     async def prepare() -> None:
         client = connect_worker(server.url)
-        for one in made:
+        for one in (*made, sealed):
             await enqueue(client, recording_job(RecordingRequest(event_id="e", recording_id=one.data["id"])))
         attempts = Attempts(client)
         await attempts.bury(
@@ -114,7 +125,8 @@ def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> I
 
     asyncio.run(prepare())
     with callvault(["worker"], environment, "worker ready"):
-        wait_for(lambda: len(list((folder / "archive").glob("recordings/**/recording.json"))) == len(made), 60)
+        wait_for(lambda: len(list((folder / "archive").glob("recordings/**/recording.json"))) == len(made) + 1, 60)
+        wait_for((folder / "archive" / layout.seal_key(1, "sig")).exists, 60, "the seal")
         wait_for(lambda: list((folder / "archive").glob("log-messages/**/*.json")), 90, "the log messages")
     (folder / "audio").mkdir()
     audio = make_wav("mine", 1, 1)
@@ -122,7 +134,8 @@ def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> I
     exported = run_callvault(["connections", "export"], environment)
     (folder / "telnyx.toml").write_text(exported.stdout)
     message = next(iter(sandbox.world.log_messages.values()))
-    yield House(environment, folder, [one.data["id"] for one in made], connection_id, str(message.get("id")))
+    head = hashlib.sha256((folder / "archive" / layout.seal_key(1)).read_bytes()).hexdigest()
+    yield House(environment, folder, [one.data["id"] for one in made], connection_id, str(message.get("id")), head)
     sandbox.stop()
     server.stop()
 
