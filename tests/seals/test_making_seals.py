@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +17,15 @@ from tests.telnyx.test_spans import fill, when_listed
 from tests.workers.test_archive_recording import folder_of
 from workers.archive import layout
 from workers.archive.records import UnreadableRecord
+from workers.archive.seals import Link
+from workers.archive.stores.store import StoreError
 from workers.jobs.chain import is_sealed
 from workers.jobs.payloads import RecordingRequest
 from workers.jobs.reconcile import missing_of
 from workers.jobs.recordings import archive_recording
 from workers.jobs.seals import seal
+from workers.keys import ARCHIVE
+from workers.queue.binding import AnotherArchive
 from workers.runtime import Runtime
 
 
@@ -98,3 +104,21 @@ async def test_a_day_is_not_sealed_as_whole_while_rows_go_between_two_pages(
 
     when_listed(sandbox, delete)
     assert await missing_of(runtime, ago(5)) == 1, f"of {len(made)}"
+
+
+async def test_no_seal_is_added_to_another_archive_than_the_one_that_was_opened(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
+) -> None:
+    await archive(runtime, recordings_of(sandbox, ago(5), 1))
+    identity = archive_folder / layout.IDENTITY_KEY
+    own = identity.read_text()
+    identity.write_text(own.replace(json.loads(own)["id"], "0" * 32))
+    with pytest.raises(StoreError, match="another archive lies there now"):
+        await seal(runtime, ago(5))
+    identity.write_text(own)
+    redis.set(ARCHIVE, "0" * 32)
+    with pytest.raises(AnotherArchive):
+        await seal(runtime, ago(5))
+    assert not (archive_folder / "seals").exists()
+    redis.delete(ARCHIVE)
+    assert isinstance(await seal(runtime, ago(5)), Link)

@@ -55,11 +55,11 @@ async def start_seals(runtime: Runtime) -> None:
     known = await redis.get(UNSEALED_KNOWN)
     if known is None or known.decode("utf-8", "replace") != await start_of(redis):
         await enqueue(redis, Job("find_unsealed", FindUnsealedRequest(), "find_unsealed", BULK_QUEUE))
+    for day in await UnsealedDays(redis).due(await server_seconds(redis), _AT_ONCE):
+        await enqueue(redis, Job("seal_day", SealRequest(day=day.isoformat()), f"seal_day:{day}", BULK_QUEUE))
     if await redis.set(UNSEALED_RECKONED, "1", nx=True, ex=_RECKON_EVERY_SECONDS):
         with suppress(UnreadableRecord):  # each day on the list says then why it cannot be sealed
             await UnsealedDays(redis).add_missing(await days_without_a_seal(runtime), await server_seconds(redis))
-    for day in await UnsealedDays(redis).due(await server_seconds(redis), _AT_ONCE):
-        await enqueue(redis, Job("seal_day", SealRequest(day=day.isoformat()), f"seal_day:{day}", BULK_QUEUE))
     await complete_seals(runtime)
 
 
