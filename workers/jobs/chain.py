@@ -14,7 +14,7 @@ import msgspec
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.seals import Chain, Link
-from workers.keys import COUNTED, SEALS, UNSEALED_KNOWN
+from workers.keys import SEALS, UNSEALED_KNOWN
 from workers.queue.state import read_state
 from workers.runtime import Runtime
 
@@ -80,8 +80,8 @@ def _lies_there(archive: Archive, link: Link) -> bool:
 
 
 async def _forget(runtime: Runtime, last: Link) -> None:
-    """Forget what follows from a chain that the archive does not hold: its seals, the counts, the days without a seal."""
-    await runtime.redis.delete(SEALS, COUNTED, UNSEALED_KNOWN)
+    """Forget what follows from a chain that the archive does not hold: its seals, the days without a seal."""
+    await runtime.redis.delete(SEALS, UNSEALED_KNOWN)
     seal = last.seal
     text = (
         f"Seal {seal.sequence} of {seal.day} is not in the archive as it was made: it is gone, or another lies there."
