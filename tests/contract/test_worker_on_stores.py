@@ -16,9 +16,10 @@ from tests.contract.test_stores import overwrite
 from tests.parts import RunningSandbox, callvault, make_archive, run_callvault, wait_for
 from workers.archive.archive import Archive
 from workers.archive.layout import audio_key, commit_key, recording_folder
+from workers.archive.proof import Damaged
 from workers.archive.records import CommitRecord
 from workers.archive.source import Source
-from workers.archive.stores.store import StoreOptions
+from workers.archive.stores.store import StoreOptions, open_store
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.queue.accept import enqueue
 
@@ -191,8 +192,6 @@ def test_the_users_protections_are_on_every_object(s3: Emulator) -> None:
         label="tags",
     )
     with environ(s3.environment):
-        from workers.archive.stores.store import open_store
-
         store = open_store("s3://locked-bucket/a", options)
         for key, size in (("small", 1000), ("large", 6 * 1024 * 1024)):
             attributes = {"connection_id": "1", "channels": "dual"}
@@ -213,12 +212,32 @@ def test_the_users_protections_are_on_every_object(s3: Emulator) -> None:
             client.delete_object(Bucket="locked-bucket", Key="a/small", VersionId=version)
 
 
+def test_what_a_person_puts_back_into_a_bucket_with_versions_heals(s3: Emulator) -> None:
+    import boto3
+
+    with environ(s3.environment):
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="versions")
+        client.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
+        archive = Archive(open_store("s3://versions/a"))
+        archived = archive.put("audio", iter([b"the bytes"]), "audio/wav")
+        client.delete_object(Bucket="versions", Key="a/audio")
+        with pytest.raises(Damaged, match="gone"):
+            archive.prove_again(archived)
+        client.put_object(Bucket="versions", Key="a/audio", Body=b"the bytes")
+        healed = archive.prove_again(archived)
+        assert healed.proof.version not in (None, archived.proof.version)
+        assert (healed.proof.by, healed.proof.value) == ("read-back", archived.sha256)
+        client.put_object(Bucket="versions", Key="a/audio", Body=b"not bytes")
+        with pytest.raises(Damaged, match="reads back"):
+            archive.prove_again(archived)
+
+
 @pytest.mark.parametrize("interrupted_after", [1])
 def test_verify_resumes_where_it_was_stopped(interrupted_after: int, tmp_path: Path) -> None:
     from datetime import date, timedelta
 
     from workers.archive.records import ArchivedObject, AudioSummary
-    from workers.archive.stores.store import open_store
     from workers.archive.verify import Verified, verify
 
     make_archive(tmp_path / "archive")

@@ -56,8 +56,11 @@ def prove(store: Store, written: Written, sha256: str, size: int, mode: ProofMod
 def prove_again(store: Store, known: ArchivedObject, mode: ProofMode = "store") -> ArchivedObject:
     """Prove an archived object anew: the same mark and checksum where the store gives one, else by reading it.
 
+    A store's mark names one writing, not the bytes: an object that a person put back from a copy, or an archive that was
+    moved or mirrored, has other marks over the same bytes. Such an object is read once; other bytes are damage.
+
     Returns:
-        The object with the proof of this moment.
+        The object with the proof of this moment: by read-back and with the new mark, where the mark is another.
 
     Raises:
         Damaged: it is gone, or not the object of the commit record.
@@ -66,13 +69,27 @@ def prove_again(store: Store, known: ArchivedObject, mode: ProofMode = "store") 
     stored = store.stat(known.key)
     if stored is None:
         raise Damaged(f"{known.key}: gone from the archive")
-    if known.proof.version is not None and stored.version != known.proof.version:
-        raise Damaged(
-            f"{known.key}: replaced; the store says {stored.version}, the commit record {known.proof.version}"
-        )
+    if has_another_mark(stored, known):
+        return _prove_another_mark(store, stored, known)
     checksums = {known.proof.algorithm: known.proof.value} if known.proof.by == "checksum" else {}
     etag = known.proof.value if known.proof.by == "etag" else None
     proof = prove(store, Written(stored, checksums, etag), known.sha256, known.size, mode)
+    return ArchivedObject(known.key, known.size, known.sha256, known.content_type, proof)
+
+
+def has_another_mark(stored: StoredObject, known: ArchivedObject) -> bool:
+    """Whether the store's mark is another than the one in the commit record, so that its checksum proves nothing."""
+    return known.proof.version is not None and stored.version != known.proof.version
+
+
+def _prove_another_mark(store: Store, stored: StoredObject, known: ArchivedObject) -> ArchivedObject:
+    """Read an object whose mark is another, and hold its mark to the bytes that were read."""
+    if stored.size != known.size:
+        raise Damaged(f"{known.key}: replaced; {stored.size} bytes in the store, {known.size} in the commit record")
+    proof = _read_back(store, stored, known.sha256)
+    after = store.stat(known.key)
+    if after is None or after.version != stored.version:
+        raise Damaged(f"{known.key}: replaced while it was read; run it again")
     return ArchivedObject(known.key, known.size, known.sha256, known.content_type, proof)
 
 
