@@ -92,8 +92,7 @@ def recording_id_of(folder: str) -> str:
 
 def home_of(folder: str) -> str:
     """The folder of a recording, from its own or that of a version of it."""
-    home, versions, _ = folder.partition("/versions/")
-    return f"{home}/" if versions else folder
+    return re.sub(r"^(recordings/[0-9/]{10}/[^/]+/)versions/[^/]+/$", r"\1", folder)
 
 
 def is_version(name: str) -> bool:

@@ -362,20 +362,32 @@ class RecordReader(Generic[R]):
 
 
 class CommitRecordReader(RecordReader[CommitRecord]):
-    """Reads commit records. One that tells of another recording, of no object or of one elsewhere is none: by its word an
-    original would be deleted that nobody has."""
+    """Reads commit records, of recordings and of versions.
+
+    It refuses one that tells of another recording, of no object, or of one elsewhere: by its word an original would be
+    deleted that nobody has. A version whose bytes are those of the first names the first's audio object.
+    """
 
     def read(self, data: bytes | None, key: str) -> CommitRecord:
-        """The commit record that `data` holds, `None` being one that is not there; raises `UnreadableRecord` as well when it
-        is of another recording, names no object, or one elsewhere."""
+        """Read a commit record.
+
+        Args:
+            data: its bytes; None where nothing lies under the key.
+            key: of the record.
+
+        Raises:
+            UnreadableRecord: as `RecordReader.read`; or it is of another recording, names no object, or one elsewhere.
+        """
         record = super().read(data, key)
-        folder, recording_id = layout.home_of(key.removesuffix("recording.json")), str(record.recording.get("id"))
-        if not folder.endswith(f"/{layout.encode_name(recording_id)}/"):
+        folder, recording_id = key.removesuffix("recording.json"), str(record.recording.get("id"))
+        first = layout.home_of(folder)
+        if not first.endswith(f"/{layout.encode_name(recording_id)}/"):
             raise UnreadableRecord(f"{key}: not a commit record of this recording but of {recording_id}")
         if not record.objects:
             raise UnreadableRecord(f"{key}: not a commit record (it names no object)")
+        places = (folder, "/") if first == folder else (folder, f"{first}audio.", "/")
         for known in record.objects:
-            if not known.key.startswith((folder, "/")):  # a slash: where custom storage has put it
+            if not known.key.startswith(places):  # a slash: where custom storage has put it
                 raise UnreadableRecord(f"{key}: not a commit record ({known.key} lies elsewhere)")
         return record
 
