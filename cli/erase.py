@@ -13,13 +13,14 @@ from config.settings import Settings
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.decisions import decisions_about, read_decisions, why_held
-from workers.archive.erase import erase
+from workers.archive.erase import erase, is_signed, sign_erasure
 from workers.archive.records import Erasure
 from workers.catalogue.forget import forget
 from workers.catalogue.parquet import has_parquet
 from workers.catalogue.query import Query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import search
+from workers.jobs.signing import open_seal_keys
 from workers.runtime import Runtime, runtime_at
 from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import NotFound
@@ -46,12 +47,41 @@ def run(settings: Settings, url: str, recording_id: str, *, why: str, by: str | 
         record = asyncio.run(_erase(settings, url, archive, folder, recording_id, why, by))
         files = forget(archive, row.date, recording_id)
         up_to_date(settings, catalogue, archive)
+        signed = is_signed(archive, folder)
     if as_json:
         report = {"recording_id": recording_id, "objects": [o.key for o in record.objects], "parquet_files": files}
-        sys.stdout.write(json.dumps(report | {"erased_at": record.erased_at}) + "\n")
+        sys.stdout.write(json.dumps(report | {"erased_at": record.erased_at, "signed": signed}) + "\n")
     else:
         sys.stdout.write(f"{len(record.objects)} objects erased, {files} Parquet files written anew\n")
         sys.stdout.write(f"on record: {layout.erasure_key(folder)}\n")
+        if not signed:
+            sys.stdout.write(
+                "not signed: CALLVAULT_SEAL_KEY is not set here; `callvault verify` asks for a signature where it is set. "
+                f"Run `callvault erase {recording_id} --sign` there\n"
+            )
+    return 0
+
+
+def run_sign(settings: Settings, recording_id: str, *, as_json: bool) -> int:
+    """Sign the record of an erasure that stands already; returns the exit status.
+
+    Raises:
+        UserError: there is no such record, it is not to be believed, or the key is not set.
+    """
+    if settings.seal_key is None:
+        raise UserError("CALLVAULT_SEAL_KEY: not set; set it to the key that signs the seals")
+    with opened(settings) as (catalogue, archive):
+        up_to_date(settings, catalogue, archive)
+        hits = search(catalogue.path, Query(id=recording_id), 1)
+        if not hits:
+            raise UserError(f"recording {recording_id} is not in the archive")
+        folder = layout.recording_folder(hits[0].row.date, recording_id)
+        record = sign_erasure(archive, folder, open_seal_keys(settings))
+    if as_json:
+        report = {"recording_id": recording_id, "why": record.why, "by": record.by, "erased_at": record.erased_at}
+        sys.stdout.write(json.dumps(report | {"signed": True}) + "\n")
+    else:
+        sys.stdout.write(f"signed: {layout.erasure_key(folder)}: {record.why} (by {record.by}, {record.erased_at})\n")
     return 0
 
 
@@ -80,7 +110,8 @@ async def _erase(
     """The original first, so that no sweep brings it back."""
     async with runtime_at(settings, url) as runtime:
         await _delete_original(runtime, recording_id)
-        key, record = await runtime.in_thread(erase, archive, folder, recording_id, why, by)
+        keys = None if settings.seal_key is None else open_seal_keys(settings)
+        key, record = await runtime.in_thread(erase, archive, folder, recording_id, why, by, keys)
         await runtime.due.done(folder)
         await runtime.announce(key, record)
         return record

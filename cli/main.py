@@ -164,6 +164,14 @@ def verify(
     until: Until = None,
     deep: Annotated[bool, typer.Option("--deep", help="Read and hash every byte, whatever proved it.")] = False,
     seals: Annotated[bool, typer.Option("--seals", help="The chain of seals too, and all that they list.")] = False,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="SHA-256 of a seal, kept elsewhere, that must be in the chain; implies --seals.", show_default=False
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an earlier run was stopped.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what earlier runs saw.")] = False,
     data: DataFolder = None,
     json: Json = False,
 ) -> None:
@@ -171,11 +179,24 @@ def verify(
 
     Example: callvault verify --since 7d --seals
     """
-    from cli.verify import run
+    from cli.verify import Options, run
 
+    if resume and fresh:
+        raise typer.BadParameter("give --resume or --fresh, not both")
+    if head is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", head):
+        raise typer.BadParameter("--head: expected the SHA-256 of a seal's JSON, 64 hexadecimal digits")
     settings = load_settings(data_folder=data)
-    first, last = _day(since) if since else None, _day(until, at_end=True) if until else None
-    raise typer.Exit(run(settings, since=first, until=last, deep=deep, seals=seals, as_json=json))
+    options = Options(
+        since=_day(since) if since else None,
+        until=_day(until, at_end=True) if until else None,
+        deep=deep,
+        seals=seals or head is not None,
+        head=head.lower() if head else None,
+        resume=resume,
+        fresh=fresh,
+        as_json=json,
+    )
+    raise typer.Exit(run(settings, options))
 
 
 @app.command()
@@ -309,9 +330,14 @@ def index(
 @app.command()
 def erase(
     recording_id: Annotated[str, typer.Argument(help="The recording's id.", show_default=False)],
-    reason: Annotated[str, typer.Option(help="Why; it is written into the archive.")],
+    reason: Annotated[
+        str | None, typer.Option(help="Why; it is written into the archive. Required, but with --sign.")
+    ] = None,
     by: Annotated[str | None, typer.Option(help="Who; default: the user of this machine.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    sign: Annotated[
+        bool, typer.Option("--sign", help="Erase nothing: sign the record of an erasure that was made without the key.")
+    ] = False,
     data: DataFolder = None,
     json: Json = False,
 ) -> None:
@@ -319,9 +345,13 @@ def erase(
 
     Example: callvault erase ID --reason "request of 2026-11-20, GDPR article 17"
     """
-    from cli.erase import run
+    from cli.erase import run, run_sign
 
     settings = load_settings(data_folder=data)
+    if sign:
+        raise typer.Exit(run_sign(settings, recording_id, as_json=json))
+    if reason is None:
+        raise UsedWrongly("--reason: say why; it is written into the archive")
     if not yes and not typer.confirm(f"Erase recording {recording_id} from the archive and at Telnyx?"):
         raise typer.Exit(1)
     with _redis(settings, is_there=True) as url:

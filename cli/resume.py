@@ -1,4 +1,4 @@
-"""How far long work has come, in a file of the data folder, so that the same command goes on from there."""
+"""How far long work has come, in a file of the data folder, so that the same command can go on from there."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class StateFile(Generic[S]):
         self._seconds = days * 24 * 3600
         self._archive_id, self._begin_anew = archive_id, begin_anew
 
-    def load(self) -> S:
-        """Where the last run was stopped; the start, if there was none, or it was too long ago, or cannot be read.
+    def saved(self) -> S | None:
+        """Where the last run was stopped; None if none was, or it was too long ago, or its state cannot be read.
 
         Raises:
             AnotherState: it was about another archive.
@@ -56,7 +56,11 @@ class StateFile(Generic[S]):
                 return self._read(self._path.read_bytes())
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             pass
-        return self._new
+        return None
+
+    def load(self) -> S:
+        """Where the last run was stopped; the start where there is no such state."""
+        return self.saved() or self._new
 
     def _read(self, data: bytes) -> S:
         saved = msgspec.json.decode(data, type=_Saved)
@@ -75,5 +79,5 @@ class StateFile(Generic[S]):
         temporary.replace(self._path)
 
     def forget(self) -> None:
-        """The work is done."""
+        """The work is done, or its state is not wanted."""
         self._path.unlink(missing_ok=True)

@@ -1,60 +1,380 @@
-"""Checks an archive that lies in a folder, with Python alone: `python verify_archive.py FOLDER`. Nothing of Callvault is used.
+"""Checks an archive that lies in a folder, with Python 3.11 alone: `python verify_archive.py FOLDER`. It uses nothing else.
 
-It walks the chain of seals, hashes every object that they list, and names every object of a sealed day that none lists.
+It says what `callvault verify --seals --deep` says without keys: it hashes every object, holds the objects of a recording
+against its commit record, the objects of a sealed day against its seals, and walks the chain of seals. It does not check
+signatures and time stamps. Options: `--head HASH`, the SHA-256 of a seal that you kept elsewhere; `--seal-after HOURS`, if
+the service runs with another CALLVAULT_SEAL_AFTER than two days.
 """
 
+import argparse
+import functools
 import hashlib
 import json
+import re
 import sys
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
+
+NOW = datetime.now(UTC)
+LATE_HOURS = 48  # what comes for a sealed day gets a further seal a day later at most, if a worker runs
+SLACK_HOURS = 24  # how much later than --seal-after a day's seal may come
+IN_A_DAY = re.compile(r"(recordings|media|log-messages)/(\d{4})/(\d\d)/(\d\d)/.+")
+IN_A_RECORDING = re.compile(r"(recordings/\d{4}/\d\d/\d\d/([^/]+)/)(.+)")
+RECORDS = {  # what may lie beside a commit record, or at the root, and the field that its reader needs
+    "deleted.json": ("callvault.deletion/", "confirmed_gone_at"),
+    "gone.json": ("callvault.gone/", "found_gone_at"),
+    "erased.json": ("callvault.erasure/", "objects"),
+    "transcriptions": ("callvault.transcription/", "transcription"),
+    "decisions": ("callvault.decision/", "decision"),
+    "duties": ("callvault.duties/", "number"),
+    "transcribing": ("", None),
+    "archive.json": ("callvault.archive/", "created_at"),
+}
+WRITTEN_AT = {  # when a record says that it was written
+    "recording.json": "archived_at",
+    "deleted.json": "confirmed_gone_at",
+    "gone.json": "found_gone_at",
+    "erased.json": "erased_at",
+    "decisions": "at",
+    "log-messages": "first_seen_at",
+}
 
 
-def sha256(path):
-    """Hexadecimal, of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+SEAL_FIELDS = {"recordings", "transcriptions", "bytes", "manifest_sha256", "previous_sha256", "sealed_at"}
 
 
-def check(root):
-    """The seals and objects of an archive, counted, and what is wrong with it."""
-    seals, problems, listed, days, erased, previous = root / "seals", [], {}, set(), set(), None
-    last = max((int(path.name[:10]) for path in seals.glob("*.*")), default=0)
-    for path in root.glob("recordings/*/*/*/*/erased.json"):
-        erased |= {row["key"] for row in json.loads(path.read_bytes())["objects"]}
-    for sequence in range(1, last + 1):
-        path, manifest = seals / f"{sequence:010d}.json", seals / f"{sequence:010d}.sha256"
-        if not path.exists() or not manifest.exists():
-            problems.append(f"gap: seal {sequence} is not whole")
-            previous = sha256(path) if path.exists() else "unknown"
-            continue
+def instant(text):
+    """An instant as the archive writes it; ValueError if it is not one."""
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is not an instant")
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def encoded(name):
+    """An id as it stands in keys: percent-encoded; cut, with its SHA-256 behind it, if it is longer than 200 bytes."""
+    text = quote(name, safe="")
+    if not text.strip("."):
+        text = text.replace(".", "%2E") or "%00"
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return text if len(text) <= 200 else f"{text[:135]}~{digest}"
+
+
+def day_of(key):
+    """The day that a key lies under; None for other keys."""
+    found = IN_A_DAY.fullmatch(key)
+    try:
+        return date(*map(int, found.groups()[1:])) if found else None
+    except ValueError:
+        return None
+
+
+class Archive:
+    """The files of an archive by their keys, and what is wrong with them."""
+
+    def __init__(self, root):
+        paths = (path for path in root.rglob("*") if path.is_file())
+        named = ((path.relative_to(root).as_posix(), path) for path in sorted(paths))
+        self.paths = {key: path for key, path in named if not key.startswith(".incoming/")}
+        self.problems = {}
+        self.sha256 = functools.lru_cache(None)(self._sha256)
+
+    def read(self, key):
+        """The bytes under a key."""
+        return self.paths[key].read_bytes()
+
+    def _sha256(self, key):
+        digest = hashlib.sha256()
+        with self.paths[key].open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def problem(self, kind, key, what):
+        """Note something that is wrong; of one kind once for each key."""
+        self.problems.setdefault((kind, key), what)
+
+    def record(self, key, name):
+        """The record under a key, None if it cannot be read or is of another kind."""
+        schema, needed = RECORDS[name]
         try:
-            seal = json.loads(path.read_bytes())
-            if (seal["sequence"], seal["manifest_sha256"]) != (sequence, sha256(manifest)):
-                problems.append(f"altered: {manifest.name} is not the manifest that its seal tells of")
-            if previous != "unknown" and seal["previous_sha256"] != previous:
-                problems.append(f"altered: {path.name} does not tell the hash of the seal before it")
-            days.add(seal["day"].replace("-", "/"))
-        except (ValueError, KeyError, TypeError) as error:
-            problems.append(f"altered: {path.name} cannot be read ({error!r})")
-        previous = sha256(path)
-        listed |= {line[66:]: line[:64] for line in manifest.read_text().splitlines()}
-    for key, expected in listed.items():
-        if not (root / key).exists():
-            if key not in erased:
-                problems.append(f"missing: {key}")
-        elif sha256(root / key) != expected:
-            problems.append(f"damaged: {key}")
-    for kind in ("recordings", "media", "log-messages"):
-        for day in days:
-            there = (str(path.relative_to(root)) for path in (root / kind / day).rglob("*") if path.is_file())
-            problems += [f"unlisted: {key}" for key in sorted(there) if key not in listed]
-    return last, len(listed), problems
+            said = json.loads(self.read(key))
+            if str(said.get("schema", schema)).startswith(schema) and (needed is None or needed in said):
+                return said
+        except (ValueError, AttributeError, RecursionError):
+            pass
+        self.problem("damaged", key, "not a record of its kind")
+        return None
+
+    def commit_record(self, key, folder, recording_id):
+        """The commit record under a key, None if it cannot be read, or its objects lie elsewhere."""
+        own = key[: -len("recording.json")]
+        places = (own, "/") if own == folder else (own, f"{folder}audio.", "/")
+        try:
+            said = json.loads(self.read(key))
+            rows = {row["key"]: row["sha256"] for row in said["objects"]}
+            if (
+                encoded(str(said["recording"]["id"])) == recording_id
+                and rows
+                and all(name.startswith(places) for name in rows)
+            ):
+                return said | {"hashes": rows}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            pass
+        self.problem("damaged", key, "not a commit record of its recording")
+        return None
+
+
+def folders_of(keys):
+    """The keys of each recording, by its folder and id."""
+    folders = {}
+    for key in keys:
+        if (found := IN_A_RECORDING.fullmatch(key)) and day_of(key):
+            folders.setdefault((found[1], found[2]), []).append(key)
+    return folders
+
+
+def commit_keys(folder, keys):
+    """The commit record of a recording, and those of its versions: other contents that Telnyx showed under the same id."""
+    own = re.escape(folder) + r"(versions/[^/]+/)?recording\.json"
+    return sorted((key for key in keys if re.fullmatch(own, key)), key=lambda key: ("/versions/" in key, key))
+
+
+def erased_of(archive, folder, recording_id, keys):
+    """The SHA-256 of what was erased of a recording, by key."""
+    key = f"{folder}erased.json"
+    said = archive.record(key, "erased.json") if key in keys else None
+    if said is None:
+        return {}
+    try:
+        if encoded(said["recording_id"]) == recording_id:
+            return {row["key"]: row["sha256"] for row in said["objects"] if row["key"].startswith(folder)}
+    except (KeyError, TypeError, AttributeError):
+        pass
+    archive.problem("damaged", key, "not the record of an erasure of this recording")
+    return {}
+
+
+def check_recordings(archive):
+    """Every recording against its commit records; returns what was erased, by key."""
+    all_erased = {}
+    for key in archive.paths:
+        if key.startswith("recordings/") and (day_of(key) is None or not IN_A_RECORDING.fullmatch(key)):
+            archive.problem("unknown", key, "not a key of the archive's layout")
+    for (folder, recording_id), keys in folders_of(archive.paths).items():
+        erased = erased_of(archive, folder, recording_id, keys)
+        all_erased |= erased
+        left, committed = set(keys), set()
+        for key in commit_keys(folder, keys):
+            left.discard(key)
+            record = archive.commit_record(key, folder, recording_id)
+            if record is not None:
+                committed.add(key[: -len("recording.json")])
+                left -= record["hashes"].keys()
+                check_objects(archive, folder, record["hashes"], erased)
+        own = f"{folder}recording.json"
+        witnesses = {f"{folder}deleted.json", f"{folder}gone.json", *commit_keys(folder, keys)}
+        if own not in keys and own not in erased and witnesses & set(keys):
+            archive.problem("missing", own, "it was archived, by what lies beside it; its commit record is not there")
+        left -= {f"{folder}erased.json"} | ({f"{folder}erased.sig"} if f"{folder}erased.json" in keys else set())
+        for key in left:
+            check_other(archive, folder, recording_id, key, committed)
+    return all_erased
+
+
+def check_objects(archive, folder, hashes, erased):
+    """What a commit record names; a key that begins with a slash lies outside the archive."""
+    for key, sha256 in hashes.items():
+        if key in archive.paths:
+            if archive.sha256(key) != sha256:
+                archive.problem("damaged", key, "its commit record has another SHA-256")
+        elif key in erased and erased[key] != sha256:
+            archive.problem("erasure", f"{folder}erased.json", f"says that {key} was erased, with another SHA-256")
+        elif key not in erased and not key.startswith("/"):
+            archive.problem("missing", key, "named in the commit record, and not there")
+
+
+def check_other(archive, folder, recording_id, key, committed):
+    """What no commit record names."""
+    place, _, last = key.rpartition("/")
+    name = key[len(folder) :]
+    kind = name.partition("/")[0]
+    if last.startswith("audio.") and f"{place}/" not in committed and (name == last or kind == "versions"):
+        archive.problem("uncommitted", key, "audio without a commit record")
+    elif kind not in ("deleted.json", "gone.json", "transcriptions", "decisions") or not name.endswith(".json"):
+        archive.problem("unknown", key, "no commit record names it")
+    else:
+        said = archive.record(key, kind)
+        if kind in ("deleted.json", "gone.json") and said and encoded(str(said.get("recording_id"))) != recording_id:
+            archive.problem("damaged", key, "tells of another recording")
+
+
+def walk_chain(archive, head):
+    """The chain of seals: those whose manifests can be believed, in order, how many there are, and the head's place."""
+    names = {}
+    for key in archive.paths:
+        if found := re.fullmatch(r"seals/(\d{10})\.(json|sha256|sig|tsr)", key):
+            names.setdefault(int(found[1]), set()).add(found[2])
+        elif key.startswith("seals/"):
+            archive.problem("unlisted", key, "not a key of the archive's layout")
+        elif found := re.fullmatch(r"catalogue/(?:.*/)?([0-9]+)(?:\.[^/]*)?", key):
+            names.setdefault(int(found[1]), set())  # the rows of a seal tell of it, should it be cut off the end
+    good, hashes, before, expected = [], {}, None, 1
+    for sequence in sorted(names):
+        if sequence > expected:
+            archive.problem("gap", f"seals/{expected:010d}.json", f"seals {expected} to {sequence - 1} are missing")
+        is_next, expected = sequence == expected, sequence + 1
+        key, manifest = f"seals/{sequence:010d}.json", f"seals/{sequence:010d}.sha256"
+        if key not in archive.paths:
+            archive.problem("gap", key, "the seal is missing")
+            before = None
+            continue
+        hashes[sequence] = archive.sha256(key)
+        seal = read_seal(archive, key, sequence)
+        if seal and (before or sequence <= 1) and is_next and seal["previous_sha256"] != before:
+            archive.problem("seal-altered", key, "does not tell the hash of the seal before it")
+        before = hashes[sequence]
+        if seal and manifest not in archive.paths:
+            archive.problem("gap", manifest, "the manifest of a seal is missing")
+        elif seal and archive.sha256(manifest) != seal["manifest_sha256"]:
+            archive.problem("seal-altered", manifest, "is not the manifest that its seal tells of")
+        elif seal and "void" not in seal:  # the number of a void seal is passed over, on record
+            good.append(seal)
+    if head and head not in hashes.values():
+        archive.problem("head", "seals/", f"no seal of this chain has the SHA-256 {head}")
+    return good, hashes, expected
+
+
+def read_seal(archive, key, sequence):
+    """A seal, None if it is not one."""
+    try:
+        seal = json.loads(archive.read(key))
+        if seal["sequence"] == sequence and seal.keys() >= SEAL_FIELDS:
+            return seal | {"day": date.fromisoformat(seal["day"]), "compared": instant(seal["reconciled_at"])}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    archive.problem("seal-altered", key, "not a seal, or not that of its number")
+    return None
+
+
+def check_days(archive, seals, erased):
+    """The objects of sealed days against what their seals list; returns how many are listed, and how many wait."""
+    listed, compared, waiting = {}, {}, 0
+    for seal in seals:
+        compared[seal["day"]] = max(compared.get(seal["day"], seal["compared"]), seal["compared"])
+        manifest = f"seals/{seal['sequence']:010d}.sha256"
+        for line in archive.read(manifest).decode("utf-8", "replace").removesuffix("\n").split("\n"):
+            if re.fullmatch(".{64}  .+", line):
+                listed[line[66:]] = line[:64]
+            elif line:
+                archive.problem("seal-altered", manifest, "a line that sha256sum did not write")
+    for key, sha256 in listed.items():
+        folder = "/".join(key.split("/")[:5])
+        if key in archive.paths:
+            if archive.sha256(key) != sha256:
+                archive.problem("damaged", key, "its seal has another SHA-256")
+        elif key not in erased:
+            archive.problem("missing", key, "listed by a seal, and not there")
+        elif erased[key] != sha256:
+            archive.problem("erasure", f"{folder}/erased.json", f"says that {key} was erased, with another SHA-256")
+    unlisted = [key for key in archive.paths if key not in listed and day_of(key) in compared]
+    late = {key for key in unlisted if key.endswith(".json") and came_lately(archive, key, compared[day_of(key)])}
+    for (folder, recording_id), keys in folders_of(late).items():  # a commit record that came lately brings its audio
+        for key in commit_keys(folder, keys):
+            record = archive.commit_record(key, folder, recording_id)
+            late |= record["hashes"].keys() if record else set()
+    for key in unlisted:
+        if key in late or (key.endswith("/erased.sig") and f"{key[:-4]}.json" in archive.paths):
+            waiting += 1
+        else:
+            archive.problem("unlisted", key, "lies under a sealed day, and no seal lists it")
+    return len(listed), waiting
+
+
+def came_lately(archive, key, compared=None):
+    """Whether a record says that it was written lately and after its day was compared, so that its seal is to come."""
+    try:
+        said = json.loads(archive.read(key))
+        if "/transcriptions/" in key:
+            text = said["transcription"].get("updated_at") or said["transcription"]["created_at"]
+        else:
+            parts = (key.rpartition("/")[2], *key.split("/"))
+            text = said[WRITTEN_AT[next(part for part in parts if part in WRITTEN_AT)]]
+        written = instant(text)
+        return (compared is None or written >= compared) and abs(NOW - written) < timedelta(hours=LATE_HOURS)
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError):
+        return False
+
+
+def check_identity(archive, seals, hashes, after_last):
+    """What archive.json says of the chain as it was then; returns the day from which every day has a seal."""
+    if "archive.json" not in archive.paths or not (identity := archive.record("archive.json", "archive.json")):
+        return None
+    try:
+        last, created = int(identity["adopted_seals"]), instant(identity["created_at"])
+        later = [instant(seal["sealed_at"]) for seal in seals if seal["sequence"] > last][:1]
+    except (ValueError, KeyError, TypeError):
+        archive.problem("damaged", "archive.json", "not an archive's identity")
+        return None
+    if after_last <= last:
+        archive.problem("gap", f"seals/{after_last:010d}.json", f"seals {after_last} to {last} are missing")
+    elif last and hashes.get(last, identity["adopted_head"]) != identity["adopted_head"]:
+        archive.problem("seal-altered", f"seals/{last:010d}.json", "is not the seal that archive.json names")
+    elif later and created > later[0] + timedelta(hours=1):
+        archive.problem("damaged", "archive.json", "says that it was made after seals that came behind it")
+    return created.astimezone(UTC).date()
+
+
+def check_unsealed(archive, sealed, required_from, seal_after_hours):
+    """The days that must have a seal by now and have none: seals cut off the end of the chain leave no gap in it."""
+    required_to = (NOW - timedelta(hours=seal_after_hours + SLACK_HOURS)).date() - timedelta(days=1)
+    missing = set()
+    for key in archive.paths:
+        day = day_of(key)
+        if day and day <= required_to and day not in sealed | missing and key.endswith(".json"):
+            missing |= set() if came_lately(archive, key) else {day}
+    day = required_from or required_to + timedelta(days=1)
+    while day <= required_to:
+        missing.add(day)
+        day += timedelta(days=1)
+    missing -= sealed
+    for day in sorted(missing):  # one line for days that follow each other
+        if day - timedelta(days=1) not in missing:
+            archive.problem("unsealed", f"recordings/{day:%Y/%m/%d}/", f"{day}, and the days behind it, have no seal")
+
+
+def check_root(archive):
+    """The records that belong to no day."""
+    for key in archive.paths:
+        name = key.partition("/")[0]
+        if "/" in key and name in ("decisions", "duties", "transcribing"):
+            said = archive.record(key, name)
+            if said and "id" in said and not key.endswith(f"/{encoded(str(said['id']))}.json"):
+                archive.problem("damaged", key, "tells of another decision")
+
+
+def main():
+    """Check, say what is wrong, and end with status 1 if anything is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--head", help="SHA-256 of a seal that must be in the chain")
+    parser.add_argument(
+        "--seal-after", type=float, default=48, metavar="HOURS", help="CALLVAULT_SEAL_AFTER; default: 48"
+    )
+    options = parser.parse_args()
+    archive = Archive(options.folder)
+    erased = check_recordings(archive)
+    check_root(archive)
+    seals, hashes, after_last = walk_chain(archive, options.head and options.head.lower())
+    listed, waiting = check_days(archive, seals, erased)
+    required_from = check_identity(archive, seals, hashes, after_last)
+    check_unsealed(archive, {seal["day"] for seal in seals}, required_from, options.seal_after)
+    lines = [f"{kind}: {key}: {what}" for (kind, key), what in archive.problems.items()]
+    lines.append(f"{len(hashes)} seals, {listed} objects, {len(lines)} problems")
+    print("\n".join(lines))  # noqa: T201
+    sys.stderr.write(f"{waiting} objects wait for a further seal of their day. Not checked: signatures, time stamps.\n")
+    sys.exit(1 if archive.problems else 0)
 
 
 if __name__ == "__main__":
-    count, objects, found = check(Path(sys.argv[1]))
-    print("\n".join([*found, f"{count} seals, {objects} objects, {len(found)} problems"]))  # noqa: T201
-    sys.exit(1 if found else 0)
+    main()

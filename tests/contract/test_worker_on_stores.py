@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import pytest
 from config.times import parse_instant
 from tests.contract.emulators import BUCKET, Emulator, environ, s3_strict
 from tests.contract.test_stores import overwrite
-from tests.parts import RunningSandbox, callvault, make_archive, run_callvault, wait_for
+from tests.parts import RunningSandbox, callvault, callvault_here, make_archive, run_callvault, wait_for
 from workers.archive.archive import Archive
 from workers.archive.layout import audio_key, commit_key, recording_folder
 from workers.archive.proof import Damaged
-from workers.archive.records import CommitRecord
+from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord
 from workers.archive.source import Source
 from workers.archive.stores.store import StoreOptions, open_store
 from workers.jobs.payloads import RecordingRequest, recording_job
@@ -233,11 +234,73 @@ def test_what_a_person_puts_back_into_a_bucket_with_versions_heals(s3: Emulator)
             archive.prove_again(archived)
 
 
+def test_an_archive_that_was_moved_is_read_once_and_its_new_marks_are_remembered(s3: Emulator, tmp_path: Path) -> None:
+    import boto3
+
+    folder = recording_folder(date(2026, 1, 1), "moved")
+    with environ(s3.environment):
+        client = boto3.client("s3")
+        for bucket in ("moved-from", "moved-to"):
+            client.create_bucket(Bucket=bucket)
+            client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        before = Archive(open_store("s3://moved-from/a"))
+        audio = before.put(audio_key(folder, "wav"), iter([b"the bytes"]), "audio/wav")
+        summary = AudioSummary("wav", 1, 8000, 1, [])
+        record = CommitRecord(
+            recording={"id": "moved"}, objects=[audio], audio=summary, archived_at="", event_id=None, found_by="webhook"
+        )
+        before.commit(folder, record)
+        make_archive("s3://moved-to/a")
+        for key in (audio.key, commit_key(folder)):
+            body = client.get_object(Bucket="moved-from", Key=f"a/{key}")["Body"].read()
+            client.put_object(Bucket="moved-to", Key=f"a/{key}", Body=body)
+
+    settings = s3.environment | {"CALLVAULT_ARCHIVE_URL": "s3://moved-to/a", "CALLVAULT_DATA": str(tmp_path)}
+
+    def looked_at(*options: str, **environment: str) -> tuple[int, dict[str, int], list[str]]:
+        code, out = callvault_here(["verify", "--json", *options], settings | environment)
+        report = json.loads(out)
+        return code, report["checked_by"], [problem["kind"] for problem in report["problems"]]
+
+    assert looked_at() == (0, {"read-back": 1}, []), "the first run reads what has another mark"
+    assert looked_at() == (0, {"mark": 1}, [])
+    assert looked_at("--deep") == (0, {"read-back": 1}, [])
+    assert looked_at(CALLVAULT_PROOF="read-back") == (0, {"read-back": 1}, [])
+    text = callvault_here(["verify"], settings)[1]
+    assert "1 by the store's mark, under which an earlier run read every byte" in text
+    assert "not checked: the bytes of objects that the store's checksum, MD5 or mark holds" in text
+    assert looked_at("--fresh") == (0, {"read-back": 1}, []), "and forgets what earlier runs read"
+    with environ(s3.environment):
+        client.put_object(Bucket="moved-to", Key=f"a/{audio.key}", Body=b"not bytes")
+    assert looked_at() == (1, {}, ["damaged"])
+
+
+@pytest.mark.parametrize("proof", ["store", "read-back"])
+def test_verify_asks_for_the_proof_that_is_set(proof: str, s3: Emulator, tmp_path: Path) -> None:
+    with environ(s3.environment):
+        archive = Archive(open_store(f"{s3.url}/proof-{proof}"))
+        folder = recording_folder(date(2026, 1, 1), "one")
+        audio = archive.put(audio_key(folder, "wav"), iter([b"the bytes"]), "audio/wav")
+        summary = AudioSummary("wav", 1, 8000, 1, [])
+        record = CommitRecord(
+            recording={"id": "one"}, objects=[audio], audio=summary, archived_at="", event_id=None, found_by="webhook"
+        )
+        archive.commit(folder, record)
+        make_archive(archive.store)
+    settings = s3.environment | {
+        "CALLVAULT_ARCHIVE_URL": f"{s3.url}/proof-{proof}",
+        "CALLVAULT_DATA": str(tmp_path),
+        "CALLVAULT_PROOF": proof,
+    }
+    code, out = callvault_here(["verify", "--json"], settings)
+    held, not_read = {"store": ("checksum", True), "read-back": ("read-back", False)}[proof]
+    report = json.loads(out)
+    assert (code, report["checked_by"]) == (0, {held: 1})
+    assert any(line.startswith("the bytes of objects") for line in report["not_checked"]) == not_read
+
+
 @pytest.mark.parametrize("interrupted_after", [1])
 def test_verify_resumes_where_it_was_stopped(interrupted_after: int, tmp_path: Path) -> None:
-    from datetime import date, timedelta
-
-    from workers.archive.records import ArchivedObject, AudioSummary
     from workers.archive.verify import Verified, verify
 
     make_archive(tmp_path / "archive")

@@ -194,6 +194,7 @@ def test_a_byte_that_is_no_text_any_more_is_damage_that_verify_names(
     name: str, at: int, value: int, tmp_path: Path
 ) -> None:
     """A flipped bit makes bytes that are no UTF-8, which are looked at only where a text is made of them."""
+    make_archive(tmp_path / "archive")
     folder = tmp_path / "archive" / FOLDER
     for path, text in BESIDE.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,18 @@ from tests.workers.test_archive_recording import folder_of
 pytestmark = pytest.mark.timeout(300)  # whoever comes first makes the archive, and the others wait for it
 
 
+def kinds(environment: dict[str, str]) -> set[str]:
+    done = run_callvault(["verify", "--seals", "--json"], environment)
+    return {problem["kind"] for problem in json.loads(done.stdout)["problems"]}
+
+
 async def test_what_is_erased_is_gone_and_on_record(
-    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    async_redis: Any,
+    redis: Any,
+    archive_folder: Path,
+    tmp_path: Path,
 ) -> None:
     one, other = recordings_of(sandbox, 5, 2)
     for recording in (one, other):
@@ -47,6 +58,7 @@ async def test_what_is_erased_is_gone_and_on_record(
     done = run_callvault(arguments, environment)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["parquet_files"] == 1
+    assert json.loads(done.stdout)["signed"] is False
     assert one.deleted_at, "the original is gone too, so that no sweep brings it back"
     names = {path.name for path in folder.rglob("*") if path.is_file() and "decisions" not in path.parts}
     assert names == {"erased.json"}
@@ -69,6 +81,16 @@ async def test_what_is_erased_is_gone_and_on_record(
         assert (verified.returncode, report["problems"], report["erased"]) == (0, [], 3)
         assert seal(environment, seals_in(archive_folder)[0]["day"])[0] == 0, "the record of the erasure is sealed"
     assert "3 erased, on record" in run_callvault(["verify", "--seals"], environment).stdout
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=30)
+    with_key = environment | {"CALLVAULT_SEAL_KEY": str(key)}
+    assert "erasure" in kinds(with_key), "erased without the key, so nobody who holds it vouches for it"
+    unsigned = run_callvault(["erase", one.data["id"], "--sign"], environment)
+    assert (unsigned.returncode, "CALLVAULT_SEAL_KEY: not set" in unsigned.stderr) == (1, True)
+    signed = run_callvault(["erase", one.data["id"], "--sign", "--json"], with_key)
+    assert (signed.returncode, json.loads(signed.stdout)["signed"]) == (0, True), signed.stderr
+    assert kinds(with_key) <= {"signature"}, "of seals that were made without it"
+    assert kinds(environment) == set(), "the signature waits for the next seal of the day"
     lost = run_callvault(["index", "--rebuild"], environment)
     assert lost.returncode == 0, lost.stderr
     assert find(environment, "--number", one.data["from"]) == []
@@ -78,5 +100,7 @@ async def test_what_is_erased_is_gone_and_on_record(
 
 
 def test_what_is_not_there_cannot_be_erased(environment: dict[str, str]) -> None:
+    without_a_reason = run_callvault(["erase", "nothing", "--yes"], environment)
+    assert (without_a_reason.returncode, "--reason" in without_a_reason.stderr) == (2, True)
     done = run_callvault(["erase", "nothing", "--reason", "x", "--yes"], environment)
     assert (done.returncode, done.stderr) == (1, "callvault: recording nothing is not in the archive\n")

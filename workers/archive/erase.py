@@ -1,31 +1,49 @@
 """Erasing a recording, at its owner's wish and with credentials of their own: the service itself can delete nothing.
 
-What was erased is on record first (`erased.json`: keys, sizes, hashes, why, who), and then gone: audio, transcriptions,
-commit record, and its row in the Parquet files. Receipts and decisions stay; they hold hashes and ids. It blocks.
+What was erased is on record first (`erased.json`: keys, sizes, hashes, why, who), signed where the key of the seals is, and
+then gone: audio, transcriptions, commit record, and its row in the Parquet files. Receipts and decisions stay; they hold
+hashes and ids. It blocks.
 """
 
 from __future__ import annotations
 
 import getpass
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from config.errors import UserError
 from config.times import format_instant, utc_now
 from workers.archive import layout
-from workers.archive.archive import Archive
+from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.proof import hash_object
-from workers.archive.records import ERASURE, ErasedObject, Erasure
+from workers.archive.records import ERASURE, ErasedObject, Erasure, UnreadableRecord
+from workers.archive.seals import Chain, read_manifest
 
-_KEPT = ("deleted.json", "erased.json")
+if TYPE_CHECKING:
+    from workers.archive.signatures import SealKeys
+
+_KEPT = ("deleted.json", "gone.json", "erased.json", "erased.sig")
 
 
-def erase(archive: Archive, folder: str, recording_id: str, why: str, by: str | None) -> tuple[str, Erasure]:
+def erase(
+    archive: Archive, folder: str, recording_id: str, why: str, by: str | None, keys: SealKeys | None = None
+) -> tuple[str, Erasure]:
     """Erase what lies in a recording's folder. Run again, it goes on where it was stopped.
+
+    Args:
+        archive: the archive.
+        folder: of the recording.
+        recording_id: its id.
+        why: the reason, for the record.
+        by: who; None: the user of this machine.
+        keys: sign the record with these; None: it stays unsigned, and `verify` asks for a signature.
 
     Returns:
         The key of the record, and the record.
 
     Raises:
-        UserError: there is nothing of it in the archive.
+        UserError: there is nothing of it in the archive; or a record of it stands that cannot be signed.
         StoreError: the store did not take the record, or may not delete.
     """
     key = layout.erasure_key(folder)
@@ -33,6 +51,8 @@ def erase(archive: Archive, folder: str, recording_id: str, why: str, by: str | 
     gone = [k for k in present if not k.endswith(_KEPT) and "/decisions/" not in k]
     if key in present:
         record = ERASURE.read(archive.read_small(key), key)
+        if keys is not None:
+            sign_erasure(archive, folder, keys)
     else:
         if not gone:
             raise UserError(f"there is nothing of recording {recording_id} in the archive")
@@ -44,6 +64,59 @@ def erase(archive: Archive, folder: str, recording_id: str, why: str, by: str | 
             erased_at=format_instant(utc_now()),
         )
         archive.put_erasure(folder, record)
+        if keys is not None:
+            _sign(archive, folder, archive.read_small(key) or b"", keys)
     for k in gone:
         archive.store.erase(k)
     return key, record
+
+
+def sign_erasure(archive: Archive, folder: str, keys: SealKeys) -> Erasure:
+    """Sign the record of an erasure that stands already, once its hashes are found to be those that seals list.
+
+    Raises:
+        UserError: it is not there, cannot be read, tells of other hashes than the seals, or has another signature.
+        StoreError: the store does not answer, or did not take the signature.
+    """
+    key = layout.erasure_key(folder)
+    data = archive.read_small(key)
+    if data is None:
+        raise UserError(f"{key}: there is no record of an erasure to sign")
+    try:
+        record = ERASURE.read(data, key)
+        sealed = _sealed_hashes(archive, folder)
+    except UnreadableRecord as error:
+        raise UserError(f"{error}; nothing was signed. Run `callvault verify --seals`") from None
+    for o in record.objects:
+        if sealed.get(o.key, o.sha256) != o.sha256:
+            raise UserError(f"{key}: {o.key} has another SHA-256 there than in its seal; nothing was signed")
+    _sign(archive, folder, data, keys)
+    return record
+
+
+def is_signed(archive: Archive, folder: str) -> bool:
+    """Whether there is a signature of the record of an erasure."""
+    return archive.store.stat(layout.erasure_signature_key(folder)) is not None
+
+
+def _sealed_hashes(archive: Archive, folder: str) -> dict[str, str]:
+    """What seals list of a recording."""
+    place = layout.recording_of(folder + "erased.json")
+    chain = Chain(archive)
+    chain.refresh()
+    sealed: dict[str, str] = {}
+    for link in chain.of_day(place[0]) if place else ():
+        if link.seal.void is msgspec.UNSET:
+            rows = read_manifest(archive, link.seal.sequence)
+            sealed |= {key: sha256 for sha256, key in rows if key.startswith(folder)}
+    return sealed
+
+
+def _sign(archive: Archive, folder: str, data: bytes, keys: SealKeys) -> None:
+    key = layout.erasure_signature_key(folder)
+    try:
+        archive.put(key, keys.sign(data), "application/octet-stream")
+    except ArchiveConflict:
+        raise UserError(
+            f"{key}: there is another signature; find out who wrote it, and remove it by the store's tools"
+        ) from None

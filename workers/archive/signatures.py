@@ -89,7 +89,7 @@ def signer_of(signature_file: bytes, message: bytes) -> bytes:
             raise ValueError("of another kind of key, namespace or hash")
         Ed25519PublicKey.from_public_bytes(public).verify(raw, _signed(message))
     except InvalidSignature:
-        raise BadSignature("the signature is not of this seal") from None
+        raise BadSignature("the signature is of other bytes") from None
     except (ValueError, struct.error, IndexError) as error:
         raise BadSignature(f"unreadable: {error}") from None
     return public

@@ -7,92 +7,161 @@ and one question for each object; with `deep` every byte is read.
 from __future__ import annotations
 
 import itertools
+import re
 from collections import deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 import msgspec
 
+from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
-from workers.archive.proof import Damaged, hash_object, prove_again
+from workers.archive.erasures import Erasures
+from workers.archive.identity import NoArchive, read_identity
+from workers.archive.marks import ProvenMarks
+from workers.archive.problems import Problem, unreadable
+from workers.archive.proof import Damaged, hash_object
 from workers.archive.records import (
+    ANY_RECORD,
     COMMIT_RECORD,
     DECISION,
-    ERASURE,
+    DUTIES,
+    GONE,
+    IDENTITY,
     RECEIPT,
     TRANSCRIPTION,
     ArchivedObject,
     CommitRecord,
+    Decision,
+    Identity,
     RecordReader,
     UnreadableRecord,
 )
 from workers.archive.stores.store import StoredObject
 
-ADVICE = {
-    "unlisted": "nobody sealed it: find out who put it there; what a worker wrote is sealed within a day of its writing",
-    "gap": "restore the seal from a copy of the archive; the last one may be made by `callvault seal --due`",
-    "seal-altered": "restore the seal and its manifest from a copy of the archive; find out who could write there",
-    "signature": "restore the signature from a copy; keys that signed before belong behind CALLVAULT_SEAL_KEY",
-    "time-stamp": "restore it from a copy; check that CALLVAULT_TIMESTAMP_CA is that authority's",
-    "missing": "restore it from a copy of the archive, or, while Telnyx still has the original, move the commit record "
-    "aside and run `callvault backfill` for its day",
-    "damaged": "restore it from a copy of the archive; compare with the original at Telnyx before you decide",
-    "uncommitted": "a worker may be at it right now; else `callvault backfill` for its day finishes it",
-    "unknown": "not Callvault's; find out who put it there",
-}
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """Something that is not as it must be.
-
-    Attributes:
-        kind: a row of `ADVICE`.
-        key: of the object.
-        what: what is wrong with it, one line.
-    """
-
-    kind: str
-    key: str
-    what: str
-
-    @property
-    def advice(self) -> str:
-        """What to do about it."""
-        return ADVICE[self.kind]
-
-
 # What may lie beside a commit record: the first part of its name, and how it is read.
 _BESIDE: dict[str, RecordReader[Any]] = {
     "deleted.json": RECEIPT,
-    "erased.json": ERASURE,
+    "gone.json": GONE,
     "transcriptions": TRANSCRIPTION,
     "decisions": DECISION,
 }
+_AT_ROOT: dict[str, RecordReader[Any]] = {
+    "decisions/": DECISION,
+    "duties/": DUTIES,
+    "transcribing/": ANY_RECORD,
+    layout.IDENTITY_KEY: IDENTITY,
+}
+
+
+class Earlier(msgspec.Struct, frozen=True):
+    """What an earlier run saw that was stopped, and this one did not look at again.
+
+    Attributes:
+        begun_at: when that run began; ISO 8601, UTC.
+        stopped_at: when it came to the end of the last day that it saw.
+        through: that day.
+    """
+
+    recordings: int
+    objects: int
+    bytes: int
+    begun_at: str
+    stopped_at: str
+    through: str
 
 
 class Verified(msgspec.Struct):
     """What a verification found so far; also what it resumes from.
 
     Attributes:
+        checked_by: how many of the objects, by what held them: a rung of the proof's ladder, or `mark`: the store's mark,
+            under which an earlier run on this machine read the same bytes.
         sealed_objects: listed by seals; of recordings, media and log messages.
         erased: of them, erased on record.
         waiting: objects that came after the seal of their day, for its next one.
+        unsealed_objects: objects of days that have no seal yet.
+        void: seals whose number is passed over.
+        unsigned: seals without a signature.
+        signed_by: how many seals, by the fingerprint of the key that signed them.
+        stamped: seals with a time stamp.
+        head: the number of the seal that was asked for by its hash; None if it is not in the chain, or was not asked for.
+        seals_after_head: how many seals came after it.
         through: the last day that is done, ISO 8601; empty at the start.
+        begun_at, saved_at: instants, ISO 8601.
+        earlier: of an earlier run, that this one resumed.
     """
 
     recordings: int = 0
     objects: int = 0
     bytes: int = 0
+    checked_by: dict[str, int] = {}
     seals: int = 0
     sealed_objects: int = 0
     erased: int = 0
     waiting: int = 0
+    unsealed_objects: int = 0
+    void: int = 0
+    unsigned: int = 0
+    signed_by: dict[str, int] = {}
+    stamped: int = 0
+    head: int | None = None
+    seals_after_head: int = 0
     problems: list[Problem] = []
     through: str = ""
+    begun_at: str = ""
+    saved_at: str = ""
+    earlier: Earlier | None = None
+
+    def resume(self) -> Verified:
+        """This state as a further run begins with it."""
+        counts = (self.recordings, self.objects, self.bytes)
+        self.earlier = Earlier(*counts, self.begun_at, self.saved_at, self.through)
+        return self
+
+
+@dataclass(frozen=True)
+class Checks:
+    """How objects are looked at.
+
+    Attributes:
+        archive: the archive, which knows what counts as proof.
+        erasures: what they excuse.
+        deep: read and hash every object, whatever proved it.
+        marks: what was proven by reading before; None: what needs reading is read.
+    """
+
+    archive: Archive
+    erasures: Erasures
+    deep: bool = False
+    marks: ProvenMarks | None = None
+
+    def check(self, known: ArchivedObject) -> str:
+        """Look at an object; returns what held it, as `Verified.checked_by` names it.
+
+        Raises:
+            Damaged: it is not the object of its record.
+            KeyError: it is not there.
+            StoreError: the store cannot be asked now.
+        """
+        store = self.archive.store
+        if self.deep:
+            if (found := hash_object(store, known.key)) != known.sha256:
+                raise Damaged(f"reads back with SHA-256 {found}, not {known.sha256}")
+            return "read-back"
+        if self.marks is not None and (mark := self.marks.of(known)) is not None:
+            stored = store.stat(known.key)
+            if stored is not None and (stored.version, stored.size) == (mark, known.size):
+                return "mark"
+        proven = self.archive.prove_again(known)
+        is_new_mark = proven.proof.version not in (None, known.proof.version)
+        if self.marks is not None and is_new_mark and proven.proof.by == "read-back":
+            self.marks.remember(proven)
+        return proven.proof.by
 
 
 @dataclass
@@ -114,10 +183,12 @@ def verify(
     since: date | None = None,
     until: date | None = None,
     deep: bool = False,
+    trusted: Collection[bytes] | None = None,
+    marks: ProvenMarks | None = None,
     show: Callable[[Verified], None] = lambda _: None,
     save: Callable[[Verified], None] = lambda _: None,
 ) -> Verified:
-    """Verify a span of days, both inclusive; None is the archive's own end.
+    """Verify a span of days, both inclusive; None is the archive's own end. Then what lies at the archive's root.
 
     Args:
         archive: the archive.
@@ -125,39 +196,41 @@ def verify(
         since: first day.
         until: last day.
         deep: read and hash every object, whatever proved it.
+        trusted: raw public keys of which one must have signed each erasure; None: signatures are held to themselves.
+        marks: see `Checks`.
         show: called after each recording.
         save: called after each day, with a state to resume from.
 
     Raises:
         StoreError: the store cannot be asked now; what was saved resumes it.
     """
+    checks = Checks(archive, Erasures(archive, known_identity(archive), trusted), deep, marks)
     begin = date.fromisoformat(state.through) if state.through else None
     days = itertools.groupby(_folders(archive, since, until), key=lambda folder: folder.day)
     for day, folders in days:
         if begin is not None and day <= begin:
             deque(folders, maxlen=0)
             continue
-        for problems, record in ahead(folders, lambda f: _check(archive, f, deep)):
+        for found in ahead(folders, lambda f: _check(checks, f)):
             state.recordings += 1
-            state.problems += problems
-            if record is not None:
-                state.objects += len(record.objects)
-                state.bytes += sum(o.size for o in record.objects)
+            state.problems += found.problems
+            state.objects += len(found.sizes)
+            state.bytes += sum(found.sizes)
+            for how in found.checked_by:
+                state.checked_by[how] = state.checked_by.get(how, 0) + 1
             show(state)
-        state.through = day.isoformat()
+        state.through, state.saved_at = day.isoformat(), format_instant(utc_now())
         save(state)
+    state.problems += _check_root(archive)
     return state
 
 
-def erased_keys(archive: Archive, folder: str, present: Container[str]) -> set[str]:
-    """The keys of a folder that were erased, and are on record as such."""
-    key = layout.erasure_key(folder)
-    if key not in present:
-        return set()
+def known_identity(archive: Archive) -> Identity | None:
+    """Which archive it is; None where that is not known, which `verify` says of a record that cannot be read."""
     try:
-        return {o.key for o in ERASURE.read(archive.read_small(key), key).objects}
-    except UnreadableRecord:
-        return set()
+        return read_identity(archive.store)
+    except NoArchive:
+        return None
 
 
 def _folders(archive: Archive, since: date | None, until: date | None) -> Iterator[_Folder]:
@@ -180,57 +253,118 @@ def _folders(archive: Archive, since: date | None, until: date | None) -> Iterat
         yield current
 
 
-def _check(archive: Archive, folder: _Folder, deep: bool) -> tuple[list[Problem], CommitRecord | None]:
-    """One folder: its record, every object that it names, and everything else that lies there."""
-    found = dict(folder.found)
+@dataclass
+class _Found:
+    """What was found in a folder: what is wrong, the sizes of the objects that records name, and what held them."""
+
+    problems: list[Problem] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    checked_by: list[str] = field(default_factory=list)
+
+
+def _check(checks: Checks, folder: _Folder) -> _Found:
+    """One folder: its records, every object that they name, and everything else that lies there."""
+    found = _Found()
     if folder.day == date.min:
-        return [Problem("unknown", key, "not a key of the archive's layout") for key in found], None
-    record: CommitRecord | None = None
-    problems: list[Problem] = []
-    key = layout.commit_key(folder.prefix)
-    if found.pop(key, None) is not None:
+        found.problems = [Problem("unknown", key, "not a key of the archive's layout") for key in folder.found]
+        return found
+    left = dict(folder.found)
+    erased, found.problems = checks.erasures.read(folder.prefix, left)
+    left.pop(layout.erasure_key(folder.prefix), None)
+    left.pop(layout.erasure_signature_key(folder.prefix), None)
+    committed = set[str]()
+    for key in commit_keys(folder.prefix, folder.found):
+        del left[key]
         try:
-            record = COMMIT_RECORD.read(archive.read_small(key), key)
+            record = COMMIT_RECORD.read(checks.archive.read_small(key), key)
         except UnreadableRecord as error:
-            problems.append(Problem("damaged", key, str(error).removeprefix(f"{key}: ")))
-    erased = erased_keys(archive, folder.prefix, folder.found)
-    for known in record.objects if record else ():
-        listed = found.pop(known.key, None)
-        if listed is None and known.key in erased:
+            found.problems.append(unreadable(key, error))
             continue
-        problem = _check_object(archive, known, listed is not None or known.key.startswith("/"), deep)
-        if problem is not None:
-            problems.append(problem)
-    for left in sorted(found):
-        problems += _check_other(archive, folder, left, record is not None)
-    return problems, record
+        committed.add(key.removesuffix("recording.json"))
+        _check_objects(checks, folder, record, erased, found)
+        for known in record.objects:
+            left.pop(known.key, None)
+    found.problems += missing_record(folder.prefix, folder.found, erased)
+    for key in sorted(left):
+        found.problems += _check_other(checks.archive, folder, key, committed)
+    return found
 
 
-def _check_object(archive: Archive, known: ArchivedObject, is_listed: bool, deep: bool) -> Problem | None:
-    if not is_listed:
-        return Problem("missing", known.key, "named in the commit record, and not there")
-    try:
-        if deep:
-            if (found := hash_object(archive.store, known.key)) != known.sha256:
-                raise Damaged(f"reads back with SHA-256 {found}, not {known.sha256}")
-        else:
-            prove_again(archive.store, known)
-    except KeyError:
-        return Problem("missing", known.key, "listed, and then not there")
-    except Damaged as error:
-        return Problem("damaged", known.key, str(error).removeprefix(f"{known.key}: "))
-    return None
+def commit_keys(prefix: str, present: Iterable[str]) -> list[str]:
+    """The keys of the commit records in a recording's folder: its own first, then those of its versions."""
+    own = layout.commit_key(prefix)
+    keys = [key for key in present if key == own or re.fullmatch(r"versions/[^/]+/recording\.json", key[len(prefix) :])]
+    return sorted(keys, key=lambda key: (key != own, key))
 
 
-def _check_other(archive: Archive, folder: _Folder, key: str, is_committed: bool) -> list[Problem]:
+def missing_record(prefix: str, present: Collection[str], erased: Container[str]) -> list[Problem]:
+    """A commit record that must have been there, is not, and was not erased."""
+    key = layout.commit_key(prefix)
+    if key in present or key in erased:
+        return []
+    witnesses = [layout.receipt_key(prefix), layout.gone_key(prefix), *commit_keys(prefix, present)]
+    for witness in (witness for witness in witnesses if witness in present):
+        name = witness.removeprefix(prefix)
+        return [Problem("missing", key, f"{name} says that the recording was archived; its commit record is not there")]
+    return []
+
+
+def _check_objects(
+    checks: Checks, folder: _Folder, record: CommitRecord, erased: Mapping[str, str], found: _Found
+) -> None:
+    for known in record.objects:
+        found.sizes.append(known.size)
+        is_there = known.key in folder.found or known.key.startswith("/")
+        if not is_there and known.key in erased:
+            if erased[known.key] != known.sha256:
+                found.problems.append(other_hash(folder.prefix, known.key, "commit record"))
+            continue
+        if not is_there:
+            found.problems.append(Problem("missing", known.key, "named in the commit record, and not there"))
+            continue
+        try:
+            found.checked_by.append(checks.check(known))
+        except KeyError:
+            found.problems.append(Problem("missing", known.key, "listed, and then not there"))
+        except Damaged as error:
+            found.problems.append(unreadable(known.key, error))
+
+
+def other_hash(prefix: str, key: str, who: str) -> Problem:
+    """An erasure that does not tell what was there."""
+    what = f"says that {key} was erased, with another SHA-256 than its {who} has"
+    return Problem("erasure", layout.erasure_key(prefix), what)
+
+
+def _check_other(archive: Archive, folder: _Folder, key: str, committed: Container[str]) -> list[Problem]:
+    """What no commit record names. `committed`: the folders whose commit record was read."""
     name = key.removeprefix(folder.prefix)
-    if name.startswith("audio.") and not is_committed:
+    place, _, last = key.rpartition("/")
+    if last.startswith("audio.") and f"{place}/" not in committed and (name == last or name.startswith("versions/")):
         return [Problem("uncommitted", key, "audio without a commit record")]
     reader = _BESIDE.get(name.partition("/")[0])
     if reader is None or not name.endswith(".json"):
         return [Problem("unknown", key, "no commit record names it")]
     try:
-        reader.read(archive.read_small(key), key)
+        record = reader.read(archive.read_small(key), key)
     except UnreadableRecord as error:
-        return [Problem("damaged", key, str(error).removeprefix(f"{key}: "))]
+        return [unreadable(key, error)]
+    recording_id = getattr(record, "recording_id", None)
+    if recording_id is not None and not folder.prefix.endswith(f"/{layout.encode_name(recording_id)}/"):
+        return [Problem("damaged", key, f"tells of another recording, {recording_id}")]
     return []
+
+
+def _check_root(archive: Archive) -> list[Problem]:
+    """The records that belong to no day: decisions, duties, the archive's identity."""
+    problems = []
+    for prefix, reader in _AT_ROOT.items():
+        for stored in archive.store.list(prefix):
+            try:
+                record = reader.read(archive.read_small(stored.key), stored.key)
+            except UnreadableRecord as error:
+                problems.append(unreadable(stored.key, error))
+                continue
+            if isinstance(record, Decision) and not stored.key.endswith(f"/{layout.encode_name(record.id)}.json"):
+                problems.append(Problem("damaged", stored.key, f"tells of another decision, {record.id}"))
+    return problems

@@ -11,7 +11,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,27 @@ from config.times import parse_instant, utc_now
 from workers.archive import layout
 from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
-from workers.archive.proof import hash_object
-from workers.archive.records import ANY_RECORD, COMMIT_RECORD, MEDIA, UnreadableRecord
-from workers.archive.seals import Link, folder_of, objects_of_day, present_seals, read_link, read_manifest
+from workers.archive.erasures import Erasures
+from workers.archive.marks import ProvenMarks
+from workers.archive.problems import Problem, unreadable
+from workers.archive.proof import Damaged, hash_object
+from workers.archive.records import ANY_RECORD, COMMIT_RECORD, MEDIA, ArchivedObject, Identity, UnreadableRecord
+from workers.archive.seals import Link, folder_of, objects_of_day, present_seals, read_manifest
 from workers.archive.stores.store import StoredObject
-from workers.archive.verify import Problem, Verified, erased_keys
+from workers.archive.verify import Checks, Verified, commit_keys, known_identity, missing_record, other_hash
+from workers.archive.verify_chain import Trust, walk_chain
 
 _SEALED_WITHIN = timedelta(days=2)  # a sealed day gets a further seal a day later at most, if a worker runs
+UNSEALED_SLACK = timedelta(
+    hours=24
+)  # how much later than CALLVAULT_SEAL_AFTER a day's seal may come: Telnyx may be away
+_LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
 
 # When an object says that it was written, by its name or the name of its folder.
 _WRITTEN_AT = {
     "recording.json": "archived_at",
     "deleted.json": "confirmed_gone_at",
+    "gone.json": "found_gone_at",
     "erased.json": "erased_at",
     "decisions": "at",
     "log-messages": "first_seen_at",
@@ -57,9 +66,12 @@ def verify_seals(
     deep: bool = False,
     trusted: Collection[bytes] | None = None,
     authorities: Path | None = None,
+    head: str | None = None,
+    seal_after: timedelta = timedelta(days=2),
+    marks: ProvenMarks | None = None,
     show: Callable[[Verified], None] = lambda _: None,
 ) -> Verified:
-    """Walk the whole chain, then the sealed days of a span, both ends inclusive.
+    """Walk the whole chain, then the sealed days of a span, both ends inclusive; then look for days without a seal.
 
     Args:
         archive: the archive.
@@ -67,143 +79,44 @@ def verify_seals(
         since: first day.
         until: last day.
         deep: read and hash every listed object.
-        trusted: raw public keys of which one must have signed each seal; None: signatures are held to themselves.
+        trusted: raw public keys of which one must have signed each seal and erasure; None: signatures are held to
+            themselves.
         authorities: see `timestamps.verify_timestamp`.
+        head: SHA-256 of a seal's JSON that must be in the chain.
+        seal_after: see `CALLVAULT_SEAL_AFTER`.
+        marks: see `Checks`.
         show: called after each seal and each folder.
 
     Raises:
         StoreError: the store cannot be asked now.
     """
-    chain = _walk(archive, state, trusted, authorities, show)
+    identity = known_identity(archive)
+    chain = walk_chain(archive, state, Trust(trusted, authorities, head, identity), show)
+    checks = Checks(archive, Erasures(archive, identity, trusted), deep, marks)
     days = itertools.groupby(sorted(chain, key=lambda link: link.seal.day), key=lambda link: link.seal.day)
+    sealed = set[date]()
     for text, links in days:
         day = date.fromisoformat(text)
-        if (since and day < since) or (until and day > until):
-            continue
-        _check_day(archive, state, day, list(links), deep, show)
+        sealed.add(day)
+        if not ((since and day < since) or (until and day > until)):
+            _check_day(checks, state, day, list(links), show)
+    state.problems += _unsealed(archive, state, sealed, _span(identity, since, until, seal_after))
+    once: dict[tuple[str, str], Problem] = {}  # `verify` may have said the same of an object
+    for problem in state.problems:
+        once.setdefault((problem.kind, problem.key), problem)
+    state.problems = list(once.values())
     return state
 
 
-def _walk(
-    archive: Archive,
-    state: Verified,
-    trusted: Collection[bytes] | None,
-    authorities: Path | None,
-    show: Callable[[Verified], None],
-) -> list[Link]:
-    """The chain itself; returns the seals whose manifests can be believed."""
-    present: dict[int, set[str]] = {}
-    for stored in archive.store.list("seals/"):
-        place = layout.seal_of(stored.key)
-        if place is None:
-            state.problems.append(Problem("unlisted", stored.key, "not a key of the archive's layout"))
-        else:
-            present.setdefault(place[0], set()).add(place[1])
-    # The rows of a seal tell of it, should it be cut off the chain's end.
-    for stored in archive.store.list("catalogue/"):
-        number = stored.key.rpartition("/")[2].partition(".")[0]
-        if number.isascii() and number.isdigit():
-            present.setdefault(int(number), set()).add("parquet")
-    good: list[Link] = []
-    before: str | None = None
-    expected = 1
-    for sequence, names in sorted(present.items()):
-        if sequence > expected:  # one line for all, since a name may claim any number
-            which = f"seal {expected} is" if sequence == expected + 1 else f"seals {expected} to {sequence - 1} are"
-            text = f"{which} missing; there is nothing of {'it' if sequence == expected + 1 else 'them'}"
-            state.problems.append(Problem("gap", layout.seal_key(expected), text))
-            before = None
-        expected = sequence + 1
-        key = layout.seal_key(sequence)
-        if "json" not in names:
-            left = ", ".join(sorted(names))
-            state.problems.append(Problem("gap", key, f"seal {sequence} is missing; there is {left} of it"))
-            before = None
-            continue
-        data = archive.read_small(key) or b""
-        state.seals += 1
-        link, problems = _check_seal(archive, key, data, names, before if sequence > 1 else "")
-        problems += _check_signature(archive, sequence, data, names, trusted)
-        problems += _check_stamp(archive, sequence, data, names, authorities)
-        state.problems += problems
-        before = hashlib.sha256(data).hexdigest()
-        if link is not None:
-            good.append(link)
-        show(state)
-    return good
-
-
-def _check_seal(
-    archive: Archive, key: str, data: bytes, names: set[str], before: str | None
-) -> tuple[Link | None, list[Problem]]:
-    """A seal against the one before and its manifest.
-
-    Args:
-        archive: the archive.
-        key: of the seal.
-        data: its bytes.
-        names: what lies under its number.
-        before: SHA-256 of the seal before; empty for the first of all, None where that is missing.
-    """
+def _check_day(checks: Checks, state: Verified, day: date, links: list[Link], show: Callable[[Verified], None]) -> None:
+    reconciled = max(parse_instant(link.seal.reconciled_at) for link in links)
+    folders = _folders(checks.archive, day, links)
     try:
-        link = read_link(data, key)
-    except UnreadableRecord as error:
-        return None, [Problem("seal-altered", key, str(error))]
-    problems = []
-    if before is not None and (link.seal.previous_sha256 or "") != before:
-        problems.append(Problem("seal-altered", key, "does not tell the hash of the seal before it"))
-    manifest = layout.seal_key(link.seal.sequence, "sha256")
-    if "sha256" not in names:
-        return None, [*problems, Problem("gap", manifest, "the manifest of a seal is missing")]
-    if hash_object(archive.store, manifest) != link.seal.manifest_sha256:
-        return None, [*problems, Problem("seal-altered", manifest, "is not the manifest that its seal tells of")]
-    return link, problems
-
-
-def _check_signature(
-    archive: Archive, sequence: int, data: bytes, names: set[str], trusted: Collection[bytes] | None
-) -> list[Problem]:
-    key = layout.seal_key(sequence, "sig")
-    if "sig" not in names:
-        what = "a seal without a signature, though CALLVAULT_SEAL_KEY is set"
-        return [Problem("signature", key, what)] if trusted is not None else []
-    from workers.archive.signatures import BadSignature, fingerprint, signer_of
-
-    try:
-        signer = signer_of(archive.read_small(key) or b"", data)
-    except BadSignature as error:
-        return [Problem("signature", key, str(error))]
-    if trusted is not None and signer not in trusted:
-        return [Problem("signature", key, f"signed by {fingerprint(signer)}, which CALLVAULT_SEAL_KEY does not name")]
-    return []
-
-
-def _check_stamp(
-    archive: Archive, sequence: int, data: bytes, names: set[str], authorities: Path | None
-) -> list[Problem]:
-    if "tsr" not in names:
-        return []
-    from workers.archive.timestamps import BadTimestamp, verify_timestamp
-
-    key = layout.seal_key(sequence, "tsr")
-    try:
-        verify_timestamp(archive.read_small(key) or b"", data, authorities)
-    except BadTimestamp as error:
-        return [Problem("time-stamp", key, str(error))]
-    return []
-
-
-def _check_day(
-    archive: Archive, state: Verified, day: date, links: list[Link], deep: bool, show: Callable[[Verified], None]
-) -> None:
-    reconciled = max(link.seal.reconciled_at for link in links)
-    folders = _folders(archive, day, links)
-    try:
-        for problems, listed, erased, waiting in ahead(folders, lambda f: _check_folder(archive, f, reconciled, deep)):
-            state.problems += problems
-            state.sealed_objects += listed
-            state.erased += erased
-            state.waiting += waiting
+        for found in ahead(folders, lambda f: _check_folder(checks, f, reconciled)):
+            state.problems += found.problems
+            state.sealed_objects += found.listed
+            state.erased += found.erased
+            state.waiting += found.waiting
             show(state)
     except UnreadableRecord as error:
         state.problems.append(Problem("seal-altered", str(error).partition(":")[0], str(error)))
@@ -225,56 +138,93 @@ def _folders(archive: Archive, day: date, links: list[Link]) -> Iterator[_Folder
         yield folder
 
 
-def _check_folder(
-    archive: Archive, folder: _Folder, reconciled: str, deep: bool
-) -> tuple[list[Problem], int, int, int]:
-    """What is wrong with a folder; how much of it is listed, erased on record, and waiting for a seal."""
-    problems: list[Problem] = []
-    prefix = folder_of(next(iter(folder.listed or folder.present)))
-    erased = erased_keys(archive, prefix, folder.present)
-    bytes_of = {key: archive.read_small(key) or b"" for key in folder.present if key.endswith(".json")}
-    told = _told_hashes(prefix, bytes_of)
-    gone = 0
+@dataclass
+class _Found:
+    """What was found in a folder: what is wrong; how much is listed, erased on record, and waits for a seal."""
+
+    problems: list[Problem]
+    listed: int = 0
+    erased: int = 0
+    waiting: int = 0
+
+
+def _check_folder(checks: Checks, folder: _Folder, reconciled: datetime) -> _Found:
+    archive, present = checks.archive, folder.present
+    prefix = folder_of(next(iter(folder.listed or present)))
+    is_recording = prefix.startswith("recordings/")
+    erased, problems = checks.erasures.read(prefix, present) if is_recording else ({}, [])
+    found = _Found(problems, len(folder.listed))
+    bytes_of = {key: archive.read_small(key) or b"" for key in present if key.endswith(".json")}
+    told = _told(prefix, bytes_of)
     for key, sha256 in folder.listed.items():
-        if key not in folder.present:
-            gone += key in erased
-            if key not in erased:
-                problems.append(Problem("missing", key, "listed by a seal, and not there"))
-            continue
+        if key in present:
+            found.problems += _check_listed(checks, key, sha256, bytes_of, told)
+        elif key not in erased:
+            found.problems.append(Problem("missing", key, "listed by a seal, and not there"))
+        elif erased[key] != sha256:
+            found.problems.append(other_hash(prefix, key, "seal"))
+        else:
+            found.erased += 1
+    found.problems += missing_record(prefix, present, erased) if is_recording else []
+    unlisted = [key for key in present if key not in folder.listed]
+    waiting = _waiting(prefix, unlisted, bytes_of, reconciled)
+    found.waiting = len(waiting)
+    what = "lies under a sealed day, and no seal lists it"
+    found.problems += [Problem("unlisted", key, what) for key in unlisted if key not in waiting]
+    return found
+
+
+def _check_listed(
+    checks: Checks, key: str, sha256: str, bytes_of: dict[str, bytes], told: dict[str, ArchivedObject]
+) -> list[Problem]:
+    """An object that a seal lists: a record by its bytes, the rest by its own record, whose proof is asked for."""
+    store = checks.archive.store
+    try:
         if key in bytes_of:
             found = hashlib.sha256(bytes_of[key]).hexdigest()
-        elif deep or key not in told:
-            found = hash_object(archive.store, key)
+        elif checks.deep or key not in told:
+            found = hash_object(store, key)
         else:
-            found = told[key]
-        if found != sha256:
-            problems.append(Problem("damaged", key, f"has SHA-256 {found}, its seal says {sha256}"))
-    unlisted = [key for key in folder.present if key not in folder.listed]
-    waiting = {key for key in unlisted if key in bytes_of and _is_recent(key, bytes_of[key], reconciled)}
-    if layout.commit_key(prefix) in waiting:
-        waiting |= {key for key in unlisted if key in told}
-    problems += [
-        Problem("unlisted", key, "lies under a sealed day, and no seal lists it")
-        for key in unlisted
-        if key not in waiting
-    ]
-    return problems, len(folder.listed), gone, len(waiting)
+            found = told[key].sha256
+            if key.startswith("media/"):  # `verify` has asked for the proof of recordings
+                checks.check(told[key])
+    except KeyError:
+        return [Problem("missing", key, "listed, and then not there")]
+    except Damaged as error:
+        return [unreadable(key, error)]
+    if found != sha256:
+        return [Problem("damaged", key, f"has SHA-256 {found}, its seal says {sha256}")]
+    return []
 
 
-def _told_hashes(prefix: str, bytes_of: dict[str, bytes]) -> dict[str, str]:
-    """The hashes of audio and media, as their own records tell them."""
+def _told(prefix: str, bytes_of: dict[str, bytes]) -> dict[str, ArchivedObject]:
+    """Audio and media, as their own records tell them."""
+    told: dict[str, ArchivedObject] = {}
+    for key in reversed(commit_keys(prefix, bytes_of)):  # the recording's own last: of what both name, it counts
+        try:
+            told |= {o.key: o for o in COMMIT_RECORD.read(bytes_of[key], key).objects}
+        except UnreadableRecord:
+            pass  # its own hash tells that it is damaged
     try:
-        if (key := layout.commit_key(prefix)) in bytes_of:
-            return {o.key: o.sha256 for o in COMMIT_RECORD.read(bytes_of[key], key).objects}
         if (key := layout.media_key(prefix)) in bytes_of:
             known = MEDIA.read(bytes_of[key], key).object
-            return {known.key: known.sha256}
+            told[known.key] = known
     except UnreadableRecord:
-        pass  # its own hash tells that it is damaged
-    return {}
+        pass
+    return told
 
 
-def _is_recent(key: str, data: bytes, reconciled: str) -> bool:
+def _waiting(prefix: str, unlisted: list[str], bytes_of: dict[str, bytes], reconciled: datetime) -> set[str]:
+    """What no seal lists yet since it came lately: records that say so, what they name, and the signature of an erasure."""
+    waiting = {key for key in unlisted if key in bytes_of and _is_recent(key, bytes_of[key], reconciled)}
+    records = {key: bytes_of[key] for key in waiting}
+    waiting |= {key for key in _told(prefix, records) if key in unlisted}
+    if layout.erasure_key(prefix) in bytes_of:  # it is held to its signature, by whom and whenever it was signed
+        waiting |= {layout.erasure_signature_key(prefix)} & set(unlisted)
+    return waiting
+
+
+def _is_recent(key: str, data: bytes, reconciled: datetime) -> bool:
     """Whether an object says that it came after its day was compared, and lately, so that its seal may be to come."""
     name = key.rpartition("/")[2]
     kind = next((part for part in (name, *key.split("/")) if part in _WRITTEN_AT), None)
@@ -287,4 +237,73 @@ def _is_recent(key: str, data: bytes, reconciled: str) -> bool:
         written = parse_instant(at)
     except (UnreadableRecord, ValueError, TypeError, KeyError, AttributeError):
         return False
-    return written >= parse_instant(reconciled) and abs(utc_now() - written) < _SEALED_WITHIN
+    return written >= reconciled and abs(utc_now() - written) < _SEALED_WITHIN
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Which days are asked for, and which of them must have a seal.
+
+    Attributes:
+        first, last: what is asked for; None: no end.
+        required_from: every day from here on must have a seal; None: only those that hold something.
+        required_to: the last day that must have one.
+    """
+
+    first: date | None
+    last: date | None
+    required_from: date | None
+    required_to: date
+
+    def holds(self, day: date) -> bool:
+        """Whether a day is asked for."""
+        return not ((self.first and day < self.first) or (self.last and day > self.last))
+
+
+def _span(identity: Identity | None, since: date | None, until: date | None, seal_after: timedelta) -> _Span:
+    required_from = None
+    if identity is not None:
+        try:
+            required_from = parse_instant(identity.created_at).date()
+        except ValueError:
+            pass  # `walk_chain` says so
+    return _Span(since, until, required_from, (utc_now() - seal_after - UNSEALED_SLACK).date() - timedelta(days=1))
+
+
+def _unsealed(archive: Archive, state: Verified, sealed: set[date], span: _Span) -> list[Problem]:
+    """The days that must have a seal by now and have none: seals cut off the chain's end leave no gap in it.
+
+    From the archive's identity on that is every day. Older versions sealed no empty day, and what is fetched long after its
+    day waits for its first seal: so before, it is the days that hold something that was not written lately.
+    """
+    missing = set[date]()
+    if span.required_from is not None:
+        count = (span.required_to - span.required_from).days + 1
+        missing = {span.required_from + timedelta(days=n) for n in range(count)} - sealed
+    for kind in layout.KINDS:
+        days = itertools.groupby(archive.store.list(f"{kind}/"), key=lambda stored: layout.day_of(stored.key))
+        for day, objects in days:
+            if day is None or day in sealed or not span.holds(day):
+                continue
+            keys = [stored.key for stored in objects]
+            state.unsealed_objects += len(keys)
+            if day <= span.required_to and day not in missing and not _came_lately(archive, keys):
+                missing.add(day)
+    return [_unsealed_problem(*ends) for ends in _runs(sorted(day for day in missing if span.holds(day)))]
+
+
+def _came_lately(archive: Archive, keys: list[str]) -> bool:
+    records = (key for key in keys if key.endswith(".json"))
+    return all(_is_recent(key, archive.read_small(key) or b"", _LONG_AGO) for key in records)
+
+
+def _runs(days: list[date]) -> Iterator[tuple[date, date]]:
+    """Sorted days as spans of days that follow each other."""
+    for _, run in itertools.groupby(enumerate(days), key=lambda pair: pair[1].toordinal() - pair[0]):
+        span = [day for _, day in run]
+        yield span[0], span[-1]
+
+
+def _unsealed_problem(first: date, last: date) -> Problem:
+    which = f"{first} has" if first == last else f"{first} to {last} have"
+    return Problem("unsealed", layout.day_prefix(first), f"{which} no seal that counts, and should have one by now")

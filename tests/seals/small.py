@@ -1,0 +1,157 @@
+"""A small sealed archive in a folder, written by hand within milliseconds, by its documented format and no code that seals."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from config.times import end_of_day, format_instant, utc_now
+from workers.archive import layout
+from workers.archive.signatures import SealKeys
+
+FIRST, LAST = (
+    12,
+    4,
+)  # how many days ago the first and the last sealed day is; all from then to now must be sealed by now
+
+
+def ago(days: int) -> date:
+    return (utc_now() - timedelta(days=days)).date()
+
+
+def noon(days: int) -> datetime:
+    return end_of_day(ago(days)) - timedelta(hours=12)
+
+
+class SmallArchive:
+    """An archive with an identity, and nine sealed days of which four hold two recordings each and the others nothing."""
+
+    def __init__(self, root: Path, identity: dict[str, Any] | None = None, keys: SealKeys | None = None) -> None:
+        self.root = root
+        self.keys = keys
+        (root / ".incoming").mkdir(parents=True)
+        (root / "seals").mkdir()
+        said: dict[str, Any] = {
+            "schema": "callvault.archive/1",
+            "id": "an-archive",
+            "created_at": format_instant(noon(FIRST)),
+        }
+        said |= {"by": "somebody", "adopted": False, "adopted_seals": 0, "adopted_head": None} | (identity or {})
+        self.write("archive.json", said)
+        self.sequence = 0
+        self.head: str | None = None
+        for days in range(FIRST, LAST - 1, -1):
+            if days % 2:
+                self.recording(days, f"{days}-one")
+                self.recording(days, f"{days}-two")
+            self.seal(days)
+
+    def folder(self, days: int, recording_id: str) -> str:
+        return layout.recording_folder(ago(days), recording_id)
+
+    def write(self, key: str, content: dict[str, Any] | bytes) -> bytes:
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.write_bytes(data)
+        return data
+
+    def read(self, key: str) -> Any:
+        return json.loads((self.root / key).read_bytes())
+
+    def sha256(self, key: str) -> str:
+        return hashlib.sha256((self.root / key).read_bytes()).hexdigest()
+
+    def remove(self, *keys: str) -> None:
+        for key in keys:
+            (self.root / key).unlink()
+
+    def recording(self, days: int, recording_id: str, at: datetime | None = None) -> str:
+        folder = self.folder(days, recording_id)
+        self._commit(folder, recording_id, f"audio of {recording_id}".encode(), at or noon(days))
+        self.transcription(days, recording_id, "first", at or noon(days))
+        return folder
+
+    def _commit(self, folder: str, recording_id: str, audio: bytes, at: datetime, audio_key: str | None = None) -> None:
+        key = audio_key or layout.audio_key(folder, "wav")
+        if audio_key is None:
+            self.write(key, audio)
+        sha256 = hashlib.sha256(audio).hexdigest()
+        proof = {"by": "read-back", "algorithm": "sha256", "value": sha256, "version": None}
+        o = {"key": key, "size": len(audio), "sha256": sha256, "content_type": "audio/wav", "proof": proof}
+        record = {
+            "schema": "callvault.recording/1",
+            "recording": {"id": recording_id},
+            "objects": [o],
+            "audio": {"format": "wav", "channels": 1, "sample_rate_hz": 8000, "duration_ms": 1, "findings": []},
+            "archived_at": format_instant(at),
+            "event_id": None,
+            "found_by": "webhook",
+        }
+        self.write(layout.commit_key(folder), record)
+
+    def version(self, folder: str, name: str, at: datetime, audio: bytes | None = b"another content") -> str:
+        """Another content of a recording; with None, one whose bytes are those of the first."""
+        recording_id = self.read(layout.commit_key(folder))["recording"]["id"]
+        place = layout.version_folder(folder, name)
+        first = layout.audio_key(folder, "wav")
+        if audio is None:
+            self._commit(place, recording_id, (self.root / first).read_bytes(), at, first)
+        else:
+            self._commit(place, recording_id, audio, at)
+        return place
+
+    def transcription(self, days: int, recording_id: str, name: str, at: datetime) -> str:
+        key = layout.transcription_key(self.folder(days, recording_id), name)
+        said = {"id": name, "created_at": format_instant(at), "updated_at": format_instant(at)}
+        self.write(key, {"schema": "callvault.transcription/1", "transcription": said})
+        return key
+
+    def receipt(self, folder: str, at: datetime, name: str = "deleted.json") -> str:
+        recording_id = folder.split("/")[4]
+        said: dict[str, Any] = {"recording_id": recording_id, "objects": []}
+        if name == "gone.json":
+            said |= {"schema": "callvault.gone/1", "found_gone_at": format_instant(at)}
+        else:
+            said |= {"schema": "callvault.deletion/1", "transcription_ids": [], "confirmed_gone_at": format_instant(at)}
+        self.write(folder + name, said)
+        return folder + name
+
+    def erase(self, folder: str, *, sha256: str | None = None, sign_with: SealKeys | None = None) -> str:
+        """Erase a recording; with a hash of one's own, as somebody would who has forged the record."""
+        keys = sorted(str(p.relative_to(self.root)) for p in (self.root / folder).rglob("*") if p.is_file())
+        rows = [{"key": k, "size": (self.root / k).stat().st_size, "sha256": sha256 or self.sha256(k)} for k in keys]
+        said = {"schema": "callvault.erasure/1", "recording_id": folder.split("/")[4], "objects": rows}
+        data = self.write(
+            layout.erasure_key(folder), said | {"why": "x", "by": "y", "erased_at": format_instant(utc_now())}
+        )
+        if sign_with is not None:
+            self.write(layout.erasure_signature_key(folder), sign_with.sign(data))
+        self.remove(*keys)
+        return layout.erasure_key(folder)
+
+    def seal(self, days: int, *, only: Iterable[str] | None = None, void: str | None = None) -> int:
+        """Seal what a day holds that no seal lists."""
+        listed = {
+            line[66:] for path in (self.root / "seals").glob("*.sha256") for line in path.read_text().splitlines()
+        }
+        folders = (self.root / layout.day_prefix(ago(days), kind) for kind in layout.KINDS)
+        keys = {str(p.relative_to(self.root)) for folder in folders for p in folder.rglob("*") if p.is_file()} - listed
+        keys = keys if only is None else set(only)
+        lines = "".join(f"{self.sha256(key)}  {key}\n" for key in sorted(keys)).encode()
+        self.sequence += 1
+        seal: dict[str, Any] = {"schema": "callvault.seal/1", "sequence": self.sequence, "day": ago(days).isoformat()}
+        seal |= {"recordings": 0, "transcriptions": 0, "bytes": 0, "manifest_sha256": hashlib.sha256(lines).hexdigest()}
+        compared = format_instant(end_of_day(ago(days)) + timedelta(days=2))
+        seal |= {"previous_sha256": self.head, "reconciled_at": compared, "sealed_at": compared}
+        self.write(layout.seal_key(self.sequence, "sha256"), lines)
+        data = self.write(layout.seal_key(self.sequence), seal | ({} if void is None else {"void": void}))
+        if self.keys is not None:
+            self.write(layout.seal_key(self.sequence, "sig"), self.keys.sign(data))
+        self.head = hashlib.sha256(data).hexdigest()
+        return self.sequence

@@ -1,0 +1,294 @@
+"""`callvault verify --seals` and docs/verify_archive.py on a table of archives: the same exit status, the same problems."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.times import format_instant, utc_now
+from tests.parts import callvault_here
+from tests.seals.small import FIRST, LAST, SmallArchive, ago, noon
+from workers.archive import layout
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "verify_archive.py"
+
+
+def verify(archive: Path, tmp_path: Path, *options: str, **environment: str) -> tuple[int, dict[str, Any]]:
+    settings = {"CALLVAULT_ARCHIVE_URL": archive.as_uri(), "CALLVAULT_DATA": str(tmp_path / "data")} | environment
+    code, out = callvault_here(["verify", "--seals", "--json", *options], settings)
+    return code, json.loads(out)
+
+
+def by_script(archive: Path, *options: str) -> tuple[int, set[tuple[str, str]]]:
+    command = [sys.executable, "-I", str(SCRIPT), str(archive), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout, done.stderr
+    rows = [line.split(": ", 2) for line in done.stdout.splitlines()[:-1]]
+    return done.returncode, {(kind, key) for kind, key, _ in rows}
+
+
+def nothing(one: SmallArchive) -> set[tuple[str, str]]:
+    return set()
+
+
+def originals_deleted_after_the_seal(one: SmallArchive) -> set[tuple[str, str]]:
+    for days in range(FIRST, LAST - 1, -1):
+        if days % 2:
+            one.receipt(one.folder(days, f"{days}-one"), utc_now())
+            one.receipt(one.folder(days, f"{days}-two"), utc_now(), "gone.json")
+    return set()
+
+
+def a_late_transcription_waits(one: SmallArchive) -> set[tuple[str, str]]:
+    one.transcription(5, "5-one", "late", utc_now())
+    return set()
+
+
+def a_late_recording_waits(one: SmallArchive) -> set[tuple[str, str]]:
+    one.recording(5, "5-late", at=utc_now())
+    return set()
+
+
+def what_came_long_ago_and_was_never_sealed(one: SmallArchive) -> set[tuple[str, str]]:
+    return {("unlisted", one.receipt(one.folder(5, "5-one"), noon(300)))}
+
+
+def a_receipt_without_its_commit_record(one: SmallArchive) -> set[tuple[str, str]]:
+    folder = one.folder(LAST, "gone-before-its-seal")  # so no seal lists it
+    one.seal(LAST, only=[one.receipt(folder, noon(LAST))])
+    return {("missing", f"{folder}recording.json")}
+
+
+def a_gone_record_without_its_commit_record(one: SmallArchive) -> set[tuple[str, str]]:
+    folder = one.folder(1, "gone-before-its-seal")  # of a day that is not sealed yet
+    one.receipt(folder, utc_now(), "gone.json")
+    return {("missing", f"{folder}recording.json")}
+
+
+def audio_and_commit_record_removed_and_the_receipt_left(one: SmallArchive) -> set[tuple[str, str]]:
+    folder = one.folder(5, "5-one")
+    one.receipt(folder, utc_now())
+    names = ("audio.wav", "recording.json")
+    one.remove(*(folder + name for name in names))
+    return {("missing", folder + name) for name in names}
+
+
+def audio_removed(one: SmallArchive) -> set[tuple[str, str]]:
+    key = one.folder(5, "5-one") + "audio.wav"
+    one.remove(key)
+    return {("missing", key)}
+
+
+def audio_changed(one: SmallArchive) -> set[tuple[str, str]]:
+    key = one.folder(5, "5-one") + "audio.wav"
+    one.write(key, b"other bytes")
+    return {("damaged", key)}
+
+
+def a_recording_cut_out(one: SmallArchive) -> set[tuple[str, str]]:
+    folder = one.folder(5, "5-one")
+    shutil.rmtree(one.root / folder)
+    names = ("audio.wav", "recording.json", "transcriptions/first.json")
+    return {("missing", folder + name) for name in names}
+
+
+def the_end_of_the_chain_cut_off_with_its_days(one: SmallArchive) -> set[tuple[str, str]]:
+    for days, sequence in ((5, FIRST - 5 + 1), (LAST, FIRST - LAST + 1)):
+        shutil.rmtree(one.root / layout.day_prefix(ago(days)), ignore_errors=True)
+        one.remove(layout.seal_key(sequence), layout.seal_key(sequence, "sha256"))
+    return {("unsealed", layout.day_prefix(ago(5)))}
+
+
+def a_seal_gone_from_the_middle(one: SmallArchive) -> set[tuple[str, str]]:
+    one.remove(layout.seal_key(2), layout.seal_key(2, "sha256"))
+    day = ago(FIRST - 1)
+    return {("gap", layout.seal_key(2)), ("unsealed", layout.day_prefix(day))}
+
+
+def a_forged_erasure(one: SmallArchive) -> set[tuple[str, str]]:
+    return {("erasure", one.erase(one.folder(5, "5-one"), sha256="0" * 64))}
+
+
+def an_erasure_that_does_not_name_the_commit_record(one: SmallArchive) -> set[tuple[str, str]]:
+    folder = one.folder(5, "5-one")
+    key = one.erase(folder)
+    said = one.read(key)
+    one.write(key, said | {"objects": [row for row in said["objects"] if "audio" in row["key"]]})
+    one.receipt(folder, utc_now())
+    return {("missing", f"{folder}{name}") for name in ("recording.json", "transcriptions/first.json")}
+
+
+def an_erasure_of_another_recording(one: SmallArchive) -> set[tuple[str, str]]:
+    folder = one.folder(5, "5-one")
+    key = one.erase(folder)
+    one.write(key, one.read(key) | {"recording_id": "5-two"})
+    names = ("audio.wav", "recording.json", "transcriptions/first.json")
+    return {("damaged", key), *(("missing", folder + name) for name in names)}
+
+
+def a_lawful_erasure(one: SmallArchive) -> set[tuple[str, str]]:
+    folder = one.folder(5, "5-one")
+    one.receipt(folder, utc_now())
+    one.erase(folder)
+    return set()
+
+
+def a_void_seal(one: SmallArchive) -> set[tuple[str, str]]:
+    folder = one.recording(LAST, "listed-and-then-erased")
+    keys = [folder + name for name in ("audio.wav", "recording.json", "transcriptions/first.json")]
+    one.seal(LAST, only=keys, void="lists what was erased")
+    one.erase(folder)
+    one.seal(LAST)
+    return set()
+
+
+def what_only_a_void_seal_lists(one: SmallArchive) -> set[tuple[str, str]]:
+    folder = one.recording(LAST, "listed-by-a-void-seal")
+    keys = [folder + name for name in ("audio.wav", "recording.json", "transcriptions/first.json")]
+    one.seal(LAST, only=keys, void="a reason")
+    one.seal(LAST, only=[])
+    return {("unlisted", key) for key in keys}
+
+
+def the_manifest_of_a_void_seal_altered(one: SmallArchive) -> set[tuple[str, str]]:
+    number = one.seal(LAST, only=[], void="a reason")
+    one.write(layout.seal_key(number, "sha256"), b"0" * 64 + b"  x\n")
+    return {("seal-altered", layout.seal_key(number, "sha256"))}
+
+
+def a_seal_made_void_afterwards(one: SmallArchive) -> set[tuple[str, str]]:
+    one.write(layout.seal_key(2), one.read(layout.seal_key(2)) | {"void": "by a forger"})
+    return {("seal-altered", layout.seal_key(3)), ("unsealed", layout.day_prefix(ago(FIRST - 1)))}
+
+
+def an_altered_seal(one: SmallArchive) -> set[tuple[str, str]]:
+    one.write(layout.seal_key(2), one.read(layout.seal_key(2)) | {"recordings": 7})
+    return {("seal-altered", layout.seal_key(3))}
+
+
+def records_at_the_root(one: SmallArchive) -> set[tuple[str, str]]:
+    said: dict[str, Any] = {
+        "schema": "callvault.decision/2",
+        "id": "d1",
+        "decision": "hold",
+        "scope": "everything",
+        "subject": "",
+    }
+    said |= {"why": "case 17", "by": "somebody", "at": format_instant(utc_now()), "lifts": [], "findings": []}
+    one.write("decisions/everything/d1.json", said)
+    one.write("decisions/recordings/5-one/d2.json", said | {"id": "d2", "scope": "recording", "subject": "5-one"})
+    one.write(
+        one.folder(5, "5-one") + "decisions/d2.json", said | {"id": "d2", "scope": "recording", "subject": "5-one"}
+    )
+    duties = {"schema": "callvault.duties/1", "unit": "u", "number": 1, "delete_originals": "never"}
+    duties |= {"delete_after_seconds": 1.0, "hold_connections": [], "transcriptions": "wait 0s", "by": "x", "at": ""}
+    one.write("duties/u/1.json", duties)
+    one.write("transcribing/7.json", {"schema": "callvault.transcribing/1"})
+    return set()
+
+
+def records_at_the_root_that_cannot_be_read(one: SmallArchive) -> set[tuple[str, str]]:
+    records_at_the_root(one)
+    keys = ("decisions/everything/d1.json", "duties/u/1.json")
+    for key in keys:
+        one.write(key, b"{")
+    one.write("decisions/connections/7/d9.json", one.read("decisions/recordings/5-one/d2.json"))
+    return {("damaged", key) for key in (*keys, "decisions/connections/7/d9.json")}
+
+
+def versions_beside_a_recording(one: SmallArchive) -> set[tuple[str, str]]:
+    one.version(one.folder(5, "5-one"), "other-bytes", utc_now())
+    one.version(one.folder(5, "5-two"), "same-bytes", utc_now(), None)
+    one.version(one.recording(LAST, "sealed-with-its-version"), "v", noon(LAST))
+    one.seal(LAST)
+    return set()
+
+
+def a_version_damaged_and_one_half_written(one: SmallArchive) -> set[tuple[str, str]]:
+    damaged = one.version(one.folder(5, "5-one"), "damaged", utc_now()) + "audio.wav"
+    one.write(damaged, b"changed")
+    half = one.version(one.recording(1, "young"), "half", utc_now())
+    one.remove(f"{half}recording.json")
+    return {("damaged", damaged), ("uncommitted", f"{half}audio.wav")}
+
+
+def a_version_whose_first_is_gone(one: SmallArchive) -> set[tuple[str, str]]:
+    folder = one.recording(1, "young")
+    one.version(folder, "v", utc_now())
+    one.remove(f"{folder}recording.json", f"{folder}audio.wav")
+    return {("missing", f"{folder}recording.json")}
+
+
+def what_is_nobodys(one: SmallArchive) -> set[tuple[str, str]]:
+    folder = one.folder(1, "stranger")
+    one.write(folder + "audio.wav", b"x")
+    one.write(folder + "notes.txt", b"x")
+    one.write("recordings/2026/99/99/x/recording.json", b"x")
+    one.write(one.folder(1, "alone") + "erased.sig", b"x")
+    return {
+        ("uncommitted", folder + "audio.wav"),
+        ("unknown", folder + "notes.txt"),
+        ("unknown", "recordings/2026/99/99/x/recording.json"),
+        ("unknown", one.folder(1, "alone") + "erased.sig"),
+    }
+
+
+def a_receipt_of_another_recording(one: SmallArchive) -> set[tuple[str, str]]:
+    key = one.receipt(one.recording(1, "young"), utc_now())
+    one.write(key, one.read(key) | {"recording_id": "another"})
+    return {("damaged", key)}
+
+
+CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
+    nothing,
+    originals_deleted_after_the_seal,
+    a_late_transcription_waits,
+    a_late_recording_waits,
+    what_came_long_ago_and_was_never_sealed,
+    a_receipt_without_its_commit_record,
+    a_gone_record_without_its_commit_record,
+    audio_and_commit_record_removed_and_the_receipt_left,
+    audio_removed,
+    audio_changed,
+    a_recording_cut_out,
+    the_end_of_the_chain_cut_off_with_its_days,
+    a_seal_gone_from_the_middle,
+    a_forged_erasure,
+    an_erasure_that_does_not_name_the_commit_record,
+    an_erasure_of_another_recording,
+    a_lawful_erasure,
+    a_void_seal,
+    what_only_a_void_seal_lists,
+    the_manifest_of_a_void_seal_altered,
+    a_seal_made_void_afterwards,
+    an_altered_seal,
+    records_at_the_root,
+    records_at_the_root_that_cannot_be_read,
+    versions_beside_a_recording,
+    a_version_damaged_and_one_half_written,
+    a_version_whose_first_is_gone,
+    what_is_nobodys,
+    a_receipt_of_another_recording,
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_verify_and_the_script_say_the_same(
+    case: Callable[[SmallArchive], set[tuple[str, str]]], tmp_path: Path
+) -> None:
+    one = SmallArchive(tmp_path / "archive")
+    expected = case(one)
+    code, report = verify(one.root, tmp_path)
+    assert {(p["kind"], p["key"]) for p in report["problems"]} == expected
+    assert len(report["problems"]) == len(expected), "each is said once"
+    assert code == (1 if expected else 0)
+    assert by_script(one.root) == (code, expected)
+    deep_code, deep = verify(one.root, tmp_path, "--deep")
+    assert (deep_code, {(p["kind"], p["key"]) for p in deep["problems"]}) == (code, expected)

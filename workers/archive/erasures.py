@@ -1,0 +1,97 @@
+"""Which erasures `callvault verify` believes: `erased.json` excuses that objects are gone, so it is held to its signature.
+
+Older versions did not sign. What they wrote is believed if a seal lists it that was in the chain when the archive got its
+identity (`Identity.adopted_seals`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Collection, Container
+
+from config.errors import UserError
+from workers.archive import layout
+from workers.archive.archive import Archive
+from workers.archive.problems import Problem, unreadable
+from workers.archive.proof import hash_object
+from workers.archive.records import ERASURE, Identity, UnreadableRecord
+from workers.archive.seals import read_link, read_manifest
+
+
+class Erasures:
+    """Reads the erasures of an archive. It is used by several threads at once.
+
+    Args:
+        archive: the archive.
+        identity: which archive it is; None where that is not known.
+        trusted: raw public keys of which one must have signed each erasure; None: a signature is held to itself.
+    """
+
+    def __init__(self, archive: Archive, identity: Identity | None, trusted: Collection[bytes] | None) -> None:
+        self._archive = archive
+        self._identity = identity
+        self._trusted = trusted
+        self._lock = threading.Lock()
+        self._adopted: dict[str, str] | None = None
+
+    def read(self, folder: str, present: Container[str]) -> tuple[dict[str, str], list[Problem]]:
+        """The SHA-256 of each object of a folder that was erased, by key; and what is wrong with the record of it."""
+        key, signature = layout.erasure_key(folder), layout.erasure_signature_key(folder)
+        if key not in present:
+            alone = [Problem("unknown", signature, "the signature of an erasure that is not there")]
+            return {}, alone if signature in present else []
+        data = self._archive.read_small(key) or b""
+        try:
+            record = ERASURE.read(data, key)
+        except UnreadableRecord as error:
+            return {}, [unreadable(key, error)]
+        if not folder.endswith(f"/{layout.encode_name(record.recording_id)}/"):
+            return {}, [Problem("damaged", key, f"tells of another recording, {record.recording_id}")]
+        erased = {o.key: o.sha256 for o in record.objects if o.key.startswith(folder)}
+        if signature in present:
+            return erased, self._check_signature(signature, data)
+        if self._trusted is None or self._is_older(key, data):
+            return erased, []
+        return erased, [Problem("erasure", key, "it has no signature, though CALLVAULT_SEAL_KEY is set")]
+
+    def _check_signature(self, key: str, data: bytes) -> list[Problem]:
+        try:
+            from workers.archive.signatures import BadSignature, fingerprint, signer_of
+        except ImportError:
+            raise UserError(f"{key}: cryptography is missing to check it; pip install 'callvault[seals]'") from None
+        try:
+            signer = signer_of(self._archive.read_small(key) or b"", data)
+        except BadSignature as error:
+            return [Problem("erasure", key, str(error))]
+        if self._trusted is not None and signer not in self._trusted:
+            return [Problem("erasure", key, f"signed by {fingerprint(signer)}, which CALLVAULT_SEAL_KEY does not name")]
+        return []
+
+    def _is_older(self, key: str, data: bytes) -> bool:
+        """Whether an older version wrote it, which could not sign."""
+        with self._lock:
+            if self._adopted is None:
+                self._adopted = self._read_adopted()
+        return self._adopted.get(key) == hashlib.sha256(data).hexdigest()
+
+    def _read_adopted(self) -> dict[str, str]:
+        """The erasures that the adopted seals list; none if those seals are not the ones that were adopted."""
+        listed: dict[str, str] = {}
+        before: str | None = None
+        identity = self._identity
+        try:
+            for sequence in range(1, identity.adopted_seals + 1 if identity else 1):
+                key = layout.seal_key(sequence)
+                link = read_link(self._archive.read_small(key) or b"", key)
+                manifest = layout.seal_key(sequence, "sha256")
+                if link.seal.previous_sha256 != before or (
+                    hash_object(self._archive.store, manifest) != link.seal.manifest_sha256
+                ):
+                    return {}
+                rows = read_manifest(self._archive, sequence)
+                listed |= {name: sha256 for sha256, name in rows if name.endswith("/erased.json")}
+                before = link.sha256
+        except (UnreadableRecord, KeyError):
+            return {}
+        return listed if identity is not None and before == identity.adopted_head else {}

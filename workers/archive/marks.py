@@ -1,0 +1,87 @@
+"""Marks of objects that `callvault verify` has proven by reading, kept on this machine so that it reads each once.
+
+Where an archive was moved, mirrored or partly restored, the store's marks are others than those in the commit records, and
+prove nothing by themselves. A mark that was read under names the same bytes for as long as it stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from workers.archive.records import ArchivedObject
+
+
+class ProvenMarks:
+    """The marks of one archive, in a file. It is used by several threads at once. What cannot be read counts as lost.
+
+    Args:
+        folder: the data folder.
+        archive: names the archive; the marks of another are not used.
+    """
+
+    def __init__(self, folder: Path, archive: str) -> None:
+        self._path = folder / f"verify-marks-{hashlib.sha256(archive.encode()).hexdigest()[:16]}.sqlite"
+        self._lock = threading.Lock()
+        self._db = self._open() if self._path.exists() else None
+
+    def of(self, known: ArchivedObject) -> str | None:
+        """The mark under which an object's bytes were read; None if they were not."""
+        with self._lock:
+            if self._db is None:
+                return None
+            sql = "SELECT mark FROM marks WHERE key = ? AND sha256 = ? AND size = ?"
+            try:
+                row = self._db.execute(sql, (known.key, known.sha256, known.size)).fetchone()
+            except sqlite3.DatabaseError:
+                return None
+            return None if row is None else str(row[0])
+
+    def remember(self, proven: ArchivedObject) -> None:
+        """Remember the mark of an object that was just read."""
+        row = (proven.key, proven.proof.version, proven.sha256, proven.size)
+        with self._lock:
+            if self._db is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._db = self._open()
+            with suppress(sqlite3.DatabaseError):
+                self._db.execute("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?)", row)
+
+    def forget(self) -> None:
+        """Forget all of them, so that each object is read again."""
+        with self._lock:
+            if self._db is not None:
+                with suppress(sqlite3.DatabaseError):
+                    self._db.execute("DELETE FROM marks")
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+                self._db = None
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._prepared()
+        except sqlite3.DatabaseError:
+            with suppress(OSError):
+                self._path.unlink()
+            return self._prepared()
+
+    def _prepared(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = OFF")  # what is lost is read again
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS marks (key TEXT PRIMARY KEY, mark TEXT, sha256 TEXT, size INTEGER) "
+                "WITHOUT ROWID"
+            )
+        except sqlite3.DatabaseError:
+            db.close()
+            raise
+        return db

@@ -1,0 +1,48 @@
+"""What `callvault verify` finds wrong, and what a person does about it."""
+
+from __future__ import annotations
+
+import msgspec
+
+ADVICE = {
+    "unlisted": "nobody sealed it: find out who put it there; what a worker wrote is sealed within a day of its writing",
+    "gap": "restore the seal from a copy of the archive; the last one may be made by `callvault seal --due`",
+    "seal-altered": "restore the seal and its manifest from a copy of the archive; find out who could write there",
+    "unsealed": "`callvault status` says what the day waits for; if it waits for nothing, seals were cut off the chain's "
+    "end: compare with a copy of the archive and with a head that was kept elsewhere (`verify --seals --head HASH`)",
+    "head": "compare with a copy of the archive: the chain was made anew, or cut off before that seal; find out who could "
+    "write there",
+    "signature": "restore the signature from a copy; keys that signed before belong behind CALLVAULT_SEAL_KEY",
+    "erasure": "ask whoever it names whether they erased the recording; if so, `callvault erase ID --sign` where the key of "
+    "the seals is; if not, restore the recording from a copy of the archive",
+    "time-stamp": "restore it from a copy; check that CALLVAULT_TIMESTAMP_CA is that authority's",
+    "missing": "restore it from a copy of the archive, or, while Telnyx still has the original, move the commit record "
+    "aside and run `callvault backfill` for its day",
+    "damaged": "restore it from a copy of the archive; compare with the original at Telnyx before you decide",
+    "uncommitted": "a worker may be at it right now; else `callvault backfill` for its day finishes it",
+    "unknown": "not Callvault's; find out who put it there",
+}
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something that is wrong in the archive.
+
+    Attributes:
+        kind: a row of `ADVICE`.
+        key: of the object, or of the day.
+        what: what is wrong with it, one line.
+    """
+
+    kind: str
+    key: str
+    what: str
+
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
+        return ADVICE[self.kind]
+
+
+def unreadable(key: str, error: Exception) -> Problem:
+    """A record that cannot be read."""
+    return Problem("damaged", key, str(error).removeprefix(f"{key}: "))

@@ -1,0 +1,190 @@
+"""The chain of seals as `callvault verify --seals` walks it: each seal, its manifest, the one before, who signed it, and when."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+
+from config.times import parse_instant
+from workers.archive import layout
+from workers.archive.archive import Archive
+from workers.archive.problems import Problem
+from workers.archive.proof import hash_object
+from workers.archive.records import Identity, UnreadableRecord
+from workers.archive.seals import Link, read_link
+from workers.archive.verify import Verified
+
+_CLOCKS_APART = timedelta(hours=1)  # the identity and the seals are written by different machines
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the chain is held against, besides itself.
+
+    Attributes:
+        keys: raw public keys of which one must have signed each seal; None: a signature is held to itself.
+        authorities: see `timestamps.verify_timestamp`.
+        head: SHA-256 of a seal's JSON that must be in the chain; None: of none.
+        identity: which archive it is; None where that is not known.
+    """
+
+    keys: Collection[bytes] | None = None
+    authorities: Path | None = None
+    head: str | None = None
+    identity: Identity | None = None
+
+
+def walk_chain(archive: Archive, state: Verified, trust: Trust, show: Callable[[Verified], None]) -> list[Link]:
+    """Walk the whole chain; what is wrong with it is added to the state.
+
+    Returns:
+        The seals whose manifests can be believed, without those that are void.
+    """
+    good: list[Link] = []
+    hashes: dict[int, str] = {}
+    before: str | None = None
+    expected = 1
+    for sequence, names in sorted(_present(archive, state).items()):
+        if sequence > expected:
+            state.problems.append(_gap(expected, sequence - 1))
+            before = None
+        expected = sequence + 1
+        key = layout.seal_key(sequence)
+        if "json" not in names:
+            left = ", ".join(sorted(names))
+            state.problems.append(Problem("gap", key, f"seal {sequence} is missing; there is {left} of it"))
+            before = None
+            continue
+        data = archive.read_small(key) or b""
+        state.seals += 1
+        link, problems = _check_seal(archive, key, data, names, before if sequence > 1 else "")
+        problems += _check_signature(archive, state, sequence, data, names, trust.keys)
+        problems += _check_stamp(archive, state, sequence, data, names, trust.authorities)
+        state.problems += problems
+        before = hashes[sequence] = hashlib.sha256(data).hexdigest()
+        if before == trust.head:
+            state.head = sequence
+        if link is not None and link.seal.void is not msgspec.UNSET:
+            state.void += 1
+        elif link is not None:
+            good.append(link)
+        show(state)
+    state.seals_after_head = sum(sequence > (state.head or 0) for sequence in hashes)
+    if trust.head is not None and state.head is None:
+        state.problems.append(Problem("head", "seals/", f"no seal of this chain has the SHA-256 {trust.head}"))
+    if trust.identity is not None:
+        state.problems += _check_adopted(trust.identity, expected, hashes, good)
+    return good
+
+
+def _present(archive: Archive, state: Verified) -> dict[int, set[str]]:
+    """What there is of each number."""
+    present: dict[int, set[str]] = {}
+    for stored in archive.store.list("seals/"):
+        place = layout.seal_of(stored.key)
+        if place is None:
+            state.problems.append(Problem("unlisted", stored.key, "not a key of the archive's layout"))
+        else:
+            present.setdefault(place[0], set()).add(place[1])
+    # The rows of a seal tell of it, should it be cut off the chain's end.
+    for stored in archive.store.list("catalogue/"):
+        number = stored.key.rpartition("/")[2].partition(".")[0]
+        if number.isascii() and number.isdigit():
+            present.setdefault(int(number), set()).add("parquet")
+    return present
+
+
+def _gap(first: int, last: int) -> Problem:
+    """Seals of which there is nothing: one line for all, since a name may claim any number."""
+    which, of = (f"seal {first} is", "it") if first == last else (f"seals {first} to {last} are", "them")
+    return Problem("gap", layout.seal_key(first), f"{which} missing; there is nothing of {of}")
+
+
+def _check_seal(
+    archive: Archive, key: str, data: bytes, names: set[str], before: str | None
+) -> tuple[Link | None, list[Problem]]:
+    """A seal against the one before and its manifest.
+
+    Args:
+        archive: the archive.
+        key: of the seal.
+        data: its bytes.
+        names: what lies under its number.
+        before: SHA-256 of the seal before; empty for the first of all, None where that is missing.
+    """
+    try:
+        link = read_link(data, key)
+        parse_instant(link.seal.reconciled_at)
+    except UnreadableRecord as error:
+        return None, [Problem("seal-altered", key, str(error))]
+    except ValueError as error:
+        return None, [Problem("seal-altered", key, f"does not say when its day was compared ({error})")]
+    problems = []
+    if before is not None and (link.seal.previous_sha256 or "") != before:
+        problems.append(Problem("seal-altered", key, "does not tell the hash of the seal before it"))
+    manifest = layout.seal_key(link.seal.sequence, "sha256")
+    if "sha256" not in names:
+        return None, [*problems, Problem("gap", manifest, "the manifest of a seal is missing")]
+    if hash_object(archive.store, manifest) != link.seal.manifest_sha256:
+        return None, [*problems, Problem("seal-altered", manifest, "is not the manifest that its seal tells of")]
+    return link, problems
+
+
+def _check_signature(
+    archive: Archive, state: Verified, sequence: int, data: bytes, names: set[str], trusted: Collection[bytes] | None
+) -> list[Problem]:
+    key = layout.seal_key(sequence, "sig")
+    if "sig" not in names:
+        state.unsigned += 1
+        what = "a seal without a signature, though CALLVAULT_SEAL_KEY is set"
+        return [Problem("signature", key, what)] if trusted is not None else []
+    from workers.archive.signatures import BadSignature, fingerprint, signer_of
+
+    try:
+        signer = signer_of(archive.read_small(key) or b"", data)
+    except BadSignature as error:
+        return [Problem("signature", key, str(error))]
+    state.signed_by[fingerprint(signer)] = state.signed_by.get(fingerprint(signer), 0) + 1
+    if trusted is not None and signer not in trusted:
+        return [Problem("signature", key, f"signed by {fingerprint(signer)}, which CALLVAULT_SEAL_KEY does not name")]
+    return []
+
+
+def _check_stamp(
+    archive: Archive, state: Verified, sequence: int, data: bytes, names: set[str], authorities: Path | None
+) -> list[Problem]:
+    if "tsr" not in names:
+        return []
+    from workers.archive.timestamps import BadTimestamp, verify_timestamp
+
+    key = layout.seal_key(sequence, "tsr")
+    try:
+        verify_timestamp(archive.read_small(key) or b"", data, authorities)
+    except BadTimestamp as error:
+        return [Problem("time-stamp", key, str(error))]
+    state.stamped += 1
+    return []
+
+
+def _check_adopted(identity: Identity, after_last: int, hashes: dict[int, str], good: list[Link]) -> list[Problem]:
+    """What the archive's identity says of the chain as it was then, against the chain as it is."""
+    last = identity.adopted_seals
+    if after_last <= last:
+        return [_gap(after_last, last)]
+    if last and hashes.get(last, identity.adopted_head) != identity.adopted_head:
+        what = "is not the last seal that the archive had when it got its identity (archive.json)"
+        return [Problem("seal-altered", layout.seal_key(last), what)]
+    try:
+        created = parse_instant(identity.created_at)
+        later = [parse_instant(link.seal.sealed_at) for link in good if link.seal.sequence > last][:1]
+    except ValueError as error:
+        return [Problem("damaged", layout.IDENTITY_KEY, f"an instant that cannot be read ({error})")]
+    if later and created > later[0] + _CLOCKS_APART:
+        what = f"says that it was made at {identity.created_at}, after seals that came behind it"
+        return [Problem("damaged", layout.IDENTITY_KEY, what)]
+    return []
