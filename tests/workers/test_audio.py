@@ -133,8 +133,9 @@ def rf64(data: bytes) -> bytes:
 
 def with_info(frames: int, size: int | None) -> bytes:
     """An MP3 of equal frames behind an information frame that says how many there are, and how long all of it is."""
-    body = b"".join(make_mp3("x", 2.5).read(0, 1 << 30))[22:]  # without its ID3 tag
-    frame = bytearray(body[: len(body) // round(make_mp3("x", 2.5).duration_ms / 72)])
+    audio = make_mp3("x", 2.5)
+    body = b"".join(audio.read(0, audio.size))[22:]  # without its ID3 tag
+    frame = bytearray(body[: len(body) // (audio.duration_ms // 72)])
     counts = struct.pack(">I", frames) + (b"" if size is None else struct.pack(">I", size))
     head = b"Info" + struct.pack(">I", 1 if size is None else 3) + counts
     frame[13 : 13 + len(head)] = head
