@@ -13,17 +13,19 @@ from config.settings import Settings
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.decisions import decisions_about, read_decisions, why_held
-from workers.archive.erase import erase, is_signed, sign_erasure
-from workers.archive.records import Erasure
+from workers.archive.erase import Erased, erase, is_signed, sign_erasure
 from workers.catalogue.forget import forget
 from workers.catalogue.parquet import has_parquet
 from workers.catalogue.query import Query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import search
 from workers.jobs.signing import open_seal_keys
+from workers.queue.sole import HeldElsewhere, sole_writer
 from workers.runtime import Runtime, runtime_at
 from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import NotFound
+
+_WAIT_SECONDS = 30  # for a job that archives the recording just now
 
 
 def run(settings: Settings, url: str, recording_id: str, *, why: str, by: str | None, as_json: bool) -> int:
@@ -44,21 +46,25 @@ def run(settings: Settings, url: str, recording_id: str, *, why: str, by: str | 
         row = hits[0].row
         folder = layout.recording_folder(row.date, recording_id)
         _refuse_if_held(settings, archive, folder, row)
-        record = asyncio.run(_erase(settings, url, archive, folder, recording_id, why, by))
+        done = asyncio.run(_erase(settings, url, archive, folder, recording_id, why, by))
         files = forget(archive, row.date, recording_id)
         up_to_date(settings, catalogue, archive)
         signed = is_signed(archive, folder)
+    record = done.record
     if as_json:
-        report = {"recording_id": recording_id, "objects": [o.key for o in record.objects], "parquet_files": files}
-        sys.stdout.write(json.dumps(report | {"erased_at": record.erased_at, "signed": signed}) + "\n")
-    else:
-        sys.stdout.write(f"{len(record.objects)} objects erased, {files} Parquet files written anew\n")
-        sys.stdout.write(f"on record: {layout.erasure_key(folder)}\n")
-        if not signed:
-            sys.stdout.write(
-                "not signed: CALLVAULT_SEAL_KEY is not set here; `callvault verify` asks for a signature where it is set. "
-                f"Run `callvault erase {recording_id} --sign` there\n"
-            )
+        report: dict[str, object] = {"recording_id": recording_id, "objects": [o.key for o in record.objects]}
+        report |= {"erased": done.keys, "parquet_files": files, "erased_at": record.erased_at, "signed": signed}
+        sys.stdout.write(json.dumps(report) + "\n")
+        return 0
+    sys.stdout.write(f"{len(done.keys)} objects erased, {files} Parquet files written anew\n")
+    if not done.is_first:
+        sys.stdout.write(f"It was erased before, at {record.erased_at}: {len(record.objects)} objects on record\n")
+    sys.stdout.write(f"on record: {done.key}\n")
+    if not signed:
+        sys.stdout.write(
+            "not signed: CALLVAULT_SEAL_KEY is not set here; `callvault verify` asks for a signature where it is set. "
+            f"Run `callvault erase {recording_id} --sign` there\n"
+        )
     return 0
 
 
@@ -106,15 +112,20 @@ def _refuse_if_held(settings: Settings, archive: Archive, folder: str, row: Row)
 
 async def _erase(
     settings: Settings, url: str, archive: Archive, folder: str, recording_id: str, why: str, by: str | None
-) -> Erasure:
-    """The original first, so that no sweep brings it back."""
+) -> Erased:
+    """Under the recording's lease, so that no job writes meanwhile. The original first, so that no sweep brings it back."""
     async with runtime_at(settings, url) as runtime:
-        await _delete_original(runtime, recording_id)
         keys = None if settings.seal_key is None else open_seal_keys(settings)
-        key, record = await runtime.in_thread(erase, archive, folder, recording_id, why, by, keys)
+        try:
+            async with sole_writer(runtime.redis, recording_id, _WAIT_SECONDS):
+                await _delete_original(runtime, recording_id)
+                done = await runtime.in_thread(erase, archive, folder, recording_id, why, by, keys)
+        except HeldElsewhere:
+            line = f"recording {recording_id} is being archived or repaired right now, and nothing was erased"
+            raise UserError(f"{line}; run the command again once that is done") from None
         await runtime.due.done(folder)
-        await runtime.announce(key, record)
-        return record
+        await runtime.announce(done.key, done.record)
+        return done
 
 
 async def _delete_original(runtime: Runtime, recording_id: str) -> None:

@@ -328,6 +328,25 @@ def index(
 
 
 @app.command()
+def repair(
+    recording_id: Annotated[str, typer.Argument(help="The recording's id.", show_default=False)],
+    file: Annotated[Path | None, typer.Option("--from", help="The audio from a copy; default: from Telnyx.")] = None,
+    data: DataFolder = None,
+    json: Json = False,
+) -> None:
+    """Put back audio that is gone from the archive; its hash must be the one in the commit record, so seals hold again.
+
+    Example: callvault repair ID --from /mnt/copy/audio.wav
+    """
+    from cli.repair import run
+
+    settings = load_settings(data_folder=data)
+    with _redis(settings, is_there=True) as url:
+        code = run(settings, url, recording_id, file=file, as_json=json)
+    raise typer.Exit(code)
+
+
+@app.command()
 def erase(
     recording_id: Annotated[str, typer.Argument(help="The recording's id.", show_default=False)],
     reason: Annotated[

@@ -20,6 +20,7 @@ LEASES = "callvault:leases"  # hash: job id -> worker id
 UNLEASED = "callvault:unleased"  # hash: job id -> since when (ms) it is in progress without a lease
 CLAIMED = "callvault:claimed:"  # + worker id and queue: number and answer of its last claim, should the answer be lost
 WORKER = "callvault:worker:"  # + worker id: its heartbeat
+WRITER = "callvault:writer:"  # + recording id: lease of the one that writes it now
 ATTEMPTS = "callvault:attempts:"  # + job id: list of failed attempts
 FAILING = "callvault:failing:"  # + cause: the last error of a job that fails again and again, until two waits later
 DEAD_LETTERS = "callvault:dead-letters"  # hash: job id -> dead letter

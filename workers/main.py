@@ -34,9 +34,10 @@ from workers.jobs.deletion import DeletionRequest, DeletionTurn, delete_original
 from workers.jobs.duties import is_sealed_first, tell_duties
 from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media
-from workers.jobs.payloads import FaultReport, MirrorRequest, RecordingRequest, TranscriptionRequest
+from workers.jobs.payloads import FaultReport, MirrorRequest, RecordingRequest, RepairRequest, TranscriptionRequest
 from workers.jobs.reconcile import CountRequest, ReconcileRequest, count_sealed, reconcile, start_sweeps
 from workers.jobs.recordings import archive_recording
+from workers.jobs.repair import repair_recording
 from workers.jobs.run import LONGEST_SECONDS, Repeated, job
 from workers.jobs.seals import seal_day
 from workers.jobs.transcriptions import archive_transcription
@@ -72,6 +73,7 @@ def job_functions(queue: str) -> list[Function]:
     return [
         job(archive_recording, RecordingRequest, queue),
         job(archive_transcription, TranscriptionRequest, queue),
+        job(repair_recording, RepairRequest, queue),
         job(reconcile, ReconcileRequest, queue),
         job(report_fault, FaultReport, queue, needs_archive=False),
         job(mirror_log_messages, MirrorRequest, queue),

@@ -167,6 +167,8 @@ def _read(ops: Ops, hit: Hit, due_at: str | None) -> Detail:
                 steps.append(
                     Step(commit.archived_at, "archived and proven", f"by {proofs}; found by {commit.found_by}")
                 )
+            elif layout.is_version(name):
+                steps.append(Step(COMMIT_RECORD.read(data, key).archived_at, "other content archived beside it", key))
             elif name.startswith("transcriptions/"):
                 told = TRANSCRIPTION.read(data, key).transcription
                 said.append(Said(str(told.get("id")), str(told.get("transcription_text") or "")))

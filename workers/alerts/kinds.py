@@ -49,6 +49,17 @@ KINDS: dict[str, Kind] = {
         "recording's whole folder may be moved out of the archive instead, and `callvault backfill --since 2026-11-25 --until "
         "2026-11-25` fetches it again. What is mended is put back on the list of deletions by the next comparison",
     ),
+    "archive-repaired": Kind(
+        "info",
+        "an audio object that was gone from the archive was fetched from Telnyx again and put back, with the hash that its "
+        "commit record names",
+        "find out who removed it",
+    ),
+    "erasure-incomplete": Kind(
+        "critical",
+        "a job wrote something of a recording that was erased while the job ran, and the worker may not delete it",
+        "run `callvault erase` on the recording again, with credentials that may delete",
+    ),
     "deletion-stopped": Kind(
         "critical",
         "so many of a batch failed their proof that deletion has paused itself",
@@ -64,7 +75,8 @@ KINDS: dict[str, Kind] = {
         "critical",
         "Telnyx shows a recording other than it was archived: another length, time or content under the same id; its original "
         "stays, and what Telnyx has now is archived beside the first as a version",
-        "listen to both; `callvault deletions approve ID --why ...` lets the original go",
+        "listen to both (`versions/` in the recording's folder has what came later); `callvault deletions approve ID --why ...` lets "
+        "the original go",
     ),
     "clocks-differ": Kind(
         "critical",

@@ -7,6 +7,7 @@ twice with the same result.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any
@@ -35,6 +36,7 @@ from workers.archive.stores.store import KeyExists, Store, Written
 
 _LARGEST_RECORD_BYTES = 16 * 1024 * 1024
 _LARGEST_KEPT_BYTES, _MOST_KEPT = 8 * 1024, 4096
+_LOOK_AGAIN_SECONDS = 0.2
 
 
 class ArchiveConflict(Exception):
@@ -112,22 +114,40 @@ class Archive:
             written = self.store.put(key, source, content_type, attributes or {})
         except KeyExists:
             return self._taken_up(key, source, content_type)
-        proof = prove(self.store, written, source.sha256, source.size, self._proof_mode)
+        try:
+            proof = prove(self.store, written, source.sha256, source.size, self._proof_mode)
+        except Damaged:
+            proof = self._read_again(key, source)
         return ArchivedObject(key, source.size, source.sha256, content_type, proof)
 
     def _taken_up(self, key: str, source: Source, content_type: str) -> ArchivedObject:
         """An object that is there already: ours if it has the same content."""
         source.drain()
-        stored = self.store.stat(key)
         try:
-            if stored is None:
-                raise Damaged(f"{key}: there, and then not there")
-            proof = prove(self.store, Written(stored), source.sha256, source.size, self._proof_mode)
+            try:
+                stored = self.store.stat(key)
+                if stored is None:
+                    raise Damaged(f"{key}: there, and then not there")
+                proof = prove(self.store, Written(stored), source.sha256, source.size, self._proof_mode)
+            except Damaged:
+                proof = self._read_again(key, source)
         except Damaged as error:
             raise ArchiveConflict(
                 f"{error}; it was there before and is not overwritten. Compare it with the original before you decide"
             ) from None
         return ArchivedObject(key, source.size, source.sha256, content_type, proof)
+
+    def _read_again(self, key: str, source: Source) -> Proof:
+        """Look once more at what failed its proof, by reading it: what was seen may have been another writer half-way.
+
+        Raises:
+            Damaged: the store does not hold what was sent.
+        """
+        time.sleep(_LOOK_AGAIN_SECONDS)
+        stored = self.store.stat(key)
+        if stored is None:
+            raise Damaged(f"{key}: written, and then not there")
+        return prove(self.store, Written(stored), source.sha256, source.size, "read-back")
 
     def adopt(self, key: str, content_type: str, observers: tuple[Callable[[bytes], object], ...]) -> ArchivedObject:
         """Take up an object that custom storage has put into the archive's own bucket: hash it where it lies.
@@ -187,6 +207,10 @@ class Archive:
         """
         keys = [found.key for found in self.store.list(f"{folder}versions/")]
         return [COMMIT_RECORD.read(self.read_small(k), k) for k in keys if layout.is_version(k.removeprefix(folder))]
+
+    def is_erased(self, folder: str) -> bool:
+        """Whether its owner had a recording erased: nothing of it is to be written any more."""
+        return self.store.stat(layout.erasure_key(folder)) is not None
 
     def put_transcription(self, folder: str, transcription_id: str, record: TranscriptionRecord) -> ArchivedObject:
         """Archive a transcription and prove it.

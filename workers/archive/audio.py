@@ -10,6 +10,8 @@ WAVE_FORMAT_EXTENSIBLE; MPEG-1 layer III frames as in ISO/IEC 11172-3, the lower
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from workers.archive.records import AudioSummary
 
 _TOLERANCE_SHARE = 0.05
@@ -305,3 +307,10 @@ class AudioReader:
         if has_silent_channel:
             findings.append("silent-channel")
         return AudioSummary(self._format, channels, rate, duration_ms, findings)
+
+
+def merge_summaries(summaries: Sequence[AudioSummary]) -> AudioSummary:
+    """One summary of a recording's formats: the first, with what was found in any."""
+    first = summaries[0]
+    findings = sorted({finding for summary in summaries for finding in summary.findings})
+    return AudioSummary(first.format, first.channels, first.sample_rate_hz, first.duration_ms, findings)

@@ -8,6 +8,7 @@ hashes and ids. It blocks.
 from __future__ import annotations
 
 import getpass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,16 +20,35 @@ from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.proof import hash_object
 from workers.archive.records import ERASURE, ErasedObject, Erasure, UnreadableRecord
 from workers.archive.seals import Chain, read_manifest
+from workers.archive.stores.store import StoreError
 
 if TYPE_CHECKING:
     from workers.archive.signatures import SealKeys
 
 _KEPT = ("deleted.json", "gone.json", "erased.json", "erased.sig")
+_MOST_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What an erasure has done.
+
+    Attributes:
+        record: what is on record of it, maybe since an earlier time.
+        key: where that lies.
+        keys: the objects that were erased this time.
+        is_first: whether the record was written this time.
+    """
+
+    record: Erasure
+    key: str
+    keys: list[str]
+    is_first: bool
 
 
 def erase(
     archive: Archive, folder: str, recording_id: str, why: str, by: str | None, keys: SealKeys | None = None
-) -> tuple[str, Erasure]:
+) -> Erased:
     """Erase what lies in a recording's folder. Run again, it goes on where it was stopped.
 
     Args:
@@ -39,21 +59,19 @@ def erase(
         by: who; None: the user of this machine.
         keys: sign the record with these; None: it stays unsigned, and `verify` asks for a signature.
 
-    Returns:
-        The key of the record, and the record.
-
     Raises:
         UserError: there is nothing of it in the archive; or a record of it stands that cannot be signed.
         StoreError: the store did not take the record, or may not delete.
     """
     key = layout.erasure_key(folder)
     present = {stored.key: stored for stored in archive.store.list(folder)}
-    gone = [k for k in present if not k.endswith(_KEPT) and "/decisions/" not in k]
-    if key in present:
+    is_first = key not in present
+    if not is_first:
         record = ERASURE.read(archive.read_small(key), key)
         if keys is not None:
             sign_erasure(archive, folder, keys)
     else:
+        gone = [k for k in present if not _is_kept(folder, k)]
         if not gone:
             raise UserError(f"there is nothing of recording {recording_id} in the archive")
         record = Erasure(
@@ -66,9 +84,39 @@ def erase(
         archive.put_erasure(folder, record)
         if keys is not None:
             _sign(archive, folder, archive.read_small(key) or b"", keys)
-    for k in gone:
-        archive.store.erase(k)
-    return key, record
+    return Erased(record, key, erase_what_is_left(archive, folder), is_first)
+
+
+def erase_what_is_left(archive: Archive, folder: str) -> list[str]:
+    """Erase what lies in the folder of a recording that was erased on record, until a listing finds nothing more.
+
+    A job that was half-way through when the record was written may have put something there since.
+
+    Returns:
+        The keys of what was erased.
+
+    Raises:
+        StoreError: the store may not delete, or is away.
+    """
+    erased: list[str] = []
+    for _ in range(_MOST_ROUNDS):
+        left = what_is_left(archive, folder)
+        if not left:
+            return erased
+        for k in left:
+            archive.store.erase(k)
+        erased += left
+    raise StoreError(f"{folder}: something is written there again and again; stop whoever writes it, then erase again")
+
+
+def what_is_left(archive: Archive, folder: str) -> list[str]:
+    """The keys of a recording's folder that an erasure does not keep."""
+    return [stored.key for stored in archive.store.list(folder) if not _is_kept(folder, stored.key)]
+
+
+def _is_kept(folder: str, key: str) -> bool:
+    name = key.removeprefix(folder)
+    return name in _KEPT or name.startswith("decisions/")
 
 
 def sign_erasure(archive: Archive, folder: str, keys: SealKeys) -> Erasure:

@@ -6,8 +6,11 @@ the API has no checksum, so its fields are held against each other, and what its
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from config.times import first_instant
 from workers.archive.records import CommitRecord
@@ -46,6 +49,14 @@ def difference(record: CommitRecord, recording: Mapping[str, Any], sources: Mapp
         if (found := _source_difference(known.get(audio_format), now)) is not None:
             return f"of its {audio_format} the {found}, as when it was archived"
     return None
+
+
+def name_of_version(recording: Mapping[str, Any], sources: Mapping[str, SourceMark], sha256s: Mapping[str, str]) -> str:
+    """The name of a version: the same content, told of in the same way, is the same version, whoever archives it."""
+    values = [recording.get(name) for name in _VALUES]
+    instants = [str(first_instant(recording.get(name)) or recording.get(name)) for name in _INSTANTS]
+    told = [values, instants, sources, sha256s]
+    return hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()
 
 
 def _is_same_instant(then: object, now: object) -> bool:

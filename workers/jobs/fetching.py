@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from config.logs import get_logger
 from workers.archive.audio import AudioReader
@@ -29,6 +30,10 @@ _BEGIN_AGAIN_SECONDS = 0.5
 _RENEWAL_SECONDS = 60
 
 
+class OtherBytes(DownloadFailed):
+    """Not the bytes that were asked for; nothing was written."""
+
+
 @dataclass(frozen=True)
 class Fetched(Generic[T]):
     """Audio that was fetched.
@@ -47,6 +52,25 @@ class Fetched(Generic[T]):
 def addresses_of(recording: Recording) -> dict[str, str]:
     """The download addresses of a recording, by format; those of formats that we do not know are left out."""
     return {f: url for f in CONTENT_TYPES if (url := getattr(recording.download_urls, f, None))}
+
+
+def as_archived(recording: Recording) -> dict[str, Any]:
+    """A recording as commit records keep it: as Telnyx returned it, without the addresses, which soon expire."""
+    return {name: value for name, value in recording.as_returned().items() if name != "download_urls"}
+
+
+def only_if(sha256: str, chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
+    """The bytes, ending in an error if they are others, so that the object that they were to become is never there.
+
+    Raises:
+        OtherBytes: their SHA-256 is another.
+    """
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != sha256:
+        raise OtherBytes(f"{key}: its SHA-256 is {sha256}, and these bytes have {digest.hexdigest()}")
 
 
 async def fetch_audio(

@@ -82,9 +82,30 @@ def mirror_job(connection_id: str) -> Job:
     )
 
 
+class RepairRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Put back what is gone of a committed recording.
+
+    Attributes:
+        folder: of the recording, in the archive.
+    """
+
+    v: int = VERSION
+    folder: str
+
+
+def repair_job(folder: str) -> Job:
+    """The job that puts back what is gone of a recording, while Telnyx has it."""
+    return Job("repair_recording", RepairRequest(folder=folder), f"repair_recording:{folder}", BULK_QUEUE)
+
+
 def recording_job(request: RecordingRequest) -> Job:
-    """The job that archives a recording; the same recording is the same job, whoever asks."""
+    """The job that archives a recording; the same recording is the same job, whoever asks.
+
+    A second event about it, or a look at it, is a job of its own: it must not be lost behind one that runs.
+    """
     identity = request.recording_id or f"event:{request.event_id}"
+    if request.look_again:
+        identity += ":again"
     return Job("archive_recording", request, f"archive_recording:{identity}", _queue(request.found_by))
 
 

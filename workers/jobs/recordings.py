@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import cast
 
@@ -11,12 +12,15 @@ from config.times import first_instant, format_instant, parse_instant, utc_now
 from config.tracing import span
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.audio import AudioReader
-from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, FoundBy
+from workers.archive.audio import AudioReader, merge_summaries
+from workers.archive.records import ArchivedObject, CommitRecord, FoundBy
 from workers.archive.stores.store import lies_in_a_bucket, open_bucket_of
 from workers.jobs.causes import NotYet
-from workers.jobs.fetching import CONTENT_TYPES, Fetched, addresses_of, fetch_audio
+from workers.jobs.erased import Erased, refuse_if_erased, unless_erased
+from workers.jobs.fetching import CONTENT_TYPES, Fetched, addresses_of, as_archived, fetch_audio
 from workers.jobs.payloads import RecordingRequest
+from workers.jobs.versions import look_again
+from workers.queue.sole import sole_writer
 from workers.runtime import Runtime
 from workers.source_mark import SourceMark
 from workers.telnyx.client import LARGEST_PAGE
@@ -31,38 +35,79 @@ _SAME_MOMENT = timedelta(seconds=2)
 
 
 async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None:
-    """Archive the recording of a request; does nothing if it is committed already.
+    """Archive the recording of a request. One that is committed already is compared with Telnyx, if a new event is about it.
 
     Raises:
         NotYet: it is not at Telnyx, or not completed.
+        HeldElsewhere: another job works on it.
         Exception: as `workers/jobs/judge.py` lists them.
     """
-    looked_at = None
-    if request.recording_id and (began := first_instant(request.started_at)) is not None:
-        # Before Telnyx is asked: while the store is away, each job that waits for it would ask again and again.
-        looked_at = layout.recording_folder(began, request.recording_id)
-        if await _is_committed(runtime, looked_at):
-            return
+    if request.recording_id:
+        with suppress(Erased):
+            async with sole_writer(runtime.redis, request.recording_id):
+                await _archive_by_id(runtime, request, request.recording_id)
+        return
     with span("find"):
         recordings = await _find(runtime, request)
     for recording in recordings:
         folder = layout.recording_folder(recording.dated, str(recording.id))
-        if folder != looked_at and await _is_committed(runtime, folder):
-            continue
-        record = await _fetch_and_commit(runtime, request, recording, folder)
-        await schedule_deletion(runtime, folder, record)
-    if recordings and not any(_is_of(recording, request) for recording in recordings):
+        with suppress(Erased):
+            async with sole_writer(runtime.redis, str(recording.id)):
+                await _archive(runtime, request, recording, folder, await _committed(runtime, folder))
+    if not any(_is_of(recording, request) for recording in recordings):
         raise NotYet("Telnyx has recordings of this call, but none of the event's times yet")
 
 
-async def _is_committed(runtime: Runtime, folder: str) -> bool:
-    """Whether an earlier run has committed a recording. It may have died before it told, so that is made good here."""
+async def _archive_by_id(runtime: Runtime, request: RecordingRequest, recording_id: str) -> None:
+    folder = record = None
+    if (began := first_instant(request.started_at)) is not None:
+        # Before Telnyx is asked: while the store is away, each job that waits for it would ask again and again.
+        folder = layout.recording_folder(began, recording_id)
+        record = await _committed(runtime, folder)
+        if record is not None and not _is_to_be_compared(request, record):
+            return
+    try:
+        with span("find"):
+            recording = await runtime.telnyx.recordings.retrieve(recording_id)
+    except NotFound as error:
+        if record is not None or await _lies_near(runtime, recording_id, request):
+            return
+        raise NotYet(f"recording {recording_id} is not at Telnyx") from error
+    dated = layout.recording_folder(recording.dated, recording_id)
+    if folder is None or (record is None and folder != dated):
+        folder = dated
+        record = await _committed(runtime, folder)
+    await _archive(runtime, request, recording, folder, record)
+
+
+async def _archive(
+    runtime: Runtime, request: RecordingRequest, recording: Recording, folder: str, record: CommitRecord | None
+) -> None:
+    """Archive what Telnyx shows, or hold it against what is committed; under the recording's lease."""
+    if record is None:
+        async with unless_erased(runtime, folder):
+            record = await _fetch_and_commit(runtime, request, recording, folder)
+        await _tell(runtime, recording, folder, record)
+        await schedule_deletion(runtime, folder, record)
+    elif _is_to_be_compared(request, record):
+        await look_again(runtime, request, recording, folder, record)
+
+
+def _is_to_be_compared(request: RecordingRequest, record: CommitRecord) -> bool:
+    """Whether a committed recording may have changed at Telnyx: another event tells of it, or a deletion found so."""
+    is_another_event = request.found_by == "webhook" and request.event_id not in (None, record.event_id)
+    return request.look_again or is_another_event
+
+
+async def _committed(runtime: Runtime, folder: str) -> CommitRecord | None:
+    """The commit record of an earlier run. That may have died before it told of it, so that is made good here."""
     record = await runtime.in_thread(runtime.archive.commit_record, folder)
     if record is None:
-        return False
+        return None
+    await refuse_if_erased(runtime, folder)
     await runtime.announce(layout.commit_key(folder), record)
     await schedule_deletion(runtime, folder, record)
-    return True
+    return record
 
 
 async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord) -> None:
@@ -76,14 +121,7 @@ async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord)
 
 
 async def _find(runtime: Runtime, request: RecordingRequest) -> list[Recording]:
-    """The recordings that a request means; none if the one it means is committed and gone from Telnyx."""
-    if request.recording_id:
-        try:
-            return [await runtime.telnyx.recordings.retrieve(request.recording_id)]
-        except NotFound as error:
-            if await _lies_near(runtime, request):
-                return []
-            raise NotYet(f"recording {request.recording_id} is not at Telnyx") from error
+    """The recordings that a request without an id means."""
     found = [
         recording async for recording in runtime.telnyx.recordings.list(filter=_filter(request), page_size=LARGEST_PAGE)
     ]
@@ -107,9 +145,7 @@ def _filter(request: RecordingRequest) -> RecordingFilter:
 
 
 def _is_of(recording: Recording, request: RecordingRequest) -> bool:
-    """Whether a recording is the one that is meant: by its id, else by its times."""
-    if request.recording_id:
-        return True
+    """Whether a recording is the one that is meant, by its times."""
     pairs = (
         (recording.recording_started_at, request.started_at),
         (recording.recording_ended_at, request.ended_at),
@@ -117,10 +153,10 @@ def _is_of(recording: Recording, request: RecordingRequest) -> bool:
     return all(not (a and b) or abs(parse_instant(a) - parse_instant(b)) <= _SAME_MOMENT for a, b in pairs)
 
 
-async def _lies_near(runtime: Runtime, request: RecordingRequest) -> bool:
+async def _lies_near(runtime: Runtime, recording_id: str, request: RecordingRequest) -> bool:
     """Whether a recording that Telnyx does not have (any more) is in the archive."""
     near = first_instant(request.started_at) or utc_now()
-    folder = await runtime.in_thread(runtime.archive.find_folder, str(request.recording_id), near.date())
+    folder = await runtime.in_thread(runtime.archive.find_folder, recording_id, near.date())
     return folder is not None
 
 
@@ -137,16 +173,20 @@ async def _fetch_and_commit(
         with span("fetch and archive", recording_id=recording.id, format=audio_format):
             fetched[audio_format] = await _fetch(runtime, recording, folder, audio_format, url)
     record = CommitRecord(
-        recording={name: value for name, value in recording.as_returned().items() if name != "download_urls"},
+        recording=as_archived(recording),
         objects=[one.taken for one in fetched.values()],
-        audio=_merge([one.summary for one in fetched.values()]),
+        audio=merge_summaries([one.summary for one in fetched.values()]),
         archived_at=format_instant(utc_now()),
         event_id=request.event_id,
         found_by=cast(FoundBy, request.found_by),
         sources={audio_format: one.source for audio_format, one in fetched.items() if one.source != _NO_MARK},
     )
     with span("commit", recording_id=recording.id):
-        record = await runtime.in_thread(runtime.archive.commit, folder, record)
+        return await runtime.in_thread(runtime.archive.commit, folder, record)
+
+
+async def _tell(runtime: Runtime, recording: Recording, folder: str, record: CommitRecord) -> None:
+    """Tell catalogues, charts and, if something was found in the audio, a person of a recording that is committed."""
     await runtime.announce(layout.commit_key(folder), record)
     if record.audio.findings:
         text = (
@@ -158,7 +198,6 @@ async def _fetch_and_commit(
     runtime.history.add("archived")
     runtime.history.add("archived_bytes", size)
     log.info("recording archived", recording_id=recording.id, bytes=size, findings=record.audio.findings)
-    return record
 
 
 async def _fetch(
@@ -201,10 +240,3 @@ def _attributes(recording: Recording) -> dict[str, str]:
         "day": recording.dated.date().isoformat(),
     }
     return {name: value for name, value in named.items() if value}
-
-
-def _merge(summaries: list[AudioSummary]) -> AudioSummary:
-    """One summary of a recording's formats: the first, with what was found in any."""
-    first = summaries[0]
-    findings = sorted({finding for summary in summaries for finding in summary.findings})
-    return AudioSummary(first.format, first.channels, first.sample_rate_hz, first.duration_ms, findings)

@@ -21,6 +21,7 @@ from workers.jobs.judge import cause_of
 from workers.jobs.payloads import VERSION, payload_version
 from workers.keys import MAIN_QUEUE
 from workers.queue.attempts import DeadLetter
+from workers.queue.sole import HeldElsewhere
 from workers.queue.worker import again_in, leave_to_newer
 from workers.runtime import Runtime
 
@@ -31,6 +32,7 @@ log = get_logger()
 LONGEST_SECONDS = 12 * 3600  # Telnyx records up to 12 h; arq itself would drop the job past its own limit
 _SAID_EVERY_SECONDS = 10
 _UNWRITTEN_WAIT_SECONDS = 10
+_HELD_WAIT_SECONDS = 2
 _LONGEST_ERROR = 1_000
 _AGAIN_AND_AGAIN = 3  # a single failure is nothing to speak of
 
@@ -58,6 +60,9 @@ def job(
                         await runtime.assert_bound()
                     with span(name, told.get("trace"), **ids):
                         await function(runtime, msgspec.convert(payload, payload_type))
+            except HeldElsewhere as busy:  # nothing has failed: whoever has the recording goes on with it
+                log.debug("waits for another writer", function=name, why=str(busy))
+                raise await again_in(runtime.redis, _HELD_WAIT_SECONDS) from busy
             except Exception as error:
                 try:
                     await _failed(runtime, ctx["job_id"], name, payload, queue, error)

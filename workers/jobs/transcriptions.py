@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from config.logs import get_logger
 from config.times import first_instant, utc_now
 from workers.archive import layout
 from workers.archive.records import TranscriptionRecord
 from workers.jobs.causes import InProgress, NotYet
+from workers.jobs.erased import Erased, unless_erased
 from workers.jobs.payloads import TranscriptionRequest
+from workers.queue.sole import sole_writer
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import RecordingTranscription
@@ -45,9 +49,17 @@ async def put_transcription(
     recording_id = transcription.recording_id or recording_id
     if not recording_id:
         raise NotYet(f"transcription {transcription.id} does not say of which recording it is")
-    folder = await _folder(runtime, recording_id, transcription)
+    with suppress(Erased):
+        async with sole_writer(runtime.redis, recording_id):
+            folder = await _folder(runtime, recording_id, transcription)
+            await _put(runtime, folder, recording_id, transcription)
+
+
+async def _put(runtime: Runtime, folder: str, recording_id: str, transcription: RecordingTranscription) -> None:
+    """Write it and tell of it, unless its recording was erased; under the recording's lease."""
     record = TranscriptionRecord(transcription=transcription.as_returned())
-    await runtime.in_thread(runtime.archive.put_transcription, folder, str(transcription.id), record)
+    async with unless_erased(runtime, folder):
+        await runtime.in_thread(runtime.archive.put_transcription, folder, str(transcription.id), record)
     await runtime.announce(layout.transcription_key(folder, str(transcription.id)), record)
     log.info("transcription archived", recording_id=recording_id, transcription_id=transcription.id)
 
@@ -68,10 +80,13 @@ async def _folder(runtime: Runtime, recording_id: str, transcription: RecordingT
 
 
 async def _is_archived(runtime: Runtime, request: TranscriptionRequest) -> bool:
+    """Whether nothing is left to do: it is in the archive, or its recording was erased."""
     if not request.recording_id:
         return False
     folder = await runtime.in_thread(runtime.archive.find_folder, request.recording_id, utc_now().date())
     if folder is None:
         return False
+    if await runtime.in_thread(runtime.archive.is_erased, folder):
+        return True
     key = layout.transcription_key(folder, request.transcription_id)
     return await runtime.in_thread(runtime.archive.store.stat, key) is not None

@@ -1,0 +1,215 @@
+"""What is erased stays erased, whatever job was half-way through it, and at whatever step."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.audio import make_wav
+from sandbox.world import Recording, now, text_of
+from tests.parts import RunningSandbox
+from tests.workers.runtimes import request_of, runtime_of
+from tests.workers.test_archive_recording import folder_of
+from workers.archive import layout
+from workers.archive.archive import Archive
+from workers.archive.erase import erase, erase_what_is_left
+from workers.archive.records import Erasure
+from workers.archive.stores.store import Store, StoreRefused
+from workers.jobs.payloads import RepairRequest, TranscriptionRequest
+from workers.jobs.recordings import archive_recording
+from workers.jobs.repair import repair_recording
+from workers.jobs.transcriptions import archive_transcription
+from workers.keys import ALERTS, DELETIONS_DUE, WRITER
+from workers.queue.sole import HeldElsewhere, sole_writer
+from workers.runtime import Runtime
+
+_MOST_STEPS = 60
+
+
+class Interrupted:
+    """A store before whose n-th question something happens; all else is the store's own."""
+
+    def __init__(self, store: Store, step: int, happens: Callable[[], None]) -> None:
+        self._store = store
+        self._left = step
+        self._happens = happens
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if name not in ("put", "stat", "read", "list"):
+            return found
+
+        def asked(*arguments: Any, **named: Any) -> Any:
+            self._left -= 1
+            if self._left == 0:
+                self._happens()
+            return found(*arguments, **named)
+
+        return asked
+
+
+@pytest.fixture
+async def runtime(environment: dict[str, str], async_redis: Any) -> AsyncIterator[Runtime]:
+    deleting = {"CALLVAULT_DELETE_ORIGINALS": "verified"}
+    async with runtime_of(environment, async_redis, **deleting) as made:
+        yield made
+
+
+def erase_now(store: Store, folder: str, recording_id: str) -> None:
+    """An erasure from where the lease is not known: another Redis, or one that was lost."""
+    archive = Archive(store)
+    record = Erasure(recording_id=recording_id, objects=[], why="request", by="dpo", erased_at="2026-11-25T10:00:00Z")
+    archive.put_erasure(folder, record)
+    erase_what_is_left(archive, folder)
+
+
+async def at_each_step(
+    runtime: Runtime,
+    redis: Any,
+    archive_folder: Path,
+    make: Callable[[], Awaitable[tuple[Recording, Callable[[], Awaitable[None]]]]],
+) -> int:
+    """Run a job again and again, each time on a new recording that is erased one step later; returns how many steps it has."""
+    store = runtime.archive.store
+    for step in range(1, _MOST_STEPS):
+        recording, run = await make()
+        path, is_erased = folder_of(archive_folder, recording), False
+        folder = str(path.relative_to(archive_folder)) + "/"
+
+        def happens(folder: str = folder, recording_id: str = recording.data["id"]) -> None:
+            nonlocal is_erased
+            is_erased = True
+            redis.zrem(DELETIONS_DUE, folder)
+            erase_now(store, folder, recording_id)
+
+        runtime.archive.store = Interrupted(store, step, happens)
+        try:
+            await run()
+        finally:
+            runtime.archive.store = store
+        if not is_erased:
+            return step - 1
+        left = [p.name for p in path.rglob("*") if p.is_file()]
+        assert left == ["erased.json"], f"at step {step}"
+        assert await runtime.redis.zscore(DELETIONS_DUE, folder) is None, f"at step {step}"
+        await run()
+        assert [p.name for p in path.rglob("*") if p.is_file()] == ["erased.json"], f"run again after step {step}"
+    raise AssertionError("it never ends")
+
+
+async def test_an_erasure_wins_against_archiving_at_each_step(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
+) -> None:
+    async def make() -> tuple[Recording, Callable[[], Awaitable[None]]]:
+        recording = sandbox.world.add_recording(seconds=0.2)
+        return recording, lambda: archive_recording(runtime, request_of(recording))
+
+    assert await at_each_step(runtime, redis, archive_folder, make) >= 5
+
+
+async def test_an_erasure_wins_against_another_content_at_each_step(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
+) -> None:
+    async def make() -> tuple[Recording, Callable[[], Awaitable[None]]]:
+        recording = sandbox.world.add_recording(seconds=0.2)
+        await archive_recording(runtime, request_of(recording))
+        recording.audio["wav"] = make_wav("other", 0.2, 2)
+        recording.data["updated_at"] = text_of(now())
+        return recording, lambda: archive_recording(runtime, request_of(recording, "event-2"))
+
+    assert await at_each_step(runtime, redis, archive_folder, make) >= 6
+
+
+async def test_an_erasure_wins_against_a_transcription_at_each_step(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
+) -> None:
+    async def make() -> tuple[Recording, Callable[[], Awaitable[None]]]:
+        recording = sandbox.world.add_recording(seconds=0.2)
+        await archive_recording(runtime, request_of(recording))
+        transcription = sandbox.world.add_transcription(recording)
+        sandbox.world.complete_transcription(transcription)
+        request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording.data["id"])
+        return recording, lambda: archive_transcription(runtime, request)
+
+    assert await at_each_step(runtime, redis, archive_folder, make) >= 3
+
+
+async def test_an_erasure_wins_against_a_repair_at_each_step(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
+) -> None:
+    async def make() -> tuple[Recording, Callable[[], Awaitable[None]]]:
+        recording = sandbox.world.add_recording(seconds=0.2)
+        await archive_recording(runtime, request_of(recording))
+        path = folder_of(archive_folder, recording)
+        (path / "audio.wav").unlink()
+        request = RepairRequest(folder=str(path.relative_to(archive_folder)) + "/")
+        return recording, lambda: repair_recording(runtime, request)
+
+    assert await at_each_step(runtime, redis, archive_folder, make) >= 5
+
+
+async def test_a_transcription_of_an_erased_recording_is_no_dead_letter(
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.2)
+    await archive_recording(runtime, request_of(recording))
+    path = folder_of(archive_folder, recording)
+    erase_now(runtime.archive.store, str(path.relative_to(archive_folder)) + "/", recording.data["id"])
+    gone = TranscriptionRequest(transcription_id="gone", recording_id=recording.data["id"])
+    await archive_transcription(runtime, gone)
+    assert [p.name for p in path.rglob("*") if p.is_file()] == ["erased.json"]
+
+
+async def test_a_worker_that_may_not_delete_asks_for_another_erasure(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(key: str) -> None:
+        raise StoreRefused(f"{key}: Access Denied")
+
+    recording = sandbox.world.add_recording(seconds=0.2)
+    await archive_recording(runtime, request_of(recording))
+    folder = str(folder_of(archive_folder, recording).relative_to(archive_folder)) + "/"
+    record = Erasure(recording_id="r", objects=[], why="x", by="y", erased_at="2026-11-25T10:00:00Z")
+    runtime.archive.put_erasure(folder, record)
+    monkeypatch.setattr(runtime.archive.store, "erase", refused)
+    await archive_recording(runtime, request_of(recording, "event-2"))
+    (alert,) = [json.loads(row) for row in redis.lrange(ALERTS, 0, -1)]
+    assert alert["kind"] == "erasure-incomplete"
+    assert "2 objects were written there since" in alert["text"]
+
+
+async def test_an_erasure_and_a_job_wait_for_each_other(sandbox: RunningSandbox, runtime: Runtime) -> None:
+    recording = sandbox.world.add_recording(seconds=20)
+    sandbox.world.faults.change({"download_bytes_per_second": 1_000_000})
+    archiving = asyncio.create_task(archive_recording(runtime, request_of(recording)))
+    while not await runtime.redis.exists(WRITER + recording.data["id"]):
+        await asyncio.sleep(0.005)
+    with pytest.raises(HeldElsewhere):
+        async with sole_writer(runtime.redis, recording.data["id"], 0):
+            pass
+    async with sole_writer(runtime.redis, recording.data["id"], 30):
+        assert archiving.done(), "the erasure begins once the job has ended"
+        with pytest.raises(HeldElsewhere):
+            await archive_recording(runtime, request_of(recording))
+
+
+async def test_a_second_erasure_says_what_it_did_this_time(
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.2)
+    await archive_recording(runtime, request_of(recording))
+    path = folder_of(archive_folder, recording)
+    folder = str(path.relative_to(archive_folder)) + "/"
+    first = erase(runtime.archive, folder, recording.data["id"], "request", "dpo")
+    assert (first.is_first, first.keys) == (True, [f"{folder}audio.wav", f"{folder}recording.json"])
+    (path / "transcriptions").mkdir()
+    (path / "transcriptions" / "late.json").write_text("{}")
+    second = erase(runtime.archive, folder, recording.data["id"], "another reason", "another")
+    assert (second.is_first, second.keys) == (False, [layout.transcription_key(folder, "late")])
+    assert second.record == first.record
+    assert erase(runtime.archive, folder, recording.data["id"], "x", None).keys == []

@@ -1,0 +1,107 @@
+"""Fetching audio: begun anew where it cannot be resumed, and never taken for whole unless it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from sandbox.audio import make_wav
+from tests.telnyx.test_downloads import Files
+from tests.workers.runtimes import runtime_of
+from workers.jobs.fetching import Fetched, fetch_audio, only_if
+from workers.runtime import Runtime
+from workers.telnyx.downloads import CannotBeResumed, DownloadFailed
+from workers.telnyx.models import Recording
+
+AUDIO = make_wav("x", 60, 1)
+WAV = b"".join(AUDIO.read(0, AUDIO.size))
+
+
+@pytest.fixture
+async def runtime(environment: dict[str, str], async_redis: Any) -> AsyncIterator[Runtime]:
+    async with runtime_of(environment, async_redis) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.jobs.fetching._BEGIN_AGAIN_SECONDS", 0.01)
+
+
+@pytest.fixture
+def files() -> Iterator[Files]:
+    made = Files()
+    made.data = WAV
+    yield made
+    made.server.stop()
+
+
+async def fetch(runtime: Runtime, files: Files, key: str = "recordings/2026/11/25/r/audio.wav") -> Fetched[Any]:
+    recording = Recording(id="r", duration_millis=60_000)
+
+    def put(chunks: Iterator[bytes]) -> Any:
+        return runtime.archive.put(key, chunks, "audio/wav")
+
+    return await fetch_audio(runtime, recording, "wav", files.url, put)
+
+
+def in_archive(runtime: Runtime) -> list[tuple[str, int]]:
+    return [(stored.key, stored.size) for stored in runtime.archive.store.list("recordings/")]
+
+
+@pytest.mark.parametrize(
+    "plan", [["cut weak"], ["cut untagged"], ["cut", "changed", "cut", "weak"], ["cut", "no range"]]
+)
+async def test_what_cannot_be_resumed_is_begun_anew_in_the_same_job(
+    plan: list[str], runtime: Runtime, files: Files
+) -> None:
+    files.plan = plan
+    fetched = await fetch(runtime, files)
+    assert (fetched.taken.size, fetched.taken.sha256) == (len(WAV), AUDIO.sha256)
+    assert fetched.summary.duration_ms == 60_000, "the audio is watched from its beginning again"
+    assert files.seen[-1].get("range") is None
+    assert len(in_archive(runtime)) == 1
+
+
+async def test_other_content_half_way_is_fetched_whole_and_never_joined(runtime: Runtime, files: Files) -> None:
+    other = make_wav("y", 60, 1)
+    files.plan = ["cut weak"]
+    fetching = asyncio.create_task(fetch(runtime, files))
+    while not files.seen:
+        await asyncio.sleep(0.001)
+    files.data = b"".join(other.read(0, other.size))
+    assert (await fetching).taken.sha256 == other.sha256
+
+
+async def test_a_download_that_can_never_be_resumed_is_given_up_for_this_time(runtime: Runtime, files: Files) -> None:
+    files.plan = ["cut weak"] * 10
+    with pytest.raises(CannotBeResumed):
+        await fetch(runtime, files)
+    assert len(files.seen) == 4
+    assert in_archive(runtime) == []
+
+
+async def test_audio_that_shows_its_end_needs_no_length_from_the_server(runtime: Runtime, files: Files) -> None:
+    files.plan = ["unmeasured"]
+    assert (await fetch(runtime, files)).taken.sha256 == AUDIO.sha256
+
+
+@pytest.mark.parametrize("missing_bytes", [1, 2, 1000])
+async def test_a_connection_that_just_ends_early_leaves_nothing_in_the_archive(
+    missing_bytes: int, runtime: Runtime, files: Files
+) -> None:
+    files.data = WAV[:-missing_bytes]
+    files.plan = ["unmeasured"] * 10
+    with pytest.raises(DownloadFailed, match="neither its server nor the audio itself says that it is whole"):
+        await fetch(runtime, files)
+    assert in_archive(runtime) == []
+
+
+async def test_other_bytes_than_asked_for_never_become_an_object(runtime: Runtime) -> None:
+    key = "recordings/2026/11/25/r/audio.wav"
+    with pytest.raises(DownloadFailed, match="these bytes have"):
+        runtime.archive.put(key, only_if("0" * 64, iter([WAV]), key), "audio/wav")
+    assert in_archive(runtime) == []

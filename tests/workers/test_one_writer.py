@@ -1,0 +1,114 @@
+"""One writer a recording at a time, whatever the store keeps of its promises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arq.worker import Retry
+
+from sandbox.world import Recording
+from tests.contract.emulators import environ, s3_weak
+from tests.parts import RunningSandbox
+from tests.workers.runtimes import request_of, runtime_of
+from workers.archive import layout
+from workers.archive.proof import hash_object
+from workers.archive.records import COMMIT_RECORD
+from workers.jobs.payloads import RecordingRequest
+from workers.jobs.recordings import archive_recording
+from workers.jobs.run import job
+from workers.keys import ATTEMPTS, WRITER, WRITTEN
+from workers.queue.sole import HeldElsewhere, sole_writer
+from workers.runtime import Runtime
+
+TIMES = 25
+
+
+@pytest.fixture
+async def runtime(environment: dict[str, str], async_redis: Any) -> AsyncIterator[Runtime]:
+    async with runtime_of(environment, async_redis) as made:
+        yield made
+
+
+def by_leg(recording: Recording) -> RecordingRequest:
+    return RecordingRequest(event_id="event-2", call_leg_id=recording.data["call_leg_id"])
+
+
+async def until_done(runtime: Runtime, request: RecordingRequest) -> None:
+    while True:
+        try:
+            return await archive_recording(runtime, request)
+        except HeldElsewhere:
+            await asyncio.sleep(0.01)
+
+
+async def test_two_jobs_of_one_recording_never_overwrite_each_other_on_a_store_without_conditions(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, tmp_path: Path
+) -> None:
+    with s3_weak(tmp_path / "s3") as store, environ(store.environment):
+        async with runtime_of(environment | store.settings, async_redis) as runtime:
+            for n in range(TIMES):
+                recording = sandbox.world.add_recording(seconds=0.1 + n / 10)
+                await asyncio.gather(until_done(runtime, request_of(recording)), until_done(runtime, by_leg(recording)))
+            told: dict[str, set[bytes]] = {}
+            for _, fields in await async_redis.xrange(WRITTEN):
+                told.setdefault(fields[b"key"].decode(), set()).add(fields[b"data"])
+            assert len(told) == TIMES
+            for key, said in told.items():
+                assert said == {runtime.archive.read_small(key)}, "what was announced is what stands"
+                record = COMMIT_RECORD.read(runtime.archive.read_small(key), key)
+                for o in record.objects:
+                    assert hash_object(runtime.archive.store, o.key) == o.sha256
+
+
+async def test_a_second_job_waits_for_the_first_and_counts_no_failure(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    function = job(archive_recording, RecordingRequest, "arq:queue").coroutine
+    async with sole_writer(runtime.redis, recording.data["id"]):
+        payload = {"recording_id": recording.data["id"], "event_id": "event-1"}
+        with pytest.raises(Retry):
+            await function({"runtime": runtime, "job_id": "one", "job_try": 1}, payload)
+        assert redis.exists(ATTEMPTS + "one") == 0
+        with pytest.raises(HeldElsewhere):
+            await archive_recording(runtime, by_leg(recording))
+    assert redis.keys(WRITER + "*") == []
+    await archive_recording(runtime, request_of(recording))
+    assert recording.served == {"wav": 1}
+
+
+async def test_a_lease_ends_soon_after_its_worker(runtime: Runtime, redis: Any) -> None:
+    async with sole_writer(runtime.redis, "r"):
+        assert 0 < redis.pttl(WRITER + "r") <= 15_000
+
+
+async def test_a_writer_that_has_lost_its_lease_stops(
+    runtime: Runtime, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.queue.sole._RENEWED_EVERY_SECONDS", 0.02)
+    with pytest.raises(HeldElsewhere, match="another job has taken recording r"):
+        async with sole_writer(runtime.redis, "r"):
+            redis.set(WRITER + "r", "another")
+            await asyncio.sleep(10)
+    assert redis.get(WRITER + "r") == "another"
+    redis.delete(WRITER + "r")
+    async with sole_writer(runtime.redis, "r"):
+        redis.delete(WRITER + "r")  # Redis is lost, and nobody else has it
+        while not redis.exists(WRITER + "r"):
+            await asyncio.sleep(0.01)
+
+
+async def test_what_another_writer_was_half_way_through_is_read_again_before_it_is_judged(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, key = runtime.archive, "recordings/2026/11/25/r/audio.wav"
+    path = Path(archive.store.root / key)  # type: ignore[attr-defined]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half of i")
+    monkeypatch.setattr("time.sleep", lambda _: path.write_bytes(b"half of it"))
+    assert archive.put(key, b"half of it", "audio/wav").size == 10
+    assert layout.home_of("recordings/2026/11/25/r/versions/v/") == "recordings/2026/11/25/r/"

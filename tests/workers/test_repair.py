@@ -1,0 +1,152 @@
+"""Audio that is gone from the archive, put back with the hash that its commit record names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.audio import make_wav
+from sandbox.world import Recording, now, text_of
+from tests.parts import RunningSandbox, callvault_here, run_callvault
+from tests.workers.runtimes import request_of, runtime_of
+from tests.workers.test_archive_recording import folder_of
+from workers.jobs.payloads import RepairRequest, repair_job
+from workers.jobs.recordings import archive_recording
+from workers.jobs.repair import CannotRepair, repair, repair_recording
+from workers.keys import ALERTS, DELETIONS_DUE
+from workers.runtime import Runtime
+
+
+@pytest.fixture
+async def runtime(environment: dict[str, str], async_redis: Any) -> AsyncIterator[Runtime]:
+    deleting = {"CALLVAULT_DELETE_ORIGINALS": "verified"}
+    async with runtime_of(environment, async_redis, **deleting) as made:
+        yield made
+
+
+@pytest.fixture
+async def recording(sandbox: RunningSandbox, runtime: Runtime) -> Recording:
+    made = sandbox.world.add_recording(seconds=1)
+    await archive_recording(runtime, request_of(made))
+    return made
+
+
+def audio_of(archive_folder: Path, recording: Recording) -> Path:
+    return folder_of(archive_folder, recording) / "audio.wav"
+
+
+def key_of(archive_folder: Path, recording: Recording) -> str:
+    return str(folder_of(archive_folder, recording).relative_to(archive_folder)) + "/"
+
+
+def alerts(redis: Any) -> list[tuple[str, str]]:
+    return [(row["kind"], row["text"]) for row in map(json.loads, redis.lrange(ALERTS, 0, -1))]
+
+
+async def test_audio_that_is_gone_is_fetched_again_by_itself_while_telnyx_has_it(
+    runtime: Runtime, recording: Recording, redis: Any, archive_folder: Path
+) -> None:
+    path, folder = audio_of(archive_folder, recording), key_of(archive_folder, recording)
+    whole = path.read_bytes()
+    path.unlink()
+    redis.delete(DELETIONS_DUE)
+    await repair_recording(runtime, RepairRequest(folder=folder))
+    assert path.read_bytes() == whole
+    assert redis.zcard(DELETIONS_DUE) == 1, "its original may go again, once it is proven"
+    assert [kind for kind, _ in alerts(redis)] == ["archive-repaired"]
+    assert repair_job(folder).payload == RepairRequest(folder=folder)
+    await repair_recording(runtime, RepairRequest(folder=folder))
+    assert recording.served == {"wav": 2}, "what is whole is left as it is"
+
+
+async def test_other_bytes_at_telnyx_are_never_put_in_its_place(
+    runtime: Runtime, recording: Recording, redis: Any, archive_folder: Path
+) -> None:
+    audio_of(archive_folder, recording).unlink()
+    recording.audio["wav"] = make_wav("other", 1, 2)
+    await repair_recording(runtime, RepairRequest(folder=key_of(archive_folder, recording)))
+    assert not audio_of(archive_folder, recording).exists()
+    ((kind, text),) = alerts(redis)
+    assert kind == "archive-damaged"
+    assert "Telnyx has other audio now, and nothing was written" in text
+
+
+async def test_where_other_bytes_lie_a_person_must_look(
+    runtime: Runtime, recording: Recording, redis: Any, archive_folder: Path
+) -> None:
+    path = audio_of(archive_folder, recording)
+    path.write_bytes(b"something else")
+    await repair_recording(runtime, RepairRequest(folder=key_of(archive_folder, recording)))
+    assert path.read_bytes() == b"something else"
+    assert recording.served == {"wav": 1}
+    ((kind, text),) = alerts(redis)
+    assert (kind, "something else lies there" in text) == ("archive-damaged", True)
+
+
+async def test_what_is_gone_at_telnyx_comes_from_a_file_of_the_same_hash_only(
+    runtime: Runtime, recording: Recording, archive_folder: Path, tmp_path: Path
+) -> None:
+    path, folder = audio_of(archive_folder, recording), key_of(archive_folder, recording)
+    copy, other = tmp_path / "copy.wav", tmp_path / "other.wav"
+    copy.write_bytes(path.read_bytes())
+    other.write_bytes(path.read_bytes()[:-1])
+    path.unlink()
+    recording.deleted_at = text_of(now())
+    with pytest.raises(CannotRepair, match="is not at Telnyx; repair it with --from FILE"):
+        await repair(runtime, recording.data["id"], folder)
+    for wrong, why in ((other, "and what is gone is"), (tmp_path / "none", "No such file")):
+        with pytest.raises(CannotRepair, match=why):
+            await repair(runtime, recording.data["id"], folder, wrong)
+        assert not path.exists()
+    (put_back,) = await repair(runtime, recording.data["id"], folder, copy)
+    assert path.read_bytes() == copy.read_bytes()
+    assert put_back.key == f"{folder}audio.wav"
+
+
+async def test_audio_of_a_version_is_put_back_as_well(
+    runtime: Runtime, recording: Recording, archive_folder: Path
+) -> None:
+    recording.audio["wav"] = make_wav("other", 1, 2)
+    await archive_recording(runtime, request_of(recording, "event-2"))
+    (path,) = folder_of(archive_folder, recording).glob("versions/*/audio.wav")
+    whole = path.read_bytes()
+    path.unlink()
+    await repair_recording(runtime, RepairRequest(folder=key_of(archive_folder, recording)))
+    assert path.read_bytes() == whole
+
+
+async def test_without_a_commit_record_nothing_is_put_back(
+    runtime: Runtime, recording: Recording, redis: Any, archive_folder: Path
+) -> None:
+    audio_of(archive_folder, recording).unlink()
+    (folder_of(archive_folder, recording) / "recording.json").unlink()
+    await repair_recording(runtime, RepairRequest(folder=key_of(archive_folder, recording)))
+    assert not audio_of(archive_folder, recording).exists()
+    assert "recording.json: gone; restore it from a copy" in alerts(redis)[0][1]
+
+
+async def test_the_command_repairs_and_says_what_it_put_back(
+    recording: Recording, environment: dict[str, str], archive_folder: Path, tmp_path: Path
+) -> None:
+    path = audio_of(archive_folder, recording)
+    whole = path.read_bytes()
+    arguments = ["repair", recording.data["id"]]
+    assert callvault_here(arguments, environment)[1].endswith("no audio is missing, and nothing was written\n")
+    path.unlink()
+    done = run_callvault([*arguments, "--json"], environment)
+    (row,) = json.loads(done.stdout)["put_back"]
+    assert (done.returncode, row["sha256"], path.read_bytes()) == (0, recording.audio["wav"].sha256, whole)
+    path.unlink()
+    copy = tmp_path / "copy.wav"
+    copy.write_bytes(whole)
+    status, out = callvault_here([*arguments, "--from", str(copy)], environment)
+    assert (status, "as in its commit record" in out, path.read_bytes()) == (0, True, whole)
+    path.write_bytes(whole[:-1])
+    done = run_callvault(arguments, environment)
+    assert (done.returncode, "something else lies there" in done.stderr) == (1, True)
+    unknown = run_callvault(["repair", "nothing"], environment)
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)

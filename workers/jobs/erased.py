@@ -1,0 +1,62 @@
+"""What jobs do about a recording that its owner had erased: they write nothing of it, and take back what slipped in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from config.errors import UserError
+from config.logs import get_logger
+from workers.archive.erase import erase_what_is_left, what_is_left
+from workers.archive.stores.store import StoreRefused
+from workers.runtime import Runtime
+
+log = get_logger()
+
+
+class Erased(UserError):
+    """Its owner had the recording erased, so nothing of it is written any more."""
+
+
+async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
+    """Stop whoever is about to write something of an erased recording, or has just done so.
+
+    Jobs ask under the recording's lease: before they write, so that nothing is written, and after, should the erasure have
+    come from where the lease is not known. What was written since is erased too; where the worker may not, a person is
+    asked to.
+
+    Raises:
+        Erased: it was erased.
+        StoreError: the store is away; whoever asked must not go on.
+    """
+    if not await runtime.in_thread(runtime.archive.is_erased, folder):
+        return
+    try:
+        if keys := await runtime.in_thread(erase_what_is_left, runtime.archive, folder):
+            log.warning("erased what was written after an erasure", folder=folder, objects=len(keys))
+    except StoreRefused as error:
+        left = await runtime.in_thread(what_is_left, runtime.archive, folder)
+        text = f"{folder} was erased, and {len(left)} objects were written there since: {error}."
+        advice = "Run `callvault erase` on it again, with credentials that may delete."
+        await runtime.alerts.send("erasure-incomplete", folder, text, advice)
+    await runtime.due.done(folder)
+    raise Erased(f"{folder}: erased at its owner's wish, and nothing of it is written any more")
+
+
+@asynccontextmanager
+async def unless_erased(runtime: Runtime, folder: str) -> AsyncIterator[None]:
+    """Write something of a recording, unless it was erased before, meanwhile or right after.
+
+    What fails in between may fail since its objects were just being erased, which is no damage.
+
+    Raises:
+        Erased: it was.
+        StoreError: the store is away.
+    """
+    await refuse_if_erased(runtime, folder)
+    try:
+        yield
+    except Exception:
+        await refuse_if_erased(runtime, folder)
+        raise
+    await refuse_if_erased(runtime, folder)

@@ -1,0 +1,172 @@
+"""Putting back audio that is gone from the archive, while its commit record stands: from Telnyx, or from a file.
+
+The bytes must have the SHA-256 of the commit record, so the seals that list them hold again. Where other bytes lie under a
+key, nothing is done: a person must find out why, and move them away first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from config.errors import UserError
+from config.logs import get_logger
+from workers.archive import layout
+from workers.archive.proof import hash_object
+from workers.archive.records import ArchivedObject, CommitRecord, UnreadableRecord
+from workers.jobs.erased import Erased, unless_erased
+from workers.jobs.fetching import OtherBytes, addresses_of, fetch_audio, only_if
+from workers.jobs.payloads import RepairRequest
+from workers.jobs.recordings import schedule_deletion
+from workers.queue.sole import sole_writer
+from workers.runtime import Runtime
+from workers.telnyx.errors import NotFound
+
+log = get_logger()
+
+_CHUNK_BYTES = 1024 * 1024
+
+
+class CannotRepair(UserError):
+    """It cannot be put back from there; the text says what to do."""
+
+
+async def repair_recording(runtime: Runtime, request: RepairRequest) -> None:
+    """The job: put back what is gone of a recording, if Telnyx has the very bytes; else a person is told.
+
+    Raises:
+        Exception: Telnyx or the store is away; the job runs again.
+    """
+    recording_id = layout.recording_id_of(request.folder)
+    try:
+        await repair(runtime, recording_id, request.folder)
+    except Erased:
+        return
+    except CannotRepair as error:
+        advice = (
+            f"Restore it: `callvault repair {recording_id} --from FILE`, with the audio from a copy of the archive."
+        )
+        await runtime.alerts.send("archive-damaged", "recordings", f"{error}.", advice)
+
+
+async def repair(runtime: Runtime, recording_id: str, folder: str, file: Path | None = None) -> list[ArchivedObject]:
+    """Put back the audio objects that are gone from a recording's folder.
+
+    Args:
+        runtime: the worker's parts.
+        recording_id: Telnyx's id of it.
+        folder: where it lies.
+        file: where the bytes are; None: they are fetched from Telnyx.
+
+    Returns:
+        What was put back; nothing if nothing was missing.
+
+    Raises:
+        Erased: the recording was erased.
+        CannotRepair: the bytes are not to be had there, or something else lies in their place. Nothing was written.
+        HeldElsewhere: a job works on the recording.
+        Exception: Telnyx or the store is away.
+    """
+    async with sole_writer(runtime.redis, recording_id):
+        async with unless_erased(runtime, folder):
+            record, put_back = await _put_back(runtime, recording_id, folder, file)
+        if not put_back:
+            return []
+        await runtime.announce(layout.commit_key(folder), record)
+        await schedule_deletion(runtime, folder, record)
+    names = ", ".join(o.key for o in put_back)
+    log.warning("archive repaired", recording_id=recording_id, objects=names, source="file" if file else "telnyx")
+    source = "a file" if file else "Telnyx"
+    text = f"Gone from the archive and put back from {source}, with the SHA-256 of the commit record: {names}."
+    await runtime.alerts.send("archive-repaired", recording_id, text, "Find out who removed it.")
+    return put_back
+
+
+async def _put_back(
+    runtime: Runtime, recording_id: str, folder: str, file: Path | None
+) -> tuple[CommitRecord, list[ArchivedObject]]:
+    record, missing = await runtime.in_thread(_look, runtime, folder)
+    if not missing:
+        return record, []
+    if file is not None:
+        return record, [await runtime.in_thread(_put_file, runtime, missing, file)]
+    return record, await _fetch(runtime, recording_id, missing)
+
+
+def _look(runtime: Runtime, folder: str) -> tuple[CommitRecord, list[ArchivedObject]]:
+    """The commit record, and which of the objects that it and its versions name are gone; reads those that are there."""
+    archive = runtime.archive
+    try:
+        record, versions = archive.commit_record(folder), archive.versions(folder)
+    except UnreadableRecord as error:
+        raise CannotRepair(f"{error}; restore it from a copy of the archive first") from None
+    if record is None:
+        raise CannotRepair(f"{layout.commit_key(folder)}: gone; restore it from a copy of the archive first")
+    missing = []
+    for known in {o.key: o for one in (record, *versions) for o in one.objects}.values():
+        try:
+            found = hash_object(archive.store, known.key)
+        except KeyError:
+            if known.key.startswith("/"):
+                raise CannotRepair(f"{known.key}: custom storage put it there; restore it in the bucket") from None
+            missing.append(known)
+            continue
+        if found != known.sha256:
+            line = (
+                f"{known.key}: something else lies there (SHA-256 {found}, and the commit record says {known.sha256})"
+            )
+            raise CannotRepair(f"{line}; find out who put it there, move it out of the archive, then repair")
+    return record, missing
+
+
+async def _fetch(runtime: Runtime, recording_id: str, missing: list[ArchivedObject]) -> list[ArchivedObject]:
+    try:
+        recording = await runtime.telnyx.recordings.retrieve(recording_id)
+    except NotFound:
+        line = f"{missing[0].key}: gone from the archive, and recording {recording_id} is not at Telnyx"
+        raise CannotRepair(f"{line}; repair it with --from FILE, the audio from a copy of the archive") from None
+    put_back = []
+    for known in missing:
+        audio_format = known.key.rpartition(".")[2]
+        url = addresses_of(recording).get(audio_format)
+        if url is None:
+            raise CannotRepair(f"{known.key}: gone from the archive, and Telnyx does not have it as {audio_format}")
+        try:
+            fetched = await fetch_audio(runtime, recording, audio_format, url, _putter(runtime, known))
+        except OtherBytes as error:
+            line = f"{error}: Telnyx has other audio now, and nothing was written"
+            raise CannotRepair(f"{line}; repair it with --from FILE, the audio from a copy of the archive") from None
+        put_back.append(fetched.taken)
+    return put_back
+
+
+def _putter(runtime: Runtime, known: ArchivedObject) -> Callable[[Iterator[bytes]], ArchivedObject]:
+    def put(chunks: Iterator[bytes]) -> ArchivedObject:
+        return runtime.archive.put(known.key, only_if(known.sha256, chunks, known.key), known.content_type)
+
+    return put
+
+
+def _put_file(runtime: Runtime, missing: list[ArchivedObject], file: Path) -> ArchivedObject:
+    """Put back the one missing object that a file has the bytes of."""
+    try:
+        found = _hash_file(file)
+        known = next((o for o in missing if o.sha256 == found), None)
+        if known is None:
+            wanted = ", ".join(f"{o.key} with {o.sha256}" for o in missing)
+            raise CannotRepair(f"{file}: its SHA-256 is {found}, and what is gone is {wanted}; nothing was written")
+        return _putter(runtime, known)(_chunks_of(file))
+    except OSError as error:
+        raise CannotRepair(f"{file}: {error.strerror}") from None
+
+
+def _hash_file(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _chunks_of(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as opened:
+        while chunk := opened.read(_CHUNK_BYTES):
+            yield chunk

@@ -1,0 +1,120 @@
+"""Content that changes at Telnyx under the id of an archived recording: archived beside the first, never over it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from config.logs import get_logger
+from config.times import format_instant, utc_now
+from workers.archive import layout
+from workers.archive.archive import ArchiveConflict
+from workers.archive.audio import merge_summaries
+from workers.archive.records import ArchivedObject, CommitRecord, FoundBy
+from workers.archive.sameness import difference, name_of_version
+from workers.jobs.causes import NotYet
+from workers.jobs.erased import unless_erased
+from workers.jobs.fetching import CONTENT_TYPES, Fetched, addresses_of, as_archived, fetch_audio, only_if
+from workers.jobs.payloads import RecordingRequest
+from workers.runtime import Runtime
+from workers.source_mark import SourceMark
+from workers.telnyx.models import Recording
+
+log = get_logger()
+
+_MOST_VERSIONS = 20  # a server that says something else each time must not fill the archive
+
+
+async def look_again(
+    runtime: Runtime, request: RecordingRequest, recording: Recording, folder: str, record: CommitRecord
+) -> None:
+    """Hold what Telnyx has of a committed recording against the archive, and archive what differs as a version.
+
+    It is under the recording's lease. Custom storage is left out: what lies in the user's bucket is the user's.
+
+    Raises:
+        ArchiveConflict: Telnyx has shown so many contents that a person must look.
+        NotYet: Telnyx is not done with it.
+    """
+    if request.locations or any(o.key.startswith("/") for o in record.objects):
+        return
+    if recording.status not in (None, "completed"):
+        raise NotYet(f"recording {recording.id} is {recording.status}")
+    said, addresses = as_archived(recording), addresses_of(recording)
+    sources = {f: await runtime.in_thread(runtime.downloads.look, url) for f, url in addresses.items()}
+    known = [record, *await runtime.in_thread(runtime.archive.versions, folder)]
+    differences = [difference(one, said, sources) for one in known]
+    if None in differences or not addresses:
+        return
+    if len(known) > _MOST_VERSIONS:
+        raise ArchiveConflict(f"{folder}versions/: Telnyx has shown {len(known)} contents of one recording")
+    await _archive_version(runtime, request, recording, folder, known, str(differences[0]))
+
+
+async def _archive_version(
+    runtime: Runtime,
+    request: RecordingRequest,
+    recording: Recording,
+    folder: str,
+    known: list[CommitRecord],
+    what: str,
+) -> None:
+    """Twice over the bytes, if they are new: their hash is in their key, and neither memory nor disk must hold them."""
+    fetched = {
+        audio_format: await fetch_audio(runtime, recording, audio_format, url, _hash)
+        for audio_format, url in addresses_of(recording).items()
+    }
+    said, sources = as_archived(recording), {audio_format: one.source for audio_format, one in fetched.items()}
+    sha256s = {audio_format: one.taken for audio_format, one in fetched.items()}
+    version = layout.version_folder(folder, name_of_version(said, sources, sha256s))
+    archived = {(o.key.rpartition(".")[2], o.sha256): o for one in known for o in one.objects}
+    objects: list[ArchivedObject] = []
+    async with unless_erased(runtime, folder):
+        for audio_format, sha256 in sha256s.items():
+            there = archived.get((audio_format, sha256))
+            objects.append(there or await _put(runtime, recording, version, audio_format, sha256))
+        record = _record(request, said, objects, fetched, sources)
+        record = await runtime.in_thread(runtime.archive.commit, version, record)
+    is_new = any(o.key.startswith(version) for o in objects)
+    await runtime.announce(layout.commit_key(version), record)
+    log.warning("content changed at Telnyx", recording_id=recording.id, what=what, are_bytes_new=is_new)
+    how = "Its audio is archived beside the first." if is_new else "Its audio is what was archived before."
+    text = f"Recording {recording.id} has changed at Telnyx: {what}. {how}"
+    await runtime.alerts.send("content-changed", str(recording.id), text, f"See {version}recording.json.")
+
+
+def _record(
+    request: RecordingRequest,
+    said: dict[str, Any],
+    objects: list[ArchivedObject],
+    fetched: Mapping[str, Fetched[str]],
+    sources: dict[str, SourceMark],
+) -> CommitRecord:
+    return CommitRecord(
+        recording=said,
+        objects=objects,
+        audio=merge_summaries([one.summary for one in fetched.values()]),
+        archived_at=format_instant(utc_now()),
+        event_id=request.event_id,
+        found_by=cast(FoundBy, request.found_by),
+        sources=sources,
+    )
+
+
+async def _put(runtime: Runtime, recording: Recording, version: str, audio_format: str, sha256: str) -> ArchivedObject:
+    """Fetch the bytes of a hash again, straight into their place."""
+    key, content_type = layout.audio_key(version, audio_format), CONTENT_TYPES[audio_format]
+
+    def put(chunks: Iterator[bytes]) -> ArchivedObject:
+        return runtime.archive.put(key, only_if(sha256, chunks, key), content_type)
+
+    url = addresses_of(recording)[audio_format]
+    return (await fetch_audio(runtime, recording, audio_format, url, put)).taken
+
+
+def _hash(chunks: Iterator[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
