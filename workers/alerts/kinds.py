@@ -75,8 +75,8 @@ KINDS: dict[str, Kind] = {
         "critical",
         "Telnyx shows a recording other than it was archived: another length, time or content under the same id; its original "
         "stays, and what Telnyx has now is archived beside the first as a version",
-        "listen to both (`versions/` in the recording's folder has what came later); `callvault deletions approve ID --why ...` lets "
-        "the original go",
+        "listen to both (`versions/` in the recording's folder has what came later); `callvault deletions approve ID --why ...` "
+        "lets the original go",
     ),
     "clocks-differ": Kind(
         "critical",
