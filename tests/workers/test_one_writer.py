@@ -12,11 +12,11 @@ from arq.worker import Retry
 
 from sandbox.world import Recording
 from tests.contract.emulators import environ, s3_weak
-from tests.parts import RunningSandbox
+from tests.parts import RunningSandbox, make_archive
 from tests.workers.runtimes import request_of, runtime_of
-from workers.archive import layout
 from workers.archive.proof import hash_object
 from workers.archive.records import COMMIT_RECORD
+from workers.archive.stores.store import StoreError
 from workers.jobs.payloads import RecordingRequest
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
@@ -49,6 +49,7 @@ async def test_two_jobs_of_one_recording_never_overwrite_each_other_on_a_store_w
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, tmp_path: Path
 ) -> None:
     with s3_weak(tmp_path / "s3") as store, environ(store.environment):
+        make_archive(store.settings["CALLVAULT_ARCHIVE_URL"])
         async with runtime_of(environment | store.settings, async_redis) as runtime:
             for n in range(TIMES):
                 recording = sandbox.world.add_recording(seconds=0.1 + n / 10)
@@ -62,6 +63,18 @@ async def test_two_jobs_of_one_recording_never_overwrite_each_other_on_a_store_w
                 record = COMMIT_RECORD.read(runtime.archive.read_small(key), key)
                 for o in record.objects:
                     assert hash_object(runtime.archive.store, o.key) == o.sha256
+
+
+async def test_nothing_is_committed_once_another_archive_lies_there(
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    await archive_recording(runtime, request_of(recording))
+    (archive_folder / "archive.json").unlink()
+    other = sandbox.world.add_recording(seconds=1)
+    with pytest.raises(StoreError, match=r"archive\.json is gone"):
+        await archive_recording(runtime, request_of(other))
+    assert not list(archive_folder.rglob(f"{other.data['id']}/recording.json"))
 
 
 async def test_a_second_job_waits_for_the_first_and_counts_no_failure(
@@ -111,4 +124,3 @@ async def test_what_another_writer_was_half_way_through_is_read_again_before_it_
     path.write_bytes(b"half of i")
     monkeypatch.setattr("time.sleep", lambda _: path.write_bytes(b"half of it"))
     assert archive.put(key, b"half of it", "audio/wav").size == 10
-    assert layout.home_of("recordings/2026/11/25/r/versions/v/") == "recordings/2026/11/25/r/"

@@ -45,9 +45,9 @@ KINDS: dict[str, Kind] = {
         "critical",
         "an object failed its proof just before the deletion of its original, which is kept; or a day is not whole and cannot "
         "be sealed; or a seal cannot be read",
-        "`callvault verify` lists what is wrong; restore the object from a copy. While the original is at Telnyx, the "
-        "recording's whole folder may be moved out of the archive instead, and `callvault backfill --since 2026-11-25 --until "
-        "2026-11-25` fetches it again. What is mended is put back on the list of deletions by the next comparison",
+        "`callvault verify` lists what is wrong. Audio that is gone is fetched again by itself while Telnyx has the original; "
+        "otherwise `callvault repair ID` puts it back, or `callvault repair ID --from FILE` from a copy of the archive. What is "
+        "mended is put back on the list of deletions by the next comparison",
     ),
     "archive-repaired": Kind(
         "info",

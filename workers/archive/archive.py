@@ -168,7 +168,7 @@ class Archive:
         return ArchivedObject(key, source.size, source.sha256, content_type, proof)
 
     def commit(self, folder: str, record: CommitRecord) -> CommitRecord:
-        """Write the commit record, last and once.
+        """Write the commit record, last and once; after a look whether this is the archive still that was opened.
 
         Returns:
             The record that stands: this one, or that of another run that has the same objects.
@@ -177,6 +177,8 @@ class Archive:
             ArchiveConflict: there is one that tells of other objects.
         """
         key = layout.commit_key(folder)
+        if self._needs_identity:
+            self.assert_identity()
         try:
             self.put_record(key, record)
         except ArchiveConflict:

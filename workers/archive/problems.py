@@ -16,9 +16,9 @@ ADVICE = {
     "erasure": "ask whoever it names whether they erased the recording; if so, `callvault erase ID --sign` where the key of "
     "the seals is; if not, restore the recording from a copy of the archive",
     "time-stamp": "restore it from a copy; check that CALLVAULT_TIMESTAMP_CA is that authority's",
-    "missing": "restore it from a copy of the archive, or, while Telnyx still has the original, move the commit record "
-    "aside and run `callvault backfill` for its day",
-    "damaged": "restore it from a copy of the archive; compare with the original at Telnyx before you decide",
+    "missing": "audio: `callvault repair ID` puts it back from Telnyx, or with `--from FILE` from a copy of the archive; "
+    "anything else: restore it from a copy",
+    "damaged": "find out who changed it; move it out of the archive and restore it from a copy, audio by `callvault repair ID`",
     "uncommitted": "a worker may be at it right now; else `callvault backfill` for its day finishes it",
     "unknown": "not Callvault's; find out who put it there",
 }

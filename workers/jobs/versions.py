@@ -49,7 +49,7 @@ async def look_again(
         return
     if len(known) > _MOST_VERSIONS:
         raise ArchiveConflict(f"{folder}versions/: Telnyx has shown {len(known)} contents of one recording")
-    await _archive_version(runtime, request, recording, folder, known, str(differences[0]))
+    await _archive_version(runtime, request, recording, folder, record, str(differences[0]))
 
 
 async def _archive_version(
@@ -57,7 +57,7 @@ async def _archive_version(
     request: RecordingRequest,
     recording: Recording,
     folder: str,
-    known: list[CommitRecord],
+    first: CommitRecord,
     what: str,
 ) -> None:
     """Twice over the bytes, if they are new: their hash is in their key, and neither memory nor disk must hold them."""
@@ -68,7 +68,7 @@ async def _archive_version(
     said, sources = as_archived(recording), {audio_format: one.source for audio_format, one in fetched.items()}
     sha256s = {audio_format: one.taken for audio_format, one in fetched.items()}
     version = layout.version_folder(folder, name_of_version(said, sources, sha256s))
-    archived = {(o.key.rpartition(".")[2], o.sha256): o for one in known for o in one.objects}
+    archived = {(o.key.rpartition(".")[2], o.sha256): o for o in first.objects}
     objects: list[ArchivedObject] = []
     async with unless_erased(runtime, folder):
         for audio_format, sha256 in sha256s.items():
@@ -78,10 +78,11 @@ async def _archive_version(
         record = await runtime.in_thread(runtime.archive.commit, version, record)
     is_new = any(o.key.startswith(version) for o in objects)
     await runtime.announce(layout.commit_key(version), record)
-    log.warning("content changed at Telnyx", recording_id=recording.id, what=what, are_bytes_new=is_new)
-    how = "Its audio is archived beside the first." if is_new else "Its audio is what was archived before."
-    text = f"Recording {recording.id} has changed at Telnyx: {what}. {how}"
-    await runtime.alerts.send("content-changed", str(recording.id), text, f"See {version}recording.json.")
+    log.warning("changed at Telnyx", recording_id=recording.id, what=what, are_bytes_new=is_new)
+    if is_new:  # other words about the same bytes are on record, and nothing for a person to look at
+        text = f"Recording {recording.id} has changed at Telnyx: {what}. Its audio is archived beside the first."
+        advice = f"Listen to both; then `callvault deletions approve {recording.id} --why ...` lets the original go."
+        await runtime.alerts.send("content-changed", str(recording.id), text, advice)
 
 
 def _record(
