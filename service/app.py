@@ -6,6 +6,8 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -20,8 +22,9 @@ from service.ops.app import OpsApp
 from service.signature import Signatures
 from service.webhooks import Webhooks
 from workers.queue.accept import Acceptor
-from workers.queue.connect import connect_receiver
+from workers.queue.connect import connect_receiver, has_replicas
 from workers.queue.history import History
+from workers.queue.replicas import Replicas
 
 WEBHOOK_PATH = "/webhooks/telnyx"
 _COLLECT_AFTER = 50_000  # new objects
@@ -44,7 +47,8 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.settings = settings
         app.state.redis = connect_receiver(redis_url)
-        app.state.acceptor = Acceptor(app.state.redis)
+        replicas = Replicas(app.state.redis) if has_replicas(app.state.redis) else None
+        app.state.acceptor = Acceptor(app.state.redis, replicas)
         pages.redis = app.state.redis
         app.state.signatures = Signatures(settings.telnyx_public_keys)
         # What is there now stays for good: the collector need not look at it again and again while requests wait.
@@ -52,9 +56,11 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER, 20, 100)
         counting = asyncio.create_task(Counting(History(app.state.redis)).run())
-        alive = asyncio.create_task(show_alive("serve"))
+        running = [counting, asyncio.create_task(show_alive("serve"))]
+        if replicas is not None:
+            running.append(asyncio.create_task(replicas.watch(partial(_tell_no_replica, settings, app.state.redis))))
         yield
-        await end_tasks([counting, alive])
+        await end_tasks(running)
         await pages.close()
         with suppress(Exception):
             await app.state.redis.aclose()
@@ -71,3 +77,12 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
     )
     app.router.redirect_slashes = False  # Telnyx does not follow redirects reliably
     return app
+
+
+async def _tell_no_replica(settings: Settings, redis: Any) -> None:
+    from workers.runtime import open_alerts  # most receivers never need it
+
+    text = "Redis has no replica: events are accepted, and would be lost with the one server that has them."
+    await open_alerts(settings, redis).send(
+        "no-replica", "redis", text, "See the replicas of Redis, and Sentinel's log."
+    )

@@ -48,6 +48,22 @@ class Server:
         except RedisConnectionError:
             return False
 
+    def writes_with(self, text: str) -> list[str]:
+        """The commands of its append-only file that name something, in order: what it was ever told of it."""
+        data = b"".join(path.read_bytes() for path in sorted(self.folder.glob("appendonlydir/*.aof")))
+        told = []
+        while data.startswith(b"*"):
+            head, _, data = data.partition(b"\r\n")
+            words = []
+            for _ in range(int(head[1:])):
+                size, _, data = data.partition(b"\r\n")
+                words.append(data[: int(size[1:])])
+                data = data[int(size[1:]) + 2 :]
+            line = b" ".join(word[:80] for word in words).decode("utf-8", "backslashreplace")
+            if text in line:
+                told.append(line)
+        return told
+
     def start(self) -> None:
         self.process = subprocess.Popen(self._arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         wait_for(self.answers, 20, "a server of Redis")

@@ -103,6 +103,12 @@ KINDS: dict[str, Kind] = {
         "jobs wait too long, or Redis is nearly full; events are still accepted, bulk work yields",
         "more workers, or more memory for Redis; `callvault_oldest_job_seconds` and `/readyz` show it",
     ),
+    "no-replica": Kind(
+        "warning",
+        "behind Sentinel, Redis has had no replica for 15 seconds; events are accepted by the one server that is left, and what "
+        "it loses is found by the next comparison only",
+        "bring a replica back; `INFO replication` on the primary lists those that are connected",
+    ),
     "audio-finding": Kind(
         "warning",
         "the audio is not what Telnyx says: it does not parse, its length differs, or a channel is silent; it is archived, its "

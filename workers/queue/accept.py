@@ -13,17 +13,16 @@ from typing import cast
 
 import msgspec
 
-from config.logs import get_logger
-from workers.keys import ARQ_JOB, CONNECTION_STATE, EVENT, INSPECTION, connection_field
-from workers.queue.connect import has_replicas
+from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, CONNECTION_STATE, EVENT, INSPECTION, REPEATED, connection_field
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
+from workers.queue.replicas import Replicas
 from workers.queue.script import AsyncRedis, Script
 
 # Telnyx is done retrying within about a minute; a day also covers a person who re-sends from the portal. Past it a
 # repeated event only costs a job that finds its commit record there.
 DEDUPE_SECONDS = 24 * 3600
 
-_REPLICA_MS = 250
+_REPLICA_MS = 500  # two of it, one after the other, are well below the 2 s that Telnyx waits
 _MAX_WAITING = 10_000
 _MAX_BATCH = 500
 _INSPECTION_EVENTS = 500
@@ -34,8 +33,10 @@ _INSPECTION_BYTES = 32 * 1024
 # server's MessagePack knows no binary type). An event is its id, the length of its body to keep, and its jobs: queue, id,
 # delay ms, length of its data, and the field of an external connection that must be known, or "". The event
 # is marked last: should the script fail half-way (out of memory), the delivery is answered 503 and its repetition
-# enqueues what is still missing. Which connections are external may be garbled (pcall): then none is. Time is the
-# server's, so that a receiver with a wrong clock delays nothing.
+# enqueues what is still missing. A repetition writes too, the mark's time: so a replica that confirms it has the event.
+# A job that runs may have looked before this event happened: what is new is kept beside it, and follows when it ends. Which
+# connections are external may be garbled (pcall): then none is. Time is the server's, so that a receiver with a wrong
+# clock delays nothing.
 _ACCEPT = Script(f"""
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -52,8 +53,11 @@ for n, told in ipairs(cmsgpack.unpack(ARGV[4])) do
     local queue, id, due, data, external = job[1], job[2], now + job[3], take(job[4]), job[5]
     if is_new then
       local wanted = external == '' or redis.pcall('HEXISTS', '{CONNECTION_STATE}', external) == 1
-      if wanted and redis.call('SET', '{ARQ_JOB}' .. id, data, 'PX', tonumber(ARGV[2]) + due - now, 'NX') then
+      local ttl = tonumber(ARGV[2]) + due - now
+      if wanted and redis.call('SET', '{ARQ_JOB}' .. id, data, 'PX', ttl, 'NX') then
         redis.call('ZADD', queue, due, id)
+      elseif wanted and redis.call('EXISTS', '{ARQ_IN_PROGRESS}' .. id) == 1 then
+        redis.call('SET', '{REPEATED}' .. id, data, 'PX', ttl)
       end
     end
   end
@@ -61,7 +65,7 @@ for n, told in ipairs(cmsgpack.unpack(ARGV[4])) do
     redis.call('LPUSH', '{INSPECTION}', kept)
     redis.call('LTRIM', '{INSPECTION}', 0, tonumber(ARGV[3]) - 1)
   end
-  if is_new then redis.call('SET', event, '1', 'PX', ARGV[1]) end
+  redis.call('SET', event, '1', 'PX', ARGV[1])
   accepted[n] = is_new and 1 or 0
 end
 return accepted
@@ -80,8 +84,6 @@ return 1
 _Told = tuple[tuple[str, int, list[tuple[str, str, int, int, str]]], list[bytes]]  # an event as the script reads it
 _encoder = msgspec.msgpack.Encoder()
 
-log = get_logger()
-
 
 class Overloaded(Exception):
     """More events wait for Redis than this process is willing to hold."""
@@ -90,15 +92,14 @@ class Overloaded(Exception):
 class Acceptor:
     """Hands events and their jobs to Redis; one per process.
 
-    Behind Sentinel a replica may take the server's place at any moment, and what it had not yet received would be gone,
-    answered 200 or not. So there an answer waits until a replica has the events too, for a quarter of a second; with no
-    replica within that they are accepted all the same, since refusing them would lose more.
+    Args:
+        redis: the client that writes.
+        replicas: those that must have an event too before it counts as accepted; None: the server alone is enough.
     """
 
-    def __init__(self, redis: AsyncRedis) -> None:
+    def __init__(self, redis: AsyncRedis, replicas: Replicas | None = None) -> None:
         self._redis = redis
-        self._waits_for_replica = has_replicas(redis)
-        self._replica_answers = True
+        self._replicas = replicas
         self._waiting: list[tuple[_Told, asyncio.Future[bool]]] = []
         self._flusher: asyncio.Task[None] | None = None
 
@@ -114,7 +115,8 @@ class Acceptor:
             True if it was new, False if it had been accepted before.
 
         Raises:
-            redis.exceptions.RedisError: Redis is away, read-only or out of memory; nothing is promised then.
+            redis.exceptions.RedisError: Redis is away, read-only or out of memory, or its replicas did not confirm in time;
+                nothing is promised then.
             Overloaded: too many are waiting already.
         """
         if len(self._waiting) >= _MAX_WAITING:
@@ -144,13 +146,24 @@ class Acceptor:
         events = _encoder.encode([event for event, _ in batch])
         data = b"".join(piece for _, pieces in batch for piece in pieces)
         arguments = (DEDUPE_SECONDS * 1000, JOB_TTL_MS, _INSPECTION_EVENTS, events, data)
-        if not self._waits_for_replica:
+        if self._replicas is None:
             return cast(list[int], await _ACCEPT(self._redis, (), arguments))
-        answer, has_replica = await _ACCEPT.and_wait(self._redis, (), arguments, _REPLICA_MS)
-        if has_replica != self._replica_answers:
-            self._replica_answers = has_replica
-            say = log.info if has_replica else log.warning
-            say("a replica of Redis has the events" if has_replica else "no replica of Redis has the events yet")
+        return await self._confirmed(self._replicas, arguments)
+
+    async def _confirmed(self, replicas: Replicas, arguments: Sequence[bytes | str | float]) -> list[int]:
+        """Write events, and have the replicas confirm them.
+
+        Raises:
+            NotReplicated: they did not in time; Telnyx repeats them, and they are asked again.
+        """
+        address, asked = replicas.address, replicas.count
+        answer, confirmed, replication = await _ACCEPT.and_wait(self._redis, (), arguments, asked, _REPLICA_MS)
+        replicas.see(replication)
+        if asked < replicas.count > confirmed:  # one has joined: the same once more, as if Telnyx had repeated it
+            asked = replicas.count
+            _, confirmed, replication = await _ACCEPT.and_wait(self._redis, (), arguments, asked, _REPLICA_MS)
+            replicas.see(replication)
+        await replicas.judge(address, confirmed)
         return cast(list[int], answer)
 
 

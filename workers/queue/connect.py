@@ -36,6 +36,16 @@ def _options(*, retries: int, timeout_seconds: float, connections: int) -> dict[
     }
 
 
+class _PrimaryPool(SentinelConnectionPool):
+    """Connections to the primary that Sentinel names; none to a former one is kept."""
+
+    async def release(self, connection: Any) -> None:
+        """Take a connection back, and close it if another server has become primary while it was used."""
+        if self.is_master and (connection.host, connection.port) != self.master_address:
+            await connection.disconnect()
+        await super().release(connection)
+
+
 def _client(url: str, kind: Any, made_with: dict[str, Any], options: dict[str, Any]) -> Any:
     parts = urlsplit(url)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
@@ -60,7 +70,7 @@ def _client(url: str, kind: Any, made_with: dict[str, Any], options: dict[str, A
         **tls,
         **options,
     )
-    client = sentinel.master_for(path[0] or "mymaster", redis_class=kind)
+    client = sentinel.master_for(path[0] or "mymaster", redis_class=kind, connection_pool_class=_PrimaryPool)
     for name, value in made_with.items():
         setattr(client, name, value)
     return client

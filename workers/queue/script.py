@@ -32,27 +32,38 @@ class Script:
             return await redis.execute_command("EVAL", self.text, len(keys), *keys, *arguments)
 
     async def and_wait(
-        self, redis: AsyncRedis, keys: Sequence[str], arguments: Sequence[bytes | str | float], milliseconds: int
-    ) -> tuple[Any, bool]:
-        """Run it, then wait for a replica to have what it wrote, on the same connection (redis.io/commands/wait).
+        self,
+        redis: AsyncRedis,
+        keys: Sequence[str],
+        arguments: Sequence[bytes | str | float],
+        replicas: int,
+        milliseconds: int,
+    ) -> tuple[Any, int, dict[str, Any]]:
+        """Run it, then wait on the same connection for replicas to have what it wrote (redis.io/commands/wait).
+
+        WAIT asks for what this connection has written. So a script that writes nothing is confirmed by anyone at once.
 
         Returns:
-            What it returned, and whether a replica had it within the milliseconds.
+            What it returned, how many replicas had it in time, and the section `replication` of INFO after that.
 
         Raises:
             redis.exceptions.RedisError: as above.
         """
+        wait = (replicas, milliseconds)
         try:
-            return await self._piped(redis, ("EVALSHA", self._sha, len(keys), *keys, *arguments), milliseconds)
+            return await self._piped(redis, ("EVALSHA", self._sha, len(keys), *keys, *arguments), wait)
         except NoScriptError:
-            return await self._piped(redis, ("EVAL", self.text, len(keys), *keys, *arguments), milliseconds)
+            return await self._piped(redis, ("EVAL", self.text, len(keys), *keys, *arguments), wait)
 
-    async def _piped(self, redis: AsyncRedis, command: Sequence[Any], milliseconds: int) -> tuple[Any, bool]:
+    async def _piped(
+        self, redis: AsyncRedis, command: Sequence[Any], wait: tuple[int, int]
+    ) -> tuple[Any, int, dict[str, Any]]:
         async with redis.pipeline(transaction=False) as pipe:
             pipe.execute_command(*command)
-            pipe.execute_command("WAIT", 1, milliseconds)
-            answer, replicas = await pipe.execute()
-        return answer, replicas > 0
+            pipe.execute_command("WAIT", *wait)
+            pipe.info("replication")
+            answer, confirmed, replication = await pipe.execute()
+        return answer, confirmed, replication
 
 
 async def server_seconds(redis: AsyncRedis) -> float:

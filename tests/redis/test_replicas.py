@@ -1,0 +1,150 @@
+"""What a receiver promises behind Sentinel: an event that it accepts outlives the server that has it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+from redis.asyncio.sentinel import SentinelConnectionPool
+
+from config.tasks import end_tasks
+from tests.parts import wait_for
+from tests.redis.servers import Server, Watched, watched
+from workers.queue import replicas
+from workers.queue.accept import Acceptor
+from workers.queue.connect import connect_receiver
+from workers.queue.jobs import Job
+from workers.queue.replicas import NotReplicated, Replicas
+
+
+@pytest.fixture(scope="module")
+def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with watched(tmp_path_factory.mktemp("watched")) as servers:
+        yield servers
+
+
+@asynccontextmanager
+async def _acceptor(servers: Watched) -> AsyncIterator[tuple[Acceptor, Any, list[str]]]:
+    """An acceptor that has seen the replicas, its client, and what it would tell a person."""
+    client, told = connect_receiver(servers.url), list[str]()
+    known = Replicas(client)
+
+    async def tell() -> None:
+        told.append("alone")
+
+    watching = asyncio.create_task(known.watch(tell))
+    acceptor = Acceptor(client, known)
+    await acceptor.accept("first", [])
+    assert known.count == 2
+    yield acceptor, client, told
+    await end_tasks([watching])
+    await client.aclose()
+
+
+def _replicas(servers: Watched) -> list[Server]:
+    return [one for one in servers.servers if one is not servers.primary]
+
+
+def _stop(*servers: Server) -> None:
+    for one in servers:
+        one.process.send_signal(signal.SIGSTOP)
+
+
+def _go_on(*servers: Server) -> None:
+    for one in servers:
+        one.process.send_signal(signal.SIGCONT)
+
+
+async def test_an_event_that_was_answered_503_is_confirmed_by_its_repetition_and_not_before(
+    redis_servers: Watched,
+) -> None:
+    async with _acceptor(redis_servers) as (acceptor, client, _):
+        silent = _replicas(redis_servers)
+        _stop(*silent)
+        try:
+            for _ in range(3):  # the repetitions find it written, and enqueue nothing
+                with pytest.raises(NotReplicated):
+                    await acceptor.accept("unconfirmed", [Job("f", {}, "unconfirmed")])
+            assert await client.exists("callvault:event:unconfirmed")
+        finally:
+            _go_on(*silent)
+        assert await acceptor.accept("unconfirmed", [Job("f", {}, "unconfirmed")]) is False
+
+
+async def test_an_event_that_one_of_two_replicas_does_not_have_is_answered_503(redis_servers: Watched) -> None:
+    """Sentinel may promote either of them."""
+    async with _acceptor(redis_servers) as (acceptor, _, _):
+        silent = _replicas(redis_servers)[0]
+        _stop(silent)
+        try:
+            with pytest.raises(NotReplicated, match="1 of 2"):
+                await acceptor.accept("half", [])
+        finally:
+            _go_on(silent)
+        assert await acceptor.accept("half", []) is False
+
+
+async def test_only_without_a_replica_for_a_while_is_an_event_accepted_alone_and_a_person_hears_of_it(
+    redis_servers: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicas, "MISSED_SECONDS", 2)
+    monkeypatch.setattr(replicas, "_SILENT_SECONDS", 1)
+    monkeypatch.setattr(replicas, "_LOOK_SECONDS", 0.1)
+    async with _acceptor(redis_servers) as (acceptor, _, told):
+        silent = _replicas(redis_servers)
+        _stop(*silent)
+        try:
+            with pytest.raises(NotReplicated):
+                await acceptor.accept("alone", [])
+            while not told:
+                try:
+                    await acceptor.accept("alone", [])
+                except NotReplicated:
+                    assert not told
+                await asyncio.sleep(0.05)
+            assert await acceptor.accept("another", [])
+            assert told == ["alone"]
+        finally:
+            _go_on(*silent)
+        while acceptor._replicas is not None and acceptor._replicas.count < 2:
+            await asyncio.sleep(0.05)
+        assert await acceptor.accept("a third", [])
+
+
+async def test_a_former_primary_that_was_cut_off_accepts_nothing(
+    redis_servers: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows of no successor, has had no replica for a while, and the receiver's connection to it stands."""
+    monkeypatch.setattr(replicas, "MISSED_SECONDS", 0)
+    client = connect_receiver(redis_servers.url)
+    acceptor = Acceptor(client, Replicas(client))
+    await acceptor.accept("before", [])
+    former = redis_servers.primary
+    with former.client() as direct:  # so that no Sentinel can make it a replica
+        direct.execute_command("ACL", "SETUSER", "default", "-replicaof", "-slaveof")
+    _stop(former)
+    try:
+        await asyncio.to_thread(wait_for, lambda: redis_servers.primary is not former, 30, "the failover")
+    finally:
+        _go_on(former)
+    for _ in range(3):
+        with pytest.raises(NotReplicated):
+            await acceptor.accept("after", [])
+    with former.client() as direct:
+        assert direct.info("replication")["role"] == "master" and direct.exists("callvault:event:after")
+    await cast(
+        SentinelConnectionPool, client.connection_pool
+    ).get_master_address()  # what `Replicas.watch` does every second
+    accepted = False
+    while not accepted:  # until the other replica has found its new primary
+        try:
+            accepted = await acceptor.accept("after", []) is not None
+        except NotReplicated:
+            await asyncio.sleep(0.1)
+    with redis_servers.primary.client() as successor:
+        assert successor.exists("callvault:event:after")
+    await client.aclose()

@@ -1,0 +1,112 @@
+"""Which replicas must have an event before it is answered 200, and when an event is accepted without any (decision 9).
+
+Behind Sentinel a replica takes the place of a server that dies, and Sentinel may choose any of them. So each one that is
+connected must have confirmed an event. With none connected for a while, the one server that is left must be enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.exceptions import RedisError
+
+from config.logs import get_logger
+from workers.queue.script import AsyncRedis
+
+# How long a replica that is gone is missed. Longer than a new primary needs to get its first one, and so short that a
+# webhook that Telnyx repeats for a minute still comes through.
+MISSED_SECONDS = 15
+_SILENT_SECONDS = 5  # a replica confirms every second; one that is silent for longer no longer counts as connected
+_LOOK_SECONDS = 1
+_TELL_EVERY_SECONDS = 900
+
+log = get_logger()
+
+
+class NotReplicated(RedisError):
+    """Redis has it, and a replica that should have it too did not confirm it in time. Sent again, it is asked again."""
+
+
+class Replicas:
+    """What a receiver knows of the replicas of its Redis.
+
+    Attributes:
+        count: how many are connected, as last seen; each of them must confirm what is written.
+    """
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self.count = 1
+        self._redis = redis
+        self._pool: SentinelConnectionPool = redis.connection_pool
+        self._known = 1  # how many were connected lately; a receiver that starts assumes one
+        self._known_at = time.monotonic()
+        self._is_alone, self._told_at = False, -math.inf
+
+    @property
+    def address(self) -> Any:
+        """Host and port of the primary that the client writes to."""
+        return self._pool.master_address
+
+    def see(self, replication: Mapping[str, Any]) -> None:
+        """Take notice of the section `replication` of the server's INFO."""
+        rows = [value for key, value in replication.items() if key.startswith("slave") and isinstance(value, dict)]
+        self.count = sum(row.get("state") == "online" and int(row.get("lag", 0)) <= _SILENT_SECONDS for row in rows)
+        now = time.monotonic()
+        if self.count >= self._known or now - self._known_at >= MISSED_SECONDS:
+            self._known, self._known_at = self.count, now
+        if self.count and self._is_alone:
+            self._is_alone, self._told_at = False, -math.inf
+            log.info("Redis has a replica again")
+
+    async def judge(self, address: Any, confirmed: int) -> None:
+        """Say whether what was written will outlive the server.
+
+        Args:
+            address: of the primary, as it was before the write.
+            confirmed: how many replicas have it.
+
+        Raises:
+            NotReplicated: it may not.
+        """
+        if confirmed < self.count:
+            raise NotReplicated(f"{confirmed} of {self.count} replicas of Redis confirmed it in time")
+        if 0 < self._known == self.count:
+            return
+        if self.count == 0 < self._known:
+            raise NotReplicated("no replica of Redis is connected, and one was a moment ago")
+        if address is None or address != self.address or not await self._is_primary(address):
+            raise NotReplicated("a replica of Redis is missing, and most Sentinels do not call this server primary")
+        self._is_alone = self.count == 0
+
+    async def _is_primary(self, address: Any) -> bool:
+        """Whether most Sentinels call a server the primary: one that is cut off from its replicas may have a successor."""
+        manager, name = self._pool.sentinel_manager, self._pool.service_name
+        asked = (sentinel.sentinel_masters() for sentinel in manager.sentinels)
+        agreeing = 0
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            state = answer.get(name) if isinstance(answer, dict) else None
+            if state and manager.check_master_state(state, name):
+                agreeing += (state["ip"], state["port"]) == tuple(address)
+        return 2 * agreeing > len(manager.sentinels)
+
+    async def watch(self, tell: Callable[[], Awaitable[None]]) -> None:
+        """Look every second until cancelled: who is primary, who its replicas are.
+
+        Args:
+            tell: called when events are accepted without a replica, and every 15 minutes while they are.
+        """
+        while True:
+            try:
+                await self._pool.get_master_address()  # a change closes the connections to the former primary
+                self.see(await self._redis.info("replication"))
+            except (RedisError, OSError):
+                pass  # webhooks are answered 503 meanwhile, and say so
+            if self._is_alone and time.monotonic() - self._told_at > _TELL_EVERY_SECONDS:
+                self._told_at = time.monotonic()
+                await tell()
+            await asyncio.sleep(_LOOK_SECONDS)
