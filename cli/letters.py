@@ -67,7 +67,7 @@ def retry_letters(job_id: JobId = None, every: All = False, data: DataFolder = N
 
     Example: callvault dead-letters retry --all
     """
-    sys.stdout.write(f"{_each(job_id, every, data, Attempts.retry)} enqueued again\n")
+    sys.stdout.write(f"{_each(job_id, every, data, lambda attempts, one, _: attempts.retry(one))} enqueued again\n")
 
 
 @dead_letters.command("discard")
@@ -79,14 +79,19 @@ def discard_letters(job_id: JobId = None, every: All = False, data: DataFolder =
     sys.stdout.write(f"{_each(job_id, every, data, Attempts.discard)} discarded\n")
 
 
-def _each(job_id: str | None, every: bool, data: Any, act: Callable[[Attempts, str], Awaitable[bool]]) -> int:
+def _each(
+    job_id: str | None, every: bool, data: Any, act: Callable[[Attempts, str, str | None], Awaitable[bool]]
+) -> int:
+    """Act on one letter, or on all that there are now, each with its time; returns how many it was done to."""
     if (job_id is None) == (not every):
         raise typer.BadParameter("give a job id, or --all")
 
     async def work(redis: Any) -> int:
         attempts = Attempts(redis)
-        ids = [letter.job_id for letter in await attempts.letters()] if job_id is None else [job_id]
-        done = [await act(attempts, one) for one in ids]
+        if job_id is None:
+            done = [await act(attempts, letter.job_id, letter.died_at) for letter in await attempts.letters()]
+        else:
+            done = [await act(attempts, job_id, None)]
         if job_id is not None and not any(done):
             raise UserError(f"there is no dead letter {job_id}; see `callvault dead-letters list`")
         return sum(done)

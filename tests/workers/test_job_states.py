@@ -21,7 +21,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from redis.exceptions import OutOfMemoryError
 
 from config.settings import Settings
 from tests.parts import wait_for
@@ -218,12 +217,11 @@ async def test_a_job_that_fails_while_redis_is_full_is_still_there_when_it_is_no
     redis.config_set("maxmemory", "1")
     try:
         gate.set()
-        with pytest.raises(OutOfMemoryError):  # which ends a worker; its jobs are freed
-            await asyncio.gather(*worker.tasks.values())
+        await asyncio.gather(*worker.tasks.values())  # that it is to run again needs no memory
     finally:
         redis.config_set("maxmemory", "0")
-    assert redis.exists(f"arq:job:{made.id}") and redis.zcard(MAIN_QUEUE) == 1
-    assert redis.hlen(DEAD_LETTERS) == 0
+    assert redis.exists(f"arq:job:{made.id}") and redis.zscore(MAIN_QUEUE, made.id) > time.time() * 1000
+    assert not redis.exists(ARQ_IN_PROGRESS + made.id) and redis.hlen(DEAD_LETTERS) == 0
 
 
 async def test_a_job_that_hangs_is_tried_again_and_never_dropped(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,23 @@ from arq.constants import in_progress_key_prefix, job_key_prefix
 
 from config.tasks import end_tasks
 from workers.jobs.payloads import RecordingRequest, recording_job
-from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, DEAD_LETTERS, LEASES, MAIN_QUEUE, UNSEALED, UNSEALED_WHY, WORKER
+from workers.keys import (
+    ARQ_IN_PROGRESS,
+    ARQ_JOB,
+    DEAD_LETTERS,
+    LEASES,
+    MAIN_QUEUE,
+    REPEATED,
+    UNSEALED,
+    UNSEALED_WHY,
+    WORKER,
+)
 from workers.queue import leases
 from workers.queue.accept import Acceptor, enqueue
 from workers.queue.attempts import Attempts, DeadLetter
 from workers.queue.due import DueList
 from workers.queue.embedded import EmbeddedServer, socket_path
-from workers.queue.jobs import Job
+from workers.queue.jobs import Job, deserialize
 from workers.queue.leases import Leases
 from workers.queue.limits import SharedLimiter
 from workers.queue.pressure import oldest_waiting_seconds, pressure
@@ -176,6 +188,138 @@ async def test_a_dead_letter_is_kept_retried_and_discarded(async_redis: Any) -> 
     assert await attempts.discard("job-1")
     assert not await attempts.discard("job-1")
     assert not await attempts.retry("job-1")
+
+
+class _Between:
+    """A client of Redis beside which something happens once, right after its next script has run."""
+
+    def __init__(self, redis: Any, happen: Callable[[], Awaitable[object]]) -> None:
+        self._redis, self._happen = redis, happen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._redis, name)
+
+    async def execute_command(self, *arguments: Any) -> Any:
+        answer = await self._redis.execute_command(*arguments)
+        happen, self._happen = self._happen, _nothing
+        await happen()
+        return answer
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _letter(error: str, died_at: str = "2026") -> DeadLetter:
+    return DeadLetter(JOB.id, JOB.function, {"v": 1}, MAIN_QUEUE, "unexpected", error, died_at, [])
+
+
+async def test_a_retried_job_that_is_given_up_again_at_once_keeps_its_new_letter(async_redis: Any) -> None:
+    attempts = Attempts(async_redis)
+    await attempts.bury(_letter("first"))
+    again = Attempts(_Between(async_redis, lambda: attempts.bury(_letter("second"))))
+    assert await again.retry(JOB.id)
+    assert [letter.error for letter in await attempts.letters()] == ["second"]
+
+
+async def test_a_letter_that_nobody_has_looked_at_is_not_discarded(async_redis: Any) -> None:
+    attempts = Attempts(async_redis)
+    await attempts.bury(_letter("second", "2027"))
+    assert not await attempts.discard(JOB.id, "2026")
+    assert not await attempts._take(JOB, b"the letter that was read before", b"data")
+    assert await attempts.count() == 1 and await async_redis.zcard(MAIN_QUEUE) == 0
+    assert await attempts.discard(JOB.id, "2027")
+
+
+async def test_a_letter_whose_job_waits_already_goes_without_a_second_job(async_redis: Any) -> None:
+    attempts = Attempts(async_redis)
+    await enqueue(async_redis, JOB)
+    before = await async_redis.get(ARQ_JOB + JOB.id)
+    await attempts.bury(_letter("error"))
+    assert await attempts.retry(JOB.id)
+    assert await async_redis.get(ARQ_JOB + JOB.id) == before
+    assert await attempts.count() == 0 and await async_redis.zcard(MAIN_QUEUE) == 1
+
+
+@asynccontextmanager
+async def _running(redis: Any) -> AsyncIterator[LeasingWorker]:
+    """A worker that runs `JOB`, until the block is left."""
+    started, gate = asyncio.Event(), asyncio.Event()
+
+    async def archive_recording(ctx: dict[str, Any], payload: Any) -> None:
+        started.set()
+        await gate.wait()
+
+    functions, mine = [func(archive_recording, name="archive_recording")], Leases(redis)
+    rules: dict[str, Any] = {"queue": MAIN_QUEUE, "runtime": None, "most_jobs": 9, "timeout_seconds": 60}
+    worker = LeasingWorker(functions, redis, mine, **rules)
+    await mine.beat()
+    await enqueue(redis, JOB)
+    await worker._start_jobs(9)
+    await started.wait()
+    yield worker
+    gate.set()
+    await asyncio.gather(*worker.tasks.values())
+
+
+async def test_a_letter_that_is_retried_while_its_job_has_not_quite_ended_is_not_lost(async_redis: Any) -> None:
+    """A job is buried first and ends then; in between its data is there still."""
+    attempts = Attempts(async_redis)
+    async with _running(async_redis):
+        await attempts.bury(_letter("error"))
+        assert await attempts.retry(JOB.id)
+    assert await attempts.count() == 0
+    assert await async_redis.zrange(MAIN_QUEUE, 0, -1) == [JOB.id.encode()]
+    assert await async_redis.exists(ARQ_JOB + JOB.id)
+
+
+async def test_an_event_that_comes_while_its_job_runs_is_not_swallowed(async_redis: Any) -> None:
+    """The job may have read before what the event tells of."""
+    newer = recording_job(RecordingRequest(event_id="newer", recording_id="r"))
+    async with _running(async_redis):
+        assert await Acceptor(async_redis).accept("newer", [newer])
+    data = await async_redis.get(ARQ_JOB + JOB.id)
+    assert deserialize(data)["a"][0]["event_id"] == "newer"
+    assert await async_redis.zrange(MAIN_QUEUE, 0, -1) == [JOB.id.encode()]
+    assert not await async_redis.exists(ARQ_IN_PROGRESS + JOB.id, REPEATED + JOB.id)
+    async with _running(async_redis):
+        pass
+    assert not await async_redis.exists(ARQ_JOB + JOB.id, MAIN_QUEUE)
+
+
+async def test_what_is_leased_to_a_worker_that_lives_and_does_not_run_it_is_freed(async_redis: Any) -> None:
+    """As a failover leaves it, when the new primary has the claim of a job and not its end."""
+    async with _running(async_redis) as worker:
+        mine = worker._leases
+        await async_redis.zadd(MAIN_QUEUE, {"ended": 1})
+        await async_redis.set(ARQ_IN_PROGRESS + "ended", "1")
+        await async_redis.hset(LEASES, "ended", mine.worker_id)
+        assert await mine.free_dead_workers_jobs() == ["ended"]
+        assert await async_redis.hkeys(LEASES) == [JOB.id.encode()]
+        assert await async_redis.exists(ARQ_IN_PROGRESS + JOB.id), "that one it runs"
+
+
+async def test_the_wait_before_another_run_is_the_same_however_often_it_is_written(async_redis: Any) -> None:
+    """The client writes it again when the answer is lost."""
+    async with _running(async_redis) as worker:
+        score = worker._scores[JOB.id]
+        for _ in range(2):
+            await worker.finish_job(JOB.id, False, None, None, False, 60_000, None)
+        assert await async_redis.zscore(MAIN_QUEUE, JOB.id) == score + 60_000
+
+
+async def test_a_job_that_comes_right_after_its_data_was_not_found_is_not_dropped(async_redis: Any) -> None:
+    """As behind a failover: claimed from the server that died, enqueued again on its successor."""
+    async with _running(async_redis) as worker:
+        await async_redis.delete(ARQ_JOB + JOB.id)
+        await async_redis.zrem(MAIN_QUEUE, JOB.id)
+        assert await Acceptor(async_redis).accept("event", [JOB])
+        await worker.finish_failed_job(JOB.id, None)
+        assert await async_redis.exists(ARQ_JOB + JOB.id) and await async_redis.zcard(MAIN_QUEUE) == 1
+        assert not await async_redis.exists(ARQ_IN_PROGRESS + JOB.id)
+        await async_redis.set(ARQ_JOB + JOB.id, "unreadable")
+        await worker.finish_failed_job(JOB.id, None)
+        assert not await async_redis.exists(ARQ_JOB + JOB.id, MAIN_QUEUE)
 
 
 async def test_what_is_claimed_from_the_due_list_comes_back_unless_it_is_done(async_redis: Any) -> None:

@@ -6,6 +6,7 @@ are kept until a person retries or discards it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,14 +14,30 @@ from typing import Any
 import msgspec
 
 from config.times import format_instant
-from workers.keys import ATTEMPTS, DEAD_LETTERS, FAILING
-from workers.queue.accept import enqueue
-from workers.queue.jobs import Job
-from workers.queue.script import AsyncRedis, server_seconds
+from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, ATTEMPTS, DEAD_LETTERS, FAILING, REPEATED
+from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
+from workers.queue.script import AsyncRedis, Script, server_seconds
 from workers.queue.state import read_state
 
 _MOST_ATTEMPTS_KEPT = 100
 _ATTEMPTS_TTL_SECONDS = 30 * 24 * 3600
+
+# KEYS: dead letters, job data, queue, in progress, data of an event that came meanwhile. ARGV: job id, the letter as it was
+# read, data to enqueue or "" to drop it, its ttl ms. Removes this letter and no other: a job that has failed again since is
+# buried anew. A job that waits already is enough; one that runs may end as it did before, so it runs once more after that.
+_TAKE = Script("""
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+if ARGV[3] ~= '' then
+  if redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4], 'NX') then
+    local t = redis.call('TIME')
+    redis.call('ZADD', KEYS[3], t[1] * 1000 + math.floor(t[2] / 1000), ARGV[1])
+  elseif redis.call('EXISTS', KEYS[4]) == 1 then
+    redis.call('SET', KEYS[5], ARGV[3], 'PX', ARGV[4], 'NX')
+  end
+end
+redis.call('HDEL', KEYS[1], ARGV[1])
+return 1
+""")
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -103,14 +120,28 @@ class Attempts:
 
     async def retry(self, job_id: str) -> bool:
         """Enqueue a dead letter's job again; False if there is no such letter."""
-        row = await self._redis.hget(DEAD_LETTERS, job_id)
-        if row is None:
-            return False
-        letter = msgspec.json.decode(row, type=DeadLetter)
-        await enqueue(self._redis, Job(letter.function, letter.payload, letter.job_id, letter.queue))
-        await self._redis.hdel(DEAD_LETTERS, job_id)  # after the job is safe in its queue
-        return True
+        while (row := await self._redis.hget(DEAD_LETTERS, job_id)) is not None:
+            letter = msgspec.json.decode(row, type=DeadLetter)
+            job = Job(letter.function, letter.payload, letter.job_id, letter.queue)
+            if await self._take(job, row, encode_job(job, time.time_ns() // 1_000_000)):
+                return True
+        return False
 
-    async def discard(self, job_id: str) -> bool:
-        """Drop a dead letter for good; False if there is no such letter."""
-        return bool(await self._redis.hdel(DEAD_LETTERS, job_id))
+    async def discard(self, job_id: str, died_at: str | None = None) -> bool:
+        """Drop a dead letter for good.
+
+        Args:
+            job_id: of its job.
+            died_at: of the letter that a person has looked at, which another may have followed; None: whichever there is.
+
+        Returns:
+            False if there is no such letter.
+        """
+        row = await self._redis.hget(DEAD_LETTERS, job_id)
+        if row is None or (died_at is not None and msgspec.json.decode(row, type=DeadLetter).died_at != died_at):
+            return False
+        return await self._take(Job("", None, job_id), row, b"")
+
+    async def _take(self, job: Job, row: bytes, data: bytes) -> bool:
+        keys = (DEAD_LETTERS, ARQ_JOB + job.id, job.queue, ARQ_IN_PROGRESS + job.id, REPEATED + job.id)
+        return bool(await _TAKE(self._redis, keys, (job.id, row, data, JOB_TTL_MS)))

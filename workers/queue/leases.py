@@ -5,6 +5,9 @@ with a timeout that suits the longest recording. And arq's key does not say who 
 and leaves leases with its id on them in one step, it keeps a heartbeat, and the janitor, which every worker runs, frees
 the jobs of those whose heartbeat has stopped. A job in progress that has no lease (a stock arq worker claimed it) is
 free after 30 s. The leases of jobs that have ended go with the next claim.
+
+A failover may take Redis back by a moment, so that it has a claim and no longer the job's end: a worker also frees what is
+leased to itself and does not run.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ log = get_logger()
 
 _encoder = msgspec.msgpack.Encoder()
 
-# KEYS: leases, unleased. ARGV: unleased ms, head, then the queues. Returns the freed job ids.
+# KEYS: leases, unleased. ARGV: unleased ms, head, worker id, jobs that it runs as one MessagePack value, then the queues.
+# Returns the freed job ids.
 _JANITOR = Script(f"""
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -46,15 +50,21 @@ local function is_alive(worker)
   if alive[worker] == nil then alive[worker] = redis.call('EXISTS', '{WORKER}' .. worker) end
   return alive[worker] == 1
 end
+local here = {{}}
+for _, id in ipairs(cmsgpack.unpack(ARGV[4])) do here[id] = true end
+local function is_run(id, worker)
+  if worker == ARGV[3] then return here[id] end
+  return is_alive(worker)
+end
 local leases = redis.call('HGETALL', KEYS[1])
 for i = 1, #leases, 2 do
-  if not is_alive(leases[i + 1]) then
+  if not is_run(leases[i], leases[i + 1]) then
     if redis.call('DEL', '{ARQ_IN_PROGRESS}' .. leases[i]) == 1 then freed[#freed + 1] = leases[i] end
     redis.call('HDEL', KEYS[1], leases[i])
   end
 end
 local seen = {{}}
-for q = 3, #ARGV do
+for q = 5, #ARGV do
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', ARGV[q], '-inf', now, 'LIMIT', 0, ARGV[2])) do
     if redis.call('EXISTS', '{ARQ_IN_PROGRESS}' .. id) == 1 and redis.call('HEXISTS', KEYS[1], id) == 0 then
       local since = redis.call('HGET', KEYS[2], id)
@@ -129,7 +139,11 @@ class Leases:
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._redis = redis
         self._queues = queues
+        self._running: set[str] = set()  # claimed and not ended: what this worker's leases should be
         self._ended: list[str] = []
+        self._claiming = (
+            asyncio.Lock()
+        )  # while a claim is under way, Redis may know of leases that this worker does not
         self._claims: Counter[str] = Counter()  # by queue: how many have been answered
 
     async def claim(self, queue: str, most: int, in_progress_ms: int) -> list[tuple[str, int]]:
@@ -143,22 +157,26 @@ class Leases:
         Returns:
             The claimed jobs: id, and score in the queue (milliseconds since the epoch).
         """
-        ended, self._ended = self._ended, []
         keys = (LEASES, queue, f"{CLAIMED}{self.worker_id}:{queue}")
-        arguments = (
-            *(self.worker_id, _encoder.encode(ended), in_progress_ms, most, _PAGE, _PAGES),
-            *(self._claims[queue], _ANSWER_KEPT_SECONDS),
-        )
-        try:
-            answer = await _CLAIM(self._redis, keys, arguments)
-        except BaseException:
-            self._ended += ended
-            raise
-        self._claims[queue] += 1
-        return [(job_id.decode(), int(float(score))) for job_id, score in zip(answer[::2], answer[1::2], strict=True)]
+        async with self._claiming:
+            ended, self._ended = self._ended, []
+            arguments = (
+                *(self.worker_id, _encoder.encode(ended), in_progress_ms, most, _PAGE, _PAGES),
+                *(self._claims[queue], _ANSWER_KEPT_SECONDS),
+            )
+            try:
+                answer = await _CLAIM(self._redis, keys, arguments)
+            except BaseException:
+                self._ended += ended
+                raise
+            self._claims[queue] += 1
+            claimed = [(job_id.decode(), int(float(at))) for job_id, at in zip(answer[::2], answer[1::2], strict=True)]
+            self._running.update(job_id for job_id, _ in claimed)
+            return claimed
 
     def leave(self, job_id: str) -> None:
         """A job has ended, well or not: its lease goes with the next claim."""
+        self._running.discard(job_id)
         self._ended.append(job_id)
 
     async def beat(self) -> None:
@@ -166,11 +184,13 @@ class Leases:
         await self._redis.set(WORKER + self.worker_id, "1", ex=_HEARTBEAT_EXPIRES_SECONDS)
 
     async def free_dead_workers_jobs(self) -> list[str]:
-        """Free every job whose worker is dead; returns their ids."""
-        answer = await _JANITOR(self._redis, (LEASES, UNLEASED), (_UNLEASED_MS, _HEAD, *self._queues))
+        """Free every job whose worker is dead, or is this one and does not run it; returns their ids."""
+        async with self._claiming:
+            own = (self.worker_id, _encoder.encode([*self._running]))
+            answer = await _JANITOR(self._redis, (LEASES, UNLEASED), (_UNLEASED_MS, _HEAD, *own, *self._queues))
         freed = [job_id.decode() for job_id in answer]
         if freed:
-            log.warning("jobs of a dead worker freed", jobs=freed[:20], count=len(freed))
+            log.warning("jobs that nobody runs freed", jobs=freed[:20], count=len(freed))
         return freed
 
     async def run(self) -> None:

@@ -13,20 +13,51 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import msgspec
 from arq import Retry
+from arq.constants import retry_key_prefix
 from arq.cron import CronJob
 from arq.worker import Function, Worker, func
 from redis.exceptions import RedisError
 
 from config.logs import get_logger
+from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, REPEATED
 from workers.queue.jobs import JOB_TTL_MS, deserialize, serialize
 from workers.queue.leases import Leases
-from workers.queue.script import AsyncRedis, server_seconds
+from workers.queue.script import AsyncRedis, Script, server_seconds
 
 _POLL_SECONDS = 0.05  # arq's 0.5 s is half a second of delay for every webhook
 _OTHER_VERSION_WAIT_SECONDS = 10
 
 log = get_logger()
+
+# KEYS: queue, job data, in progress, tries, data of an event that came meanwhile. ARGV: id, data's ttl ms, "ended", "again" or
+# "unread", ms that a cron job's in-progress stays or 0, the score to run again at or "", the data that cannot be read or "".
+# arq's own writes the score by ZINCRBY, which the client sends twice when an answer is lost; and it drops a job whose data it
+# did not find though it has come since.
+_END = Script("""
+if ARGV[3] == 'unread' and (redis.call('GET', KEYS[2]) or '') ~= ARGV[6] then
+  redis.call('DEL', KEYS[3])
+  return 0
+end
+if ARGV[4] == '0' then redis.call('DEL', KEYS[3]) else redis.call('PEXPIRE', KEYS[3], ARGV[4]) end
+if ARGV[3] == 'again' then
+  if ARGV[5] ~= '' then redis.call('ZADD', KEYS[1], 'XX', ARGV[5], ARGV[1]) end
+  return 0
+end
+redis.call('DEL', KEYS[4])
+local newer = redis.call('GET', KEYS[5])
+if newer then
+  local t = redis.call('TIME')
+  redis.call('SET', KEYS[2], newer, 'PX', ARGV[2])
+  redis.call('ZADD', KEYS[1], t[1] * 1000 + math.floor(t[2] / 1000), ARGV[1])
+  redis.call('DEL', KEYS[5])
+else
+  redis.call('DEL', KEYS[2])
+  redis.call('ZREM', KEYS[1], ARGV[1])
+end
+return 0
+""")
 
 
 async def again_in(redis: AsyncRedis, seconds: float) -> Retry:
@@ -107,6 +138,7 @@ class LeasingWorker(Worker):
         )
         self.functions = _Functions(self.functions, redis)
         self._leases = leases
+        self._scores: dict[str, int] = {}  # in the queue, of the jobs that run
         self._look = asyncio.Event()
         self._are_more_waiting = False
 
@@ -137,12 +169,46 @@ class LeasingWorker(Worker):
             if (running := self.tasks.get(job_id)) is not None and not running.done():
                 continue
             self.job_counter += 1
+            self._scores[job_id] = score
             task = self.loop.create_task(self.run_job(job_id, score))
             task.add_done_callback(partial(self._end, job_id))
             self.tasks[job_id] = task
 
     def _end(self, job_id: str, _: object) -> None:
+        self._scores.pop(job_id, None)
         self._leases.leave(job_id)
         self.job_counter -= 1
         if self._are_more_waiting:
             self._look.set()
+
+    async def finish_job(
+        self,
+        job_id: str,
+        finish: bool,
+        result_data: bytes | None,
+        result_timeout_s: float | None,
+        keep_result_forever: bool,
+        incr_score: int | None,
+        keep_in_progress: float | None,
+    ) -> None:
+        """End a run, as arq asks for it: for good, or to run again at the score that is `incr_score` behind its own."""
+        again_at = str(self._scores[job_id] + incr_score) if incr_score and not finish else ""
+        stays_ms = 0 if keep_in_progress is None else int(keep_in_progress * 1000)
+        await self._write_end(job_id, "ended" if finish else "again", stays_ms, again_at)
+
+    async def finish_failed_job(self, job_id: str, result_data: bytes | None) -> None:
+        """Drop what arq could not run: its data is not there, or cannot be read. Data that has come since is left to run."""
+        data = await self.pool.get(ARQ_JOB + job_id) or b""
+        try:
+            deserialize(data)
+        except msgspec.MsgspecError:
+            await self._write_end(job_id, "unread", unread=data)
+        else:
+            await self._write_end(job_id, "again")
+
+    async def _write_end(
+        self, job_id: str, end: str, stays_ms: int = 0, again_at: str = "", unread: bytes = b""
+    ) -> None:
+        names = (ARQ_JOB, ARQ_IN_PROGRESS, retry_key_prefix, REPEATED)
+        keys = (self.queue_name, *(name + job_id for name in names))
+        await _END(self.pool, keys, (job_id, JOB_TTL_MS, end, stays_ms, again_at, unread))
