@@ -22,7 +22,7 @@ from workers.catalogue.search import search
 from workers.jobs.signing import open_seal_keys
 from workers.queue.sole import HeldElsewhere, sole_writer
 from workers.runtime import Runtime, runtime_at
-from workers.telnyx.client import LARGEST_PAGE
+from workers.telnyx.client import LARGEST_PAGE, asking
 from workers.telnyx.errors import NotFound
 
 _WAIT_SECONDS = 30  # for a job that archives the recording just now
@@ -46,7 +46,7 @@ def run(settings: Settings, url: str, recording_id: str, *, why: str, by: str | 
         row = hits[0].row
         folder = layout.recording_folder(row.date, recording_id)
         _refuse_if_held(settings, archive, folder, row)
-        done = asyncio.run(_erase(settings, url, archive, folder, recording_id, why, by))
+        done = asyncio.run(_erase(settings, url, archive, folder, row, why, by))
         files = forget(archive, row.date, recording_id)
         up_to_date(settings, catalogue, archive)
         signed = is_signed(archive, folder)
@@ -111,17 +111,26 @@ def _refuse_if_held(settings: Settings, archive: Archive, folder: str, row: Row)
 
 
 async def _erase(
-    settings: Settings, url: str, archive: Archive, folder: str, recording_id: str, why: str, by: str | None
+    settings: Settings, url: str, archive: Archive, folder: str, row: Row, why: str, by: str | None
 ) -> Erased:
     """Under the recording's lease, so that no job writes meanwhile. The original first, so that no sweep brings it back."""
     async with runtime_at(settings, url) as runtime:
         keys = None if settings.seal_key is None else open_seal_keys(settings)
+
+        async def ask_anew() -> None:
+            """Before each deletion: the archive is still the one that was opened, and nothing holds the recording."""
+            await runtime.in_thread(archive.assert_identity)
+            await runtime.assert_bound()
+            await runtime.in_thread(_refuse_if_held, settings, archive, folder, row)
+
         try:
-            async with sole_writer(runtime.redis, recording_id, _WAIT_SECONDS):
-                await _delete_original(runtime, recording_id)
-                done = await runtime.in_thread(erase, archive, folder, recording_id, why, by, keys)
+            async with sole_writer(runtime.redis, row.recording_id, _WAIT_SECONDS):
+                with asking(ask_anew):
+                    await _delete_original(runtime, row.recording_id)
+                await ask_anew()
+                done = await runtime.in_thread(erase, archive, folder, row.recording_id, why, by, keys)
         except HeldElsewhere:
-            line = f"recording {recording_id} is being archived or repaired right now, and nothing was erased"
+            line = f"recording {row.recording_id} is being archived or repaired right now, and nothing was erased"
             raise UserError(f"{line}; run the command again once that is done") from None
         await runtime.due.done(folder)
         await runtime.announce(done.key, done.record)

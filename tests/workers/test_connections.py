@@ -174,6 +174,26 @@ async def test_dismissal_comes_only_after_the_archive_has_it(
     await dismissing.close()
 
 
+async def test_what_redis_remembers_as_archived_is_read_in_the_archive_before_it_is_dismissed(
+    runtime: Runtime,
+    sandbox: RunningSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    async_redis: Any,
+    archive_folder: Path,
+) -> None:
+    sandbox.control("log_messages", connection_id=zoom(sandbox)["id"], count=2)
+    await mirror_log_messages(runtime)
+    gone, *_ = sorted((archive_folder / "log-messages").rglob("*.json"))
+    gone.unlink()
+    monkeypatch.setenv("CALLVAULT_LOG_MESSAGES", "mirror-and-dismiss")
+    dismissing = open_runtime(load_settings(), async_redis)
+    await mirror_log_messages(dismissing)
+    assert len(sandbox.world.log_messages) == 1, "what is not in the archive stays"
+    await mirror_log_messages(dismissing)
+    assert sandbox.world.log_messages == {} and len(archived(archive_folder)) == 2
+    await dismissing.close()
+
+
 async def test_a_message_that_comes_back_is_a_new_occurrence(
     runtime: Runtime, sandbox: RunningSandbox, redis: Any, archive_folder: Path
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from config.logs import get_logger
-from config.times import format_instant, utc_now
+from config.times import format_instant, parse_instant, utc_now
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.records import LOG_MESSAGE, LogMessageRecord, UnreadableRecord
@@ -31,6 +31,7 @@ from workers.telnyx.models import LogMessage
 log = get_logger()
 
 _DAYS_READ_BACK = 30
+_DAYS_TO_ARCHIVE = 2  # a message may be archived some polls after it was first seen, past midnight
 
 
 class Seen(msgspec.Struct):
@@ -104,7 +105,7 @@ async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) 
 
 async def _archive(runtime: Runtime, identity: str, message: LogMessage, state: Seen) -> None:
     day = utc_now().date()
-    name = identity if state.occurrence == 1 else f"{identity}+{state.occurrence}"
+    name = _name(identity, state)
     record = LogMessageRecord(
         message=message.as_returned(),
         identified_by=identify(message)[1],
@@ -139,7 +140,10 @@ async def _tell(runtime: Runtime, new: list[LogMessage]) -> None:
 
 
 async def _dismiss(runtime: Runtime, messages: dict[str, LogMessage], seen: dict[str, Seen]) -> None:
-    """Dismiss at Telnyx what is safe in the archive; without an id that cannot be done, which is said once."""
+    """Dismiss at Telnyx what lies in the archive now, word for word; without an id that cannot be done, which is said once.
+
+    What Redis remembers of the archive is no proof: the message is read there again; if it is gone, the next poll archives it.
+    """
     for identity, message in messages.items():
         if not seen[identity].is_archived:
             continue
@@ -147,10 +151,32 @@ async def _dismiss(runtime: Runtime, messages: dict[str, LogMessage], seen: dict
             if await runtime.redis.set(LOG_NO_ID_TOLD, "1", nx=True):
                 log.warning("log messages cannot be dismissed: Telnyx sends them without an id")
             continue
+        if not await runtime.in_thread(_lies_in_the_archive, runtime.archive, identity, message, seen[identity]):
+            seen[identity].is_archived, seen[identity].first_seen_at = False, format_instant(utc_now())
+            await _remember(runtime, {identity: seen[identity]})
+            continue
         try:
             await runtime.telnyx.log_messages.dismiss(message.id)
         except NotFound:
             pass
+
+
+def _lies_in_the_archive(archive: Archive, identity: str, message: LogMessage, state: Seen) -> bool:
+    """Whether a message lies in the archive as Telnyx shows it: under the day that it was first seen, or one of the next."""
+    name = _name(identity, state)
+    first = parse_instant(state.first_seen_at).date()
+    for days in range(_DAYS_TO_ARCHIVE + 1):
+        key = layout.log_message_key(first + timedelta(days=days), name)
+        try:
+            if LOG_MESSAGE.read(archive.read_small(key), key).message == message.as_returned():
+                return True
+        except UnreadableRecord:
+            continue
+    return False
+
+
+def _name(identity: str, state: Seen) -> str:
+    return identity if state.occurrence == 1 else f"{identity}+{state.occurrence}"
 
 
 async def _seen(runtime: Runtime, *, is_anything: bool) -> dict[str, Seen]:
