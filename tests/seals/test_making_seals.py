@@ -19,7 +19,7 @@ from workers.archive import layout
 from workers.archive.records import UnreadableRecord
 from workers.archive.seals import Link
 from workers.archive.stores.store import StoreError
-from workers.jobs.chain import is_sealed
+from workers.jobs.chain import is_sealed, read_chain
 from workers.jobs.payloads import RecordingRequest
 from workers.jobs.reconcile import missing_of
 from workers.jobs.recordings import archive_recording
@@ -122,3 +122,18 @@ async def test_no_seal_is_added_to_another_archive_than_the_one_that_was_opened(
     assert not (archive_folder / "seals").exists()
     redis.delete(ARCHIVE)
     assert isinstance(await seal(runtime, ago(5)), Link)
+
+
+async def test_a_seal_that_the_archive_does_not_hold_any_more_lists_nothing(
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
+) -> None:
+    """An archive that went back to an older copy; one read of the chain, which comes each minute, shows it."""
+    (one,) = recordings_of(sandbox, ago(5), 1)
+    await archive(runtime, [one])
+    assert await seal(runtime, ago(5))
+    folder = key_of(folder_of(archive_folder, one), archive_folder)
+    assert await is_sealed(runtime, folder)
+    for path in (archive_folder / "seals").iterdir():
+        path.unlink()
+    await read_chain(runtime)
+    assert not await is_sealed(runtime, folder)

@@ -102,8 +102,8 @@ async def remember_chain(runtime: Runtime, chain: Chain, known: int) -> None:
 async def is_sealed(runtime: Runtime, folder: str) -> bool:
     """Whether a seal that counts lists the commit record of a recording.
 
-    It costs nothing where the manifest has been read before: manifests never change. Else it costs the manifests of one day; and
-    for a day without a new seal, one look into Redis.
+    It costs one look into Redis where the manifests of the day have been read before. What Redis remembers of the chain is held
+    against the archive by whoever reads it next, at least once a minute (`unsealed.py`).
 
     Args:
         runtime: the worker's parts.
@@ -115,10 +115,10 @@ async def is_sealed(runtime: Runtime, folder: str) -> bool:
         redis.exceptions.RedisError: Redis is away.
     """
     sealed, key = runtime.sealed, layout.commit_key(folder)
-    if sealed.lists(key):
+    if sealed.seals == await runtime.redis.hlen(SEALS) and sealed.lists(key):
         return True
     async with sealed.reading:
-        if sealed.chain is None or len(sealed.chain.links) != await runtime.redis.hlen(SEALS):
-            sealed.chain = await read_chain(runtime)
+        if sealed.seals is None or sealed.seals != await runtime.redis.hlen(SEALS):
+            sealed.follow(await read_chain(runtime))
         await runtime.in_thread(sealed.read_day, layout.day_of(key))
     return sealed.lists(key)
