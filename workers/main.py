@@ -23,6 +23,7 @@ from config.tasks import end_tasks
 from config.times import format_duration
 from config.tracing import open_tracing
 from workers.alerts.witness import send_head
+from workers.archive import layout
 from workers.archive.stores.store import StoreError, StoreRefused
 from workers.jobs.connections import (
     look_for_drift,
@@ -247,7 +248,8 @@ async def _look_at_the_store(runtime: Runtime) -> None:
     """
     store = runtime.archive.store
     try:
-        await runtime.in_thread(store.stat, "probe/checksum")
+        await runtime.in_thread(store.find_out)
+        await runtime.in_thread(store.stat, layout.IDENTITY_KEY)
     except StoreRefused:
         raise
     except StoreError as error:

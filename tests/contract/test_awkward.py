@@ -51,6 +51,19 @@ def test_a_store_that_checks_is_believed_and_keeps_nothing_of_the_probe(play: Pl
     assert list(server.objects) == ["/bucket/prefix/recordings/a.wav"]
 
 
+@pytest.mark.parametrize("checks", [True, False])
+def test_who_only_reads_writes_nothing_and_goes_by_what_was_found_out_before(checks: bool, play: Play) -> None:
+    writer, server = play(checks=checks, echoes=not checks)
+    archived = put(writer, SMALL)
+    held, written = dict(server.objects), len(server.seen)
+    with environ(server.environment):
+        reader = open_store("s3://bucket/prefix")
+    found = reader.stat(archived.key)
+    assert found is not None and bool(found.checksums) == checks
+    assert reader.stat("none") is None and b"".join(reader.read(archived.key)) == SMALL
+    assert (server.objects, len(server.seen)) == (held, written)
+
+
 def test_a_store_that_echoes_what_it_is_told_is_found_out(play: Play) -> None:
     store, _ = play(echoes=True)
     assert put(store, SMALL).proof.by == "etag"

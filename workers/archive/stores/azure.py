@@ -73,6 +73,9 @@ class AzureStore:
     def make_place(self) -> None:
         """See `Store.make_place`. The container is there already, or its owner makes it."""
 
+    def find_out(self) -> None:
+        """See `Store.find_out`. Azure checks what it is told."""
+
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`. Up to a part in one request, more in blocks; what is staged and not committed is no blob."""
         blob = self._blob(key)

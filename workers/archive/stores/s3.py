@@ -97,13 +97,20 @@ class S3Store:
         self._completes_with_checksum = True
         self._lock = Lock()
         self._checks: bool | None = True if self._is_aws else None
+        self._is_marked: bool | None = None  # an earlier process found that it checks none; for those that only read
+        self._finds_out = False
 
     def make_place(self) -> None:
         """See `Store.make_place`. The bucket is there already, or its owner makes it."""
 
+    def find_out(self) -> None:
+        """See `Store.find_out`. An outage now only means that it is asked before the next object is described."""
+        self._finds_out = True
+        self._find_out()
+
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`."""
-        self._find_out()
+        self.find_out()
         if not self._is_aws and self.stat(key) is not None:
             raise KeyExists(key)
         with self._buffers.of(source):
@@ -121,7 +128,10 @@ class S3Store:
 
     def stat(self, key: str) -> StoredObject | None:
         """See `Store.stat`."""
-        self._find_out()
+        if self._finds_out:
+            self._find_out()
+        elif self._checks is None and self._is_marked is None:
+            self._is_marked = self._has_mark()
         try:
             with told(self._name(key)):
                 head = self._s3.head_object(**self._at(key), ChecksumMode="ENABLED")
@@ -131,7 +141,7 @@ class S3Store:
 
     def _described(self, key: str, head: Mapping[str, Any]) -> StoredObject:
         checksums = {}
-        if self._checks:
+        if self._checks or (self._checks is None and self._is_marked is False):
             if "ChecksumSHA256" in head and "-" not in head["ChecksumSHA256"]:
                 checksums["sha256"] = base64.b64decode(head["ChecksumSHA256"]).hex()
             if "ChecksumCRC64NVME" in head and head.get("ChecksumType") == "FULL_OBJECT":
@@ -364,20 +374,24 @@ class S3Store:
 
     def _refuses_a_wrong_checksum(self) -> bool:
         wrong = base64.b64encode(hashlib.sha256(b"something else").digest()).decode()
-        place = self._at(_PROBE)
+        if self._has_mark():
+            return False
         try:
-            with told(self._name(_PROBE)):
-                self._s3.head_object(**place)
-            return False  # an earlier wrong put was taken
-        except Missing:
-            pass
-        try:
-            self._s3.put_object(**place, Body=_PROBE_BODY, ChecksumSHA256=wrong)
+            self._s3.put_object(**self._at(_PROBE), Body=_PROBE_BODY, ChecksumSHA256=wrong)
         except ClientError as error:
             return error.response["Error"].get("Code", "") in CHECKED
         except BotoCoreError as error:
             raise StoreError(f"{self._name(_PROBE)}: {error}") from error
         return False
+
+    def _has_mark(self) -> bool:
+        """Whether an earlier wrong put was taken, and lies there as a mark."""
+        try:
+            with told(self._name(_PROBE)):
+                self._s3.head_object(**self._at(_PROBE))
+        except Missing:
+            return False
+        return True
 
     def _extra(self, content_type: str, attributes: Mapping[str, str]) -> dict[str, Any]:
         options = self._options

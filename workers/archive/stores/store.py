@@ -114,6 +114,9 @@ class Store(Protocol):
             StoreRefused: it cannot be made.
         """
 
+    def find_out(self) -> None:
+        """Find out by a write under `probe/`, where that is needed, what the store checks; whoever only reads does not ask."""
+
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """Write an object, create-only, drawing the source to its end with bounded memory.
 
