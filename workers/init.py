@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 from dataclasses import dataclass
 from typing import Literal
 
 from config.errors import UserError
+from config.times import format_instant, utc_now
+from workers.archive.archive import Archive
+from workers.archive.decisions import new_id, put_decision
 from workers.archive.identity import make_identity, read_identity
-from workers.archive.records import Identity
+from workers.archive.records import Decision, Identity
 from workers.archive.stores.store import Store, StoreMissing
 from workers.keys import INITIALISING
 from workers.queue.binding import assert_bound, bind_anew, bound_to, remembers_an_archive
+from workers.queue.due import DueList
 from workers.queue.script import AsyncRedis
 
 _LOCK_SECONDS = 120
@@ -79,7 +84,16 @@ async def _make(store: Store, redis: AsyncRedis, adopt: bool) -> Identity:
             "wrote; for a new archive, choose an empty place"
         )
     await asyncio.to_thread(store.make_place)
+    if adopt and (why := await DueList(redis).paused()) is not None:
+        await asyncio.to_thread(_keep_pause, store, why)
     return await asyncio.to_thread(lambda: make_identity(store, adopt=holds))
+
+
+def _keep_pause(store: Store, why: str) -> None:
+    """Write a pause of deletion into the archive, which an earlier version kept in Redis alone."""
+    at, by = format_instant(utc_now()), getpass.getuser()
+    pause = Decision(id=new_id(), decision="hold", scope="everything", subject="", why=why, by=by, at=at)
+    put_decision(Archive(store), pause)
 
 
 def _holds_objects(store: Store) -> bool:

@@ -68,7 +68,8 @@ HISTORY = "callvault:history:"  # + "step:index": hash of counts, for charts of 
 SIGN_INS = "callvault:sign-ins:"  # + address: refused sign-ins of the last quarter of an hour
 DOCTOR = "callvault:doctor"  # written to see that Redis takes writes
 
-# What is true of one archive only, and is forgotten with it; all of it is found again from the archive.
+# What is true of one archive only, and is forgotten with it; all of it is found again from the archive. TRANSCRIBING stays: only
+# an earlier version wrote it, it lies nowhere else, and too much in it only lets an original wait.
 OF_AN_ARCHIVE = (
     SEALS,
     MADE,
@@ -82,7 +83,6 @@ OF_AN_ARCHIVE = (
     LEAVING,
     TOLD_GONE,
     LIVE_DUTIES,
-    TRANSCRIBING,
     MEDIA_SEEN,
     LOG_MESSAGES,
 )

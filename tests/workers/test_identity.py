@@ -21,11 +21,12 @@ from workers.archive.identity import NoArchive
 from workers.archive.source import Source
 from workers.archive.stores.store import StoreError, StoreMissing, open_store
 from workers.init import init_archive
+from workers.jobs.may_delete import why_paused
 from workers.jobs.payloads import RecordingRequest
 from workers.jobs.reconcile import Tally
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
-from workers.keys import ALERTS, ARCHIVE, DELETIONS_PAUSED, MAIN_QUEUE, SEALS, UNSEALED_KNOWN
+from workers.keys import ALERTS, ARCHIVE, DELETIONS_PAUSED, MAIN_QUEUE, SEALS, TRANSCRIBING, UNSEALED_KNOWN
 from workers.main import watch_binding
 from workers.queue.binding import AnotherArchive, assert_bound
 from workers.runtime import Runtime, open_archive, open_runtime, runtime_at
@@ -168,10 +169,9 @@ async def test_init_tells_a_redis_that_remembers_another_archive_until_it_is_mea
             await init_archive(other, async_redis)
     redis.hset(SEALS, "1", "{}")
     redis.set(UNSEALED_KNOWN, "1")
-    redis.set(DELETIONS_PAUSED, "by hand")
     done = await init_archive(other, async_redis, adopt=True)
     assert (done.redis, redis.get(ARCHIVE)) == ("bound anew", done.identity.id)
-    assert not redis.exists(SEALS, UNSEALED_KNOWN) and redis.exists(DELETIONS_PAUSED), "a pause ends by a person's word"
+    assert not redis.exists(SEALS, UNSEALED_KNOWN)
 
 
 async def test_a_redis_of_an_earlier_version_that_remembers_seals_is_told_too(
@@ -181,6 +181,19 @@ async def test_a_redis_of_an_earlier_version_that_remembers_seals_is_told_too(
     with pytest.raises(Exception, match="this Redis remembers one"):
         await init_archive(open_store((tmp_path / "one").as_uri()), async_redis)
     assert everything(tmp_path) == []
+
+
+async def test_a_pause_and_what_is_transcribed_of_an_earlier_version_outlive_the_taking_up(
+    async_redis: Any, redis: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings" / "a").write_bytes(b"x")
+    redis.set(DELETIONS_PAUSED, "the bucket is being moved")
+    redis.sadd(TRANSCRIBING, "connection")
+    store = open_store(tmp_path.as_uri())
+    await init_archive(store, async_redis, adopt=True)
+    assert why_paused(Archive(store)) == "the bucket is being moved"
+    assert redis.sismember(TRANSCRIBING, "connection")
 
 
 def test_what_an_earlier_version_wrote_is_taken_up_by_a_person_once(

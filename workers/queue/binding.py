@@ -52,10 +52,7 @@ async def remembers_an_archive(redis: AsyncRedis) -> bool:
 
 
 async def bind_anew(redis: AsyncRedis, identity_id: str) -> None:
-    """Have a Redis belong to an archive, and forget what it remembers of another.
-
-    A pause of deletion stays: it ends only when a person says so.
-    """
+    """Have a Redis belong to an archive, and forget what it remembers of another."""
     async with redis.pipeline(transaction=True) as pipe:
         pipe.delete(*OF_AN_ARCHIVE, *TIMES_OF_AN_ARCHIVE)
         pipe.set(ARCHIVE, identity_id)
