@@ -18,7 +18,7 @@ from sandbox.world import World
 from tests.browser.conftest import TOKEN, House
 from tests.contract.emulators import s3_weak
 from tests.parts import CLEAN, RunningSandbox, Signer, callvault, callvault_here, free_port, make_archive, wait_for
-from workers.keys import ALERTS, HISTORY, SIGN_INS, UNSEALED
+from workers.keys import ALERTS, ARCHIVE, HISTORY, SIGN_INS, UNSEALED
 from workers.queue.embedded import EmbeddedServer
 
 PATHS = ("/api/overview", "/api/recordings", "/api/evidence", "/api/connections", "/api/dead-letters", "/api/deletions")
@@ -215,6 +215,19 @@ def test_an_archive_that_cannot_be_opened_is_said_on_every_page(tmp_path: Path, 
         assert "is no Callvault archive" in client.get("/api/overview").json()["problems"][0]
         answer = client.get("/api/recordings")
         assert answer.status_code == 503 and "is no Callvault archive" in answer.json()["error"]
+
+
+def test_a_redis_of_another_archive_is_said_on_every_page_and_keeps_no_event_out(
+    tmp_path: Path, redis_url: str, redis: Any
+) -> None:
+    with receiver({}, tmp_path, redis_url) as (client, _):
+        assert client.get("/api/overview").json()["problems"] == []
+        redis.set(ARCHIVE, "f" * 32)
+        time.sleep(2)  # an overview is looked at once in so long
+        assert "this Redis belongs to archive ffff" in client.get("/api/overview").json()["problems"][0]
+        answer = client.get("/api/recordings")
+        assert answer.status_code == 503 and "this Redis belongs to archive ffff" in answer.json()["error"]
+        assert client.get("/readyz").status_code == 200
 
 
 def test_without_a_token_pages_are_for_this_machine_only(tmp_path: Path, redis_url: str) -> None:
