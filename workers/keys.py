@@ -34,6 +34,7 @@ DELETIONS_PAUSED = "callvault:deletions:paused"  # why deletion is paused, and s
 DELETIONS_BACK_OFF = (
     "callvault:deletions:back-off"  # the store or Telnyx does not answer: no deletion is begun meanwhile
 )
+DECIDED_EARLY = "callvault:decided-early"  # hash: recordings that were decided about before they were committed
 LEAVING = "callvault:deletions:leaving"  # hash: recording id -> whose deletion is under way
 LEAVING_ALIVE = "callvault:deletions:turn:"  # + token: the turn that deletes it lives
 TOLD_GONE = "callvault:deletions:gone"  # hash: recording ids that stopped deletion, since Telnyx had them no more
@@ -81,6 +82,7 @@ OF_AN_ARCHIVE = (
     DELETIONS_DUE,
     DELETIONS_PAUSED,
     LEAVING,
+    DECIDED_EARLY,
     TOLD_GONE,
     LIVE_DUTIES,
     MEDIA_SEEN,

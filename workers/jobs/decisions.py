@@ -25,6 +25,7 @@ from workers.archive.decisions import (
 )
 from workers.archive.records import CommitRecord, Decision
 from workers.jobs.duties import stated_duties, unit_of
+from workers.keys import DECIDED_EARLY
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import Recording
@@ -217,9 +218,31 @@ def _decision(
 
 
 async def _write(runtime: Runtime, decision: Decision, folder: str | None = None) -> None:
+    if folder is None and decision.scope == "recording":
+        await runtime.redis.hset(DECIDED_EARLY, decision.subject, "1")
     await runtime.in_thread(put_decision, runtime.archive, decision, folder)
     if folder is not None:
         await runtime.announce(layout.decision_copy_key(folder, decision.id), decision)
+
+
+async def take_up_decisions(runtime: Runtime, recording_id: str, folder: str) -> None:
+    """Put what was decided about a recording before it was committed into its folder, for the seal of its day and for searches.
+
+    Should Redis have been lost in between, it is missing there; what counts lies under the recording's id all the same.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away; the job runs again.
+    """
+    if not await runtime.redis.hexists(DECIDED_EARLY, recording_id):
+        return
+    known = await runtime.in_thread(decisions_about, runtime.archive, "recording", recording_id)
+    for decision in known.values():
+        if isinstance(decision, Decision):
+            key = layout.decision_copy_key(folder, decision.id)
+            await runtime.in_thread(runtime.archive.put_record, key, decision)
+            await runtime.announce(key, decision)
+    if known:  # else it is being written just now
+        await runtime.redis.hdel(DECIDED_EARLY, recording_id)
 
 
 async def _recording(runtime: Runtime, recording_id: str) -> Recording:

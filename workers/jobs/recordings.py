@@ -16,6 +16,7 @@ from workers.archive.audio import AudioReader, merge_summaries
 from workers.archive.records import ArchivedObject, CommitRecord, FoundBy
 from workers.archive.stores.store import lies_in_a_bucket, open_bucket_of
 from workers.jobs.causes import NotYet
+from workers.jobs.decisions import take_up_decisions
 from workers.jobs.erased import Erased, refuse_if_erased, unless_erased
 from workers.jobs.fetching import CONTENT_TYPES, Fetched, addresses_of, as_archived, fetch_audio
 from workers.jobs.payloads import RecordingRequest
@@ -106,6 +107,7 @@ async def _committed(runtime: Runtime, folder: str) -> CommitRecord | None:
         return None
     await refuse_if_erased(runtime, folder)
     await runtime.announce(layout.commit_key(folder), record)
+    await take_up_decisions(runtime, layout.recording_id_of(folder), folder)
     await schedule_deletion(runtime, folder, record)
     return record
 
@@ -188,6 +190,7 @@ async def _fetch_and_commit(
 async def _tell(runtime: Runtime, recording: Recording, folder: str, record: CommitRecord) -> None:
     """Tell catalogues, charts and, if something was found in the audio, a person of a recording that is committed."""
     await runtime.announce(layout.commit_key(folder), record)
+    await take_up_decisions(runtime, str(recording.id), folder)
     if record.audio.findings:
         text = (
             f"Recording {recording.id}: {', '.join(record.audio.findings)}. It is archived, and its original is kept."
