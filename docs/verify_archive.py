@@ -21,15 +21,92 @@ LATE_HOURS = 48  # what comes for a sealed day gets a further seal a day later a
 SLACK_HOURS = 24  # how much later than --seal-after a day's seal may come
 IN_A_DAY = re.compile(r"(recordings|media|log-messages)/(\d{4})/(\d\d)/(\d\d)/.+")
 IN_A_RECORDING = re.compile(r"(recordings/\d{4}/\d\d/\d\d/([^/]+)/)(.+)")
-RECORDS = {  # what may lie beside a commit record, or at the root, and the field that its reader needs
-    "deleted.json": ("callvault.deletion/", "confirmed_gone_at"),
-    "gone.json": ("callvault.gone/", "found_gone_at"),
-    "erased.json": ("callvault.erasure/", "objects"),
-    "transcriptions": ("callvault.transcription/", "transcription"),
-    "decisions": ("callvault.decision/", "decision"),
-    "duties": ("callvault.duties/", "number"),
-    "transcribing": ("", None),
-    "archive.json": ("callvault.archive/", "created_at"),
+MARK = {"size": (int, None), "etag": (str, None), "last_modified": (str, None)}
+PROOF = {"by": {"checksum", "etag", "read-back"}, "algorithm": str, "value": str, "version": (str, None)}
+OBJECT = {"key": str, "size": int, "sha256": str, "content_type": str, "proof": PROOF}
+AUDIO = {"format": str, "channels": int, "sample_rate_hz": int, "duration_ms": int, "findings": [str]}
+EARLIER_RECEIPT = {"recording_id": str, "objects": [OBJECT], "transcription_ids": [str], "confirmed_gone_at": str}
+EARLIER_DECISION = {"decision": {"hold", "release"}, "why": str, "at": str}
+# The shape of each record, by its name and its schema: a type; a set of values; a tuple of shapes of which one fits; in a list
+# the shape of each; fields by their names, `?` behind those that may lack, `*` for all others.
+SHAPES = {
+    "recording.json": {
+        "callvault.recording/1": {
+            "recording": dict,
+            "objects": [OBJECT],
+            "audio": AUDIO,
+            "archived_at": str,
+            "event_id": (str, None),
+            "found_by": {"webhook", "reconcile", "backfill"},
+            "sources?": {"*": MARK},
+        }
+    },
+    "deleted.json": {
+        "callvault.deletion/1": EARLIER_RECEIPT,
+        "callvault.deletion/2": EARLIER_RECEIPT | {"seen_at": str, "asked_at": str},
+    },
+    "gone.json": {"callvault.gone/1": {"recording_id": str, "objects": [OBJECT], "found_gone_at": str}},
+    "erased.json": {
+        "callvault.erasure/1": {
+            "recording_id": str,
+            "objects": [{"key": str, "size": int, "sha256": str}],
+            "why": str,
+            "by": str,
+            "erased_at": str,
+        }
+    },
+    "transcriptions": {"callvault.transcription/1": {"transcription": dict}},
+    "decisions": {
+        "callvault.decision/1": EARLIER_DECISION,
+        "callvault.decision/2": {
+            "id": str,
+            "decision": {"hold", "release", "approve"},
+            "scope": {"recording", "connection", "everything"},
+            "subject": str,
+            "why": str,
+            "by": str,
+            "at": str,
+            "lifts?": [str],
+            "findings?": [str],
+        },
+    },
+    "duties": {
+        "callvault.duties/1": {
+            "unit": str,
+            "number": int,
+            "delete_originals": {"never", "verified"},
+            "delete_after_seconds": (int, float),
+            "hold_connections": [str],
+            "transcriptions": str,
+            "by": str,
+            "at": str,
+        }
+    },
+    "transcribing": {"": {}},
+    "archive.json": {
+        "callvault.archive/1": {
+            "id": str,
+            "created_at": str,
+            "by": str,
+            "adopted": bool,
+            "adopted_seals": int,
+            "adopted_head": (str, None),
+        }
+    },
+    "seal": {
+        "callvault.seal/1": {
+            "sequence": int,
+            "day": str,
+            "recordings": int,
+            "transcriptions": int,
+            "bytes": int,
+            "manifest_sha256": str,
+            "previous_sha256": (str, None),
+            "reconciled_at": str,
+            "sealed_at": str,
+            "void?": str,
+        }
+    },
 }
 WRITTEN_AT = {  # when a record says that it was written
     "recording.json": "archived_at",
@@ -41,14 +118,45 @@ WRITTEN_AT = {  # when a record says that it was written
 }
 
 
-SEAL_FIELDS = {"recordings", "transcriptions", "bytes", "manifest_sha256", "previous_sha256", "sealed_at"}
+def fits(value, shape):
+    """Whether a value has a shape."""
+    if shape is None or isinstance(shape, type):
+        is_number_for_bool = isinstance(value, bool) and shape is not bool
+        return value is None if shape is None else isinstance(value, shape) and not is_number_for_bool
+    if isinstance(shape, set):
+        return isinstance(value, str) and value in shape
+    if isinstance(shape, tuple):
+        return any(fits(value, one) for one in shape)
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(fits(one, shape[0]) for one in value)
+    if not isinstance(value, dict):
+        return False
+    if "*" in shape:
+        return all(fits(one, shape["*"]) for one in value.values())
+    fields = ((name.removesuffix("?"), one, name.endswith("?")) for name, one in shape.items())
+    return all(fits(value[name], one) if name in value else may_lack for name, one, may_lack in fields)
+
+
+def read_record(data, name):
+    """The record in some bytes, None if they are not a record of that name."""
+    try:
+        said = json.loads(data.decode())
+        schemas = SHAPES[name]
+        default = next(iter(schemas)) if len(schemas) == 1 else None
+        schema = "" if name == "transcribing" else said.get("schema", default)
+        return said if isinstance(schema, str) and fits(said, schemas.get(schema, ())) else None
+    except (ValueError, AttributeError, RecursionError):
+        return None
 
 
 def instant(text):
     """An instant as the archive writes it; ValueError if it is not one."""
     if not isinstance(text, str):
         raise ValueError(f"{text!r} is not an instant")
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    found = datetime.fromisoformat(text.strip())
+    if not 1900 <= found.year <= 2999:
+        raise ValueError(f"year {found.year}")
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def encoded(name):
@@ -96,31 +204,20 @@ class Archive:
 
     def record(self, key, name):
         """The record under a key, None if it cannot be read or is of another kind."""
-        schema, needed = RECORDS[name]
-        try:
-            said = json.loads(self.read(key))
-            if str(said.get("schema", schema)).startswith(schema) and (needed is None or needed in said):
-                return said
-        except (ValueError, AttributeError, RecursionError):
-            pass
-        self.problem("damaged", key, "not a record of its kind")
-        return None
+        said = read_record(self.read(key), name)
+        if said is None:
+            self.problem("damaged", key, "not a record of its kind")
+        return said
 
     def commit_record(self, key, folder, recording_id):
-        """The commit record under a key, None if it cannot be read, or its objects lie elsewhere."""
+        """The commit record under a key, None if it cannot be read, is of another recording, or its objects lie elsewhere."""
         own = key[: -len("recording.json")]
         places = (own, "/") if own == folder else (own, f"{folder}audio.", "/")
-        try:
-            said = json.loads(self.read(key))
-            rows = {row["key"]: row["sha256"] for row in said["objects"]}
-            if (
-                encoded(str(said["recording"]["id"])) == recording_id
-                and rows
-                and all(name.startswith(places) for name in rows)
-            ):
-                return said | {"hashes": rows}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            pass
+        said = read_record(self.read(key), "recording.json")
+        if said and said["objects"] and encoded(str(said["recording"].get("id"))) == recording_id:
+            hashes = {row["key"]: row["sha256"] for row in said["objects"]}
+            if all(name.startswith(places) for name in hashes):
+                return said | {"hashes": hashes}
         self.problem("damaged", key, "not a commit record of its recording")
         return None
 
@@ -144,15 +241,10 @@ def erased_of(archive, folder, recording_id, keys):
     """The SHA-256 of what was erased of a recording, by key."""
     key = f"{folder}erased.json"
     said = archive.record(key, "erased.json") if key in keys else None
-    if said is None:
-        return {}
-    try:
-        if encoded(said["recording_id"]) == recording_id:
-            return {row["key"]: row["sha256"] for row in said["objects"] if row["key"].startswith(folder)}
-    except (KeyError, TypeError, AttributeError):
-        pass
-    archive.problem("damaged", key, "not the record of an erasure of this recording")
-    return {}
+    if said and encoded(said["recording_id"]) != recording_id:
+        archive.problem("damaged", key, "tells of another recording")
+        said = None
+    return {row["key"]: row["sha256"] for row in said["objects"] if row["key"].startswith(folder)} if said else {}
 
 
 def check_recordings(archive):
@@ -205,7 +297,7 @@ def check_other(archive, folder, recording_id, key, committed):
         archive.problem("unknown", key, "no commit record names it")
     else:
         said = archive.record(key, kind)
-        if kind in ("deleted.json", "gone.json") and said and encoded(str(said.get("recording_id"))) != recording_id:
+        if said and kind in ("deleted.json", "gone.json") and encoded(said["recording_id"]) != recording_id:
             archive.problem("damaged", key, "tells of another recording")
 
 
@@ -247,11 +339,11 @@ def walk_chain(archive, head):
 
 def read_seal(archive, key, sequence):
     """A seal, None if it is not one."""
+    seal = read_record(archive.read(key), "seal")
     try:
-        seal = json.loads(archive.read(key))
-        if seal["sequence"] == sequence and seal.keys() >= SEAL_FIELDS:
+        if seal and seal["sequence"] == sequence:
             return seal | {"day": date.fromisoformat(seal["day"]), "compared": instant(seal["reconciled_at"])}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except ValueError:
         pass
     archive.problem("seal-altered", key, "not a seal, or not that of its number")
     return None
@@ -311,10 +403,10 @@ def check_identity(archive, seals, hashes, after_last):
     if "archive.json" not in archive.paths or not (identity := archive.record("archive.json", "archive.json")):
         return None
     try:
-        last, created = int(identity["adopted_seals"]), instant(identity["created_at"])
+        last, created = identity["adopted_seals"], instant(identity["created_at"])
         later = [instant(seal["sealed_at"]) for seal in seals if seal["sequence"] > last][:1]
-    except (ValueError, KeyError, TypeError):
-        archive.problem("damaged", "archive.json", "not an archive's identity")
+    except ValueError:
+        archive.problem("damaged", "archive.json", "an instant that cannot be read")
         return None
     if after_last <= last:
         archive.problem("gap", f"seals/{after_last:010d}.json", f"seals {after_last} to {last} are missing")
@@ -322,7 +414,7 @@ def check_identity(archive, seals, hashes, after_last):
         archive.problem("seal-altered", f"seals/{last:010d}.json", "is not the seal that archive.json names")
     elif later and created > later[0] + timedelta(hours=1):
         archive.problem("damaged", "archive.json", "says that it was made after seals that came behind it")
-    return created.astimezone(UTC).date()
+    return created.date()
 
 
 def check_unsealed(archive, sealed, required_from, seal_after_hours):
@@ -349,7 +441,7 @@ def check_root(archive):
         name = key.partition("/")[0]
         if "/" in key and name in ("decisions", "duties", "transcribing"):
             said = archive.record(key, name)
-            if said and "id" in said and not key.endswith(f"/{encoded(str(said['id']))}.json"):
+            if said and name == "decisions" and "id" in said and not key.endswith(f"/{encoded(str(said['id']))}.json"):
                 archive.problem("damaged", key, "tells of another decision")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from tests.parts import callvault_here
 from tests.seals.small import FIRST, LAST, SmallArchive, ago, noon
 from workers.archive import layout
 
+SEEDS = 400 if os.environ.get("CALLVAULT_FUZZ") == "long" else 16
 SCRIPT = Path(__file__).parents[2] / "docs" / "verify_archive.py"
 
 
@@ -292,3 +295,43 @@ def test_verify_and_the_script_say_the_same(
     assert by_script(one.root) == (code, expected)
     deep_code, deep = verify(one.root, tmp_path, "--deep")
     assert (deep_code, {(p["kind"], p["key"]) for p in deep["problems"]}) == (code, expected)
+
+
+def spoil(one: SmallArchive, chance: random.Random) -> None:
+    """Do something at random to an archive: take away, cut, flip, copy, plant, or do what is lawful."""
+    keys = sorted(str(path.relative_to(one.root)) for path in one.root.rglob("*") if path.is_file())
+    key = chance.choice([key for key in keys if key != "archive.json"])
+    data = (one.root / key).read_bytes()
+    what = chance.randrange(9)
+    folder = one.folder(chance.choice((5, 7, 9, 11)), "x")
+    if what == 0:
+        one.remove(key)
+    elif what == 1:
+        one.write(key, data[: chance.randrange(len(data) + 1)])
+    elif what == 2 and data:
+        at = chance.randrange(len(data))
+        one.write(key, data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :])
+    elif what == 3:
+        one.write(chance.choice([key for key in keys if key != "archive.json"]), data)
+    elif what == 4:
+        name = chance.choice(
+            ("audio.wav", "recording.json", "deleted.json", "erased.json", "versions/v/audio.wav", "x")
+        )
+        one.write(key.rpartition("/")[0] + "/" + name if "/" in key else f"decisions/{name}", data)
+    elif what == 5:
+        shutil.rmtree((one.root / key).parent if (one.root / key).parent != one.root else one.root / "seals")
+    elif what == 6 and key.endswith("/recording.json") and "/versions/" not in key:
+        one.erase(key.removesuffix("recording.json"), sha256=chance.choice((None, "0" * 64)))
+    elif what == 7 and key.startswith("recordings/"):
+        one.receipt("/".join(key.split("/")[:5]) + "/", utc_now(), chance.choice(("deleted.json", "gone.json")))
+    elif (one.root / folder).exists():
+        one.version(folder, "v", utc_now(), chance.choice((b"another", None)))
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_whatever_happens_to_an_archive_both_say_the_same(seed: int, tmp_path: Path) -> None:
+    one, chance = SmallArchive(tmp_path / "archive"), random.Random(seed)
+    for _ in range(chance.randint(1, 3)):
+        spoil(one, chance)
+    code, report = verify(one.root, tmp_path)
+    assert by_script(one.root) == (code, {(p["kind"], p["key"]) for p in report["problems"]})

@@ -217,6 +217,16 @@ def test_an_erasure_signs_its_record_before_anything_goes(signed: SmallArchive, 
     assert verify(signed.root, tmp_path, CALLVAULT_SEAL_KEY=str(key))[0] == 0
 
 
+def test_a_transcription_is_erased_whatever_its_id_ends_in(signed: SmallArchive) -> None:
+    folder = signed.folder(5, "5-one")
+    names = ("deleted", "x-gone", "an-erased")
+    keys = [signed.transcription(5, "5-one", name, utc_now()) for name in names]
+    receipt = signed.receipt(folder, utc_now())
+    erase(Archive(open_store(signed.root.as_uri())), folder, "5-one", "a request", "dpo")
+    assert not any((signed.root / key).exists() for key in keys)
+    assert (signed.root / receipt).exists(), "it holds ids and hashes"
+
+
 def test_a_record_that_tells_other_hashes_than_the_seals_is_not_signed(signed: SmallArchive, key: Path) -> None:
     folder = signed.folder(5, "5-one")
     signed.erase(folder, sha256="0" * 64)
