@@ -78,11 +78,13 @@ SHAPES = {
             "delete_after_seconds": (int, float),
             "hold_connections": [str],
             "transcriptions": str,
+            "sealed_first": bool,
+            "retired?": bool,
             "by": str,
             "at": str,
         }
     },
-    "transcribing": {"": {}},
+    "transcribing": {"callvault.transcribing/1": {"connection_id": str}},
     "archive.json": {
         "callvault.archive/1": {
             "id": str,
@@ -143,7 +145,7 @@ def read_record(data, name):
         said = json.loads(data.decode())
         schemas = SHAPES[name]
         default = next(iter(schemas)) if len(schemas) == 1 else None
-        schema = "" if name == "transcribing" else said.get("schema", default)
+        schema = said.get("schema", default)
         return said if isinstance(schema, str) and fits(said, schemas.get(schema, ())) else None
     except (ValueError, AttributeError, RecursionError):
         return None
@@ -299,6 +301,19 @@ def check_other(archive, folder, recording_id, key, committed):
         said = archive.record(key, kind)
         if said and kind in ("deleted.json", "gone.json") and encoded(said["recording_id"]) != recording_id:
             archive.problem("damaged", key, "tells of another recording")
+        if said and kind == "decisions" and "id" in said:
+            check_copy(archive, key, said)
+
+
+def check_copy(archive, key, said):
+    """A decision beside a recording is a copy; the one that counts lies at the root."""
+    of = {"recording": "recordings/", "connection": "connections/", "everything": "everything/"}[said["scope"]]
+    subject = "" if said["scope"] == "everything" else encoded(said["subject"]) + "/"
+    root = f"decisions/{of}{subject}{encoded(said['id'])}.json"
+    if root not in archive.paths:
+        archive.problem("missing", root, f"a decision of which the copy is there ({key})")
+    elif archive.sha256(root) != archive.sha256(key):
+        archive.problem("damaged", root, f"a decision that says another thing than its copy ({key})")
 
 
 def walk_chain(archive, head):

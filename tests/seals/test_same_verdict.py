@@ -191,19 +191,35 @@ def records_at_the_root(one: SmallArchive) -> set[tuple[str, str]]:
         one.folder(5, "5-one") + "decisions/d2.json", said | {"id": "d2", "scope": "recording", "subject": "5-one"}
     )
     duties = {"schema": "callvault.duties/1", "unit": "u", "number": 1, "delete_originals": "never"}
-    duties |= {"delete_after_seconds": 1.0, "hold_connections": [], "transcriptions": "wait 0s", "by": "x", "at": ""}
+    duties |= {
+        "delete_after_seconds": 1.0,
+        "hold_connections": [],
+        "transcriptions": "wait 0s",
+        "by": "x",
+        "at": "",
+        "sealed_first": True,
+    }
     one.write("duties/u/1.json", duties)
-    one.write("transcribing/7.json", {"schema": "callvault.transcribing/1"})
+    one.write("transcribing/7.json", {"schema": "callvault.transcribing/1", "connection_id": "7"})
     return set()
 
 
 def records_at_the_root_that_cannot_be_read(one: SmallArchive) -> set[tuple[str, str]]:
     records_at_the_root(one)
-    keys = ("decisions/everything/d1.json", "duties/u/1.json")
+    keys = ("decisions/everything/d1.json", "duties/u/1.json", "transcribing/7.json")
     for key in keys:
         one.write(key, b"{")
     one.write("decisions/connections/7/d9.json", one.read("decisions/recordings/5-one/d2.json"))
     return {("damaged", key) for key in (*keys, "decisions/connections/7/d9.json")}
+
+
+def a_hold_taken_away_and_one_turned_into_a_release(one: SmallArchive) -> set[tuple[str, str]]:
+    records_at_the_root(one)
+    key = "decisions/recordings/5-one/d2.json"
+    said = one.read(key)
+    one.write(one.folder(5, "5-one") + "decisions/d3.json", said | {"id": "d3"})
+    one.write(key, said | {"decision": "approve"})
+    return {("damaged", key), ("missing", "decisions/recordings/5-one/d3.json")}
 
 
 def versions_beside_a_recording(one: SmallArchive) -> set[tuple[str, str]]:
@@ -274,6 +290,7 @@ CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
     an_altered_seal,
     records_at_the_root,
     records_at_the_root_that_cannot_be_read,
+    a_hold_taken_away_and_one_turned_into_a_release,
     versions_beside_a_recording,
     a_version_damaged_and_one_half_written,
     a_version_whose_first_is_gone,

@@ -26,13 +26,13 @@ from workers.archive.marks import ProvenMarks
 from workers.archive.problems import Problem, unreadable
 from workers.archive.proof import Damaged, hash_object
 from workers.archive.records import (
-    ANY_RECORD,
     COMMIT_RECORD,
     DECISION,
     DUTIES,
     GONE,
     IDENTITY,
     RECEIPT,
+    TRANSCRIBING,
     TRANSCRIPTION,
     ArchivedObject,
     CommitRecord,
@@ -53,7 +53,7 @@ _BESIDE: dict[str, RecordReader[Any]] = {
 _AT_ROOT: dict[str, RecordReader[Any]] = {
     "decisions/": DECISION,
     "duties/": DUTIES,
-    "transcribing/": ANY_RECORD,
+    layout.TRANSCRIBING: TRANSCRIBING,
     layout.IDENTITY_KEY: IDENTITY,
 }
 
@@ -352,6 +352,17 @@ def _check_other(archive: Archive, folder: _Folder, key: str, committed: Contain
     recording_id = getattr(record, "recording_id", None)
     if recording_id is not None and not folder.prefix.endswith(f"/{layout.encode_name(recording_id)}/"):
         return [Problem("damaged", key, f"tells of another recording, {recording_id}")]
+    return _check_copy(archive, key, record) if isinstance(record, Decision) else []
+
+
+def _check_copy(archive: Archive, key: str, decision: Decision) -> list[Problem]:
+    """A decision beside a recording is a copy, which is sealed; the one that counts lies at the root and says the same."""
+    root = layout.decision_key(decision.scope, decision.subject, decision.id)
+    data = archive.read_small(root)
+    if data is None:
+        return [Problem("missing", root, f"a decision of which the copy is there ({key})")]
+    if data != archive.read_small(key):
+        return [Problem("damaged", root, f"a decision that says another thing than its copy ({key})")]
     return []
 
 
