@@ -95,7 +95,11 @@ def _refuse_if_held(settings: Settings, archive: Archive, folder: str, row: Row)
     """Refuse what is on hold; a decision that cannot be read may be a hold."""
     about = decisions_about(archive, "recording", row.recording_id)
     beside = read_decisions(archive, archive.keys_of(f"{folder}decisions/"))
-    if (why := why_held({**beside, **about})) is not None:
+    decisions = {**beside, **about}
+    if unreadable := [name for name, decision in decisions.items() if decision is None]:
+        line = f"a decision about recording {row.recording_id} cannot be read ({unreadable[0]})"
+        raise UserError(f"{line}; whether the recording is on hold cannot be told")
+    if (why := why_held(decisions)) is not None:
         raise UserError(f"recording {row.recording_id} is on hold ({why}); release it first")
     if row.connection_id is None:
         return
