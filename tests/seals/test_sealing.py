@@ -79,7 +79,7 @@ async def test_a_late_recording_gets_its_own_seal(
     day = seals_in(archive_folder)[0]["day"]
     (late,) = recordings_of(sandbox, 5, 1)
     await archive(working, async_redis, archive_folder, [late])
-    wait_for(lambda: redis.zscore(UNSEALED, day) and redis.zscore(UNSEALED, day) > time.time() + 80_000, 30)
+    wait_for(lambda: (redis.zscore(UNSEALED, day) or 0) > time.time() + 80_000, 30)
     assert len(seals_in(archive_folder)) == 1, "at most one further seal a day"
     report = verified(working)
     assert (report["problems"], report["waiting"]) == ([], 2), "the record and its audio"
