@@ -252,7 +252,8 @@ async def _look(runtime: Runtime, rules: Rules, folder: str) -> _Proven | _GoneB
     if await runtime.redis.hexists(DEAD_LETTERS, letter_id(recording_id)):
         await runtime.due.done(folder)
         return None
-    versions = await runtime.in_thread(runtime.archive.versions, folder)
+    has_versions = any(layout.is_version(key.removeprefix(folder)) for key in keys)
+    versions = await runtime.in_thread(runtime.archive.versions, folder) if has_versions else []
     findings = findings_of(versions, record)
     decisions = await _decisions(runtime, folder, keys, recording_id, findings)
     kept = why_kept(rules, record, decisions, findings) or await why_unsealed(runtime, rules, folder)
