@@ -318,7 +318,10 @@ async def _difference(runtime: Runtime, recording: Recording, known: Sequence[Co
 async def _content_changed(runtime: Runtime, folder: str, recording_id: str, changed: str) -> None:
     """What Telnyx has is not what the archive has: it stays, and is fetched beside what is there."""
     log.error("original kept: changed at Telnyx", recording_id=recording_id, difference=changed)
-    request = RecordingRequest(recording_id=recording_id, found_by="reconcile", look_again=True)
+    day = layout.day_of(layout.commit_key(folder))  # where it lies, whatever Telnyx says now of when it began
+    request = RecordingRequest(
+        recording_id=recording_id, started_at=f"{day}T00:00:00Z", found_by="reconcile", look_again=True
+    )
     await enqueue(runtime.redis, recording_job(request))
     await runtime.alerts.send(
         "content-changed",
