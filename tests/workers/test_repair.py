@@ -12,18 +12,19 @@ import pytest
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
 from tests.parts import RunningSandbox, callvault_here, run_callvault
+from tests.workers.house import delete_what_is_due
 from tests.workers.runtimes import request_of, runtime_of
 from tests.workers.test_archive_recording import folder_of
 from workers.jobs.payloads import RepairRequest, repair_job
 from workers.jobs.recordings import archive_recording
 from workers.jobs.repair import CannotRepair, repair, repair_recording
-from workers.keys import ALERTS, DELETIONS_DUE
+from workers.keys import ALERTS, ARQ_JOB, DELETIONS_DUE
 from workers.runtime import Runtime
 
 
 @pytest.fixture
 async def runtime(environment: dict[str, str], async_redis: Any) -> AsyncIterator[Runtime]:
-    deleting = {"CALLVAULT_DELETE_ORIGINALS": "verified"}
+    deleting = {"CALLVAULT_DELETE_ORIGINALS": "verified", "CALLVAULT_DELETE_AFTER": "0s"}
     async with runtime_of(environment, async_redis, **deleting) as made:
         yield made
 
@@ -61,6 +62,24 @@ async def test_audio_that_is_gone_is_fetched_again_by_itself_while_telnyx_has_it
     assert repair_job(folder).payload == RepairRequest(folder=folder)
     await repair_recording(runtime, RepairRequest(folder=folder))
     assert recording.served == {"wav": 2}, "what is whole is left as it is"
+
+
+async def test_a_deletion_that_finds_audio_gone_has_it_fetched_and_one_that_finds_other_bytes_does_not(
+    runtime: Runtime, recording: Recording, redis: Any, archive_folder: Path
+) -> None:
+    path, folder = audio_of(archive_folder, recording), key_of(archive_folder, recording)
+    job_key = ARQ_JOB + repair_job(folder).id
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + b"\0")
+    await delete_what_is_due(runtime)
+    assert (redis.exists(job_key), redis.zcard(DELETIONS_DUE)) == (0, 0)
+    path.unlink()
+    redis.zadd(DELETIONS_DUE, {folder: 0})
+    await delete_what_is_due(runtime)
+    assert (redis.exists(job_key), redis.zcard(DELETIONS_DUE)) == (1, 0)
+    await repair_recording(runtime, RepairRequest(folder=folder))
+    assert (path.read_bytes(), redis.zcard(DELETIONS_DUE)) == (whole, 1)
+    assert recording.deleted_at is None
 
 
 async def test_other_bytes_at_telnyx_are_never_put_in_its_place(

@@ -22,6 +22,10 @@ class Damaged(Exception):
     """An object in the archive is not what it must be, or not there. Its original must not be deleted."""
 
 
+class Missing(Damaged):
+    """An object is gone from the archive; nothing else lies in its place."""
+
+
 def prove(store: Store, written: Written, sha256: str, size: int, mode: ProofMode = "store") -> Proof:
     """Prove that the store holds exactly the bytes that we hashed.
 
@@ -68,7 +72,7 @@ def prove_again(store: Store, known: ArchivedObject, mode: ProofMode = "store") 
     """
     stored = store.stat(known.key)
     if stored is None:
-        raise Damaged(f"{known.key}: gone from the archive")
+        raise Missing(f"{known.key}: gone from the archive")
     if has_another_mark(stored, known):
         return _prove_another_mark(store, stored, known)
     checksums = {known.proof.algorithm: known.proof.value} if known.proof.by == "checksum" else {}
@@ -110,7 +114,7 @@ def _read_back(store: Store, stored: StoredObject, sha256: str) -> Proof:
     try:
         found = hash_object(store, stored.key)
     except KeyError:
-        raise Damaged(f"{stored.key}: gone from the archive") from None
+        raise Missing(f"{stored.key}: gone from the archive") from None
     if found != sha256:
         raise Damaged(f"{stored.key}: reads back with SHA-256 {found}, not {sha256}")
     return Proof("read-back", "sha256", found, stored.version)

@@ -19,7 +19,7 @@ from config.logs import get_logger
 from config.times import format_instant, parse_instant, utc_now
 from workers.archive import layout
 from workers.archive.decisions import Decisions, decisions_about, read_decisions
-from workers.archive.proof import Damaged
+from workers.archive.proof import Damaged, Missing
 from workers.archive.records import (
     TRANSCRIPTION,
     ArchivedObject,
@@ -42,7 +42,14 @@ from workers.jobs.may_delete import (
     why_paused,
     why_unsealed,
 )
-from workers.jobs.payloads import VERSION, RecordingRequest, TranscriptionRequest, recording_job, transcription_job
+from workers.jobs.payloads import (
+    VERSION,
+    RecordingRequest,
+    TranscriptionRequest,
+    recording_job,
+    repair_job,
+    transcription_job,
+)
 from workers.keys import DEAD_LETTERS, MAIN_QUEUE, TOLD_GONE, TRANSCRIBING
 from workers.queue.accept import enqueue
 from workers.queue.attempts import DeadLetter
@@ -230,6 +237,8 @@ async def _judge(runtime: Runtime, rules: Rules, folder: str) -> _Proven | _Gone
             advice = f"Run `callvault verify`; the original of {folder} is kept."
             await runtime.alerts.send("archive-damaged", "recordings", str(error), advice)
             await runtime.due.done(folder)
+            if isinstance(error, Missing):  # where other bytes lie, a person must look
+                await enqueue(runtime.redis, repair_job(folder))
             return _Failed()
         except Exception as error:  # Telnyx or the store is away: the original stays, and its turn comes again
             return await _postponed(runtime, folder, error)
