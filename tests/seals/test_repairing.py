@@ -1,13 +1,17 @@
-"""A sealed recording whose audio is gone: put back, and every seal holds again."""
+"""What recordings are besides a first fetch, under seals: audio that was put back, and versions."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sandbox.audio import make_wav
+from sandbox.world import now, text_of
 from tests.parts import RunningSandbox, run_callvault
 from tests.seals.test_sealing import recordings_of, seal
 from tests.workers.runtimes import request_of, runtime_of
@@ -39,3 +43,24 @@ async def test_every_seal_holds_again_after_a_repair(
     assert repaired.returncode == 0, repaired.stderr
     verified = run_callvault(["verify", "--seals", "--deep", "--json"], environment)
     assert (verified.returncode, json.loads(verified.stdout)["problems"]) == (0, [])
+
+
+async def test_a_version_is_sealed_with_its_day_and_verified_by_both_verifiers(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    (recording,) = recordings_of(sandbox, 5, 1)
+    async with runtime_of(environment, async_redis) as runtime:
+        await archive_recording(runtime, request_of(recording))
+        recording.audio["wav"] = make_wav("other", 0.2, 1)
+        await archive_recording(runtime, request_of(recording, "event-2"))
+        recording.data["updated_at"] = text_of(now())
+        await archive_recording(runtime, request_of(recording, "event-3"))
+    assert len(list(archive_folder.rglob("versions/*/recording.json"))) == 2
+    assert seal(environment, recording.data["recording_started_at"][:10])[0] == 0
+    verified = run_callvault(["verify", "--seals", "--deep", "--json"], environment)
+    assert (verified.returncode, json.loads(verified.stdout)["problems"]) == (0, [])
+    program = Path(__file__).parent.parent.parent / "docs" / "verify_archive.py"
+    alone = subprocess.run(
+        [sys.executable, str(program), str(archive_folder)], capture_output=True, text=True, check=False
+    )
+    assert alone.returncode == 0, alone.stdout
