@@ -26,6 +26,7 @@ from workers.archive.decisions import (
 from workers.archive.records import CommitRecord, Decision
 from workers.jobs.duties import stated_duties, unit_of
 from workers.keys import DECIDED_EARLY
+from workers.queue.script import server_seconds
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import Recording
@@ -95,8 +96,9 @@ async def hold_connection(runtime: Runtime, connection_id: str, why: str, by: st
     Raises:
         StoreError, redis.exceptions.RedisError: one of them is away; the hold may stand all the same.
     """
+    since = await server_seconds(runtime.redis)
     await _write(runtime, _decision("hold", "connection", connection_id, why, by))
-    return await _what_left(runtime, connection_id)
+    return await _what_left(runtime, connection_id, since)
 
 
 async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> None:
@@ -160,6 +162,7 @@ async def pause(runtime: Runtime, why: str, by: str) -> Decided:
     Raises:
         StoreError, redis.exceptions.RedisError: one of them is away.
     """
+    since = await server_seconds(runtime.redis)
     known = await runtime.in_thread(decisions_about, runtime.archive, "everything")
     standing = standing_holds(known)
     if not standing:
@@ -167,7 +170,7 @@ async def pause(runtime: Runtime, why: str, by: str) -> Decided:
     await runtime.due.show_pause("; ".join(sorted(set(standing.values()))) or why)
     if by == "callvault":  # a worker that stops itself waits for no deletion of its own
         return Decided(not standing)
-    what = await _what_left(runtime, None)
+    what = await _what_left(runtime, None, since)
     return Decided(not standing, what.left, what.under_way)
 
 
@@ -271,18 +274,25 @@ async def _schedule(runtime: Runtime, folder: str | None) -> None:
         await runtime.due.schedule(folder, runtime.settings.delete_after.total_seconds())
 
 
-async def _what_left(runtime: Runtime, connection_id: str | None) -> Decided:
-    """Wait for the deletions that were under way, and say which originals had left; of one connection, or all."""
-    before = {id_: row for id_, row in (await runtime.leaving.all()).items() if not row.is_over}
-    under_way = await _wait_for(runtime, set(before))
-    left = []
-    for id_, row in before.items():
-        if not row.folder or id_ in under_way or await _is_there(runtime, id_):
-            continue
-        record = await runtime.in_thread(runtime.archive.commit_record, row.folder)
-        if connection_id is None or (record and str(record.recording.get("connection_id")) == connection_id):
-            left.append(id_)
-    return Decided(left=tuple(left), under_way=tuple(under_way))
+async def _what_left(runtime: Runtime, connection_id: str | None, since: float) -> Decided:
+    """Wait for the deletions under way, and say which originals have left since an instant; of one connection, or all."""
+    rows = {id_: row for id_, row in (await runtime.leaving.all()).items() if not row.is_over}
+    under_way = await _wait_for(runtime, set(rows))
+    left = await runtime.leaving.left_since(since)
+    for id_, row in rows.items():  # a turn that died before its receipt
+        if row.folder and id_ not in left and id_ not in under_way and not await _is_there(runtime, id_):
+            left[id_] = row.folder
+    return Decided(
+        left=tuple([id_ for id_, folder in left.items() if await _is_of(runtime, folder, connection_id)]),
+        under_way=tuple(under_way),
+    )
+
+
+async def _is_of(runtime: Runtime, folder: str, connection_id: str | None) -> bool:
+    if connection_id is None:
+        return True
+    record = await runtime.in_thread(runtime.archive.commit_record, folder)
+    return record is not None and str(record.recording.get("connection_id")) == connection_id
 
 
 async def _wait_for(runtime: Runtime, recording_ids: set[str]) -> set[str]:

@@ -610,7 +610,7 @@ async def _write_receipt(
     await runtime.in_thread(runtime.archive.put_receipt, folder, receipt)
     await runtime.announce(layout.receipt_key(folder), receipt)
     await runtime.due.done(folder)
-    await runtime.leaving.take_away([recording_id])
+    await runtime.leaving.has_left(recording_id, folder)
     await runtime.attempts.forget(letter_id(recording_id))
     runtime.history.add("deleted")
     runtime.history.add("deleted_bytes", sum(o.size for o in objects))

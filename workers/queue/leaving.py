@@ -15,10 +15,22 @@ import msgspec
 from redis.exceptions import RedisError
 
 from config.tasks import end_tasks
-from workers.keys import LEAVING, LEAVING_ALIVE
-from workers.queue.script import AsyncRedis
+from workers.keys import LEAVING, LEAVING_ALIVE, LEFT
+from workers.queue.script import AsyncRedis, Script
 
 _ALIVE_SECONDS = 15
+_REMEMBERED_SECONDS = 3600
+
+
+# KEYS: those that have left, those that leave. ARGV: recording id, folder, seconds to remember.
+_HAS_LEFT = Script("""
+local t = redis.call('TIME')
+local now = t[1] + t[2] / 1000000
+redis.call('ZADD', KEYS[1], now, ARGV[1] .. ' ' .. ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
+redis.call('HDEL', KEYS[2], ARGV[1])
+return 1
+""")
 
 
 class Leaving(msgspec.Struct, frozen=True):
@@ -74,6 +86,15 @@ class LeavingOriginals:
         """The end of these is known."""
         if ids := list(recording_ids):
             await self._redis.hdel(LEAVING, *ids)
+
+    async def has_left(self, recording_id: str, folder: str) -> None:
+        """An original is gone, deleted by us: it is remembered for an hour, and is not under way any more."""
+        await _HAS_LEFT(self._redis, (LEFT, LEAVING), (recording_id, folder, _REMEMBERED_SECONDS))
+
+    async def left_since(self, instant: float) -> dict[str, str]:
+        """The originals that have left since an instant of the server's clock, in seconds: folders by recording id."""
+        rows = await self._redis.zrangebyscore(LEFT, instant, "+inf")
+        return dict(row.decode().partition(" ")[::2] for row in rows)
 
     async def of(self, recording_id: str) -> Leaving | None:
         """What is said of one; None if it is not here."""
