@@ -94,7 +94,7 @@ class Watched:
         first = add()
         self.servers = [first, *(add("--replicaof", "127.0.0.1", str(first.port)) for _ in range(2))]
         with first.client() as client:
-            wait_for(lambda: self._are_online(client.info("replication")), what="the replicas")
+            wait_for(lambda: self.are_online(client.info("replication")), what="the replicas")
         rules = (
             f"sentinel monitor {MASTER} 127.0.0.1 {first.port} 2\nsentinel down-after-milliseconds {MASTER} 1000\n"
             f"sentinel failover-timeout {MASTER} 6000\n"
@@ -104,7 +104,7 @@ class Watched:
             wait_for(lambda: self._is_known(client), 30, "Sentinels that know each other")
 
     @staticmethod
-    def _are_online(replication: Any) -> bool:
+    def are_online(replication: Any) -> bool:
         return [replication.get(f"slave{n}", {}).get("state") for n in range(2)] == ["online"] * 2
 
     @staticmethod

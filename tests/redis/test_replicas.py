@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -10,10 +11,12 @@ from typing import Any, cast
 
 import pytest
 from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.exceptions import RedisError
 
 from config.tasks import end_tasks
 from tests.parts import wait_for
 from tests.redis.servers import Server, Watched, watched
+from workers.keys import EVENT
 from workers.queue import replicas
 from workers.queue.accept import Acceptor
 from workers.queue.connect import connect_receiver
@@ -113,6 +116,56 @@ async def test_only_without_a_replica_for_a_while_is_an_event_accepted_alone_and
         while acceptor._replicas is not None and acceptor._replicas.count < 2:
             await asyncio.sleep(0.05)
         assert await acceptor.accept("a third", [])
+
+
+async def test_a_primary_that_freezes_and_comes_back_beside_its_successor_costs_no_event(
+    redis_servers: Watched,
+) -> None:
+    """As on a busy machine: for some seconds it goes on taking writes, which are gone when it is made a replica."""
+    answered = list[str]()
+    async with _acceptor(redis_servers) as (acceptor, _, _):
+
+        async def post(event_id: str) -> None:
+            try:
+                await acceptor.accept(event_id, [])
+            except (RedisError, OSError):
+                return
+            answered.append(event_id)
+
+        async def load() -> None:
+            async with asyncio.TaskGroup() as posts:
+                for n in itertools.count():
+                    posts.create_task(post(f"load-{n}"))
+                    await asyncio.sleep(0.01)
+
+        loading, former = asyncio.create_task(load()), redis_servers.primary
+        await asyncio.sleep(0.2)
+        _stop(former)
+        try:
+            await asyncio.to_thread(wait_for, lambda: redis_servers.primary is not former, 30, "the failover")
+        finally:
+            _go_on(former)
+        await asyncio.to_thread(wait_for, lambda: _is_replica(former), 30, "the former primary's return as a replica")
+        before = len(answered)
+        while len(answered) < before + 20:
+            await asyncio.sleep(0.1)
+        await end_tasks([loading])
+    with redis_servers.primary.client() as successor:
+        assert [one for one in answered if not successor.exists(EVENT + one)] == []
+    await asyncio.to_thread(wait_for, lambda: _are_two_online(redis_servers), 30, "two replicas")
+
+
+def _is_replica(server: Server) -> bool:
+    try:
+        with server.client() as client:
+            return bool(client.info("replication")["role"] == "slave")
+    except RedisError:
+        return False  # Sentinel ends its connections when it makes it one
+
+
+def _are_two_online(servers: Watched) -> bool:
+    with servers.primary.client() as client:
+        return servers.are_online(client.info("replication"))
 
 
 async def test_a_former_primary_that_was_cut_off_accepts_nothing(

@@ -84,14 +84,16 @@ class Replicas:
         self._is_alone = self.count == 0
 
     async def _is_primary(self, address: Any) -> bool:
-        """Whether most Sentinels call a server the primary: one that is cut off from its replicas may have a successor."""
-        manager, name = self._pool.sentinel_manager, self._pool.service_name
+        """Whether most Sentinels call a server the primary, and none knows of a successor that it has or is about to get."""
+        manager, name, agreeing = self._pool.sentinel_manager, self._pool.service_name, 0
         asked = (sentinel.sentinel_masters() for sentinel in manager.sentinels)
-        agreeing = 0
         for answer in await asyncio.gather(*asked, return_exceptions=True):
             state = answer.get(name) if isinstance(answer, dict) else None
-            if state and manager.check_master_state(state, name):
-                agreeing += (state["ip"], state["port"]) == tuple(address)
+            if state is None:
+                continue  # it does not answer
+            if (state["ip"], state["port"]) != tuple(address) or "failover_in_progress" in state["flags"]:
+                return False
+            agreeing += not (state["is_sdown"] or state["is_odown"])
         return 2 * agreeing > len(manager.sentinels)
 
     async def watch(self, tell: Callable[[], Awaitable[None]]) -> None:
