@@ -6,19 +6,21 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from arq import Retry, func
 from arq.constants import in_progress_key_prefix, job_key_prefix
+from redis.exceptions import ResponseError
 
 from config.tasks import end_tasks
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.keys import (
     ARQ_IN_PROGRESS,
     ARQ_JOB,
+    BULK_QUEUE,
     DEAD_LETTERS,
     LEASES,
     MAIN_QUEUE,
@@ -28,7 +30,7 @@ from workers.keys import (
     WORKER,
 )
 from workers.queue import leases
-from workers.queue.accept import Acceptor, enqueue
+from workers.queue.accept import Acceptor, enqueue, enqueue_every
 from workers.queue.attempts import Attempts, DeadLetter
 from workers.queue.due import DueList
 from workers.queue.embedded import EmbeddedServer, socket_path
@@ -239,6 +241,18 @@ async def test_a_letter_whose_job_waits_already_goes_without_a_second_job(async_
     assert await attempts.retry(JOB.id)
     assert await async_redis.get(ARQ_JOB + JOB.id) == before
     assert await attempts.count() == 0 and await async_redis.zcard(MAIN_QUEUE) == 1
+
+
+async def test_the_turn_of_a_sweep_is_not_used_up_when_its_job_cannot_be_enqueued(async_redis: Any, redis: Any) -> None:
+    sweep, mark = Job("reconcile", {}, "reconcile:recent", BULK_QUEUE), "callvault:reconciled:recent"
+    redis.set(BULK_QUEUE, "no queue")
+    with pytest.raises(ResponseError):
+        await enqueue_every(async_redis, mark, timedelta(hours=1), sweep)
+    assert not redis.exists(mark)
+    redis.delete(BULK_QUEUE, ARQ_JOB + sweep.id)
+    assert await enqueue_every(async_redis, mark, timedelta(hours=1), sweep)
+    assert not await enqueue_every(async_redis, mark, timedelta(hours=1), sweep)
+    assert redis.zrange(BULK_QUEUE, 0, -1) == [sweep.id] and 3_500 < redis.ttl(mark) <= 3_600
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ from workers.jobs.payloads import (
 )
 from workers.jobs.routing import Event, jobs_of
 from workers.keys import BULK_QUEUE, DEAD_LETTERS, RECONCILED
-from workers.queue.accept import DEDUPE_SECONDS, Acceptor, enqueue
+from workers.queue.accept import DEDUPE_SECONDS, Acceptor, enqueue, enqueue_every
 from workers.queue.jobs import Job
 from workers.runtime import Runtime
 from workers.telnyx.client import LARGEST_PAGE
@@ -374,12 +374,11 @@ async def start_sweeps(runtime: Runtime) -> None:
     """Enqueue the sweeps whose time has come; whichever worker asks first, and all at once after a lost Redis."""
     today = utc_now().date()
     for name, every, span in sweeps(runtime.settings):
-        if not await runtime.redis.set(RECONCILED + name, "1", nx=True, px=int(every.total_seconds() * 1000)):
-            continue
         request = ReconcileRequest(since=(today - span).isoformat(), until=today.isoformat())
-        await enqueue(runtime.redis, Job("reconcile", request, f"reconcile:{name}", BULK_QUEUE))
-    if await runtime.redis.set(RECONCILED + "sealed", "1", nx=True, px=int(_COUNT_EVERY.total_seconds() * 1000)):
-        await enqueue(runtime.redis, Job("count_sealed", CountRequest(), "count_sealed", BULK_QUEUE))
+        sweep = Job("reconcile", request, f"reconcile:{name}", BULK_QUEUE)
+        await enqueue_every(runtime.redis, RECONCILED + name, every, sweep)
+    count = Job("count_sealed", CountRequest(), "count_sealed", BULK_QUEUE)
+    await enqueue_every(runtime.redis, RECONCILED + "sealed", _COUNT_EVERY, count)
 
 
 def sweeps(settings: Settings) -> tuple[tuple[str, timedelta, timedelta], ...]:

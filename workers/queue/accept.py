@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import cast
 
 import msgspec
@@ -77,6 +78,17 @@ local t = redis.call('TIME')
 local due = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[3])
 if not redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2], 'NX') then return 0 end
 redis.call('ZADD', KEYS[2], due, ARGV[4])
+return 1
+""")
+
+# KEYS: the mark of its turn, the job's data, its queue. ARGV: ms between two turns, data, ttl ms, id.
+_TAKE_TURN = Script("""
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3], 'NX') then
+  local t = redis.call('TIME')
+  redis.call('ZADD', KEYS[3], t[1] * 1000 + math.floor(t[2] / 1000), ARGV[4])
+end
+redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
 return 1
 """)
 
@@ -189,3 +201,23 @@ async def enqueue(redis: AsyncRedis, job: Job) -> bool:
     data = encode_job(job, time.time_ns() // 1_000_000)
     keys = (ARQ_JOB + job.id, job.queue)
     return bool(await _ENQUEUE(redis, keys, (data, JOB_TTL_MS + job.delay_ms, job.delay_ms, job.id)))
+
+
+async def enqueue_every(redis: AsyncRedis, mark: str, every: timedelta, job: Job) -> bool:
+    """Enqueue a job unless it was within the last while; its turn is never used up without the job.
+
+    Args:
+        redis: Redis.
+        mark: the key that says that it was.
+        every: how long a turn lasts.
+        job: what is to be done.
+
+    Returns:
+        Whether its turn has come.
+
+    Raises:
+        redis.exceptions.RedisError: Redis did not take it.
+    """
+    keys = (mark, ARQ_JOB + job.id, job.queue)
+    data = encode_job(job, time.time_ns() // 1_000_000)
+    return bool(await _TAKE_TURN(redis, keys, (int(every.total_seconds() * 1000), data, JOB_TTL_MS, job.id)))
