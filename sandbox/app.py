@@ -87,6 +87,8 @@ async def _answer(
     if request.headers.get("authorization") != f"Bearer {world.api_key}":
         raise unauthorized()
     faults = world.faults
+    if faults.strikes("api_401"):
+        raise unauthorized()
     within, limit_headers = limit.take(faults)
     headers |= limit_headers
     if not within or faults.strikes("api_429"):
@@ -98,7 +100,7 @@ async def _answer(
     if faults.strikes("api_503"):
         return Response(b"", 503, headers)
     call = Call(dict(request.path_params), unfold(request.query_params.multi_items()), _body(raw))
-    found = endpoint(world, call)
+    found = endpoint(world.another_account if faults.strikes("other_account") else world, call)
     found = await found if inspect.isawaitable(found) else found
     if faults.strikes("api_cut"):
         return _CutConnection()

@@ -15,6 +15,8 @@ class Faults:
         api_429: API requests answered 429 with `retry-after`.
         api_500: API requests answered 500.
         api_503: API requests answered 503 without a body.
+        api_401: API requests answered 401, as to a key that was revoked.
+        other_account: API requests answered as to the key of another account: empty lists, 404 for each id.
         api_cut: API requests whose connection is cut after they were carried out.
         retry_after_seconds: what the 429s ask for.
         requests_per_second: a rate limit on all of the API; 0: none.
@@ -40,6 +42,8 @@ class Faults:
     api_429: float = 0.0
     api_500: float = 0.0
     api_503: float = 0.0
+    api_401: float = 0.0
+    other_account: float = 0.0
     api_cut: float = 0.0
     retry_after_seconds: float = 1.0
     requests_per_second: float = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import itertools
 import random
@@ -104,6 +105,11 @@ class World:
     def next_signing_key(self) -> SigningKey:
         """What webhooks will be signed with after a rotation; it follows from the present one."""
         return SigningKey(hashlib.sha256(bytes(self.signing_key)).digest())
+
+    @functools.cached_property
+    def another_account(self) -> World:
+        """An account that has nothing."""
+        return World()
 
     def public_keys(self) -> dict[str, str]:
         """The public keys of now and of after a rotation, base64."""

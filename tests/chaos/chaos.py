@@ -2,9 +2,11 @@
 
     make chaos N=10000 SEED=7        the long run; a failing seed replays the same schedule
 
-Two receivers, three workers (one with a clock ten minutes off), a Valkey, and a store are killed at any moment, Valkey is
+Two receivers, three workers (one with a clock a minute off), a Valkey, and a store are killed at any moment, Valkey is
 also wiped; the sandbox answers with storms of 429 and 5xx, cuts, stalls and expires downloads, and loses, doubles, delays
-and disorders webhooks. The sandbox itself is the judge and is never touched.
+and disorders webhooks. People place and lift holds and pauses at any moment; content changes at Telnyx; the key is another
+account's, the archive's disk is away, the clock of Redis an hour ahead (`scenes.py`). The sandbox itself is the judge and is
+never touched.
 """
 
 from __future__ import annotations
@@ -31,10 +33,10 @@ from config.times import parse_instant
 from sandbox import recordings as sandbox_recordings
 from sandbox.world import Recording, World
 from tests.chaos.parts import ROOT, Process, Watcher
+from tests.chaos.scenes import Clock, Scenes, SkewedServer
 from tests.contract.emulators import BUCKET, S3_ENVIRONMENT, listens, rclone
 from tests.parts import CLEAN, RunningSandbox, free_port, make_archive, wait_for
-from workers.archive.layout import audio_key, commit_key, receipt_key, recording_folder
-from workers.queue.embedded import EmbeddedServer
+from workers.archive.layout import commit_key, receipt_key, recording_folder
 
 FAULTS: tuple[dict[str, float], ...] = (
     {"api_429": 0.5, "retry_after_seconds": 0.3},
@@ -57,6 +59,9 @@ CALM: dict[str, float] = {name: 0.0 for fault in FAULTS for name in fault if not
     "webhook_delay_seconds": 0.0
 }
 
+_GRACE_SECONDS = 4
+_WORKER_AHEAD_SECONDS = 65  # more than clocks may differ: this worker archives and deletes nothing
+
 
 @dataclass
 class Report:
@@ -70,6 +75,7 @@ class Report:
     wipes: int = 0
     faults: dict[str, int] = field(default_factory=dict)
     retried_letters: int = 0
+    scenes: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
 
@@ -77,7 +83,15 @@ class Report:
 class Chaos:
     """One run."""
 
-    def __init__(self, folder: Path, recordings: int, seed: int, per_second: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        recordings: int,
+        seed: int,
+        per_second: float,
+        scene_seconds: float,
+        say: Callable[[str], None],
+    ) -> None:
         self.rng = random.Random(seed)
         self.report = Report(seed, recordings)
         self.folder, self.say, self._per_second = folder, say, per_second
@@ -89,12 +103,24 @@ class Chaos:
         world.step_seconds = 1
         self.sandbox = RunningSandbox(world)
         self._judge_deletions()
-        self.valkey = EmbeddedServer(folder / "data")
+        self.valkey = SkewedServer(folder / "data", Clock(folder, "redis"))
         self.valkey.start()
         self.redis: Any = redis.Redis.from_url(self.valkey.url, decode_responses=True)
-        self._make_processes(free_port())
+        environment = self._make_processes(free_port())
+        self.scenes = Scenes(
+            self.archive_folder,
+            self.sandbox,
+            self.valkey,
+            environment,
+            [f"http://127.0.0.1:{port}/webhooks/telnyx" for port in self.ports],
+            rng=self.rng,
+            seconds=scene_seconds,
+            say=say,
+        )
+        self._letters: set[str] = set()
 
-    def _make_processes(self, store_port: int) -> None:
+    def _make_processes(self, store_port: int) -> dict[str, str]:
+        """Make the parts, and start the store; returns the environment of a command."""
         environment = self.sandbox.environment | S3_ENVIRONMENT
         environment |= {
             "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{store_port}",
@@ -102,7 +128,7 @@ class Chaos:
             "CALLVAULT_DATA": str(self.folder / "data"),
             "CALLVAULT_ARCHIVE_URL": f"s3://{BUCKET}/archive",
             "CALLVAULT_DELETE_ORIGINALS": "verified",
-            "CALLVAULT_DELETE_AFTER": "1s",
+            "CALLVAULT_DELETE_AFTER": f"{_GRACE_SECONDS}s",
             "CALLVAULT_TRANSCRIPTIONS": "wait 3s",
             "CALLVAULT_RECONCILE_EVERY": "8s",
             "CALLVAULT_RECONCILE_RECENT": "1d",
@@ -113,9 +139,9 @@ class Chaos:
         key = f"{S3_ENVIRONMENT['AWS_ACCESS_KEY_ID']},{S3_ENVIRONMENT['AWS_SECRET_ACCESS_KEY']}"
         store = [
             rclone(), "serve", "s3", "--addr", f"127.0.0.1:{store_port}", "--auth-key", key, "--vfs-cache-mode", "off",
-            "--config", "/dev/null", str(self.folder / "store"),
+            "--dir-cache-time", "100ms", "--config", "/dev/null", str(self.folder / "store"),
         ]  # fmt: skip
-        skewed = environment | {"PYTHONPATH": str(self._skewed_clock(600))}
+        skewed = environment | Clock(self.folder, "worker", _WORKER_AHEAD_SECONDS).environment
         callvault = [sys.executable, "-m", "cli.main"]
         self.ports = [free_port(), free_port()]
         log = self.folder / "logs"
@@ -132,43 +158,51 @@ class Chaos:
             self.parts.append(part)
         self.store.tend()
         wait_for(lambda: listens(store_port), 20, "the store")
-
-    def _skewed_clock(self, seconds: int) -> Path:
-        """A folder that makes Python's wall clock wrong for whoever has it on its path."""
-        folder = self.folder / "clock"
-        folder.mkdir()
-        (folder / "sitecustomize.py").write_text(
-            "import time\n"
-            "_time, _time_ns = time.time, time.time_ns\n"
-            f"time.time = lambda: _time() + {seconds}\n"
-            f"time.time_ns = lambda: _time_ns() + {seconds} * 10**9\n"
-        )
-        return folder
+        return environment
 
     def _judge_deletions(self) -> None:
         """Look at the very moment of each deletion whether the archive has it whole."""
         delete = sandbox_recordings._delete
 
         def judged(world: World, recording: Recording) -> None:
-            if world is self.sandbox.world and (wrong := self._what_is_wrong(recording)) is not None:
-                self.report.wrong.append(f"deleted too early: {wrong}")
+            if world is self.sandbox.world:
+                self._judge_deletion(recording)
             delete(world, recording)
 
         sandbox_recordings._delete = judged
 
+    def _judge_deletion(self, recording: Recording) -> None:
+        """What must be true in the moment in which an original goes."""
+        why, wrong = self.scenes.why_kept(recording), self._what_is_wrong(recording)
+        if why is not None:
+            self.report.wrong.append(f"deleted though {why}: {recording.data['id']}")
+        elif (early := self._seconds_early(recording)) > 0:
+            self.report.wrong.append(f"deleted {early:.1f}s before its grace was over: {recording.data['id']}")
+        if wrong is not None and not self.scenes.changed_lately(recording):
+            self.report.wrong.append(f"deleted too early: {wrong}")
+
+    def _seconds_early(self, recording: Recording) -> float:
+        folder = recording_folder(parse_instant(recording.data["recording_started_at"]), recording.data["id"])
+        path = self.scenes.disk / commit_key(folder)
+        if not path.exists():
+            return 0.0
+        archived_at = parse_instant(json.loads(path.read_bytes())["archived_at"]).timestamp()
+        return archived_at + _GRACE_SECONDS - time.time()
+
     def _what_is_wrong(self, recording: Recording) -> str | None:
         folder = recording_folder(parse_instant(recording.data["recording_started_at"]), recording.data["id"])
-        path = self.archive_folder / commit_key(folder)
+        path = self.scenes.disk / commit_key(folder)
         if not path.exists():
             return f"{recording.data['id']} has no commit record"
-        record = json.loads(path.read_bytes())
-        told = {o["key"]: o["sha256"] for o in record["objects"]}
+        # A content that Telnyx had later lies beside the first.
+        records = [path, *sorted((path.parent / "versions").glob("*/recording.json"))]
+        objects = [one for record in records for one in json.loads(record.read_bytes())["objects"]]
+        keys = {(one["key"].rpartition(".")[2], one["sha256"]): one["key"] for one in objects}
         for audio_format, audio in recording.audio.items():
-            key = audio_key(folder, audio_format)
-            file = self.archive_folder / key
-            if told.get(key) != audio.sha256 or not file.exists():
-                return f"{key} is not in the archive as it was served"
-            if hashlib.sha256(file.read_bytes()).hexdigest() != audio.sha256:
+            key = keys.get((audio_format, audio.sha256))
+            if key is None or not (self.scenes.disk / key).exists():
+                return f"{folder}: its {audio_format} is not in the archive as it was served"
+            if hashlib.sha256((self.scenes.disk / key).read_bytes()).hexdigest() != audio.sha256:
                 return f"{key} is damaged"
         return None
 
@@ -181,7 +215,9 @@ class Chaos:
             self._settle(patience_seconds)
             self.report.wrong += watcher.stop()
             self._check()
+            self._verify()
         finally:
+            self.scenes.close()
             for part in reversed(self.parts):
                 part.end()
             self.redis.close()
@@ -189,6 +225,7 @@ class Chaos:
             self.sandbox.stop()
         self.report.seconds = round(time.monotonic() - started, 1)
         self.report.faults = dict(self.sandbox.world.faults.counts)
+        self.report.scenes = dict(self.scenes.counts)
         return self.report
 
     def _suffer(self) -> None:
@@ -215,14 +252,15 @@ class Chaos:
             done.set()
 
         threading.Thread(target=make, daemon=True).start()
-        while not done.is_set():
-            self._one_fault()
+        while not (done.is_set() and self.scenes.are_over):
+            self.rng.choice((self._one_fault, self.scenes.happen))()
             until = time.monotonic() + self.rng.uniform(0.5, 2.0)
-            while time.monotonic() < until and not done.is_set():
+            while time.monotonic() < until:
                 self._tend()
                 time.sleep(0.1)
 
     def _tend(self) -> None:
+        self.scenes.tend()
         for part in self.parts:
             part.tend()
         if not self.valkey.is_running:
@@ -257,11 +295,18 @@ class Chaos:
     def _settle(self, patience_seconds: float) -> None:
         """No more faults; what was given up is retried as the person on duty would; wait until all is archived and gone."""
         self.sandbox.world.faults.change(dict(CALM))
+        self.scenes.calm_down()
         self.say("calm")
         deadline = time.monotonic() + patience_seconds
+        let_go_at = 0.0
         while time.monotonic() < deadline:
             self._tend()
             self._retry_letters()
+            if (
+                time.monotonic() >= let_go_at
+            ):  # again and again, since a safety stop or a changed content may show only now
+                self.scenes.let_go()
+                let_go_at = time.monotonic() + 10
             if all(self._is_done(recording) for recording in self.sandbox.world.recordings.values()):
                 break
             time.sleep(0.5)
@@ -275,10 +320,11 @@ class Chaos:
             return
         for job_id, text in letters.items():
             letter = json.loads(text)
-            if letter["cause"] in ("conflict", "damaged", "rejected"):
+            if letter["cause"] in ("conflict", "damaged", "rejected") and job_id in self._letters:
                 self.report.wrong.append(f"{job_id}: {letter['cause']}: {letter['error']}")
                 self.redis.hdel("callvault:dead-letters", job_id)
                 continue
+            self._letters.add(job_id)  # once it may have been the disk that was away
             subprocess.run(
                 [sys.executable, "-m", "cli.main", "dead-letters", "retry", job_id],
                 env={**CLEAN, "REDIS_URL": self.valkey.url},
@@ -313,7 +359,16 @@ class Chaos:
             if transcription["status"] == "completed" and not path.exists():
                 wrong.append(f"transcription {transcription['id']} is not in the archive")
         wrong += world.misuse
+        wrong += self.scenes.wrong
         self._check_redis()
+
+    def _verify(self) -> None:
+        """The product's own yes must agree with the books, which by now say that all is well."""
+        for arguments in (("--deep",), ("--seals",)):
+            done = self.scenes.callvault("verify", *arguments, "--json")
+            if done.returncode != 0:
+                what = f"{done.stdout[-3000:]} {done.stderr[-1000:]}".strip()
+                self.report.wrong.append(f"`verify {' '.join(arguments)}` says no: {what}")
 
     def _check_redis(self) -> None:
         """Redis holds no orphan: no data without a queue entry, no entry without data, no lease of nothing."""
@@ -334,11 +389,17 @@ class Chaos:
 
 
 def run(
-    recordings: int, seed: int, *, per_second: float, patience_seconds: float, say: Callable[[str], None]
+    recordings: int,
+    seed: int,
+    *,
+    per_second: float,
+    patience_seconds: float,
+    scene_seconds: float,
+    say: Callable[[str], None],
 ) -> Report:
     """Run once in a fresh folder, which stays if something is wrong."""
     folder = Path(tempfile.mkdtemp(prefix="callvault-chaos-"))
-    report = Chaos(folder, recordings, seed, per_second, say).run(patience_seconds)
+    report = Chaos(folder, recordings, seed, per_second, scene_seconds, say).run(patience_seconds)
     if report.wrong:
         say(f"the logs: {folder / 'logs'}")
     else:
@@ -352,13 +413,15 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000)
     parser.add_argument("--per-second", type=float, default=10)
+    parser.add_argument("--scene-seconds", type=float, default=60)
     options = parser.parse_args()
 
     def say(line: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
     say(f"seed {options.seed}")
-    report: Any = run(options.recordings, options.seed, per_second=options.per_second, patience_seconds=600, say=say)
+    pace = {"per_second": options.per_second, "patience_seconds": 600, "scene_seconds": options.scene_seconds}
+    report: Any = run(options.recordings, options.seed, **pace, say=say)
     for name, value in vars(report).items():
         if name != "wrong":
             print(f"{name:<16} {value}")

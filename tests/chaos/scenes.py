@@ -1,0 +1,340 @@
+"""What people and machines do to a running Callvault: holds, pauses, changed content, a wrong key, a disk away, a wrong clock.
+
+Each decision is made by the command of the product. From the moment that it has answered, the sandbox's books must keep to it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sandbox.audio import Audio, make_mp3, make_wav
+from sandbox.webhooks import recording_payload
+from sandbox.world import Recording, now, text_of
+from tests.chaos.parts import ROOT
+from tests.parts import CLEAN, RunningSandbox
+from workers.queue.embedded import EmbeddedServer
+
+_AHEAD_SECONDS = 3600
+_NEWEST = 12
+_MARGIN_SECONDS = 2.0  # a request that has left before a clock jumped may still arrive
+# Telnyx deletes by id: what changes between the last look at a recording and the request that deletes it cannot be seen.
+UNSEEN_SECONDS = 10.0
+
+
+class Clock:
+    """The wall clock of a process, which can be moved while it runs, by a library that is preloaded into it.
+
+    Attributes:
+        environment: of the process; empty where there is no compiler of C, and the clock stays right.
+    """
+
+    def __init__(self, folder: Path, name: str, ahead_seconds: int = 0) -> None:
+        self._file, library = folder / f"clock-of-{name}", folder / "clock.so"
+        self.move(ahead_seconds)
+        compiler, source = shutil.which("cc"), Path(__file__).parent / "clock.c"
+        if compiler is not None and not library.exists():
+            subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(source), "-ldl"], check=True)
+        there = {"LD_PRELOAD": str(library), "CHAOS_CLOCK": str(self._file)}
+        self.environment = there if library.exists() else {}
+
+    def move(self, ahead_seconds: int) -> None:
+        """Move it; the process takes notice within a tenth of a second."""
+        written = self._file.with_suffix(".new")
+        written.write_text(str(ahead_seconds))
+        written.rename(self._file)
+
+
+class SkewedServer(EmbeddedServer):
+    """An embedded server with a clock of its own."""
+
+    def __init__(self, data_folder: Path, clock: Clock) -> None:
+        super().__init__(data_folder)
+        self.clock = clock
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with _environment(self.clock.environment):
+            return super()._spawn()
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del os.environ[name]
+
+
+class Scenes:
+    """What is done to one run, and what the books must show because of it.
+
+    Args:
+        folder: of the archive.
+        sandbox: the provider, and the judge.
+        valkey: the Redis of all parts.
+        environment: of a command.
+        hooks: addresses of the receivers.
+        seconds: how long a wrong key, a disk away and a wrong clock last.
+        say: hears what is done.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        sandbox: RunningSandbox,
+        valkey: SkewedServer,
+        environment: dict[str, str],
+        hooks: list[str],
+        *,
+        rng: random.Random,
+        seconds: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self.wrong: list[str] = []
+        self.counts: dict[str, int] = {}
+        self._folder, self._sandbox, self._valkey = folder, sandbox, valkey
+        self._environment, self._hooks = environment, hooks
+        self._rng, self._seconds, self._say = rng, seconds, say
+        self._asked: set[str] = set()  # holds that were asked for; each may be written, whatever the command said
+        self._held: set[str] = set()  # those whose command has answered
+        self._is_paused = False
+        self._changed: dict[str, float] = {}  # recording id -> when
+        self._over: dict[str, tuple[float, Callable[[], None]]] = {}  # a scene that lasts -> when it ends, and how
+        self._clock_wrong_since: float | None = None
+        self._unmounted_since: float | None = None
+        self._lock = threading.Lock()
+        self._commands = ThreadPoolExecutor(1)
+        self._running: list[Future[None]] = []
+        self._to_come = ["account", "unmount", "clock", "account"]
+        self._aside = folder.with_name(folder.name + "-aside")
+
+    # What the judge asks at each deletion.
+
+    def why_kept(self, recording: Recording) -> str | None:
+        """Why the original of a recording must not be deleted in this very moment; None if it may."""
+        with self._lock:
+            if recording.data["id"] in self._held:
+                return "it is on hold"
+            if self._is_paused:
+                return "deletion is paused"
+            if self._clock_wrong_since is not None and time.monotonic() - self._clock_wrong_since > _MARGIN_SECONDS:
+                return "the clock of Redis is an hour ahead"
+            if self._unmounted_since is not None and time.monotonic() - self._unmounted_since > _MARGIN_SECONDS:
+                return "the archive's disk is away"
+            return None
+
+    @property
+    def disk(self) -> Path:
+        """Where the archive lies, mounted or not."""
+        return self._aside if self._unmounted_since is not None else self._folder
+
+    def changed_lately(self, recording: Recording) -> bool:
+        """Whether its content has changed so lately that the product may not have seen it."""
+        return time.monotonic() - self._changed.get(recording.data["id"], -UNSEEN_SECONDS) < UNSEEN_SECONDS
+
+    # What happens.
+
+    def happen(self) -> None:
+        """One of them, at random; those that last come in turn, one at a time."""
+        kinds: list[Callable[[], None]] = [*[self._hold] * 5, self._release, self._pause, self._change]
+        if not self._over and self._to_come:
+            kinds = [getattr(self, f"_{self._to_come.pop(0)}")]
+        self._rng.choice(kinds)()
+
+    @property
+    def are_over(self) -> bool:
+        """Whether each that lasts has been, and has ended."""
+        return not self._to_come and not self._over
+
+    def tend(self) -> None:
+        """End what has lasted long enough."""
+        for name, (until, end) in list(self._over.items()):
+            if time.monotonic() >= until:
+                del self._over[name]
+                end()
+                self._say(f"over: {name}")
+
+    def calm_down(self) -> None:
+        """End all that lasts."""
+        self._to_come.clear()
+        for name, (_, end) in list(self._over.items()):
+            self._over[name] = (0.0, end)
+        self.tend()
+
+    def let_go(self) -> bool:
+        """Lift every hold and pause and approve what changed, as a person does at the end; False: not all of it yet."""
+        self._running = [one for one in self._running if not one.done()]
+        if self._running:
+            return False
+        for recording_id in sorted(self._asked):
+            self._lift(recording_id)
+        is_running = self._resume()
+        for recording_id in sorted(self._changed):
+            if self._recording(recording_id).deleted_at is None:
+                self.callvault("deletions", "approve", recording_id, "--why", "compared")
+        return is_running and not self._asked
+
+    def close(self) -> None:
+        """No more commands."""
+        self._commands.shutdown(cancel_futures=True)
+
+    def _count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    def _recording(self, recording_id: str) -> Recording:
+        return self._sandbox.world.recordings[recording_id]
+
+    def _any_recording(self) -> Recording | None:
+        """One of the newest that are there: the others are about to go."""
+        there = [one for one in list(self._sandbox.world.recordings.values()) if one.deleted_at is None]
+        return self._rng.choice(there[-_NEWEST:]) if there else None
+
+    def callvault(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the product to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "cli.main", *arguments],
+            env={**CLEAN, **self._environment},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=400,
+        )
+
+    def _command(self, work: Callable[[], Any]) -> None:
+        def run() -> None:
+            try:
+                work()
+            except subprocess.TimeoutExpired as error:
+                self.wrong.append(f"a command does not end: {error}")
+
+        if sum(not one.done() for one in self._running) < 3:
+            self._running.append(self._commands.submit(run))
+
+    def _hold(self) -> None:
+        if (recording := self._any_recording()) is not None:
+            self._command(lambda: self._hold_one(recording))
+
+    def _hold_one(self, recording: Recording) -> None:
+        recording_id = recording.data["id"]
+        self._asked.add(recording_id)
+        done = self.callvault("deletions", "hold", recording_id, "--why", "chaos")
+        said = (done.stdout + done.stderr).strip()[-300:]
+        self._say(f"hold: {said}")
+        if done.returncode != 0:
+            self._count("holds that came too late" if "too late" in said else "holds that failed")
+            return
+        self._count("holds")
+        with self._lock:
+            self._held.add(recording_id)
+        if recording.deleted_at is not None:
+            self.wrong.append(f"{recording_id}: `hold` said yes, and its original is gone: {done.stdout.strip()}")
+            with self._lock:
+                self._held.discard(recording_id)
+
+    def _release(self) -> None:
+        if self._asked:
+            recording_id = self._rng.choice(sorted(self._asked))
+            self._command(lambda: self._lift(recording_id))
+
+    def _lift(self, recording_id: str) -> None:
+        with self._lock:
+            self._held.discard(recording_id)  # it may go from the moment that the command begins
+        if self.callvault("deletions", "release", recording_id, "--why", "chaos").returncode == 0:
+            self._asked.discard(recording_id)
+            self._count("releases")
+
+    def _pause(self) -> None:
+        self._command(self._resume if self._is_paused else self._pause_all)
+
+    def _pause_all(self) -> None:
+        if self.callvault("deletions", "pause", "--why", "chaos").returncode == 0:
+            with self._lock:
+                self._is_paused = True
+            self._count("pauses")
+
+    def _resume(self) -> bool:
+        with self._lock:
+            self._is_paused = False
+        return self.callvault("deletions", "resume").returncode == 0
+
+    def _change(self) -> None:
+        """Another content under the same id, told by another event."""
+        recording = self._any_recording()
+        if recording is None or recording.data["source"] != "call" or recording.data["id"] in self._changed:
+            return
+        recording_id = recording.data["id"]
+        self._changed[recording_id] = time.monotonic()
+        seconds, audio = self._rng.choice((3, 5)), dict[str, Audio]()
+        for audio_format in recording.audio:
+            seed = f"changed {recording_id}"
+            audio[audio_format] = make_mp3(seed, seconds) if audio_format == "mp3" else make_wav(seed, seconds, 2)
+        recording.audio = audio
+        length = next(iter(audio.values())).duration_ms
+        recording.data |= {"duration_millis": length, "updated_at": text_of(now())}
+        payload = recording_payload(self._sandbox.world, recording)
+        self._sandbox.control(
+            "event", webhook_url=self._rng.choice(self._hooks), event_type="call.recording.saved", payload=payload
+        )
+        self._count("changed contents")
+        self._say(f"changed {recording_id}")
+
+    def _last(self, name: str, end: Callable[[], None]) -> None:
+        self._over[name] = (time.monotonic() + self._seconds, end)
+        self._count(name)
+        self._say(f"begins: {name}")
+
+    def _account(self) -> None:
+        """The key of another account, or one that was revoked: 404 for everything, or 401."""
+        fault = self._rng.choice(("other_account", "api_401"))
+        self._sandbox.world.faults.change({fault: 1.0})
+        self._last(fault, lambda: self._sandbox.world.faults.change({fault: 0.0}))
+
+    def _unmount(self) -> None:
+        """The archive's disk is away, and its mount point is an empty folder."""
+        self._folder.rename(self._aside)
+        self._unmounted_since = time.monotonic()
+        self._folder.mkdir()
+        self._last("archive unmounted", self._mount)
+
+    def _mount(self) -> None:
+        hidden = self._folder.with_name(f"{self._folder.name}-hidden-{time.monotonic_ns()}")
+        self._folder.rename(hidden)  # what a job of that moment wrote there is hidden by the disk, as on a real machine
+        self._aside.rename(self._folder)
+        self._unmounted_since = None
+
+    def _clock(self) -> None:
+        """A Redis an hour ahead: all that is due within the hour is due now."""
+        if not self._valkey.clock.environment:
+            self._say("no compiler of C here: the clock of Redis stays right")
+            return
+        with self._lock:
+            self._clock_wrong_since = time.monotonic()
+        self._valkey.clock.move(_AHEAD_SECONDS)
+        self._last("redis an hour ahead", self._right_clock)
+
+    def _right_clock(self) -> None:
+        """Set right again, and emptied: what was put off meanwhile would come an hour late."""
+        self._valkey.clock.move(0)
+        time.sleep(0.3)
+        import redis
+
+        with redis.Redis.from_url(self._valkey.url) as client:
+            try:
+                client.flushall()
+            except redis.RedisError:
+                self._say("redis was away when its clock was set right")
+        with self._lock:
+            self._clock_wrong_since = None
