@@ -107,7 +107,8 @@ class Settings(BaseSettings):
     delete_after: Duration = _setting(
         "CALLVAULT_DELETE_AFTER",
         timedelta(hours=24),
-        help="Grace between the commit record and the deletion of the original.",
+        help="Grace between the commit record and the deletion of the original. An original also stays until its day is sealed, "
+        "unless this is set and shorter than `CALLVAULT_SEAL_AFTER`.",
         expected="a duration such as 2s, 15m, 24h or 30d",
     )
     proof: Literal["store", "read-back"] = _setting(
@@ -138,7 +139,7 @@ class Settings(BaseSettings):
     hold_connections: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_ids)] = _setting(
         "CALLVAULT_HOLD_CONNECTIONS",
         (),
-        help="Connections under legal hold: their originals are never deleted.",
+        help="Connections under legal hold: no worker of this archive deletes their originals.",
         expected="connection ids, separated by commas",
     )
     reconcile_every: Interval = _setting(
