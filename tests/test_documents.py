@@ -27,7 +27,7 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 
 
 def test_every_kind_of_alert_that_is_sent_is_in_the_table_and_every_row_is_sent() -> None:
-    sources = [path.read_text() for room in ("workers", "cli") for path in (ROOT / room).glob("**/*.py")]
+    sources = [path.read_text() for room in ("workers", "cli", "service") for path in (ROOT / room).glob("**/*.py")]
     kinds = {kind for text in sources for kind in re.findall(r'\.send\(\s*"([a-z.-]+)"', text)}
     kinds |= {f"{kind}-fault" for kind, _ in FAULTS}
     kinds |= {f"{kind}-recovered" for kind, _ in FAULTS}

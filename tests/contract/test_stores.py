@@ -303,6 +303,7 @@ def test_an_archive_that_was_moved_to_another_store_is_proven_by_reading(
 ) -> None:
     data = data_of(size)
     elsewhere = open_store((tmp_path / "elsewhere").as_uri())
+    elsewhere.make_place()
     here, there = put(store, "a", data), put(elsewhere, "b", data)
     overwrite(emulator, prefix, "b", data)
     (tmp_path / "elsewhere" / "a").write_bytes(data)

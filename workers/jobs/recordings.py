@@ -67,13 +67,13 @@ async def _archive_by_id(runtime: Runtime, request: RecordingRequest, recording_
         record = await _committed(runtime, folder)
         if record is not None and not _is_to_be_compared(request, record):
             return
-    try:
-        with span("find"):
+    with span("find"):
+        try:
             recording = await runtime.telnyx.recordings.retrieve(recording_id)
-    except NotFound as error:
-        if record is not None or await _lies_near(runtime, recording_id, request):
-            return
-        raise NotYet(f"recording {recording_id} is not at Telnyx") from error
+        except NotFound as error:
+            if record is not None or await _lies_near(runtime, recording_id, request):
+                return
+            raise NotYet(f"recording {recording_id} is not at Telnyx") from error
     dated = layout.recording_folder(recording.dated, recording_id)
     if folder is None or (record is None and folder != dated):
         folder = dated
