@@ -58,6 +58,7 @@ class House:
     connection: str
     log_message: str
     head: str
+    odd: str  # a recording in whose audio something was found
 
     def words(self, command: str) -> list[str]:
         """The words of a command, with what stands for something in its place."""
@@ -70,6 +71,7 @@ class House:
             "archive_recording:ID": "archive_recording:given-up",
             "ID": self._id(words),
             "HASH": self.head,
+            "UNIT": self._unit() if "UNIT" in words else "",
             **dict.fromkeys(("7", "1-7", "1-40"), "1"),  # numbers of seals, of which there is one
         }
         return [stands_for.get(word, word) for word in words]
@@ -79,7 +81,19 @@ class House:
             return self.connection
         if words[:2] == ["logs", "dismiss"]:
             return self.log_message
+        if words[:2] == ["deletions", "approve"]:
+            return self.odd
         return self.recordings.pop() if words[0] == "erase" else self.recordings[0]
+
+    def _unit(self) -> str:
+        told = run_callvault(["deletions", "duties", "--json"], self.environment)
+        return str(json.loads(told.stdout)["units"][0]["unit"])
+
+    def prepare(self, words: list[str]) -> None:
+        """What a command is about is made first: only what is held can be released."""
+        if words[:2] == ["deletions", "release"]:
+            done = run_callvault(["deletions", "hold", *words[2:]], self.environment)
+            assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +111,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> I
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=30)
     environment |= {"CALLVAULT_SEAL_KEY": str(key)}
     made = [sandbox.world.add_recording(seconds=0.5) for _ in range(6)]
+    odd = sandbox.world.add_recording(seconds=4, silent=True)
     sealed = sandbox.world.add_recording(seconds=0.5, started_at=utc_now() - timedelta(days=5))
     connection = run_callvault(
         ["telnyx", "external-connections", "create", "--external-sip-connection", "zoom", "--outbound", "{}"],
@@ -113,7 +128,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> I
 
     async def prepare() -> None:
         client = connect_worker(server.url)
-        for one in (*made, sealed):
+        for one in (*made, odd, sealed):
             await enqueue(client, recording_job(RecordingRequest(event_id="e", recording_id=one.data["id"])))
         attempts = Attempts(client)
         await attempts.bury(
@@ -125,7 +140,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> I
 
     asyncio.run(prepare())
     with callvault(["worker"], environment, "worker ready"):
-        wait_for(lambda: len(list((folder / "archive").glob("recordings/**/recording.json"))) == len(made) + 1, 60)
+        wait_for(lambda: len(list((folder / "archive").glob("recordings/**/recording.json"))) == len(made) + 2, 60)
         wait_for((folder / "archive" / layout.seal_key(1, "sig")).exists, 60, "the seal")
         wait_for(lambda: list((folder / "archive").glob("log-messages/**/*.json")), 90, "the log messages")
     (folder / "audio").mkdir()
@@ -135,7 +150,8 @@ def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> I
     (folder / "telnyx.toml").write_text(exported.stdout)
     message = next(iter(sandbox.world.log_messages.values()))
     head = hashlib.sha256((folder / "archive" / layout.seal_key(1)).read_bytes()).hexdigest()
-    yield House(environment, folder, [one.data["id"] for one in made], connection_id, str(message.get("id")), head)
+    ids = [one.data["id"] for one in made]
+    yield House(environment, folder, ids, connection_id, str(message.get("id")), head, odd.data["id"])
     sandbox.stop()
     server.stop()
 
@@ -149,6 +165,7 @@ def test_there_are_many() -> None:
 @pytest.mark.parametrize("command", shown())
 def test_a_command_that_is_shown_works(command: str, house: House, tmp_path: Path) -> None:
     words = house.words(command)
+    house.prepare(words)
     if words[0] in RUNS_ON:
         environment = house.environment | {"CALLVAULT_DATA": str(tmp_path)}
         if words[0] != "worker":

@@ -58,7 +58,7 @@ KINDS: dict[str, Kind] = {
     "erasure-incomplete": Kind(
         "critical",
         "a job wrote something of a recording that was erased while the job ran, and the worker may not delete it",
-        "run `callvault erase` on the recording again, with credentials that may delete",
+        "run `callvault erase ID --reason ...` again, with credentials that may delete",
     ),
     "deletion-stopped": Kind(
         "critical",
