@@ -469,7 +469,13 @@ def main():
         "--seal-after", type=float, default=48, metavar="HOURS", help="CALLVAULT_SEAL_AFTER; default: 48"
     )
     options = parser.parse_args()
+    if not options.folder.is_dir():
+        parser.error(f"{options.folder} is not there, or is no folder: is its disk mounted, the path right?")
     archive = Archive(options.folder)
+    if not any(re.match(r"archive\.json$|(recordings|seals)/", key) for key in archive.paths):
+        parser.error(
+            f"{options.folder} holds no archive: no archive.json, no recordings/, no seals/. Is the path right?"
+        )
     erased = check_recordings(archive)
     check_root(archive)
     seals, hashes, after_last = walk_chain(archive, options.head and options.head.lower())
@@ -477,9 +483,10 @@ def main():
     required_from = check_identity(archive, seals, hashes, after_last)
     check_unsealed(archive, {seal["day"] for seal in seals}, required_from, options.seal_after)
     lines = [f"{kind}: {key}: {what}" for (kind, key), what in archive.problems.items()]
-    lines.append(f"{len(hashes)} seals, {listed} objects, {len(lines)} problems")
+    lines.append(f"{len(archive.paths)} objects, {listed} of them listed by {len(hashes)} seals, {len(lines)} problems")
     print("\n".join(lines))  # noqa: T201
-    sys.stderr.write(f"{waiting} objects wait for a further seal of their day. Not checked: signatures, time stamps.\n")
+    sys.stderr.write(f"{waiting} objects wait for a further seal of their day. Not checked: signatures, time stamps, ")
+    sys.stderr.write("and whether a whole recording is gone from a day without a seal.\n")
     sys.exit(1 if archive.problems else 0)
 
 

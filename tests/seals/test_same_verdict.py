@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from config.errors import UserError
 from config.times import format_instant, utc_now
 from tests.parts import callvault_here
 from tests.seals.small import FIRST, LAST, SmallArchive, ago, noon
@@ -352,3 +353,18 @@ def test_whatever_happens_to_an_archive_both_say_the_same(seed: int, tmp_path: P
         spoil(one, chance)
     code, report = verify(one.root, tmp_path)
     assert by_script(one.root) == (code, {(p["kind"], p["key"]) for p in report["problems"]})
+
+
+@pytest.mark.parametrize("what", ["nothing is there", "an empty folder", "a folder of other things"])
+def test_a_place_without_an_archive_is_no_good_archive(what: str, tmp_path: Path) -> None:
+    place = tmp_path / "archive"
+    if what != "nothing is there":
+        place.mkdir()
+    if what == "a folder of other things":
+        (place / "notes.txt").write_text("of somebody else")
+    done = subprocess.run([sys.executable, "-I", str(SCRIPT), str(place)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert str(place) in done.stderr
+    settings = {"CALLVAULT_ARCHIVE_URL": place.as_uri(), "CALLVAULT_DATA": str(tmp_path / "data")}
+    with pytest.raises(UserError, match="is no Callvault archive"):
+        callvault_here(["verify", "--seals"], settings)
