@@ -103,8 +103,7 @@ async def _public_key(settings: Settings, redis: Any) -> str:
 async def _api_key(settings: Settings, redis: Any) -> str:
     async with _telnyx(settings) as client:
         for lists in (client.recordings, client.recording_transcriptions, client.external_connections):
-            async for _ in lists.list(page_size=1):
-                break
+            await client.first_page(lists.list, page_size=1)
     return f"recordings, transcriptions and connections can be listed at {settings.telnyx_base_url}"
 
 
@@ -113,10 +112,9 @@ async def _deliveries(settings: Settings, redis: Any) -> str:
     seen: dict[str, int] = {}
     count = 0
     async with _telnyx(settings) as client:
-        async for delivery in client.webhook_deliveries.list(page_size=_MOST_DELIVERIES):
+        deliveries, _ = await client.first_page(client.webhook_deliveries.list, page_size=_MOST_DELIVERIES)
+        for delivery in deliveries[:_MOST_DELIVERIES]:
             count += 1
-            if count > _MOST_DELIVERIES:
-                break
             last = (delivery.attempts or [{}])[-1]
             answer = ((last.get("http") or {}).get("response") or {}).get("status")
             if delivery.status == "failed":
@@ -135,10 +133,9 @@ async def _webhook_urls(settings: Settings, redis: Any) -> str:
     urls: set[str] = set()
     without = count = 0
     async with _telnyx(settings) as client:
-        async for connection in client.external_connections.list(page_size=LARGEST_PAGE):
+        connections, _ = await client.first_page(client.external_connections.list, page_size=LARGEST_PAGE)
+        for connection in connections[:_MOST_CONNECTIONS]:
             count += 1
-            if count > _MOST_CONNECTIONS:
-                break
             without += not connection.webhook_event_url
             urls |= {url for url in (connection.webhook_event_url, connection.webhook_event_failover_url) if url}
     async with httpx.AsyncClient(timeout=5, follow_redirects=False) as http:
