@@ -21,8 +21,8 @@ from config.times import format_duration
 from workers.archive.records import Duties, UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.jobs import decisions
-from workers.jobs.decisions import Decided, too_late
-from workers.jobs.duties import effective_duties, retire_unit, stated_duties, unit_of
+from workers.jobs.decisions import ONCE_FREE, Decided, too_late
+from workers.jobs.duties import retire_unit, stated_duties, unit_of, workers_duties
 from workers.jobs.may_delete import why_paused
 from workers.queue.embedded import redis_of
 from workers.runtime import Runtime, runtime_at
@@ -60,7 +60,7 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
         due, paused, duties, problem = runtime.due, None, None, None
         try:
             paused = await runtime.in_thread(why_paused, runtime.archive)
-            duties = await effective_duties(runtime)
+            duties = await workers_duties(runtime)
         except (StoreError, UnreadableRecord) as error:
             paused, problem = await due.paused(), str(error)
         return await due.count(), await due.entries(), paused, duties, problem
@@ -79,7 +79,7 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
         sys.stdout.write(f"{'due' if wait <= 0 else 'in ' + format_duration(wait):<10} {entry.folder}\n")
     state = {"verified": "running", "never": "never; `callvault deletions duties` says whose setting that is"}.get(mode)
     state = f"paused: {paused}" if paused else state or f"unknown ({problem})"
-    sys.stdout.write(f"{count} originals on the list; deletion: {state}\n")
+    sys.stdout.write(f"{count} original{'s' * (count != 1)} on the list; deletion: {state}\n")
 
 
 @app.command("duties")
@@ -100,7 +100,7 @@ def show_duties(
         if retire is not None:
             await runtime.in_thread(retire_unit, runtime.archive, retire, by or getpass.getuser())
         stated = await runtime.in_thread(stated_duties, runtime.archive)
-        return stated, await effective_duties(runtime), unit_of(runtime.settings)
+        return stated, await workers_duties(runtime), unit_of(runtime.settings)
 
     stated, effective, own = _run(data, work)
     rows = [*stated.values()]
@@ -111,7 +111,7 @@ def show_duties(
     for one in rows:
         name = f"{one.unit}{' (this one)' if one.unit == own else ''}"
         sys.stdout.write(f"{name}{' retired' if one.retired else ''}\n  {_in_words(one)}\n  {one.by}, {one.at}\n")
-    sys.stdout.write(f"what counts, with this command's own settings\n  {_in_words(effective)}\n")
+    sys.stdout.write(f"what counts for all workers\n  {_in_words(effective)}\n")
 
 
 def _in_words(duties: Duties) -> str:
@@ -186,7 +186,7 @@ def release(
         sys.stdout.write(f"connection {name} is released\n")
         return
     _run(data, lambda runtime: decisions.release(runtime, name, why, person), needs_telnyx=True)
-    sys.stdout.write(f"{name} is released; it is deleted once it is due\n")
+    sys.stdout.write(f"{name} is released; {ONCE_FREE}\n")
 
 
 @app.command("approve")
@@ -202,7 +202,7 @@ def approve(
     """
     person = by or getpass.getuser()
     findings = _run(data, lambda runtime: decisions.approve(runtime, recording_id, why, person), needs_telnyx=True)
-    sys.stdout.write(f"{recording_id}: approved {', '.join(findings)}; it is deleted once it is due\n")
+    sys.stdout.write(f"{recording_id}: approved {', '.join(findings)}; {ONCE_FREE}\n")
 
 
 def _one(recording_id: str | None, connection: str | None) -> str:

@@ -225,4 +225,4 @@ def _print(report: Report, demo: _Demo, console: Console, as_json: bool) -> None
     path = demo.folder / "archive" / "recordings"
     console.print(f"\nThe archive: {path}\nThe logs:    {demo.folder / 'logs'}")
     if not report.is_good:
-        console.print("This is not as it must be.", style="bold red")
+        console.print("The demo failed: see what differs above, and the logs.", style="bold red")

@@ -74,15 +74,14 @@ def run_sign(settings: Settings, recording_id: str, *, as_json: bool) -> int:
     Raises:
         UserError: there is no such record, it is not to be believed, or the key is not set.
     """
-    if settings.seal_key is None:
-        raise UserError("CALLVAULT_SEAL_KEY: not set; set it to the key that signs the seals")
+    keys = open_seal_keys(settings)
     with opened(settings) as (catalogue, archive):
         up_to_date(settings, catalogue, archive)
         hits = search(catalogue.path, Query(id=recording_id), 1)
         if not hits:
             raise UserError(f"recording {recording_id} is not in the archive")
         folder = layout.recording_folder(hits[0].row.date, recording_id)
-        record = sign_erasure(archive, folder, open_seal_keys(settings))
+        record = sign_erasure(archive, folder, keys)
     if as_json:
         report = {"recording_id": recording_id, "why": record.why, "by": record.by, "erased_at": record.erased_at}
         sys.stdout.write(json.dumps(report | {"signed": True}) + "\n")

@@ -16,7 +16,7 @@ from workers.runtime import open_archive_store
 _REDIS = {
     "was bound": "belongs to it",
     "bound": "belongs to it from now on",
-    "bound anew": "belongs to it from now on; what it remembered of another archive is forgotten",
+    "bound anew": "belongs to it from now on; its memory of seals and deletions is read from here anew",
 }
 
 

@@ -38,14 +38,19 @@ def _tell(found: Status) -> None:
     for name, queue in found.queues.items():
         oldest = f", the oldest for {format_duration(queue.oldest_seconds)}" if queue.oldest_seconds else ""
         later = f", {queue.later} of them later" if queue.later else ""
-        lines.append((f"{name} queue", f"{queue.jobs} jobs wait or run{later}{oldest}"))
+        lines.append(
+            (
+                f"{name} queue",
+                f"{queue.jobs} {'job waits or runs' if queue.jobs == 1 else 'jobs wait or run'}{later}{oldest}",
+            )
+        )
     lines += [("jobs fail", f"{cause}: {error}") for cause, error in found.failing.items()]
     lines += [("pressure", text) for text in found.pressure]
     letters = found.dead_letters
     lines.append(("dead letters", f"{letters}; see `callvault dead-letters list`" if letters else "none"))
     deletions = found.deletions
     state = f"paused: {deletions.paused}" if deletions.paused else deletions.mode
-    lines.append(("deletion", f"{state}; {deletions.due} originals on the list"))
+    lines.append(("deletion", f"{state}; {deletions.due} original{'s' * (deletions.due != 1)} on the list"))
     seals = found.seals
     last = f", the last of {seals.last_day} at {seals.last_sealed_at}" if seals.count else ""
     lines.append(("seals", f"{seals.count}{last}; {seals.days_open} day{'s' * (seals.days_open != 1)} to be sealed"))

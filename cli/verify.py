@@ -170,7 +170,9 @@ def _tell(settings: Settings, options: Options, state: Verified, seconds: float)
     if options.head is not None and state.head is not None:
         lines.append(f"head found: it is seal {state.head}; {state.seals_after_head} seals came after it")
     lines += [f"not checked: {line}" for line in _not_checked(settings, options, state)]
-    verdict = f"{len(state.problems)} problems" if state.problems else "all as it must be"
+    verdict = (
+        f"{len(state.problems)} problem{'s' if len(state.problems) > 1 else ''}" if state.problems else "no problems"
+    )
     counts = f"{state.recordings} recordings, {state.objects} objects, {format_size(state.bytes)}"
     if options.seals:
         counts += f", {state.seals} seals of {state.sealed_objects} objects"
@@ -185,7 +187,7 @@ def _not_checked(settings: Settings, options: Options, state: Verified) -> list[
     if options.since or options.until:
         lines.append(f"days before {options.since or 'the first'} and after {options.until or 'the last'}")
     if not options.seals:
-        lines.append("seals, media and log messages, and whether anything has gone whole (`--seals`)")
+        lines.append("seals, media and log messages, and whether a whole recording is gone (`--seals`)")
     if not (options.deep or settings.proof == "read-back") and set(state.checked_by) - {"read-back"}:
         lines.append("the bytes of objects that the store's checksum, MD5 or mark holds (`--deep` reads them)")
     if settings.seal_key is None and (state.signed_by or options.seals):
@@ -196,6 +198,6 @@ def _not_checked(settings: Settings, options: Options, state: Verified) -> list[
         lines.append("which authority stamped the seals (CALLVAULT_TIMESTAMP_CA)")
     if options.seals and state.unsealed_objects:
         lines.append(
-            f"whether anything of days without a seal yet has gone: {state.unsealed_objects} objects lie there"
+            f"whether a whole recording is gone from a day without a seal yet: {state.unsealed_objects} objects lie there"
         )
     return lines

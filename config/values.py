@@ -197,12 +197,17 @@ def read_folder(value: object) -> object:
     return value
 
 
+def is_id(text: str) -> bool:
+    """Whether a text can be an id of Telnyx."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]*", text, re.ASCII) is not None
+
+
 def read_ids(value: object) -> object:
     """Ids, separated by commas or blanks: one that is none would be held against nothing, and nobody would know."""
     if not isinstance(value, str):
         return value
     ids = tuple(value.replace(",", " ").split())
-    if wrong := [one for one in ids if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]*", one, re.ASCII)]:
+    if wrong := [one for one in ids if not is_id(one)]:
         raise ValueError(f"{wrong[0]!r} is no id")
     return ids
 

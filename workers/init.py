@@ -73,15 +73,15 @@ def _read(store: Store) -> Identity | None:
 
 async def _make(store: Store, redis: AsyncRedis, adopt: bool) -> Identity:
     holds = await asyncio.to_thread(_holds_objects, store)
+    if not adopt and holds:
+        raise UserError(
+            f"{store.url} holds objects and no archive.json: `callvault init --adopt` takes up what an earlier version wrote; "
+            "if archive.json was lost, put it back from a copy; for a new archive, choose an empty place"
+        )
     if not adopt and await remembers_an_archive(redis):
         raise UserError(
             f"{store.url} is no archive yet, and this Redis remembers one: is that archive's disk mounted, are REDIS_URL and "
             "CALLVAULT_ARCHIVE_URL right? `callvault init --adopt` makes an archive here all the same"
-        )
-    if not adopt and holds:
-        raise UserError(
-            f"{store.url} holds objects and is no archive yet: `callvault init --adopt` takes up what an earlier version "
-            "wrote; for a new archive, choose an empty place"
         )
     await asyncio.to_thread(store.make_place)
     if adopt and (why := await DueList(redis).paused()) is not None:

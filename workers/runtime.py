@@ -115,9 +115,9 @@ def open_archive(settings: Settings) -> Archive:
     """
     address = settings.archive_address
     if settings.archive_url is None and not settings.data_folder.is_dir():
-        line = f"data folder {settings.data_folder}: there is none"
+        line = f"data folder {settings.data_folder}: no service has run there"
         raise StoreRefused(
-            f"{line}; set CALLVAULT_ARCHIVE_URL, or CALLVAULT_DATA or --data to the one that a service runs in"
+            f"{line}; set CALLVAULT_ARCHIVE_URL, or CALLVAULT_DATA or --data to the folder of the service"
         )
     archive = Archive(open_archive_store(settings), settings.proof, needs_identity=True)
     try:

@@ -12,6 +12,7 @@ from workers.archive.seals import Chain
 from workers.archive.stores.store import StoreError
 from workers.jobs.causes import NEVER_GIVEN_UP
 from workers.jobs.chain import known_chain, remembered_chain
+from workers.jobs.duties import workers_duties
 from workers.keys import QUEUES
 from workers.queue.pressure import oldest_waiting_seconds, pressure
 from workers.queue.script import server_seconds
@@ -30,7 +31,7 @@ class QueueStatus(msgspec.Struct, frozen=True):
 
 
 class DeletionStatus(msgspec.Struct, frozen=True):
-    """Deletion of originals: the setting, how many are on the list, and why it is paused, if it is."""
+    """Deletion of originals: what the workers are set to, how many are on the list, and why it is paused, if it is."""
 
     mode: str
     due: int
@@ -87,8 +88,10 @@ async def read_status(runtime: Runtime) -> Status:
     redis, settings = runtime.redis, runtime.settings
     now = await server_seconds(redis)
     chain, problem = Chain(runtime.archive), None
+    mode: str = settings.delete_originals
     try:
         async with asyncio.timeout(_ARCHIVE_SECONDS):
+            mode = (await workers_duties(runtime)).delete_originals
             chain = await known_chain(runtime)
     except TimeoutError:
         problem = f"does not answer within {_ARCHIVE_SECONDS} s"
@@ -112,7 +115,7 @@ async def read_status(runtime: Runtime) -> Status:
         failing=await runtime.attempts.failing(NEVER_GIVEN_UP),
         pressure=list((await pressure(redis, settings.queue_age_limit.total_seconds())).values()),
         dead_letters=await runtime.attempts.count(),
-        deletions=DeletionStatus(settings.delete_originals, await runtime.due.count(), await runtime.due.paused()),
+        deletions=DeletionStatus(mode, await runtime.due.count(), await runtime.due.paused()),
         seals=SealStatus(
             count=len(chain.links),
             last_day=last.day if last else None,

@@ -7,10 +7,13 @@ from starlette.requests import Request
 
 from service.ops.parts import Ops
 from service.ops.recordings import instant_of, shown
+from workers.archive.records import UnreadableRecord
+from workers.archive.stores.store import StoreError
 from workers.catalogue.query import Query
 from workers.catalogue.search import Hit, search
 from workers.jobs import decisions
-from workers.jobs.decisions import too_late
+from workers.jobs.decisions import ONCE_FREE, too_late
+from workers.jobs.duties import workers_duties
 
 _MOST = 100
 
@@ -26,7 +29,7 @@ class Deletions(msgspec.Struct, frozen=True):
     """Deletion of originals.
 
     Attributes:
-        mode: of the setting, `never` or `verified`.
+        mode: what the workers are set to, `never` or `verified`; `unknown` while the archive cannot be asked.
         paused: why it is paused; None: it is not.
         due: how many are on the list, and `first` the 100 whose turn comes next.
         held: recordings on hold, 100 at most; likewise kept: for something found in their audio.
@@ -49,7 +52,14 @@ async def look(ops: Ops, request: Request) -> Deletions:
     due = ops.runtime.due
     first = [Due(entry.folder, instant_of(entry.due_at)) for entry in await due.entries(_MOST)]
     held, kept = await _in_state(ops, "held"), await _in_state(ops, "kept")
-    return Deletions(ops.settings.delete_originals, await due.paused(), await due.count(), first, held, kept)
+    return Deletions(await _mode(ops), await due.paused(), await due.count(), first, held, kept)
+
+
+async def _mode(ops: Ops) -> str:
+    try:
+        return (await workers_duties(ops.runtime)).delete_originals
+    except (StoreError, UnreadableRecord):
+        return "unknown"
 
 
 async def _in_state(ops: Ops, state: str) -> list[Hit]:
@@ -78,10 +88,10 @@ async def hold(ops: Ops, form: dict[str, str]) -> str:
 async def release(ops: Ops, form: dict[str, str]) -> str:
     """Lift the holds of an original."""
     await decisions.release(ops.runtime, form["id"], form["why"], form["by"])
-    return f"recording {form['id']} is released; its original is deleted once it is due"
+    return f"recording {form['id']} is released; {ONCE_FREE}"
 
 
 async def approve(ops: Ops, form: dict[str, str]) -> str:
     """Let an original go in spite of what was found."""
     findings = await decisions.approve(ops.runtime, form["id"], form["why"], form["by"])
-    return f"recording {form['id']}: approved {', '.join(findings)}; its original is deleted once it is due"
+    return f"recording {form['id']}: approved {', '.join(findings)}; {ONCE_FREE}"

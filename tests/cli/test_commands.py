@@ -148,9 +148,16 @@ def test_where_no_service_has_run_nothing_is_told_as_good_and_nothing_is_made(co
     environment = {"CALLVAULT_DATA": str(tmp_path / "elsewhere"), "TELNYX_API_KEY": "KEY"}
     done = run_callvault(command.split(), environment)
     assert done.returncode == 1
-    assert f"data folder {tmp_path / 'elsewhere'}: there is none; set " in done.stderr
+    assert f"data folder {tmp_path / 'elsewhere'}: no service has run there; set " in done.stderr
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_data_folder_in_which_no_service_has_run_gets_no_redis_and_is_not_told_as_good(tmp_path: Path) -> None:
+    """A catalogue alone does not make it the folder of a service."""
+    done = run_callvault(["deletions", "list"], {"CALLVAULT_DATA": str(tmp_path), "TELNYX_API_KEY": "KEY"})
+    assert (done.returncode, done.stdout, [*tmp_path.iterdir()]) == (1, "", [])
+    assert f"data folder {tmp_path}: no service has run there; set REDIS_URL" in done.stderr
 
 
 @pytest.mark.parametrize(

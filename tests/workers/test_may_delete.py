@@ -23,11 +23,13 @@ from workers.archive.decisions import put_decision, standing_holds
 from workers.archive.records import Decision
 from workers.jobs import decisions
 from workers.jobs.deletion import DeletionRequest, letter_id, schedule_again, start_deletions
-from workers.jobs.duties import effective_duties, own_duties, retire_unit, state_duties
+from workers.jobs.duties import effective_duties, own_duties, retire_unit, state_duties, unit_of, workers_duties
 from workers.jobs.payloads import TranscriptionRequest
 from workers.jobs.transcriptions import archive_transcription
 from workers.keys import DELETIONS_DUE, LEAVING
+from workers.queue.embedded import socket_url
 from workers.queue.leaving import Leaving
+from workers.status import read_status
 
 DELETING = {"CALLVAULT_DELETE_ORIGINALS": "verified", "CALLVAULT_DELETE_AFTER": "1ms"}
 
@@ -262,6 +264,32 @@ async def test_a_worker_that_was_not_restarted_yet_obeys_the_hold_of_one_that_wa
         await delete_what_is_due(older)
         assert (await effective_duties(older)).hold_connections == ["7"]
     assert not has_left(recording)
+
+
+async def test_what_is_shown_of_duties_is_what_workers_are_set_to_and_not_the_settings_of_who_looks(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    async with house(deleting) as worker:
+        await worker.in_thread(state_duties, worker.archive, own_duties(worker.settings))
+    async with house(deleting | {"CALLVAULT_DELETE_ORIGINALS": "never"}) as person:
+        assert (await workers_duties(person)).delete_originals == "verified"
+        assert (await read_status(person)).deletions.mode == "verified"
+
+
+def test_a_command_and_the_worker_of_one_data_folder_are_of_one_unit(tmp_path: Path) -> None:
+    """`callvault up` gives its worker the address of the embedded server; a command finds it by the folder."""
+    command = settings_of({"CALLVAULT_DATA": str(tmp_path), "TELNYX_API_KEY": "KEY"})
+    worker = settings_of({"REDIS_URL": socket_url(tmp_path), "TELNYX_API_KEY": "KEY"})
+    assert unit_of(command) == unit_of(worker)
+
+
+async def test_a_hold_of_what_can_be_no_connection_is_refused(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    async with house(deleting) as runtime:
+        with pytest.raises(UserError, match="'#7' cannot be the id of a connection"):
+            await decisions.hold_connection(runtime, "#7", "case 17", "ann")
+    assert not (archive_folder / "decisions").exists()
 
 
 async def test_the_key_of_another_account_writes_no_receipt_and_stops_deletion(

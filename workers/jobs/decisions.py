@@ -13,6 +13,7 @@ from typing import Literal
 
 from config.errors import UserError
 from config.times import format_instant, utc_now
+from config.values import is_id
 from workers.archive import layout
 from workers.archive.decisions import (
     Decisions,
@@ -35,6 +36,7 @@ _LOOK_SECONDS = 0.1
 _MOST_NAMED = 10
 _LONGEST_WAIT_SECONDS = 180.0
 _OTHER_UNITS_SECONDS = 10.0  # what another unit has asked about by then has left or will not
+ONCE_FREE = "its original is deleted once it is due and nothing else keeps it"
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,11 @@ async def hold_connection(runtime: Runtime, connection_id: str, why: str, by: st
     """Hold all originals of a connection, those to come too.
 
     Raises:
+        UserError: that cannot be the id of a connection.
         StoreError, redis.exceptions.RedisError: one of them is away; the hold may stand all the same.
     """
+    if not is_id(connection_id):
+        raise UserError(f"--connection: {connection_id!r} cannot be the id of a connection")
     since = await server_seconds(runtime.redis)
     await _write(runtime, _decision("hold", "connection", connection_id, why, by))
     return await _what_left(runtime, connection_id, since)
@@ -252,7 +257,8 @@ async def _recording(runtime: Runtime, recording_id: str) -> Recording:
     try:
         return await runtime.telnyx.recordings.retrieve(recording_id)
     except NotFound:
-        raise UserError(f"recording {recording_id} is not at Telnyx: there is no original to keep") from None
+        line = f"recording {recording_id} is not at Telnyx, so there is no original to decide about"
+        raise UserError(f"{line}; `callvault find --id {recording_id}` says what the archive has") from None
 
 
 async def _folder(runtime: Runtime, recording: Recording, recording_id: str) -> str | None:

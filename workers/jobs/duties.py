@@ -28,6 +28,7 @@ from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.records import DUTIES, Duties, UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.keys import LIVE_DUTIES
+from workers.queue.embedded import socket_url
 from workers.queue.script import server_seconds
 from workers.runtime import Runtime
 
@@ -41,14 +42,10 @@ _STRICTNESS = ("ignore", "wait", "require")
 
 def unit_of(settings: Settings) -> str:
     """The unit that a process belongs to: named by its Redis without credentials; for one on this machine, by the machine too."""
-    url = (
-        settings.redis_url.get_secret_value()
-        if settings.redis_url
-        else (settings.data_folder.resolve() / "valkey").as_uri()
-    )
+    url = settings.redis_url.get_secret_value() if settings.redis_url else socket_url(settings.data_folder)
     parts = urlsplit(url)
     place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    host = parts.hostname if parts.scheme not in ("unix", "file") else None
+    host = parts.hostname if parts.scheme != "unix" else None
     if host in (None, "localhost", "127.0.0.1", "::1"):
         place = f"{socket.gethostname()} {place}"
     return hashlib.sha256(place.encode()).hexdigest()[:16]
@@ -157,6 +154,20 @@ async def effective_duties(runtime: Runtime) -> Duties:
     """
     stated = await runtime.in_thread(stated_duties, runtime.archive)
     return strictest([own_duties(runtime.settings), *stated.values(), *await _live(runtime)])
+
+
+async def workers_duties(runtime: Runtime) -> Duties:
+    """What counts for the workers: the strictest of what the archive states and what workers on this Redis tell.
+
+    For showing. The settings of whoever looks count only where no worker has said anything yet.
+
+    Raises:
+        UnreadableRecord, StoreError: as `stated_duties`.
+        redis.exceptions.RedisError: Redis is away.
+    """
+    stated = await runtime.in_thread(stated_duties, runtime.archive)
+    said = [one for one in [*stated.values(), *await _live(runtime)] if not one.retired]
+    return strictest(said or [own_duties(runtime.settings)])
 
 
 async def _live(runtime: Runtime) -> list[Duties]:

@@ -223,7 +223,9 @@ def open_seal_keys(settings: Settings) -> SealKeys:
         from workers.archive.signatures import BadKey, SealKeys
     except ImportError:
         raise UserError("CALLVAULT_SEAL_KEY: cryptography is missing; pip install 'callvault[seals]'") from None
+    if settings.seal_key is None:
+        raise UserError("CALLVAULT_SEAL_KEY: not set; set it to the key that signs the seals")
     try:
-        return SealKeys(settings.seal_key.get_secret_value() if settings.seal_key else "")
+        return SealKeys(settings.seal_key.get_secret_value())
     except BadKey as error:
         raise UserError(f"CALLVAULT_SEAL_KEY: {error}") from None

@@ -161,8 +161,8 @@ def redis_of(settings: Settings, *, is_there: bool = False) -> Iterator[str]:
 
     Args:
         settings: of the process.
-        is_there: whether the data folder must be there already: an empty one would tell a person in the wrong folder that all
-            is well.
+        is_there: whether it must have been there before: an empty one would tell a person in the wrong folder that all is
+            well.
 
     Raises:
         NoServer: there is none and none can be started.
@@ -171,9 +171,9 @@ def redis_of(settings: Settings, *, is_there: bool = False) -> Iterator[str]:
         yield settings.redis_url.get_secret_value()
         return
     server = EmbeddedServer(settings.data_folder)
-    if is_there and not settings.data_folder.is_dir():
-        line = f"data folder {settings.data_folder}: there is none"
-        raise NoServer(f"{line}; set REDIS_URL, or CALLVAULT_DATA or --data to the one that it runs in")
+    if is_there and not server.folder.is_dir():
+        line = f"data folder {settings.data_folder}: no service has run there"
+        raise NoServer(f"{line}; set REDIS_URL, or CALLVAULT_DATA or --data to the folder of the service")
     server.start()
     try:
         yield server.url

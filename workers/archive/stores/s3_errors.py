@@ -26,6 +26,7 @@ _NOT_UNDERSTOOD = {
     "403",
     "501",
 }
+_NOT_A_RIGHT = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"}
 _PERMISSIONS = {
     "PutObject": "s3:PutObject",
     "CreateMultipartUpload": "s3:PutObject",
@@ -95,6 +96,6 @@ def _answer(name: str, error: ClientError) -> Exception:
         return BadDigest(f"{line}; the body was damaged on its way")
     if code in _NOT_UNDERSTOOD or status in (400, 401, 403, 501):
         permission = _PERMISSIONS.get(what)
-        hint = f"; it needs {permission}" if permission and status == 403 else ""
+        hint = f"; it needs {permission}" if permission and status == 403 and code not in _NOT_A_RIGHT else ""
         return NotUnderstood(line + hint)
     return StoreError(line)
