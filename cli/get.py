@@ -35,7 +35,7 @@ def run(settings: Settings, recording_id: str, *, out: Path | None, audio_format
         except UnreadableRecord as error:
             raise UserError(f"{error}; run `callvault verify`") from None
         if record is None:
-            raise UserError(f"{layout.commit_key(folder)}: gone from the archive; run `callvault verify`")
+            raise UserError(f"{layout.commit_key(folder)}: gone from the archive; restore it from a copy")
         chosen = _choose(record.objects, audio_format, recording_id)
         return _write_audio(archive, chosen, recording_id, out)
 
@@ -81,7 +81,9 @@ def _write_audio(archive: Archive, wanted: ArchivedObject, recording_id: str, ou
                     digest.update(chunk)
                     file.write(chunk)
             except KeyError:
-                raise UserError(f"{wanted.key}: gone from the archive; run `callvault verify`") from None
+                raise UserError(
+                    f"{wanted.key}: gone from the archive; `callvault repair {recording_id}` puts it back"
+                ) from None
         if digest.hexdigest() != wanted.sha256:
             line = f"{wanted.key}: SHA-256 is {digest.hexdigest()}, its commit record says {wanted.sha256}"
             raise UserError(f"{line}; nothing was written, run `callvault verify`")

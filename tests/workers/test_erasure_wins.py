@@ -16,7 +16,7 @@ from tests.parts import RunningSandbox
 from tests.workers.runtimes import request_of, runtime_of
 from tests.workers.test_archive_recording import folder_of
 from workers.archive import layout
-from workers.archive.archive import Archive
+from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.erase import erase, erase_what_is_left
 from workers.archive.records import Erasure
 from workers.archive.stores.store import Store, StoreRefused
@@ -151,6 +151,26 @@ async def test_an_erasure_wins_against_a_repair_at_each_step(
         return recording, lambda: repair_recording(runtime, request)
 
     assert await at_each_step(runtime, redis, archive_folder, make) >= 5
+
+
+async def test_a_transcription_that_telnyx_touches_without_another_word_stays_as_it_was_archived(
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.2)
+    await archive_recording(runtime, request_of(recording))
+    transcription = sandbox.world.add_transcription(recording)
+    sandbox.world.complete_transcription(transcription)
+    request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording.data["id"])
+    await archive_transcription(runtime, request)
+    path = folder_of(archive_folder, recording) / "transcriptions" / f"{transcription['id']}.json"
+    first = path.read_bytes()
+    transcription["updated_at"] = text_of(now())
+    await archive_transcription(runtime, request)
+    assert path.read_bytes() == first
+    transcription["transcription_text"] = "other words"
+    with pytest.raises(ArchiveConflict):
+        await archive_transcription(runtime, request)
+    assert path.read_bytes() == first
 
 
 async def test_a_transcription_of_an_erased_recording_is_no_dead_letter(

@@ -19,7 +19,9 @@ ADVICE = {
     "missing": "audio: `callvault repair ID` puts it back from Telnyx, or with `--from FILE` from a copy of the archive; "
     "anything else: restore it from a copy",
     "damaged": "find out who changed it; move it out of the archive and restore it from a copy, audio by `callvault repair ID`",
-    "uncommitted": "a worker may be at it right now; else `callvault backfill` for its day finishes it",
+    "uncommitted": "a worker may be at it right now; else restore the commit record from a copy if a seal lists it "
+    "(`verify --seals` says `missing`), before a comparison with Telnyx makes another; only if none does, `callvault backfill` "
+    "for its day finishes it",
     "unknown": "not Callvault's; find out who put it there",
 }
 

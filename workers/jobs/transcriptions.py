@@ -59,7 +59,7 @@ async def _put(runtime: Runtime, folder: str, recording_id: str, transcription: 
     """Write it and tell of it, unless its recording was erased; under the recording's lease."""
     record = TranscriptionRecord(transcription=transcription.as_returned())
     async with unless_erased(runtime, folder):
-        await runtime.in_thread(runtime.archive.put_transcription, folder, str(transcription.id), record)
+        record = await runtime.in_thread(runtime.archive.put_transcription, folder, str(transcription.id), record)
     await runtime.announce(layout.transcription_key(folder, str(transcription.id)), record)
     log.info("transcription archived", recording_id=recording_id, transcription_id=transcription.id)
 
