@@ -99,7 +99,7 @@ def run(settings: Settings, options: Options) -> int:
                 authorities=settings.timestamp_ca,
                 head=options.head,
                 seal_after=settings.seal_after,
-                show=lambda s: show(f"{s.sealed_objects} sealed objects", seals=s.seals),
+                show=lambda s: show(f"{s.sealed_objects} sealed objects" if s.sealed_objects else "", seals=s.seals),
             )
     marks.close()
     file.forget()

@@ -112,7 +112,7 @@ async def _seal(runtime: Runtime, day: date, by_hand: bool) -> Link | Waits | No
         return Waits("the clocks of this machine and of the Redis server differ")
     now = min(await server_seconds(runtime.redis), utc_now().timestamp())
     if now < (until := sealable_at(runtime.settings, day)):
-        return Waits("the day is not over for long enough (CALLVAULT_SEAL_AFTER)", until)
+        return Waits("the day has not been over for CALLVAULT_SEAL_AFTER yet", until)
     try:
         chain = await read_chain(runtime)
     except UnreadableRecord as error:

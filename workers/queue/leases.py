@@ -31,7 +31,7 @@ HEARTBEAT_SECONDS = 3
 _HEARTBEAT_EXPIRES_SECONDS = 15
 _UNLEASED_MS = 30_000
 _ANSWER_KEPT_SECONDS = 600  # longer than a worker tries to have one
-_CRON_KEPT_MS = 60_000  # arq keeps a cron job in progress so long after its end, lest another worker run it again
+_CRON_KEPT_MS = 60_000  # arq keeps a cron job in progress so long after its end, so that no other worker runs it again
 _PAGE, _PAGES = 200, 50
 _HEAD = 1_000  # jobs in progress stay in arq's queue with an old score, so they are found at its head
 
