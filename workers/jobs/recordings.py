@@ -13,16 +13,18 @@ from config.tracing import span
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.audio import AudioReader, merge_summaries
+from workers.archive.proof import Missing
 from workers.archive.records import ArchivedObject, CommitRecord, FoundBy
 from workers.archive.stores.store import lies_in_a_bucket, open_bucket_of
 from workers.jobs.causes import NotYet
+from workers.jobs.chain import is_sealed
 from workers.jobs.decisions import take_up_decisions
 from workers.jobs.erased import Erased, refuse_if_erased, unless_erased
 from workers.jobs.fetching import CONTENT_TYPES, Fetched, addresses_of, as_archived, fetch_audio
 from workers.jobs.payloads import RecordingRequest
 from workers.jobs.versions import look_again
 from workers.queue.sole import sole_writer
-from workers.runtime import Runtime
+from workers.runtime import Runtime, sealable_at
 from workers.source_mark import SourceMark
 from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import NotFound
@@ -81,11 +83,25 @@ async def _archive_by_id(runtime: Runtime, request: RecordingRequest, recording_
     await _archive(runtime, request, recording, folder, record)
 
 
+async def _refuse_if_sealed(runtime: Runtime, folder: str) -> None:
+    """Refuse to write a commit record anew that a seal lists: its words would be others, and the seal would never hold again.
+
+    Raises:
+        Missing: the one that the seal lists is gone.
+    """
+    day = layout.day_of(layout.commit_key(folder))
+    if day is None or utc_now().timestamp() < sealable_at(runtime.settings, day):
+        return  # it has no seal yet
+    if await is_sealed(runtime, folder):
+        raise Missing(f"{layout.commit_key(folder)}: a seal lists it, and it is gone; restore it from a copy of the archive")
+
+
 async def _archive(
     runtime: Runtime, request: RecordingRequest, recording: Recording, folder: str, record: CommitRecord | None
 ) -> None:
     """Archive what Telnyx shows, or hold it against what is committed; under the recording's lease."""
     if record is None:
+        await _refuse_if_sealed(runtime, folder)
         async with unless_erased(runtime, folder):
             record = await _fetch_and_commit(runtime, request, recording, folder)
         await _tell(runtime, recording, folder, record)
