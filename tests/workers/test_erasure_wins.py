@@ -194,7 +194,7 @@ async def test_a_worker_that_may_not_delete_asks_for_another_erasure(
     recording = sandbox.world.add_recording(seconds=0.2)
     await archive_recording(runtime, request_of(recording))
     folder = str(folder_of(archive_folder, recording).relative_to(archive_folder)) + "/"
-    record = Erasure(recording_id="r", objects=[], why="x", by="y", erased_at="2026-11-25T10:00:00Z")
+    record = Erasure(recording_id=recording.data["id"], objects=[], why="x", by="y", erased_at="2026-11-25T10:00:00Z")
     runtime.archive.put_erasure(folder, record)
     monkeypatch.setattr(runtime.archive.store, "erase", refused)
     await archive_recording(runtime, request_of(recording, "event-2"))

@@ -7,8 +7,13 @@ from contextlib import asynccontextmanager
 
 from config.errors import UserError
 from config.logs import get_logger
+from workers.archive import layout
+from workers.archive.decisions import decisions_about, read_decisions, why_held
 from workers.archive.erase import erase_what_is_left, what_is_left
+from workers.archive.erasures import Erasures
+from workers.archive.proof import Damaged
 from workers.archive.stores.store import StoreRefused
+from workers.jobs.signing import open_seal_keys
 from workers.runtime import Runtime
 
 log = get_logger()
@@ -27,10 +32,17 @@ async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
 
     Raises:
         Erased: it was erased.
+        Damaged: something says so that is not to be believed, or it is on hold; nothing is erased, and a person must look.
         StoreError: the store is away; whoever asked must not go on.
     """
     if not await runtime.in_thread(runtime.archive.is_erased, folder):
         return
+    if (doubt := await runtime.in_thread(_doubt, runtime, folder)) is not None:
+        advice = (
+            "Run `callvault verify`, and find out who wrote it. The worker erases nothing and writes nothing there."
+        )
+        await runtime.alerts.send("archive-damaged", "recordings", f"{doubt}.", advice)
+        raise Damaged(doubt)
     try:
         if keys := await runtime.in_thread(erase_what_is_left, runtime.archive, folder):
             log.warning("erased what was written after an erasure", folder=folder, objects=len(keys))
@@ -41,6 +53,24 @@ async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
         await runtime.alerts.send("erasure-incomplete", folder, text, advice)
     await runtime.due.done(folder)
     raise Erased(f"{folder}: erased at its owner's wish, and nothing of it is written any more")
+
+
+def _doubt(runtime: Runtime, folder: str) -> str | None:
+    """Why a worker does not act on the record of an erasure; None if it does; blocks.
+
+    Whoever can write into the bucket, and not delete, could have the worker delete for them.
+    """
+    archive, settings = runtime.archive, runtime.settings
+    trusted = None if settings.seal_key is None else open_seal_keys(settings).trusted
+    keys = archive.keys_of(folder)
+    _, problems = Erasures(archive, archive.identity, trusted).read(folder, keys)
+    if problems:
+        return f"{problems[0].key}: {problems[0].what}"
+    beside = read_decisions(archive, [key for key in keys if key.startswith(f"{folder}decisions/")])
+    about = decisions_about(archive, "recording", layout.recording_id_of(folder))
+    if (why := why_held({**beside, **about})) is not None and what_is_left(archive, folder):
+        return f"{layout.erasure_key(folder)}: says that the recording was erased, and it is on hold ({why})"
+    return None
 
 
 @asynccontextmanager

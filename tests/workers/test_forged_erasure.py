@@ -1,0 +1,57 @@
+"""An `erased.json` that is not to be believed has a worker erase nothing: whoever can write need not be able to delete."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.parts import RunningSandbox
+from tests.workers.house import archive, house, kinds_of_alerts
+from tests.workers.runtimes import request_of
+from tests.workers.test_archive_recording import folder_of
+from workers.archive.proof import Damaged
+from workers.jobs import decisions
+from workers.jobs.recordings import archive_recording
+
+
+def erasure(recording_id: str) -> str:
+    fields = {"recording_id": recording_id, "objects": [], "why": "", "by": "", "erased_at": "2026-11-25T10:00:00Z"}
+    return json.dumps({"schema": "callvault.erasure/1"} | fields)
+
+
+@pytest.mark.parametrize("forged", ["unreadable", "of another", "of one on hold", "unsigned"])
+async def test_a_worker_erases_nothing_for_an_erasure_that_is_not_to_be_believed(
+    forged: str, sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    if forged == "unsigned":
+        key = archive_folder.parent / "key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=30)
+        environment = environment | {"CALLVAULT_SEAL_KEY": str(key)}
+    async with house(environment) as runtime:
+        await archive(runtime, recording)
+        if forged == "of one on hold":
+            await decisions.hold(runtime, recording.data["id"], "case 17", "ann")
+        folder = folder_of(archive_folder, recording)
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        named = {"unreadable": "{}", "of another": erasure("another")}.get(forged, erasure(recording.data["id"]))
+        (folder / "erased.json").write_text(named)
+        with pytest.raises(Damaged, match=r"erased\.(json|sig)"):
+            await archive_recording(runtime, request_of(recording, "event-2"))
+        assert "archive-damaged" in await kinds_of_alerts(runtime)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+async def test_a_forged_erasure_keeps_no_recording_out_of_the_archive_silently(
+    sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    folder = folder_of(archive_folder, recording)
+    folder.mkdir(parents=True)
+    (folder / "erased.json").write_text("{}")
+    async with house(environment) as runtime:
+        with pytest.raises(Damaged):
+            await archive(runtime, recording)
