@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 from config.settings import Settings, SettingsError
@@ -20,6 +21,11 @@ class Account:
     api_key: str = field(repr=False)
     base_url: str
     archive_url: str
+
+    @property
+    def key_fingerprint(self) -> str:
+        """Tells one API key from another, and nothing of the key itself."""
+        return hashlib.sha256(b"callvault " + self.api_key.encode()).hexdigest()[:16]
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Account:

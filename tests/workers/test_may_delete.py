@@ -328,6 +328,44 @@ async def test_a_single_404_under_a_key_that_shows_nothing_else_is_no_proof_of_a
     assert not [*archive_folder.rglob("deleted.json"), *archive_folder.rglob("gone.json")]
 
 
+@pytest.mark.parametrize("count", [1, 5])
+async def test_the_key_of_another_account_ends_no_deletion_that_was_asked_for_under_the_right_one(
+    count: int, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(count)]
+    async with house(deleting) as runtime:
+        await archive(runtime, *recordings)
+        sandbox.world.faults.change({"delete_ignores": 1.0})
+        await delete_what_is_due(runtime)
+    other = RunningSandbox(World(seed=2))
+    try:
+        async with house(deleting | other.environment) as runtime:
+            await delete_what_is_due(runtime)
+    finally:
+        other.stop()
+    assert not any(has_left(r) for r in recordings)
+    assert not [*archive_folder.rglob("deleted.json"), *archive_folder.rglob("gone.json")]
+
+
+async def test_what_was_told_as_gone_and_was_seen_since_stops_deletion_again(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(5)]
+    other = RunningSandbox(World(seed=2))
+    try:
+        async with house(deleting) as right, house(deleting | other.environment) as wrong:
+            await archive(right, *recordings)
+            await delete_what_is_due(wrong)
+            await decisions.resume(right, "the right key", "ann")
+            sandbox.world.faults.change({"delete_ignores": 1.0})
+            await delete_what_is_due(right)
+            await delete_what_is_due(wrong)
+            assert "5 of 5 originals" in (await right.due.paused() or "")
+    finally:
+        other.stop()
+    assert not [*archive_folder.rglob("deleted.json"), *archive_folder.rglob("gone.json")]
+
+
 async def test_a_worker_that_dies_before_its_receipt_leaves_it_to_the_next_turn(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:

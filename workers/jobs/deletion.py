@@ -179,6 +179,8 @@ async def _delete_batch(runtime: Runtime, token: str, folders: Sequence[str]) ->
     await _back_off(runtime, judged)
     proven = [one for one in judged if isinstance(one, _Proven)]
     gone = [one for one in judged if isinstance(one, _GoneBefore)]
+    if proven:  # they are there, so what a person went on about is no longer so
+        await runtime.redis.hdel(TOLD_GONE, *(one.recording_id for one in proven))
     told = await runtime.redis.hmget(TOLD_GONE, [one.recording_id for one in gone]) if gone else []
     unknown = [one for one, known in zip(gone, told, strict=True) if known is None]
     if _are_many(runtime, sum(isinstance(one, _Failed) for one in judged), folders):
@@ -344,9 +346,12 @@ async def _content_changed(runtime: Runtime, folder: str, recording_id: str, cha
 async def _not_there(
     runtime: Runtime, folder: str, recording_id: str, objects: list[ArchivedObject]
 ) -> _GoneBefore | None:
-    """Telnyx answers 404: deleted by an earlier turn of ours that could not write its receipt, or gone before we asked."""
+    """Telnyx answers 404: deleted by an earlier turn of ours that could not write its receipt, or gone before we asked.
+
+    Under another API key than the one that had it, a 404 may only mean another account, so it ends no deletion of ours.
+    """
     left = await runtime.leaving.of(recording_id)
-    if left is None or left.asked_at is None:
+    if left is None or left.asked_at is None or left.key not in ("", runtime.account.key_fingerprint):
         return _GoneBefore(folder, recording_id, objects)
     await _write_receipt(runtime, folder, recording_id, objects, [], left.seen_at, left.asked_at)
     return None
@@ -485,7 +490,8 @@ class _Batch:
 
     def _row(self, recording_id: str) -> Leaving:
         one = self.rows[recording_id]
-        return Leaving(one.folder, self._token, one.seen_at, self.asked_at.get(recording_id))
+        key = self._runtime.account.key_fingerprint
+        return Leaving(one.folder, self._token, one.seen_at, self.asked_at.get(recording_id), key=key)
 
 
 async def _delete_transcriptions(runtime: Runtime, batch: _Batch, one: _Proven) -> _Away | None:

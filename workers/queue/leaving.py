@@ -42,6 +42,7 @@ class Leaving(msgspec.Struct, frozen=True):
         seen_at: when Telnyx had it, ISO 8601.
         asked_at: when Telnyx was asked to delete it; None: it has not been yet.
         is_over: whether the turn has seen that it is still there; it may ask again in a later one.
+        key: fingerprint of the API key under which Telnyx had it; empty: not known.
     """
 
     folder: str
@@ -49,6 +50,7 @@ class Leaving(msgspec.Struct, frozen=True):
     seen_at: str
     asked_at: str | None = None
     is_over: bool = False
+    key: str = ""
 
 
 class LeavingOriginals:
