@@ -16,6 +16,7 @@ from config.times import format_instant, utc_now
 from config.values import is_id
 from workers.archive import layout
 from workers.archive.decisions import (
+    CHANGED,
     Decisions,
     Scope,
     decisions_about,
@@ -194,10 +195,9 @@ async def resume(runtime: Runtime, why: str, by: str) -> bool:
 
 
 def findings_of(versions: list[CommitRecord], record: CommitRecord) -> list[str]:
-    """What keeps an original until a person approves: what was found in its audio, and another content of the same id."""
-    hashes = {o.sha256 for o in record.objects}
-    is_changed = any(o.sha256 not in hashes for version in versions for o in version.objects)
-    return [*record.audio.findings, *(["changed-at-telnyx"] if is_changed else [])]
+    """What keeps an original until a person approves: what was found in its audio, and each other content of the same id."""
+    others = {o.sha256 for version in versions for o in version.objects} - {o.sha256 for o in record.objects}
+    return [*record.audio.findings, *(f"{CHANGED} {sha256[:16]}" for sha256 in sorted(others))]
 
 
 def _decision(
