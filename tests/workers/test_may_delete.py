@@ -13,18 +13,22 @@ import pytest
 
 import workers.jobs.clocks
 import workers.jobs.may_delete
+import workers.jobs.recordings
 from config import times
 from config.errors import UserError
 from sandbox.world import Recording, World
 from tests.parts import RunningSandbox
 from tests.workers.house import archive, delete_what_is_due, house, kinds_of_alerts, receipt, settings_of
+from tests.workers.runtimes import request_of
 from tests.workers.test_archive_recording import folder_of
-from workers.archive.decisions import put_decision, standing_holds
-from workers.archive.records import Decision
+from tests.workers.test_changed_content import change
+from workers.archive.decisions import is_approved, put_decision, standing_holds
+from workers.archive.records import Decision, EarlierDecision
 from workers.jobs import decisions
 from workers.jobs.deletion import DeletionRequest, letter_id, schedule_again, start_deletions
 from workers.jobs.duties import effective_duties, own_duties, retire_unit, state_duties, unit_of, workers_duties
 from workers.jobs.payloads import TranscriptionRequest
+from workers.jobs.recordings import archive_recording
 from workers.jobs.transcriptions import archive_transcription
 from workers.keys import DELETIONS_DUE, LEAVING
 from workers.queue.embedded import socket_url
@@ -326,6 +330,69 @@ async def test_a_single_404_under_a_key_that_shows_nothing_else_is_no_proof_of_a
     finally:
         other.stop()
     assert not [*archive_folder.rglob("deleted.json"), *archive_folder.rglob("gone.json")]
+
+
+async def test_a_pause_behind_another_redis_counts_also_while_the_store_is_slow(
+    sandbox: RunningSandbox, deleting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    asked = 0
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        pausing = Decision(id="p", decision="hold", scope="everything", subject="", why="case", by="ann", at="")
+
+        async def slow(runtime: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            if asked == 2:  # in the last moment, behind the look for pauses
+                put_decision(runtime.archive, pausing)
+                monkeypatch.setattr(workers.jobs.may_delete, "LONGEST_QUESTION_SECONDS", 0.01)
+                await asyncio.sleep(0.02)
+            return await effective_duties(runtime)
+
+        monkeypatch.setattr(workers.jobs.may_delete, "effective_duties", slow)
+        await delete_what_is_due(runtime)
+        assert asked == 2
+        assert not await runtime.redis.hlen(LEAVING)
+    assert not has_left(recording)
+
+
+async def test_an_approval_is_about_the_content_that_was_there_then(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    folder = folder_of(Path(), recording).as_posix() + "/"
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        change(recording, 1, "second")
+        await archive_recording(runtime, request_of(recording, "event-2"))
+        await decisions.approve(runtime, recording.data["id"], "listened to both", "ann")
+        change(recording, 2, "third")
+        await archive_recording(runtime, request_of(recording, "event-3"))
+        await runtime.due.schedule(folder, 0)
+        await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        await decisions.approve(runtime, recording.data["id"], "listened to the third", "ann")
+        await delete_what_is_due(runtime)
+    assert has_left(recording)
+
+
+def test_a_release_of_an_earlier_version_approves_no_content_that_it_did_not_know() -> None:
+    release = EarlierDecision(decision="release", why="", at="")
+    assert is_approved({"x": release}, ["silent-channel"])
+    assert not is_approved({"x": release}, ["silent-channel", "changed-at-telnyx 1"])
+
+
+async def test_a_recording_is_not_older_than_its_call_whatever_the_clock_said_when_it_was_archived(
+    sandbox: RunningSandbox, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    async with house(environment | DELETING | {"CALLVAULT_DELETE_AFTER": "1h"}) as runtime:
+        with monkeypatch.context() as patch:
+            patch.setattr(workers.jobs.recordings, "utc_now", lambda: times.utc_now() - timedelta(days=900))
+            await archive(runtime, recording)
+        await delete_what_is_due(runtime)
+    assert not has_left(recording)
 
 
 @pytest.mark.parametrize("count", [1, 5])

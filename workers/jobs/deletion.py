@@ -37,6 +37,8 @@ from workers.jobs.may_delete import (
     Stopped,
     Withheld,
     ask_anew,
+    assert_fresh,
+    moment,
     read_rules,
     why_kept,
     why_paused,
@@ -460,16 +462,24 @@ class _Batch:
 
     async def ask(self, recording_ids: Sequence[str]) -> None:
         """The question before a request that deletes some of them, which says so once it may leave; raises as `ask_only`."""
+        began = moment()
         await self.ask_only(recording_ids)
-        at = format_instant(utc_now())
+        at, before = format_instant(utc_now()), dict(self.asked_at)
         self.asked_at |= {id_: at for id_ in recording_ids if id_ not in self.asked_at}
         await self._runtime.leaving.put({id_: self._row(id_) for id_ in recording_ids})
+        try:
+            assert_fresh(began)
+        except Stopped:
+            self.asked_at = before
+            raise
 
     async def ask_only(self, recording_ids: Sequence[str]) -> None:
         """The same before a request that deletes only what belongs to them; raises what `ask_anew` does."""
+        began = moment()
         rows = {id_: self.rows[id_] for id_ in recording_ids}
         asked = {id_: (one.record, one.decisions, one.findings) for id_, one in rows.items()}
         await ask_anew(self._runtime, asked)
+        assert_fresh(began)
 
     async def over(self, recording_id: str) -> None:
         """The end of a deletion that did not delete is known, for now: whoever waits for it need wait no more."""

@@ -7,10 +7,12 @@ Redis). No list, no cache and no setting of one process lets an original go; eac
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from config.times import format_duration, parse_instant, utc_now
+from config.times import first_instant, format_duration, parse_instant, utc_now
 from config.values import TranscriptionPolicy
 from workers.archive import layout
 from workers.archive.archive import Archive
@@ -27,6 +29,7 @@ from workers.jobs.clocks import clocks_agree
 from workers.jobs.duties import effective_duties, policy_of
 from workers.runtime import Runtime, sealable_at
 
+LONGEST_QUESTION_SECONDS = 5.0  # who decides behind another Redis cannot see what leaves here, and waits twice as long
 _SEAL_WAIT_SECONDS = 60.0
 _PAUSED_SECONDS = 5.0
 _OTHERS_SECONDS = 15.0  # what another worker, unit or clock forbids may end at any moment
@@ -133,11 +136,17 @@ def why_kept(
     findings = record.audio.findings if findings is None else findings
     if findings and not is_approved(decisions, findings):
         return Kept("not approved: " + ", ".join(findings))
-    age = (utc_now() - parse_instant(record.archived_at)).total_seconds()
+    age = (utc_now() - _archived_at(record)).total_seconds()
     if (left := rules.duties.delete_after_seconds - age) > 0:
         own = rules.own_grace_seconds - age
         return Kept(f"its grace ends in {format_duration(left)}", own if own > 0 else min(left, _OTHERS_SECONDS))
     return None
+
+
+def _archived_at(record: CommitRecord) -> datetime:
+    """When a recording was archived; not before Telnyx had made it, whatever the worker's clock said then."""
+    told = (first_instant(record.recording.get(name)) for name in ("recording_ended_at", "created_at"))
+    return max([parse_instant(record.archived_at), *(at for at in told if at is not None)])
 
 
 async def why_unsealed(runtime: Runtime, rules: Rules, folder: str) -> Kept | None:
@@ -187,3 +196,18 @@ async def ask_anew(runtime: Runtime, rows: Mapping[str, tuple[CommitRecord, Deci
     answers = await asyncio.gather(*map(of, rows))
     if kept := {id_: one for id_, one in zip(rows, answers, strict=True) if one is not None}:
         raise Withheld(kept)
+
+
+def moment() -> tuple[float, float]:
+    """This moment by two clocks: one that nobody sets, and one that goes on while the machine sleeps."""
+    return time.monotonic(), time.time()
+
+
+def assert_fresh(began: tuple[float, float]) -> None:
+    """See that what was asked from a moment on may still be so.
+
+    Raises:
+        Stopped: it took too long: the store or Redis is slow, or this process stood still.
+    """
+    if any(now - then > LONGEST_QUESTION_SECONDS for then, now in zip(began, moment(), strict=True)):
+        raise Stopped("what forbids a deletion took too long to ask, so it may be forbidden by now", _OTHERS_SECONDS)

@@ -63,6 +63,7 @@ _LONGEST_ASKED_WAIT_SECONDS = 60.0
 _RETRIED_STATUSES = (408, 409, 429)
 _LARGEST_ANSWER_BYTES = 64 * 1024 * 1024  # the largest that is documented is a medium, of 20 MB
 _LONGEST_ANSWER_SECONDS = 120.0
+_SOON_SECONDS = 2.0
 _NO_TOTAL = 1 << 62
 _MOST_STALE_PAGES = 100  # a server that ignores page numbers would give the first page for ever
 
@@ -284,8 +285,13 @@ class TelnyxClient:
             UnexpectedAnswer: it has no end.
             httpx.HTTPError: it could not be had.
         """
+        timeout = self._http.timeout
+        if (
+            _ask_before.get() is not None
+        ):  # what was asked just now is not so for long, so a connection must be had at once
+            timeout = httpx.Timeout(timeout.read, connect=_SOON_SECONDS, pool=_SOON_SECONDS)
         sent = self._http.build_request(
-            request.method, request.path.lstrip("/"), params=request.query, json=request.body
+            request.method, request.path.lstrip("/"), params=request.query, json=request.body, timeout=timeout
         )
         response = await self._http.send(sent, stream=True)
         body = bytearray()
