@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+
+from redis.exceptions import RedisError
 
 from config.tasks import end_tasks
 from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE, DELETIONS_PAUSED, PAUSE_LOOKED
@@ -81,7 +83,8 @@ class DueList:
         async def extend() -> None:
             while True:
                 await asyncio.sleep(_CLAIM_SECONDS / 3)
-                await _EXTEND(self._redis, (DELETIONS_DUE,), (_CLAIM_SECONDS, *folders))
+                with suppress(RedisError, OSError):  # the next one; two may be missed before a claim ends
+                    await _EXTEND(self._redis, (DELETIONS_DUE,), (_CLAIM_SECONDS, *folders))
 
         extending = asyncio.create_task(extend())
         try:
