@@ -25,10 +25,12 @@ from tests.workers.test_changed_content import change
 from workers.archive.decisions import is_approved, put_decision, standing_holds
 from workers.archive.records import Decision, EarlierDecision
 from workers.jobs import decisions
+from workers.jobs.chain import is_sealed
 from workers.jobs.deletion import DeletionRequest, letter_id, schedule_again, start_deletions
 from workers.jobs.duties import effective_duties, own_duties, retire_unit, state_duties, unit_of, workers_duties
 from workers.jobs.payloads import TranscriptionRequest
 from workers.jobs.recordings import archive_recording
+from workers.jobs.seals import seal
 from workers.jobs.transcriptions import archive_transcription
 from workers.keys import DELETIONS_DUE, LEAVING
 from workers.queue.embedded import socket_url
@@ -559,4 +561,25 @@ async def test_without_a_grace_of_its_own_an_original_stays_until_its_day_is_sea
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(workers.jobs.may_delete, "utc_now", lambda: later)  # the grace of 24 h is over
             await delete_what_is_due(runtime)
+    assert not has_left(recording)
+
+
+async def test_what_was_sealed_in_a_chain_that_the_archive_holds_no_more_is_not_sealed(
+    sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = times.utc_now() - timedelta(days=5)
+    recording, other = (sandbox.world.add_recording(seconds=0.5, started_at=began - timedelta(days=n)) for n in (0, 1))
+    async with house(environment | {"CALLVAULT_DELETE_ORIGINALS": "verified"}) as runtime:
+        await archive(runtime, recording)
+        await seal(runtime, began.date())
+        folder = folder_of(Path(), recording).as_posix() + "/"
+        assert await is_sealed(runtime, folder)
+        for path in [*archive_folder.glob("seals/*"), *archive_folder.glob("catalogue/*/*")]:
+            path.unlink()  # an older copy was put back
+        async with house(environment) as another:
+            await archive(another, other)
+            await seal(another, (began - timedelta(days=1)).date())  # as many seals as before
+        later = times.utc_now() + timedelta(days=1, seconds=1)
+        monkeypatch.setattr(workers.jobs.may_delete, "utc_now", lambda: later)  # the grace of 24 h is over
+        await delete_what_is_due(runtime)
     assert not has_left(recording)

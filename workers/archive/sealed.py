@@ -9,7 +9,7 @@ from datetime import date
 
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.seals import Chain, lines_of
+from workers.archive.seals import Chain, Link, lines_of
 
 _DAYS_REMEMBERED = 8
 
@@ -33,6 +33,11 @@ class SealedRecordings:
     def seals(self) -> int | None:
         """How many seals the chain has that is followed; None at the start."""
         return None if self._chain is None else len(self._chain.links)
+
+    @property
+    def last(self) -> Link | None:
+        """The last seal of the chain that is followed; None where there is none."""
+        return self._chain.links[-1] if self._chain is not None and self._chain.links else None
 
     def follow(self, chain: Chain) -> None:
         """Follow a chain from here on; of days whose seals are others in it, nothing is known any more."""

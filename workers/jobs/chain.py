@@ -99,11 +99,24 @@ async def remember_chain(runtime: Runtime, chain: Chain, known: int) -> None:
         await runtime.redis.hset(SEALS, mapping={str(link.seal.sequence): msgspec.json.encode(link) for link in new})
 
 
+async def follow_the_archive(runtime: Runtime) -> None:
+    """Before `is_sealed`: see that the archive still holds the chain that is followed, by its last seal; one small read.
+
+    Raises:
+        UnreadableRecord, StoreError: as `read_chain`.
+        redis.exceptions.RedisError: Redis is away.
+    """
+    last = runtime.sealed.last
+    if last is not None and not await _is_true(runtime, [last]):
+        async with runtime.sealed.reading:
+            runtime.sealed.follow(await read_chain(runtime))
+
+
 async def is_sealed(runtime: Runtime, folder: str) -> bool:
     """Whether a seal that counts lists the commit record of a recording.
 
-    It costs one look into Redis where the manifests of the day have been read before. What Redis remembers of the chain is held
-    against the archive by whoever reads it next, at least once a minute (`unsealed.py`).
+    It costs one look into Redis where the manifests of the day have been read before. Whoever asks has the chain held against the
+    archive first (`follow_the_archive`).
 
     Args:
         runtime: the worker's parts.

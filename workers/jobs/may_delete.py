@@ -24,7 +24,7 @@ from workers.archive.decisions import (
     why_held,
 )
 from workers.archive.records import CommitRecord, Duties
-from workers.jobs.chain import is_sealed
+from workers.jobs.chain import follow_the_archive, is_sealed
 from workers.jobs.clocks import clocks_agree
 from workers.jobs.duties import effective_duties, policy_of
 from workers.runtime import Runtime, sealable_at
@@ -100,6 +100,8 @@ async def read_rules(runtime: Runtime) -> Rules:
     duties = await effective_duties(runtime)
     if duties.delete_originals != "verified":
         raise Stopped("a worker or unit that serves this archive is set to delete nothing", _OTHERS_SECONDS)
+    if duties.sealed_first:
+        await follow_the_archive(runtime)
     return Rules(duties, runtime.settings.delete_after.total_seconds(), connections, transcribing)
 
 

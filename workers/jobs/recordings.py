@@ -93,7 +93,9 @@ async def _refuse_if_sealed(runtime: Runtime, folder: str) -> None:
     if day is None or utc_now().timestamp() < sealable_at(runtime.settings, day):
         return  # it has no seal yet
     if await is_sealed(runtime, folder):
-        raise Missing(f"{layout.commit_key(folder)}: a seal lists it, and it is gone; restore it from a copy of the archive")
+        raise Missing(
+            f"{layout.commit_key(folder)}: a seal lists it, and it is gone; restore it from a copy of the archive"
+        )
 
 
 async def _archive(
