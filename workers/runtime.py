@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -64,6 +64,9 @@ class Runtime:
     deletion_gate: (
         asyncio.Semaphore
     )  # how many recordings are looked at and deleted at once, so that others get threads
+    told: dict[bytes, tuple[bytes, float]] = field(
+        default_factory=dict
+    )  # by worker: the duties it told, and since when
 
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Run something that blocks in a worker thread."""

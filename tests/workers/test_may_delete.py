@@ -24,15 +24,23 @@ from tests.workers.test_archive_recording import folder_of
 from tests.workers.test_changed_content import change
 from workers.archive.decisions import is_approved, put_decision, standing_holds
 from workers.archive.records import Decision, EarlierDecision
-from workers.jobs import decisions
+from workers.jobs import decisions, duties
 from workers.jobs.chain import is_sealed
 from workers.jobs.deletion import DeletionRequest, letter_id, schedule_again, start_deletions
-from workers.jobs.duties import effective_duties, own_duties, retire_unit, state_duties, unit_of, workers_duties
+from workers.jobs.duties import (
+    effective_duties,
+    own_duties,
+    retire_unit,
+    state_duties,
+    state_own_duties,
+    unit_of,
+    workers_duties,
+)
 from workers.jobs.payloads import TranscriptionRequest
 from workers.jobs.recordings import archive_recording
 from workers.jobs.seals import seal
 from workers.jobs.transcriptions import archive_transcription
-from workers.keys import DELETIONS_DUE, LEAVING
+from workers.keys import DELETIONS_DUE, LEAVING, LIVE_DUTIES
 from workers.queue.embedded import socket_url
 from workers.queue.leaving import Leaving
 from workers.status import read_status
@@ -296,6 +304,26 @@ async def test_a_hold_of_what_can_be_no_connection_is_refused(
         with pytest.raises(UserError, match="'#7' cannot be the id of a connection"):
             await decisions.hold_connection(runtime, "#7", "case 17", "ann")
     assert not (archive_folder / "decisions").exists()
+
+
+async def test_the_hold_of_a_living_worker_counts_also_right_behind_an_outage_of_redis(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    """A newer worker of the unit states less; what the older one told last is old when Redis is back."""
+    recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
+    held = own_duties(settings_of(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"}))
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        await state_own_duties(runtime)
+        told = times.utc_now().timestamp() - 30
+        await runtime.redis.hset(LIVE_DUTIES, "older", msgspec.json.encode((told, held)))
+        await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(duties, "_LIVE_SECONDS", 0)  # it has not told anything for long
+            await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)  # as a sweep does
+            await delete_what_is_due(runtime)
+    assert has_left(recording)
 
 
 async def test_the_key_of_another_account_writes_no_receipt_and_stops_deletion(

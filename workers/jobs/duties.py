@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
@@ -36,6 +37,7 @@ log = get_logger()
 
 _TELL_SECONDS = 3
 _LIVE_SECONDS = 9
+_FORGOTTEN_SECONDS = 60
 _TRIES = 50
 _STRICTNESS = ("ignore", "wait", "require")
 
@@ -171,19 +173,27 @@ async def workers_duties(runtime: Runtime) -> Duties:
 
 
 async def _live(runtime: Runtime) -> list[Duties]:
-    """The duties that the living workers on this Redis tell."""
-    now, found, gone = await server_seconds(runtime.redis), [], []
-    for worker, data in (await runtime.redis.hgetall(LIVE_DUTIES)).items():
+    """The duties that the living workers on this Redis tell.
+
+    One is gone whose row has not changed for a while under the eyes of this process. What a row says of its time proves nothing:
+    behind an outage of Redis, or a failover to an older replica, all rows are old.
+    """
+    now, found = time.monotonic(), []
+    rows = await runtime.redis.hgetall(LIVE_DUTIES)
+    for worker in runtime.told.keys() - rows.keys():
+        del runtime.told[worker]
+    for worker, data in rows.items():
+        before, since = runtime.told.get(worker, (b"", now))
+        if before != data:
+            runtime.told[worker] = (data, since := now)
         try:
-            told_at, duties = msgspec.json.decode(data, type=tuple[float, Duties])
+            _, duties = msgspec.json.decode(data, type=tuple[float, Duties])
         except msgspec.MsgspecError:
             continue  # of another version; its unit's statement counts all the same
-        if abs(now - told_at) > _LIVE_SECONDS:
-            gone.append(worker)
-        else:
+        if now - since <= _LIVE_SECONDS:
             found.append(duties)
-    if gone:
-        await runtime.redis.hdel(LIVE_DUTIES, *gone)
+        elif now - since > _FORGOTTEN_SECONDS:
+            await runtime.redis.hdel(LIVE_DUTIES, worker)
     return found
 
 
