@@ -269,7 +269,8 @@ async def _alone(runtime: Runtime) -> AsyncIterator[None]:
     async def extend() -> None:
         while True:
             await asyncio.sleep(_LOCK_SECONDS / 3)
-            await lock.reacquire()
+            with suppress(RedisError, OSError):  # the next one; two may be missed before the lock ends
+                await lock.reacquire()
 
     async with lock:
         extending = asyncio.create_task(extend())
