@@ -151,6 +151,8 @@ class Scenes:
         kinds: list[Callable[[], None]] = [*[self._hold] * 5, self._release, self._pause, self._change]
         if not self._over and self._to_come:
             kinds = [getattr(self, f"_{self._to_come.pop(0)}")]
+        elif self._is_paused:
+            kinds = [self._pause, self._hold]  # not for long: nothing else shows whether a hold is kept
         self._rng.choice(kinds)()
 
     @property
