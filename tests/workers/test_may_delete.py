@@ -290,6 +290,23 @@ async def test_what_is_shown_of_duties_is_what_workers_are_set_to_and_not_the_se
         assert (await read_status(person)).deletions.mode == "verified"
 
 
+def test_a_unit_is_a_database_of_a_server_however_its_address_writes_it() -> None:
+    units = [
+        unit_of(settings_of({"REDIS_URL": url, "TELNYX_API_KEY": "KEY"}))
+        for url in (
+            "redis://r",
+            "redis://u:p@r/0",
+            "redis://r?db=0",
+            "redis://r/1",
+            "redis://r?db=1",
+            "unix:///s",
+            "unix:///s?db=1",
+        )
+    ]
+    assert units[0] == units[1] == units[2] and units[3] == units[4]
+    assert len({*units}) == 4
+
+
 def test_a_command_and_the_worker_of_one_data_folder_are_of_one_unit(tmp_path: Path) -> None:
     """`callvault up` gives its worker the address of the embedded server; a command finds it by the folder."""
     command = settings_of({"CALLVAULT_DATA": str(tmp_path), "TELNYX_API_KEY": "KEY"})

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from redis.exceptions import RedisError
@@ -46,7 +46,9 @@ def unit_of(settings: Settings) -> str:
     """The unit that a process belongs to: named by its Redis without credentials; for one on this machine, by the machine too."""
     url = settings.redis_url.get_secret_value() if settings.redis_url else socket_url(settings.data_folder)
     parts = urlsplit(url)
-    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    database = "".join(values[-1] for name, values in parse_qs(parts.query).items() if name == "db")
+    path = f"{parts.path.rstrip('/')}{f'/{database}' if database else ''}".removesuffix("/0")
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}"
     host = parts.hostname if parts.scheme != "unix" else None
     if host in (None, "localhost", "127.0.0.1", "::1"):
         place = f"{socket.gethostname()} {place}"
