@@ -111,6 +111,7 @@ class Scenes:
         self._held: set[str] = set()  # those whose command has answered
         self._is_paused = False
         self._changed: dict[str, float] = {}  # recording id -> when
+        self._approved: set[str] = set()
         self._over: dict[str, tuple[float, Callable[[], None]]] = {}  # a scene that lasts -> when it ends, and how
         self._clock_wrong_since: float | None = None
         self._unmounted_since: float | None = None
@@ -183,9 +184,9 @@ class Scenes:
         for recording_id in sorted(self._asked):
             self._lift(recording_id)
         is_running = self._resume()
-        for recording_id in sorted(self._changed):
-            if self._recording(recording_id).deleted_at is None:
-                self.callvault("deletions", "approve", recording_id, "--why", "compared")
+        for recording_id in sorted(self._changed.keys() - self._approved):
+            if self.callvault("deletions", "approve", recording_id, "--why", "compared").returncode == 0:
+                self._approved.add(recording_id)
         return is_running and not self._asked
 
     def close(self) -> None:
@@ -254,7 +255,8 @@ class Scenes:
     def _lift(self, recording_id: str) -> None:
         with self._lock:
             self._held.discard(recording_id)  # it may go from the moment that the command begins
-        if self.callvault("deletions", "release", recording_id, "--why", "chaos").returncode == 0:
+        done = self.callvault("deletions", "release", recording_id, "--why", "chaos")
+        if done.returncode == 0 or "nothing to lift" in done.stderr or "not at Telnyx" in done.stderr:
             self._asked.discard(recording_id)
             self._count("releases")
 

@@ -352,6 +352,16 @@ async def test_what_is_claimed_from_the_due_list_comes_back_unless_it_is_done(as
     assert await due.count() == 2
 
 
+async def test_what_a_person_lets_go_waits_no_longer_for_what_was_put_off_before(async_redis: Any) -> None:
+    due = DueList(async_redis)
+    await due.schedule("later/", 3_600)
+    await due.hasten("later/", -1)
+    await due.hasten("new/", -1)
+    assert sorted(await due.claim(10)) == ["later/", "new/"]
+    await due.hasten("later/", 3_600)
+    assert (await due.entries())[-1].due_at < time.time() + 100, "never later than it was"
+
+
 async def test_a_pause_of_one_worker_is_a_pause_of_all(async_redis: Any) -> None:
     one, other = SharedLimiter(async_redis), SharedLimiter(async_redis)
     await one.pause(0.5)

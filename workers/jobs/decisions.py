@@ -277,7 +277,7 @@ async def _decisions(runtime: Runtime, recording_id: str, folder: str | None) ->
 
 async def _schedule(runtime: Runtime, folder: str | None) -> None:
     if folder is not None and runtime.settings.delete_originals == "verified":
-        await runtime.due.schedule(folder, runtime.settings.delete_after.total_seconds())
+        await runtime.due.hasten(folder, runtime.settings.delete_after.total_seconds())
 
 
 async def _what_left(runtime: Runtime, connection_id: str | None, since: float) -> Decided:

@@ -37,7 +37,7 @@ for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'XX', 'GT', t[1] + t[2] / 100000
 return 1
 """)
 
-# KEYS: the list. ARGV: NX or XX, seconds from now, member.
+# KEYS: the list. ARGV: NX, LT or XX, seconds from now, member.
 _SET = Script("""
 local t = redis.call('TIME')
 return redis.call('ZADD', KEYS[1], ARGV[1], t[1] + t[2] / 1000000 + ARGV[2], ARGV[3])
@@ -70,6 +70,10 @@ class DueList:
             Whether it was added.
         """
         return bool(await _SET(self._redis, (DELETIONS_DUE,), ("NX", after_seconds, folder)))
+
+    async def hasten(self, folder: str, after_seconds: float) -> None:
+        """Have a folder due after some seconds at the latest, whether it is listed or not."""
+        await _SET(self._redis, (DELETIONS_DUE,), ("LT", after_seconds, folder))
 
     async def claim(self, count: int) -> list[str]:
         """Take up to `count` folders that are due; they come back in a minute unless `done`, postponed or kept."""
