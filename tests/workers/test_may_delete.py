@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -593,6 +594,26 @@ async def test_a_recording_that_telnyx_shows_otherwise_than_it_was_archived_stay
         assert "content-changed" in await kinds_of_alerts(runtime)
     assert not has_left(recording)
     assert has_left(other)
+
+
+async def test_a_download_address_that_does_not_answer_says_nothing_of_a_change(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        sandbox.world.faults.change({"download_500": 1.0})
+        await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        ((_, due_at),) = await runtime.redis.zrange(DELETIONS_DUE, 0, -1, withscores=True)
+        assert due_at < time.time() + 60, "it is asked again soon"
+        sandbox.world.faults.change({"download_500": 0.0, "download_expired": 1.0})
+        for _ in range(2):
+            await delete_what_is_due(runtime)
+        assert not has_left(recording) and await kinds_of_alerts(runtime) == {"deletion-refused"}
+        sandbox.world.faults.change({"download_expired": 0.0})
+        await delete_what_is_due(runtime)
+    assert has_left(recording)
 
 
 async def test_without_a_grace_of_its_own_an_original_stays_until_its_day_is_sealed(

@@ -60,7 +60,7 @@ from workers.queue.leaving import Leaving
 from workers.runtime import Runtime
 from workers.source_mark import SourceMark
 from workers.telnyx.client import LARGEST_PAGE, asking
-from workers.telnyx.downloads import DownloadFailed
+from workers.telnyx.downloads import AddressAway, DownloadFailed
 from workers.telnyx.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
 from workers.telnyx.models import Recording, RecordingTranscription
 
@@ -244,6 +244,13 @@ async def _judge(runtime: Runtime, rules: Rules, folder: str) -> _Proven | _Gone
             if isinstance(error, Missing):  # where other bytes lie, a person must look
                 await enqueue(runtime.redis, repair_job(folder))
             return _Failed()
+        except AddressAway as error:
+            return await _postponed(runtime, folder, error)
+        except DownloadFailed as error:
+            await _not_deleted(
+                runtime, folder, layout.recording_id_of(folder), f"its audio cannot be looked at: {error}"
+            )
+            return None
         except Exception as error:  # Telnyx or the store is away: the original stays, and its turn comes again
             return await _postponed(runtime, folder, error)
 
@@ -253,6 +260,7 @@ async def _look(runtime: Runtime, rules: Rules, folder: str) -> _Proven | _GoneB
 
     Raises:
         Damaged, UnreadableRecord: the archive is not whole.
+        DownloadFailed: its audio cannot be looked at now.
     """
     keys = await runtime.in_thread(runtime.archive.keys_of, folder)
     if layout.erasure_key(folder) in keys or layout.receipt_key(folder) in keys:
@@ -314,16 +322,17 @@ async def _keep(runtime: Runtime, folder: str, kept: Kept) -> None:
 
 
 async def _difference(runtime: Runtime, recording: Recording, known: Sequence[CommitRecord]) -> str | None:
-    """How what Telnyx shows now differs from all that is archived of it; None if one of them is it."""
+    """How what Telnyx shows now differs from all that is archived of it; None if one of them is it.
+
+    Raises:
+        DownloadFailed: its audio cannot be looked at now, which says nothing of what it is.
+    """
     told = recording.as_returned()
     marks: dict[str, SourceMark] = {}
     for audio_format in ("wav", "mp3"):
         url = getattr(recording.download_urls, audio_format, None)
         if url and any(o.key.endswith(f"audio.{audio_format}") for record in known for o in record.objects):
-            try:
-                marks[audio_format] = await runtime.in_thread(runtime.downloads.look, url)
-            except DownloadFailed as error:
-                return f"its {audio_format} cannot be looked at ({error})"
+            marks[audio_format] = await runtime.in_thread(runtime.downloads.look, url)
     found = [difference(record, told, marks) for record in known]
     return None if None in found else found[-1]
 
@@ -518,7 +527,7 @@ async def _delete_transcriptions(runtime: Runtime, batch: _Batch, one: _Proven) 
         await _all_later(runtime, [one.folder], stopped)
     except (BadRequest, Invalid, Conflict, Forbidden) as error:
         await batch.drop([one.recording_id])
-        await _not_deleted(runtime, one, f"its transcription cannot be deleted: {error}")
+        await _not_deleted(runtime, one.folder, one.recording_id, f"its transcription cannot be deleted: {error}")
     except Exception as error:
         await batch.drop([one.recording_id])
         return await _postponed(runtime, one.folder, error)
@@ -566,7 +575,12 @@ async def _confirm(runtime: Runtime, batch: _Batch, one: _Proven, failed: Except
             if not await _is_gone(runtime, one.recording_id):
                 await batch.over(one.recording_id)
                 log.warning("deleted but still there", recording_id=one.recording_id)
-                await _not_deleted(runtime, one, f"{failed}" if failed else "Telnyx took the request, and still has it")
+                await _not_deleted(
+                    runtime,
+                    one.folder,
+                    one.recording_id,
+                    f"{failed}" if failed else "Telnyx took the request, and still has it",
+                )
                 return None
             ids = [str(transcription.id) for transcription in one.transcriptions]
             await _write_receipt(runtime, one.folder, one.recording_id, one.objects, ids, one.seen_at, asked_at)
@@ -575,24 +589,24 @@ async def _confirm(runtime: Runtime, batch: _Batch, one: _Proven, failed: Except
     return None
 
 
-async def _not_deleted(runtime: Runtime, one: _Proven, error: str) -> None:
-    """Telnyx does not delete an original: back off, tell a person, and give it up in the end."""
-    cause, job_id = CAUSES["not-deleted"], letter_id(one.recording_id)
+async def _not_deleted(runtime: Runtime, folder: str, recording_id: str, error: str) -> None:
+    """Telnyx does not delete or show an original: back off, tell a person, and give it up in the end."""
+    cause, job_id = CAUSES["not-deleted"], letter_id(recording_id)
     attempts = await runtime.attempts.record(job_id, cause.name, error)
     same = [attempt for attempt in attempts if attempt.cause == cause.name]
     since = (parse_instant(same[-1].at) - parse_instant(same[0].at)).total_seconds()
     if cause.is_final(same, since):
-        payload = msgspec.to_builtins(DeletionRequest(folder=one.folder))
+        payload = msgspec.to_builtins(DeletionRequest(folder=folder))
         letter = DeadLetter(job_id, "schedule_again", payload, MAIN_QUEUE, cause.name, error, same[-1].at, attempts)
         await runtime.attempts.bury(letter)
-        await runtime.due.done(one.folder)
-        await runtime.leaving.take_away([one.recording_id])
-        text = f"The deletion of {one.recording_id} was given up after {len(attempts)} attempts: {error} (job {job_id})"
+        await runtime.due.done(folder)
+        await runtime.leaving.take_away([recording_id])
+        text = f"The deletion of {recording_id} was given up after {len(attempts)} attempts: {error} (job {job_id})"
         await runtime.alerts.send("dead-letter", cause.name, text, f"{cause.advice} See `callvault dead-letters list`.")
         return
-    await runtime.due.postpone(one.folder, cause.wait_seconds(len(same)))
+    await runtime.due.postpone(folder, cause.wait_seconds(len(same)))
     if len(same) >= _TOLD_AFTER:
-        text = f"Telnyx has not deleted {one.recording_id} in {len(same)} attempts: {error}."
+        text = f"Telnyx has not deleted {recording_id} in {len(same)} attempts: {error}."
         await runtime.alerts.send("deletion-refused", "telnyx", text, cause.advice)
 
 

@@ -35,6 +35,10 @@ class DownloadFailed(Exception):
     """The bytes could not be had this time: cut off too often, refused, or changed meanwhile."""
 
 
+class AddressAway(DownloadFailed):
+    """The server behind an address does not answer, or answers 429 or 5xx; nothing is said of the audio."""
+
+
 class NotAudio(DownloadFailed):
     """An HTML, XML or JSON page in place of audio; archiving it would be archiving an error message."""
 
@@ -87,13 +91,15 @@ class Downloads:
 
         Raises:
             ForbiddenAddress: the address may not be fetched.
-            DownloadFailed: it does not answer, or has expired.
+            AddressAway: it does not answer now.
+            DownloadFailed: it has expired, or what is behind it is gone.
         """
         self._check(url)
         try:
             with self._http.stream("GET", url, headers={"Range": "bytes=0-0"}) as response:
-                if response.status_code not in (200, 206):
-                    raise DownloadFailed(f"the download address answered {response.status_code}")
+                if (status := response.status_code) not in (200, 206):
+                    kind = AddressAway if status == 429 or status >= 500 else DownloadFailed
+                    raise kind(f"the download address answered {status}")
                 mark = _mark(response)
                 if response.headers.get("content-length") == "1":
                     response.read()  # so that the connection can be used again
@@ -101,7 +107,7 @@ class Downloads:
         except (httpx.InvalidURL, UnicodeError) as error:
             raise ForbiddenAddress(f"not an address to download from: {error}") from None
         except httpx.HTTPError as error:
-            raise DownloadFailed(f"the download address does not answer: {type(error).__name__}") from error
+            raise AddressAway(f"the download address does not answer: {type(error).__name__}") from error
 
     def _check(self, url: str) -> None:
         try:
