@@ -108,7 +108,7 @@ class Settings(BaseSettings):
         "CALLVAULT_DELETE_AFTER",
         timedelta(hours=24),
         help="Grace between the commit record and the deletion of the original. An original also stays until its day is sealed, "
-        "unless this is set and shorter than `CALLVAULT_SEAL_AFTER`.",
+        "unless this is set and shorter than that takes (a day and `CALLVAULT_SEAL_AFTER`).",
         expected="a duration such as 2s, 15m, 24h or 30d",
     )
     proof: Literal["store", "read-back"] = _setting(

@@ -483,10 +483,12 @@ def main():
     required_from = check_identity(archive, seals, hashes, after_last)
     check_unsealed(archive, {seal["day"] for seal in seals}, required_from, options.seal_after)
     lines = [f"{kind}: {key}: {what}" for (kind, key), what in archive.problems.items()]
-    lines.append(f"{len(archive.paths)} objects, {listed} of them listed by {len(hashes)} seals, {len(lines)} problems")
+    lines.append(f"{len(hashes)} seals, {listed} objects, {len(lines)} problems")
     print("\n".join(lines))  # noqa: T201
-    sys.stderr.write(f"{waiting} objects wait for a further seal of their day. Not checked: signatures, time stamps, ")
-    sys.stderr.write("and whether a whole recording is gone from a day without a seal.\n")
+    sys.stderr.write(f"The seals list {listed} of {len(archive.paths)} objects; {waiting} wait for a further seal. ")
+    sys.stderr.write(
+        "Not checked: signatures, time stamps, and whether a whole recording is gone from a day without a seal.\n"
+    )
     sys.exit(1 if archive.problems else 0)
 
 

@@ -233,7 +233,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
 def _say_what_deletion_means(settings: Settings) -> None:
     if settings.delete_originals == "verified" and not is_sealed_first(settings):
         log.warning(
-            "originals go before their day is sealed: CALLVAULT_DELETE_AFTER is shorter than CALLVAULT_SEAL_AFTER, so no seal "
+            "originals may go before their day is sealed: CALLVAULT_DELETE_AFTER is shorter than a seal takes, so no seal "
             "tells of what vanishes from the archive in between",
             delete_after=format_duration(settings.delete_after.total_seconds()),
             seal_after=format_duration(settings.seal_after.total_seconds()),

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from config.times import utc_now
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
 from tests.parts import RunningSandbox, callvault_here, run_callvault
-from tests.workers.house import delete_what_is_due
+from tests.workers.house import archive, delete_what_is_due, house
 from tests.workers.runtimes import request_of, runtime_of
 from tests.workers.test_archive_recording import folder_of
+from workers.archive.proof import Missing
+from workers.archive.seals import Link
 from workers.jobs.payloads import RepairRequest, repair_job
 from workers.jobs.recordings import archive_recording
 from workers.jobs.repair import CannotRepair, repair, repair_recording
+from workers.jobs.seals import seal
 from workers.keys import ALERTS, ARQ_JOB, DELETIONS_DUE
 from workers.runtime import Runtime
 
@@ -169,3 +174,19 @@ async def test_the_command_repairs_and_says_what_it_put_back(
     assert (done.returncode, "something else lies there" in done.stderr) == (1, True)
     unknown = run_callvault(["repair", "nothing"], environment)
     assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
+
+
+async def test_a_commit_record_that_a_seal_lists_is_not_written_anew(
+    sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path
+) -> None:
+    """Its words would be others, and the seal of its day would never hold again."""
+    began = utc_now() - timedelta(days=5)
+    recording = sandbox.world.add_recording(seconds=0.5, started_at=began)
+    async with house(environment) as runtime:
+        await archive(runtime, recording)
+        assert isinstance(await seal(runtime, began.date()), Link)
+        path = folder_of(archive_folder, recording) / "recording.json"
+        path.unlink()
+        with pytest.raises(Missing, match="a seal lists it"):
+            await archive(runtime, recording)
+    assert not path.exists()

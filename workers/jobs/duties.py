@@ -36,6 +36,7 @@ from workers.runtime import Runtime
 log = get_logger()
 
 _TELL_SECONDS = 3
+_A_DAY = timedelta(days=1)  # which must be over before it is sealed
 _LIVE_SECONDS = 9
 _FORGOTTEN_SECONDS = 60
 _TRIES = 50
@@ -72,7 +73,7 @@ def own_duties(settings: Settings, number: int = 0) -> Duties:
 
 def is_sealed_first(settings: Settings) -> bool:
     """Whether an original stays until its day is sealed: always, unless a person has set a grace that is shorter."""
-    return "delete_after" not in settings.model_fields_set or settings.delete_after >= settings.seal_after
+    return "delete_after" not in settings.model_fields_set or settings.delete_after >= settings.seal_after + _A_DAY
 
 
 def strictest(all_of_them: Iterable[Duties]) -> Duties:

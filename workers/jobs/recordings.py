@@ -14,7 +14,7 @@ from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.audio import AudioReader, merge_summaries
 from workers.archive.proof import Missing
-from workers.archive.records import ArchivedObject, CommitRecord, FoundBy
+from workers.archive.records import ArchivedObject, CommitRecord, FoundBy, UnreadableRecord
 from workers.archive.stores.store import lies_in_a_bucket, open_bucket_of
 from workers.jobs.causes import NotYet
 from workers.jobs.chain import is_sealed
@@ -92,7 +92,11 @@ async def _refuse_if_sealed(runtime: Runtime, folder: str) -> None:
     day = layout.day_of(layout.commit_key(folder))
     if day is None or utc_now().timestamp() < sealable_at(runtime.settings, day):
         return  # it has no seal yet
-    if await is_sealed(runtime, folder):
+    try:
+        is_listed = await is_sealed(runtime, folder)
+    except UnreadableRecord:
+        return  # an unreadable seal is damage of its own, and keeps no recording from being archived
+    if is_listed:
         raise Missing(
             f"{layout.commit_key(folder)}: a seal lists it, and it is gone; restore it from a copy of the archive"
         )
