@@ -189,11 +189,9 @@ async def test_a_former_primary_that_was_cut_off_accepts_nothing(
             await acceptor.accept("after", [])
     with former.client() as direct:
         assert direct.info("replication")["role"] == "master" and direct.exists("callvault:event:after")
-    await cast(
-        SentinelConnectionPool, client.connection_pool
-    ).get_master_address()  # what `Replicas.watch` does every second
     accepted = False
-    while not accepted:  # until the other replica has found its new primary
+    while not accepted:  # until all Sentinels name the successor, and the other replica has found it
+        await cast(SentinelConnectionPool, client.connection_pool).get_master_address()  # as `Replicas.watch` does
         try:
             accepted = await acceptor.accept("after", []) is not None
         except NotReplicated:
