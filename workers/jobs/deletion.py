@@ -71,7 +71,6 @@ _TURN_SECONDS = 10
 _LEAST_FAILURES = 3
 _WAIT_FOR_TRANSCRIPTION_SECONDS = 30
 _AWAY_SECONDS = 30
-_GONE_AGAIN_SECONDS = 3600
 _TOLD_AFTER = 2
 _BACK_OFF_SECONDS = 10
 _CONFIRM_WAITS_SECONDS = (0.0, 0.2, 1.0)
@@ -351,7 +350,7 @@ async def _content_changed(runtime: Runtime, folder: str, recording_id: str, cha
         f"Recording {recording_id} is not at Telnyx as it was archived: {changed}. Its original is kept.",
         "What Telnyx has now is archived beside it; see docs/runbook.md.",
     )
-    await runtime.due.postpone(folder, _GONE_AGAIN_SECONDS)
+    await _ask_later(runtime, folder, recording_id, "changed", changed)
 
 
 async def _not_there(
@@ -373,7 +372,7 @@ async def _settle_gone(runtime: Runtime, settled: Sequence[_GoneBefore], gone: S
     for one in gone:
         if one not in settled:
             log.warning("original not at Telnyx; asked again later", recording_id=one.recording_id)
-            await runtime.due.postpone(one.folder, _GONE_AGAIN_SECONDS)
+            await _ask_later(runtime, one.folder, one.recording_id, "gone", "Telnyx answers 404")
             continue
         record = Gone(recording_id=one.recording_id, objects=one.objects, found_gone_at=format_instant(utc_now()))
         await runtime.in_thread(runtime.archive.put_gone, one.folder, record)
@@ -382,6 +381,13 @@ async def _settle_gone(runtime: Runtime, settled: Sequence[_GoneBefore], gone: S
         await runtime.leaving.take_away([one.recording_id])
         await runtime.due.done(one.folder)
         log.warning("original was gone before we asked", recording_id=one.recording_id)
+
+
+async def _ask_later(runtime: Runtime, folder: str, recording_id: str, name: str, said: str) -> None:
+    """Have an original come back later and later while the same is true: soon at first, since a wrong key is soon mended."""
+    attempts = await runtime.attempts.record(letter_id(recording_id), name, said)
+    times = sum(attempt.cause == name for attempt in attempts)
+    await runtime.due.postpone(folder, CAUSES["not-deleted"].wait_seconds(times))
 
 
 async def _transcriptions(
