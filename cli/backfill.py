@@ -125,7 +125,8 @@ class _Backfill:
     async def _wait(self, runtime: Runtime, tally: Tally) -> int:
         """Wait for the workers to do what was queued; returns how many jobs of a backfill they gave up."""
         with progress(self._console, done=tally.queued) as show:
-            while (waiting := await runtime.redis.zcard(BULK_QUEUE)) > 0:
+            # Where this run queued nothing, the queue holds the clockwork's own jobs, and nobody waits for those.
+            while tally.queued and (waiting := await runtime.redis.zcard(BULK_QUEUE)) > 0:
                 if self._asked_to_stop():
                     raise _Stopped
                 show(done=max(0, tally.queued - waiting))

@@ -8,11 +8,12 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.parts import callvault, free_port, make_archive, run_callvault, wait_for
+from tests.parts import RunningSandbox, callvault, free_port, make_archive, run_callvault, wait_for
 
 
 def test_demo_does_the_main_job_and_says_so_in_json(tmp_path: Path) -> None:
@@ -193,3 +194,11 @@ def test_the_sandbox_says_where_it_is_in_one_json_line() -> None:
         time.sleep(0.1)
         assert sandbox.output.count("\n") == 1
         assert sandbox.stop() == 0
+
+
+def test_a_backfill_that_queued_nothing_waits_for_no_job_of_the_clockwork(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any
+) -> None:
+    redis.zadd("arq:queue:bulk", {"seal_day:2026-11-25": 0})  # and no worker runs
+    done = run_callvault(["backfill", "--since", "1d"], environment, seconds=60)
+    assert done.returncode == 0, done.stderr
