@@ -66,7 +66,11 @@ class Watcher:
             self._look()
 
     def _look(self) -> None:
-        for path in self._folder.rglob("*"):
+        try:
+            paths = list(self._folder.rglob("*"))
+        except OSError:  # its disk went away meanwhile
+            return
+        for path in paths:
             if path.name not in ("recording.json", "deleted.json") and not path.name.startswith("audio."):
                 continue
             try:
