@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench import machine
 from bench.pairs import Result, alternate, say
@@ -23,7 +23,7 @@ from tests.parts import RunningSandbox, make_archive
 from tests.workers.house import archive, delete_what_is_due, house
 from workers.archive import layout
 from workers.archive.records import CommitRecord, DeletionReceipt
-from workers.archive.stores.store import StoredObject
+from workers.archive.stores.store import Store, StoredObject
 from workers.keys import DELETIONS_DUE
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
@@ -34,7 +34,7 @@ _RECORDINGS = 100
 class _Counted:
     """A store whose requests are counted by kind."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Store) -> None:
         self._store, self.counts = store, Counter[str]()
 
     def __getattr__(self, name: str) -> Any:
@@ -45,14 +45,13 @@ class _Counted:
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Count a read."""
         self.counts["read of audio" if key.endswith(".wav") else "read"] += 1
-        return self._store.read(key, start, end)  # type: ignore[no-any-return]
+        return self._store.read(key, start, end)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Count a listing by the root of its prefix."""
-        self.counts[
-            "list " + "/".join(prefix.split("/")[:2] if prefix.startswith("decisions") else prefix.split("/")[:1])
-        ] += 1
-        return self._store.list(prefix)  # type: ignore[no-any-return]
+        depth = 2 if prefix.startswith("decisions/") else 1
+        self.counts["list " + "/".join(prefix.split("/")[:depth])] += 1
+        return self._store.list(prefix)
 
 
 async def _turn(environment: dict[str, str], sandbox: RunningSandbox) -> tuple[float, Counter[str], Counter[str]]:
@@ -60,7 +59,7 @@ async def _turn(environment: dict[str, str], sandbox: RunningSandbox) -> tuple[f
         recordings = [sandbox.world.add_recording(seconds=1) for _ in range(_RECORDINGS)]
         await archive(runtime, *recordings)
         store = _Counted(runtime.archive.store)
-        runtime.archive.store = store
+        runtime.archive.store = cast(Store, store)  # all that it does not count is the store's own
         sandbox.world.requests.clear()
         started = time.perf_counter()
         await delete_what_is_due(runtime)

@@ -20,7 +20,7 @@ from workers.catalogue.query import Query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import search
 from workers.jobs.signing import open_seal_keys
-from workers.queue.sole import HeldElsewhere, sole_writer
+from workers.queue.recording_lease import HeldElsewhere, sole_writer
 from workers.runtime import Runtime, runtime_at
 from workers.telnyx.client import LARGEST_PAGE, asking
 from workers.telnyx.errors import NotFound

@@ -15,7 +15,7 @@ from workers.archive.records import ArchivedObject
 from workers.catalogue.query import Query
 from workers.catalogue.search import search
 from workers.jobs.repair import repair
-from workers.queue.sole import HeldElsewhere
+from workers.queue.recording_lease import HeldElsewhere
 from workers.runtime import runtime_at
 from workers.telnyx.downloads import DownloadFailed
 from workers.telnyx.errors import TelnyxError

@@ -12,11 +12,13 @@ from urllib.parse import unquote
 import pytest
 import redis as sync_redis
 
+from config.settings import load_settings
 from sandbox.world import World
 from tests.parts import LEAST_PASSWORD, LEAST_USER, HttpServer, RunningSandbox, least_rights, make_archive
 from workers.keys import RECONCILED
 from workers.queue.connect import connect_worker
 from workers.queue.embedded import EmbeddedServer
+from workers.runtime import Runtime, open_runtime
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +80,18 @@ def environment(
         "CALLVAULT_ARCHIVE_URL": archive_folder.as_uri(),
         "CALLVAULT_DATA": str(tmp_path / "data"),
     }
+
+
+@pytest.fixture
+async def runtime(
+    environment: dict[str, str], async_redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Runtime]:
+    """The parts of a worker in the test's process, on the sandbox and an empty archive."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    made = open_runtime(load_settings(), async_redis)
+    yield made
+    await made.close()
 
 
 @pytest.fixture

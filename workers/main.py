@@ -31,11 +31,12 @@ from workers.jobs.connections import (
     report_fault,
     watch_connections,
 )
-from workers.jobs.deletion import DeletionRequest, DeletionTurn, delete_originals, schedule_again, start_deletions
+from workers.jobs.deletion import DeletionTurn, delete_originals, start_deletions
 from workers.jobs.duties import is_sealed_first, tell_duties
 from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media
 from workers.jobs.payloads import FaultReport, MirrorRequest, RecordingRequest, RepairRequest, TranscriptionRequest
+from workers.jobs.put_off import DeletionRequest, schedule_again
 from workers.jobs.reconcile import CountRequest, ReconcileRequest, count_sealed, reconcile, start_sweeps
 from workers.jobs.recordings import archive_recording
 from workers.jobs.repair import repair_recording
@@ -58,12 +59,6 @@ _BEGUN_AGAIN = {"reconcile", "count_sealed", "find_unsealed"}  # they take minut
 _YIELD_SECONDS = 2
 _failed_turns = Repeated()  # of this process
 _BINDING_SECONDS = 2
-_ABOUT_TELNYX = {
-    "watch_pressure",
-    "watch_connections",
-    "refresh_operator_connect",
-    "look_for_drift",
-}  # no archive needed
 _SWEEP_SECONDS = set(range(5, 60, 10))  # whether it is time for one, not the sweeps themselves
 _SEAL_SECONDS = set(range(3, 60, 5))  # likewise
 _DELETION_SECONDS = set(range(0, 60, 2))
@@ -86,20 +81,22 @@ def job_functions(queue: str) -> list[Function]:
     ]
 
 
-def _clockwork(function: Callable[[Runtime], Awaitable[object]], seconds: set[int]) -> CronJob:
-    """What runs by the clock, on whichever worker is first; a failed turn is said, and the next one comes."""
+def _clockwork(
+    function: Callable[[Runtime], Awaitable[object]], seconds: set[int], *, needs_archive: bool = True
+) -> CronJob:
+    """What runs by the clock, on whichever worker is first; a failed turn is logged, and the next one comes."""
     name = function.__name__
 
     async def run(ctx: dict[str, Any]) -> None:
         runtime: Runtime = ctx["runtime"]
         try:
-            if name not in _ABOUT_TELNYX:
+            if needs_archive:
                 await runtime.assert_bound()
             await function(runtime)
         except AnotherArchive:
             pass  # `watch_binding` says it, once
         except Exception as error:
-            if times := _failed_turns.count(("", type(error).__name__)):
+            if times := _failed_turns.count(type(error).__name__):
                 log.warning("a turn failed", what=name, error=f"{type(error).__name__}: {error}", times=times)
 
     return cron(run, name=f"cron:{name}", second=seconds, timeout=3600)
@@ -159,13 +156,13 @@ def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:
         _clockwork(start_deletions, _DELETION_SECONDS),
         _clockwork(start_sweeps, _SWEEP_SECONDS),
         _clockwork(start_seals, _SEAL_SECONDS),
-        _clockwork(watch_pressure, {20, 50}),
+        _clockwork(watch_pressure, {20, 50}, needs_archive=False),
         _clockwork(witness_seals, {35}),
         _clockwork(mirror_log_messages, {10}),
-        _clockwork(watch_connections, {40}),
+        _clockwork(watch_connections, {40}, needs_archive=False),
         _clockwork(archive_media, {25}),
-        _clockwork(refresh_operator_connect, {15}),
-        _clockwork(look_for_drift, {45}),
+        _clockwork(refresh_operator_connect, {15}, needs_archive=False),
+        _clockwork(look_for_drift, {45}, needs_archive=False),
     ]
     return LeasingWorker(
         job_functions(queue),

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,13 +18,11 @@ from typing import Any
 
 import pytest
 
-from config.settings import load_settings
 from config.times import end_of_day, utc_now
 from sandbox.world import World
 from tests.parts import RunningSandbox, callvault, make_archive, wait_for
 from tests.seals.authority import Authority
 from workers.queue.embedded import EmbeddedServer
-from workers.runtime import Runtime, open_runtime
 
 CALLS_A_DAY = 500
 DAYS = (5, 4, 3)
@@ -130,15 +128,3 @@ def sealed(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> 
 def empty_redis(redis_url: str) -> Iterator[None]:
     """Each test begins with an empty Redis, also those that only read."""
     yield
-
-
-@pytest.fixture
-async def runtime(
-    environment: dict[str, str], async_redis: Any, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Runtime]:
-    """The parts of a worker in this process, on the sandbox and an empty archive."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    made = open_runtime(load_settings(), async_redis)
-    yield made
-    await made.close()

@@ -90,7 +90,7 @@ async def test_a_manifest_that_is_not_the_one_of_its_seal_lists_nothing(
 
 
 async def test_a_day_is_not_sealed_as_whole_while_rows_go_between_two_pages(
-    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = fill(sandbox, [at_noon(ago(5)) + timedelta(minutes=i) for i in range(600)])
     newest_first = sandbox.world.live_recordings()
@@ -102,7 +102,7 @@ async def test_a_day_is_not_sealed_as_whole_while_rows_go_between_two_pages(
         if number == 1:
             newest_first[0].deleted_at = text_of(utc_now())
 
-    when_listed(sandbox, delete)
+    when_listed(monkeypatch, sandbox, delete)
     assert await missing_of(runtime, ago(5)) == 1, f"of {len(made)}"
 
 

@@ -40,7 +40,7 @@ def spread(count: int) -> list[datetime]:
     return [DAY + i * (LAST - DAY) / count for i in range(count)]
 
 
-def when_listed(sandbox: RunningSandbox, change: Callable[[int], None]) -> None:
+def when_listed(monkeypatch: pytest.MonkeyPatch, sandbox: RunningSandbox, change: Callable[[int], None]) -> None:
     """Have something change right behind each listing, with its number."""
     listed, number = sandbox.world.live_recordings, 0
 
@@ -51,7 +51,7 @@ def when_listed(sandbox: RunningSandbox, change: Callable[[int], None]) -> None:
         change(number)
         return found
 
-    sandbox.world.live_recordings = list_and_change  # type: ignore[method-assign]
+    monkeypatch.setattr(sandbox.world, "live_recordings", list_and_change)
 
 
 async def window(client: TelnyxClient) -> list[str]:
@@ -82,7 +82,7 @@ async def test_a_deletion_between_two_pages_hides_no_row(
         if number <= len(newest):
             newest[number - 1].deleted_at = text_of(DAY)
 
-    when_listed(sandbox, delete)
+    when_listed(monkeypatch, sandbox, delete)
     found = await window(client)
     assert {one.data["id"] for one in made if one.deleted_at is None} <= set(found)
     assert len(found) == len(set(found)), "each is given once"
@@ -118,6 +118,6 @@ async def test_a_list_that_never_settles_proves_nothing(
     def delete(number: int) -> None:
         made[number].deleted_at = text_of(DAY)
 
-    when_listed(sandbox, delete)
+    when_listed(monkeypatch, sandbox, delete)
     with pytest.raises(Unsettled, match="changed while it was read"):
         await window(client)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from config.settings import Settings, load_settings
@@ -24,8 +26,6 @@ from workers.runtime import Runtime, open_runtime
 def settings_of(environment: Mapping[str, str]) -> Settings:
     """The settings that a process with this environment would have."""
     with pytest.MonkeyPatch.context() as patch:
-        import os
-
         for name in os.environ.keys() - CLEAN.keys():
             patch.delenv(name)
         for name, value in environment.items():
@@ -34,16 +34,32 @@ def settings_of(environment: Mapping[str, str]) -> Settings:
 
 
 @asynccontextmanager
-async def house(environment: Mapping[str, str]) -> AsyncIterator[Runtime]:
-    """The parts of a worker of this environment."""
-    settings = settings_of(environment)
-    redis = connect_worker(environment["REDIS_URL"])
-    runtime = open_runtime(settings, redis)
+async def runtime_of(environment: Mapping[str, str], redis: Any, **settings: str) -> AsyncIterator[Runtime]:
+    """The parts of a worker with this environment, and more settings by their names in it, on a client of Redis."""
+    runtime = open_runtime(settings_of({**environment, **settings}), redis)
     try:
         yield runtime
     finally:
         await runtime.close()
+
+
+@asynccontextmanager
+async def house(environment: Mapping[str, str]) -> AsyncIterator[Runtime]:
+    """The same on a client of its own: where a test has several workers, or a person beside one."""
+    redis = connect_worker(environment["REDIS_URL"])
+    try:
+        async with runtime_of(environment, redis) as runtime:
+            yield runtime
+    finally:
         await redis.aclose()
+
+
+def request_of(recording: Recording, event_id: str | None = "event-1", **fields: Any) -> RecordingRequest:
+    """What a webhook that names a recording asks for."""
+    started_at = recording.data["recording_started_at"]
+    return RecordingRequest(
+        **{"recording_id": recording.data["id"], "event_id": event_id, "started_at": started_at} | fields
+    )
 
 
 async def archive(runtime: Runtime, *recordings: Recording) -> None:
@@ -68,7 +84,10 @@ def receipt(archive_folder: Path, recording: Recording, name: str = "deleted.jso
 
 async def kinds_of_alerts(runtime: Runtime) -> set[str]:
     """The kinds of the alerts that were sent."""
-    import msgspec
-
     rows: list[Any] = await runtime.redis.lrange("callvault:alerts", 0, -1)
     return {msgspec.json.decode(row)["kind"] for row in rows}
+
+
+def has_left(recording: Recording) -> bool:
+    """Whether an original was deleted at Telnyx."""
+    return recording.deleted_at is not None

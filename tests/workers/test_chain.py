@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import AsyncIterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from config.settings import load_settings
 from config.times import end_of_day, utc_now
 from sandbox.world import Recording
 from tests.parts import RunningSandbox, make_archive
+from workers.archive.seals import Link
 from workers.init import init_archive
 from workers.jobs.chain import known_chain, read_chain
 from workers.jobs.payloads import RecordingRequest
@@ -25,17 +24,6 @@ from workers.keys import ALERTS, BULK_QUEUE, SEALS, UNSEALED_KNOWN
 from workers.runtime import Runtime, open_runtime
 
 DAYS = (5, 4)
-
-
-@pytest.fixture
-async def runtime(
-    environment: dict[str, str], async_redis: Any, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Runtime]:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    made = open_runtime(load_settings(), async_redis)
-    yield made
-    await made.close()
 
 
 def day(ago: int) -> date:
@@ -55,8 +43,12 @@ async def seal_two_days(runtime: Runtime, sandbox: RunningSandbox) -> list[Recor
 async def archive_and_seal(runtime: Runtime, recordings: list[Recording]) -> list[int]:
     for one in recordings:
         await archive_recording(runtime, RecordingRequest(recording_id=one.data["id"]))
-    links = [await seal(runtime, day(ago), by_hand=True) for ago in DAYS]
-    return [link.seal.sequence for link in links]  # type: ignore[union-attr]
+    sequences = []
+    for ago in DAYS:
+        link = await seal(runtime, day(ago), by_hand=True)
+        assert isinstance(link, Link), link
+        sequences.append(link.seal.sequence)
+    return sequences
 
 
 async def fetched_again(runtime: Runtime) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
 from tests.parts import RunningSandbox
-from tests.workers.runtimes import request_of, runtime_of
+from tests.workers.house import request_of
 from tests.workers.test_archive_recording import folder_of
 from workers.archive.archive import ArchiveConflict
 from workers.archive.records import COMMIT_RECORD, UnreadableRecord
@@ -20,12 +19,6 @@ from workers.archive.sameness import difference
 from workers.jobs.recordings import archive_recording
 from workers.keys import ALERTS, WRITTEN
 from workers.runtime import Runtime
-
-
-@pytest.fixture
-async def runtime(environment: dict[str, str], async_redis: Any) -> AsyncIterator[Runtime]:
-    async with runtime_of(environment, async_redis) as made:
-        yield made
 
 
 def change(recording: Recording, seconds: float = 2, seed: str = "other") -> None:

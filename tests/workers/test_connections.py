@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,6 @@ from workers.jobs.routing import Event, jobs_of, look_jobs
 from workers.keys import ALERTS, LOG_NO_ID_TOLD
 from workers.queue.accept import Acceptor
 from workers.runtime import Runtime, open_runtime
-
-
-@pytest.fixture
-async def runtime(
-    sandbox: RunningSandbox,
-    environment: dict[str, str],
-    async_redis: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Runtime]:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    made = open_runtime(load_settings(), async_redis)
-    yield made
-    await made.close()
 
 
 def zoom(sandbox: RunningSandbox) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
 from tests.parts import RunningSandbox
-from tests.workers.runtimes import request_of, runtime_of
+from tests.workers.house import request_of, runtime_of
 from tests.workers.test_archive_recording import folder_of
 from workers.archive import layout
 from workers.archive.archive import Archive, ArchiveConflict
@@ -25,7 +25,7 @@ from workers.jobs.recordings import archive_recording
 from workers.jobs.repair import repair_recording
 from workers.jobs.transcriptions import archive_transcription
 from workers.keys import ALERTS, DELETIONS_DUE, WRITER
-from workers.queue.sole import HeldElsewhere, sole_writer
+from workers.queue.recording_lease import HeldElsewhere, sole_writer
 from workers.runtime import Runtime
 
 _MOST_STEPS = 60

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from sandbox.audio import make_wav
 from tests.telnyx.test_downloads import Files
-from tests.workers.runtimes import runtime_of
 from workers.jobs.fetching import Fetched, fetch_audio, only_if
 from workers.runtime import Runtime
 from workers.telnyx.downloads import CannotBeResumed, DownloadFailed
@@ -18,12 +17,6 @@ from workers.telnyx.models import Recording
 
 AUDIO = make_wav("x", 60, 1)
 WAV = b"".join(AUDIO.read(0, AUDIO.size))
-
-
-@pytest.fixture
-async def runtime(environment: dict[str, str], async_redis: Any) -> AsyncIterator[Runtime]:
-    async with runtime_of(environment, async_redis) as made:
-        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +32,6 @@ from workers.runtime import Runtime, open_archive, open_runtime, runtime_at
 
 READING = ("status", "doctor", "find", "get ID", "verify", "verify --seals", "index", "logs list", "seal --due",
            "backfill --since 1d", "deletions hold ID --why x", "erase ID --reason x --yes")  # fmt: skip
-
-
-@pytest.fixture
-async def runtime(
-    environment: dict[str, str], async_redis: Any, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Runtime]:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    made = open_runtime(load_settings(), async_redis)
-    yield made
-    await made.close()
 
 
 def everything(folder: Path) -> list[str]:

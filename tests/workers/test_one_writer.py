@@ -13,7 +13,7 @@ from arq.worker import Retry
 from sandbox.world import Recording
 from tests.contract.emulators import environ, s3_weak
 from tests.parts import RunningSandbox, make_archive
-from tests.workers.runtimes import request_of, runtime_of
+from tests.workers.house import request_of, runtime_of
 from workers.archive.proof import hash_object
 from workers.archive.records import COMMIT_RECORD
 from workers.archive.stores.store import StoreError
@@ -21,7 +21,7 @@ from workers.jobs.payloads import RecordingRequest
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
 from workers.keys import ATTEMPTS, WRITER, WRITTEN
-from workers.queue.sole import HeldElsewhere, sole_writer
+from workers.queue.recording_lease import HeldElsewhere, sole_writer
 from workers.runtime import Runtime
 
 TIMES = 25
@@ -102,7 +102,7 @@ async def test_a_lease_ends_soon_after_its_worker(runtime: Runtime, redis: Any) 
 async def test_a_writer_that_has_lost_its_lease_stops(
     runtime: Runtime, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.queue.sole._RENEWED_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr("workers.queue.recording_lease._RENEWED_EVERY_SECONDS", 0.02)
     with pytest.raises(HeldElsewhere, match="another job has taken recording r"):
         async with sole_writer(runtime.redis, "r"):
             redis.set(WRITER + "r", "another")
@@ -116,10 +116,10 @@ async def test_a_writer_that_has_lost_its_lease_stops(
 
 
 async def test_what_another_writer_was_half_way_through_is_read_again_before_it_is_judged(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive, key = runtime.archive, "recordings/2026/11/25/r/audio.wav"
-    path = Path(archive.store.root / key)  # type: ignore[attr-defined]
+    path = archive_folder / key
     path.parent.mkdir(parents=True)
     path.write_bytes(b"half of i")
     monkeypatch.setattr("time.sleep", lambda _: path.write_bytes(b"half of it"))

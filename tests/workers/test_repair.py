@@ -14,8 +14,7 @@ from config.times import utc_now
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
 from tests.parts import RunningSandbox, callvault_here, run_callvault
-from tests.workers.house import archive, delete_what_is_due, house
-from tests.workers.runtimes import request_of, runtime_of
+from tests.workers.house import archive, delete_what_is_due, house, request_of, runtime_of
 from tests.workers.test_archive_recording import folder_of
 from workers.archive.proof import Missing
 from workers.archive.seals import Link

@@ -12,7 +12,7 @@ from typing import Literal
 
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.records import DECISION, AnyDecision, Decision, EarlierDecision, UnreadableRecord
+from workers.archive.records import DECISION, AnyDecision, CommitRecord, Decision, EarlierDecision, UnreadableRecord
 
 Scope = Literal["recording", "connection", "everything"]
 
@@ -106,6 +106,12 @@ def is_approved(decisions: Decisions, findings: Collection[str]) -> bool:
     if earlier is not None and earlier[1].decision == "release":  # in versions before 2 one word did both
         approved |= {finding for finding in findings if not finding.startswith(CHANGED)}  # which they did not know
     return approved.issuperset(findings)
+
+
+def findings_of(versions: list[CommitRecord], record: CommitRecord) -> list[str]:
+    """What keeps an original until a person approves: what was found in its audio, and each other content of the same id."""
+    others = {o.sha256 for version in versions for o in version.objects} - {o.sha256 for o in record.objects}
+    return [*record.audio.findings, *(f"{CHANGED} {sha256[:16]}" for sha256 in sorted(others))]
 
 
 def word_of(decisions: Decisions) -> str | None:

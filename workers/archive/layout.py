@@ -97,7 +97,7 @@ def home_of(folder: str) -> str:
 
 def is_version(name: str) -> bool:
     """Whether a name within a recording's folder is the commit record of a version."""
-    return name.startswith("versions/") and name.endswith("/recording.json")
+    return re.fullmatch(r"versions/[^/]+/recording\.json", name) is not None
 
 
 def erasure_signature_key(folder: str) -> str:

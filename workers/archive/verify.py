@@ -7,7 +7,6 @@ and one question for each object; with `deep` every byte is read.
 from __future__ import annotations
 
 import itertools
-import re
 from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -293,7 +292,7 @@ def _check(checks: Checks, folder: _Folder) -> _Found:
 def commit_keys(prefix: str, present: Iterable[str]) -> list[str]:
     """The keys of the commit records in a recording's folder: its own first, then those of its versions."""
     own = layout.commit_key(prefix)
-    keys = [key for key in present if key == own or re.fullmatch(r"versions/[^/]+/recording\.json", key[len(prefix) :])]
+    keys = [key for key in present if key == own or layout.is_version(key.removeprefix(prefix))]
     return sorted(keys, key=lambda key: (key != own, key))
 
 

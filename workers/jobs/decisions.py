@@ -16,16 +16,16 @@ from config.times import format_instant, utc_now
 from config.values import is_id
 from workers.archive import layout
 from workers.archive.decisions import (
-    CHANGED,
     Decisions,
     Scope,
     decisions_about,
+    findings_of,
     new_id,
     put_decision,
     read_decisions,
     standing_holds,
 )
-from workers.archive.records import CommitRecord, Decision
+from workers.archive.records import Decision
 from workers.jobs.duties import stated_duties, unit_of
 from workers.keys import DECIDED_EARLY
 from workers.queue.script import server_seconds
@@ -169,15 +169,23 @@ async def pause(runtime: Runtime, why: str, by: str) -> Decided:
         StoreError, redis.exceptions.RedisError: one of them is away.
     """
     since = await server_seconds(runtime.redis)
+    is_new = await stop(runtime, why, by)
+    what = await _what_left(runtime, None, since)
+    return Decided(is_new, what.left, what.under_way)
+
+
+async def stop(runtime: Runtime, why: str, by: str) -> bool:
+    """Pause deletion without waiting for what is under way, as a worker does that stops itself; False if it was paused.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away.
+    """
     known = await runtime.in_thread(decisions_about, runtime.archive, "everything")
     standing = standing_holds(known)
     if not standing:
         await _write(runtime, _decision("hold", "everything", "", why, by))
     await runtime.due.show_pause("; ".join(sorted(set(standing.values()))) or why)
-    if by == "callvault":  # a worker that stops itself waits for no deletion of its own
-        return Decided(not standing)
-    what = await _what_left(runtime, None, since)
-    return Decided(not standing, what.left, what.under_way)
+    return not standing
 
 
 async def resume(runtime: Runtime, why: str, by: str) -> bool:
@@ -192,12 +200,6 @@ async def resume(runtime: Runtime, why: str, by: str) -> bool:
         await _write(runtime, _decision("release", "everything", "", why, by, lifts=lifts))
     await runtime.due.show_pause(None)
     return bool(lifts)
-
-
-def findings_of(versions: list[CommitRecord], record: CommitRecord) -> list[str]:
-    """What keeps an original until a person approves: what was found in its audio, and each other content of the same id."""
-    others = {o.sha256 for version in versions for o in version.objects} - {o.sha256 for o in record.objects}
-    return [*record.audio.findings, *(f"{CHANGED} {sha256[:16]}" for sha256 in sorted(others))]
 
 
 def _decision(

@@ -56,11 +56,11 @@ def unit_of(settings: Settings) -> str:
     return hashlib.sha256(place.encode()).hexdigest()[:16]
 
 
-def own_duties(settings: Settings, number: int = 0) -> Duties:
-    """The duties that the settings of this process say."""
+def own_duties(settings: Settings) -> Duties:
+    """The duties that the settings of this process say; `state_duties` numbers them."""
     return Duties(
         unit=unit_of(settings),
-        number=number,
+        number=0,
         delete_originals=settings.delete_originals,
         delete_after_seconds=settings.delete_after.total_seconds(),
         hold_connections=sorted(settings.hold_connections),

@@ -115,16 +115,14 @@ def _read(archive: Archive) -> tuple[str | None, dict[str, str], frozenset[str]]
     return why_paused(archive), held_connections(archive), transcribing
 
 
-def why_kept(
-    rules: Rules, record: CommitRecord, decisions: Decisions, findings: Sequence[str] | None = None
-) -> Kept | None:
+def why_kept(rules: Rules, record: CommitRecord, decisions: Decisions, findings: Sequence[str]) -> Kept | None:
     """Why an original stays as things stand; None if it may go.
 
     Args:
         rules: as read just now.
         record: its commit record.
         decisions: all that are about it, likewise.
-        findings: what keeps it without an approval; None: what was found in its audio.
+        findings: what keeps it without an approval.
     """
     connection_id = str(record.recording.get("connection_id"))
     if (why := why_held(decisions)) is not None:
@@ -135,7 +133,6 @@ def why_kept(
         return Kept("its connection is on hold (CALLVAULT_HOLD_CONNECTIONS)")
     if any(o.key.startswith("/") for o in record.objects):
         return Kept("custom storage: the original is the archive")
-    findings = record.audio.findings if findings is None else findings
     if findings and not is_approved(decisions, findings):
         return Kept("not approved: " + ", ".join(findings))
     age = (utc_now() - _archived_at(record)).total_seconds()

@@ -23,7 +23,7 @@ from workers.jobs.erased import Erased, refuse_if_erased, unless_erased
 from workers.jobs.fetching import CONTENT_TYPES, Fetched, addresses_of, as_archived, fetch_audio
 from workers.jobs.payloads import RecordingRequest
 from workers.jobs.versions import look_again
-from workers.queue.sole import sole_writer
+from workers.queue.recording_lease import sole_writer
 from workers.runtime import Runtime, sealable_at
 from workers.source_mark import SourceMark
 from workers.telnyx.client import LARGEST_PAGE

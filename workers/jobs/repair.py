@@ -19,7 +19,7 @@ from workers.jobs.erased import Erased, unless_erased
 from workers.jobs.fetching import OtherBytes, addresses_of, fetch_audio, only_if
 from workers.jobs.payloads import RepairRequest
 from workers.jobs.recordings import schedule_deletion
-from workers.queue.sole import sole_writer
+from workers.queue.recording_lease import sole_writer
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
 

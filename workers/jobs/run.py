@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,7 +21,7 @@ from workers.jobs.judge import cause_of
 from workers.jobs.payloads import VERSION, payload_version
 from workers.keys import MAIN_QUEUE
 from workers.queue.attempts import DeadLetter
-from workers.queue.sole import HeldElsewhere
+from workers.queue.recording_lease import HeldElsewhere
 from workers.queue.worker import again_in, leave_to_newer
 from workers.runtime import Runtime
 
@@ -109,9 +109,9 @@ class Repeated:
     """What every job that waits has again and again, as in an outage: said once in ten seconds, with how often."""
 
     def __init__(self) -> None:
-        self._kinds: dict[tuple[str, str], tuple[float, int]] = {}  # when it was said, and how often it was not since
+        self._kinds: dict[Hashable, tuple[float, int]] = {}  # when it was said, and how often it was not since
 
-    def count(self, kind: tuple[str, str]) -> int:
+    def count(self, kind: Hashable) -> int:
         """How often it has been since it was last said, with this time; 0: it need not be said now."""
         said_at, unsaid = self._kinds.get(kind, (-math.inf, 0))
         if time.monotonic() - said_at < _SAID_EVERY_SECONDS:

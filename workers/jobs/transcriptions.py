@@ -11,7 +11,7 @@ from workers.archive.records import TranscriptionRecord
 from workers.jobs.causes import InProgress, NotYet
 from workers.jobs.erased import Erased, unless_erased
 from workers.jobs.payloads import TranscriptionRequest
-from workers.queue.sole import sole_writer
+from workers.queue.recording_lease import sole_writer
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import RecordingTranscription

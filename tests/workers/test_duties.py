@@ -1,0 +1,127 @@
+"""What workers are set to do with originals belongs to the archive, and the strictest counts for all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from config import times
+from tests.parts import RunningSandbox
+from tests.workers.house import (
+    archive,
+    delete_what_is_due,
+    has_left,
+    house,
+    settings_of,
+)
+from tests.workers.test_archive_recording import folder_of
+from workers.jobs import duties
+from workers.jobs.duties import (
+    effective_duties,
+    own_duties,
+    retire_unit,
+    state_duties,
+    state_own_duties,
+    unit_of,
+    workers_duties,
+)
+from workers.keys import LIVE_DUTIES
+from workers.queue.embedded import socket_url
+from workers.status import read_status
+
+
+@pytest.mark.parametrize(
+    "stricter",
+    [
+        {"CALLVAULT_HOLD_CONNECTIONS": "7"},
+        {"CALLVAULT_DELETE_ORIGINALS": "never"},
+        {"CALLVAULT_DELETE_AFTER": "30d"},
+        {"CALLVAULT_TRANSCRIPTIONS": "require"},
+    ],
+)
+async def test_every_worker_obeys_the_strictest_duties_that_the_archive_states(
+    stricter: dict[str, str], sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    """Another unit, with a Redis of its own, on the same archive."""
+    recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
+    other = own_duties(settings_of(deleting | stricter | {"REDIS_URL": "redis://elsewhere:6379/0"}))
+    async with house(deleting) as runtime:
+        await runtime.in_thread(runtime.archive.put_transcribing, "7")
+        await archive(runtime, recording)
+        await runtime.in_thread(state_duties, runtime.archive, own_duties(runtime.settings))
+        await runtime.in_thread(state_duties, runtime.archive, other)
+        await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        await runtime.in_thread(retire_unit, runtime.archive, other.unit, "ann")
+        await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)  # as a sweep does
+        await delete_what_is_due(runtime)
+    assert has_left(recording)
+
+
+async def test_a_worker_that_was_not_restarted_yet_obeys_the_hold_of_one_that_was(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
+    newer = settings_of(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"})
+    async with house(deleting) as older:
+        await archive(older, recording)
+        await older.in_thread(state_duties, older.archive, own_duties(newer))
+        await delete_what_is_due(older)
+        assert (await effective_duties(older)).hold_connections == ["7"]
+    assert not has_left(recording)
+
+
+async def test_what_is_shown_of_duties_is_what_workers_are_set_to_and_not_the_settings_of_who_looks(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    async with house(deleting) as worker:
+        await worker.in_thread(state_duties, worker.archive, own_duties(worker.settings))
+    async with house(deleting | {"CALLVAULT_DELETE_ORIGINALS": "never"}) as person:
+        assert (await workers_duties(person)).delete_originals == "verified"
+        assert (await read_status(person)).deletions.mode == "verified"
+
+
+def test_a_unit_is_a_database_of_a_server_however_its_address_writes_it() -> None:
+    units = [
+        unit_of(settings_of({"REDIS_URL": url, "TELNYX_API_KEY": "KEY"}))
+        for url in (
+            "redis://r",
+            "redis://u:p@r/0",
+            "redis://r?db=0",
+            "redis://r/1",
+            "redis://r?db=1",
+            "unix:///s",
+            "unix:///s?db=1",
+        )
+    ]
+    assert units[0] == units[1] == units[2] and units[3] == units[4]
+    assert len({*units}) == 4
+
+
+def test_a_command_and_the_worker_of_one_data_folder_are_of_one_unit(tmp_path: Path) -> None:
+    """`callvault up` gives its worker the address of the embedded server; a command finds it by the folder."""
+    command = settings_of({"CALLVAULT_DATA": str(tmp_path), "TELNYX_API_KEY": "KEY"})
+    worker = settings_of({"REDIS_URL": socket_url(tmp_path), "TELNYX_API_KEY": "KEY"})
+    assert unit_of(command) == unit_of(worker)
+
+
+async def test_the_hold_of_a_living_worker_counts_also_right_behind_an_outage_of_redis(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    """A newer worker of the unit states less; what the older one told last is old when Redis is back."""
+    recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
+    held = own_duties(settings_of(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"}))
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        await state_own_duties(runtime)
+        told = times.utc_now().timestamp() - 30
+        await runtime.redis.hset(LIVE_DUTIES, "older", msgspec.json.encode((told, held)))
+        await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(duties, "_LIVE_SECONDS", 0)  # it has not told anything for long
+            await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)  # as a sweep does
+            await delete_what_is_due(runtime)
+    assert has_left(recording)

@@ -1,0 +1,202 @@
+"""What Telnyx shows, hides, keeps or changes of an original, and what is written down of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from config import times
+from sandbox.world import World
+from tests.parts import RunningSandbox
+from tests.workers.house import (
+    archive,
+    delete_what_is_due,
+    has_left,
+    house,
+    kinds_of_alerts,
+    receipt,
+)
+from tests.workers.test_archive_recording import folder_of
+from workers.jobs import decisions
+from workers.jobs.put_off import DeletionRequest, letter_id, schedule_again
+from workers.keys import DELETIONS_DUE, LEAVING
+from workers.queue.leaving import Leaving
+
+
+async def test_the_key_of_another_account_writes_no_receipt_and_stops_deletion(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(5)]
+    async with house(deleting) as runtime:
+        await archive(runtime, *recordings)
+    other = RunningSandbox(World(seed=2))
+    try:
+        async with house(deleting | other.environment) as runtime:
+            await delete_what_is_due(runtime)
+            assert "deletion-stopped" in await kinds_of_alerts(runtime)
+            assert "5 of 5 originals" in (await runtime.due.paused() or "")
+    finally:
+        other.stop()
+    assert not [*archive_folder.rglob("deleted.json"), *archive_folder.rglob("gone.json")]
+    async with house(deleting) as runtime:
+        await decisions.resume(runtime, "the right key", "ann")
+        await delete_what_is_due(runtime)
+    assert all(receipt(archive_folder, r).exists() and r.deleted_at for r in recordings)
+
+
+async def test_a_single_404_under_a_key_that_shows_nothing_else_is_no_proof_of_anything(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+    other = RunningSandbox(World(seed=2))
+    try:
+        async with house(deleting | other.environment) as runtime:
+            await delete_what_is_due(runtime)
+    finally:
+        other.stop()
+    assert not [*archive_folder.rglob("deleted.json"), *archive_folder.rglob("gone.json")]
+
+
+@pytest.mark.parametrize("count", [1, 5])
+async def test_the_key_of_another_account_ends_no_deletion_that_was_asked_for_under_the_right_one(
+    count: int, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(count)]
+    async with house(deleting) as runtime:
+        await archive(runtime, *recordings)
+        sandbox.world.faults.change({"delete_ignores": 1.0})
+        await delete_what_is_due(runtime)
+    other = RunningSandbox(World(seed=2))
+    try:
+        async with house(deleting | other.environment) as runtime:
+            await delete_what_is_due(runtime)
+    finally:
+        other.stop()
+    assert not any(has_left(r) for r in recordings)
+    assert not [*archive_folder.rglob("deleted.json"), *archive_folder.rglob("gone.json")]
+
+
+async def test_what_was_told_as_gone_and_was_seen_since_stops_deletion_again(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(5)]
+    other = RunningSandbox(World(seed=2))
+    try:
+        async with house(deleting) as right, house(deleting | other.environment) as wrong:
+            await archive(right, *recordings)
+            await delete_what_is_due(wrong)
+            await decisions.resume(right, "the right key", "ann")
+            sandbox.world.faults.change({"delete_ignores": 1.0})
+            await delete_what_is_due(right)
+            await delete_what_is_due(wrong)
+            assert "5 of 5 originals" in (await right.due.paused() or "")
+    finally:
+        other.stop()
+    assert not [*archive_folder.rglob("deleted.json"), *archive_folder.rglob("gone.json")]
+
+
+async def test_a_worker_that_dies_before_its_receipt_leaves_it_to_the_next_turn(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    folder = folder_of(Path(), recording).as_posix() + "/"
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        seen, asked = "2026-11-26T10:00:00.000000Z", "2026-11-26T10:00:01.000000Z"
+        await runtime.leaving.put({recording.data["id"]: Leaving(folder, "dead", seen, asked)})
+        recording.deleted_at = times.format_instant(times.utc_now())
+        await delete_what_is_due(runtime)
+        assert not await runtime.redis.hlen(LEAVING)
+    told = json.loads(receipt(archive_folder, recording).read_bytes())
+    assert (told["schema"], told["seen_at"], told["asked_at"]) == ("callvault.deletion/2", seen, asked)
+
+
+async def test_a_receipt_says_that_the_original_was_there_before_we_deleted_it(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        await delete_what_is_due(runtime)
+    told = json.loads(receipt(archive_folder, recording).read_bytes())
+    assert told["seen_at"] <= told["asked_at"] <= told["confirmed_gone_at"]
+
+
+@pytest.mark.parametrize("how", ["ignored", "refused"])
+async def test_an_original_that_telnyx_never_deletes_comes_later_and_later_and_ends_as_a_dead_letter(
+    how: str, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    recording_id = recording.data["id"]
+    folder = folder_of(Path(), recording).as_posix() + "/"
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        sandbox.world.faults.change({"delete_ignores": 1.0} if how == "ignored" else {"delete_refused": 1.0})
+        waits = []
+        while await runtime.redis.zscore(DELETIONS_DUE, folder) is not None:
+            await delete_what_is_due(runtime)
+            due = await runtime.redis.zscore(DELETIONS_DUE, folder)
+            waits.append((due or 0) - times.utc_now().timestamp())
+            assert len(waits) <= 12
+        assert waits[5] > 60 > waits[0]
+        letters = await runtime.attempts.letters()
+        assert [letter.job_id for letter in letters] == [letter_id(recording_id)]
+        assert {"deletion-refused", "dead-letter"} <= await kinds_of_alerts(runtime)
+        await runtime.due.schedule(folder, 0)  # as a sweep does
+        await delete_what_is_due(runtime)
+        assert await runtime.redis.zscore(DELETIONS_DUE, folder) is None, "a person is to look first"
+        assert not receipt(archive_folder, recording).exists()
+        sandbox.world.faults.change({"delete_ignores": 0.0, "delete_refused": 0.0})
+        await runtime.attempts.discard(letter_id(recording_id))
+        await schedule_again(runtime, msgspec.convert(letters[0].payload, DeletionRequest))
+        await delete_what_is_due(runtime)
+    assert has_left(recording) and receipt(archive_folder, recording).exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"duration_millis": 9_000},
+        {"channels": "single"},
+        {"recording_ended_at": "2026-11-26T01:00:00.000000Z"},
+        {"status": "processing"},
+    ],
+)
+async def test_a_recording_that_telnyx_shows_otherwise_than_it_was_archived_stays(
+    change: dict[str, Any], sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    recording, other = (sandbox.world.add_recording(seconds=0.5) for _ in range(2))
+    async with house(deleting) as runtime:
+        await archive(runtime, recording, other)
+        recording.data.update(change)
+        await delete_what_is_due(runtime)
+        assert "content-changed" in await kinds_of_alerts(runtime)
+    assert not has_left(recording)
+    assert has_left(other)
+
+
+async def test_a_download_address_that_does_not_answer_says_nothing_of_a_change(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        sandbox.world.faults.change({"download_500": 1.0})
+        await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        ((_, due_at),) = await runtime.redis.zrange(DELETIONS_DUE, 0, -1, withscores=True)
+        assert due_at < time.time() + 60, "it is asked again soon"
+        sandbox.world.faults.change({"download_500": 0.0, "download_expired": 1.0})
+        for _ in range(2):
+            await delete_what_is_due(runtime)
+        assert not has_left(recording) and await kinds_of_alerts(runtime) == {"deletion-refused"}
+        sandbox.world.faults.change({"download_expired": 0.0})
+        await delete_what_is_due(runtime)
+    assert has_left(recording)

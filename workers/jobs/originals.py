@@ -1,0 +1,211 @@
+"""Look at an original just before its deletion: does the archive have it whole, does Telnyx show it as it was archived?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from config.logs import get_logger
+from config.times import format_instant, parse_instant, utc_now
+from workers.archive import layout
+from workers.archive.decisions import Decisions, decisions_about, findings_of, read_decisions
+from workers.archive.proof import Damaged
+from workers.archive.records import (
+    TRANSCRIPTION,
+    ArchivedObject,
+    CommitRecord,
+)
+from workers.archive.sameness import difference
+from workers.jobs.may_delete import (
+    Rules,
+    why_kept,
+    why_unsealed,
+)
+from workers.jobs.payloads import (
+    RecordingRequest,
+    TranscriptionRequest,
+    recording_job,
+    transcription_job,
+)
+from workers.jobs.put_off import ask_later, keep, letter_id
+from workers.keys import DEAD_LETTERS, TRANSCRIBING
+from workers.queue.accept import enqueue
+from workers.runtime import Runtime
+from workers.source_mark import SourceMark
+from workers.telnyx.client import LARGEST_PAGE
+from workers.telnyx.errors import NotFound
+from workers.telnyx.models import Recording, RecordingTranscription
+
+log = get_logger()
+
+_WAIT_FOR_TRANSCRIPTION_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A recording whose original may be deleted now, as far as is known.
+
+    Attributes:
+        decisions: those that lie in its folder.
+        findings: what keeps it without a person's approval.
+        seen_at: when Telnyx showed it as it was archived.
+    """
+
+    folder: str
+    recording_id: str
+    record: CommitRecord
+    decisions: Decisions
+    findings: Sequence[str]
+    objects: list[ArchivedObject]
+    transcriptions: list[RecordingTranscription]
+    seen_at: str
+
+
+@dataclass(frozen=True)
+class GoneBefore:
+    """A recording whose original Telnyx does not show; unless an earlier turn of ours has deleted it, it was gone before."""
+
+    folder: str
+    recording_id: str
+    objects: list[ArchivedObject]
+
+
+async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Proven | GoneBefore | None:
+    """Look at a recording in the archive and at Telnyx; None if its original stays for now, which has been logged and scheduled.
+
+    Raises:
+        Damaged, UnreadableRecord: the archive is not whole.
+        DownloadFailed: its audio cannot be looked at now.
+    """
+    keys = await runtime.in_thread(runtime.archive.keys_of, folder)
+    if layout.erasure_key(folder) in keys or layout.receipt_key(folder) in keys:
+        await runtime.due.done(folder)
+        return None
+    record = await runtime.in_thread(runtime.archive.commit_record, folder)
+    if record is None:
+        raise Damaged(f"{layout.commit_key(folder)}: gone from the archive")
+    recording_id = str(record.recording["id"])
+    if await runtime.redis.hexists(DEAD_LETTERS, letter_id(recording_id)):
+        await runtime.due.done(folder)
+        return None
+    has_versions = any(layout.is_version(key.removeprefix(folder)) for key in keys)
+    versions = await runtime.in_thread(runtime.archive.versions, folder) if has_versions else []
+    findings = findings_of(versions, record)
+    decisions = await _decisions(runtime, folder, keys, recording_id, findings)
+    kept = why_kept(rules, record, decisions, findings) or await why_unsealed(runtime, rules, folder)
+    if kept is not None:
+        await keep(runtime, folder, kept)
+        return None
+    # A version of the same bytes names the first's object.
+    known = {o.key: o for one in (*versions, record) for o in one.objects}
+    objects = [await runtime.in_thread(runtime.archive.prove_again, o) for o in known.values()]
+    archived = {layout.transcription_of(key) for key in keys if key.startswith(f"{folder}transcriptions/")}
+    transcriptions = await _transcriptions(runtime, rules, folder, record, archived)
+    if transcriptions is None:
+        await runtime.due.postpone(folder, _WAIT_FOR_TRANSCRIPTION_SECONDS)
+        return None
+    try:
+        recording = await runtime.telnyx.recordings.retrieve(recording_id)
+    except NotFound:
+        return GoneBefore(folder, recording_id, objects)
+    seen_at = format_instant(utc_now())
+    changed = await _difference(runtime, recording, [record, *versions])
+    if changed is not None:
+        await _content_changed(runtime, folder, recording_id, changed)
+        return None
+    return Proven(folder, recording_id, record, decisions, findings, objects, transcriptions, seen_at)
+
+
+async def _decisions(
+    runtime: Runtime, folder: str, keys: Sequence[str], recording_id: str, findings: Sequence[str]
+) -> Decisions:
+    """The decisions in a recording's folder; where one is needed or there are any, all that are about it."""
+    beside = [key for key in keys if key.startswith(f"{folder}decisions/")]
+    decisions = await runtime.in_thread(read_decisions, runtime.archive, beside)
+    if not findings and not decisions:
+        return decisions  # those under its id are read in the last moment
+    return {**decisions, **await runtime.in_thread(decisions_about, runtime.archive, "recording", recording_id)}
+
+
+async def _difference(runtime: Runtime, recording: Recording, known: Sequence[CommitRecord]) -> str | None:
+    """How what Telnyx shows now differs from all that is archived of it; None if one of them is it.
+
+    Raises:
+        DownloadFailed: its audio cannot be looked at now, which says nothing of what it is.
+    """
+    told = recording.as_returned()
+    marks: dict[str, SourceMark] = {}
+    for audio_format in ("wav", "mp3"):
+        url = getattr(recording.download_urls, audio_format, None)
+        if url and any(o.key.endswith(f"audio.{audio_format}") for record in known for o in record.objects):
+            marks[audio_format] = await runtime.in_thread(runtime.downloads.look, url)
+    found = [difference(record, told, marks) for record in known]
+    return None if None in found else found[-1]
+
+
+async def _content_changed(runtime: Runtime, folder: str, recording_id: str, changed: str) -> None:
+    """What Telnyx has is not what the archive has: it stays, and is fetched beside what is there."""
+    log.error("original kept: changed at Telnyx", recording_id=recording_id, difference=changed)
+    day = layout.day_of(layout.commit_key(folder))  # where it lies, whatever Telnyx says now of when it began
+    request = RecordingRequest(
+        recording_id=recording_id, started_at=f"{day}T00:00:00Z", found_by="reconcile", look_again=True
+    )
+    await enqueue(runtime.redis, recording_job(request))
+    await runtime.alerts.send(
+        "content-changed",
+        recording_id,
+        f"Recording {recording_id} is not at Telnyx as it was archived: {changed}. Its original is kept.",
+        "What Telnyx has now is archived beside it; see docs/runbook.md.",
+    )
+    await ask_later(runtime, folder, recording_id, "changed", changed)
+
+
+async def _transcriptions(
+    runtime: Runtime, rules: Rules, folder: str, record: CommitRecord, archived: set[str]
+) -> list[RecordingTranscription] | None:
+    """The transcriptions that Telnyx has of a recording, if all that are to come are in the archive; else None.
+
+    Raises:
+        Damaged: one in the archive does not say what Telnyx says.
+    """
+    recording_id, policy = str(record.recording["id"]), rules.transcriptions
+    listed = runtime.telnyx.recording_transcriptions.list(filter={"recording_id": recording_id}, page_size=LARGEST_PAGE)
+    found = [transcription async for transcription in listed if transcription.recording_id == recording_id]
+    missing = [transcription for transcription in found if transcription.id not in archived]
+    if policy.kind == "ignore":
+        missing = [transcription for transcription in missing if transcription.status == "completed"]
+    for transcription in missing:
+        request = TranscriptionRequest(transcription_id=str(transcription.id), recording_id=recording_id)
+        await enqueue(runtime.redis, transcription_job(request))
+    if missing:
+        return None
+    if not found and not archived and policy.kind != "ignore":
+        connection_id = str(record.recording.get("connection_id") or "")
+        if await _is_transcribing(runtime, rules, connection_id):
+            age = utc_now() - parse_instant(record.archived_at)
+            if policy.kind == "require" or age < policy.wait:
+                return None
+    for transcription in found:
+        if transcription.status == "completed":
+            await _prove_transcription(runtime, folder, transcription)
+    return found
+
+
+async def _is_transcribing(runtime: Runtime, rules: Rules, connection_id: str) -> bool:
+    """Whether transcriptions of a connection are awaited; what only Redis knows of, from an earlier version, is written down."""
+    if connection_id in rules.transcribing:
+        return True
+    if not connection_id or not await runtime.redis.sismember(TRANSCRIBING, connection_id):
+        return False
+    await runtime.in_thread(runtime.archive.put_transcribing, connection_id)
+    return True
+
+
+async def _prove_transcription(runtime: Runtime, folder: str, transcription: RecordingTranscription) -> None:
+    """Read a transcription from the archive and hold it against Telnyx's own words."""
+    if transcription.transcription_text is None:  # a list need not carry the text
+        transcription = await runtime.telnyx.recording_transcriptions.retrieve(str(transcription.id))
+    key = layout.transcription_key(folder, str(transcription.id))
+    record = TRANSCRIPTION.read(await runtime.in_thread(runtime.archive.read_small, key), key)
+    if record.transcription.get("transcription_text") != transcription.transcription_text:
+        raise Damaged(f"{key}: does not say what Telnyx says")

@@ -1,0 +1,113 @@
+"""An original that stays for now: when it is asked about again, when a person hears of it, and when its deletion is given up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from config.logs import get_logger
+from config.times import parse_instant
+from workers.jobs.causes import CAUSES
+from workers.jobs.may_delete import (
+    Kept,
+    Stopped,
+)
+from workers.jobs.payloads import (
+    VERSION,
+)
+from workers.keys import MAIN_QUEUE
+from workers.queue.attempts import DeadLetter
+from workers.runtime import Runtime
+
+log = get_logger()
+
+_AWAY_SECONDS = 30
+_BACK_OFF_SECONDS = 10
+_TOLD_AFTER = 2
+
+
+@dataclass(frozen=True)
+class Away:
+    """A recording that could not be looked at, mostly since Telnyx or the store does not answer."""
+
+    error: str
+
+
+class DeletionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Put an original back on the list whose deletion was given up."""
+
+    v: int = VERSION
+    folder: str
+
+
+async def keep(runtime: Runtime, folder: str, kept: Kept) -> None:
+    """Log why an original stays, and have it come back when it may go; without an instant for that, not by itself."""
+    log.info("original kept", folder=folder, why=kept.why)
+    if kept.seconds is None:
+        await runtime.due.done(folder)
+    else:
+        await runtime.due.postpone(folder, kept.seconds)
+
+
+async def all_later(runtime: Runtime, folders: Sequence[str], stopped: Stopped) -> None:
+    """Nothing is deleted now: have all of a batch come back, and nobody begin another until then."""
+    log.info("originals kept for now", recordings=len(folders), why=str(stopped))
+    for folder in folders:
+        await runtime.due.postpone(folder, stopped.seconds)
+    await runtime.due.back_off(stopped.seconds)
+
+
+async def back_off(runtime: Runtime, outcomes: Sequence[object]) -> None:
+    """Say in one line what could not be looked at; if that is half of it, no batch is begun for a while."""
+    away = [one for one in outcomes if isinstance(one, Away)]
+    if not away:
+        return
+    log.warning("deletions postponed", recordings=len(away), of=len(outcomes), error=away[0].error)
+    if 2 * len(away) >= len(outcomes):  # fewer may be the recordings' own fault, which must keep no other waiting
+        await runtime.due.back_off(_BACK_OFF_SECONDS)
+
+
+async def postpone_for(runtime: Runtime, folder: str, error: Exception) -> Away:
+    """An original could not be looked at or deleted: have it come back soon."""
+    await runtime.due.postpone(folder, _AWAY_SECONDS)
+    return Away(f"{type(error).__name__}: {error}")
+
+
+async def ask_later(runtime: Runtime, folder: str, recording_id: str, name: str, said: str) -> None:
+    """Have an original come back later and later while the same is true: soon at first, since a wrong key is soon mended."""
+    attempts = await runtime.attempts.record(letter_id(recording_id), name, said)
+    times = sum(attempt.cause == name for attempt in attempts)
+    await runtime.due.postpone(folder, CAUSES["not-deleted"].wait_seconds(times))
+
+
+async def not_deleted(runtime: Runtime, folder: str, recording_id: str, error: str) -> None:
+    """Telnyx does not delete or show an original: back off, tell a person, and give it up in the end."""
+    cause, job_id = CAUSES["not-deleted"], letter_id(recording_id)
+    attempts = await runtime.attempts.record(job_id, cause.name, error)
+    same = [attempt for attempt in attempts if attempt.cause == cause.name]
+    since = (parse_instant(same[-1].at) - parse_instant(same[0].at)).total_seconds()
+    if cause.is_final(same, since):
+        payload = msgspec.to_builtins(DeletionRequest(folder=folder))
+        letter = DeadLetter(job_id, "schedule_again", payload, MAIN_QUEUE, cause.name, error, same[-1].at, attempts)
+        await runtime.attempts.bury(letter)
+        await runtime.due.done(folder)
+        await runtime.leaving.take_away([recording_id])
+        text = f"The deletion of {recording_id} was given up after {len(attempts)} attempts: {error} (job {job_id})"
+        await runtime.alerts.send("dead-letter", cause.name, text, f"{cause.advice} See `callvault dead-letters list`.")
+        return
+    await runtime.due.postpone(folder, cause.wait_seconds(len(same)))
+    if len(same) >= _TOLD_AFTER:
+        text = f"Telnyx has not deleted {recording_id} in {len(same)} attempts: {error}."
+        await runtime.alerts.send("deletion-refused", "telnyx", text, cause.advice)
+
+
+def letter_id(recording_id: str) -> str:
+    """What the deletion of an original is called among attempts and dead letters."""
+    return f"delete_original:{recording_id}"
+
+
+async def schedule_again(runtime: Runtime, request: DeletionRequest) -> None:
+    """The job of a retried dead letter: put an original back on the list."""
+    await runtime.due.schedule(request.folder, 0)
