@@ -320,7 +320,7 @@ async def _alerts(settings: Settings, redis: Any) -> str:
         raise Wrong(f"CALLVAULT_ALERT_SEVERITIES: there is no kind of alert {unknown[0]!r}", hint)
     if any(not apprise.Apprise().add(url.get_secret_value()) for url in settings.witness_urls):
         raise Wrong(
-            "CALLVAULT_WITNESS_URLS holds an address that is none of Apprise's", "see github.com/caronc/apprise/wiki"
+            "CALLVAULT_WITNESS_URLS holds an address that Apprise does not know", "see github.com/caronc/apprise/wiki"
         )
     bad = sum(not apprise.Apprise().add(url.get_secret_value()) for url in settings.alert_urls)
     if bad:

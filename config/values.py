@@ -175,7 +175,7 @@ def read_archive_url(value: object) -> object:
     return text[:-1] if text.endswith("/") else text
 
 
-# A blank is written %20 in the path of a folder; in the prefix of a bucket there is none.
+# In a folder's path a blank is written %20. A bucket's prefix cannot hold one.
 _ODD_IN_ADDRESS = re.compile(r"[\s#?\\\x00-\x1f\x7f]")
 
 
@@ -203,7 +203,7 @@ def is_id(text: str) -> bool:
 
 
 def read_ids(value: object) -> object:
-    """Ids, separated by commas or blanks: one that is none would be held against nothing, and nobody would know."""
+    """Ids, separated by commas or blanks. A text that cannot be an id is refused: it would never match, and nobody would know."""
     if not isinstance(value, str):
         return value
     ids = tuple(value.replace(",", " ").split())

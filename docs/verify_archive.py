@@ -234,7 +234,7 @@ def folders_of(keys):
 
 
 def commit_keys(folder, keys):
-    """The commit record of a recording, and those of its versions: other contents that Telnyx showed under the same id."""
+    """The commit records of a recording and of its versions: other contents that Telnyx showed under the same id."""
     own = re.escape(folder) + r"(versions/[^/]+/)?recording\.json"
     return sorted((key for key in keys if re.fullmatch(own, key)), key=lambda key: ("/versions/" in key, key))
 
@@ -244,7 +244,7 @@ def erased_of(archive, folder, recording_id, keys):
     key = f"{folder}erased.json"
     said = archive.record(key, "erased.json") if key in keys else None
     if said and encoded(said["recording_id"]) != recording_id:
-        archive.problem("damaged", key, "tells of another recording")
+        archive.problem("damaged", key, "names another recording")
         said = None
     return {row["key"]: row["sha256"] for row in said["objects"] if row["key"].startswith(folder)} if said else {}
 
@@ -300,7 +300,7 @@ def check_other(archive, folder, recording_id, key, committed):
     else:
         said = archive.record(key, kind)
         if said and kind in ("deleted.json", "gone.json") and encoded(said["recording_id"]) != recording_id:
-            archive.problem("damaged", key, "tells of another recording")
+            archive.problem("damaged", key, "names another recording")
         if said and kind == "decisions" and "id" in said:
             check_copy(archive, key, said)
 
@@ -311,7 +311,7 @@ def check_copy(archive, key, said):
     subject = "" if said["scope"] == "everything" else encoded(said["subject"]) + "/"
     root = f"decisions/{of}{subject}{encoded(said['id'])}.json"
     if root not in archive.paths:
-        archive.problem("missing", root, f"a decision of which the copy is there ({key})")
+        archive.problem("missing", root, f"a decision is gone, and its copy is there ({key})")
     elif archive.sha256(root) != archive.sha256(key):
         archive.problem("damaged", root, f"a decision that says another thing than its copy ({key})")
 
@@ -360,7 +360,7 @@ def read_seal(archive, key, sequence):
             return seal | {"day": date.fromisoformat(seal["day"]), "compared": instant(seal["reconciled_at"])}
     except ValueError:
         pass
-    archive.problem("seal-altered", key, "not a seal, or not that of its number")
+    archive.problem("seal-altered", key, "not a seal, or another number's")
     return None
 
 
@@ -457,7 +457,7 @@ def check_root(archive):
         if "/" in key and name in ("decisions", "duties", "transcribing"):
             said = archive.record(key, name)
             if said and name == "decisions" and "id" in said and not key.endswith(f"/{encoded(str(said['id']))}.json"):
-                archive.problem("damaged", key, "tells of another decision")
+                archive.problem("damaged", key, "names another decision")
 
 
 def main():

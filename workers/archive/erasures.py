@@ -47,7 +47,7 @@ class Erasures:
         except UnreadableRecord as error:
             return {}, [unreadable(key, error)]
         if not folder.endswith(f"/{layout.encode_name(record.recording_id)}/"):
-            return {}, [Problem("damaged", key, f"tells of another recording, {record.recording_id}")]
+            return {}, [Problem("damaged", key, f"names another recording, {record.recording_id}")]
         erased = {o.key: o.sha256 for o in record.objects if o.key.startswith(folder)}
         if signature in present:
             return erased, self._check_signature(signature, data)

@@ -24,7 +24,7 @@ class NoArchive(StoreRefused):
 
 
 def read_identity(store: Store) -> Identity | None:
-    """The identity that lies in a store now, read from the store itself; None if there is none.
+    """Read the identity that lies in a store now, from the store itself; None if nothing lies there.
 
     Raises:
         StoreMissing: the place itself is not there.
@@ -45,7 +45,7 @@ def open_identity(store: Store) -> Identity:
     """The identity of an archive that must have one.
 
     Raises:
-        NoArchive: there is none; the line says what to do.
+        NoArchive: it has no identity; the line says what to do.
         StoreError: the store does not answer.
     """
     try:

@@ -91,7 +91,7 @@ def recording_id_of(folder: str) -> str:
 
 
 def home_of(folder: str) -> str:
-    """The folder of a recording, from its own or that of a version of it."""
+    """The folder of a recording, from its own folder or the folder of one of its versions."""
     return re.sub(r"^(recordings/[0-9/]{10}/[^/]+/)versions/[^/]+/$", r"\1", folder)
 
 

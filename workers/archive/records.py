@@ -364,8 +364,8 @@ class RecordReader(Generic[R]):
 class CommitRecordReader(RecordReader[CommitRecord]):
     """Reads commit records, of recordings and of versions.
 
-    It refuses one that tells of another recording, of no object, or of one elsewhere: by its word an original would be
-    deleted that nobody has. A version whose bytes are those of the first names the first's audio object.
+    It refuses one that names another recording, of no object, or of one elsewhere: by its word an original would be
+    deleted that nobody has. A version whose bytes equal the first's names the first's audio object.
     """
 
     def read(self, data: bytes | None, key: str) -> CommitRecord:

@@ -22,7 +22,7 @@ _VALUES = ("duration_millis", "channels", "status")
 
 
 def difference(record: CommitRecord, recording: Mapping[str, Any], sources: Mapping[str, SourceMark]) -> str | None:
-    """Hold what Telnyx says of a recording now against its commit record, or that of a version.
+    """Hold what Telnyx says of a recording now against its commit record or a version's.
 
     Args:
         record: what was archived.
@@ -30,7 +30,7 @@ def difference(record: CommitRecord, recording: Mapping[str, Any], sources: Mapp
         sources: by format, what its download addresses say now; formats that were not asked for are not compared.
 
     Returns:
-        The first difference as a short sentence; None if there is none.
+        The first difference as a short sentence; None if they agree.
     """
     then = record.recording
     for name in _VALUES:

@@ -36,7 +36,7 @@ class SealedRecordings:
 
     @property
     def last(self) -> Link | None:
-        """The last seal of the chain that is followed; None where there is none."""
+        """The last seal of the chain that is followed; None for an empty chain."""
         return self._chain.links[-1] if self._chain is not None and self._chain.links else None
 
     def follow(self, chain: Chain) -> None:

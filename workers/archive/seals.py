@@ -185,7 +185,7 @@ class Manifest:
 
 
 def days_to_seal(identity: Identity, last: date) -> list[date]:
-    """The days that must have a seal, an empty one too: from that of the archive's identity to the last that is closed.
+    """The days that must have a seal, an empty one too: from the day the archive got its identity to the last closed day.
 
     Args:
         identity: of the archive.

@@ -290,7 +290,7 @@ def _check(checks: Checks, folder: _Folder) -> _Found:
 
 
 def commit_keys(prefix: str, present: Iterable[str]) -> list[str]:
-    """The keys of the commit records in a recording's folder: its own first, then those of its versions."""
+    """The keys of the commit records in a recording's folder: its own first, then its versions'."""
     own = layout.commit_key(prefix)
     keys = [key for key in present if key == own or layout.is_version(key.removeprefix(prefix))]
     return sorted(keys, key=lambda key: (key != own, key))
@@ -350,7 +350,7 @@ def _check_other(archive: Archive, folder: _Folder, key: str, committed: Contain
         return [unreadable(key, error)]
     recording_id = getattr(record, "recording_id", None)
     if recording_id is not None and not folder.prefix.endswith(f"/{layout.encode_name(recording_id)}/"):
-        return [Problem("damaged", key, f"tells of another recording, {recording_id}")]
+        return [Problem("damaged", key, f"names another recording, {recording_id}")]
     return _check_copy(archive, key, record) if isinstance(record, Decision) else []
 
 
@@ -359,7 +359,7 @@ def _check_copy(archive: Archive, key: str, decision: Decision) -> list[Problem]
     root = layout.decision_key(decision.scope, decision.subject, decision.id)
     data = archive.read_small(root)
     if data is None:
-        return [Problem("missing", root, f"a decision of which the copy is there ({key})")]
+        return [Problem("missing", root, f"a decision is gone, and its copy is there ({key})")]
     if data != archive.read_small(key):
         return [Problem("damaged", root, f"a decision that says another thing than its copy ({key})")]
     return []
@@ -376,5 +376,5 @@ def _check_root(archive: Archive) -> list[Problem]:
                 problems.append(unreadable(stored.key, error))
                 continue
             if isinstance(record, Decision) and not stored.key.endswith(f"/{layout.encode_name(record.id)}.json"):
-                problems.append(Problem("damaged", stored.key, f"tells of another decision, {record.id}"))
+                problems.append(Problem("damaged", stored.key, f"names another decision, {record.id}"))
     return problems

@@ -100,7 +100,7 @@ def _present(archive: Archive, state: Verified) -> dict[int, set[str]]:
 
 
 def _gap(first: int, last: int) -> Problem:
-    """Seals of which there is nothing: one line for all, since a name may claim any number."""
+    """Seals that left nothing behind: one line for all, since a name may claim any number."""
     which, of = (f"seal {first} is", "it") if first == last else (f"seals {first} to {last} are", "them")
     return Problem("gap", layout.seal_key(first), f"{which} missing; there is nothing of {of}")
 

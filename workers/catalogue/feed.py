@@ -48,7 +48,7 @@ async def catch_up(catalogue: Catalogue, archive: Archive, redis: AsyncRedis, sh
 
     Raises:
         StoreError: the archive had to be read, and cannot be now.
-        AnotherArchive: this Redis tells of another archive.
+        AnotherArchive: this Redis belongs to another archive.
         redis.exceptions.RedisError: Redis is away.
     """
     await assert_bound(redis, catalogue.archive_id or archive.identity.id)
@@ -72,7 +72,7 @@ async def bring_up_to_date(catalogue: Catalogue, archive: Archive, redis: AsyncR
 
     Raises:
         StoreError: the archive had to be read, and cannot be now.
-        AnotherCatalogue, AnotherArchive: the catalogue is of another archive, or this Redis tells of one.
+        AnotherCatalogue, AnotherArchive: the catalogue or this Redis belongs to another archive.
     """
     await asyncio.to_thread(assert_same_archive, catalogue, archive)
     try:

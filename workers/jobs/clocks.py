@@ -1,4 +1,4 @@
-"""Two clocks are asked before what cannot be undone: this machine's, and that of the Redis server."""
+"""Two clocks are asked before what cannot be undone: this machine's and the Redis server's."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Fetched(Generic[T]):
 
 
 def addresses_of(recording: Recording) -> dict[str, str]:
-    """The download addresses of a recording, by format; those of formats that we do not know are left out."""
+    """The download addresses of a recording, by format; formats that we do not know are left out."""
     return {f: url for f in CONTENT_TYPES if (url := getattr(recording.download_urls, f, None))}
 
 

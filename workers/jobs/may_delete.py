@@ -55,7 +55,7 @@ class Rules:
         duties: the strictest.
         own_grace_seconds: that this process is set to; the strictest may be longer.
         connections: those on hold by a decision, each with why.
-        transcribing: those of which transcriptions are awaited.
+        transcribing: connections whose transcriptions are awaited.
     """
 
     duties: Duties

@@ -1,7 +1,7 @@
 """`reconcile`: the account's recordings and transcriptions against the archive's; what is missing is enqueued.
 
 Webhooks lost for any reason are made good so, and a lost Redis. It walks days of `created_at` one by one, each in spans that
-fit one page (`workers/telnyx/spans.py`), and lists the archive by day. Memory is that of three days'
+fit one page (`workers/telnyx/spans.py`), and lists the archive by day. Memory holds three days'
 identities, eight bytes each, whatever the account's age. It never goes on while the bulk queue is full.
 """
 
@@ -184,7 +184,7 @@ async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
     """Hold all that Telnyx has of the sealed days against what ought to be there: what is committed and has no receipt.
 
     What is not in the archive is enqueued, transcriptions too. What is, and should be deleted, is put on the due list, whatever
-    else says that it is gone. The sealed days are listed as one window: days of which Telnyx has nothing cost nothing.
+    else says that it is gone. The sealed days are listed as one window: days that Telnyx has nothing of cost nothing.
 
     Raises:
         TelnyxError, StoreError: one of them is away; the next turn begins anew.

@@ -33,7 +33,7 @@ class CannotRepair(UserError):
 
 
 async def repair_recording(runtime: Runtime, request: RepairRequest) -> None:
-    """The job: put back what is gone of a recording, if Telnyx has the very bytes; else a person is told.
+    """The job: put back what is gone of a recording, if Telnyx has the very bytes; else send an alert.
 
     Raises:
         Exception: Telnyx or the store is away; the job runs again.

@@ -97,7 +97,7 @@ async def complete(runtime: Runtime) -> str | None:
 
 
 async def _sign_own(runtime: Runtime, unsigned: list[int]) -> None:
-    """Sign those of some seals that are remembered, to the byte, as made here; an alert tells of any other."""
+    """Of some seals, sign those that this service remembers having made, to the byte; alert about any other."""
     if not unsigned:
         return
     keys = open_seal_keys(runtime.settings)
@@ -117,7 +117,7 @@ async def _sign_own(runtime: Runtime, unsigned: list[int]) -> None:
 
 
 def _sign(runtime: Runtime, keys: SealKeys, link: Link) -> bool:
-    """Sign a seal if its bytes are still those of the link; blocks."""
+    """Sign a seal if its bytes still equal the link's; blocks."""
     data = runtime.archive.read_small(layout.seal_key(link.seal.sequence)) or b""
     if hashlib.sha256(data).hexdigest() != link.sha256:
         return False

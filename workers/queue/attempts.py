@@ -132,7 +132,7 @@ class Attempts:
 
         Args:
             job_id: of its job.
-            died_at: of the letter that a person has looked at, which another may have followed; None: whichever there is.
+            died_at: the letter that a person has looked at; another may have followed it. None: any letter.
 
         Returns:
             False if there is no such letter.

@@ -104,7 +104,7 @@ class DueList:
             await self._redis.set(DELETIONS_PAUSED, why)
 
     async def is_time_to_look(self, every_seconds: float) -> bool:
-        """Whether it is time to look in the archive for a pause; the first to ask within so many seconds is told so."""
+        """Whether it is time to look in the archive for a pause; only the first to ask within so many seconds gets True."""
         return bool(await self._redis.set(PAUSE_LOOKED, "1", nx=True, px=int(every_seconds * 1000)))
 
     async def paused(self) -> str | None:

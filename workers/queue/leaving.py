@@ -108,7 +108,7 @@ class LeavingOriginals:
         return {id_: row for id_, row in rows if row is not None}
 
     async def under_way(self, recording_ids: Iterable[str]) -> set[str]:
-        """Those of some whose deletion is under way: a living turn has put them here and does not know their end yet."""
+        """Of some originals, those under way: a living turn has put them here and does not know their end yet."""
         found = set()
         for recording_id in recording_ids:
             row = await self.of(recording_id)

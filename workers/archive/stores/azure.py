@@ -74,7 +74,7 @@ class AzureStore:
         """See `Store.make_place`. The container is there already, or its owner makes it."""
 
     def find_out(self) -> None:
-        """See `Store.find_out`. Azure checks what it is told."""
+        """See `Store.find_out`. Azure checks the MD5 that it is sent."""
 
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`. Up to a part in one request, more in blocks; what is staged and not committed is no blob."""
