@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from cli.console import open_console
+from config.errors import UserError
 from config.settings import Settings
 from workers.archive.archive import Archive
 from workers.archive.stores.store import StoreError
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.feed import bring_up_to_date
+from workers.catalogue.query import Query
+from workers.catalogue.search import Hit, search
 from workers.queue.connect import connect_receiver
 from workers.queue.embedded import redis_of
 from workers.runtime import open_archive
@@ -63,6 +66,19 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive) -> No
         if catalogue.state("cursor") is None:
             raise
         console.print(f"The archive does not answer, so the latest may be missing: {error}")
+
+
+def look_up(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> Hit:
+    """One recording, in a catalogue that is brought up to date first.
+
+    Raises:
+        UserError: it is not in the archive.
+        StoreError: as `up_to_date`.
+    """
+    up_to_date(settings, catalogue, archive)
+    if hits := search(catalogue.path, Query(id=recording_id), 1):
+        return hits[0]
+    raise UserError(f"recording {recording_id} is not in the archive; `callvault find` searches it")
 
 
 def _catch_up(settings: Settings, catalogue: Catalogue, archive: Archive, show: Callable[[str, int], None]) -> None:

@@ -7,7 +7,7 @@ import json
 import sys
 from contextlib import suppress
 
-from cli.catalogue import opened, up_to_date
+from cli.catalogue import look_up, opened, up_to_date
 from config.errors import UserError
 from config.settings import Settings
 from workers.archive import layout
@@ -16,9 +16,7 @@ from workers.archive.decisions import decisions_about, read_decisions, why_held
 from workers.archive.erase import Erased, erase, is_signed, sign_erasure
 from workers.catalogue.forget import forget
 from workers.catalogue.parquet import has_parquet
-from workers.catalogue.query import Query
 from workers.catalogue.rows import Row
-from workers.catalogue.search import search
 from workers.jobs.signing import open_seal_keys
 from workers.queue.recording_lease import HeldElsewhere, sole_writer
 from workers.runtime import Runtime, runtime_at
@@ -39,11 +37,7 @@ def run(settings: Settings, url: str, recording_id: str, *, why: str, by: str | 
     if not has_parquet():
         raise UserError("pyarrow is missing, so its rows could not be erased; pip install 'callvault[parquet]'")
     with opened(settings) as (catalogue, archive):
-        up_to_date(settings, catalogue, archive)
-        hits = search(catalogue.path, Query(id=recording_id), 1)
-        if not hits:
-            raise UserError(f"recording {recording_id} is not in the archive")
-        row = hits[0].row
+        row = look_up(settings, catalogue, archive, recording_id).row
         folder = layout.recording_folder(row.date, recording_id)
         _refuse_if_held(settings, archive, folder, row)
         done = asyncio.run(_erase(settings, url, archive, folder, row, why, by))
@@ -76,11 +70,8 @@ def run_sign(settings: Settings, recording_id: str, *, as_json: bool) -> int:
     """
     keys = open_seal_keys(settings)
     with opened(settings) as (catalogue, archive):
-        up_to_date(settings, catalogue, archive)
-        hits = search(catalogue.path, Query(id=recording_id), 1)
-        if not hits:
-            raise UserError(f"recording {recording_id} is not in the archive")
-        folder = layout.recording_folder(hits[0].row.date, recording_id)
+        row = look_up(settings, catalogue, archive, recording_id).row
+        folder = layout.recording_folder(row.date, recording_id)
         record = sign_erasure(archive, folder, keys)
     if as_json:
         report = {"recording_id": recording_id, "why": record.why, "by": record.by, "erased_at": record.erased_at}

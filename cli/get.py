@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from cli.catalogue import opened, up_to_date
+from cli.catalogue import look_up, opened
 from cli.console import open_console
 from config.errors import UserError
 from config.settings import Settings
@@ -41,16 +41,11 @@ def run(settings: Settings, recording_id: str, *, out: Path | None, audio_format
 
 
 def _folder(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> str:
-    wanted = Query(id=recording_id)
-    hits = search(catalogue.path, wanted, 1)
-    if not hits:
-        up_to_date(settings, catalogue, archive)
-        hits = search(catalogue.path, wanted, 1)
-    if not hits:
-        raise UserError(f"recording {recording_id} is not in the archive; `callvault find` searches it")
-    if hits[0].state == "erased":
+    hits = search(catalogue.path, Query(id=recording_id), 1)
+    hit = hits[0] if hits else look_up(settings, catalogue, archive, recording_id)
+    if hit.state == "erased":
         raise UserError(f"recording {recording_id} was erased; its record is erased.json in its folder")
-    return layout.recording_folder(hits[0].row.date, recording_id)
+    return layout.recording_folder(hit.row.date, recording_id)
 
 
 def _choose(objects: list[ArchivedObject], audio_format: str | None, recording_id: str) -> ArchivedObject:

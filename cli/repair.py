@@ -7,13 +7,11 @@ import json
 import sys
 from pathlib import Path
 
-from cli.catalogue import opened, up_to_date
+from cli.catalogue import look_up, opened
 from config.errors import UserError
 from config.settings import Settings
 from workers.archive import layout
 from workers.archive.records import ArchivedObject
-from workers.catalogue.query import Query
-from workers.catalogue.search import search
 from workers.jobs.repair import repair
 from workers.queue.recording_lease import HeldElsewhere
 from workers.runtime import runtime_at
@@ -28,11 +26,8 @@ def run(settings: Settings, url: str, recording_id: str, *, file: Path | None, a
         UserError: it is not in the archive, or cannot be repaired from there.
     """
     with opened(settings) as (catalogue, archive):
-        up_to_date(settings, catalogue, archive)
-        hits = search(catalogue.path, Query(id=recording_id), 1)
-        if not hits:
-            raise UserError(f"recording {recording_id} is not in the archive; `callvault find` searches it")
-        folder = layout.recording_folder(hits[0].row.date, recording_id)
+        row = look_up(settings, catalogue, archive, recording_id).row
+        folder = layout.recording_folder(row.date, recording_id)
     put_back = asyncio.run(_repair(settings, url, recording_id, folder, file))
     if as_json:
         rows = [{"key": o.key, "size": o.size, "sha256": o.sha256} for o in put_back]
