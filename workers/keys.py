@@ -37,6 +37,9 @@ DELETIONS_BACK_OFF = (
 DECIDED_EARLY = "callvault:decided-early"  # hash: recordings that were decided about before they were committed
 LEAVING = "callvault:deletions:leaving"  # hash: recording id -> whose deletion is under way
 LEFT = "callvault:deletions:left"  # sorted set: "recording id, folder" of the originals that left in the last hour, by when
+LEFT_TRANSCRIPTIONS = (
+    "callvault:deletions:left-transcriptions"  # the same of those of which only a transcription has left
+)
 LEAVING_ALIVE = "callvault:deletions:turn:"  # + token: the turn that deletes it lives
 TOLD_GONE = "callvault:deletions:gone"  # hash: recording ids that stopped deletion, since Telnyx had them no more
 PAUSE_LOOKED = "callvault:deletions:pause-looked"  # it is not yet time to look in the archive for a pause again
@@ -84,6 +87,7 @@ OF_AN_ARCHIVE = (
     DELETIONS_PAUSED,
     LEAVING,
     LEFT,
+    LEFT_TRANSCRIPTIONS,
     DECIDED_EARLY,
     TOLD_GONE,
     LIVE_DUTIES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -87,6 +88,41 @@ async def test_once_a_hold_has_answered_no_deletion_leaves_and_what_left_before_
     assert gone & ours == gone_then & ours, "what the decision is about does not leave once it has answered"
     assert (gone - gone_before) & ours <= set(decided.left) <= gone & ours, "what had left before is said"
     assert not decided.under_way
+
+
+@pytest.mark.parametrize("scope", ["recording", "connection", "everything"])
+async def test_a_hold_says_that_a_transcription_had_left_before(
+    scope: str, sandbox: RunningSandbox, deleting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording, other = (sandbox.world.add_recording(seconds=0.5, connection_id=c) for c in ("7", "8"))
+    recording_id = recording.data["id"]
+    transcription = sandbox.world.add_transcription(recording)
+    sandbox.world.complete_transcription(transcription)
+    held: list[asyncio.Task[decisions.Decided]] = []
+    async with house(deleting) as worker, house(deleting) as person:
+        await archive(worker, recording, other)
+        wanted = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording_id)
+        await archive_transcription(worker, wanted)
+        delete = worker.telnyx.recordings.bulk_delete
+
+        async def hold() -> decisions.Decided:
+            if scope == "recording":
+                return await decisions.hold(person, recording_id, "case 17", "ann")
+            if scope == "connection":
+                return await decisions.hold_connection(person, "7", "case 17", "ann")
+            return await decisions.pause(person, "case 17", "ann")
+
+        async def hold_first(**what: Any) -> Any:
+            if not held:
+                held.append(asyncio.create_task(hold(), context=contextvars.Context()))
+                await asyncio.sleep(0.3)
+            return await delete(**what)
+
+        monkeypatch.setattr(worker.telnyx.recordings, "bulk_delete", hold_first)
+        await delete_what_is_due(worker)
+        decided = await held[0]
+    assert not has_left(recording) and decided.transcriptions == (recording_id,) and not decided.left
+    assert recording_id in decisions.too_late(decided)
 
 
 async def test_a_hold_counts_whatever_the_clock_of_the_machine_that_released_before_it(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from config.errors import UserError
@@ -48,16 +48,18 @@ class Decided:
         is_new: whether it was written; False: it stood already.
         left: ids of the recordings whose original had left before.
         under_way: of those whose deletion was sent before and whose end is not known yet.
+        transcriptions: of those that stay, but of which the deletion of a transcription was sent before.
     """
 
     is_new: bool = True
     left: tuple[str, ...] = ()
     under_way: tuple[str, ...] = ()
+    transcriptions: tuple[str, ...] = ()
 
     @property
     def came_too_late(self) -> bool:
         """Whether something left, or may leave, that it would have kept."""
-        return bool(self.left or self.under_way)
+        return bool(self.left or self.under_way or self.transcriptions)
 
 
 def too_late(decided: Decided) -> str:
@@ -68,6 +70,9 @@ def too_late(decided: Decided) -> str:
     if decided.under_way:
         count, named = len(decided.under_way), _some(decided.under_way)
         said += f"; the deletion of {count} was sent before, and its end is not known yet: {named}"
+    if decided.transcriptions:
+        count, named = len(decided.transcriptions), _some(decided.transcriptions)
+        said += f"; the deletion of the transcriptions of {count} was sent before; they are archived: {named}"
     return said
 
 
@@ -86,11 +91,12 @@ async def hold(runtime: Runtime, recording_id: str, why: str, by: str) -> Decide
     folder = await _folder(runtime, recording, recording_id)
     await _write(runtime, _decision("hold", "recording", recording_id, why, by), folder)
     under_way = await _wait_for(runtime, {recording_id})
-    if await _is_there(runtime, recording_id):
-        if folder is not None and not under_way:
-            await runtime.due.done(folder)
-        return Decided(under_way=tuple(under_way))
-    return Decided(left=(recording_id,))
+    if not await _is_there(runtime, recording_id):
+        return Decided(left=(recording_id,))
+    if folder is not None and not under_way:
+        await runtime.due.done(folder)
+    transcriptions = await runtime.leaving.transcriptions_left()
+    return Decided(under_way=tuple(under_way), transcriptions=tuple({recording_id} & transcriptions.keys()))
 
 
 async def hold_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> Decided:
@@ -171,7 +177,7 @@ async def pause(runtime: Runtime, why: str, by: str) -> Decided:
     since = await server_seconds(runtime.redis)
     is_new = await stop(runtime, why, by)
     what = await _what_left(runtime, None, since)
-    return Decided(is_new, what.left, what.under_way)
+    return replace(what, is_new=is_new)
 
 
 async def stop(runtime: Runtime, why: str, by: str) -> bool:
@@ -290,9 +296,12 @@ async def _what_left(runtime: Runtime, connection_id: str | None, since: float) 
     for id_, row in rows.items():  # a turn that died before its receipt
         if row.folder and id_ not in left and id_ not in under_way and not await _is_there(runtime, id_):
             left[id_] = row.folder
+    transcriptions = await runtime.leaving.transcriptions_left()
+    stay = {id_: folder for id_, folder in transcriptions.items() if id_ not in left and await _is_there(runtime, id_)}
     return Decided(
         left=tuple([id_ for id_, folder in left.items() if await _is_of(runtime, folder, connection_id)]),
         under_way=tuple(under_way),
+        transcriptions=tuple([id_ for id_, folder in stay.items() if await _is_of(runtime, folder, connection_id)]),
     )
 
 

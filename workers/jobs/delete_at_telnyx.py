@@ -66,9 +66,9 @@ class _Batch:
         await self._runtime.leaving.put({id_: self._row(id_) for id_ in self.rows})
 
     async def ask(self, recording_ids: Sequence[str]) -> None:
-        """The question before a request that deletes some of them, which says so once it may leave; raises as `ask_only`."""
+        """The question before a request that deletes some of them: says so once it may leave; raises what `ask_anew` does."""
         began = moment()
-        await self.ask_only(recording_ids)
+        await self._ask(recording_ids)
         at, before = format_instant(utc_now()), dict(self.asked_at)
         self.asked_at |= {id_: at for id_ in recording_ids if id_ not in self.asked_at}
         await self._runtime.leaving.put({id_: self._row(id_) for id_ in recording_ids})
@@ -78,13 +78,16 @@ class _Batch:
             self.asked_at = before
             raise
 
-    async def ask_only(self, recording_ids: Sequence[str]) -> None:
-        """The same before a request that deletes only what belongs to them; raises what `ask_anew` does."""
+    async def ask_of_transcription(self, recording_id: str) -> None:
+        """The same before a request that deletes a transcription: of the recording itself nothing is said yet."""
         began = moment()
-        rows = {id_: self.rows[id_] for id_ in recording_ids}
-        asked = {id_: (one.record, one.decisions, one.findings) for id_, one in rows.items()}
-        await ask_anew(self._runtime, asked)
+        await self._ask([recording_id])
+        await self._runtime.leaving.transcription_leaves(recording_id, self.rows[recording_id].folder)
         assert_fresh(began)
+
+    async def _ask(self, recording_ids: Sequence[str]) -> None:
+        rows = {id_: self.rows[id_] for id_ in recording_ids}
+        await ask_anew(self._runtime, {id_: (one.record, one.decisions, one.findings) for id_, one in rows.items()})
 
     async def over(self, recording_id: str) -> None:
         """The end of a deletion that did not delete is known, for now: whoever waits for it need wait no more."""
@@ -114,7 +117,7 @@ async def _delete_transcriptions(runtime: Runtime, batch: _Batch, one: Proven) -
     try:
         async with runtime.deletion_gate:
             for transcription in one.transcriptions:
-                with suppress(NotFound), asking(lambda: batch.ask_only([one.recording_id])):
+                with suppress(NotFound), asking(lambda: batch.ask_of_transcription(one.recording_id)):
                     await runtime.telnyx.recording_transcriptions.delete(str(transcription.id))
     except Withheld as withheld:
         await batch.withhold(withheld.kept)

@@ -15,20 +15,19 @@ import msgspec
 from redis.exceptions import RedisError
 
 from config.tasks import end_tasks
-from workers.keys import LEAVING, LEAVING_ALIVE, LEFT
+from workers.keys import LEAVING, LEAVING_ALIVE, LEFT, LEFT_TRANSCRIPTIONS
 from workers.queue.script import AsyncRedis, Script
 
 _ALIVE_SECONDS = 15
 _REMEMBERED_SECONDS = 3600
 
 
-# KEYS: those that have left, those that leave. ARGV: recording id, folder, seconds to remember.
-_HAS_LEFT = Script("""
+# KEYS: those that left. ARGV: recording id, folder, seconds to remember.
+_REMEMBER = Script("""
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1000000
 redis.call('ZADD', KEYS[1], now, ARGV[1] .. ' ' .. ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
-redis.call('HDEL', KEYS[2], ARGV[1])
 return 1
 """)
 
@@ -91,12 +90,21 @@ class LeavingOriginals:
 
     async def has_left(self, recording_id: str, folder: str) -> None:
         """An original is gone, deleted by us: it is remembered for an hour, and is not under way any more."""
-        await _HAS_LEFT(self._redis, (LEFT, LEAVING), (recording_id, folder, _REMEMBERED_SECONDS))
+        await _REMEMBER(self._redis, (LEFT,), (recording_id, folder, _REMEMBERED_SECONDS))
+        await self._redis.zrem(LEFT_TRANSCRIPTIONS, f"{recording_id} {folder}")
+        await self.take_away([recording_id])
+
+    async def transcription_leaves(self, recording_id: str, folder: str) -> None:
+        """The deletion of a transcription is about to be sent: it is remembered for an hour."""
+        await _REMEMBER(self._redis, (LEFT_TRANSCRIPTIONS,), (recording_id, folder, _REMEMBERED_SECONDS))
 
     async def left_since(self, instant: float) -> dict[str, str]:
         """The originals that have left since an instant of the server's clock, in seconds: folders by recording id."""
-        rows = await self._redis.zrangebyscore(LEFT, instant, "+inf")
-        return dict(row.decode().partition(" ")[::2] for row in rows)
+        return _folders(await self._redis.zrangebyscore(LEFT, instant, "+inf"))
+
+    async def transcriptions_left(self) -> dict[str, str]:
+        """Recordings that have not left, but a transcription of which was asked to in the last hour: folders by id."""
+        return _folders(await self._redis.zrange(LEFT_TRANSCRIPTIONS, 0, -1))
 
     async def of(self, recording_id: str) -> Leaving | None:
         """What is said of one; None if it is not here."""
@@ -124,3 +132,7 @@ def _read(data: bytes | None) -> Leaving | None:
         return msgspec.json.decode(data, type=Leaving)
     except msgspec.MsgspecError:  # of another version; whether it left is found out at Telnyx
         return Leaving("", "", "", None)
+
+
+def _folders(rows: list[bytes]) -> dict[str, str]:
+    return dict(row.decode().partition(" ")[::2] for row in rows)
