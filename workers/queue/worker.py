@@ -136,6 +136,8 @@ class LeasingWorker(Worker):
             handle_signals=False,
             log_results=False,
         )
+        for turn in cron_jobs:
+            turn.max_tries = None  # arq's one try of a turn is used up by the worker that dies with it
         self.functions = _Functions(self.functions, redis)
         self._leases = leases
         self._scores: dict[str, int] = {}  # in the queue, of the jobs that run
