@@ -179,7 +179,7 @@ async def test_a_turn_of_the_clock_that_died_with_its_worker_runs_on_the_next_on
     """arq gives such a turn one try, and what had its try and is left in the queue would be taken up again without an end."""
     runs = 0
 
-    async def turn(_: dict[str, Any]) -> None:
+    async def turn(ctx: dict[str, Any]) -> None:
         nonlocal runs
         runs += 1
         if runs == 1:
