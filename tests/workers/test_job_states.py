@@ -92,7 +92,7 @@ class JobStates(RuleBasedStateMachine):
             self.do(enqueue(self.redis, made))
         self.told.add(recording)
 
-    @rule(recording=IDS, error=st.sampled_from([None, NotYet("not there"), Damaged("x"), OSError("away")]))
+    @rule(recording=IDS, error=st.sampled_from([None, NotYet("not there"), Damaged("x", "y"), OSError("away")]))
     def fail_from_now_on(self, recording: str, error: Exception | None) -> None:
         self.failure[recording] = error
 
@@ -207,7 +207,7 @@ async def test_a_job_that_fails_while_redis_is_full_is_still_there_when_it_is_no
     async def archive_recording(runtime: Any, request: RecordingRequest) -> None:
         begun.set()
         await gate.wait()
-        raise Damaged("so that it is given up")
+        raise Damaged("key", "so that it is given up")
 
     made = recording_job(RecordingRequest(recording_id="unlucky"))
     await enqueue(async_redis, made)

@@ -129,7 +129,7 @@ class Archive:
             try:
                 stored = self.store.stat(key)
                 if stored is None:
-                    raise Damaged(f"{key}: there, and then not there")
+                    raise Damaged(key, "there, and then not there")
                 proof = prove(self.store, Written(stored), source.sha256, source.size, self._proof_mode)
             except Damaged:
                 proof = self._read_again(key, source)
@@ -148,7 +148,7 @@ class Archive:
         time.sleep(_LOOK_AGAIN_SECONDS)
         stored = self.store.stat(key)
         if stored is None:
-            raise Damaged(f"{key}: written, and then not there")
+            raise Damaged(key, "written, and then not there")
         return prove(self.store, Written(stored), source.sha256, source.size, "read-back")
 
     def adopt(self, key: str, content_type: str, observers: tuple[Callable[[bytes], object], ...]) -> ArchivedObject:
@@ -165,7 +165,7 @@ class Archive:
         source.drain()
         after = self.store.stat(key)
         if after is None or (after.version, after.size) != (before.version, source.size):
-            raise Damaged(f"{key}: it changed while it was read")
+            raise Damaged(key, "it changed while it was read")
         proof = Proof("read-back", "sha256", source.sha256, after.version)
         return ArchivedObject(key, source.size, source.sha256, content_type, proof)
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Container
 from config.errors import UserError
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.problems import Problem, unreadable
+from workers.archive.problems import Problem, wrong
 from workers.archive.proof import hash_object
 from workers.archive.records import ERASURE, Identity, UnreadableRecord
 from workers.archive.seals import read_link, read_manifest
@@ -45,7 +45,7 @@ class Erasures:
         try:
             record = ERASURE.read(data, key)
         except UnreadableRecord as error:
-            return {}, [unreadable(key, error)]
+            return {}, [wrong(error)]
         if not folder.endswith(f"/{layout.encode_name(record.recording_id)}/"):
             return {}, [Problem("damaged", key, f"names another recording, {record.recording_id}")]
         erased = {o.key: o.sha256 for o in record.objects if o.key.startswith(folder)}

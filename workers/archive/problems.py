@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from workers.archive.records import WrongObject
+
 ADVICE = {
     "unlisted": "nobody sealed it: find out who put it there; what a worker wrote is sealed within a day of its writing",
     "gap": "restore the seal from a copy of the archive; the last one may be made by `callvault seal --due`",
@@ -45,6 +47,6 @@ class Problem(msgspec.Struct, frozen=True):
         return ADVICE[self.kind]
 
 
-def unreadable(key: str, error: Exception) -> Problem:
-    """A record that cannot be read."""
-    return Problem("damaged", key, str(error).removeprefix(f"{key}: "))
+def wrong(error: WrongObject) -> Problem:
+    """What an error says of an object."""
+    return Problem("damaged", error.key, error.what)

@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-from workers.archive.records import ArchivedObject, Proof
+from workers.archive.records import ArchivedObject, Proof, WrongObject
 from workers.archive.stores.store import Store, StoredObject, Written
 
 ProofMode = Literal["store", "read-back"]
 
 
-class Damaged(Exception):
+class Damaged(WrongObject):
     """An object in the archive is not what it must be, or not there. Its original must not be deleted."""
 
 
@@ -42,14 +42,14 @@ def prove(store: Store, written: Written, sha256: str, size: int, mode: ProofMod
     """
     stored = written.stored
     if stored.size != size:
-        raise Damaged(f"{stored.key}: {stored.size} bytes in the store, {size} were sent")
+        raise Damaged(stored.key, f"{stored.size} bytes in the store, {size} were sent")
     if mode == "store":
         ours = {"sha256": sha256, **written.checksums}
         for algorithm, theirs in stored.checksums.items():
             if algorithm not in ours:
                 continue
             if theirs != ours[algorithm]:
-                raise Damaged(f"{stored.key}: the store's {algorithm} is {theirs}, ours {ours[algorithm]}")
+                raise Damaged(stored.key, f"the store's {algorithm} is {theirs}, ours {ours[algorithm]}")
             return Proof("checksum", algorithm, theirs, stored.version)
         # An ETag that differs need not be an MD5 at all, so it only ever proves, and never accuses.
         if written.etag and stored.etag == written.etag:
@@ -72,7 +72,7 @@ def prove_again(store: Store, known: ArchivedObject, mode: ProofMode = "store") 
     """
     stored = store.stat(known.key)
     if stored is None:
-        raise Missing(f"{known.key}: gone from the archive")
+        raise Missing(known.key, "gone from the archive")
     if has_another_mark(stored, known):
         return _prove_another_mark(store, stored, known)
     checksums = {known.proof.algorithm: known.proof.value} if known.proof.by == "checksum" else {}
@@ -89,11 +89,11 @@ def has_another_mark(stored: StoredObject, known: ArchivedObject) -> bool:
 def _prove_another_mark(store: Store, stored: StoredObject, known: ArchivedObject) -> ArchivedObject:
     """Read an object whose mark is another, and hold its mark to the bytes that were read."""
     if stored.size != known.size:
-        raise Damaged(f"{known.key}: replaced; {stored.size} bytes in the store, {known.size} in the commit record")
+        raise Damaged(known.key, f"replaced; {stored.size} bytes in the store, {known.size} in the commit record")
     proof = _read_back(store, stored, known.sha256)
     after = store.stat(known.key)
     if after is None or after.version != stored.version:
-        raise Damaged(f"{known.key}: replaced while it was read; run it again")
+        raise Damaged(known.key, "replaced while it was read; run it again")
     return ArchivedObject(known.key, known.size, known.sha256, known.content_type, proof)
 
 
@@ -114,7 +114,7 @@ def _read_back(store: Store, stored: StoredObject, sha256: str) -> Proof:
     try:
         found = hash_object(store, stored.key)
     except KeyError:
-        raise Missing(f"{stored.key}: gone from the archive") from None
+        raise Missing(stored.key, "gone from the archive") from None
     if found != sha256:
-        raise Damaged(f"{stored.key}: reads back with SHA-256 {found}, not {sha256}")
+        raise Damaged(stored.key, f"reads back with SHA-256 {found}, not {sha256}")
     return Proof("read-back", "sha256", found, stored.version)

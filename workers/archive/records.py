@@ -307,7 +307,21 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
     void: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class UnreadableRecord(Exception):
+class WrongObject(Exception):
+    """An object of the archive is not what it must be.
+
+    Attributes:
+        key: of the object.
+        what: what is wrong with it, one line without the key.
+    """
+
+    def __init__(self, key: str, what: str) -> None:
+        super().__init__(f"{key}: {what}")
+        self.key = key
+        self.what = what
+
+
+class UnreadableRecord(WrongObject):
     """A record in the archive that is not JSON, or not of its schema."""
 
 
@@ -358,7 +372,7 @@ class RecordReader(Generic[R]):
         try:
             return self._decoder.decode(data or b"")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # a text's bytes are looked at last
-            raise UnreadableRecord(f"{key}: not {self._name} ({error})") from None
+            raise UnreadableRecord(key, f"not {self._name} ({error})") from None
 
 
 class CommitRecordReader(RecordReader[CommitRecord]):
@@ -382,13 +396,13 @@ class CommitRecordReader(RecordReader[CommitRecord]):
         folder, recording_id = key.removesuffix("recording.json"), str(record.recording.get("id"))
         first = layout.home_of(folder)
         if not first.endswith(f"/{layout.encode_name(recording_id)}/"):
-            raise UnreadableRecord(f"{key}: not a commit record of this recording but of {recording_id}")
+            raise UnreadableRecord(key, f"not a commit record of this recording but of {recording_id}")
         if not record.objects:
-            raise UnreadableRecord(f"{key}: not a commit record (it names no object)")
+            raise UnreadableRecord(key, "not a commit record (it names no object)")
         places = (folder, "/") if first == folder else (folder, f"{first}audio.", "/")
         for known in record.objects:
             if not known.key.startswith(places):  # a slash: where custom storage has put it
-                raise UnreadableRecord(f"{key}: not a commit record ({known.key} lies elsewhere)")
+                raise UnreadableRecord(key, f"not a commit record ({known.key} lies elsewhere)")
         return record
 
 

@@ -119,9 +119,9 @@ def read_link(data: bytes, key: str) -> Link:
         seal = SEAL.read(data, key)
         date.fromisoformat(seal.day)
     except ValueError as error:
-        raise UnreadableRecord(f"{key}: not a seal ({error})") from None
+        raise UnreadableRecord(key, f"not a seal ({error})") from None
     if layout.seal_key(seal.sequence) != key:
-        raise UnreadableRecord(f"{key}: says that it is seal {seal.sequence}")
+        raise UnreadableRecord(key, f"says that it is seal {seal.sequence}")
     return Link(seal, hashlib.sha256(data).hexdigest())
 
 
@@ -241,14 +241,14 @@ def read_manifest(archive: Archive, sequence: int, expected: str | None = None) 
             for line in lines:
                 sha256, gap, name = line.partition(b"  ")
                 if len(sha256) != 64 or not gap or not name:
-                    raise UnreadableRecord(f"{key}: a line that `sha256sum` did not write")
+                    raise UnreadableRecord(key, "a line that `sha256sum` did not write")
                 yield sha256.decode("ascii", "replace"), name.decode("utf-8", "replace")
     except KeyError:
-        raise UnreadableRecord(f"{key}: not there") from None
+        raise UnreadableRecord(key, "not there") from None
     if rest:
-        raise UnreadableRecord(f"{key}: ends within a line")
+        raise UnreadableRecord(key, "ends within a line")
     if expected not in (None, digest.hexdigest()):
-        raise UnreadableRecord(f"{key}: not the manifest that seal {sequence} tells of")
+        raise UnreadableRecord(key, f"not the manifest that seal {sequence} tells of")
 
 
 def folders_of_day(

@@ -22,7 +22,7 @@ from workers.archive.archive import Archive
 from workers.archive.erasures import Erasures
 from workers.archive.identity import NoArchive, read_identity
 from workers.archive.marks import ProvenMarks
-from workers.archive.problems import Problem, unreadable
+from workers.archive.problems import Problem, wrong
 from workers.archive.proof import Damaged, hash_object
 from workers.archive.records import (
     COMMIT_RECORD,
@@ -150,7 +150,7 @@ class Checks:
         store = self.archive.store
         if self.deep:
             if (found := hash_object(store, known.key)) != known.sha256:
-                raise Damaged(f"reads back with SHA-256 {found}, not {known.sha256}")
+                raise Damaged(known.key, f"reads back with SHA-256 {found}, not {known.sha256}")
             return "read-back"
         if self.marks is not None and (mark := self.marks.of(known)) is not None:
             stored = store.stat(known.key)
@@ -277,7 +277,7 @@ def _check(checks: Checks, folder: _Folder) -> _Found:
         try:
             record = COMMIT_RECORD.read(checks.archive.read_small(key), key)
         except UnreadableRecord as error:
-            found.problems.append(unreadable(key, error))
+            found.problems.append(wrong(error))
             continue
         committed.add(key.removesuffix("recording.json"))
         _check_objects(checks, folder, record, erased, found)
@@ -326,7 +326,7 @@ def _check_objects(
         except KeyError:
             found.problems.append(Problem("missing", known.key, "listed, and then not there"))
         except Damaged as error:
-            found.problems.append(unreadable(known.key, error))
+            found.problems.append(wrong(error))
 
 
 def other_hash(prefix: str, key: str, who: str) -> Problem:
@@ -347,7 +347,7 @@ def _check_other(archive: Archive, folder: _Folder, key: str, committed: Contain
     try:
         record = reader.read(archive.read_small(key), key)
     except UnreadableRecord as error:
-        return [unreadable(key, error)]
+        return [wrong(error)]
     recording_id = getattr(record, "recording_id", None)
     if recording_id is not None and not folder.prefix.endswith(f"/{layout.encode_name(recording_id)}/"):
         return [Problem("damaged", key, f"names another recording, {recording_id}")]
@@ -373,7 +373,7 @@ def _check_root(archive: Archive) -> list[Problem]:
             try:
                 record = reader.read(archive.read_small(stored.key), stored.key)
             except UnreadableRecord as error:
-                problems.append(unreadable(stored.key, error))
+                problems.append(wrong(error))
                 continue
             if isinstance(record, Decision) and not stored.key.endswith(f"/{layout.encode_name(record.id)}.json"):
                 problems.append(Problem("damaged", stored.key, f"names another decision, {record.id}"))

@@ -21,7 +21,7 @@ from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
 from workers.archive.erasures import Erasures
 from workers.archive.marks import ProvenMarks
-from workers.archive.problems import Problem, unreadable
+from workers.archive.problems import Problem, wrong
 from workers.archive.proof import Damaged, hash_object
 from workers.archive.records import ANY_RECORD, COMMIT_RECORD, MEDIA, ArchivedObject, Identity, UnreadableRecord
 from workers.archive.seals import Link, folder_of, objects_of_day, present_seals, read_manifest
@@ -191,7 +191,7 @@ def _check_listed(
     except KeyError:
         return [Problem("missing", key, "listed, and then not there")]
     except Damaged as error:
-        return [unreadable(key, error)]
+        return [wrong(error)]
     if found != sha256:
         return [Problem("damaged", key, f"has SHA-256 {found}, its seal says {sha256}")]
     return []

@@ -42,7 +42,7 @@ async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
             "Run `callvault verify`, and find out who wrote it. The worker erases nothing and writes nothing there."
         )
         await runtime.alerts.send("archive-damaged", "recordings", f"{doubt}.", advice)
-        raise Damaged(doubt)
+        raise doubt
     try:
         if keys := await runtime.in_thread(erase_what_is_left, runtime.archive, folder):
             log.warning("erased what was written after an erasure", folder=folder, objects=len(keys))
@@ -55,7 +55,7 @@ async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
     raise Erased(f"{folder}: erased at its owner's wish, and nothing of it is written any more")
 
 
-def _doubt(runtime: Runtime, folder: str) -> str | None:
+def _doubt(runtime: Runtime, folder: str) -> Damaged | None:
     """Why a worker does not act on the record of an erasure; None if it does; blocks.
 
     Whoever can write into the bucket, and not delete, could have the worker delete for them.
@@ -65,11 +65,11 @@ def _doubt(runtime: Runtime, folder: str) -> str | None:
     keys = archive.keys_of(folder)
     _, problems = Erasures(archive, archive.identity, trusted).read(folder, keys)
     if problems:
-        return f"{problems[0].key}: {problems[0].what}"
+        return Damaged(problems[0].key, problems[0].what)
     beside = read_decisions(archive, [key for key in keys if key.startswith(f"{folder}decisions/")])
     about = decisions_about(archive, "recording", layout.recording_id_of(folder))
     if (why := why_held({**beside, **about})) is not None and what_is_left(archive, folder):
-        return f"{layout.erasure_key(folder)}: says that the recording was erased, and it is on hold ({why})"
+        return Damaged(layout.erasure_key(folder), f"says that the recording was erased, and it is on hold ({why})")
     return None
 
 

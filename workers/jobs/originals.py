@@ -83,7 +83,7 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
         return None
     record = await runtime.in_thread(runtime.archive.commit_record, folder)
     if record is None:
-        raise Damaged(f"{layout.commit_key(folder)}: gone from the archive")
+        raise Damaged(layout.commit_key(folder), "gone from the archive")
     recording_id = str(record.recording["id"])
     if await runtime.redis.hexists(DEAD_LETTERS, letter_id(recording_id)):
         await runtime.due.done(folder)
@@ -208,4 +208,4 @@ async def _prove_transcription(runtime: Runtime, folder: str, transcription: Rec
     key = layout.transcription_key(folder, str(transcription.id))
     record = TRANSCRIPTION.read(await runtime.in_thread(runtime.archive.read_small, key), key)
     if record.transcription.get("transcription_text") != transcription.transcription_text:
-        raise Damaged(f"{key}: does not say what Telnyx says")
+        raise Damaged(key, "does not say what Telnyx says")

@@ -98,7 +98,7 @@ async def _refuse_if_sealed(runtime: Runtime, folder: str) -> None:
         return  # an unreadable seal is damage of its own, and keeps no recording from being archived
     if is_listed:
         raise Missing(
-            f"{layout.commit_key(folder)}: a seal lists it, and it is gone; restore it from a copy of the archive"
+            layout.commit_key(folder), "a seal lists it, and it is gone; restore it from a copy of the archive"
         )
 
 
