@@ -18,6 +18,7 @@ from cli.up import stop_signals
 from config.settings import Settings
 from config.sizes import format_size
 from config.times import format_duration, utc_now
+from workers.conditions import living_workers
 from workers.jobs.reconcile import Tally, sweep
 from workers.keys import BULK_QUEUE
 from workers.runtime import Runtime, runtime_at
@@ -129,7 +130,8 @@ class _Backfill:
             while tally.queued and (waiting := await runtime.redis.zcard(BULK_QUEUE)) > 0:
                 if self._asked_to_stop():
                     raise _Stopped
-                show(done=max(0, tally.queued - waiting))
+                note = "" if await living_workers(runtime.redis) else "no worker runs; start `callvault worker`"
+                show(note, done=max(0, tally.queued - waiting))
                 await asyncio.sleep(0.1)
         letters = await runtime.attempts.letters()
         return sum(isinstance(one.payload, dict) and one.payload.get("found_by") == "backfill" for one in letters)

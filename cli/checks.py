@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 from nacl.signing import SigningKey
+from redis.exceptions import RedisError
 
 from config.errors import UserError
 from config.settings import Settings, unknown_settings
@@ -26,15 +27,17 @@ from config.times import format_duration, utc_now
 from service.app import WEBHOOK_PATH
 from service.signature import SignatureRefused, Signatures
 from workers.account import Account
+from workers.alerts.delivery import NotDelivered, deliver_once
 from workers.alerts.kinds import KINDS
 from workers.archive.archive import ArchiveConflict
 from workers.archive.identity import NoArchive
 from workers.archive.proof import Damaged
 from workers.archive.stores.store import StoreError
+from workers.conditions import known_conditions
 from workers.keys import DOCTOR
 from workers.queue.binding import bound_to
 from workers.queue.script import server_seconds
-from workers.runtime import open_alerts, open_archive
+from workers.runtime import open_archive
 from workers.telnyx.client import LARGEST_PAGE, TelnyxClient
 from workers.telnyx.errors import Forbidden, TelnyxError
 
@@ -183,13 +186,28 @@ async def _clock(settings: Settings, redis: Any) -> str:
 
 
 async def _redis(settings: Settings, redis: Any) -> str:
-    await redis.set(DOCTOR, secrets.token_hex(4), ex=5)
+    try:
+        await redis.set(DOCTOR, secrets.token_hex(4), ex=5)
+    except (RedisError, OSError) as error:
+        raise Wrong(f"does not take a write: {error}", "see whether it runs, and REDIS_URL; docs/redis.md") from None
     server = await redis.info("server")
     version = str(server.get("redis_version", "0"))  # Valkey tells the version of Redis that it stands for, too
     name = f"Valkey {server['valkey_version']}" if "valkey_version" in server else f"Redis {version}"
     if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < _OLDEST_REDIS:
         raise Wrong(name, "use Redis 6.2 or newer, or Valkey")
     return f"{name}, takes writes"
+
+
+async def _known(settings: Settings, redis: Any) -> str:
+    """What the service itself knows to be wrong; the worst first."""
+    found = await known_conditions(redis, settings)
+    if not found:
+        return "the service knows of nothing wrong"
+    first = found[0]
+    more = f"; and {len(found) - 1} more, see `callvault status`" if len(found) > 1 else ""
+    if any(one.severity == "critical" for one in found):
+        raise Wrong(f"{first.sentence}{more}", first.advice)
+    raise Noted(f"{first.sentence}{more}", first.advice)
 
 
 async def _persistence(settings: Settings, redis: Any) -> str:
@@ -341,11 +359,17 @@ async def send_test(settings: Settings, redis: Any) -> str:
     """Send an alert that says it is a test."""
     if not settings.alert_urls:
         raise Wrong("CALLVAULT_ALERT_URLS is not set", "set it to Apprise URLs; github.com/caronc/apprise lists them")
-    alerts = open_alerts(settings, redis)
-    text = "This is a test of Callvault's alerts."
-    await alerts.send("test", secrets.token_hex(4), text, "Nothing is to be done.")
-    await alerts.close()
-    return f"sent to {len(settings.alert_urls)} address(es) at {utc_now():%H:%M:%S} UTC; see whether it arrived"
+    text = "This is a test of Callvault's alerts. Nothing is to be done."
+    refused = []
+    for number, url in enumerate(settings.alert_urls, 1):
+        try:
+            await deliver_once([url.get_secret_value()], "Callvault: test", text, "failure")
+        except NotDelivered:
+            refused.append(f"number {number} ({urlsplit(url.get_secret_value()).scheme})")
+    if refused:
+        what = f"{len(refused)} of {len(settings.alert_urls)} addresses did not take it: {', '.join(refused)}"
+        raise Wrong(what, "see whether its server answers and takes the token or password in the address")
+    return f"taken by {len(settings.alert_urls)} address(es) at {utc_now():%H:%M:%S} UTC; see whether it arrived"
 
 
 CHECKS: dict[str, Check] = {
@@ -354,8 +378,9 @@ CHECKS: dict[str, Check] = {
     "Telnyx API": _api_key,
     "webhook deliveries": _deliveries,
     "webhook URLs": _webhook_urls,
-    "clock": _clock,
     "Redis": _redis,
+    "clock": _clock,
+    "what is known": _known,
     "Redis persistence": _persistence,
     "Redis eviction": _eviction,
     "archive": _archive,
@@ -366,3 +391,4 @@ CHECKS: dict[str, Check] = {
     "alerts": _alerts,
     "ops pages": _ops,
 }
+NEEDS_REDIS = ("clock", "what is known", "Redis persistence", "Redis eviction", "Redis' archive")

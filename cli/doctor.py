@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from cli.checks import CHECKS, Check, Noted, Wrong, send_test
+from cli.checks import CHECKS, NEEDS_REDIS, Check, Noted, Wrong, send_test
 from cli.console import open_console
 from config.settings import Settings
 from workers.queue.connect import connect_receiver
@@ -31,6 +31,10 @@ async def _run(settings: Settings, redis_url: str, test_alert: bool, as_json: bo
     rows: list[dict[str, Any]] = []
     try:
         for name, check in CHECKS.items():
+            if name in NEEDS_REDIS and any(row["check"] == "Redis" and not row["good"] for row in rows):
+                said = {"good": False, "found": "not looked at: Redis does not answer", "advice": ""}
+                rows.append({"check": name} | said)
+                continue
             rows.append({"check": name} | await _one(check, settings, redis))
         if test_alert:
             rows.append({"check": "test alert"} | await _one(send_test, settings, redis))

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from cli.catalogue import look_up, opened
 from cli.console import open_console
+from cli.telling import tell_register
 from config.errors import UserError
 from config.settings import Settings
 from workers.archive import layout
 from workers.archive.archive import Archive
+from workers.archive.problems import Problem
+from workers.archive.proof import Damaged, Missing
 from workers.archive.records import ArchivedObject, UnreadableRecord
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import Query
@@ -37,7 +40,17 @@ def run(settings: Settings, recording_id: str, *, out: Path | None, audio_format
         if record is None:
             raise UserError(f"{layout.commit_key(folder)}: gone from the archive; restore it from a copy")
         chosen = _choose(record.objects, audio_format, recording_id)
-        return _write_audio(archive, chosen, recording_id, out)
+        try:
+            return _write_audio(archive, chosen, recording_id, out)
+        except Damaged as damage:
+            kind = "missing" if isinstance(damage, Missing) else "damaged"
+            tell_register(settings, archive.identity.id, [Problem(kind, damage.key, damage.what)], "get")
+            advice = (
+                f"`callvault repair {recording_id}` puts back what is gone"
+                if kind == "missing"
+                else "run `callvault verify`"
+            )
+            raise UserError(f"{damage}; nothing was written, {advice}") from None
 
 
 def _folder(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> str:
@@ -76,12 +89,9 @@ def _write_audio(archive: Archive, wanted: ArchivedObject, recording_id: str, ou
                     digest.update(chunk)
                     file.write(chunk)
             except KeyError:
-                raise UserError(
-                    f"{wanted.key}: gone from the archive; `callvault repair {recording_id}` puts it back"
-                ) from None
+                raise Missing(wanted.key, "gone from the archive") from None
         if digest.hexdigest() != wanted.sha256:
-            line = f"{wanted.key}: SHA-256 is {digest.hexdigest()}, its commit record says {wanted.sha256}"
-            raise UserError(f"{line}; nothing was written, run `callvault verify`")
+            raise Damaged(wanted.key, f"SHA-256 is {digest.hexdigest()}, its commit record says {wanted.sha256}")
         if to_stdout:
             with temporary.open("rb") as file:
                 while chunk := file.read(1024 * 1024):

@@ -261,7 +261,7 @@ def find(
     id: Annotated[str | None, typer.Option("--id", help="Recording id.")] = None,
     text: Annotated[str | None, typer.Option(help='Words said: all of them, "a phrase", begin*.')] = None,
     min_duration: Annotated[str | None, typer.Option(help="Such as 30s or 5m.")] = None,
-    state: Annotated[str | None, typer.Option(help="archived, kept, held, deleted or erased.")] = None,
+    state: Annotated[str | None, typer.Option(help="archived, kept, held, deleted, erased or damaged.")] = None,
     findings: Annotated[bool, typer.Option("--findings", help="Only where something was found in the audio.")] = False,
     limit: Annotated[int | None, typer.Option(help="Most hits; default: 50 on a terminal, else all.", min=1)] = None,
     csv: Annotated[bool, typer.Option("--csv", help="CSV with a header: an inventory for an auditor.")] = False,

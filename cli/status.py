@@ -33,8 +33,8 @@ async def _look(settings: Settings, url: str) -> Status:
 
 def _tell(found: Status) -> None:
     lines = [("archive", found.archive_url)]
-    if found.archive_problem:
-        lines.append(("", found.archive_problem))
+    for one in found.conditions:
+        lines += [(one.kind.replace("-", " "), one.what), ("", one.advice)]
     for name, queue in found.queues.items():
         oldest = f", the oldest for {format_duration(queue.oldest_seconds)}" if queue.oldest_seconds else ""
         later = f", {queue.later} of them later" if queue.later else ""
@@ -44,16 +44,16 @@ def _tell(found: Status) -> None:
                 f"{queue.jobs} {'job waits or runs' if queue.jobs == 1 else 'jobs wait or run'}{later}{oldest}",
             )
         )
-    lines += [("jobs fail", f"{cause}: {error}") for cause, error in found.failing.items()]
-    lines += [("pressure", text) for text in found.pressure]
     letters = found.dead_letters
-    lines.append(("dead letters", f"{letters}; see `callvault dead-letters list`" if letters else "none"))
+    if not letters:
+        lines.append(("dead letters", "none"))
     deletions = found.deletions
     state = f"paused: {deletions.paused}" if deletions.paused else deletions.mode
     lines.append(("deletion", f"{state}; {deletions.due} original{'s' * (deletions.due != 1)} on the list"))
     seals = found.seals
     last = f", the last of {seals.last_day} at {seals.last_sealed_at}" if seals.count else ""
-    lines.append(("seals", f"{seals.count}{last}; {seals.days_open} day{'s' * (seals.days_open != 1)} to be sealed"))
+    days = f"{seals.days_open} day{' holds' if seals.days_open == 1 else 's hold'} what no seal lists yet"
+    lines.append(("seals", f"{seals.count}{last}; {days}, {len(seals.overdue) or 'none'} of them due now"))
     overdue = seals.overdue
     for row in overdue[:_DAYS_SHOWN]:
         lines.append(("  waits", f"{row.day}, over for {format_duration(row.over_for_seconds)}: {row.why}"))

@@ -15,6 +15,7 @@ from rich.console import Console
 from cli.console import open_console
 from cli.progress import progress
 from cli.resume import StateFile
+from cli.telling import tell_register
 from config.settings import Settings
 from config.sizes import format_size
 from config.times import format_duration, format_instant, utc_now
@@ -104,6 +105,10 @@ def run(settings: Settings, options: Options) -> int:
     marks.close()
     file.forget()
     seconds = time.monotonic() - started
+    if (untold := tell_register(settings, archive_id, state.problems, "verify")) is not None:
+        console.print(
+            f"What is damaged is not in the service's register, and `callvault status` does not show it: {untold}."
+        )
     if options.as_json:
         sys.stdout.write(json.dumps(_report(settings, options, state, seconds)) + "\n")
     else:

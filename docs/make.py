@@ -13,9 +13,11 @@ from config.settings import Settings
 from config.times import format_duration
 from service.metrics import REGISTRY
 from workers.alerts.kinds import KINDS, Kind
+from workers.conditions import CONDITIONS
 from workers.jobs.causes import CAUSES
 from workers.telnyx.operations import all_operations
 
+_CONDITIONS = "<!-- This table is made by `make docs` from `workers/conditions.py`. -->\n\n"
 _TABLE = "<!-- This table is made by `make docs` from `workers/alerts/kinds.py`. -->\n\n"
 _MADE = "<!-- Made by `make docs`; change the table in the code instead. -->\n\n"
 
@@ -96,7 +98,7 @@ def metrics() -> str:
 
 
 def runbook() -> str:
-    """The table of alerts within `docs/runbook.md`, from `workers/alerts/kinds.py`."""
+    """The tables of alerts and of conditions within `docs/runbook.md`."""
     before, _, rest = (Path(__file__).parent / "runbook.md").read_text().partition(_TABLE)
     lines = ["| alert | severity | what it means | what to do |", "| --- | --- | --- | --- |"]
     names: dict[Kind, list[str]] = {}
@@ -104,7 +106,12 @@ def runbook() -> str:
         names.setdefault(kind, []).append(f"`{name}`")
     for kind, same in names.items():
         lines.append(f"| {', '.join(same)} | {kind.severity or 'by the fault'} | {kind.meaning} | {kind.remedy} |")
-    return before + _TABLE + "\n".join(lines) + rest[rest.index("\n\n") :]
+    text = before + _TABLE + "\n".join(lines) + rest[rest.index("\n\n") :]
+    before, _, rest = text.partition(_CONDITIONS)
+    lines = ["| kind | severity | what is so | what to do |", "| --- | --- | --- | --- |"]
+    for name, row in CONDITIONS.items():
+        lines.append(f"| `{name}` | {row.severity} | {row.meaning} | {row.advice} |")
+    return before + _CONDITIONS + "\n".join(lines) + rest[rest.index("\n\n") :]
 
 
 DOCUMENTS = {

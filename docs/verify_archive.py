@@ -84,6 +84,16 @@ SHAPES = {
             "at": str,
         }
     },
+    "damage": {
+        "callvault.damage/1": {
+            "key": str,
+            "number": int,
+            "state": {"damaged", "missing", "whole"},
+            "what": str,
+            "found_by": str,
+            "at": str,
+        }
+    },
     "transcribing": {"callvault.transcribing/1": {"connection_id": str}},
     "archive.json": {
         "callvault.archive/1": {
@@ -454,7 +464,7 @@ def check_root(archive):
     """The records that belong to no day."""
     for key in archive.paths:
         name = key.partition("/")[0]
-        if "/" in key and name in ("decisions", "duties", "transcribing"):
+        if "/" in key and name in ("decisions", "duties", "damage", "transcribing"):
             said = archive.record(key, name)
             if said and name == "decisions" and "id" in said and not key.endswith(f"/{encoded(str(said['id']))}.json"):
                 archive.problem("damaged", key, "names another decision")

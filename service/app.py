@@ -9,22 +9,27 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
+from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 
 from config.alive import show_alive
+from config.logs import get_logger
 from config.settings import Settings, SettingsError
 from config.tasks import end_tasks
 from service.counting import Counting
 from service.health import healthz, metrics_page, readyz
 from service.ops.app import OpsApp
 from service.signature import Signatures
+from service.watching import watch_workers
 from service.webhooks import Webhooks
 from workers.queue.accept import Acceptor
 from workers.queue.connect import connect_receiver, has_replicas
 from workers.queue.history import History
 from workers.queue.replicas import Replicas
+
+log = get_logger()
 
 WEBHOOK_PATH = "/webhooks/telnyx"
 _COLLECT_AFTER = 50_000  # new objects
@@ -56,7 +61,12 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER, 20, 100)
         counting = asyncio.create_task(Counting(History(app.state.redis)).run())
+        try:
+            await app.state.redis.ping()
+        except (RedisError, OSError) as error:
+            log.warning("Redis does not answer yet; webhooks are refused until it does", error=type(error).__name__)
         running = [counting, asyncio.create_task(show_alive("serve"))]
+        running.append(asyncio.create_task(watch_workers(settings, app.state.redis)))
         if replicas is not None:
             running.append(asyncio.create_task(replicas.watch(partial(_tell_no_replica, settings, app.state.redis))))
         yield

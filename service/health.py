@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -11,14 +13,16 @@ from starlette.responses import JSONResponse, Response
 
 from config.times import end_of_day
 from service import metrics
+from workers.conditions import CONDITIONS, Condition, known_conditions
 from workers.jobs.causes import NEVER_GIVEN_UP
 from workers.keys import DEAD_LETTERS, DELETIONS_DUE, QUEUES, READINESS
 from workers.queue.attempts import Attempts
-from workers.queue.pressure import oldest_waiting_seconds, pressure
+from workers.queue.pressure import oldest_waiting_seconds
 from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
 
 _READY_TTL_SECONDS = 60
+_MOST_TOLD = 50
 
 
 async def healthz(request: Request) -> Response:
@@ -27,27 +31,41 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """200 if Redis takes writes, else 503 with the reason; pressure is told in the body and changes nothing else."""
+    """200 if Redis takes writes, else 503 with the reason; what else is wrong is told in the body and changes nothing else."""
     try:
         await request.app.state.redis.set(READINESS, "1", ex=_READY_TTL_SECONDS)
     except (RedisError, OSError) as error:
         return JSONResponse({"status": "unavailable", "redis": type(error).__name__}, 503)
-    limit = request.app.state.settings.queue_age_limit.total_seconds()
+    answer: dict[str, Any] = {"status": "ok"}
     try:
-        found = list((await pressure(request.app.state.redis, limit)).values())
+        found = await known_conditions(request.app.state.redis, request.app.state.settings)
     except (RedisError, OSError):
-        found = []  # an answer about pressure is a courtesy; readiness was settled above
-    return JSONResponse({"status": "ok", "pressure": found} if found else {"status": "ok"})
+        return JSONResponse(answer)  # what is wrong is told as a courtesy; readiness was settled above
+    if found:
+        answer["conditions"] = [{"kind": c.kind, "about": c.about, "what": c.what} for c in found[:_MOST_TOLD]]
+    if tight := [c.what for c in found if c.kind == "pressure"]:
+        answer["pressure"] = tight
+    return JSONResponse(answer)
 
 
 async def metrics_page(request: Request) -> Response:
     """The metrics of this process, and of the queues as Redis has them now."""
     try:
         await _read_queues(request.app.state.redis)
+        _show(await known_conditions(request.app.state.redis, request.app.state.settings))
         metrics.REDIS_UP.set(1)
     except (RedisError, OSError):
         metrics.REDIS_UP.set(0)
+        metrics.CONDITIONS.clear()  # nobody knows of the others
+        metrics.CONDITIONS.labels("redis-away", CONDITIONS["redis-away"].severity).set(1)
     return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+def _show(found: Sequence[Condition]) -> None:
+    counts = Counter(one.kind for one in found)
+    for kind, row in CONDITIONS.items():
+        if kind != "archive-away":  # a receiver does not ask the archive
+            metrics.CONDITIONS.labels(kind, row.severity).set(counts[kind])
 
 
 async def _read_queues(redis: Any) -> None:

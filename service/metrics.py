@@ -39,4 +39,10 @@ JOBS_FAILING = Gauge(
     registry=REGISTRY,
 )
 DEAD_LETTERS = Gauge("callvault_dead_letters", "Jobs that were given up.", registry=REGISTRY)
+CONDITIONS = Gauge(
+    "callvault_conditions",
+    "How often something is wrong now, by kind (docs/runbook.md); a kind of which nothing is known is not there.",
+    ["kind", "severity"],
+    registry=REGISTRY,
+)
 REDIS_UP = Gauge("callvault_redis_up", "Whether Redis answers this receiver.", registry=REGISTRY)

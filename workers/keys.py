@@ -28,6 +28,7 @@ ATTEMPTS = "callvault:attempts:"  # + job id: list of failed attempts
 FAILING = "callvault:failing:"  # + cause: the last error of a job that fails again and again, until two waits later
 DEAD_LETTERS = "callvault:dead-letters"  # hash: job id -> dead letter
 DELETIONS_DUE = "callvault:deletions:due"  # sorted set: "day/recording id" by the instant (seconds) it is due
+NO_WORKER = "callvault:no-worker"  # since when a receiver has seen no worker alive, which may never have been one
 READINESS = "callvault:ready"  # written to see that Redis takes writes
 TELNYX_PAUSE = "callvault:telnyx-pause"  # while it is there, no request goes to Telnyx
 DELETIONS_PAUSED = "callvault:deletions:paused"  # why deletion is paused, and since when
@@ -43,6 +44,13 @@ LEFT_TRANSCRIPTIONS = (
 LEAVING_ALIVE = "callvault:deletions:turn:"  # + token: the turn that deletes it lives
 TOLD_GONE = "callvault:deletions:gone"  # hash: recording ids that stopped deletion, since Telnyx had them no more
 PAUSE_LOOKED = "callvault:deletions:pause-looked"  # it is not yet time to look in the archive for a pause again
+DAMAGED = "callvault:damaged"  # hash: key of an object -> what is known to be wrong with it
+DAMAGED_KNOWN = (
+    "callvault:damaged-known"  # when the hash above was last held against the archive's register, which counts
+)
+DAMAGED_LOOKED = "callvault:damaged-looked:"  # + key: it is not yet time to look at it again
+REGISTER_KEPT = "callvault:register-kept"  # it is not yet time to keep the register of damage again
+CLOCKS = "callvault:clocks"  # hash: worker id -> by how many seconds its clock is ahead, of those that are far from the server's
 LIVE_DUTIES = "callvault:duties"  # hash: worker id -> when, and the duties that it is set to
 LOG_MESSAGES = "callvault:log-messages"  # hash: identity -> what the last polls saw of it
 LOG_COUNTS = "callvault:log-counts"  # hash: "code connection" -> how many have been seen
@@ -91,6 +99,8 @@ OF_AN_ARCHIVE = (
     DECIDED_EARLY,
     TOLD_GONE,
     LIVE_DUTIES,
+    DAMAGED,
+    DAMAGED_KNOWN,
     MEDIA_SEEN,
     LOG_MESSAGES,
 )
@@ -99,6 +109,7 @@ TIMES_OF_AN_ARCHIVE = (
     COMPLETED,
     UNSEALED_RECKONED,
     WITNESSED,
+    REGISTER_KEPT,
     *(RECONCILED + sweep for sweep in ("recent", "open", "sealed")),
 )
 

@@ -20,17 +20,20 @@ from config.alive import show_alive
 from config.logs import configure_logs, get_logger
 from config.settings import Settings, unknown_settings
 from config.tasks import end_tasks
-from config.times import format_duration
+from config.times import format_duration, utc_now
 from config.tracing import open_tracing
 from workers.alerts.witness import send_head
 from workers.archive import layout
+from workers.archive.records import UnreadableRecord
 from workers.archive.stores.store import StoreError, StoreRefused
+from workers.jobs.clocks import MOST_APART_SECONDS
 from workers.jobs.connections import (
     look_for_drift,
     refresh_operator_connect,
     report_fault,
     watch_connections,
 )
+from workers.jobs.damage import keep_register
 from workers.jobs.deletion import DeletionTurn, delete_originals, start_deletions
 from workers.jobs.duties import is_sealed_first, tell_duties
 from workers.jobs.log_messages import mirror_log_messages
@@ -44,11 +47,12 @@ from workers.jobs.run import LONGEST_SECONDS, Repeated, job
 from workers.jobs.seals import seal_day
 from workers.jobs.transcriptions import archive_transcription
 from workers.jobs.unsealed import FindUnsealedRequest, SealRequest, find_unsealed, start_seals
-from workers.keys import BULK_QUEUE, MAIN_QUEUE
+from workers.keys import BULK_QUEUE, CLOCKS, MAIN_QUEUE, REGISTER_KEPT
 from workers.queue.binding import AnotherArchive
 from workers.queue.connect import connect_worker
 from workers.queue.leases import Leases
 from workers.queue.pressure import oldest_waiting_seconds, pressure
+from workers.queue.script import server_seconds
 from workers.queue.worker import LeasingWorker
 from workers.runtime import Runtime, open_runtime
 
@@ -59,6 +63,9 @@ _BEGUN_AGAIN = {"reconcile", "count_sealed", "find_unsealed"}  # they take minut
 _YIELD_SECONDS = 2
 _failed_turns = Repeated()  # of this process
 _BINDING_SECONDS = 2
+_REGISTER_SECONDS = 30
+_CLOCK_SECONDS = 10
+_REDIS_SECONDS = 2
 _SWEEP_SECONDS = set(range(5, 60, 10))  # whether it is time for one, not the sweeps themselves
 _SEAL_SECONDS = set(range(3, 60, 5))  # likewise
 _DELETION_SECONDS = set(range(0, 60, 2))
@@ -145,6 +152,33 @@ async def _keep_bound(runtime: Runtime) -> None:
         await asyncio.sleep(_BINDING_SECONDS)
 
 
+async def _keep_register(runtime: Runtime) -> None:
+    """Keep the register of damage, one process of all at a time; the first begins at once."""
+    while True:
+        try:
+            if await runtime.redis.set(REGISTER_KEPT, "1", nx=True, ex=_REGISTER_SECONDS - 1):
+                await runtime.assert_bound()
+                await keep_register(runtime)
+        except (StoreError, RedisError, OSError, UnreadableRecord, AnotherArchive) as error:
+            if times := _failed_turns.count("register"):
+                log.warning("the register of damage waits", error=f"{type(error).__name__}: {error}", times=times)
+        await asyncio.sleep(_REGISTER_SECONDS / 3)
+
+
+async def _tell_clock(runtime: Runtime, worker_id: str) -> None:
+    """Tell Redis when this machine's clock is far from its own."""
+    while True:
+        try:
+            ahead = utc_now().timestamp() - await server_seconds(runtime.redis)
+            if abs(ahead) > MOST_APART_SECONDS:
+                await runtime.redis.hset(CLOCKS, worker_id, round(ahead, 1))
+            else:
+                await runtime.redis.hdel(CLOCKS, worker_id)
+        except (RedisError, OSError):
+            pass  # whether it is away is told elsewhere
+        await asyncio.sleep(_CLOCK_SECONDS)
+
+
 async def witness_seals(runtime: Runtime) -> None:
     """Send the head of the seals to the witnesses, once a day."""
     urls = [url.get_secret_value() for url in runtime.settings.witness_urls]
@@ -194,7 +228,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stop.set)
     try:
-        await redis.ping()
+        await _answer_of(redis)
         await _look_at_the_store(runtime)
         if runtime.archive.is_known:
             await runtime.assert_bound()
@@ -205,6 +239,8 @@ async def work(settings: Settings, redis_url: str) -> bool:
         alive = asyncio.create_task(show_alive("worker"))
         binding = asyncio.create_task(_keep_bound(runtime))
         telling = asyncio.create_task(tell_duties(runtime, leases.worker_id))
+        register = asyncio.create_task(_keep_register(runtime))
+        clock = asyncio.create_task(_tell_clock(runtime, leases.worker_id))
         yielding = asyncio.create_task(_yield_to_small_work(runtime, workers[1]))
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         stopping = asyncio.create_task(stop.wait())
@@ -214,7 +250,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
         for ended in running:
             if ended.done() and (error := ended.exception()):
                 log.error("worker failed", error=f"{type(error).__name__}: {error}")
-        await end_tasks([stopping, yielding, binding, *running])
+        await end_tasks([stopping, yielding, binding, register, clock, *running])
         await _drain(workers)
         await end_tasks([janitor, counting, alive, telling])
         await runtime.history.flush()
@@ -225,6 +261,19 @@ async def work(settings: Settings, redis_url: str) -> bool:
         await runtime.close()
         with suppress(Exception):
             await redis.aclose()
+
+
+async def _answer_of(redis: Any) -> None:
+    """Wait for Redis as long as its client does; a silent start would look like a hung one.
+
+    Raises:
+        redis.exceptions.RedisError: it is away.
+    """
+    task = asyncio.ensure_future(redis.ping())
+    done, _ = await asyncio.wait([task], timeout=_REDIS_SECONDS)
+    if not done:
+        log.warning("Redis does not answer yet; waiting for it")
+    await task
 
 
 def _say_what_deletion_means(settings: Settings) -> None:

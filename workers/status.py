@@ -10,6 +10,7 @@ from config.times import end_of_day
 from workers.archive.records import UnreadableRecord
 from workers.archive.seals import Chain
 from workers.archive.stores.store import StoreError
+from workers.conditions import Condition, condition, known_conditions
 from workers.jobs.causes import NEVER_GIVEN_UP
 from workers.jobs.chain import known_chain, remembered_chain
 from workers.jobs.duties import workers_duties
@@ -61,11 +62,13 @@ class Status(msgspec.Struct, frozen=True):
 
     Attributes:
         archive_problem: why the archive could not be asked; None if it answers, or need not be asked.
+        conditions: all that is wrong, the worst first; every other surface says the same.
         failing: causes that jobs fail for again and again, though none is given up, each with its last error.
     """
 
     archive_url: str
     archive_problem: str | None
+    conditions: list[Condition]
     queues: dict[str, QueueStatus]
     pressure: list[str]
     failing: dict[str, str]
@@ -76,7 +79,7 @@ class Status(msgspec.Struct, frozen=True):
     @property
     def needs_a_person(self) -> bool:
         """Whether something waits for a person."""
-        return bool(self.dead_letters or self.deletions.paused or self.pressure or self.failing or self.archive_problem)
+        return bool(self.conditions)
 
 
 async def read_status(runtime: Runtime) -> Status:
@@ -92,6 +95,7 @@ async def read_status(runtime: Runtime) -> Status:
     try:
         async with asyncio.timeout(_ARCHIVE_SECONDS):
             mode = (await workers_duties(runtime)).delete_originals
+            await runtime.in_thread(runtime.archive.assert_identity)
             chain = await known_chain(runtime)
     except TimeoutError:
         problem = f"does not answer within {_ARCHIVE_SECONDS} s"
@@ -99,11 +103,15 @@ async def read_status(runtime: Runtime) -> Status:
         problem = str(error)
     if problem is not None:
         chain = await remembered_chain(runtime)  # the problem says that it may be otherwise
+    conditions = await known_conditions(redis, settings)
+    if problem is not None:
+        conditions.insert(0, condition("archive-away", problem))
     last = chain.links[-1].seal if chain.links else None
     waiting = UnsealedDays(redis)
     return Status(
         archive_url=settings.archive_address,
         archive_problem=problem,
+        conditions=conditions,
         queues={
             name: QueueStatus(
                 await redis.zcard(key),

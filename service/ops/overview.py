@@ -15,6 +15,7 @@ from config.times import utc_now
 from service.ops.parts import Ops
 from workers.alerts.alerts import Alert
 from workers.archive.stores.store import StoreError
+from workers.conditions import Condition, condition, known_conditions
 from workers.keys import ALERTS
 from workers.queue.history import DAY, HOUR, quantile, read_history
 from workers.status import Status, read_status
@@ -53,20 +54,22 @@ class Overview(msgspec.Struct, frozen=True):
     """How things stand now, and what was done in the last 24 hours.
 
     Attributes:
-        problems: what a person must look at, the worst first; empty: healthy.
+        conditions: what is wrong, the worst first; empty: healthy.
+        problems: the same, a sentence each.
         status: as `callvault status` says it; None with Redis or the archive away.
         outcomes: webhooks of the last day by outcome; likewise events by type.
-        totals: of the last day: archived, archived_bytes, deleted, deleted_bytes.
+        totals: of the last day: archived, archived_bytes, deleted, deleted_bytes; None with Redis away.
         alerts: the last of each kind and group, the newest first, 20 at most.
     """
 
+    conditions: list[Condition]
     problems: list[str]
     status: Status | None
     hour: Span | None
     day: Span | None
     outcomes: dict[str, int]
     events: dict[str, int]
-    totals: dict[str, int]
+    totals: dict[str, int] | None
     alerts: list[LastAlert]
 
 
@@ -82,7 +85,7 @@ async def look(ops: Ops, request: Request | None = None) -> Overview:
 
 
 async def _look(ops: Ops) -> Overview:
-    problems: list[str] = []
+    found: list[Condition] = []
     status: Status | None = None
     hour = day = None
     counts: Counter[str] = Counter()
@@ -95,21 +98,24 @@ async def _look(ops: Ops) -> Overview:
         hour, day = (_span(span[0], rows) for span, rows in steps.items())
         for row in steps[DAY]:
             counts.update(row)
+        found = await known_conditions(ops.redis, ops.settings)
         status = await read_status(ops.runtime)
+        found = status.conditions
     except (RedisError, OSError) as error:
-        problems.append(f"Redis does not answer ({type(error).__name__}): webhooks are refused until it does")
+        found, hour = [condition("redis-away", f"{type(error).__name__}; webhooks are refused until it does")], None
     except StoreError as error:  # it cannot even be opened
-        problems.append(f"The archive: {error}")
-    if status is not None:
-        problems += _problems(status)
+        found.insert(0, condition("archive-away", str(error)))
     return Overview(
-        problems=problems,
+        conditions=found,
+        problems=[one.sentence for one in found],
         status=status,
         hour=hour,
         day=day,
         outcomes=_named(counts, "webhook:"),
         events=_named(counts, "event:"),
-        totals={name: counts[name] for name in ("archived", "archived_bytes", "deleted", "deleted_bytes")},
+        totals=None
+        if hour is None
+        else {name: counts[name] for name in ("archived", "archived_bytes", "deleted", "deleted_bytes")},
         alerts=alerts,
     )
 
@@ -122,20 +128,6 @@ def _last(rows: Sequence[bytes]) -> list[LastAlert]:
             groups.setdefault((alert.kind, alert.group), []).append(alert)
     shown = list(groups.values())[:_ALERTS_SHOWN]
     return [msgspec.structs.replace(first, more=len(others)) for first, *others in shown]
-
-
-def _problems(status: Status) -> list[str]:
-    found = [f"The archive: {status.archive_problem}"] if status.archive_problem else []
-    found += [f"{text[0].upper()}{text[1:]}" for text in status.pressure]
-    found += [f"Jobs fail and are tried again ({cause}): {error}" for cause, error in status.failing.items()]
-    if status.dead_letters:
-        found.append(f"Dead letters: {status.dead_letters}")
-    if status.deletions.paused:
-        found.append(f"Deletion is paused: {status.deletions.paused}")
-    if status.seals.overdue:
-        first = status.seals.overdue[0]
-        found.append(f"Days that wait for their seal: {len(status.seals.overdue)}, {first.day} first: {first.why}")
-    return found
 
 
 def _span(step: int, rows: Sequence[dict[str, int]]) -> Span:

@@ -31,6 +31,9 @@ class Ops:
         self.settings = settings
         self.redis = redis
         self.watchers = 0
+        self.proven: dict[
+            tuple[str, str | None, int], float
+        ] = {}  # objects by key, mark and size: when each was proven
         self.looking = asyncio.Lock()
         self.overview: tuple[float, Overview] | None = None  # when, and what was seen
         self._opening = asyncio.Lock()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import math
 import re
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -15,10 +18,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from config.errors import UserError
+from config.logs import get_logger
 from config.times import format_instant, parse_instant
 from service.ops.access import Refused
 from service.ops.parts import Ops
 from workers.archive import layout
+from workers.archive.proof import Damaged, Missing
 from workers.archive.records import (
     ANY_RECORD,
     COMMIT_RECORD,
@@ -30,15 +35,22 @@ from workers.archive.records import (
     TRANSCRIPTION,
     ArchivedObject,
     Decision,
+    DeletionReceipt,
     UnreadableRecord,
+    WrongObject,
 )
 from workers.catalogue.inventory import csv_lines
 from workers.catalogue.query import FIELDS, Query, read_box, read_query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit, search, search_all
+from workers.jobs.damage import tell_wrong
 from workers.keys import ARQ_JOB, DELETIONS_DUE
+from workers.queue.damaged import DamagedObjects, KnownDamage
 
 PER_PAGE = 50
+_PROVEN_SECONDS, _MOST_PROVEN = 60.0, 1_000
+
+log = get_logger()
 
 _DECIDED = {"hold": "held", "release": "released", "approve": "approved"}
 _NOTHING = b""
@@ -81,7 +93,9 @@ class Detail(msgspec.Struct, frozen=True):
     """One recording.
 
     Attributes:
-        state: as in a search; `received` while its job waits or runs.
+        state: as in a search, by what is seen now; `received` while its job waits or runs.
+        damage: what is known to be wrong with its objects, a line each.
+        proven: when all of its audio was last proven, and how; None where that is not known.
         row: as the catalogue has it; None while it is not archived.
         objects: its audio.
         transcriptions: what was said.
@@ -92,6 +106,8 @@ class Detail(msgspec.Struct, frozen=True):
 
     recording_id: str
     state: str
+    damage: list[str]
+    proven: Step | None
     row: Row | None
     objects: list[ArchivedObject]
     transcriptions: list[Said]
@@ -131,31 +147,38 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
     recording_id = request.path_params["recording_id"]
     hit = await _hit(ops, recording_id)
     waits = due_at = None
+    told: dict[str, KnownDamage] = {}
     try:
         waits = await ops.redis.exists(f"{ARQ_JOB}archive_recording:{recording_id}")
         if hit is not None:
             folder = layout.recording_folder(hit.row.date, recording_id)
             score = await ops.redis.zscore(DELETIONS_DUE, folder)
             due_at = None if score is None else instant_of(score)
+            told = {k: found for k, found in (await DamagedObjects(ops.redis).all()).items() if k.startswith(folder)}
     except (RedisError, OSError):
         pass  # the archive alone tells the rest
     if hit is None:
         if waits:
             steps = [Step(None, "received", "its job waits or runs")]
-            return Detail(recording_id, "received", None, [], [], steps, None, None)
+            return Detail(recording_id, "received", [], None, None, [], [], steps, None, None)
         raise Refused(404, f"recording {recording_id} is not in the archive")
-    return await asyncio.to_thread(_read, ops, hit, due_at)
+    detail, seen = await asyncio.to_thread(_read, ops, hit, due_at, told)
+    await _tell(ops, seen)
+    return detail
 
 
-def _read(ops: Ops, hit: Hit, due_at: str | None) -> Detail:
+def _read(ops: Ops, hit: Hit, due_at: str | None, told: Mapping[str, KnownDamage]) -> tuple[Detail, list[WrongObject]]:
+    """The recording, and what is seen to be wrong with it though nobody has told of it."""
     archive, row = ops.runtime.archive, hit.row
     folder = layout.recording_folder(row.date, row.recording_id)
     objects: list[ArchivedObject] = []
     said: list[Said] = []
     steps = [Step(row.started_at, "call began"), Step(row.ended_at, "call ended")]
-    record = None
-    for stored in archive.store.list(folder):
-        key, name = stored.key, stored.key.removeprefix(folder)
+    record = proven = None
+    seen: list[WrongObject] = []
+    sizes = {stored.key: stored.size for stored in archive.store.list(folder)}
+    for key in sizes:
+        name = key.removeprefix(folder)
         if not name.endswith(".json"):
             continue
         data = archive.read_small(key) or b""
@@ -167,16 +190,20 @@ def _read(ops: Ops, hit: Hit, due_at: str | None) -> Detail:
                 steps.append(
                     Step(commit.archived_at, "archived and proven", f"by {proofs}; found by {commit.found_by}")
                 )
+                proven = proven or Step(commit.archived_at, f"by {proofs}", "when it was archived")
+                seen += _missing(objects, sizes)
             elif layout.is_version(name):
                 steps.append(Step(COMMIT_RECORD.read(data, key).archived_at, "other content archived beside it", key))
             elif name.startswith("transcriptions/"):
-                told = TRANSCRIPTION.read(data, key).transcription
-                said.append(Said(str(told.get("id")), str(told.get("transcription_text") or "")))
-                steps.append(Step(told.get("created_at"), "transcribed"))
+                words = TRANSCRIPTION.read(data, key).transcription
+                said.append(Said(str(words.get("id")), str(words.get("transcription_text") or "")))
+                steps.append(Step(words.get("created_at"), "transcribed"))
             elif name == "deleted.json":
-                steps.append(
-                    Step(RECEIPT.read(data, key).confirmed_gone_at, "original deleted at Telnyx", "confirmed gone")
-                )
+                receipt = RECEIPT.read(data, key)
+                steps.append(Step(receipt.confirmed_gone_at, "original deleted at Telnyx", "confirmed gone"))
+                proofs = ", ".join(sorted({o.proof.by for o in receipt.objects}))
+                at = receipt.seen_at if isinstance(receipt, DeletionReceipt) else receipt.confirmed_gone_at
+                proven = Step(at, f"by {proofs}", "before its original was deleted")
             elif name.startswith("decisions/"):
                 decision = DECISION.read(data, key)
                 by = f" (by {decision.by})" if isinstance(decision, Decision) else ""
@@ -189,7 +216,10 @@ def _read(ops: Ops, hit: Hit, due_at: str | None) -> Detail:
                 erased = ERASURE.read(data, key)
                 steps.append(Step(erased.erased_at, "erased", f"{erased.why} (by {erased.by})"))
         except UnreadableRecord as error:
+            seen.append(error)
             steps.append(Step(None, "unreadable", f"{error}; run `callvault verify`"))
+    if layout.commit_key(folder) not in sizes and hit.state != "erased":
+        seen.append(Missing(layout.commit_key(folder), "gone from the archive"))
     if row.seal is not None:
         steps.append(Step(_sealed_at(ops, row.seal), "sealed", f"seal {row.seal}"))
     if due_at is not None:
@@ -197,9 +227,35 @@ def _read(ops: Ops, hit: Hit, due_at: str | None) -> Detail:
     steps = sorted((s for s in steps if s.at or s.detail), key=lambda step: _sort_key(step.at))
     row = shown(ops, hit).row
     if record is not None:
-        told = record["recording"]
-        told |= {"from": row.from_number, "to": row.to_number} if ops.settings.ops_mask_numbers else {}
-    return Detail(row.recording_id, hit.state, row, objects, said, steps, due_at, record)
+        numbers = record["recording"]
+        numbers |= {"from": row.from_number, "to": row.to_number} if ops.settings.ops_mask_numbers else {}
+    damage = [f"{key}: {found.what} (found by {found.found_by}, {found.at})" for key, found in sorted(told.items())]
+    seen = [wrong for wrong in seen if wrong.key not in told]
+    damage += [f"{wrong} (seen now)" for wrong in seen]
+    state = "damaged" if damage and hit.state != "erased" else hit.state
+    return Detail(row.recording_id, state, damage, proven, row, objects, said, steps, due_at, record), seen
+
+
+def _missing(objects: Sequence[ArchivedObject], sizes: Mapping[str, int]) -> list[WrongObject]:
+    """What a listing of its folder shows to be wrong with a recording's audio; custom storage's lies elsewhere."""
+    found: list[WrongObject] = []
+    for known in objects:
+        if known.key.startswith("/") or sizes.get(known.key) == known.size:
+            continue
+        if known.key not in sizes:
+            found.append(Missing(known.key, "gone from the archive"))
+        else:
+            found.append(
+                Damaged(known.key, f"{sizes[known.key]} bytes in the store, {known.size} in its commit record")
+            )
+    return found
+
+
+async def _tell(ops: Ops, seen: Iterable[WrongObject]) -> None:
+    """Have the register know what a person has just seen; with Redis away, the person has seen it all the same."""
+    with suppress(RedisError, OSError):
+        for wrong in seen:
+            await tell_wrong(ops.redis, wrong, "page")
 
 
 def _sealed_at(ops: Ops, sequence: int) -> str | None:
@@ -254,12 +310,58 @@ async def audio(ops: Ops, request: Request) -> Response:
     is_part = (start, end) != (0, wanted.size)
     if is_part:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{wanted.size}"
-    source = ops.runtime.archive.store.read(wanted.key, start, end)
     try:  # what is wrong with it shows before the answer is begun
-        first = await asyncio.to_thread(next, source, _NOTHING)
-    except KeyError:
-        raise Refused(404, f"{wanted.key}: gone from the archive; run `callvault verify`") from None
-    return StreamingResponse(_chunks(first, source), 206 if is_part else 200, headers, wanted.content_type)
+        if is_part:
+            await asyncio.to_thread(_hold_to_mark, ops, wanted)
+        source = ops.runtime.archive.store.read(wanted.key, start, end)
+        try:
+            first = await asyncio.to_thread(next, source, _NOTHING)
+        except KeyError:
+            raise Missing(wanted.key, "gone from the archive") from None
+    except Damaged as damage:
+        await _tell(ops, [damage])
+        raise Refused(404 if isinstance(damage, Missing) else 409, f"{damage}; run `callvault verify`") from None
+    chunks = _chunks(first, source)
+    if not is_part:
+        chunks = _hashed(ops, wanted, chunks)
+    return StreamingResponse(chunks, 206 if is_part else 200, headers, wanted.content_type)
+
+
+def _hold_to_mark(ops: Ops, known: ArchivedObject) -> None:
+    """See that what a part is taken from is the object of the commit record; blocks.
+
+    Its mark and checksum at the store are asked for; a store that has none is read whole, once a minute at most.
+
+    Raises:
+        Damaged: it is not.
+        StoreError: the store cannot be asked now.
+    """
+    stored = ops.runtime.archive.store.stat(known.key)
+    if stored is None:
+        raise Missing(known.key, "gone from the archive")
+    seen, now = (known.key, stored.version, stored.size), time.monotonic()
+    if now - ops.proven.get(seen, -math.inf) < (_PROVEN_SECONDS if stored.version is None else math.inf):
+        return
+    ops.runtime.archive.prove_again(known)
+    if len(ops.proven) >= _MOST_PROVEN:
+        ops.proven.clear()
+    ops.proven[seen] = now
+
+
+async def _hashed(ops: Ops, known: ArchivedObject, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The whole object, but for its end if its bytes are not those of the commit record: then the answer stays incomplete."""
+    digest, held = hashlib.sha256(), b""
+    async for chunk in chunks:
+        digest.update(chunk)
+        if held:
+            yield held
+        held = chunk
+    if digest.hexdigest() != known.sha256:
+        damage = Damaged(known.key, f"reads back with SHA-256 {digest.hexdigest()}, not {known.sha256}")
+        log.error("damaged audio not given out whole", error=str(damage))
+        await _tell(ops, [damage])
+        return
+    yield held
 
 
 async def _chunks(first: bytes, source: Iterator[bytes]) -> AsyncIterator[bytes]:

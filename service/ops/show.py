@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
+from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
 from config.sizes import format_size
 from config.times import format_duration, parse_instant
+from workers.archive import layout
+from workers.conditions import Condition
 
 
 def when(text: str | None) -> Markup:
@@ -45,6 +48,32 @@ def many(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
+def sentence(text: str) -> str:
+    """A sentence with its beginning and its end."""
+    return f"{text[0].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" if text else ""
+
+
+def commands(text: str) -> Markup:
+    """What stands between backticks, as commands are written."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
+
+
+_PAGES = {
+    "dead-letters": "/ops/dead-letters",
+    "paused": "/ops/deletions",
+    "unsealed": "/ops/evidence",
+}
+
+
+def link(condition: Condition) -> str:
+    """The page that shows what a condition is about; empty where there is none."""
+    place = layout.recording_of(condition.about)
+    if condition.kind == "damaged" and place is not None:
+        return f"/ops/recordings/{quote(place[1], safe='')}"
+    return "/ops/evidence" if condition.about.startswith("seals/") else _PAGES.get(condition.kind, "")
+
+
 def count(number: int) -> str:
     """A number with its thousands apart."""
     return f"{number:,}"
@@ -65,5 +94,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "count": count,
     "many": many,
     "length_of": len,
+    "sentence": sentence,
+    "commands": commands,
+    "link": link,
     "day_or_month": day_or_month,
 }

@@ -109,7 +109,7 @@ def test_a_call_is_found_by_words_that_were_said_and_they_are_marked(sealed: Sea
         (["--text", '"refund'], "a quote is not closed"),
         (["--text", "..."], "no word in it"),
         (["--min-duration", "long"], "'long' is not a duration"),
-        (["--state", "lost"], "state: 'lost' is none of archived, kept, held, deleted, erased"),
+        (["--state", "lost"], "state: 'lost' is none of archived, kept, held, deleted, erased, damaged"),
         (["--id", "a\nb"], "id: not an id"),
     ],
 )

@@ -30,6 +30,15 @@ async def deliver(urls: Sequence[str], title: str, body: str, kind: Literal["inf
             await asyncio.to_thread(_notify, urls, title, body, kind)
 
 
+async def deliver_once(urls: Sequence[str], title: str, body: str, kind: Literal["info", "warning", "failure"]) -> None:
+    """Deliver a message to every address, tried once: somebody waits for the answer.
+
+    Raises:
+        NotDelivered: one did not take it.
+    """
+    await asyncio.to_thread(_notify, urls, title, body, kind)
+
+
 def _notify(urls: Sequence[str], title: str, body: str, kind: Literal["info", "warning", "failure"]) -> None:
     import apprise
 

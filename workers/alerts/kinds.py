@@ -90,6 +90,11 @@ KINDS: dict[str, Kind] = {
         "see which of `REDIS_URL` and `CALLVAULT_ARCHIVE_URL` is wrong, and restart with the right one; `callvault init "
         "--adopt` has this Redis serve this archive from now on, if that is meant",
     ),
+    "no-worker": Kind(
+        "critical",
+        "no worker is alive: events are accepted and wait; a receiver says it after some fifteen seconds",
+        "start one (`callvault worker`); its log says why the last one ended",
+    ),
     "jobs-fail": Kind(
         "critical",
         "jobs have failed for more than five minutes (`CALLVAULT_QUEUE_AGE_LIMIT`) for something that none is given up for: "
@@ -160,5 +165,4 @@ KINDS: dict[str, Kind] = {
         "the authority of `CALLVAULT_TIMESTAMP_URL` does not answer; seals are made all the same",
         "nothing, if it comes back: missing stamps are asked for every ten minutes",
     ),
-    "test": Kind("critical", "`callvault doctor --alert` sent it", "nothing"),
 }

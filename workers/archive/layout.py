@@ -16,6 +16,7 @@
     decisions/connections/{connection_id}/{id}.json, decisions/everything/{id}.json  the same of more
     duties/{unit}/{number}.json                                                      what workers may do with originals
     transcribing/{connection_id}.json                                                transcriptions of it are awaited
+    damage/{key of an object}/{number}.json                                          it is known to be damaged, or whole again
     archive.json                                                                     which archive this is
 
 The date is the UTC day of `recording_started_at`, else of `created_at`; of media that of `updated_at`. Keys here are
@@ -152,6 +153,7 @@ def media_key(folder: str) -> str:
 CONNECTION_DECISIONS = "decisions/connections/"
 TRANSCRIBING = "transcribing/"
 DUTIES = "duties/"
+DAMAGE = "damage/"
 _SCOPES = {
     "recording": "decisions/recordings/",
     "connection": CONNECTION_DECISIONS,
@@ -192,6 +194,17 @@ def transcribing_key(connection_id: str) -> str:
 def duties_key(unit: str, number: int) -> str:
     """A statement of what the workers of one unit are set to do with originals."""
     return f"{DUTIES}{encode_name(unit)}/{number:08d}.json"
+
+
+def damage_key(key: str, number: int) -> str:
+    """What is known of an object that was found damaged; the last number counts."""
+    return f"{DAMAGE}{encode_name(key)}/{number:08d}.json"
+
+
+def damaged_object_of(key: str) -> tuple[str, int]:
+    """The object that a row of the register is about, and the row's number, from the key of the row."""
+    _, name, number = key.split("/")
+    return unquote(name), int(number.removesuffix(".json"))
 
 
 def transcription_key(folder: str, transcription_id: str) -> str:

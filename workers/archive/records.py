@@ -14,6 +14,7 @@ from workers.source_mark import SourceMark
 
 ProofKind = Literal["checksum", "etag", "read-back"]
 FoundBy = Literal["webhook", "reconcile", "backfill"]
+DamageState = Literal["damaged", "missing", "whole"]
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -204,6 +205,26 @@ class Duties(msgspec.Struct, frozen=True, kw_only=True):
     retired: bool = False
 
 
+class Damage(msgspec.Struct, frozen=True, kw_only=True):
+    """`damage/{key}/{number}.json`: an object of the archive was found damaged or gone, or whole again; the last number counts.
+
+    Attributes:
+        key: of the object, relative to the archive's prefix.
+        state: `damaged`: not what it must be, `missing`: not there, `whole`: a later look found it as it must be.
+        what: what is wrong with it, one line; empty where it is whole.
+        found_by: who looked: `deletion`, `job`, `seal`, `sweep`, `verify`, `get`, `page`; `register`: what looks again.
+        at: ISO 8601, UTC; for people to read, never compared.
+    """
+
+    schema: Literal["callvault.damage/1"] = "callvault.damage/1"
+    key: str
+    number: int
+    state: DamageState
+    what: str
+    found_by: str
+    at: str
+
+
 class Transcribing(msgspec.Struct, frozen=True, kw_only=True):
     """`transcribing/{connection_id}.json`: a transcription of this connection has been seen, so more are awaited."""
 
@@ -334,6 +355,7 @@ Record = (
     | Gone
     | AnyDecision
     | Duties
+    | Damage
     | Transcribing
     | Identity
     | LogMessageRecord
@@ -410,6 +432,7 @@ class CommitRecordReader(RecordReader[CommitRecord]):
 COMMIT_RECORD = CommitRecordReader(CommitRecord, "a commit record")
 DECISION: RecordReader[AnyDecision] = RecordReader(AnyDecision, "a decision")
 DUTIES: RecordReader[Duties] = RecordReader(Duties, "a statement of duties")
+DAMAGE: RecordReader[Damage] = RecordReader(Damage, "a row of the register of damage")
 IDENTITY: RecordReader[Identity] = RecordReader(Identity, "an archive's identity")
 GONE: RecordReader[Gone] = RecordReader(Gone, "a record of an original that was gone")
 TRANSCRIBING: RecordReader[Transcribing] = RecordReader(Transcribing, "a mark of awaited transcriptions")

@@ -30,13 +30,14 @@ from workers.archive.records import (
     Identity,
     Seal,
     UnreadableRecord,
+    WrongObject,
 )
 from workers.archive.stores.store import StoredObject
 
 _COPY_BYTES = 256 * 1024
 
 
-class CannotSeal(Exception):
+class CannotSeal(WrongObject):
     """A day that is not whole; the text says what is wrong with it."""
 
 
@@ -298,7 +299,7 @@ def _look_for_a_lost_commit(folder: SealedFolder) -> None:
         return
     for key in (layout.receipt_key(folder.prefix), layout.gone_key(folder.prefix)):
         if key in folder.present:
-            raise CannotSeal(f"{commit}: gone, though {key} is there; run `callvault verify`")
+            raise CannotSeal(commit, f"gone, though {key} is there; run `callvault verify`")
 
 
 def folder_of(key: str) -> str:
@@ -320,13 +321,13 @@ def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
             o = MEDIA.read(folder.records[key], key).object
             known = {o.key: (o.size, o.sha256)}
     except UnreadableRecord as error:
-        raise CannotSeal(f"{key}: unreadable ({error}); run `callvault verify`") from None
+        raise CannotSeal(key, f"unreadable ({error}); run `callvault verify`") from None
     if layout.erasure_key(folder.prefix) not in folder.present:
         for key, (size, _) in known.items():
             there = folder.present.get(key)
             if there is None or there.size != size:
                 what = "gone" if there is None else f"{there.size} bytes, {size} in its record"
-                raise CannotSeal(f"{key}: {what}; run `callvault verify`")
+                raise CannotSeal(key, f"{what}; run `callvault verify`")
     for key in folder.present:
         if key.endswith(".json") and key not in folder.records:
             folder.records[key] = archive.read_small(key) or b""

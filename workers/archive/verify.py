@@ -26,6 +26,7 @@ from workers.archive.problems import Problem, wrong
 from workers.archive.proof import Damaged, hash_object
 from workers.archive.records import (
     COMMIT_RECORD,
+    DAMAGE,
     DECISION,
     DUTIES,
     GONE,
@@ -51,7 +52,8 @@ _BESIDE: dict[str, RecordReader[Any]] = {
 }
 _AT_ROOT: dict[str, RecordReader[Any]] = {
     "decisions/": DECISION,
-    "duties/": DUTIES,
+    layout.DUTIES: DUTIES,
+    layout.DAMAGE: DAMAGE,
     layout.TRANSCRIBING: TRANSCRIBING,
     layout.IDENTITY_KEY: IDENTITY,
 }
@@ -220,8 +222,25 @@ def verify(
             show(state)
         state.through, state.saved_at = day.isoformat(), format_instant(utc_now())
         save(state)
-    state.problems += _check_root(archive)
+    state.problems += check_root(archive)
     return state
+
+
+def check_folder(archive: Archive, prefix: str, *, deep: bool = False) -> list[Problem]:
+    """What is wrong in the folder of one recording.
+
+    Args:
+        archive: the archive.
+        prefix: of the folder, with the slash at its end.
+        deep: read and hash every object, whatever proved it.
+
+    Raises:
+        StoreError: the store cannot be asked now.
+    """
+    day = layout.day_of(f"{prefix}recording.json") or date.min
+    folder = _Folder(prefix, day, {stored.key: stored for stored in archive.store.list(prefix)})
+    checks = Checks(archive, Erasures(archive, known_identity(archive), None), deep)
+    return _check(checks, folder).problems
 
 
 def known_identity(archive: Archive) -> Identity | None:
@@ -365,8 +384,12 @@ def _check_copy(archive: Archive, key: str, decision: Decision) -> list[Problem]
     return []
 
 
-def _check_root(archive: Archive) -> list[Problem]:
-    """The records that belong to no day: decisions, duties, the archive's identity."""
+def check_root(archive: Archive) -> list[Problem]:
+    """What is wrong with the records that belong to no day: decisions, duties, the register of damage, the archive's identity.
+
+    Raises:
+        StoreError: the store cannot be asked now.
+    """
     problems = []
     for prefix, reader in _AT_ROOT.items():
         for stored in archive.store.list(prefix):

@@ -16,13 +16,13 @@ from config.errors import UserError
 from config.logs import get_logger
 from workers.archive import layout
 from workers.archive.decisions import word_of
-from workers.archive.records import COMMIT_RECORD, DECISION, ERASURE, RECEIPT
+from workers.archive.records import COMMIT_RECORD, DAMAGE, DECISION, ERASURE, RECEIPT, Damage
 from workers.catalogue.numbers import digits_of
 from workers.catalogue.rows import Row, row_of_commit, transcript_of
 
 log = get_logger()
 
-_VERSION = 2  # 2: it knows which archive it is of, and every decision about a recording
+_VERSION = 3  # 2: which archive it is of, and every decision about a recording; 3: what is known to be damaged
 _BUSY_SECONDS = 30
 _ARCHIVE = "archive"  # the name in `state` of the id of the archive that it is of
 # What says nothing against the file itself (sqlite.org/rescode.html): it must not be thrown away for that.
@@ -69,6 +69,7 @@ CREATE TABLE recordings (
   deleted_at TEXT, decision TEXT, erased_at TEXT, seal INTEGER
 );
 CREATE TABLE decisions (recording_id TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (recording_id, name));
+CREATE TABLE damaged (key TEXT PRIMARY KEY, recording_id TEXT NOT NULL, number INTEGER NOT NULL, state TEXT NOT NULL);
 CREATE TABLE parties (party TEXT NOT NULL, digits TEXT NOT NULL, reversed TEXT NOT NULL, n INTEGER NOT NULL);
 CREATE TABLE transcripts (
   t INTEGER PRIMARY KEY, n INTEGER NOT NULL, transcription_id TEXT NOT NULL UNIQUE, text TEXT NOT NULL
@@ -90,6 +91,7 @@ _INDEXES = {
     "by_reversed": "parties (reversed, n)",
     "by_recording": "parties (n)",
     "by_recording_t": "transcripts (n)",
+    "by_damaged": "damaged (recording_id)",
 }
 
 
@@ -243,6 +245,9 @@ class Catalogue:
 
     def knows(self, key: str) -> bool:
         """Whether what an object says is in here already; True also for one that says nothing of a recording."""
+        if key.startswith(layout.DAMAGE):
+            sql = "SELECT 1 FROM damaged WHERE key = ? AND number >= ?"
+            return self._db.execute(sql, layout.damaged_object_of(key)).fetchone() is not None
         place = layout.recording_of(key)
         if place is None:
             return True
@@ -264,6 +269,9 @@ class Catalogue:
         Raises:
             UnreadableRecord: it is not what its key promises; the text names the key.
         """
+        if key.startswith(layout.DAMAGE):
+            self._put_damage(DAMAGE.read(data, key))
+            return
         place = layout.recording_of(key)
         if place is None:
             return
@@ -285,6 +293,13 @@ class Catalogue:
             self._set(recording_id, day, "decision = ?", word_of(known))
         elif name == "erased.json":
             self._erase(self._number(recording_id, day), ERASURE.read(data, key).erased_at)
+
+    def _put_damage(self, row: Damage) -> None:
+        place = layout.recording_of(row.key)
+        if place is not None and row.state != "whole":
+            self._number(place[1], place[0].isoformat())  # one whose commit record is gone is found too
+        sql = "INSERT INTO damaged VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET number = ?3, state = ?4 WHERE number < ?3"
+        self._db.execute(sql, (row.key, "" if place is None else place[1], row.number, row.state))
 
     def put_rows(self, rows: Iterable[Row]) -> None:
         """Take whole rows, as they come from a Parquet file, within a transaction."""

@@ -132,7 +132,7 @@ def read_archive(catalogue: Catalogue, archive: Archive, *, everything: bool, sh
     prefixes = [layout.day_prefix(today - timedelta(days=n)) for n in range(_OPEN_DAYS, -2, -1)]
     with catalogue.filling() if everything else nullcontext():
         _take_seals(catalogue, archive, show)
-        for prefix in ["recordings/"] if everything else prefixes:
+        for prefix in [layout.DAMAGE, *(["recordings/"] if everything else prefixes)]:
             _take_unknown(catalogue, archive, (stored.key for stored in archive.store.list(prefix)), show)
 
 

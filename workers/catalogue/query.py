@@ -13,7 +13,7 @@ from config.times import end_of_day, format_instant, parse_day, parse_duration
 from workers.catalogue.numbers import wanted_number
 from workers.catalogue.words import words_query
 
-STATES = ("archived", "kept", "held", "deleted", "erased")
+STATES = ("archived", "kept", "held", "deleted", "erased", "damaged")
 
 # THE table of what can be searched by: the names that the command line, the pages and the API share, each with a line.
 FIELDS = {
@@ -124,6 +124,7 @@ def read_box(text: str) -> dict[str, str]:
 
 def conditions(query: Query) -> tuple[list[str], list[object]]:
     """The conditions of a query in SQL but for numbers and words, and their values."""
+    damaged = query.state if query.state == "damaged" else None  # by an index, where each row would be looked at
     rows: tuple[tuple[str, object], ...] = (
         ("r.started_at >= ?", query.since and format_instant(end_of_day(query.since - timedelta(days=1)))),
         ("r.started_at < ?", query.until and format_instant(end_of_day(query.until))),
@@ -133,6 +134,7 @@ def conditions(query: Query) -> tuple[list[str], list[object]]:
         ("r.recording_id = ?", query.id),
         ("r.duration_ms >= ?", query.min_duration_seconds and query.min_duration_seconds * 1000),
         ("state = ?", query.state),
+        ("r.recording_id IN (SELECT recording_id FROM damaged WHERE ? = state OR state <> 'whole')", damaged),
         ("r.findings <> ? ", "" if query.findings else None),
     )
     asked = [(clause, value) for clause, value in rows if value is not None]

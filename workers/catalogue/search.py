@@ -18,9 +18,12 @@ from workers.catalogue.words import words_query
 _PAGE = 1_000
 _SURE_DIGITS = 7  # so many at the end of a number are looked for at the end first, where there is an index
 
-# Still deleted before held: what is gone at Telnyx cannot be held any more.
-_STATE = """CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN r.deleted_at IS NOT NULL THEN 'deleted'
- WHEN r.decision = 'hold' THEN 'held' WHEN r.findings <> '' AND r.decision IS NULL THEN 'kept' ELSE 'archived' END"""
+_IS_DAMAGED = "EXISTS (SELECT 1 FROM damaged d WHERE d.recording_id = r.recording_id AND d.state <> 'whole')"
+
+# Still deleted before held: what is gone at Telnyx cannot be held any more. Damage before both: it is what must be seen.
+_STATE = f"""CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN {_IS_DAMAGED} THEN 'damaged'
+ WHEN r.deleted_at IS NOT NULL THEN 'deleted' WHEN r.decision = 'hold' THEN 'held'
+ WHEN r.findings <> '' AND r.decision IS NULL THEN 'kept' ELSE 'archived' END"""
 
 _SNIPPET = "SELECT snippet(words, 0, char(2), char(3), ' ... ', 16) FROM words WHERE words MATCH ? AND rowid = ?"
 
@@ -69,7 +72,7 @@ def search_all(path: Path, query: Query) -> Iterator[Hit]:
 
 def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None) -> Iterator[Hit]:
     clauses, values = conditions(query)
-    clauses.append("(r.key IS NOT NULL OR r.erased_at IS NOT NULL)")
+    clauses.append(f"(r.key IS NOT NULL OR r.erased_at IS NOT NULL OR {_IS_DAMAGED})")
     if before is not None:
         started, _, n = before.rpartition("~")
         clauses.append("(r.started_at, r.n) < (?, ?)")

@@ -13,7 +13,9 @@ import msgspec
 
 from workers.archive import layout
 from workers.archive.archive import Archive
+from workers.archive.problems import Problem
 from workers.archive.seals import Chain, Link
+from workers.jobs.damage import tell_problems
 from workers.keys import SEALS, UNSEALED_KNOWN
 from workers.queue.state import read_state
 from workers.runtime import Runtime
@@ -90,6 +92,8 @@ async def _forget(runtime: Runtime, last: Link) -> None:
         "If the archive was put back to an older copy on purpose, nothing is to be done: what is missing is fetched again while "
         "Telnyx has it. Else hold it against a copy with `callvault verify --seals`."
     )
+    problem = Problem("seal-altered", layout.seal_key(seal.sequence), "gone, or another lies there than was made")
+    await tell_problems(runtime.redis, [problem], "seal")
     await runtime.alerts.send("archive-damaged", "seals", text, advice)
 
 

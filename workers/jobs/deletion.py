@@ -19,6 +19,7 @@ from workers.archive.proof import Damaged, Missing
 from workers.archive.records import (
     UnreadableRecord,
 )
+from workers.jobs.damage import tell_wrong
 from workers.jobs.decisions import stop
 from workers.jobs.delete_at_telnyx import delete_at_telnyx
 from workers.jobs.may_delete import (
@@ -144,6 +145,7 @@ async def _judge(runtime: Runtime, rules: Rules, folder: str) -> Proven | GoneBe
             return await _unless_ours(runtime, one) if isinstance(one, GoneBefore) else one
         except (Damaged, UnreadableRecord) as error:
             log.error("deletion blocked: the archive is damaged", folder=folder, error=str(error))
+            await tell_wrong(runtime.redis, error, "deletion")
             advice = f"Run `callvault verify`; the original of {folder} is kept."
             await runtime.alerts.send("archive-damaged", "recordings", str(error), advice)
             await runtime.due.done(folder)

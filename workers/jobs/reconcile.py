@@ -21,6 +21,7 @@ from workers.archive import layout
 from workers.archive.records import FoundBy, UnreadableRecord
 from workers.jobs.archived_days import ArchivedDays, without_receipt
 from workers.jobs.chain import read_chain
+from workers.jobs.damage import tell_wrong
 from workers.jobs.payloads import (
     VERSION,
     RecordingRequest,
@@ -211,6 +212,7 @@ async def _sealed_days(runtime: Runtime) -> set[date]:
     try:
         return (await read_chain(runtime)).days
     except UnreadableRecord as error:
+        await tell_wrong(runtime.redis, error, "sweep")
         advice = "Run `callvault verify --seals`; until it is mended every day is compared with Telnyx."
         await runtime.alerts.send("archive-damaged", "seals", f"A seal cannot be read: {error}.", advice)
         return set()

@@ -19,6 +19,7 @@ from workers.jobs.erased import Erased, unless_erased
 from workers.jobs.fetching import OtherBytes, addresses_of, fetch_audio, only_if
 from workers.jobs.payloads import RepairRequest
 from workers.jobs.recordings import schedule_deletion
+from workers.queue.damaged import DamagedObjects
 from workers.queue.recording_lease import sole_writer
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
@@ -75,6 +76,8 @@ async def repair(runtime: Runtime, recording_id: str, folder: str, file: Path | 
             return []
         await runtime.announce(layout.commit_key(folder), record)
         await schedule_deletion(runtime, folder, record)
+    for known in put_back:
+        await DamagedObjects(runtime.redis).look_soon(known.key)
     names = ", ".join(o.key for o in put_back)
     log.warning("archive repaired", recording_id=recording_id, objects=names, source="file" if file else "telnyx")
     source = "a file" if file else "Telnyx"

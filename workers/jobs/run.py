@@ -16,7 +16,9 @@ from redis.exceptions import RedisError
 from config.logs import get_logger
 from config.times import format_duration, parse_instant
 from config.tracing import span
+from workers.archive.records import WrongObject
 from workers.jobs.causes import Cause
+from workers.jobs.damage import tell_wrong
 from workers.jobs.judge import cause_of
 from workers.jobs.payloads import VERSION, payload_version
 from workers.keys import MAIN_QUEUE
@@ -99,6 +101,8 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
             log.warning("job failed", function=function, cause=cause.name, **said)
         raise await again_in(runtime.redis, wait) from error
     at = same[-1].at
+    if isinstance(error, WrongObject):
+        await tell_wrong(runtime.redis, error, "job")
     await runtime.attempts.bury(DeadLetter(job_id, function, payload, queue, cause.name, line, at, attempts))
     log.error("job given up", function=function, cause=cause.name, error=line, exc_info=cause.name == "unexpected")
     text = f"{function} was given up after {len(attempts)} attempts: {line} (job {job_id})"

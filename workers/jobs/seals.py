@@ -18,7 +18,7 @@ from config.tasks import end_tasks
 from config.times import format_instant, parse_instant, utc_now
 from workers.archive import layout
 from workers.archive.append import SealedMeanwhile, Unfinished, append, append_void, put_file
-from workers.archive.records import UnreadableRecord
+from workers.archive.records import UnreadableRecord, WrongObject
 from workers.archive.seals import (
     CannotSeal,
     Chain,
@@ -32,6 +32,7 @@ from workers.catalogue.parquet import RowsFile
 from workers.catalogue.rows import row_of
 from workers.jobs.chain import read_chain, remember_chain
 from workers.jobs.clocks import clocks_agree
+from workers.jobs.damage import tell_wrong
 from workers.jobs.reconcile import missing_of
 from workers.jobs.signing import making_of
 from workers.jobs.unsealed import SealRequest
@@ -137,11 +138,12 @@ async def _seal(runtime: Runtime, day: date, by_hand: bool) -> Link | Waits | No
             except Unfinished as unfinished:
                 with suppress(SealedMeanwhile):
                     await _finish_or_void(runtime, chain, unfinished.sequence, day)
-    except (CannotSeal, UnreadableRecord) as error:
+    except WrongObject as error:
         return await _damaged(runtime, day, error)
 
 
-async def _damaged(runtime: Runtime, day: date, error: Exception) -> Waits:
+async def _damaged(runtime: Runtime, day: date, error: WrongObject) -> Waits:
+    await tell_wrong(runtime.redis, error, "seal")
     text, advice = f"{day} cannot be sealed: {error}.", "Run `callvault verify --seals`."
     await runtime.alerts.send("archive-damaged", day.isoformat(), text, advice)
     return Waits(str(error))
@@ -233,10 +235,10 @@ async def _finish_or_void(runtime: Runtime, chain: Chain, sequence: int, day: da
         listed = {key: sha256 for sha256, key in lines}
         about = next((about for key in listed if (about := layout.day_of(key)) is not None), None)
         if about is None:
-            raise CannotSeal(f"{manifest}: lists no object of any day")
+            raise CannotSeal(manifest, "lists no object of any day")
         theirs = about
         if missing := await missing_of(runtime, theirs):
-            raise CannotSeal(f"{manifest}: {missing} recordings or transcriptions of {theirs} are not archived yet")
+            raise CannotSeal(manifest, f"{missing} recordings or transcriptions of {theirs} are not archived yet")
         await _finish(runtime, chain, sequence, theirs, listed)
     except (CannotSeal, UnreadableRecord, Unsettled) as error:
         why = f"the worker that made its manifest ended, and it cannot be finished ({error})"
@@ -256,7 +258,7 @@ async def _finish(runtime: Runtime, chain: Chain, sequence: int, day: date, list
         await unsealed.list(set(listed))
         theirs = "".join(f"{sha256}  {key}\n" for key, sha256 in listed.items()).encode()
         if b"".join(unsealed.manifest.chunks()) != theirs:
-            raise CannotSeal(f"{layout.seal_key(sequence, 'sha256')}: does not tell what {day} holds")
+            raise CannotSeal(layout.seal_key(sequence, "sha256"), f"does not tell what {day} holds")
         await unsealed.append(format_instant(utc_now()), sequence)
     log.info("unfinished seal finished", sequence=sequence, day=day.isoformat())
 

@@ -99,8 +99,10 @@ class Attempts:
         return {cause: error.decode() for cause, error in zip(causes, errors, strict=True) if error is not None}
 
     async def forget(self, job_id: str) -> None:
-        """The job is done: its failures no longer matter."""
-        await self._redis.delete(ATTEMPTS + job_id)
+        """The job is done: its failures no longer matter, and what the last one failed for is over."""
+        last = await self._redis.lindex(ATTEMPTS + job_id, -1)
+        over = [] if last is None else [FAILING + msgspec.json.decode(last, type=Attempt).cause]
+        await self._redis.delete(ATTEMPTS + job_id, *over)
 
     async def bury(self, letter: DeadLetter) -> None:
         """Give a job up."""

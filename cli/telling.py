@@ -1,0 +1,48 @@
+"""What a command finds damaged goes into the register: told to Redis, from where a worker writes it down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from redis.exceptions import RedisError
+
+from config.errors import UserError
+from config.settings import Settings
+from workers.archive.problems import Problem
+from workers.jobs.damage import REGISTERED, tell_problems
+from workers.queue.binding import bound_to
+from workers.queue.connect import connect_receiver
+from workers.queue.embedded import redis_of
+
+
+def tell_register(settings: Settings, archive_id: str, problems: Sequence[Problem], by: str) -> str | None:
+    """Tell the service's Redis of what is damaged, if it serves this archive.
+
+    Args:
+        settings: of the process.
+        archive_id: of the archive that was looked at.
+        problems: what was found; not all are about an object.
+        by: who looked, see `records.Damage`.
+
+    Returns:
+        Why it could not be told, in a few words; None if it was, or there was nothing to tell.
+    """
+    if not any(problem.kind in REGISTERED for problem in problems):
+        return None
+    try:
+        with redis_of(settings, is_there=True) as url:
+            return asyncio.run(_tell(url, archive_id, problems, by))
+    except (UserError, RedisError, OSError) as error:
+        return str(error)
+
+
+async def _tell(url: str, archive_id: str, problems: Sequence[Problem], by: str) -> str | None:
+    redis = connect_receiver(url)
+    try:
+        if (bound := await bound_to(redis)) != archive_id:
+            return f"this Redis belongs to {'no archive' if bound is None else f'archive {bound}'}"
+        await tell_problems(redis, problems, by)
+        return None
+    finally:
+        await redis.aclose()

@@ -1,0 +1,207 @@
+"""THE matrix: each state that can be wrong, on each surface that people and machines look at."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from config.times import format_instant, utc_now
+from tests.parts import RunningSandbox, Signer, callvault, callvault_here, free_port, run_callvault, wait_for
+from workers.conditions import CONDITIONS
+from workers.keys import (
+    ARCHIVE,
+    CLOCKS,
+    DAMAGED_KNOWN,
+    LIVE_DUTIES,
+    MAIN_QUEUE,
+    UNSEALED,
+    UNSEALED_WHY,
+    WORKER,
+)
+from workers.queue.attempts import Attempts, DeadLetter
+from workers.queue.damaged import DamagedObjects, KnownDamage
+from workers.queue.due import DueList
+from workers.queue.embedded import EmbeddedServer
+
+Cause = Callable[[Any, Path], Awaitable[None]]
+
+
+async def a_worker(redis: Any) -> None:
+    """As one that lives leaves it in Redis."""
+    await redis.hset(LIVE_DUTIES, "one:1:a", "{}")
+    await redis.set(WORKER + "one:1:a", "1")
+
+
+async def job_without_a_worker(redis: Any, archive: Path) -> None:
+    await redis.zadd(MAIN_QUEUE, {"a-job": time.time() * 1000 + 60_000})
+
+
+async def damage(redis: Any, archive: Path) -> None:
+    found = KnownDamage("damaged", "reads back with another SHA-256", "verify", format_instant(utc_now()))
+    await DamagedObjects(redis).tell("recordings/2026/01/02/r-1/audio.wav", found)
+
+
+async def unread_register(redis: Any, archive: Path) -> None:
+    await a_worker(redis)
+
+
+async def failing_jobs(redis: Any, archive: Path) -> None:
+    await Attempts(redis).tell_failing("outage", "StoreError: no answer", 60)
+
+
+async def wrong_clock(redis: Any, archive: Path) -> None:
+    await a_worker(redis)
+    await redis.set(DAMAGED_KNOWN, time.time())
+    await redis.hset(CLOCKS, "one:1:a", -3_456_000.0)
+
+
+async def old_job(redis: Any, archive: Path) -> None:
+    await a_worker(redis)
+    await redis.set(DAMAGED_KNOWN, time.time())
+    await redis.zadd(MAIN_QUEUE, {"a-job": (time.time() - 1000) * 1000})
+
+
+async def dead_letter(redis: Any, archive: Path) -> None:
+    await Attempts(redis).bury(DeadLetter("j", "archive_recording", {}, MAIN_QUEUE, "rejected", "no", "x", []))
+
+
+async def pause(redis: Any, archive: Path) -> None:
+    await DueList(redis).show_pause("the bucket moves")
+
+
+async def overdue_day(redis: Any, archive: Path) -> None:
+    day = (utc_now() - timedelta(days=30)).date().isoformat()
+    await redis.zadd(UNSEALED, {day: time.time() + 3600})
+    await redis.hset(UNSEALED_WHY, day, "one recording is not archived yet")
+
+
+async def archive_away(redis: Any, archive: Path) -> None:
+    archive.rename(archive.with_name("away"))
+
+
+CAUSES: dict[str, tuple[Cause, str]] = {
+    "archive-away": (archive_away, "is its disk mounted"),
+    "no-worker": (job_without_a_worker, "nothing is archived, deleted or sealed; 1 job waits"),
+    "damaged": (damage, "recordings/2026/01/02/r-1/audio.wav: reads back with another SHA-256 (found by verify"),
+    "not-known": (unread_register, "the archive's register of damage has not been read"),
+    "jobs-fail": (failing_jobs, "outage: StoreError: no answer"),
+    "clocks": (wrong_clock, "the clock of worker one:1:a is 40d behind Redis'"),
+    "pressure": (old_job, "the oldest job has waited 100"),
+    "dead-letters": (dead_letter, "1"),
+    "paused": (pause, "the bucket moves"),
+    "unsealed": (overdue_day, "one recording is not archived yet"),
+}
+
+
+@contextmanager
+def receiver(environment: dict[str, str]) -> Iterator[httpx.Client]:
+    port = free_port()
+    with (
+        callvault(["serve", "--port", str(port)], environment, "Uvicorn running"),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
+    ):
+        yield client
+
+
+def metrics_of(client: httpx.Client) -> dict[str, float]:
+    """`callvault_conditions` by kind."""
+    lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith("callvault_conditions{")]
+    return {line.partition('kind="')[2].partition('"')[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+def test_every_state_has_its_row_in_this_matrix() -> None:
+    assert set(CAUSES) | {"redis-away"} == set(CONDITIONS)
+
+
+@pytest.mark.parametrize("kind", CAUSES)
+async def test_what_is_wrong_is_said_on_every_surface_until_it_is_over(
+    kind: str, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    cause, said = CAUSES[kind]
+    environment = environment | {"TELNYX_PUBLIC_KEY": Signer().public_key}
+    told = CONDITIONS[kind]
+    with receiver(environment) as client:
+        assert (client.get("/readyz").json(), callvault_here(["status"], environment)[0]) == ({"status": "ok"}, 0)
+        assert client.get("/api/overview").json()["conditions"] == []
+        await cause(async_redis, archive_folder)
+
+        if kind == "archive-away":  # with no archive there is nothing else to tell of
+            done = run_callvault(["status", "--json"], environment)
+            assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1
+            found = wait_for(lambda: client.get("/api/overview").json()["conditions"], 5)[0]
+        else:
+            status, output = callvault_here(["status", "--json"], environment)
+            (found,) = [one for one in json.loads(output)["conditions"] if one["kind"] == kind]
+            assert status == 1
+            status, text = callvault_here(["status"], environment)
+            assert status == 1 and found["what"] in text and found["advice"] in text
+        assert said in found["what"] and found["advice"] and found["severity"] == told.severity
+
+        _, output = callvault_here(["doctor", "--json"], environment)
+        (known,) = [row for row in json.loads(output)["checks"] if row["check"] == "what is known"]
+        if kind != "archive-away":  # which the row of the archive says
+            assert said in known["found"] and known["good"] == (told.severity == "warning")
+
+        overview = wait_for(lambda: (o := client.get("/api/overview").json())["conditions"] and o, 5)
+        (shown,) = [one["what"] for one in overview["conditions"] if one["kind"] == kind]
+        assert said in shown and f"{told.heading}: {shown}" in overview["problems"]
+        page = client.get("/ops").text
+        assert told.heading.replace("'", "&#39;") in page and "Healthy" not in page
+
+        ready = client.get("/readyz")
+        assert ready.status_code == 200
+        if kind != "archive-away":  # a receiver needs none, and asks none
+            assert kind in [one["kind"] for one in ready.json()["conditions"]]
+            counted = metrics_of(client)
+            assert counted[kind] == 1.0 and set(counted) == set(CONDITIONS) - {"archive-away"}
+
+        redis.delete(MAIN_QUEUE, *(key for key in redis.keys("callvault:*") if key != ARCHIVE))
+        if kind == "archive-away":
+            archive_folder.with_name("away").rename(archive_folder)
+        wait_for(lambda: client.get("/api/overview").json()["conditions"] == [], 5)
+        assert client.get("/readyz").json() == {"status": "ok"}
+        assert callvault_here(["status"], environment)[0] == 0
+
+
+def test_with_redis_away_nothing_is_told_as_good(environment: dict[str, str], tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path / "valkey")
+    server.start()
+    environment = environment | {"TELNYX_PUBLIC_KEY": Signer().public_key, "REDIS_URL": server.url}
+    with receiver(environment) as client:
+        server.stop()
+        overview = client.get("/api/overview").json()
+        assert [one["kind"] for one in overview["conditions"]] == ["redis-away"]
+        assert overview["totals"] is None and overview["status"] is None
+        page = client.get("/ops").text
+        assert "unknown" in page and "Healthy" not in page
+        assert client.get("/readyz").status_code == 503
+        assert metrics_of(client) == {"redis-away": 1.0}
+        environment = environment | {"REDIS_URL": f"redis://127.0.0.1:{free_port()}"}
+        status, output = callvault_here(["doctor", "--json"], environment)
+        rows = {row["check"]: row["found"] for row in json.loads(output)["checks"]}
+        assert status == 1 and rows["Redis"].startswith("does not take a write: ")
+        assert rows["what is known"] == rows["Redis persistence"] == "not looked at: Redis does not answer"
+
+
+def test_without_a_worker_every_surface_and_a_person_hear_of_it_within_half_a_minute(
+    sandbox: RunningSandbox, environment: dict[str, str], receiver_of_alerts: Any
+) -> None:
+    environment = environment | {"CALLVAULT_ALERT_URLS": receiver_of_alerts.url}
+    started = time.monotonic()
+    with receiver(environment) as client:
+        wait_for(lambda: client.get("/readyz").json().get("conditions"), 30, "that no worker runs")
+        assert client.get("/readyz").json()["conditions"][0]["kind"] == "no-worker"
+        wait_for(lambda: client.get("/api/overview").json()["problems"], 5)
+        assert callvault_here(["status"], environment)[0] == 1
+        wait_for(lambda: receiver_of_alerts.texts, 10, "the alert")
+        assert time.monotonic() - started < 40
+        with callvault(["worker"], environment, "worker ready"):
+            wait_for(lambda: "conditions" not in client.get("/readyz").json(), 20, "that one runs")

@@ -1,0 +1,186 @@
+"""Damage is a state: told by whoever finds it, kept in the archive, shown until a look finds every byte as it must be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sandbox.world import Recording
+from tests.parts import RunningSandbox, Signer, callvault, callvault_here, free_port, run_callvault, wait_for
+from tests.workers.house import archive, delete_what_is_due, kinds_of_alerts, runtime_of
+from tests.workers.test_archive_recording import folder_of
+from workers.archive.register import read_register
+from workers.jobs.damage import keep_register
+from workers.keys import DAMAGED
+from workers.queue.damaged import DamagedObjects
+from workers.runtime import Runtime
+
+
+@pytest.fixture
+async def runtime(deleting: dict[str, str], async_redis: Any) -> AsyncIterator[Runtime]:
+    async with runtime_of(deleting, async_redis) as made:
+        yield made
+
+
+@pytest.fixture
+async def recording(sandbox: RunningSandbox, runtime: Runtime) -> Recording:
+    made = sandbox.world.add_recording(seconds=1)
+    await runtime.assert_bound()
+    await archive(runtime, made)
+    return made
+
+
+def flip(path: Path) -> bytes:
+    """Change one byte of a file; returns what was there."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    return whole
+
+
+async def keep(runtime: Runtime) -> None:
+    """A turn in which it is time to look at everything again."""
+    damaged = DamagedObjects(runtime.redis)
+    for key in await damaged.all():
+        await damaged.look_soon(key)
+    await keep_register(runtime)
+
+
+def states(environment: dict[str, str]) -> list[str]:
+    """The recordings that a search for damage finds, by their ids."""
+    status, output = callvault_here(["find", "--state", "damaged", "--json"], environment)
+    assert status in (0, 1)
+    return [hit["recording_id"] for hit in map(json.loads, output.splitlines())]
+
+
+async def test_what_a_proof_finds_stays_known_until_it_is_whole_again_and_redis_may_be_lost(
+    runtime: Runtime, recording: Recording, environment: dict[str, str], archive_folder: Path
+) -> None:
+    path = folder_of(archive_folder, recording) / "audio.wav"
+    key = str(path.relative_to(archive_folder))
+    whole = flip(path)
+    await delete_what_is_due(runtime)
+    assert (await DamagedObjects(runtime.redis).all())[key].found_by == "deletion"
+    await keep(runtime)
+    assert read_register(runtime.archive)[key].state == "damaged"
+    assert states(environment) == [recording.data["id"]]
+    assert callvault_here(["status"], environment)[0] == 1
+
+    await runtime.redis.delete(DAMAGED)
+    await keep(runtime)
+    known = (await DamagedObjects(runtime.redis).all())[key]
+    assert (known.state, known.number) == ("damaged", 1)
+
+    path.write_bytes(whole)
+    await keep(runtime)
+    assert not await DamagedObjects(runtime.redis).all()
+    row = read_register(runtime.archive)[key]
+    assert (row.state, row.number) == ("whole", 2)
+    assert states(environment) == []
+    assert callvault_here(["status"], environment)[0] == 0
+    assert {"archive-damaged", "archive-repaired"} <= await kinds_of_alerts(runtime)
+    done = run_callvault(["verify", "--seals"], environment)
+    assert done.returncode == 0, done.stdout
+
+
+async def test_what_is_damaged_once_more_is_known_once_more(
+    runtime: Runtime, recording: Recording, archive_folder: Path
+) -> None:
+    path = folder_of(archive_folder, recording) / "audio.wav"
+    key = str(path.relative_to(archive_folder))
+    for number in (1, 3):
+        whole = flip(path)
+        await runtime.due.schedule(f"{key.removesuffix('audio.wav')}", 0)
+        await delete_what_is_due(runtime)
+        await keep(runtime)
+        assert (await DamagedObjects(runtime.redis).all())[key].number == number
+        path.write_bytes(whole)
+        await keep(runtime)
+        assert not await DamagedObjects(runtime.redis).all()
+
+
+@pytest.mark.parametrize("command", ["verify", "get"])
+async def test_what_a_person_finds_is_written_down_by_a_worker_with_an_alert(
+    command: str,
+    runtime: Runtime,
+    recording: Recording,
+    environment: dict[str, str],
+    archive_folder: Path,
+    tmp_path: Path,
+) -> None:
+    path = folder_of(archive_folder, recording) / "audio.wav"
+    key = str(path.relative_to(archive_folder))
+    flip(path)
+    arguments = ["get", recording.data["id"], "--out", str(tmp_path / "x.wav")] if command == "get" else ["verify"]
+    done = run_callvault(arguments, environment)
+    assert done.returncode == 1
+    assert (await DamagedObjects(runtime.redis).all())[key].found_by == command
+    assert read_register(runtime.archive) == {}, "whoever looks writes nothing"
+    await keep(runtime)
+    assert read_register(runtime.archive)[key].found_by == command
+    assert "archive-damaged" in await kinds_of_alerts(runtime)
+
+
+async def test_a_register_that_cannot_be_read_is_damage_itself(
+    runtime: Runtime, recording: Recording, archive_folder: Path
+) -> None:
+    path = folder_of(archive_folder, recording) / "audio.wav"
+    path.unlink()
+    await delete_what_is_due(runtime)
+    await keep(runtime)
+    (row,) = (archive_folder / "damage").glob("*/*.json")
+    row.write_bytes(b"{}")
+    runtime.archive._read_once.clear()
+    await runtime.redis.delete(DAMAGED)
+    await keep(runtime)
+    assert [*await DamagedObjects(runtime.redis).all()] == [str(row.relative_to(archive_folder))]
+
+
+async def test_pages_give_out_no_damaged_audio_as_whole_and_say_what_is_wrong(
+    runtime: Runtime, recording: Recording, environment: dict[str, str], archive_folder: Path
+) -> None:
+    path = folder_of(archive_folder, recording) / "audio.wav"
+    key, recording_id = str(path.relative_to(archive_folder)), recording.data["id"]
+    port = free_port()
+    settings = environment | {"TELNYX_PUBLIC_KEY": Signer().public_key}
+    with (
+        callvault(["serve", "--port", str(port)], settings, "Uvicorn running"),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
+    ):
+        one = wait_for(lambda: (a := client.get(f"/api/recordings/{recording_id}")).status_code == 200 and a.json())
+        assert (one["state"], one["damage"], one["proven"]["what"]) == ("archived", [], "by read-back")
+        audio = f"/ops/recordings/{recording_id}/audio.wav"
+        assert client.get(audio, headers={"Range": "bytes=5-9"}).status_code == 206
+        whole = flip(path)
+        with pytest.raises(httpx.RemoteProtocolError):
+            client.get(audio)
+        assert (await DamagedObjects(runtime.redis).all())[key].found_by == "page"
+        one = client.get(f"/api/recordings/{recording_id}").json()
+        assert one["state"] == "damaged" and key in one["damage"][0]
+        assert "callvault repair" in client.get(f"/ops/recordings/{recording_id}").text
+
+        path.write_bytes(whole)
+        await keep(runtime)
+        assert client.get(audio).content == whole
+        path.unlink()
+        one = client.get(f"/api/recordings/{recording_id}").json()
+        assert one["state"] == "damaged" and "gone from the archive (seen now)" in one["damage"][0]
+        assert (await DamagedObjects(runtime.redis).all())[key].state == "missing"
+        assert client.get(audio, headers={"Range": "bytes=5-9"}).status_code == 404
+
+
+async def test_a_part_is_taken_of_no_other_bytes_than_the_records(
+    runtime: Runtime, recording: Recording, environment: dict[str, str], archive_folder: Path
+) -> None:
+    path = folder_of(archive_folder, recording) / "audio.wav"
+    flip(path)
+    port = free_port()
+    settings = environment | {"TELNYX_PUBLIC_KEY": Signer().public_key}
+    with callvault(["serve", "--port", str(port)], settings, "Uvicorn running"):
+        place = f"http://127.0.0.1:{port}/ops/recordings/{recording.data['id']}/audio.wav"
+        answer = httpx.get(place, headers={"Range": "bytes=5-9"}, trust_env=False)
+        assert answer.status_code == 409 and "SHA-256" in answer.text

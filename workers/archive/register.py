@@ -1,0 +1,97 @@
+"""The register of what is known to be wrong in the archive. It lies in the archive, so losing Redis does not clear it.
+
+What is found damaged or gone is written down under its key; so is the look that finds it whole again. Nothing is overwritten: of
+each object the last number counts.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+from workers.archive import layout
+from workers.archive.archive import Archive, ArchiveConflict
+from workers.archive.problems import Problem
+from workers.archive.records import DAMAGE, Damage, DamageState, UnreadableRecord
+from workers.archive.stores.store import StoreError
+from workers.archive.verify import Verified, check_folder, check_root
+from workers.archive.verify_seals import verify_seals
+
+_TRIES = 50
+
+
+def read_register(archive: Archive) -> dict[str, Damage]:
+    """The last row of each object that ever was in the register, by its key; one listing, and a read of what is new; blocks.
+
+    A row that cannot be read is damage itself, and stands for its object.
+
+    Raises:
+        StoreError: the store cannot be asked now.
+    """
+    last: dict[str, str] = {}
+    for stored in archive.store.list(layout.DAMAGE):
+        if stored.key.count("/") == 2:
+            last[stored.key.rpartition("/")[0]] = stored.key
+    found = [_read(archive, key) for key in last.values()]
+    return {one.key: one for one in found}
+
+
+def _read(archive: Archive, key: str) -> Damage:
+    try:
+        return DAMAGE.read(archive.read_once(key), key)
+    except UnreadableRecord as error:
+        return Damage(key=key, number=0, state="damaged", what=error.what, found_by="register", at="")
+
+
+def write_down(archive: Archive, key: str, state: DamageState, what: str, found_by: str, at: str) -> Damage:
+    """Write down what an object was found to be, unless its last row says the same; blocks.
+
+    Args:
+        archive: the archive.
+        key: of the object.
+        state, what, found_by, at: see `Damage`.
+
+    Returns:
+        The row that stands.
+
+    Raises:
+        StoreError: the store did not take it now.
+    """
+    for _ in range(_TRIES):
+        last = read_register(archive).get(key)
+        if last is not None and (last.state, last.what) == (state, what):
+            return last
+        if last is None and state == "whole":
+            return Damage(key=key, number=0, state=state, what=what, found_by=found_by, at=at)
+        number = 1 if last is None else last.number + 1
+        row = Damage(key=key, number=number, state=state, what=what, found_by=found_by, at=at)
+        try:
+            archive.put_record(layout.damage_key(key, number), row)
+        except ArchiveConflict:
+            continue  # somebody else has just taken the number
+        return row
+    raise StoreError(f"{layout.DAMAGE}: others write about {key} all the time")
+
+
+def look(archive: Archive, key: str) -> Problem | None:
+    """What is wrong with an object now; None if it is as its records and its seal say, every byte of it read; blocks.
+
+    Raises:
+        StoreError: the store cannot be asked now.
+    """
+    place = layout.recording_of(key)
+    if place is not None:
+        folder = layout.recording_folder(place[0], place[1])
+        for deep in (False, True):  # what shows without reading need not be read
+            if found := _about(key, check_folder(archive, folder, deep=deep)):
+                return found
+    else:
+        archive.store.stat(key)  # the store answers
+        if found := _about(key, check_root(archive)):
+            return found
+    day = layout.day_of(key) or date.min
+    state = verify_seals(archive, Verified(), since=day, until=day, deep=place is None and day != date.min)
+    return _about(key, state.problems)
+
+
+def _about(key: str, problems: list[Problem]) -> Problem | None:
+    return next((problem for problem in problems if problem.key == key), None)

@@ -1,0 +1,254 @@
+"""THE table of what can be wrong with the service, and how it is seen that it is: one answer for every surface.
+
+`callvault status`, the doctor, the ops pages and their API, `/readyz` and the metrics show what `known_conditions` finds; none of
+them has a judgement of its own. To add one: a row here and its look; then `make docs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from config.settings import Settings
+from config.times import end_of_day, format_duration
+from workers.alerts.kinds import Severity
+from workers.jobs.causes import NEVER_GIVEN_UP, advice_of
+from workers.keys import CLOCKS, LIVE_DUTIES, NO_WORKER, QUEUES, WORKER
+from workers.queue.attempts import Attempts
+from workers.queue.damaged import DamagedObjects
+from workers.queue.due import DueList
+from workers.queue.pressure import pressure
+from workers.queue.script import AsyncRedis, server_seconds
+from workers.queue.written import UnsealedDays
+
+_SEAL_SLACK_SECONDS = 3600  # a day is on the list of those that wait for some time before each seal
+_REGISTER_OLD_SECONDS = 300
+_MOST_DAMAGED = 1_000  # are listed one by one
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """Something that is wrong now.
+
+    Attributes:
+        kind: a row of `CONDITIONS`.
+        severity: as there.
+        about: the object, day, cause or machine that it is about; empty where it is about all.
+        what: what is known of it, to be read behind the heading of its kind.
+        advice: what a person does.
+    """
+
+    kind: str
+    severity: Severity
+    about: str
+    what: str
+    advice: str
+
+    @property
+    def sentence(self) -> str:
+        """The heading of its kind, and what is known of it."""
+        return f"{CONDITIONS[self.kind].heading}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        severity: `critical`: a promise is not kept now, or may soon not be; `warning`: something waits for a person.
+        heading: what is so, in few words; `what` of a condition follows it.
+        meaning: what that means.
+        advice: what a person does, unless the condition itself has better advice.
+    """
+
+    severity: Severity
+    heading: str
+    meaning: str
+    advice: str
+
+
+CONDITIONS: dict[str, Row] = {
+    "redis-away": Row(
+        "critical",
+        "Redis does not answer",
+        "Redis does not answer: webhooks are refused, jobs stand still, and how things stand is not known",
+        "see whether Redis runs and REDIS_URL is right; `callvault doctor`",
+    ),
+    "archive-away": Row(
+        "critical",
+        "The archive",
+        "the archive cannot be asked, or is another than this Redis belongs to: nothing is archived, and nothing of it is known",
+        "`callvault doctor` says whether the store answers; jobs wait and go on by themselves",
+    ),
+    "no-worker": Row(
+        "critical",
+        "No worker runs",
+        "no worker runs: events are accepted and wait, nothing is archived, deleted or sealed",
+        "start one: `callvault worker`; its log says why the last one ended",
+    ),
+    "damaged": Row(
+        "critical",
+        "Damaged",
+        "an object of the archive is known to be damaged or gone; its original is kept while Telnyx has it",
+        "`callvault verify` says more. Audio: `callvault repair ID`, from a copy with `--from FILE`; anything else: restore it "
+        "from a copy. It is cleared by itself once it is whole",
+    ),
+    "not-known": Row(
+        "warning",
+        "Not known whether anything is damaged",
+        "what is known to be damaged has not been held against the archive lately, so it is not known whether anything is",
+        "see whether a worker runs and the archive answers; it is read every 30 seconds",
+    ),
+    "jobs-fail": Row(
+        "critical",
+        "Jobs fail and are tried again",
+        "jobs fail again and again for something that none is given up for; nothing is lost",
+        "mend the cause; it goes on by itself",
+    ),
+    "clocks": Row(
+        "critical",
+        "Clocks differ",
+        "a worker's clock and the clock of Redis differ by more than a minute: nothing is deleted and nothing is sealed by it",
+        "set both by NTP; it goes on by itself",
+    ),
+    "pressure": Row(
+        "warning",
+        "Pressure",
+        "jobs wait too long, or Redis is nearly full",
+        "add workers (`callvault worker --processes N`), or memory for Redis",
+    ),
+    "dead-letters": Row(
+        "warning",
+        "Dead letters",
+        "jobs were given up and wait for a person",
+        "`callvault dead-letters list` says why and what to do",
+    ),
+    "paused": Row(
+        "warning",
+        "Deletion is paused",
+        "deletion of originals is paused, by a person or by itself",
+        "`callvault deletions resume` once what it says is settled",
+    ),
+    "unsealed": Row(
+        "warning",
+        "Days that wait for their seal",
+        "days wait for their seal longer than they should",
+        "mend what the day waits for; `callvault status` lists the days",
+    ),
+}
+
+
+def condition(kind: str, what: str = "", about: str = "", advice: str = "") -> Condition:
+    """A condition of a kind; without words of its own it says what its row says."""
+    row = CONDITIONS[kind]
+    return Condition(kind, row.severity, about, what or row.meaning, advice or row.advice)
+
+
+Look = Callable[[AsyncRedis, Settings, float], Awaitable[list[Condition]]]
+
+
+async def _no_worker(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
+    """A service that never had a worker and has nothing to do is not broken: what waits, or a receiver, says that it is."""
+    if await living_workers(redis):
+        return []
+    since = await redis.get(NO_WORKER)
+    waiting = sum([await redis.zcard(queue) for queue in QUEUES.values()])
+    if since is None and not waiting and not await redis.exists(LIVE_DUTIES):
+        return []
+    length = "" if since is None else f" for {format_duration(max(0.0, now - float(since)))}"
+    jobs = "nothing waits yet" if not waiting else f"{waiting} job{'s wait' if waiting > 1 else ' waits'}"
+    return [condition("no-worker", f"none has{length}, so nothing is archived, deleted or sealed; {jobs}")]
+
+
+async def _damaged(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
+    damaged = DamagedObjects(redis)
+    found = [
+        condition("damaged", f"{key}: {one.what} (found by {one.found_by}, {one.at})", key)
+        for key, one in sorted((await damaged.all()).items())[:_MOST_DAMAGED]
+    ]
+    known_at = await damaged.known_at()
+    if not await living_workers(redis):
+        return found  # which is said already
+    if known_at is None or now - known_at > _REGISTER_OLD_SECONDS:
+        since = "" if known_at is None else f" for {format_duration(now - known_at)}"
+        what = f"the archive's register of damage has not been read{since}"
+        found.append(condition("not-known", what))
+    return found
+
+
+async def _jobs_fail(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
+    failing = await Attempts(redis).failing(NEVER_GIVEN_UP)
+    return [condition("jobs-fail", f"{cause}: {error}", cause, advice_of(cause)) for cause, error in failing.items()]
+
+
+async def _clocks(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
+    alive = await living_workers(redis)
+    told = {worker.decode(): float(ahead) for worker, ahead in (await redis.hgetall(CLOCKS)).items()}
+    return [
+        condition(
+            "clocks",
+            f"the clock of worker {worker} is {format_duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} Redis'",
+            worker,
+        )
+        for worker, ahead in sorted(told.items())
+        if worker in alive
+    ]
+
+
+async def _pressure(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
+    found = await pressure(redis, settings.queue_age_limit.total_seconds())
+    return [condition("pressure", text, about) for about, text in found.items()]
+
+
+async def _dead_letters(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
+    count = await Attempts(redis).count()
+    return [condition("dead-letters", str(count))] if count else []
+
+
+async def _deletion_paused(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
+    why = await DueList(redis).paused()
+    return [condition("paused", why)] if why else []
+
+
+async def _unsealed(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
+    latest = now - settings.seal_after.total_seconds() - _SEAL_SLACK_SECONDS
+    waiting = {
+        d: why for d, why in (await UnsealedDays(redis).overdue(now)).items() if end_of_day(d).timestamp() < latest
+    }
+    if not waiting:
+        return []
+    first = min(waiting)
+    return [condition("unsealed", f"{len(waiting)}, {first.isoformat()} first: {waiting[first]}", first.isoformat())]
+
+
+# The worst first.
+_LOOKS: Sequence[Look] = (
+    _no_worker,
+    _damaged,
+    _jobs_fail,
+    _clocks,
+    _pressure,
+    _dead_letters,
+    _deletion_paused,
+    _unsealed,
+)
+
+
+async def known_conditions(redis: AsyncRedis, settings: Settings) -> list[Condition]:
+    """What is wrong, as far as Redis knows; the worst first.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away, which is a condition of its own: `condition("redis-away")`.
+    """
+    now = await server_seconds(redis)
+    return [found for look in _LOOKS for found in await look(redis, settings, now)]
+
+
+async def living_workers(redis: AsyncRedis) -> set[str]:
+    """The ids of the workers whose heart beats: one that has died is gone from here within 15 seconds."""
+    ids = [worker.decode() for worker in await redis.hkeys(LIVE_DUTIES)]
+    if not ids:
+        return set()
+    beats = await redis.mget([WORKER + worker for worker in ids])
+    return {worker for worker, beat in zip(ids, beats, strict=True) if beat is not None}

@@ -1,0 +1,113 @@
+"""What is damaged is a state: told where it is found, kept in the archive's register, cleared by a look that finds it whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from config.logs import get_logger
+from config.times import format_instant, parse_instant, utc_now
+from workers.archive import layout
+from workers.archive.problems import Problem
+from workers.archive.proof import Missing
+from workers.archive.records import Damage, WrongObject
+from workers.archive.register import look, read_register, write_down
+from workers.archive.stores.store import StoreError
+from workers.queue.damaged import DamagedObjects, KnownDamage
+from workers.queue.script import AsyncRedis, server_seconds
+from workers.runtime import Runtime
+
+log = get_logger()
+
+# Kinds of `problems.ADVICE` that say of an object that it is damaged; the others are about days, or about what nobody knows.
+REGISTERED = ("damaged", "missing", "seal-altered", "gap", "signature", "erasure")
+_SOONEST_SECONDS, _LATEST_SECONDS = 60.0, 3600.0
+_MOST_LOOKS = 20  # of a turn
+
+
+def found_in(problem: Problem, by: str) -> KnownDamage:
+    """A problem as the register has it."""
+    state = "missing" if problem.kind in ("missing", "gap") else "damaged"
+    return KnownDamage(state, problem.what, by, format_instant(utc_now()))
+
+
+async def tell_wrong(redis: AsyncRedis, error: WrongObject, by: str) -> None:
+    """Tell of an object that a job found not to be what it must be; the job sends its own alert.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    state = "missing" if isinstance(error, Missing) else "damaged"
+    await DamagedObjects(redis).tell(error.key, KnownDamage(state, error.what, by, format_instant(utc_now())))
+
+
+async def tell_problems(redis: AsyncRedis, problems: Iterable[Problem], by: str) -> int:
+    """Tell of what a verification found; returns how many objects were not known to be damaged.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    told = DamagedObjects(redis)
+    return sum([await told.tell(p.key, found_in(p, by)) for p in problems if p.kind in REGISTERED])
+
+
+async def keep_register(runtime: Runtime) -> None:
+    """Write down what was told, have Redis say what the archive's register says, and look again at what is in it.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away; the next turn goes on.
+    """
+    damaged = DamagedObjects(runtime.redis)
+    now = await server_seconds(runtime.redis)
+    register = await runtime.in_thread(read_register, runtime.archive)
+    told = await damaged.all()
+    for key, row in register.items():
+        if row.state != "whole" and key not in told:
+            told[key] = _found(row)
+            await damaged.replace(key, None, told[key])
+    for key, found in told.items():
+        last = register.get(key)
+        if found.number and last is not None and last.state == "whole" and last.number > found.number:
+            await damaged.replace(key, found, None)  # another worker cleared it, and was stopped
+        elif not found.number:
+            told[key] = await _write_down(runtime, damaged, key, found)
+    await damaged.hold_against(now)
+    looks = 0
+    for key, found in told.items():
+        age = (utc_now() - parse_instant(found.at)).total_seconds() if found.at else 0.0
+        wait = min(_LATEST_SECONDS, max(_SOONEST_SECONDS, age / 4))
+        if looks < _MOST_LOOKS and await damaged.is_time_to_look(key, wait):
+            looks += 1
+            await _look_again(runtime, damaged, key, found)
+
+
+def _found(row: Damage) -> KnownDamage:
+    return KnownDamage(row.state, row.what, row.found_by, row.at, row.number)
+
+
+async def _write_down(runtime: Runtime, damaged: DamagedObjects, key: str, found: KnownDamage) -> KnownDamage:
+    state = "missing" if found.state == "missing" else "damaged"
+    row = await runtime.in_thread(write_down, runtime.archive, key, state, found.what, found.found_by, found.at)
+    await runtime.announce(layout.damage_key(key, row.number), row)
+    await damaged.replace(key, found, _found(row))
+    log.error("damage written down", key=key, state=state, what=found.what, found_by=found.found_by)
+    if found.found_by in ("verify", "get", "page"):  # jobs send their own, with what it means for them
+        advice = "`callvault status` lists what is damaged, with what to do; docs/runbook.md."
+        await runtime.alerts.send("archive-damaged", key, f"{key}: {found.what} (found by {found.found_by}).", advice)
+    return _found(row)
+
+
+async def _look_again(runtime: Runtime, damaged: DamagedObjects, key: str, found: KnownDamage) -> None:
+    """Clear an object that is whole; one that cannot be looked at now stays as it is."""
+    try:
+        if await runtime.in_thread(look, runtime.archive, key) is not None:
+            return
+    except StoreError as error:
+        log.warning("damage not looked at again", key=key, error=str(error))
+        return
+    at = format_instant(utc_now())
+    row = await runtime.in_thread(write_down, runtime.archive, key, "whole", "", "register", at)
+    await runtime.announce(layout.damage_key(key, row.number), row)
+    await damaged.replace(key, found, None)
+    log.warning("whole again", key=key, was=found.what)
+    text = f"{key} is whole again; it was: {found.what}."
+    await runtime.alerts.send("archive-repaired", key, text, "Find out what happened to it.")

@@ -1,0 +1,83 @@
+"""What is known to be damaged, as Redis has it for whoever shows it. The register in the archive counts; this is its copy.
+
+Whoever finds something tells it here, also those who may not write into the archive; a worker writes it down there.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from workers.keys import DAMAGED, DAMAGED_KNOWN, DAMAGED_LOOKED
+from workers.queue.script import AsyncRedis, Script
+from workers.queue.state import read_state
+
+# KEYS: the hash. ARGV: field, the row as it was read, the row that follows or "". What was told meanwhile stays.
+_REPLACE = Script("""
+if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
+if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
+return 1
+""")
+
+
+class KnownDamage(msgspec.Struct, frozen=True):
+    """What is wrong with an object.
+
+    Attributes:
+        state: `damaged` or `missing`.
+        what: one line.
+        found_by: who looked, see `records.Damage`.
+        at: ISO 8601, UTC.
+        number: of its row in the archive's register; 0: not written down yet.
+    """
+
+    state: str
+    what: str
+    found_by: str
+    at: str
+    number: int = 0
+
+
+class DamagedObjects:
+    """The objects that are known to be damaged, of one Redis."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+
+    async def tell(self, key: str, found: KnownDamage) -> bool:
+        """Tell of an object; False if it is known.
+
+        Raises:
+            redis.exceptions.RedisError: Redis is away.
+        """
+        await self._redis.delete(DAMAGED_LOOKED + key)
+        return bool(await self._redis.hsetnx(DAMAGED, key, msgspec.json.encode(found)))
+
+    async def all(self) -> dict[str, KnownDamage]:
+        """All that are known, by key.
+
+        Raises:
+            redis.exceptions.RedisError: Redis is away.
+        """
+        return await read_state(self._redis, DAMAGED, KnownDamage)
+
+    async def known_at(self) -> float | None:
+        """When this was last held against the archive's register; seconds since the epoch, None if it never was."""
+        at = await self._redis.get(DAMAGED_KNOWN)
+        return None if at is None else float(at)
+
+    async def replace(self, key: str, old: KnownDamage | None, new: KnownDamage | None) -> bool:
+        """Put a row in the place of the one that was read, None: of none, or by none; False if it is another by now."""
+        rows = ["" if row is None else msgspec.json.encode(row) for row in (old, new)]
+        return bool(await _REPLACE(self._redis, (DAMAGED,), (key, *rows)))
+
+    async def hold_against(self, now: float) -> None:
+        """Remember that it says what the archive's register says."""
+        await self._redis.set(DAMAGED_KNOWN, now)
+
+    async def is_time_to_look(self, key: str, seconds: float) -> bool:
+        """Whether it is time to look at an object again, and if so, have the next time come after so many seconds."""
+        return bool(await self._redis.set(DAMAGED_LOOKED + key, "1", nx=True, px=int(seconds * 1000)))
+
+    async def look_soon(self, key: str) -> None:
+        """Have an object be looked at with the next turn."""
+        await self._redis.delete(DAMAGED_LOOKED + key)
