@@ -2,7 +2,7 @@
 
 A file is a head that is unique to it and a sequence of equal blocks out of a small set, so a recording of 1 GB costs
 no more memory than one of a second. WAV is 8 kHz, 16 bit, one or two channels. MP3 is made of the frames of
-`tone.mp3` (8 kHz mono, 16 kbit/s, no bit reservoir, so frames can be strung together in any order).
+`tone.mp3` or `tone-dual.mp3` (8 kHz, 16 kbit/s a channel, no bit reservoir, so frames can be strung together in any order).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _VOICES = (
     (220, 0.35),
     (262, 0.3),
 )  # hertz, loudness; the first is a pause with a little noise in it
-_MP3_FRAME_BYTES = 144
+_MP3_FRAME_BYTES = 144  # of one channel
 _MP3_FRAME_SAMPLES = 576
 _READ_BYTES = 256 * 1024
 
@@ -37,6 +37,7 @@ class Audio(Protocol):
 
     size: int
     duration_ms: int
+    channels: int
 
     @property
     def sha256(self) -> str:
@@ -49,12 +50,13 @@ class Audio(Protocol):
 class BlockAudio:
     """A head and equal blocks."""
 
-    def __init__(self, head: bytes, blocks: _Blocks, duration_ms: int) -> None:
+    def __init__(self, head: bytes, blocks: _Blocks, duration_ms: int, channels: int) -> None:
         self._head = head
         self._blocks = blocks
         self._block_bytes = len(blocks[0])
         self.size = len(head) + len(blocks) * self._block_bytes
         self.duration_ms = duration_ms
+        self.channels = channels
 
     @cached_property
     def sha256(self) -> str:
@@ -86,7 +88,7 @@ class FileAudio:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = path.stat().st_size
-        self.duration_ms = _file_duration_ms(path, self.size)
+        self.duration_ms, self.channels = _look_at(path, self.size)
 
     @cached_property
     def sha256(self) -> str:
@@ -157,9 +159,10 @@ def _silenced_blocks(channels: int) -> tuple[bytes, ...]:
 
 
 @cache
-def _mp3_frames() -> tuple[bytes, ...]:
-    data = (Path(__file__).parent / "tone.mp3").read_bytes()
-    return tuple(data[i : i + _MP3_FRAME_BYTES] for i in range(0, len(data), _MP3_FRAME_BYTES))
+def _mp3_frames(channels: int) -> tuple[bytes, ...]:
+    data = (Path(__file__).parent / ("tone.mp3" if channels == 1 else "tone-dual.mp3")).read_bytes()
+    frame_bytes = _MP3_FRAME_BYTES * channels
+    return tuple(data[i : i + frame_bytes] for i in range(0, len(data), frame_bytes))
 
 
 def make_wav(identity: str, seconds: float, channels: int, *, silent: bool = False) -> Audio:
@@ -187,12 +190,12 @@ def make_wav(identity: str, seconds: float, channels: int, *, silent: bool = Fal
         )
     )
     head = b"RIFF" + (len(form) + data_bytes).to_bytes(4, "little") + form
-    return BlockAudio(head, _order(identity, blocks, count), round(count * _BLOCK_SECONDS * 1000))
+    return BlockAudio(head, _order(identity, blocks, count), round(count * _BLOCK_SECONDS * 1000), channels)
 
 
-def make_mp3(identity: str, seconds: float) -> Audio:
+def make_mp3(identity: str, seconds: float, channels: int = 1) -> Audio:
     """An MP3 file that is unique to an identity."""
-    frames = _mp3_frames()
+    frames = _mp3_frames(channels)
     count = max(1, round(seconds * RATE / _MP3_FRAME_SAMPLES))
     text = b"\x03" + identity.encode()[:200]
     frame = b"TIT2" + len(text).to_bytes(4, "big") + b"\0\0" + text
@@ -200,7 +203,7 @@ def make_mp3(identity: str, seconds: float) -> Audio:
     start = random.Random(identity).randrange(len(frames))
     order = bytes((start + i) % len(frames) for i in range(len(frames)))
     head = b"ID3\x03\0\0" + size + frame
-    return BlockAudio(head, _Blocks(order, frames, count), round(count * _MP3_FRAME_SAMPLES * 1000 / RATE))
+    return BlockAudio(head, _Blocks(order, frames, count), round(count * _MP3_FRAME_SAMPLES * 1000 / RATE), channels)
 
 
 def _order(identity: str, blocks: Sequence[bytes], count: int) -> _Blocks:
@@ -212,18 +215,18 @@ def _order(identity: str, blocks: Sequence[bytes], count: int) -> _Blocks:
     return _Blocks(bytes(order), blocks, count)
 
 
-def _file_duration_ms(path: Path, size: int) -> int:
-    """The duration of a user's file, as exactly as its head tells."""
+def _look_at(path: Path, size: int) -> tuple[int, int]:
+    """The duration of a user's file in milliseconds, as exactly as its head tells, and its channels."""
     head = path.read_bytes()[:65536] if size < 1 << 20 else path.open("rb").read(65536)
     if head[:4] == b"RIFF" and (at := head.find(b"fmt ")) > 0:
         bytes_per_second = int.from_bytes(head[at + 16 : at + 20], "little") or 1
         data = head.find(b"data")
         data_bytes = int.from_bytes(head[data + 4 : data + 8], "little") if data > 0 else size
-        return round(min(data_bytes, size) * 1000 / bytes_per_second)
-    return _mp3_duration_ms(path)
+        return round(min(data_bytes, size) * 1000 / bytes_per_second), int.from_bytes(head[at + 10 : at + 12], "little")
+    return _look_at_mp3(path)
 
 
-def _mp3_duration_ms(path: Path) -> int:
+def _look_at_mp3(path: Path) -> tuple[int, int]:
     """Count the frames of a layer III file."""
     data = path.read_bytes()
     at = 0
@@ -234,7 +237,7 @@ def _mp3_duration_ms(path: Path) -> int:
         2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
     }
     rates = {3: (44100, 48000, 32000, 0), 2: (22050, 24000, 16000, 0), 0: (11025, 12000, 8000, 0)}
-    seconds = 0.0
+    seconds, channels = 0.0, 2
     while at + 4 <= len(data):
         version = data[at + 1] >> 3 & 3
         rate = rates.get(version, (0,) * 4)[data[at + 2] >> 2 & 3]
@@ -244,5 +247,6 @@ def _mp3_duration_ms(path: Path) -> int:
             continue
         samples = 1152 if version == 3 else 576
         seconds += samples / rate
+        channels = 1 if data[at + 3] >> 6 == 3 else 2
         at += samples * rate_kbits * 125 // rate + (data[at + 2] >> 1 & 1)
-    return round(seconds * 1000)
+    return round(seconds * 1000), channels

@@ -153,7 +153,7 @@ class World:
             "call_session_id": session_id or self.new_uuid(),
             "conference_id": self.new_uuid() if source == "conference" else None,
             "connection_id": connection_id or self._a_connection(),
-            "channels": "dual" if channels == 2 else "single",
+            "channels": "dual" if first.channels == 2 else "single",
             "created_at": created,
             "updated_at": created,
             "duration_millis": first.duration_ms if duration_millis is None else duration_millis,
@@ -178,7 +178,7 @@ class World:
         made: dict[str, Audio] = {}
         for audio_format in formats:
             if audio_format == "mp3":
-                made["mp3"] = make_mp3(recording_id, seconds)
+                made["mp3"] = make_mp3(recording_id, seconds, channels)
             else:
                 made["wav"] = make_wav(recording_id, seconds, channels, silent=silent)
         return made

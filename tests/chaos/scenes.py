@@ -282,9 +282,9 @@ class Scenes:
         recording_id = recording.data["id"]
         self._changed[recording_id] = time.monotonic()
         seconds, audio = self._rng.choice((3, 5)), dict[str, Audio]()
-        for audio_format in recording.audio:
-            seed = f"changed {recording_id}"
-            audio[audio_format] = make_mp3(seed, seconds) if audio_format == "mp3" else make_wav(seed, seconds, 2)
+        for audio_format, first in recording.audio.items():
+            make = make_mp3 if audio_format == "mp3" else make_wav
+            audio[audio_format] = make(f"changed {recording_id}", seconds, first.channels)
         recording.audio = audio
         length = next(iter(audio.values())).duration_ms
         recording.data |= {"duration_millis": length, "updated_at": text_of(now())}
