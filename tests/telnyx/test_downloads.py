@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.audio import Audio, make_mp3, make_wav
 from tests.parts import HttpServer
 from workers.source_mark import SourceMark
 from workers.telnyx.downloads import (
@@ -197,11 +198,26 @@ def test_an_error_page_is_not_audio(downloads: Downloads, files: Files) -> None:
         fetch(downloads, files)
 
 
-@pytest.mark.parametrize("body", [b'<?xml version="1.0"?>', b"\xef\xbb\xbf<Error>", b'{"error": 1}', b"[]"])
-def test_pages_of_every_kind_are_known(body: bytes, downloads: Downloads, files: Files) -> None:
+PAGES = (b'<?xml version="1.0"?>', b"\xef\xbb\xbf<Error>", b'{"error": 1}', b"[]")
+TEXTS = (
+    b"Access denied\r\n",
+    "Für Sie nicht.".encode(),
+    b"upstream connect error\n" * 100,
+    "é".encode() * 1000 + b"\0",
+)
+
+
+@pytest.mark.parametrize("body", [*PAGES, *TEXTS])
+def test_text_of_every_kind_is_known(body: bytes, downloads: Downloads, files: Files) -> None:
     files.data = body
     with pytest.raises(NotAudio):
         fetch(downloads, files)
+
+
+@pytest.mark.parametrize("audio", [make_wav("x", 1, 2), make_mp3("x", 1), make_mp3("x", 0.1, 2)])
+def test_audio_is_no_text(audio: Audio, downloads: Downloads, files: Files) -> None:
+    files.data = b"".join(audio.read(0, audio.size))
+    assert fetch(downloads, files) == files.data
 
 
 @pytest.mark.parametrize("how", ["404", "400", "empty", "compressed", "301"])

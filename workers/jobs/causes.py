@@ -65,7 +65,7 @@ CAUSES = {
         Cause("outage", None, None, 1, 60, "Telnyx, Redis or the store is away; it goes on by itself."),
         Cause("refused", None, None, 5, 300, "A key or permission is missing; mend it and it goes on by itself."),
         Cause("download", 8, None, 1, 60, "The audio could not be downloaded whole; see the attempts, then retry."),
-        Cause("not-audio", 4, None, 2, 60, "Telnyx serves an error page in place of audio; ask their support."),
+        Cause("not-audio", 4, None, 2, 60, "Telnyx serves an error page or text in place of audio; ask their support."),
         Cause("rejected", 1, None, 0, 0, "Telnyx rejects the request; see the error, it will not change by itself."),
         Cause("conflict", 1, None, 0, 0, "The archive holds something else under this key; compare before you retry."),
         Cause("damaged", 1, None, 0, 0, "The archive does not hold what was sent; see the key, mend the store."),

@@ -10,8 +10,10 @@ in the thread that hashes and uploads, so that no chunk is handed over between t
 
 from __future__ import annotations
 
+import codecs
 import ipaddress
 import random
+import re
 import socket
 import threading
 import time
@@ -29,6 +31,7 @@ _RESUMES = 8
 _RENEWALS = 3
 _LONGEST_WAIT_SECONDS = 4.0
 _SNIFFED_BYTES = 512
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 
 class DownloadFailed(Exception):
@@ -40,7 +43,7 @@ class AddressAway(DownloadFailed):
 
 
 class NotAudio(DownloadFailed):
-    """An HTML, XML or JSON page in place of audio; archiving it would be archiving an error message."""
+    """A page of HTML, XML or JSON, or another text, in place of audio; archiving it would be archiving an error message."""
 
 
 class ForbiddenAddress(DownloadFailed):
@@ -129,7 +132,7 @@ class Download(Iterator[bytes]):
     """The bytes behind an address, in chunks, to the last one. Made by `Downloads.stream`.
 
     Iterating raises:
-        NotAudio: an error page in place of audio.
+        NotAudio: a text in place of audio.
         ForbiddenAddress: the address may not be fetched.
         CannotBeResumed: it broke off, and its rest may be of other bytes.
         DownloadFailed: the budget of resumptions and renewals is used up, or the answer makes no sense.
@@ -182,7 +185,7 @@ class Download(Iterator[bytes]):
                         if self._cancelled.is_set():
                             raise Cancelled
                         if not got:
-                            _refuse_page(chunk)
+                            _refuse_text(chunk)
                         got += len(chunk)
                         yield chunk
                 total = self.source.size
@@ -253,8 +256,16 @@ def _mark(response: httpx.Response) -> SourceMark:
     return SourceMark(size, etag if is_strong else None, headers.get("last-modified"))
 
 
-def _refuse_page(chunk: bytes) -> None:
-    """Refuse what begins like an HTML, XML or JSON page; no WAV or MP3 file begins so."""
-    head = chunk[:_SNIFFED_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if head.startswith((b"<", b"{", b"[")):
-        raise NotAudio("an error page in place of audio: " + repr(head[:80].decode("ascii", "replace")))
+def _refuse_text(chunk: bytes) -> None:
+    """Refuse what begins as text, such as an HTML, XML or JSON page; WAV and MP3 files begin with bytes that no text has."""
+    head = chunk[:_SNIFFED_BYTES]
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"{", b"[")) or _is_text(head):
+        raise NotAudio("an error page or other text in place of audio: " + repr(head[:80].decode("ascii", "replace")))
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # a last character may lack bytes
+    except UnicodeDecodeError:
+        return False
+    return _CONTROL.search(text) is None
