@@ -197,6 +197,18 @@ class Settings(BaseSettings):
         help="How long a recording that Telnyx does not know is asked for again; a webhook can outrun the API.",
         expected="a duration such as 10m, 1s at least",
     )
+    audio_tolerance: Duration = _setting(
+        "CALLVAULT_AUDIO_TOLERANCE",
+        timedelta(seconds=2),
+        help="By how much the length of audio may differ from what Telnyx says; more is a finding, and the original is kept.",
+        expected="a duration such as 2s or 500ms",
+    )
+    audio_tolerance_percent: Annotated[float, Field(ge=0, le=100)] = _setting(
+        "CALLVAULT_AUDIO_TOLERANCE_PERCENT",
+        0.5,
+        help="The same as a share of what Telnyx says; the larger of the two counts.",
+        expected="a number from 0 to 100",
+    )
     log_messages: Literal["off", "mirror", "mirror-and-dismiss"] = _setting(
         "CALLVAULT_LOG_MESSAGES",
         "mirror",

@@ -17,7 +17,7 @@ from tests.fuzz.values import DEEP, documents, like, texts
 from tests.parts import make_archive
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.audio import AudioReader
+from workers.archive.audio import AudioReader, Expected
 from workers.archive.records import COMMIT_RECORD, UnreadableRecord
 from workers.archive.seals import read_link, read_manifest
 from workers.archive.stores.store import open_store
@@ -156,6 +156,7 @@ def test_a_catalogue_takes_whatever_the_stream_brings(told: list[tuple[str, byte
         catalogue.close()
 
 
+_WAVE64 = b"riff" + bytes(20) + b"wave\xf3\xac\xd3\x11\x8c\xd1\0\xc0\x4f\x8e\xdb\x8afmt "
 _magic: Callable[[bytes], bytes] = lambda tail: b"RIFF\xff\xff\xff\xffWAVE" + tail  # noqa: E731
 
 
@@ -165,6 +166,8 @@ _magic: Callable[[bytes], bytes] = lambda tail: b"RIFF\xff\xff\xff\xffWAVE" + ta
         st.binary(max_size=2_000),
         st.binary(max_size=300).map(_magic),
         st.binary(max_size=60).map(lambda b: _magic(b"fmt " + b)),
+        st.binary(max_size=60).map(lambda b: b"RIFX" + _magic(b"fmt " + b)[4:]),
+        st.binary(max_size=120).map(lambda b: _WAVE64 + b),
         st.binary(max_size=400).map(lambda b: b"ID3\x04\x00\x00" + b),
         st.binary(max_size=400).map(lambda b: b"\xff\xfb\x90\x00" * 3 + b),
     ),
@@ -175,7 +178,7 @@ def test_any_bytes_are_audio_or_a_finding(audio_format: str, data: bytes, chunk:
     reader = AudioReader(audio_format)
     for at in range(0, len(data), chunk):
         reader.feed(data[at : at + chunk])
-    summary = reader.summary(expected)
+    summary = reader.summary(Expected(expected, "dual"))
     assert summary.duration_ms >= 0 and summary.channels >= 0
     if len(data) < 12:
         assert summary.findings

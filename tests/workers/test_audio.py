@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox.audio import make_mp3, make_wav
-from workers.archive.audio import AudioReader
+from workers.archive.audio import AudioReader, Expected
 from workers.archive.records import AudioSummary
 
 
@@ -16,7 +16,7 @@ def read(audio_format: str, data: bytes, expected_ms: int | None = None, chunk: 
     reader = AudioReader(audio_format)
     for i in range(0, len(data), chunk):
         reader.feed(data[i : i + chunk])
-    return reader.summary(expected_ms)
+    return reader.summary(Expected(expected_ms))
 
 
 def wav(data: bytes, *, tag: int = 1, channels: int = 1, bits: int = 16, announce: int | None = None) -> bytes:
@@ -42,17 +42,44 @@ def test_an_mp3_is_read_whatever_its_chunks(chunk: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expected_ms", "findings"),
+    ("told_ms", "findings"),
     [(10_000, []), (12_000, []), (12_001, ["duration"]), (7_999, ["duration"]), (8_000, []), (None, [])],
 )
-def test_a_length_that_differs_by_more_than_5_percent_and_2_s_is_a_finding(
-    expected_ms: int | None, findings: list[str]
+def test_a_length_that_differs_by_more_than_2_s_is_a_finding(told_ms: int | None, findings: list[str]) -> None:
+    assert read("wav", wav(b"\1\2" * 80_000), told_ms).findings == findings
+
+
+def test_an_hour_may_differ_by_18_s_and_not_by_three_minutes() -> None:
+    for lacking_s, findings in ((18, []), (19, ["duration"]), (180, ["duration"])):
+        hour = wav(b"\1" * 8000 * (3600 - lacking_s), tag=7, bits=8)
+        assert read("wav", hour, 3_600_000, 10**6).findings == findings
+
+
+def test_the_tolerance_is_as_asked() -> None:
+    reader = AudioReader("wav")
+    reader.feed(wav(b"\1\2" * 80_000))
+    for told_ms, tolerance_ms, percent, findings in (
+        (10_100, 100, 0, []),
+        (10_101, 100, 0, ["duration"]),
+        (12_000, 100, 20, []),
+    ):
+        assert reader.summary(Expected(told_ms, None, tolerance_ms, percent)).findings == findings
+
+
+@pytest.mark.parametrize("audio_format", ["wav", "mp3"])
+@pytest.mark.parametrize(
+    ("told", "channels", "findings"),
+    [("dual", 1, ["channels"]), ("dual", 2, []), ("single", 1, []), ("single", 2, []), (None, 1, [])],
+)
+def test_one_channel_in_place_of_two_is_a_finding(
+    audio_format: str, told: str | None, channels: int, findings: list[str]
 ) -> None:
-    assert read("wav", wav(b"\1\2" * 80_000), expected_ms).findings == findings
-
-
-def test_a_long_recording_may_differ_by_more_than_2_s() -> None:
-    assert read("wav", wav(b"\1\2" * 800_000), 105_000).findings == []
+    audio = make_wav("x", 1, channels) if audio_format == "wav" else make_mp3("x", 1, channels)
+    reader = AudioReader(audio_format)
+    for chunk in audio.read(0, audio.size):
+        reader.feed(chunk)
+    summary = reader.summary(Expected(audio.duration_ms, told))
+    assert (summary.channels, summary.findings) == (channels, findings)
 
 
 def test_a_silent_channel_is_a_finding_wherever_chunks_fall() -> None:
@@ -116,7 +143,7 @@ def is_whole(audio_format: str, data: bytes, expected_ms: int | None = None, chu
     reader = AudioReader(audio_format)
     for i in range(0, len(data), chunk):
         reader.feed(data[i : i + chunk])
-    return reader.is_whole(expected_ms)
+    return reader.is_whole(Expected(expected_ms))
 
 
 def with_sizes(data: bytes) -> bytes:

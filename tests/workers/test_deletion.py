@@ -102,20 +102,30 @@ async def test_a_damaged_object_blocks_its_deletion_and_says_so(
     assert recording.deleted_at is None
 
 
-@pytest.mark.parametrize("kind", [{"silent": True}, {"duration_millis": 60_000}])
+@pytest.mark.parametrize(
+    ("kind", "finding"),
+    [
+        ({"silent": True}, "silent-channel"),
+        ({"duration_millis": 60_000}, "duration"),
+        ({"channels": 1}, "channels"),
+        ({"channels": 1, "formats": ("mp3",)}, "channels"),
+    ],
+)
 async def test_audio_that_is_not_what_telnyx_says_is_archived_and_its_original_kept(
     kind: dict[str, Any],
+    finding: str,
     sandbox: RunningSandbox,
     environment: dict[str, str],
     async_redis: Any,
     archive_folder: Path,
 ) -> None:
     recording = sandbox.world.add_recording(seconds=4, **kind)
+    recording.data["channels"] = "dual"
     await ask(async_redis, recording)
     with callvault(["worker"], environment | DELETING, "worker ready"):
         record = assert_archived(archive_folder, recording)
         time.sleep(4)
-    assert record["audio"]["findings"] == (["silent-channel"] if "silent" in kind else ["duration"])
+    assert record["audio"]["findings"] == [finding]
     assert recording.deleted_at is None
 
 

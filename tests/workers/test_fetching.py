@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -91,6 +93,31 @@ async def test_a_connection_that_just_ends_early_leaves_nothing_in_the_archive(
     with pytest.raises(DownloadFailed, match="neither its server nor the audio itself says that it is whole"):
         await fetch(runtime, files)
     assert in_archive(runtime) == []
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
+async def test_audio_of_open_length_never_shows_its_end_and_is_taken_where_the_server_says_how_long_it_is(
+    size: int, runtime: Runtime, files: Files
+) -> None:
+    at = WAV.index(b"data") + 4
+    files.data = WAV[:at] + size.to_bytes(4, "little") + WAV[at + 4 :]
+    files.plan = ["unmeasured"] * 10
+    with pytest.raises(DownloadFailed, match="neither its server nor the audio itself says that it is whole"):
+        await fetch(runtime, files)
+    assert in_archive(runtime) == []
+    files.plan = []
+    fetched = await fetch(runtime, files)
+    assert (fetched.taken.size, fetched.summary.duration_ms, fetched.summary.findings) == (len(WAV), 60_000, [])
+
+
+async def test_the_tolerance_is_the_settings(runtime: Runtime, files: Files) -> None:
+    files.data = WAV[: WAV.index(b"data") + 8] + WAV[-58 * 16_000 :]
+    at = WAV.index(b"data") + 4
+    files.data = files.data[:at] + (58 * 16_000).to_bytes(4, "little") + files.data[at + 4 :]
+    assert (await fetch(runtime, files)).summary.findings == []
+    strict = runtime.settings.model_copy(update={"audio_tolerance": timedelta(seconds=1)})
+    fetched = await fetch(dataclasses.replace(runtime, settings=strict), files)
+    assert fetched.summary.findings == ["duration"]
 
 
 async def test_other_bytes_than_asked_for_never_become_an_object(runtime: Runtime) -> None:

@@ -54,9 +54,9 @@ class AudioSummary(msgspec.Struct, frozen=True):
 
     Attributes:
         format: `wav` or `mp3`.
-        channels: number of channels; 0 if it does not parse.
-        duration_ms: milliseconds; 0 if it does not parse.
-        findings: what is not as Telnyx says: `unparsable`, `duration`, `silent-channel`; none is good.
+        channels: number of channels; 0 if it is no such file.
+        duration_ms: milliseconds, as far as it could be read; 0 if it could not.
+        findings: what is not as Telnyx says: `unparsable`, `duration`, `channels`, `silent-channel`, `not-looked-at`.
     """
 
     format: str

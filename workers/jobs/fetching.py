@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from config.logs import get_logger
-from workers.archive.audio import AudioReader
+from workers.archive.audio import AudioReader, Expected
 from workers.archive.records import AudioSummary
 from workers.jobs.causes import NotYet
 from workers.runtime import Runtime
@@ -59,6 +59,13 @@ def as_archived(recording: Recording) -> dict[str, Any]:
     return {name: value for name, value in recording.as_returned().items() if name != "download_urls"}
 
 
+def expected_audio(runtime: Runtime, recording: Recording) -> Expected:
+    """What the audio of a recording is held against."""
+    settings = runtime.settings
+    tolerance_ms = settings.audio_tolerance.total_seconds() * 1000
+    return Expected(recording.duration_millis, recording.channels, tolerance_ms, settings.audio_tolerance_percent)
+
+
 def only_if(sha256: str, chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
     """The bytes, ending in an error if they are others, so that the object that they were to become is never there.
 
@@ -100,11 +107,13 @@ async def fetch_audio(
             raise NotYet(f"recording {recording.id} has no {audio_format} address any more")
         return fresh
 
+    expected = expected_audio(runtime, recording)
+
     def once() -> Fetched[T]:
         reader = AudioReader(audio_format)
         download = runtime.downloads.stream(url, renew, cancelled)
-        taken = take(_whole(download, reader, recording.duration_millis))
-        return Fetched(taken, reader.summary(recording.duration_millis), download.source)
+        taken = take(_whole(download, reader, expected))
+        return Fetched(taken, reader.summary(expected), download.source)
 
     def stream() -> Fetched[T]:
         for beginning in range(1, _BEGINNINGS):
@@ -121,10 +130,10 @@ async def fetch_audio(
         cancelled.set()  # a cancelled job must not leave its thread downloading
 
 
-def _whole(download: Download, reader: AudioReader, expected_ms: int | None) -> Iterator[bytes]:
+def _whole(download: Download, reader: AudioReader, expected: Expected) -> Iterator[bytes]:
     """The bytes of a download, watched; where the server did not say how many there are, the audio must show its end."""
     for chunk in download:
         reader.feed(chunk)
         yield chunk
-    if not download.is_measured and not reader.is_whole(expected_ms):
+    if not download.is_measured and not reader.is_whole(expected):
         raise DownloadFailed("neither its server nor the audio itself says that it is whole")

@@ -20,7 +20,7 @@ from workers.jobs.causes import NotYet
 from workers.jobs.chain import is_sealed
 from workers.jobs.decisions import take_up_decisions
 from workers.jobs.erased import Erased, refuse_if_erased, unless_erased
-from workers.jobs.fetching import CONTENT_TYPES, Fetched, addresses_of, as_archived, fetch_audio
+from workers.jobs.fetching import CONTENT_TYPES, Fetched, addresses_of, as_archived, expected_audio, fetch_audio
 from workers.jobs.payloads import RecordingRequest
 from workers.jobs.versions import look_again
 from workers.queue.recording_lease import sole_writer
@@ -233,7 +233,7 @@ async def _fetch(
     if lies_in_a_bucket(url):
         reader = AudioReader(audio_format)
         archived = await runtime.in_thread(_take_over, runtime.archive, url, key, content_type, reader)
-        return Fetched(archived, reader.summary(recording.duration_millis), _NO_MARK)
+        return Fetched(archived, reader.summary(expected_audio(runtime, recording)), _NO_MARK)
 
     def put(chunks: Iterator[bytes]) -> ArchivedObject:
         return runtime.archive.put(key, chunks, content_type, (), _attributes(recording))

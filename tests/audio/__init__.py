@@ -1,0 +1,1 @@
+"""What Callvault says of odd audio files, held against ffprobe."""
