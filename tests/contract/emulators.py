@@ -5,14 +5,16 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import re
 import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ TOOLS = Path(__file__).parent.parent.parent / ".tools"
 AZURE_ACCOUNT = "devstoreaccount1"
 AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 BUCKET = "callvault-test"
+_THIN_BYTES = 16 * 1024
 
 
 @dataclass
@@ -248,6 +251,13 @@ def rclone() -> str:
 @contextmanager
 def tls_proxy(port: int, folder: Path) -> Iterator[tuple[int, Path]]:
     """TLS in front of a plain port, with a throw-away certificate; gives its port and the certificate."""
+    wrap, certificate = tls_wrap(folder)
+    with TcpProxy(port, wrap) as proxy:
+        yield proxy.port, certificate
+
+
+def tls_wrap(folder: Path) -> tuple[Callable[[socket.socket], socket.socket], Path]:
+    """What makes TLS of a client's connection, by a throw-away certificate; and the certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
@@ -270,25 +280,60 @@ def tls_proxy(port: int, folder: Path) -> Iterator[tuple[int, Path]]:
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert_path, key_path)
-    with TcpProxy(port, wrap=lambda s: context.wrap_socket(s, server_side=True)) as proxy:
-        yield proxy.port, cert_path
+    return lambda s: context.wrap_socket(s, server_side=True), cert_path
+
+
+@contextmanager
+def behind(emulator: Emulator, bytes_a_second: float, tls: Path | None = None) -> Iterator[tuple[TcpProxy, Emulator]]:
+    """An emulator over plain HTTP behind a line of its own, to which the SDKs speak TLS if a folder for that is given."""
+    port = int(next(iter(re.findall(r"127\.0\.0\.1:(\d+)", str(emulator.environment)))))
+    wrap, certificate = (lambda s: s, Path()) if tls is None else tls_wrap(tls)
+    with TcpProxy(port, wrap, bytes_a_second) as proxy:
+        here, there = f"127.0.0.1:{port}", f"127.0.0.1:{proxy.port}"
+        environment = {name: value.replace(here, there) for name, value in emulator.environment.items()}
+        if tls is not None:
+            secure = {name: value.replace("http://", "https://") for name, value in environment.items()}
+            environment = secure | {"AWS_CA_BUNDLE": str(certificate)}
+        yield proxy, replace(emulator, environment=environment)
 
 
 class TcpProxy:
     """Passes bytes on between a client and a server, and spoils it on demand.
 
+    Args:
+        port: of the server.
+        wrap: what is made of the client's connection, such as TLS.
+        bytes_a_second: a thin line to the server, which all connections share; None: as thick as it is. What the kernel
+            holds back for the receiver is small then, so that who sends is as slow as the line.
+
     Attributes:
         cut_after: end the connection once so many bytes have gone to the server; None: never. Used up by one cut.
         lose_answer: end the connection in place of the next answer; used up by one loss.
+        sent: bytes that have gone to the server.
+        flows: whether anything goes to the server; cleared, the line is silent and open.
     """
 
-    def __init__(self, port: int, wrap: Callable[[socket.socket], socket.socket] = lambda s: s) -> None:
+    def __init__(
+        self,
+        port: int,
+        wrap: Callable[[socket.socket], socket.socket] = lambda s: s,
+        bytes_a_second: float | None = None,
+    ) -> None:
         self._target = port
         self._wrap = wrap
+        self._rate = bytes_a_second
+        self._line = threading.Lock()
+        self.flows = threading.Event()
+        self.flows.set()
         self.cut_after: int | None = None
         self.lose_answer = False
         self.happened = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.sent = 0
+        self._listener = socket.socket()
+        if bytes_a_second is not None:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _THIN_BYTES)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(128)
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -296,6 +341,7 @@ class TcpProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.flows.set()
         self._listener.close()
 
     def _accept(self) -> None:
@@ -320,10 +366,19 @@ class TcpProxy:
         client.close()
         server.close()
 
+    def _wait_for_the_line(self, size: int) -> None:
+        self.flows.wait()
+        with self._line:
+            self.sent += size
+            if self._rate is not None:
+                time.sleep(size / self._rate)
+
     def _pass(self, source: socket.socket, sink: socket.socket, is_upward: bool) -> None:
         passed = 0
         try:
-            while data := source.recv(65536):
+            while data := source.recv(65536 if self._rate is None else _THIN_BYTES):
+                if is_upward:
+                    self._wait_for_the_line(len(data))
                 if is_upward and self.cut_after is not None and passed + len(data) > self.cut_after:
                     sink.sendall(data[: self.cut_after - passed])
                     self.cut_after = None

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests
 from azure.core import MatchConditions
 from azure.core.exceptions import (
     AzureError,
@@ -24,17 +25,21 @@ from azure.core.exceptions import (
     ResourceExistsError,
     ResourceNotFoundError,
 )
+from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import (
     BlobBlock,
     BlobClient,
     BlobSasPermissions,
     BlobServiceClient,
     ContentSettings,
+    ExponentialRetry,
     ImmutabilityPolicy,
     generate_blob_sas,
 )
 
 from workers.archive.source import Source
+from workers.archive.stores import lines
+from workers.archive.stores.adapter import InPiecesAdapter
 from workers.archive.stores.store import (
     Buffers,
     KeyExists,
@@ -49,7 +54,7 @@ from workers.archive.stores.store import (
 
 _BLOCKS = "md5-of-blocks"
 _READ_BYTES = 4 * 1024 * 1024
-_TIMEOUTS = {"connection_timeout": 5, "read_timeout": 60, "retry_total": 5}
+_RETRIES = 5
 
 
 class AzureStore:
@@ -61,13 +66,17 @@ class AzureStore:
         container, self._prefix = split_url(url)
         self._options = options
         self._buffers = Buffers(options)
-        sizes = {
+        limits = {
+            "connection_timeout": lines.CONNECT_SECONDS,
+            "read_timeout": lines.SILENCE_SECONDS,
             "max_single_put_size": options.part_bytes,
             "max_block_size": options.part_bytes,
             "max_single_get_size": _READ_BYTES,
             "max_chunk_get_size": _READ_BYTES,
         }
-        self._service = _service(url, sizes | _TIMEOUTS)
+        # The SDK's own wait before the second try is 15 s.
+        retry = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=_RETRIES, random_jitter_range=1)
+        self._service = _service(url, limits | {"transport": _transport(), "retry_policy": retry})
         self._container = self._service.get_container_client(container)
 
     def make_place(self) -> None:
@@ -220,6 +229,13 @@ class AzureStore:
     def _shown(self, key: str) -> str:
         name = key[1:] if key.startswith("/") else self._prefix + key
         return f"az://{self._container.container_name}/{name}"
+
+
+def _transport() -> RequestsTransport:
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, InPiecesAdapter())
+    return RequestsTransport(session=session)
 
 
 def _service(url: str, options: dict[str, Any]) -> BlobServiceClient:

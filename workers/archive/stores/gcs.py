@@ -18,13 +18,17 @@ from urllib.parse import urlsplit
 
 import google.auth
 import google_crc32c
+import requests
+import stamina
 from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, PreconditionFailed, Unauthorized
-from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 from google.cloud import storage
 from google.cloud.storage.exceptions import InvalidResponse
-from google.cloud.storage.retry import DEFAULT_RETRY
+from requests.exceptions import ChunkedEncodingError
 
 from workers.archive.source import Source
+from workers.archive.stores import lines
+from workers.archive.stores.adapter import InPiecesAdapter
 from workers.archive.stores.store import (
     Buffers,
     KeyExists,
@@ -37,8 +41,8 @@ from workers.archive.stores.store import (
     told_by,
 )
 
-_TIMEOUT = (5, 60)
-_DEADLINE_SECONDS = 60.0  # the client's own 120 s per call outlasts any patience
+_TRIES = 5
+_PASSING = (408, 429, 500, 502, 503, 504)
 _READ_BYTES = 1024 * 1024
 _CHUNK_UNIT = 256 * 1024  # a resumable chunk is a multiple of this
 _CREATE, _GET, _LIST, _DELETE = (f"storage.objects.{what}" for what in ("create", "get", "list", "delete"))
@@ -52,9 +56,15 @@ class GcsStore:
         bucket, self._prefix = split_url(url)
         self._options = options
         self._buffers = Buffers(options)
-        self._retry = DEFAULT_RETRY.with_timeout(_DEADLINE_SECONDS)
+        self._timeout = (lines.CONNECT_SECONDS, lines.SILENCE_SECONDS)
+        # By number: by time, as the client's own, a block that needs minutes on a thin line would have one try.
+        self._retry: Any = stamina.retry(on=_is_passing, attempts=_TRIES, timeout=None, wait_initial=0.5, wait_max=8)
         with _told(url):
             self._client = storage.Client()
+            session = self._client._http
+            if not session.is_mtls:  # which has an adapter of its own
+                for scheme in ("http://", "https://"):
+                    session.mount(scheme, InPiecesAdapter())
         self._bucket = self._client.bucket(bucket)
 
     def make_place(self) -> None:
@@ -91,7 +101,7 @@ class GcsStore:
     def _put_whole(self, blob: Any, key: str, body: bytes, content_type: str) -> None:
         with _told(self._shown(key), _CREATE):
             blob.upload_from_string(
-                body, content_type, if_generation_match=0, checksum="crc32c", timeout=_TIMEOUT, retry=self._retry
+                body, content_type, if_generation_match=0, checksum="crc32c", timeout=self._timeout, retry=self._retry
             )
 
     def _put_stream(self, blob: Any, key: str, stream: _Stream, content_type: str) -> None:
@@ -104,7 +114,7 @@ class GcsStore:
                     content_type=content_type,
                     if_generation_match=0,
                     checksum="crc32c",
-                    timeout=_TIMEOUT,
+                    timeout=self._timeout,
                     retry=self._retry,
                 )
         except BaseException:
@@ -115,7 +125,7 @@ class GcsStore:
     def stat(self, key: str) -> StoredObject | None:
         """See `Store.stat`."""
         with _told(self._shown(key), _GET):
-            blob = self._bucket.get_blob(self._name(key), timeout=_TIMEOUT, retry=self._retry)
+            blob = self._bucket.get_blob(self._name(key), timeout=self._timeout, retry=self._retry)
         if blob is None:
             return None
         checksums = {"crc32c": blob.crc32c} if blob.crc32c else {}
@@ -137,7 +147,7 @@ class GcsStore:
                     if_generation_match=int(stored.version or 0),
                     raw_download=True,
                     checksum=None,
-                    timeout=_TIMEOUT,
+                    timeout=self._timeout,
                     retry=self._retry,
                 )
             if len(chunk) != stop - start:
@@ -149,7 +159,7 @@ class GcsStore:
         """See `Store.list`."""
         with _told(self._shown(prefix), _LIST):
             found = self._client.list_blobs(
-                self._bucket, prefix=self._prefix + prefix, timeout=_TIMEOUT, retry=self._retry
+                self._bucket, prefix=self._prefix + prefix, timeout=self._timeout, retry=self._retry
             )
             for blob in found:
                 yield StoredObject(blob.name.removeprefix(self._prefix), blob.size)
@@ -179,10 +189,10 @@ class GcsStore:
         name = self._name(key)
         with _told(self._shown(key), _DELETE):
             listed = self._client.list_blobs(
-                self._bucket, prefix=name, versions=True, timeout=_TIMEOUT, retry=self._retry
+                self._bucket, prefix=name, versions=True, timeout=self._timeout, retry=self._retry
             )
             for blob in [blob for blob in listed if blob.name == name]:
-                self._bucket.delete_blob(name, generation=blob.generation, timeout=_TIMEOUT, retry=self._retry)
+                self._bucket.delete_blob(name, generation=blob.generation, timeout=self._timeout, retry=self._retry)
 
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`. An unfinished resumable upload is no object and expires by itself in a week."""
@@ -193,6 +203,22 @@ class GcsStore:
 
     def _shown(self, key: str) -> str:
         return f"gs://{self._bucket.name}/{self._name(key)}"
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether trying again may help: a broken connection, or an answer that says "later"
+    (cloud.google.com/storage/docs/retry-strategy)."""
+    if isinstance(error, (ConnectionError, requests.ConnectionError, requests.Timeout, ChunkedEncodingError)):
+        return True
+    if isinstance(error, TransportError):  # of the credentials
+        return bool(error.retryable)
+    return _status_of(error) in _PASSING
+
+
+def _status_of(error: Exception) -> int | None:
+    """The status of the answer that an error stands for."""
+    status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "code", None)
+    return None if status is None else int(status)
 
 
 class _Stream(RawIOBase):

@@ -25,11 +25,13 @@ from urllib.parse import urlencode, urlsplit
 
 import boto3
 from awscrt.checksums import crc64nvme
+from botocore.awsrequest import AWSHTTPConnectionPool, AWSHTTPSConnectionPool
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from config.logs import get_logger
 from workers.archive.source import Source
+from workers.archive.stores import lines
 from workers.archive.stores.s3_errors import CHECKED, BadDigest, Missing, NotUnderstood, OutOfRange, WriteUnderWay, told
 from workers.archive.stores.store import (
     Buffers,
@@ -43,6 +45,7 @@ from workers.archive.stores.store import (
 
 log = get_logger()
 
+_POOLS = {"http": lines.in_pieces(AWSHTTPConnectionPool), "https": lines.in_pieces(AWSHTTPSConnectionPool)}
 _READ_BYTES = 256 * 1024
 _CONFLICT_TRIES = 5
 _ORPHAN_AGE = timedelta(days=1)
@@ -82,14 +85,15 @@ class S3Store:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             retries={"mode": "adaptive", "max_attempts": 5},
-            connect_timeout=5,
-            read_timeout=30,
-            max_pool_connections=128,  # more than the threads that use it
+            connect_timeout=lines.CONNECT_SECONDS,
+            read_timeout=lines.SILENCE_SECONDS,
+            max_pool_connections=lines.CONNECTIONS,
         )
         session = boto3.session.Session()
-        self._s3 = session.client("s3", config=common)
+        self._s3 = _in_pieces(session.client("s3", config=common))
         # With no checksum header, botocore would send UNSIGNED-PAYLOAD over TLS: no integrity at all.
-        self._signing = session.client("s3", config=common.merge(Config(s3={"payload_signing_enabled": True})))
+        signing = common.merge(Config(s3={"payload_signing_enabled": True}))
+        self._signing = _in_pieces(session.client("s3", config=signing))
         self._presigning = session.client("s3", config=common.merge(Config(signature_version="s3v4")))
         host = urlsplit(self._s3.meta.endpoint_url).hostname or ""
         self._is_aws = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
@@ -414,6 +418,12 @@ class S3Store:
 
     def _name(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._at(key)['Key']}"
+
+
+def _in_pieces(client: Any) -> Any:
+    """The client, its connections sending in pieces. botocore has no option for that; its pools are named in one table."""
+    client._endpoint.http_session._pool_classes_by_scheme.update(_POOLS)
+    return client
 
 
 def _result(sending: Future[dict[str, Any]], name: str) -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""Stores at the end of a thin line: what takes long arrives, and what is silent ends."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from urllib3.connection import HTTPConnection
+
+from tests.contract import emulators
+from tests.contract.emulators import Emulator, behind
+from tests.contract.test_stores import chunks_of, data_of
+from workers.archive.archive import Archive
+from workers.archive.stores import lines
+from workers.archive.stores.store import MIB, StoreError
+
+SIZE = 6 * MIB  # a part of 5 MiB, and the rest
+AT_ONCE = 4
+BYTES_A_SECOND = 2.5e6  # so a part takes eight seconds where four share the line
+
+CLOUDS: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
+    "s3": lambda _: emulators.s3_strict(),
+    "s3-tls": lambda _: emulators.s3_strict(),
+    "gcs": emulators.gcs,
+    "azure": lambda _: emulators.azure(),
+}
+
+
+@pytest.fixture(params=CLOUDS)
+def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Emulator, Path | None]]:
+    """A cloud's store, and the folder for the certificate where it is spoken to over TLS."""
+    with CLOUDS[request.param](tmp_path) as running:
+        yield running, tmp_path if request.param.endswith("-tls") else None
+
+
+@pytest.fixture
+def _small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On loopback the kernel takes megabytes of a block at once, as it does not on a line that leads far away."""
+    small = (socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+    options = [*HTTPConnection.default_socket_options, small]
+    monkeypatch.setattr(HTTPConnection, "default_socket_options", options)
+
+
+@pytest.mark.usefixtures("_small_buffers")
+def test_blocks_that_take_longer_than_connecting_may_arrive_and_are_sent_once(
+    cloud: tuple[Emulator, Path | None],
+) -> None:
+    data = data_of(SIZE)
+    with behind(cloud[0], BYTES_A_SECOND, cloud[1]) as (line, emulator):
+        archive = Archive(emulator.open("thin"))
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            names = [f"k{number}" for number in range(AT_ONCE)]
+            put = [threads.submit(archive.put, name, chunks_of(data), "audio/wav") for name in names]
+            assert [done.result().size for done in put] == [SIZE] * AT_ONCE
+        assert line.sent < 1.05 * AT_ONCE * SIZE
+    direct = Archive(cloud[0].open("thin"))
+    assert [stored.size for stored in direct.store.list("k")] == [SIZE] * AT_ONCE
+
+
+@pytest.mark.usefixtures("_small_buffers")
+def test_a_line_that_falls_silent_ends_the_write_and_nothing_is_there(
+    cloud: tuple[Emulator, Path | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patience, behind(cloud[0], 50e6, cloud[1]) as (line, emulator):
+        patience.setattr(lines, "SILENCE_SECONDS", 2)
+        archive = Archive(emulator.open("silent"))
+
+        def chunks() -> Iterator[bytes]:
+            for number, chunk in enumerate(chunks_of(data_of(SIZE))):
+                if number == 22:  # the second part is on its way
+                    line.flows.clear()
+                yield chunk
+
+        with pytest.raises(StoreError):
+            archive.put("a", chunks(), "audio/wav")
+        line.flows.set()
+    direct = Archive(cloud[0].open("silent"))
+    assert direct.store.stat("a") is None
+    assert direct.put("a", chunks_of(data_of(SIZE)), "audio/wav").size == SIZE

@@ -1,0 +1,58 @@
+"""How bytes go out to a store over a thin line: each write is bounded by silence, never a whole block by a time.
+
+The SDKs send a body by one `sendall`, whose time limit counts for all of it, and that limit is the one for connecting
+(urllib3 sets it before each request; docs.python.org/3/library/socket.html#socket.socket.sendall). A block that needs
+longer than it takes to connect would never arrive. So a body goes out in pieces here, each of which may take as long as a
+line may be silent.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from urllib3.connection import HTTPConnection
+
+CONNECT_SECONDS = 5.0
+SILENCE_SECONDS = 60.0  # in which nothing is taken from us, or nothing comes after all was sent
+CONNECTIONS = 128  # kept open; more than the threads that use them
+_PIECE_BYTES = 64 * 1024
+_UNSENT_BYTES = 128 * 1024
+
+if TYPE_CHECKING:
+    _Connection = HTTPConnection
+else:
+    _Connection = object
+
+
+class InPieces(_Connection):
+    """What has a connection of urllib3's send in pieces; inherited from before the connection itself."""
+
+    def connect(self) -> None:
+        """Connect, and keep little waiting in the kernel: what waits there is not sent, though `send` has returned.
+
+        Otherwise megabytes of a block would still be on their way when the wait for its answer begins.
+        """
+        super().connect()
+        option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+        if option is not None and self.sock is not None:
+            self.sock.setsockopt(socket.IPPROTO_TCP, option, _UNSENT_BYTES)
+
+    def send(self, data: Any) -> None:
+        """Send, each piece within the longest silence."""
+        if self.sock is None:
+            self.connect()
+        if self.sock is not None:
+            self.sock.settimeout(SILENCE_SECONDS)
+        if not isinstance(data, bytes | bytearray | memoryview):
+            super().send(data)
+            return
+        view = memoryview(data)
+        for start in range(0, len(view), _PIECE_BYTES):
+            super().send(view[start : start + _PIECE_BYTES])
+
+
+def in_pieces(pool: Any) -> Any:
+    """A kind of pool like another of urllib3's, whose connections send in pieces."""
+    connection = type("InPieces", (InPieces, pool.ConnectionCls), {})
+    return type("InPiecesPool", (pool,), {"ConnectionCls": connection})
