@@ -15,6 +15,7 @@ import typer
 
 from cli.options import AudioFolder, DataFolder, Json, Since, Until
 from config.errors import UsedWrongly, UserError
+from config.leave import leave_soon
 from config.logs import configure_logs
 from config.settings import Settings, load_settings
 from config.times import parse_day
@@ -451,7 +452,16 @@ def _redis(settings: Settings, *, is_there: bool = False) -> Any:
 
 
 def main() -> None:
-    """The entry point: what a command ends with becomes one line and an exit status."""
+    """The entry point."""
+    try:
+        _run()
+    except SystemExit as end:
+        leave_soon(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
+
+
+def _run() -> None:
+    """Run the command that was typed: what it ends with becomes one line and an exit status."""
     from redis.exceptions import RedisError
 
     configure_logs("warning", program="callvault")  # serve and worker set their own

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from urllib3.connection import HTTPConnection
 
+from config.times import parse_instant
 from tests.contract import emulators
 from tests.contract.emulators import Emulator, behind
 from tests.contract.test_stores import chunks_of, data_of
+from tests.parts import RunningSandbox, callvault, make_archive, wait_for
 from workers.archive.archive import Archive
+from workers.archive.layout import recording_folder
 from workers.archive.stores import lines
 from workers.archive.stores.store import MIB, StoreError
+from workers.jobs.payloads import RecordingRequest, recording_job
+from workers.main import DRAIN_SECONDS
+from workers.queue.accept import enqueue
 
 SIZE = 6 * MIB  # a part of 5 MiB, and the rest
 AT_ONCE = 4
@@ -81,3 +89,29 @@ def test_a_line_that_falls_silent_ends_the_write_and_nothing_is_there(
     direct = Archive(cloud[0].open("silent"))
     assert direct.store.stat("a") is None
     assert direct.put("a", chunks_of(data_of(SIZE)), "audio/wav").size == SIZE
+
+
+@pytest.mark.parametrize("cloud", ["azure"], indirect=True)
+async def test_a_worker_ends_within_its_grace_in_the_midst_of_an_upload(
+    cloud: tuple[Emulator, Path | None], sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any
+) -> None:
+    recording = sandbox.world.add_recording(seconds=SIZE / 16_000)
+    folder = recording_folder(parse_instant(recording.data["recording_started_at"]), recording.data["id"])
+    archive = Archive(cloud[0].open("worker"))
+    make_archive(archive.store)
+    here = environment | {"CALLVAULT_ARCHIVE_URL": f"{cloud[0].url}/worker"}
+    with (
+        behind(cloud[0], 50e3) as (line, thin),
+        callvault(["worker"], here | thin.environment, "worker ready") as worker,
+    ):
+        await enqueue(async_redis, recording_job(RecordingRequest(event_id="e", recording_id=recording.data["id"])))
+        wait_for(lambda: line.sent > 500_000, 30, "the upload")
+        asked = time.monotonic()
+        assert worker.stop() == 0
+        assert time.monotonic() - asked < DRAIN_SECONDS + 8
+        assert "worker stopped" in worker.output
+    assert archive.commit_record(folder) is None
+    assert archive.keys_of(folder) == []
+    with callvault(["worker"], here | cloud[0].environment, "worker ready"):
+        record = wait_for(lambda: archive.commit_record(folder), 30, "the commit record")
+    assert record.objects[0].sha256 == recording.audio["wav"].sha256
