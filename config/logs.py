@@ -11,6 +11,7 @@ import structlog
 # Libraries that log what we log better, or that would log arguments of jobs and addresses with credentials in them.
 _QUIET = {
     "arq": logging.WARNING,
+    "azure": logging.WARNING,
     "botocore": logging.WARNING,
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
