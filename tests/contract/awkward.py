@@ -28,8 +28,13 @@ class Manners:
         flips: swallows a flipped byte of every object and reports success.
         md5_etags: its ETags are MD5s.
         failures: statuses answered in turn before anything is done.
-        slow_down: answered with 503 SlowDown so many times.
+        refusals: statuses and codes with which writes are refused in turn, those under `probe/` too.
+        probe_failures: the same, of the question whether it checks.
         loses_answers: so many puts are carried out and then answered by cutting the connection.
+        bad_digests: so many uploads in parts are refused when they are completed by a checksum of the whole.
+        forgets_uploads: so many uploads are gone when they are to be completed.
+        unfinished: keys of uploads that others and we began in 2020.
+        lists: the whole answer to a listing, or a status and code.
     """
 
     checks: bool = False
@@ -40,7 +45,13 @@ class Manners:
     flips: bool = False
     md5_etags: bool = True
     failures: list[int] = field(default_factory=list)
+    refusals: list[tuple[int, str]] = field(default_factory=list)
+    probe_failures: list[tuple[int, str]] = field(default_factory=list)
     loses_answers: int = 0
+    bad_digests: int = 0
+    forgets_uploads: int = 0
+    unfinished: tuple[str, ...] = ()
+    lists: str | tuple[int, str] = ""
 
 
 class AwkwardS3:
@@ -50,6 +61,7 @@ class AwkwardS3:
         self.manners = manners
         self.objects: dict[str, tuple[bytes, dict[str, str]]] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
+        self.aborted: list[str] = []
         self.seen: list[dict[str, str]] = []
         self.lock = threading.Lock()
         awkward = self
@@ -70,8 +82,7 @@ class AwkwardS3:
                 awkward.read(self)
 
             def do_DELETE(self) -> None:
-                awkward.uploads.pop(parse_qs(urlsplit(self.path).query).get("uploadId", [""])[0], None)
-                awkward.answer(self, 204)
+                awkward.delete(self)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -109,6 +120,10 @@ class AwkwardS3:
             if manners.failures and "/probe/" not in path:
                 self.refuse(request, manners.failures.pop(0), "SlowDown")
                 return
+            passing = manners.probe_failures if path.endswith("/probe/checksum") else manners.refusals
+            if passing:
+                self.refuse(request, *passing.pop(0))
+                return
             for name, (status, code) in manners.refuses.items():
                 if any(name in value if h == "content-encoding" else h == name for h, value in headers.items()):
                     self.refuse(request, status, code)
@@ -118,6 +133,16 @@ class AwkwardS3:
                 self.uploads[upload_id] = {}
                 xml = f"<InitiateMultipartUploadResult><UploadId>{upload_id}</UploadId></InitiateMultipartUploadResult>"
                 self.answer(request, 200, xml.encode())
+                return
+            if "uploadId" in query and "partNumber" not in query and manners.forgets_uploads:
+                manners.forgets_uploads -= 1
+                self.uploads.pop(query["uploadId"][0], None)
+            if "uploadId" in query and query["uploadId"][0] not in self.uploads:
+                self.refuse(request, 404, "NoSuchUpload")
+                return
+            if "x-amz-checksum-crc64nvme" in headers and "partNumber" not in query and manners.bad_digests:
+                manners.bad_digests -= 1
+                self.refuse(request, 400, "BadDigest")
                 return
             if "partNumber" in query:
                 self.uploads[query["uploadId"][0]][int(query["partNumber"][0])] = body
@@ -160,8 +185,32 @@ class AwkwardS3:
             return body
         return body[:-1] + bytes([body[-1] ^ 1])
 
+    def delete(self, request: Any) -> None:
+        path, query = unquote(urlsplit(request.path).path), parse_qs(urlsplit(request.path).query)
+        if "uploadId" in query:
+            self.uploads.pop(query["uploadId"][0], None)
+            self.aborted.append(path)
+        else:
+            self.objects.pop(path, None)
+        self.answer(request, 204)
+
     def read(self, request: Any) -> None:
         path = unquote(urlsplit(request.path).path)
+        query = parse_qs(urlsplit(request.path).query, keep_blank_values=True)
+        if "uploads" in query:
+            begun = "<Initiated>2020-01-01T00:00:00.000Z</Initiated>"
+            uploads = "".join(
+                f"<Upload><Key>{k}</Key><UploadId>u</UploadId>{begun}</Upload>" for k in self.manners.unfinished
+            )
+            self.answer(request, 200, f"<ListMultipartUploadsResult>{uploads}</ListMultipartUploadsResult>".encode())
+            return
+        if "versions" in query or "list-type" in query:
+            lists = self.manners.lists
+            if isinstance(lists, str):
+                self.answer(request, 200, lists.encode())
+            else:
+                self.refuse(request, *lists)
+            return
         found = self.objects.get(path)
         if found is None:
             self.refuse(request, 404, "NoSuchKey")

@@ -228,6 +228,23 @@ def recording_of(key: str) -> tuple[date, str, str] | None:
     return day, unquote(parts[4]), parts[5]
 
 
+def is_key_of_parts(key: str) -> bool:
+    """Whether a key is one that this module makes, of an object that may be large enough to go up in parts.
+
+    Strict, since an archive may share its bucket with others.
+    """
+    return _OF_PARTS.fullmatch(key) is not None
+
+
+_DAY = r"\d{4}/\d{2}/\d{2}"
+_OF_PARTS = re.compile(
+    rf"recordings/{_DAY}/[^/]+/(versions/[^/]+/)?audio\.(wav|mp3)"
+    rf"|media/{_DAY}/[^/]+/[0-9a-f]{{64}}/content"
+    r"|catalogue/day=\d{4}-\d{2}-\d{2}/\d{10}\.parquet"
+    r"|seals/\d{10}\.(json|sha256)"
+)
+
+
 def day_of(key: str) -> date | None:
     """The day that an object of any kind lies under; None for a key outside the days."""
     parts = key.split("/", 4)

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
+import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Any
@@ -30,15 +32,27 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from config.logs import get_logger
+from workers.archive import layout
 from workers.archive.source import Source
 from workers.archive.stores import lines
-from workers.archive.stores.s3_errors import CHECKED, BadDigest, Missing, NotUnderstood, OutOfRange, WriteUnderWay, told
+from workers.archive.stores.s3_dialects import Dialect, SpokenDialect
+from workers.archive.stores.s3_errors import (
+    BadDigest,
+    Missing,
+    NotUnderstood,
+    NoUpload,
+    OutOfRange,
+    WriteUnderWay,
+    says_unknown,
+    told,
+)
 from workers.archive.stores.store import (
     Buffers,
     KeyExists,
     StoredObject,
     StoreError,
     StoreOptions,
+    StoreRefused,
     Written,
     split_url,
 )
@@ -48,27 +62,20 @@ log = get_logger()
 _POOLS = {"http": lines.in_pieces(AWSHTTPConnectionPool), "https": lines.in_pieces(AWSHTTPSConnectionPool)}
 _READ_BYTES = 256 * 1024
 _CONFLICT_TRIES = 5
+_COMPLETE_TRIES = 3
+_ASK_AGAIN_SECONDS = 3600.0
 _ORPHAN_AGE = timedelta(days=1)
 _PROBE = "probe/checksum"
 _PROBE_BODY = b"Callvault asks whether this store checks checksums.\n"
 
 
-@dataclass(frozen=True)
-class _Dialect:
-    """How integrity and create-only are asked for; the first that the store understands is used."""
+@dataclass
+class _Upload:
+    """An upload in parts: its key, the store's id of it, and what is to be said of each part at its end."""
 
-    name: str
-    checksums: bool
-    md5: bool
-    conditions: bool
-
-
-_DIALECTS = (
-    _Dialect("checksums as headers", checksums=True, md5=False, conditions=True),
-    _Dialect("the body's SHA-256 in the signature alone", checksums=False, md5=False, conditions=True),
-    _Dialect("Content-MD5", checksums=False, md5=True, conditions=True),
-    _Dialect("Content-MD5, and no conditions", checksums=False, md5=True, conditions=False),
-)
+    key: str
+    id: str = ""
+    parts: list[dict[str, Any]] = field(default_factory=list)
 
 
 class S3Store:
@@ -97,10 +104,10 @@ class S3Store:
         self._presigning = session.client("s3", config=common.merge(Config(signature_version="s3v4")))
         host = urlsplit(self._s3.meta.endpoint_url).hostname or ""
         self._is_aws = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
-        self._dialect = 0
-        self._completes_with_checksum = True
+        self._dialect = SpokenDialect(url, is_fixed=self._is_aws)
         self._lock = Lock()
         self._checks: bool | None = True if self._is_aws else None
+        self._checks_until = math.inf
         self._is_marked: bool | None = None  # an earlier process found that it checks none; for those that only read
         self._finds_out = False
 
@@ -165,14 +172,17 @@ class S3Store:
         span = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         try:
             with told(self._name(key)):
-                body = self._s3.get_object(**self._at(key), **span)["Body"]
+                answer = self._s3.get_object(**self._at(key), **span)
+                body = answer["Body"]
         except Missing:
             raise KeyError(key) from None
         except OutOfRange:
             return
         try:
             with told(self._name(key)):
-                yield from body.iter_chunks(_READ_BYTES)
+                chunks = body.iter_chunks(_READ_BYTES)
+                # Some stores answer a range with the whole.
+                yield from _cut(chunks, start, end) if span and "ContentRange" not in answer else chunks
         finally:
             body.close()
 
@@ -183,6 +193,12 @@ class S3Store:
             for page in pages:
                 for found in page.get("Contents", ()):
                     yield StoredObject(found["Key"].removeprefix(self._prefix), found["Size"])
+                self._assert_goes_on(page, "NextContinuationToken", prefix)
+
+    def _assert_goes_on(self, page: Mapping[str, Any], token: str, prefix: str) -> None:
+        """See that a page of a list that is not its last says where the next begins: the SDK takes it for the last."""
+        if page.get("IsTruncated") and not page.get(token):
+            raise StoreError(f"{self._name(prefix)}: the store cut its list short, and does not say where it goes on")
 
     def presign(self, key: str, seconds: int) -> str | None:
         """See `Store.presign`. AWS wants signature version 4."""
@@ -198,28 +214,41 @@ class S3Store:
     def erase(self, key: str) -> None:
         """See `Store.erase`. Every version, and what marks it as deleted; where versions are not kept, the object."""
         place = self._at(key)
-        with told(self._name(key)):
-            try:
-                pages = self._s3.get_paginator("list_object_versions").paginate(
-                    Bucket=self._bucket, Prefix=place["Key"]
-                )
-                versions = [v for page in pages for v in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))]
-            except ClientError as error:
-                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in (400, 405, 501):
-                    raise
-                versions = []  # a store that knows no versions
-            for version in (v["VersionId"] for v in versions if v["Key"] == place["Key"]):
+        for version in self._versions_of(key):
+            with told(self._name(key)):
                 self._s3.delete_object(**place, VersionId=version)
+        with told(self._name(key)):
             self._s3.delete_object(**place)
 
+    def _versions_of(self, key: str) -> tuple[str, ...]:
+        """The versions of an object and what marks it as deleted; none where the store says that it keeps none."""
+        name = self._at(key)["Key"]
+        found: tuple[str, ...] = ()
+        try:
+            with told(self._name(key)):
+                pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=name)
+                for page in pages:
+                    both = (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+                    found += tuple(version["VersionId"] for version in both if version["Key"] == name)
+                    self._assert_goes_on(page, "NextKeyMarker", key)
+        except StoreError as error:
+            if self._is_aws or not says_unknown(error):
+                raise
+        return found
+
     def remove_orphans(self) -> int:
-        """See `Store.remove_orphans`. Without the permission to list uploads, the bucket's lifecycle rule must do it."""
+        """See `Store.remove_orphans`. Without the permission to list uploads, the bucket's lifecycle rule must do it.
+
+        An archive may share its bucket with others, at the bucket's root too: an upload is ours only where its key is one
+        that we make.
+        """
         removed = 0
         pages = self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
         with told(self._name("")):
             for page in pages:
                 for upload in page.get("Uploads", ()):
-                    if datetime.now(UTC) - upload["Initiated"] > _ORPHAN_AGE:
+                    is_ours = layout.is_key_of_parts(upload["Key"].removeprefix(self._prefix))
+                    if is_ours and datetime.now(UTC) - upload["Initiated"] > _ORPHAN_AGE:
                         self._s3.abort_multipart_upload(
                             Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                         )
@@ -229,12 +258,17 @@ class S3Store:
     def _put_whole(self, key: str, body: bytes, sha256: str, extra: dict[str, Any]) -> tuple[dict[str, str], str]:
         digest = base64.b64encode(bytes.fromhex(sha256)).decode()
 
-        def send(dialect: _Dialect, client: Any) -> None:
+        def send(dialect: Dialect, key: str = key, body: bytes = body, digest: str = digest) -> None:
             integrity = {"ChecksumSHA256": digest} if dialect.checksums else _md5_header(body) if dialect.md5 else {}
-            condition = {"IfNoneMatch": "*"} if dialect.conditions else {}
-            client.put_object(**self._at(key), Body=body, **integrity, **condition, **extra)
+            call = self._client_of(dialect).put_object
+            self._with_patience(
+                key, lambda: call(**self._at(key), Body=body, **integrity, **_condition(dialect), **extra)
+            )
 
-        self._in_a_dialect(key, send)
+        def ask(dialect: Dialect) -> None:
+            send(dialect, _probe_key(), _PROBE_BODY, base64.b64encode(hashlib.sha256(_PROBE_BODY).digest()).decode())
+
+        self._in_a_dialect(key, send, ask)
         etag = "" if self._checks else hashlib.md5(body, usedforsecurity=False).hexdigest()
         return {"sha256": sha256}, etag
 
@@ -242,117 +276,147 @@ class S3Store:
         self, key: str, first: bytes, source: Source, extra: dict[str, Any]
     ) -> tuple[dict[str, str], str | None]:
         """Multipart: equal parts, each sent while the next is being downloaded."""
-        upload: dict[str, Any] = {}
+        upload = _Upload(key)
 
-        def begin(dialect: _Dialect, client: Any) -> None:
-            kind = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if dialect.checksums else {}
-            if upload:
-                self._abort(key, upload.pop("id"))
-            upload["id"] = client.create_multipart_upload(**self._at(key), **kind, **extra)["UploadId"]
-            upload["parts"] = [self._put_part(key, upload["id"], 1, first, dialect, client)]
+        def begin(dialect: Dialect) -> None:
+            if upload.id:
+                self._abort(upload)
+            self._begin(upload, first, dialect, extra)
+
+        def ask(dialect: Dialect) -> None:
+            probe = _Upload(_probe_key())
+            try:
+                self._begin(probe, _PROBE_BODY, dialect, extra)
+                with told(self._name(probe.key)):
+                    self._complete_once(probe, _base64_crc(crc64nvme(_PROBE_BODY)), dialect)
+            except BaseException:
+                if probe.id:
+                    self._abort(probe)
+                raise
 
         sending: Future[dict[str, Any]] | None = None
         overlapping = False
         crc, md5s = crc64nvme(first), [hashlib.md5(first, usedforsecurity=False).digest()]
         try:
-            self._in_a_dialect(key, begin)
-            dialect, client = self._spoken()
+            dialect = self._in_a_dialect(key, begin, ask)
             while part := source.part(self._options.part_bytes):
                 crc = crc64nvme(part, crc)
                 if not self._is_aws:  # the second rung of the ladder; on AWS the first always holds
                     md5s.append(hashlib.md5(part, usedforsecurity=False).digest())
                 if sending is not None:
-                    upload["parts"].append(_result(sending, self._name(key)))
+                    upload.parts.append(_result(sending, self._name(key)))
                     sending = None
-                arguments = (key, upload["id"], len(upload["parts"]) + 1, part, dialect, client)
+                arguments = (upload, len(upload.parts) + 1, part, dialect)
                 overlapping = overlapping or self._buffers.take_another()
                 if overlapping:
                     sending = self._uploads.submit(self._put_part, *arguments)
                 else:
                     with told(self._name(key)):
-                        upload["parts"].append(self._put_part(*arguments))
+                        upload.parts.append(self._put_part(*arguments))
             if sending is not None:
-                upload["parts"].append(_result(sending, self._name(key)))
+                upload.parts.append(_result(sending, self._name(key)))
                 sending = None
-            crc_text = base64.b64encode(crc.to_bytes(8, "big")).decode()
-            whole = {"ChecksumCRC64NVME": crc_text, "ChecksumType": "FULL_OBJECT"} if dialect.checksums else {}
-            condition = {"IfNoneMatch": "*"} if dialect.conditions else {}
-            self._complete(key, upload, whole, condition, client)
+            etag = f"{hashlib.md5(b''.join(md5s), usedforsecurity=False).hexdigest()}-{len(upload.parts)}"
+            written = {"crc64nvme": _base64_crc(crc)}, None if self._is_aws else etag
+            try:
+                self._complete(upload, written[0]["crc64nvme"], dialect, ask)
+            except NoUpload:
+                self._assert_completed(key, source.size, *written)
         except BaseException:
             if sending is not None:
                 with suppress(Exception):
                     sending.result()
-            if "id" in upload:
-                self._abort(key, upload["id"])
+            if upload.id:
+                self._abort(upload)
             raise
         finally:
             if overlapping:
                 self._buffers.give()
-        etag = f"{hashlib.md5(b''.join(md5s), usedforsecurity=False).hexdigest()}-{len(upload['parts'])}"
-        return {"crc64nvme": crc_text}, None if self._is_aws else etag
+        return written
 
-    def _put_part(
-        self, key: str, upload_id: str, number: int, part: bytes, dialect: _Dialect, client: Any
-    ) -> dict[str, Any]:
+    def _begin(self, upload: _Upload, first: bytes, dialect: Dialect, extra: dict[str, Any]) -> None:
+        kind = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if dialect.checksums else {}
+        with told(self._name(upload.key)):
+            begun = self._client_of(dialect).create_multipart_upload(**self._at(upload.key), **kind, **extra)
+            upload.id = begun["UploadId"]
+            upload.parts = [self._put_part(upload, 1, first, dialect)]
+
+    def _put_part(self, upload: _Upload, number: int, part: bytes, dialect: Dialect) -> dict[str, Any]:
         integrity: dict[str, str] = {}
         named: dict[str, str] = {}
         if dialect.checksums:
-            value = base64.b64encode(crc64nvme(part).to_bytes(8, "big")).decode()
-            integrity = named = {"ChecksumCRC64NVME": value}
+            integrity = named = {"ChecksumCRC64NVME": _base64_crc(crc64nvme(part))}
         elif dialect.md5:
             integrity = _md5_header(part)
-        answer = client.upload_part(**self._at(key), UploadId=upload_id, PartNumber=number, Body=part, **integrity)
+        place = {**self._at(upload.key), "UploadId": upload.id, "PartNumber": number}
+        answer = self._client_of(dialect).upload_part(**place, Body=part, **integrity)
         return {"PartNumber": number, "ETag": answer["ETag"]} | named
 
-    def _complete(
-        self, key: str, upload: dict[str, Any], whole: dict[str, str], condition: dict[str, str], client: Any
-    ) -> None:
+    def _complete(self, upload: _Upload, crc: str, dialect: Dialect, ask: Callable[[Dialect], None]) -> None:
         """Make an object of the parts, by the checksum of the whole where the store understands that.
 
-        Some stores make a checksum of the parts' checksums instead and refuse ours. Each part was checked as it went
-        up, so they are completed without; what proves the object then is a lower rung, never our word.
+        Some stores make a checksum of the parts' checksums instead and refuse ours; where that has been shown, they are
+        completed without. Each part was checked as it went up, and what proves the object then is a lower rung. Where it
+        has not, the refusal means damage, and nothing is completed.
+
+        Raises:
+            NoUpload: it is completed, maybe: see `_assert_completed`.
         """
-        parts = {"UploadId": upload["id"], "MultipartUpload": {"Parts": upload["parts"]}}
-        checksum = whole if self._completes_with_checksum else {}
-        try:
-            with told(self._name(key)):
-                client.complete_multipart_upload(**self._at(key), **parts, **checksum, **condition)
-        except BadDigest:
-            if self._is_aws or not checksum:  # not what is known by now: another upload may have found out meanwhile
-                raise
-            with told(self._name(key)):
-                client.complete_multipart_upload(**self._at(key), **parts, **condition)
-            self._completes_with_checksum = False
-
-    def _abort(self, key: str, upload_id: str) -> None:
-        with suppress(ClientError, BotoCoreError):  # what cannot be aborted now is an orphan for the janitor
-            self._s3.abort_multipart_upload(**self._at(key), UploadId=upload_id)
-
-    def _spoken(self) -> tuple[_Dialect, Any]:
-        dialect = _DIALECTS[self._dialect]
-        return dialect, self._s3 if dialect.checksums else self._signing
-
-    def _in_a_dialect(self, key: str, send: Any) -> None:
-        """Send in the dialect that is spoken; if the store does not understand it, in the next, for good."""
-        first: StoreError | None = None
-        start = self._dialect
-        for index in range(start, len(_DIALECTS)):
-            dialect = _DIALECTS[index]
+        for _ in range(_COMPLETE_TRIES):
             try:
-                self._with_patience(key, lambda d=dialect: send(d, self._s3 if d.checksums else self._signing))
-            except NotUnderstood as error:
-                first = first or error
-                if self._is_aws:
-                    break
-                continue
-            with self._lock:
-                if index > self._dialect:
-                    self._dialect = index
-                    log.warning("this store refuses some headers", store=self.url, now=dialect.name, why=str(first))
-            return
-        raise first or StoreError(self._name(key))
+                with told(self._name(upload.key)):
+                    self._complete_once(upload, crc, dialect)
+                return
+            except (NotUnderstood, BadDigest) as error:
+                refusal: StoreError = error
+            if (lower := self._dialect.after(dialect, refusal, ask)) == dialect and isinstance(refusal, BadDigest):
+                raise refusal
+            dialect = lower
+        raise refusal
 
-    def _with_patience(self, key: str, send: Any) -> None:
+    def _complete_once(self, upload: _Upload, crc: str, dialect: Dialect) -> None:
+        whole = {"ChecksumCRC64NVME": crc, "ChecksumType": "FULL_OBJECT"} if dialect.of_whole else {}
+        parts = {"UploadId": upload.id, "MultipartUpload": {"Parts": upload.parts}}
+        self._client_of(dialect).complete_multipart_upload(
+            **self._at(upload.key), **parts, **whole, **_condition(dialect)
+        )
+
+    def _assert_completed(self, key: str, size: int, checksums: dict[str, str], etag: str | None) -> None:
+        """See what became of an upload that is no more: its answer may have been lost, and the SDK asked again.
+
+        Raises:
+            KeyExists: there is an object that is not shown to be this one; whoever asked looks at its bytes.
+            StoreError: there is none.
+        """
+        stored = self.stat(key)
+        if stored is None:
+            raise StoreError(f"{self._name(key)}: the upload was ended by another, and nothing is there")
+        is_held = stored.checksums.get("crc64nvme") == checksums["crc64nvme"] or (etag and stored.etag == etag)
+        if stored.size != size or not is_held:
+            raise KeyExists(key)
+
+    def _abort(self, upload: _Upload) -> None:
+        with suppress(ClientError, BotoCoreError):  # what cannot be aborted now is an orphan for the janitor
+            self._s3.abort_multipart_upload(**self._at(upload.key), UploadId=upload.id)
+        upload.id = ""
+
+    def _client_of(self, dialect: Dialect) -> Any:
+        return self._s3 if dialect.checksums else self._signing
+
+    def _in_a_dialect(self, key: str, send: Callable[[Dialect], None], ask: Callable[[Dialect], None]) -> Dialect:
+        """Send in the dialect that is spoken; after a refusal, in the one that the store is shown to understand."""
+        dialect = self._dialect.now
+        for last in (False, False, True):
+            try:
+                send(dialect)
+                break
+            except NotUnderstood as error:
+                if last:
+                    raise
+                dialect = self._dialect.after(dialect, error, ask)
+        return dialect
+
+    def _with_patience(self, key: str, send: Callable[[], object]) -> None:
         """A 409 says that another write is under way: ask again."""
         for attempt in range(_CONFLICT_TRIES):
             try:
@@ -366,27 +430,34 @@ class S3Store:
 
     def _find_out(self) -> None:
         """Whether an endpoint that is not AWS's checks a SHA-256: once a process, before it matters."""
-        if self._checks is not None:
+        if self._checks is not None and time.monotonic() < self._checks_until:
             return
         with self._lock:
-            if self._checks is None:
-                self._checks = self._refuses_a_wrong_checksum()
-                if not self._checks:
+            if self._checks is None or time.monotonic() >= self._checks_until:
+                was = self._checks
+                self._checks, self._checks_until = self._refuses_a_wrong_checksum()
+                if not self._checks and was is None:
                     log.info(
                         "this store does not check checksums; objects are proven by ETag or by reading", store=self.url
                     )
 
-    def _refuses_a_wrong_checksum(self) -> bool:
+    def _refuses_a_wrong_checksum(self) -> tuple[bool, float]:
+        """Whether a put with a wrong checksum is refused as that, and until when (monotonic) the answer holds.
+
+        Raises:
+            StoreError: no answer to the question; it is asked before the next object is described.
+        """
         wrong = base64.b64encode(hashlib.sha256(b"something else").digest()).decode()
         if self._has_mark():
-            return False
+            return False, math.inf
         try:
-            self._s3.put_object(**self._at(_PROBE), Body=_PROBE_BODY, ChecksumSHA256=wrong)
-        except ClientError as error:
-            return error.response["Error"].get("Code", "") in CHECKED
-        except BotoCoreError as error:
-            raise StoreError(f"{self._name(_PROBE)}: {error}") from error
-        return False
+            with told(self._name(_PROBE)):
+                self._s3.put_object(**self._at(_PROBE), Body=_PROBE_BODY, ChecksumSHA256=wrong)
+        except BadDigest:
+            return True, math.inf
+        except StoreRefused:  # maybe the header, maybe not
+            return False, time.monotonic() + _ASK_AGAIN_SECONDS
+        return False, math.inf
 
     def _has_mark(self) -> bool:
         """Whether an earlier wrong put was taken, and lies there as a mark."""
@@ -429,6 +500,29 @@ def _in_pieces(client: Any) -> Any:
 def _result(sending: Future[dict[str, Any]], name: str) -> dict[str, Any]:
     with told(name):
         return sending.result()
+
+
+def _cut(chunks: Iterator[bytes], start: int, end: int | None) -> Iterator[bytes]:
+    """The bytes from `start` to before `end` of all of them."""
+    passed = 0
+    for chunk in chunks:
+        if piece := chunk[max(0, start - passed) : None if end is None else max(0, end - passed)]:
+            yield piece
+        passed += len(chunk)
+        if end is not None and passed >= end:
+            return
+
+
+def _probe_key() -> str:
+    return f"probe/{secrets.token_hex(8)}"
+
+
+def _condition(dialect: Dialect) -> dict[str, str]:
+    return {"IfNoneMatch": "*"} if dialect.conditions else {}
+
+
+def _base64_crc(crc: int) -> str:
+    return base64.b64encode(crc.to_bytes(8, "big")).decode()
 
 
 def _md5_header(body: bytes) -> dict[str, str]:

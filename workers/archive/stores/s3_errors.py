@@ -5,13 +5,21 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
+from urllib3.exceptions import HTTPError
 
 from workers.archive.stores.store import KeyExists, StoreError, StoreRefused, told_by
 
 _MISSING = ("404", "NoSuchKey", "NotFound")
-CHECKED = ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
-# What stores answer to a header they do not know; misleading ones about credentials and signatures among them.
+_CHECKED = ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
+# What stores answer to a header they do not know; misleading ones about credentials and signatures among them. One such
+# answer alone says nothing: healthy stores give some of them for a moment.
 _NOT_UNDERSTOOD = {
     "NotImplemented",
     "InvalidArgument",
@@ -26,7 +34,20 @@ _NOT_UNDERSTOOD = {
     "403",
     "501",
 }
-_NOT_A_RIGHT = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"}
+# These are about the credentials or the clock, whatever the headers.
+_CREDENTIALS = {"InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestTimeTooSkewed"}
+# A status of 400, and yet only the line or the load.
+_PASSING = {"RequestTimeout", "IncompleteBody", "RequestTimeoutException", "PriorRequestNotComplete"}
+# What a store says of an operation that it does not know.
+_UNKNOWN = {
+    "NotImplemented",
+    "MethodNotAllowed",
+    "UnsupportedOperation",
+    "InvalidRequest",
+    "InvalidArgument",
+    "405",
+    "501",
+}
 _PERMISSIONS = {
     "PutObject": "s3:PutObject",
     "CreateMultipartUpload": "s3:PutObject",
@@ -56,8 +77,21 @@ class WriteUnderWay(StoreError):
     """Another write of the same key runs: ask again."""
 
 
+class NoUpload(StoreError):
+    """There is no such upload in parts: it was completed, aborted, or never begun."""
+
+
 class NotUnderstood(StoreRefused):
     """Refused, maybe only for a header that this store does not know."""
+
+
+def says_unknown(error: StoreError) -> bool:
+    """Whether an answer says that the store does not know the operation at all."""
+    answer = error.__cause__
+    if not isinstance(answer, ClientError):
+        return False
+    code = str(answer.response.get("Error", {}).get("Code", ""))
+    return code in _UNKNOWN or answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (405, 501)
 
 
 def told(name: str) -> AbstractContextManager[None]:
@@ -71,7 +105,9 @@ def _error_of(name: str, error: Exception) -> Exception | None:
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
         line = f"{name}: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
         return StoreRefused(line)
-    if isinstance(error, (BotoCoreError, Boto3Error)):
+    if isinstance(error, ParamValidationError):  # a name that no store can have; botocore's text has two lines
+        return StoreRefused(f"{name}: {' '.join(str(error).split())}")
+    if isinstance(error, (BotoCoreError, Boto3Error, HTTPError, OSError)):  # the last two while a body is read
         return StoreError(f"{name}: {error}")
     return None
 
@@ -84,6 +120,8 @@ def _answer(name: str, error: ClientError) -> Exception:
         return StoreRefused(f"{name}: there is no such bucket")
     if code in _MISSING:
         return Missing(name)
+    if code == "NoSuchUpload":
+        return NoUpload(f"{name}: there is no such upload any more")
     if status == 412 or code == "PreconditionFailed":
         return KeyExists(name)
     if status == 409 or code == "ConditionalRequestConflict":
@@ -92,10 +130,14 @@ def _answer(name: str, error: ClientError) -> Exception:
         return OutOfRange(name)
     message = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
     line = f"{name}: {what}: {code} {message}".rstrip()
-    if code in CHECKED:
+    if code in _CHECKED:
         return BadDigest(f"{line}; the body was damaged on its way")
+    if code in _PASSING:
+        return StoreError(line)
+    if code in _CREDENTIALS:
+        return StoreRefused(line)
     if code in _NOT_UNDERSTOOD or status in (400, 401, 403, 501):
         permission = _PERMISSIONS.get(what)
-        hint = f"; it needs {permission}" if permission and status == 403 and code not in _NOT_A_RIGHT else ""
+        hint = f"; it needs {permission}" if permission and status == 403 and code != "SignatureDoesNotMatch" else ""
         return NotUnderstood(line + hint)
     return StoreError(line)
