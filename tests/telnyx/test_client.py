@@ -14,9 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from config.settings import Settings
 from sandbox.world import World
 from tests.parts import HttpServer, RunningSandbox, free_port
 from workers.account import Account
+from workers.jobs.judge import cause_of
 from workers.telnyx import client as client_module
 from workers.telnyx import errors
 from workers.telnyx.client import TelnyxClient, _unseen
@@ -357,3 +359,14 @@ async def test_one_workers_429_slows_all_down(async_redis: Any, sandbox: Running
         assert time.monotonic() - started > 0.4, "it waited without having asked"
         assert len(sandbox.world.requests) <= asked + 2
         await first
+
+
+@pytest.mark.parametrize("status", [408, 500, 503])
+async def test_a_telnyx_in_trouble_is_an_outage_which_nothing_is_given_up_for(
+    status: int, server: Scripted, no_waits: None
+) -> None:
+    server.answers = [(status, {}, b"")]
+    async with TelnyxClient(Account(KEY, server.url, ""), budget_seconds=0.1) as client:
+        with pytest.raises(errors.ServerError) as failed:
+            await client.recordings.retrieve("r")
+    assert cause_of(failed.value, Settings()).name == "outage"

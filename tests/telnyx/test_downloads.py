@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from config.settings import Settings
 from sandbox.audio import Audio, make_mp3, make_wav
 from tests.parts import HttpServer
+from workers.jobs.judge import cause_of
 from workers.source_mark import SourceMark
 from workers.telnyx.downloads import (
+    AddressAway,
     Cancelled,
     CannotBeResumed,
     DownloadFailed,
@@ -77,7 +80,8 @@ class Files:
                 self.end_headers()
                 body = data[start:]
                 if how.startswith("cut"):
-                    body = body[: len(body) // 2]
+                    most = how.removeprefix("cut after ")
+                    body = body[: int(most) if most.isdigit() else len(body) // 2]
                     self.close_connection = True
                 self.wfile.write(body)
 
@@ -188,8 +192,48 @@ def test_a_download_that_is_cut_for_ever_ends(
 ) -> None:
     monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
     files.plan = ["cut"] * 100
-    with pytest.raises(DownloadFailed, match="cut off 9 times"):
+    with pytest.raises(DownloadFailed, match="9 times in a row without progress"):
         fetch(downloads, files)
+
+
+def test_a_long_download_ends_however_often_it_is_cut_while_each_connection_brings_some_of_it(
+    downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    files.plan = [
+        "cut after 30000",
+        "403",
+        "500",
+        "cut after 1",
+    ] * 30  # fewer bytes than a chunk, and an address that expires
+    assert fetch(downloads, files) == DATA
+    starts = [int(seen["range"][6:-1]) for seen in files.seen if "range" in seen]
+    assert starts == sorted(starts) and len(files.seen) > 100, "it never begins anew"
+
+
+@pytest.mark.parametrize("status", ["500", "503", "429", "408"])
+def test_a_server_in_trouble_is_away(
+    status: str, downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    files.plan = [status] * 20
+    with pytest.raises(AddressAway, match=status) as failed:
+        fetch(downloads, files)
+    assert len(files.seen) == 9
+    assert cause_of(failed.value, Settings()).is_never_given_up
+    files.plan = [status]
+    with pytest.raises(AddressAway, match=status):
+        downloads.look(files.url)
+
+
+def test_what_cannot_be_reached_is_away(downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    files.server.stop()
+    for url in (files.url, files.url.replace("127.0.0.1", "not-there.invalid")):
+        with pytest.raises(AddressAway) as failed:
+            next(downloads.stream(url, lambda: files.url, threading.Event()))
+        assert cause_of(failed.value, Settings()).is_never_given_up
+        assert "Signature" not in str(failed.value)
 
 
 def test_an_error_page_is_not_audio(downloads: Downloads, files: Files) -> None:

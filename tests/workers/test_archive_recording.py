@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from arq.worker import Retry
 
-from config.times import parse_instant
+from config.times import parse_instant, utc_now
 from sandbox.world import Recording
-from tests.parts import RunningSandbox, callvault, wait_for
+from tests.parts import RunningSandbox, callvault, free_port, wait_for
 from workers.archive.layout import recording_folder
 from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
+from workers.jobs.recordings import archive_recording
+from workers.jobs.run import job
 from workers.keys import ARCHIVE, UNSEALED, WRITTEN, WRITTEN_EPOCH
 from workers.queue.accept import enqueue
+from workers.runtime import Runtime
 
 
 def folder_of(archive: Path, recording: Recording) -> Path:
@@ -155,6 +159,24 @@ async def test_a_broken_download_is_made_good(
     with callvault(["worker"], environment, "worker ready"):
         assert_archived(archive_folder, recording)
     assert sandbox.world.faults.counts[fault] >= 1
+
+
+async def test_a_download_host_that_is_away_is_waited_for_and_nothing_is_given_up(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    recording = sandbox.world.add_recording(seconds=1)
+    there, sandbox.world.base_url = sandbox.world.base_url, f"http://127.0.0.1:{free_port()}"
+    function = job(archive_recording, RecordingRequest, "arq:queue").coroutine
+    context = {"runtime": runtime, "job_id": "one", "job_try": 1, "enqueue_time": utc_now()}
+    for _ in range(12):  # more than a download that fails is given
+        with pytest.raises(Retry):
+            await function(context, {"recording_id": recording.data["id"]})
+    assert redis.hlen("callvault:dead-letters") == 0
+    assert {json.loads(row)["cause"] for row in redis.lrange("callvault:attempts:one", 0, -1)} == {"outage"}
+    sandbox.world.base_url = there
+    await function(context, {"recording_id": recording.data["id"]})
+    assert_archived(archive_folder, recording)
 
 
 async def test_an_error_page_is_never_archived_as_audio_and_becomes_a_dead_letter(

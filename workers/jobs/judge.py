@@ -13,7 +13,7 @@ from workers.archive.records import UnreadableRecord
 from workers.archive.stores.store import StoreError, StoreRefused
 from workers.jobs.causes import CAUSES, Cause, InProgress, NotYet
 from workers.queue.binding import AnotherArchive
-from workers.telnyx.downloads import DownloadFailed, ForbiddenAddress, NotAudio
+from workers.telnyx.downloads import AddressAway, DownloadFailed, ForbiddenAddress, NotAudio
 from workers.telnyx.errors import (
     BadRequest,
     ConnectionFailed,
@@ -34,6 +34,7 @@ _ERRORS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("refused", (Unauthorized, Forbidden, StoreRefused, AnotherArchive)),
     ("not-audio", (NotAudio,)),
     ("rejected", (Invalid, BadRequest, ForbiddenAddress)),
+    ("outage", (AddressAway,)),
     ("download", (DownloadFailed,)),
     ("conflict", (ArchiveConflict, UnreadableRecord)),
     ("damaged", (Damaged,)),

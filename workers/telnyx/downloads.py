@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from urllib.parse import urlsplit
 
 import httpx
@@ -27,19 +28,20 @@ from workers.source_mark import SourceMark
 
 CHUNK_BYTES = 256 * 1024
 
-_RESUMES = 8
-_RENEWALS = 3
+# Both in a row, without a byte in between: a long recording may be cut, and its address expire, as often as it likes.
+_MOST_FAILURES = 8
+_MOST_RENEWALS = 3
 _LONGEST_WAIT_SECONDS = 4.0
 _SNIFFED_BYTES = 512
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 
 class DownloadFailed(Exception):
-    """The bytes could not be had this time: cut off too often, refused, or changed meanwhile."""
+    """The bytes could not be had this time: cut off again and again without progress, refused, or changed meanwhile."""
 
 
 class AddressAway(DownloadFailed):
-    """The server behind an address does not answer, or answers 429 or 5xx; nothing is said of the audio."""
+    """The server behind an address does not answer, or answers 408, 429 or 5xx; nothing is said of the audio."""
 
 
 class NotAudio(DownloadFailed):
@@ -87,7 +89,7 @@ class Downloads:
             renew: asks Telnyx for a fresh address of the same bytes; called when the address has expired.
             cancelled: set by whoever wants the download to stop.
         """
-        return Download(self._http, self._check, url, renew, cancelled)
+        return Download(self.ask, url, renew, cancelled)
 
     def look(self, url: str) -> SourceMark:
         """What an address says of the bytes behind it. A small GET, since an address presigned for GET refuses HEAD.
@@ -97,20 +99,38 @@ class Downloads:
             AddressAway: it does not answer now.
             DownloadFailed: it has expired, or what is behind it is gone.
         """
+        with self.ask(url, {"Range": "bytes=0-0"}) as response:
+            if (status := response.status_code) not in (200, 206):
+                kind = AddressAway if _is_away(status) else DownloadFailed
+                raise kind(f"the download address answered {status}")
+            mark = _mark(response)
+            if response.headers.get("content-length") == "1":
+                with suppress(httpx.HTTPError):
+                    response.read()  # so that the connection can be used again
+            return mark
+
+    @contextmanager
+    def ask(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        """Send a GET, and close its answer at the end of the block.
+
+        Raises:
+            ForbiddenAddress: the address may not be fetched.
+            AddressAway: no head of an answer came.
+        """
         self._check(url)
         try:
-            with self._http.stream("GET", url, headers={"Range": "bytes=0-0"}) as response:
-                if (status := response.status_code) not in (200, 206):
-                    kind = AddressAway if status == 429 or status >= 500 else DownloadFailed
-                    raise kind(f"the download address answered {status}")
-                mark = _mark(response)
-                if response.headers.get("content-length") == "1":
-                    response.read()  # so that the connection can be used again
-                return mark
+            response = self._http.send(self._http.build_request("GET", url, headers=headers), stream=True)
         except (httpx.InvalidURL, UnicodeError) as error:
-            raise ForbiddenAddress(f"not an address to download from: {error}") from None
+            raise ForbiddenAddress(f"not an address to download from, or led to none: {error}") from None
         except httpx.HTTPError as error:
-            raise AddressAway(f"the download address does not answer: {type(error).__name__}") from error
+            host = urlsplit(url).hostname
+            raise AddressAway(
+                f"download host {host} does not answer: {type(error).__name__} {error}".rstrip()
+            ) from error
+        try:
+            yield response
+        finally:
+            response.close()
 
     def _check(self, url: str) -> None:
         try:
@@ -135,7 +155,8 @@ class Download(Iterator[bytes]):
         NotAudio: a text in place of audio.
         ForbiddenAddress: the address may not be fetched.
         CannotBeResumed: it broke off, and its rest may be of other bytes.
-        DownloadFailed: the budget of resumptions and renewals is used up, or the answer makes no sense.
+        AddressAway: its server does not answer now.
+        DownloadFailed: it was cut off again and again without progress, its address stays expired, or the answer makes no sense.
         Cancelled: as asked.
 
     Attributes:
@@ -146,14 +167,12 @@ class Download(Iterator[bytes]):
 
     def __init__(
         self,
-        http: httpx.Client,
-        check: Callable[[str], None],
+        ask: Callable[[str, dict[str, str]], AbstractContextManager[httpx.Response]],
         url: str,
         renew: Callable[[], str],
         cancelled: threading.Event,
     ) -> None:
-        self._http = http
-        self._check = check
+        self._ask = ask
         self._url = url
         self._renew = renew
         self._cancelled = cancelled
@@ -170,42 +189,73 @@ class Download(Iterator[bytes]):
         return self.source.size is not None
 
     def _read(self) -> Iterator[bytes]:
-        got = resumes = renewals = 0
+        got = failures = renewals = 0
         while True:
-            self._check(self._url)
+            before, is_expired = got, False
             headers = {"Range": f"bytes={got}-", "If-Range": str(self.source.etag)} if got else {}
             try:
-                with self._http.stream("GET", self._url, headers=headers) as response:
-                    if response.status_code in (403, 410) and renewals < _RENEWALS:
-                        renewals += 1
-                        self._url = self._renew()
-                        continue
-                    self.source = _accept(response, got, self.source)
-                    for chunk in response.iter_raw(CHUNK_BYTES):
-                        if self._cancelled.is_set():
-                            raise Cancelled
-                        if not got:
-                            _refuse_text(chunk)
-                        got += len(chunk)
-                        yield chunk
+                with self._ask(self._url, headers) as response:
+                    is_expired = response.status_code in (403, 410) and renewals < _MOST_RENEWALS
+                    if not is_expired:
+                        self.source = _accept(response, got, self.source)
+                        for chunk in self._body(response):
+                            if not got:
+                                _refuse_text(chunk)
+                            got += len(chunk)
+                            yield chunk
+                if is_expired:
+                    renewals += 1
+                    self._url = self._renew()
+                    continue
                 total = self.source.size
                 if total is None or got == total:
                     if not got:
                         raise DownloadFailed("the audio is empty")
                     return
-                reason = f"{got} of {total} bytes"
                 if got > total:
-                    raise DownloadFailed(f"more bytes than announced: {reason}")
-            except (httpx.InvalidURL, UnicodeError) as error:
-                raise ForbiddenAddress(f"not an address to download from, or led to none: {error}") from None
+                    raise DownloadFailed(f"more bytes than announced: {got} of {total} bytes")
+                failed: DownloadFailed = DownloadFailed(f"{got} of {total} bytes")
+            except AddressAway as error:
+                failed = error
             except httpx.HTTPError as error:
-                reason = f"{type(error).__name__} after {got} bytes"
+                failed = DownloadFailed(f"{type(error).__name__} after {got} bytes")
             if got and self.source.etag is None:
-                raise CannotBeResumed(f"cut off, and without a strong ETag it cannot be resumed: {reason}")
-            resumes += 1
-            if resumes > _RESUMES:
-                raise DownloadFailed(f"cut off {resumes} times, last: {reason}")
-            time.sleep(random.uniform(0, min(_LONGEST_WAIT_SECONDS, 0.1 * 2**resumes)))  # noqa: S311
+                raise CannotBeResumed(f"cut off, and without a strong ETag it cannot be resumed: {failed}")
+            if got > before:
+                failures = renewals = 0
+            else:
+                failures += 1
+            if failures > _MOST_FAILURES:
+                raise type(failed)(f"failed {failures} times in a row without progress, last: {failed}")
+            time.sleep(random.uniform(0, min(_LONGEST_WAIT_SECONDS, 0.1 * 2**failures)))  # noqa: S311
+
+    def _body(self, response: httpx.Response) -> Iterator[bytes]:
+        """The bytes of an answer as they come, in chunks; before an error all that came, so that a resumption asks for the rest.
+
+        Raises:
+            httpx.HTTPError: the connection broke.
+            Cancelled: as asked.
+        """
+        came, size = list[bytes](), 0
+        pieces = response.iter_raw()
+        while True:
+            broken = piece = None
+            try:
+                piece = next(pieces, None)
+            except httpx.HTTPError as error:
+                broken = error
+            if self._cancelled.is_set():
+                raise Cancelled
+            if piece is not None:
+                came.append(piece)
+                size += len(piece)
+            if size >= CHUNK_BYTES or (piece is None and size):
+                yield came[0] if len(came) == 1 else b"".join(came)
+                came, size = [], 0
+            if broken is not None:
+                raise broken
+            if piece is None:
+                return
 
 
 def _resolves_to_private(host: str) -> bool:
@@ -220,12 +270,13 @@ def _accept(response: httpx.Response, got: int, source: SourceMark) -> SourceMar
     """Check the head of an answer; returns what it says of the bytes, with what was known of them.
 
     Raises:
+        AddressAway: its server is in trouble.
         CannotBeResumed: it is not shown to be the rest of the same bytes.
         DownloadFailed: it is not an answer to what was asked.
     """
     status = response.status_code
-    if status >= 500 or status in (408, 429):
-        raise httpx.ReadError(f"status {status}")  # worth another try, like a cut connection
+    if _is_away(status):
+        raise AddressAway(f"the download address answered {status}")
     if status not in (200, 206):
         raise DownloadFailed(f"the download address answered {status}")
     if response.headers.get("content-encoding", "identity") != "identity":
@@ -242,6 +293,11 @@ def _accept(response: httpx.Response, got: int, source: SourceMark) -> SourceMar
     if source.size is not None and now.size is not None and now.size != source.size:
         raise CannotBeResumed(f"the audio had {source.size} bytes when the download began, and has {now.size} now")
     return SourceMark(source.size if now.size is None else now.size, source.etag, source.last_modified)
+
+
+def _is_away(status: int) -> bool:
+    """Whether an answer says that the server is in trouble, and nothing of what was asked for."""
+    return status >= 500 or status in (408, 429)
 
 
 def _mark(response: httpx.Response) -> SourceMark:

@@ -120,13 +120,14 @@ class RateLimited(StatusError):
 
 
 class ServerError(StatusError):
-    """5xx: Telnyx itself is in trouble."""
+    """5xx, or 408 for a request that came too slowly: Telnyx, or the way to it, is in trouble."""
 
 
 _BY_STATUS: dict[int, type[StatusError]] = {
     401: Unauthorized,
     403: Forbidden,
     404: NotFound,
+    408: ServerError,
     409: Conflict,
     422: Invalid,
     429: RateLimited,
