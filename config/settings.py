@@ -308,6 +308,13 @@ class Settings(BaseSettings):
         help="Memory for uploads of one worker process to a bucket, in MiB.",
         expected="a number from 8 to 65536",
     )
+    least_download_rate: Annotated[int, Field(ge=0, le=1_000_000_000)] = _setting(
+        "CALLVAULT_LEAST_DOWNLOAD_RATE",
+        1024,
+        help="Bytes a second that a download must bring, over a minute of waiting for them; a slower one ends and is tried "
+        "again later, so that it keeps no other waiting. 0: none is too slow.",
+        expected="a number from 0 to 1000000000",
+    )
     concurrency: Annotated[int, Field(ge=1, le=256)] = _setting(
         "CALLVAULT_CONCURRENCY",
         16,

@@ -177,7 +177,11 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
         account=account,
         redis=redis,
         telnyx=TelnyxClient(account, SharedLimiter(redis), connections=jobs),
-        downloads=Downloads(is_local=is_local_host(urlsplit(account.base_url).hostname or ""), connections=jobs),
+        downloads=Downloads(
+            is_local=is_local_host(urlsplit(account.base_url).hostname or ""),
+            connections=jobs,
+            least_rate=settings.least_download_rate,
+        ),
         archive=archive,
         attempts=Attempts(redis),
         alerts=open_alerts(settings, redis),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -22,6 +24,7 @@ from workers.telnyx.downloads import (
     Downloads,
     ForbiddenAddress,
     NotAudio,
+    TooSlow,
 )
 
 DATA = bytes(range(256)) * 4096
@@ -83,6 +86,13 @@ class Files:
                     most = how.removeprefix("cut after ")
                     body = body[: int(most) if most.isdigit() else len(body) // 2]
                     self.close_connection = True
+                if how == "drip":
+                    self.close_connection = True
+                    with suppress(OSError):
+                        for at in range(0, len(body), 20):
+                            self.wfile.write(body[at : at + 20])
+                            time.sleep(0.01)
+                    return
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: Any) -> None:
@@ -234,6 +244,30 @@ def test_what_cannot_be_reached_is_away(downloads: Downloads, files: Files, monk
             next(downloads.stream(url, lambda: files.url, threading.Event()))
         assert cause_of(failed.value, Settings()).is_never_given_up
         assert "Signature" not in str(failed.value)
+
+
+def test_a_download_that_brings_next_to_nothing_ends(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.telnyx.downloads._PACE_SECONDS", 0.3)
+    downloads = Downloads(is_local=True, timeout_seconds=2, least_rate=100_000)
+    files.plan = ["cut", "drip"]  # it was fast enough at first
+    with pytest.raises(TooSlow, match="CALLVAULT_LEAST_DOWNLOAD_RATE") as failed:
+        fetch(downloads, files)
+    assert len(files.seen) == 2, "and it is not resumed, which would hold its place"
+    assert cause_of(failed.value, Settings()).is_never_given_up
+    downloads.close()
+
+
+def test_whoever_takes_the_bytes_slowly_does_not_make_the_download_slow(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.telnyx.downloads._PACE_SECONDS", 0.3)
+    downloads = Downloads(is_local=True, timeout_seconds=2, least_rate=2_000_000)
+    got = b""
+    for chunk in downloads.stream(files.url, lambda: files.url, threading.Event()):
+        time.sleep(0.5)  # a store that takes half a megabyte a second
+        got += chunk
+    assert got == DATA
+    downloads.close()
 
 
 def test_an_error_page_is_not_audio(downloads: Downloads, files: Files) -> None:

@@ -179,6 +179,29 @@ async def test_a_download_host_that_is_away_is_waited_for_and_nothing_is_given_u
     assert_archived(archive_folder, recording)
 
 
+async def test_a_download_that_trickles_makes_room_for_others_and_is_tried_later(
+    sandbox: RunningSandbox,
+    runtime: Runtime,
+    redis: Any,
+    archive_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("workers.telnyx.downloads._PACE_SECONDS", 0.5)
+    recording = sandbox.world.add_recording(seconds=20)
+    sandbox.world.faults.change({"download_bytes_per_second": 100})
+    function = job(archive_recording, RecordingRequest, "arq:queue").coroutine
+    context = {"runtime": runtime, "job_id": "one", "job_try": 1, "enqueue_time": utc_now()}
+    with pytest.raises(Retry):
+        await function(context, {"recording_id": recording.data["id"]})
+    assert "download too slow" in capsys.readouterr().out
+    (attempt,) = (json.loads(row) for row in redis.lrange("callvault:attempts:one", 0, -1))
+    assert attempt["cause"] == "outage" and "CALLVAULT_LEAST_DOWNLOAD_RATE" in attempt["error"]
+    sandbox.world.faults.change({"download_bytes_per_second": 0})
+    await function(context, {"recording_id": recording.data["id"]})
+    assert_archived(archive_folder, recording)
+
+
 async def test_an_error_page_is_never_archived_as_audio_and_becomes_a_dead_letter(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:

@@ -16,7 +16,7 @@ from workers.archive.records import AudioSummary
 from workers.jobs.causes import NotYet
 from workers.runtime import Runtime
 from workers.source_mark import SourceMark
-from workers.telnyx.downloads import CannotBeResumed, Download, DownloadFailed
+from workers.telnyx.downloads import CannotBeResumed, Download, DownloadFailed, TooSlow
 from workers.telnyx.models import Recording
 
 T = TypeVar("T")
@@ -126,6 +126,9 @@ async def fetch_audio(
 
     try:
         return await runtime.in_thread(stream)
+    except TooSlow as error:
+        log.warning("download too slow", recording_id=recording.id, format=audio_format, why=str(error))
+        raise
     finally:
         cancelled.set()  # a cancelled job must not leave its thread downloading
 

@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from urllib.parse import urlsplit
 
 import httpx
@@ -32,6 +32,7 @@ CHUNK_BYTES = 256 * 1024
 _MOST_FAILURES = 8
 _MOST_RENEWALS = 3
 _LONGEST_WAIT_SECONDS = 4.0
+_PACE_SECONDS = 60.0  # of waiting for the provider, over which a rate is measured
 _SNIFFED_BYTES = 512
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
@@ -42,6 +43,10 @@ class DownloadFailed(Exception):
 
 class AddressAway(DownloadFailed):
     """The server behind an address does not answer, or answers 408, 429 or 5xx; nothing is said of the audio."""
+
+
+class TooSlow(AddressAway):
+    """Bytes come more slowly than the least rate that was asked for; the download holds a place that others need."""
 
 
 class NotAudio(DownloadFailed):
@@ -66,10 +71,15 @@ class Downloads:
     Args:
         is_local: whether the API itself is on this machine or a private network, so that downloads may be too.
         connections: most connections at once.
+        timeout_seconds: for each read.
+        least_rate: bytes a second, below which a download ends; 0: none does.
     """
 
-    def __init__(self, *, is_local: bool, connections: int = 32, timeout_seconds: float = 30.0) -> None:
+    def __init__(
+        self, *, is_local: bool, connections: int = 32, timeout_seconds: float = 30.0, least_rate: float = 0.0
+    ) -> None:
         self._is_local = is_local
+        self._least_rate = least_rate
         self._http = httpx.Client(
             timeout=httpx.Timeout(timeout_seconds, connect=5.0),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
@@ -89,7 +99,7 @@ class Downloads:
             renew: asks Telnyx for a fresh address of the same bytes; called when the address has expired.
             cancelled: set by whoever wants the download to stop.
         """
-        return Download(self.ask, url, renew, cancelled)
+        return Download(self.ask, url, renew, cancelled, _Pace(self._least_rate))
 
     def look(self, url: str) -> SourceMark:
         """What an address says of the bytes behind it. A small GET, since an address presigned for GET refuses HEAD.
@@ -156,6 +166,7 @@ class Download(Iterator[bytes]):
         ForbiddenAddress: the address may not be fetched.
         CannotBeResumed: it broke off, and its rest may be of other bytes.
         AddressAway: its server does not answer now.
+        TooSlow: it is slower than the least rate.
         DownloadFailed: it was cut off again and again without progress, its address stays expired, or the answer makes no sense.
         Cancelled: as asked.
 
@@ -171,11 +182,13 @@ class Download(Iterator[bytes]):
         url: str,
         renew: Callable[[], str],
         cancelled: threading.Event,
+        pace: _Pace,
     ) -> None:
         self._ask = ask
         self._url = url
         self._renew = renew
         self._cancelled = cancelled
+        self._pace = pace
         self._chunks = self._read()
         self.source = SourceMark(None, None, None)
 
@@ -194,7 +207,9 @@ class Download(Iterator[bytes]):
             before, is_expired = got, False
             headers = {"Range": f"bytes={got}-", "If-Range": str(self.source.etag)} if got else {}
             try:
-                with self._ask(self._url, headers) as response:
+                with ExitStack() as stack:
+                    with self._pace.waiting():
+                        response = stack.enter_context(self._ask(self._url, headers))
                     is_expired = response.status_code in (403, 410) and renewals < _MOST_RENEWALS
                     if not is_expired:
                         self.source = _accept(response, got, self.source)
@@ -215,6 +230,8 @@ class Download(Iterator[bytes]):
                 if got > total:
                     raise DownloadFailed(f"more bytes than announced: {got} of {total} bytes")
                 failed: DownloadFailed = DownloadFailed(f"{got} of {total} bytes")
+            except TooSlow:
+                raise
             except AddressAway as error:
                 failed = error
             except httpx.HTTPError as error:
@@ -227,13 +244,16 @@ class Download(Iterator[bytes]):
                 failures += 1
             if failures > _MOST_FAILURES:
                 raise type(failed)(f"failed {failures} times in a row without progress, last: {failed}")
-            time.sleep(random.uniform(0, min(_LONGEST_WAIT_SECONDS, 0.1 * 2**failures)))  # noqa: S311
+            with self._pace.waiting():
+                time.sleep(random.uniform(0, min(_LONGEST_WAIT_SECONDS, 0.1 * 2**failures)))  # noqa: S311
+            self._pace.judge(0)
 
     def _body(self, response: httpx.Response) -> Iterator[bytes]:
         """The bytes of an answer as they come, in chunks; before an error all that came, so that a resumption asks for the rest.
 
         Raises:
             httpx.HTTPError: the connection broke.
+            TooSlow: they come too slowly.
             Cancelled: as asked.
         """
         came, size = list[bytes](), 0
@@ -241,12 +261,14 @@ class Download(Iterator[bytes]):
         while True:
             broken = piece = None
             try:
-                piece = next(pieces, None)
+                with self._pace.waiting():
+                    piece = next(pieces, None)
             except httpx.HTTPError as error:
                 broken = error
             if self._cancelled.is_set():
                 raise Cancelled
             if piece is not None:
+                self._pace.judge(len(piece))
                 came.append(piece)
                 size += len(piece)
             if size >= CHUNK_BYTES or (piece is None and size):
@@ -256,6 +278,44 @@ class Download(Iterator[bytes]):
                 raise broken
             if piece is None:
                 return
+
+
+class _Pace:
+    """Whether bytes come as fast as they must, by the time that was spent waiting for the provider and nothing else.
+
+    While a slow store takes the bytes, nobody waits for the provider, and the time does not count.
+
+    Args:
+        least_rate: bytes a second.
+    """
+
+    def __init__(self, least_rate: float) -> None:
+        self._least_rate = least_rate
+        self._waited = 0.0
+        self._came = 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count what the block takes as waiting for the provider."""
+        since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._waited += time.monotonic() - since
+
+    def judge(self, came: int) -> None:
+        """Count bytes that came; once a minute of waiting is over, hold what came in it against the least rate.
+
+        Raises:
+            TooSlow: it was less.
+        """
+        self._came += came
+        if self._waited < _PACE_SECONDS:
+            return
+        if self._came < self._least_rate * self._waited:
+            least = f"{self._least_rate:g} bytes a second (CALLVAULT_LEAST_DOWNLOAD_RATE)"
+            raise TooSlow(f"{self._came} bytes in {self._waited:.0f} s of waiting for them, and the least is {least}")
+        self._waited, self._came = 0.0, 0
 
 
 def _resolves_to_private(host: str) -> bool:
