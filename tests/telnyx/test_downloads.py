@@ -55,8 +55,9 @@ class Files:
                     if last:
                         data = data[: int(last) + 1]
                 status = 206 if asked and how != "no range" else 200
-                if how.isdigit():
-                    status, data, start = int(how), b"<Error/>", 0
+                code, _, location = how.partition(" to ")
+                if code.isdigit():
+                    status, data, start = int(code), b"<Error/>", 0
                 if how == "page":
                     data, start = b"\n <html>no</html>", 0
                 if how == "empty":
@@ -74,8 +75,8 @@ class Files:
                     self.send_header(
                         "content-range", f"bytes {start + shift}-{len(data) - 1}/{len(files.data) + (how == 'longer')}"
                     )
-                if how == "redirect":
-                    self.send_header("location", "/elsewhere")
+                if location:
+                    self.send_header("location", location)
                 if how == "unmeasured":
                     self.close_connection = True
                 else:
@@ -303,7 +304,39 @@ def test_what_is_no_audio_is_refused(how: str, downloads: Downloads, files: File
     files.plan = [how]
     with pytest.raises(DownloadFailed):
         fetch(downloads, files)
-    assert len(files.seen) == 1, "and no redirect is followed"
+    assert len(files.seen) == 1
+
+
+def test_redirects_are_followed_five_at_most_also_when_a_download_is_resumed(
+    downloads: Downloads, files: Files
+) -> None:
+    hops = [f"{status} to /{status}?X-Amz-Signature=t" for status in (301, 302, 303, 307, 308)]
+    files.plan = [*hops, "cut", *hops]
+    assert fetch(downloads, files) == DATA
+    assert [seen["path"].partition("?")[0] for seen in files.seen] == 2 * [
+        "/a.wav",
+        "/301",
+        "/302",
+        "/303",
+        "/307",
+        "/308",
+    ]
+    assert files.seen[-1]["range"] == f"bytes={len(DATA) // 2}-"
+    files.plan = [*hops, "301 to /once-more"]
+    with pytest.raises(DownloadFailed, match="redirects more than 5 times"):
+        fetch(downloads, files)
+    files.plan = ["302 to /b", "good"]
+    assert downloads.look(files.url).size == len(DATA)
+
+
+@pytest.mark.parametrize("location", ["ftp://host/x", "//user:pass@host/x", "https://[", "http://host:99999999/"])
+def test_a_redirect_to_what_is_no_address_is_a_failed_download(
+    location: str, downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    files.plan = [f"301 to {location}"] * 20
+    with pytest.raises(DownloadFailed):
+        fetch(downloads, files)
 
 
 def test_a_cancelled_download_stops_at_its_next_chunk(downloads: Downloads, files: Files) -> None:

@@ -11,10 +11,8 @@ in the thread that hashes and uploads, so that no chunk is handed over between t
 from __future__ import annotations
 
 import codecs
-import ipaddress
 import random
 import re
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,14 +21,15 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from config.values import is_local_host
 from workers.source_mark import SourceMark
+from workers.telnyx.addresses import Forbidden, judge, public_transport
 
 CHUNK_BYTES = 256 * 1024
 
 # Both in a row, without a byte in between: a long recording may be cut, and its address expire, as often as it likes.
 _MOST_FAILURES = 8
 _MOST_RENEWALS = 3
+_MOST_REDIRECTS = 5
 _LONGEST_WAIT_SECONDS = 4.0
 _PACE_SECONDS = 60.0  # of waiting for the provider, over which a rate is measured
 _SNIFFED_BYTES = 512
@@ -54,7 +53,7 @@ class NotAudio(DownloadFailed):
 
 
 class ForbiddenAddress(DownloadFailed):
-    """An address that is never fetched: plain HTTP or a private network, though the API is a public one."""
+    """An address that is never fetched, or led to one: plain HTTP or a private network, though the API is a public one."""
 
 
 class CannotBeResumed(DownloadFailed):
@@ -80,9 +79,11 @@ class Downloads:
     ) -> None:
         self._is_local = is_local
         self._least_rate = least_rate
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         self._http = httpx.Client(
             timeout=httpx.Timeout(timeout_seconds, connect=5.0),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            limits=limits,
+            transport=None if is_local else public_transport(limits),
             follow_redirects=False,
             headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "callvault"},
         )
@@ -121,41 +122,36 @@ class Downloads:
 
     @contextmanager
     def ask(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        """Send a GET, and close its answer at the end of the block.
+        """Send a GET, and close its answer at the end of the block. Redirects are followed, each address judged as the first.
 
         Raises:
-            ForbiddenAddress: the address may not be fetched.
+            ForbiddenAddress: an address may not be fetched.
             AddressAway: no head of an answer came.
+            DownloadFailed: there are too many redirects.
         """
-        self._check(url)
+        for _ in range(1 + _MOST_REDIRECTS):
+            response = self._send(url, headers)
+            try:
+                following = response.next_request
+                if following is None:
+                    yield response
+                    return
+                url = str(following.url)
+            finally:
+                response.close()
+        raise DownloadFailed(f"the download address redirects more than {_MOST_REDIRECTS} times")
+
+    def _send(self, url: str, headers: dict[str, str]) -> httpx.Response:
         try:
-            response = self._http.send(self._http.build_request("GET", url, headers=headers), stream=True)
+            judge(url, is_local=self._is_local)
+            return self._http.send(self._http.build_request("GET", url, headers=headers), stream=True)
+        except Forbidden as error:
+            raise ForbiddenAddress(str(error)) from None
         except (httpx.InvalidURL, UnicodeError) as error:
             raise ForbiddenAddress(f"not an address to download from, or led to none: {error}") from None
         except httpx.HTTPError as error:
-            host = urlsplit(url).hostname
-            raise AddressAway(
-                f"download host {host} does not answer: {type(error).__name__} {error}".rstrip()
-            ) from error
-        try:
-            yield response
-        finally:
-            response.close()
-
-    def _check(self, url: str) -> None:
-        try:
-            parts = urlsplit(url)
-            host, _ = parts.hostname or "", parts.port
-        except ValueError as error:
-            raise ForbiddenAddress(f"not an address to download from: {error}") from None
-        if parts.scheme not in ("http", "https") or not host or parts.username is not None:
-            raise ForbiddenAddress(f"not an address to download from: scheme {parts.scheme!r}")
-        if self._is_local:
-            return
-        if parts.scheme != "https":
-            raise ForbiddenAddress(f"plain http to {host!r}")
-        if is_local_host(host) or _resolves_to_private(host):
-            raise ForbiddenAddress(f"{host!r} is in a private network")
+            reason = f"{type(error).__name__} {error}".rstrip()
+            raise AddressAway(f"download host {urlsplit(url).hostname} does not answer: {reason}") from error
 
 
 class Download(Iterator[bytes]):
@@ -316,14 +312,6 @@ class _Pace:
             least = f"{self._least_rate:g} bytes a second (CALLVAULT_LEAST_DOWNLOAD_RATE)"
             raise TooSlow(f"{self._came} bytes in {self._waited:.0f} s of waiting for them, and the least is {least}")
         self._waited, self._came = 0.0, 0
-
-
-def _resolves_to_private(host: str) -> bool:
-    try:
-        found = socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return False  # the request itself will say so
-    return any(not ipaddress.ip_address(address[4][0]).is_global for address in found)
 
 
 def _accept(response: httpx.Response, got: int, source: SourceMark) -> SourceMark:

@@ -1,0 +1,245 @@
+"""Which addresses are fetched: a name is resolved once, all that it stands for judged, and that connected to, over real TLS."""
+
+from __future__ import annotations
+
+import datetime
+import http.server
+import ipaddress
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.parts import HttpServer
+from workers.telnyx import addresses
+from workers.telnyx.addresses import is_public
+from workers.telnyx.downloads import AddressAway, Downloads, ForbiddenAddress
+
+NAME = "recordings.example.com"
+PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"  # what these tests take the first for
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
+        *("224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255", "198.18.0.1"),
+        *("::1", "::", "fe80::1", "fe80::1%1", "fc00::1", "fec0::1", "ff02::1", "ff0e::1", "2001:db8::1"),
+        *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "::7f00:1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe"),
+        *("64:ff9b:1::a00:1", "2002:7f00:1::", "2002:a00:1::1", "2001:0:7f00:1::", "not an address", ""),
+    ],
+)
+def test_what_is_not_one_machine_of_the_public_internet_is_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "52.217.1.1", "2600:1f00::1", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"]
+)
+def test_what_is_public_is(address: str) -> None:
+    assert is_public(address)
+
+
+class Site:
+    """A server of one file over TLS, whose certificate is for `NAME`."""
+
+    def __init__(self, folder: Path, host: str) -> None:
+        self.seen: list[str] = []
+        self.answer: tuple[int, str] = (200, "")
+        site = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.seen.append(self.headers["host"])
+                status, location = site.answer
+                self.send_response(status)
+                if location:
+                    self.send_header("location", location)
+                self.send_header("content-length", "4")
+                self.end_headers()
+                self.wfile.write(b"RIFF")
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        class Server(HttpServer):
+            address = host
+
+            def server_bind(self) -> None:
+                self.server_address = (self.address, 0)
+                super().server_bind()
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                pass  # clients that do not believe it hang up
+
+        self.server = Server(Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.port = self.server.server_address[1]
+
+
+def make_certificate(folder: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    written = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(key.private_bytes(*written))
+
+
+class Names:
+    """What names stand for: the answers in turn, the last one again and again; addresses stand for themselves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answers: dict[str, list[list[str]]] = {}
+        self.asked: list[str] = []
+        resolve = socket.getaddrinfo
+
+        def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
+            if host not in self.answers:
+                ipaddress.ip_address(host)  # nothing here asks the real world
+                return resolve(host, *args, **options)
+            self.asked.append(host)
+            told = self.answers[host]
+            found = told.pop(0) if len(told) > 1 else told[0]
+            if not found:
+                raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+            return [one for address in found for one in resolve(address, *args, **options)]
+
+        monkeypatch.setattr("socket.getaddrinfo", getaddrinfo)
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    return Names(monkeypatch)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    monkeypatch.setattr(addresses, "is_public", lambda address: address == PUBLIC)
+    made = Site(tmp_path, PUBLIC)
+    yield made
+    made.server.stop()
+
+
+@pytest.fixture
+def downloads(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Downloads]:
+    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    made = Downloads(is_local=False, timeout_seconds=2)
+    yield made
+    made.close()
+
+
+def fetch(downloads: Downloads, url: str) -> bytes:
+    return b"".join(downloads.stream(url, lambda: url, threading.Event()))
+
+
+def test_a_name_is_resolved_once_and_what_was_judged_is_connected_to(
+    downloads: Downloads, site: Site, names: Names
+) -> None:
+    names.answers[NAME] = [[PUBLIC], [PRIVATE]]  # as whoever rebinds it answers
+    url = f"https://{NAME}:{site.port}/a.wav"
+    assert fetch(downloads, url) == b"RIFF"
+    assert names.asked == [NAME]
+    assert site.seen == [f"{NAME}:{site.port}"], "the request is for the name, and so is the certificate"
+    with pytest.raises(ForbiddenAddress, match=f"'{NAME}' stands for {PRIVATE}"):
+        fetch(downloads, url)
+    assert len(site.seen) == 1
+
+
+def test_the_certificate_must_be_of_the_name(downloads: Downloads, site: Site, names: Names) -> None:
+    names.answers["other.example.com"] = [[PUBLIC]]
+    with pytest.raises(AddressAway, match=r"other\.example\.com"):
+        fetch(downloads, f"https://other.example.com:{site.port}/a.wav")
+    assert site.seen == []
+
+
+def test_a_name_that_stands_for_one_private_address_among_others_is_refused(
+    downloads: Downloads, site: Site, names: Names
+) -> None:
+    names.answers[NAME] = [[PUBLIC, PRIVATE]]
+    with pytest.raises(ForbiddenAddress, match=PRIVATE):
+        fetch(downloads, f"https://{NAME}:{site.port}/a.wav")
+    with pytest.raises(ForbiddenAddress, match=PRIVATE):
+        downloads.look(f"https://{NAME}:{site.port}/a.wav")
+    assert site.seen == []
+
+
+def test_a_name_that_does_not_resolve_just_now_is_away(downloads: Downloads, site: Site, names: Names) -> None:
+    names.answers[NAME] = [[], [], [PUBLIC]]
+    url = f"https://{NAME}:{site.port}/a.wav"
+    with pytest.raises(AddressAway, match="does not resolve"):
+        downloads.look(url)
+    assert fetch(downloads, url) == b"RIFF"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "https://169.254.169.254/latest",
+        "https://inside.example.com/",
+        "http://recordings.example.com/",
+        "https://localhost/",
+    ],
+)
+def test_a_redirect_is_judged_as_the_first_address_is(
+    location: str, downloads: Downloads, site: Site, names: Names
+) -> None:
+    names.answers = {NAME: [[PUBLIC]], "inside.example.com": [[PRIVATE]]}
+    site.answer = (302, location)
+    with pytest.raises(ForbiddenAddress):
+        fetch(downloads, f"https://{NAME}:{site.port}/a.wav")
+    assert len(site.seen) == 1
+
+
+def test_behind_a_proxy_of_the_environment_the_proxy_connects(
+    site: Site, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            asked.append(self.path)
+            self.send_error(502)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    proxy = HttpServer(Proxy)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.server_port}")
+    monkeypatch.setenv("NO_PROXY", "direct.example.com")
+    names.answers["direct.example.com"] = [[PRIVATE]]
+    downloads = Downloads(is_local=False, timeout_seconds=2)
+    with pytest.raises(AddressAway):
+        downloads.look(f"https://{NAME}:{site.port}/a.wav")
+    with pytest.raises(ForbiddenAddress):
+        downloads.look("https://10.0.0.1/a.wav")
+    with pytest.raises(ForbiddenAddress, match=PRIVATE):
+        downloads.look(f"https://direct.example.com:{site.port}/a.wav")
+    assert asked == [f"{NAME}:{site.port}"]
+    downloads.close()
+    proxy.stop()

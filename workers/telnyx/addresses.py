@@ -1,0 +1,157 @@
+"""Which addresses may be fetched: a URL is judged, its name resolved once, all that it stands for judged, and that connected to.
+
+A name that is judged and then resolved again to connect may lead elsewhere by then (DNS rebinding). So the connection
+resolves, and nothing else does. The Host header, SNI and the certificate stay those of the name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import urllib.request
+from collections.abc import Iterable
+
+import httpcore
+import httpx
+
+from config.values import is_local_host
+
+_IPV6_PUBLIC = ipaddress.IPv6Network("2000::/3")  # RFC 4291, 2.4: all that is global unicast so far
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, 2.1: the last 32 bits are an IPv4 address
+
+
+class Forbidden(Exception):
+    """An address that is never fetched; the text says why."""
+
+
+def is_public(text: str) -> bool:
+    """Whether an IP address is of the public internet, and one machine's; one that carries an IPv4 address is as that is."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address):
+        carried = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64:
+            carried = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if carried is None and address not in _IPV6_PUBLIC:
+            return False
+        address = carried or address
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def judge(url: str, *, is_local: bool) -> None:
+    """Judge a URL by its text alone.
+
+    Args:
+        url: to be fetched.
+        is_local: whether plain HTTP and addresses of this machine and of private networks are fine.
+
+    Raises:
+        Forbidden: it is never fetched.
+    """
+    try:
+        parsed = httpx.URL(url)  # as it will be read to connect
+        scheme, host = parsed.scheme, parsed.host
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise Forbidden(f"not an address to download from: {error}") from None
+    if scheme not in ("http", "https") or not host or parsed.userinfo:
+        raise Forbidden(f"not an address to download from: scheme {scheme!r}")
+    if is_local:
+        return
+    if scheme != "https":
+        raise Forbidden(f"plain http to {host!r}")
+    if is_local_host(host) or (_is_ip(host) and not is_public(host)):
+        raise Forbidden(f"{host!r} is not on the public internet")
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class _PublicOnly(httpcore.NetworkBackend):
+    """Connects to the addresses of a name, if each of them is public."""
+
+    def __init__(self) -> None:
+        self._sockets = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to the first address that answers.
+
+        Raises:
+            Forbidden: an address is not public; then none is tried.
+            httpcore.ConnectError, httpcore.ConnectTimeout: the name has no address now, or none of them answers.
+        """
+        failed: Exception = httpcore.ConnectError(f"{host!r} has no address")
+        for address in _addresses(host, port):
+            try:
+                return self._sockets.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failed = error
+        raise failed
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    """The addresses that a name stands for now, each of them public; asked for once."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise Forbidden(f"{host!r} is not a name") from None
+    except OSError as error:
+        raise httpcore.ConnectError(f"{host!r} does not resolve: {error}") from error
+    addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
+    if private := [address for address in addresses if not is_public(address)]:
+        raise Forbidden(f"{host!r} stands for {private[0]}, which is not on the public internet")
+    return addresses
+
+
+class _PublicTransport(httpx.HTTPTransport):
+    """httpx's own, connecting by `_PublicOnly`. httpx has no argument for that; it is pinned below 0.29."""
+
+    def __init__(self, limits: httpx.Limits) -> None:
+        super().__init__(limits=limits)
+        self._pool.close()
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=httpx.create_ssl_context(),
+            max_connections=limits.max_connections,
+            max_keepalive_connections=limits.max_keepalive_connections,
+            keepalive_expiry=limits.keepalive_expiry,
+            network_backend=_PublicOnly(),
+        )
+
+
+class _UnlessBypassed(httpx.BaseTransport):
+    """A proxy, for all that `NO_PROXY` does not name."""
+
+    def __init__(self, proxy: httpx.BaseTransport, direct: httpx.BaseTransport) -> None:
+        self._proxy = proxy
+        self._direct = direct
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        is_direct = urllib.request.proxy_bypass(request.url.host)
+        return (self._direct if is_direct else self._proxy).handle_request(request)
+
+    def close(self) -> None:
+        self._proxy.close()
+        self._direct.close()
+
+
+def public_transport(limits: httpx.Limits) -> httpx.BaseTransport:
+    """What connects to public addresses only; where `HTTPS_PROXY` is set, the proxy resolves names, and judges for itself."""
+    direct = _PublicTransport(limits)
+    proxies = urllib.request.getproxies()
+    if not (proxy := proxies.get("https") or proxies.get("all")):
+        return direct
+    url = proxy if "://" in proxy else f"http://{proxy}"
+    return _UnlessBypassed(httpx.HTTPTransport(proxy=url, limits=limits), direct)
