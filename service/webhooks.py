@@ -25,7 +25,11 @@ from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, SignatureRefus
 from workers.jobs.routing import Event, jobs_of, look_jobs
 from workers.queue.accept import Acceptor, Overloaded
 
-LARGEST_BODY_BYTES = 1024 * 1024
+LARGEST_BODY_BYTES = 4 * 1024 * 1024  # a transcription comes whole in its event: 1.4 MB for some hours of speech
+
+# Whoever is not Telnyx must not fill the memory with large bodies, nor with them keep out the small ones, which nearly all are.
+_SMALL_BYTES = 64 * 1024
+_ROOM_BYTES = 128 * 1024 * 1024  # of one process, for what all bodies are larger than that
 
 _BODY_SECONDS = 10  # a body that trickles holds a connection; Telnyx itself gives up after 2 s
 _TOO_SLOW = "the body did not come in time"
@@ -38,6 +42,37 @@ log = get_logger()
 
 class _Gone(Exception):
     """There is no more of a body to come."""
+
+
+class _NoRoom(Exception):
+    """Too many large bodies are held already."""
+
+
+class _Room:
+    """What one request holds of the room for large bodies, until it is answered."""
+
+    _held_by_all = 0
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    def hold(self, size: int) -> None:
+        """Hold a body of this size.
+
+        Raises:
+            _NoRoom: there is no room for it now.
+        """
+        more = size - _SMALL_BYTES - self._held
+        if more <= 0:
+            return
+        if _Room._held_by_all + more > _ROOM_BYTES:
+            raise _NoRoom
+        self._held += more
+        _Room._held_by_all += more
+
+    def leave(self) -> None:
+        """Give back what is held."""
+        _Room._held_by_all -= self._held
 
 
 _Answer = tuple[int, str, str]  # status, outcome for the metrics, text
@@ -61,7 +96,11 @@ class Webhooks:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        status, outcome, text = await _receive(scope, receive)
+        room = _Room()
+        try:
+            status, outcome, text = await _receive(scope, receive, room)
+        finally:
+            room.leave()
         _count_webhook(outcome).inc()
         metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
         for message in _messages(status, text):
@@ -84,16 +123,19 @@ def _messages(status: int, text: str) -> tuple[Message, Message]:
     return start, {"type": "http.response.body", "body": body}
 
 
-async def _receive(scope: Scope, receive: Receive) -> _Answer:
+async def _receive(scope: Scope, receive: Receive, room: _Room) -> _Answer:
     if scope["method"] != "POST":
         return 405, "not-post", "webhooks are sent by POST"
     headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
     try:
-        body = await _read(headers, receive)
+        body = await _read(headers, receive, room)
     except _Gone:
         return 408, "too-slow", _TOO_SLOW
+    except _NoRoom:
+        log.warning("webhook not accepted", error="too many large bodies at once")
+        return 503, "unavailable", "cannot be kept now, please retry"
     if body is None:
-        return 413, "too-large", "the body is larger than 1 MiB"
+        return 413, "too-large", "the body is larger than 4 MiB"
     state = scope["app"].state
     signatures: Signatures = state.signatures
     try:
@@ -114,10 +156,11 @@ async def _receive(scope: Scope, receive: Receive) -> _Answer:
     return await _accept(state.acceptor, event, body)
 
 
-async def _read(headers: dict[bytes, str], receive: Receive) -> bytes | None:
-    """The body, at most 1 MiB; None if it is larger, of which no more is read.
+async def _read(headers: dict[bytes, str], receive: Receive, room: _Room) -> bytes | None:
+    """The body, at most 4 MiB; None if it is larger, of which no more is read.
 
     Raises:
+        _NoRoom: it is large, and so are too many others just now.
         _Gone: it did not come within 10 seconds, or whoever sent it went away.
     """
     announced = headers.get(b"content-length", "0")
@@ -138,6 +181,7 @@ async def _read(headers: dict[bytes, str], receive: Receive) -> bytes | None:
             size += len(chunks[-1])
             if size > LARGEST_BODY_BYTES:
                 return None
+            room.hold(size)
             more = message.get("more_body", False)
     except asyncio.CancelledError as error:
         if error.args != (_TOO_SLOW,):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -17,11 +18,14 @@ import pytest
 from arq.jobs import deserialize_job_raw
 from redis.exceptions import ResponseError
 
+from service.signature import Signatures
+from service.webhooks import Webhooks
 from tests.parts import RunningSandbox, Signer, callvault, event, free_port, wait_for
 from workers.queue.accept import _ACCEPT, Acceptor
 from workers.queue.embedded import EmbeddedServer
 from workers.queue.jobs import Job, deserialize, encode_job
 
+MIB = 1024 * 1024
 SAVED = event("call.recording.saved", "event-1", recording_id="recording-1", call_leg_id="leg-1")
 
 
@@ -105,23 +109,68 @@ def test_within_the_replay_window_an_old_signature_is_good(
     assert post(receiver, SAVED, signers[0].headers(SAVED, int(time.time()) - 280)).status_code == 200
 
 
-def test_a_body_over_1_mib_is_413_even_unsigned(receiver: httpx.Client) -> None:
-    assert post(receiver, b"x" * (1024 * 1024 + 1), {}).status_code == 413
+def test_a_body_over_4_mib_is_413_even_unsigned(receiver: httpx.Client) -> None:
+    assert post(receiver, b"x" * (4 * MIB + 1), {}).status_code == 413
 
 
-def test_a_body_over_1_mib_without_a_length_is_413(receiver: httpx.Client) -> None:
+def test_a_body_over_4_mib_without_a_length_is_413(receiver: httpx.Client) -> None:
     def chunks() -> Iterator[bytes]:
-        for _ in range(33):
+        for _ in range(129):
             yield b"x" * 32 * 1024
 
     assert receiver.post("/webhooks/telnyx", content=chunks()).status_code == 413
 
 
-def test_a_body_of_just_1_mib_is_read(receiver: httpx.Client, redis: Any, signers: tuple[Signer, Signer]) -> None:
-    body = event("call.recording.saved", "big", recording_id="r", filler="")
-    body = body.replace(b'"filler": ""', b'"filler": "' + b"x" * (1024 * 1024 - len(body)) + b'"')
-    assert len(body) == 1024 * 1024
-    assert post(receiver, body, signers[0].headers(body)).status_code == 200
+def test_a_body_of_just_4_mib_is_read(receiver: httpx.Client, redis: Any, signers: tuple[Signer, Signer]) -> None:
+    ids = {"recording_id": "r", "recording_transcription_id": "t"}
+    body = event("call.recording.transcription.saved", "big", **ids, transcription_text="")
+    body = body.replace(b'"transcription_text": ""', b'"transcription_text": "' + b"x" * (4 * MIB - len(body)) + b'"')
+    assert len(body) == 4 * MIB
+    assert post(receiver, body, signers[0].headers(body)).text == "accepted\n"
+    assert redis.strlen("arq:job:archive_transcription:t") < 1000, "the text is fetched; Redis does not hold it"
+
+
+async def test_large_bodies_are_bounded_together_and_keep_no_small_one_out(
+    async_redis: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.webhooks._ROOM_BYTES", 3 * MIB)
+    signer = Signer()
+    state = SimpleNamespace(signatures=Signatures([signer.public_key]), acceptor=Acceptor(async_redis))
+    gate, held = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def answer(body: bytes, *, waits: bool = False) -> int:
+        messages = [{"type": "http.request", "body": body, "more_body": waits}]
+        sent = []
+
+        async def receive() -> Any:
+            if not messages:
+                held.release()
+                await gate.wait()
+                return {"type": "http.request", "body": b"", "more_body": False}
+            return messages.pop()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(name.encode(), value.encode()) for name, value in signer.headers(body).items()]
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/w",
+            "headers": headers,
+            "app": SimpleNamespace(state=state),
+        }
+        await Webhooks(None, "/w")(scope, receive, send)  # type: ignore[arg-type]
+        return int(sent[0]["status"])
+
+    large = event("call.recording.saved", "large", recording_id="r", filler="x" * 2 * MIB)
+    trickles = asyncio.create_task(answer(large, waits=True))
+    await held.acquire()
+    assert await answer(large) == 503
+    assert await answer(SAVED) == 200
+    gate.set()
+    assert await trickles == 200
+    assert await answer(event("call.recording.saved", "next", recording_id="s", filler="x" * 2 * MIB)) == 200
 
 
 def test_nothing_is_parsed_before_it_is_verified(receiver: httpx.Client) -> None:
