@@ -175,6 +175,22 @@ async def test_custom_storage_is_adopted_in_our_bucket_and_copied_from_another(
     assert verified.returncode == 0, verified.stdout
 
 
+async def test_what_custom_storage_has_not_put_into_its_bucket_yet_is_waited_for(
+    s3: Emulator, sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    settings = environment | s3.environment | {"CALLVAULT_ARCHIVE_URL": f"{s3.url}/waits"}
+    locations = {"wav": f"s3://{BUCKET}/not/there/yet"}
+    made = recording_job(RecordingRequest(event_id="e", recording_id=recording.data["id"], locations=locations))
+    await enqueue(async_redis, made)
+    with environ(s3.environment):
+        make_archive(s3.open("waits"))
+    with callvault(["worker"], settings, "worker ready"):
+        wait_for(lambda: redis.llen(f"callvault:attempts:{made.id}") >= 2, 60, "the second attempt")
+    rows = [json.loads(row) for row in redis.lrange(f"callvault:attempts:{made.id}", 0, -1)]
+    assert {row["cause"] for row in rows} == {"not-yet"} and "is not in its bucket" in rows[0]["error"]
+
+
 def test_the_users_protections_are_on_every_object(s3: Emulator) -> None:
     from datetime import timedelta
 

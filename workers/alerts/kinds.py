@@ -99,7 +99,8 @@ KINDS: dict[str, Kind] = {
         "critical",
         "jobs have failed for more than five minutes (`CALLVAULT_QUEUE_AGE_LIMIT`) for something that none is given up for: "
         "Telnyx or the store is away (`outage`), a key or a right is missing (`refused`), or the account is slowed down "
-        "(`throttled`); nothing is lost, and it goes on by itself once it is mended",
+        "(`throttled`); or Telnyx has listed a recording for a day and has no audio of it (`not-yet`); nothing is lost, and it "
+        "goes on by itself once it is mended",
         "the message has the last error; `callvault doctor` says whether Telnyx and the archive answer, `callvault status` "
         "whether jobs still fail",
     ),

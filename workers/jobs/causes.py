@@ -5,18 +5,25 @@ To add one: a row here, and its errors there. `docs/dead-letters.md` is made fro
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from config.times import parse_instant
 from workers.queue.attempts import Attempt
 
 
 class NotYet(Exception):
-    """What the job needs is not there yet; a webhook can outrun the API."""
+    """Telnyx does not know what the job needs; a webhook can outrun the API."""
+
+
+class NotFinished(Exception):
+    """Telnyx lists the recording, and its audio is not to be had yet."""
 
 
 class InProgress(Exception):
-    """Telnyx is still making it."""
+    """Telnyx is still making the transcription."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +33,11 @@ class Cause:
     Attributes:
         name: as dead letters and metrics call it.
         tries: attempts before the job is given up; None: only `give_up_seconds` ends it, if that is set.
-        give_up_seconds: since the first failure of this cause; None: never by time.
+        give_up_seconds: of failing for this cause without a break; None: never by time.
         first_wait_seconds: before the second attempt; doubles from there.
         longest_wait_seconds: what it grows to.
         advice: what a person does about a dead letter of this cause.
+        quiet_seconds: how long jobs fail so in the ordinary course of things; before, no person hears of it.
     """
 
     name: str
@@ -38,6 +46,7 @@ class Cause:
     first_wait_seconds: float
     longest_wait_seconds: float
     advice: str
+    quiet_seconds: float = 0.0
 
     @property
     def is_never_given_up(self) -> bool:
@@ -49,18 +58,38 @@ class Cause:
         longest = min(self.longest_wait_seconds, self.first_wait_seconds * 2.0 ** min(attempts - 1, 30))
         return longest * random.uniform(0.5, 1)  # noqa: S311
 
-    def is_final(self, attempts: list[Attempt], seconds_since_first: float) -> bool:
-        """Whether a job with these failed attempts of this cause is given up."""
-        if self.tries is not None and len(attempts) >= self.tries:
+    def of(self, attempts: Sequence[Attempt]) -> tuple[int, float]:
+        """How many of a job's attempts, oldest first, failed for this cause, and for how many seconds without a break.
+
+        What lies between two attempts counts if both failed so: in an outage between them nobody was told that it is not
+        there, and what was listed meanwhile is there.
+        """
+        same = sum(attempt.cause == self.name for attempt in attempts)
+        pairs = [pair for pair in itertools.pairwise(attempts) if {one.cause for one in pair} == {self.name}]
+        return same, sum((parse_instant(b.at) - parse_instant(a.at)).total_seconds() for a, b in pairs)
+
+    def is_final(self, attempts: int, seconds: float) -> bool:
+        """Whether a job is given up that failed so often, and for so long, for this cause."""
+        if self.tries is not None and attempts >= self.tries:
             return True
-        return self.give_up_seconds is not None and seconds_since_first >= self.give_up_seconds
+        return self.give_up_seconds is not None and seconds >= self.give_up_seconds
 
 
 CAUSES = {
     cause.name: cause
     for cause in (
         Cause("not-there-yet", None, 600, 1, 60, "It is not at Telnyx: deleted there, or of another account. Discard."),
-        Cause("in-progress", None, 86_400, 2, 300, "Telnyx never finished the transcription; ask their support."),
+        Cause(
+            "not-yet",
+            None,
+            None,
+            2,
+            3600,
+            "Telnyx lists the recording and has no audio of it yet; it goes on by itself. If the call is long over, ask their "
+            "support.",
+            quiet_seconds=86_400,
+        ),
+        Cause("in-progress", None, 86_400, 2, 1800, "Telnyx never finished the transcription; ask their support."),
         Cause("throttled", None, None, 2, 60, "Telnyx limits the account; it goes on by itself."),
         Cause("outage", None, None, 1, 60, "Telnyx, Redis or the store is away; it goes on by itself."),
         Cause("refused", None, None, 5, 300, "A key or permission is missing; mend it and it goes on by itself."),

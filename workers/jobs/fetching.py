@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from config.logs import get_logger
 from workers.archive.audio import AudioReader, Expected
 from workers.archive.records import AudioSummary
-from workers.jobs.causes import NotYet
+from workers.jobs.causes import NotFinished
 from workers.runtime import Runtime
 from workers.source_mark import SourceMark
 from workers.telnyx.downloads import CannotBeResumed, Download, DownloadFailed, TooSlow
@@ -95,7 +95,7 @@ async def fetch_audio(
 
     Raises:
         DownloadFailed: the bytes could not be had whole.
-        NotYet: Telnyx has no address for it any more.
+        NotFinished: Telnyx has no address for it any more.
     """
     loop = asyncio.get_running_loop()
     cancelled = threading.Event()
@@ -104,7 +104,7 @@ async def fetch_audio(
         again = asyncio.run_coroutine_threadsafe(runtime.telnyx.recordings.retrieve(str(recording.id)), loop)
         fresh = addresses_of(again.result(_RENEWAL_SECONDS)).get(audio_format)
         if not fresh:
-            raise NotYet(f"recording {recording.id} has no {audio_format} address any more")
+            raise NotFinished(f"recording {recording.id} has no {audio_format} address any more")
         return fresh
 
     expected = expected_audio(runtime, recording)

@@ -11,7 +11,7 @@ from workers.archive.archive import ArchiveConflict
 from workers.archive.proof import Damaged
 from workers.archive.records import UnreadableRecord
 from workers.archive.stores.store import StoreError, StoreRefused
-from workers.jobs.causes import CAUSES, Cause, InProgress, NotYet
+from workers.jobs.causes import CAUSES, Cause, InProgress, NotFinished, NotYet
 from workers.queue.binding import AnotherArchive
 from workers.telnyx.downloads import AddressAway, DownloadFailed, ForbiddenAddress, NotAudio
 from workers.telnyx.errors import (
@@ -26,9 +26,12 @@ from workers.telnyx.errors import (
     Unsettled,
 )
 
+_ASKED_FOR_AT_LEAST = 50  # times; twice as often is as much as is remembered of a job, and it would never be given up
+
 # The first row whose errors fit; more special before more general.
 _ERRORS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("not-there-yet", (NotYet, NotFound)),
+    ("not-yet", (NotFinished,)),
     ("in-progress", (InProgress,)),
     ("throttled", (RateLimited,)),
     ("refused", (Unauthorized, Forbidden, StoreRefused, AnotherArchive)),
@@ -47,5 +50,7 @@ def cause_of(error: BaseException, settings: Settings) -> Cause:
     name = next((name for name, kinds in _ERRORS if isinstance(error, kinds)), "unexpected")
     cause = CAUSES[name]
     if name == "not-there-yet":
-        return replace(cause, give_up_seconds=settings.not_found_wait.total_seconds())
+        wait = settings.not_found_wait.total_seconds()
+        longest = max(cause.longest_wait_seconds, wait / _ASKED_FOR_AT_LEAST)
+        return replace(cause, give_up_seconds=wait, longest_wait_seconds=longest)
     return cause

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import msgspec
 
 from config.logs import get_logger
-from config.times import parse_instant
 from workers.jobs.causes import CAUSES
 from workers.jobs.may_delete import (
     Kept,
@@ -86,20 +85,19 @@ async def not_deleted(runtime: Runtime, folder: str, recording_id: str, error: s
     """Telnyx does not delete or show an original: back off, tell a person, and give it up in the end."""
     cause, job_id = CAUSES["not-deleted"], letter_id(recording_id)
     attempts = await runtime.attempts.record(job_id, cause.name, error)
-    same = [attempt for attempt in attempts if attempt.cause == cause.name]
-    since = (parse_instant(same[-1].at) - parse_instant(same[0].at)).total_seconds()
-    if cause.is_final(same, since):
+    times, seconds = cause.of(attempts)
+    if cause.is_final(times, seconds):
         payload = msgspec.to_builtins(DeletionRequest(folder=folder))
-        letter = DeadLetter(job_id, "schedule_again", payload, MAIN_QUEUE, cause.name, error, same[-1].at, attempts)
+        letter = DeadLetter(job_id, "schedule_again", payload, MAIN_QUEUE, cause.name, error, attempts[-1].at, attempts)
         await runtime.attempts.bury(letter)
         await runtime.due.done(folder)
         await runtime.leaving.take_away([recording_id])
         text = f"The deletion of {recording_id} was given up after {len(attempts)} attempts: {error} (job {job_id})"
         await runtime.alerts.send("dead-letter", cause.name, text, f"{cause.advice} See `callvault dead-letters list`.")
         return
-    await runtime.due.postpone(folder, cause.wait_seconds(len(same)))
-    if len(same) >= _TOLD_AFTER:
-        text = f"Telnyx has not deleted {recording_id} in {len(same)} attempts: {error}."
+    await runtime.due.postpone(folder, cause.wait_seconds(times))
+    if times >= _TOLD_AFTER:
+        text = f"Telnyx has not deleted {recording_id} in {times} attempts: {error}."
         await runtime.alerts.send("deletion-refused", "telnyx", text, cause.advice)
 
 

@@ -16,7 +16,7 @@ from workers.archive.audio import AudioReader, merge_summaries
 from workers.archive.proof import Missing
 from workers.archive.records import ArchivedObject, CommitRecord, FoundBy, UnreadableRecord
 from workers.archive.stores.store import lies_in_a_bucket, open_bucket_of
-from workers.jobs.causes import NotYet
+from workers.jobs.causes import NotFinished, NotYet
 from workers.jobs.chain import is_sealed
 from workers.jobs.decisions import take_up_decisions
 from workers.jobs.erased import Erased, refuse_if_erased, unless_erased
@@ -41,7 +41,8 @@ async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None
     """Archive the recording of a request. One that is committed already is compared with Telnyx, if a new event is about it.
 
     Raises:
-        NotYet: it is not at Telnyx, or not completed.
+        NotYet: it is not at Telnyx.
+        NotFinished: it is there, and not completed.
         HeldElsewhere: another job works on it.
         Exception: as `workers/jobs/judge.py` lists them.
     """
@@ -188,10 +189,10 @@ async def _fetch_and_commit(
     runtime: Runtime, request: RecordingRequest, recording: Recording, folder: str
 ) -> CommitRecord:
     if recording.status not in (None, "completed"):
-        raise NotYet(f"recording {recording.id} is {recording.status}")
+        raise NotFinished(f"recording {recording.id} is {recording.status}")
     urls = addresses_of(recording) | request.locations
     if not urls:
-        raise NotYet(f"recording {recording.id} has no download address yet")
+        raise NotFinished(f"recording {recording.id} has no download address yet")
     fetched: dict[str, Fetched[ArchivedObject]] = {}
     for audio_format, url in urls.items():
         with span("fetch and archive", recording_id=recording.id, format=audio_format):
@@ -245,7 +246,7 @@ def _take_over(archive: Archive, url: str, key: str, content_type: str, reader: 
     """What custom storage has put into a bucket of the user's: adopted where it lies in ours, copied otherwise.
 
     Raises:
-        NotYet: it is not in the bucket.
+        NotFinished: it is not in the bucket.
         StoreError: the other bucket cannot be read, or is of a kind that we do not know.
     """
     try:
@@ -254,7 +255,7 @@ def _take_over(archive: Archive, url: str, key: str, content_type: str, reader: 
         other, other_key = open_bucket_of(url)
         return archive.put(key, other.read(other_key), content_type, (reader.feed,))
     except KeyError:
-        raise NotYet(f"{url} is not in its bucket") from None
+        raise NotFinished(f"{url} is not in its bucket") from None
 
 
 def _attributes(recording: Recording) -> dict[str, str]:

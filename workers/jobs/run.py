@@ -14,7 +14,7 @@ from arq.worker import Function, func
 from redis.exceptions import RedisError
 
 from config.logs import get_logger
-from config.times import format_duration, parse_instant
+from config.times import format_duration
 from config.tracing import span
 from workers.archive.records import WrongObject
 from workers.jobs.causes import Cause
@@ -90,17 +90,16 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     cause = cause_of(error, runtime.settings)
     line = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST_ERROR]
     attempts = await runtime.attempts.record(job_id, cause.name, line)
-    same = [attempt for attempt in attempts if attempt.cause == cause.name]
-    since = (parse_instant(same[-1].at) - parse_instant(same[0].at)).total_seconds()
-    if not cause.is_final(same, since):
-        if cause.is_never_given_up and len(same) >= _AGAIN_AND_AGAIN:
-            await _tell_failing(runtime, function, cause, line, since)
-        wait = cause.wait_seconds(len(same))
-        if times := _repeated.count((function, cause.name)) if cause.is_never_given_up else 1:
-            said = {"error": line, "again_in_seconds": round(wait, 2), "times": times}
+    times, seconds = cause.of(attempts)
+    if not cause.is_final(times, seconds):
+        if cause.is_never_given_up and times >= _AGAIN_AND_AGAIN and seconds >= cause.quiet_seconds:
+            await _tell_failing(runtime, function, cause, line, seconds)
+        wait = cause.wait_seconds(times)
+        if unsaid := _repeated.count((function, cause.name)) if cause.is_never_given_up else 1:
+            said = {"error": line, "again_in_seconds": round(wait, 2), "times": unsaid}
             log.warning("job failed", function=function, cause=cause.name, **said)
         raise await again_in(runtime.redis, wait) from error
-    at = same[-1].at
+    at = attempts[-1].at
     if isinstance(error, WrongObject):
         await tell_wrong(runtime.redis, error, "job")
     await runtime.attempts.bury(DeadLetter(job_id, function, payload, queue, cause.name, line, at, attempts))

@@ -13,7 +13,7 @@ from workers.archive.archive import ArchiveConflict
 from workers.archive.audio import merge_summaries
 from workers.archive.records import ArchivedObject, CommitRecord, FoundBy
 from workers.archive.sameness import difference, name_of_version
-from workers.jobs.causes import NotYet
+from workers.jobs.causes import NotFinished
 from workers.jobs.erased import unless_erased
 from workers.jobs.fetching import CONTENT_TYPES, Fetched, addresses_of, as_archived, fetch_audio, only_if
 from workers.jobs.payloads import RecordingRequest
@@ -35,12 +35,12 @@ async def look_again(
 
     Raises:
         ArchiveConflict: Telnyx has shown so many contents that a person must look.
-        NotYet: Telnyx is not done with it.
+        NotFinished: Telnyx is not done with it.
     """
     if request.locations or any(o.key.startswith("/") for o in record.objects):
         return
     if recording.status not in (None, "completed"):
-        raise NotYet(f"recording {recording.id} is {recording.status}")
+        raise NotFinished(f"recording {recording.id} is {recording.status}")
     said, addresses = as_archived(recording), addresses_of(recording)
     sources = {f: await runtime.in_thread(runtime.downloads.look, url) for f, url in addresses.items()}
     known = [record, *await runtime.in_thread(runtime.archive.versions, folder)]

@@ -1,0 +1,99 @@
+"""What Telnyx lists and has not finished is waited for; what it does not know is given up in the end."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from arq.worker import Retry
+
+from config.settings import Settings
+from config.times import format_instant, utc_now
+from tests.parts import RunningSandbox
+from tests.workers.house import kinds_of_alerts, runtime_of
+from tests.workers.test_archive_recording import assert_archived
+from workers.jobs.causes import CAUSES, NotFinished, NotYet
+from workers.jobs.judge import cause_of
+from workers.jobs.payloads import RecordingRequest
+from workers.jobs.recordings import archive_recording
+from workers.jobs.run import job
+from workers.queue.attempts import Attempt
+from workers.runtime import Runtime
+
+LONGER_THAN_KNOWN = {"CALLVAULT_NOT_FOUND_WAIT": "1s", "CALLVAULT_QUEUE_AGE_LIMIT": "1s"}
+
+
+async def attempt(runtime: Runtime, recording_id: str) -> None:
+    function = job(archive_recording, RecordingRequest, "arq:queue").coroutine
+    context = {"runtime": runtime, "job_id": "one", "job_try": 2, "enqueue_time": utc_now()}
+    await function(context, {"recording_id": recording_id})
+
+
+def causes(redis: Any) -> list[str]:
+    return [json.loads(row)["cause"] for row in redis.lrange("callvault:attempts:one", 0, -1)]
+
+
+@pytest.mark.parametrize("what", ["in progress", "without addresses"])
+async def test_a_recording_is_waited_for_as_long_as_telnyx_lists_it(
+    what: str, sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Any
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    audio = dict(recording.audio)
+    if what == "in progress":
+        recording.data["status"] = "in-progress"
+    else:
+        recording.audio.clear()
+    async with runtime_of(environment, async_redis, **LONGER_THAN_KNOWN) as runtime:
+        for _ in range(4):
+            with pytest.raises(Retry):
+                await attempt(runtime, recording.data["id"])
+            time.sleep(0.5)
+        assert causes(redis) == ["not-yet"] * 4
+        assert await kinds_of_alerts(runtime) == set(), "a call may last for hours"
+        recording.data["status"] = "completed"
+        recording.audio.update(audio)
+        await attempt(runtime, recording.data["id"])
+    assert redis.hlen("callvault:dead-letters") == 0
+    assert_archived(archive_folder, recording)
+
+
+async def test_one_that_telnyx_does_not_know_is_given_up_only_for_the_time_without_a_break(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any
+) -> None:
+    """Telnyx answers 404 twice, long after each other: in between it has listed it, or was away."""
+    recording = sandbox.world.add_recording(seconds=1)
+    recording.data["status"] = "in-progress"
+    async with runtime_of(environment, async_redis, **LONGER_THAN_KNOWN) as runtime:
+        for status in ("gone", "there", "gone", "away", "gone"):
+            recording.deleted_at = "x" if status == "gone" else None
+            sandbox.world.faults.change({"api_401": status == "away"})
+            with pytest.raises(Retry):
+                await attempt(runtime, recording.data["id"])
+            time.sleep(0.7)
+        assert causes(redis) == ["not-there-yet", "not-yet", "not-there-yet", "refused", "not-there-yet"]
+        with pytest.raises(Retry):
+            await attempt(runtime, recording.data["id"])
+        time.sleep(0.7)
+        await attempt(runtime, recording.data["id"])
+    (letter,) = redis.hvals("callvault:dead-letters")
+    assert json.loads(letter)["cause"] == "not-there-yet"
+
+
+@pytest.mark.parametrize("wait", ["1s", "10m", "1d", "30d"])
+def test_what_is_given_up_for_the_time_is_given_up_within_the_attempts_that_are_remembered(wait: str) -> None:
+    found = [*CAUSES.values(), cause_of(NotYet(), Settings(CALLVAULT_NOT_FOUND_WAIT=wait))]
+    for cause in (cause for cause in found if cause.give_up_seconds):
+        attempts, at = list[Attempt](), utc_now()
+        while not cause.is_final(*cause.of(attempts[-100:])):
+            attempts.append(Attempt(format_instant(at), cause.name, "x"))
+            at += timedelta(seconds=cause.wait_seconds(len(attempts[-100:])))
+            assert len(attempts) < 100
+
+
+def test_one_that_is_listed_is_asked_for_later_and_later_up_to_an_hour() -> None:
+    cause = cause_of(NotFinished(), Settings())
+    assert cause.is_never_given_up
+    assert cause.wait_seconds(1) <= 2 and 1800 <= cause.wait_seconds(30) <= 3600
