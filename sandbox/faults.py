@@ -25,6 +25,7 @@ class Faults:
         download_page: downloads answered 200 with an XML error page.
         download_stall: downloads that stop half-way for `stall_seconds`.
         stall_seconds: how long a stalled download or API answer hangs.
+        download_untagged: downloads whose answer has no ETag.
         download_bytes_per_second: how fast downloads are; 0: as fast as they can.
         download_expired: addresses that have expired when they are handed out.
         webhook_lost: webhooks never sent, and remembered as failed.
@@ -52,6 +53,7 @@ class Faults:
     download_page: float = 0.0
     download_stall: float = 0.0
     stall_seconds: float = 5.0
+    download_untagged: float = 0.0
     download_bytes_per_second: float = 0.0
     download_expired: float = 0.0
     webhook_lost: float = 0.0

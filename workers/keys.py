@@ -15,9 +15,7 @@ ARQ_IN_PROGRESS = "arq:in-progress:"
 ARCHIVE = "callvault:archive"  # the id of the archive that all of this is about
 INITIALISING = "callvault:initialising"  # lock: who makes the archive
 EVENT = "callvault:event:"  # + event id: this event has been accepted
-REPEATED = (
-    "callvault:repeated:"  # + job id: the data of an event that came while this job ran; it follows when that ends
-)
+REPEATED = "callvault:repeated:"  # + job id: what an event told while this job ran, with all it knew; it follows when that ends
 INSPECTION = "callvault:inspection"  # list: signed events of unknown type or shape, newest first, bounded
 LEASES = "callvault:leases"  # hash: job id -> worker id
 UNLEASED = "callvault:unleased"  # hash: job id -> since when (ms) it is in progress without a lease

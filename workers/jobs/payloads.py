@@ -101,18 +101,20 @@ def repair_job(folder: str) -> Job:
 def recording_job(request: RecordingRequest) -> Job:
     """The job that archives a recording; the same recording is the same job, whoever asks.
 
-    A second event about it, or a look at it, is a job of its own: it must not be lost behind one that runs.
+    What a second event knows more is added to a job that waits, and follows behind one that runs. A look at it is a job of
+    its own: it must not be lost behind one that runs.
     """
     identity = request.recording_id or f"event:{request.event_id}"
     if request.look_again:
         identity += ":again"
-    return Job("archive_recording", request, f"archive_recording:{identity}", _queue(request.found_by))
+    queue = _queue(request.found_by)
+    return Job("archive_recording", request, f"archive_recording:{identity}", queue, learns=True)
 
 
 def transcription_job(request: TranscriptionRequest, delay_ms: int = 0) -> Job:
     """The job that archives a transcription."""
     job_id = f"archive_transcription:{request.transcription_id}"
-    return Job("archive_transcription", request, job_id, _queue(request.found_by), delay_ms)
+    return Job("archive_transcription", request, job_id, _queue(request.found_by), delay_ms, learns=True)
 
 
 def _queue(found_by: str) -> str:

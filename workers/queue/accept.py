@@ -14,8 +14,18 @@ from typing import cast
 
 import msgspec
 
-from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, CONNECTION_STATE, EVENT, INSPECTION, REPEATED, connection_field
+from workers.keys import (
+    ARQ_IN_PROGRESS,
+    ARQ_JOB,
+    BULK_QUEUE,
+    CONNECTION_STATE,
+    EVENT,
+    INSPECTION,
+    REPEATED,
+    connection_field,
+)
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
+from workers.queue.learnt import LEARNT
 from workers.queue.replicas import Replicas
 from workers.queue.script import AsyncRedis, Script
 
@@ -32,13 +42,14 @@ _INSPECTION_BYTES = 32 * 1024
 # ARGV: dedupe ms, job ttl ms, events kept for inspection, then all events as one MessagePack value, since writing hundreds
 # of arguments costs a receiver more than all else here, and the bytes that the events speak of in one piece behind it (the
 # server's MessagePack knows no binary type). An event is its id, the length of its body to keep, and its jobs: queue, id,
-# delay ms, length of its data, and the field of an external connection that must be known, or "". The event
+# delay ms, length of its data, the field of an external connection that must be known, or "", and whether it learns. The event
 # is marked last: should the script fail half-way (out of memory), the delivery is answered 503 and its repetition
 # enqueues what is still missing. A repetition writes too, the mark's time: so a replica that confirms it has the event.
-# A job that runs may have looked before this event happened: what is new is kept beside it, and follows when it ends. Which
+# A job that runs may have looked before this event happened: what is new is kept beside it, and follows when it ends. One that
+# waits and learns knows what either event told, the newer's where they differ, and runs now, in the event's queue. Which
 # connections are external may be garbled (pcall): then none is. Time is the server's, so that a receiver with a wrong
 # clock delays nothing.
-_ACCEPT = Script(f"""
+_ACCEPT = Script(f"""{LEARNT}
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local accepted = {{}}
@@ -51,14 +62,24 @@ for n, told in ipairs(cmsgpack.unpack(ARGV[4])) do
   local event, kept = '{EVENT}' .. told[1], take(told[2])
   local is_new = redis.call('EXISTS', event) == 0
   for _, job in ipairs(told[3]) do
-    local queue, id, due, data, external = job[1], job[2], now + job[3], take(job[4]), job[5]
+    local queue, id, due, data, external, learns = job[1], job[2], now + job[3], take(job[4]), job[5], job[6]
     if is_new then
+      local known, beside = '{ARQ_JOB}' .. id, '{REPEATED}' .. id
       local wanted = external == '' or redis.pcall('HEXISTS', '{CONNECTION_STATE}', external) == 1
       local ttl = tonumber(ARGV[2]) + due - now
-      if wanted and redis.call('SET', '{ARQ_JOB}' .. id, data, 'PX', ttl, 'NX') then
+      if wanted and redis.call('SET', known, data, 'PX', ttl, 'NX') then
         redis.call('ZADD', queue, due, id)
       elseif wanted and redis.call('EXISTS', '{ARQ_IN_PROGRESS}' .. id) == 1 then
-        redis.call('SET', '{REPEATED}' .. id, data, 'PX', ttl)
+        if learns then data = learnt(redis.call('GET', beside) or redis.call('GET', known), data) or data end
+        redis.call('SET', beside, data, 'PX', ttl)
+      elseif wanted and learns then
+        local both = learnt(redis.call('GET', known), data)
+        redis.call('SET', both and known or beside, both or data, 'PX', ttl)
+        if both then
+          if queue ~= '{BULK_QUEUE}' then redis.call('ZREM', '{BULK_QUEUE}', id) end
+          local at = redis.call('ZSCORE', queue, id)
+          if not at or tonumber(at) > due then redis.call('ZADD', queue, due, id) end
+        end
       end
     end
   end
@@ -93,7 +114,9 @@ return 1
 """)
 
 
-_Told = tuple[tuple[str, int, list[tuple[str, str, int, int, str]]], list[bytes]]  # an event as the script reads it
+_Told = tuple[
+    tuple[str, int, list[tuple[str, str, int, int, str, bool]]], list[bytes]
+]  # an event as the script reads it
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -185,7 +208,7 @@ def _told(event_id: str, jobs: Sequence[Job], keep: bytes, now_ms: int) -> _Told
         data = encode_job(job, now_ms)
         pieces.append(data)
         external = connection_field(job.only_if_external) if job.only_if_external else ""
-        rows.append((job.queue, job.id, job.delay_ms, len(data), external))
+        rows.append((job.queue, job.id, job.delay_ms, len(data), external, job.learns))
     return (event_id, len(keep), rows), pieces
 
 

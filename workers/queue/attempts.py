@@ -16,6 +16,7 @@ import msgspec
 from config.times import format_instant
 from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, ATTEMPTS, DEAD_LETTERS, FAILING, REPEATED
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
+from workers.queue.learnt import LEARNT
 from workers.queue.script import AsyncRedis, Script, server_seconds
 from workers.queue.state import read_state
 
@@ -24,15 +25,20 @@ _ATTEMPTS_TTL_SECONDS = 30 * 24 * 3600
 
 # KEYS: dead letters, job data, queue, in progress, data of an event that came meanwhile. ARGV: job id, the letter as it was
 # read, data to enqueue or "" to drop it, its ttl ms. Removes this letter and no other: a job that has failed again since is
-# buried anew. A job that waits already is enough; one that runs may end as it did before, so it runs once more after that.
-_TAKE = Script("""
+# buried anew. A job that waits already learns what the letter knows; one that runs may end as it did before, so it runs once more
+# after that.
+_TAKE = Script(f"""{LEARNT}
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 if ARGV[3] ~= '' then
   if redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4], 'NX') then
     local t = redis.call('TIME')
     redis.call('ZADD', KEYS[3], t[1] * 1000 + math.floor(t[2] / 1000), ARGV[1])
   elseif redis.call('EXISTS', KEYS[4]) == 1 then
-    redis.call('SET', KEYS[5], ARGV[3], 'PX', ARGV[4], 'NX')
+    local follows = redis.call('GET', KEYS[5]) or redis.call('GET', KEYS[2])
+    redis.call('SET', KEYS[5], learnt(ARGV[3], follows) or ARGV[3], 'PX', ARGV[4])
+  else
+    local both = learnt(ARGV[3], redis.call('GET', KEYS[2]))
+    if both then redis.call('SET', KEYS[2], both, 'PX', ARGV[4]) end
   end
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
