@@ -19,6 +19,7 @@ from config.settings import Settings
 from config.sizes import format_size
 from config.times import format_duration, utc_now
 from workers.conditions import living_workers
+from workers.jobs.one_by_one import Failure
 from workers.jobs.reconcile import Tally, sweep
 from workers.keys import BULK_QUEUE
 from workers.runtime import Runtime, runtime_at
@@ -36,7 +37,7 @@ def run(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Backfill a span of days; returns the exit status: 1 if it was stopped, or if something was given up."""
+    """Backfill a span of days; returns the exit status: 1 if it was stopped, or something was given up or not compared."""
     with stop_signals() as asked_to_stop:
         backfill = _Backfill(settings, since, until or utc_now().date(), connection_id, dry_run, asked_to_stop)
         return asyncio.run(backfill.run(redis_url, as_json))
@@ -64,6 +65,7 @@ class _Backfill:
         self._console = open_console(stderr=True)
         self._started = time.monotonic()
         self._is_stopped = False
+        self._failed: list[Failure] = []
         self._tally = Tally()
 
     async def run(self, redis_url: str, as_json: bool) -> int:
@@ -75,7 +77,7 @@ class _Backfill:
             self._console.print("Stopped; the same command goes on from here. What is queued is done by the workers.")
             self._is_stopped = True
         self._tell(self._tally, given_up, as_json)
-        return 1 if given_up or self._is_stopped else 0
+        return 1 if given_up or self._failed or self._tally.unreadable or self._is_stopped else 0
 
     async def _run(self, runtime: Runtime) -> int:
         """Sweep, and wait for what that queued; returns how many jobs the workers gave up."""
@@ -98,12 +100,13 @@ class _Backfill:
             self._console.print(f"Resumed after {self._tally.through}.")
         await self._sweep(runtime, self._tally, file.save)
         given_up = await self._wait(runtime, self._tally)
-        file.forget()
+        if not self._failed:  # the same command goes on from the first day that could not be compared
+            file.forget()
         return given_up
 
     async def _sweep(self, runtime: Runtime, tally: Tally, save: Callable[[Tally], None]) -> None:
         with progress(self._console, days=(self._until - self._since).days + 1) as show:
-            await sweep(
+            self._failed = await sweep(
                 runtime,
                 self._since,
                 self._until,
@@ -140,6 +143,7 @@ class _Backfill:
         done = 0 if self._dry_run or self._is_stopped else max(0, tally.queued - given_up)
         if as_json:
             report = msgspec.structs.asdict(tally) | {"done": done, "given_up": given_up, "dry_run": self._dry_run}
+            report["not_compared"] = [f"{one.kind}, {one.name}: {one.error}" for one in self._failed]
             sys.stdout.write(json.dumps(report) + "\n")
             return
         size, length = format_size(tally.bytes), format_duration(tally.seconds)
@@ -152,4 +156,7 @@ class _Backfill:
             lines += [f"deletions scheduled {tally.scheduled}"]
         if given_up:
             lines.append(f"given up            {given_up}  (see `callvault dead-letters list`)")
+        if tally.unreadable:
+            lines.append(f"unreadable rows     {tally.unreadable}  (the log names them)")
+        lines += [f"not compared        {one.kind}, {one.name}: {one.error}" for one in self._failed]
         sys.stdout.write("\n".join(lines) + "\n")

@@ -115,8 +115,8 @@ async def _deliveries(settings: Settings, redis: Any) -> str:
     seen: dict[str, int] = {}
     count = 0
     async with _telnyx(settings) as client:
-        deliveries, _ = await client.first_page(client.webhook_deliveries.list, page_size=_MOST_DELIVERIES)
-        for delivery in deliveries[:_MOST_DELIVERIES]:
+        page = await client.first_page(client.webhook_deliveries.list, page_size=_MOST_DELIVERIES)
+        for delivery in page.items[:_MOST_DELIVERIES]:
             count += 1
             last = (delivery.attempts or [{}])[-1]
             answer = ((last.get("http") or {}).get("response") or {}).get("status")
@@ -136,8 +136,8 @@ async def _webhook_urls(settings: Settings, redis: Any) -> str:
     urls: set[str] = set()
     without = count = 0
     async with _telnyx(settings) as client:
-        connections, _ = await client.first_page(client.external_connections.list, page_size=LARGEST_PAGE)
-        for connection in connections[:_MOST_CONNECTIONS]:
+        page = await client.first_page(client.external_connections.list, page_size=LARGEST_PAGE)
+        for connection in page.items[:_MOST_CONNECTIONS]:
             count += 1
             without += not connection.webhook_event_url
             urls |= {url for url in (connection.webhook_event_url, connection.webhook_event_failover_url) if url}

@@ -95,6 +95,8 @@ async def _answer(
         headers["retry-after"] = f"{faults.retry_after_seconds:g}"
         headers["x-ratelimit-remaining"] = "0"
         raise too_many()
+    if (status := faults.answer(request.method, request.url.path, request.url.query)) is not None:
+        raise ApiError(status, "10007", "Unexpected error", "This request is always answered so.")
     if faults.strikes("api_500"):
         raise ApiError(500, "10007", "Unexpected error", "An unexpected error occurred.")
     if faults.strikes("api_503"):
@@ -148,6 +150,8 @@ def _download(world: World) -> Any:
         except ApiError as error:
             return Response(_ERROR_PAGE, error.status, media_type="application/xml")
         faults = world.faults
+        if (status := faults.answer(request.method, request.url.path, request.url.query)) is not None:
+            return Response(b"" if status == 200 else _ERROR_PAGE, status, media_type="application/xml")
         if faults.strikes("download_500"):
             return Response(_ERROR_PAGE, 500, media_type="application/xml")
         if faults.strikes("download_page"):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+from urllib.parse import unquote
 
 
 @dataclass
@@ -17,6 +18,8 @@ class Faults:
         api_503: API requests answered 503 without a body.
         api_401: API requests answered 401, as to a key that was revoked.
         other_account: API requests answered as to the key of another account: empty lists, 404 for each id.
+        answers: statuses by a part of "METHOD /path?query", unquoted: what such requests are answered; for ever, and for a
+            download with 200 no byte.
         api_cut: API requests whose connection is cut after they were carried out.
         retry_after_seconds: what the 429s ask for.
         requests_per_second: a rate limit on all of the API; 0: none.
@@ -45,6 +48,7 @@ class Faults:
     api_503: float = 0.0
     api_401: float = 0.0
     other_account: float = 0.0
+    answers: dict[str, int] = field(default_factory=dict)
     api_cut: float = 0.0
     retry_after_seconds: float = 1.0
     requests_per_second: float = 0.0
@@ -79,6 +83,11 @@ class Faults:
             return False
         self.counts[name] = self.counts.get(name, 0) + 1
         return True
+
+    def answer(self, method: str, path: str, query: str) -> int | None:
+        """The status that this very request is answered with; None: nothing is the matter with it."""
+        what = f"{method} {path}?{unquote(query)}"
+        return next((status for part, status in self.answers.items() if part in what), None)
 
     def change(self, values: dict[str, Any]) -> None:
         """Set some of them; a seed starts the draw anew.

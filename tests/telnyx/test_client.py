@@ -370,3 +370,17 @@ async def test_a_telnyx_in_trouble_is_an_outage_which_nothing_is_given_up_for(
         with pytest.raises(errors.ServerError) as failed:
             await client.recordings.retrieve("r")
     assert cause_of(failed.value, Settings()).name == "outage"
+
+
+async def test_a_row_that_cannot_be_read_keeps_no_other_back(client: TelnyxClient, server: Scripted) -> None:
+    rows: list[Any] = [{"id": "a"}, {"id": "b", "duration_millis": "a while"}, None, {"id": "c"}]
+    pages = [{"data": rows[:2], "meta": {"total_pages": 2}}, {"data": rows[2:], "meta": {"total_pages": 2}}]
+    server.answers = [(200, {}, json.dumps(page).encode()) for page in pages]
+    given: list[str | None] = []
+    with pytest.raises(
+        errors.UnreadableRows, match=r"GET /recordings: 2 of its rows .*: b \(duration_millis: "
+    ) as raised:
+        async for recording in client.recordings.list():
+            given.append(recording.id)  # noqa: PERF401  a comprehension would lose them with the error
+    assert given == ["a", "c"]
+    assert [row.id for row in raised.value.rows] == ["b", None]

@@ -13,7 +13,7 @@ from sandbox.world import Recording, text_of
 from tests.parts import RunningSandbox
 from workers.account import Account
 from workers.telnyx.client import TelnyxClient
-from workers.telnyx.errors import Unsettled
+from workers.telnyx.errors import UnreadableRows, Unsettled
 from workers.telnyx.spans import list_window
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
@@ -121,3 +121,27 @@ async def test_a_list_that_never_settles_proves_nothing(
     when_listed(monkeypatch, sandbox, delete)
     with pytest.raises(Unsettled, match="changed while it was read"):
         await window(client)
+
+
+@pytest.mark.parametrize("count", [20, 600], ids=["a-page", "spans"])
+@pytest.mark.parametrize("says_totals", [True, False], ids=["totals", "no-totals"])
+async def test_rows_that_cannot_be_read_hide_no_other_and_prove_nothing(
+    count: int,
+    says_totals: bool,
+    sandbox: RunningSandbox,
+    client: TelnyxClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not says_totals:
+        monkeypatch.setattr(recordings, "page", lambda call, items: api.page(call, items) | {"meta": {}})
+    made = fill(sandbox, spread(count))
+    made[5].data["duration_millis"] = "a while"
+    made[count // 2].data["id"] = None
+    given: list[str] = []
+    rows = list_window(client, client.recordings.list, DAY, LAST, {})
+    with pytest.raises(UnreadableRows) as raised:
+        async for item in rows:
+            given.append(str(item.id))  # noqa: PERF401  a comprehension would lose them with the error
+    assert sorted(given) == sorted(one.data["id"] for n, one in enumerate(made) if n not in (5, count // 2))
+    assert {row.id for row in raised.value.rows} == {made[5].data["id"], None}
+    assert f"{made[5].data['id']} (duration_millis: " in str(raised.value)

@@ -104,6 +104,20 @@ KINDS: dict[str, Kind] = {
         "the message has the last error; `callvault doctor` says whether Telnyx and the archive answer, `callvault status` "
         "whether jobs still fail",
     ),
+    "unreadable-rows": Kind(
+        "warning",
+        "a list at Telnyx has rows that this version cannot read; each is told once, by its id where it has one. All other rows "
+        "are looked at. A recording with an id is fetched by it all the same. A day with such a recording or transcription is "
+        "not proven complete, so it gets no seal until the rows can be read",
+        "`callvault telnyx recordings list` (or the family of the message) ends with the same line; report it, and install the "
+        "version that reads them",
+    ),
+    "not-compared": Kind(
+        "warning",
+        "Telnyx does not list the recordings, the transcriptions or the failed webhooks of some days, while it lists others; "
+        "those were compared. The next comparison tries again, and a day that is not compared gets no seal",
+        "the message has Telnyx's answer: a right that the key lacks is given in the portal; for anything else ask their support",
+    ),
     "pressure": Kind(
         "warning",
         "jobs wait too long, or Redis is nearly full; events are still accepted, bulk work yields",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
 
 import msgspec
@@ -22,6 +22,7 @@ from workers.archive.records import FoundBy, UnreadableRecord
 from workers.jobs.archived_days import ArchivedDays, without_receipt
 from workers.jobs.chain import read_chain
 from workers.jobs.damage import tell_wrong
+from workers.jobs.one_by_one import Failure, OneByOne
 from workers.jobs.payloads import (
     VERSION,
     RecordingRequest,
@@ -30,12 +31,23 @@ from workers.jobs.payloads import (
     transcription_job,
 )
 from workers.jobs.routing import Event, jobs_of
+from workers.jobs.unreadable import readable, tell_unreadable
 from workers.keys import BULK_QUEUE, DEAD_LETTERS, RECONCILED
 from workers.queue.accept import DEDUPE_SECONDS, Acceptor, enqueue, enqueue_every
 from workers.queue.jobs import Job
 from workers.runtime import Runtime
 from workers.telnyx.client import LARGEST_PAGE
-from workers.telnyx.errors import NotFound
+from workers.telnyx.errors import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    ServerError,
+    UnexpectedAnswer,
+    UnreadableRows,
+    Unsettled,
+)
 from workers.telnyx.models import Recording, RecordingTranscription
 from workers.telnyx.operations import RecordingFilter
 from workers.telnyx.spans import list_window
@@ -46,6 +58,8 @@ _FULL = 2_000  # jobs of the bulk queue past which reconcile waits
 _FULL_WAIT_SECONDS = 0.5
 _ASK_EVERY = 100
 _COUNT_EVERY = timedelta(days=7)
+# What Telnyx may answer to one list, or about one thing, and not to others; all else fails whatever is asked.
+_OF_ONE_LIST = (BadRequest, Conflict, Forbidden, Invalid, NotFound, ServerError, UnexpectedAnswer, Unsettled)
 _WAV_BYTES_PER_SECOND = 16_000  # 8 kHz, 16 bit, one channel: what Telnyx's recordings are, as far as is known
 
 
@@ -64,6 +78,7 @@ class Tally(msgspec.Struct):
         found: recordings and transcriptions at Telnyx.
         missing: of them not in the archive.
         queued: jobs that this made; fewer than missing where they were queued already.
+        unreadable: rows at Telnyx that cannot be read.
         scheduled: originals put on the due list.
         replayed: failed deliveries replayed.
         seconds: of audio missing, for the price of the work.
@@ -74,6 +89,7 @@ class Tally(msgspec.Struct):
     found: int = 0
     missing: int = 0
     queued: int = 0
+    unreadable: int = 0
     scheduled: int = 0
     replayed: int = 0
     seconds: float = 0.0
@@ -89,8 +105,17 @@ async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
     """
     since, until = date.fromisoformat(request.since), date.fromisoformat(request.until)
     tally = Tally()
-    await sweep(runtime, since, until, tally, found_by="reconcile", skip=await _sealed_days(runtime))
-    await replay_failed_deliveries(runtime, since, tally)
+    failed = await sweep(runtime, since, until, tally, found_by="reconcile", skip=await _sealed_days(runtime))
+    try:
+        await replay_failed_deliveries(runtime, since, tally)
+    except _OF_ONE_LIST as error:
+        failed.append(Failure("webhook deliveries", f"since {since}", error))
+    for what in dict.fromkeys(one.kind for one in failed):
+        days = [one for one in failed if one.kind == what]
+        text = f"Telnyx does not list its {what} ({days[0].name}): {days[0].error}"
+        text += f"; likewise of {len(days) - 1} more days" if len(days) > 1 else ""
+        advice = "The other days were compared. It is tried again with the next comparison; see docs/runbook.md."
+        await runtime.alerts.send("not-compared", what, f"{text}.", advice)
     log.info("reconciled", since=request.since, until=request.until, **msgspec.structs.asdict(tally))
 
 
@@ -106,8 +131,8 @@ async def sweep(
     dry_run: bool = False,
     show: Callable[[Tally], None] = lambda _: None,
     save: Callable[[Tally], None] = lambda _: None,
-) -> None:
-    """Compare days of `created_at`, both inclusive, the latest last.
+) -> list[Failure]:
+    """Compare days of `created_at`, both inclusive, the latest last. A day that Telnyx does not list keeps no other back.
 
     Args:
         runtime: the worker's parts.
@@ -119,14 +144,23 @@ async def sweep(
         skip: days not to compare.
         dry_run: enqueue and schedule nothing.
         show: called now and then.
-        save: called after each day.
+        save: called after each day, up to the first that could not be compared: a backfill goes on from there.
+
+    Returns:
+        What could not be compared.
+
+    Raises:
+        TelnyxError: Telnyx is away, or lists nothing of what was asked for, three days in a row.
+        StoreError: the archive is away.
     """
     comparison = _Comparison(runtime, tally, found_by, dry_run=dry_run, schedules=not dry_run)
+    lists = OneByOne(*_OF_ONE_LIST)
     asked_at = 0
 
-    async def room(tally: Tally) -> None:
+    async def room() -> None:
         """Show how far it is; and now and then, wait while the bulk queue is full."""
         nonlocal asked_at
+        tally.found += 1
         show(tally)
         if tally.queued - asked_at >= _ASK_EVERY:
             asked_at = tally.queued
@@ -138,19 +172,19 @@ async def sweep(
     for day in _days(max(begin, since), until):
         if day in skip:
             continue
-        async for recording in _recordings_of(runtime, day, day, connection_id):
-            tally.found += 1
-            await comparison.of_recording(recording)
-            await room(tally)
-        if connection_id is None:  # transcriptions do not say of which connection they are
-            async for transcription in _transcriptions_of(runtime, day, day):
-                tally.found += 1
-                await comparison.of_transcription(transcription, day)
-                await room(tally)
+        async with lists.of("recordings", f"{day}"):
+            await comparison.of_recordings(_recordings_of(runtime, day, day, connection_id), room=room)
+        # Transcriptions do not say of which connection they are.
+        if connection_id is None and lists.is_worth_it("transcriptions"):
+            async with lists.of("transcriptions", f"{day}", must=False):
+                await comparison.of_transcriptions(_transcriptions_of(runtime, day, day), day, room=room)
         if runtime.settings.delete_originals == "verified" and not dry_run:
             await _schedule_deletions(runtime, day, tally)
-        tally.through = day.isoformat()
-        save(tally)
+        if not lists.failed:
+            tally.through = day.isoformat()
+            save(tally)
+    lists.raise_if_nothing_was_done()
+    return lists.failed
 
 
 async def missing_of(runtime: Runtime, day: date) -> int:
@@ -160,18 +194,24 @@ async def missing_of(runtime: Runtime, day: date) -> int:
     that Telnyx is still making does not count: once it is there, it gets a further seal.
 
     Raises:
-        TelnyxError, StoreError: one of them is away, or `Unsettled`: the list changes faster than it can be read.
+        Inconclusive: the lists do not show all that there is, so nobody knows; what they show is enqueued.
+        TelnyxError, StoreError: one of them is away.
     """
-    tally = Tally()
-    comparison = _Comparison(runtime, tally, "reconcile")
+    comparison = _Comparison(runtime, Tally(), "reconcile")
     for created in (day, day + timedelta(days=1)):
-        async for recording in _recordings_of(runtime, created, created):
-            if created == day or _began_on(recording, day):
-                await comparison.of_recording(recording)
-        async for transcription in _transcriptions_of(runtime, created, created):
-            if transcription.status == "completed":
-                await comparison.of_transcription(transcription, created)
-    return tally.missing
+
+        def is_of_the_day(recording: Recording, created: date = created) -> bool:
+            return created == day or _began_on(recording, day)
+
+        await comparison.of_recordings(_recordings_of(runtime, created, created), is_of_the_day)
+        await comparison.of_transcriptions(_transcriptions_of(runtime, created, created), created, _is_completed)
+    if comparison.unreadable is not None:
+        raise comparison.unreadable
+    return comparison.tally.missing
+
+
+def _is_completed(transcription: RecordingTranscription) -> bool:
+    return transcription.status == "completed"
 
 
 def _began_on(recording: Recording, day: date) -> bool:
@@ -195,12 +235,8 @@ async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
         return
     first, last, tally = min(sealed), max(sealed), Tally()
     comparison = _Comparison(runtime, tally, "reconcile", schedules=True)
-    async for recording in _recordings_of(runtime, first, last):
-        await comparison.of_recording(recording)
-    async for transcription in _transcriptions_of(runtime, first, last):
-        if transcription.status == "completed":
-            created = first_instant(transcription.created_at)
-            await comparison.of_transcription(transcription, first if created is None else created.date())
+    await comparison.of_recordings(_recordings_of(runtime, first, last))
+    await comparison.of_transcriptions(_transcriptions_of(runtime, first, last), first, _is_completed)
     if tally.missing:
         log.warning(
             "sealed days were not whole", since=first.isoformat(), until=last.isoformat(), missing=tally.missing
@@ -262,19 +298,83 @@ class _Comparison:
         found_by: what the commit records will say.
         dry_run: enqueue nothing.
         schedules: whether what is archived, and should be deleted, is put on the due list.
+
+    Attributes:
+        tally: what was counted.
+        unreadable: the last list that had rows which cannot be read.
     """
 
     def __init__(
         self, runtime: Runtime, tally: Tally, found_by: FoundBy, *, dry_run: bool = False, schedules: bool = False
     ) -> None:
+        self.tally = tally
+        self.unreadable: UnreadableRows | None = None
         self._runtime = runtime
         self._archived = ArchivedDays(runtime.archive)
-        self._tally = tally
         self._found_by = found_by
         self._dry_run = dry_run
         self._schedules = schedules and runtime.settings.delete_originals == "verified"
 
-    async def of_recording(self, recording: Recording) -> None:
+    async def of_recordings(
+        self,
+        rows: AsyncIterable[Recording],
+        is_meant: Callable[[Recording], bool] = lambda _: True,
+        room: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Hold the recordings of a list against the archive; one that cannot be read is fetched by its id.
+
+        Args:
+            rows: the list.
+            is_meant: which of them.
+            room: called after each.
+        """
+        try:
+            async for recording in rows:
+                if is_meant(recording):
+                    await self._of_recording(recording)
+                    if room is not None:
+                        await room()
+        except UnreadableRows as error:
+            await self._tell(error)
+            for row in error.rows:
+                if row.id is not None:
+                    await self._enqueue(recording_job(RecordingRequest(recording_id=row.id, found_by=self._found_by)))
+
+    async def of_transcriptions(
+        self,
+        rows: AsyncIterable[RecordingTranscription],
+        day: date,
+        is_meant: Callable[[RecordingTranscription], bool] = lambda _: True,
+        room: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Hold the transcriptions of a list against the archive.
+
+        Args:
+            rows: the list.
+            day: when those were made that do not say it.
+            is_meant: which of them.
+            room: called after each.
+        """
+        try:
+            async for transcription in rows:
+                if is_meant(transcription):
+                    created = first_instant(transcription.created_at)
+                    await self._of_transcription(transcription, day if created is None else created.date())
+                    if room is not None:
+                        await room()
+        except UnreadableRows as error:
+            await self._tell(error)
+            for row in error.rows:
+                if row.id is not None:
+                    request = TranscriptionRequest(transcription_id=row.id, found_by=self._found_by)
+                    await self._enqueue(transcription_job(request))
+
+    async def _tell(self, error: UnreadableRows) -> None:
+        self.unreadable = error
+        self.tally.unreadable += len(error.rows)
+        await tell_unreadable(self._runtime, error)
+
+    async def _of_recording(self, recording: Recording) -> None:
         """Hold one recording against the archive."""
         recording_id = str(recording.id)
         try:
@@ -288,13 +388,13 @@ class _Comparison:
                     await self._schedule(layout.recording_folder(day, recording_id))
                 return
         seconds = (recording.duration_millis or 0) / 1000
-        self._tally.seconds += seconds
-        self._tally.bytes += round(seconds * _WAV_BYTES_PER_SECOND * (2 if recording.channels == "dual" else 1))
+        self.tally.seconds += seconds
+        self.tally.bytes += round(seconds * _WAV_BYTES_PER_SECOND * (2 if recording.channels == "dual" else 1))
         started_at = recording.recording_started_at
         request = RecordingRequest(recording_id=recording_id, started_at=started_at, found_by=self._found_by)
         await self._missing(recording_job(request))
 
-    async def of_transcription(self, transcription: RecordingTranscription, day: date) -> None:
+    async def _of_transcription(self, transcription: RecordingTranscription, day: date) -> None:
         """Hold one transcription against the archive; the day is that of its creation."""
         recording_id, transcription_id = str(transcription.recording_id), str(transcription.id)
         for near in (day, day - timedelta(days=1)):  # that of its recording, which was before it
@@ -310,7 +410,7 @@ class _Comparison:
 
     async def _schedule(self, folder: str) -> None:
         grace = self._runtime.settings.delete_after.total_seconds()
-        self._tally.scheduled += await self._runtime.due.schedule(folder, grace)
+        self.tally.scheduled += await self._runtime.due.schedule(folder, grace)
 
     async def _know(self, day: date) -> None:
         if not self._archived.knows(day):
@@ -321,17 +421,20 @@ class _Comparison:
         runtime = self._runtime
         try:
             dated = (await runtime.telnyx.recordings.retrieve(recording_id)).dated
-        except (NotFound, ValueError):
+        except (ValueError, *_OF_ONE_LIST):  # its job says what is wrong with it; the others are looked at
             return False
         key = layout.transcription_key(layout.recording_folder(dated, recording_id), transcription_id)
         return await runtime.in_thread(runtime.archive.store.stat, key) is not None
 
     async def _missing(self, job: Job) -> None:
+        self.tally.missing += 1
+        await self._enqueue(job)
+
+    async def _enqueue(self, job: Job) -> None:
         """Enqueue the job, unless it was given up and a person has yet to look at it."""
-        self._tally.missing += 1
         if self._dry_run or await self._runtime.redis.hexists(DEAD_LETTERS, job.id):
             return
-        self._tally.queued += await enqueue(self._runtime.redis, job)
+        self.tally.queued += await enqueue(self._runtime.redis, job)
 
 
 async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) -> None:
@@ -346,7 +449,7 @@ async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) 
     listed = runtime.telnyx.webhook_deliveries.list(
         filter={"status": {"eq": "failed"}, "started_at": {"gte": first}}, page_size=LARGEST_PAGE
     )
-    async for delivery in listed:
+    async for delivery in readable(runtime, listed):
         event = delivery.webhook
         if event is None or not event.id or not event.event_type:
             continue

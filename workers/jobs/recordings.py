@@ -26,8 +26,8 @@ from workers.jobs.versions import look_again
 from workers.queue.recording_lease import sole_writer
 from workers.runtime import Runtime, sealable_at
 from workers.source_mark import SourceMark
-from workers.telnyx.client import LARGEST_PAGE
-from workers.telnyx.errors import NotFound
+from workers.telnyx.client import LARGEST_PAGE, read_all
+from workers.telnyx.errors import NotFound, UnreadableRow, UnreadableRows
 from workers.telnyx.models import Recording
 from workers.telnyx.operations import RecordingFilter
 
@@ -52,14 +52,27 @@ async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None
                 await _archive_by_id(runtime, request, request.recording_id)
         return
     with span("find"):
-        recordings = await _find(runtime, request)
+        recordings, unreadable = await _find(runtime, request)
+    failed: list[Exception] = []
     for recording in recordings:
-        folder = layout.recording_folder(recording.dated, str(recording.id))
-        with suppress(Erased):
-            async with sole_writer(runtime.redis, str(recording.id)):
-                await _archive(runtime, request, recording, folder, await _committed(runtime, folder))
+        try:
+            await _archive_found(runtime, request, recording)
+        except Exception as error:  # the others of the call are archived all the same
+            failed.append(error)
+    if failed:
+        raise failed[0]
     if not any(_is_of(recording, request) for recording in recordings):
+        if unreadable:
+            raise UnreadableRows("/recordings", unreadable)
         raise NotYet("Telnyx has recordings of this call, but none of the event's times yet")
+
+
+async def _archive_found(runtime: Runtime, request: RecordingRequest, recording: Recording) -> None:
+    """Archive one of the recordings that Telnyx has of a call."""
+    folder = layout.recording_folder(recording.dated, str(recording.id))
+    with suppress(Erased):
+        async with sole_writer(runtime.redis, str(recording.id)):
+            await _archive(runtime, request, recording, folder, await _committed(runtime, folder))
 
 
 async def _archive_by_id(runtime: Runtime, request: RecordingRequest, recording_id: str) -> None:
@@ -145,16 +158,19 @@ async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord)
     await runtime.due.schedule(folder, grace)
 
 
-async def _find(runtime: Runtime, request: RecordingRequest) -> list[Recording]:
-    """The recordings that a request without an id means."""
-    found = [
-        recording async for recording in runtime.telnyx.recordings.list(filter=_filter(request), page_size=LARGEST_PAGE)
-    ]
-    if not found:
+async def _find(runtime: Runtime, request: RecordingRequest) -> tuple[list[Recording], list[UnreadableRow]]:
+    """The recordings that a request without an id means, and the rows that cannot be read, among which it may be.
+
+    Raises:
+        NotYet: Telnyx has nothing of the call.
+    """
+    rows = runtime.telnyx.recordings.list(filter=_filter(request), page_size=LARGEST_PAGE)
+    found, unreadable = await read_all(rows)
+    if not (found or unreadable):
         raise NotYet("no recording of this leg, session or conference at Telnyx")
     # Several recordings of one call: those of the event's times. If none fits, all of them, and then it is asked again:
     # archiving one too many loses nothing, and the one that is meant may not be listed yet.
-    return [recording for recording in found if _is_of(recording, request)] or found
+    return [recording for recording in found if _is_of(recording, request)] or found, unreadable
 
 
 def _filter(request: RecordingRequest) -> RecordingFilter:

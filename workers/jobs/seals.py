@@ -40,7 +40,7 @@ from workers.keys import COMPLETED, SEALING
 from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime, sealable_at
-from workers.telnyx.errors import Unsettled
+from workers.telnyx.errors import Inconclusive
 
 log = get_logger()
 
@@ -124,7 +124,7 @@ async def _seal(runtime: Runtime, day: date, by_hand: bool) -> Link | Waits | No
             return Waits("sealed within the last day; what has come since gets a further seal", again)
     try:
         missing = await missing_of(runtime, day)
-    except Unsettled as error:
+    except Inconclusive as error:
         return Waits(str(error))
     if missing:
         return Waits(f"{missing} recordings or transcriptions are not archived yet")
@@ -240,7 +240,7 @@ async def _finish_or_void(runtime: Runtime, chain: Chain, sequence: int, day: da
         if missing := await missing_of(runtime, theirs):
             raise CannotSeal(manifest, f"{missing} recordings or transcriptions of {theirs} are not archived yet")
         await _finish(runtime, chain, sequence, theirs, listed)
-    except (CannotSeal, UnreadableRecord, Unsettled) as error:
+    except (CannotSeal, UnreadableRecord, Inconclusive) as error:
         why = f"the worker that made its manifest ended, and it cannot be finished ({error})"
         await _added(runtime, chain, append_void, sequence, theirs, why, making_of(runtime, lambda _: None))
         log.warning("a seal's number is passed over", sequence=sequence, day=theirs.isoformat(), why=str(error))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import httpx
@@ -25,6 +26,8 @@ from workers.telnyx.errors import (
     TelnyxError,
     TimedOut,
     UnexpectedAnswer,
+    UnreadableRow,
+    UnreadableRows,
     error_of,
 )
 from workers.telnyx.operation import Operation, Request
@@ -92,6 +95,24 @@ class Limiter(Protocol):
 
     async def pause(self, seconds: float) -> None:
         """Have everyone wait, since Telnyx has said 429."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The first page of a list.
+
+    Attributes:
+        items: those that can be read.
+        unreadable: the others.
+        total: how many items the list has in all; None where the answer does not say.
+    """
+
+    items: list[Any]
+    unreadable: list[UnreadableRow]
+    total: int | None
+
+    def __len__(self) -> int:
+        return len(self.items) + len(self.unreadable)
 
 
 class NoLimiter:
@@ -175,11 +196,26 @@ class TelnyxClient:
 
         It ends on the last page by `meta` and on an empty page; where `meta` tells no total, also on a page that
         brings nothing new. Page numbers shift while rows come, so an item with an id that has been seen is not given
-        twice, and a page of nothing but such items is passed over.
+        twice, and a page of nothing but such items is passed over. An item that cannot be read keeps no other back.
 
         Raises:
+            UnreadableRows: behind the last item: some could not be read, so what was given is not all that there is.
             TelnyxError: a page could not be had, retries included.
         """
+        unreadable: list[UnreadableRow] = []
+        async with aclosing(self._walk(operation, arguments)) as items:
+            async for item in items:
+                try:
+                    row = operation.read_item(item)
+                except UnexpectedAnswer as error:
+                    unreadable.append(_unreadable(item, error))
+                else:
+                    yield row
+        if unreadable:
+            raise UnreadableRows(operation.path, unreadable)
+
+    async def _walk(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> AsyncGenerator[Any, None]:
+        """The items of all pages, as they came."""
         number = arguments.get("page_number", msgspec.UNSET)
         number = 1 if number is msgspec.UNSET else number
         paged = "page_number" in operation.parameters
@@ -198,7 +234,7 @@ class TelnyxClient:
                 if stale_pages and (total == _NO_TOTAL or stale_pages > _MOST_STALE_PAGES):
                     return
                 for item in fresh:
-                    yield operation.read_item(item)
+                    yield item
                 if following is None or not more:
                     return
                 items, total = await following
@@ -220,8 +256,8 @@ class TelnyxClient:
         operation = listed.operation_of(listed.__self__.name)
         return _number(await self._answer_of(operation, {**arguments, "page_size": 1}), "total_results")
 
-    async def first_page(self, listed: Any, **arguments: Any) -> tuple[list[Any], int | None]:
-        """The first page of a list, and how many items the list has in all; None where the answer does not say.
+    async def first_page(self, listed: Any, **arguments: Any) -> Page:
+        """The first page of a list, with what of it cannot be read.
 
         Args:
             listed: the method of a family that lists, such as `client.recordings.list`.
@@ -232,7 +268,14 @@ class TelnyxClient:
         """
         operation = listed.operation_of(listed.__self__.name)
         body = await self._answer_of(operation, arguments)
-        return [operation.read_item(item) for item in _items(operation, body)], _number(body, "total_results")
+        items: list[Any] = []
+        unreadable: list[UnreadableRow] = []
+        for item in _items(operation, body):
+            try:
+                items.append(operation.read_item(item))
+            except UnexpectedAnswer as error:
+                unreadable.append(_unreadable(item, error))
+        return Page(items, unreadable, _number(body, "total_results"))
 
     async def _page(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> tuple[list[Any], int]:
         body = await self._answer_of(operation, arguments)
@@ -308,6 +351,21 @@ class TelnyxClient:
         return response.status_code, bytes(body)
 
 
+async def read_all(rows: AsyncIterable[T]) -> tuple[list[T], list[UnreadableRow]]:
+    """Walk a list to its end: what can be read of it, and what cannot.
+
+    Raises:
+        TelnyxError: a page could not be had.
+    """
+    found: list[T] = []
+    try:
+        async for row in rows:
+            found.append(row)  # noqa: PERF401  a comprehension would lose them with the error
+    except UnreadableRows as error:
+        return found, list(error.rows)
+    return found, []
+
+
 def _json(operation: Operation[Any], body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
@@ -332,6 +390,18 @@ def _number(body: Any, name: str) -> int | None:
 _IDS = ("id", "number_id", "ticket_id", "media_name")
 
 
+def _id_of(item: Any) -> str | int | None:
+    """What an item calls itself, also where the rest of it cannot be read; None where it does not."""
+    inner = item.get("data", item) if isinstance(item, dict) else None
+    named = [inner.get(name) for name in _IDS] if isinstance(inner, dict) else []
+    return next((one for one in named if one and isinstance(one, str | int)), None)
+
+
+def _unreadable(item: Any, error: UnexpectedAnswer) -> UnreadableRow:
+    id_ = _id_of(item)
+    return UnreadableRow(None if id_ is None else str(id_), error.why)
+
+
 def _unseen(items: list[Any], seen: set[int]) -> list[Any]:
     """The items of a page that have not been given yet, remembering them; none if the page brings nothing new.
 
@@ -341,9 +411,7 @@ def _unseen(items: list[Any], seen: set[int]) -> list[Any]:
     fresh = []
     brings_new = False
     for item in items:
-        inner = item.get("data", item) if isinstance(item, dict) else None
-        named = [inner.get(name) for name in _IDS] if isinstance(inner, dict) else []
-        id_ = next((one for one in named if one and isinstance(one, str | int)), None)
+        id_ = _id_of(item)
         mark = hash(id_) if id_ is not None else hash(msgspec.json.encode(item, order="sorted"))
         is_new = mark not in seen
         brings_new = brings_new or is_new

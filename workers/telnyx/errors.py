@@ -12,6 +12,8 @@ import msgspec
 
 from config.times import utc_now
 
+_MOST_NAMED = 3  # of the rows that an error is about
+
 
 class TelnyxError(Exception):
     """Anything that went wrong between us and Telnyx.
@@ -40,11 +42,55 @@ class TimedOut(ConnectionFailed):
 
 
 class UnexpectedAnswer(TelnyxError):
-    """An answer whose body is not what the API documents: not JSON, or not of the documented shape."""
+    """An answer whose body is not what the API documents: not JSON, or not of the documented shape.
+
+    Attributes:
+        why: what of it is not, without saying which answer.
+    """
+
+    def __init__(self, message: str, why: str = "") -> None:
+        super().__init__(message)
+        self.why = why or message
 
 
-class Unsettled(TelnyxError):
-    """A list that changed each time it was read, so that nothing can be concluded from it now."""
+class Inconclusive(TelnyxError):
+    """A list that does not show all that there is, so that nothing may be concluded from what it lacks."""
+
+
+class Unsettled(Inconclusive):
+    """A list that changed each time it was read."""
+
+
+@dataclass(frozen=True)
+class UnreadableRow:
+    """A row of a list that is not as the API documents it.
+
+    Attributes:
+        id: as the row itself tells it; None where it tells none.
+        why: one line.
+    """
+
+    id: str | None
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.id or 'a row without an id'} ({self.why})"
+
+
+class UnreadableRows(Inconclusive):
+    """A list was walked to its end, all rows that can be read were given, and these were passed over.
+
+    Attributes:
+        path: of the list, such as `/recordings`.
+        rows: the rows that cannot be read.
+    """
+
+    def __init__(self, path: str, rows: Sequence[UnreadableRow]) -> None:
+        self.path = path
+        self.rows = tuple(rows)
+        named = ", ".join(map(str, self.rows[:_MOST_NAMED]))
+        more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
+        super().__init__(f"GET {path}: {len(rows)} of its rows cannot be read: {named}{more}")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, cast, get_args, get
 from urllib.parse import quote
 
 from msgspec import UNSET
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from workers.telnyx.errors import UnexpectedAnswer
 
@@ -139,9 +139,12 @@ class Operation(Generic[T]):
             item = item["data"]
         try:
             return self.answer.validate_python(item)
-        except ValueError as error:
-            first = str(error).splitlines()[0]
-            raise UnexpectedAnswer(f"{self.method} {self.path}: the answer is not as documented ({first})") from None
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "all of it"
+            why = f"{where}: {first['msg']}"
+            message = f"{self.method} {self.path}: the answer is not as documented ({why})"
+            raise UnexpectedAnswer(message, why) from None
 
 
 def _flatten(key: str, value: Any) -> dict[str, str]:

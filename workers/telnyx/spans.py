@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from config.times import format_instant
-from workers.telnyx.client import LARGEST_PAGE, TelnyxClient
-from workers.telnyx.errors import Unsettled
+from workers.telnyx.client import LARGEST_PAGE, TelnyxClient, read_all
+from workers.telnyx.errors import UnreadableRow, UnreadableRows, Unsettled
 
 _SECOND = timedelta(seconds=1)
 _FILL = 200  # rows that a span aims at; a page has 250, and calls do not come evenly
@@ -39,44 +39,54 @@ async def list_window(
 
     Raises:
         Unsettled: the rows change faster than they can be read.
+        UnreadableRows: behind the last row: some cannot be read, or have no id, so the listing proves nothing.
         TelnyxError: a page could not be had, retries included.
     """
     low, width = since, until - since
     given: set[Any] = set()
+    unreadable: dict[str | int, UnreadableRow] = {}  # by id; what has none is counted again where two spans meet
     narrowed, least = 0, 1 << 62
     while True:
         high = min(low + width, until)
         filter_ = {**wanted, "created_at": {"gte": format_instant(low), "lte": format_instant(high)}}
-        items, total = await client.first_page(listed, filter=filter_, page_size=LARGEST_PAGE)
-        if total != len(items) or len(items) == LARGEST_PAGE:
+        page = await client.first_page(listed, filter=filter_, page_size=LARGEST_PAGE)
+        items, total, bad = page.items, page.total, page.unreadable
+        if total != len(page) or len(page) == LARGEST_PAGE:
             narrowed = 0 if total is not None and total < least else narrowed + 1
             least = min(least, total or least)
-            is_more = total is not None and len(items) == LARGEST_PAGE
+            is_more = total is not None and len(page) == LARGEST_PAGE
             if is_more and high - low > _SECOND and narrowed < _NARROWED:
                 width = max(_SECOND, _whole_seconds((high - low) * min(0.5, _FILL / cast(int, total))))
                 continue
-            items = await _settled(client, listed, filter_)
+            items, bad = await _settled(client, listed, filter_)
+        bad = [*bad, *(UnreadableRow(None, "id: missing") for item in items if not item.id)]
+        unreadable |= {row.id or len(unreadable) + n: row for n, row in enumerate(bad)}
+        items = [item for item in items if item.id]
         for item in sorted(items, key=lambda item: str(item.created_at or "")):
-            if item.id is None or item.id not in given:
+            if item.id not in given:
                 yield item
         if high == until:
-            return
+            break
         given = {item.id for item in items}
         width = max(_SECOND, _whole_seconds((high - low) * min(_MOST_GROWTH, _FILL / max(1, len(items)))))
         low, narrowed, least = high, 0, 1 << 62
+    if unreadable:
+        raise UnreadableRows(listed.operation_of(listed.__self__.name).path, list(unreadable.values()))
 
 
 def _whole_seconds(width: timedelta) -> timedelta:
     return timedelta(seconds=width // _SECOND)
 
 
-async def _settled(client: TelnyxClient, listed: Any, filter_: Mapping[str, Any]) -> list[Any]:
-    """Walk all pages until two walks find the same rows."""
+async def _settled(
+    client: TelnyxClient, listed: Any, filter_: Mapping[str, Any]
+) -> tuple[list[Any], list[UnreadableRow]]:
+    """Walk all pages until two walks find the same rows; gives them, and those that cannot be read."""
     before: set[Any] | None = None
     for _ in range(_WALKS):
-        items = [item async for item in listed(filter=filter_, page_size=LARGEST_PAGE)]
-        found = {item.id for item in items}
-        if found == before or not items:
-            return items
+        items, unreadable = await read_all(listed(filter=filter_, page_size=LARGEST_PAGE))
+        found = {row.id for row in (*items, *unreadable)}
+        if found == before or not (items or unreadable):
+            return items, unreadable
         before = found
     raise Unsettled(f"a list of {filter_['created_at']} changed while it was read, {_WALKS} times in a row")

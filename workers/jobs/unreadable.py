@@ -1,0 +1,52 @@
+"""Rows of Telnyx's lists that cannot be read: each is told once, and keeps no other from being looked at."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TypeVar
+
+from config.logs import get_logger
+from workers.keys import UNREADABLE_TOLD
+from workers.runtime import Runtime
+from workers.telnyx.errors import UnreadableRows
+
+T = TypeVar("T")
+
+log = get_logger()
+
+_TOLD_AGAIN_SECONDS = 30 * 24 * 3600
+_MOST_TOLD = 100  # of one listing: where all rows have changed their shape, a hundred say so
+
+
+async def readable(runtime: Runtime, rows: AsyncIterable[T]) -> AsyncIterator[T]:
+    """The rows of a list that can be read; the others are told. For where nothing is concluded from what a list lacks.
+
+    Raises:
+        TelnyxError: a page could not be had.
+    """
+    try:
+        async for row in rows:
+            yield row
+    except UnreadableRows as error:
+        await tell_unreadable(runtime, error)
+
+
+async def tell_unreadable(runtime: Runtime, error: UnreadableRows) -> None:
+    """Tell of rows that cannot be read, of each once a month.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    rows = error.rows[:_MOST_TOLD]
+    async with runtime.redis.pipeline(transaction=False) as pipe:
+        for row in rows:
+            pipe.sadd(UNREADABLE_TOLD, f"{error.path} {row.id or row.why}")
+        pipe.expire(UNREADABLE_TOLD, _TOLD_AGAIN_SECONDS)
+        *are_new, _ = await pipe.execute()
+    new = [row for row, is_new in zip(rows, are_new, strict=True) if is_new]
+    if not new:
+        return
+    for row in new:
+        log.warning("a row cannot be read", path=error.path, id=row.id, why=row.why)
+    advice = "Report it, with the message; what else the list has is looked at all the same. See docs/runbook.md."
+    await runtime.alerts.send("unreadable-rows", error.path, f"{UnreadableRows(error.path, new)}.", advice)
