@@ -17,7 +17,7 @@ from config.errors import UserError
 from config.settings import load_settings
 from workers.account import Account
 from workers.connections.document import Document, load
-from workers.connections.plan import Change, apply, export, plan
+from workers.connections.plan import Change, apply, drift, export, plan
 from workers.telnyx.client import TelnyxClient
 from workers.telnyx.errors import TelnyxError
 
@@ -111,9 +111,11 @@ def show_drift(file: File, json: Json = False) -> None:
     Example: callvault connections drift telnyx.toml
     """
     document = load(file)
-    changes = _on_telnyx(lambda client: plan(client, document))
+    changes, unread = _on_telnyx(lambda client: drift(client, document))
     _show(changes, json)
-    raise typer.Exit(1 if changes else 0)
+    for one in unread:
+        sys.stderr.write(f"callvault: {one.family}.{one.key} cannot be compared: {one.error}\n")
+    raise typer.Exit(1 if changes or unread else 0)
 
 
 @app.command("export")

@@ -36,9 +36,17 @@ from workers.jobs.connections import (
 from workers.jobs.damage import keep_register
 from workers.jobs.deletion import DeletionTurn, delete_originals, start_deletions
 from workers.jobs.duties import is_sealed_first, tell_duties
+from workers.jobs.failing import tell_turn_failing
 from workers.jobs.log_messages import mirror_log_messages
-from workers.jobs.media import archive_media
-from workers.jobs.payloads import FaultReport, MirrorRequest, RecordingRequest, RepairRequest, TranscriptionRequest
+from workers.jobs.media import archive_media, archive_medium
+from workers.jobs.payloads import (
+    FaultReport,
+    MediumRequest,
+    MirrorRequest,
+    RecordingRequest,
+    RepairRequest,
+    TranscriptionRequest,
+)
 from workers.jobs.put_off import DeletionRequest, schedule_again
 from workers.jobs.reconcile import CountRequest, ReconcileRequest, count_sealed, reconcile, start_sweeps
 from workers.jobs.recordings import archive_recording
@@ -76,6 +84,7 @@ def job_functions(queue: str) -> list[Function]:
     return [
         job(archive_recording, RecordingRequest, queue),
         job(archive_transcription, TranscriptionRequest, queue),
+        job(archive_medium, MediumRequest, queue),
         job(repair_recording, RepairRequest, queue),
         job(reconcile, ReconcileRequest, queue),
         job(report_fault, FaultReport, queue, needs_archive=False),
@@ -105,6 +114,8 @@ def _clockwork(
         except Exception as error:
             if times := _failed_turns.count(type(error).__name__):
                 log.warning("a turn failed", what=name, error=f"{type(error).__name__}: {error}", times=times)
+            with suppress(RedisError, OSError):
+                await tell_turn_failing(runtime, name, error)
 
     return cron(run, name=f"cron:{name}", second=seconds, timeout=3600)
 

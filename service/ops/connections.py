@@ -15,7 +15,7 @@ from workers.archive.records import LogMessageRecord
 from workers.catalogue.query import BadQuery
 from workers.jobs.connections import state_of
 from workers.jobs.log_messages import read_log_messages, still_there
-from workers.telnyx.client import LARGEST_PAGE
+from workers.telnyx.client import LARGEST_PAGE, read_all
 from workers.telnyx.errors import NotFound, TelnyxError
 from workers.telnyx.models import ExternalConnection, Release, Upload
 
@@ -111,8 +111,13 @@ async def look(ops: Ops, request: Request) -> Connections:
     connections: list[Connection] = []
     try:
         async with asyncio.timeout(15):
-            async for one in ops.runtime.telnyx.external_connections.list(page_size=LARGEST_PAGE):
-                connections += [await _connection(ops, one)]
+            listed, unreadable = await read_all(ops.runtime.telnyx.external_connections.list(page_size=LARGEST_PAGE))
+            problem = None if unreadable is None else str(unreadable)
+            for one in listed:
+                try:
+                    connections += [await _connection(ops, one)]
+                except TelnyxError as error:  # the others are shown
+                    problem = f"Connection {one.id} is not shown: {error}"
     except TelnyxError as error:
         problem = f"Telnyx cannot be asked: {error}"
     except TimeoutError:

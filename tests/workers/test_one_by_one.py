@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
+from contextlib import nullcontext
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from config.times import utc_now
+from sandbox import connections as family
 from sandbox.world import Recording
-from tests.parts import RunningSandbox
+from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
+from tests.workers.house import archive, delete_what_is_due, has_left, house, runtime_of
+from workers.jobs.connections import look_for_drift, watch_connections
+from workers.jobs.failing import tell_turn_failing
+from workers.jobs.log_messages import mirror_log_messages
+from workers.jobs.media import archive_media, archive_medium
+from workers.jobs.payloads import MediumRequest
 from workers.jobs.reconcile import ReconcileRequest, Tally, missing_of, reconcile, sweep
 from workers.jobs.seals import Waits, seal
-from workers.keys import ALERTS, BULK_QUEUE
+from workers.keys import ALERTS, BULK_QUEUE, CONNECTION_STATE, DEAD_LETTERS, FAILING_SINCE, MAIN_QUEUE
 from workers.runtime import Runtime
-from workers.telnyx.errors import Forbidden, UnreadableRows
+from workers.telnyx.errors import Forbidden, StatusError, UnreadableRows
 
 
 def ago(days: int) -> date:
@@ -125,3 +137,159 @@ async def test_a_transcription_whose_recording_cannot_be_asked_for_ends_no_sweep
     sandbox.world.faults.change({"answers": {f"/recordings/{recordings[0].data['id']}": 403}})
     await sweep(runtime, ago(2), ago(0), Tally(), found_by="reconcile")
     assert queued(redis) == ids(recordings) | {one["id"] for one in made}
+
+
+async def test_one_medium_that_cannot_be_had_keeps_no_other_from_the_archive(
+    runtime: Runtime, sandbox: RunningSandbox, redis: Any, archive_folder: Path
+) -> None:
+    bad, good = ("a.mp3", "..", "b/../c d.mp3"), ("über 100 %.mp3", "g.mp3", "h.mp3")
+    for name in ("a.mp3", "g.mp3", "..", "über 100 %.mp3", "b/../c d.mp3", "h.mp3"):
+        put_medium(sandbox, name)
+    sandbox.world.faults.change({"answers": {"/media/a.mp3/download": 403}})
+    await archive_media(runtime)
+    kept = sorted(unquote(path.parents[1].name) for path in (archive_folder / "media").rglob("media.json"))
+    assert kept == sorted(good)
+    jobs = {unquote(job.split(":")[1]) for job in redis.zrange(MAIN_QUEUE, 0, -1)}
+    assert jobs == set(bad), "each that Telnyx still lists is tried again alone"
+    requests = len(sandbox.world.requests)
+    await archive_media(runtime)
+    asked = [r["path"] for r in sandbox.world.requests[requests:]]
+    assert "/v2/media/a.mp3/download" not in asked, "its job asks, not each turn"
+    await archive_medium(runtime, MediumRequest(medium={"media_name": "e.mp3"}))
+    assert alerts(redis, "media-lost") == ["Medium e.mp3 was gone before it could be archived."]
+
+
+def put_medium(sandbox: RunningSandbox, name: str) -> None:
+    times = {"created_at": "2026-11-25T10:00:00.000Z", "updated_at": "2026-11-25T10:00:00.000Z"}
+    data = {"media_name": name, "content_type": "audio/mpeg", "expires_at": "2999-01-01T00:00:00.000Z"}
+    sandbox.world.media[name] = (data | times, f"the sound of {name}".encode())
+
+
+async def test_a_medium_that_is_never_handed_out_becomes_a_dead_letter(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    put_medium(sandbox, "..")
+    put_medium(sandbox, "later.mp3")
+    sandbox.world.faults.change({"answers": {"/media/later.mp3/download": 403}})
+    async with house(environment) as runtime:
+        await archive_media(runtime)
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: redis.hkeys(DEAD_LETTERS), 60, "the dead letter")
+        sandbox.world.faults.change({"answers": {}})
+        wait_for(
+            lambda: list((archive_folder / "media").rglob("media.json")), 60, "the medium that is handed out in the end"
+        )
+    (letter,) = redis.hvals(DEAD_LETTERS)
+    assert "media_name: '..' cannot be one" in json.loads(letter)["error"]
+
+
+def connections_of(sandbox: RunningSandbox, count: int) -> list[str]:
+    made = []
+    for number in range(count):
+        connection = family.add_connection(sandbox.world, "zoom")
+        family.add_address(sandbox.world, connection["id"])
+        family.add_number(sandbox.world, connection["id"], f"+1312555010{number}")
+        made.append(connection["id"])
+    return made
+
+
+@pytest.mark.parametrize("answer", [403, 500, None], ids=["403", "500", "unreadable"])
+async def test_a_connection_that_cannot_be_looked_at_keeps_no_other_from_it_and_loses_no_number(
+    answer: int | None, runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    made = connections_of(sandbox, 3)
+    await watch_connections(runtime)
+    before = redis.hgetall(CONNECTION_STATE)
+    (number,) = sandbox.world.numbers[made[1]].values()
+    if answer is None:
+        number["acquired_capabilities"] = "all of them"
+    else:
+        sandbox.world.faults.change({"answers": {f"/external_connections/{made[1]}/": answer}})
+    for connection_id in (made[0], made[2]):
+        sandbox.control("connection", id=connection_id, active=False)
+    with nullcontext() if answer is None else pytest.raises(StatusError):
+        await watch_connections(runtime)
+    assert len(alerts(redis, "connection-fault")) == 2
+    assert alerts(redis, "number-fault") == []
+    assert redis.hgetall(CONNECTION_STATE).keys() == before.keys()
+    assert (len(alerts(redis, "unreadable-rows")) == 1) == (answer is None)
+
+
+async def test_a_message_that_cannot_be_archived_or_dismissed_keeps_no_other(
+    environment: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any, archive_folder: Path
+) -> None:
+    (connection_id,) = connections_of(sandbox, 1)
+    sandbox.control("log_messages", connection_id=connection_id, count=6)
+    odd, blocked, refused, *rest = sandbox.world.log_messages
+    sandbox.world.log_messages[odd]["title"] = ["not", "a", "text"]
+    (archive_folder / "log-messages" / f"{utc_now():%Y/%m/%d}" / f"{blocked}.json").mkdir(parents=True)
+    sandbox.world.faults.change({"answers": {f"DELETE /v2/external_connections/log_messages/{refused}": 403}})
+    async with runtime_of(environment, async_redis, CALLVAULT_LOG_MESSAGES="mirror-and-dismiss") as runtime:
+        for _ in range(2):
+            with pytest.raises(Forbidden):
+                await mirror_log_messages(runtime)
+    kept = {path.stem for path in (archive_folder / "log-messages").rglob("*.json") if path.is_file()}
+    assert kept == {refused, *rest}
+    assert set(sandbox.world.log_messages) == {odd, blocked, refused}
+    assert len(alerts(redis, "unreadable-rows")) == 1
+
+
+async def test_drift_of_one_thing_is_told_though_another_cannot_be_read(
+    environment: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any, tmp_path: Path
+) -> None:
+    made = connections_of(sandbox, 2)
+    path = tmp_path / "telnyx.toml"
+    path.write_text(
+        "".join(f'[external_connections.c{n}]\nid = "{one}"\nwebhook_timeout_secs = 20\n' for n, one in enumerate(made))
+    )
+    sandbox.world.faults.change({"answers": {f"/external_connections/{made[0]}": 403}})
+    async with runtime_of(environment, async_redis, CALLVAULT_CONNECTIONS_FILE=str(path)) as runtime:
+        await look_for_drift(runtime)
+    first, second = sorted(alerts(redis, "drift"))
+    assert first.startswith("external_connections.c0 cannot be compared with telnyx.toml: GET ")
+    assert first.partition(": ")[2].count("403") == 1
+    assert second == "external_connections.c1 is not as telnyx.toml says: webhook_timeout_secs."
+    shown = run_callvault(["connections", "drift", str(path)], environment)
+    assert (shown.returncode, shown.stderr.count("cannot be compared: ")) == (1, 1)
+
+
+async def test_originals_whose_transcriptions_may_not_be_seen_are_heard_of_and_go_once_they_may(
+    deleting: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any
+) -> None:
+    (recording,) = on(sandbox, 0)
+    async with runtime_of(deleting, async_redis, CALLVAULT_QUEUE_AGE_LIMIT="1s") as runtime:
+        await archive(runtime, recording)
+        sandbox.world.faults.change({"answers": {"/recording_transcriptions?": 403}})
+
+        async def is_told() -> bool:
+            await delete_what_is_due(runtime)
+            return bool(alerts(redis, "jobs-fail"))
+
+        deadline = time.monotonic() + 30
+        while not await is_told():
+            assert time.monotonic() < deadline, "nobody is told"
+            await asyncio.sleep(0.1)
+        (told,) = alerts(redis, "jobs-fail")
+        assert told.startswith("delete_originals has failed for ")
+        assert f"{recording.data['id']}: Forbidden: GET /v2/recording_transcriptions: 403" in told
+        assert "Forbidden" in (await runtime.attempts.failing(["refused"]))["refused"]
+        assert not has_left(recording)
+        sandbox.world.faults.change({"answers": {}})
+        await delete_what_is_due(runtime)
+    assert has_left(recording)
+
+
+async def test_what_fails_by_the_clock_is_heard_of_once_a_day(
+    environment: dict[str, str], async_redis: Any, redis: Any
+) -> None:
+    async with runtime_of(environment, async_redis, CALLVAULT_QUEUE_AGE_LIMIT="1s") as runtime:
+        deadline = time.monotonic() + 30
+        while not alerts(redis, "turn-fails"):
+            assert time.monotonic() < deadline, "nobody is told"
+            await tell_turn_failing(runtime, "archive_media", OSError("away"))
+            await asyncio.sleep(0.1)
+        await tell_turn_failing(runtime, "archive_media", OSError("away"))
+        redis.delete(FAILING_SINCE + "archive_media")
+        await tell_turn_failing(runtime, "archive_media", OSError("away, and new"))
+    (told,) = alerts(redis, "turn-fails")
+    assert told.startswith("archive_media has failed for 1")

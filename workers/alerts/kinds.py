@@ -97,12 +97,19 @@ KINDS: dict[str, Kind] = {
     ),
     "jobs-fail": Kind(
         "critical",
-        "jobs have failed for more than five minutes (`CALLVAULT_QUEUE_AGE_LIMIT`) for something that none is given up for: "
+        "jobs, or the deletion of originals, have failed for more than five minutes (`CALLVAULT_QUEUE_AGE_LIMIT`) for something "
+        "that none is given up for: "
         "Telnyx or the store is away (`outage`), a key or a right is missing (`refused`), or the account is slowed down "
         "(`throttled`); or Telnyx has listed a recording for a day and has no audio of it (`not-yet`); nothing is lost, and it "
         "goes on by itself once it is mended",
         "the message has the last error; `callvault doctor` says whether Telnyx and the archive answer, `callvault status` "
         "whether jobs still fail",
+    ),
+    "turn-fails": Kind(
+        "warning",
+        "what runs by the clock (media, log messages, external connections, drift) has failed for more than five minutes "
+        "(`CALLVAULT_QUEUE_AGE_LIMIT`), for one thing or for all; everything else goes on. It is told once a day",
+        "the message has the last error; what has no right to a list may go on without it, or gets the right in the portal",
     ),
     "unreadable-rows": Kind(
         "warning",

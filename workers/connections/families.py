@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ class ManagedFamily:
     create: Callable[[TelnyxClient, str, Fields], Awaitable[object]]
     update: Callable[[TelnyxClient, Live, Fields], Awaitable[object]]
     delete: Callable[[TelnyxClient, Live], Awaitable[object]]
-    list_all: Callable[[TelnyxClient], Awaitable[list[Live]]] | None = None
+    list_all: Callable[[TelnyxClient], AsyncIterator[Live]] | None = None
     is_told: bool = True
 
 
@@ -72,8 +72,9 @@ def _connection(found: ExternalConnection) -> Live:
     return Live(named or str(found.id), str(found.id), fields)
 
 
-async def _list_connections(client: TelnyxClient) -> list[Live]:
-    return [_connection(found) async for found in client.external_connections.list(page_size=LARGEST_PAGE)]
+async def _list_connections(client: TelnyxClient) -> AsyncIterator[Live]:
+    async for found in client.external_connections.list(page_size=LARGEST_PAGE):
+        yield _connection(found)
 
 
 async def _read_connection(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
@@ -82,7 +83,10 @@ async def _read_connection(client: TelnyxClient, key: str, fields: Fields) -> Li
             return _connection(await client.external_connections.retrieve(id_))
         except NotFound:
             return None
-    return next((live for live in await _list_connections(client) if live.key == key), None)
+    async for live in _list_connections(client):  # where a row cannot be read, nobody knows that it is not there
+        if live.key == key:
+            return live
+    return None
 
 
 def _tagged(key: str, fields: Fields) -> Fields:
@@ -176,8 +180,9 @@ async def _read_media(client: TelnyxClient, key: str, fields: Fields) -> Live | 
     return None if found is None else Live(key, key, found)
 
 
-async def _list_media(client: TelnyxClient) -> list[Live]:
-    return [Live(str(m.media_name), str(m.media_name), m.as_returned()) async for m in client.media.list()]
+async def _list_media(client: TelnyxClient) -> AsyncIterator[Live]:
+    async for found in client.media.list():
+        yield Live(str(found.media_name), str(found.media_name), found.as_returned())
 
 
 # In the order in which they are applied: what others may refer to comes first.

@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 from workers.connections.document import Document
 from workers.connections.families import FAMILIES, Fields, Live
-from workers.telnyx.client import TelnyxClient
+from workers.telnyx.client import TelnyxClient, read_all
+from workers.telnyx.errors import TelnyxError
 
+_MOST_IN_A_ROW = 3
 _SECRET_WORDS = ("secret", "key", "credentials", "service_account", "password", "token")
 
 
@@ -66,20 +68,59 @@ async def plan(
         kept: set[str] = set()
         for key, wanted in things.items():
             live = await family.read(client, key, wanted)
-            if live is None:
-                changes.append(Change("create", name, key, wanted))
-                continue
-            kept.add(live.id)
-            differences = tuple(_differences(wanted, live.fields))
-            if not family.is_told and set_untold:
-                differences = tuple(Difference(name, "not told", after) for name, after in wanted.items())
-            if differences:
-                changes.append(Change("update", name, key, wanted, live, differences))
+            if live is not None:
+                kept.add(live.id)
+            if (change := _change(name, key, wanted, live, set_untold=set_untold)) is not None:
+                changes.append(change)
         if prune and family.list_all is not None:
-            for live in await family.list_all(client):
+            async for live in family.list_all(client):
                 if live.id not in kept:
                     removals.insert(0, Change("delete", name, live.key, {}, live))
     return changes + removals
+
+
+@dataclass(frozen=True)
+class Unread:
+    """One thing that cannot be compared with the file, and why."""
+
+    family: str
+    key: str
+    error: TelnyxError
+
+
+async def drift(client: TelnyxClient, document: Document) -> tuple[list[Change], list[Unread]]:
+    """Everything that differs, and what cannot be read; that keeps nothing else from being compared.
+
+    Raises:
+        TelnyxError: three things in a row cannot be read, so it is no fault of theirs.
+    """
+    changes: list[Change] = []
+    unread: list[Unread] = []
+    in_a_row = 0
+    things = [(name, key, wanted) for name in FAMILIES for key, wanted in document.get(name, {}).items()]
+    for name, key, wanted in things:
+        try:
+            live = await FAMILIES[name].read(client, key, wanted)
+        except TelnyxError as error:
+            unread.append(Unread(name, key, error))
+            in_a_row += 1
+            if in_a_row == _MOST_IN_A_ROW:
+                raise
+            continue
+        in_a_row = 0
+        if (change := _change(name, key, wanted, live)) is not None:
+            changes.append(change)
+    return changes, unread
+
+
+def _change(name: str, key: str, wanted: Fields, live: Live | None, *, set_untold: bool = False) -> Change | None:
+    """What is to be changed of one thing; None if it is as the file says."""
+    if live is None:
+        return Change("create", name, key, wanted)
+    differences = tuple(_differences(wanted, live.fields))
+    if not FAMILIES[name].is_told and set_untold:
+        differences = tuple(Difference(field, "not told", after) for field, after in wanted.items())
+    return Change("update", name, key, wanted, live, differences) if differences else None
 
 
 def _differences(wanted: Fields, live: Fields, path: str = "") -> list[Difference]:
@@ -127,22 +168,28 @@ async def export(client: TelnyxClient) -> str:
     """A file that says what the account is now, as far as Telnyx lists it; secrets as names of the environment.
 
     Raises:
-        TelnyxError: the account cannot be read.
+        TelnyxError: what the account has cannot be listed. What cannot be read of it is a comment.
     """
     lines = ["# What is at Telnyx now. Secrets are names of environment variables; set them before you plan.", ""]
     connection_ids: list[str] = []
     for name, family in FAMILIES.items():
         if family.list_all is not None and name != "media":  # where a medium came from is not told
-            for live in await family.list_all(client):
+            found, unreadable = await read_all(family.list_all(client))
+            for live in found:
                 connection_ids.append(live.id)
                 lines += [f"[{name}.{_quoted(live.key)}]", f"id = {json.dumps(live.id)}"]
                 lines += _assignments({n: live.fields.get(n) for n in family.fields if n != "id"}, live.id)
+            lines += [f"# [{name}] cannot be read: {row}" for row in (unreadable.rows if unreadable else ())]
         elif name in ("custom_storage_credentials", "dialogflow_connections"):
             for connection_id in connection_ids:
-                found = await family.read(client, connection_id, {})
-                if found is not None:
+                try:
+                    one = await family.read(client, connection_id, {})
+                except TelnyxError as error:
+                    lines.append(f"# [{name}.{_quoted(connection_id)}] cannot be read: {' '.join(str(error).split())}")
+                    continue
+                if one is not None:
                     lines.append(f"[{name}.{_quoted(connection_id)}]")
-                    lines += _assignments({n: found.fields.get(n) for n in family.fields}, connection_id)
+                    lines += _assignments({n: one.fields.get(n) for n in family.fields}, connection_id)
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ or without valid credentials. What was seen last is kept in Redis, so that each 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 
 import msgspec
@@ -14,14 +14,16 @@ import msgspec
 from config.logs import get_logger
 from workers.alerts.kinds import KINDS, Kind, Severity
 from workers.connections.document import load
-from workers.connections.plan import plan
+from workers.connections.plan import drift
+from workers.jobs.one_by_one import OneByOne
 from workers.jobs.payloads import FaultReport
+from workers.jobs.unreadable import tell_unreadable
 from workers.keys import CONNECTION_STATE, DRIFT_LOOKED, REFRESHED, UPLOADS_RETRIED, connection_field
 from workers.queue.script import server_seconds
 from workers.queue.state import read_state
 from workers.runtime import Runtime
-from workers.telnyx.client import LARGEST_PAGE
-from workers.telnyx.errors import TelnyxError
+from workers.telnyx.client import LARGEST_PAGE, read_all
+from workers.telnyx.errors import TelnyxError, UnreadableRows
 from workers.telnyx.models import ExternalConnection
 
 log = get_logger()
@@ -70,36 +72,90 @@ class _Sight:
 
 
 async def watch_connections(runtime: Runtime) -> None:
-    """Look at every external connection once.
+    """Look at every external connection once. Of what cannot be looked at now, what was seen last stays.
 
     Raises:
-        TelnyxError: Telnyx is away; the next turn looks again.
+        TelnyxError: Telnyx does not list the connections; or the first list of one that it does not give, once all others are
+            looked at. The next turn looks again.
     """
     before = await read_state(runtime.redis, CONNECTION_STATE, _State)
-    now = await server_seconds(runtime.redis)
-    limit = runtime.settings.upload_pending_limit.total_seconds()
-    after: dict[str, _State] = {}
-    async for connection in runtime.telnyx.external_connections.list(page_size=LARGEST_PAGE):
-        async for sight in _sights(runtime, connection):
-            key = f"{sight.kind}:{sight.connection_id}:{sight.id}"
-            old = before.get(key)
-            state = sight.state
-            if sight.kind == "upload" and state in PENDING and old and now - old.since > limit:
-                state = "stuck"
-            elif sight.kind == "number" and old and old.where and old.where != sight.where:
-                state = "moved"
-            unchanged = old is not None and (old.state == state or (state in PENDING and old.state in PENDING))
-            since = old.since if old is not None and (unchanged or state == "stuck") else now
-            after[key] = _State(state, since, sight.where)
-            if not unchanged:
-                await _tell(runtime, sight, state, old)
-                await _retry_upload(runtime, sight)
+    look = _Look(runtime, before, await server_seconds(runtime.redis))
+    connections, unreadable = await read_all(runtime.telnyx.external_connections.list(page_size=LARGEST_PAGE))
+    if unreadable is not None:
+        await tell_unreadable(runtime, unreadable)
+    alone = OneByOne(TelnyxError)
+    for connection in connections:
+        for kind, sights in _SIGHTS.items():
+            if not alone.is_worth_it(kind):
+                look.keep(kind, str(connection.id))
+                continue
+            async with alone.of(kind, str(connection.id), must=False):
+                try:
+                    async for sight in sights(runtime, connection):
+                        await look.at(sight)
+                except UnreadableRows as error:
+                    look.keep(kind, str(connection.id))
+                    await tell_unreadable(runtime, error)
+                except TelnyxError:
+                    look.keep(kind, str(connection.id))
+                    raise
+    if unreadable is not None:  # one of them may be a connection that was known
+        look.keep_all_but({str(connection.id) for connection in connections})
+    after = look.after
     await _tell_of_lost_numbers(runtime, before, after)
     async with runtime.redis.pipeline(transaction=True) as pipe:
         pipe.delete(CONNECTION_STATE)
         if after:
             pipe.hset(CONNECTION_STATE, mapping={key: msgspec.json.encode(state) for key, state in after.items()})
         await pipe.execute()
+    alone.raise_the_first()
+
+
+class _Look:
+    """One look at everything.
+
+    Args:
+        runtime: the worker's parts.
+        before: what was seen last.
+        now: seconds since the epoch, by the server's clock.
+
+    Attributes:
+        after: what is remembered of this look.
+    """
+
+    def __init__(self, runtime: Runtime, before: dict[str, _State], now: float) -> None:
+        self._runtime, self._before, self._now = runtime, before, now
+        self.after: dict[str, _State] = {}
+
+    async def at(self, sight: _Sight) -> None:
+        """Hold one thing against what was seen of it last, and tell what has changed."""
+        limit = self._runtime.settings.upload_pending_limit.total_seconds()
+        key = f"{sight.kind}:{sight.connection_id}:{sight.id}"
+        old = self._before.get(key)
+        state = sight.state
+        if sight.kind == "upload" and state in PENDING and old and self._now - old.since > limit:
+            state = "stuck"
+        elif sight.kind == "number" and old and old.where and old.where != sight.where:
+            state = "moved"
+        unchanged = old is not None and (old.state == state or (state in PENDING and old.state in PENDING))
+        since = old.since if old is not None and (unchanged or state == "stuck") else self._now
+        self.after[key] = _State(state, since, sight.where)
+        if not unchanged:
+            await _tell(self._runtime, sight, state, old)
+            await _retry_upload(self._runtime, sight)
+
+    def keep(self, kind: str, connection_id: str) -> None:
+        """Remember what was seen last of one kind of a connection, where it was not seen now: it may be there still."""
+        self._keep(lambda key: key.startswith(f"{kind}:{connection_id}:"))
+
+    def keep_all_but(self, connection_ids: Collection[str]) -> None:
+        """Remember what was seen last of all other connections."""
+        self._keep(lambda key: key.split(":", 2)[1] not in connection_ids)
+
+    def _keep(self, is_meant: Callable[[str], bool]) -> None:
+        for key, state in self._before.items():
+            if is_meant(key):
+                self.after.setdefault(key, state)
 
 
 def state_of(connection: ExternalConnection) -> str:
@@ -109,20 +165,41 @@ def state_of(connection: ExternalConnection) -> str:
     return "without valid credentials" if connection.credential_active is False else "good"
 
 
-async def _sights(runtime: Runtime, connection: ExternalConnection) -> AsyncIterator[_Sight]:
+async def _connection(_: Runtime, connection: ExternalConnection) -> AsyncIterator[_Sight]:
     connection_id, name = str(connection.id), str(connection.external_sip_connection)
     yield _Sight("connection", connection_id, name, connection_id, state_of(connection))
+
+
+async def _uploads(runtime: Runtime, connection: ExternalConnection) -> AsyncIterator[_Sight]:
+    connection_id, name = str(connection.id), str(connection.external_sip_connection)
     async for upload in runtime.telnyx.uploads.list(connection_id, page_size=LARGEST_PAGE):
         detail = upload.error_message or ""
         numbers = ",".join(sorted(str(entry.number_id) for entry in upload.tn_upload_entries or ()))
         yield _Sight("upload", str(upload.ticket_id), name, connection_id, str(upload.status), detail, numbers)
+
+
+async def _releases(runtime: Runtime, connection: ExternalConnection) -> AsyncIterator[_Sight]:
+    connection_id, name = str(connection.id), str(connection.external_sip_connection)
     async for release in runtime.telnyx.releases.list(connection_id, page_size=LARGEST_PAGE):
         detail = release.error_message or ""
         yield _Sight("release", str(release.ticket_id), name, connection_id, str(release.status), detail)
+
+
+async def _numbers(runtime: Runtime, connection: ExternalConnection) -> AsyncIterator[_Sight]:
+    connection_id = str(connection.id)
     async for number in runtime.telnyx.phone_numbers.list(connection_id, page_size=LARGEST_PAGE):
         where = str(number.location_id)
         shown = str(number.telephone_number)
         yield _Sight("number", str(number.number_id), shown, connection_id, "good", where=where)
+
+
+# What is looked at of each connection, by kind; one that cannot be listed keeps no other from being looked at.
+_SIGHTS: dict[str, Callable[[Runtime, ExternalConnection], AsyncIterator[_Sight]]] = {
+    "connection": _connection,
+    "upload": _uploads,
+    "release": _releases,
+    "number": _numbers,
+}
 
 
 async def _tell(runtime: Runtime, sight: _Sight, state: str, old: _State | None) -> None:
@@ -185,7 +262,11 @@ async def refresh_operator_connect(runtime: Runtime) -> None:
     if every is None:
         return
     if await runtime.redis.set(REFRESHED, "1", nx=True, px=int(every.total_seconds() * 1000)):
-        await runtime.telnyx.operator_connect.refresh()
+        try:
+            await runtime.telnyx.operator_connect.refresh()
+        except TelnyxError:
+            await runtime.redis.delete(REFRESHED)  # the turn is not used up
+            raise
 
 
 async def look_for_drift(runtime: Runtime) -> None:
@@ -194,8 +275,12 @@ async def look_for_drift(runtime: Runtime) -> None:
     if path is None or not await runtime.redis.set(DRIFT_LOOKED, "1", nx=True, ex=_DRIFT_SECONDS):
         return
     document = await runtime.in_thread(load, path)
-    for change in await plan(runtime.telnyx, document):
+    changes, unread = await drift(runtime.telnyx, document)
+    for change in changes:
         fields = ", ".join(difference.path for difference in change.differences) or f"to {change.action}"
         text = f"{change.family}.{change.key} is not as {path.name} says: {fields}."
         advice = f"See `callvault connections drift {path}`, then `apply` it or change the file."
         await runtime.alerts.send("drift", f"{change.family}.{change.key}", text, advice)
+    for one in unread:
+        text = f"{one.family}.{one.key} cannot be compared with {path.name}: {one.error}."
+        await runtime.alerts.send("drift", f"{one.family}.{one.key}", text, "The others were compared.")

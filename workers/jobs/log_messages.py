@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import Literal
 
@@ -19,12 +20,14 @@ from config.times import format_instant, parse_instant, utc_now
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.records import LOG_MESSAGE, LogMessageRecord, UnreadableRecord
+from workers.jobs.one_by_one import OneByOne
 from workers.jobs.payloads import MirrorRequest
+from workers.jobs.unreadable import tell_unreadable
 from workers.keys import LOG_COUNTS, LOG_MESSAGES, LOG_NO_ID_TOLD
 from workers.queue.script import AsyncRedis
 from workers.queue.state import read_state
 from workers.runtime import Runtime
-from workers.telnyx.client import LARGEST_PAGE
+from workers.telnyx.client import LARGEST_PAGE, read_all
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import LogMessage
 
@@ -67,6 +70,7 @@ async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) 
     """One poll: walk every page, archive what is new, count it, alert once a group, dismiss what is safe.
 
     Raises:
+        Exception: the first message that could not be archived or dismissed, once all others are.
         TelnyxError, StoreError: one of them is away; the next poll sees the same messages again.
     """
     if runtime.settings.log_messages == "off":
@@ -74,7 +78,10 @@ async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) 
     now = format_instant(utc_now())
     messages: dict[str, LogMessage] = {}
     counts: Counter[str] = Counter()
-    async for message in runtime.telnyx.log_messages.list(page_size=LARGEST_PAGE):
+    rows, unreadable = await read_all(runtime.telnyx.log_messages.list(page_size=LARGEST_PAGE))
+    if unreadable is not None:
+        await tell_unreadable(runtime, unreadable)
+    for message in rows:
         identity, _by = identify(message)
         messages[identity] = message
         counts[identity] += 1
@@ -93,14 +100,20 @@ async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) 
             elif not state.is_archived:
                 new.append(identity)
             state.is_present, state.last_seen_at, state.count = True, now, counts[identity]
+    there = {*messages, *(row.id for row in unreadable.rows if row.id)} if unreadable is not None else messages.keys()
     for identity, state in seen.items():
-        state.is_present = identity in messages
-    for identity in new:
-        await _archive(runtime, identity, messages[identity], seen[identity])
-    await _remember(runtime, seen)
-    await _tell(runtime, [messages[identity] for identity in new])
+        state.is_present = identity in there
+    alone = OneByOne(Exception)
+    try:
+        for identity in new:
+            async with alone.of("log message", identity):
+                await _archive(runtime, identity, messages[identity], seen[identity])
+    finally:
+        await _remember(runtime, seen)
+        await _tell(runtime, [messages[identity] for identity in new if seen[identity].is_archived])
     if runtime.settings.log_messages == "mirror-and-dismiss":
-        await _dismiss(runtime, messages, seen)
+        await _dismiss(runtime, alone, messages, seen)
+    alone.raise_the_first()
 
 
 async def _archive(runtime: Runtime, identity: str, message: LogMessage, state: Seen) -> None:
@@ -139,7 +152,7 @@ async def _tell(runtime: Runtime, new: list[LogMessage]) -> None:
         log.info("log messages mirrored", new=len(new))
 
 
-async def _dismiss(runtime: Runtime, messages: dict[str, LogMessage], seen: dict[str, Seen]) -> None:
+async def _dismiss(runtime: Runtime, alone: OneByOne, messages: dict[str, LogMessage], seen: dict[str, Seen]) -> None:
     """Dismiss at Telnyx what lies in the archive now, word for word; without an id that cannot be done, which is said once.
 
     What Redis remembers of the archive is no proof: the message is read there again; if it is gone, the next poll archives it.
@@ -151,14 +164,13 @@ async def _dismiss(runtime: Runtime, messages: dict[str, LogMessage], seen: dict
             if await runtime.redis.set(LOG_NO_ID_TOLD, "1", nx=True):
                 log.warning("log messages cannot be dismissed: Telnyx sends them without an id")
             continue
-        if not await runtime.in_thread(_lies_in_the_archive, runtime.archive, identity, message, seen[identity]):
-            seen[identity].is_archived, seen[identity].first_seen_at = False, format_instant(utc_now())
-            await _remember(runtime, {identity: seen[identity]})
-            continue
-        try:
-            await runtime.telnyx.log_messages.dismiss(message.id)
-        except NotFound:
-            pass
+        async with alone.of("dismissal", identity):
+            if await runtime.in_thread(_lies_in_the_archive, runtime.archive, identity, message, seen[identity]):
+                with suppress(NotFound):
+                    await runtime.telnyx.log_messages.dismiss(message.id)
+            else:
+                seen[identity].is_archived, seen[identity].first_seen_at = False, format_instant(utc_now())
+                await _remember(runtime, {identity: seen[identity]})
 
 
 def _lies_in_the_archive(archive: Archive, identity: str, message: LogMessage, state: Seen) -> bool:

@@ -1,4 +1,8 @@
-"""`archive_media`: stored media with their bytes, before they expire; a changed file is a new version."""
+"""`archive_media`: stored media with their bytes, before they expire; a changed file is a new version.
+
+Each is archived alone. One that cannot be gets a job of its own, `archive_medium`, which tries again and is given up by the table
+of causes, and keeps none behind it waiting.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +11,82 @@ import hashlib
 from config.logs import get_logger
 from config.times import first_instant, utc_now
 from workers.archive import layout
-from workers.keys import MEDIA_SEEN
+from workers.jobs.one_by_one import OneByOne
+from workers.jobs.payloads import MediumRequest, medium_job
+from workers.jobs.unreadable import readable, tell_unreadable
+from workers.keys import ARQ_JOB, DEAD_LETTERS, MEDIA_SEEN
+from workers.queue.accept import enqueue
+from workers.queue.jobs import Job
 from workers.runtime import Runtime
-from workers.telnyx.errors import NotFound
+from workers.telnyx.client import read_all
+from workers.telnyx.errors import NotFound, UnreadableRow, UnreadableRows
 from workers.telnyx.models import Media
 
 log = get_logger()
 
 
 async def archive_media(runtime: Runtime) -> None:
-    """Archive every medium that is new or has changed since.
+    """Archive every medium that is new or has changed since; one that cannot be is left to a job.
 
     Raises:
         TelnyxError, StoreError: one of them is away; the next turn does the rest.
     """
-    async for media in runtime.telnyx.media.list():
-        name, updated_at = str(media.media_name), media.updated_at or media.created_at or ""
+    alone = OneByOne(Exception)
+    async for media in readable(runtime, runtime.telnyx.media.list()):
+        if media.media_name is None:
+            await tell_unreadable(runtime, UnreadableRows("/media", [UnreadableRow(None, "media_name: missing")]))
+            continue
+        name, request = media.media_name, MediumRequest(medium=media.as_returned())
+        job = medium_job(name, _changed_at(media), request)
         known = await runtime.redis.hget(MEDIA_SEEN, name)
-        if known is not None and known.decode() == updated_at:
+        if (known is not None and known.decode() == _changed_at(media)) or await _is_left_to_its_job(runtime, job):
             continue
-        try:
-            await _archive(runtime, media, name, updated_at)
-        except NotFound:  # it expired between the list and the download
-            text = f"Medium {name} was gone before it could be archived."
-            await runtime.alerts.send("media-lost", name, text, "Upload it again if it is still needed.")
-            continue
-        await runtime.redis.hset(MEDIA_SEEN, name, updated_at)
+        async with alone.of("medium", name):
+            try:
+                await archive_medium(runtime, request)
+            except Exception:
+                await enqueue(runtime.redis, job)
+                raise
 
 
-async def _archive(runtime: Runtime, media: Media, name: str, updated_at: str) -> None:
-    content = await runtime.telnyx.media.download(name)
-    day = (first_instant(updated_at) or utc_now()).date()
+async def archive_medium(runtime: Runtime, request: MediumRequest) -> None:
+    """The job: archive one version of a medium.
+
+    Raises:
+        NotFound: Telnyx lists it and does not hand it out.
+        TelnyxError, StoreError: one of them is away.
+        ValueError: it has a name that no request can carry.
+    """
+    media = Media.model_validate(request.medium)
+    name = str(media.media_name)
+    try:
+        content = await runtime.telnyx.media.download(name)
+    except NotFound:
+        if await _is_at_telnyx(runtime, name):
+            raise
+        # It expired between the list and the download.
+        text = f"Medium {name} was gone before it could be archived."
+        await runtime.alerts.send("media-lost", name, text, "Upload it again if it is still needed.")
+        return
+    day = (first_instant(_changed_at(media)) or utc_now()).date()
     folder = layout.media_folder(day, name, hashlib.sha256(content).hexdigest())
     content_type = media.content_type or "application/octet-stream"
-    record = await runtime.in_thread(runtime.archive.put_media, folder, content, media.as_returned(), content_type)
+    record = await runtime.in_thread(runtime.archive.put_media, folder, content, request.medium, content_type)
     await runtime.announce(layout.media_key(folder), record)
+    await runtime.redis.hset(MEDIA_SEEN, name, _changed_at(media))
     log.info("medium archived", media_name=name, bytes=len(content))
+
+
+def _changed_at(media: Media) -> str:
+    return media.updated_at or media.created_at or ""
+
+
+async def _is_left_to_its_job(runtime: Runtime, job: Job) -> bool:
+    """Whether its job waits or runs, or was given up, so that a person has to look."""
+    return bool(await runtime.redis.exists(ARQ_JOB + job.id) or await runtime.redis.hexists(DEAD_LETTERS, job.id))
+
+
+async def _is_at_telnyx(runtime: Runtime, name: str) -> bool:
+    """Whether Telnyx lists it, or may: by the list, since a name may be one that no address can carry."""
+    listed, unreadable = await read_all(runtime.telnyx.media.list())
+    return unreadable is not None or any(media.media_name == name for media in listed)

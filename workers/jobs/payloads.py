@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from workers.archive.layout import encode_name
 from workers.keys import BULK_QUEUE, MAIN_QUEUE
 from workers.queue.jobs import Job
 
@@ -80,6 +81,18 @@ def mirror_job(connection_id: str) -> Job:
     return Job(
         "mirror_log_messages", MirrorRequest(), job_id, delay_ms=_MIRROR_DELAY_MS, only_if_external=connection_id
     )
+
+
+class MediumRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which medium to archive, as Telnyx lists it."""
+
+    v: int = VERSION
+    medium: dict[str, Any]
+
+
+def medium_job(name: str, changed_at: str, request: MediumRequest) -> Job:
+    """The job that archives one version of a medium, whatever its name is made of."""
+    return Job("archive_medium", request, f"archive_medium:{encode_name(name)}:{encode_name(changed_at)}")
 
 
 class RepairRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import msgspec
 
 from config.logs import get_logger
-from workers.jobs.causes import CAUSES
+from workers.archive import layout
+from workers.jobs.causes import CAUSES, Cause
+from workers.jobs.failing import memory_seconds, tell_failing
+from workers.jobs.judge import cause_of
 from workers.jobs.may_delete import (
     Kept,
     Stopped,
@@ -29,8 +32,16 @@ _TOLD_AFTER = 2
 
 @dataclass(frozen=True)
 class Away:
-    """A recording that could not be looked at, mostly since Telnyx or the store does not answer."""
+    """A recording that could not be looked at, mostly since Telnyx or the store does not answer.
 
+    Attributes:
+        folder: of the recording.
+        cause: a row of the table of causes.
+        error: one line.
+    """
+
+    folder: str
+    cause: Cause
     error: str
 
 
@@ -59,19 +70,31 @@ async def all_later(runtime: Runtime, folders: Sequence[str], stopped: Stopped) 
 
 
 async def back_off(runtime: Runtime, outcomes: Sequence[object]) -> None:
-    """Say in one line what could not be looked at; if that is half of it, no batch is begun for a while."""
+    """Say in one line what could not be looked at; if that is half of it, no batch is begun for a while.
+
+    One that fails again and again keeps its original for ever, so that is told too: to status at once, to a person after a while.
+    """
     away = [one for one in outcomes if isinstance(one, Away)]
     if not away:
         return
     log.warning("deletions postponed", recordings=len(away), of=len(outcomes), error=away[0].error)
     if 2 * len(away) >= len(outcomes):  # fewer may be the recordings' own fault, which must keep no other waiting
         await runtime.due.back_off(_BACK_OFF_SECONDS)
+    for cause in {one.cause.name: one.cause for one in away}.values():
+        of_it = [one for one in away if one.cause.name == cause.name]
+        names = [f"delete_originals {one.folder}" for one in of_it]
+        since = await runtime.attempts.failing_seconds(names, memory_seconds(cause))
+        longest, one = max(zip(since, of_it, strict=True), key=lambda pair: pair[0])
+        if longest:  # a single failure is nothing to speak of
+            error = f"{layout.recording_id_of(one.folder)}: {one.error}"
+            await tell_failing(runtime, "delete_originals", cause, error, longest)
 
 
 async def postpone_for(runtime: Runtime, folder: str, error: Exception) -> Away:
     """An original could not be looked at or deleted: have it come back soon."""
     await runtime.due.postpone(folder, _AWAY_SECONDS)
-    return Away(f"{type(error).__name__}: {error}")
+    line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return Away(folder, cause_of(error, runtime.settings), line)
 
 
 async def ask_later(runtime: Runtime, folder: str, recording_id: str, name: str, said: str) -> None:

@@ -27,7 +27,7 @@ from workers.queue.recording_lease import sole_writer
 from workers.runtime import Runtime, sealable_at
 from workers.source_mark import SourceMark
 from workers.telnyx.client import LARGEST_PAGE, read_all
-from workers.telnyx.errors import NotFound, UnreadableRow, UnreadableRows
+from workers.telnyx.errors import NotFound, UnreadableRows
 from workers.telnyx.models import Recording
 from workers.telnyx.operations import RecordingFilter
 
@@ -62,8 +62,8 @@ async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None
     if failed:
         raise failed[0]
     if not any(_is_of(recording, request) for recording in recordings):
-        if unreadable:
-            raise UnreadableRows("/recordings", unreadable)
+        if unreadable is not None:
+            raise unreadable
         raise NotYet("Telnyx has recordings of this call, but none of the event's times yet")
 
 
@@ -158,15 +158,15 @@ async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord)
     await runtime.due.schedule(folder, grace)
 
 
-async def _find(runtime: Runtime, request: RecordingRequest) -> tuple[list[Recording], list[UnreadableRow]]:
-    """The recordings that a request without an id means, and the rows that cannot be read, among which it may be.
+async def _find(runtime: Runtime, request: RecordingRequest) -> tuple[list[Recording], UnreadableRows | None]:
+    """The recordings that a request without an id means, and the error of rows that cannot be read, one of which it may be.
 
     Raises:
         NotYet: Telnyx has nothing of the call.
     """
     rows = runtime.telnyx.recordings.list(filter=_filter(request), page_size=LARGEST_PAGE)
     found, unreadable = await read_all(rows)
-    if not (found or unreadable):
+    if not found and unreadable is None:
         raise NotYet("no recording of this leg, session or conference at Telnyx")
     # Several recordings of one call: those of the event's times. If none fits, all of them, and then it is asked again:
     # archiving one too many loses nothing, and the one that is meant may not be listed yet.

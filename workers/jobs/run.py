@@ -14,11 +14,10 @@ from arq.worker import Function, func
 from redis.exceptions import RedisError
 
 from config.logs import get_logger
-from config.times import format_duration
 from config.tracing import span
 from workers.archive.records import WrongObject
-from workers.jobs.causes import Cause
 from workers.jobs.damage import tell_wrong
+from workers.jobs.failing import tell_failing
 from workers.jobs.judge import cause_of
 from workers.jobs.payloads import VERSION, payload_version
 from workers.keys import MAIN_QUEUE
@@ -93,7 +92,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     times, seconds = cause.of(attempts)
     if not cause.is_final(times, seconds):
         if cause.is_never_given_up and times >= _AGAIN_AND_AGAIN and seconds >= cause.quiet_seconds:
-            await _tell_failing(runtime, function, cause, line, seconds)
+            await tell_failing(runtime, function, cause, line, seconds)
         wait = cause.wait_seconds(times)
         if unsaid := _repeated.count((function, cause.name)) if cause.is_never_given_up else 1:
             said = {"error": line, "again_in_seconds": round(wait, 2), "times": unsaid}
@@ -125,12 +124,3 @@ class Repeated:
 
 
 _repeated = Repeated()  # of this process
-
-
-async def _tell_failing(runtime: Runtime, function: str, cause: Cause, error: str, seconds: float) -> None:
-    """Jobs that are tried for ever give no dead letter, so that they fail is said; after a while to a person too."""
-    # Until the attempt after the next at the latest: so it is not told for long once it is over.
-    await runtime.attempts.tell_failing(cause.name, error, 2 * cause.longest_wait_seconds)
-    if seconds >= runtime.settings.queue_age_limit.total_seconds():
-        text = f"{function} has failed for {format_duration(seconds)}: {error}."
-        await runtime.alerts.send("jobs-fail", cause.name, text, cause.advice)

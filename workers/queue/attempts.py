@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from config.times import format_instant
-from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, ATTEMPTS, DEAD_LETTERS, FAILING, REPEATED
+from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, ATTEMPTS, DEAD_LETTERS, FAILING, FAILING_SINCE, REPEATED
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
 from workers.queue.learnt import LEARNT
 from workers.queue.script import AsyncRedis, Script, server_seconds
@@ -103,6 +103,25 @@ class Attempts:
         """Of some causes those that jobs fail for now, each with its last error."""
         errors = await self._redis.mget([FAILING + cause for cause in causes])
         return {cause: error.decode() for cause, error in zip(causes, errors, strict=True) if error is not None}
+
+    async def failing_seconds(self, names: Sequence[str], forgotten_seconds: float) -> list[float]:
+        """Remember that some things fail now; a thing that has not failed for so long begins anew.
+
+        Args:
+            names: what fails.
+            forgotten_seconds: how long a failure is remembered.
+
+        Returns:
+            For how many seconds each has been failing, by the server's clock.
+        """
+        now, memory_ms = await server_seconds(self._redis), int(forgotten_seconds * 1000)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.set(FAILING_SINCE + name, now, nx=True, px=memory_ms)
+                pipe.pexpire(FAILING_SINCE + name, memory_ms)
+                pipe.get(FAILING_SINCE + name)
+            answers = await pipe.execute()
+        return [now - float(since or now) for since in answers[2::3]]
 
     async def forget(self, job_id: str) -> None:
         """The job is done: its failures no longer matter, and what the last one failed for is over."""

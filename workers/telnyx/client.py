@@ -351,8 +351,8 @@ class TelnyxClient:
         return response.status_code, bytes(body)
 
 
-async def read_all(rows: AsyncIterable[T]) -> tuple[list[T], list[UnreadableRow]]:
-    """Walk a list to its end: what can be read of it, and what cannot.
+async def read_all(rows: AsyncIterable[T]) -> tuple[list[T], UnreadableRows | None]:
+    """Walk a list to its end: what can be read of it, and the error that tells what cannot, if anything.
 
     Raises:
         TelnyxError: a page could not be had.
@@ -362,8 +362,8 @@ async def read_all(rows: AsyncIterable[T]) -> tuple[list[T], list[UnreadableRow]
         async for row in rows:
             found.append(row)  # noqa: PERF401  a comprehension would lose them with the error
     except UnreadableRows as error:
-        return found, list(error.rows)
-    return found, []
+        return found, error
+    return found, None
 
 
 def _json(operation: Operation[Any], body: bytes) -> Any:

@@ -84,7 +84,8 @@ async def _settled(
     """Walk all pages until two walks find the same rows; gives them, and those that cannot be read."""
     before: set[Any] | None = None
     for _ in range(_WALKS):
-        items, unreadable = await read_all(listed(filter=filter_, page_size=LARGEST_PAGE))
+        items, error = await read_all(listed(filter=filter_, page_size=LARGEST_PAGE))
+        unreadable = [] if error is None else list(error.rows)
         found = {row.id for row in (*items, *unreadable)}
         if found == before or not (items or unreadable):
             return items, unreadable

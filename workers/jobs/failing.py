@@ -1,0 +1,53 @@
+"""What fails again and again and is given up by nobody: a state while it lasts, and after a while an alert."""
+
+from __future__ import annotations
+
+from config.times import format_duration
+from workers.jobs.causes import Cause
+from workers.jobs.judge import cause_of
+from workers.keys import TURN_TOLD
+from workers.runtime import Runtime
+
+_SHORTEST_MEMORY_SECONDS = 600.0
+_TURN_TOLD_SECONDS = 24 * 3600
+_ONE_FOR_ALL = ("outage", "throttled")  # whatever meets them: one alert
+
+
+def memory_seconds(cause: Cause) -> float:
+    """How long a failure is remembered: past the next attempt, so that it is not told for long once it is over."""
+    return max(2 * cause.longest_wait_seconds, _SHORTEST_MEMORY_SECONDS)
+
+
+async def tell_failing(runtime: Runtime, what: str, cause: Cause, error: str, seconds: float) -> None:
+    """Have status and metrics say that something fails, and tell a person once it has for `CALLVAULT_QUEUE_AGE_LIMIT`.
+
+    Args:
+        runtime: the worker's parts.
+        what: the job, as the log calls it.
+        cause: why it fails.
+        error: one line.
+        seconds: for how long.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    await runtime.attempts.tell_failing(cause.name, error, 2 * cause.longest_wait_seconds)
+    if seconds >= runtime.settings.queue_age_limit.total_seconds():
+        text = f"{what} has failed for {format_duration(seconds)}: {error}."
+        group = cause.name if cause.name in _ONE_FOR_ALL else f"{cause.name} {what}"
+        await runtime.alerts.send("jobs-fail", group, text, cause.advice)
+
+
+async def tell_turn_failing(runtime: Runtime, what: str, error: Exception) -> None:
+    """Tell a person of what runs by the clock and has failed for a while; of each once a day.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    cause = cause_of(error, runtime.settings)
+    (seconds,) = await runtime.attempts.failing_seconds([what], _SHORTEST_MEMORY_SECONDS)
+    if seconds < runtime.settings.queue_age_limit.total_seconds():
+        return
+    if await runtime.redis.set(TURN_TOLD + what, "1", nx=True, ex=_TURN_TOLD_SECONDS):
+        text = f"{what} has failed for {format_duration(seconds)}: {type(error).__name__}: {error}."
+        await runtime.alerts.send("turn-fails", what, text, cause.advice)
