@@ -7,20 +7,25 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from typing import TypeVar
 
 from cli.console import open_console
 from config.errors import UserError
 from config.settings import Settings
+from config.times import parse_instant
+from workers.account import Account
 from workers.archive.archive import Archive
 from workers.archive.stores.store import StoreError
 from workers.catalogue.catalogue import Catalogue
-from workers.catalogue.feed import bring_up_to_date
+from workers.catalogue.feed import AS_OF, OPEN_DAYS, bring_up_to_date
+from workers.catalogue.lookup import day_at_telnyx, first_day, take_from_archive
 from workers.catalogue.query import Query
 from workers.catalogue.search import Hit, search
 from workers.queue.connect import connect_receiver
-from workers.queue.embedded import redis_of
+from workers.queue.embedded import EmbeddedServer, redis_of
 from workers.runtime import open_archive
+from workers.telnyx.client import TelnyxClient
 
 _SAY_EVERY_SECONDS = 2
 
@@ -47,7 +52,7 @@ def opened(settings: Settings, *, rebuild: bool = False) -> Iterator[tuple[Catal
 
 
 def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive) -> None:
-    """Bring it up to date. Where Redis or the archive is away, say that the latest may be missing, and go on with what is.
+    """Bring it up to date. Where the archive is away, say how old it is, and go on with what there is.
 
     Raises:
         StoreError: the archive is away, and the catalogue has nothing yet.
@@ -61,36 +66,70 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive) -> No
             console.print(f"building the catalogue: {what}, {count} recordings so far")
 
     try:
-        _mended(catalogue, lambda: _catch_up(settings, catalogue, archive, show))
+        why = _mended(catalogue, lambda: _catch_up(settings, catalogue, archive, show))
     except StoreError as error:
-        if catalogue.state("cursor") is None:
+        if (as_of := catalogue.state(AS_OF)) is None:
             raise
-        console.print(f"The archive does not answer, so the latest may be missing: {error}")
+        told = f"{parse_instant(as_of):%Y-%m-%d %H:%M:%S}"
+        console.print(
+            f"The archive does not answer, so this is as of {told} UTC, and the latest may be missing: {error}"
+        )
+        return
+    if why is not None:
+        console.print(f"The last {OPEN_DAYS} days and all sealed days were read from the archive itself, since {why}.")
 
 
 def look_up(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> Hit:
-    """One recording, in a catalogue that is brought up to date first.
+    """One recording, in a catalogue that is brought up to date first; what is not in there is looked for in the archive itself.
 
     Raises:
         UserError: it is not in the archive.
         StoreError: as `up_to_date`.
     """
     up_to_date(settings, catalogue, archive)
-    if hits := search(catalogue.path, Query(id=recording_id), 1):
+    hits = search(catalogue.path, Query(id=recording_id), 1)
+    if not hits and take(settings, catalogue, archive, recording_id):
+        hits = search(catalogue.path, Query(id=recording_id), 1)
+    if hits:
         return hits[0]
-    raise UserError(f"recording {recording_id} is not in the archive; `callvault find` searches it")
+    since = first_day(catalogue, archive)
+    raise UserError(
+        f"recording {recording_id} is not in the archive, neither in the catalogue nor under any day since {since}; "
+        "`callvault find` searches it"
+    )
 
 
-def _catch_up(settings: Settings, catalogue: Catalogue, archive: Archive, show: Callable[[str, int], None]) -> None:
-    async def run(url: str) -> None:
+def take(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> bool:
+    """Look for a recording in the archive itself, first under the day that Telnyx tells; returns whether it lies there.
+
+    Raises:
+        StoreError: the archive is away.
+    """
+
+    async def ask() -> date | None:
+        async with TelnyxClient(Account.from_settings(settings)) as telnyx:
+            return await day_at_telnyx(telnyx, recording_id)
+
+    near = None if settings.telnyx_api_key is None else asyncio.run(ask())
+    return take_from_archive(catalogue, archive, recording_id, near)
+
+
+def _catch_up(
+    settings: Settings, catalogue: Catalogue, archive: Archive, show: Callable[[str, int], None]
+) -> str | None:
+    async def run(url: str | None) -> str | None:
+        if url is None:
+            return await bring_up_to_date(catalogue, archive, None, show)
         redis = connect_receiver(url)  # a person waits: seconds, not the patience of a worker
         try:
-            await bring_up_to_date(catalogue, archive, redis, show)
+            return await bring_up_to_date(catalogue, archive, redis, show)
         finally:
             await redis.aclose()
 
+    if settings.redis_url is None and not EmbeddedServer(settings.data_folder).folder.is_dir():
+        return asyncio.run(run(None))  # a search makes no Redis: an empty one would tell of nothing
     with redis_of(settings) as url:
-        asyncio.run(run(url))
+        return asyncio.run(run(url))
 
 
 def _mended(catalogue: Catalogue, work: Callable[[], T]) -> T:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from rich.text import Text
 
-from cli.catalogue import opened, searched, up_to_date
+from cli.catalogue import opened, searched, take, up_to_date
 from cli.console import open_console
 from config.settings import Settings
 from config.times import format_duration
@@ -36,6 +36,8 @@ def run(settings: Settings, words: Mapping[str, str | None], *, limit: int | Non
         first = searched(
             catalogue, lambda: search(catalogue.path, query, 1), lambda: up_to_date(settings, catalogue, archive)
         )
+        if not first and query.id is not None and take(settings, catalogue, archive, query.id):
+            first = search(catalogue.path, query, 1)
         hits: Iterable[Hit] = itertools.islice(search_all(catalogue.path, query), most) if first else ()
         if as_json:
             for hit in hits:

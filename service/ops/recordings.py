@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -40,6 +41,7 @@ from workers.archive.records import (
     WrongObject,
 )
 from workers.catalogue.inventory import csv_lines
+from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import FIELDS, Query, read_box, read_query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit, search, search_all
@@ -128,9 +130,9 @@ async def look(ops: Ops, request: Request) -> Found:
     if after is not None and not re.fullmatch(r"[0-9TZ:.+-]*~\d{1,18}", after):
         raise UserError("after: not a place that a page before this one gave")
     hits = await ops.catalogue.ask(lambda path: search(path, query, PER_PAGE + 1, after))
-    note = ops.catalogue.problem
-    if ops.catalogue.is_behind:
-        note = "The catalogue is still being read from the archive, so more may come; load this again in a moment."
+    if not hits and query.id is not None and after is None and await _take(ops, query.id):
+        hits = await ops.catalogue.ask(lambda path: search(path, query, PER_PAGE + 1))
+    note = ops.catalogue.note
     is_more = len(hits) > PER_PAGE
     return Found(
         query, [shown(ops, hit) for hit in hits[:PER_PAGE]], hits[PER_PAGE - 1].place if is_more else None, note
@@ -279,8 +281,21 @@ def instant_of(seconds: float) -> str:
 
 
 async def _hit(ops: Ops, recording_id: str) -> Hit | None:
-    hits = await ops.catalogue.ask(lambda path: search(path, Query(id=recording_id), 1))
+    """A recording as the catalogue has it, or else the archive itself."""
+
+    def of_id(path: Path) -> list[Hit]:
+        return search(path, Query(id=recording_id), 1)
+
+    hits = await ops.catalogue.ask(of_id)
+    if not hits and await _take(ops, recording_id):
+        hits = await ops.catalogue.ask(of_id)
     return hits[0] if hits else None
+
+
+async def _take(ops: Ops, recording_id: str) -> bool:
+    """Look for a recording in the archive itself, first under the day that Telnyx tells."""
+    near = await day_at_telnyx(ops.runtime.telnyx, recording_id)
+    return await ops.catalogue.take_from_archive(recording_id, near)
 
 
 async def audio(ops: Ops, request: Request) -> Response:

@@ -23,8 +23,9 @@ from workers.jobs.payloads import TranscriptionRequest
 from workers.jobs.reconcile import CountRequest, count_sealed
 from workers.jobs.seals import Waits, seal
 from workers.jobs.transcriptions import archive_transcription
-from workers.jobs.unsealed import FindUnsealedRequest, find_unsealed, start_of, start_seals
+from workers.jobs.unsealed import FindUnsealedRequest, find_unsealed, start_seals
 from workers.keys import BULK_QUEUE, DELETIONS_DUE, UNSEALED, UNSEALED_KNOWN, UNSEALED_RECKONED
+from workers.queue.script import start_of
 from workers.runtime import Runtime
 
 OLDEST = 6  # days ago: when the archive was made

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 from config.errors import UserError
@@ -238,6 +239,11 @@ class Catalogue:
     def count(self) -> int:
         """How many recordings there are."""
         return int(self._db.execute("SELECT count(*) FROM recordings WHERE key IS NOT NULL").fetchone()[0])
+
+    def oldest_day(self) -> date | None:
+        """The first day of which it knows a recording; None while it is empty."""
+        day = self._db.execute("SELECT min(day) FROM recordings").fetchone()[0]
+        return None if day is None else date.fromisoformat(day)
 
     def seals(self) -> set[int]:
         """The seals of which all is in here, by their sequence numbers."""

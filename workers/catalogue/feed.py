@@ -3,6 +3,9 @@
 A catalogue remembers how far it has read the stream. Where the stream no longer reaches back so far, or Redis was lost
 and the stream with it, what is missing is read from the archive: sealed days from their Parquet file, others by listing
 them and reading only what is not known yet.
+
+A machine may have no Redis, or one to which no worker of this archive writes, or only some of them do. Then no stream tells all
+that is archived: the latest days are read from the archive itself, and whoever asks is told so.
 """
 
 from __future__ import annotations
@@ -18,23 +21,26 @@ import msgspec
 from redis.exceptions import RedisError
 
 from config.logs import get_logger
-from config.times import utc_now
+from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
-from workers.archive.records import Seal, UnreadableRecord
+from workers.archive.records import DUTIES, Seal, UnreadableRecord
 from workers.archive.seals import present_seals, read_link, read_manifest
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.parquet import has_parquet, read_rows
-from workers.keys import WRITTEN, WRITTEN_EPOCH
+from workers.keys import LIVE_DUTIES, WRITTEN, WRITTEN_EPOCH
 from workers.queue.binding import assert_bound
-from workers.queue.script import AsyncRedis
+from workers.queue.script import AsyncRedis, server_seconds, start_of
 from workers.queue.written import STREAM_LENGTH
 
 log = get_logger()
 
 _BATCH = 500
-_OPEN_DAYS = 31
+OPEN_DAYS = 31  # so many days back are read from the archive where nobody tells of them
+AS_OF = "as of"  # the name in `state` of the instant at which it was last brought up to date
+_LIVE_SECONDS = 60  # a worker tells every three seconds that it lives
+_FILLED = "filled"  # the name of what says that the whole archive has been read once
 
 Show = Callable[[str, int], None]  # what is being read, and how many recordings are known
 
@@ -44,7 +50,7 @@ def _quiet(what: str, count: int) -> None:
 
 
 async def catch_up(catalogue: Catalogue, archive: Archive, redis: AsyncRedis, show: Show = _quiet) -> None:
-    """Take all that workers have written since.
+    """Take all that the stream of a Redis tells; what it has lost or may have lost is read from the archive.
 
     Raises:
         StoreError: the archive had to be read, and cannot be now.
@@ -52,11 +58,11 @@ async def catch_up(catalogue: Catalogue, archive: Archive, redis: AsyncRedis, sh
         redis.exceptions.RedisError: Redis is away.
     """
     await assert_bound(redis, catalogue.archive_id or archive.identity.id)
-    epoch = (await redis.get(WRITTEN_EPOCH) or b"").decode()
+    epoch = f"{(await redis.get(WRITTEN_EPOCH) or b'').decode()} {await start_of(redis)}"
     cursor = catalogue.state("cursor")
     if cursor is None or catalogue.state("epoch") != epoch or await _is_trimmed_past(redis, cursor):
         last = await redis.xrevrange(WRITTEN, count=1)
-        await asyncio.to_thread(read_archive, catalogue, archive, everything=cursor is None, show=show)
+        await asyncio.to_thread(_read_what_is_missing, catalogue, archive, show)
         cursor = last[0][0].decode() if last else "0-0"
         with catalogue.writing():
             catalogue.remember("cursor", cursor)
@@ -67,19 +73,73 @@ async def catch_up(catalogue: Catalogue, archive: Archive, redis: AsyncRedis, sh
         await asyncio.to_thread(_take, catalogue, archive, pairs, cursor)
 
 
-async def bring_up_to_date(catalogue: Catalogue, archive: Archive, redis: AsyncRedis, show: Show = _quiet) -> None:
-    """Take all that workers have written since; with Redis away, from the archive alone.
+async def bring_up_to_date(
+    catalogue: Catalogue, archive: Archive, redis: AsyncRedis | None, show: Show = _quiet
+) -> str | None:
+    """Take all that workers have written since: as Redis tells it, and from the archive itself where Redis does not tell all.
+
+    Args:
+        catalogue: the catalogue.
+        archive: the archive.
+        redis: where workers tell what they write; None: this machine has no Redis.
+        show: told how far it is.
+
+    Returns:
+        Why nobody tells this machine of all that is written, so that the latest days were read from the archive; None: it
+        followed.
 
     Raises:
         StoreError: the archive had to be read, and cannot be now.
         AnotherCatalogue, AnotherArchive: the catalogue or this Redis belongs to another archive.
     """
     await asyncio.to_thread(assert_same_archive, catalogue, archive)
+    began = format_instant(utc_now())
+    why: str | None = "this machine has no Redis (REDIS_URL is not set)"
+    if redis is not None:
+        try:
+            await catch_up(catalogue, archive, redis, show)
+            why = await _why_not_all_is_told(archive, redis)
+        except (RedisError, OSError):
+            why = "Redis does not answer"
+    if why is not None:
+        await asyncio.to_thread(_read_what_is_missing, catalogue, archive, show)
+    with catalogue.writing():
+        catalogue.remember(AS_OF, began)
+    return why
+
+
+async def _why_not_all_is_told(archive: Archive, redis: AsyncRedis) -> str | None:
+    """Why the stream of this Redis may not tell of all that is written; None if it does.
+
+    Workers that live say so in their Redis. Each unit (the workers of one Redis) states its duties in the archive, so that a
+    second one is seen there.
+    """
+    now, rows = await server_seconds(redis), await redis.hvals(LIVE_DUTIES)
+    if not any(now - _told_at(row) < _LIVE_SECONDS for row in rows):
+        return "no worker runs on the Redis of this machine"
+    units = await asyncio.to_thread(_units, archive)
+    return None if units <= 1 else f"workers of {units} Redis servers write into this archive"
+
+
+def _told_at(row: bytes) -> float:
+    """When a worker told that it lives, in seconds since the epoch; 0.0 where that cannot be read."""
     try:
-        await catch_up(catalogue, archive, redis, show)
-    except (RedisError, OSError):
-        everything = catalogue.state("cursor") is None
-        await asyncio.to_thread(read_archive, catalogue, archive, everything=everything, show=show)
+        return msgspec.json.decode(row, type=tuple[float, msgspec.Raw])[0]
+    except msgspec.MsgspecError:
+        return 0.0
+
+
+def _units(archive: Archive) -> int:
+    """How many units serve an archive; one whose statement cannot be read may."""
+    last = {layout.subject_of(key): key for key in archive.keys_of(layout.DUTIES) if key.count("/") == 2}
+
+    def serves(key: str) -> bool:
+        try:
+            return not DUTIES.read(archive.read_once(key), key).retired
+        except UnreadableRecord:
+            return True
+
+    return sum(map(serves, last.values()))
 
 
 def assert_same_archive(catalogue: Catalogue, archive: Archive) -> None:
@@ -116,6 +176,10 @@ def _take(catalogue: Catalogue, archive: Archive, pairs: list[tuple[str, bytes |
         _take_seals(catalogue, archive, _quiet)
 
 
+def _read_what_is_missing(catalogue: Catalogue, archive: Archive, show: Show) -> None:
+    read_archive(catalogue, archive, everything=catalogue.state(_FILLED) is None, show=show)
+
+
 def read_archive(catalogue: Catalogue, archive: Archive, *, everything: bool, show: Show = _quiet) -> None:
     """Make the catalogue good from the archive; blocks.
 
@@ -129,11 +193,14 @@ def read_archive(catalogue: Catalogue, archive: Archive, *, everything: bool, sh
         StoreError: the archive cannot be read now; what was taken stays, and another run goes on from there.
     """
     today = utc_now().date()
-    prefixes = [layout.day_prefix(today - timedelta(days=n)) for n in range(_OPEN_DAYS, -2, -1)]
+    prefixes = [layout.day_prefix(today - timedelta(days=n)) for n in range(OPEN_DAYS, -2, -1)]
     with catalogue.filling() if everything else nullcontext():
         _take_seals(catalogue, archive, show)
         for prefix in [layout.DAMAGE, *(["recordings/"] if everything else prefixes)]:
             _take_unknown(catalogue, archive, (stored.key for stored in archive.store.list(prefix)), show)
+    if everything:
+        with catalogue.writing():
+            catalogue.remember(_FILLED, "yes")
 
 
 def _take_seals(catalogue: Catalogue, archive: Archive, show: Show) -> None:
@@ -175,6 +242,15 @@ def _take_unknown(catalogue: Catalogue, archive: Archive, keys: Iterator[str], s
                 if data is not None:
                     _apply(catalogue, key, data)
         show("recordings", catalogue.count())
+
+
+def take_folder(catalogue: Catalogue, archive: Archive, folder: str) -> None:
+    """Take what lies in the folder of one recording; blocks.
+
+    Raises:
+        StoreError: the archive cannot be read now.
+    """
+    _take_unknown(catalogue, archive, iter(archive.keys_of(folder)), _quiet)
 
 
 def _apply(catalogue: Catalogue, key: str, data: bytes) -> None:

@@ -6,19 +6,24 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
 from config.logs import get_logger
 from config.tasks import end_tasks
+from config.times import parse_instant
 from workers.archive.archive import Archive
 from workers.archive.stores.store import StoreError
 from workers.catalogue.catalogue import Catalogue, CatalogueBusy
-from workers.catalogue.feed import bring_up_to_date
+from workers.catalogue.feed import AS_OF, OPEN_DAYS, bring_up_to_date
+from workers.catalogue.lookup import take_from_archive
 from workers.queue.binding import AnotherArchive
 from workers.queue.script import AsyncRedis
 
 _FRESH_SECONDS = 2
+_MOST_REST_SECONDS = 600
+_REST = 10  # where the archive itself must be read, it is left alone ten times as long as reading it took
 _PATIENCE_SECONDS = 3
 
 T = TypeVar("T")
@@ -40,7 +45,8 @@ class FollowedCatalogue:
         self._opening = asyncio.Lock()
         self._catalogue: Catalogue | None = None
         self._following: asyncio.Task[None] | None = None
-        self._followed_at = float("-inf")
+        self._next_at = float("-inf")
+        self._why: str | None = None
         self.problem: str | None = None
 
     async def ask(self, search: Callable[[Path], T]) -> T:
@@ -51,21 +57,55 @@ class FollowedCatalogue:
             AnotherCatalogue: it is of another archive.
             whatever else the search raises, but for a corrupt file, which is built anew.
         """
-        async with self._opening:
-            if self._catalogue is None:
-                self._catalogue = await asyncio.to_thread(Catalogue, self.path)
-        if self._archive.is_known:
-            self._catalogue.belong_to(self._archive.identity.id)
-        if self._following is None and time.monotonic() - self._followed_at > _FRESH_SECONDS:
-            self._following = asyncio.create_task(self._follow(self._catalogue))
+        catalogue = await self._opened()
+        if self._following is None and time.monotonic() > self._next_at:
+            self._following = asyncio.create_task(self._follow(catalogue))
         if self._following is not None:
             await asyncio.wait([self._following], timeout=_PATIENCE_SECONDS)
         try:
             return await asyncio.to_thread(search, self.path)
         except sqlite3.DatabaseError as error:
-            await asyncio.to_thread(self._catalogue.start_anew, error)
-            self._followed_at = float("-inf")
+            await asyncio.to_thread(catalogue.start_anew, error)
+            self._next_at = float("-inf")
             return await asyncio.to_thread(search, self.path)
+
+    async def take_from_archive(self, recording_id: str, near: date | None) -> bool:
+        """Look for one recording in the archive itself, as `lookup.take_from_archive` does.
+
+        Raises:
+            StoreError: the archive cannot be asked now.
+            CatalogueBusy, AnotherCatalogue: as `ask`.
+        """
+        return await asyncio.to_thread(take_from_archive, await self._opened(), self._archive, recording_id, near)
+
+    async def _opened(self) -> Catalogue:
+        async with self._opening:
+            if self._catalogue is None:
+                self._catalogue = await asyncio.to_thread(Catalogue, self.path)
+        if self._archive.is_known:
+            self._catalogue.belong_to(self._archive.identity.id)
+        return self._catalogue
+
+    @property
+    def note(self) -> str | None:
+        """What a person must know of an answer: that it may not be whole, and how old it is; None: it is as of now."""
+        if self._following is not None:
+            return "The catalogue is still being read from the archive, so more may come; load this again in a moment."
+        as_of = None if self._catalogue is None else self._catalogue.state(AS_OF)
+        told = (
+            "It has not been read whole yet."
+            if as_of is None
+            else f"It is as of {parse_instant(as_of):%Y-%m-%d %H:%M:%S} UTC."
+        )
+        if self.problem is not None:
+            return f"{self.problem} {told}"
+        return (
+            None
+            if self._why is None
+            else (
+                f"The last {OPEN_DAYS} days and all sealed days were read from the archive itself, since {self._why}. {told}"
+            )
+        )
 
     @property
     def is_behind(self) -> bool:
@@ -80,21 +120,23 @@ class FollowedCatalogue:
             await asyncio.to_thread(self._catalogue.close)
 
     async def _follow(self, catalogue: Catalogue) -> None:
+        began, rest = time.monotonic(), 0.0
         try:
-            await bring_up_to_date(catalogue, self._archive, self._redis)
+            self._why = await bring_up_to_date(catalogue, self._archive, self._redis)
             self.problem = None
+            rest = 0.0 if self._why is None else _REST * (time.monotonic() - began)
         except StoreError as error:
-            self.problem = f"The archive does not answer, so the latest may be missing: {error}"
+            self.problem = f"The archive does not answer, so the latest may be missing: {error}."
         except AnotherArchive as error:
-            self.problem = f"The latest may be missing: {error}"
+            self.problem = f"The latest may be missing: {error}."
         except sqlite3.DatabaseError as error:
             try:
                 await asyncio.to_thread(catalogue.start_anew, error)
             except CatalogueBusy as busy:
-                self.problem = f"The latest may be missing: {busy}"
+                self.problem = f"The latest may be missing: {busy}."
         except Exception as error:
             log.error("the catalogue cannot be followed", error=f"{type(error).__name__}: {error}", exc_info=True)
-            self.problem = f"The catalogue cannot be brought up to date ({type(error).__name__}); see the log"
+            self.problem = f"The catalogue cannot be brought up to date ({type(error).__name__}); see the log."
         finally:
-            self._followed_at = time.monotonic()
+            self._next_at = time.monotonic() + min(max(_FRESH_SECONDS, rest), _MOST_REST_SECONDS)
             self._following = None

@@ -27,7 +27,7 @@ from workers.jobs.signing import complete_seals
 from workers.keys import BULK_QUEUE, UNSEALED_KNOWN, UNSEALED_RECKONED
 from workers.queue.accept import enqueue
 from workers.queue.jobs import Job
-from workers.queue.script import AsyncRedis, server_seconds
+from workers.queue.script import server_seconds, start_of
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime, sealable_at
 
@@ -61,12 +61,6 @@ async def start_seals(runtime: Runtime) -> None:
         with suppress(UnreadableRecord):  # each day on the list says then why it cannot be sealed
             await UnsealedDays(redis).add_missing(await days_without_a_seal(runtime), await server_seconds(redis))
     await complete_seals(runtime)
-
-
-async def start_of(redis: AsyncRedis) -> str:
-    """What changes when Redis is started anew or another server has become the primary, and so may know less than before."""
-    server, replication = await redis.info("server"), await redis.info("replication")
-    return f"{server.get('run_id')} {replication.get('master_replid')}"
 
 
 async def days_without_a_seal(runtime: Runtime) -> list[date]:

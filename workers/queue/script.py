@@ -70,3 +70,9 @@ async def server_seconds(redis: AsyncRedis) -> float:
     """The instant by the server's clock, in seconds since the epoch: one clock for all, whatever theirs say."""
     seconds, microseconds = await redis.time()
     return float(seconds) + float(microseconds) / 1e6
+
+
+async def start_of(redis: AsyncRedis) -> str:
+    """What changes when Redis is started anew or another server has become the primary, and so may know less than before."""
+    server, replication = await redis.info("server"), await redis.info("replication")
+    return f"{server.get('run_id')} {replication.get('master_replid')}"

@@ -1,0 +1,71 @@
+"""One recording by its id alone: where the catalogue does not have it, the archive itself is asked.
+
+A recording lies under its day, and its id tells no day. So the days that somebody knows of are asked first, such as Telnyx's, and
+then every day of the last years, the latest first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import date, timedelta
+
+from config.times import parse_instant, utc_now
+from workers.archive.ahead import ahead
+from workers.archive.archive import Archive
+from workers.catalogue.catalogue import Catalogue
+from workers.catalogue.feed import take_folder
+from workers.telnyx.client import TelnyxClient
+from workers.telnyx.errors import TelnyxError
+
+_DAYS_BEFORE = 400  # a backfill may bring what is older than the archive
+_MOST_DAYS = 1_500
+_TELNYX_SECONDS = 3.0
+
+
+async def day_at_telnyx(telnyx: TelnyxClient, recording_id: str) -> date | None:
+    """The day of a recording as Telnyx tells it; None where it has it no more, or does not answer within three seconds."""
+    try:
+        async with asyncio.timeout(_TELNYX_SECONDS):
+            return (await telnyx.recordings.retrieve(recording_id)).dated.date()
+    except (TelnyxError, TimeoutError, ValueError):
+        return None
+
+
+def take_from_archive(catalogue: Catalogue, archive: Archive, recording_id: str, near: date | None) -> bool:
+    """Look for a recording in the archive itself and take all that lies in its folder; blocks.
+
+    Args:
+        catalogue: what takes it.
+        archive: the archive.
+        recording_id: the recording's id.
+        near: the day that it is known to be of; None: nobody knows.
+
+    Returns:
+        Whether it lies there.
+
+    Raises:
+        StoreError: the archive cannot be asked now.
+    """
+    folder = None if near is None else archive.find_folder(recording_id, near)
+    folder = folder or _found_by_day(archive, recording_id, first_day(catalogue, archive))
+    if folder is None:
+        return False
+    take_folder(catalogue, archive, folder)
+    return True
+
+
+def first_day(catalogue: Catalogue, archive: Archive) -> date:
+    """The first day under which a recording is looked for: 400 days before the archive and the first known recording began."""
+    began = parse_instant(archive.identity.created_at).date()
+    first = min(began, catalogue.oldest_day() or began) - timedelta(days=_DAYS_BEFORE)
+    return max(first, utc_now().date() - timedelta(days=_MOST_DAYS))
+
+
+def _found_by_day(archive: Archive, recording_id: str, first: date) -> str | None:
+    last = utc_now().date() + timedelta(days=1)  # what a clock that is ahead has dated
+    days = (last - timedelta(days=n) for n in range((last - first).days + 1))
+
+    def found(day: date) -> str | None:
+        return archive.find_folder(recording_id, day, days=0)
+
+    return next((folder for folder in ahead(days, found) if folder is not None), None)
