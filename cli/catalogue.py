@@ -51,8 +51,14 @@ def opened(settings: Settings, *, rebuild: bool = False) -> Iterator[tuple[Catal
         catalogue.close()
 
 
-def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive) -> None:
+def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, says_how: bool = True) -> None:
     """Bring it up to date. Where the archive is away, say how old it is, and go on with what there is.
+
+    Args:
+        settings: of the process.
+        catalogue: the catalogue.
+        archive: the archive.
+        says_how: say it too where no Redis tells of all, and the archive itself was read.
 
     Raises:
         StoreError: the archive is away, and the catalogue has nothing yet.
@@ -75,7 +81,7 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive) -> No
             f"The archive does not answer, so this is as of {told} UTC, and the latest may be missing: {error}"
         )
         return
-    if why is not None:
+    if why is not None and says_how:
         console.print(f"The last {OPEN_DAYS} days and all sealed days were read from the archive itself, since {why}.")
 
 
@@ -86,7 +92,7 @@ def look_up(settings: Settings, catalogue: Catalogue, archive: Archive, recordin
         UserError: it is not in the archive.
         StoreError: as `up_to_date`.
     """
-    up_to_date(settings, catalogue, archive)
+    up_to_date(settings, catalogue, archive, says_how=False)
     hits = search(catalogue.path, Query(id=recording_id), 1)
     if not hits and take(settings, catalogue, archive, recording_id):
         hits = search(catalogue.path, Query(id=recording_id), 1)
@@ -94,7 +100,7 @@ def look_up(settings: Settings, catalogue: Catalogue, archive: Archive, recordin
         return hits[0]
     since = first_day(catalogue, archive)
     raise UserError(
-        f"recording {recording_id} is not in the archive, neither in the catalogue nor under any day since {since}; "
+        f"recording {recording_id} is not in the archive (looked for under every day since {since}); "
         "`callvault find` searches it"
     )
 

@@ -42,7 +42,7 @@ def run(settings: Settings, url: str, recording_id: str, *, why: str, by: str | 
         _refuse_if_held(settings, archive, folder, row)
         done = asyncio.run(_erase(settings, url, archive, folder, row, why, by))
         files = forget(archive, row.date, recording_id)
-        up_to_date(settings, catalogue, archive)
+        up_to_date(settings, catalogue, archive, says_how=False)
         signed = is_signed(archive, folder)
     record = done.record
     if as_json:

@@ -1,7 +1,7 @@
 """The catalogue: one SQLite file that finds a call among millions. Derived from the archive, and disposable.
 
-It takes what the archive holds, record by record or row by row, in any order and any number of times. What cannot be
-used any more (corrupt, or of another version) is set aside and built anew.
+It takes what the archive holds, record by record or row by row, in any order and any number of times. What is
+corrupt is set aside and built anew; what another version has made is built anew.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from config.logs import get_logger
 from workers.archive import layout
 from workers.archive.decisions import word_of
 from workers.archive.records import COMMIT_RECORD, DAMAGE, DECISION, ERASURE, RECEIPT, Damage
-from workers.catalogue.numbers import digits_of
+from workers.catalogue.numbers import address_of, digits_of
 from workers.catalogue.rows import Row, row_of_commit, transcript_of
+from workers.catalogue.words import indexed
 
 log = get_logger()
 
-_VERSION = 3  # 2: which archive it is of, and every decision about a recording; 3: what is known to be damaged
+_VERSION = 3  # 3: what is known to be damaged, words of every script, and numbers in every form of SIP
 _BUSY_SECONDS = 30
 _ARCHIVE = "archive"  # the name in `state` of the id of the archive that it is of
 # What says nothing against the file itself (sqlite.org/rescode.html): it must not be thrown away for that.
@@ -75,7 +76,7 @@ CREATE TABLE parties (party TEXT NOT NULL, digits TEXT NOT NULL, reversed TEXT N
 CREATE TABLE transcripts (
   t INTEGER PRIMARY KEY, n INTEGER NOT NULL, transcription_id TEXT NOT NULL UNIQUE, text TEXT NOT NULL
 );
-CREATE VIRTUAL TABLE words USING fts5 (text, content='transcripts', content_rowid='t', tokenize='unicode61');
+CREATE VIRTUAL TABLE words USING fts5 (text, content='', tokenize='ascii');
 CREATE TABLE seals (sequence INTEGER PRIMARY KEY, day TEXT NOT NULL);
 CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT);
 PRAGMA user_version = {_VERSION};
@@ -104,6 +105,10 @@ class AnotherCatalogue(UserError):
     """A catalogue of another archive."""
 
 
+class _AnotherVersion(Exception):
+    """A catalogue that another version of Callvault has made; all of it is in the archive too."""
+
+
 class Catalogue:
     """The catalogue in one file. One writer at a time (a process's lock and SQLite's own), any number of readers.
 
@@ -120,6 +125,10 @@ class Catalogue:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db = self._open()
+        except _AnotherVersion as error:
+            log.warning("the catalogue is built anew", why=str(error))
+            self._remove()
+            self._db = self._open()
         except sqlite3.DatabaseError as error:
             self._must_be_unusable(error)
             self._set_aside(error)
@@ -130,7 +139,7 @@ class Catalogue:
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, _VERSION):
-                raise sqlite3.DatabaseError(f"of version {version}, not {_VERSION}")
+                raise _AnotherVersion(f"{self.path} is of version {version}, not {_VERSION}")
             db.executescript(_PRAGMAS)
             if version == 0:
                 db.execute("BEGIN IMMEDIATE")
@@ -173,9 +182,12 @@ class Catalogue:
         """Begin an empty one in place of this; nothing is kept of it."""
         with self._lock:
             self._db.close()
-            for suffix in ("", "-wal", "-shm"):
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            self._remove()
             self._db = self._open()
+
+    def _remove(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file."""
@@ -343,7 +355,9 @@ class Catalogue:
             self._db.execute(f"UPDATE recordings SET {pairs} WHERE n = ?", (*values, n))  # noqa: S608
         for party in {row.from_number, row.to_number} - {None, ""}:
             digits = digits_of(str(party))
-            self._db.execute("INSERT INTO parties VALUES (?, ?, ?, ?)", (str(party).lower(), digits, digits[::-1], n))
+            self._db.execute(
+                "INSERT INTO parties VALUES (?, ?, ?, ?)", (address_of(str(party)), digits, digits[::-1], n)
+            )
         return n
 
     def _number(self, recording_id: str, day: str) -> int:
@@ -360,11 +374,11 @@ class Catalogue:
         sql = "INSERT OR IGNORE INTO transcripts (n, transcription_id, text) SELECT n, ?, ? FROM recordings"
         done = self._db.execute(f"{sql} WHERE n = ? AND erased_at IS NULL", (transcription_id, text, n))
         if done.rowcount > 0:
-            self._db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (done.lastrowid, text))
+            self._db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (done.lastrowid, indexed(text)))
 
     def _erase(self, n: int, erased_at: str) -> None:
         for t, text in self._db.execute("SELECT t, text FROM transcripts WHERE n = ?", (n,)).fetchall():
-            self._db.execute("INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)", (t, text))
+            self._db.execute("INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)", (t, indexed(text)))
         self._db.execute("DELETE FROM transcripts WHERE n = ?", (n,))
         self._db.execute("DELETE FROM parties WHERE n = ?", (n,))
         kept = ("started_at", "connection_id", "key", "sha256", "bytes", "findings")

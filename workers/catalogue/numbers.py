@@ -1,14 +1,24 @@
-"""Telephone numbers as people write them, and how they are compared: by digits, from either end."""
+"""Telephone numbers in the forms of SIP and of people, and how they are compared: by digits, from either end.
+
+A party of a call may be `+13125550100`, `sip:+13125550100;npdi;rn=+13125550000@host`, `tel:+1-312-555-0100;ext=22` or
+`"Ann" <sip:ann@host>` (RFC 3261, section 25.1; RFC 3966; RFC 4694).
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import unquote
 
 _LONGEST_DIGITS = 15  # of an E.164 number (ITU-T E.164, 6.1)
 _FEWEST_DIGITS = 3
 _LONGEST_TEXT = 200
+_WHOLE_DIGITS = 10  # so many may be a whole number with its country's
+_NATIONAL_DIGITS = 8
+_SEPARATORS = r"[\s().\-/]"
+_SCHEME = re.compile(r"\s*(?:sips?|tel):", re.IGNORECASE)
 
 
 class BadNumber(ValueError):
@@ -20,30 +30,38 @@ class Wanted:
     """What to look for.
 
     Attributes:
-        how: `begins`: an E.164 number, or the first part of one. `ends`: a national number. `contains`: a part of one,
-            or of a SIP address.
+        how: `begins`: an E.164 number, or the first part of one. `ends`: a national number. `contains`: a part of one.
+            `address`: a part of a SIP address.
         text: digits without a plus or a trunk zero; of a SIP address its letters, in lower case.
+        national: the same number as it may be written without its country, if it is a whole one: all its digits.
     """
 
-    how: Literal["begins", "ends", "contains"]
+    how: Literal["begins", "ends", "contains", "address"]
     text: str
+    national: tuple[str, ...] = ()
 
 
 def wanted_number(text: str) -> Wanted:
-    """Read what a person typed: `+49 30 1234567`, `0049...`, `(030) 123 45 67`, `4567`, `alice@pbx`.
+    """Read what a person typed: `+49 30 1234567`, `0049...`, `(030) 123 45 67`, `4567`, `ann@pbx`, `@pbx`, `sip:ann`, `tel:...`.
 
     Raises:
         BadNumber: it can be none of these.
     """
     shown = text if len(text) <= 40 else text[:40] + "..."
-    if re.search(r"[A-Za-z@]", text):
-        if len(text) > _LONGEST_TEXT or re.search(r"\s", text.strip()):
-            raise BadNumber(f"{shown!r} is neither a telephone number nor a SIP address")
-        return Wanted("contains", text.strip().lower())
-    compact = re.sub(r"[\s().\-/]", "", text)
-    found = re.fullmatch(r"(\+|00)?(\d+)", compact)
+    plain = _with_ascii_digits(text)
+    user, at, host = _split(plain)
+    is_address = at or _SCHEME.match(plain) or "<" in plain
+    found = re.fullmatch(r"(\+|00)?(\d+)", re.sub(_SEPARATORS, "", user), re.ASCII)
     if not found:
-        raise BadNumber(f"{shown!r} is not a telephone number: digits, perhaps with a plus before them")
+        if not is_address:
+            raise BadNumber(
+                f"{shown!r} is neither a telephone number nor a SIP address; a part of an address is written ann@, "
+                "@example.com or sip:ann"
+            )
+        address = f"{user}{at}{host}"
+        if len(address) > _LONGEST_TEXT or not address.strip("@") or re.search(r"\s", address):
+            raise BadNumber(f"{shown!r} is neither a telephone number nor a SIP address")
+        return Wanted("address", address)
     is_international, digits = bool(found.group(1)), found.group(2)
     significant = digits.lstrip("0")
     if len(digits) > _LONGEST_DIGITS + 1 or len(significant) > _LONGEST_DIGITS:
@@ -51,12 +69,49 @@ def wanted_number(text: str) -> Wanted:
     if len(significant) < _FEWEST_DIGITS:
         raise BadNumber(f"{shown!r} is too short; give {_FEWEST_DIGITS} digits at least")
     if is_international:
-        return Wanted("begins", significant)
-    return Wanted("ends" if digits.startswith("0") else "contains", significant)
+        return Wanted("begins", significant, _national(significant))
+    if digits.startswith("0"):
+        return Wanted("ends", significant)
+    return Wanted("contains", significant, _national(significant))
+
+
+def address_of(party: str) -> str:
+    """The address of a party in lower case: without its name, scheme, password and parameters."""
+    user, at, host = _split(_with_ascii_digits(party))
+    return f"{user}{at}{host}"
 
 
 def digits_of(party: str) -> str:
-    """The digits of a party of a call: an E.164 number's, or those of a SIP address whose user is one; else none."""
-    user = party.partition(":")[2].partition("@")[0] if party.lower().startswith(("sip:", "sips:", "tel:")) else party
-    compact = re.sub(r"[\s().\-]", "", user)
-    return compact.lstrip("+") if re.fullmatch(r"\+?\d+", compact) else ""
+    """The digits of a party of a call: an E.164 number's, or those of an address whose user is one; else none.
+
+    `00` before an international number is left out, a national number's zero is not.
+    """
+    user, _, _ = _split(_with_ascii_digits(party))
+    found = re.fullmatch(r"(\+|00(?=[1-9]\d{6}))?(\d+)", re.sub(_SEPARATORS, "", user), re.ASCII)
+    return found.group(2) if found else ""
+
+
+def _split(party: str) -> tuple[str, str, str]:
+    """The user, the `@` and the host of an address, in lower case; without the name before it, password and parameters."""
+    inner = re.search(r"<([^<>]*)>?", party)
+    text = unquote(_SCHEME.sub("", inner.group(1) if inner else party, count=1)).strip().lower()
+    user, at, host = text.rpartition("@")
+    if not at:
+        user, host = text, ""
+    return re.split("[;:?]", user)[0], at, re.split("[;?]", host)[0]
+
+
+def _national(digits: str) -> tuple[str, ...]:
+    """A whole number as it may be written in its own country: without a country code of one to three digits, or with a zero."""
+    if len(digits) < _WHOLE_DIGITS:
+        return ()
+    rests = [digits[n:] for n in (1, 2, 3) if len(digits) - n >= _NATIONAL_DIGITS]
+    return (*rests, *("0" + rest for rest in rests))
+
+
+def _with_ascii_digits(text: str) -> str:
+    """Digits of any script and width as ASCII has them."""
+    if text.isascii():
+        return text
+    plain = unicodedata.normalize("NFKC", text)
+    return "".join(str(unicodedata.digit(c)) if c.isdigit() else c for c in plain)

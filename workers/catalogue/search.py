@@ -13,10 +13,9 @@ from workers.catalogue.catalogue import COLUMNS
 from workers.catalogue.numbers import Wanted, wanted_number
 from workers.catalogue.query import Query, conditions
 from workers.catalogue.rows import Row
-from workers.catalogue.words import words_query
+from workers.catalogue.words import marked, words_query
 
 _PAGE = 1_000
-_SURE_DIGITS = 7  # so many at the end of a number are looked for at the end first, where there is an index
 
 _IS_DAMAGED = "EXISTS (SELECT 1 FROM damaged d WHERE d.recording_id = r.recording_id AND d.state <> 'whole')"
 
@@ -24,8 +23,6 @@ _IS_DAMAGED = "EXISTS (SELECT 1 FROM damaged d WHERE d.recording_id = r.recordin
 _STATE = f"""CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN {_IS_DAMAGED} THEN 'damaged'
  WHEN r.deleted_at IS NOT NULL THEN 'deleted' WHEN r.decision = 'hold' THEN 'held'
  WHEN r.findings <> '' AND r.decision IS NULL THEN 'kept' ELSE 'archived' END"""
-
-_SNIPPET = "SELECT snippet(words, 0, char(2), char(3), ' ... ', 16) FROM words WHERE words MATCH ? AND rowid = ?"
 
 
 class Hit(msgspec.Struct, kw_only=True):
@@ -78,31 +75,45 @@ def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None)
         clauses.append("(r.started_at, r.n) < (?, ?)")
         values += [started, int(n)]
     if query.number is not None:
-        clause, parts = _party_condition(db, wanted_number(query.number))
+        clause, parts = _party_condition(wanted_number(query.number))
         clauses.append(clause)
         values += parts
     match = None if query.text is None else words_query(query.text)
-    source, t = "recordings r", "NULL"
     if match is not None:
-        source, t = "words JOIN transcripts t ON t.t = words.rowid JOIN recordings r ON r.n = t.n", "t.t"
-        clauses.append("words MATCH ?")
+        said = "SELECT t.n FROM words JOIN transcripts t ON t.t = words.rowid WHERE words MATCH ?"
+        clauses.append(f"r.n IN ({said})")
         values.append(match)
-    sql = f"SELECT r.n, {t}, {_STATE} AS state, {', '.join(f'r.{name}' for name in COLUMNS)} FROM {source}"  # noqa: S608
+    sql = f"SELECT r.n, {_STATE} AS state, {', '.join(f'r.{name}' for name in COLUMNS)} FROM recordings r"  # noqa: S608
     sql += f" WHERE {' AND '.join(clauses)} ORDER BY r.started_at DESC, r.n DESC LIMIT ?"
-    seen: set[int] = set()
-    for n, t, state, *columns in db.execute(sql, (*values, limit)):
-        if n in seen:  # said in two transcriptions of one recording
-            continue
-        seen.add(n)
+    for n, state, *columns in db.execute(sql, (*values, limit)):
         named = dict(zip(COLUMNS, columns, strict=True))
         named["findings"] = named["findings"].split(",") if named["findings"] else []
         row = Row(**named)
-        said = None if match is None else db.execute(_SNIPPET, (match, t)).fetchone()[0]
-        yield Hit(row=row, state=state, words=said, place=f"{row.started_at or ''}~{n}")
+        words = None if query.text is None else marked(_text(db, n, match), query.text)
+        yield Hit(row=row, state=state, words=words, place=f"{row.started_at or ''}~{n}")
 
 
-def _party_condition(db: sqlite3.Connection, wanted: Wanted) -> tuple[str, list[str]]:
+def _text(db: sqlite3.Connection, n: int, match: str | None) -> str:
+    """The first transcription of a recording that holds the words."""
+    sql = (
+        "SELECT t.text FROM transcripts t JOIN words ON words.rowid = t.t WHERE t.n = ? AND words MATCH ? ORDER BY t.t"
+    )
+    found = db.execute(f"{sql} LIMIT 1", (n, match)).fetchone()
+    return "" if found is None else str(found[0])
+
+
+def _party_condition(wanted: Wanted) -> tuple[str, list[str]]:
     """The condition that a party of a recording is the wanted one, by an index wherever there is one for it."""
+    clause, values = _as_written(wanted)
+    if wanted.national:
+        marks = ", ".join("?" * len(wanted.national))
+        clause = f"({clause} OR r.n IN (SELECT n FROM parties WHERE digits IN ({marks})))"  # noqa: S608
+    return clause, [*values, *wanted.national]
+
+
+def _as_written(wanted: Wanted) -> tuple[str, list[str]]:
+    if wanted.how == "address":
+        return "r.n IN (SELECT n FROM parties WHERE instr(party, ?))", [wanted.text]
     begins = "r.n IN (SELECT n FROM parties WHERE {0} >= ? AND {0} < ?)"
     text, backwards = wanted.text, wanted.text[::-1]
     ends = begins.format("reversed"), [backwards, backwards + ":"]  # the colon follows the nine
@@ -110,8 +121,4 @@ def _party_condition(db: sqlite3.Connection, wanted: Wanted) -> tuple[str, list[
         return begins.format("digits"), [text, text + ":"]
     if wanted.how == "ends":
         return ends
-    if text.isdigit() and len(text) >= _SURE_DIGITS:
-        sql = "SELECT 1 FROM parties WHERE reversed >= ? AND reversed < ? LIMIT 1"
-        if db.execute(sql, ends[1]).fetchone() is not None:
-            return ends
     return "r.n IN (SELECT n FROM parties WHERE instr(digits, ?) OR instr(party, ?))", [text, text]

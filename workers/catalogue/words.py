@@ -1,35 +1,165 @@
-"""What a person types to find words said in a call, as a query of SQLite's full text index."""
+"""Words that were said: how they are indexed, what a person types to find them, and where they stand in a text.
+
+SQLite's full text index takes words between blanks as they are (its `ascii` tokenizer); what a word is, is decided here. Letters
+are folded, so that `strasse` finds `Straße` and `cafe` finds `Café`, composed or not. Scripts that write no blanks between words
+(Chinese, Japanese, Thai, Lao, Khmer, Burmese) and Korean, whose words carry endings, are indexed as pairs of characters, so that
+any part of a sentence is found: `東京都` as `東京 京都 都`.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from functools import lru_cache
 
 _LONGEST = 500
+_BEFORE, _LENGTH = 60, 200  # characters of what is shown around the words that were looked for
+
+# Marks that a person may leave out: accents, the points of Hebrew, the vowels and the stretching of Arabic.
+_OPTIONAL = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0640\u064b-\u065f\u0670]")
+_NO_ACCENTS = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"}
+)
+# Marks that are part of a word, as the vowels of Hindi; those of other planes are rare enough to be told apart no further.
+_MARKS = "".join(chr(n) for n in range(0x300, 0x1D00) if unicodedata.category(chr(n)).startswith("M")) + "\u3099\u309a"
+_NO_BLANKS = (
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e80-\u0eff\u1000-\u1049\u1050-\u109f\u1100-\u11ff\u1780-\u17d3\u3005-\u3007\u3041-\u3096"
+    "\u3099-\u309a\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7ff\uf900-\ufaff"
+    "\U0001b000-\U0001b16f\U00020000-\U0003ffff"
+)
+_RUN = re.compile(f"([{_NO_BLANKS}]+)")
+_WORD = re.compile(rf"(?:[^\W_]|[{_MARKS}])+")
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
+_CLUSTER = re.compile(rf"[\x00-\x7f]+(?![{_MARKS}])|.[{_MARKS}]*", re.DOTALL)
 
 
 class BadWords(ValueError):
     """A query that cannot be read; the text says why."""
 
 
+def indexed(text: str) -> str:
+    """The words of a text as the index takes them, with blanks or ASCII punctuation between them."""
+    folded = fold(text)
+    if folded.isascii():
+        return folded
+    return " ".join(word for part in _parts(folded) for word in _pairs(part, is_last=False))
+
+
 def words_query(text: str) -> str:
-    """Words that must all be there, `"phrases in quotes"`, and `begin*` for words that begin so.
+    """What a person typed, as a query of the index: words that must all be there, `"phrases in quotes"`, `begin*`.
 
     Nothing in it is a word of the index's own language: `refund OR 1` looks for three words.
 
     Raises:
-        BadWords: a quote is not closed, or there is no word in it.
+        BadWords: a quote is not closed, there is no word in it, or it holds what nobody types.
     """
+    return " ".join(f'"{" ".join(words)}"{"*" if is_begin else ""}' for words, is_begin in map(_term, _typed(text)))
+
+
+def marked(text: str, query: str) -> str:
+    """The words around those that were looked for; these stand between `\\x02` and `\\x03`.
+
+    Args:
+        text: what was said; control characters in it become blanks.
+        query: what a person typed, good for `words_query`.
+    """
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
+    folded, places = _folded_with_places(text)
+    spans = sorted({span for typed in _typed(query) for span in _found(folded, typed)})
+    start = max(0, places[spans[0][0]] - _BEFORE) if spans else 0
+    start = start and (text.find(" ", start, start + _BEFORE // 2) + 1 or start)
+    end = min(len(text), max(start + _LENGTH, places[spans[0][1]] if spans else 0))
+    end = (
+        text.rfind(" ", max(start + _LENGTH // 2, places[spans[0][1]] if spans else 0), end) if end < len(text) else end
+    )
+    end = end if end > 0 else min(len(text), start + _LENGTH)
+    said, at = " ... " if start else "", start
+    for first, behind in spans:
+        begins, ends = places[first], places[behind]
+        if begins >= at and ends <= end:
+            said += f"{text[at:begins]}\x02{text[begins:ends]}\x03"
+            at = ends
+    return (said + text[at:end] + (" ... " if end < len(text) else "")).strip()
+
+
+def fold(text: str) -> str:
+    """Letters without what people leave out or write in two ways: case, accents, widths, ligatures, how it is composed."""
+    if text.isascii():
+        return text.lower()
+    plain = _OPTIONAL.sub("", unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()))
+    return unicodedata.normalize("NFC", plain.translate(_NO_ACCENTS))
+
+
+def _typed(text: str) -> list[tuple[str, bool]]:
+    """The phrases and words in what was typed, folded, and whether only their beginning was given."""
     if len(text) > _LONGEST:
         raise BadWords(f"{len(text)} characters; {_LONGEST} at most")
-    text = text.replace("\0", " ")  # where SQLite would see its end
+    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\r" for c in text):
+        raise BadWords(f"{text!r}: holds a control character")
     if text.count('"') % 2:
         raise BadWords(f"{text!r}: a quote is not closed")
-    terms = []
-    for phrase, word in re.findall(r'"([^"]*)"|([^\s"]+)', text):
-        star = "*" if word.endswith("*") else ""
-        term = (phrase or word).rstrip("*").strip()
-        if re.search(r"\w", term):
-            terms.append(f'"{term}"{star}')
-    if not terms:
+    found = re.findall(r'"([^"]*)"|([^\s"]+)', text)
+    terms = [(fold(phrase or word), word.endswith("*")) for phrase, word in found]
+    if not (terms := [(folded, is_begin) for folded, is_begin in terms if _parts(folded)]):
         raise BadWords(f"{text!r}: no word in it")
-    return " ".join(terms)
+    return terms
+
+
+def _term(typed: tuple[str, bool]) -> tuple[list[str], bool]:
+    """The words of a phrase as they stand in the index, and whether the last is only the beginning of one."""
+    folded, is_begin = typed
+    parts = _parts(folded)
+    words = [word for n, part in enumerate(parts, 1) for word in _pairs(part, is_last=n == len(parts))]
+    last = parts[-1]
+    return words, (_is_without_blanks(last) and len(last) == 1) or (is_begin and not _is_without_blanks(last))
+
+
+def _parts(folded: str) -> list[str]:
+    """Its words, and its runs of characters without blanks between words."""
+    if folded.isascii():
+        return _ASCII_WORD.findall(folded)
+    found: list[str] = []
+    for n, piece in enumerate(_RUN.split(folded)):
+        found += [piece] if n % 2 else _WORD.findall(piece)
+    return found
+
+
+def _is_without_blanks(part: str) -> bool:
+    return not part.isascii() and re.match(f"[{_NO_BLANKS}]", part) is not None
+
+
+def _pairs(part: str, *, is_last: bool) -> list[str]:
+    """A word; of a script without blanks its pairs of characters, and its last one, unless more may follow in the text."""
+    if not _is_without_blanks(part):
+        return [part]
+    pairs = [part[n : n + 2] for n in range(len(part) - 1)]
+    return pairs if is_last and pairs else [*pairs, part[-1]]
+
+
+def _found(folded: str, typed: tuple[str, bool]) -> list[tuple[int, int]]:
+    """Where a phrase stands in a folded text."""
+    phrase, is_begin = typed
+    parts = _parts(phrase)
+    pattern = rf"[^\w{_MARKS}]*".join(map(re.escape, parts))
+    if not _is_without_blanks(parts[0]):
+        pattern = rf"(?<![^\W{_NO_BLANKS}_])" + pattern
+    if not _is_without_blanks(parts[-1]):
+        pattern += rf"[\w{_MARKS}]*" if is_begin else rf"(?![^\W{_NO_BLANKS}_])"
+    return [match.span() for match in re.finditer(pattern, folded)]
+
+
+def _folded_with_places(text: str) -> tuple[str, list[int]]:
+    """A text folded, and for each character of that, and for its end, where it stands in the text."""
+    pieces: list[str] = []
+    places: list[int] = []
+    for match in _CLUSTER.finditer(text):
+        piece, start = match.group(), match.start()
+        folded = piece.lower() if piece.isascii() else _folded_cluster(piece)
+        pieces.append(folded)
+        places += range(start, match.end()) if piece.isascii() else [start] * len(folded)
+    return "".join(pieces), [*places, len(text)]
+
+
+@lru_cache(4096)
+def _folded_cluster(cluster: str) -> str:
+    return fold(cluster)
