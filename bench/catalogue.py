@@ -104,7 +104,7 @@ def main() -> None:
                     catalogue.put_rows(batch)
         spent = time.perf_counter() - begun - made
         size = sum(part.stat().st_size for part in Path(folder).iterdir())
-        day = datetime.fromisoformat(sample[10].day).date()
+        day = datetime.fromisoformat(sample[10].day).replace(tzinfo=UTC)
         searches = {
             "number, E.164": Query(number=sample[10].from_number),
             "number, national": Query(number="0" + str(sample[10].to_number)[3:]),
@@ -112,7 +112,7 @@ def main() -> None:
             "number, four digits in it": Query(number=str(sample[10].from_number)[4:8]),
             "a rare phrase": Query(text='refund "account number"'),
             "a phrase of two common words": Query(text='"{} {}"'.format(*sample[10].transcripts[0].split()[:2])),
-            "first page of a day": Query(since=day, until=day),
+            "first page of a day": Query(since=day, until=day + timedelta(days=1)),
             "first page of everything": Query(),
             "recording id": Query(id=sample[10].recording_id),
         }

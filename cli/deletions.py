@@ -18,6 +18,7 @@ from cli.options import DataFolder, Json
 from config.errors import UsedWrongly
 from config.settings import load_settings
 from config.times import format_duration
+from config.values import is_id
 from workers.archive.records import Duties, UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.jobs import decisions
@@ -201,14 +202,20 @@ def approve(
     Example: callvault deletions approve ID --why "listened to it"
     """
     person = by or getpass.getuser()
-    findings = _run(data, lambda runtime: decisions.approve(runtime, recording_id, why, person), needs_telnyx=True)
+    findings = _run(data, lambda runtime: decisions.approve(runtime, _id(recording_id), why, person), needs_telnyx=True)
     sys.stdout.write(f"{recording_id}: approved {', '.join(findings)}; {ONCE_FREE}\n")
 
 
 def _one(recording_id: str | None, connection: str | None) -> str:
     if (recording_id is None) == (connection is None):
         raise UsedWrongly("give a recording's id, or --connection with the id of one")
-    return recording_id or connection or ""
+    return _id(recording_id or connection or "")
+
+
+def _id(text: str) -> str:
+    if not is_id(text):
+        raise UsedWrongly(f"{text!r} cannot be an id of Telnyx")
+    return text
 
 
 def _end(line: str, decided: Decided) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.options import AudioFolder, DataFolder, Json, Since, Until
+from cli.options import AudioFolder, DataFolder, Json, Since, Until, not_empty
 from config.errors import UsedWrongly, UserError
 from config.leave import leave_soon
 from config.logs import configure_logs
@@ -253,9 +253,15 @@ def status(data: DataFolder = None, json: Json = False) -> None:
 
 @app.command()
 def find(
-    number: Annotated[str | None, typer.Option(help="Of either party: E.164, national, or a part of it.")] = None,
-    since: Since = None,
-    until: Until = None,
+    number: Annotated[
+        str | None, typer.Option(help="Of either party: E.164, national, a part of it; ann@ or @host of a SIP address.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help='First day, UTC: 2026-11-25, "last week", 7d; or an instant: 2026-11-25T07:30.')
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Last day, UTC, written likewise; or the instant before which calls began.")
+    ] = None,
     connection: Annotated[str | None, typer.Option(help="Connection id.")] = None,
     session: Annotated[str | None, typer.Option(help="Call session id.")] = None,
     leg: Annotated[str | None, typer.Option(help="Call leg id.")] = None,
@@ -288,6 +294,9 @@ def find(
         "state": state,
         "findings": "1" if findings else None,
     }
+    not_empty(**words)
+    if csv and json:
+        raise UsedWrongly("give --csv or --json, not both")
     settings = load_settings(data_folder=data)
     raise typer.Exit(run(settings, words, limit=limit, as_csv=csv, as_json=json))
 
@@ -308,6 +317,10 @@ def get(
     """
     from cli.get import run
 
+    if audio_format not in (None, "wav", "mp3"):
+        raise UsedWrongly(f"--format: {audio_format!r} is neither wav nor mp3")
+    if transcript and audio_format is not None:
+        raise UsedWrongly("give --transcript or --format, not both: the one is text, the other audio")
     settings = load_settings(data_folder=data)
     raise typer.Exit(run(settings, recording_id, out=out, audio_format=audio_format, transcript=transcript))
 
@@ -368,6 +381,8 @@ def erase(
     from cli.erase import run, run_sign
 
     settings = load_settings(data_folder=data)
+    if sign and (reason is not None or by is not None or yes):
+        raise UsedWrongly("--sign erases nothing and keeps the reason on record: leave out --reason, --by and --yes")
     if sign:
         raise typer.Exit(run_sign(settings, recording_id, as_json=json))
     if reason is None:

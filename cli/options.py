@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from config.errors import UsedWrongly
+
 DataFolder = Annotated[
     Path | None, typer.Option("--data", help="Data folder; default: CALLVAULT_DATA, else ./callvault-data.")
 ]
@@ -18,3 +20,14 @@ Until = Annotated[str | None, typer.Option(help="Last day, UTC, written likewise
 AudioFolder = Annotated[
     Path | None, typer.Option("--audio", help="Folder of WAV and MP3 files of your own.", exists=True, file_okay=False)
 ]
+
+
+def not_empty(**given: str | None) -> None:
+    """See that no option was given without a value, as by an empty variable of a script: it would silently ask for everything.
+
+    Raises:
+        UsedWrongly: one was.
+    """
+    for name, value in given.items():
+        if value is not None and not value.strip():
+            raise UsedWrongly(f"--{name.replace('_', '-')}: is empty; leave it out, or give a value")

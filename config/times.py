@@ -7,6 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) *(ms|s|m|h|d|w)", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}", re.ASCII)
+_INSTANT = re.compile(rf"(?:{_DAY.pattern})[T ]?\d", re.ASCII)
 _DURATIONS = re.compile(rf"(?:{_DURATION.pattern} *)+", re.ASCII)
 
 
@@ -32,17 +34,16 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration in seconds the short way: `950ms`, `4.2s`, `15m`, `2h5m`, `3d`."""
-    if seconds == 0:
-        return "0s"
-    if seconds < 1:
+    """Write a duration in seconds the short way: `950ms`, `4.2s`, `1m35s`, `2h5m`, `3d`; to the minute from a day on."""
+    if seconds and seconds < 0.9995:
         return f"{round(seconds * 1000)}ms"
-    if seconds < 60:
-        return f"{seconds:.1f}".rstrip("0").rstrip(".") + "s"
-    minutes = round(seconds / 60)
-    days, rest = divmod(minutes, 1440)
-    hours, minutes = divmod(rest, 60)
-    return "".join(f"{n}{unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "m")) if n)
+    if seconds < 59.95:
+        return f"{seconds:.1f}".removesuffix(".0") + "s"
+    whole = round(seconds) if seconds < 86_400 else round(seconds / 60) * 60
+    days, rest = divmod(whole, 86_400)
+    hours, rest = divmod(rest, 3_600)
+    minutes, rest = divmod(rest, 60)
+    return "".join(f"{n}{unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")) if n)
 
 
 def parse_instant(text: str) -> datetime:
@@ -69,7 +70,7 @@ def first_instant(*texts: object) -> datetime | None:
 
 
 def parse_day(text: str, today: date | None = None, *, at_end: bool = False) -> date:
-    """Read a UTC day: `2026-11-25`, an instant within it, `today`, `yesterday`, `last week`, or `7d` for seven days ago.
+    """Read a UTC day: `2026-11-25`, `today`, `yesterday`, `last week`, or `7d` for seven days ago.
 
     Args:
         text: as above; a week begins on Monday (ISO 8601).
@@ -77,7 +78,7 @@ def parse_day(text: str, today: date | None = None, *, at_end: bool = False) -> 
         at_end: of a week, the last day and not the first.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is none of these; an instant is none.
     """
     today = today or utc_now().date()
     word = " ".join(text.lower().split())
@@ -92,9 +93,38 @@ def parse_day(text: str, today: date | None = None, *, at_end: bool = False) -> 
         except OverflowError:
             raise ValueError(f"{text!r} is before all days") from None
     try:
-        return parse_instant(word.upper()).date()
+        if not _DAY.fullmatch(word):
+            raise ValueError
+        return parse_instant(word).date()
     except ValueError:
-        raise ValueError(f"{text!r} is not a day such as 2026-11-25, yesterday or 7d") from None
+        shown = text if len(text) <= 40 else text[:40] + "..."
+        raise ValueError(f"{shown!r} is not a day such as 2026-11-25, yesterday or 7d") from None
+
+
+def parse_moment(text: str, today: date | None = None, *, at_end: bool = False) -> datetime:
+    """Read an instant, UTC unless it names its zone, such as `2026-11-25T07:30`; of a day as `parse_day` reads it, its first one.
+
+    Args:
+        text: as above.
+        today: the present day; None: by the clock.
+        at_end: of a day, the first instant after it.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    word = " ".join(text.upper().split())
+    if _INSTANT.match(word):
+        try:
+            return parse_instant(word)
+        except ValueError:
+            raise ValueError(
+                f"{text[:40]!r} is not an instant such as 2026-11-25T07:30 or 2026-11-25T07:30+01:00"
+            ) from None
+    try:
+        after = end_of_day(parse_day(text, today, at_end=at_end))
+    except ValueError as error:
+        raise ValueError(f"{error}, nor an instant such as 2026-11-25T07:30") from None
+    return after if at_end else after - timedelta(days=1)
 
 
 def end_of_day(day: date) -> datetime:

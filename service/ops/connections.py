@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 
 from config.times import parse_day, utc_now
+from config.values import is_id
 from service.ops.parts import Ops
 from workers.archive.records import LogMessageRecord
 from workers.catalogue.query import BadQuery
@@ -20,6 +21,7 @@ from workers.telnyx.errors import NotFound, TelnyxError
 from workers.telnyx.models import ExternalConnection, Release, Upload
 
 _DAYS = 30
+_MOST_DAYS = 366
 _MOST = 200
 
 
@@ -92,7 +94,7 @@ async def look(ops: Ops, request: Request) -> Connections:
     """Look at all of them; log messages are filtered by the query's `connection`, `code` and `since`.
 
     Raises:
-        BadQuery: `since` is no day.
+        BadQuery: `since` is no day, or too long ago; `connection` is no id.
         StoreError: the archive cannot be read now.
     """
     words = {name: request.query_params.get(name) or None for name in ("connection", "code", "since")}
@@ -101,7 +103,10 @@ async def look(ops: Ops, request: Request) -> Connections:
         since = parse_day(words["since"]) if words["since"] else since
     except ValueError as error:
         raise BadQuery(f"since: {error}") from None
-    since = max(since, utc_now().date() - timedelta(days=366))
+    if since < utc_now().date() - timedelta(days=_MOST_DAYS):
+        raise BadQuery(f"since: at most {_MOST_DAYS} days ago; `callvault logs list --since {since}` lists older ones")
+    if words["connection"] is not None and not is_id(words["connection"]):
+        raise BadQuery("connection: not an id")
     rows = await asyncio.to_thread(read_log_messages, ops.runtime.archive, since, words["connection"], words["code"])
     try:
         there = await still_there(ops.redis)

@@ -21,7 +21,8 @@ class Page:
         title: of the page; with `in_menu` also in the menu.
         look: reads what it shows.
         answer: the type of that.
-        query: parameters of the query, with a line each.
+        query: parameters of the query, with a line each; any other is refused.
+        told: makes of what is shown what the API tells; by default the same.
     """
 
     path: str
@@ -31,3 +32,4 @@ class Page:
     answer: type
     in_menu: bool = False
     query: tuple[tuple[str, str], ...] = ()
+    told: Callable[[Any], Any] = lambda value: value

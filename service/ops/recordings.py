@@ -20,7 +20,7 @@ from starlette.responses import Response, StreamingResponse
 
 from config.errors import UserError
 from config.logs import get_logger
-from config.times import format_instant, parse_instant
+from config.times import format_instant, parse_day, parse_instant
 from service.ops.access import Refused
 from service.ops.parts import Ops
 from workers.archive import layout
@@ -40,9 +40,9 @@ from workers.archive.records import (
     UnreadableRecord,
     WrongObject,
 )
-from workers.catalogue.inventory import csv_lines
+from workers.catalogue.inventory import bracketed, csv_lines
 from workers.catalogue.lookup import day_at_telnyx
-from workers.catalogue.query import FIELDS, Query, read_box, read_query
+from workers.catalogue.query import FIELDS, Query, join, read_box, read_query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit, search, search_all
 from workers.jobs.damage import tell_wrong
@@ -125,7 +125,7 @@ async def look(ops: Ops, request: Request) -> Found:
         BadQuery: the search cannot be.
     """
     given = {name: request.query_params.get(name) for name in FIELDS}
-    query = read_query(given | read_box(request.query_params.get("q", "")[:500]))
+    query = read_query(join(given, read_box(request.query_params.get("q", ""))))
     after = request.query_params.get("after")
     if after is not None and not re.fullmatch(r"[0-9TZ:.+-]*~\d{1,18}", after):
         raise UserError("after: not a place that a page before this one gave")
@@ -137,6 +137,12 @@ async def look(ops: Ops, request: Request) -> Found:
     return Found(
         query, [shown(ops, hit) for hit in hits[:PER_PAGE]], hits[PER_PAGE - 1].place if is_more else None, note
     )
+
+
+def told(found: Found) -> Found:
+    """A page of recordings as the API tells it: the words looked for in brackets, as in `callvault find --json`."""
+    hits = [msgspec.structs.replace(hit, words=bracketed(hit.words)) for hit in found.hits]
+    return msgspec.structs.replace(found, hits=hits)
 
 
 async def look_at_one(ops: Ops, request: Request) -> Detail:
@@ -402,15 +408,22 @@ def _span(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 async def inventory(ops: Ops, request: Request) -> Response:
-    """All recordings of a day as CSV, as `callvault find --csv` writes it."""
-    day = request.path_params["day"]
-    query = read_query({"since": day, "until": day})
+    """All recordings of a day as CSV, as `callvault find --csv` writes it.
+
+    Raises:
+        Refused: it is no day.
+    """
+    try:
+        day = parse_day(request.path_params["day"])
+    except ValueError as error:
+        raise Refused(404, str(error)) from None
+    query = read_query({"since": day.isoformat(), "until": day.isoformat()})
     await ops.catalogue.ask(lambda path: search(path, query, 1))
 
     def lines() -> Iterator[str]:
         yield from csv_lines(shown(ops, hit) for hit in search_all(ops.catalogue.path, query))
 
-    headers = {"Content-Disposition": f'attachment; filename="recordings-{query.since}.csv"'}
+    headers = {"Content-Disposition": f'attachment; filename="recordings-{day}.csv"'}
     return StreamingResponse(lines(), 200, headers, "text/csv")  # Starlette draws the lines in a thread
 
 

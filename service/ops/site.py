@@ -7,7 +7,7 @@ template, or JSON of the same value).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,16 @@ _MESSAGES = (("connection", "of this connection"), ("code", "of this code"), ("s
 
 PAGES = (
     Page("", "overview.html", "Overview", overview.look, overview.Overview, True),
-    Page("/recordings", "recordings.html", "Recordings", recordings.look, recordings.Found, True, _SEARCH),
+    Page(
+        "/recordings",
+        "recordings.html",
+        "Recordings",
+        recordings.look,
+        recordings.Found,
+        True,
+        _SEARCH,
+        recordings.told,
+    ),
     Page("/recordings/{recording_id}", "recording.html", "Recording", recordings.look_at_one, recordings.Detail),
     Page("/evidence", "evidence.html", "Evidence", evidence.look, evidence.Evidence, True),
     Page("/evidence/{day}", "day.html", "Day", evidence.look_at_day, evidence.DayCounts),
@@ -97,15 +106,17 @@ def routes() -> Sequence[BaseRoute]:
         Route("/ops/sign-out", _Door(_sign_out), methods=["POST"]),
         Route("/ops/live", _Door(_live), methods=["GET"]),
         Mount("/ops/static", _Static(directory=Path(__file__).parent / "static")),
-        Route("/ops/recordings/{recording_id}/audio.{audio_format}", _Door(recordings.audio), methods=["GET"]),
+        Route(
+            "/ops/recordings/{recording_id}/audio.{audio_format}", _Door(recordings.audio, "download"), methods=["GET"]
+        ),
         Route("/ops/evidence/{day}/recordings.csv", _Door(recordings.inventory), methods=["GET"]),
         Route("/ops/evidence/{day}/manifest/{sequence:int}", _Door(evidence.manifest), methods=["GET"]),
         Route("/api/openapi.json", _Door(_openapi), methods=["GET"]),
     ]
     for page in PAGES:
         found += [
-            Route(f"/ops{page.path}", _Door(_shown(page)), methods=["GET"]),
-            Route(f"/api{page.path or '/overview'}", _Door(_told(page)), methods=["GET"]),
+            Route(f"/ops{page.path}", _Door(_shown(page), *dict(page.query)), methods=["GET"]),
+            Route(f"/api{page.path or '/overview'}", _Door(_told(page), *dict(page.query)), methods=["GET"]),
         ]
     return [*found, *(Route(f"/ops{path}", _Door(_change), methods=["POST"]) for path in CHANGES)]
 
@@ -113,8 +124,8 @@ def routes() -> Sequence[BaseRoute]:
 class _Door:
     """Lets in who may, and turns what goes wrong behind it into one line for a person."""
 
-    def __init__(self, inside: Callable[[Ops, Request], Awaitable[Response]]) -> None:
-        self._inside = inside
+    def __init__(self, inside: Callable[[Ops, Request], Awaitable[Response]], *parameters: str) -> None:
+        self._inside, self._parameters = inside, parameters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
@@ -134,6 +145,7 @@ class _Door:
             if person is None:
                 return signed_out(request)
             request.state.person = person
+            check_names(request.query_params.multi_items(), self._parameters, "parameter")
             await ops.open()
             response = await self._inside(ops, request)
             if is_new:
@@ -154,6 +166,22 @@ class _Door:
         except Exception as error:
             log.error("a page failed", path=request.url.path, error=f"{type(error).__name__}: {error}", exc_info=True)
             return _problem(request, person, 500, "This page failed; the log says why")
+
+
+def check_names(given: Iterable[tuple[str, str]], known: Iterable[str], what: str) -> None:
+    """See that each name is known and given once: what is not understood is refused, and not left aside.
+
+    Raises:
+        Refused: one is not.
+    """
+    seen: set[str] = set()
+    for name, _ in given:
+        if name not in known:
+            understood = f"known: {', '.join(known)}" if known else f"there is no {what} here"
+            raise Refused(400, f"{name[:40]!r}: no such {what}; {understood}")
+        if name in seen:
+            raise Refused(400, f"{name}: given twice")
+        seen.add(name)
 
 
 class _Static(StaticFiles):
@@ -192,7 +220,8 @@ def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
 
 def _told(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
     async def tell(ops: Ops, request: Request) -> Response:
-        return Response(msgspec.json.encode(await page.look(ops, request)), media_type="application/json")
+        told = page.told(await page.look(ops, request))
+        return Response(msgspec.json.encode(told), media_type="application/json")
 
     return tell
 
@@ -202,6 +231,7 @@ async def _change(ops: Ops, request: Request) -> Response:
     person: Person = request.state.person
     ops.access.check_change(request, person, form)
     change, fields = CHANGES[request.url.path.removeprefix("/ops")]
+    check_names(form.items(), dict.fromkeys((*fields, "why", "csrf")), "field")
     for name in fields:
         if not form.get(name, "").strip() or len(form[name]) > 500:
             raise Refused(400, f"{name}: is needed, at most 500 characters")

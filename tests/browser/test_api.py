@@ -59,11 +59,59 @@ def test_a_recording_as_json_is_what_the_archive_holds(house: House, api: httpx.
     recording_id, word = house.said
     found = api.get("/api/recordings", params={"q": f'text:"{word}"'}).raise_for_status().json()
     assert recording_id in [hit["row"]["recording_id"] for hit in found["hits"]]
+    assert all(hit["words"].isprintable() and f"[{word}]".lower() in hit["words"].lower() for hit in found["hits"])
     one = api.get(f"/api/recordings/{recording_id}").raise_for_status().json()
     lies = json.loads(next(house.archive.glob(f"recordings/*/*/*/{recording_id}/recording.json")).read_text())
     assert one["record"] == lies
     assert [step["what"] for step in one["history"]][:2] == ["call began", "call ended"]
     assert api.get("/api/recordings/none-such").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/api/recordings?limit=2&foo=1", "'limit': no such parameter; known: q, number, since,"),
+        ("/api/recordings?state=held&state=kept", "state: given twice"),
+        ("/api/recordings?state=held&q=state:kept", "state: given twice"),
+        ("/api/recordings?q=colour:red", "colour: is nothing to search by; known: number,"),
+        ("/api/recordings?number=abc", "number: 'abc' is neither a telephone number nor a SIP address"),
+        ("/api/recordings?findings=maybe", "findings: 'maybe' is neither 1 nor 0"),
+        ("/api/recordings?since=2026-11-26T7h", "since: "),
+        ("/api/recordings?since=2026-11-26T07:30+01:00", "since: "),
+        ("/api/recordings?after=x", "after: not a place"),
+        ("/api/overview?since=7d", "'since': no such parameter; there is no parameter here"),
+        ("/api/evidence?day=2026-11-25", "'day': no such parameter"),
+        ("/api/evidence/2026-11-25?x=1", "'x': no such parameter"),
+        ("/api/connections?since=2026-11-26T07:30", "since: "),
+        ("/api/connections?since=2020-01-01", "since: at most 366 days ago"),
+        ("/api/connections?connection=a%20b", "connection: not an id"),
+        ("/api/connections?colour=red", "'colour': no such parameter; known: connection, code, since"),
+        ("/api/dead-letters?id=1", "'id': no such parameter"),
+        ("/api/deletions?limit=1", "'limit': no such parameter"),
+        ("/api/openapi.json?v=2", "'v': no such parameter"),
+    ],
+)
+def test_a_parameter_that_is_not_understood_is_refused(path: str, said: str, api: httpx.Client) -> None:
+    answer = api.get(path)
+    assert (answer.status_code, said in answer.json()["error"]) == (400, True), answer.text
+    page = api.get(path.replace("/api/overview", "/ops").replace("/api/", "/ops/"))
+    assert page.status_code == (404 if "openapi" in path else 400)
+
+
+def test_an_instant_is_honoured_by_the_api(house: House, api: httpx.Client) -> None:
+    first, second = (house.calls[n]["recording_started_at"] for n in (3, 4))
+    told = api.get("/api/recordings", params={"since": first, "until": second}).raise_for_status().json()
+    assert [hit["row"]["recording_id"] for hit in told["hits"]] == [house.calls[3]["id"]]
+    assert told["query"]["since"].startswith(first[:19])
+
+
+def test_a_change_with_a_field_that_is_not_understood_changes_nothing(house: House) -> None:
+    with httpx.Client(base_url=house.url, trust_env=False) as client:
+        client.post("/ops/sign-in", data={"name": "Eve", "token": TOKEN})
+        token = client.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
+        answer = client.post("/ops/deletions/pause", data={"csrf": token, "reason": "moving"})
+        assert answer.status_code == 400 and "no such field; known: why, csrf" in answer.text
+        assert house.redis.get("callvault:deletions:paused") is None
 
 
 def test_pages_of_a_search_follow_one_another(house: House, api: httpx.Client) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.settings import SettingsError, load_settings, unknown_settings
-from config.times import format_duration, format_instant, parse_day, parse_duration, parse_instant
+from config.times import format_duration, format_instant, parse_day, parse_duration, parse_instant, parse_moment
 
 SECRET = "a-very-secret-value"
 
@@ -186,7 +186,9 @@ def test_durations_are_read(text: str, seconds: float) -> None:
 
 
 def test_durations_are_written_short() -> None:
-    assert [format_duration(s) for s in (0.95, 4.2, 900, 7500, 259200)] == ["950ms", "4.2s", "15m", "2h5m", "3d"]
+    said = {0: "0s", 0.95: "950ms", 0.9996: "1s", 4.2: "4.2s", 59.97: "1m", 95: "1m35s", 900: "15m", 3599: "59m59s"}
+    said |= {3600: "1h", 3661: "1h1m1s", 7500: "2h5m", 86_399.9: "1d", 90_061: "1d1h1m", 259_200: "3d"}
+    assert {seconds: format_duration(seconds) for seconds in said} == said
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
@@ -205,9 +207,37 @@ def test_days_are_read_as_people_say_them() -> None:
         "today": today,
         "yesterday": date(2026, 11, 24),
         "7d": date(2026, 11, 18),
-        "2026-11-20T23:30:00-02:00": date(2026, 11, 21),
+        "20261120": date(2026, 11, 20),
     }
     for text, day in said.items():
         assert parse_day(text, today) == day
-    with pytest.raises(ValueError, match="is not a day"):
-        parse_day("someday")
+    for text in (
+        "someday",
+        "2026-11-20T23:30:00-02:00",
+        "2026-11-20T00:00",
+        "2026-W48",
+        "0020-11-20",
+        "2026-11-31",
+        "\u0662d",
+    ):
+        with pytest.raises(ValueError, match=r"is not a d"):
+            parse_day(text)
+
+
+def test_instants_are_read_where_a_part_of_a_day_is_meant() -> None:
+    today = date(2026, 11, 25)
+    said = {
+        "2026-11-26T07:30": ("2026-11-26T07:30:00", "2026-11-26T07:30:00"),
+        "2026-11-26 07:30:15.5": ("2026-11-26T07:30:15.500000", "2026-11-26T07:30:15.500000"),
+        "2026-11-26t07:30+01:00": ("2026-11-26T06:30:00", "2026-11-26T06:30:00"),
+        "20261126T07": ("2026-11-26T07:00:00", "2026-11-26T07:00:00"),
+        "2026-11-26": ("2026-11-26T00:00:00", "2026-11-27T00:00:00"),
+        "yesterday": ("2026-11-24T00:00:00", "2026-11-25T00:00:00"),
+        "last week": ("2026-11-16T00:00:00", "2026-11-23T00:00:00"),
+    }
+    for text, bounds in said.items():
+        read = [parse_moment(text, today, at_end=at_end).replace(tzinfo=None).isoformat() for at_end in (False, True)]
+        assert tuple(read) == bounds, text
+    for text in ("2026-11-26T7h", "2026-11-26T25:00", "2026-11-26T", "2026-11-26T07:30 01:00", "07:30", ""):
+        with pytest.raises(ValueError, match="such as 2026-11-25T07:30"):
+            parse_moment(text)

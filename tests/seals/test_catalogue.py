@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from cli.find import write_table
 from config.times import utc_now
 from tests.parts import RunningSandbox, callvault, callvault_here, run_callvault, wait_for
 from tests.seals.conftest import CALLS_A_DAY, Sealed
@@ -24,7 +25,7 @@ from tests.workers.test_archive_recording import ask, committed
 from tests.workers.test_deletion import DELETING
 from workers.catalogue.catalogue import Catalogue, CatalogueBusy
 from workers.catalogue.inventory import csv_lines
-from workers.catalogue.query import read_box
+from workers.catalogue.query import BadQuery, read_box, read_query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit
 
@@ -111,6 +112,11 @@ def test_a_call_is_found_by_words_that_were_said_and_they_are_marked(sealed: Sea
         (["--min-duration", "long"], "'long' is not a duration"),
         (["--state", "lost"], "state: 'lost' is none of archived, kept, held, deleted, erased, damaged"),
         (["--id", "a\nb"], "id: not an id"),
+        (["--number", "abc"], "a part of an address is written ann@"),
+        (["--since", "2026-11-26T7h"], "such as 2026-11-25T07:30"),
+        (["--id", ""], "--id: is empty"),
+        (["--min-duration", " "], "--min-duration: is empty"),
+        (["--csv", "--json"], "give --csv or --json"),
     ],
 )
 def test_a_search_that_cannot_be_is_one_clear_line(
@@ -279,11 +285,71 @@ def test_every_duckdb_form_of_the_documents_runs(sealed: Sealed) -> None:
         ('"wrong amount"', {"text": '"wrong amount"'}),
         ("state:held 0100", {"state": "held", "number": "0100"}),
         ('text:"account number" since:7d', {"text": "account number", "since": "7d"}),
-        ("colour:red", {"text": "colour:red"}),
+        ('"colour:red"', {"text": '"colour:red"'}),
+        ("at 12:30", {"text": "at 12:30"}),
+        ("findings:0 state:held", {"findings": "0", "state": "held"}),
+        ("tel:+1-312-555-0100;ext=22", {"number": "tel:+1-312-555-0100;ext=22"}),
+        ("sip:anna", {"number": "sip:anna"}),
+        ("@example.com state:held", {"number": "@example.com", "state": "held"}),
+        ('"Ann" <sip:anna@example.com>', {"number": '"Ann" <sip:anna@example.com>'}),
     ],
 )
 def test_what_is_typed_into_one_box_is_understood(typed: str, words: dict[str, str]) -> None:
     assert read_box(typed) == words
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("colour:red", "colour: is nothing to search by; known: number, since,"),
+        ("min-duration:90s", "min-duration: is nothing to search by"),
+        ("https://example.com", "written in quotes"),
+        ("state:", "state: no value"),
+        ("state: held", "state: no value"),
+        ('text:""', "text: no value"),
+        ("state:held state:kept", "state: given twice"),
+        ("text:refund money", "text: given twice"),
+        ("since:7d yesterday", "since: given twice"),
+        ("2026-11-26T07:30", "say since:2026-11-26T07:30 or until:2026-11-26T07:30"),
+        ("a" * 1001, "1000 at most"),
+    ],
+)
+def test_what_is_typed_into_one_box_and_not_understood_is_refused(typed: str, said: str) -> None:
+    with pytest.raises(BadQuery, match=re.escape(said)):
+        read_box(typed)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"colour": "red"}, "'colour' is nothing to search by; known: number"),
+        ({"number": "abc"}, "number: 'abc' is neither"),
+        ({"findings": "maybe"}, "findings: 'maybe' is neither 1 nor 0"),
+        ({"state": "Held"}, "state: 'Held' is none of"),
+        ({"id": "a b"}, "id: not an id"),
+        ({"connection": "x" * 201}, "connection: not an id"),
+        ({"text": "re\x1bfund"}, "text: 're\\x1bfund': holds a control character"),
+        ({"since": "2026-11-26T7h"}, "since: "),
+        ({"until": "07:30"}, "until: "),
+        ({"since": "2026-11-26T07:30", "until": "2026-11-26T07:30"}, "until: 2026-11-26T07:30 is before"),
+        ({"min_duration": "5 parsecs"}, "min_duration: "),
+    ],
+)
+def test_what_cannot_be_searched_by_is_refused_with_its_name(words: dict[str, str], said: str) -> None:
+    with pytest.raises(BadQuery, match=re.escape(said)):
+        read_query(words)
+
+
+def test_a_part_of_a_day_is_found_by_instants(sealed: Sealed) -> None:
+    calls = sealed.calls[4]
+    first, last = calls[100]["recording_started_at"], calls[200]["recording_started_at"]
+    found = ids(find(sealed.environment, "--since", first, "--until", last))
+    assert found == {call["id"] for call in calls[100:200]}
+
+
+def test_a_length_is_shown_to_the_second(capsys: pytest.CaptureFixture[str]) -> None:
+    write_table([Hit(row=Row(recording_id="one", day="2026-11-25", duration_ms=95_000), state="archived")], None)
+    assert " 1m35s " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("said", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "+1312555x"])

@@ -16,8 +16,13 @@ from workers.catalogue.search import Hit
 def described(hit: Hit) -> dict[str, Any]:
     """A hit as JSON tells it."""
     row = msgspec.to_builtins(hit.row, str_keys=True)
-    said = {} if hit.words is None else {"words": hit.words.replace("\x02", "[").replace("\x03", "]")}
+    said = {} if hit.words is None else {"words": bracketed(hit.words)}
     return {name: row.get(name) for name in COLUMNS} | {"findings": hit.row.findings, "state": hit.state} | said
+
+
+def bracketed(words: str | None) -> str | None:
+    """Words around those that were looked for, which stand in brackets."""
+    return None if words is None else words.replace("\x02", "[").replace("\x03", "]")
 
 
 def csv_lines(hits: Iterable[Hit]) -> Iterator[str]:

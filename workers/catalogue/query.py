@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from datetime import date, timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
+from typing import Any
 
 import msgspec
 
 from config.errors import UsedWrongly
-from config.times import end_of_day, format_instant, parse_day, parse_duration
+from config.times import format_instant, parse_day, parse_duration, parse_moment
 from workers.catalogue.numbers import wanted_number
 from workers.catalogue.words import words_query
 
@@ -18,8 +20,8 @@ STATES = ("archived", "kept", "held", "deleted", "erased", "damaged")
 # THE table of what can be searched by: the names that the command line, the pages and the API share, each with a line.
 FIELDS = {
     "number": "either party",
-    "since": "first UTC day",
-    "until": "last UTC day",
+    "since": "first UTC day, or an instant such as 2026-11-25T07:30",
+    "until": "last UTC day, or the instant before which calls began",
     "connection": "connection id",
     "session": "call session id",
     "leg": "call leg id",
@@ -27,12 +29,15 @@ FIELDS = {
     "text": "words that were said",
     "min_duration": "a duration such as 90s",
     "state": f"{', '.join(STATES[:-1])} or {STATES[-1]}",
-    "findings": "1: only those in whose audio something was found",
+    "findings": "1: only those in whose audio something was found; 0: all",
 }
 
-_NAMED = re.compile(rf"\b({'|'.join(FIELDS)}):(?:\"([^\"]*)\"|(\S+))")
+# A name, a colon, and what it is to be. What a SIP address begins with is no name.
+_NAMED = re.compile(r"(?<!\S)(?!(?:sips?|tel):)([A-Za-z][\w-]*):(?:\"([^\"]*)\"|(\S*))")
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
-_NUMBER = re.compile(r"(sips?:)?[+(]?[\d\s()./+-]{3,}|(sips?:)?\S+@\S+")
+_NUMBER = re.compile(r"[+(]?[\d\s()./+-]{3,}|(?:sips?|tel):\S+|\S+@\S*|@\S+|.*<\S+>.*")
+_LONGEST_BOX = 1_000
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 class BadQuery(UsedWrongly):
@@ -44,7 +49,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         number: of either party: E.164, national, a part of one, or a part of a SIP address.
-        since: first UTC day of `started_at`; until: the last.
+        since: the first instant of `started_at`; until: the first one after all that is wanted.
         leg: call leg id; session: call session id; id: recording id.
         text: words said, see `workers/catalogue/words.py`.
         min_duration_seconds: seconds.
@@ -53,8 +58,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     number: str | None = None
-    since: date | None = None
-    until: date | None = None
+    since: datetime | None = None
+    until: datetime | None = None
     connection: str | None = None
     session: str | None = None
     leg: str | None = None
@@ -72,62 +77,143 @@ def read_query(words: Mapping[str, str | None]) -> Query:
         BadQuery: one cannot be used.
     """
     given = {name: value.strip() for name, value in words.items() if value is not None and value.strip()}
-    plain = {name: given[name] for name in ("connection", "session", "leg", "id") if name in given}
-    for name, value in plain.items():
-        if len(value) > 200 or not value.isprintable():
-            raise BadQuery(f"{name}: not an id")
-    if "state" in given and given["state"] not in STATES:
-        raise BadQuery(f"state: {given['state'][:40]!r} is none of {', '.join(STATES)}")
-    try:
-        since = parse_day(given["since"]) if "since" in given else None
-        until = parse_day(given["until"], at_end=True) if "until" in given else None
-        duration = parse_duration(given["min_duration"]).total_seconds() if "min_duration" in given else None
-        if "number" in given:
-            wanted_number(given["number"])
-        if "text" in given:
-            words_query(given["text"])
-    except ValueError as error:
-        raise BadQuery(str(error)) from None
-    if since and until and until < since:
-        raise BadQuery(f"until: {until} is before {since}")
-    return Query(
-        **plain,
-        number=given.get("number"),
-        since=since,
-        until=until,
-        text=given.get("text"),
-        min_duration_seconds=duration,
-        state=given.get("state"),
-        findings=given.get("findings", "").lower() in ("1", "true", "yes", "on"),
-    )
+    fields: dict[str, object] = {}
+    for name, value in given.items():
+        read = _READERS.get(name)
+        if read is None:
+            raise BadQuery(f"{name[:40]!r} is nothing to search by; {_KNOWN}")
+        try:
+            fields[_NAMES.get(name, name)] = read(value)
+        except ValueError as error:
+            raise BadQuery(f"{name}: {error}") from None
+    query = msgspec.convert(fields, Query)
+    if query.since and query.until and query.until <= query.since:
+        raise BadQuery(f"until: {given['until']} is before {given['since']}, so nothing can fit")
+    return query
 
 
 def read_box(text: str) -> dict[str, str]:
     """The words by name that a person means by what was typed into one box.
 
     `name:value` and `name:"several words"` are what they say; of the rest an id is an id, digits are a number, a day is
-    a day, and anything else was said in the call.
+    a day, and anything else was said in the call. Words with a colon in them are written in quotes.
+
+    Raises:
+        BadQuery: there is no such name, or one is given twice.
     """
-    words = {name: quoted or plain for name, quoted, plain in _NAMED.findall(text)}
-    rest = " ".join(_NAMED.sub(" ", text).split())
+    if len(text) > _LONGEST_BOX:
+        raise BadQuery(f"q: {len(text)} characters; {_LONGEST_BOX} at most")
+    words: dict[str, str] = {}
+    quoted = re.split(r'((?<!\S)"[^"]*")', text)  # what stands in quotes by itself names nothing
+    for piece in quoted[::2]:
+        for name, in_quotes, plain in _NAMED.findall(piece):
+            if name not in FIELDS:
+                raise BadQuery(
+                    f"{name[:40]}: is nothing to search by; {_KNOWN}. Words with a colon are written in quotes"
+                )
+            if not (in_quotes or plain).strip():
+                raise BadQuery(f"{name}: no value behind the colon")
+            _put(words, name, in_quotes or plain)
+    rest = " ".join(" ".join(p if n % 2 else _NAMED.sub(" ", p) for n, p in enumerate(quoted)).split())
     if not rest:
         return words
     if _ID.fullmatch(rest):
-        return words | {"id": rest}
+        _put(words, "id", rest)
+    elif _is_day(rest):
+        _put(words, "since", rest)
+        _put(words, "until", rest)
+    elif _is_instant(rest):
+        raise BadQuery(f"{rest[:40]}: an instant; say since:{rest[:40]} or until:{rest[:40]}")
+    else:
+        _put(words, "number" if _NUMBER.fullmatch(rest) else "text", rest)
+    return words
+
+
+def join(words: Mapping[str, str | None], more: Mapping[str, str]) -> dict[str, str | None]:
+    """The words of two places together.
+
+    Raises:
+        BadQuery: both name the same.
+    """
+    joined = dict(words)
+    for name, value in more.items():
+        _put(joined, name, value)
+    return joined
+
+
+def _put(words: dict[str, Any], name: str, value: str) -> None:
+    if words.get(name) is not None and str(words[name]).strip():
+        raise BadQuery(f"{name}: given twice")
+    words[name] = value
+
+
+def _is_day(text: str) -> bool:
     try:
-        parse_day(rest)
+        parse_day(text)
     except ValueError:
-        is_number = _NUMBER.fullmatch(rest) is not None
-        return words | {"number" if is_number else "text": rest}
-    return words | {"since": rest, "until": rest}
+        return False
+    return True
+
+
+def _is_instant(text: str) -> bool:
+    try:
+        parse_moment(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _id(text: str) -> str:
+    if len(text) > 200 or not text.isprintable() or " " in text:
+        raise ValueError("not an id")
+    return text
+
+
+def _number(text: str) -> str:
+    wanted_number(text)
+    return text
+
+
+def _text(text: str) -> str:
+    words_query(text)
+    return text
+
+
+def _state(text: str) -> str:
+    if text not in STATES:
+        raise ValueError(f"{text[:40]!r} is none of {', '.join(STATES)}")
+    return text
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() not in (*_YES, *_NO):
+        raise ValueError(f"{text[:40]!r} is neither 1 nor 0")
+    return text.lower() in _YES
+
+
+_READERS: dict[str, Callable[[str], object]] = {
+    "number": _number,
+    "since": parse_moment,
+    "until": partial(parse_moment, at_end=True),
+    "connection": _id,
+    "session": _id,
+    "leg": _id,
+    "id": _id,
+    "text": _text,
+    "min_duration": lambda text: parse_duration(text).total_seconds(),
+    "state": _state,
+    "findings": _yes_or_no,
+}
+_NAMES = {"min_duration": "min_duration_seconds"}
+_KNOWN = f"known: {', '.join(FIELDS)}"
 
 
 def conditions(query: Query) -> tuple[list[str], list[object]]:
     """The conditions of a query in SQL but for numbers and words, and their values."""
     damaged = query.state if query.state == "damaged" else None  # by an index, where each row would be looked at
     rows: tuple[tuple[str, object], ...] = (
-        ("r.started_at >= ?", query.since and format_instant(end_of_day(query.since - timedelta(days=1)))),
-        ("r.started_at < ?", query.until and format_instant(end_of_day(query.until))),
+        ("r.started_at >= ?", query.since and format_instant(query.since)),
+        ("r.started_at < ?", query.until and format_instant(query.until)),
         ("r.connection_id = ?", query.connection),
         ("r.call_session_id = ?", query.session),
         ("r.call_leg_id = ?", query.leg),
