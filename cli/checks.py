@@ -42,7 +42,7 @@ from workers.telnyx.client import LARGEST_PAGE, TelnyxClient
 from workers.telnyx.errors import Forbidden, TelnyxError
 
 _SKEW_SECONDS = 30  # the replay window of webhooks is five minutes; long before that something is wrong
-_OLDEST_REDIS = (6, 2)  # tried are Redis 7 and Valkey 8; before 7 a second 429 does not lengthen a pause (PEXPIRE GT)
+_OLDEST_REDIS = (7, 0)  # tried are Redis 7 and Valkey 8; older ones know no script that may run while memory is out
 _FULL_SHARE = 0.8
 _LEAST_FREE_BYTES = 2 * 10**9
 _MOST_CONNECTIONS = 50
@@ -194,7 +194,7 @@ async def _redis(settings: Settings, redis: Any) -> str:
     version = str(server.get("redis_version", "0"))  # Valkey tells the version of Redis that it stands for, too
     name = f"Valkey {server['valkey_version']}" if "valkey_version" in server else f"Redis {version}"
     if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < _OLDEST_REDIS:
-        raise Wrong(name, "use Redis 6.2 or newer, or Valkey")
+        raise Wrong(name, "use Redis 7.0 or newer, or Valkey")
     return f"{name}, takes writes"
 
 

@@ -18,7 +18,8 @@ from workers.catalogue.forget import forget
 from workers.catalogue.parquet import has_parquet
 from workers.catalogue.rows import Row
 from workers.jobs.signing import open_seal_keys
-from workers.queue.recording_lease import HeldElsewhere, sole_writer
+from workers.queue.lease import HeldElsewhere
+from workers.queue.recording_lease import sole_writer
 from workers.runtime import Runtime, runtime_at
 from workers.telnyx.client import LARGEST_PAGE, asking
 from workers.telnyx.errors import NotFound

@@ -13,7 +13,7 @@ from config.settings import Settings
 from workers.archive import layout
 from workers.archive.records import ArchivedObject
 from workers.jobs.repair import repair
-from workers.queue.recording_lease import HeldElsewhere
+from workers.queue.lease import HeldElsewhere
 from workers.runtime import runtime_at
 from workers.telnyx.downloads import DownloadFailed
 from workers.telnyx.errors import TelnyxError

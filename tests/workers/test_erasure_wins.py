@@ -25,7 +25,8 @@ from workers.jobs.recordings import archive_recording
 from workers.jobs.repair import repair_recording
 from workers.jobs.transcriptions import archive_transcription
 from workers.keys import ALERTS, DELETIONS_DUE, WRITER
-from workers.queue.recording_lease import HeldElsewhere, sole_writer
+from workers.queue.lease import HeldElsewhere
+from workers.queue.recording_lease import sole_writer
 from workers.runtime import Runtime
 
 _MOST_STEPS = 60

@@ -21,7 +21,8 @@ from workers.jobs.payloads import RecordingRequest
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
 from workers.keys import ATTEMPTS, WRITER, WRITTEN
-from workers.queue.recording_lease import HeldElsewhere, sole_writer
+from workers.queue.lease import HeldElsewhere
+from workers.queue.recording_lease import sole_writer
 from workers.runtime import Runtime
 
 TIMES = 25
@@ -102,7 +103,7 @@ async def test_a_lease_ends_soon_after_its_worker(runtime: Runtime, redis: Any) 
 async def test_a_writer_that_has_lost_its_lease_stops(
     runtime: Runtime, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.queue.recording_lease._RENEWED_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr("workers.queue.lease._RENEWED_EVERY_SECONDS", 0.02)
     with pytest.raises(HeldElsewhere, match="another job has taken recording r"):
         async with sole_writer(runtime.redis, "r"):
             redis.set(WRITER + "r", "another")

@@ -29,6 +29,27 @@ _MOST_OF_A_GROUP = 50  # of a window are remembered and logged: an outage that e
 _WINDOW_SECONDS = 900
 _MOST_UNDER_WAY = 100
 
+# KEYS: the group's mark, the counts, the alerts. ARGV: field of the counts, seconds of a window, instant, the alert, the most of
+# a group, the most of all. Returns whether it is the window's first and is kept, how many were not told before, since when.
+# Allowed while Redis is full, which is one of the things to be told: else each of a group would be delivered.
+_TELL = """#!lua flags=allow-oom
+local untold, since, is_kept = '', '', 1
+local is_first = redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[2]) and 1 or 0
+if is_first == 0 then
+  is_kept = redis.call('HINCRBY', KEYS[2], ARGV[1], 1) <= tonumber(ARGV[5]) and 1 or 0
+  redis.call('HSETNX', KEYS[2], ARGV[1] .. ' first', ARGV[3])
+else
+  local before = redis.call('HMGET', KEYS[2], ARGV[1], ARGV[1] .. ' first')
+  untold, since = before[1] or '', before[2] or ''
+  redis.call('HDEL', KEYS[2], ARGV[1], ARGV[1] .. ' first')
+end
+if is_kept == 1 then
+  redis.call('LPUSH', KEYS[3], ARGV[4])
+  redis.call('LTRIM', KEYS[3], 0, tonumber(ARGV[6]) - 1)
+end
+return {is_first, is_kept, untold, since}
+"""
+
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Something that a person must know.
@@ -89,21 +110,12 @@ class Alerts:
         severity = cast(Severity, own) if own not in (None, "off") else severity
         alert = Alert(kind=kind, severity=severity, group=group, text=text, advice=advice, at=format_instant(utc_now()))
         is_first, is_kept, before, field = True, True, "", f"{kind}:{group}"
+        keys = (ALERT_GROUP + field, ALERT_COUNTS, ALERTS)
+        arguments = (field, _WINDOW_SECONDS, alert.at, msgspec.json.encode(alert), _MOST_OF_A_GROUP, _KEPT)
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.set(ALERT_GROUP + field, "1", nx=True, ex=_WINDOW_SECONDS)
-                pipe.hmget(ALERT_COUNTS, field, f"{field} first")
-                is_first, (untold, first_at) = await pipe.execute()
-                if not is_first:
-                    is_kept = await self._redis.hincrby(ALERT_COUNTS, field, 1) <= _MOST_OF_A_GROUP
-                    await self._redis.hsetnx(ALERT_COUNTS, f"{field} first", alert.at)
-                elif untold:
-                    before = f"And {int(untold)} more of this group since {first_at.decode()}, before this one."
-                    await self._redis.hdel(ALERT_COUNTS, field, f"{field} first")
-                if is_kept:
-                    pipe.lpush(ALERTS, msgspec.json.encode(alert))
-                    pipe.ltrim(ALERTS, 0, _KEPT - 1)
-                    await pipe.execute()
+            is_first, is_kept, untold, since = await self._redis.eval(_TELL, len(keys), *keys, *arguments)
+            if untold:
+                before = f"And {int(untold)} more of this group since {since.decode()}, before this one."
         except (RedisError, OSError):
             pass  # told twice rather than not at all
         if is_kept:

@@ -17,6 +17,7 @@ from workers.archive.problems import Problem
 from workers.archive.seals import Chain, Link
 from workers.jobs.damage import tell_problems
 from workers.keys import SEALS, UNSEALED_KNOWN
+from workers.queue.script import write_when_full
 from workers.queue.state import read_state
 from workers.runtime import Runtime
 
@@ -99,8 +100,8 @@ async def _forget(runtime: Runtime, last: Link) -> None:
 
 async def remember_chain(runtime: Runtime, chain: Chain, known: int) -> None:
     """Remember the links behind the first so many."""
-    if new := chain.links[known:]:
-        await runtime.redis.hset(SEALS, mapping={str(link.seal.sequence): msgspec.json.encode(link) for link in new})
+    rows = (("HSET", SEALS, link.seal.sequence, msgspec.json.encode(link)) for link in chain.links[known:])
+    await write_when_full(runtime.redis, *rows)
 
 
 async def follow_the_archive(runtime: Runtime) -> None:

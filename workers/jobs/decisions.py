@@ -28,7 +28,7 @@ from workers.archive.decisions import (
 from workers.archive.records import Decision
 from workers.jobs.duties import stated_duties, unit_of
 from workers.keys import DECIDED_EARLY
-from workers.queue.script import server_seconds
+from workers.queue.script import server_seconds, write_when_full
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import Recording
@@ -235,7 +235,7 @@ def _decision(
 
 async def _write(runtime: Runtime, decision: Decision, folder: str | None = None) -> None:
     if folder is None and decision.scope == "recording":
-        await runtime.redis.hset(DECIDED_EARLY, decision.subject, "1")
+        await write_when_full(runtime.redis, ("HSET", DECIDED_EARLY, decision.subject, "1"))
     await runtime.in_thread(put_decision, runtime.archive, decision, folder)
     if folder is not None:
         await runtime.announce(layout.decision_copy_key(folder, decision.id), decision)

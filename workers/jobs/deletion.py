@@ -38,6 +38,7 @@ from workers.jobs.receipts import settle_gone, write_receipt
 from workers.keys import TOLD_GONE
 from workers.queue.accept import enqueue
 from workers.queue.jobs import Job
+from workers.queue.script import write_when_full
 from workers.runtime import Runtime
 from workers.telnyx.downloads import AddressAway, DownloadFailed
 
@@ -113,7 +114,7 @@ async def _delete_batch(runtime: Runtime, token: str, folders: Sequence[str]) ->
         advice = "Run `callvault verify`, mend the archive, then `callvault deletions resume`."
         await _stop(runtime, folders, f"{failures} of {len(folders)} recordings of a batch failed their proof", advice)
     elif _are_many(runtime, len(unknown), folders):
-        await runtime.redis.hset(TOLD_GONE, mapping=dict.fromkeys([one.recording_id for one in unknown], "1"))
+        await write_when_full(runtime.redis, *(("HSET", TOLD_GONE, one.recording_id, "1") for one in unknown))
         advice = (
             "Check that TELNYX_API_KEY is of the account that made the recordings. If somebody else deleted them there, "
             "`callvault deletions resume` goes on and writes that down."

@@ -30,7 +30,7 @@ from workers.archive.records import DUTIES, Duties, UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.keys import LIVE_DUTIES
 from workers.queue.embedded import socket_url
-from workers.queue.script import server_seconds
+from workers.queue.script import server_seconds, write_when_full
 from workers.runtime import Runtime
 
 log = get_logger()
@@ -207,7 +207,8 @@ async def tell_duties(runtime: Runtime, worker_id: str) -> None:
         while True:
             try:
                 now = await server_seconds(runtime.redis)
-                await runtime.redis.hset(LIVE_DUTIES, worker_id, msgspec.json.encode((now, duties)))
+                row = msgspec.json.encode((now, duties))
+                await write_when_full(runtime.redis, ("HSET", LIVE_DUTIES, worker_id, row))
                 if not is_stated:
                     await state_own_duties(runtime)
                     is_stated = True

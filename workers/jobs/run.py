@@ -22,7 +22,7 @@ from workers.jobs.judge import cause_of
 from workers.jobs.payloads import VERSION, payload_version
 from workers.keys import MAIN_QUEUE
 from workers.queue.attempts import DeadLetter
-from workers.queue.recording_lease import HeldElsewhere
+from workers.queue.lease import HeldElsewhere
 from workers.queue.worker import again_in, leave_to_newer
 from workers.runtime import Runtime
 

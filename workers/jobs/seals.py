@@ -5,16 +5,14 @@ Which days wait says `unsealed.py`. A day that cannot be sealed is tried again l
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from datetime import date, timedelta
 
 from redis.exceptions import RedisError
 
 from config.logs import get_logger
-from config.tasks import end_tasks
 from config.times import format_instant, parse_instant, utc_now
 from workers.archive import layout
 from workers.archive.append import SealedMeanwhile, Unfinished, append, append_void, put_file
@@ -37,6 +35,7 @@ from workers.jobs.reconcile import missing_of
 from workers.jobs.signing import making_of
 from workers.jobs.unsealed import SealRequest
 from workers.keys import COMPLETED, SEALING
+from workers.queue.lease import held
 from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime, sealable_at
@@ -48,8 +47,7 @@ _LATER_EVERY = timedelta(days=1)  # a sealed day gets one further seal a day at 
 _RETRY_SECONDS = 10.0
 _RETRY_FACTOR = 5  # a day that waits is compared with Telnyx for a sixth of the time at most
 _LONGEST_RETRY_SECONDS = 3600.0
-_LOCK_SECONDS = 15
-_LOCK_WAIT_SECONDS = 600
+_WAIT_FOR_OTHERS_SECONDS = 600
 
 
 async def seal_day(runtime: Runtime, request: SealRequest) -> None:
@@ -202,7 +200,8 @@ class _Unsealed:
 
 async def _added(runtime: Runtime, chain: Chain, add: Callable[..., Link], *arguments: object) -> Link:
     """Have something added to the chain of the archive that was opened, by one worker at a time, and tell of it."""
-    async with _alone(runtime):
+    # Some stores ignore the condition that would let one win.
+    async with held(runtime.redis, SEALING, "the chain of seals", _WAIT_FOR_OTHERS_SECONDS):
         await runtime.assert_bound()
         await runtime.in_thread(runtime.archive.assert_identity)
         known = len(chain.links)
@@ -261,22 +260,3 @@ async def _finish(runtime: Runtime, chain: Chain, sequence: int, day: date, list
             raise CannotSeal(layout.seal_key(sequence, "sha256"), f"does not tell what {day} holds")
         await unsealed.append(format_instant(utc_now()), sequence)
     log.info("unfinished seal finished", sequence=sequence, day=day.isoformat())
-
-
-@asynccontextmanager
-async def _alone(runtime: Runtime) -> AsyncIterator[None]:
-    """One worker at a time adds to the chain: some stores ignore the condition that would let one win."""
-    lock = runtime.redis.lock(SEALING, timeout=_LOCK_SECONDS, blocking_timeout=_LOCK_WAIT_SECONDS)
-
-    async def extend() -> None:
-        while True:
-            await asyncio.sleep(_LOCK_SECONDS / 3)
-            with suppress(RedisError, OSError):  # the next one; two may be missed before the lock ends
-                await lock.reacquire()
-
-    async with lock:
-        extending = asyncio.create_task(extend())
-        try:
-            yield
-        finally:
-            await end_tasks([extending])

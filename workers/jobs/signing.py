@@ -23,6 +23,7 @@ from workers.archive.records import UnreadableRecord
 from workers.archive.seals import Chain, Link, present_seals
 from workers.jobs.chain import read_chain
 from workers.keys import COMPLETED, MADE
+from workers.queue.script import write_when_full
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def making_of(runtime: Runtime, put_rows: Callable[[int], None]) -> Making:
 
 
 async def _remember(runtime: Runtime, sequence: int, sha256: str) -> None:
-    await runtime.redis.hset(MADE, _field(sequence, sha256), "1")
+    await write_when_full(runtime.redis, ("HSET", MADE, _field(sequence, sha256), "1"))
 
 
 def _field(sequence: int, sha256: str) -> str:

@@ -27,7 +27,7 @@ from workers.jobs.signing import complete_seals
 from workers.keys import BULK_QUEUE, UNSEALED_KNOWN, UNSEALED_RECKONED
 from workers.queue.accept import enqueue
 from workers.queue.jobs import Job
-from workers.queue.script import server_seconds, start_of
+from workers.queue.script import server_seconds, start_of, write_when_full
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime, sealable_at
 
@@ -57,7 +57,8 @@ async def start_seals(runtime: Runtime) -> None:
         await enqueue(redis, Job("find_unsealed", FindUnsealedRequest(), "find_unsealed", BULK_QUEUE))
     for day in await UnsealedDays(redis).due(await server_seconds(redis), _AT_ONCE):
         await enqueue(redis, Job("seal_day", SealRequest(day=day.isoformat()), f"seal_day:{day}", BULK_QUEUE))
-    if await redis.set(UNSEALED_RECKONED, "1", nx=True, ex=_RECKON_EVERY_SECONDS):
+    mark = ("SET", UNSEALED_RECKONED, "1", "NX", "EX", _RECKON_EVERY_SECONDS)
+    if (await write_when_full(redis, mark))[0] is not None:
         with suppress(UnreadableRecord):  # each day on the list says then why it cannot be sealed
             await UnsealedDays(redis).add_missing(await days_without_a_seal(runtime), await server_seconds(redis))
     await complete_seals(runtime)
@@ -101,7 +102,7 @@ async def find_unsealed(runtime: Runtime, _: FindUnsealedRequest) -> None:
             await runtime.due.schedule(folder, runtime.settings.delete_after.total_seconds())
     for day in await runtime.in_thread(unsealed.days):
         await days.add(day, sealable_at(runtime.settings, day))
-    await runtime.redis.set(UNSEALED_KNOWN, start)
+    await write_when_full(runtime.redis, ("SET", UNSEALED_KNOWN, start))
 
 
 class _Unlisted:

@@ -17,7 +17,7 @@ from config.times import format_instant
 from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, ATTEMPTS, DEAD_LETTERS, FAILING, FAILING_SINCE, REPEATED
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
 from workers.queue.learnt import LEARNT
-from workers.queue.script import AsyncRedis, Script, server_seconds
+from workers.queue.script import AsyncRedis, Script, server_seconds, write_when_full
 from workers.queue.state import read_state
 
 _MOST_ATTEMPTS_KEPT = 100
@@ -87,17 +87,18 @@ class Attempts:
         """
         key = ATTEMPTS + job_id
         at = format_instant(datetime.fromtimestamp(await server_seconds(self._redis), UTC))
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.rpush(key, msgspec.json.encode(Attempt(at, cause, error)))
-            pipe.ltrim(key, -_MOST_ATTEMPTS_KEPT, -1)
-            pipe.expire(key, _ATTEMPTS_TTL_SECONDS)
-            pipe.lrange(key, 0, -1)
-            *_, rows = await pipe.execute()
+        *_, rows = await write_when_full(
+            self._redis,
+            ("RPUSH", key, msgspec.json.encode(Attempt(at, cause, error))),
+            ("LTRIM", key, -_MOST_ATTEMPTS_KEPT, -1),
+            ("EXPIRE", key, _ATTEMPTS_TTL_SECONDS),
+            ("LRANGE", key, 0, -1),
+        )
         return [msgspec.json.decode(row, type=Attempt) for row in rows]
 
     async def tell_failing(self, cause: str, error: str, seconds: float) -> None:
         """Remember for some seconds that jobs fail again and again for a cause that nobody gives up for."""
-        await self._redis.set(FAILING + cause, error, px=int(seconds * 1000))
+        await write_when_full(self._redis, ("SET", FAILING + cause, error, "PX", int(seconds * 1000)))
 
     async def failing(self, causes: Sequence[str]) -> dict[str, str]:
         """Of some causes those that jobs fail for now, each with its last error."""
@@ -131,10 +132,8 @@ class Attempts:
 
     async def bury(self, letter: DeadLetter) -> None:
         """Give a job up."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(DEAD_LETTERS, letter.job_id, msgspec.json.encode(letter))
-            pipe.delete(ATTEMPTS + letter.job_id)
-            await pipe.execute()
+        put = ("HSET", DEAD_LETTERS, letter.job_id, msgspec.json.encode(letter))
+        await write_when_full(self._redis, put, ("DEL", ATTEMPTS + letter.job_id))
 
     async def count(self) -> int:
         """How many dead letters there are."""

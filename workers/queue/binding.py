@@ -11,14 +11,17 @@ from workers.keys import ARCHIVE, OF_AN_ARCHIVE, TIMES_OF_AN_ARCHIVE
 from workers.queue.script import AsyncRedis, Script
 
 # KEYS: the binding. ARGV: an id to bind it to where it is bound to none, or nothing. Gives the id that it is bound to. What is
-# no id counts as lost. Without a need nothing is written: a Redis that is full refuses that, and its jobs must run all the same.
-_BINDING = Script("""
+# no id counts as lost.
+_BINDING = Script(
+    """
 local found = redis.pcall('GET', KEYS[1])
 if type(found) == 'string' and string.match(found, '^' .. string.rep('%x', 32) .. '$') then return found end
 if not ARGV[1] then return false end
 redis.call('SET', KEYS[1], ARGV[1])
 return ARGV[1]
-""")
+""",
+    when_full=True,
+)
 
 
 class AnotherArchive(UserError):

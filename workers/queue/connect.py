@@ -101,10 +101,10 @@ def connect_receiver(url: str) -> Redis:
 
 def connect_worker(url: str, *, connections: int = 64) -> ArqRedis:
     """A client for workers: it rides out a restart of Redis of some 15 seconds before it gives up."""
-    from arq import ArqRedis
+    from workers.queue.client import WorkersRedis  # arq, which receivers do without
 
     made_with = {"job_serializer": serialize, "job_deserializer": deserialize, "expires_extra_ms": JOB_TTL_MS}
     client: ArqRedis = _client(
-        url, ArqRedis, made_with, _options(retries=20, timeout_seconds=10.0, connections=connections)
+        url, WorkersRedis, made_with, _options(retries=20, timeout_seconds=10.0, connections=connections)
     )
     return client

@@ -15,33 +15,42 @@ from redis.exceptions import RedisError
 
 from config.tasks import end_tasks
 from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE, DELETIONS_PAUSED, PAUSE_LOOKED
-from workers.queue.script import AsyncRedis, Script, server_seconds
+from workers.queue.script import AsyncRedis, Script, server_seconds, write_when_full
 
 _CLAIM_SECONDS = 60
 
 # All instants are the server's: a worker with a wrong clock deletes nothing before its time.
 
 # KEYS: the list. ARGV: how many, for how many seconds they are claimed.
-_CLAIM = Script("""
+_CLAIM = Script(
+    """
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1000000
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
 for _, member in ipairs(due) do redis.call('ZADD', KEYS[1], now + ARGV[2], member) end
 return due
-""")
+""",
+    when_full=True,
+)
 
 # KEYS: the list. ARGV: for how many seconds, members.
-_EXTEND = Script("""
+_EXTEND = Script(
+    """
 local t = redis.call('TIME')
 for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'XX', 'GT', t[1] + t[2] / 1000000 + ARGV[1], ARGV[i]) end
 return 1
-""")
+""",
+    when_full=True,
+)
 
 # KEYS: the list. ARGV: NX, LT or XX, seconds from now, member.
-_SET = Script("""
+_SET = Script(
+    """
 local t = redis.call('TIME')
 return redis.call('ZADD', KEYS[1], ARGV[1], t[1] + t[2] / 1000000 + ARGV[2], ARGV[3])
-""")
+""",
+    when_full=True,
+)
 
 
 @dataclass(frozen=True)
@@ -101,11 +110,12 @@ class DueList:
         if why is None:
             await self._redis.delete(DELETIONS_PAUSED)
         else:
-            await self._redis.set(DELETIONS_PAUSED, why)
+            await write_when_full(self._redis, ("SET", DELETIONS_PAUSED, why))
 
     async def is_time_to_look(self, every_seconds: float) -> bool:
         """Whether it is time to look in the archive for a pause; only the first to ask within so many seconds gets True."""
-        return bool(await self._redis.set(PAUSE_LOOKED, "1", nx=True, px=int(every_seconds * 1000)))
+        mark = ("SET", PAUSE_LOOKED, "1", "NX", "PX", int(every_seconds * 1000))
+        return (await write_when_full(self._redis, mark))[0] is not None
 
     async def paused(self) -> str | None:
         """Why deletion is paused; None if it is not."""
@@ -114,7 +124,7 @@ class DueList:
 
     async def back_off(self, seconds: float) -> None:
         """Have nobody go on for a while: what deletions need does not answer."""
-        await self._redis.set(DELETIONS_BACK_OFF, "1", px=int(seconds * 1000))
+        await write_when_full(self._redis, ("SET", DELETIONS_BACK_OFF, "1", "PX", int(seconds * 1000)))
 
     async def may_go_on(self) -> bool:
         """Whether deletion is neither paused by anyone nor backs off from what does not answer."""

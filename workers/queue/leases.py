@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 
 from config.logs import get_logger
 from workers.keys import ARQ_IN_PROGRESS, BULK_QUEUE, CLAIMED, LEASES, MAIN_QUEUE, UNLEASED, WORKER
-from workers.queue.script import AsyncRedis, Script
+from workers.queue.script import AsyncRedis, Script, write_when_full
 
 HEARTBEAT_SECONDS = 3
 _HEARTBEAT_EXPIRES_SECONDS = 15
@@ -41,7 +41,8 @@ _encoder = msgspec.msgpack.Encoder()
 
 # KEYS: leases, unleased. ARGV: unleased ms, head, worker id, jobs that it runs as one MessagePack value, then the queues.
 # Returns the freed job ids.
-_JANITOR = Script(f"""
+_JANITOR = Script(
+    f"""
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local freed = {{}}
@@ -87,7 +88,9 @@ for _, id in ipairs(redis.call('HKEYS', KEYS[2])) do
   if not seen[id] then redis.call('HDEL', KEYS[2], id) end
 end
 return freed
-""")
+""",
+    when_full=True,
+)
 
 # KEYS: leases. ARGV: worker id, ended job ids as one MessagePack value. A job that runs again has another's lease, maybe.
 _LEAVE = """
@@ -101,7 +104,8 @@ _LEAVE_ALL = Script(_LEAVE)
 # answer is kept. Returns id, score, id, ... Jobs in progress stay in arq's queue, so one looks past those of all other workers.
 # The client sends a claim again when its answer is lost (a cut connection, a failover), and what it named the first time would
 # be held by a worker that lives and knows nothing of it: so the same number gets the same answer.
-_CLAIM = Script(f"""
+_CLAIM = Script(
+    f"""
 local kept = redis.call('GET', KEYS[3])
 if kept then
   local number, answer = cmsgpack.unpack(kept)
@@ -129,7 +133,9 @@ for n = 0, tonumber(ARGV[6]) - 1 do
   if #found < 2 * page then break end
 end
 return answered()
-""")
+""",
+    when_full=True,
+)
 
 
 class Leases:
@@ -181,7 +187,7 @@ class Leases:
 
     async def beat(self) -> None:
         """Show that this worker lives."""
-        await self._redis.set(WORKER + self.worker_id, "1", ex=_HEARTBEAT_EXPIRES_SECONDS)
+        await write_when_full(self._redis, ("SET", WORKER + self.worker_id, "1", "EX", _HEARTBEAT_EXPIRES_SECONDS))
 
     async def free_dead_workers_jobs(self) -> list[str]:
         """Free every job whose worker is dead, or is this one and does not run it; returns their ids."""

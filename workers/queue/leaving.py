@@ -16,20 +16,23 @@ from redis.exceptions import RedisError
 
 from config.tasks import end_tasks
 from workers.keys import LEAVING, LEAVING_ALIVE, LEFT, LEFT_TRANSCRIPTIONS
-from workers.queue.script import AsyncRedis, Script
+from workers.queue.script import AsyncRedis, Script, write_when_full
 
 _ALIVE_SECONDS = 15
 _REMEMBERED_SECONDS = 3600
 
 
 # KEYS: those that left. ARGV: recording id, folder, seconds to remember.
-_REMEMBER = Script("""
+_REMEMBER = Script(
+    """
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1000000
 redis.call('ZADD', KEYS[1], now, ARGV[1] .. ' ' .. ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
 return 1
-""")
+""",
+    when_full=True,
+)
 
 
 class Leaving(msgspec.Struct, frozen=True):
@@ -62,14 +65,15 @@ class LeavingOriginals:
     async def turn(self) -> AsyncIterator[str]:
         """A turn of deletion that shows that it lives; gives its token."""
         token = secrets.token_hex(8)
+        sign = ("SET", LEAVING_ALIVE + token, "1", "EX", _ALIVE_SECONDS)
 
         async def beat() -> None:
             while True:
                 await asyncio.sleep(_ALIVE_SECONDS / 3)
                 with suppress(RedisError, OSError):  # the next beat
-                    await self._redis.set(LEAVING_ALIVE + token, "1", ex=_ALIVE_SECONDS)
+                    await write_when_full(self._redis, sign)
 
-        await self._redis.set(LEAVING_ALIVE + token, "1", ex=_ALIVE_SECONDS)
+        await write_when_full(self._redis, sign)
         beating = asyncio.create_task(beat())
         try:
             yield token
@@ -80,8 +84,8 @@ class LeavingOriginals:
 
     async def put(self, rows: Mapping[str, Leaving]) -> None:
         """Put some here, or change what is said of them, by recording id."""
-        if rows:
-            await self._redis.hset(LEAVING, mapping={id_: msgspec.json.encode(row) for id_, row in rows.items()})
+        puts = (("HSET", LEAVING, id_, msgspec.json.encode(row)) for id_, row in rows.items())
+        await write_when_full(self._redis, *puts)
 
     async def take_away(self, recording_ids: Iterable[str]) -> None:
         """The end of these is known."""

@@ -9,7 +9,7 @@ import time
 from redis.exceptions import RedisError
 
 from workers.keys import TELNYX_PAUSE
-from workers.queue.script import AsyncRedis
+from workers.queue.script import AsyncRedis, write_when_full
 
 _LONGEST_PAUSE_SECONDS = 60.0
 _LOOK_SECONDS = 0.1  # a round trip for every request would cost a worker more than the request is worth
@@ -42,7 +42,7 @@ class SharedLimiter:
         milliseconds = max(1, int(min(seconds, _LONGEST_PAUSE_SECONDS) * 1000))
         self._look_at = 0.0
         try:
-            if not await self._redis.set(TELNYX_PAUSE, "1", px=milliseconds, nx=True):
-                await self._redis.pexpire(TELNYX_PAUSE, milliseconds, gt=True)
+            begin = ("SET", TELNYX_PAUSE, "1", "NX", "PX", milliseconds)
+            await write_when_full(self._redis, begin, ("PEXPIRE", TELNYX_PAUSE, milliseconds, "GT"))
         except (RedisError, OSError):
             pass

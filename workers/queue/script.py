@@ -1,4 +1,9 @@
-"""A server-side script: sent by its digest, and in full to a server that does not have it yet."""
+"""A server-side script: sent by its digest, and in full to a server that does not have it yet.
+
+A Redis that is full refuses every command that may take memory, also those of the workers that would free it. So what claims,
+finishes, beats or frees runs as a script that is allowed even then (`#!lua flags=allow-oom`, Redis 7.0, Valkey); what adds work
+does not.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +19,16 @@ AsyncRedis: TypeAlias = Any
 
 
 class Script:
-    """One Lua script that runs atomically in Redis."""
+    """One Lua script that runs atomically in Redis.
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    Args:
+        text: in Lua.
+        when_full: whether it also runs while the server has no memory left.
+    """
+
+    def __init__(self, text: str, *, when_full: bool = False) -> None:
+        self.text = "#!lua flags=allow-oom\n" + text if when_full else text
+        self._sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(self, redis: AsyncRedis, keys: Sequence[str], arguments: Sequence[bytes | str | float]) -> Any:
         """Run it; one round trip, two after a restart of the server.
@@ -64,6 +74,41 @@ class Script:
             pipe.info("replication")
             answer, confirmed, replication = await pipe.execute()
         return answer, confirmed, replication
+
+
+# ARGV: of each command the number of its words, then the words. Returns the answers.
+_COMMANDS = Script(
+    """
+local answers, at = {}, 1
+while at <= #ARGV do
+  local words = tonumber(ARGV[at])
+  answers[#answers + 1] = redis.call(unpack(ARGV, at + 1, at + words))
+  at = at + words + 1
+end
+return answers
+""",
+    when_full=True,
+)
+
+
+async def write_when_full(redis: AsyncRedis, *commands: Sequence[bytes | str | float]) -> list[Any]:
+    """Run commands atomically in one round trip, also while the server has no memory left; for what ends or frees work.
+
+    Args:
+        redis: the client.
+        commands: each its words, as the protocol has them; at most some thousand words a command.
+
+    Returns:
+        The raw answer of each; a missing value is None.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away or read-only, or a command failed; those before it are done.
+    """
+    if not commands:
+        return []
+    words = [word for command in commands for word in (len(command), *command)]
+    answers: list[Any] = await _COMMANDS(redis, (), words)
+    return answers
 
 
 async def server_seconds(redis: AsyncRedis) -> float:

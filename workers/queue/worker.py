@@ -37,7 +37,8 @@ log = get_logger()
 # arq's own writes the score by ZINCRBY, which the client sends twice when an answer is lost; and it drops a job whose data it
 # did not find though it has come since. A job that runs again does so with what an event has told meanwhile, and then at once;
 # where the two are of different versions, that follows. However often a job runs again, its data must not expire.
-_END = Script(f"""{LEARNT}
+_END = Script(
+    f"""{LEARNT}
 if ARGV[3] == 'unread' and (redis.call('GET', KEYS[2]) or '') ~= ARGV[6] then
   redis.call('DEL', KEYS[3])
   return 0
@@ -64,7 +65,9 @@ if not newer then
   redis.call('ZREM', KEYS[1], ARGV[1])
 end
 return 0
-""")
+""",
+    when_full=True,
+)
 
 
 async def again_in(redis: AsyncRedis, seconds: float) -> Retry:

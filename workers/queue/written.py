@@ -12,7 +12,7 @@ from datetime import date
 from typing import Any
 
 from workers.keys import UNSEALED, UNSEALED_WHY, WRITTEN, WRITTEN_EPOCH
-from workers.queue.script import AsyncRedis
+from workers.queue.script import AsyncRedis, write_when_full
 
 STREAM_LENGTH = 20_000
 _LARGEST_BYTES = 16 * 1024
@@ -28,13 +28,14 @@ async def announce(redis: AsyncRedis, key: str, data: bytes, day: date | None, s
         day: that it lies under; None for a seal.
         sealable_at: seconds since the epoch, when the day can be sealed at the earliest.
     """
-    fields = {"key": key} | ({"data": data} if len(data) <= _LARGEST_BYTES else {})
-    async with redis.pipeline(transaction=False) as pipe:
-        pipe.set(WRITTEN_EPOCH, secrets.token_hex(8), nx=True)
-        pipe.xadd(WRITTEN, fields, maxlen=STREAM_LENGTH, approximate=True)
-        if day is not None:
-            pipe.zadd(UNSEALED, {day.isoformat(): sealable_at}, nx=True)
-        await pipe.execute()
+    fields = ("key", key, *(("data", data) if len(data) <= _LARGEST_BYTES else ()))
+    unsealed = [] if day is None else [("ZADD", UNSEALED, "NX", sealable_at, day.isoformat())]
+    await write_when_full(
+        redis,
+        ("SET", WRITTEN_EPOCH, secrets.token_hex(8), "NX"),
+        ("XADD", WRITTEN, "MAXLEN", "~", STREAM_LENGTH, "*", *fields),
+        *unsealed,
+    )
 
 
 class UnsealedDays:
@@ -51,16 +52,13 @@ class UnsealedDays:
             try_at: when.
             why: why it could not be sealed though its time had come; None: its time has not come.
         """
-        await self._redis.zadd(UNSEALED, {day.isoformat(): try_at})
-        if why is None:
-            await self.sealed(day)
-        else:
-            await self._redis.hset(UNSEALED_WHY, day.isoformat(), why)
+        member = day.isoformat()
+        reason = ("HDEL", UNSEALED_WHY, member) if why is None else ("HSET", UNSEALED_WHY, member, why)
+        await write_when_full(self._redis, ("ZADD", UNSEALED, try_at, member), reason)
 
     async def add_missing(self, days: Sequence[date], try_at: float) -> None:
         """Put days on the list that are not on it; those that are keep their time and their reason."""
-        if days:
-            await self._redis.zadd(UNSEALED, {day.isoformat(): try_at for day in days}, nx=True)
+        await write_when_full(self._redis, *(("ZADD", UNSEALED, "NX", try_at, day.isoformat()) for day in days))
 
     async def take(self, day: date) -> None:
         """Take a day off before it is sealed, so that what is written meanwhile puts it back."""

@@ -1,0 +1,105 @@
+"""A lease and a turn, on a real Valkey: whoever dies or hangs keeps nobody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as Away
+
+from config.tasks import end_tasks
+from workers.queue import lease
+from workers.queue.lease import HeldElsewhere, held, take_turn
+
+KEY = "callvault:turn:test"
+
+
+async def _nothing() -> None:
+    pass
+
+
+class _Flaky:
+    """A client of Redis that fails once, when told."""
+
+    def __init__(self, redis: Any) -> None:
+        self._redis, self.fails = redis, False
+
+    async def execute_command(self, *arguments: Any) -> Any:
+        if self.fails:
+            self.fails = False
+            raise Away("for a moment")
+        return await self._redis.execute_command(*arguments)
+
+
+async def test_a_renewal_that_failed_loses_no_lease(async_redis: Any, redis: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(lease, "_LASTS_MS", 900)
+    monkeypatch.setattr(lease, "_RENEWED_EVERY_SECONDS", 0.3)
+    client = _Flaky(async_redis)
+    async with held(client, KEY, "a test", 1):
+        client.fails = True
+        await asyncio.sleep(1.3)
+        assert not client.fails and redis.exists(KEY)
+    assert not redis.exists(KEY)
+
+
+async def test_a_turn_is_one_workers_and_comes_again_when_its_time_is_over(async_redis: Any, redis: Any) -> None:
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await gate.wait()
+
+    first = asyncio.create_task(take_turn(async_redis, KEY, 60, work))
+    await begun.wait()
+    assert 0 < await take_turn(async_redis, KEY, 60, _nothing) <= 12
+    gate.set()
+    assert 50 < await first <= 60
+    assert 50 < await take_turn(async_redis, KEY, 60, work) <= 60
+    assert 50_000 < redis.pttl(KEY) <= 60_000
+    redis.delete(KEY)
+    assert await take_turn(async_redis, KEY, 0, work) == 0
+    assert not redis.exists(KEY)
+
+
+async def test_a_turn_that_is_stopped_is_given_back_and_that_of_a_killed_worker_ends_soon(
+    async_redis: Any, redis: Any
+) -> None:
+    """A killed worker gives nothing back: what it leaves is the key with its short life."""
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await gate.wait()
+
+    dying = asyncio.create_task(take_turn(async_redis, KEY, 3600, work))
+    await begun.wait()
+    assert 0 < redis.pttl(KEY) <= 12_000
+    await end_tasks([dying])
+    assert not redis.exists(KEY)
+
+
+async def test_a_turn_that_fails_is_not_used_up(async_redis: Any, redis: Any) -> None:
+    async def fail() -> None:
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        await take_turn(async_redis, KEY, 24 * 3600, fail)
+    assert 50_000 < redis.pttl(KEY) <= 60_000
+
+
+async def test_a_worker_that_was_not_heard_of_gives_way_to_the_one_that_took_over(
+    async_redis: Any, redis: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(lease, "_RENEWED_EVERY_SECONDS", 0.05)
+
+    async def work() -> None:
+        redis.set(KEY, "another", px=5_000)
+        await asyncio.sleep(60)
+
+    started = time.monotonic()
+    with pytest.raises(HeldElsewhere):
+        await take_turn(async_redis, KEY, 60, work)
+    assert time.monotonic() - started < 20
+    assert redis.get(KEY) == "another"
