@@ -6,8 +6,9 @@ Redis is never the ledger: all of these may be lost at any moment, and reconcile
 from __future__ import annotations
 
 MAIN_QUEUE = "arq:queue"  # webhooks and alerts; arq's default, so that any arq worker can run what is written
-BULK_QUEUE = "arq:queue:bulk"  # backfill and reconcile, which must never delay a webhook
-QUEUES = {"main": MAIN_QUEUE, "bulk": BULK_QUEUE}  # by the names that people read
+BULK_QUEUE = "arq:queue:bulk"  # what backfills and sweeps find, which must never delay a webhook
+CLOCK_QUEUE = "arq:queue:clock"  # what is begun by the clock (sweeps, seals, deletion), which no other work must delay
+QUEUES = {"main": MAIN_QUEUE, "bulk": BULK_QUEUE, "clock": CLOCK_QUEUE}  # by the names that people read
 
 ARQ_JOB = "arq:job:"
 ARQ_IN_PROGRESS = "arq:in-progress:"
@@ -21,6 +22,7 @@ LEASES = "callvault:leases"  # hash: job id -> worker id
 UNLEASED = "callvault:unleased"  # hash: job id -> since when (ms) it is in progress without a lease
 CLAIMED = "callvault:claimed:"  # + worker id and queue: number and answer of its last claim, should the answer be lost
 WORKER = "callvault:worker:"  # + worker id: its heartbeat
+TURN = "callvault:turn:"  # + what runs by the clock: lease of who does it now; then it is not yet time for it again
 WRITER = "callvault:writer:"  # + recording id: lease of the one that writes it now
 ATTEMPTS = "callvault:attempts:"  # + job id: list of failed attempts
 FAILING = "callvault:failing:"  # + cause: the last error of a job that fails again and again, until two waits later
@@ -49,7 +51,6 @@ DAMAGED_KNOWN = (
     "callvault:damaged-known"  # when the hash above was last held against the archive's register, which counts
 )
 DAMAGED_LOOKED = "callvault:damaged-looked:"  # + key: it is not yet time to look at it again
-REGISTER_KEPT = "callvault:register-kept"  # it is not yet time to keep the register of damage again
 CLOCKS = "callvault:clocks"  # hash: worker id -> by how many seconds its clock is ahead, of those that are far from the server's
 LIVE_DUTIES = "callvault:duties"  # hash: worker id -> when, and the duties that it is set to
 LOG_MESSAGES = "callvault:log-messages"  # hash: identity -> what the last polls saw of it
@@ -110,7 +111,6 @@ TIMES_OF_AN_ARCHIVE = (
     COMPLETED,
     UNSEALED_RECKONED,
     WITNESSED,
-    REGISTER_KEPT,
     *(RECONCILED + sweep for sweep in ("recent", "open", "sealed")),
 )
 

@@ -1,18 +1,14 @@
 """The worker: the functions, what runs when, start and stop.
 
-One process runs two arq workers, one a queue, so that bulk work never delays a webhook.
+One process runs an arq worker a queue, so that bulk work never delays a webhook, and nothing delays what the clock begins.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 
-from arq import cron
-from arq.cron import CronJob
 from arq.worker import Function
 from redis.exceptions import RedisError
 
@@ -22,23 +18,15 @@ from config.settings import Settings, unknown_settings
 from config.tasks import end_tasks
 from config.times import format_duration, utc_now
 from config.tracing import open_tracing
-from workers.alerts.witness import send_head
 from workers.archive import layout
-from workers.archive.records import UnreadableRecord
 from workers.archive.stores.store import StoreError, StoreRefused
+from workers.clock import run_clock
 from workers.jobs.clocks import MOST_APART_SECONDS
-from workers.jobs.connections import (
-    look_for_drift,
-    refresh_operator_connect,
-    report_fault,
-    watch_connections,
-)
-from workers.jobs.damage import keep_register
-from workers.jobs.deletion import DeletionTurn, delete_originals, start_deletions
+from workers.jobs.connections import report_fault
+from workers.jobs.deletion import DeletionTurn, delete_originals
 from workers.jobs.duties import is_sealed_first, tell_duties
-from workers.jobs.failing import tell_turn_failing
 from workers.jobs.log_messages import mirror_log_messages
-from workers.jobs.media import archive_media, archive_medium
+from workers.jobs.media import archive_medium
 from workers.jobs.payloads import (
     FaultReport,
     MediumRequest,
@@ -48,35 +36,30 @@ from workers.jobs.payloads import (
     TranscriptionRequest,
 )
 from workers.jobs.put_off import DeletionRequest, schedule_again
-from workers.jobs.reconcile import CountRequest, ReconcileRequest, count_sealed, reconcile, start_sweeps
+from workers.jobs.reconcile import CountRequest, ReconcileRequest, count_sealed, reconcile
 from workers.jobs.recordings import archive_recording
 from workers.jobs.repair import repair_recording
-from workers.jobs.run import LONGEST_SECONDS, Repeated, job
+from workers.jobs.run import LONGEST_SECONDS, job
 from workers.jobs.seals import seal_day
 from workers.jobs.transcriptions import archive_transcription
-from workers.jobs.unsealed import FindUnsealedRequest, SealRequest, find_unsealed, start_seals
-from workers.keys import BULK_QUEUE, CLOCKS, MAIN_QUEUE, REGISTER_KEPT
+from workers.jobs.unsealed import FindUnsealedRequest, SealRequest, find_unsealed
+from workers.keys import BULK_QUEUE, CLOCK_QUEUE, CLOCKS, MAIN_QUEUE
 from workers.queue.binding import AnotherArchive
 from workers.queue.connect import connect_worker
 from workers.queue.leases import Leases
-from workers.queue.pressure import oldest_waiting_seconds, pressure
-from workers.queue.script import server_seconds
+from workers.queue.pressure import oldest_waiting_seconds
+from workers.queue.script import AsyncRedis, server_seconds
 from workers.queue.worker import LeasingWorker
-from workers.runtime import Runtime, open_runtime
+from workers.runtime import CLOCK_JOBS, Runtime, open_runtime
 
 log = get_logger()
 
 DRAIN_SECONDS = 25
 _BEGUN_AGAIN = {"reconcile", "count_sealed", "find_unsealed"}  # they take minutes, and lose nothing by another start
 _YIELD_SECONDS = 2
-_failed_turns = Repeated()  # of this process
 _BINDING_SECONDS = 2
-_REGISTER_SECONDS = 30
 _CLOCK_SECONDS = 10
 _REDIS_SECONDS = 2
-_SWEEP_SECONDS = set(range(5, 60, 10))  # whether it is time for one, not the sweeps themselves
-_SEAL_SECONDS = set(range(3, 60, 5))  # likewise
-_DELETION_SECONDS = set(range(0, 60, 2))
 
 
 def job_functions(queue: str) -> list[Function]:
@@ -95,37 +78,6 @@ def job_functions(queue: str) -> list[Function]:
         job(delete_originals, DeletionTurn, queue),
         job(schedule_again, DeletionRequest, queue),
     ]
-
-
-def _clockwork(
-    function: Callable[[Runtime], Awaitable[object]], seconds: set[int], *, needs_archive: bool = True
-) -> CronJob:
-    """What runs by the clock, on whichever worker is first; a failed turn is logged, and the next one comes."""
-    name = function.__name__
-
-    async def run(ctx: dict[str, Any]) -> None:
-        runtime: Runtime = ctx["runtime"]
-        try:
-            if needs_archive:
-                await runtime.assert_bound()
-            await function(runtime)
-        except AnotherArchive:
-            pass  # `watch_binding` says it, once
-        except Exception as error:
-            if times := _failed_turns.count(type(error).__name__):
-                log.warning("a turn failed", what=name, error=f"{type(error).__name__}: {error}", times=times)
-            with suppress(RedisError, OSError):
-                await tell_turn_failing(runtime, name, error)
-
-    return cron(run, name=f"cron:{name}", second=seconds, timeout=3600)
-
-
-async def watch_pressure(runtime: Runtime) -> None:
-    """Say when jobs wait too long or Redis is nearly full."""
-    limit = runtime.settings.queue_age_limit.total_seconds()
-    for what, text in (await pressure(runtime.redis, limit)).items():
-        advice = "Add workers (`callvault worker --processes N`); see `callvault_oldest_job_seconds`."
-        await runtime.alerts.send("pressure", what, f"{text[0].upper()}{text[1:]}.", advice)
 
 
 async def watch_binding(runtime: Runtime, said: str | None = None) -> str | None:
@@ -163,19 +115,6 @@ async def _keep_bound(runtime: Runtime) -> None:
         await asyncio.sleep(_BINDING_SECONDS)
 
 
-async def _keep_register(runtime: Runtime) -> None:
-    """Keep the register of damage, one process of all at a time; the first begins at once."""
-    while True:
-        try:
-            if await runtime.redis.set(REGISTER_KEPT, "1", nx=True, ex=_REGISTER_SECONDS - 1):
-                await runtime.assert_bound()
-                await keep_register(runtime)
-        except (StoreError, RedisError, OSError, UnreadableRecord, AnotherArchive) as error:
-            if times := _failed_turns.count("register"):
-                log.warning("the register of damage waits", error=f"{type(error).__name__}: {error}", times=times)
-        await asyncio.sleep(_REGISTER_SECONDS / 3)
-
-
 async def _tell_clock(runtime: Runtime, worker_id: str) -> None:
     """Tell Redis when this machine's clock is far from its own."""
     while True:
@@ -190,35 +129,17 @@ async def _tell_clock(runtime: Runtime, worker_id: str) -> None:
         await asyncio.sleep(_CLOCK_SECONDS)
 
 
-async def witness_seals(runtime: Runtime) -> None:
-    """Send the head of the seals to the witnesses, once a day."""
-    urls = [url.get_secret_value() for url in runtime.settings.witness_urls]
-    await send_head(runtime.redis, urls, runtime.alerts)
-
-
 def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:
-    crons = [
-        _clockwork(start_deletions, _DELETION_SECONDS),
-        _clockwork(start_sweeps, _SWEEP_SECONDS),
-        _clockwork(start_seals, _SEAL_SECONDS),
-        _clockwork(watch_pressure, {20, 50}, needs_archive=False),
-        _clockwork(witness_seals, {35}),
-        _clockwork(mirror_log_messages, {10}),
-        _clockwork(watch_connections, {40}, needs_archive=False),
-        _clockwork(archive_media, {25}),
-        _clockwork(refresh_operator_connect, {15}, needs_archive=False),
-        _clockwork(look_for_drift, {45}, needs_archive=False),
-    ]
+    is_clock = queue == CLOCK_QUEUE
     return LeasingWorker(
         job_functions(queue),
         runtime.redis,
         leases,
         queue=queue,
         runtime=runtime,
-        # Two sweeps may each hold a bulk job while they wait for the queue to get shorter.
-        most_jobs=runtime.settings.concurrency + (2 if queue == BULK_QUEUE else 0),
+        most_jobs=CLOCK_JOBS if is_clock else runtime.settings.concurrency,
         timeout_seconds=LONGEST_SECONDS + 60,  # the leases watch over dead workers, not this
-        cron_jobs=crons if queue == MAIN_QUEUE else (),
+        poll_seconds=0.5 if is_clock else 0.05,
     )
 
 
@@ -231,7 +152,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
     Raises:
         SettingsError, StoreRefused, AnotherArchive: it cannot start.
     """
-    redis = connect_worker(redis_url, connections=4 * settings.concurrency + 16)
+    redis = connect_worker(redis_url, connections=4 * settings.concurrency + 48)
     runtime = open_runtime(settings, redis)
     leases = Leases(redis)
     stop = asyncio.Event()
@@ -244,14 +165,14 @@ async def work(settings: Settings, redis_url: str) -> bool:
         if runtime.archive.is_known:
             await runtime.assert_bound()
         await leases.beat()
-        workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE)]
+        workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE, CLOCK_QUEUE)]
         janitor = asyncio.create_task(leases.run())
         counting = asyncio.create_task(runtime.history.run())
         alive = asyncio.create_task(show_alive("worker"))
         binding = asyncio.create_task(_keep_bound(runtime))
         telling = asyncio.create_task(tell_duties(runtime, leases.worker_id))
-        register = asyncio.create_task(_keep_register(runtime))
-        clock = asyncio.create_task(_tell_clock(runtime, leases.worker_id))
+        own_clock = asyncio.create_task(_tell_clock(runtime, leases.worker_id))
+        clock = asyncio.create_task(run_clock(runtime))
         yielding = asyncio.create_task(_yield_to_small_work(runtime, workers[1]))
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         stopping = asyncio.create_task(stop.wait())
@@ -261,7 +182,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
         for ended in running:
             if ended.done() and (error := ended.exception()):
                 log.error("worker failed", error=f"{type(error).__name__}: {error}")
-        await end_tasks([stopping, yielding, binding, register, clock, *running])
+        await end_tasks([stopping, yielding, binding, own_clock, clock, *running])
         await _drain(workers)
         await end_tasks([janitor, counting, alive, telling])
         await runtime.history.flush()
@@ -274,7 +195,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
             await redis.aclose()
 
 
-async def _answer_of(redis: Any) -> None:
+async def _answer_of(redis: AsyncRedis) -> None:
     """Wait for Redis as long as its client does; a silent start would look like a hung one.
 
     Raises:

@@ -41,7 +41,11 @@ T = TypeVar("T")
 
 log = get_logger()
 
+CLOCK_JOBS = (
+    12  # four of deletion, two sweeps, the count, the search for unsealed days, four seals: none waits for another
+)
 _DELETIONS_AT_ONCE = 16
+_TURNS_AT_ONCE = 12
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,7 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
     if settings.telnyx_api_key is None and not needs_telnyx:
         settings = settings.model_copy(update={"telnyx_api_key": SecretStr("not set")})
     account = Account.from_settings(settings)
-    jobs = 2 * settings.concurrency  # main and bulk queue
+    jobs = 2 * settings.concurrency + CLOCK_JOBS  # main, bulk and the clock's queue
     archive = open_archive(settings)
     return Runtime(
         settings=settings,
@@ -188,7 +192,7 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
         due=DueList(redis),
         leaving=LeavingOriginals(redis),
         history=History(redis),
-        threads=ThreadPoolExecutor(jobs + _DELETIONS_AT_ONCE + 4, thread_name_prefix="callvault"),
+        threads=ThreadPoolExecutor(jobs + _DELETIONS_AT_ONCE + _TURNS_AT_ONCE, thread_name_prefix="callvault"),
         sealed=SealedRecordings(archive),
         deletion_gate=asyncio.Semaphore(_DELETIONS_AT_ONCE),
     )

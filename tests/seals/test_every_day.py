@@ -24,7 +24,7 @@ from workers.jobs.reconcile import CountRequest, count_sealed
 from workers.jobs.seals import Waits, seal
 from workers.jobs.transcriptions import archive_transcription
 from workers.jobs.unsealed import FindUnsealedRequest, find_unsealed, start_seals
-from workers.keys import BULK_QUEUE, DELETIONS_DUE, UNSEALED, UNSEALED_KNOWN, UNSEALED_RECKONED
+from workers.keys import BULK_QUEUE, CLOCK_QUEUE, DELETIONS_DUE, UNSEALED, UNSEALED_KNOWN, UNSEALED_RECKONED
 from workers.queue.script import start_of
 from workers.runtime import Runtime
 
@@ -90,7 +90,7 @@ async def test_behind_another_start_of_redis_the_archive_is_listed_again(
     redis.delete(UNSEALED, DELETIONS_DUE)
 
     def is_asked_for() -> bool:
-        return redis.zscore(BULK_QUEUE, "find_unsealed") is not None
+        return redis.zscore(CLOCK_QUEUE, "find_unsealed:clock:") is not None
 
     redis.set(UNSEALED_KNOWN, await start_of(runtime.redis))
     await start_seals(runtime)

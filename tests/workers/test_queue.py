@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from arq import Retry, cron, func
+from arq import Retry, func
 from arq.constants import in_progress_key_prefix, job_key_prefix
 from redis.exceptions import ResponseError
 
@@ -173,44 +173,6 @@ async def test_a_job_that_is_freed_and_claimed_again_while_it_runs_here_goes_on_
     assert len(runs) == 1
     assert redis.exists(ARQ_JOB + JOB.id) == redis.zcard(MAIN_QUEUE) == asks_for_a_retry
     assert not redis.exists(ARQ_IN_PROGRESS + JOB.id)
-
-
-async def test_a_turn_of_the_clock_that_died_with_its_worker_runs_on_the_next_one(async_redis: Any, redis: Any) -> None:
-    """arq gives such a turn one try, and what had its try and is left in the queue would be taken up again without an end."""
-    runs = 0
-
-    async def turn(ctx: dict[str, Any]) -> None:
-        nonlocal runs
-        runs += 1
-        if runs == 1:
-            await asyncio.sleep(3600)
-
-    def worker() -> LeasingWorker:
-        return LeasingWorker(
-            [],
-            async_redis,
-            Leases(async_redis),
-            queue=MAIN_QUEUE,
-            runtime=None,
-            most_jobs=2,
-            timeout_seconds=60,
-            cron_jobs=[cron(turn, name="cron:turn", second=set(range(60)))],
-        )
-
-    await async_redis.enqueue_job("cron:turn", _job_id="cron:turn:1")
-    first = worker()
-    await first._start_jobs(1)
-    while not runs:
-        await asyncio.sleep(0.01)
-    await end_tasks(first.job_tasks.values())
-    await asyncio.gather(*first.tasks.values())
-    assert redis.exists(ARQ_IN_PROGRESS + "cron:turn:1")
-
-    second = worker()
-    await second._leases.free_dead_workers_jobs()
-    await second._start_jobs(1)
-    await asyncio.gather(*second.tasks.values())
-    assert runs == 2 and not redis.zcard(MAIN_QUEUE)
 
 
 async def test_a_dead_letter_is_kept_retried_and_discarded(async_redis: Any) -> None:

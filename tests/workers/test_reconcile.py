@@ -18,7 +18,7 @@ from tests.workers.test_archive_recording import ask, assert_archived, committed
 from tests.workers.test_deletion import DELETING
 from workers.archive.layout import recording_folder
 from workers.jobs.payloads import TranscriptionRequest, transcription_job
-from workers.keys import BULK_QUEUE
+from workers.keys import CLOCK_QUEUE
 from workers.queue.accept import enqueue
 
 SWEEPING = {"CALLVAULT_RECONCILE_EVERY": "2s", "CALLVAULT_RECONCILE_OPEN_EVERY": "1h"}
@@ -375,7 +375,7 @@ def test_a_worker_that_is_to_stop_does_not_wait_for_a_sweep(
         started = time.monotonic()
         assert worker.stop() == 0
         assert time.monotonic() - started < 10
-    assert any(job.startswith("reconcile:") for job in redis.zrange(BULK_QUEUE, 0, -1)), (
+    assert any(job.startswith("reconcile:") for job in redis.zrange(CLOCK_QUEUE, 0, -1)), (
         "another worker begins it again"
     )
 

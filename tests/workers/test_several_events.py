@@ -112,7 +112,7 @@ async def test_what_events_tell_while_a_job_runs_is_known_to_its_next_run(
     await deliver(async_redis, told("event-1", locations=PLACES))
     await deliver(async_redis, told("event-2"))
     worker = worker_of(async_redis, BULK_QUEUE)
-    await worker._write_end(ID, end, 0, str((time.time() + 3600) * 1000) if end == "again" else "")
+    await worker._write_end(ID, end, str((time.time() + 3600) * 1000) if end == "again" else "")
     assert await waiting(async_redis) == told("event-2", locations=PLACES, started_at="2026-11-25T10:00:00Z")
     assert redis.zscore(BULK_QUEUE, ID) <= time.time() * 1000 + 1
     assert not redis.exists(REPEATED + ID, ARQ_IN_PROGRESS + ID)
@@ -122,7 +122,7 @@ async def test_a_job_that_fails_for_weeks_does_not_expire(async_redis: Any, redi
     await deliver(async_redis, told("event-1"))
     redis.pexpire(ARQ_JOB + ID, 1000)
     worker = worker_of(async_redis, MAIN_QUEUE)
-    await worker._write_end(ID, "again", 0, str(time.time() * 1000))
+    await worker._write_end(ID, "again", str(time.time() * 1000))
     assert redis.pttl(ARQ_JOB + ID) > 29 * 24 * 3600 * 1000
 
 
@@ -140,7 +140,7 @@ async def test_what_cannot_be_put_together_follows(other: str, async_redis: Any,
     await deliver(async_redis, told("event-1", locations=PLACES))
     assert await async_redis.get(ARQ_JOB + ID) == data
     worker = worker_of(async_redis, MAIN_QUEUE)
-    await worker._write_end(ID, "again", 0, str(time.time() * 1000))
+    await worker._write_end(ID, "again", str(time.time() * 1000))
     assert await async_redis.get(ARQ_JOB + ID) == data, "it is left to a worker that knows it"
     await worker._write_end(ID, "ended")
     assert await waiting(async_redis) == told("event-1", locations=PLACES)

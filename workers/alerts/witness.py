@@ -21,6 +21,8 @@ _AGAIN_SECONDS = 3600
 async def send_head(redis: Any, urls: Sequence[str], alerts: Alerts) -> None:
     """Send the head of the chain to the witnesses, once a day; one that does not take it is an alert, and is tried hourly.
 
+    One worker at a time may call it.
+
     Args:
         redis: where the chain is remembered.
         urls: Apprise URLs; may be empty.
@@ -31,11 +33,12 @@ async def send_head(redis: Any, urls: Sequence[str], alerts: Alerts) -> None:
     """
     if not urls or (line := await head_line(redis)) is None:
         return
-    if not await redis.set(WITNESSED, "1", nx=True, ex=_EVERY_SECONDS):
+    if await redis.exists(WITNESSED):
         return
     try:
         await deliver(urls, "Callvault: head of the seals", line, "info")
+        await redis.set(WITNESSED, "1", ex=_EVERY_SECONDS)  # not before: what dies with its worker is sent by another
     except NotDelivered:
-        await redis.expire(WITNESSED, _AGAIN_SECONDS)
+        await redis.set(WITNESSED, "1", ex=_AGAIN_SECONDS)
         advice = "See CALLVAULT_WITNESS_URLS; the head is sent again in an hour."
         await alerts.send("witness", "head", f"A witness did not take the head of the seals: {line}.", advice)

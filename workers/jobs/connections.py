@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -19,6 +20,7 @@ from workers.jobs.one_by_one import OneByOne
 from workers.jobs.payloads import FaultReport
 from workers.jobs.unreadable import tell_unreadable
 from workers.keys import CONNECTION_STATE, DRIFT_LOOKED, REFRESHED, UPLOADS_RETRIED, connection_field
+from workers.queue.lease import take_turn
 from workers.queue.script import server_seconds
 from workers.queue.state import read_state
 from workers.runtime import Runtime
@@ -261,19 +263,17 @@ async def refresh_operator_connect(runtime: Runtime) -> None:
     every = runtime.settings.operator_connect_refresh
     if every is None:
         return
-    if await runtime.redis.set(REFRESHED, "1", nx=True, px=int(every.total_seconds() * 1000)):
-        try:
-            await runtime.telnyx.operator_connect.refresh()
-        except TelnyxError:
-            await runtime.redis.delete(REFRESHED)  # the turn is not used up
-            raise
+    await take_turn(runtime.redis, REFRESHED, every.total_seconds(), runtime.telnyx.operator_connect.refresh)
 
 
 async def look_for_drift(runtime: Runtime) -> None:
     """Compare the account with the file of its configuration, every hour; a difference is an alert."""
     path = runtime.settings.connections_file
-    if path is None or not await runtime.redis.set(DRIFT_LOOKED, "1", nx=True, ex=_DRIFT_SECONDS):
-        return
+    if path is not None:
+        await take_turn(runtime.redis, DRIFT_LOOKED, _DRIFT_SECONDS, lambda: _look_for_drift(runtime, path))
+
+
+async def _look_for_drift(runtime: Runtime, path: Path) -> None:
     document = await runtime.in_thread(load, path)
     changes, unread = await drift(runtime.telnyx, document)
     for change in changes:

@@ -19,6 +19,7 @@ from workers.archive.proof import Damaged, Missing
 from workers.archive.records import (
     UnreadableRecord,
 )
+from workers.jobs.clocks import clocks_agree
 from workers.jobs.damage import tell_wrong
 from workers.jobs.decisions import stop
 from workers.jobs.delete_at_telnyx import delete_at_telnyx
@@ -37,14 +38,14 @@ from workers.jobs.put_off import Away, all_later, back_off, not_deleted, postpon
 from workers.jobs.receipts import settle_gone, write_receipt
 from workers.keys import TOLD_GONE
 from workers.queue.accept import enqueue
-from workers.queue.jobs import Job
+from workers.queue.jobs import clock_job
 from workers.queue.script import write_when_full
 from workers.runtime import Runtime
 from workers.telnyx.downloads import AddressAway, DownloadFailed
 
 log = get_logger()
 
-_MOST_TURNS = 4  # of all workers together, and short: a long list keeps no webhook's job from running
+_MOST_TURNS = 4  # of all workers together
 _TURN_SECONDS = 10
 _LEAST_FAILURES = 3
 _PAUSE_LOOK_SECONDS = 30.0
@@ -61,15 +62,15 @@ class DeletionTurn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 async def start_deletions(runtime: Runtime) -> None:
-    """Enqueue a job for each batch that is due, four at most at once, and a quarter of a worker's room."""
+    """Enqueue a job for each batch that is due, four at most at once."""
     if runtime.settings.delete_originals != "verified":
         return
     await _show_pause(runtime)
     if not await runtime.due.may_go_on():
         return
     batches = math.ceil(await runtime.due.count_due() / runtime.settings.delete_batch)
-    for turn in range(min(batches, _MOST_TURNS, max(1, runtime.settings.concurrency // 4))):
-        await enqueue(runtime.redis, Job("delete_originals", DeletionTurn(), f"delete_originals:{turn}"))
+    for turn in range(min(batches, _MOST_TURNS)):
+        await enqueue(runtime.redis, clock_job("delete_originals", DeletionTurn(), str(turn)))
 
 
 async def _show_pause(runtime: Runtime) -> None:
@@ -79,8 +80,11 @@ async def _show_pause(runtime: Runtime) -> None:
 
 
 async def delete_originals(runtime: Runtime, _: DeletionTurn) -> None:
-    """The job: delete the originals that are due, batch by batch, until none is, deletion is paused, or its turn ends."""
-    if runtime.settings.delete_originals != "verified":
+    """The job: delete the originals that are due, batch by batch, until none is, deletion is paused, or its turn ends.
+
+    A worker with a wrong clock leaves the list to the others as it is.
+    """
+    if runtime.settings.delete_originals != "verified" or not await clocks_agree(runtime):
         return
     ends_at = time.monotonic() + _TURN_SECONDS
     async with runtime.leaving.turn() as token:

@@ -24,7 +24,7 @@ from workers.jobs.one_by_one import OneByOne
 from workers.jobs.payloads import MirrorRequest
 from workers.jobs.unreadable import tell_unreadable
 from workers.keys import LOG_COUNTS, LOG_MESSAGES, LOG_NO_ID_TOLD
-from workers.queue.script import AsyncRedis
+from workers.queue.script import AsyncRedis, server_now
 from workers.queue.state import read_state
 from workers.runtime import Runtime
 from workers.telnyx.client import LARGEST_PAGE, read_all
@@ -75,7 +75,7 @@ async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) 
     """
     if runtime.settings.log_messages == "off":
         return
-    now = format_instant(utc_now())
+    now = format_instant(await server_now(runtime.redis))
     messages: dict[str, LogMessage] = {}
     counts: Counter[str] = Counter()
     rows, unreadable = await read_all(runtime.telnyx.log_messages.list(page_size=LARGEST_PAGE))
@@ -117,7 +117,7 @@ async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) 
 
 
 async def _archive(runtime: Runtime, identity: str, message: LogMessage, state: Seen) -> None:
-    day = utc_now().date()
+    day = (await server_now(runtime.redis)).date()
     name = _name(identity, state)
     record = LogMessageRecord(
         message=message.as_returned(),
@@ -169,7 +169,8 @@ async def _dismiss(runtime: Runtime, alone: OneByOne, messages: dict[str, LogMes
                 with suppress(NotFound):
                     await runtime.telnyx.log_messages.dismiss(message.id)
             else:
-                seen[identity].is_archived, seen[identity].first_seen_at = False, format_instant(utc_now())
+                seen[identity].is_archived = False
+                seen[identity].first_seen_at = format_instant(await server_now(runtime.redis))
                 await _remember(runtime, {identity: seen[identity]})
 
 
@@ -195,13 +196,12 @@ async def _seen(runtime: Runtime, *, is_anything: bool) -> dict[str, Seen]:
     seen = await read_state(runtime.redis, LOG_MESSAGES, Seen)
     if seen or not is_anything:  # where there are no messages, the archive is not listed every minute for them
         return seen
-    return await runtime.in_thread(_read_back, runtime)
+    return await runtime.in_thread(_read_back, runtime, (await server_now(runtime.redis)).date())
 
 
-def _read_back(runtime: Runtime) -> dict[str, Seen]:
+def _read_back(runtime: Runtime, today: date) -> dict[str, Seen]:
     """What the archive's keys of the last month tell: which messages are there, and how often they came back."""
     seen: dict[str, Seen] = {}
-    today = utc_now().date()
     for days in range(_DAYS_READ_BACK, -1, -1):
         day = today - timedelta(days=days)
         for stored in runtime.archive.store.list(layout.day_prefix(day, "log-messages")):
@@ -217,7 +217,7 @@ def _read_back(runtime: Runtime) -> dict[str, Seen]:
 
 async def _remember(runtime: Runtime, seen: dict[str, Seen]) -> None:
     """Keep what was seen; what has been gone for a month is forgotten, so that the state stays bounded."""
-    oldest = format_instant(utc_now() - timedelta(days=_DAYS_READ_BACK))
+    oldest = format_instant(await server_now(runtime.redis) - timedelta(days=_DAYS_READ_BACK))
     rows = {i: msgspec.json.encode(s) for i, s in seen.items() if s.is_present or s.last_seen_at >= oldest}
     forgotten = [identity for identity in seen if identity not in rows]
     if rows:

@@ -16,7 +16,7 @@ import msgspec
 
 from config.logs import get_logger
 from config.settings import Settings
-from config.times import first_instant, format_instant, utc_now
+from config.times import first_instant, format_instant
 from workers.archive import layout
 from workers.archive.records import FoundBy, UnreadableRecord
 from workers.jobs.archived_days import ArchivedDays, without_receipt
@@ -34,7 +34,8 @@ from workers.jobs.routing import Event, jobs_of
 from workers.jobs.unreadable import readable, tell_unreadable
 from workers.keys import BULK_QUEUE, DEAD_LETTERS, RECONCILED
 from workers.queue.accept import DEDUPE_SECONDS, Acceptor, enqueue, enqueue_every
-from workers.queue.jobs import Job
+from workers.queue.jobs import Job, clock_job
+from workers.queue.script import server_now
 from workers.runtime import Runtime
 from workers.telnyx.client import LARGEST_PAGE
 from workers.telnyx.errors import (
@@ -443,7 +444,7 @@ async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) 
     Never further back than events are remembered: what is older has been replayed before, and its recording is found
     by the sweep itself.
     """
-    remembered = utc_now() - timedelta(seconds=DEDUPE_SECONDS)
+    remembered = await server_now(runtime.redis) - timedelta(seconds=DEDUPE_SECONDS)
     first = format_instant(max(_window(since)[0], remembered))
     acceptor = Acceptor(runtime.redis)
     listed = runtime.telnyx.webhook_deliveries.list(
@@ -476,14 +477,15 @@ async def count_at_telnyx(runtime: Runtime, day: date) -> int | None:
 
 
 async def start_sweeps(runtime: Runtime) -> None:
-    """Enqueue the sweeps whose time has come; whichever worker asks first, and all at once after a lost Redis."""
-    today = utc_now().date()
+    """Enqueue the sweeps whose time has come; whichever worker asks first, and all at once after a lost Redis.
+
+    Which days is the server's to say: a worker with a wrong clock would use up the hour with others.
+    """
+    today = (await server_now(runtime.redis)).date()
     for name, every, span in sweeps(runtime.settings):
         request = ReconcileRequest(since=(today - span).isoformat(), until=today.isoformat())
-        sweep = Job("reconcile", request, f"reconcile:{name}", BULK_QUEUE)
-        await enqueue_every(runtime.redis, RECONCILED + name, every, sweep)
-    count = Job("count_sealed", CountRequest(), "count_sealed", BULK_QUEUE)
-    await enqueue_every(runtime.redis, RECONCILED + "sealed", _COUNT_EVERY, count)
+        await enqueue_every(runtime.redis, RECONCILED + name, every, clock_job("reconcile", request, name))
+    await enqueue_every(runtime.redis, RECONCILED + "sealed", _COUNT_EVERY, clock_job("count_sealed", CountRequest()))
 
 
 def sweeps(settings: Settings) -> tuple[tuple[str, timedelta, timedelta], ...]:

@@ -24,6 +24,7 @@ from workers.jobs.fetching import CONTENT_TYPES, Fetched, addresses_of, as_archi
 from workers.jobs.payloads import RecordingRequest
 from workers.jobs.versions import look_again
 from workers.queue.recording_lease import sole_writer
+from workers.queue.script import server_now
 from workers.runtime import Runtime, sealable_at
 from workers.source_mark import SourceMark
 from workers.telnyx.client import LARGEST_PAGE, read_all
@@ -104,7 +105,7 @@ async def _refuse_if_sealed(runtime: Runtime, folder: str) -> None:
         Missing: the one that the seal lists is gone.
     """
     day = layout.day_of(layout.commit_key(folder))
-    if day is None or utc_now().timestamp() < sealable_at(runtime.settings, day):
+    if day is None or max(utc_now(), await server_now(runtime.redis)).timestamp() < sealable_at(runtime.settings, day):
         return  # it has no seal yet
     try:
         is_listed = await is_sealed(runtime, folder)

@@ -6,7 +6,6 @@ Counted in each process and written every two seconds. It expires by itself; los
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Mapping
 from math import isfinite
@@ -14,7 +13,7 @@ from math import isfinite
 from redis.exceptions import RedisError
 
 from workers.keys import HISTORY
-from workers.queue.script import AsyncRedis
+from workers.queue.script import AsyncRedis, server_seconds
 
 HOUR = (60, 60)  # seconds of a step, steps
 DAY = (600, 144)
@@ -44,8 +43,8 @@ class History:
         counts, self._counts = self._counts, Counter()
         if not counts:
             return
-        now = time.time()
         try:
+            now = await server_seconds(self._redis)
             async with self._redis.pipeline(transaction=False) as pipe:
                 for step, steps in (HOUR, DAY):
                     key = _key(step, int(now // step))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypedDict
 
 import msgspec
 
-from workers.keys import MAIN_QUEUE
+from workers.keys import CLOCK_QUEUE, MAIN_QUEUE
 
 # arq drops a job as failed when its data has expired: 24 h by default, shorter than an outage may last.
 JOB_TTL_MS = 30 * 24 * 3600 * 1000
@@ -41,7 +41,7 @@ class Job(msgspec.Struct, frozen=True):
         function: name of the arq function.
         payload: its one argument; must be encodable as MessagePack.
         id: arq's job id; a job with the same id that waits or runs is the same work and is not enqueued again.
-        queue: which of the two queues.
+        queue: which of the queues.
         delay_ms: milliseconds before it may start.
         learns: whether an event about a job that waits adds what it knows to the job's payload, and has it run now.
         only_if_external: with an event, enqueued only if this connection is known to be an external one.
@@ -54,6 +54,14 @@ class Job(msgspec.Struct, frozen=True):
     delay_ms: int = 0
     learns: bool = False
     only_if_external: str | None = None
+
+
+def clock_job(function: str, payload: Any, name: str = "") -> Job:
+    """A job that the clock begins.
+
+    Its id is not the one that versions without a queue for it used: whoever goes back to one would have it wait there.
+    """
+    return Job(function, payload, f"{function}:clock:{name}", CLOCK_QUEUE)
 
 
 def encode_job(job: Job, now_ms: int) -> bytes:

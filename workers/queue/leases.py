@@ -24,14 +24,13 @@ import msgspec
 from redis.exceptions import RedisError
 
 from config.logs import get_logger
-from workers.keys import ARQ_IN_PROGRESS, BULK_QUEUE, CLAIMED, LEASES, MAIN_QUEUE, UNLEASED, WORKER
+from workers.keys import ARQ_IN_PROGRESS, CLAIMED, LEASES, QUEUES, UNLEASED, WORKER
 from workers.queue.script import AsyncRedis, Script, write_when_full
 
 HEARTBEAT_SECONDS = 3
 _HEARTBEAT_EXPIRES_SECONDS = 15
 _UNLEASED_MS = 30_000
 _ANSWER_KEPT_SECONDS = 600  # longer than a worker tries to have one
-_CRON_KEPT_MS = 60_000  # arq keeps a cron job in progress so long after its end, so that no other worker runs it again
 _PAGE, _PAGES = 200, 50
 _HEAD = 1_000  # jobs in progress stay in arq's queue with an old score, so they are found at its head
 
@@ -73,9 +72,7 @@ for q = 5, #ARGV do
         since = now
         redis.call('HSET', KEYS[2], id, now)
       end
-      local limit = tonumber(ARGV[1])
-      if string.sub(id, 1, 5) == 'cron:' then limit = limit + {_CRON_KEPT_MS} end
-      if now - tonumber(since) > limit then
+      if now - tonumber(since) > tonumber(ARGV[1]) then
         redis.call('DEL', '{ARQ_IN_PROGRESS}' .. id)
         freed[#freed + 1] = id
       else
@@ -141,7 +138,7 @@ return answered()
 class Leases:
     """The leases of one worker process, its heartbeat, and its share of the janitor's work."""
 
-    def __init__(self, redis: AsyncRedis, queues: Sequence[str] = (MAIN_QUEUE, BULK_QUEUE)) -> None:
+    def __init__(self, redis: AsyncRedis, queues: Sequence[str] = tuple(QUEUES.values())) -> None:
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._redis = redis
         self._queues = queues

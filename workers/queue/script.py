@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from redis.exceptions import NoScriptError
@@ -121,3 +122,8 @@ async def start_of(redis: AsyncRedis) -> str:
     """What changes when Redis is started anew or another server has become the primary, and so may know less than before."""
     server, replication = await redis.info("server"), await redis.info("replication")
     return f"{server.get('run_id')} {replication.get('master_replid')}"
+
+
+async def server_now(redis: AsyncRedis) -> datetime:
+    """The same as an instant in UTC."""
+    return datetime.fromtimestamp(await server_seconds(redis), UTC)

@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 from arq import Retry
 from arq.constants import retry_key_prefix
-from arq.cron import CronJob
 from arq.worker import Function, Worker, func
 from redis.exceptions import RedisError
 
@@ -27,23 +26,22 @@ from workers.queue.learnt import LEARNT
 from workers.queue.leases import Leases
 from workers.queue.script import AsyncRedis, Script, server_seconds
 
-_POLL_SECONDS = 0.05  # arq's 0.5 s is half a second of delay for every webhook
 _OTHER_VERSION_WAIT_SECONDS = 10
 
 log = get_logger()
 
 # KEYS: queue, job data, in progress, tries, data of an event that came meanwhile. ARGV: id, data's ttl ms, "ended", "again" or
-# "unread", ms that a cron job's in-progress stays or 0, the score to run again at or "", the data that cannot be read or "".
+# "unread", the score to run again at or "", the data that cannot be read or "".
 # arq's own writes the score by ZINCRBY, which the client sends twice when an answer is lost; and it drops a job whose data it
 # did not find though it has come since. A job that runs again does so with what an event has told meanwhile, and then at once;
 # where the two are of different versions, that follows. However often a job runs again, its data must not expire.
 _END = Script(
     f"""{LEARNT}
-if ARGV[3] == 'unread' and (redis.call('GET', KEYS[2]) or '') ~= ARGV[6] then
+if ARGV[3] == 'unread' and (redis.call('GET', KEYS[2]) or '') ~= ARGV[5] then
   redis.call('DEL', KEYS[3])
   return 0
 end
-if ARGV[4] == '0' then redis.call('DEL', KEYS[3]) else redis.call('PEXPIRE', KEYS[3], ARGV[4]) end
+redis.call('DEL', KEYS[3])
 local newer = redis.call('GET', KEYS[5])
 if newer and ARGV[3] == 'again' and not are_alike(job_of(redis.call('GET', KEYS[2])), job_of(newer)) then newer = nil end
 if newer then
@@ -53,8 +51,8 @@ if newer then
   redis.call('DEL', KEYS[5])
 end
 if ARGV[3] == 'again' then
-  if ARGV[5] ~= '' and not newer then
-    redis.call('ZADD', KEYS[1], 'XX', ARGV[5], ARGV[1])
+  if ARGV[4] ~= '' and not newer then
+    redis.call('ZADD', KEYS[1], 'XX', ARGV[4], ARGV[1])
     redis.call('PEXPIRE', KEYS[2], ARGV[2])
   end
   return 0
@@ -84,13 +82,13 @@ async def leave_to_newer(redis: AsyncRedis, what: str) -> Retry:
     return await again_in(redis, _OTHER_VERSION_WAIT_SECONDS)
 
 
-class _Functions(dict[str, Function | CronJob]):
+class _Functions(dict[str, Any]):
     """The functions of a worker. arq drops a job whose function it does not know; here it waits for a newer worker.
 
-    Another version's clockwork is left alone: its turns come by themselves, on workers that have it.
+    The clockwork of older versions, which was jobs, is left alone: its turns come by themselves, on workers that have it.
     """
 
-    def __init__(self, known: dict[str, Function | CronJob], redis: AsyncRedis) -> None:
+    def __init__(self, known: dict[str, Any], redis: AsyncRedis) -> None:
         super().__init__(known)
         self._redis = redis
 
@@ -113,7 +111,7 @@ class LeasingWorker(Worker):
         runtime: what its functions find under `runtime` in their context.
         most_jobs: how many it runs at once.
         timeout_seconds: of a job.
-        cron_jobs: what runs by the clock.
+        poll_seconds: between two looks for jobs while there are none; arq's 0.5 s is a delay for every webhook.
     """
 
     def __init__(
@@ -126,18 +124,16 @@ class LeasingWorker(Worker):
         runtime: Any,
         most_jobs: int,
         timeout_seconds: float,
-        cron_jobs: Sequence[CronJob] = (),
+        poll_seconds: float = 0.05,
     ) -> None:
         super().__init__(
             functions=functions,
-            cron_jobs=cron_jobs,
             queue_name=queue,
             redis_pool=redis,
             ctx={"runtime": runtime},
             max_jobs=most_jobs,
             job_timeout=timeout_seconds,
-            poll_delay=_POLL_SECONDS,  # for cron, which looks a second ahead
-            health_check_interval=30,
+            poll_delay=poll_seconds,
             max_tries=1_000_000_000,
             keep_result=0,
             job_serializer=serialize,
@@ -146,8 +142,6 @@ class LeasingWorker(Worker):
             handle_signals=False,
             log_results=False,
         )
-        for turn in cron_jobs:
-            turn.max_tries = None  # arq's one try of a turn is used up by the worker that dies with it
         self.functions = _Functions(self.functions, redis)
         self._leases = leases
         self._scores: dict[str, int] = {}  # in the queue, of the jobs that run
@@ -155,9 +149,10 @@ class LeasingWorker(Worker):
         self._are_more_waiting = False
 
     async def main(self) -> None:
-        """Look for jobs by the clock, and as soon as there is room again while more are waiting; without an end.
+        """Look for jobs now and then, and as soon as there is room again while more are waiting; without an end.
 
-        arq's own takes four round trips a job, writes no lease, and leaves a free slot idle until its next look.
+        arq's own takes four round trips a job, writes no lease, leaves a free slot idle until its next look, and begins what runs
+        by the clock as jobs that wait behind all others, at the time of the worker's own clock (see `workers/clock.py`).
         """
         while True:
             for job_id, task in list(self.tasks.items()):
@@ -166,9 +161,8 @@ class LeasingWorker(Worker):
                     task.result()  # what failed in arq's own hands ends the worker
             if self.allow_pick_jobs and self.job_counter < self.max_jobs:
                 await self._start_jobs(self.max_jobs - self.job_counter)
-            await self.heart_beat()
             with suppress(TimeoutError):
-                async with asyncio.timeout(_POLL_SECONDS):
+                async with asyncio.timeout(self.poll_delay_s):
                     await self._look.wait()
             self._look.clear()
 
@@ -205,8 +199,7 @@ class LeasingWorker(Worker):
     ) -> None:
         """End a run, as arq asks for it: for good, or to run again at the score that is `incr_score` behind its own."""
         again_at = str(self._scores[job_id] + incr_score) if incr_score and not finish else ""
-        stays_ms = 0 if keep_in_progress is None else int(keep_in_progress * 1000)
-        await self._write_end(job_id, "ended" if finish else "again", stays_ms, again_at)
+        await self._write_end(job_id, "ended" if finish else "again", again_at)
 
     async def finish_failed_job(self, job_id: str, result_data: bytes | None) -> None:
         """Drop what arq could not run: its data is not there, or cannot be read. Data that has come since is left to run."""
@@ -218,9 +211,7 @@ class LeasingWorker(Worker):
         else:
             await self._write_end(job_id, "again")
 
-    async def _write_end(
-        self, job_id: str, end: str, stays_ms: int = 0, again_at: str = "", unread: bytes = b""
-    ) -> None:
+    async def _write_end(self, job_id: str, end: str, again_at: str = "", unread: bytes = b"") -> None:
         names = (ARQ_JOB, ARQ_IN_PROGRESS, retry_key_prefix, REPEATED)
         keys = (self.queue_name, *(name + job_id for name in names))
-        await _END(self.pool, keys, (job_id, JOB_TTL_MS, end, stays_ms, again_at, unread))
+        await _END(self.pool, keys, (job_id, JOB_TTL_MS, end, again_at, unread))

@@ -1,0 +1,104 @@
+"""What runs by the clock waits for no other work, dies with no worker, and trusts no worker's own clock. Real processes."""
+
+from __future__ import annotations
+
+import signal
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from config.times import utc_now
+from tests.chaos.scenes import Clock
+from tests.parts import RunningSandbox, callvault, wait_for
+from tests.workers.test_archive_recording import ask, assert_archived, committed
+from tests.workers.test_deletion import DELETING
+from workers.jobs.payloads import RecordingRequest, recording_job
+from workers.keys import ALERTS, BULK_QUEUE, DELETIONS_DUE, LEASES, MAIN_QUEUE, RECONCILED, TURN
+from workers.queue.accept import Acceptor
+
+_BEHIND_SECONDS = -40 * 24 * 3600
+
+
+async def test_the_clock_waits_for_no_slot_and_behind_no_job(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    """With every slot held by a download and thousands of jobs waiting: a deletion, a sweep, an alert all the same."""
+    gone, missing = sandbox.world.add_recording(seconds=1), sandbox.world.add_recording(seconds=1)
+    with callvault(["worker"], environment, "worker ready"):
+        await ask(async_redis, gone)
+        assert_archived(archive_folder, gone)
+    sandbox.world.faults.change({"download_stall": 1, "stall_seconds": 100})
+    await ask(async_redis, missing)
+    held = sandbox.world.add_recording(seconds=1)
+    for n in range(8):
+        jobs = [recording_job(RecordingRequest(event_id=f"e{n}", recording_id=f"none-{n}-{m}")) for m in range(500)]
+        await Acceptor(async_redis).accept(f"event-{n}", jobs)
+    waiting = {f"waits-{n}": 1 for n in range(100)}
+    redis.zadd(BULK_QUEUE, waiting)  # and none of it is at its turn while small work waits
+    redis.delete(RECONCILED + "recent", RECONCILED + "open")
+    redis.zadd(DELETIONS_DUE, dict.fromkeys(redis.zrange(DELETIONS_DUE, 0, -1), 0) or {"x": 0})
+    settings = DELETING | {"CALLVAULT_CONCURRENCY": "1", "CALLVAULT_QUEUE_AGE_LIMIT": "1s"}
+    asked = len(sandbox.world.requests)
+    with callvault(["worker"], environment | settings, "worker ready"):
+        wait_for(lambda: redis.hlen(LEASES) > 0, what="a job that holds the slot")
+        wait_for(lambda: _lists(sandbox, asked), 40, "a sweep")
+        redis.zadd(DELETIONS_DUE, dict.fromkeys(redis.zrange(DELETIONS_DUE, 0, -1), 0))
+        wait_for(lambda: gone.deleted_at, 40, "a deletion")
+        wait_for(lambda: "pressure" in _alerts(redis), 40, "the alert")
+        assert redis.zcard(MAIN_QUEUE) > 3_900 and not committed(archive_folder, held)
+
+
+def _lists(sandbox: RunningSandbox, since: int) -> bool:
+    return any(r["path"] == "/v2/recordings" and r["method"] == "GET" for r in sandbox.world.requests[since:])
+
+
+def _alerts(redis: Any) -> set[str]:
+    return {msgspec.json.decode(row)["kind"] for row in redis.lrange(ALERTS, 0, -1)}
+
+
+@pytest.mark.parametrize("ahead_seconds", [_BEHIND_SECONDS, -_BEHIND_SECONDS])
+def test_a_worker_with_a_wrong_clock_sweeps_the_days_of_the_server(
+    ahead_seconds: int,
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    redis: Any,
+    archive_folder: Path,
+    tmp_path: Path,
+) -> None:
+    wrong = Clock(tmp_path, "worker", ahead_seconds).environment
+    if not wrong:
+        pytest.skip("no compiler of C here")
+    recording = sandbox.world.add_recording(seconds=1, started_at=utc_now() - timedelta(hours=30))
+    redis.delete(RECONCILED + "recent", RECONCILED + "open")
+    with callvault(["worker"], environment | wrong, "worker ready"):
+        wait_for(lambda: committed(archive_folder, recording), 60, "the sweep of the right days")
+
+
+async def test_a_worker_with_a_wrong_clock_keeps_no_other_from_deleting(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path, tmp_path: Path
+) -> None:
+    wrong = Clock(tmp_path, "worker", _BEHIND_SECONDS).environment
+    if not wrong:
+        pytest.skip("no compiler of C here")
+    recording = sandbox.world.add_recording(seconds=1)
+    with (
+        callvault(["worker"], environment | DELETING | wrong, "worker ready"),
+        callvault(["worker"], environment | DELETING, "worker ready"),
+    ):
+        await ask(async_redis, recording)
+        wait_for(lambda: recording.deleted_at, 60, "the deletion by the other")
+
+
+def test_a_turn_that_dies_with_its_worker_is_anothers_soon(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any
+) -> None:
+    turn = TURN + "watch_connections"
+    with callvault(["worker"], environment, "worker ready") as first:
+        wait_for(lambda: redis.pttl(turn) > 12_000, what="a turn that is over")
+        redis.set(turn, "of a worker that has just begun it", px=12_000)
+        first.stop(signal.SIGKILL)
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: redis.pttl(turn) > 30_000, 40, "the next turn")

@@ -1,0 +1,116 @@
+"""What runs by the clock: THE table of turns, each done by one worker at a time, at the times that the Redis server's clock says.
+
+A turn is no job: it waits in no queue, behind no work that it is there to watch, and a long one holds up no other. One that
+dies with its worker is another's within seconds. To add one: a row here; what takes minutes is begun as a job (`clock_job`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from config.logs import get_logger
+from workers.alerts.witness import send_head
+from workers.jobs.connections import look_for_drift, refresh_operator_connect, watch_connections
+from workers.jobs.damage import keep_register
+from workers.jobs.deletion import start_deletions
+from workers.jobs.failing import tell_turn_failing
+from workers.jobs.log_messages import mirror_log_messages
+from workers.jobs.media import archive_media
+from workers.jobs.reconcile import start_sweeps
+from workers.jobs.run import Repeated
+from workers.jobs.signing import complete_seals
+from workers.jobs.unsealed import start_seals
+from workers.keys import TURN
+from workers.queue.binding import AnotherArchive
+from workers.queue.lease import take_turn
+from workers.queue.pressure import pressure
+from workers.runtime import Runtime
+
+log = get_logger()
+
+_LEAST_SECONDS = 0.2
+_FAILED_SECONDS = 2.0
+_failed = Repeated()  # of this process
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A row of the table.
+
+    Attributes:
+        function: what is done; its name is the turn's.
+        every_seconds: from one beginning to the next.
+        longest_seconds: after which it is given up, and begun anew when its time comes.
+        needs_archive: whether it is done only where Redis belongs to the archive.
+    """
+
+    function: Callable[[Runtime], Awaitable[object]]
+    every_seconds: float
+    longest_seconds: float = 60
+    needs_archive: bool = True
+
+
+async def watch_pressure(runtime: Runtime) -> None:
+    """Say when jobs wait too long or Redis is nearly full."""
+    limit = runtime.settings.queue_age_limit.total_seconds()
+    for what, text in (await pressure(runtime.redis, limit)).items():
+        advice = "Add workers (`callvault worker --processes N`); see `callvault_oldest_job_seconds`."
+        await runtime.alerts.send("pressure", what, f"{text[0].upper()}{text[1:]}.", advice)
+
+
+async def witness_seals(runtime: Runtime) -> None:
+    """Send the head of the seals to the witnesses, once a day."""
+    urls = [url.get_secret_value() for url in runtime.settings.witness_urls]
+    await send_head(runtime.redis, urls, runtime.alerts)
+
+
+_HOUR = 3600
+TURNS = (
+    Turn(start_deletions, 2),
+    Turn(start_sweeps, 10),  # whether it is time for one, not the sweeps themselves
+    Turn(start_seals, 5),  # likewise
+    Turn(keep_register, 30, _HOUR),
+    Turn(watch_pressure, 30, needs_archive=False),
+    Turn(witness_seals, 60),
+    Turn(complete_seals, 10, _HOUR),
+    Turn(mirror_log_messages, 60, _HOUR),
+    Turn(watch_connections, 60, _HOUR, needs_archive=False),
+    Turn(archive_media, 60, _HOUR),
+    Turn(refresh_operator_connect, 60, needs_archive=False),
+    Turn(look_for_drift, 60, _HOUR, needs_archive=False),
+)
+
+
+async def run_clock(runtime: Runtime) -> None:
+    """Take turns until cancelled. What is being done then is another worker's at once."""
+    async with asyncio.TaskGroup() as group:
+        for turn in TURNS:
+            group.create_task(_run(runtime, turn))
+
+
+async def _run(runtime: Runtime, turn: Turn) -> None:
+    name = turn.function.__name__
+
+    async def work() -> None:
+        async with asyncio.timeout(turn.longest_seconds):
+            if turn.needs_archive:
+                await runtime.assert_bound()
+            await turn.function(runtime)
+
+    while True:
+        seconds = _FAILED_SECONDS
+        try:
+            seconds = await take_turn(runtime.redis, TURN + name, turn.every_seconds, work)
+        except AnotherArchive:
+            pass  # `watch_binding` says it, once
+        except Exception as error:
+            if times := _failed.count(type(error).__name__):
+                log.warning("a turn failed", what=name, error=f"{type(error).__name__}: {error}", times=times)
+            with suppress(RedisError, OSError):
+                await tell_turn_failing(runtime, name, error)
+        await asyncio.sleep(max(seconds, _LEAST_SECONDS))
