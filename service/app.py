@@ -28,6 +28,7 @@ from workers.queue.accept import Acceptor
 from workers.queue.connect import connect_receiver, has_replicas
 from workers.queue.history import History
 from workers.queue.replicas import Replicas
+from workers.queue.room import Room
 
 log = get_logger()
 
@@ -53,7 +54,8 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         app.state.settings = settings
         app.state.redis = connect_receiver(redis_url)
         replicas = Replicas(app.state.redis) if has_replicas(app.state.redis) else None
-        app.state.acceptor = Acceptor(app.state.redis, replicas)
+        room = Room(app.state.redis)
+        app.state.acceptor = Acceptor(app.state.redis, replicas, room)
         pages.redis = app.state.redis
         app.state.signatures = Signatures(settings.telnyx_public_keys)
         # What is there now stays for good: the collector need not look at it again and again while requests wait.
@@ -67,6 +69,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
             log.warning("Redis does not answer yet; webhooks are refused until it does", error=type(error).__name__)
         running = [counting, asyncio.create_task(show_alive("serve"))]
         running.append(asyncio.create_task(watch_workers(settings, app.state.redis)))
+        running.append(asyncio.create_task(room.watch()))
         if replicas is not None:
             running.append(asyncio.create_task(replicas.watch(partial(_tell_no_replica, settings, app.state.redis))))
         yield

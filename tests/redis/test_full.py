@@ -7,12 +7,26 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+import httpx
 import pytest
 from arq import func
 from redis.exceptions import OutOfMemoryError
 
+from tests.parts import (
+    LEAST_PASSWORD,
+    LEAST_USER,
+    RunningSandbox,
+    Signer,
+    callvault,
+    event,
+    free_port,
+    least_rights,
+    wait_for,
+)
 from tests.redis.servers import server
+from tests.workers.test_archive_recording import committed
 from workers.alerts.alerts import Alerts
 from workers.keys import ALERT_COUNTS, ALERTS, ARQ_JOB, DEAD_LETTERS, MAIN_QUEUE, UNSEALED, WORKER
 from workers.queue.accept import Acceptor, enqueue
@@ -98,3 +112,48 @@ async def test_what_fails_while_redis_is_full_is_given_up_and_told_once(
             assert len(receiver_of_alerts.texts) == 1
             assert redis.llen(ALERTS) == 3 and redis.hget(ALERT_COUNTS, "pressure:memory") == "2"
         await client.aclose()
+
+
+def _fill(redis: Any, share: float) -> None:
+    """Grow the ballast until so much of the server's memory is used."""
+    most = redis.info("memory")["maxmemory"]
+    while (missing := int(share * most) - redis.info("memory")["used_memory"]) > 10_000:
+        redis.setrange("ballast", redis.strlen("ballast") + missing // 2, "x")
+
+
+def test_a_redis_that_filled_up_is_drained_by_a_worker_that_starts_then(
+    sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, tmp_path: Path
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=0.2) for _ in range(100)]
+    signer, port = Signer(), free_port()
+    with server(tmp_path) as plain, plain.client() as redis:
+        redis.execute_command("ACL", "SETUSER", LEAST_USER, f">{unquote(LEAST_PASSWORD)}", *least_rights())
+        here = environment | {
+            "REDIS_URL": plain.url.replace("redis://", f"redis://{LEAST_USER}:{LEAST_PASSWORD}@"),
+            "TELNYX_PUBLIC_KEY": signer.public_key,
+        }
+        redis.config_set("maxmemory", redis.info("memory")["used_memory"] + 20_000_000)
+        with (
+            callvault(["serve", "--port", str(port)], here, "Uvicorn running"),
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+        ):
+
+            def post(recording_id: str) -> int:
+                body = event("call.recording.saved", f"event-{recording_id}", recording_id=recording_id)
+                return client.post("/webhooks/telnyx", content=body, headers=signer.headers(body)).status_code
+
+            assert {post(recording.data["id"]) for recording in recordings} == {200}
+            _fill(redis, 0.95)
+            assert redis.set("more", "1", px=1), "there is room, which is the workers'"
+            wait_for(lambda: post("one-more") == 503, what="the refusal")
+            queued = redis.zcard(MAIN_QUEUE)
+            redis.setrange("ballast", redis.strlen("ballast") + 4_000_000, "x")
+            with pytest.raises(OutOfMemoryError):
+                redis.set("more", "1")
+            with callvault(["worker"], here, "worker ready"):
+                wait_for(lambda: redis.zcard(MAIN_QUEUE) <= queued - len(recordings), 60, "the end of all jobs")
+                with pytest.raises(OutOfMemoryError):
+                    redis.set("more", "1")
+                assert all(committed(archive_folder, recording) for recording in recordings)
+                redis.delete("ballast")
+                wait_for(lambda: post("one-more-again") == 200, what="an event that is accepted")

@@ -127,7 +127,8 @@ KINDS: dict[str, Kind] = {
     ),
     "pressure": Kind(
         "warning",
-        "jobs wait too long, or Redis is nearly full; events are still accepted, bulk work yields",
+        "jobs wait too long, or Redis uses more than 80% of its memory; events are still accepted, bulk work yields. Above 90% "
+        "webhooks are answered 503, and workers go on",
         "more workers, or more memory for Redis; `callvault_oldest_job_seconds` and `/readyz` show it",
     ),
     "no-replica": Kind(

@@ -27,6 +27,7 @@ from workers.keys import (
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
 from workers.queue.learnt import LEARNT
 from workers.queue.replicas import Replicas
+from workers.queue.room import EVENTS_SHARE, Room
 from workers.queue.script import AsyncRedis, Script
 
 # Telnyx is done retrying within about a minute; a day also covers a person who re-sends from the portal. Past it a
@@ -121,7 +122,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Overloaded(Exception):
-    """More events wait for Redis than this process is willing to hold."""
+    """More events wait for Redis than this process is willing to hold, or than Redis has room for."""
 
 
 class Acceptor:
@@ -130,11 +131,13 @@ class Acceptor:
     Args:
         redis: the client that writes.
         replicas: those that must have an event too before it counts as accepted; None: the server alone is enough.
+        room: what is known of the memory of Redis; None: it alone says when it is full.
     """
 
-    def __init__(self, redis: AsyncRedis, replicas: Replicas | None = None) -> None:
+    def __init__(self, redis: AsyncRedis, replicas: Replicas | None = None, room: Room | None = None) -> None:
         self._redis = redis
         self._replicas = replicas
+        self._room = room
         self._waiting: list[tuple[_Told, asyncio.Future[bool]]] = []
         self._flusher: asyncio.Task[None] | None = None
 
@@ -152,10 +155,12 @@ class Acceptor:
         Raises:
             redis.exceptions.RedisError: Redis is away, read-only or out of memory, or its replicas did not confirm in time;
                 nothing is promised then.
-            Overloaded: too many are waiting already.
+            Overloaded: too many are waiting already, or the rest of the memory of Redis is the workers'.
         """
         if len(self._waiting) >= _MAX_WAITING:
-            raise Overloaded
+            raise Overloaded("too many events wait for Redis")
+        if self._room is not None and not self._room.is_left:
+            raise Overloaded(f"Redis uses more than {EVENTS_SHARE:.0%} of its memory; give it more, or add workers")
         told = _told(event_id, jobs, keep[:_INSPECTION_BYTES], time.time_ns() // 1_000_000)
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((told, done))

@@ -1,12 +1,13 @@
-"""Backpressure: whether jobs wait too long or Redis is nearly full. Said, never acted on by refusing events.
+"""Backpressure: whether jobs wait too long or Redis is nearly full.
 
-The receiver goes on accepting as long as Redis takes events; taking it out of the balancer would lose them. Bulk work
-yields first.
+Jobs that wait are said, never acted on by refusing events; bulk work yields first. Receivers refuse events only where the memory
+of Redis is nearly out (`room.py`), and stay in the balancer.
 """
 
 from __future__ import annotations
 
 from workers.keys import LEASES, MAIN_QUEUE
+from workers.queue.room import EVENTS_SHARE, used_share
 from workers.queue.script import AsyncRedis, server_seconds
 
 _HEAD = 200
@@ -30,8 +31,8 @@ async def pressure(redis: AsyncRedis, age_limit_seconds: float) -> dict[str, str
     age = await oldest_waiting_seconds(redis, MAIN_QUEUE)  # bulk work may wait; it is there to yield
     if age > age_limit_seconds:
         found["jobs"] = f"the oldest job has waited {age:.0f}s"
-    memory = await redis.info("memory")
-    used, most = memory.get("used_memory", 0), memory.get("maxmemory", 0)
-    if most and used > _MEMORY_SHARE * most:
-        found["memory"] = f"Redis uses {used / most:.0%} of its memory"
+    share = used_share(await redis.info("memory"))
+    if share > _MEMORY_SHARE:
+        refused = ", so webhooks are answered 503" if share > EVENTS_SHARE else ""
+        found["memory"] = f"Redis uses {share:.0%} of its memory{refused}"
     return found
