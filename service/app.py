@@ -18,6 +18,7 @@ from config.alive import show_alive
 from config.logs import get_logger
 from config.settings import Settings, SettingsError
 from config.tasks import end_tasks
+from service.clocks import Clocks
 from service.counting import Counting
 from service.health import healthz, metrics_page, readyz
 from service.ops.app import OpsApp
@@ -56,6 +57,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         replicas = Replicas(app.state.redis) if has_replicas(app.state.redis) else None
         room = Room(app.state.redis)
         app.state.acceptor = Acceptor(app.state.redis, replicas, room)
+        app.state.clocks = Clocks(settings, app.state.redis)
         pages.redis = app.state.redis
         app.state.signatures = Signatures(settings.telnyx_public_keys)
         # What is there now stays for good: the collector need not look at it again and again while requests wait.

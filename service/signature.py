@@ -22,6 +22,10 @@ class SignatureRefused(Exception):
     """The request is not proven to come from Telnyx; the text is a short reason, safe to log and to answer."""
 
 
+class OutsideWindow(SignatureRefused):
+    """It is signed rightly, and its time is too far from ours."""
+
+
 class Signatures:
     """Checks signatures against one or several public keys.
 
@@ -42,15 +46,14 @@ class Signatures:
             now: seconds since the epoch.
 
         Raises:
-            SignatureRefused: missing, malformed, outside the replay window, or of no known key.
+            SignatureRefused: missing, malformed, or of no known key.
+            OutsideWindow: it is good, and outside the replay window.
         """
         if not timestamp or not signature:
             raise SignatureRefused("unsigned")
         # At most 12 digits: int() of a long text is slow, and Unix seconds have ten until the year 2286.
         if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
             raise SignatureRefused("timestamp malformed")
-        if abs(now - int(timestamp)) > REPLAY_WINDOW_SECONDS:
-            raise SignatureRefused("timestamp outside the replay window")
         try:
             raw = base64.b64decode(signature, validate=True)
         except (binascii.Error, ValueError):
@@ -63,5 +66,7 @@ class Signatures:
                 key.verify(signed, raw)
             except BadSignatureError:
                 continue
+            if abs(now - int(timestamp)) > REPLAY_WINDOW_SECONDS:
+                raise OutsideWindow("timestamp outside the replay window")
             return
         raise SignatureRefused("signature does not match")

@@ -1,9 +1,10 @@
 """`POST /webhooks/telnyx`: read, verify, parse, accept, answer.
 
 In this order, so that nothing is parsed before it is verified: 405 not a POST, 408 too slow, 413 too large, 401 not
-signed by Telnyx, 415 neither JSON nor form, 400 not parseable, 503 when Redis cannot take it now, else 200. Telnyx
-retries 408, 429 and 5xx only, and may be done within a minute: what is signed and cannot be kept is 503, never 4xx; a
-signed event of an unknown type or shape is 200, counted, and kept for inspection. Never a redirect.
+signed by Telnyx or an old one, 415 neither JSON nor form, 400 not parseable, 503 when Redis cannot take it now, else 200.
+Telnyx retries 408, 429 and 5xx only, and may be done within a minute: what is signed and cannot be kept, or looks old to a
+clock that may be wrong, is 503, never 4xx; a signed event of an unknown type or shape is 200, counted, and kept for
+inspection. Never a redirect.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from config.logs import get_logger
 from config.tracing import span
 from service import metrics
+from service.clocks import Clocks
 from service.events import Unparseable, parse_form, parse_json
-from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, SignatureRefused, Signatures
+from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, OutsideWindow, SignatureRefused, Signatures
 from workers.jobs.routing import Event, jobs_of, look_jobs
 from workers.queue.accept import Acceptor, Overloaded
 
@@ -141,7 +143,11 @@ async def _receive(scope: Scope, receive: Receive, room: _Room) -> _Answer:
     try:
         signatures.verify(headers.get(_TIMESTAMP), headers.get(_SIGNATURE), body, time.time())
     except SignatureRefused as error:
-        log.warning("webhook refused", reason=str(error), client=scope["client"][0] if scope.get("client") else None)
+        client = scope["client"][0] if scope.get("client") else None
+        if isinstance(error, OutsideWindow) and not await _is_surely_old(state.clocks):
+            log.error("webhook not judged: its time is wrong by this clock, which may be wrong itself", client=client)
+            return 503, "unavailable", "its time cannot be judged now, please retry"
+        log.warning("webhook refused", reason=str(error), client=client)
         return 401, "unverified", str(error)
     content_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
     try:
@@ -154,6 +160,14 @@ async def _receive(scope: Scope, receive: Receive, room: _Room) -> _Answer:
     except Unparseable as error:
         return 400, "unparseable", str(error)
     return await _accept(state.acceptor, event, body)
+
+
+async def _is_surely_old(clocks: Clocks) -> bool:
+    """Whether what is outside the replay window is so by two clocks; not where Redis cannot say."""
+    try:
+        return not await clocks.are_apart()
+    except (RedisError, OSError):
+        return False
 
 
 async def _read(headers: dict[bytes, str], receive: Receive, room: _Room) -> bytes | None:

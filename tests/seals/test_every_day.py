@@ -16,7 +16,6 @@ from tests.seals.test_making_seals import ago, archive, at_noon, key_of, recordi
 from tests.workers.test_archive_recording import folder_of
 from workers.archive import layout
 from workers.archive.seals import Link
-from workers.jobs import clocks
 from workers.jobs import seals as seals_module
 from workers.jobs.chain import read_chain
 from workers.jobs.payloads import TranscriptionRequest
@@ -25,6 +24,7 @@ from workers.jobs.seals import Waits, seal
 from workers.jobs.transcriptions import archive_transcription
 from workers.jobs.unsealed import FindUnsealedRequest, find_unsealed, start_seals
 from workers.keys import BULK_QUEUE, CLOCK_QUEUE, DELETIONS_DUE, UNSEALED, UNSEALED_KNOWN, UNSEALED_RECKONED
+from workers.queue import clocks
 from workers.queue.script import start_of
 from workers.runtime import Runtime
 

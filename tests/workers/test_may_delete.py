@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-import workers.jobs.clocks
 import workers.jobs.may_delete
 import workers.jobs.recordings
+import workers.queue.clocks
 from config import times
 from config.errors import UserError
 from tests.parts import RunningSandbox
@@ -249,7 +249,7 @@ async def test_clocks_that_differ_stop_deletion_and_say_so(
     async with house(deleting) as runtime:
         await archive(runtime, recording)
         with monkeypatch.context() as patch:
-            for module in (workers.jobs.clocks, workers.jobs.may_delete):
+            for module in (workers.queue.clocks, workers.jobs.may_delete):
                 patch.setattr(module, "utc_now", lambda: times.utc_now() + timedelta(hours=hours))
             await delete_what_is_due(runtime)
         assert not has_left(recording)

@@ -80,8 +80,8 @@ KINDS: dict[str, Kind] = {
     ),
     "clocks-differ": Kind(
         "critical",
-        "the clock of a worker's machine and the clock of the Redis server differ by more than a minute; while they do, "
-        "nothing is deleted and nothing is sealed",
+        "the clock of a machine and the clock of the Redis server differ by more than a minute; while they do, a worker there "
+        "deletes and seals nothing, and a receiver answers webhooks 503 whose time it cannot judge",
         "set both by NTP; it goes on by itself",
     ),
     "another-archive": Kind(

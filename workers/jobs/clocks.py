@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from config.logs import get_logger
-from config.times import format_duration, utc_now
-from workers.queue.script import server_seconds
+from config.times import format_duration
+from workers.queue.clocks import MOST_APART_SECONDS, seconds_apart
 from workers.runtime import Runtime
 
 log = get_logger()
-
-MOST_APART_SECONDS = 60.0
 
 
 async def clocks_agree(runtime: Runtime) -> bool:
@@ -20,10 +18,7 @@ async def clocks_agree(runtime: Runtime) -> bool:
     Raises:
         redis.exceptions.RedisError: Redis is away.
     """
-    before = utc_now().timestamp()
-    server = await server_seconds(runtime.redis)
-    after = utc_now().timestamp()
-    apart = before - server if server < before else max(0.0, server - after)
+    apart = await seconds_apart(runtime.redis)
     if apart <= MOST_APART_SECONDS:
         return True
     text = f"This machine's clock and the Redis server's differ by {format_duration(apart)}"

@@ -1,0 +1,45 @@
+"""A receiver whose clock is wrong says "again" and not "no" to what Telnyx has signed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from tests.chaos.scenes import Clock
+from tests.parts import Signer, callvault, event, free_port, wait_for
+from workers.keys import ALERTS
+
+_AHEAD_SECONDS = 400
+SAVED = event("call.recording.saved", "event-1", recording_id="recording-1")
+
+
+def test_a_good_signature_whose_time_a_wrong_clock_cannot_judge_is_503_and_an_alert(
+    redis_url: str, redis: Any, tmp_path: Path
+) -> None:
+    clock, signer, port = Clock(tmp_path, "receiver", _AHEAD_SECONDS), Signer(), free_port()
+    if not clock.environment:
+        pytest.skip("no compiler of C here")
+    environment = {"REDIS_URL": redis_url, "TELNYX_PUBLIC_KEY": signer.public_key} | clock.environment
+    with (
+        callvault(["serve", "--port", str(port)], environment, "Uvicorn running") as receiver,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
+
+        def post(timestamp: float, by: Signer = signer) -> int:
+            headers = by.headers(SAVED, int(timestamp))
+            return client.post("/webhooks/telnyx", content=SAVED, headers=headers).status_code
+
+        assert [post(time.time()) for _ in range(3)] == [503] * 3
+        (alert,) = [msgspec.json.decode(row) for row in redis.lrange(ALERTS, 0, -1)]
+        assert alert["kind"] == "clocks-differ" and "7m" in alert["text"]
+        assert not redis.exists("arq:queue")
+        assert post(time.time(), Signer()) == 401, "what nobody signed is refused at any time"
+        clock.move(0)
+        wait_for(lambda: post(time.time()) == 200, what="the right time")
+        assert post(time.time() - _AHEAD_SECONDS) == 401, "an old one, by two clocks"
+        assert receiver.process.poll() is None
