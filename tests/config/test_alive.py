@@ -1,0 +1,40 @@
+"""Who is taken for alive: who holds its file, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from config import alive
+from config.tasks import end_tasks
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"callvault-alive-{os.getuid()}"
+
+
+async def test_a_file_that_was_left_behind_speaks_for_no_process_that_has_its_id_now(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / f"worker-{os.getppid()}").write_text("1.000")  # a process that lives, and is none of ours
+    assert alive.silences() == {}
+
+
+async def test_a_process_is_alive_while_it_writes_whoever_looks_and_cleans_up(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alive, "_WRITE_SECONDS", 0.02)
+    name = f"worker-{os.getpid()}"
+    showing = asyncio.create_task(alive.show_alive("worker"))
+    for _ in range(3):
+        while name not in alive.silences():
+            await asyncio.sleep(0.01)
+        assert 0 <= alive.silences()[name] < 20
+        (folder / name).unlink()
+    await end_tasks([showing])
+    assert alive.silences() == {} and list(folder.iterdir()) == []
