@@ -430,6 +430,8 @@ def _no_audio() -> Iterator[Odd]:
         for audio_format in ("wav", "mp3"):
             why = "ffprobe takes it for AMR" if name == "an HTML page" else ""
             yield Odd(f"{name}, called {audio_format.upper()}", audio_format, partial(bytes, body), why=why)
+    head = b"Dear \xff\xe3\x28\xc4 customer, " + b"this recording is not to be had. " * 40
+    yield Odd("a text with the head of a frame in it, called MP3", "mp3", lambda: head, 1000)
     other = "it is no file of the kind that Telnyx says"
     yield Odd("an MP3, called WAV", "wav", lambda: frames(5), why=other)
     yield Odd("a WAV, called MP3", "mp3", lambda: wav(pcm(5)), why=other)

@@ -207,3 +207,32 @@ def test_an_mp3_shows_its_end_by_its_information_header(chunk: int) -> None:
     assert is_whole("mp3", with_info(frames, size) + b"TAG" + bytes(125), None, chunk)
     for bad in (with_info(frames, size + 72), with_info(frames + 1, None)):
         assert not is_whole("mp3", bad, None, chunk)
+
+
+def fed(head: bytes, data_bytes: int) -> AudioReader:
+    """A reader that has seen a head and very many bytes of sound."""
+    reader, chunk = AudioReader("wav"), b"\1\2" * 2**21
+    reader.feed(head)
+    for _ in range(data_bytes // len(chunk)):
+        reader.feed(chunk)
+    reader.feed(chunk[: data_bytes % len(chunk)])
+    return reader
+
+
+def test_an_rf64_of_5_gib_is_read_and_known_when_it_is_cut() -> None:
+    sizes = struct.pack("<QQQI", 5 * 2**30 + 72, 5 * 2**30, 0, 0)
+    head = rf64(b"")[:20] + sizes + rf64(b"")[48:]
+    five_gib_ms = round(5 * 2**30 / 16)
+    for data_bytes, findings in (
+        (5 * 2**30, []),
+        (5 * 2**30 * 7 // 10, ["unparsable"]),
+        (5 * 2**30 - 2, ["unparsable"]),
+    ):
+        reader = fed(head, data_bytes)
+        assert reader.summary(Expected(five_gib_ms)).findings == findings
+        assert reader.is_whole(Expected(five_gib_ms)) == (not findings)
+
+
+def test_a_wav_that_outgrew_what_its_pipe_announced_is_read_to_its_end() -> None:
+    summary = fed(wav(b"", announce=0x7FFFF000), 3 * 2**30).summary(Expected(round(3 * 2**30 / 16)))
+    assert (summary.duration_ms, summary.findings) == (round(3 * 2**30 / 16), [])
