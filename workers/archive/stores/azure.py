@@ -36,6 +36,7 @@ from azure.storage.blob import (
     ImmutabilityPolicy,
     generate_blob_sas,
 )
+from urllib3.exceptions import HTTPError
 
 from workers.archive.source import Source
 from workers.archive.stores import lines
@@ -102,7 +103,7 @@ class AzureStore:
 
     def _put_whole(self, blob: BlobClient, key: str, body: bytes, extra: dict[str, Any]) -> dict[str, str]:
         try:
-            with _told(self._shown(key)):
+            with _told(self._shown(key), is_write=True):
                 blob.upload_blob(body, length=len(body), overwrite=False, validate_content=True, **extra)
         except KeyExists:
             if self.stat(key) is not None:
@@ -123,10 +124,15 @@ class AzureStore:
                 blob.stage_block(block_id, part, length=len(part), validate_content=True, **scope)
             ids.append(block_id)
             part = source.part(self._options.part_bytes)
-        with _told(self._shown(key)):
-            blob.commit_block_list(
-                [BlobBlock(block_id) for block_id in ids], match_condition=MatchConditions.IfMissing, **extra
-            )
+        try:
+            with _told(self._shown(key), is_write=True):
+                blob.commit_block_list(
+                    [BlobBlock(block_id) for block_id in ids], match_condition=MatchConditions.IfMissing, **extra
+                )
+        except _NoBlocks:  # another writer's object has taken their place; or it is ours, and the answer was lost
+            if self.stat(key) is None:
+                raise
+            raise KeyExists(key) from None
         return {_BLOCKS: _of_blocks(ids)}
 
     def stat(self, key: str) -> StoredObject | None:
@@ -154,11 +160,16 @@ class AzureStore:
             with _told(self._shown(key)):
                 length = None if end is None else end - start
                 stream = self._blob(key).download_blob(start, length, max_concurrency=1)
-                yield from stream.chunks()
+                left = stream.size
+                for chunk in stream.chunks():
+                    left -= len(chunk)
+                    yield chunk
         except _Missing:
             raise KeyError(key) from None
         except _OutOfRange:
             return
+        if left:
+            raise StoreError(f"{self._shown(key)}: {left} bytes too few read")
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""
@@ -267,26 +278,35 @@ class _OutOfRange(StoreError):
     pass
 
 
-def _told(name: str) -> AbstractContextManager[None]:
+class _NoBlocks(StoreError):
+    pass
+
+
+def _told(name: str, *, is_write: bool = False) -> AbstractContextManager[None]:
     """Tell what the SDK raises as an error of the store, about an object of this name."""
-    return told_by(lambda error: _error_of(name, error))
+    return told_by(lambda error: _error_of(name, error, is_write=is_write))
 
 
-def _error_of(name: str, error: Exception) -> Exception | None:
+def _error_of(name: str, error: Exception, *, is_write: bool) -> Exception | None:
+    if isinstance(error, (requests.RequestException, HTTPError, OSError)):  # let through while a body is read
+        return StoreError(f"{name}: {type(error).__name__} {error}")
     if not isinstance(error, AzureError):
         return None
-    code = str(getattr(error, "error_code", "") or "")
+    raw = getattr(error, "error_code", "")  # the SDK gives some as text and some as an enumeration
+    code = str(getattr(raw, "value", raw) or "")
     status = getattr(error, "status_code", None)
     text = " ".join(str(error).split())[:300]
     is_there = isinstance(error, ResourceExistsError) and code in ("BlobAlreadyExists", "ConditionNotMet")
     if is_there or status == 412:
-        return KeyExists(name)
+        return KeyExists(name) if is_write else StoreError(f"{name}: changed while it was read")
     if code == "ContainerNotFound":
         return StoreRefused(f"{name}: there is no such container")
     if isinstance(error, ResourceNotFoundError) or status == 404:
         return _Missing(name)
     if status == 416:
         return _OutOfRange(name)
+    if code == "InvalidBlockList":
+        return _NoBlocks(f"{name}: the blocks of the upload are no more; it is begun again")
     if isinstance(error, ClientAuthenticationError) or status in (401, 403):
         role = "the role Storage Blob Data Contributor, or a SAS with create, write, read and list"
         return StoreRefused(f"{name}: {code or status} {text}; it needs {role}")

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
 from io import RawIOBase
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,12 +21,14 @@ import google.auth
 import google_crc32c
 import requests
 import stamina
-from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, PreconditionFailed, Unauthorized
+from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, PreconditionFailed, Unauthorized
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 from google.cloud import storage
-from google.cloud.storage.exceptions import InvalidResponse
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from requests.exceptions import ChunkedEncodingError
+from urllib3.exceptions import HTTPError
 
+from config.logs import get_logger
 from workers.archive.source import Source
 from workers.archive.stores import lines
 from workers.archive.stores.adapter import InPiecesAdapter
@@ -41,7 +44,11 @@ from workers.archive.stores.store import (
     told_by,
 )
 
+log = get_logger()
+
 _TRIES = 5
+# What the SDK raises, and what it lets through of the libraries under it; `requests` has its errors under OSError.
+_ERRORS = (GoogleAPIError, GoogleAuthError, InvalidResponse, DataCorruption, HTTPError, HTTPException, OSError)
 _PASSING = (408, 429, 500, 502, 503, 504)
 _READ_BYTES = 1024 * 1024
 _CHUNK_UNIT = 256 * 1024  # a resumable chunk is a multiple of this
@@ -76,7 +83,9 @@ class GcsStore:
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`. Up to a part in one request, more in one resumable upload."""
         part_bytes = max(_CHUNK_UNIT, self._options.part_bytes // _CHUNK_UNIT * _CHUNK_UNIT)
-        blob = self._bucket.blob(self._name(key), chunk_size=part_bytes, kms_key_name=self._options.encryption_key)
+        blob = _KeptBlob(
+            self._name(key), self._bucket, chunk_size=part_bytes, kms_key_name=self._options.encryption_key
+        )
         if self._options.storage_class:
             blob.storage_class = self._options.storage_class
         if self._options.retention is not None:
@@ -108,7 +117,7 @@ class GcsStore:
         if self.stat(key) is not None:  # GCS itself would say so only at the end of the upload
             raise KeyExists(key)
         try:
-            with _told(self._shown(key), _CREATE):
+            with _told(self._shown(key), _CREATE), _leaving_damage_to_the_proof(self._shown(key)):
                 blob.upload_from_file(
                     stream,
                     content_type=content_type,
@@ -117,9 +126,11 @@ class GcsStore:
                     timeout=self._timeout,
                     retry=self._retry,
                 )
-        except BaseException:
+        except BaseException as error:
             if stream.failure is not None:  # what the source raised comes out as itself
                 raise stream.failure from None
+            if isinstance(error, ValueError):  # the SDK's word for an answer that names another place than the stream's
+                raise StoreError(f"{self._shown(key)}: the store kept only a part of a block; {error}") from error
             raise
 
     def stat(self, key: str) -> StoredObject | None:
@@ -210,6 +221,8 @@ def _is_passing(error: Exception) -> bool:
     (cloud.google.com/storage/docs/retry-strategy)."""
     if isinstance(error, (ConnectionError, requests.ConnectionError, requests.Timeout, ChunkedEncodingError)):
         return True
+    if isinstance(error, (HTTPError, HTTPException)):  # while a body is read
+        return True
     if isinstance(error, TransportError):  # of the credentials
         return bool(error.retryable)
     return _status_of(error) in _PASSING
@@ -219,6 +232,13 @@ def _status_of(error: Exception) -> int | None:
     """The status of the answer that an error stands for."""
     status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "code", None)
     return None if status is None else int(status)
+
+
+class _KeptBlob(storage.Blob):  # type: ignore[misc]
+    """An object that the SDK does not delete: it would, where an upload's answer names another checksum than ours."""
+
+    def delete(self, *_: Any, **__: Any) -> None:
+        """Leave it to the proof, and to a person."""
 
 
 class _Stream(RawIOBase):
@@ -252,24 +272,38 @@ class _Stream(RawIOBase):
         return data
 
 
+@contextmanager
+def _leaving_damage_to_the_proof(name: str) -> Iterator[None]:
+    """Go on where the store's answer names another checksum than ours: other bytes lie there, or the answer was damaged.
+
+    The proof that follows reads what lies there.
+    """
+    try:
+        yield
+    except DataCorruption as error:
+        log.warning("the store's answer names another checksum", object=name, error=" ".join(str(error).split())[:300])
+
+
 def _told(name: str, permission: str = "") -> AbstractContextManager[None]:
     """Tell what the SDK raises as an error of the store, about an object of this name; `permission` is what it needs."""
     return told_by(lambda error: _error_of(name, permission, error))
 
 
 def _error_of(name: str, permission: str, error: Exception) -> Exception | None:
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = _status_of(error)
     text = " ".join(str(error).split())[:300]
     if isinstance(error, PreconditionFailed) or status == 412:
-        return KeyExists(name)
+        return KeyExists(name) if permission == _CREATE else StoreError(f"{name}: changed while it was read")
     if isinstance(error, DefaultCredentialsError):
         line = f"{name}: no credentials; set GOOGLE_APPLICATION_CREDENTIALS, or run with a workload identity"
         return StoreRefused(line)
     if isinstance(error, (Forbidden, Unauthorized)) or status in (401, 403):
         return StoreRefused(f"{name}: {text}; it needs {permission}")
+    if "upload_id=" in str(getattr(getattr(error, "response", None), "url", "")) and status in (404, 410):
+        return StoreError(f"{name}: the upload is no more; it is begun again")
     if isinstance(error, NotFound) or status == 404:
         is_of_bucket = permission in (_CREATE, _LIST)  # which need no object to be there
         return StoreRefused(f"{name}: there is no such bucket") if is_of_bucket else StoreError(f"{name}: not found")
-    if isinstance(error, (GoogleAPICallError, GoogleAuthError, InvalidResponse, OSError)):
+    if isinstance(error, _ERRORS):
         return StoreError(f"{name}: {type(error).__name__} {text}")
     return None

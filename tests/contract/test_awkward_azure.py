@@ -1,0 +1,68 @@
+"""What Azure Blob Storage may answer at an odd moment: each is a conflict, or a reason to try again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from azure.storage.blob import BlobServiceClient
+
+from tests.contract import emulators
+from tests.contract.emulators import BUCKET, Emulator, behind
+from tests.contract.test_stores import chunks_of, data_of, overwrite
+from workers.archive.archive import Archive, ArchiveConflict
+from workers.archive.stores.store import MIB, StoreError, StoreRefused
+
+DATA = data_of(10 * MIB)  # two blocks to the byte, so that their source ends right before they are committed
+
+
+@pytest.fixture(scope="module")
+def azure() -> Iterator[Emulator]:
+    with emulators.azure() as running:
+        yield running
+
+
+def chunks_then(act: Callable[[], object]) -> Iterator[bytes]:
+    yield from chunks_of(DATA)
+    act()
+
+
+def test_the_lost_answer_to_a_commit_is_no_conflict(azure: Emulator) -> None:
+    with behind(azure, 1e9) as (line, emulator):
+        archive = Archive(emulator.open("lost"))
+        put = archive.put("a", chunks_then(lambda: setattr(line, "lose_answer", True)), "audio/wav")
+        assert line.happened == 1
+    assert put.size == len(DATA)
+
+
+def test_blocks_that_are_gone_before_they_are_committed_are_sent_again(azure: Emulator) -> None:
+    archive = Archive(azure.open("gone"))
+    service = BlobServiceClient.from_connection_string(azure.environment["AZURE_STORAGE_CONNECTION_STRING"])
+    blob = service.get_blob_client(BUCKET, "gone/a")
+
+    def meddle() -> None:
+        blob.commit_block_list([])  # which discards what is staged
+        blob.delete_blob()
+
+    with pytest.raises(StoreError, match="begun again") as raised:
+        archive.put("a", chunks_then(meddle), "audio/wav")
+    assert not isinstance(raised.value, StoreRefused)
+    assert archive.store.stat("a") is None
+    assert archive.put("a", chunks_of(DATA), "audio/wav").size == len(DATA)
+
+
+def test_anothers_object_that_comes_before_the_commit_stays(azure: Emulator) -> None:
+    archive = Archive(azure.open("raced"))
+    with pytest.raises(ArchiveConflict):
+        archive.put("a", chunks_then(lambda: overwrite(azure, "raced", "a", b"another's")), "audio/wav")
+    assert b"".join(archive.store.read("a")) == b"another's"
+
+
+def test_an_object_that_changes_while_it_is_read_is_said_to(azure: Emulator) -> None:
+    store = azure.open("read")
+    Archive(store).put("a", chunks_of(DATA), "audio/wav")
+    reading = store.read("a")
+    next(reading)
+    overwrite(azure, "read", "a", DATA[::-1])
+    with pytest.raises(StoreError, match="changed while it was read"):
+        b"".join(reading)
