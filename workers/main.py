@@ -21,7 +21,6 @@ from config.tracing import open_tracing
 from workers.archive import layout
 from workers.archive.stores.store import StoreError, StoreRefused
 from workers.clock import run_clock
-from workers.jobs.clocks import MOST_APART_SECONDS
 from workers.jobs.connections import report_fault
 from workers.jobs.deletion import DeletionTurn, delete_originals
 from workers.jobs.duties import is_sealed_first, tell_duties
@@ -45,6 +44,7 @@ from workers.jobs.transcriptions import archive_transcription
 from workers.jobs.unsealed import FindUnsealedRequest, SealRequest, find_unsealed
 from workers.keys import BULK_QUEUE, CLOCK_QUEUE, CLOCKS, MAIN_QUEUE
 from workers.queue.binding import AnotherArchive
+from workers.queue.clocks import MOST_APART_SECONDS
 from workers.queue.connect import connect_worker
 from workers.queue.leases import Leases
 from workers.queue.pressure import oldest_waiting_seconds
