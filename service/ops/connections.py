@@ -13,6 +13,7 @@ from config.times import parse_day, utc_now
 from config.values import is_id
 from service.ops.parts import Ops
 from workers.archive.records import LogMessageRecord
+from workers.archive.stores.store import StoreError
 from workers.catalogue.query import BadQuery
 from workers.jobs.connections import state_of
 from workers.jobs.log_messages import read_log_messages, still_there
@@ -23,6 +24,7 @@ from workers.telnyx.models import ExternalConnection, Release, Upload
 _DAYS = 30
 _MOST_DAYS = 366
 _MOST = 200
+_ARCHIVE_SECONDS = 5
 
 
 class Ticket(msgspec.Struct, frozen=True):
@@ -83,11 +85,13 @@ class Connections(msgspec.Struct, frozen=True):
 
     Attributes:
         problem: why Telnyx cannot be asked; None: it was.
+        messages_problem: why the log messages cannot be read; None: they were.
     """
 
     connections: list[Connection]
     messages: list[Message]
     problem: str | None
+    messages_problem: str | None
 
 
 async def look(ops: Ops, request: Request) -> Connections:
@@ -95,7 +99,7 @@ async def look(ops: Ops, request: Request) -> Connections:
 
     Raises:
         BadQuery: `since` is no day, or too long ago; `connection` is no id.
-        StoreError: the archive cannot be read now.
+        StoreError: the archive could not even be opened.
     """
     words = {name: request.query_params.get(name) or None for name in ("connection", "code", "since")}
     since = utc_now().date() - timedelta(days=_DAYS)
@@ -107,7 +111,16 @@ async def look(ops: Ops, request: Request) -> Connections:
         raise BadQuery(f"since: at most {_MOST_DAYS} days ago; `callvault logs list --since {since}` lists older ones")
     if words["connection"] is not None and not is_id(words["connection"]):
         raise BadQuery("connection: not an id")
-    rows = await asyncio.to_thread(read_log_messages, ops.runtime.archive, since, words["connection"], words["code"])
+    rows: list[LogMessageRecord] = []
+    messages_problem = None
+    try:
+        reading = asyncio.to_thread(read_log_messages, ops.runtime.archive, since, words["connection"], words["code"])
+        async with asyncio.timeout(_ARCHIVE_SECONDS):
+            rows = await reading
+    except StoreError as error:
+        messages_problem = f"The archive: {error}"
+    except TimeoutError:
+        messages_problem = f"The archive does not answer within {_ARCHIVE_SECONDS} s"
     try:
         there = await still_there(ops.redis)
     except (RedisError, OSError):
@@ -127,7 +140,9 @@ async def look(ops: Ops, request: Request) -> Connections:
         problem = f"Telnyx cannot be asked: {error}"
     except TimeoutError:
         problem = "Telnyx did not answer within 15 s"
-    return Connections(connections, [_message(row, there) for row in reversed(rows[-_MOST:])], problem)
+    return Connections(
+        connections, [_message(row, there) for row in reversed(rows[-_MOST:])], problem, messages_problem
+    )
 
 
 async def _connection(ops: Ops, one: ExternalConnection) -> Connection:

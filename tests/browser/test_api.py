@@ -363,6 +363,9 @@ def test_pages_say_when_the_archive_is_away(tmp_path: Path, redis_url: str) -> N
         assert overview["problems"][0].startswith("The archive: ")
         assert overview["status"]["archive_problem"] and overview["status"]["queues"]["main"]
         assert time.monotonic() - started < 10
+        messages = client.get("/api/connections", timeout=60).raise_for_status().json()
+        assert messages["messages"] == [] and messages["messages_problem"].startswith("The archive")
+        assert "The archive" in client.get("/ops/connections", timeout=60).text
         found = client.get("/api/recordings").json()  # what was known stays known
         assert found["hits"][0]["row"]["recording_id"] == call.data["id"]
         one = client.get(f"/api/recordings/{call.data['id']}", timeout=60)

@@ -37,6 +37,7 @@ from tests.chaos.scenes import Clock, Scenes, SkewedServer
 from tests.contract.emulators import BUCKET, S3_ENVIRONMENT, listens, rclone
 from tests.parts import CLEAN, RunningSandbox, free_port, make_archive, wait_for
 from workers.archive.layout import commit_key, receipt_key, recording_folder
+from workers.keys import QUEUES
 
 FAULTS: tuple[dict[str, float], ...] = (
     {"api_429": 0.5, "retry_after_seconds": 0.3},
@@ -60,6 +61,7 @@ CALM: dict[str, float] = {name: 0.0 for fault in FAULTS for name in fault if not
 }
 
 _GRACE_SECONDS = 4
+_SURFACES_SECONDS = 30
 _WORKER_AHEAD_SECONDS = 65  # more than clocks may differ: this worker archives and deletes nothing
 
 
@@ -216,6 +218,8 @@ class Chaos:
             self.report.wrong += watcher.stop()
             self._check()
             self._verify()
+            if wrong := self._surfaces("in the end") - {"clocks"}:  # one worker's clock is ahead, as it should be here
+                self.report.wrong.append(f"all is done, and surfaces say that something is wrong: {wrong}")
         finally:
             self.scenes.close()
             for part in reversed(self.parts):
@@ -252,8 +256,12 @@ class Chaos:
             done.set()
 
         threading.Thread(target=make, daemon=True).start()
+        lasting = 0
         while not (done.is_set() and self.scenes.are_over):
             self.rng.choice((self._one_fault, self.scenes.happen))()
+            if self.scenes.lasting < lasting:
+                self._surfaces("behind a scene")
+            lasting = self.scenes.lasting
             until = time.monotonic() + self.rng.uniform(0.5, 2.0)
             while time.monotonic() < until:
                 self._tend()
@@ -370,11 +378,47 @@ class Chaos:
                 what = f"{done.stdout[-3000:]} {done.stderr[-1000:]}".strip()
                 self.report.wrong.append(f"`verify {' '.join(arguments)}` says no: {what}")
 
+    def _surfaces(self, when: str) -> set[str]:
+        """See that every surface says the same is wrong, once what changes meanwhile has settled; returns what they say."""
+        said: dict[str, set[str]] = {}
+        deadline = time.monotonic() + _SURFACES_SECONDS
+        while time.monotonic() < deadline:
+            self._tend()
+            said = self._said_on_surfaces()
+            if len({frozenset(kinds) for kinds in said.values()}) == 1:
+                return said["status"]
+            time.sleep(0.5)
+        self.report.wrong.append(f"{when} surfaces differ: {said}")
+        return said.get("status", set())
+
+    def _said_on_surfaces(self) -> dict[str, set[str]]:
+        """What each surface that answers says is wrong, by kind; receivers ask no archive, so that is left aside."""
+        done = self.scenes.callvault("status", "--json")
+        if not done.stdout:  # Redis is away: the command says so and no more
+            return {"status": {"redis-away"}}
+        said = {"status": {one["kind"] for one in json.loads(done.stdout)["conditions"]}}
+        for port in self.ports:
+            try:
+                with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
+                    ready, metrics = client.get("/readyz"), client.get("/metrics").text
+                    overview = client.get("/api/overview").json()
+            except (httpx.HTTPError, ValueError):
+                continue  # it was killed
+            if ready.status_code != 200:
+                continue
+            said[f"readyz of {port}"] = {one["kind"] for one in ready.json().get("conditions", [])}
+            said[f"overview of {port}"] = {one["kind"] for one in overview["conditions"]}
+            counted = [line for line in metrics.splitlines() if line.startswith("callvault_conditions{")]
+            said[f"metrics of {port}"] = {
+                line.partition('kind="')[2].partition('"')[0] for line in counted if not line.endswith(" 0.0")
+            }
+        return {surface: kinds - {"archive-away"} for surface, kinds in said.items()}
+
     def _check_redis(self) -> None:
         """Redis holds no orphan: no data without a queue entry, no entry without data, no lease of nothing."""
 
         def orphans() -> list[str]:
-            queued = {*self.redis.zrange("arq:queue", 0, -1), *self.redis.zrange("arq:queue:bulk", 0, -1)}
+            queued = {job for queue in QUEUES.values() for job in self.redis.zrange(queue, 0, -1)}
             data = {key.removeprefix("arq:job:") for key in self.redis.scan_iter("arq:job:*")}
             leased = set(self.redis.hkeys("callvault:leases"))
             found = [f"job data without a queue entry: {job}" for job in data - queued]

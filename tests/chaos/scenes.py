@@ -121,6 +121,11 @@ class Scenes:
         self._to_come = ["account", "unmount", "clock", "account"]
         self._aside = folder.with_name(folder.name + "-aside")
 
+    @property
+    def lasting(self) -> int:
+        """How many scenes that last a while are going on."""
+        return len(self._over)
+
     # What the judge asks at each deletion.
 
     def why_kept(self, recording: Recording) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import pytest
 
 from cli.telnyx import command_name
 from tests.conformance.calls import prepare
-from tests.parts import RunningSandbox, run_callvault
+from tests.parts import CLEAN, RunningSandbox, run_callvault
 from workers.telnyx.operations import all_operations
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def run(sandbox: RunningSandbox, *arguments: str, stdin: str | None = None) -> Any:
@@ -82,3 +86,19 @@ def test_an_error_is_one_readable_line(arguments: list[str], status: int, text: 
     assert text in done.stderr
     assert "Traceback" not in done.stderr
     assert sandbox.world.api_key not in done.stderr
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_fault(sandbox: RunningSandbox) -> None:
+    """As in `callvault telnyx recordings list | head -1`: a walk that is left early fetches its next page meanwhile."""
+    for _ in range(600):
+        sandbox.world.add_recording(seconds=0.1)
+    command = [sys.executable, "-m", "cli.main", "telnyx", "recordings", "list"]
+    with subprocess.Popen(
+        command, env={**CLEAN, **sandbox.environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith(b'{"id": ')
+        process.stdout.close()
+        said = process.stderr.read().decode()
+        process.wait(30)
+    assert said == ""

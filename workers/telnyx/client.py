@@ -142,6 +142,7 @@ class TelnyxClient:
     ) -> None:
         self._limiter = limiter or NoLimiter()
         self._budget_seconds = budget_seconds
+        self._following: set[asyncio.Task[Any]] = set()
         self._http = httpx.AsyncClient(
             base_url=account.base_url,
             headers={"Authorization": f"Bearer {account.api_key}", "Accept": "application/json"},
@@ -166,7 +167,8 @@ class TelnyxClient:
         self.webhook_deliveries = WebhookDeliveries(self)
 
     async def close(self) -> None:
-        """Close the connection pool."""
+        """Close the connection pool. A walk that was left early may still fetch its next page: that ends first."""
+        await end_tasks(self._following)
         await self._http.aclose()
 
     async def __aenter__(self) -> TelnyxClient:
@@ -229,6 +231,8 @@ class TelnyxClient:
                 more = paged and number < total
                 if more:
                     following = asyncio.create_task(self._page(operation, {**first, "page_number": number + 1}))
+                    self._following.add(following)
+                    following.add_done_callback(self._following.discard)
                 fresh = _unseen(items, seen)
                 stale_pages = 0 if fresh else stale_pages + 1
                 if stale_pages and (total == _NO_TOTAL or stale_pages > _MOST_STALE_PAGES):
