@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 
@@ -14,6 +15,7 @@ from workers.runtime import runtime_at
 from workers.status import Status, read_status
 
 _DAYS_SHOWN = 10
+_SHOWN = 10  # of each kind of what is wrong
 
 
 def run(settings: Settings, url: str, *, as_json: bool) -> int:
@@ -33,8 +35,12 @@ async def _look(settings: Settings, url: str) -> Status:
 
 def _tell(found: Status) -> None:
     lines = [("archive", found.archive_url)]
-    for one in found.conditions:
-        lines += [(one.kind.replace("-", " "), one.what), ("", one.advice)]
+    for _, group in itertools.groupby(found.conditions, key=lambda one: one.kind):
+        same = list(group)
+        lines += [(one.kind.replace("-", " "), one.what) for one in same[:_SHOWN]]
+        if len(same) > _SHOWN:
+            lines.append(("", f"and {len(same) - _SHOWN} more; `--json` lists all"))
+        lines.append(("", same[0].advice))
     for name, queue in found.queues.items():
         oldest = f", the oldest for {format_duration(queue.oldest_seconds)}" if queue.oldest_seconds else ""
         later = f", {queue.later} of them later" if queue.later else ""

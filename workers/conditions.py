@@ -46,9 +46,14 @@ class Condition(msgspec.Struct, frozen=True):
     advice: str
 
     @property
+    def heading(self) -> str:
+        """The heading of its kind."""
+        return CONDITIONS[self.kind].heading
+
+    @property
     def sentence(self) -> str:
         """The heading of its kind, and what is known of it."""
-        return f"{CONDITIONS[self.kind].heading}: {self.what}"
+        return f"{self.heading}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ async def _no_worker(redis: AsyncRedis, settings: Settings, now: float) -> list[
 async def _damaged(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
     damaged = DamagedObjects(redis)
     found = [
-        condition("damaged", f"{key}: {one.what} (found by {one.found_by}, {one.at})", key)
+        condition("damaged", f"{key}: {one.what} (found by {one.found_by}, {one.at[:19]}Z)", key)
         for key, one in sorted((await damaged.all()).items())[:_MOST_DAMAGED]
     ]
     known_at = await damaged.known_at()

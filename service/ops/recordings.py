@@ -237,7 +237,9 @@ def _read(ops: Ops, hit: Hit, due_at: str | None, told: Mapping[str, KnownDamage
     if record is not None:
         numbers = record["recording"]
         numbers |= {"from": row.from_number, "to": row.to_number} if ops.settings.ops_mask_numbers else {}
-    damage = [f"{key}: {found.what} (found by {found.found_by}, {found.at})" for key, found in sorted(told.items())]
+    damage = [
+        f"{key}: {found.what} (found by {found.found_by}, {found.at[:19]}Z)" for key, found in sorted(told.items())
+    ]
     seen = [wrong for wrong in seen if wrong.key not in told]
     damage += [f"{wrong} (seen now)" for wrong in seen]
     state = "damaged" if damage and hit.state != "erased" else hit.state

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import Any
 from urllib.parse import quote
@@ -74,6 +75,11 @@ def link(condition: Condition) -> str:
     return "/ops/evidence" if condition.about.startswith("seals/") else _PAGES.get(condition.kind, "")
 
 
+def by_kind(conditions: Sequence[Condition]) -> list[list[Condition]]:
+    """Conditions of one kind together, in the order that they have."""
+    return [list(same) for _, same in itertools.groupby(conditions, key=lambda one: one.kind)]
+
+
 def count(number: int) -> str:
     """A number with its thousands apart."""
     return f"{number:,}"
@@ -95,6 +101,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "many": many,
     "length_of": len,
     "sentence": sentence,
+    "by_kind": by_kind,
     "commands": commands,
     "link": link,
     "day_or_month": day_or_month,
