@@ -22,9 +22,11 @@ from workers.conditions import living_workers
 from workers.jobs.one_by_one import Failure
 from workers.jobs.reconcile import Tally, sweep
 from workers.keys import BULK_QUEUE
+from workers.queue.script import server_seconds
 from workers.runtime import Runtime, runtime_at
 
 _STATE_DAYS = 30
+_SOON_SECONDS = 600  # longer than a job ever waits but for what Telnyx has not finished
 
 
 def run(
@@ -69,18 +71,18 @@ class _Backfill:
         self._tally = Tally()
 
     async def run(self, redis_url: str, as_json: bool) -> int:
-        given_up = 0
+        given_up = left = 0
         try:
             async with runtime_at(self._settings, redis_url) as runtime:
-                given_up = await self._run(runtime)
+                given_up, left = await self._run(runtime)
         except _Stopped:
             self._console.print("Stopped; the same command goes on from here. What is queued is done by the workers.")
             self._is_stopped = True
-        self._tell(self._tally, given_up, as_json)
+        self._tell(self._tally, given_up, left, as_json)
         return 1 if given_up or self._failed or self._tally.unreadable or self._is_stopped else 0
 
-    async def _run(self, runtime: Runtime) -> int:
-        """Sweep, and wait for what that queued; returns how many jobs the workers gave up."""
+    async def _run(self, runtime: Runtime) -> tuple[int, int]:
+        """Sweep, and wait for what that queued; returns how many jobs the workers gave up, and how many are left for later."""
         settings, span = self._settings, f"{self._since} {self._until} {self._connection_id}"
         identity = await runtime.in_thread(lambda: runtime.archive.identity)
         file = StateFile(
@@ -94,15 +96,15 @@ class _Backfill:
         )
         if self._dry_run:
             await self._sweep(runtime, self._tally, lambda _: None)
-            return 0
+            return 0, 0
         self._tally = file.load()
         if self._tally.through:
             self._console.print(f"Resumed after {self._tally.through}.")
         await self._sweep(runtime, self._tally, file.save)
-        given_up = await self._wait(runtime, self._tally)
+        ends = await self._wait(runtime, self._tally)
         if not self._failed:  # the same command goes on from the first day that could not be compared
             file.forget()
-        return given_up
+        return ends
 
     async def _sweep(self, runtime: Runtime, tally: Tally, save: Callable[[Tally], None]) -> None:
         with progress(self._console, days=(self._until - self._since).days + 1) as show:
@@ -126,23 +128,36 @@ class _Backfill:
         note = f"found {tally.found}, missing {tally.missing}, queued {tally.queued}, {rate:,.0f}/s"
         show(note, days=days)
 
-    async def _wait(self, runtime: Runtime, tally: Tally) -> int:
-        """Wait for the workers to do what was queued; returns how many jobs of a backfill they gave up."""
+    async def _wait(self, runtime: Runtime, tally: Tally) -> tuple[int, int]:
+        """Wait for the workers to do what was queued.
+
+        Returns:
+            How many jobs of a backfill they gave up, and how many are tried again later than it is worth waiting for: Telnyx
+            lists what they are about and has not finished it.
+        """
+        left = 0
         with progress(self._console, done=tally.queued) as show:
             # Where this run queued nothing, the queue holds the clockwork's own jobs, and nobody waits for those.
-            while tally.queued and (waiting := await runtime.redis.zcard(BULK_QUEUE)) > 0:
+            while tally.queued:
+                until = int((await server_seconds(runtime.redis) + _SOON_SECONDS) * 1000)
+                if (waiting := await runtime.redis.zcount(BULK_QUEUE, "-inf", until)) == 0:
+                    later = await runtime.redis.zrangebyscore(BULK_QUEUE, until, "+inf")
+                    left = sum(job_id.startswith(b"archive_") for job_id in later)
+                    break
                 if self._asked_to_stop():
                     raise _Stopped
                 note = "" if await living_workers(runtime.redis) else "no worker runs; start `callvault worker`"
                 show(note, done=max(0, tally.queued - waiting))
                 await asyncio.sleep(0.1)
         letters = await runtime.attempts.letters()
-        return sum(isinstance(one.payload, dict) and one.payload.get("found_by") == "backfill" for one in letters)
+        given_up = sum(isinstance(one.payload, dict) and one.payload.get("found_by") == "backfill" for one in letters)
+        return given_up, left
 
-    def _tell(self, tally: Tally, given_up: int, as_json: bool) -> None:
-        done = 0 if self._dry_run or self._is_stopped else max(0, tally.queued - given_up)
+    def _tell(self, tally: Tally, given_up: int, left: int, as_json: bool) -> None:
+        done = 0 if self._dry_run or self._is_stopped else max(0, tally.queued - given_up - left)
         if as_json:
-            report = msgspec.structs.asdict(tally) | {"done": done, "given_up": given_up, "dry_run": self._dry_run}
+            ends = {"done": done, "given_up": given_up, "left": left, "dry_run": self._dry_run}
+            report = msgspec.structs.asdict(tally) | ends
             report["not_compared"] = [f"{one.kind}, {one.name}: {one.error}" for one in self._failed]
             sys.stdout.write(json.dumps(report) + "\n")
             return
@@ -154,6 +169,8 @@ class _Backfill:
         if not self._dry_run:
             lines += [f"queued              {tally.queued}", f"done                {done}"]
             lines += [f"deletions scheduled {tally.scheduled}"]
+        if left:
+            lines.append(f"left for later      {left}  (Telnyx has not finished them; the workers ask again)")
         if given_up:
             lines.append(f"given up            {given_up}  (see `callvault dead-letters list`)")
         if tally.unreadable:

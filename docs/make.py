@@ -68,13 +68,17 @@ def causes() -> str:
         "A failed attempt is remembered with its cause. Most causes are tried again after a wait that doubles; what is",
         "given up becomes a dead letter: the job, its argument, and every attempt with its time and error.",
         "",
-        "| cause | given up after | what to do |",
-        "| --- | --- | --- |",
+        "A dead letter ends by itself once its work is done, by whatever way: a further event, a sweep, a backfill. Where",
+        "its cause may have passed, the sweeps and backfills that find the recording missing try its job again.",
+        "",
+        "| cause | given up after | tried again by sweeps | what to do |",
+        "| --- | --- | --- | --- |",
     ]
     for cause in CAUSES.values():
         ends = [f"{cause.tries} attempts"] if cause.tries else []
         ends += [format_duration(cause.give_up_seconds)] if cause.give_up_seconds else []
-        lines.append(f"| `{cause.name}` | {' or '.join(ends) or 'never'} | {cause.advice} |")
+        swept = "" if cause.is_never_given_up else "no" if cause.stays else "yes"
+        lines.append(f"| `{cause.name}` | {' or '.join(ends) or 'never'} | {swept} | {cause.advice} |")
     return "\n".join(lines) + "\n"
 
 

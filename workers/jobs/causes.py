@@ -38,6 +38,7 @@ class Cause:
         longest_wait_seconds: what it grows to.
         advice: what a person does about a dead letter of this cause.
         quiet_seconds: how long jobs fail so in the ordinary course of things; before, no person hears of it.
+        stays: whether it does not pass by itself; then a sweep leaves a dead letter to a person, else it tries the job again.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Cause:
     longest_wait_seconds: float
     advice: str
     quiet_seconds: float = 0.0
+    stays: bool = False
 
     @property
     def is_never_given_up(self) -> bool:
@@ -95,9 +97,33 @@ CAUSES = {
         Cause("refused", None, None, 5, 300, "A key or permission is missing; mend it and it goes on by itself."),
         Cause("download", 8, None, 1, 60, "The audio could not be downloaded whole; see the attempts, then retry."),
         Cause("not-audio", 4, None, 2, 60, "Telnyx serves an error page or text in place of audio; ask their support."),
-        Cause("rejected", 1, None, 0, 0, "Telnyx rejects the request; see the error, it will not change by itself."),
-        Cause("conflict", 1, None, 0, 0, "The archive holds something else under this key; compare before you retry."),
-        Cause("damaged", 1, None, 0, 0, "The archive does not hold what was sent; see the key, mend the store."),
+        Cause(
+            "rejected",
+            1,
+            None,
+            0,
+            0,
+            "Telnyx rejects the request; see the error, it will not change by itself.",
+            stays=True,
+        ),
+        Cause(
+            "conflict",
+            1,
+            None,
+            0,
+            0,
+            "The archive holds something else under this key; compare before you retry.",
+            stays=True,
+        ),
+        Cause(
+            "damaged",
+            1,
+            None,
+            0,
+            0,
+            "The archive does not hold what was sent; see the key, mend the store.",
+            stays=True,
+        ),
         Cause(
             "not-deleted",
             10,
@@ -105,12 +131,18 @@ CAUSES = {
             10,
             3600,
             "Telnyx does not delete the original; see the error, ask their support, then retry.",
+            stays=True,
         ),
         Cause("unexpected", 6, None, 1, 120, "A fault of Callvault, or an unforeseen answer; report it, then retry."),
     )
 }
 
 NEVER_GIVEN_UP = tuple(cause.name for cause in CAUSES.values() if cause.is_never_given_up)
+
+
+def may_have_passed(name: str) -> bool:
+    """Whether a job that was given up for this cause may succeed by now; nothing is known of one of another version."""
+    return name in CAUSES and not CAUSES[name].stays
 
 
 def advice_of(name: str) -> str:

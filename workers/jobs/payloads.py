@@ -111,6 +111,11 @@ def repair_job(folder: str) -> Job:
     return Job("repair_recording", RepairRequest(folder=folder), f"repair_recording:{folder}", BULK_QUEUE)
 
 
+def recording_job_id(identity: str) -> str:
+    """What the job of a recording is called, by its id or by what else is known of it."""
+    return f"archive_recording:{identity}"
+
+
 def recording_job(request: RecordingRequest) -> Job:
     """The job that archives a recording; the same recording is the same job, whoever asks.
 
@@ -121,7 +126,7 @@ def recording_job(request: RecordingRequest) -> Job:
     if request.look_again:
         identity += ":again"
     queue = _queue(request.found_by)
-    return Job("archive_recording", request, f"archive_recording:{identity}", queue, learns=True)
+    return Job("archive_recording", request, recording_job_id(identity), queue, learns=True)
 
 
 def transcription_job(request: TranscriptionRequest, delay_ms: int = 0) -> Job:

@@ -55,7 +55,7 @@ async def write_receipt(
     await runtime.announce(layout.receipt_key(folder), receipt)
     await runtime.due.done(folder)
     await runtime.leaving.has_left(recording_id, folder)
-    await runtime.attempts.forget(letter_id(recording_id))
+    await runtime.attempts.done(letter_id(recording_id))
     runtime.history.add("deleted")
     runtime.history.add("deleted_bytes", sum(o.size for o in objects))
     log.info("original deleted", recording_id=recording_id)

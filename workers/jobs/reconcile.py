@@ -20,8 +20,10 @@ from config.times import first_instant, format_instant
 from workers.archive import layout
 from workers.archive.records import FoundBy, UnreadableRecord
 from workers.jobs.archived_days import ArchivedDays, without_receipt
+from workers.jobs.causes import may_have_passed
 from workers.jobs.chain import read_chain
 from workers.jobs.damage import tell_wrong
+from workers.jobs.letters import end_done_letters
 from workers.jobs.one_by_one import Failure, OneByOne
 from workers.jobs.payloads import (
     VERSION,
@@ -32,7 +34,7 @@ from workers.jobs.payloads import (
 )
 from workers.jobs.routing import Event, jobs_of
 from workers.jobs.unreadable import readable, tell_unreadable
-from workers.keys import BULK_QUEUE, DEAD_LETTERS, RECONCILED
+from workers.keys import BULK_QUEUE, RECONCILED
 from workers.queue.accept import DEDUPE_SECONDS, Acceptor, enqueue, enqueue_every
 from workers.queue.jobs import Job, clock_job
 from workers.queue.script import server_now
@@ -117,6 +119,7 @@ async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
         text += f"; likewise of {len(days) - 1} more days" if len(days) > 1 else ""
         advice = "The other days were compared. It is tried again with the next comparison; see docs/runbook.md."
         await runtime.alerts.send("not-compared", what, f"{text}.", advice)
+    await end_done_letters(runtime)
     log.info("reconciled", since=request.since, until=request.until, **msgspec.structs.asdict(tally))
 
 
@@ -198,7 +201,8 @@ async def missing_of(runtime: Runtime, day: date) -> int:
         Inconclusive: the lists do not show all that there is, so nobody knows; what they show is enqueued.
         TelnyxError, StoreError: one of them is away.
     """
-    comparison = _Comparison(runtime, Tally(), "reconcile")
+    # A day that waits for its seal is compared every few seconds, and what is given up is tried again by the hour.
+    comparison = _Comparison(runtime, Tally(), "reconcile", retries_letters=False)
     for created in (day, day + timedelta(days=1)):
 
         def is_of_the_day(recording: Recording, created: date = created) -> bool:
@@ -299,6 +303,7 @@ class _Comparison:
         found_by: what the commit records will say.
         dry_run: enqueue nothing.
         schedules: whether what is archived, and should be deleted, is put on the due list.
+        retries_letters: whether jobs that were given up are tried again, where that may help.
 
     Attributes:
         tally: what was counted.
@@ -306,7 +311,14 @@ class _Comparison:
     """
 
     def __init__(
-        self, runtime: Runtime, tally: Tally, found_by: FoundBy, *, dry_run: bool = False, schedules: bool = False
+        self,
+        runtime: Runtime,
+        tally: Tally,
+        found_by: FoundBy,
+        *,
+        dry_run: bool = False,
+        schedules: bool = False,
+        retries_letters: bool = True,
     ) -> None:
         self.tally = tally
         self.unreadable: UnreadableRows | None = None
@@ -314,6 +326,7 @@ class _Comparison:
         self._archived = ArchivedDays(runtime.archive)
         self._found_by = found_by
         self._dry_run = dry_run
+        self._retries_letters = retries_letters
         self._schedules = schedules and runtime.settings.delete_originals == "verified"
 
     async def of_recordings(
@@ -432,10 +445,14 @@ class _Comparison:
         await self._enqueue(job)
 
     async def _enqueue(self, job: Job) -> None:
-        """Enqueue the job, unless it was given up and a person has yet to look at it."""
-        if self._dry_run or await self._runtime.redis.hexists(DEAD_LETTERS, job.id):
+        """Enqueue the job; one that was given up only if that may have passed, else a person has yet to look at it."""
+        if self._dry_run:
             return
-        self.tally.queued += await enqueue(self._runtime.redis, job)
+        letter = await self._runtime.attempts.letter(job.id)
+        if letter is None:
+            self.tally.queued += await enqueue(self._runtime.redis, job)
+        elif self._retries_letters and may_have_passed(letter.cause):  # with what its event knew
+            self.tally.queued += await self._runtime.attempts.retry(job.id, BULK_QUEUE)
 
 
 async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) -> None:

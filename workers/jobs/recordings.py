@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import cast
 
 from config.logs import get_logger
@@ -21,7 +21,7 @@ from workers.jobs.chain import is_sealed
 from workers.jobs.decisions import take_up_decisions
 from workers.jobs.erased import Erased, refuse_if_erased, unless_erased
 from workers.jobs.fetching import CONTENT_TYPES, Fetched, addresses_of, as_archived, expected_audio, fetch_audio
-from workers.jobs.payloads import RecordingRequest
+from workers.jobs.payloads import RecordingRequest, recording_job_id
 from workers.jobs.versions import look_again
 from workers.queue.recording_lease import sole_writer
 from workers.queue.script import server_now
@@ -127,8 +127,46 @@ async def _archive(
             record = await _fetch_and_commit(runtime, request, recording, folder)
         await _tell(runtime, recording, folder, record)
         await schedule_deletion(runtime, folder, record)
+        await runtime.attempts.done(recording_job_id(str(recording.id)))  # whatever job it was that has archived it
     elif _is_to_be_compared(request, record):
         await look_again(runtime, request, recording, folder, record)
+
+
+async def is_archived(runtime: Runtime, request: RecordingRequest, since: datetime) -> bool:
+    """Whether nothing is left to do of what a request asked for that was given up.
+
+    Args:
+        runtime: the worker's parts.
+        request: what was asked for.
+        since: when it was given up. What was archived after that is what its event told of.
+
+    Raises:
+        TelnyxError, StoreError: one of them is away.
+    """
+    if request.look_again:
+        return False
+    near = first_instant(request.started_at) or since
+    if request.recording_id:
+        folder = await runtime.in_thread(runtime.archive.find_folder, request.recording_id, near.date())
+        return folder is not None and await _is_done(runtime, request, folder, since)
+    try:
+        listed, unreadable = await _find(runtime, request)
+    except NotYet:
+        return False
+    if unreadable is not None:
+        return False
+    recordings = [one for one in listed if _is_of(one, request)]
+    folders = [layout.recording_folder(one.dated, str(one.id)) for one in recordings]
+    return bool(folders) and all([await _is_done(runtime, request, folder, since) for folder in folders])
+
+
+async def _is_done(runtime: Runtime, request: RecordingRequest, folder: str, since: datetime) -> bool:
+    if await runtime.in_thread(runtime.archive.is_erased, folder):
+        return True
+    record = await runtime.in_thread(runtime.archive.commit_record, folder)
+    if record is None:
+        return False
+    return not _is_to_be_compared(request, record) or parse_instant(record.archived_at) >= since
 
 
 def _is_to_be_compared(request: RecordingRequest, record: CommitRecord) -> bool:

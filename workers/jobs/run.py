@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -73,8 +74,9 @@ def job(
             else:
                 if queue == MAIN_QUEUE:  # what a sweep or a backfill enqueued no webhook waits for
                     runtime.history.observe(f"job:{name}", time.time() - ctx["enqueue_time"].timestamp())
-                if ctx["job_try"] > 1:
-                    await runtime.attempts.forget(ctx["job_id"])
+                with suppress(RedisError, OSError):  # what is done stays done; a sweep ends its letter then
+                    if await runtime.attempts.done(ctx["job_id"]):
+                        log.info("dead letter ended", function=name)
 
     run.__qualname__ = name
     return func(run, name=name)

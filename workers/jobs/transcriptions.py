@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime
 
 from config.logs import get_logger
 from config.times import first_instant, utc_now
@@ -29,7 +30,7 @@ async def archive_transcription(runtime: Runtime, request: TranscriptionRequest)
     try:
         transcription = await runtime.telnyx.recording_transcriptions.retrieve(request.transcription_id)
     except NotFound as error:
-        if await _is_archived(runtime, request):
+        if await is_archived(runtime, request, utc_now()):
             return
         raise NotYet(f"transcription {request.transcription_id} is not at Telnyx") from error
     if transcription.status != "completed":
@@ -79,11 +80,20 @@ async def _folder(runtime: Runtime, recording_id: str, transcription: RecordingT
         return found
 
 
-async def _is_archived(runtime: Runtime, request: TranscriptionRequest) -> bool:
-    """Whether nothing is left to do: it is in the archive, or its recording was erased."""
+async def is_archived(runtime: Runtime, request: TranscriptionRequest, near: datetime) -> bool:
+    """Whether nothing is left to do: it is in the archive, or its recording was erased.
+
+    Args:
+        runtime: the worker's parts.
+        request: what was asked for.
+        near: about when its recording was made.
+
+    Raises:
+        StoreError: the store is away.
+    """
     if not request.recording_id:
         return False
-    folder = await runtime.in_thread(runtime.archive.find_folder, request.recording_id, utc_now().date())
+    folder = await runtime.in_thread(runtime.archive.find_folder, request.recording_id, near.date())
     if folder is None:
         return False
     if await runtime.in_thread(runtime.archive.is_erased, folder):

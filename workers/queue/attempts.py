@@ -124,11 +124,20 @@ class Attempts:
             answers = await pipe.execute()
         return [now - float(since or now) for since in answers[2::3]]
 
-    async def forget(self, job_id: str) -> None:
-        """The job is done: its failures no longer matter, and what the last one failed for is over."""
-        last = await self._redis.lindex(ATTEMPTS + job_id, -1)
-        over = [] if last is None else [FAILING + msgspec.json.decode(last, type=Attempt).cause]
-        await self._redis.delete(ATTEMPTS + job_id, *over)
+    async def done(self, job_id: str) -> bool:
+        """The job is done: its failures no longer matter, what the last one failed for is over, and a dead letter of it ends.
+
+        Returns:
+            Whether there was a dead letter.
+        """
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.lindex(ATTEMPTS + job_id, -1)
+            pipe.delete(ATTEMPTS + job_id)
+            pipe.hdel(DEAD_LETTERS, job_id)
+            last, _, ended = await pipe.execute()
+        if last is not None:
+            await self._redis.delete(FAILING + msgspec.json.decode(last, type=Attempt).cause)
+        return bool(ended)
 
     async def bury(self, letter: DeadLetter) -> None:
         """Give a job up."""
@@ -144,11 +153,27 @@ class Attempts:
         letters = await read_state(self._redis, DEAD_LETTERS, DeadLetter)
         return sorted(letters.values(), key=lambda letter: letter.died_at)
 
-    async def retry(self, job_id: str) -> bool:
-        """Enqueue a dead letter's job again; False if there is no such letter."""
+    async def letter(self, job_id: str) -> DeadLetter | None:
+        """The dead letter of a job, if there is one that can be read."""
+        row = await self._redis.hget(DEAD_LETTERS, job_id)
+        try:
+            return None if row is None else msgspec.json.decode(row, type=DeadLetter)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+    async def retry(self, job_id: str, queue: str | None = None) -> bool:
+        """Enqueue a dead letter's job again.
+
+        Args:
+            job_id: of its job.
+            queue: where; None: where it was.
+
+        Returns:
+            False if there is no such letter.
+        """
         while (row := await self._redis.hget(DEAD_LETTERS, job_id)) is not None:
             letter = msgspec.json.decode(row, type=DeadLetter)
-            job = Job(letter.function, letter.payload, letter.job_id, letter.queue)
+            job = Job(letter.function, letter.payload, letter.job_id, queue or letter.queue)
             if await self._take(job, row, encode_job(job, time.time_ns() // 1_000_000)):
                 return True
         return False

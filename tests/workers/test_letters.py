@@ -1,0 +1,165 @@
+"""Dead letters end by themselves when their work is done, and keep no sweep from what may succeed by now."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from arq.worker import Retry
+
+from config.times import format_instant, utc_now
+from sandbox.world import Recording
+from tests.parts import RunningSandbox, callvault, wait_for
+from tests.workers.house import request_of
+from tests.workers.test_archive_recording import assert_archived, committed, folder_of
+from tests.workers.test_reconcile import let_sweeps_start, past
+from workers.jobs.causes import CAUSES
+from workers.jobs.letters import end_done_letters
+from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
+from workers.jobs.reconcile import ReconcileRequest, Tally, missing_of, reconcile, sweep
+from workers.jobs.recordings import archive_recording
+from workers.jobs.run import job
+from workers.jobs.transcriptions import archive_transcription
+from workers.keys import BULK_QUEUE, DEAD_LETTERS, MAIN_QUEUE
+from workers.queue.attempts import DeadLetter
+from workers.queue.jobs import Job, deserialize
+from workers.runtime import Runtime
+
+
+async def bury(runtime: Runtime, made: Job, cause: str = "download") -> None:
+    payload = msgspec.to_builtins(made.payload)
+    at = format_instant(utc_now())
+    await runtime.attempts.bury(DeadLetter(made.id, made.function, payload, MAIN_QUEUE, cause, "x", at, []))
+
+
+async def run(runtime: Runtime, made: Job) -> None:
+    """Run a job as a worker does."""
+    functions = {
+        "archive_recording": job(archive_recording, RecordingRequest, MAIN_QUEUE),
+        "archive_transcription": job(archive_transcription, TranscriptionRequest, MAIN_QUEUE),
+    }
+    context = {"runtime": runtime, "job_id": made.id, "job_try": 1, "enqueue_time": utc_now()}
+    await functions[made.function].coroutine(context, msgspec.to_builtins(made.payload))
+
+
+def by_leg(recording: Recording, event_id: str) -> Job:
+    return recording_job(RecordingRequest(event_id=event_id, call_leg_id=recording.data["call_leg_id"]))
+
+
+async def test_a_letter_ends_when_a_further_event_has_archived_its_recording(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Any
+) -> None:
+    recording, other = (sandbox.world.add_recording(seconds=1) for _ in range(2))
+    for one in (recording, other):
+        await bury(runtime, recording_job(request_of(one)))
+    await run(runtime, recording_job(request_of(recording, "event-2")))  # the same job
+    await run(runtime, by_leg(other, "event-3"))  # another one, which found it by its leg
+    assert_archived(archive_folder, recording)
+    assert_archived(archive_folder, other)
+    assert redis.hlen(DEAD_LETTERS) == 0
+
+
+async def test_a_letter_stays_while_its_job_fails(sandbox: RunningSandbox, runtime: Runtime, redis: Any) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    recording.data["status"] = "in-progress"
+    made = recording_job(request_of(recording))
+    await bury(runtime, made)
+    with pytest.raises(Retry):
+        await run(runtime, made)
+    assert redis.hkeys(DEAD_LETTERS) == [made.id]
+
+
+async def test_a_letter_of_a_transcription_ends_likewise(sandbox: RunningSandbox, runtime: Runtime, redis: Any) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    transcription = sandbox.world.add_transcription(recording)
+    sandbox.world.complete_transcription(transcription)
+    ids = {"transcription_id": transcription["id"], "recording_id": recording.data["id"]}
+    made = transcription_job(TranscriptionRequest(event_id="event-1", **ids))
+    await bury(runtime, made)
+    await run(runtime, transcription_job(TranscriptionRequest(found_by="reconcile", **ids)))
+    assert redis.hlen(DEAD_LETTERS) == 0
+    await run(runtime, recording_job(request_of(recording)))
+    await bury(runtime, made)  # an older state of Redis brings it back
+    assert await end_done_letters(runtime) == 1
+    assert redis.hlen(DEAD_LETTERS) == 0
+
+
+async def test_a_sweep_ends_letters_of_events_that_named_no_recording_once_all_of_theirs_are_archived(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any
+) -> None:
+    recording, other = sandbox.world.add_recording(seconds=1), sandbox.world.add_recording(seconds=1)
+    done, open_, odd = by_leg(recording, "event-1"), by_leg(other, "event-2"), Job("archive_recording", {}, "odd")
+    for made in (done, open_, odd):
+        await bury(runtime, made)
+    await run(runtime, recording_job(RecordingRequest(recording_id=recording.data["id"], found_by="reconcile")))
+    assert redis.hlen(DEAD_LETTERS) == 3
+    today = utc_now().date().isoformat()
+    await reconcile(runtime, ReconcileRequest(since=today, until=today))
+    assert set(redis.hkeys(DEAD_LETTERS)) == {open_.id, odd.id}
+
+
+async def test_a_letter_about_what_changed_later_does_not_end_by_what_was_archived_before(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    await run(runtime, recording_job(request_of(recording, "event-1")))
+    await bury(runtime, recording_job(request_of(recording, "event-2")))
+    await bury(runtime, recording_job(request_of(recording, None, look_again=True)))
+    assert await end_done_letters(runtime) == 0
+    assert redis.hlen(DEAD_LETTERS) == 2
+
+
+@pytest.mark.parametrize("cause", [name for name, one in CAUSES.items() if not one.is_never_given_up])
+async def test_a_sweep_tries_again_what_was_given_up_for_what_may_have_passed(
+    cause: str, sandbox: RunningSandbox, runtime: Runtime, redis: Any
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    made = recording_job(request_of(recording, locations={"wav": "s3://bucket/a"}))
+    await bury(runtime, made, cause)
+    tally, today = Tally(), utc_now().date()
+    assert await missing_of(runtime, today) == 1
+    assert redis.hlen(DEAD_LETTERS) == 1, "a day that waits for its seal is looked at every few seconds"
+    await sweep(runtime, today, today, Tally(), found_by="reconcile", dry_run=True)
+    assert redis.hlen(DEAD_LETTERS) == 1
+    await sweep(runtime, today, today, tally, found_by="reconcile")
+    is_left = cause in ("rejected", "conflict", "damaged", "not-deleted")
+    assert (redis.hlen(DEAD_LETTERS), tally.queued) == ((1, 0) if is_left else (0, 1))
+    assert redis.zrange(BULK_QUEUE, 0, -1) == ([] if is_left else [made.id]) and redis.zcard(MAIN_QUEUE) == 0
+    if not is_left:
+        data = deserialize(await runtime.redis.get(f"arq:job:{made.id}"))
+        assert data["a"][0] == msgspec.to_builtins(made.payload), "it knows what its event knew"
+
+
+def test_what_a_broken_download_host_left_is_fetched_by_the_next_sweep(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Any
+) -> None:
+    (recording,) = past(sandbox, 0.01)
+    sandbox.world.faults.change({"download_page": 1})
+    let_sweeps_start(redis)
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: redis.hlen(DEAD_LETTERS), 60, "the dead letter")
+        sandbox.world.faults.change({"download_page": 0})
+        let_sweeps_start(redis)
+        wait_for(lambda: committed(archive_folder, recording), 60, "the recording")
+        wait_for(lambda: not redis.hlen(DEAD_LETTERS), 20, "the end of the letter")
+
+
+def test_a_backfill_does_not_wait_for_what_telnyx_has_not_finished(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Any, monkeypatch: Any
+) -> None:
+    sound, unfinished = past(sandbox, 1, 2)
+    unfinished.data["status"] = "in-progress"
+    job_id = f"archive_recording:{unfinished.data['id']}"
+    with (
+        callvault(["worker"], environment, "worker ready"),
+        callvault(["backfill", "--since", "3d", "--json"], environment) as backfill,
+    ):
+        wait_for(lambda: redis.llen(f"callvault:attempts:{job_id}"), 60, "an attempt")
+        wait_for(lambda: not redis.exists(f"arq:in-progress:{job_id}"))
+        redis.zincrby(BULK_QUEUE, 3_600_000, job_id)  # as after some more
+        wait_for(lambda: backfill.process.poll() is not None, 60, "its end")
+        report = json.loads(backfill.output.splitlines()[-1])
+    assert (report["queued"], report["done"], report["given_up"], report["left"]) == (2, 1, 0, 1)
+    assert committed(archive_folder, sound) and not folder_of(archive_folder, unfinished).exists()

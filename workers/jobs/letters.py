@@ -1,0 +1,58 @@
+"""Dead letters whose work another way has done: they end by themselves.
+
+A job that succeeds ends the letter of its own id at once, and the recording's. What is left are letters of events that did not
+name their recording, and those that an older state of Redis has brought back.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from config.logs import get_logger
+from config.times import first_instant
+from workers.archive.records import UnreadableRecord
+from workers.archive.stores.store import StoreError
+from workers.jobs import recordings, transcriptions
+from workers.jobs.payloads import VERSION, RecordingRequest, TranscriptionRequest, payload_version
+from workers.queue.attempts import DeadLetter
+from workers.runtime import Runtime
+from workers.telnyx.errors import TelnyxError
+
+log = get_logger()
+
+_MOST = 1_000  # a turn, the oldest first: each costs a request or two
+
+
+async def end_done_letters(runtime: Runtime) -> int:
+    """End the dead letters of recordings and transcriptions that are archived by now; returns how many.
+
+    One that cannot be asked about now stays until the next turn.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    ended = 0
+    for letter in (await runtime.attempts.letters())[:_MOST]:
+        try:
+            is_done = await _is_done(runtime, letter)
+        except (ValueError, UnreadableRecord):
+            continue  # what it asks for, or what lies there, cannot be read; a person must look
+        except (TelnyxError, StoreError) as error:
+            log.info("dead letters not looked at", error=f"{type(error).__name__}: {error}")
+            break
+        if is_done and await runtime.attempts.discard(letter.job_id, letter.died_at):
+            log.info("dead letter ended", job_id=letter.job_id, function=letter.function)
+            ended += 1
+    return ended
+
+
+async def _is_done(runtime: Runtime, letter: DeadLetter) -> bool:
+    died_at = first_instant(letter.died_at)
+    if died_at is None or payload_version(letter.payload) > VERSION:
+        return False
+    if letter.function == "archive_recording":
+        request = msgspec.convert(letter.payload, RecordingRequest)
+        return await recordings.is_archived(runtime, request, died_at)
+    if letter.function == "archive_transcription":
+        return await transcriptions.is_archived(runtime, msgspec.convert(letter.payload, TranscriptionRequest), died_at)
+    return False
