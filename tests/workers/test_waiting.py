@@ -60,6 +60,21 @@ async def test_a_recording_is_waited_for_as_long_as_telnyx_lists_it(
     assert_archived(archive_folder, recording)
 
 
+async def test_one_that_is_not_finished_keeps_no_other_of_its_call_waiting(
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Any
+) -> None:
+    first, second, third = (sandbox.world.add_recording(seconds=1, leg_id="leg") for _ in range(3))
+    second.data["status"] = "in-progress"
+    request = RecordingRequest(event_id="event-1", call_leg_id="leg")
+    with pytest.raises(NotFinished):
+        await archive_recording(runtime, request)
+    assert_archived(archive_folder, first)
+    assert_archived(archive_folder, third)
+    second.data["status"] = "completed"
+    await archive_recording(runtime, request)
+    assert_archived(archive_folder, second)
+
+
 async def test_one_that_telnyx_does_not_know_is_given_up_only_for_the_time_without_a_break(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any
 ) -> None:
