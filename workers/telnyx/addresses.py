@@ -120,10 +120,11 @@ class _PublicTransport(httpx.HTTPTransport):
     """httpx's own, connecting by `_PublicOnly`. httpx has no argument for that; it is pinned below 0.29."""
 
     def __init__(self, limits: httpx.Limits) -> None:
-        super().__init__(limits=limits)
+        context = httpx.create_ssl_context()
+        super().__init__(verify=context, limits=limits)
         self._pool.close()
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
+            ssl_context=context,
             max_connections=limits.max_connections,
             max_keepalive_connections=limits.max_keepalive_connections,
             keepalive_expiry=limits.keepalive_expiry,
