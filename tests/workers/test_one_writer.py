@@ -85,8 +85,10 @@ async def test_a_second_job_waits_for_the_first_and_counts_no_failure(
     function = job(archive_recording, RecordingRequest, "arq:queue").coroutine
     async with sole_writer(runtime.redis, recording.data["id"]):
         payload = {"recording_id": recording.data["id"], "event_id": "event-1"}
-        with pytest.raises(Retry):
-            await function({"runtime": runtime, "job_id": "one", "job_try": 1}, payload)
+        for job_try, seconds in ((1, 2), (3, 8), (50, 30)):
+            with pytest.raises(Retry) as again:
+                await function({"runtime": runtime, "job_id": "one", "job_try": job_try}, payload)
+            assert again.value.defer_score is not None and abs(again.value.defer_score - seconds * 1000) < 1000
         assert redis.exists(ATTEMPTS + "one") == 0
         with pytest.raises(HeldElsewhere):
             await archive_recording(runtime, by_leg(recording))

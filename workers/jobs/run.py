@@ -35,6 +35,7 @@ LONGEST_SECONDS = 12 * 3600  # Telnyx records up to 12 h; arq itself would drop 
 _SAID_EVERY_SECONDS = 10
 _UNWRITTEN_WAIT_SECONDS = 10
 _HELD_WAIT_SECONDS = 2
+_LONGEST_HELD_WAIT_SECONDS = 30  # a long download must not have each further event of it ask Telnyx every few seconds
 _LONGEST_ERROR = 1_000
 _AGAIN_AND_AGAIN = 3  # a single failure is nothing to speak of
 
@@ -64,7 +65,8 @@ def job(
                         await function(runtime, msgspec.convert(payload, payload_type))
             except HeldElsewhere as busy:  # nothing has failed: whoever has the recording goes on with it
                 log.debug("waits for another writer", function=name, why=str(busy))
-                raise await again_in(runtime.redis, _HELD_WAIT_SECONDS) from busy
+                wait = min(_LONGEST_HELD_WAIT_SECONDS, _HELD_WAIT_SECONDS * 2 ** min(ctx["job_try"] - 1, 10))
+                raise await again_in(runtime.redis, wait) from busy
             except Exception as error:
                 try:
                     await _failed(runtime, ctx["job_id"], name, payload, queue, error)
