@@ -30,11 +30,12 @@ def test_what_killed_writers_left_is_removed_once_it_is_old(tmp_path: Path) -> N
     incoming = tmp_path / ".incoming"
     incoming.mkdir()
     (tmp_path / "lost+found").mkdir(mode=0)  # at the root of a disk
-    for name, age in (("old", 25 * 3600), ("young", 3600)):
+    young = "1" * 32
+    for name, age in (("0" * 32, 25 * 3600), (young, 3600), ("another's.part", 25 * 3600)):
         (incoming / name).write_bytes(b"x")
         os.utime(incoming / name, (time.time() - age,) * 2)
     assert store_at(tmp_path).remove_orphans() == 1
-    assert [path.name for path in incoming.iterdir()] == ["young"]
+    assert sorted(path.name for path in incoming.iterdir()) == [young, "another's.part"]
 
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
@@ -52,6 +53,15 @@ def test_keys_are_listed_in_the_order_of_object_stores(tmp_path: Path) -> None:
     assert [o.key for o in store.list("a/")] == ["a/1/2"]
     assert [o.key for o in store.list("a")] == ["a-b/1", "a/1/2", "a0/1"]
     assert list(store.list("nothing/")) == []
+
+
+def test_a_name_that_is_no_text_is_listed_with_its_bytes_written_out(tmp_path: Path) -> None:
+    store = store_at(tmp_path)
+    folder = tmp_path / os.fsdecode(b"r\xff")
+    folder.mkdir()
+    for name in (b"a", b"b\xfe"):
+        (folder / os.fsdecode(name)).write_bytes(b"x")
+    assert [o.key for o in store.list("r")] == ["r\\xff/a", "r\\xff/b\\xfe"]
 
 
 def test_an_unknown_store_is_one_clear_line() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 from azure.core import MatchConditions
@@ -202,7 +202,7 @@ class AzureStore:
         here, there = urlsplit(self._container.url), urlsplit(url)
         path = here.path.rstrip("/") + "/"
         is_here = there.netloc == here.netloc and there.path.startswith(path)
-        return "/" + there.path.removeprefix(path) if is_here else None
+        return "/" + unquote(there.path.removeprefix(path)) if is_here else None
 
     def erase(self, key: str) -> None:
         """See `Store.erase`. With its snapshots; a container with soft delete keeps them for its own while."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -125,11 +126,13 @@ class FileStore:
         with _errors_of(str(folder)):
             try:
                 # A folder sorts as the keys within it do: with the slash that follows its name.
-                entries = sorted(os.scandir(folder), key=lambda e: e.name + "/" * e.is_dir(follow_symlinks=False))
+                entries = sorted(
+                    os.scandir(folder), key=lambda e: _text(e.name) + "/" * e.is_dir(follow_symlinks=False)
+                )
             except (FileNotFoundError, NotADirectoryError):
                 return
         for entry in entries:
-            key = str(Path(entry.path).relative_to(self.root))
+            key = _text(str(Path(entry.path).relative_to(self.root)))
             if entry.is_dir(follow_symlinks=False):
                 if key not in _NO_KEYS and (prefix.startswith(key + "/") or (key + "/").startswith(prefix)):
                     yield from self._walk(Path(entry.path), prefix)
@@ -166,6 +169,8 @@ class FileStore:
             entries = list(os.scandir(self._incoming)) if self._incoming.is_dir() else []
         for entry in entries:
             try:
+                if not re.fullmatch(r"[0-9a-f]{32}", entry.name):
+                    continue  # none of ours
                 if time.time() - entry.stat().st_mtime > _ORPHAN_SECONDS:
                     Path(entry.path).unlink()
                     removed += 1
@@ -227,6 +232,11 @@ def _error_of(key: str, error: Exception) -> Exception | None:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StoreRefused(f"{key}: {reason}; the service must be able to write to the archive's folder")
     return StoreError(f"{key}: {reason}")
+
+
+def _text(name: str) -> str:
+    """A name as text: bytes in it that are no UTF-8, which no key of ours has, are written out."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _write_all(descriptor: int, chunk: bytes) -> None:

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from io import RawIOBase
 from typing import Any
-from urllib.parse import urlsplit
 
 import google.auth
 import google_crc32c
@@ -40,6 +39,7 @@ from workers.archive.stores.store import (
     StoreOptions,
     StoreRefused,
     Written,
+    name_in_bucket,
     split_url,
     told_by,
 )
@@ -191,9 +191,8 @@ class GcsStore:
 
     def key_of(self, url: str) -> str | None:
         """See `Store.key_of`."""
-        parts = urlsplit(url)
-        is_here = parts.scheme == "gs" and parts.netloc == self._bucket.name
-        return f"/{parts.path.lstrip('/')}" if is_here else None
+        bucket, name = name_in_bucket(url)
+        return f"/{name}" if url.startswith("gs://") and bucket == self._bucket.name else None
 
     def erase(self, key: str) -> None:
         """See `Store.erase`. Every generation; a bucket with soft delete keeps them for its own while."""

@@ -54,6 +54,7 @@ from workers.archive.stores.store import (
     StoreOptions,
     StoreRefused,
     Written,
+    name_in_bucket,
     split_url,
 )
 
@@ -208,8 +209,8 @@ class S3Store:
 
     def key_of(self, url: str) -> str | None:
         """See `Store.key_of`."""
-        parts = urlsplit(url)
-        return f"/{parts.path.lstrip('/')}" if parts.scheme == "s3" and parts.netloc == self._bucket else None
+        bucket, name = name_in_bucket(url)
+        return f"/{name}" if url.startswith("s3://") and bucket == self._bucket else None
 
     def erase(self, key: str) -> None:
         """See `Store.erase`. Every version, and what marks it as deleted; where versions are not kept, the object."""

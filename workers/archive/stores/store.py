@@ -261,6 +261,12 @@ def open_bucket_of(url: str) -> tuple[Store, str]:
     return store, key
 
 
+def name_in_bucket(url: str) -> tuple[str, str]:
+    """The bucket and the name of an object, from its own address (`s3://…`, `gs://…`), in which nothing is encoded."""
+    bucket, _, name = url.partition("://")[2].partition("/")
+    return bucket, name
+
+
 def split_url(url: str) -> tuple[str, str]:
     """Bucket and prefix of an archive URL; the prefix ends in a slash unless it is empty."""
     parts = urlsplit(url)
