@@ -15,7 +15,7 @@ ARQ_IN_PROGRESS = "arq:in-progress:"
 
 ARCHIVE = "callvault:archive"  # the id of the archive that all of this is about
 INITIALISING = "callvault:initialising"  # lock: who makes the archive
-EVENT = "callvault:event:"  # + event id: this event has been accepted
+EVENT = "callvault:event:"  # + "half day:bucket": set of integers, one an event that has been accepted
 REPEATED = "callvault:repeated:"  # + job id: what an event told while this job ran, with all it knew; it follows when that ends
 INSPECTION = "callvault:inspection"  # list: signed events of unknown type or shape, newest first, bounded
 LEASES = "callvault:leases"  # hash: job id -> worker id

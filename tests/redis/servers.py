@@ -12,9 +12,17 @@ import redis as sync_redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.parts import free_port, wait_for
+from workers.keys import EVENT
+from workers.queue.accept import mark_of
 from workers.queue.embedded import server_binary
 
 MASTER = "callvault"
+
+
+def is_marked(client: Any, event_id: str) -> bool:
+    """Whether a server remembers having accepted an event."""
+    bucket, member = mark_of(event_id)
+    return any(client.sismember(key, member) for key in client.scan_iter(f"{EVENT}*:{bucket}"))
 
 
 class Server:

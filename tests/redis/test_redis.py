@@ -21,7 +21,7 @@ from config.settings import load_settings
 from service.app import create_app
 from tests.contract.emulators import TcpProxy, tls_proxy
 from tests.parts import RunningSandbox, Signer, callvault, event, free_port, least_rights, run_callvault, wait_for
-from tests.redis.servers import Server, server, watched
+from tests.redis.servers import Server, is_marked, server, watched
 from workers.keys import (
     ALERTS,
     ARQ_IN_PROGRESS,
@@ -29,7 +29,6 @@ from workers.keys import (
     ATTEMPTS,
     BULK_QUEUE,
     DEAD_LETTERS,
-    EVENT,
     LEASES,
     MAIN_QUEUE,
     RECONCILED,
@@ -137,7 +136,7 @@ def _way_of(recording_id: str, load: Load, killed_at: float, servers: Sequence[S
             with one.client() as client:
                 held = {
                     "role": client.info("replication")["role"],
-                    "mark": client.exists(EVENT + f"event-{recording_id}"),
+                    "mark": is_marked(client, f"event-{recording_id}"),
                     "data": client.exists(ARQ_JOB + job_id),
                     "queued for": client.zscore(MAIN_QUEUE, job_id),
                     "in progress, ms": client.pttl(ARQ_IN_PROGRESS + job_id),

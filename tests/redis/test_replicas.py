@@ -15,8 +15,7 @@ from redis.exceptions import RedisError
 
 from config.tasks import end_tasks
 from tests.parts import wait_for
-from tests.redis.servers import Server, Watched, watched
-from workers.keys import EVENT
+from tests.redis.servers import Server, Watched, is_marked, watched
 from workers.queue import replicas
 from workers.queue.accept import Acceptor
 from workers.queue.connect import connect_receiver
@@ -74,14 +73,15 @@ def _go_on(*servers: Server) -> None:
 async def test_an_event_that_was_answered_503_is_confirmed_by_its_repetition_and_not_before(
     redis_servers: Watched,
 ) -> None:
-    async with _acceptor(redis_servers) as (acceptor, client, _):
+    async with _acceptor(redis_servers) as (acceptor, _, _):
         silent = _replicas(redis_servers)
         _stop(*silent)
         try:
             for _ in range(3):  # the repetitions find it written, and enqueue nothing
                 with pytest.raises(NotReplicated):
                     await acceptor.accept("unconfirmed", [Job("f", {}, "unconfirmed")])
-            assert await client.exists("callvault:event:unconfirmed")
+            with redis_servers.primary.client() as direct:
+                assert is_marked(direct, "unconfirmed")
         finally:
             _go_on(*silent)
         assert await _repeated(acceptor, "unconfirmed", Job("f", {}, "unconfirmed")) is False
@@ -160,7 +160,7 @@ async def test_a_primary_that_freezes_and_comes_back_beside_its_successor_costs_
             await asyncio.sleep(0.1)
         await end_tasks([loading])
     with redis_servers.primary.client() as successor:
-        assert [one for one in answered if not successor.exists(EVENT + one)] == []
+        assert [one for one in answered if not is_marked(successor, one)] == []
     await asyncio.to_thread(wait_for, lambda: _are_two_online(redis_servers), 30, "two replicas")
 
 
@@ -197,7 +197,7 @@ async def test_a_former_primary_that_was_cut_off_accepts_nothing(
         with pytest.raises(NotReplicated):
             await acceptor.accept("after", [])
     with former.client() as direct:
-        assert direct.info("replication")["role"] == "master" and direct.exists("callvault:event:after")
+        assert direct.info("replication")["role"] == "master" and is_marked(direct, "after")
     accepted = False
     while not accepted:  # until all Sentinels name the successor, and the other replica has found it
         await cast(SentinelConnectionPool, client.connection_pool).get_master_address()  # as `Replicas.watch` does
@@ -206,7 +206,7 @@ async def test_a_former_primary_that_was_cut_off_accepts_nothing(
         except NotReplicated:
             await asyncio.sleep(0.1)
     with redis_servers.primary.client() as successor:
-        assert successor.exists("callvault:event:after")
+        assert is_marked(successor, "after")
     await client.aclose()
     with former.client() as direct:  # the other tests want it back as a replica
         direct.execute_command("ACL", "SETUSER", "default", "+replicaof", "+slaveof")

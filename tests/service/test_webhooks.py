@@ -21,7 +21,7 @@ from redis.exceptions import ResponseError
 from service.signature import Signatures
 from service.webhooks import Webhooks
 from tests.parts import RunningSandbox, Signer, callvault, event, free_port, wait_for
-from workers.queue.accept import _ACCEPT, Acceptor
+from workers.queue.accept import _ACCEPT, Acceptor, mark_of
 from workers.queue.embedded import EmbeddedServer
 from workers.queue.jobs import Job, deserialize, encode_job
 
@@ -392,7 +392,7 @@ async def test_an_event_whose_acceptance_failed_half_way_is_taken_by_its_repetit
         [jobs[0].queue, jobs[0].id, 0, len(data[0]), ""],
         [jobs[1].queue, jobs[1].id, "no number", len(data[1]), ""],
     ]
-    events = msgspec.msgpack.encode([["event", 0, rows]])
+    events = msgspec.msgpack.encode([[*mark_of("event"), 0, rows]])
     with pytest.raises(ResponseError):
         await _ACCEPT(async_redis, (), (1000, 1000, 10, events, b"".join(data)))
     assert redis.zrange("arq:queue", 0, -1) == ["job-0"]

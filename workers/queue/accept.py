@@ -7,6 +7,7 @@ server-side script. A 2xx is answered only after that call has come back, so it 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -34,18 +35,22 @@ from workers.queue.script import AsyncRedis, Script
 # repeated event only costs a job that finds its commit record there.
 DEDUPE_SECONDS = 24 * 3600
 
+_SPAN_MS = DEDUPE_SECONDS * 1000 // 2
+_BUCKETS = 2**16  # of a span; up to 33 million events in one, each bucket is a set of at most 512 integers
 _REPLICA_MS = 500  # two of it, one after the other, are well below the 2 s that Telnyx waits
 _MAX_WAITING = 10_000
 _MAX_BATCH = 500
 _INSPECTION_EVENTS = 500
 _INSPECTION_BYTES = 32 * 1024
 
-# ARGV: dedupe ms, job ttl ms, events kept for inspection, then all events as one MessagePack value, since writing hundreds
-# of arguments costs a receiver more than all else here, and the bytes that the events speak of in one piece behind it (the
-# server's MessagePack knows no binary type). An event is its id, the length of its body to keep, and its jobs: queue, id,
-# delay ms, length of its data, the field of an external connection that must be known, or "", and whether it learns. The event
-# is marked last: should the script fail half-way (out of memory), the delivery is answered 503 and its repetition
+# ARGV: ms of a span of marks, job ttl ms, events kept for inspection, then all events as one MessagePack value, since writing
+# hundreds of arguments costs a receiver more than all else here, and the bytes that they speak of in one piece behind it (the
+# server's MessagePack knows no binary type). An event is its mark (bucket, member), the length of its body to keep, and its jobs:
+# queue, id, delay ms, length of its data, the field of an external connection that must be known, or "", and whether it learns.
+# The event is marked last: should the script fail half-way (out of memory), the delivery is answered 503 and its repetition
 # enqueues what is still missing. A repetition writes too, the mark's time: so a replica that confirms it has the event.
+# Marks lie by half days, in many small sets of integers, which the server packs into 8 bytes a mark (a key of its own took 119);
+# a set is forgotten two spans after its own.
 # A job that runs may have looked before this event happened: what is new is kept beside it, and follows when it ends. One that
 # waits and learns knows what either event told, the newer's where they differ, and runs now, in the event's queue. Which
 # connections are external may be garbled (pcall): then none is. Time is the server's, so that a receiver with a wrong
@@ -53,6 +58,7 @@ _INSPECTION_BYTES = 32 * 1024
 _ACCEPT = Script(f"""{LEARNT}
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local span = math.floor(now / ARGV[1])
 local accepted = {{}}
 local at = 1
 local function take(length)
@@ -60,9 +66,12 @@ local function take(length)
   return string.sub(ARGV[5], at - length, at - 1)
 end
 for n, told in ipairs(cmsgpack.unpack(ARGV[4])) do
-  local event, kept = '{EVENT}' .. told[1], take(told[2])
-  local is_new = redis.call('EXISTS', event) == 0
-  for _, job in ipairs(told[3]) do
+  local bucket, member, kept = ':' .. told[1], told[2], take(told[3])
+  local is_new = true
+  for past = span, span - 2, -1 do
+    is_new = is_new and redis.call('SISMEMBER', '{EVENT}' .. past .. bucket, member) == 0
+  end
+  for _, job in ipairs(told[4]) do
     local queue, id, due, data, external, learns = job[1], job[2], now + job[3], take(job[4]), job[5], job[6]
     if is_new then
       local known, beside = '{ARQ_JOB}' .. id, '{REPEATED}' .. id
@@ -88,7 +97,8 @@ for n, told in ipairs(cmsgpack.unpack(ARGV[4])) do
     redis.call('LPUSH', '{INSPECTION}', kept)
     redis.call('LTRIM', '{INSPECTION}', 0, tonumber(ARGV[3]) - 1)
   end
-  redis.call('SET', event, '1', 'PX', ARGV[1])
+  redis.call('SADD', '{EVENT}' .. span .. bucket, member)
+  redis.call('PEXPIRE', '{EVENT}' .. span .. bucket, (span + 3) * ARGV[1] - now)
   accepted[n] = is_new and 1 or 0
 end
 return accepted
@@ -115,9 +125,8 @@ return 1
 """)
 
 
-_Told = tuple[
-    tuple[str, int, list[tuple[str, str, int, int, str, bool]]], list[bytes]
-]  # an event as the script reads it
+_Rows = list[tuple[str, str, int, int, str, bool]]
+_Told = tuple[tuple[str, str, int, _Rows], list[bytes]]  # an event as the script reads it
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -185,7 +194,7 @@ class Acceptor:
     async def _call(self, batch: list[_Told]) -> list[int]:
         events = _encoder.encode([event for event, _ in batch])
         data = b"".join(piece for _, pieces in batch for piece in pieces)
-        arguments = (DEDUPE_SECONDS * 1000, JOB_TTL_MS, _INSPECTION_EVENTS, events, data)
+        arguments = (_SPAN_MS, JOB_TTL_MS, _INSPECTION_EVENTS, events, data)
         if self._replicas is None:
             return cast(list[int], await _ACCEPT(self._redis, (), arguments))
         return await self._confirmed(self._replicas, arguments)
@@ -208,13 +217,21 @@ class Acceptor:
 
 
 def _told(event_id: str, jobs: Sequence[Job], keep: bytes, now_ms: int) -> _Told:
-    pieces, rows = [keep], []
+    pieces: list[bytes] = [keep]
+    rows: _Rows = []
     for job in jobs:
         data = encode_job(job, now_ms)
         pieces.append(data)
         external = connection_field(job.only_if_external) if job.only_if_external else ""
         rows.append((job.queue, job.id, job.delay_ms, len(data), external, job.learns))
-    return (event_id, len(keep), rows), pieces
+    return (*mark_of(event_id), len(keep), rows), pieces
+
+
+def mark_of(event_id: str) -> tuple[str, str]:
+    """The bucket and the integer that say that an event was accepted, both as text; no two of 10^9 events share them."""
+    digest = hashlib.blake2b(event_id.encode("utf-8", "surrogatepass"), digest_size=10).digest()
+    bucket = int.from_bytes(digest[:2], "big") % _BUCKETS
+    return f"{bucket:x}", str(int.from_bytes(digest[2:], "big", signed=True))
 
 
 async def enqueue(redis: AsyncRedis, job: Job) -> bool:
