@@ -21,6 +21,7 @@ from config.tracing import open_tracing
 from workers.archive import layout
 from workers.archive.stores.store import StoreError, StoreRefused
 from workers.clock import run_clock
+from workers.jobs.clocks import clocks_agree
 from workers.jobs.connections import report_fault
 from workers.jobs.deletion import DeletionTurn, delete_originals
 from workers.jobs.duties import is_sealed_first, tell_duties
@@ -233,6 +234,8 @@ async def _look_at_the_store(runtime: Runtime) -> None:
     except StoreError as error:
         log.warning("the archive does not answer yet", error=str(error))
         return
+    if not await clocks_agree(runtime):
+        return  # what is being uploaded just now would look forgotten to a clock that is ahead
     try:
         if removed := await runtime.in_thread(store.remove_orphans):
             log.info("unfinished uploads removed", count=removed)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -181,6 +182,12 @@ async def test_retry_after_is_honoured(client: TelnyxClient, server: Scripted) -
     started = time.monotonic()
     await client.recordings.retrieve("r")
     assert 1 <= time.monotonic() - started < 8
+
+
+@pytest.mark.parametrize("year", [2016, 2036])
+def test_a_date_to_try_again_is_held_against_the_clock_that_set_it(year: int) -> None:
+    headers = {"date": f"Mon, 01 Dec {year} 10:00:00 GMT", "retry-after": f"Mon, 01 Dec {year} 10:00:07 GMT"}
+    assert errors.error_of(httpx.Response(429, headers=headers), b"").retry_after_seconds == 7
 
 
 async def test_the_rate_limits_reset_is_honoured(client: TelnyxClient, server: Scripted) -> None:

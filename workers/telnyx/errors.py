@@ -210,7 +210,10 @@ def _detail(item: dict[str, Any]) -> ErrorDetail:
 
 
 def _retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds to wait by `retry-after` (RFC 9110: seconds or a date) or `x-ratelimit-reset` (seconds, by Telnyx)."""
+    """Seconds to wait by `retry-after` (RFC 9110: seconds or a date) or `x-ratelimit-reset` (seconds, by Telnyx).
+
+    A date is held against the answer's own: by a clock of ours that is wrong, all workers would wait as long as they ever do.
+    """
     value = headers.get("retry-after")
     if value is not None:
         try:
@@ -218,7 +221,8 @@ def _retry_after(headers: httpx.Headers) -> float | None:
         except ValueError:
             pass
         try:
-            return max(0.0, (parsedate_to_datetime(value) - utc_now()).total_seconds())
+            now = parsedate_to_datetime(headers["date"]) if "date" in headers else utc_now()
+            return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
         except (ValueError, TypeError):
             pass
     if headers.get("x-ratelimit-remaining") == "0" and "x-ratelimit-reset" in headers:
