@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json as json_module
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ import typer
 from cli.options import DataFolder, Json
 from config.errors import UserError
 from config.settings import load_settings
+from workers.archive.records import NotArchived
 from workers.jobs.causes import advice_of
 from workers.queue.attempts import Attempts
 from workers.queue.connect import connect_worker
@@ -77,6 +79,39 @@ def discard_letters(job_id: JobId = None, every: All = False, data: DataFolder =
     Example: callvault dead-letters discard archive_recording:ID
     """
     sys.stdout.write(f"{_each(job_id, every, data, Attempts.discard)} discarded\n")
+
+
+@dead_letters.command("accept")
+def accept_letter(
+    recording: Annotated[str, typer.Argument(help="The id of the recording, or of its job.", show_default=False)],
+    why: Annotated[str, typer.Option(help="Why; it is written into the archive.")],
+    by: Annotated[str | None, typer.Option(help="Who decides; default: the user of this machine.")] = None,
+    data: DataFolder = None,
+) -> None:
+    """Have a day sealed without a recording that Telnyx lists and gives no audio of; the seal says so.
+
+    Its audio is asked for once more. If it can be had it is archived instead.
+
+    Example: callvault dead-letters accept ID --why "support says that it is empty"
+    """
+    from workers.jobs.not_archived import accept_not_archived
+    from workers.runtime import runtime_at
+
+    settings = load_settings(data_folder=data)
+    recording_id = recording.removeprefix("archive_recording:")
+    person = by or getpass.getuser()
+
+    async def accept(url: str) -> NotArchived | None:
+        async with runtime_at(settings, url) as runtime:
+            return await accept_not_archived(runtime, recording_id, why, person)
+
+    with redis_of(settings, is_there=True) as url:
+        record = asyncio.run(accept(url))
+    if record is None:
+        sys.stdout.write(f"recording {recording_id} is archived: its audio could be had\n")
+        return
+    line = f"its day is sealed without it, on record since {record.at} ({record.by}: {record.why})"
+    sys.stdout.write(f"recording {recording_id} is not archived: {record.answer}; {line}\n")
 
 
 def _each(

@@ -145,6 +145,7 @@ def _report(settings: Settings, options: Options, state: Verified, seconds: floa
     report: dict[str, Any] = {
         "archive_url": settings.archive_address,
         "recordings": state.recordings,
+        "not_archived": state.not_archived,
         "objects": state.objects,
         "bytes": state.bytes,
         "seconds": round(seconds, 2),
@@ -178,12 +179,18 @@ def _tell(settings: Settings, options: Options, state: Verified, seconds: float)
     verdict = (
         f"{len(state.problems)} problem{'s' if len(state.problems) > 1 else ''}" if state.problems else "no problems"
     )
+    lines += [_not_archived(state.not_archived)] if state.not_archived else []
     counts = f"{state.recordings} recordings, {state.objects} objects, {format_size(state.bytes)}"
     if options.seals:
         counts += f", {state.seals} seals of {state.sealed_objects} objects"
         counts += f" ({state.erased} erased, on record)" if state.erased else ""
         counts += f", {state.waiting} objects wait for the next seal of their day" if state.waiting else ""
     sys.stdout.write("\n".join([*lines, f"{counts}, {format_duration(seconds)}: {verdict}"]) + "\n")
+
+
+def _not_archived(count: int) -> str:
+    which = "1 recording is" if count == 1 else f"{count} recordings are"
+    return f"{which} not archived, on record (not-archived.json in its folder says why): Telnyx gave no audio"
 
 
 def _not_checked(settings: Settings, options: Options, state: Verified) -> list[str]:

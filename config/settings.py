@@ -172,6 +172,13 @@ class Settings(BaseSettings):
         help="How long a day is over before it is sealed, once a comparison with Telnyx finds nothing of it missing.",
         expected="a duration such as 48h",
     )
+    seal_without_after: Interval = _setting(
+        "CALLVAULT_SEAL_WITHOUT_AFTER",
+        timedelta(days=30),
+        help="How long the seal of a day waits for a recording that Telnyx lists and gives no audio of. Then the day is sealed "
+        "without it, on record, with an alert; `callvault dead-letters accept ID --why ...` does it at once.",
+        expected="a duration such as 30d, 1s at least",
+    )
     seal_key: SecretStr | None = _setting(
         "CALLVAULT_SEAL_KEY",
         None,

@@ -46,6 +46,16 @@ SHAPES = {
         "callvault.deletion/2": EARLIER_RECEIPT | {"seen_at": str, "asked_at": str},
     },
     "gone.json": {"callvault.gone/1": {"recording_id": str, "objects": [OBJECT], "found_gone_at": str}},
+    "not-archived.json": {
+        "callvault.not-archived/1": {
+            "recording_id": str,
+            "recording": dict,
+            "answer": str,
+            "why": str,
+            "by": str,
+            "at": str,
+        }
+    },
     "erased.json": {
         "callvault.erasure/1": {
             "recording_id": str,
@@ -116,14 +126,17 @@ SHAPES = {
             "previous_sha256": (str, None),
             "reconciled_at": str,
             "sealed_at": str,
+            "not_archived?": int,
             "void?": str,
         }
     },
 }
+NAMES_ITS_RECORDING = ("deleted.json", "gone.json", "not-archived.json")
 WRITTEN_AT = {  # when a record says that it was written
     "recording.json": "archived_at",
     "deleted.json": "confirmed_gone_at",
     "gone.json": "found_gone_at",
+    "not-archived.json": "at",
     "erased.json": "erased_at",
     "decisions": "at",
     "log-messages": "first_seen_at",
@@ -286,6 +299,13 @@ def check_recordings(archive):
     return all_erased
 
 
+def count_not_archived(archive):
+    """The recordings that are on record as not archived, and have not come since: no damage."""
+    said = [key for key in archive.paths if IN_A_RECORDING.fullmatch(key) and key.count("/") == 5]
+    folders = {key.removesuffix("not-archived.json") for key in said if key.endswith("/not-archived.json")}
+    return sum(not {f"{one}recording.json", f"{one}erased.json"} & archive.paths.keys() for one in folders)
+
+
 def check_objects(archive, folder, hashes, erased):
     """What a commit record names; a key that begins with a slash lies outside the archive."""
     for key, sha256 in hashes.items():
@@ -305,11 +325,11 @@ def check_other(archive, folder, recording_id, key, committed):
     kind = name.partition("/")[0]
     if last.startswith("audio.") and f"{place}/" not in committed and (name == last or kind == "versions"):
         archive.problem("uncommitted", key, "audio without a commit record")
-    elif kind not in ("deleted.json", "gone.json", "transcriptions", "decisions") or not name.endswith(".json"):
+    elif kind not in (*NAMES_ITS_RECORDING, "transcriptions", "decisions") or not name.endswith(".json"):
         archive.problem("unknown", key, "no commit record names it")
     else:
         said = archive.record(key, kind)
-        if said and kind in ("deleted.json", "gone.json") and encoded(said["recording_id"]) != recording_id:
+        if said and kind in NAMES_ITS_RECORDING and encoded(said["recording_id"]) != recording_id:
             archive.problem("damaged", key, "names another recording")
         if said and kind == "decisions" and "id" in said:
             check_copy(archive, key, said)
@@ -496,6 +516,8 @@ def main():
     lines.append(f"{len(hashes)} seals, {listed} objects, {len(lines)} problems")
     print("\n".join(lines))  # noqa: T201
     sys.stderr.write(f"The seals list {listed} of {len(archive.paths)} objects; {waiting} wait for a further seal. ")
+    if not_archived := count_not_archived(archive):
+        sys.stderr.write(f"Not archived, on record, since Telnyx gave no audio of them: {not_archived} recordings. ")
     sys.stderr.write(
         "Not checked: signatures, time stamps, and whether a whole recording is gone from a day without a seal.\n"
     )

@@ -62,6 +62,7 @@ WRITTEN = "callvault:written"  # stream, bounded: key and bytes of the records t
 WRITTEN_EPOCH = "callvault:written-epoch"  # changes when Redis was lost, and the stream with it
 UNSEALED = "callvault:unsealed"  # sorted set: days with something that no seal lists, by when (seconds) to try
 UNSEALED_WHY = "callvault:unsealed-why"  # hash: day -> why it could not be sealed yet
+WAITED_FOR = "callvault:waited-for"  # hash: recording id -> the day whose seal waits for it, and since when (seconds)
 UNSEALED_KNOWN = "callvault:unsealed-known"  # the start of Redis behind which the two above were found from the archive
 UNSEALED_RECKONED = "callvault:unsealed-reckoned"  # it is not yet time to reckon again which days must have a seal
 SEALS = "callvault:seals"  # hash: sequence -> the seal and its hash, so that the chain is not read each time
@@ -91,6 +92,7 @@ OF_AN_ARCHIVE = (
     UNSEALED,
     UNSEALED_WHY,
     UNSEALED_KNOWN,
+    WAITED_FOR,
     WRITTEN,
     WRITTEN_EPOCH,
     DELETIONS_DUE,

@@ -122,6 +122,15 @@ class SmallArchive:
         self.write(folder + name, said)
         return folder + name
 
+    def not_archived(self, days: int, recording_id: str, at: datetime) -> str:
+        """What says that a recording is not archived, and why."""
+        folder = self.folder(days, recording_id)
+        said = {"schema": "callvault.not-archived/1", "recording_id": recording_id, "recording": {"id": recording_id}}
+        self.write(
+            folder + "not-archived.json", said | {"answer": "404", "why": "x", "by": "y", "at": format_instant(at)}
+        )
+        return folder + "not-archived.json"
+
     def erase(self, folder: str, *, sha256: str | None = None, sign_with: SealKeys | None = None) -> str:
         """Erase a recording; with a hash of one's own, as somebody would who has forged the record."""
         keys = sorted(str(p.relative_to(self.root)) for p in (self.root / folder).rglob("*") if p.is_file())

@@ -103,7 +103,7 @@ async def test_a_day_is_not_sealed_as_whole_while_rows_go_between_two_pages(
             newest_first[0].deleted_at = text_of(utc_now())
 
     when_listed(monkeypatch, sandbox, delete)
-    assert await missing_of(runtime, ago(5)) == 1, f"of {len(made)}"
+    assert (await missing_of(runtime, ago(5))).count == 1, f"of {len(made)}"
 
 
 async def test_no_seal_is_added_to_another_archive_than_the_one_that_was_opened(

@@ -266,6 +266,25 @@ def a_receipt_of_another_recording(one: SmallArchive) -> set[tuple[str, str]]:
     return {("damaged", key)}
 
 
+def recordings_that_are_not_archived_on_record(one: SmallArchive) -> set[tuple[str, str]]:
+    one.not_archived(5, "never", noon(5))
+    one.not_archived(5, "late", noon(5))
+    one.seal(5)
+    one.recording(5, "late", utc_now())
+    one.not_archived(7, "just-said", utc_now())
+    return set()
+
+
+def records_of_what_is_not_archived_that_are_not_what_they_should_be(one: SmallArchive) -> set[tuple[str, str]]:
+    changed, gone, of_another, none = (one.not_archived(5, name, noon(5)) for name in ("a", "b", "c", "d"))
+    one.write(of_another, one.read(of_another) | {"recording_id": "x"})
+    one.write(none, {"schema": "callvault.not-archived/1"})
+    one.seal(5)
+    one.write(changed, one.read(changed) | {"why": "another"})
+    one.remove(gone)
+    return {("damaged", changed), ("missing", gone), ("damaged", of_another), ("damaged", none)}
+
+
 CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
     nothing,
     originals_deleted_after_the_seal,
@@ -297,6 +316,8 @@ CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
     a_version_whose_first_is_gone,
     what_is_nobodys,
     a_receipt_of_another_recording,
+    recordings_that_are_not_archived_on_record,
+    records_of_what_is_not_archived_that_are_not_what_they_should_be,
 ]
 
 

@@ -251,7 +251,7 @@ async def test_what_is_written_while_a_day_is_sealed_puts_it_back_on_the_list(
     redis.zadd(UNSEALED, {day.isoformat(): 0})
     compare = reconcile.missing_of
 
-    async def write_meanwhile(runtime: Runtime, day: date) -> int:
+    async def write_meanwhile(runtime: Runtime, day: date) -> reconcile.Missing:
         await announce(async_redis, "recordings/x", b"{}", day, 17)
         return await compare(runtime, day)
 

@@ -119,7 +119,7 @@ async def test_a_sweep_tries_again_what_was_given_up_for_what_may_have_passed(
     made = recording_job(request_of(recording, locations={"wav": "s3://bucket/a"}))
     await bury(runtime, made, cause)
     tally, today = Tally(), utc_now().date()
-    assert await missing_of(runtime, today) == 1
+    assert (await missing_of(runtime, today)).count == 1
     assert redis.hlen(DEAD_LETTERS) == 1, "a day that waits for its seal is looked at every few seconds"
     await sweep(runtime, today, today, Tally(), found_by="reconcile", dry_run=True)
     assert redis.hlen(DEAD_LETTERS) == 1

@@ -171,6 +171,13 @@ KINDS: dict[str, Kind] = {
         "a managed thing is not as `CALLVAULT_CONNECTIONS_FILE` says",
         "`callvault connections drift FILE`, then `apply`, or change the file",
     ),
+    "sealed-without": Kind(
+        "critical",
+        "a day has waited for a recording for `CALLVAULT_SEAL_WITHOUT_AFTER`, which Telnyx lists and gives no audio of: the "
+        "download address says no, or there is not a byte, or no audio behind it. The day is sealed without it, on record",
+        "ask Telnyx's support for the recording. It is asked for again each week; should it come, it is archived and sealed as "
+        "what came late",
+    ),
     "seal-unsigned": Kind(
         "critical",
         "a seal has no signature, and this service does not remember having made it: Redis was lost behind it, the key is newer "

@@ -12,6 +12,8 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.archive import Archive, ArchiveConflict
@@ -97,6 +99,7 @@ def append(
             previous_sha256=chain.links[-1].sha256 if chain.links else None,
             reconciled_at=reconciled_at,
             sealed_at=format_instant(utc_now()),
+            not_archived=manifest.not_archived or msgspec.UNSET,
         )
         return _put_seal(archive, chain, seal, making)
 

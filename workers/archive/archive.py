@@ -17,6 +17,7 @@ from workers.archive.identity import assert_same, open_identity
 from workers.archive.proof import Damaged, ProofMode, prove, prove_again
 from workers.archive.records import (
     COMMIT_RECORD,
+    NOT_ARCHIVED,
     TRANSCRIPTION,
     ArchivedObject,
     CommitRecord,
@@ -26,6 +27,7 @@ from workers.archive.records import (
     Identity,
     LogMessageRecord,
     MediaRecord,
+    NotArchived,
     Proof,
     Record,
     Transcribing,
@@ -257,6 +259,28 @@ class Archive:
             self.put_record(layout.gone_key(folder), record)
         except ArchiveConflict:
             pass  # found at another moment
+
+    def is_set_aside(self, folder: str) -> bool:
+        """Whether it is on record that Telnyx gives no audio of a recording, so that no day waits for it."""
+        return self.store.stat(layout.not_archived_key(folder)) is not None
+
+    def not_archived(self, folder: str) -> NotArchived | None:
+        """What is on record of a recording that is not archived; None if nothing is.
+
+        Raises:
+            UnreadableRecord: there is something else under its key.
+            StoreError: the store cannot be read now.
+        """
+        key = layout.not_archived_key(folder)
+        data = self.read_small(key)
+        return None if data is None else NOT_ARCHIVED.read(data, key)
+
+    def put_not_archived(self, folder: str, record: NotArchived) -> None:
+        """Write down that a recording is not archived, and why; what says so already is left as it is."""
+        try:
+            self.put_record(layout.not_archived_key(folder), record)
+        except ArchiveConflict:
+            pass  # said at another moment, or by somebody else
 
     def prove_again(self, known: ArchivedObject) -> ArchivedObject:
         """Prove an archived object anew; see `proof.prove_again`."""

@@ -5,6 +5,7 @@
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/transcriptions/{transcription_id}.json
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/deleted.json                          receipt of the deletion at Telnyx
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/gone.json                             it was gone before we asked
+    recordings/{YYYY}/{MM}/{DD}/{recording_id}/not-archived.json                     Telnyx lists it and gives no audio of it
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/decisions/{instant or id}.json        a decision about it, for its seal
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/versions/{name}/audio…, recording.json  another content of the same id
     media/{YYYY}/{MM}/{DD}/{media_name}/{sha256}/content, media.json                 one version of a stored medium
@@ -79,6 +80,11 @@ def receipt_key(folder: str) -> str:
 def gone_key(folder: str) -> str:
     """What says that an original was gone at Telnyx before we asked for its deletion."""
     return f"{folder}gone.json"
+
+
+def not_archived_key(folder: str) -> str:
+    """What says that a recording is not archived, and why: its day is sealed without it."""
+    return f"{folder}not-archived.json"
 
 
 def version_folder(folder: str, name: str) -> str:

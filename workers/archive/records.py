@@ -138,6 +138,28 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
     found_gone_at: str
 
 
+class NotArchived(msgspec.Struct, frozen=True, kw_only=True):
+    """`not-archived.json`: Telnyx lists a recording and gives no audio of it, so its day is sealed without it.
+
+    Should the audio be had later, it is archived beside this, and sealed as what came late.
+
+    Attributes:
+        recording: as Telnyx returned it, without `download_urls`.
+        answer: what was answered when its audio was asked for, just before.
+        why: the reason given.
+        by: who said that the day is to be sealed without it; `callvault` if `CALLVAULT_SEAL_WITHOUT_AFTER` did.
+        at: ISO 8601, UTC.
+    """
+
+    schema: Literal["callvault.not-archived/1"] = "callvault.not-archived/1"
+    recording_id: str
+    recording: dict[str, Any]
+    answer: str
+    why: str
+    by: str
+    at: str
+
+
 class EarlierDecision(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="callvault.decision/1"):
     """`decisions/{instant}.json` in a recording's folder, as versions before 2 wrote it; of these the latest counts.
 
@@ -312,6 +334,7 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
         manifest_sha256: hexadecimal, of `seals/{sequence}.sha256`.
         previous_sha256: hexadecimal, of the JSON of the seal before; None for the first.
         reconciled_at: when a comparison with Telnyx found nothing of this day missing; ISO 8601, UTC.
+        not_archived: how many recordings the manifest lists as not archived. Not there in a seal of none.
         void: why its number is passed over: its manifest counts for nothing. Not there in a seal that counts.
     """
 
@@ -325,6 +348,7 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
     previous_sha256: str | None
     reconciled_at: str
     sealed_at: str
+    not_archived: int | msgspec.UnsetType = msgspec.UNSET
     void: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -353,6 +377,7 @@ Record = (
     | TranscriptionRecord
     | Receipt
     | Gone
+    | NotArchived
     | AnyDecision
     | Duties
     | Damage
@@ -435,6 +460,7 @@ DUTIES: RecordReader[Duties] = RecordReader(Duties, "a statement of duties")
 DAMAGE: RecordReader[Damage] = RecordReader(Damage, "a row of the register of damage")
 IDENTITY: RecordReader[Identity] = RecordReader(Identity, "an archive's identity")
 GONE: RecordReader[Gone] = RecordReader(Gone, "a record of an original that was gone")
+NOT_ARCHIVED: RecordReader[NotArchived] = RecordReader(NotArchived, "a record of a recording that is not archived")
 TRANSCRIBING: RecordReader[Transcribing] = RecordReader(Transcribing, "a mark of awaited transcriptions")
 TRANSCRIPTION: RecordReader[TranscriptionRecord] = RecordReader(TranscriptionRecord, "a transcription")
 LOG_MESSAGE: RecordReader[LogMessageRecord] = RecordReader(LogMessageRecord, "a log message")

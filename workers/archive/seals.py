@@ -151,7 +151,7 @@ class Manifest:
     """A manifest in a temporary file, with what a seal tells of it. A context manager: the file goes at its end."""
 
     def __init__(self) -> None:
-        self.recordings = self.transcriptions = self.bytes = self.objects = 0
+        self.recordings = self.transcriptions = self.not_archived = self.bytes = self.objects = 0
         self._digest = hashlib.sha256()
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
 
@@ -177,6 +177,7 @@ class Manifest:
             place = layout.recording_of(key)
             self.recordings += place is not None and place[2] == "recording.json"
             self.transcriptions += place is not None and place[2].startswith("transcriptions/")
+            self.not_archived += place is not None and key == layout.not_archived_key(folder.prefix)
 
     def chunks(self) -> Iterator[bytes]:
         """Its bytes from the start."""

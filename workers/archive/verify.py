@@ -31,6 +31,7 @@ from workers.archive.records import (
     DUTIES,
     GONE,
     IDENTITY,
+    NOT_ARCHIVED,
     RECEIPT,
     TRANSCRIBING,
     TRANSCRIPTION,
@@ -47,6 +48,7 @@ from workers.archive.stores.store import StoredObject
 _BESIDE: dict[str, RecordReader[Any]] = {
     "deleted.json": RECEIPT,
     "gone.json": GONE,
+    "not-archived.json": NOT_ARCHIVED,
     "transcriptions": TRANSCRIPTION,
     "decisions": DECISION,
 }
@@ -84,6 +86,7 @@ class Verified(msgspec.Struct):
             under which an earlier run on this machine read the same bytes.
         sealed_objects: listed by seals; of recordings, media and log messages.
         erased: of them, erased on record.
+        not_archived: recordings that are on record as not archived, and are not in the archive.
         waiting: objects that came after the seal of their day, for its next one.
         unsealed_objects: objects of days that have no seal yet.
         void: seals whose number is passed over.
@@ -104,6 +107,7 @@ class Verified(msgspec.Struct):
     seals: int = 0
     sealed_objects: int = 0
     erased: int = 0
+    not_archived: int = 0
     waiting: int = 0
     unsealed_objects: int = 0
     void: int = 0
@@ -213,7 +217,8 @@ def verify(
             deque(folders, maxlen=0)
             continue
         for found in ahead(folders, lambda f: _check(checks, f)):
-            state.recordings += 1
+            state.recordings += not found.is_not_archived
+            state.not_archived += found.is_not_archived
             state.problems += found.problems
             state.objects += len(found.sizes)
             state.bytes += sum(found.sizes)
@@ -273,11 +278,16 @@ def _folders(archive: Archive, since: date | None, until: date | None) -> Iterat
 
 @dataclass
 class _Found:
-    """What was found in a folder: what is wrong, the sizes of the objects that records name, and what held them."""
+    """What was found in a folder: what is wrong, the sizes of the objects that records name, and what held them.
+
+    Attributes:
+        is_not_archived: whether it only says that its recording is not archived, and why.
+    """
 
     problems: list[Problem] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     checked_by: list[str] = field(default_factory=list)
+    is_not_archived: bool = False
 
 
 def _check(checks: Checks, folder: _Folder) -> _Found:
@@ -286,6 +296,7 @@ def _check(checks: Checks, folder: _Folder) -> _Found:
     if folder.day == date.min:
         found.problems = [Problem("unknown", key, "not a key of the archive's layout") for key in folder.found]
         return found
+    found.is_not_archived = is_not_archived(folder.prefix, folder.found)
     left = dict(folder.found)
     erased, found.problems = checks.erasures.read(folder.prefix, left)
     left.pop(layout.erasure_key(folder.prefix), None)
@@ -306,6 +317,12 @@ def _check(checks: Checks, folder: _Folder) -> _Found:
     for key in sorted(left):
         found.problems += _check_other(checks.archive, folder, key, committed)
     return found
+
+
+def is_not_archived(prefix: str, present: Collection[str]) -> bool:
+    """Whether a recording's folder says that it is not archived, and it has not come since."""
+    others = (layout.commit_key(prefix), layout.erasure_key(prefix))
+    return layout.not_archived_key(prefix) in present and not any(key in present for key in others)
 
 
 def commit_keys(prefix: str, present: Iterable[str]) -> list[str]:

@@ -40,6 +40,7 @@ _WRITTEN_AT = {
     "recording.json": "archived_at",
     "deleted.json": "confirmed_gone_at",
     "gone.json": "found_gone_at",
+    "not-archived.json": "at",
     "erased.json": "erased_at",
     "decisions": "at",
     "log-messages": "first_seen_at",

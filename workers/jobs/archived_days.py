@@ -24,7 +24,7 @@ class ArchivedDays:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._days: dict[date, tuple[array[int], array[int], array[int]]] = {}
+        self._days: dict[date, tuple[array[int], array[int], array[int], array[int]]] = {}
 
     def knows(self, day: date) -> bool:
         """Whether a day has been listed; else `load` it first."""
@@ -42,16 +42,22 @@ class ArchivedDays:
         """Whether a transcription lies beside a recording of a day."""
         return _contains(self._days[day][1], hash((recording_id, transcription_id)))
 
+    def is_set_aside(self, day: date, recording_id: str) -> bool:
+        """Whether it is on record that a recording of a day is not archived, and it has not come since."""
+        return _contains(self._days[day][3], hash(recording_id))
+
     def load(self, day: date) -> None:
         """List a day; blocks.
 
         Raises:
             StoreError: the store cannot be listed now.
         """
-        committed, transcribed, kept = array("q"), array("q"), array("q")
+        committed, transcribed, kept, set_aside = array("q"), array("q"), array("q"), array("q")
         for _, recording_id, names in _recordings(self._archive.store.list(layout.day_prefix(day))):
             if names & {"recording.json", "erased.json"}:  # what was erased is not to come back
                 committed.append(hash(recording_id))
+            elif "not-archived.json" in names:
+                set_aside.append(hash(recording_id))
             if "recording.json" in names and not names & {"deleted.json", "erased.json"}:
                 kept.append(hash(recording_id))
             for name in names:
@@ -59,7 +65,7 @@ class ArchivedDays:
                     transcribed.append(hash((recording_id, layout.transcription_of(name))))
         while len(self._days) >= _DAYS_REMEMBERED:
             del self._days[min(self._days)]
-        self._days[day] = (_sorted(committed), _sorted(transcribed), _sorted(kept))
+        self._days[day] = (_sorted(committed), _sorted(transcribed), _sorted(kept), _sorted(set_aside))
 
 
 def without_receipt(objects: Iterable[StoredObject]) -> Iterator[str]:

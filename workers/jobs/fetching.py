@@ -16,7 +16,7 @@ from workers.archive.records import AudioSummary
 from workers.jobs.causes import NotFinished
 from workers.runtime import Runtime
 from workers.source_mark import SourceMark
-from workers.telnyx.downloads import CannotBeResumed, Download, DownloadFailed, TooSlow
+from workers.telnyx.downloads import CannotBeResumed, Download, DownloadFailed, NotHandedOut, TooSlow
 from workers.telnyx.models import Recording
 
 T = TypeVar("T")
@@ -64,6 +64,25 @@ def expected_audio(runtime: Runtime, recording: Recording) -> Expected:
     settings = runtime.settings
     tolerance_ms = settings.audio_tolerance.total_seconds() * 1000
     return Expected(recording.duration_millis, recording.channels, tolerance_ms, settings.audio_tolerance_percent)
+
+
+def why_not_handed_out(recording: Recording, error: Exception) -> str | None:
+    """Why there is no audio of a recording that Telnyx lists, by what Telnyx or its download host says.
+
+    Args:
+        recording: as Telnyx shows it.
+        error: what its archiving failed with.
+
+    Returns:
+        One line; None where something else has failed, so that its audio may be had yet.
+    """
+    if isinstance(error, NotHandedOut):
+        return str(error)
+    if not isinstance(error, NotFinished):
+        return None
+    if recording.status not in (None, "completed"):
+        return f"Telnyx lists it as {recording.status}"
+    return None if addresses_of(recording) else "Telnyx lists it without a download address"
 
 
 def only_if(sha256: str, chunks: Iterator[bytes], key: str) -> Iterator[bytes]:

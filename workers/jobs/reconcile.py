@@ -63,6 +63,7 @@ _ASK_EVERY = 100
 _COUNT_EVERY = timedelta(days=7)
 # What Telnyx may answer to one list, or about one thing, and not to others; all else fails whatever is asked.
 _OF_ONE_LIST = (BadRequest, Conflict, Forbidden, Invalid, NotFound, ServerError, UnexpectedAnswer, Unsettled)
+_MOST_NAMED = 1_000  # recordings that a day waits for
 _WAV_BYTES_PER_SECOND = 16_000  # 8 kHz, 16 bit, one channel: what Telnyx's recordings are, as far as is known
 
 
@@ -191,11 +192,24 @@ async def sweep(
     return lists.failed
 
 
-async def missing_of(runtime: Runtime, day: date) -> int:
+class Missing(msgspec.Struct, frozen=True):
+    """What of a day is not in the archive.
+
+    Attributes:
+        count: recordings and transcriptions.
+        recordings: ids of the recordings among them, of a thousand at most.
+    """
+
+    count: int
+    recordings: list[str]
+
+
+async def missing_of(runtime: Runtime, day: date) -> Missing:
     """How much of a day is at Telnyx and not in the archive; all of it is enqueued.
 
     Compared is what was created on the day, and what was created on the next and began on this one. A transcription
-    that Telnyx is still making does not count: once it is there, it gets a further seal.
+    that Telnyx is still making does not count: once it is there, it gets a further seal. Nor does a recording that is on record
+    as not archived (`workers/jobs/not_archived.py`).
 
     Raises:
         Inconclusive: the lists do not show all that there is, so nobody knows; what they show is enqueued.
@@ -212,7 +226,7 @@ async def missing_of(runtime: Runtime, day: date) -> int:
         await comparison.of_transcriptions(_transcriptions_of(runtime, created, created), created, _is_completed)
     if comparison.unreadable is not None:
         raise comparison.unreadable
-    return comparison.tally.missing
+    return Missing(comparison.tally.missing, comparison.missing_recordings)
 
 
 def _is_completed(transcription: RecordingTranscription) -> bool:
@@ -229,8 +243,9 @@ def _began_on(recording: Recording, day: date) -> bool:
 async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
     """Hold all that Telnyx has of the sealed days against what ought to be there: what is committed and has no receipt.
 
-    What is not in the archive is enqueued, transcriptions too. What is, and should be deleted, is put on the due list, whatever
-    else says that it is gone. The sealed days are listed as one window: days that Telnyx has nothing of cost nothing.
+    What is not in the archive is enqueued, transcriptions too, and what is on record as not archived. What is in it, and should
+    be deleted, is put on the due list, whatever else says that it is gone. The sealed days are listed as one window: days that
+    Telnyx has nothing of cost nothing.
 
     Raises:
         TelnyxError, StoreError: one of them is away; the next turn begins anew.
@@ -239,7 +254,7 @@ async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
     if not sealed:
         return
     first, last, tally = min(sealed), max(sealed), Tally()
-    comparison = _Comparison(runtime, tally, "reconcile", schedules=True)
+    comparison = _Comparison(runtime, tally, "reconcile", schedules=True, asks_for_set_aside=True)
     await comparison.of_recordings(_recordings_of(runtime, first, last))
     await comparison.of_transcriptions(_transcriptions_of(runtime, first, last), first, _is_completed)
     if tally.missing:
@@ -304,9 +319,11 @@ class _Comparison:
         dry_run: enqueue nothing.
         schedules: whether what is archived, and should be deleted, is put on the due list.
         retries_letters: whether jobs that were given up are tried again, where that may help.
+        asks_for_set_aside: whether what is on record as not archived is asked for again.
 
     Attributes:
         tally: what was counted.
+        missing_recordings: ids of those that are missing, of a thousand at most.
         unreadable: the last list that had rows which cannot be read.
     """
 
@@ -319,14 +336,17 @@ class _Comparison:
         dry_run: bool = False,
         schedules: bool = False,
         retries_letters: bool = True,
+        asks_for_set_aside: bool = False,
     ) -> None:
         self.tally = tally
+        self.missing_recordings: list[str] = []
         self.unreadable: UnreadableRows | None = None
         self._runtime = runtime
         self._archived = ArchivedDays(runtime.archive)
         self._found_by = found_by
         self._dry_run = dry_run
         self._retries_letters = retries_letters
+        self._asks_for_set_aside = asks_for_set_aside
         self._schedules = schedules and runtime.settings.delete_originals == "verified"
 
     async def of_recordings(
@@ -401,12 +421,20 @@ class _Comparison:
                 if self._schedules and self._archived.lacks_receipt(day, recording_id):
                     await self._schedule(layout.recording_folder(day, recording_id))
                 return
+            if self._archived.is_set_aside(day, recording_id):
+                if self._asks_for_set_aside:
+                    await self._enqueue(recording_job(self._request(recording)))
+                return
+        if len(self.missing_recordings) < _MOST_NAMED:
+            self.missing_recordings.append(recording_id)
         seconds = (recording.duration_millis or 0) / 1000
         self.tally.seconds += seconds
         self.tally.bytes += round(seconds * _WAV_BYTES_PER_SECOND * (2 if recording.channels == "dual" else 1))
+        await self._missing(recording_job(self._request(recording)))
+
+    def _request(self, recording: Recording) -> RecordingRequest:
         started_at = recording.recording_started_at
-        request = RecordingRequest(recording_id=recording_id, started_at=started_at, found_by=self._found_by)
-        await self._missing(recording_job(request))
+        return RecordingRequest(recording_id=str(recording.id), started_at=started_at, found_by=self._found_by)
 
     async def _of_transcription(self, transcription: RecordingTranscription, day: date) -> None:
         """Hold one transcription against the archive; the day is that of its creation."""

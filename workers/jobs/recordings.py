@@ -20,7 +20,15 @@ from workers.jobs.causes import NotFinished, NotYet
 from workers.jobs.chain import is_sealed
 from workers.jobs.decisions import take_up_decisions
 from workers.jobs.erased import Erased, refuse_if_erased, unless_erased
-from workers.jobs.fetching import CONTENT_TYPES, Fetched, addresses_of, as_archived, expected_audio, fetch_audio
+from workers.jobs.fetching import (
+    CONTENT_TYPES,
+    Fetched,
+    addresses_of,
+    as_archived,
+    expected_audio,
+    fetch_audio,
+    why_not_handed_out,
+)
 from workers.jobs.payloads import RecordingRequest, recording_job_id
 from workers.jobs.versions import look_again
 from workers.queue.recording_lease import sole_writer
@@ -123,8 +131,13 @@ async def _archive(
     """Archive what Telnyx shows, or hold it against what is committed; under the recording's lease."""
     if record is None:
         await _refuse_if_sealed(runtime, folder)
-        async with unless_erased(runtime, folder):
-            record = await _fetch_and_commit(runtime, request, recording, folder)
+        try:
+            async with unless_erased(runtime, folder):
+                record = await _fetch_and_commit(runtime, request, recording, folder)
+        except Exception as error:
+            if not await _is_known_to_be_none(runtime, recording, folder, error):
+                raise
+            return
         await _tell(runtime, recording, folder, record)
         await schedule_deletion(runtime, folder, record)
         await runtime.attempts.done(recording_job_id(str(recording.id)))  # whatever job it was that has archived it
@@ -167,6 +180,15 @@ async def _is_done(runtime: Runtime, request: RecordingRequest, folder: str, sin
     if record is None:
         return False
     return not _is_to_be_compared(request, record) or parse_instant(record.archived_at) >= since
+
+
+async def _is_known_to_be_none(runtime: Runtime, recording: Recording, folder: str, error: Exception) -> bool:
+    """Whether it is on record that Telnyx gives no audio of a recording, and it still gives none: no failure any more."""
+    answer = why_not_handed_out(recording, error)
+    if answer is None or not await runtime.in_thread(runtime.archive.is_set_aside, folder):
+        return False
+    log.info("still not handed out", recording_id=recording.id, answer=answer)
+    return True
 
 
 def _is_to_be_compared(request: RecordingRequest, record: CommitRecord) -> bool:

@@ -31,6 +31,7 @@ from workers.catalogue.rows import row_of
 from workers.jobs.chain import read_chain, remember_chain
 from workers.jobs.clocks import clocks_agree
 from workers.jobs.damage import tell_wrong
+from workers.jobs.not_archived import accept_in_time, forget_waiting
 from workers.jobs.reconcile import missing_of
 from workers.jobs.signing import making_of
 from workers.jobs.unsealed import SealRequest
@@ -103,6 +104,7 @@ async def seal(runtime: Runtime, day: date, *, by_hand: bool = False) -> Link | 
         await days.add(day, at, None if outcome.until else outcome.why)
     else:
         await days.sealed(day)
+        await forget_waiting(runtime, day)
     return outcome
 
 
@@ -124,8 +126,9 @@ async def _seal(runtime: Runtime, day: date, by_hand: bool) -> Link | Waits | No
         missing = await missing_of(runtime, day)
     except Inconclusive as error:
         return Waits(str(error))
-    if missing:
-        return Waits(f"{missing} recordings or transcriptions are not archived yet")
+    if missing.count:
+        await accept_in_time(runtime, day, missing.recordings)
+        return Waits(f"{missing.count} recordings or transcriptions are not archived yet")
     reconciled_at = format_instant(utc_now())
     try:
         while True:
@@ -189,7 +192,7 @@ class _Unsealed:
         """Add its seal to the chain; with `only`, under this number alone. Raises what `append` of the archive does."""
         making = making_of(self._runtime, self._put_rows)
         link = await _added(self._runtime, self._chain, append, self._day, self.manifest, reconciled_at, making, only)
-        counts = {"objects": self.manifest.objects, "recordings": link.seal.recordings}
+        counts: dict[str, object] = {"objects": self.manifest.objects, "recordings": link.seal.recordings}
         log.info("day sealed", day=link.seal.day, sequence=link.seal.sequence, **counts)
         return link
 
@@ -236,8 +239,8 @@ async def _finish_or_void(runtime: Runtime, chain: Chain, sequence: int, day: da
         if about is None:
             raise CannotSeal(manifest, "lists no object of any day")
         theirs = about
-        if missing := await missing_of(runtime, theirs):
-            raise CannotSeal(manifest, f"{missing} recordings or transcriptions of {theirs} are not archived yet")
+        if count := (await missing_of(runtime, theirs)).count:
+            raise CannotSeal(manifest, f"{count} recordings or transcriptions of {theirs} are not archived yet")
         await _finish(runtime, chain, sequence, theirs, listed)
     except (CannotSeal, UnreadableRecord, Inconclusive) as error:
         why = f"the worker that made its manifest ended, and it cannot be finished ({error})"

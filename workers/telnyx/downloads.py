@@ -48,7 +48,11 @@ class TooSlow(AddressAway):
     """Bytes come more slowly than the least rate that was asked for; the download holds a place that others need."""
 
 
-class NotAudio(DownloadFailed):
+class NotHandedOut(DownloadFailed):
+    """The server behind a fresh address says that it does not give the audio, or gives not a byte of it."""
+
+
+class NotAudio(NotHandedOut):
     """A page of HTML, XML or JSON, or another text, in place of audio; archiving it would be archiving an error message."""
 
 
@@ -221,7 +225,7 @@ class Download(Iterator[bytes]):
                 total = self.source.size
                 if total is None or got == total:
                     if not got:
-                        raise DownloadFailed("the audio is empty")
+                        raise NotHandedOut("the audio is empty")
                     return
                 if got > total:
                     raise DownloadFailed(f"more bytes than announced: {got} of {total} bytes")
@@ -326,7 +330,8 @@ def _accept(response: httpx.Response, got: int, source: SourceMark) -> SourceMar
     if _is_away(status):
         raise AddressAway(f"the download address answered {status}")
     if status not in (200, 206):
-        raise DownloadFailed(f"the download address answered {status}")
+        kind = NotHandedOut if 400 <= status < 500 else DownloadFailed
+        raise kind(f"the download address answered {status}")
     if response.headers.get("content-encoding", "identity") != "identity":
         raise DownloadFailed("the answer is compressed though that was not accepted")
     now = _mark(response)

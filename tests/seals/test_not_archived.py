@@ -1,0 +1,162 @@
+"""A recording that Telnyx lists and gives no audio of: its day is sealed without it, on record, and nothing else passes there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.errors import UserError
+from sandbox.world import Recording
+from tests.parts import RunningSandbox, run_callvault
+from tests.seals.test_making_seals import ago, archive, at_noon, key_of, recordings_of
+from tests.workers.house import runtime_of
+from tests.workers.test_archive_recording import committed, folder_of
+from workers.archive import layout
+from workers.archive.seals import Link
+from workers.jobs.not_archived import accept_not_archived
+from workers.jobs.payloads import RecordingRequest
+from workers.jobs.reconcile import CountRequest, count_sealed
+from workers.jobs.recordings import archive_recording
+from workers.jobs.seals import Waits, seal
+from workers.keys import ALERTS, BULK_QUEUE, WAITED_FOR
+from workers.queue.attempts import DeadLetter
+from workers.runtime import Runtime
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "verify_archive.py"
+
+
+def give_nothing(sandbox: RunningSandbox, recording: Recording, how: str) -> None:
+    """Have Telnyx list a recording and never give its audio."""
+    if how == "in-progress":
+        recording.data["status"] = "in-progress"
+    elif how == "no-address":
+        recording.audio.clear()
+    else:
+        status = {"empty": 200}.get(how) or int(how)
+        sandbox.world.faults.change({"answers": {f"/_downloads/{recording.data['id']}": status}})
+
+
+def letter_of(recording: Recording) -> DeadLetter:
+    job_id, payload = f"archive_recording:{recording.data['id']}", {"v": 1, "recording_id": recording.data["id"]}
+    at = "2026-11-25T10:00:00.000000Z"
+    return DeadLetter(job_id, "archive_recording", payload, "arq:queue", "download", "an error", at, [])
+
+
+def verified(environment: dict[str, str], folder: Path) -> tuple[list[Any], int, int]:
+    """What `callvault verify --seals` finds wrong, and how many recordings are archived and not; the script agrees."""
+    done = run_callvault(["verify", "--seals", "--json"], environment)
+    report = json.loads(done.stdout)
+    script = subprocess.run([sys.executable, SCRIPT, folder], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == script.returncode == bool(report["problems"]), script.stdout
+    assert (f"no audio of them: {report['not_archived']} recordings" in script.stderr) == bool(report["not_archived"])
+    return report["problems"], report["recordings"], report["not_archived"]
+
+
+@pytest.mark.parametrize("how", ["403", "404", "empty", "no-address", "in-progress"])
+async def test_at_a_persons_word_a_day_is_sealed_without_it_and_what_comes_later_is_sealed_too(
+    how: str, sandbox: RunningSandbox, runtime: Runtime, redis: Any, environment: dict[str, str], archive_folder: Path
+) -> None:
+    never, *others = recordings_of(sandbox, ago(5), 3)
+    await archive(runtime, others)
+    audio = dict(never.audio)
+    give_nothing(sandbox, never, how)
+    assert isinstance(await seal(runtime, ago(5)), Waits)
+    await runtime.attempts.bury(letter_of(never))
+    words = ["dead-letters", "accept", letter_of(never).job_id, "--why", "ticket 7", "--by", "Ann"]
+    done = run_callvault(words, environment)
+    assert done.returncode == 0, done.stderr
+    assert await runtime.attempts.letters() == []
+    path = folder_of(archive_folder, never) / "not-archived.json"
+    record = json.loads(path.read_bytes())
+    assert (record["recording"]["id"], record["why"], record["by"]) == (never.data["id"], "ticket 7", "Ann")
+    assert record["answer"] in done.stdout
+    link = await seal(runtime, ago(5))
+    assert isinstance(link, Link)
+    assert (link.seal.recordings, link.seal.not_archived) == (2, 1)
+    key = key_of(folder_of(archive_folder, never), archive_folder) + "not-archived.json"
+    assert f"  {key}\n" in (archive_folder / layout.seal_key(1, "sha256")).read_text()
+    assert verified(environment, archive_folder) == ([], 2, 1)
+
+    redis.delete(BULK_QUEUE, f"arq:job:archive_recording:{never.data['id']}")
+    await count_sealed(runtime, CountRequest())
+    assert redis.zrange(BULK_QUEUE, 0, -1) == [f"archive_recording:{never.data['id']}"], "the weekly look asks for it"
+    request = RecordingRequest(recording_id=never.data["id"], found_by="reconcile")
+    await archive_recording(runtime, request)
+    assert committed(archive_folder, never) is None
+    assert run_callvault(words, environment).stdout.count("(Ann: ticket 7)") == 1, "said again, it is on record already"
+
+    never.audio.update(audio)
+    never.data["status"] = "completed"
+    sandbox.world.faults.change({"answers": {}})
+    await archive_recording(runtime, request)
+    late = await seal(runtime, ago(5), by_hand=True)
+    assert isinstance(late, Link)
+    assert (late.seal.recordings, "not_archived" in (archive_folder / layout.seal_key(2)).read_text()) == (1, False)
+    assert verified(environment, archive_folder) == ([], 3, 0)
+    assert json.loads(path.read_bytes()) == record, "what was said stays"
+
+
+async def test_what_can_be_had_or_fails_otherwise_does_not_pass(
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
+) -> None:
+    good, cut, in_the_way, gone = recordings_of(sandbox, ago(5), 4)
+    two = sandbox.world.add_recording(seconds=0.1, formats=("wav", "mp3"), started_at=at_noon(ago(5)))
+    assert await accept_not_archived(runtime, good.data["id"], "why", "Ann") is None
+    assert committed(archive_folder, good), "it was archived instead"
+    folder_of(archive_folder, in_the_way).mkdir(parents=True)
+    (folder_of(archive_folder, in_the_way) / "audio.wav").write_bytes(b"something else")
+    sandbox.world.recordings.pop(gone.data["id"])
+    sandbox.world.faults.change({"answers": {f"/_downloads/{two.data['id']}.mp3": 404}})
+    refused = {
+        in_the_way.data["id"]: "another reason.*ArchiveConflict",
+        gone.data["id"]: "not at Telnyx",
+        two.data["id"]: "the wav can still be had",
+    }
+    for recording_id, line in refused.items():
+        with pytest.raises(UserError, match=line):
+            await accept_not_archived(runtime, recording_id, "why", "Ann")
+    sandbox.world.faults.change({"answers": {}, "download_cut": 1.0})
+    with pytest.raises(UserError, match="another reason"):
+        await accept_not_archived(runtime, cut.data["id"], "why", "Ann")
+    assert list(archive_folder.rglob("not-archived.json")) == []
+    assert isinstance(await seal(runtime, ago(5)), Waits)
+
+
+async def test_in_time_a_day_is_sealed_without_it_which_is_told_unless_nothing_at_all_is_given(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    never, soon, other = recordings_of(sandbox, ago(5), 3)
+    sandbox.world.faults.change(
+        {"answers": {f"/_downloads/{never.data['id']}": 404, f"/_downloads/{soon.data['id']}": 500}}
+    )
+    async with runtime_of(environment, async_redis, CALLVAULT_SEAL_WITHOUT_AFTER="1s") as runtime:
+
+        async def outcome() -> object:
+            return await seal(runtime, ago(5))
+
+        assert isinstance(await outcome(), Waits)
+        await asyncio.sleep(1.1)  # the time that it waits
+        await outcome()
+        assert list(archive_folder.rglob("not-archived.json")) == [], "nothing was archived lately"
+        await archive(runtime, [other])
+        await runtime.history.flush()
+        sandbox.world.faults.change({"answers": {f"/_downloads/{never.data['id']}": 404}})
+        await archive(runtime, [soon])
+        deadline = time.monotonic() + 30
+        while not isinstance(link := await outcome(), Link):
+            assert time.monotonic() < deadline
+    assert (link.seal.recordings, link.seal.not_archived) == (2, 1)
+    assert [path.parent.name for path in archive_folder.rglob("not-archived.json")] == [never.data["id"]]
+    assert redis.hgetall(WAITED_FOR) == {}, "it waits for nothing more"
+    told = [json.loads(row) for row in redis.lrange(ALERTS, 0, -1)]
+    (text,) = [row["text"] for row in told if row["kind"] == "sealed-without"]
+    assert text == (
+        f"{ago(5)} is sealed without recording {never.data['id']}, which is not archived: the download address answered 404."
+    )

@@ -1,0 +1,206 @@
+"""A recording that Telnyx lists and gives no audio of: its day is sealed without it, on record, at a person's word or in time.
+
+Nothing else passes here. Its audio is asked for once more, in full, in the moment before; only where Telnyx or its download host
+itself says that there is none is that written down. The weekly look goes on to ask for it, and what comes then is archived and
+sealed as what came late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from config.errors import UserError
+from config.logs import get_logger
+from config.times import format_duration, format_instant, utc_now
+from workers.archive import layout
+from workers.archive.records import NotArchived
+from workers.archive.stores.store import lies_in_a_bucket
+from workers.jobs.erased import unless_erased
+from workers.jobs.fetching import addresses_of, as_archived, why_not_handed_out
+from workers.jobs.payloads import RecordingRequest, recording_job
+from workers.jobs.recordings import archive_recording
+from workers.keys import WAITED_FOR
+from workers.queue.history import DAY, read_history
+from workers.queue.lease import HeldElsewhere
+from workers.queue.recording_lease import sole_writer
+from workers.queue.script import server_seconds
+from workers.queue.written import UnsealedDays
+from workers.runtime import Runtime, sealable_at
+from workers.telnyx.downloads import DownloadFailed
+from workers.telnyx.errors import NotFound
+from workers.telnyx.models import Recording
+
+log = get_logger()
+
+_AT_ONCE = 20
+
+
+async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by: str) -> NotArchived | None:
+    """Have the day of a recording sealed without it, unless its audio can be had after all.
+
+    Args:
+        runtime: the worker's parts.
+        recording_id: Telnyx's.
+        why: the reason, which is written into the archive.
+        by: who says so.
+
+    Returns:
+        What is on record now; None if its audio came, and it is archived.
+
+    Raises:
+        UserError: it is not for this: not at Telnyx, erased, being archived, or not archived for another reason.
+        TelnyxError, StoreError: one of them is away.
+    """
+    try:
+        recording = await runtime.telnyx.recordings.retrieve(recording_id)
+        folder = layout.recording_folder(recording.dated, recording_id)
+    except NotFound:
+        line = f"recording {recording_id} is not at Telnyx, so no day waits for it"
+        raise UserError(f"{line}; `callvault dead-letters discard` drops its dead letter") from None
+    except ValueError as error:
+        raise UserError(f"{error}, so no day waits for it") from None
+    request = RecordingRequest(
+        recording_id=recording_id, started_at=recording.recording_started_at, found_by="reconcile"
+    )
+    try:
+        answer = await _answer(runtime, recording, request)
+        if answer is not None and await _record(runtime, folder) is None:
+            said = as_archived(recording)
+            at = format_instant(utc_now())
+            record = NotArchived(recording_id=recording_id, recording=said, answer=answer, why=why, by=by, at=at)
+            await _write(runtime, folder, record)
+    except HeldElsewhere:
+        raise UserError(
+            f"recording {recording_id} is being archived right now; run it again once that is done"
+        ) from None
+    await runtime.attempts.discard(recording_job(request).id)
+    return None if answer is None else await _record(runtime, folder)
+
+
+async def _answer(runtime: Runtime, recording: Recording, request: RecordingRequest) -> str | None:
+    """What is answered to who asks for the audio of a recording now; None if it is archived.
+
+    Raises:
+        UserError: it could not be asked for, or something else than Telnyx keeps it from the archive.
+        HeldElsewhere: another job works on it.
+    """
+    folder = layout.recording_folder(recording.dated, str(request.recording_id))
+    try:
+        await archive_recording(runtime, request)
+    except HeldElsewhere:
+        raise
+    except Exception as error:
+        answer = why_not_handed_out(recording, error)
+        if answer is None:
+            line = f"recording {recording.id} is not archived for another reason than that Telnyx gives no audio"
+            raise UserError(f"{line}, so its day waits: {type(error).__name__}: {error}") from error
+    else:
+        if await runtime.in_thread(runtime.archive.commit_record, folder) is not None:
+            return None
+        if (known := await _record(runtime, folder)) is None:
+            raise UserError(f"recording {recording.id} was erased, so no day waits for it")
+        return known.answer
+    if (audio_format := await _format_that_is_given(runtime, recording)) is not None:
+        line = f"of recording {recording.id} the {audio_format} can still be had"
+        raise UserError(f"{line}, so its day waits; ask Telnyx's support for the rest ({answer})")
+    return answer
+
+
+async def _format_that_is_given(runtime: Runtime, recording: Recording) -> str | None:
+    """Of a recording in several formats one that can be had; it is not archived as long as one of them cannot."""
+    addresses = addresses_of(await runtime.telnyx.recordings.retrieve(str(recording.id)))
+    for audio_format, url in addresses.items() if len(addresses) > 1 else ():
+        if lies_in_a_bucket(url):
+            return audio_format  # nobody has asked for it yet
+        try:
+            mark = await runtime.in_thread(runtime.downloads.look, url)
+        except DownloadFailed:
+            continue
+        if mark.size != 0:
+            return audio_format
+    return None
+
+
+async def _record(runtime: Runtime, folder: str) -> NotArchived | None:
+    return await runtime.in_thread(runtime.archive.not_archived, folder)
+
+
+async def _write(runtime: Runtime, folder: str, record: NotArchived) -> None:
+    """Write it down, under the recording's lease, unless it was archived or erased meanwhile; then its day is tried again."""
+    key = layout.not_archived_key(folder)
+    async with sole_writer(runtime.redis, record.recording_id), unless_erased(runtime, folder):
+        if await runtime.in_thread(runtime.archive.commit_record, folder) is None:
+            await runtime.in_thread(runtime.archive.put_not_archived, folder, record)
+    await runtime.announce(key, record)
+    if (day := layout.day_of(key)) is not None:
+        await UnsealedDays(runtime.redis).add(day, sealable_at(runtime.settings, day))
+    log.warning("recording set aside", recording_id=record.recording_id, answer=record.answer, by=record.by)
+
+
+async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[str]) -> None:
+    """Have a day that waits for recordings be sealed without those that it has waited for too long; each is told.
+
+    Not while nothing at all was archived within a day: then it may be the way to the download host that is closed.
+
+    Args:
+        runtime: the worker's parts.
+        day: UTC.
+        recording_ids: what it waits for.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    limit = runtime.settings.seal_without_after.total_seconds()
+    overdue = [one for one, seconds in (await _waited(runtime, day, recording_ids)).items() if seconds >= limit]
+    if not overdue or not await _is_audio_given(runtime):
+        return
+    why = f"{day} has waited for it for {format_duration(limit)} (CALLVAULT_SEAL_WITHOUT_AFTER)"
+    for recording_id in overdue[:_AT_ONCE]:
+        try:
+            record = await accept_not_archived(runtime, recording_id, why, "callvault")
+        except Exception as error:  # its day waits on; the others of the day are asked for
+            log.info("a day waits for a recording", recording_id=recording_id, day=day.isoformat(), why=str(error))
+            continue
+        if record is not None:
+            text = f"{day} is sealed without recording {recording_id}, which is not archived: {record.answer}."
+            advice = "Ask Telnyx's support for it. It is asked for again each week, and archived should it come."
+            await runtime.alerts.send("sealed-without", day.isoformat(), text, advice)
+
+
+async def _waited(runtime: Runtime, day: date, recording_ids: Sequence[str]) -> dict[str, float]:
+    """For how many seconds a day has waited for some recordings, by the server's clock."""
+    if not recording_ids:
+        return {}
+    now = await server_seconds(runtime.redis)
+    async with runtime.redis.pipeline(transaction=False) as pipe:
+        for recording_id in recording_ids:
+            pipe.hsetnx(WAITED_FOR, recording_id, f"{day} {now}")
+        pipe.hmget(WAITED_FOR, list(recording_ids))
+        *_, rows = await pipe.execute()
+    return {one: now - _since(row, now) for one, row in zip(recording_ids, rows, strict=True)}
+
+
+def _since(row: bytes | None, now: float) -> float:
+    """When the waiting began, by a row of Redis; what is none begins now."""
+    try:
+        return float((row or b"").partition(b" ")[2])
+    except ValueError:
+        return now
+
+
+async def forget_waiting(runtime: Runtime, day: date) -> None:
+    """A day is sealed, and waits for nothing more.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    rows = (await runtime.redis.hgetall(WAITED_FOR)).items()
+    if over := [one for one, row in rows if row.decode("ascii", "replace").partition(" ")[0] == day.isoformat()]:
+        await runtime.redis.hdel(WAITED_FOR, *over)
+
+
+async def _is_audio_given(runtime: Runtime) -> bool:
+    """Whether any recording was archived within the last day."""
+    steps = await read_history(runtime.redis, DAY, await server_seconds(runtime.redis))
+    return any(step.get("archived") for step in steps)
