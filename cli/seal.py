@@ -21,6 +21,7 @@ from workers.jobs.unsealed import FindUnsealedRequest, days_without_a_seal, find
 from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime, runtime_at
+from workers.telnyx.errors import StatusError
 
 
 def run(settings: Settings, url: str, *, day: date | None, as_json: bool) -> int:
@@ -34,10 +35,18 @@ async def _run(settings: Settings, url: str, day: date | None, as_json: bool) ->
         outcomes: list[tuple[date, Any]] = []
         with progress(open_console(stderr=True), days=len(days)) as show:
             for one in days:
-                outcomes.append((one, await seal(runtime, one, by_hand=True)))
+                outcomes.append((one, await _seal(runtime, one)))
                 show(days=len(outcomes))
         stamp = await complete(runtime)
     return _tell(outcomes, stamp, as_json)
+
+
+async def _seal(runtime: Runtime, day: date) -> Link | Waits | None:
+    """Seal one day; what Telnyx does not answer about it keeps no other from its seal."""
+    try:
+        return await seal(runtime, day, by_hand=True)
+    except StatusError as error:
+        return Waits(str(error))
 
 
 async def _due(runtime: Runtime) -> list[date]:

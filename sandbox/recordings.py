@@ -89,14 +89,15 @@ def delete_recording(world: World, call: Call) -> Any:
     """Delete one, with its transcriptions."""
     recording = _find(world, call.path["recording_id"])
     answer = {"data": show(world, recording)}
-    _refuse(world)
+    _refuse(world, recording)
     if not world.faults.strikes("delete_ignores"):
         _delete(world, recording)
     return answer
 
 
-def _refuse(world: World) -> None:
-    if world.faults.strikes("delete_refused"):
+def _refuse(world: World, *recordings: Recording) -> None:
+    ids = {recording.data["id"] for recording in recordings}
+    if ids & world.undeletable or world.faults.strikes("delete_refused"):
         raise ApiError(403, "10010", "Authorization failed", "You do not have permission to delete recordings.")
 
 
@@ -119,7 +120,7 @@ def delete_recordings(world: World, call: Call) -> Any:
     found = [r for i in ids if (r := world.recordings.get(i)) is not None and r.deleted_at is None]
     if not found:
         raise not_found()
-    _refuse(world)
+    _refuse(world, *found)
     for recording in found:
         if not world.faults.strikes("bulk_delete_ignores") and not world.faults.strikes("delete_ignores"):
             _delete(world, recording)

@@ -134,6 +134,24 @@ def test_seals_with_and_without_rows_are_all_taken(
     assert catalogue.seals() == {1, 2, 3}
 
 
+def test_rows_and_objects_that_no_table_holds_keep_no_other_out(
+    archive: Archive, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    days = [TODAY - timedelta(days=100 + n) for n in range(3)]
+    for day in days:
+        put(archive, f"recording-{day}", day)
+        seal(archive, day, with_rows=False)
+    rows = tmp_path / "archive" / layout.parquet_key(days[0], 1)
+    rows.parent.mkdir(parents=True)
+    rows.write_bytes(b"PAR1 and then nothing PAR1")
+    key, data = put(archive, "huge", TODAY)
+    with catalogue.writing():
+        feed._apply(catalogue, key, data.replace(b'"size": 4', b'"size": %d' % 2**70))
+        feed._apply(catalogue, *put(archive, "next", TODAY))
+    read_archive(catalogue, archive, everything=False)
+    assert found(catalogue).keys() >= {"next", *(f"recording-{day}" for day in days)}
+
+
 def test_what_was_erased_does_not_come_back(archive: Archive, catalogue: Catalogue) -> None:
     key, data = put(archive, "gone", TODAY)
     erased = b'{"schema":"callvault.erasure/1","recording_id":"gone","objects":[],"why":"x","by":"x","erased_at":"2026-01-01"}'

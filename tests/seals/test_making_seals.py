@@ -106,6 +106,17 @@ async def test_a_day_is_not_sealed_as_whole_while_rows_go_between_two_pages(
     assert (await missing_of(runtime, ago(5))).count == 1, f"of {len(made)}"
 
 
+async def test_a_number_that_no_table_holds_keeps_no_day_from_its_seal(
+    sandbox: RunningSandbox, runtime: Runtime
+) -> None:
+    odd, other = recordings_of(sandbox, ago(5), 2)
+    odd.data["duration_millis"] = 2**70
+    await archive(runtime, [odd, other])
+    outcome = await seal(runtime, ago(5))
+    assert isinstance(outcome, Link)
+    assert outcome.seal.recordings == 2
+
+
 async def test_no_seal_is_added_to_another_archive_than_the_one_that_was_opened(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
 ) -> None:

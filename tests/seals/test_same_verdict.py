@@ -389,3 +389,16 @@ def test_a_place_without_an_archive_is_no_good_archive(what: str, tmp_path: Path
     settings = {"CALLVAULT_ARCHIVE_URL": place.as_uri(), "CALLVAULT_DATA": str(tmp_path / "data")}
     with pytest.raises(UserError, match="is no Callvault archive"):
         callvault_here(["verify", "--seals"], settings)
+
+
+def test_an_object_of_a_key_that_no_store_has_ends_no_verification(tmp_path: Path) -> None:
+    one = SmallArchive(tmp_path / "archive")
+    key = layout.commit_key(one.recording(1, "odd"))
+    record = one.read(key)
+    record["objects"][0]["key"] = "/../outside"
+    one.write(key, record)
+    whole = one.recording(1, "whole")
+    one.remove(layout.audio_key(whole, "wav"))
+    code, report = verify(one.root, tmp_path)
+    found = {(p["kind"], p["key"]) for p in report["problems"]}
+    assert (code, found >= {("damaged", "/../outside"), ("missing", layout.audio_key(whole, "wav"))}) == (1, True)

@@ -293,3 +293,30 @@ async def test_what_fails_by_the_clock_is_heard_of_once_a_day(
         await tell_turn_failing(runtime, "archive_media", OSError("away, and new"))
     (told,) = alerts(redis, "turn-fails")
     assert told.startswith("archive_media has failed for 1")
+
+
+async def test_an_original_that_may_not_be_deleted_keeps_no_other_of_its_batch(
+    deleting: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any
+) -> None:
+    recordings = on(sandbox, 0, 5)
+    kept = recordings[2].data["id"]
+
+    async with runtime_of(deleting, async_redis) as runtime:
+        await archive(runtime, *recordings)
+        sandbox.world.undeletable.add(kept)
+        await delete_what_is_due(runtime)
+        await delete_what_is_due(runtime)
+    assert [has_left(one) for one in recordings] == [True, True, False, True, True]
+    (told,) = alerts(redis, "deletion-refused")
+    assert f"{kept} in 2 attempts: DELETE /v2/recordings/{kept}: 403" in told
+
+
+async def test_a_day_that_cannot_be_compared_keeps_no_other_from_being_sealed_by_hand(
+    sandbox: RunningSandbox, environment: dict[str, str], runtime: Runtime
+) -> None:
+    await archive(runtime, *on(sandbox, 6), *on(sandbox, 4))
+    sandbox.world.faults.change({"answers": {f"/recordings?filter[created_at][gte]={ago(6)}": 403}})
+    done = run_callvault(["seal", "--due", "--json"], environment)
+    days = {row["day"]: row for row in json.loads(done.stdout)["days"]}
+    assert (done.returncode, days[str(ago(4))]["sealed"], days[str(ago(6))]["sealed"]) == (1, True, False)
+    assert "403" in days[str(ago(6))]["why"]

@@ -363,6 +363,8 @@ def _check_objects(
             found.problems.append(Problem("missing", known.key, "listed, and then not there"))
         except Damaged as error:
             found.problems.append(wrong(error))
+        except ValueError as error:  # a key that no store has
+            found.problems.append(Problem("damaged", known.key, str(error)))
 
 
 def other_hash(prefix: str, key: str, who: str) -> Problem:

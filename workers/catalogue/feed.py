@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import date, timedelta
@@ -223,13 +224,22 @@ def _take_seal(catalogue: Catalogue, archive: Archive, seal: Seal, show: Show) -
         return
     key = layout.parquet_key(date.fromisoformat(seal.day), seal.sequence)
     if has_parquet() and archive.store.stat(key) is not None:
-        rows = read_rows(io.BytesIO(b"".join(archive.store.read(key))), seal.day)
-        with catalogue.writing():
-            catalogue.put_rows(rows)
+        _take_rows(catalogue, key, b"".join(archive.store.read(key)), seal.day)
     _take_unknown(catalogue, archive, (key for _, key in read_manifest(archive, seal.sequence)), show)
     with catalogue.writing():
         catalogue.put_seal(seal.sequence, seal.day, (key for _, key in read_manifest(archive, seal.sequence)))
     show(f"sealed day {seal.day}", catalogue.count())
+
+
+def _take_rows(catalogue: Catalogue, key: str, data: bytes, day: str) -> None:
+    """Take the rows of a seal; those of a file that cannot be read are taken object by object."""
+    try:
+        with catalogue.writing():
+            catalogue.put_rows(read_rows(io.BytesIO(data), day))
+    except sqlite3.DatabaseError:
+        raise
+    except Exception as error:  # whatever pyarrow, or a row of another shape, raises
+        log.warning("the rows of a seal cannot be read", key=key, error=f"{type(error).__name__}: {error}")
 
 
 def _take_unknown(catalogue: Catalogue, archive: Archive, keys: Iterator[str], show: Show) -> None:
@@ -257,5 +267,5 @@ def _apply(catalogue: Catalogue, key: str, data: bytes) -> None:
     """Take one object; one that cannot be read keeps no other out."""
     try:
         catalogue.apply(key, data)
-    except UnreadableRecord as error:
-        log.warning("an object cannot be read; run `callvault verify`", error=str(error))
+    except (UnreadableRecord, OverflowError) as error:  # the second: a number that no table holds
+        log.warning("an object cannot be read; run `callvault verify`", key=key, error=str(error))

@@ -20,6 +20,8 @@ from workers.archive.records import (
     CommitRecord,
 )
 
+_INT64 = 2**63  # what SQLite and Parquet hold; Telnyx's number stays in the commit record
+
 
 class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A recording.
@@ -92,7 +94,7 @@ def row_of_commit(recording_id: str, day: str, record: CommitRecord) -> Row:
         call_leg_id=text("call_leg_id"),
         call_session_id=text("call_session_id"),
         conference_id=text("conference_id"),
-        duration_ms=duration if isinstance(duration, int) else record.audio.duration_ms,
+        duration_ms=duration if isinstance(duration, int) and abs(duration) < _INT64 else record.audio.duration_ms,
         bytes=sum(o.size for o in record.objects),
         key=first.key if first else None,
         sha256=first.sha256 if first else None,

@@ -58,6 +58,7 @@ class _Batch:
 
     def __init__(self, runtime: Runtime, token: str, proven: Sequence[Proven]) -> None:
         self._runtime, self._token = runtime, token
+        self.refused: dict[str, str] = {}  # by recording: why Telnyx does not delete this very one
         self.rows: dict[str, Proven] = {one.recording_id: one for one in proven}
         self.asked_at: dict[str, str] = {}
 
@@ -150,9 +151,10 @@ async def _delete_in_bulk(runtime: Runtime, batch: _Batch, recording_ids: Sequen
     except NotFound:
         if len(recording_ids) > 1:  # what a 404 means when only some are gone is not documented
             await _delete_halves(runtime, batch, recording_ids)
-    except (BadRequest, Invalid, Conflict) as error:
+    except (BadRequest, Invalid, Conflict, Forbidden) as error:
         if len(recording_ids) == 1:
             log.error("Telnyx refuses a deletion", recording_id=recording_ids[0], error=str(error))
+            batch.refused[recording_ids[0]] = str(error)
             return
         await _delete_halves(runtime, batch, recording_ids)
 
@@ -178,7 +180,7 @@ async def _confirm(runtime: Runtime, batch: _Batch, one: Proven, failed: Excepti
                     runtime,
                     one.folder,
                     one.recording_id,
-                    f"{failed}" if failed else "Telnyx took the request, and still has it",
+                    f"{batch.refused.get(one.recording_id) or failed or 'Telnyx took the request, and still has it'}",
                 )
                 return None
             ids = [str(transcription.id) for transcription in one.transcriptions]
