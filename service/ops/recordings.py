@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import math
 import re
-import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from config.errors import UserError
-from config.logs import get_logger
 from config.times import format_instant, parse_day, parse_instant
 from service.ops.access import Refused
 from service.ops.parts import Ops
@@ -50,14 +46,9 @@ from workers.keys import ARQ_JOB, DELETIONS_DUE
 from workers.queue.damaged import DamagedObjects, KnownDamage
 
 PER_PAGE = 50
-_PROVEN_SECONDS, _MOST_PROVEN = 60.0, 1_000
 
-log = get_logger()
 
 _DECIDED = {"hold": "held", "release": "released", "approve": "approved"}
-_NOTHING = b""
-
-_RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -153,7 +144,7 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
         StoreError: the archive cannot be read now.
     """
     recording_id = request.path_params["recording_id"]
-    hit = await _hit(ops, recording_id)
+    hit = await hit_of(ops, recording_id)
     waits = due_at = None
     told: dict[str, KnownDamage] = {}
     try:
@@ -171,7 +162,7 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
             return Detail(recording_id, "received", [], None, None, [], [], steps, None, None)
         raise Refused(404, f"recording {recording_id} is not in the archive")
     detail, seen = await asyncio.to_thread(_read, ops, hit, due_at, told)
-    await _tell(ops, seen)
+    await tell_seen(ops, seen)
     return detail
 
 
@@ -261,7 +252,7 @@ def _missing(objects: Sequence[ArchivedObject], sizes: Mapping[str, int]) -> lis
     return found
 
 
-async def _tell(ops: Ops, seen: Iterable[WrongObject]) -> None:
+async def tell_seen(ops: Ops, seen: Iterable[WrongObject]) -> None:
     """Have the register know what a person has just seen; with Redis away, the person has seen it all the same."""
     with suppress(RedisError, OSError):
         for wrong in seen:
@@ -288,8 +279,8 @@ def instant_of(seconds: float) -> str:
     return format_instant(datetime.fromtimestamp(seconds, UTC))
 
 
-async def _hit(ops: Ops, recording_id: str) -> Hit | None:
-    """A recording as the catalogue has it, or else the archive itself."""
+async def hit_of(ops: Ops, recording_id: str) -> Hit | None:
+    """A recording as the catalogue has it, or else the archive itself; None if neither has it."""
 
     def of_id(path: Path) -> list[Hit]:
         return search(path, Query(id=recording_id), 1)
@@ -304,109 +295,6 @@ async def _take(ops: Ops, recording_id: str) -> bool:
     """Look for a recording in the archive itself, first under the day that Telnyx tells."""
     near = await day_at_telnyx(ops.runtime.telnyx, recording_id)
     return await ops.catalogue.take_from_archive(recording_id, near)
-
-
-async def audio(ops: Ops, request: Request) -> Response:
-    """A recording's audio in one format, whole or a range of it (RFC 9110, section 14).
-
-    Raises:
-        Refused: there is none.
-        StoreError: the archive cannot be read now.
-    """
-    recording_id, audio_format = request.path_params["recording_id"], request.path_params["audio_format"]
-    hit = await _hit(ops, recording_id)
-    if hit is None or hit.state == "erased":
-        raise Refused(404, f"recording {recording_id} is not in the archive")
-    folder = layout.recording_folder(hit.row.date, recording_id)
-    record = await asyncio.to_thread(ops.runtime.archive.commit_record, folder)
-    wanted = next((o for o in record.objects if o.key.endswith(f".{audio_format}")), None) if record else None
-    if wanted is None:
-        raise Refused(404, f"recording {recording_id} has no {audio_format}")
-    span = _span(request.headers.get("range"), wanted.size)
-    headers = {"Accept-Ranges": "bytes", "ETag": f'"{wanted.sha256}"'}
-    if "download" in request.query_params:
-        headers["Content-Disposition"] = f'attachment; filename="{layout.encode_name(recording_id)}.{audio_format}"'
-    if span is None:
-        return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{wanted.size}"})
-    start, end = span
-    headers["Content-Length"] = str(end - start)
-    is_part = (start, end) != (0, wanted.size)
-    if is_part:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{wanted.size}"
-    try:  # what is wrong with it shows before the answer is begun
-        if is_part:
-            await asyncio.to_thread(_hold_to_mark, ops, wanted)
-        source = ops.runtime.archive.store.read(wanted.key, start, end)
-        try:
-            first = await asyncio.to_thread(next, source, _NOTHING)
-        except KeyError:
-            raise Missing(wanted.key, "gone from the archive") from None
-    except Damaged as damage:
-        await _tell(ops, [damage])
-        raise Refused(404 if isinstance(damage, Missing) else 409, f"{damage}; run `callvault verify`") from None
-    chunks = _chunks(first, source)
-    if not is_part:
-        chunks = _hashed(ops, wanted, chunks)
-    return StreamingResponse(chunks, 206 if is_part else 200, headers, wanted.content_type)
-
-
-def _hold_to_mark(ops: Ops, known: ArchivedObject) -> None:
-    """See that what a part is taken from is the object of the commit record; blocks.
-
-    Its mark and checksum at the store are asked for; a store that has none is read whole, once a minute at most.
-
-    Raises:
-        Damaged: it is not.
-        StoreError: the store cannot be asked now.
-    """
-    stored = ops.runtime.archive.store.stat(known.key)
-    if stored is None:
-        raise Missing(known.key, "gone from the archive")
-    seen, now = (known.key, stored.version, stored.size), time.monotonic()
-    if now - ops.proven.get(seen, -math.inf) < (_PROVEN_SECONDS if stored.version is None else math.inf):
-        return
-    ops.runtime.archive.prove_again(known)
-    if len(ops.proven) >= _MOST_PROVEN:
-        ops.proven.clear()
-    ops.proven[seen] = now
-
-
-async def _hashed(ops: Ops, known: ArchivedObject, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The whole object, but for its end if its bytes are not those of the commit record: then the answer stays incomplete."""
-    digest, held = hashlib.sha256(), b""
-    async for chunk in chunks:
-        digest.update(chunk)
-        if held:
-            yield held
-        held = chunk
-    if digest.hexdigest() != known.sha256:
-        damage = Damaged(known.key, f"reads back with SHA-256 {digest.hexdigest()}, not {known.sha256}")
-        log.error("damaged audio not given out whole", error=str(damage))
-        await _tell(ops, [damage])
-        return
-    yield held
-
-
-async def _chunks(first: bytes, source: Iterator[bytes]) -> AsyncIterator[bytes]:
-    try:
-        chunk = first
-        while chunk:
-            yield chunk
-            chunk = await asyncio.to_thread(next, source, _NOTHING)
-    finally:  # whoever listened has gone: the store's connection is not kept until the collector comes
-        with suppress(ValueError):  # a thread is still reading the last chunk
-            await asyncio.to_thread(getattr(source, "close", lambda: None))
-
-
-def _span(header: str | None, size: int) -> tuple[int, int] | None:
-    """First byte, and the one behind the last, of the range that is asked for; None: it cannot be given."""
-    match = _RANGE.fullmatch(header or "")
-    if match is None or match.groups() == ("", ""):
-        return 0, size  # several ranges, and what is no range, may be answered with the whole
-    first, last = match.groups()
-    start = max(0, size - int(last)) if not first else int(first)
-    end = size if not last or not first else min(size, int(last) + 1)
-    return (start, end) if start < end else None
 
 
 async def inventory(ops: Ops, request: Request) -> Response:

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from config.errors import UserError
 from config.logs import get_logger
-from service.ops import charts, connections, deletions, evidence, letters, overview, recordings
+from service.ops import audio, charts, connections, deletions, evidence, letters, overview, recordings
 from service.ops.access import COOKIE, HEADERS, Person, Refused, read_form, signed_out
 from service.ops.openapi import document
 from service.ops.page import Page
@@ -106,9 +106,7 @@ def routes() -> Sequence[BaseRoute]:
         Route("/ops/sign-out", _Door(_sign_out), methods=["POST"]),
         Route("/ops/live", _Door(_live), methods=["GET"]),
         Mount("/ops/static", _Static(directory=Path(__file__).parent / "static")),
-        Route(
-            "/ops/recordings/{recording_id}/audio.{audio_format}", _Door(recordings.audio, "download"), methods=["GET"]
-        ),
+        Route("/ops/recordings/{recording_id}/audio.{audio_format}", _Door(audio.audio, "download"), methods=["GET"]),
         Route("/ops/evidence/{day}/recordings.csv", _Door(recordings.inventory), methods=["GET"]),
         Route("/ops/evidence/{day}/manifest/{sequence:int}", _Door(evidence.manifest), methods=["GET"]),
         Route("/api/openapi.json", _Door(_openapi), methods=["GET"]),

@@ -131,12 +131,12 @@ class Attempts:
             Whether there was a dead letter.
         """
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.lindex(ATTEMPTS + job_id, -1)
+            pipe.lrange(ATTEMPTS + job_id, -1, -1)
             pipe.delete(ATTEMPTS + job_id)
             pipe.hdel(DEAD_LETTERS, job_id)
             last, _, ended = await pipe.execute()
-        if last is not None:
-            await self._redis.delete(FAILING + msgspec.json.decode(last, type=Attempt).cause)
+        if last:
+            await self._redis.delete(FAILING + msgspec.json.decode(last[0], type=Attempt).cause)
         return bool(ended)
 
     async def bury(self, letter: DeadLetter) -> None:
