@@ -17,7 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from config.settings import Settings
 from tests.parts import HttpServer
+from workers.jobs.causes import may_have_passed
+from workers.jobs.judge import cause_of
 from workers.telnyx import addresses
 from workers.telnyx.addresses import is_public
 from workers.telnyx.downloads import AddressAway, Downloads, ForbiddenAddress
@@ -166,9 +169,10 @@ def test_a_name_is_resolved_once_and_what_was_judged_is_connected_to(
     assert fetch(downloads, url) == b"RIFF"
     assert names.asked == [NAME]
     assert site.seen == [f"{NAME}:{site.port}"], "the request is for the name, and so is the certificate"
-    with pytest.raises(ForbiddenAddress, match=f"'{NAME}' stands for {PRIVATE}"):
+    with pytest.raises(ForbiddenAddress, match=f"'{NAME}' stands for {PRIVATE}") as refused:
         fetch(downloads, url)
     assert len(site.seen) == 1
+    assert may_have_passed(cause_of(refused.value, Settings()).name), "names change, and sweeps try again"
 
 
 def test_the_certificate_must_be_of_the_name(downloads: Downloads, site: Site, names: Names) -> None:

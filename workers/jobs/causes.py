@@ -105,6 +105,15 @@ CAUSES = {
         Cause("download", 8, None, 1, 60, "The audio could not be downloaded whole; see the attempts, then retry."),
         Cause("not-audio", 4, None, 2, 60, "Telnyx serves an error page or text in place of audio; ask their support."),
         Cause(
+            "forbidden-address",
+            3,
+            None,
+            5,
+            60,
+            "A download address that is never fetched: plain http, or not on the public internet; see the error, and who "
+            "answers for its name.",
+        ),
+        Cause(
             "rejected",
             1,
             None,
