@@ -15,6 +15,7 @@ from config.times import format_instant, utc_now
 from tests.parts import RunningSandbox
 from tests.workers.house import kinds_of_alerts, runtime_of
 from tests.workers.test_archive_recording import assert_archived
+from workers.jobs import judge
 from workers.jobs.causes import CAUSES, NotFinished, NotYet
 from workers.jobs.judge import cause_of
 from workers.jobs.payloads import RecordingRequest
@@ -112,3 +113,7 @@ def test_one_that_is_listed_is_asked_for_later_and_later_up_to_an_hour() -> None
     cause = cause_of(NotFinished(), Settings())
     assert cause.is_never_given_up
     assert cause.wait_seconds(1) <= 2 and 1800 <= cause.wait_seconds(30) <= 3600
+
+
+def test_every_cause_that_an_error_is_judged_to_be_of_is_in_the_table() -> None:
+    assert {name for name, _ in judge._ERRORS} <= CAUSES.keys()
