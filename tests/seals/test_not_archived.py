@@ -122,6 +122,11 @@ async def test_what_can_be_had_or_fails_otherwise_does_not_pass(
     for recording_id, line in refused.items():
         with pytest.raises(UserError, match=line):
             await accept_not_archived(runtime, recording_id, "why", "Ann")
+    elsewhere = recordings_of(sandbox, ago(5), 1)[0]
+    elsewhere.audio.clear()
+    sandbox.world.storage[elsewhere.data["connection_id"]] = {"backend": "s3"}
+    with pytest.raises(UserError, match="storage of your own"):
+        await accept_not_archived(runtime, elsewhere.data["id"], "why", "Ann")
     sandbox.world.faults.change({"answers": {}, "download_cut": 1.0})
     with pytest.raises(UserError, match="another reason"):
         await accept_not_archived(runtime, cut.data["id"], "why", "Ann")

@@ -101,10 +101,26 @@ async def _answer(runtime: Runtime, recording: Recording, request: RecordingRequ
         if (known := await _record(runtime, folder)) is None:
             raise UserError(f"recording {recording.id} was erased, so no day waits for it")
         return known.answer
+    if not addresses_of(recording) and await _lies_in_custom_storage(runtime, recording):
+        line = f"connection {recording.connection_id} has its recordings put into storage of your own"
+        raise UserError(f"{line}, where the audio of {recording.id} may lie, so its day waits; see docs/stores.md")
     if (audio_format := await _format_that_is_given(runtime, recording)) is not None:
         line = f"of recording {recording.id} the {audio_format} can still be had"
         raise UserError(f"{line}, so its day waits; ask Telnyx's support for the rest ({answer})")
     return answer
+
+
+async def _lies_in_custom_storage(runtime: Runtime, recording: Recording) -> bool:
+    """Whether the audio of a recording without an address may lie in a bucket of the user's, which only its webhook names.
+
+    Raises:
+        TelnyxError: nobody knows.
+    """
+    try:
+        await runtime.telnyx.custom_storage_credentials.retrieve(str(recording.connection_id))
+    except NotFound:
+        return False
+    return True
 
 
 async def _format_that_is_given(runtime: Runtime, recording: Recording) -> str | None:
