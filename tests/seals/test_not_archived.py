@@ -106,7 +106,7 @@ async def test_at_a_persons_word_a_day_is_sealed_without_it_and_what_comes_later
 async def test_what_can_be_had_or_fails_otherwise_does_not_pass(
     sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
-    good, cut, in_the_way, gone = recordings_of(sandbox, ago(5), 4)
+    good, away, in_the_way, gone = recordings_of(sandbox, ago(5), 4)
     two = sandbox.world.add_recording(seconds=0.1, formats=("wav", "mp3"), started_at=at_noon(ago(5)))
     assert await accept_not_archived(runtime, good.data["id"], "why", "Ann") is None
     assert committed(archive_folder, good), "it was archived instead"
@@ -127,9 +127,9 @@ async def test_what_can_be_had_or_fails_otherwise_does_not_pass(
     sandbox.world.storage[elsewhere.data["connection_id"]] = {"backend": "s3"}
     with pytest.raises(UserError, match="storage of your own"):
         await accept_not_archived(runtime, elsewhere.data["id"], "why", "Ann")
-    sandbox.world.faults.change({"answers": {}, "download_cut": 1.0})
+    sandbox.world.faults.change({"answers": {f"/_downloads/{away.data['id']}": 500}})
     with pytest.raises(UserError, match="another reason"):
-        await accept_not_archived(runtime, cut.data["id"], "why", "Ann")
+        await accept_not_archived(runtime, away.data["id"], "why", "Ann")
     assert list(archive_folder.rglob("not-archived.json")) == []
     assert isinstance(await seal(runtime, ago(5)), Waits)
 
