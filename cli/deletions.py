@@ -15,18 +15,20 @@ import msgspec
 import typer
 
 from cli.options import DataFolder, Json
-from config.errors import UsedWrongly
+from config.errors import UsedWrongly, UserError
 from config.settings import load_settings
 from config.times import format_duration
 from config.values import is_id
 from workers.archive.records import Duties, UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.jobs import decisions
-from workers.jobs.decisions import ONCE_FREE, Decided, too_late
+from workers.jobs.decisions import Decided, is_known_at_telnyx, too_late, what_follows
 from workers.jobs.duties import retire_unit, stated_duties, unit_of, workers_duties
+from workers.jobs.kept import what_keeps_each
 from workers.jobs.may_delete import why_paused
 from workers.queue.embedded import redis_of
 from workers.runtime import Runtime, runtime_at
+from workers.telnyx.errors import TelnyxError
 
 app = typer.Typer(help="Originals that are to be deleted at Telnyx.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -58,18 +60,20 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
     """
 
     async def work(runtime: Runtime) -> tuple[Any, ...]:
-        due, paused, duties, problem = runtime.due, None, None, None
+        due, paused, duties, problem, kept = runtime.due, None, None, None, {}
+        entries = await due.entries()
         try:
             paused = await runtime.in_thread(why_paused, runtime.archive)
             duties = await workers_duties(runtime)
+            kept = await what_keeps_each(runtime, [entry.folder for entry in entries])
         except (StoreError, UnreadableRecord) as error:
             paused, problem = await due.paused(), str(error)
-        return await due.count(), await due.entries(), paused, duties, problem
+        return await due.count(), entries, paused, duties, problem, kept
 
-    count, entries, paused, duties, problem = _run(data, work)
+    count, entries, paused, duties, problem, kept = _run(data, work)
     mode = "unknown" if duties is None else duties.delete_originals
     if json:
-        rows = [{"folder": entry.folder, "due_at": entry.due_at} for entry in entries]
+        rows = [{"folder": entry.folder, "due_at": entry.due_at, "kept": kept.get(entry.folder)} for entry in entries]
         told = {"mode": mode, "paused": paused, "due": count, "first": rows}
         told |= {"duties": msgspec.to_builtins(duties), "archive_problem": problem}
         sys.stdout.write(json_module.dumps(told) + "\n")
@@ -77,7 +81,9 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
     now = time.time()
     for entry in entries:
         wait = entry.due_at - now
-        sys.stdout.write(f"{'due' if wait <= 0 else 'in ' + format_duration(wait):<10} {entry.folder}\n")
+        when = "due" if wait <= 0 else f"in {format_duration(wait)}"
+        stays = f"  stays: {kept[entry.folder]}" if entry.folder in kept else ""
+        sys.stdout.write(f"{when:<10} {entry.folder}{stays}\n")
     state = {"verified": "running", "never": "never; `callvault deletions duties` says whose setting that is"}.get(mode)
     state = f"paused: {paused}" if paused else state or f"unknown ({problem})"
     sys.stdout.write(f"{count} original{'s' * (count != 1)} on the list; deletion: {state}\n")
@@ -166,7 +172,30 @@ def hold(
         return await decisions.hold(runtime, name, why, person)
 
     what = name if connection is None else f"connection {name}"
-    _end(f"{what} is on hold", _run(data, work, needs_telnyx=True))
+    decided = _run(data, work, needs_telnyx=True)
+    if connection is not None:
+        _warn_if_unknown(connection, data)
+    _end(f"{what} is on hold", decided)
+
+
+def _warn_if_unknown(connection: str, data: Path | None) -> None:
+    """Say that no recording of a connection is known: a mistyped id would hold nothing, and nobody would know."""
+    from cli.catalogue import opened, up_to_date
+    from workers.catalogue.query import Query
+    from workers.catalogue.search import search
+
+    settings = load_settings(data_folder=data)
+    try:
+        if _run(data, lambda runtime: is_known_at_telnyx(runtime, connection), needs_telnyx=True):
+            return
+        with opened(settings) as (catalogue, archive):
+            up_to_date(settings, catalogue, archive, says_how=False)
+            if search(catalogue.path, Query(connection=connection), 1):
+                return
+        line = f"no recording of connection {connection} is known, neither in the archive nor at Telnyx: check the id"
+    except (UserError, StoreError, TelnyxError) as error:
+        line = f"whether a recording of connection {connection} is known cannot be seen now: {error}"
+    sys.stderr.write(f"callvault: {line}. The hold stands all the same, for recordings to come too\n")
 
 
 @app.command("release")
@@ -183,11 +212,12 @@ def release(
     """
     name, person = _one(recording_id, connection), by or getpass.getuser()
     if connection is not None:
-        _run(data, lambda runtime: decisions.release_connection(runtime, connection, why, person))
-        sys.stdout.write(f"connection {name} is released\n")
+        held = _run(data, lambda runtime: decisions.release_connection(runtime, connection, why, person))
+        still = "" if held is None else f"; it is on hold all the same: {held}"
+        sys.stdout.write(f"connection {name} is released{still}\n")
         return
-    _run(data, lambda runtime: decisions.release(runtime, name, why, person), needs_telnyx=True)
-    sys.stdout.write(f"{name} is released; {ONCE_FREE}\n")
+    kept = _run(data, lambda runtime: decisions.release(runtime, name, why, person), needs_telnyx=True)
+    sys.stdout.write(f"{name} is released; {what_follows(kept)}\n")
 
 
 @app.command("approve")
@@ -202,8 +232,10 @@ def approve(
     Example: callvault deletions approve ID --why "listened to it"
     """
     person = by or getpass.getuser()
-    findings = _run(data, lambda runtime: decisions.approve(runtime, _id(recording_id), why, person), needs_telnyx=True)
-    sys.stdout.write(f"{recording_id}: approved {', '.join(findings)}; {ONCE_FREE}\n")
+    findings, kept = _run(
+        data, lambda runtime: decisions.approve(runtime, _id(recording_id), why, person), needs_telnyx=True
+    )
+    sys.stdout.write(f"{recording_id}: approved {', '.join(findings)}; {what_follows(kept)}\n")
 
 
 def _one(recording_id: str | None, connection: str | None) -> str:

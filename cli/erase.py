@@ -51,10 +51,14 @@ def run(settings: Settings, url: str, recording_id: str, *, why: str, by: str | 
         report |= {"erased": done.keys, "parquet_files": files, "erased_at": record.erased_at, "signed": signed}
         sys.stdout.write(json.dumps(report) + "\n")
         return 0
-    sys.stdout.write(f"{len(done.keys)} objects erased, {files} Parquet files written anew\n")
-    if not done.is_first:
-        sys.stdout.write(f"It was erased before, at {record.erased_at}: {len(record.objects)} objects on record\n")
-    sys.stdout.write(f"on record: {done.key}\n")
+    now = f"{len(done.keys)} objects erased, {files} Parquet files written anew"
+    if done.is_first:
+        sys.stdout.write(f"{now}\n")
+    else:
+        what = "nothing was left of it to erase" if not done.keys and not files else f"erased now: {now}"
+        sys.stdout.write(f"It was erased before, at {record.erased_at} by {record.by}; {what}\n")
+        sys.stdout.write(f"the reason on record is the first: {record.why}\n")
+    sys.stdout.write(f"on record: {done.key}, {len(record.objects)} objects\n")
     if not signed:
         sys.stdout.write(
             "not signed: CALLVAULT_SEAL_KEY is not set here; `callvault verify` asks for a signature where it is set. "

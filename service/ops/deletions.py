@@ -12,17 +12,23 @@ from workers.archive.stores.store import StoreError
 from workers.catalogue.query import Query
 from workers.catalogue.search import Hit, search
 from workers.jobs import decisions
-from workers.jobs.decisions import ONCE_FREE, too_late
+from workers.jobs.decisions import too_late, what_follows
 from workers.jobs.duties import workers_duties
+from workers.jobs.kept import what_keeps_each
 
 _MOST = 100
 
 
 class Due(msgspec.Struct, frozen=True):
-    """An original on the list, and when its turn comes (ISO 8601, UTC)."""
+    """An original on the list, and when it is looked at (ISO 8601, UTC).
+
+    Attributes:
+        kept: what keeps it then, as things stand; None: nothing.
+    """
 
     folder: str
     due_at: str
+    kept: str | None
 
 
 class Deletions(msgspec.Struct, frozen=True):
@@ -50,9 +56,18 @@ async def look(ops: Ops, request: Request) -> Deletions:
         redis.exceptions.RedisError: Redis is away.
     """
     due = ops.runtime.due
-    first = [Due(entry.folder, instant_of(entry.due_at)) for entry in await due.entries(_MOST)]
+    entries = await due.entries(_MOST)
+    kept_by = await _kept(ops, [entry.folder for entry in entries])
+    first = [Due(entry.folder, instant_of(entry.due_at), kept_by.get(entry.folder)) for entry in entries]
     held, kept = await _in_state(ops, "held"), await _in_state(ops, "kept")
     return Deletions(await _mode(ops), await due.paused(), await due.count(), first, held, kept)
+
+
+async def _kept(ops: Ops, folders: list[str]) -> dict[str, str]:
+    try:
+        return await what_keeps_each(ops.runtime, folders)
+    except (StoreError, UnreadableRecord):
+        return dict.fromkeys(folders, "the archive cannot be asked")
 
 
 async def _mode(ops: Ops) -> str:
@@ -87,11 +102,11 @@ async def hold(ops: Ops, form: dict[str, str]) -> str:
 
 async def release(ops: Ops, form: dict[str, str]) -> str:
     """Lift the holds of an original."""
-    await decisions.release(ops.runtime, form["id"], form["why"], form["by"])
-    return f"recording {form['id']} is released; {ONCE_FREE}"
+    kept = await decisions.release(ops.runtime, form["id"], form["why"], form["by"])
+    return f"recording {form['id']} is released; {what_follows(kept)}"
 
 
 async def approve(ops: Ops, form: dict[str, str]) -> str:
     """Let an original go in spite of what was found."""
-    findings = await decisions.approve(ops.runtime, form["id"], form["why"], form["by"])
-    return f"recording {form['id']}: approved {', '.join(findings)}; {ONCE_FREE}"
+    findings, kept = await decisions.approve(ops.runtime, form["id"], form["why"], form["by"])
+    return f"recording {form['id']}: approved {', '.join(findings)}; {what_follows(kept)}"

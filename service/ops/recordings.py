@@ -42,6 +42,7 @@ from workers.catalogue.query import FIELDS, Query, join, read_box, read_query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit, search, search_all
 from workers.jobs.damage import tell_wrong
+from workers.jobs.kept import what_keeps
 from workers.keys import ARQ_JOB, DELETIONS_DUE
 from workers.queue.damaged import DamagedObjects, KnownDamage
 
@@ -93,7 +94,8 @@ class Detail(msgspec.Struct, frozen=True):
         objects: its audio.
         transcriptions: what was said.
         history: its life, the earliest first.
-        deletion_due_at: ISO 8601, UTC, if its original is on the list.
+        deletion_due_at: ISO 8601, UTC, if its original is on the list and nothing keeps it then.
+        kept: what keeps its original, as things stand; None: nothing but its time, or it is gone.
         record: the commit record, as it lies in the archive.
     """
 
@@ -106,6 +108,7 @@ class Detail(msgspec.Struct, frozen=True):
     transcriptions: list[Said]
     history: list[Step]
     deletion_due_at: str | None
+    kept: str | None
     record: dict[str, Any] | None
 
 
@@ -159,14 +162,19 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
     if hit is None:
         if waits:
             steps = [Step(None, "received", "its job waits or runs")]
-            return Detail(recording_id, "received", [], None, None, [], [], steps, None, None)
+            return Detail(recording_id, "received", [], None, None, [], [], steps, None, None, None)
         raise Refused(404, f"recording {recording_id} is not in the archive")
-    detail, seen = await asyncio.to_thread(_read, ops, hit, due_at, told)
+    kept = None
+    if hit.state not in ("deleted", "erased"):
+        kept = await what_keeps(ops.runtime, layout.recording_folder(hit.row.date, recording_id))
+    detail, seen = await asyncio.to_thread(_read, ops, hit, due_at, kept, told)
     await tell_seen(ops, seen)
     return detail
 
 
-def _read(ops: Ops, hit: Hit, due_at: str | None, told: Mapping[str, KnownDamage]) -> tuple[Detail, list[WrongObject]]:
+def _read(
+    ops: Ops, hit: Hit, due_at: str | None, kept: str | None, told: Mapping[str, KnownDamage]
+) -> tuple[Detail, list[WrongObject]]:
     """The recording, and what is seen to be wrong with it though nobody has told of it."""
     archive, row = ops.runtime.archive, hit.row
     folder = layout.recording_folder(row.date, row.recording_id)
@@ -208,6 +216,7 @@ def _read(ops: Ops, hit: Hit, due_at: str | None, told: Mapping[str, KnownDamage
                 by = f" (by {decision.by})" if isinstance(decision, Decision) else ""
                 steps.append(Step(decision.at, _DECIDED[decision.decision], decision.why + by))
             elif name == "gone.json":
+                kept = None
                 steps.append(
                     Step(GONE.read(data, key).found_gone_at, "gone at Telnyx", "before we asked for its deletion")
                 )
@@ -221,6 +230,9 @@ def _read(ops: Ops, hit: Hit, due_at: str | None, told: Mapping[str, KnownDamage
         seen.append(Missing(layout.commit_key(folder), "gone from the archive"))
     if row.seal is not None:
         steps.append(Step(_sealed_at(ops, row.seal), "sealed", f"seal {row.seal}"))
+    if kept is not None:
+        due_at = None
+        steps.append(Step(None, "its original stays", kept))
     if due_at is not None:
         steps.append(Step(due_at, "deletion of the original is due"))
     steps = sorted((s for s in steps if s.at or s.detail), key=lambda step: _sort_key(step.at))
@@ -234,7 +246,7 @@ def _read(ops: Ops, hit: Hit, due_at: str | None, told: Mapping[str, KnownDamage
     seen = [wrong for wrong in seen if wrong.key not in told]
     damage += [f"{wrong} (seen now)" for wrong in seen]
     state = "damaged" if damage and hit.state != "erased" else hit.state
-    return Detail(row.recording_id, state, damage, proven, row, objects, said, steps, due_at, record), seen
+    return Detail(row.recording_id, state, damage, proven, row, objects, said, steps, due_at, kept, record), seen
 
 
 def _missing(objects: Sequence[ArchivedObject], sizes: Mapping[str, int]) -> list[WrongObject]:

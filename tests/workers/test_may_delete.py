@@ -202,7 +202,10 @@ async def test_lifting_a_hold_approves_no_finding_and_approving_lifts_no_hold(
         await delete_what_is_due(runtime)
         assert not has_left(recording)
         await decisions.hold(runtime, recording_id, "case 18", "ann")
-        assert await decisions.approve(runtime, recording_id, "listened", "bob") == ["silent-channel"]
+        assert await decisions.approve(runtime, recording_id, "listened", "bob") == (
+            ["silent-channel"],
+            "held: case 18",
+        )
         await delete_what_is_due(runtime)
         assert not has_left(recording)
         await decisions.release(runtime, recording_id, "closed", "ann")

@@ -27,6 +27,7 @@ from workers.archive.decisions import (
 )
 from workers.archive.records import Decision
 from workers.jobs.duties import stated_duties, unit_of
+from workers.jobs.kept import duties_of_workers, what_keeps
 from workers.keys import DECIDED_EARLY
 from workers.queue.script import server_seconds, write_when_full
 from workers.runtime import Runtime
@@ -37,7 +38,7 @@ _LOOK_SECONDS = 0.1
 _MOST_NAMED = 10
 _LONGEST_WAIT_SECONDS = 180.0
 _OTHER_UNITS_SECONDS = 10.0  # what another unit has asked about by then has left or will not
-ONCE_FREE = "its original is deleted once it is due and nothing else keeps it"
+_ONCE_FREE = "its original is deleted once it is due and nothing else keeps it"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,15 @@ def too_late(decided: Decided) -> str:
         count, named = len(decided.transcriptions), _some(decided.transcriptions)
         said += f"; the deletion of the transcriptions of {count} was sent before; they are archived: {named}"
     return said
+
+
+def what_follows(kept: str | None) -> str:
+    """What becomes of an original that was released or approved.
+
+    Args:
+        kept: what keeps it all the same; None: nothing but its time.
+    """
+    return _ONCE_FREE if kept is None else f"its original stays all the same: {kept}"
 
 
 def _some(ids: tuple[str, ...]) -> str:
@@ -113,43 +123,71 @@ async def hold_connection(runtime: Runtime, connection_id: str, why: str, by: st
     return await _what_left(runtime, connection_id, since)
 
 
-async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> None:
+async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> str | None:
     """Lift the holds of an original that stand now, and no other. It approves nothing that was found in its audio.
 
+    Returns:
+        What keeps it all the same; None: nothing but its time.
+
     Raises:
-        UserError: nothing holds it.
+        UserError: no decision about it holds it; the text says what keeps it.
         TelnyxError, StoreError, redis.exceptions.RedisError: one of them is away.
     """
     recording = await _recording(runtime, recording_id)
     folder = await _folder(runtime, recording, recording_id)
     lifts = sorted(standing_holds(await _decisions(runtime, recording_id, folder)))
     if not lifts:
+        kept = None if folder is None else await what_keeps(runtime, folder)
+        stays = "nothing was changed" if kept is None else f"its original stays all the same: {kept}"
         raise UserError(
-            f"recording {recording_id} is not on hold, so there is nothing to lift; what was found in its audio is let go by "
-            f"`callvault deletions approve {recording_id} --why ...`"
+            f"recording {recording_id} is not on hold by a decision about it, so there is nothing to lift; {stays}. What was "
+            "found in its audio is let go by `callvault deletions approve`, a connection by `deletions release --connection`"
         )
     await _write(runtime, _decision("release", "recording", recording_id, why, by, lifts=lifts), folder)
     await _schedule(runtime, folder)
+    return None if folder is None else await what_keeps(runtime, folder)
 
 
-async def release_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> None:
+async def release_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> str | None:
     """Lift the holds of a connection that stand now.
 
+    Returns:
+        What holds it all the same; None: nothing.
+
     Raises:
-        UserError: nothing holds it.
+        UserError: no decision holds it.
         StoreError: the archive is away.
     """
     known = await runtime.in_thread(decisions_about, runtime.archive, "connection", connection_id)
     if not (lifts := sorted(standing_holds(known))):
-        raise UserError(f"connection {connection_id} is not on hold by a decision, so there is nothing to lift")
+        held = await _held_by_setting(runtime, connection_id)
+        line = f"connection {connection_id} is not on hold by a decision, so there is nothing to lift"
+        raise UserError(line if held is None else f"{line}; it is on hold all the same: {held}")
     await _write(runtime, _decision("release", "connection", connection_id, why, by, lifts=lifts))
+    return await _held_by_setting(runtime, connection_id)
 
 
-async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> list[str]:
+async def _held_by_setting(runtime: Runtime, connection_id: str) -> str | None:
+    duties = await duties_of_workers(runtime)
+    return "CALLVAULT_HOLD_CONNECTIONS of a worker names it" if connection_id in duties.hold_connections else None
+
+
+async def is_known_at_telnyx(runtime: Runtime, connection_id: str) -> bool:
+    """Whether Telnyx has a recording of a connection.
+
+    Raises:
+        TelnyxError: Telnyx does not answer.
+    """
+    async for _ in runtime.telnyx.recordings.list(filter={"connection_id": connection_id}, page_size=1):
+        return True
+    return False
+
+
+async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> tuple[list[str], str | None]:
     """Let an original go in spite of what was found in its audio, or of another content that Telnyx has shown. It lifts no hold.
 
     Returns:
-        What was approved.
+        What was approved, and what keeps the original all the same; None: nothing but its time.
 
     Raises:
         UserError: it is not archived, or nothing was found.
@@ -165,7 +203,7 @@ async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> lis
         raise UserError(f"nothing was found in recording {recording_id}, so there is nothing to approve")
     await _write(runtime, _decision("approve", "recording", recording_id, why, by, findings=findings), folder)
     await _schedule(runtime, folder)
-    return findings
+    return findings, await what_keeps(runtime, folder)
 
 
 async def pause(runtime: Runtime, why: str, by: str) -> Decided:

@@ -1,0 +1,154 @@
+"""What people are told of an original that stays: by every answer the same, and what is so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.errors import UserError
+from tests.browser.test_api import receiver
+from tests.parts import RunningSandbox, run_callvault
+from tests.workers.house import archive, house
+from tests.workers.test_archive_recording import folder_of
+from workers.jobs import decisions
+from workers.jobs.kept import what_keeps, what_keeps_each
+from workers.runtime import Runtime
+
+Act = Callable[[Runtime, str], Awaitable[Any]]
+
+
+async def nothing(runtime: Runtime, recording_id: str) -> None:
+    pass
+
+
+async def hold(runtime: Runtime, recording_id: str) -> None:
+    await decisions.hold(runtime, recording_id, "case 17", "ann")
+
+
+async def hold_connection(runtime: Runtime, recording_id: str) -> None:
+    await decisions.hold_connection(runtime, "7", "case 18", "ann")
+
+
+async def pause(runtime: Runtime, recording_id: str) -> None:
+    await decisions.pause(runtime, "moving", "ann")
+
+
+@pytest.mark.parametrize(
+    ("act", "settings", "silent", "why"),
+    [
+        (nothing, {}, False, None),
+        (hold, {}, False, "held: case 17"),
+        (hold_connection, {}, False, "its connection is on hold: case 18"),
+        (nothing, {"CALLVAULT_HOLD_CONNECTIONS": "7"}, False, "its connection is on hold (CALLVAULT_HOLD_CONNECTIONS)"),
+        (nothing, {}, True, "not approved: silent-channel"),
+        (pause, {}, False, "deletion is paused: moving"),
+        (nothing, {"CALLVAULT_DELETE_ORIGINALS": "never"}, False, "set to delete nothing"),
+        (nothing, {"CALLVAULT_DELETE_AFTER": "30d"}, False, None),
+    ],
+)
+async def test_what_keeps_an_original_is_said(
+    act: Act,
+    settings: dict[str, str],
+    silent: bool,
+    why: str | None,
+    sandbox: RunningSandbox,
+    deleting: dict[str, str],
+    archive_folder: Path,
+    tmp_path: Path,
+) -> None:
+    recording = sandbox.world.add_recording(seconds=4, silent=silent, connection_id="7")
+    recording_id, environment = recording.data["id"], deleting | settings
+    folder = str(folder_of(archive_folder, recording).relative_to(archive_folder)) + "/"
+    async with house(environment) as runtime:
+        await archive(runtime, recording)
+        await act(runtime, recording_id)
+        await runtime.due.schedule(folder, 60)  # as a sweep does
+        said = await what_keeps(runtime, folder)
+        assert (said is None) if why is None else (said is not None and why in said)
+        assert await what_keeps_each(runtime, [folder]) == ({} if said is None else {folder: said})
+    listed = json.loads(run_callvault(["deletions", "list", "--json"], environment).stdout)["first"]
+    assert [row["kept"] for row in listed] == [said]
+    assert (f"stays: {said}" in run_callvault(["deletions", "list"], environment).stdout) == (said is not None)
+    redis_url = environment.pop("REDIS_URL")
+    with receiver(environment, tmp_path / "pages", redis_url) as (client, _):
+        told = client.get(f"/api/recordings/{recording_id}").json()
+        assert [row["kept"] for row in client.get("/api/deletions").json()["first"]] == [said]
+    steps = {step["what"]: step["detail"] for step in told["history"]}
+    assert told["kept"] == said and (told["deletion_due_at"] is None) == (said is not None)
+    assert ("deletion of the original is due" in steps) == (said is None)
+    assert steps.get("its original stays") == said
+
+
+async def test_a_release_says_what_it_lifted_and_what_keeps_the_original_all_the_same(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    recording = sandbox.world.add_recording(seconds=4, silent=True, connection_id="7")
+    recording_id = recording.data["id"]
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        with pytest.raises(UserError, match=r"is not on hold by a decision about it.*not approved: silent-channel"):
+            await decisions.release(runtime, recording_id, "x", "ann")
+        await hold_connection(runtime, recording_id)
+        with pytest.raises(UserError, match="its original stays all the same: its connection is on hold: case 18"):
+            await decisions.release(runtime, recording_id, "x", "ann")
+        await hold(runtime, recording_id)
+        kept = await decisions.release(runtime, recording_id, "over", "ann")
+        assert decisions.what_follows(kept) == "its original stays all the same: its connection is on hold: case 18"
+        assert await decisions.release_connection(runtime, "7", "over", "ann") is None
+        assert await decisions.approve(runtime, recording_id, "listened", "ann") == (["silent-channel"], None)
+        assert decisions.what_follows(None).startswith("its original is deleted once it is due")
+    async with house(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"}) as runtime:
+        await hold_connection(runtime, recording_id)
+        still = await decisions.release_connection(runtime, "7", "over", "ann")
+        assert still == "CALLVAULT_HOLD_CONNECTIONS of a worker names it"
+        with pytest.raises(UserError, match="it is on hold all the same: CALLVAULT_HOLD_CONNECTIONS"):
+            await decisions.release_connection(runtime, "7", "over", "ann")
+
+
+async def test_a_hold_of_a_connection_that_nobody_knows_says_so_and_stands(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    at_telnyx, archived = (sandbox.world.add_recording(seconds=0.1, connection_id=c) for c in ("7", "8"))
+    async with house(deleting) as runtime:
+        await archive(runtime, archived)
+    del sandbox.world.recordings[archived.data["id"]]
+    for connection, said in (
+        ("7", ""),
+        ("8", ""),
+        ("78", "no recording of connection 78 is known, neither in the archive"),
+    ):
+        done = run_callvault(["deletions", "hold", "--connection", connection, "--why", "case 17"], deleting)
+        assert (done.returncode, done.stdout) == (0, f"connection {connection} is on hold\n"), done.stderr
+        assert said in done.stderr and ("check the id" in done.stderr) == bool(said)
+        assert list((archive_folder / "decisions" / "connections" / connection).iterdir())
+    assert at_telnyx.deleted_at is None
+
+
+@pytest.mark.parametrize("word", ["hold", "release", "approve"])
+def test_what_cannot_be_an_id_is_used_wrongly(word: str, environment: dict[str, str]) -> None:
+    for text in ("", " ", "../x", "a b"):
+        done = run_callvault(["deletions", word, text, "--why", "x"], environment)
+        assert (done.returncode, "cannot be an id of Telnyx" in done.stderr) == (2, True), done.stderr
+
+
+async def test_an_erasure_run_again_says_that_nothing_was_left(
+    sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.1)
+    async with house(environment) as runtime:
+        await archive(runtime, recording)
+    arguments = ["erase", recording.data["id"], "--reason", "request", "--by", "dpo", "--yes"]
+    first = run_callvault(arguments, environment)
+    assert first.stdout.splitlines()[0] == "2 objects erased, 0 Parquet files written anew", first.stderr
+    again = run_callvault([*arguments[:3], "another", *arguments[4:]], environment)
+    assert again.returncode == 0, again.stderr
+    assert "by dpo; nothing was left of it to erase" in again.stdout and "objects erased" not in again.stdout
+    assert "the reason on record is the first: request" in again.stdout
+    (folder_of(archive_folder, recording) / "audio.wav").write_bytes(b"left by a job")
+    third = run_callvault(arguments, environment)
+    assert "erased now: 1 objects erased" in third.stdout
+    assert json.loads(run_callvault([*arguments, "--json"], environment).stdout)["erased"] == []
