@@ -8,6 +8,7 @@ import sys
 
 import msgspec
 
+from config.private import private_folder
 from config.settings import Settings
 from workers.init import Initialised, init_archive
 from workers.queue.connect import connect_receiver
@@ -44,6 +45,8 @@ def run(settings: Settings, url: str, *, adopt: bool, as_json: bool) -> int:
 
 async def init(settings: Settings, url: str, *, adopt: bool = False) -> Initialised:
     """Make the archive of the settings and bind a Redis to it; raises as `init_archive`."""
+    if settings.archive_url is None:  # the archive lies in the data folder
+        await asyncio.to_thread(private_folder, settings.data_folder)
     store = await asyncio.to_thread(open_archive_store, settings)
     redis = connect_receiver(url)  # a person waits: seconds, not the patience of a worker
     try:

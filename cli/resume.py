@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from config.errors import UserError
+from config.private import private_file, private_folder
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -73,8 +74,9 @@ class StateFile(Generic[S]):
 
     def save(self, state: S) -> None:
         """Remember a state; a run that is killed meanwhile leaves the one before."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self._path.parent)
         temporary = self._path.with_suffix(".new")
+        private_file(temporary)
         temporary.write_bytes(msgspec.json.encode(_Saved(self._archive_id, msgspec.Raw(msgspec.json.encode(state)))))
         temporary.replace(self._path)
 

@@ -20,6 +20,7 @@ from typing import IO, Any, cast
 from cli.init import init
 from cli.supervisor import Part, Supervisor
 from config.errors import UserError
+from config.private import private_file, private_folder
 from config.settings import Settings, SettingsError
 from workers.queue.embedded import EmbeddedServer
 from workers.runtime import runtime_at
@@ -41,7 +42,8 @@ def locked(data_folder: Path) -> Iterator[None]:
         UserError: another process holds it, or it cannot be made.
     """
     try:
-        data_folder.mkdir(parents=True, exist_ok=True)
+        private_folder(data_folder)
+        private_file(data_folder / "lock")
         file = (data_folder / "lock").open("a+")
     except OSError as error:
         raise UserError(f"data folder {data_folder}: {error.strerror}") from None

@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from config.logs import get_logger
+from config.private import private_folder
 from config.settings import Settings
 from workers.keys import SIGN_INS
 
@@ -221,7 +222,7 @@ def _key_of(data_folder: Path) -> str:
     """The key of this machine's sessions, made when it is first needed; the same for all its receivers."""
     path, made = data_folder / "ops.key", data_folder / f"ops.key.{secrets.token_hex(8)}"
     try:
-        data_folder.mkdir(parents=True, exist_ok=True)
+        private_folder(data_folder)
         if not path.exists():
             made.touch(mode=0o600)
             made.write_text(secrets.token_urlsafe(32))

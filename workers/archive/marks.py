@@ -12,6 +12,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from config.private import private_file, private_folder
 from workers.archive.records import ArchivedObject
 
 
@@ -45,7 +46,7 @@ class ProvenMarks:
         row = (proven.key, proven.proof.version, proven.sha256, proven.size)
         with self._lock:
             if self._db is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                private_folder(self._path.parent)
                 self._db = self._open()
             with suppress(sqlite3.DatabaseError):
                 self._db.execute("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?)", row)
@@ -73,6 +74,7 @@ class ProvenMarks:
             return self._prepared()
 
     def _prepared(self) -> sqlite3.Connection:
+        private_file(self._path)
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
         try:
             db.execute("PRAGMA journal_mode = WAL")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from config.errors import UserError
 from config.logs import get_logger
+from config.private import close_files, private_file, private_folder
 from workers.archive import layout
 from workers.archive.decisions import word_of
 from workers.archive.records import COMMIT_RECORD, DAMAGE, DECISION, ERASURE, RECEIPT, Damage
@@ -122,7 +123,8 @@ class Catalogue:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
+        close_files(path.parent.glob(f"{path.name}*"))  # those of an earlier version too, and what was set aside
         try:
             self._db = self._open()
         except _AnotherVersion as error:
@@ -135,6 +137,7 @@ class Catalogue:
             self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
+        private_file(self.path)  # SQLite gives what it writes beside it the same rights
         db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from config.errors import UserError
+from config.private import close_files, private_folder
 from config.settings import Settings
 
 _PR_SET_PDEATHSIG = 1
@@ -101,7 +102,9 @@ class EmbeddedServer:
         Raises:
             NoServer: no binary; or it ended, or did not answer in time, and the text says where its log is.
         """
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(self.folder.parent)
+        private_folder(self.folder)
+        close_files(path for path in self.folder.rglob("*") if path.is_file())  # those of an earlier version
         self.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.socket.parent.stat().st_uid != os.getuid():
             raise NoServer(f"{self.socket.parent} belongs to another user")
@@ -134,6 +137,7 @@ class EmbeddedServer:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=die_with_parent,
+            umask=0o077,
         )
 
     @property
