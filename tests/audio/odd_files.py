@@ -113,6 +113,8 @@ def _wavs() -> Iterator[Odd]:
     )
     yield Odd("WAV, 1000 bytes of junk behind the data", "wav", lambda: wav(pcm(5)) + build.noise(1000))
     yield Odd("WAV, head never brought up to date: 1 s of 5", "wav", lambda: wav(pcm(5), data_size=16_000))
+    yield Odd("WAV, data size that counts the head", "wav", lambda: wav(pcm(5), data_size=80_036, size=80_036))
+    yield Odd("WAV, the same, one byte short", "wav", lambda: wav(pcm(5), data_size=80_036, size=80_036)[:-1], why=_CUT)
     yield Odd(
         "WAV, two data chunks",
         "wav",

@@ -299,11 +299,14 @@ class Wav:
         self._phase = (self._phase + len(data)) % frame_bytes
 
     def seen(self, expected_ms: int | None) -> Seen:
-        """As `Container`; bytes that are missing are missing, whatever length Telnyx gives."""
+        """As `Container`; bytes that are missing are missing, whatever length Telnyx gives.
+
+        Some writers count the head into the data. The file then ends where its first size says, which none does that was cut.
+        """
         form = self._format
         if self._is_broken or form is None or not self._data_bytes:
             return NO_AUDIO
-        is_cut = self._in_data and not self._is_open
+        is_cut = self._in_data and not self._is_open and self._size != self._file_bytes
         if self._mpeg:
             inner = self._mpeg.seen(expected_ms)
             return Seen(inner.channels, inner.rate_hz, inner.duration_ms, is_cut or inner.is_cut)
