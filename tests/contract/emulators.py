@@ -293,7 +293,7 @@ def behind(emulator: Emulator, bytes_a_second: float, tls: Path | None = None) -
         environment = {name: value.replace(here, there) for name, value in emulator.environment.items()}
         if tls is not None:
             secure = {name: value.replace("http://", "https://") for name, value in environment.items()}
-            environment = secure | {"AWS_CA_BUNDLE": str(certificate)}
+            environment = secure | {name: str(certificate) for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")}
         yield proxy, replace(emulator, environment=environment)
 
 
@@ -308,6 +308,7 @@ class TcpProxy:
 
     Attributes:
         cut_after: end the connection once so many bytes have gone to the server; None: never. Used up by one cut.
+        cut_answers_after: end every connection once so many bytes of answers have come; None: never.
         lose_answer: end the connection in place of the next answer; used up by one loss.
         sent: bytes that have gone to the server.
         flows: whether anything goes to the server; cleared, the line is silent and open.
@@ -326,6 +327,7 @@ class TcpProxy:
         self.flows = threading.Event()
         self.flows.set()
         self.cut_after: int | None = None
+        self.cut_answers_after: int | None = None
         self.lose_answer = False
         self.happened = 0
         self.sent = 0
@@ -383,6 +385,10 @@ class TcpProxy:
                     sink.sendall(data[: self.cut_after - passed])
                     self.cut_after = None
                     self.happened += 1
+                    break
+                limit = None if is_upward else self.cut_answers_after
+                if limit is not None and passed + len(data) > limit:
+                    sink.sendall(data[: max(0, limit - passed)])
                     break
                 if not is_upward and self.lose_answer:
                     self.lose_answer = False

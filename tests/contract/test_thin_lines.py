@@ -21,7 +21,7 @@ from tests.parts import RunningSandbox, callvault, make_archive, wait_for
 from workers.archive.archive import Archive
 from workers.archive.layout import recording_folder
 from workers.archive.stores import lines
-from workers.archive.stores.store import MIB, StoreError
+from workers.archive.stores.store import MIB, Store, StoreError
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.main import DRAIN_SECONDS
 from workers.queue.accept import enqueue
@@ -35,6 +35,7 @@ CLOUDS: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
     "s3-tls": lambda _: emulators.s3_strict(),
     "gcs": emulators.gcs,
     "azure": lambda _: emulators.azure(),
+    "azure-tls": lambda _: emulators.azure(),
 }
 
 
@@ -89,6 +90,32 @@ def test_a_line_that_falls_silent_ends_the_write_and_nothing_is_there(
     direct = Archive(cloud[0].open("silent"))
     assert direct.store.stat("a") is None
     assert direct.put("a", chunks_of(data_of(SIZE)), "audio/wav").size == SIZE
+
+
+@pytest.mark.parametrize("cloud", ["s3", "gcs", "azure"], indirect=True)
+@pytest.mark.parametrize(
+    ("cut", "ask"),
+    [
+        (150, lambda store: list(store.list("a"))),
+        (150, lambda store: store.stat("a")),
+        (100_000, lambda store: b"".join(store.read("a"))),
+    ],
+    ids=["a list cut in its headers", "a stat cut in its headers", "a read cut in its body"],
+)
+def test_an_answer_that_is_cut_is_an_outage_and_never_an_empty_one(
+    cut: int, ask: Callable[[Store], object], cloud: tuple[Emulator, Path | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import workers.archive.stores.azure
+    import workers.archive.stores.gcs
+
+    monkeypatch.setattr(workers.archive.stores.azure, "_RETRIES", 1)
+    monkeypatch.setattr(workers.archive.stores.gcs, "_TRIES", 2)
+    Archive(cloud[0].open("cut")).put("a", chunks_of(data_of(SIZE)), "audio/wav")
+    with behind(cloud[0], 1e9) as (line, emulator):
+        store = emulator.open("cut")
+        line.cut_answers_after = cut
+        with pytest.raises(StoreError):
+            ask(store)
 
 
 @pytest.mark.parametrize("cloud", ["azure"], indirect=True)

@@ -9,7 +9,8 @@ line may be silent.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from http.client import HTTPResponse, RemoteDisconnected
+from typing import TYPE_CHECKING, Any, cast
 
 from urllib3.connection import HTTPConnection
 
@@ -25,8 +26,45 @@ else:
     _Connection = object
 
 
+class _WholeHead(HTTPResponse):
+    """An answer whose headers are whole. http.client takes the end of a cut connection for the end of the headers: the
+    answer then has no length, its body is empty, and a list without entries looks like one of an empty store."""
+
+    def begin(self) -> None:
+        """Read the status and the headers.
+
+        Raises:
+            RemoteDisconnected: the connection ended before they did.
+        """
+        watched = _Lines(self.fp)
+        self.fp = watched  # type: ignore[assignment]
+        super().begin()
+        if cast(Any, self.fp) is watched:
+            self.fp = watched.file
+        if watched.last == b"":
+            self.close()
+            raise RemoteDisconnected("the answer ended within its headers")
+
+
+class _Lines:
+    """A file that remembers the last line that was read of it."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.last: bytes | None = None
+
+    def readline(self, *limit: int) -> bytes:
+        self.last = self.file.readline(*limit)
+        return self.last
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
 class InPieces(_Connection):
-    """What has a connection of urllib3's send in pieces; inherited from before the connection itself."""
+    """What has a connection of urllib3's send in pieces, and take no answer that is cut; inherited from before it."""
+
+    response_class = _WholeHead
 
     def connect(self) -> None:
         """Connect, and keep little waiting in the kernel: what waits there is not sent, though `send` has returned.
