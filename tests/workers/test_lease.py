@@ -89,6 +89,17 @@ async def test_a_turn_that_fails_is_not_used_up(async_redis: Any, redis: Any) ->
     assert 50_000 < redis.pttl(KEY) <= 60_000
 
 
+async def test_what_a_server_with_a_clock_ahead_wrote_keeps_nobody_waiting(async_redis: Any, redis: Any) -> None:
+    """Once its clock is right again, what it was to keep for seconds it would keep for as long as it was ahead."""
+    redis.set(KEY, "another", px=3_600_000)
+    assert await take_turn(async_redis, KEY, 0, _nothing) == 0
+    redis.set(KEY, "another", px=3_600_000)
+    async with held(async_redis, KEY, "a test", 1):
+        pass
+    redis.set(KEY, "another", px=3_600_000)
+    assert await take_turn(async_redis, KEY, 24 * 3600, _nothing) > 3_000, "this one may rest so long"
+
+
 async def test_a_worker_that_was_not_heard_of_gives_way_to_the_one_that_took_over(
     async_redis: Any, redis: Any, monkeypatch: Any
 ) -> None:

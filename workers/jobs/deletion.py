@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Sequence
 
@@ -40,6 +41,7 @@ from workers.keys import TOLD_GONE
 from workers.queue.accept import enqueue
 from workers.queue.jobs import clock_job
 from workers.queue.script import write_when_full
+from workers.queue.worker import again_in
 from workers.runtime import Runtime
 from workers.telnyx.downloads import AddressAway, DownloadFailed
 
@@ -47,6 +49,7 @@ log = get_logger()
 
 _MOST_TURNS = 4  # of all workers together
 _TURN_SECONDS = 10
+_LONGEST_LEFT_SECONDS = 5
 _LEAST_FAILURES = 3
 _PAUSE_LOOK_SECONDS = 30.0
 
@@ -82,10 +85,15 @@ async def _show_pause(runtime: Runtime) -> None:
 async def delete_originals(runtime: Runtime, _: DeletionTurn) -> None:
     """The job: delete the originals that are due, batch by batch, until none is, deletion is paused, or its turn ends.
 
-    A worker with a wrong clock leaves the list to the others as it is.
+    A worker with a wrong clock leaves the list as it is, and its turn to another.
+
+    Raises:
+        Retry: the clocks differ here.
     """
-    if runtime.settings.delete_originals != "verified" or not await clocks_agree(runtime):
+    if runtime.settings.delete_originals != "verified":
         return
+    if not await clocks_agree(runtime):  # at random: else it might be this worker that looks first, every time
+        raise await again_in(runtime.redis, random.uniform(0.5, _LONGEST_LEFT_SECONDS))  # noqa: S311
     ends_at = time.monotonic() + _TURN_SECONDS
     async with runtime.leaving.turn() as token:
         while time.monotonic() < ends_at and await runtime.due.may_go_on():

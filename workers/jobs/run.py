@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import structlog
+from arq import Retry
 from arq.worker import Function, func
 from redis.exceptions import RedisError
 
@@ -63,6 +64,8 @@ def job(
                         await runtime.assert_bound()
                     with span(name, told.get("trace"), **ids):
                         await function(runtime, msgspec.convert(payload, payload_type))
+            except Retry:  # nothing has failed: the job says itself when it is to run again
+                raise
             except HeldElsewhere as busy:  # nothing has failed: whoever has the recording goes on with it
                 log.debug("waits for another writer", function=name, why=str(busy))
                 wait = min(_LONGEST_HELD_WAIT_SECONDS, _HELD_WAIT_SECONDS * 2 ** min(ctx["job_try"] - 1, 10))

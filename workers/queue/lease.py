@@ -25,12 +25,14 @@ _FAILED_AGAIN_SECONDS = 60.0
 
 log = get_logger()
 
-# KEYS: the lease. ARGV: token, milliseconds. Returns 0 if it is ours now, else the milliseconds that the other's lasts.
-# One that Redis has lost meanwhile is taken again.
+# KEYS: the lease. ARGV: token, milliseconds, the most milliseconds that another's can last. Returns 0 if it is ours now, else the
+# milliseconds that the other's lasts. One that Redis has lost meanwhile is taken again; and so is one that lasts too long, since
+# the server's clock was ahead when it was written.
 _HOLD = Script(
     """
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return math.max(1, redis.call('PTTL', KEYS[1])) end
+local left = redis.call('PTTL', KEYS[1])
+if holder and holder ~= ARGV[1] and left <= tonumber(ARGV[3]) then return math.max(1, left) end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 0
 """,
@@ -54,13 +56,14 @@ class HeldElsewhere(Exception):
 
 
 class _Lease:
-    def __init__(self, redis: AsyncRedis, key: str, what: str) -> None:
+    def __init__(self, redis: AsyncRedis, key: str, what: str, rests_seconds: float = 0.0) -> None:
         self._redis, self._key, self._what = redis, key, what
+        self._most_ms = max(_LASTS_MS, int(rests_seconds * 1000))
         self._token = secrets.token_hex(8)
 
     async def take(self) -> float:
         """Take it; returns 0 if it is ours, else for how many seconds it is another's unless that one renews it."""
-        return int(await _HOLD(self._redis, (self._key,), (self._token, _LASTS_MS))) / 1000
+        return int(await _HOLD(self._redis, (self._key,), (self._token, _LASTS_MS, self._most_ms))) / 1000
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
@@ -152,7 +155,7 @@ async def take_turn(redis: AsyncRedis, key: str, every_seconds: float, work: Cal
         redis.exceptions.RedisError: Redis is away.
         Exception: whatever the work raises.
     """
-    lease = _Lease(redis, key, key)
+    lease = _Lease(redis, key, key, max(every_seconds, _FAILED_AGAIN_SECONDS))
     if seconds := await lease.take():
         return seconds
     began, rests = time.monotonic(), 0.0
