@@ -80,6 +80,19 @@ async def test_the_jobs_of_a_dead_worker_are_freed_and_those_of_a_live_one_are_n
     assert await async_redis.hgetall(LEASES) == {b"dead-job": dead.worker_id.encode()}
 
 
+async def test_a_dead_workers_heartbeat_of_a_server_with_a_clock_ahead_ends_soon_once_it_is_right(
+    async_redis: Any, redis: Any
+) -> None:
+    dead, alive = Leases(async_redis), Leases(async_redis)
+    await async_redis.zadd(MAIN_QUEUE, {"job": 1})
+    await dead.claim(MAIN_QUEUE, 1, 60_000)
+    redis.set(WORKER + dead.worker_id, "1", ex=3600)
+    assert await alive.free_dead_workers_jobs() == [], "it may live, and has not beaten since"
+    assert 0 < redis.ttl(WORKER + dead.worker_id) <= 15
+    redis.delete(WORKER + dead.worker_id)
+    assert await alive.free_dead_workers_jobs() == ["job"]
+
+
 async def test_a_claim_takes_what_is_due_and_free_and_no_more_than_there_is_room_for(
     async_redis: Any, redis: Any
 ) -> None:

@@ -47,8 +47,15 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local freed = {{}}
 local alive = {{}}
 local function is_alive(worker)
-  if alive[worker] == nil then alive[worker] = redis.call('EXISTS', '{WORKER}' .. worker) end
-  return alive[worker] == 1
+  if alive[worker] == nil then
+    local left = redis.call('PTTL', '{WORKER}' .. worker)
+    -- Written while this server's clock was ahead: who lives beats again within the time of a heartbeat.
+    if left > {_HEARTBEAT_EXPIRES_SECONDS * 1000} then
+      redis.call('PEXPIRE', '{WORKER}' .. worker, {_HEARTBEAT_EXPIRES_SECONDS * 1000})
+    end
+    alive[worker] = left ~= -2
+  end
+  return alive[worker]
 end
 local here = {{}}
 for _, id in ipairs(cmsgpack.unpack(ARGV[4])) do here[id] = true end
