@@ -38,6 +38,7 @@ def run(settings: Settings, recording_id: str, *, out: Path | None, audio_format
         except UnreadableRecord as error:
             raise UserError(f"{error}; run `callvault verify`") from None
         if record is None:
+            _refuse_if_erased(archive, folder, recording_id)  # the catalogue may not know of it yet
             raise UserError(f"{layout.commit_key(folder)}: gone from the archive; restore it from a copy")
         chosen = _choose(record.objects, audio_format, recording_id)
         try:
@@ -56,9 +57,15 @@ def run(settings: Settings, recording_id: str, *, out: Path | None, audio_format
 def _folder(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> str:
     hits = search(catalogue.path, Query(id=recording_id), 1)
     hit = hits[0] if hits else look_up(settings, catalogue, archive, recording_id)
+    folder = layout.recording_folder(hit.row.date, recording_id)
     if hit.state == "erased":
-        raise UserError(f"recording {recording_id} was erased; its record is erased.json in its folder")
-    return layout.recording_folder(hit.row.date, recording_id)
+        _refuse_if_erased(archive, folder, recording_id)
+    return folder
+
+
+def _refuse_if_erased(archive: Archive, folder: str, recording_id: str) -> None:
+    if archive.is_erased(folder):
+        raise UserError(f"recording {recording_id} was erased; its record is {layout.erasure_key(folder)}")
 
 
 def _choose(objects: list[ArchivedObject], audio_format: str | None, recording_id: str) -> ArchivedObject:
@@ -112,6 +119,7 @@ def _write_audio(archive: Archive, wanted: ArchivedObject, recording_id: str, ou
 def _write_transcript(archive: Archive, folder: str, recording_id: str, out: Path | None) -> int:
     keys = [stored.key for stored in archive.store.list(f"{folder}transcriptions/")]
     if not keys:
+        _refuse_if_erased(archive, folder, recording_id)
         raise UserError(f"recording {recording_id} has no transcription in the archive")
     text = "\n\n".join(_text(archive, key) for key in keys) + "\n"
     if out is None or str(out) == "-":

@@ -59,7 +59,7 @@ async def watch_pressure(runtime: Runtime) -> None:
     """Say when jobs wait too long or Redis is nearly full."""
     limit = runtime.settings.queue_age_limit.total_seconds()
     for what, text in (await pressure(runtime.redis, limit)).items():
-        advice = "Add workers (`callvault worker --processes N`); see `callvault_oldest_job_seconds`."
+        advice = "Add workers (`callvault worker --processes 4`); see `callvault_oldest_job_seconds`."
         await runtime.alerts.send("pressure", what, f"{text[0].upper()}{text[1:]}.", advice)
 
 

@@ -121,7 +121,7 @@ CONDITIONS: dict[str, Row] = {
         "warning",
         "Pressure",
         "jobs wait too long, or Redis is nearly full",
-        "add workers (`callvault worker --processes N`), or memory for Redis",
+        "add workers (`callvault worker --processes 4`), or memory for Redis",
     ),
     "dead-letters": Row(
         "warning",

@@ -30,6 +30,7 @@ from workers.archive.records import (
     RECEIPT,
     SEAL,
     TRANSCRIPTION,
+    AnyDecision,
     ArchivedObject,
     Decision,
     DeletionReceipt,
@@ -40,7 +41,7 @@ from workers.catalogue.inventory import bracketed, csv_lines
 from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import FIELDS, Query, join, read_box, read_query
 from workers.catalogue.rows import Row
-from workers.catalogue.search import Hit, search, search_all
+from workers.catalogue.search import Hit, search, search_all, state_of
 from workers.jobs.damage import tell_wrong
 from workers.jobs.kept import what_keeps
 from workers.keys import ARQ_JOB, DELETIONS_DUE
@@ -164,9 +165,7 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
             steps = [Step(None, "received", "its job waits or runs")]
             return Detail(recording_id, "received", [], None, None, [], [], steps, None, None, None)
         raise Refused(404, f"recording {recording_id} is not in the archive")
-    kept = None
-    if hit.state not in ("deleted", "erased"):
-        kept = await what_keeps(ops.runtime, layout.recording_folder(hit.row.date, recording_id))
+    kept = await what_keeps(ops.runtime, layout.recording_folder(hit.row.date, recording_id))
     detail, seen = await asyncio.to_thread(_read, ops, hit, due_at, kept, told)
     await tell_seen(ops, seen)
     return detail
@@ -181,7 +180,8 @@ def _read(
     objects: list[ArchivedObject] = []
     said: list[Said] = []
     steps = [Step(row.started_at, "call began"), Step(row.ended_at, "call ended")]
-    record = proven = None
+    record, proven, is_deleted, is_erased = None, None, False, False
+    decisions: dict[str, AnyDecision] = {}
     seen: list[WrongObject] = []
     sizes = {stored.key: stored.size for stored in archive.store.list(folder)}
     for key in sizes:
@@ -206,13 +206,14 @@ def _read(
                 said.append(Said(str(words.get("id")), str(words.get("transcription_text") or "")))
                 steps.append(Step(words.get("created_at"), "transcribed"))
             elif name == "deleted.json":
+                is_deleted = True
                 receipt = RECEIPT.read(data, key)
                 steps.append(Step(receipt.confirmed_gone_at, "original deleted at Telnyx", "confirmed gone"))
                 proofs = ", ".join(sorted({o.proof.by for o in receipt.objects}))
                 at = receipt.seen_at if isinstance(receipt, DeletionReceipt) else receipt.confirmed_gone_at
                 proven = Step(at, f"by {proofs}", "before its original was deleted")
             elif name.startswith("decisions/"):
-                decision = DECISION.read(data, key)
+                decision = decisions[layout.name_of(key)] = DECISION.read(data, key)
                 by = f" (by {decision.by})" if isinstance(decision, Decision) else ""
                 steps.append(Step(decision.at, _DECIDED[decision.decision], decision.why + by))
             elif name == "gone.json":
@@ -221,15 +222,19 @@ def _read(
                     Step(GONE.read(data, key).found_gone_at, "gone at Telnyx", "before we asked for its deletion")
                 )
             elif name == "erased.json":
+                is_erased = True
                 erased = ERASURE.read(data, key)
                 steps.append(Step(erased.erased_at, "erased", f"{erased.why} (by {erased.by})"))
         except UnreadableRecord as error:
             seen.append(error)
             steps.append(Step(None, "unreadable", f"{error}; run `callvault verify`"))
-    if layout.commit_key(folder) not in sizes and hit.state != "erased":
+    if layout.commit_key(folder) not in sizes and not is_erased:
         seen.append(Missing(layout.commit_key(folder), "gone from the archive"))
     if row.seal is not None:
         steps.append(Step(_sealed_at(ops, row.seal), "sealed", f"seal {row.seal}"))
+    state = state_of(row.findings, decisions, is_deleted=is_deleted, is_erased=is_erased)
+    if is_deleted or is_erased:
+        kept = due_at = None
     if kept is not None:
         due_at = None
         steps.append(Step(None, "its original stays", kept))
@@ -245,7 +250,8 @@ def _read(
     ]
     seen = [wrong for wrong in seen if wrong.key not in told]
     damage += [f"{wrong} (seen now)" for wrong in seen]
-    state = "damaged" if damage and hit.state != "erased" else hit.state
+    if damage and not is_erased:
+        state = "damaged"
     return Detail(row.recording_id, state, damage, proven, row, objects, said, steps, due_at, kept, record), seen
 
 

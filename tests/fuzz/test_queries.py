@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import date
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from tests.fuzz.values import texts
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import read_box, read_query
 from workers.catalogue.search import search
+from workers.catalogue.words import BadWords, indexed, marked, words_query
 
 NAMES = ("number", "since", "until", "connection", "session", "leg", "id", "text", "min_duration", "state", "findings")
 SYNTAX = st.text(alphabet='"*^():-+{}ANDORNEAT' + "'\\ aé\u0301٣", max_size=30)
@@ -71,3 +74,34 @@ def test_times_are_times_or_a_value_error(text: str) -> None:
             read(text)
     with suppress(ValueError):
         parse_day(text, date(2026, 11, 25), at_end=True)
+
+
+SCRIPTS = st.text(
+    st.one_of(
+        st.sampled_from("abcßéÅİıſøŁ 東京都がﾃｽﾄかキ환불สวัสดีครับ हिन्दी שלום أُريد...\u0301\u3099\u200d'’-_,。、3月5"),
+        st.characters(exclude_categories=["Cs"]),
+    ),
+    max_size=40,
+)
+
+
+@given(text=SCRIPTS, start=st.integers(0, 39), length=st.integers(1, 12))
+@example(text="Straße", start=0, length=12)
+@example(text="3月5日に", start=0, length=3)
+def test_each_part_of_a_text_that_is_made_of_whole_words_is_found_and_marked(
+    text: str, start: int, length: int
+) -> None:
+    parts = text.split()
+    typed = " ".join(parts[start % len(parts) :][:length]) if parts else ""
+    try:
+        query = words_query(f'"{typed}"' if '"' not in typed else typed)
+    except BadWords:
+        return
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.execute("CREATE VIRTUAL TABLE words USING fts5 (text, content='', tokenize='ascii')")
+        db.execute("INSERT INTO words (rowid, text) VALUES (1, ?)", (indexed(text),))
+        assert db.execute("SELECT rowid FROM words WHERE words MATCH ?", (query,)).fetchall() == [(1,)]
+    shown = marked(text, typed)
+    assert "\x02" in shown
+    plain = shown.replace("\x02", "").replace("\x03", "")
+    assert plain in "".join(c if c.isprintable() or not c.isascii() else " " for c in re.sub(r"[\x80-\x9f]", " ", text))

@@ -17,7 +17,8 @@ from tests.seals.test_feed import TODAY, archive, catalogue, found, put
 from tests.workers.house import settings_of
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.records import Duties, encode_record
+from workers.archive.erase import erase
+from workers.archive.records import DeletionReceipt, Duties, encode_record
 from workers.archive.source import Source
 from workers.catalogue import lookup
 from workers.catalogue.catalogue import Catalogue
@@ -171,3 +172,24 @@ async def test_a_redis_that_came_back_older_hides_nothing(
     monkeypatch.setattr(feed, "start_of", another_start)
     assert await bring_up_to_date(catalogue, archive, async_redis) is None
     assert set(found(catalogue)) == {"lost-with-the-end-of-the-stream"}
+
+
+def test_a_catalogue_that_is_behind_calls_nothing_damaged_that_was_erased(
+    archive: Archive, second: dict[str, str], tmp_path: Path, redis_url: str
+) -> None:
+    long_ago = TODAY - timedelta(days=100)
+    for name in ("erased", "deleted"):
+        put(archive, name, long_ago)
+    assert find(second) == {"erased", "deleted"}
+    erase(archive, layout.recording_folder(long_ago, "erased"), "erased", "request", "dpo")
+    at = dict.fromkeys(("seen_at", "asked_at", "confirmed_gone_at"), f"{TODAY}T00:00:00Z")
+    receipt = DeletionReceipt(recording_id="deleted", objects=[], transcription_ids=[], **at)
+    archive.put_receipt(layout.recording_folder(long_ago, "deleted"), receipt)
+    for arguments in (["get", "erased"], ["get", "erased", "--transcript"]):
+        done = run_callvault(arguments, second)
+        assert (done.returncode, "was erased; its record is recordings/" in done.stderr) == (1, True), done.stderr
+    settings = {name: second[name] for name in ("CALLVAULT_ARCHIVE_URL", "CALLVAULT_DATA")}
+    with receiver(settings, tmp_path / "second", redis_url) as (client, _):
+        for name in ("erased", "deleted"):
+            told = client.get(f"/api/recordings/{name}").json()
+            assert (told["state"], told["kept"], told["deletion_due_at"]) == (name, None, None)

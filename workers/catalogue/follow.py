@@ -107,11 +107,6 @@ class FollowedCatalogue:
             )
         )
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether more is being read into it right now."""
-        return self._following is not None
-
     async def close(self) -> None:
         """Stop following and close the file."""
         if self._following is not None:

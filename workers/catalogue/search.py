@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
+from workers.archive.decisions import Decisions, word_of
 from workers.catalogue.catalogue import COLUMNS
 from workers.catalogue.numbers import Wanted, wanted_number
 from workers.catalogue.query import Query, conditions
@@ -23,6 +24,16 @@ _IS_DAMAGED = "EXISTS (SELECT 1 FROM damaged d WHERE d.recording_id = r.recordin
 _STATE = f"""CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN {_IS_DAMAGED} THEN 'damaged'
  WHEN r.deleted_at IS NOT NULL THEN 'deleted' WHEN r.decision = 'hold' THEN 'held'
  WHEN r.findings <> '' AND r.decision IS NULL THEN 'kept' ELSE 'archived' END"""
+
+
+def state_of(findings: Sequence[str], decisions: Decisions, *, is_deleted: bool, is_erased: bool) -> str:
+    """The state of a recording from what lies in its folder: as the catalogue has it, where that is up to date."""
+    word = word_of(decisions)
+    if is_erased or is_deleted:
+        return "erased" if is_erased else "deleted"
+    if word == "hold":
+        return "held"
+    return "kept" if findings and word is None else "archived"
 
 
 class Hit(msgspec.Struct, kw_only=True):

@@ -8,6 +8,7 @@ any part of a sentence is found: `東京都` as `東京 京都 都`.
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from functools import lru_cache
@@ -140,7 +141,10 @@ def _found(folded: str, typed: tuple[str, bool]) -> list[tuple[int, int]]:
     """Where a phrase stands in a folded text."""
     phrase, is_begin = typed
     parts = _parts(phrase)
-    pattern = rf"[^\w{_MARKS}]*".join(map(re.escape, parts))
+    between = rf"(?:[^\w{_MARKS}]|_)"
+    pattern = re.escape(parts[0])
+    for before, part in itertools.pairwise(parts):
+        pattern += between + ("*" if _is_without_blanks(before) or _is_without_blanks(part) else "+") + re.escape(part)
     if not _is_without_blanks(parts[0]):
         pattern = rf"(?<![^\W{_NO_BLANKS}_])" + pattern
     if not _is_without_blanks(parts[-1]):
