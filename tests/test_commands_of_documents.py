@@ -58,7 +58,7 @@ class House:
     connection: str
     log_message: str
     head: str
-    refused: str  # a recording that Telnyx lists and gives no audio of
+    sandbox: RunningSandbox
     odd: str  # a recording in whose audio something was found
 
     def words(self, command: str) -> list[str]:
@@ -83,10 +83,16 @@ class House:
         if words[:2] == ["logs", "dismiss"]:
             return self.log_message
         if words[:2] == ["dead-letters", "accept"]:
-            return self.refused
+            return self._refused()
         if words[:2] == ["deletions", "approve"]:
             return self.odd
         return self.recordings.pop() if words[0] == "erase" else self.recordings[0]
+
+    def _refused(self) -> str:
+        """A recording that Telnyx lists and gives no audio of; made late, since a backfill would wait for it."""
+        made = self.sandbox.world.add_recording(seconds=0.5).data["id"]
+        self.sandbox.world.faults.change({"answers": {f"/_downloads/{made}": 404}})
+        return str(made)
 
     def _unit(self) -> str:
         told = run_callvault(["deletions", "duties", "--json"], self.environment)
@@ -154,9 +160,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> I
     message = next(iter(sandbox.world.log_messages.values()))
     head = hashlib.sha256((folder / "archive" / layout.seal_key(1)).read_bytes()).hexdigest()
     ids = [one.data["id"] for one in made]
-    refused = sandbox.world.add_recording(seconds=0.5).data["id"]
-    sandbox.world.faults.change({"answers": {f"/_downloads/{refused}": 404}})
-    yield House(environment, folder, ids, connection_id, str(message.get("id")), head, refused, odd.data["id"])
+    yield House(environment, folder, ids, connection_id, str(message.get("id")), head, sandbox, odd.data["id"])
     sandbox.stop()
     server.stop()
 
