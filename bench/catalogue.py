@@ -109,6 +109,7 @@ def main() -> None:
             "number, E.164": Query(number=sample[10].from_number),
             "number, national": Query(number="0" + str(sample[10].to_number)[3:]),
             "number, its last seven digits": Query(number=str(sample[10].from_number)[-7:]),
+            "number, national, without a zero": Query(number=str(sample[10].from_number)[2:]),
             "number, four digits in it": Query(number=str(sample[10].from_number)[4:8]),
             "a rare phrase": Query(text='refund "account number"'),
             "a phrase of two common words": Query(text='"{} {}"'.format(*sample[10].transcripts[0].split()[:2])),

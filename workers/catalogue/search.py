@@ -132,4 +132,8 @@ def _as_written(wanted: Wanted) -> tuple[str, list[str]]:
         return begins.format("digits"), [text, text + ":"]
     if wanted.how == "ends":
         return ends
-    return "r.n IN (SELECT n FROM parties WHERE instr(digits, ?) OR instr(party, ?))", [text, text]
+    # The first is answered by the index of digits alone, the second of the few parties that are no number.
+    within = (
+        "SELECT n FROM parties WHERE instr(digits, ?) UNION SELECT n FROM parties WHERE digits = '' AND instr(party, ?)"
+    )
+    return f"r.n IN ({within})", [text, text]
