@@ -18,7 +18,8 @@ from config.logs import configure_logs
 from config.settings import load_settings
 from tests.parts import CLEAN, free_port, make_archive, wait_for
 from workers.archive import layout
-from workers.jobs.reconcile import Tally, sweep
+from workers.jobs.comparison import Tally
+from workers.jobs.reconcile import sweep
 from workers.runtime import runtime_at
 
 _MISSING = 1_000  # one in so many

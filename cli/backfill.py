@@ -19,8 +19,9 @@ from config.settings import Settings
 from config.sizes import format_size
 from config.times import format_duration, utc_now
 from workers.conditions import living_workers
+from workers.jobs.comparison import Tally
 from workers.jobs.one_by_one import Failure
-from workers.jobs.reconcile import Tally, sweep
+from workers.jobs.reconcile import sweep
 from workers.keys import BULK_QUEUE
 from workers.queue.script import server_seconds
 from workers.runtime import Runtime, runtime_at

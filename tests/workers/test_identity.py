@@ -20,9 +20,9 @@ from workers.archive.identity import NoArchive
 from workers.archive.source import Source
 from workers.archive.stores.store import StoreError, StoreMissing, open_store
 from workers.init import init_archive
+from workers.jobs.comparison import Tally
 from workers.jobs.may_delete import why_paused
 from workers.jobs.payloads import RecordingRequest
-from workers.jobs.reconcile import Tally
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
 from workers.keys import ALERTS, ARCHIVE, DELETIONS_PAUSED, MAIN_QUEUE, SEALS, TRANSCRIBING, UNSEALED_KNOWN

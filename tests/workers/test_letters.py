@@ -16,9 +16,10 @@ from tests.workers.house import request_of
 from tests.workers.test_archive_recording import assert_archived, committed, folder_of
 from tests.workers.test_reconcile import let_sweeps_start, past
 from workers.jobs.causes import CAUSES
+from workers.jobs.comparison import Tally
 from workers.jobs.letters import end_done_letters
 from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
-from workers.jobs.reconcile import ReconcileRequest, Tally, missing_of, reconcile, sweep
+from workers.jobs.reconcile import ReconcileRequest, missing_of, reconcile, sweep
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
 from workers.jobs.transcriptions import archive_transcription

@@ -18,12 +18,13 @@ from sandbox import connections as family
 from sandbox.world import Recording
 from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
 from tests.workers.house import archive, delete_what_is_due, has_left, house, runtime_of
+from workers.jobs.comparison import Tally
 from workers.jobs.connections import look_for_drift, watch_connections
 from workers.jobs.failing import tell_turn_failing
 from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media, archive_medium
 from workers.jobs.payloads import MediumRequest
-from workers.jobs.reconcile import ReconcileRequest, Tally, missing_of, reconcile, sweep
+from workers.jobs.reconcile import ReconcileRequest, missing_of, reconcile, sweep
 from workers.jobs.seals import Waits, seal
 from workers.keys import ALERTS, BULK_QUEUE, CONNECTION_STATE, DEAD_LETTERS, FAILING_SINCE, MAIN_QUEUE
 from workers.runtime import Runtime

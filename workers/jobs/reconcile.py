@@ -9,51 +9,35 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterator
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Collection, Iterator
+from datetime import date, timedelta
 
 import msgspec
 
 from config.logs import get_logger
 from config.settings import Settings
-from config.times import first_instant, format_instant
+from config.times import format_instant
 from workers.archive import layout
 from workers.archive.records import FoundBy, UnreadableRecord
-from workers.jobs.archived_days import ArchivedDays, without_receipt
-from workers.jobs.causes import may_have_passed
+from workers.jobs.archived_days import without_receipt
 from workers.jobs.chain import read_chain
+from workers.jobs.comparison import OF_ONE_LIST, Comparison, Tally, recordings_of, transcriptions_of, window
 from workers.jobs.damage import tell_wrong
 from workers.jobs.letters import end_done_letters
 from workers.jobs.one_by_one import Failure, OneByOne
 from workers.jobs.payloads import (
     VERSION,
-    RecordingRequest,
-    TranscriptionRequest,
-    recording_job,
-    transcription_job,
 )
 from workers.jobs.routing import Event, jobs_of
-from workers.jobs.unreadable import readable, tell_unreadable
+from workers.jobs.unreadable import readable
 from workers.keys import BULK_QUEUE, RECONCILED
-from workers.queue.accept import DEDUPE_SECONDS, Acceptor, enqueue, enqueue_every
-from workers.queue.jobs import Job, clock_job
+from workers.queue.accept import DEDUPE_SECONDS, Acceptor, enqueue_every
+from workers.queue.jobs import clock_job
 from workers.queue.script import server_now
 from workers.runtime import Runtime
 from workers.telnyx.client import LARGEST_PAGE
-from workers.telnyx.errors import (
-    BadRequest,
-    Conflict,
-    Forbidden,
-    Invalid,
-    NotFound,
-    ServerError,
-    UnexpectedAnswer,
-    UnreadableRows,
-    Unsettled,
-)
 from workers.telnyx.models import Recording, RecordingTranscription
 from workers.telnyx.operations import RecordingFilter
-from workers.telnyx.spans import list_window
 
 log = get_logger()
 
@@ -61,10 +45,6 @@ _FULL = 2_000  # jobs of the bulk queue past which reconcile waits
 _FULL_WAIT_SECONDS = 0.5
 _ASK_EVERY = 100
 _COUNT_EVERY = timedelta(days=7)
-# What Telnyx may answer to one list, or about one thing, and not to others; all else fails whatever is asked.
-_OF_ONE_LIST = (BadRequest, Conflict, Forbidden, Invalid, NotFound, ServerError, UnexpectedAnswer, Unsettled)
-_MOST_NAMED = 1_000  # recordings that a day waits for
-_WAV_BYTES_PER_SECOND = 16_000  # 8 kHz, 16 bit, one channel: what Telnyx's recordings are, as far as is known
 
 
 class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -73,32 +53,6 @@ class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     v: int = VERSION
     since: str
     until: str
-
-
-class Tally(msgspec.Struct):
-    """What a sweep has come across so far; also what a backfill resumes from.
-
-    Attributes:
-        found: recordings and transcriptions at Telnyx.
-        missing: of them not in the archive.
-        queued: jobs that this made; fewer than missing where they were queued already.
-        unreadable: rows at Telnyx that cannot be read.
-        scheduled: originals put on the due list.
-        replayed: failed deliveries replayed.
-        seconds: of audio missing, for the price of the work.
-        bytes: of audio missing, estimated from its length.
-        through: the last day that is done, ISO 8601; empty at the start.
-    """
-
-    found: int = 0
-    missing: int = 0
-    queued: int = 0
-    unreadable: int = 0
-    scheduled: int = 0
-    replayed: int = 0
-    seconds: float = 0.0
-    bytes: int = 0
-    through: str = ""
 
 
 async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
@@ -112,7 +66,7 @@ async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
     failed = await sweep(runtime, since, until, tally, found_by="reconcile", skip=await _sealed_days(runtime))
     try:
         await replay_failed_deliveries(runtime, since, tally)
-    except _OF_ONE_LIST as error:
+    except OF_ONE_LIST as error:
         failed.append(Failure("webhook deliveries", f"since {since}", error))
     for what in dict.fromkeys(one.kind for one in failed):
         days = [one for one in failed if one.kind == what]
@@ -158,8 +112,8 @@ async def sweep(
         TelnyxError: Telnyx is away, or lists nothing of what was asked for, three days in a row.
         StoreError: the archive is away.
     """
-    comparison = _Comparison(runtime, tally, found_by, dry_run=dry_run, schedules=not dry_run)
-    lists = OneByOne(*_OF_ONE_LIST)
+    comparison = Comparison(runtime, tally, found_by, dry_run=dry_run, schedules=not dry_run)
+    lists = OneByOne(*OF_ONE_LIST)
     asked_at = 0
 
     async def room() -> None:
@@ -178,11 +132,11 @@ async def sweep(
         if day in skip:
             continue
         async with lists.of("recordings", f"{day}"):
-            await comparison.of_recordings(_recordings_of(runtime, day, day, connection_id), room=room)
+            await comparison.of_recordings(recordings_of(runtime, day, day, connection_id), room=room)
         # Transcriptions do not say of which connection they are.
         if connection_id is None and lists.is_worth_it("transcriptions"):
             async with lists.of("transcriptions", f"{day}", must=False):
-                await comparison.of_transcriptions(_transcriptions_of(runtime, day, day), day, room=room)
+                await comparison.of_transcriptions(transcriptions_of(runtime, day, day), day, room=room)
         if runtime.settings.delete_originals == "verified" and not dry_run:
             await _schedule_deletions(runtime, day, tally)
         if not lists.failed:
@@ -216,14 +170,14 @@ async def missing_of(runtime: Runtime, day: date) -> Missing:
         TelnyxError, StoreError: one of them is away.
     """
     # A day that waits for its seal is compared every few seconds, and what is given up is tried again by the hour.
-    comparison = _Comparison(runtime, Tally(), "reconcile", retries_letters=False)
+    comparison = Comparison(runtime, Tally(), "reconcile", retries_letters=False)
     for created in (day, day + timedelta(days=1)):
 
         def is_of_the_day(recording: Recording, created: date = created) -> bool:
             return created == day or _began_on(recording, day)
 
-        await comparison.of_recordings(_recordings_of(runtime, created, created), is_of_the_day)
-        await comparison.of_transcriptions(_transcriptions_of(runtime, created, created), created, _is_completed)
+        await comparison.of_recordings(recordings_of(runtime, created, created), is_of_the_day)
+        await comparison.of_transcriptions(transcriptions_of(runtime, created, created), created, _is_completed)
     if comparison.unreadable is not None:
         raise comparison.unreadable
     return Missing(comparison.tally.missing, comparison.missing_recordings)
@@ -254,9 +208,9 @@ async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
     if not sealed:
         return
     first, last, tally = min(sealed), max(sealed), Tally()
-    comparison = _Comparison(runtime, tally, "reconcile", schedules=True, asks_for_set_aside=True)
-    await comparison.of_recordings(_recordings_of(runtime, first, last))
-    await comparison.of_transcriptions(_transcriptions_of(runtime, first, last), first, _is_completed)
+    comparison = Comparison(runtime, tally, "reconcile", schedules=True, asks_for_set_aside=True)
+    await comparison.of_recordings(recordings_of(runtime, first, last))
+    await comparison.of_transcriptions(transcriptions_of(runtime, first, last), first, _is_completed)
     if tally.missing:
         log.warning(
             "sealed days were not whole", since=first.isoformat(), until=last.isoformat(), missing=tally.missing
@@ -288,201 +242,6 @@ def _days(since: date, until: date) -> Iterator[date]:
         yield since + timedelta(days=i)
 
 
-def _window(day: date) -> tuple[datetime, datetime]:
-    """The first and the last instant of a UTC day."""
-    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return start, start + timedelta(days=1) - timedelta(microseconds=1)
-
-
-def _recordings_of(
-    runtime: Runtime, since: date, until: date, connection_id: str | None = None
-) -> AsyncIterator[Recording]:
-    """The recordings that were created on some days, both inclusive; see `list_window`."""
-    first, last = _window(since)[0], _window(until)[1]
-    wanted = {"connection_id": connection_id} if connection_id else {}
-    return list_window(runtime.telnyx, runtime.telnyx.recordings.list, first, last, wanted)
-
-
-def _transcriptions_of(runtime: Runtime, since: date, until: date) -> AsyncIterator[RecordingTranscription]:
-    """The transcriptions that were created on some days, both inclusive; see `list_window`."""
-    first, last = _window(since)[0], _window(until)[1]
-    return list_window(runtime.telnyx, runtime.telnyx.recording_transcriptions.list, first, last, {})
-
-
-class _Comparison:
-    """What Telnyx has, held against the archive; what is missing there is counted and enqueued.
-
-    Args:
-        runtime: the worker's parts.
-        tally: counted on.
-        found_by: what the commit records will say.
-        dry_run: enqueue nothing.
-        schedules: whether what is archived, and should be deleted, is put on the due list.
-        retries_letters: whether jobs that were given up are tried again, where that may help.
-        asks_for_set_aside: whether what is on record as not archived is asked for again.
-
-    Attributes:
-        tally: what was counted.
-        missing_recordings: ids of those that are missing, of a thousand at most.
-        unreadable: the last list that had rows which cannot be read.
-    """
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        tally: Tally,
-        found_by: FoundBy,
-        *,
-        dry_run: bool = False,
-        schedules: bool = False,
-        retries_letters: bool = True,
-        asks_for_set_aside: bool = False,
-    ) -> None:
-        self.tally = tally
-        self.missing_recordings: list[str] = []
-        self.unreadable: UnreadableRows | None = None
-        self._runtime = runtime
-        self._archived = ArchivedDays(runtime.archive)
-        self._found_by = found_by
-        self._dry_run = dry_run
-        self._retries_letters = retries_letters
-        self._asks_for_set_aside = asks_for_set_aside
-        self._schedules = schedules and runtime.settings.delete_originals == "verified"
-
-    async def of_recordings(
-        self,
-        rows: AsyncIterable[Recording],
-        is_meant: Callable[[Recording], bool] = lambda _: True,
-        room: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        """Hold the recordings of a list against the archive; one that cannot be read is fetched by its id.
-
-        Args:
-            rows: the list.
-            is_meant: which of them.
-            room: called after each.
-        """
-        try:
-            async for recording in rows:
-                if is_meant(recording):
-                    await self._of_recording(recording)
-                    if room is not None:
-                        await room()
-        except UnreadableRows as error:
-            await self._tell(error)
-            for row in error.rows:
-                if row.id is not None:
-                    await self._enqueue(recording_job(RecordingRequest(recording_id=row.id, found_by=self._found_by)))
-
-    async def of_transcriptions(
-        self,
-        rows: AsyncIterable[RecordingTranscription],
-        day: date,
-        is_meant: Callable[[RecordingTranscription], bool] = lambda _: True,
-        room: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        """Hold the transcriptions of a list against the archive.
-
-        Args:
-            rows: the list.
-            day: when those were made that do not say it.
-            is_meant: which of them.
-            room: called after each.
-        """
-        try:
-            async for transcription in rows:
-                if is_meant(transcription):
-                    created = first_instant(transcription.created_at)
-                    await self._of_transcription(transcription, day if created is None else created.date())
-                    if room is not None:
-                        await room()
-        except UnreadableRows as error:
-            await self._tell(error)
-            for row in error.rows:
-                if row.id is not None:
-                    request = TranscriptionRequest(transcription_id=row.id, found_by=self._found_by)
-                    await self._enqueue(transcription_job(request))
-
-    async def _tell(self, error: UnreadableRows) -> None:
-        self.unreadable = error
-        self.tally.unreadable += len(error.rows)
-        await tell_unreadable(self._runtime, error)
-
-    async def _of_recording(self, recording: Recording) -> None:
-        """Hold one recording against the archive."""
-        recording_id = str(recording.id)
-        try:
-            day = recording.dated.date()
-        except ValueError:  # its job says what is wrong with it; the sweep goes on
-            log.warning("a recording without a usable date", recording_id=recording_id)
-        else:
-            await self._know(day)
-            if self._archived.has_recording(day, recording_id):
-                if self._schedules and self._archived.lacks_receipt(day, recording_id):
-                    await self._schedule(layout.recording_folder(day, recording_id))
-                return
-            if self._archived.is_set_aside(day, recording_id):
-                if self._asks_for_set_aside:
-                    await self._enqueue(recording_job(self._request(recording)))
-                return
-        if len(self.missing_recordings) < _MOST_NAMED:
-            self.missing_recordings.append(recording_id)
-        seconds = (recording.duration_millis or 0) / 1000
-        self.tally.seconds += seconds
-        self.tally.bytes += round(seconds * _WAV_BYTES_PER_SECOND * (2 if recording.channels == "dual" else 1))
-        await self._missing(recording_job(self._request(recording)))
-
-    def _request(self, recording: Recording) -> RecordingRequest:
-        started_at = recording.recording_started_at
-        return RecordingRequest(recording_id=str(recording.id), started_at=started_at, found_by=self._found_by)
-
-    async def _of_transcription(self, transcription: RecordingTranscription, day: date) -> None:
-        """Hold one transcription against the archive; the day is that of its creation."""
-        recording_id, transcription_id = str(transcription.recording_id), str(transcription.id)
-        for near in (day, day - timedelta(days=1)):  # that of its recording, which was before it
-            await self._know(near)
-            if self._archived.has_transcription(near, recording_id, transcription_id):
-                return
-        if await self._lies_with_an_older_recording(recording_id, transcription_id):
-            return
-        request = TranscriptionRequest(
-            transcription_id=transcription_id, recording_id=recording_id, found_by=self._found_by
-        )
-        await self._missing(transcription_job(request))
-
-    async def _schedule(self, folder: str) -> None:
-        grace = self._runtime.settings.delete_after.total_seconds()
-        self.tally.scheduled += await self._runtime.due.schedule(folder, grace)
-
-    async def _know(self, day: date) -> None:
-        if not self._archived.knows(day):
-            await self._runtime.in_thread(self._archived.load, day)
-
-    async def _lies_with_an_older_recording(self, recording_id: str, transcription_id: str) -> bool:
-        """Whether a transcription that was made long after its recording is archived beside it."""
-        runtime = self._runtime
-        try:
-            dated = (await runtime.telnyx.recordings.retrieve(recording_id)).dated
-        except (ValueError, *_OF_ONE_LIST):  # its job says what is wrong with it; the others are looked at
-            return False
-        key = layout.transcription_key(layout.recording_folder(dated, recording_id), transcription_id)
-        return await runtime.in_thread(runtime.archive.store.stat, key) is not None
-
-    async def _missing(self, job: Job) -> None:
-        self.tally.missing += 1
-        await self._enqueue(job)
-
-    async def _enqueue(self, job: Job) -> None:
-        """Enqueue the job; one that was given up only if that may have passed, else a person has yet to look at it."""
-        if self._dry_run:
-            return
-        letter = await self._runtime.attempts.letter(job.id)
-        if letter is None:
-            self.tally.queued += await enqueue(self._runtime.redis, job)
-        elif self._retries_letters and may_have_passed(letter.cause):  # with what its event knew
-            self.tally.queued += await self._runtime.attempts.retry(job.id, BULK_QUEUE)
-
-
 async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) -> None:
     """Hand what Telnyx failed to deliver since a day to the same table of events, deduplicated like any event.
 
@@ -490,7 +249,7 @@ async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) 
     by the sweep itself.
     """
     remembered = await server_now(runtime.redis) - timedelta(seconds=DEDUPE_SECONDS)
-    first = format_instant(max(_window(since)[0], remembered))
+    first = format_instant(max(window(since)[0], remembered))
     acceptor = Acceptor(runtime.redis)
     listed = runtime.telnyx.webhook_deliveries.list(
         filter={"status": {"eq": "failed"}, "started_at": {"gte": first}}, page_size=LARGEST_PAGE
@@ -516,7 +275,7 @@ async def count_at_telnyx(runtime: Runtime, day: date) -> int | None:
     Raises:
         TelnyxError: it cannot be asked now.
     """
-    first, last = map(format_instant, _window(day))
+    first, last = map(format_instant, window(day))
     wanted: RecordingFilter = {"created_at": {"gte": first, "lte": last}}
     return await runtime.telnyx.count(runtime.telnyx.recordings.list, filter=wanted)
 
