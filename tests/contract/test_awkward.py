@@ -378,3 +378,12 @@ def test_a_missing_permission_is_told_by_its_name(play: Play) -> None:
     store, _ = play(refuses={"if-none-match": (403, "AccessDenied"), "authorization": (403, "AccessDenied")})
     with pytest.raises(StoreRefused, match="s3:PutObject"):
         put(store, SMALL)
+
+
+def test_a_bucket_that_no_store_can_have_is_refused_in_one_line(play: Play) -> None:
+    _, server = play()
+    with environ(server.environment):
+        store = open_store("s3://$odd")
+    with pytest.raises(StoreRefused) as raised:
+        store.stat("a")
+    assert "\n" not in str(raised.value)
