@@ -21,7 +21,7 @@ from workers.jobs.payloads import FaultReport
 from workers.jobs.unreadable import tell_unreadable
 from workers.keys import CONNECTION_STATE, DRIFT_LOOKED, REFRESHED, UPLOADS_RETRIED, connection_field
 from workers.queue.lease import take_turn
-from workers.queue.script import server_seconds
+from workers.queue.script import server_seconds, write_when_full
 from workers.queue.state import read_state
 from workers.runtime import Runtime
 from workers.telnyx.client import LARGEST_PAGE, read_all
@@ -105,11 +105,8 @@ async def watch_connections(runtime: Runtime) -> None:
         look.keep_all_but({str(connection.id) for connection in connections})
     after = look.after
     await _tell_of_lost_numbers(runtime, before, after)
-    async with runtime.redis.pipeline(transaction=True) as pipe:
-        pipe.delete(CONNECTION_STATE)
-        if after:
-            pipe.hset(CONNECTION_STATE, mapping={key: msgspec.json.encode(state) for key, state in after.items()})
-        await pipe.execute()
+    rows = (("HSET", CONNECTION_STATE, key, msgspec.json.encode(state)) for key, state in after.items())
+    await write_when_full(runtime.redis, ("DEL", CONNECTION_STATE), *rows)
     alone.raise_the_first()
 
 

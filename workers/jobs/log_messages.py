@@ -24,7 +24,7 @@ from workers.jobs.one_by_one import OneByOne
 from workers.jobs.payloads import MirrorRequest
 from workers.jobs.unreadable import tell_unreadable
 from workers.keys import LOG_COUNTS, LOG_MESSAGES, LOG_NO_ID_TOLD
-from workers.queue.script import AsyncRedis, server_now
+from workers.queue.script import AsyncRedis, server_now, write_when_full
 from workers.queue.state import read_state
 from workers.runtime import Runtime
 from workers.telnyx.client import LARGEST_PAGE, read_all
@@ -131,7 +131,7 @@ async def _archive(runtime: Runtime, identity: str, message: LogMessage, state: 
     state.is_archived = True
     meta = message.meta
     group = f"{message.code} {meta.external_connection_id if meta else None}"
-    await runtime.redis.hincrby(LOG_COUNTS, group, 1)
+    await write_when_full(runtime.redis, ("HINCRBY", LOG_COUNTS, group, 1))
 
 
 async def _tell(runtime: Runtime, new: list[LogMessage]) -> None:
@@ -218,12 +218,10 @@ def _read_back(runtime: Runtime, today: date) -> dict[str, Seen]:
 async def _remember(runtime: Runtime, seen: dict[str, Seen]) -> None:
     """Keep what was seen; what has been gone for a month is forgotten, so that the state stays bounded."""
     oldest = format_instant(await server_now(runtime.redis) - timedelta(days=_DAYS_READ_BACK))
-    rows = {i: msgspec.json.encode(s) for i, s in seen.items() if s.is_present or s.last_seen_at >= oldest}
-    forgotten = [identity for identity in seen if identity not in rows]
-    if rows:
-        await runtime.redis.hset(LOG_MESSAGES, mapping=rows)
-    if forgotten:
-        await runtime.redis.hdel(LOG_MESSAGES, *forgotten)
+    kept = {i: msgspec.json.encode(s) for i, s in seen.items() if s.is_present or s.last_seen_at >= oldest}
+    puts = (("HSET", LOG_MESSAGES, identity, row) for identity, row in kept.items())
+    forgets = (("HDEL", LOG_MESSAGES, identity) for identity in seen if identity not in kept)
+    await write_when_full(runtime.redis, *forgets, *puts)
 
 
 async def still_there(redis: AsyncRedis) -> set[str] | None:

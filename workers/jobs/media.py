@@ -17,6 +17,7 @@ from workers.jobs.unreadable import readable, tell_unreadable
 from workers.keys import ARQ_JOB, DEAD_LETTERS, MEDIA_SEEN
 from workers.queue.accept import enqueue
 from workers.queue.jobs import Job
+from workers.queue.script import write_when_full
 from workers.runtime import Runtime
 from workers.telnyx.client import read_all
 from workers.telnyx.errors import NotFound, UnreadableRow, UnreadableRows
@@ -73,7 +74,7 @@ async def archive_medium(runtime: Runtime, request: MediumRequest) -> None:
     content_type = media.content_type or "application/octet-stream"
     record = await runtime.in_thread(runtime.archive.put_media, folder, content, request.medium, content_type)
     await runtime.announce(layout.media_key(folder), record)
-    await runtime.redis.hset(MEDIA_SEEN, name, _changed_at(media))
+    await write_when_full(runtime.redis, ("HSET", MEDIA_SEEN, name, _changed_at(media)))
     log.info("medium archived", media_name=name, bytes=len(content))
 
 
