@@ -41,9 +41,7 @@ T = TypeVar("T")
 
 log = get_logger()
 
-CLOCK_JOBS = (
-    12  # four of deletion, two sweeps, the count, the search for unsealed days, four seals: none waits for another
-)
+CLOCK_JOBS = 8  # four of deletion, two sweeps, the count, the search for unsealed days: none waits for another
 _DELETIONS_AT_ONCE = 16
 _TURNS_AT_ONCE = 12
 

@@ -23,14 +23,14 @@ from workers.archive.stores.store import StoredObject
 from workers.jobs.archived_days import without_receipt
 from workers.jobs.chain import read_chain
 from workers.jobs.payloads import VERSION
-from workers.keys import CLOCK_QUEUE, UNSEALED_KNOWN, UNSEALED_RECKONED
+from workers.keys import BULK_QUEUE, UNSEALED_KNOWN, UNSEALED_RECKONED
 from workers.queue.accept import enqueue
-from workers.queue.jobs import clock_job
+from workers.queue.jobs import Job, clock_job
 from workers.queue.script import server_seconds, start_of, write_when_full
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime, sealable_at
 
-_AT_ONCE = 4  # so that all that runs by the clock has room beside them
+_AT_ONCE = 20
 _RECKON_EVERY_SECONDS = 60
 _SCHEDULED_AT_ONCE = 100
 
@@ -49,18 +49,16 @@ class FindUnsealedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaul
 
 
 async def start_seals(runtime: Runtime) -> None:
-    """Enqueue a job for each day whose time has come, four at most at once.
+    """Enqueue a job for each day whose time has come; behind another start of Redis, first one that finds them.
 
-    Behind another start of Redis, the first finds the days that wait.
+    A day is sealed behind what sweeps have found: before that it would only be found not to be whole, and wait.
     """
     redis = runtime.redis
     known = await redis.get(UNSEALED_KNOWN)
     if known is None or known.decode("utf-8", "replace") != await start_of(redis):
         await enqueue(redis, clock_job("find_unsealed", FindUnsealedRequest()))
-    begun = sum(job_id.startswith(b"seal_day:") for job_id in await redis.zrange(CLOCK_QUEUE, 0, -1))
-    if (room := _AT_ONCE - begun) > 0:
-        for day in await UnsealedDays(redis).due(await server_seconds(redis), room):
-            await enqueue(redis, clock_job("seal_day", SealRequest(day=day.isoformat()), day.isoformat()))
+    for day in await UnsealedDays(redis).due(await server_seconds(redis), _AT_ONCE):
+        await enqueue(redis, Job("seal_day", SealRequest(day=day.isoformat()), f"seal_day:{day}", BULK_QUEUE))
     mark = ("SET", UNSEALED_RECKONED, "1", "NX", "EX", _RECKON_EVERY_SECONDS)
     if (await write_when_full(redis, mark))[0] is not None:
         with suppress(UnreadableRecord):  # each day on the list says then why it cannot be sealed
