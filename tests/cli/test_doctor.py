@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_a_wrong_clock_is_told(environment: dict[str, str], tmp_path: Path) -> N
     (tmp_path / "sitecustomize.py").write_text(wrong)
     _, found = checks(environment | {"PYTHONPATH": str(tmp_path)})
     assert not found["clock"]["good"]
-    assert "clock is 7m ahead of Redis's" in found["clock"]["found"]
+    assert re.search(r"clock is 6m(39|4\d)s ahead of Redis's", found["clock"]["found"])
 
 
 def test_the_rights_of_a_bucket_are_tried_on_the_probe_alone(environment: dict[str, str], tmp_path: Path) -> None:
