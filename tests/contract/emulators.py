@@ -294,7 +294,8 @@ def behind(emulator: Emulator, bytes_a_second: float, tls: Path | None = None) -
         if tls is not None:
             secure = {name: value.replace("http://", "https://") for name, value in environment.items()}
             environment = secure | {name: str(certificate) for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")}
-        yield proxy, replace(emulator, environment=environment)
+        with environ(environment):  # `requests` looks for its certificates at each request
+            yield proxy, replace(emulator, environment=environment)
 
 
 class TcpProxy:
