@@ -31,21 +31,24 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """200 if Redis takes writes, else 503 with the reason; what else is wrong is told in the body and changes nothing else."""
+    """200 if Redis takes events, else 503 with the reason; what else is wrong is told in the body and changes nothing else."""
     try:
         await request.app.state.redis.set(READINESS, "1", ex=_READY_TTL_SECONDS)
     except (RedisError, OSError) as error:
         return JSONResponse({"status": "unavailable", "redis": type(error).__name__}, 503)
     answer: dict[str, Any] = {"status": "ok"}
+    status = 200
+    if not request.app.state.room.is_left:
+        answer, status = {"status": "unavailable", "redis": "nearly full"}, 503
     try:
         found = await known_conditions(request.app.state.redis, request.app.state.settings)
     except (RedisError, OSError):
-        return JSONResponse(answer)  # what is wrong is told as a courtesy; readiness was settled above
+        return JSONResponse(answer, status)  # what is wrong is told as a courtesy; readiness was settled above
     if found:
         answer["conditions"] = [{"kind": c.kind, "about": c.about, "what": c.what} for c in found[:_MOST_TOLD]]
     if tight := [c.what for c in found if c.kind == "pressure"]:
         answer["pressure"] = tight
-    return JSONResponse(answer)
+    return JSONResponse(answer, status)
 
 
 async def metrics_page(request: Request) -> Response:

@@ -20,6 +20,7 @@ from workers.queue.attempts import Attempts
 from workers.queue.damaged import DamagedObjects
 from workers.queue.due import DueList
 from workers.queue.pressure import pressure
+from workers.queue.room import EVENTS_SHARE, used_share
 from workers.queue.script import AsyncRedis, server_seconds
 from workers.queue.written import UnsealedDays
 
@@ -85,6 +86,12 @@ CONDITIONS: dict[str, Row] = {
         "The archive",
         "the archive cannot be asked, or is another than this Redis belongs to: nothing is archived, and nothing of it is known",
         "`callvault doctor` says whether the store answers; jobs wait and go on by themselves",
+    ),
+    "redis-full": Row(
+        "critical",
+        "Redis is full",
+        "Redis has used more than 90% of its memory: webhooks are answered 503, workers go on and make room",
+        "give Redis more memory (`maxmemory`), or add workers; events that were refused are found by the next comparison",
     ),
     "no-worker": Row(
         "critical",
@@ -201,6 +208,11 @@ async def _clocks(redis: AsyncRedis, settings: Settings, now: float) -> list[Con
     ]
 
 
+async def _full(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
+    share = used_share(await redis.info("memory"))
+    return [condition("redis-full", f"{share:.0%} of its memory is used")] if share > EVENTS_SHARE else []
+
+
 async def _pressure(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
     found = await pressure(redis, settings.queue_age_limit.total_seconds())
     return [condition("pressure", text, about) for about, text in found.items()]
@@ -229,6 +241,7 @@ async def _unsealed(redis: AsyncRedis, settings: Settings, now: float) -> list[C
 
 # The worst first.
 _LOOKS: Sequence[Look] = (
+    _full,
     _no_worker,
     _damaged,
     _jobs_fail,

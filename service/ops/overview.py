@@ -11,13 +11,13 @@ import msgspec
 from redis.exceptions import RedisError
 from starlette.requests import Request
 
-from config.times import utc_now
 from service.ops.parts import Ops
 from workers.alerts.alerts import Alert
 from workers.archive.stores.store import StoreError
 from workers.conditions import Condition, condition, known_conditions
 from workers.keys import ALERTS
 from workers.queue.history import DAY, HOUR, quantile, read_history
+from workers.queue.script import server_seconds
 from workers.status import Status, read_status
 
 _ALERTS_SHOWN = 20
@@ -93,7 +93,7 @@ async def _look(ops: Ops) -> Overview:
     try:
         await ops.redis.ping()
         alerts = _last(await ops.redis.lrange(ALERTS, 0, -1))
-        now = utc_now().timestamp()
+        now = await server_seconds(ops.redis)
         steps = {span: await read_history(ops.redis, span, now) for span in (HOUR, DAY)}
         hour, day = (_span(span[0], rows) for span, rows in steps.items())
         for row in steps[DAY]:

@@ -51,11 +51,14 @@ class Process:
 
 
 class Watcher:
-    """Reads the archive again and again: an object that is there must never change."""
+    """Reads the archive again and again: an object that is there must never change.
+
+    While the archive's disk is away, the store may make another folder in its place, which is not the archive.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._seen: dict[Path, tuple[int, bytes]] = {}
+        self._seen: dict[tuple[int, Path], tuple[int, bytes]] = {}  # by the folder itself and the path in it
         self._wrong: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -67,6 +70,7 @@ class Watcher:
 
     def _look(self) -> None:
         try:
+            disk = self._folder.stat().st_ino
             paths = list(self._folder.rglob("*"))
         except OSError:  # its disk went away meanwhile
             return
@@ -75,14 +79,16 @@ class Watcher:
                 continue
             try:
                 stat, data = path.stat(), path.read_bytes()
+                if self._folder.stat().st_ino != disk:
+                    return
             except OSError:
                 continue
             mark = (stat.st_size, _identity(path, data))
-            before = self._seen.get(path, mark)
+            before = self._seen.get((disk, path), mark)
             # The weak store shows an object while it is still being written, so one that grows is no change.
             if before != mark and stat.st_size <= before[0]:
                 self._wrong.append(f"written twice with other content: {path.name} of {path.parent.name}")
-            self._seen[path] = mark
+            self._seen[disk, path] = mark
 
     def stop(self) -> list[str]:
         self._stop.set()

@@ -73,6 +73,10 @@ async def dead_letter(redis: Any, archive: Path) -> None:
     await Attempts(redis).bury(DeadLetter("j", "archive_recording", {}, MAIN_QUEUE, "rejected", "no", "x", []))
 
 
+async def full(redis: Any, archive: Path) -> None:
+    """Its administrator lowers the limit: the user of Callvault may not."""
+
+
 async def pause(redis: Any, archive: Path) -> None:
     await DueList(redis).show_pause("the bucket moves")
 
@@ -89,6 +93,7 @@ async def archive_away(redis: Any, archive: Path) -> None:
 
 CAUSES: dict[str, tuple[Cause, str]] = {
     "archive-away": (archive_away, "is its disk mounted"),
+    "redis-full": (full, "% of its memory is used"),
     "no-worker": (job_without_a_worker, "nothing is archived, deleted or sealed; 1 job waits"),
     "damaged": (damage, "recordings/2026/01/02/r-1/audio.wav: reads back with another SHA-256 (found by verify"),
     "not-known": (unread_register, "the archive's register of damage has not been read"),
@@ -132,6 +137,9 @@ async def test_what_is_wrong_is_said_on_every_surface_until_it_is_over(
         assert (client.get("/readyz").json(), callvault_here(["status"], environment)[0]) == ({"status": "ok"}, 0)
         assert client.get("/api/overview").json()["conditions"] == []
         await cause(async_redis, archive_folder)
+        if kind == "redis-full":
+            redis.config_set("maxmemory", int(redis.info("memory")["used_memory"] * 1.05))
+            wait_for(lambda: client.get("/readyz").status_code == 503, 5)
 
         if kind == "archive-away":  # with no archive there is nothing else to tell of
             done = run_callvault(["status", "--json"], environment)
@@ -157,13 +165,14 @@ async def test_what_is_wrong_is_said_on_every_surface_until_it_is_over(
         assert told.heading.replace("'", "&#39;") in page and "Healthy" not in page
 
         ready = client.get("/readyz")
-        assert ready.status_code == 200
+        assert ready.status_code == (503 if kind == "redis-full" else 200)
         if kind != "archive-away":  # a receiver needs none, and asks none
             assert kind in [one["kind"] for one in ready.json()["conditions"]]
             counted = metrics_of(client)
             assert counted[kind] == 1.0 and set(counted) == set(CONDITIONS) - {"archive-away"}
 
         redis.delete(MAIN_QUEUE, *(key for key in redis.keys("callvault:*") if key != ARCHIVE))
+        redis.config_set("maxmemory", 0)
         if kind == "archive-away":
             archive_folder.with_name("away").rename(archive_folder)
         wait_for(lambda: client.get("/api/overview").json()["conditions"] == [], 5)
