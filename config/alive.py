@@ -92,7 +92,8 @@ def silences() -> dict[str, float]:
                 opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
                 try:
                     if _is_held(opened):
-                        found[path.name] = time.monotonic() - float(os.pread(opened, _LONGEST_TEXT, 0))
+                        written = float(os.pread(opened, _LONGEST_TEXT, 0))  # rounded, so maybe up
+                        found[path.name] = max(0.0, time.monotonic() - written)
                 finally:
                     os.close(opened)
     return found

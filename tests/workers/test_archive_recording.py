@@ -19,7 +19,7 @@ from workers.archive.layout import recording_folder
 from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
-from workers.keys import ARCHIVE, CLOCK_QUEUE, UNSEALED, UNSEALED_KNOWN, WRITTEN, WRITTEN_EPOCH
+from workers.keys import ARCHIVE, CLOCK_QUEUE, DAMAGED_KNOWN, UNSEALED, UNSEALED_KNOWN, WRITTEN, WRITTEN_EPOCH
 from workers.queue.accept import enqueue
 from workers.runtime import Runtime
 
@@ -86,7 +86,7 @@ async def test_nothing_is_left_in_redis_when_the_work_is_done(
         assert worker.stop() == 0
     lasting = {key for key in redis.scan_iter() if redis.ttl(key) == -1}
     # Which archive it is about, what the clock has begun meanwhile, the bounded stream for catalogues, the day to be sealed.
-    assert lasting <= {ARCHIVE, CLOCK_QUEUE, WRITTEN, WRITTEN_EPOCH, UNSEALED, UNSEALED_KNOWN}
+    assert lasting <= {ARCHIVE, CLOCK_QUEUE, DAMAGED_KNOWN, WRITTEN, WRITTEN_EPOCH, UNSEALED, UNSEALED_KNOWN}
     ours = [key for key in redis.scan_iter() if recording.data["id"] in key]
     assert ours == []
 
