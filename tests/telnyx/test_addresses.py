@@ -65,9 +65,9 @@ class Site:
                 self.send_response(status)
                 if location:
                     self.send_header("location", location)
-                self.send_header("content-length", "4")
+                self.send_header("content-length", "6")
                 self.end_headers()
-                self.wfile.write(b"RIFF")
+                self.wfile.write(b"RIFF\x00\x00")
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -166,7 +166,7 @@ def test_a_name_is_resolved_once_and_what_was_judged_is_connected_to(
 ) -> None:
     names.answers[NAME] = [[PUBLIC], [PRIVATE]]  # as whoever rebinds it answers
     url = f"https://{NAME}:{site.port}/a.wav"
-    assert fetch(downloads, url) == b"RIFF"
+    assert fetch(downloads, url) == b"RIFF\x00\x00"
     assert names.asked == [NAME]
     assert site.seen == [f"{NAME}:{site.port}"], "the request is for the name, and so is the certificate"
     with pytest.raises(ForbiddenAddress, match=f"'{NAME}' stands for {PRIVATE}") as refused:
@@ -198,7 +198,7 @@ def test_a_name_that_does_not_resolve_just_now_is_away(downloads: Downloads, sit
     url = f"https://{NAME}:{site.port}/a.wav"
     with pytest.raises(AddressAway, match="does not resolve"):
         downloads.look(url)
-    assert fetch(downloads, url) == b"RIFF"
+    assert fetch(downloads, url) == b"RIFF\x00\x00"
 
 
 @pytest.mark.parametrize(

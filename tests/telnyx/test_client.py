@@ -187,7 +187,12 @@ async def test_retry_after_is_honoured(client: TelnyxClient, server: Scripted) -
 @pytest.mark.parametrize("year", [2016, 2036])
 def test_a_date_to_try_again_is_held_against_the_clock_that_set_it(year: int) -> None:
     headers = {"date": f"Mon, 01 Dec {year} 10:00:00 GMT", "retry-after": f"Mon, 01 Dec {year} 10:00:07 GMT"}
-    assert errors.error_of(httpx.Response(429, headers=headers), b"").retry_after_seconds == 7
+    assert (
+        errors.error_of(
+            httpx.Response(429, headers=headers, request=httpx.Request("GET", "http://x")), b""
+        ).retry_after_seconds
+        == 7
+    )
 
 
 async def test_the_rate_limits_reset_is_honoured(client: TelnyxClient, server: Scripted) -> None:
