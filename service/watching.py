@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from config.settings import Settings
 from workers.conditions import condition, living_workers
 from workers.keys import NO_WORKER
-from workers.queue.script import AsyncRedis, server_seconds
+from workers.queue.script import AsyncRedis, server_seconds, write_when_full
 
 _LOOK_SECONDS = 5.0
 _PATIENCE_SECONDS = 12.0  # workers start beside receivers, and a heart that has stopped is seen after 15 s
@@ -28,8 +28,9 @@ async def watch_workers(settings: Settings, redis: AsyncRedis) -> None:
                 seen = now
                 await redis.delete(NO_WORKER)
             elif now - seen >= _PATIENCE_SECONDS:
-                await redis.set(NO_WORKER, await server_seconds(redis) - (now - seen), nx=True)
-                await redis.expire(NO_WORKER, _KEPT_SECONDS)
+                since = await server_seconds(redis) - (now - seen)
+                mark = (("SET", NO_WORKER, since, "NX"), ("EXPIRE", NO_WORKER, _KEPT_SECONDS))
+                await write_when_full(redis, *mark)
                 if now - told >= _AGAIN_SECONDS:
                     told = now
                     await _alert(settings, redis)

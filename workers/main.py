@@ -49,7 +49,7 @@ from workers.queue.clocks import MOST_APART_SECONDS
 from workers.queue.connect import connect_worker
 from workers.queue.leases import Leases
 from workers.queue.pressure import oldest_waiting_seconds
-from workers.queue.script import AsyncRedis, server_seconds
+from workers.queue.script import AsyncRedis, server_seconds, write_when_full
 from workers.queue.worker import LeasingWorker
 from workers.runtime import CLOCK_JOBS, Runtime, open_runtime
 
@@ -122,7 +122,7 @@ async def _tell_clock(runtime: Runtime, worker_id: str) -> None:
         try:
             ahead = utc_now().timestamp() - await server_seconds(runtime.redis)
             if abs(ahead) > MOST_APART_SECONDS:
-                await runtime.redis.hset(CLOCKS, worker_id, round(ahead, 1))
+                await write_when_full(runtime.redis, ("HSET", CLOCKS, worker_id, round(ahead, 1)))
             else:
                 await runtime.redis.hdel(CLOCKS, worker_id)
         except (RedisError, OSError):

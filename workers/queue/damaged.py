@@ -8,15 +8,18 @@ from __future__ import annotations
 import msgspec
 
 from workers.keys import DAMAGED, DAMAGED_KNOWN, DAMAGED_LOOKED
-from workers.queue.script import AsyncRedis, Script
+from workers.queue.script import AsyncRedis, Script, write_when_full
 from workers.queue.state import read_state
 
 # KEYS: the hash. ARGV: field, the row as it was read, the row that follows or "". What was told meanwhile stays.
-_REPLACE = Script("""
+_REPLACE = Script(
+    """
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
 if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
 return 1
-""")
+""",
+    when_full=True,
+)
 
 
 class KnownDamage(msgspec.Struct, frozen=True):
@@ -49,8 +52,8 @@ class DamagedObjects:
         Raises:
             redis.exceptions.RedisError: Redis is away.
         """
-        await self._redis.delete(DAMAGED_LOOKED + key)
-        return bool(await self._redis.hsetnx(DAMAGED, key, msgspec.json.encode(found)))
+        commands = (("DEL", DAMAGED_LOOKED + key), ("HSETNX", DAMAGED, key, msgspec.json.encode(found)))
+        return bool((await write_when_full(self._redis, *commands))[1])
 
     async def all(self) -> dict[str, KnownDamage]:
         """All that are known, by key.
@@ -72,11 +75,12 @@ class DamagedObjects:
 
     async def hold_against(self, now: float) -> None:
         """Remember that it says what the archive's register says."""
-        await self._redis.set(DAMAGED_KNOWN, now)
+        await write_when_full(self._redis, ("SET", DAMAGED_KNOWN, now))
 
     async def is_time_to_look(self, key: str, seconds: float) -> bool:
         """Whether it is time to look at an object again, and if so, have the next time come after so many seconds."""
-        return bool(await self._redis.set(DAMAGED_LOOKED + key, "1", nx=True, px=int(seconds * 1000)))
+        mark = ("SET", DAMAGED_LOOKED + key, "1", "NX", "PX", int(seconds * 1000))
+        return (await write_when_full(self._redis, mark))[0] is not None
 
     async def look_soon(self, key: str) -> None:
         """Have an object be looked at with the next turn."""
