@@ -488,6 +488,8 @@ def check_root(archive):
             said = archive.record(key, name)
             if said and name == "decisions" and "id" in said and not key.endswith(f"/{encoded(str(said['id']))}.json"):
                 archive.problem("damaged", key, "names another decision")
+            if said and name == "damage" and key != f"damage/{encoded(said['key'])}/{said['number']:08d}.json":
+                archive.problem("damaged", key, "is another row, or of another object")
 
 
 def main():

@@ -14,10 +14,11 @@ from sandbox.world import Recording
 from tests.parts import RunningSandbox, Signer, callvault, callvault_here, free_port, run_callvault, wait_for
 from tests.workers.house import archive, delete_what_is_due, kinds_of_alerts, runtime_of
 from tests.workers.test_archive_recording import folder_of
+from workers.archive.layout import damage_key
 from workers.archive.register import read_register
 from workers.jobs.damage import keep_register
 from workers.keys import DAMAGED
-from workers.queue.damaged import DamagedObjects
+from workers.queue.damaged import DamagedObjects, KnownDamage
 from workers.runtime import Runtime
 
 
@@ -184,3 +185,37 @@ async def test_a_part_is_taken_of_no_other_bytes_than_the_records(
         place = f"http://127.0.0.1:{port}/ops/recordings/{recording.data['id']}/audio.wav"
         answer = httpx.get(place, headers={"Range": "bytes=5-9"}, trust_env=False)
         assert answer.status_code == 409 and "SHA-256" in answer.text
+
+
+@pytest.mark.parametrize(
+    "key", ["../../etc/passwd", "/etc/passwd", "seals/x", "\x00", "recordings/2026/11/26/none/audio.wav"]
+)
+async def test_a_row_that_somebody_made_up_keeps_no_other_from_being_looked_at(
+    key: str, runtime: Runtime, recording: Recording, archive_folder: Path
+) -> None:
+    audio = folder_of(archive_folder, recording) / "audio.wav"
+    whole = flip(audio)
+    await delete_what_is_due(runtime)
+    await DamagedObjects(runtime.redis).tell(key, KnownDamage("damaged", "made up", "verify", "long ago"))
+    (archive_folder / "damage").mkdir(exist_ok=True)
+    await keep(runtime)
+    audio.write_bytes(whole)
+    await keep(runtime)
+    left = await DamagedObjects(runtime.redis).all()
+    assert str(audio.relative_to(archive_folder)) not in left
+
+
+async def test_a_row_under_another_objects_key_clears_nothing(
+    runtime: Runtime, recording: Recording, archive_folder: Path
+) -> None:
+    audio = folder_of(archive_folder, recording) / "audio.wav"
+    key = str(audio.relative_to(archive_folder))
+    flip(audio)
+    await delete_what_is_due(runtime)
+    await keep(runtime)
+    forged = archive_folder / damage_key(key, 2)
+    forged.write_bytes(json.dumps({
+        "schema": "callvault.damage/1", "key": "elsewhere", "number": 2, "state": "whole", "what": "", "found_by": "x", "at": "",
+    }).encode())  # fmt: skip
+    await keep(runtime)
+    assert str(forged.relative_to(archive_folder)) in await DamagedObjects(runtime.redis).all()

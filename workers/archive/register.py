@@ -37,9 +37,13 @@ def read_register(archive: Archive) -> dict[str, Damage]:
 
 def _read(archive: Archive, key: str) -> Damage:
     try:
-        return DAMAGE.read(archive.read_once(key), key)
+        row = DAMAGE.read(archive.read_once(key), key)
     except UnreadableRecord as error:
         return Damage(key=key, number=0, state="damaged", what=error.what, found_by="register", at="")
+    if layout.damage_key(row.key, row.number) != key:
+        what = f"says that it is row {row.number} of {row.key}"
+        return Damage(key=key, number=0, state="damaged", what=what, found_by="register", at="")
+    return row
 
 
 def write_down(archive: Archive, key: str, state: DamageState, what: str, found_by: str, at: str) -> Damage:

@@ -37,6 +37,7 @@ from workers.archive.records import (
     TRANSCRIPTION,
     ArchivedObject,
     CommitRecord,
+    Damage,
     Decision,
     Identity,
     RecordReader,
@@ -419,4 +420,6 @@ def check_root(archive: Archive) -> list[Problem]:
                 continue
             if isinstance(record, Decision) and not stored.key.endswith(f"/{layout.encode_name(record.id)}.json"):
                 problems.append(Problem("damaged", stored.key, f"names another decision, {record.id}"))
+            if isinstance(record, Damage) and layout.damage_key(record.key, record.number) != stored.key:
+                problems.append(Problem("damaged", stored.key, f"is row {record.number} of {record.key}"))
     return problems

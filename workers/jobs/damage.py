@@ -73,11 +73,17 @@ async def keep_register(runtime: Runtime) -> None:
     await damaged.hold_against(now)
     looks = 0
     for key, found in told.items():
-        age = (utc_now() - parse_instant(found.at)).total_seconds() if found.at else 0.0
-        wait = min(_LATEST_SECONDS, max(_SOONEST_SECONDS, age / 4))
+        wait = min(_LATEST_SECONDS, max(_SOONEST_SECONDS, _age_seconds(found, now) / 4))
         if looks < _MOST_LOOKS and await damaged.is_time_to_look(key, wait):
             looks += 1
             await _look_again(runtime, damaged, key, found)
+
+
+def _age_seconds(found: KnownDamage, now: float) -> float:
+    try:
+        return now - parse_instant(found.at).timestamp()
+    except ValueError:  # of a row that cannot be read, or that somebody made up
+        return 0.0
 
 
 def _found(row: Damage) -> KnownDamage:
@@ -101,7 +107,7 @@ async def _look_again(runtime: Runtime, damaged: DamagedObjects, key: str, found
     try:
         if await runtime.in_thread(look, runtime.archive, key) is not None:
             return
-    except StoreError as error:
+    except (StoreError, ValueError) as error:  # the second: a key that no store has, which somebody made up
         log.warning("damage not looked at again", key=key, error=str(error))
         return
     at = format_instant(utc_now())
