@@ -168,9 +168,9 @@ async def _no_worker(redis: AsyncRedis, settings: Settings, now: float) -> list[
     waiting = sum([await redis.zcard(queue) for queue in QUEUES.values()])
     if since is None and not waiting and not await redis.exists(LIVE_DUTIES):
         return []
-    length = "" if since is None else f" for {format_duration(max(0.0, now - float(since)))}"
+    length = "none runs" if since is None else f"none for {format_duration(max(0.0, now - float(since)))}"
     jobs = "nothing waits yet" if not waiting else f"{waiting} job{'s wait' if waiting > 1 else ' waits'}"
-    return [condition("no-worker", f"none has{length}, so nothing is archived, deleted or sealed; {jobs}")]
+    return [condition("no-worker", f"{length}, so nothing is archived, deleted or sealed; {jobs}")]
 
 
 async def _damaged(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:

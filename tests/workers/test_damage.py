@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tests.workers.house import archive, delete_what_is_due, kinds_of_alerts, ru
 from tests.workers.test_archive_recording import folder_of
 from workers.archive.layout import damage_key
 from workers.archive.register import read_register
+from workers.archive.stores.store import StoredObject
 from workers.jobs.damage import keep_register
 from workers.keys import DAMAGED
 from workers.queue.damaged import DamagedObjects, KnownDamage
@@ -160,6 +163,7 @@ async def test_pages_give_out_no_damaged_audio_as_whole_and_say_what_is_wrong(
         with pytest.raises(httpx.RemoteProtocolError):
             client.get(audio)
         assert (await DamagedObjects(runtime.redis).all())[key].found_by == "page"
+        assert client.get(audio).status_code == 409, "what is known to be damaged is not even begun"
         one = client.get(f"/api/recordings/{recording_id}").json()
         assert one["state"] == "damaged" and key in one["damage"][0]
         assert "callvault repair" in client.get(f"/ops/recordings/{recording_id}").text
@@ -219,3 +223,64 @@ async def test_a_row_under_another_objects_key_clears_nothing(
     }).encode())  # fmt: skip
     await keep(runtime)
     assert str(forged.relative_to(archive_folder)) in await DamagedObjects(runtime.redis).all()
+
+
+async def test_no_original_goes_on_a_mark_alone_whose_bytes_somebody_has_read_as_wrong(
+    runtime: Runtime, recording: Recording, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that still tells the old checksum, and gives back other bytes."""
+    audio = folder_of(archive_folder, recording) / "audio.wav"
+    key = str(audio.relative_to(archive_folder))
+    record = await asyncio.to_thread(runtime.archive.commit_record, key.removesuffix("audio.wav"))
+    assert record is not None
+    good = record.objects[0]
+    flip(audio)
+    stat = runtime.archive.store.stat
+
+    def of_old(wanted: str) -> StoredObject | None:
+        found = stat(wanted)
+        return replace(found, checksums={"sha256": good.sha256}) if found is not None and wanted == key else found
+
+    monkeypatch.setattr(runtime.archive.store, "stat", of_old)
+    await DamagedObjects(runtime.redis).tell(key, KnownDamage("damaged", "other bytes", "page", "2026-11-26T10:00:00Z"))
+    await delete_what_is_due(runtime)
+    assert recording.deleted_at is None
+
+
+async def test_what_is_gone_is_not_whole(runtime: Runtime, recording: Recording, archive_folder: Path) -> None:
+    """Also where nothing that is left tells of it."""
+    folder = folder_of(archive_folder, recording)
+    (folder / "recording.json").unlink()
+    await delete_what_is_due(runtime)
+    (folder / "audio.wav").unlink()
+    await keep(runtime)
+    await keep(runtime)
+    assert [one.state for one in (await DamagedObjects(runtime.redis).all()).values()] == ["damaged"]
+
+
+async def test_a_row_that_says_whole_clears_nothing_by_itself(
+    runtime: Runtime, recording: Recording, archive_folder: Path
+) -> None:
+    audio = folder_of(archive_folder, recording) / "audio.wav"
+    key = str(audio.relative_to(archive_folder))
+    flip(audio)
+    await delete_what_is_due(runtime)
+    await keep(runtime)
+    row = {
+        "schema": "callvault.damage/1",
+        "key": key,
+        "number": 2,
+        "state": "whole",
+        "what": "",
+        "found_by": "x",
+        "at": "",
+    }
+    (archive_folder / damage_key(key, 2)).write_bytes(json.dumps(row).encode())
+    await keep(runtime)
+    assert key in await DamagedObjects(runtime.redis).all()
+    (archive_folder / damage_key(key, 3)).write_bytes(b"garbage")
+    runtime.archive._read_once.clear()
+    await runtime.redis.delete(DAMAGED)
+    await DamagedObjects(runtime.redis).tell(key, KnownDamage("damaged", "again", "verify", "2026-11-26T10:00:00Z"))
+    await keep(runtime)
+    assert (await DamagedObjects(runtime.redis).all())[key].number == 4

@@ -282,9 +282,9 @@ class Archive:
         except ArchiveConflict:
             pass  # said at another moment, or by somebody else
 
-    def prove_again(self, known: ArchivedObject) -> ArchivedObject:
-        """Prove an archived object anew; see `proof.prove_again`."""
-        return prove_again(self.store, known, self._proof_mode)
+    def prove_again(self, known: ArchivedObject, mode: ProofMode | None = None) -> ArchivedObject:
+        """Prove an archived object anew, by the archive's own mode or another; see `proof.prove_again`."""
+        return prove_again(self.store, known, mode or self._proof_mode)
 
     def find_folder(self, recording_id: str, near: date, days: int = 2) -> str | None:
         """The folder of a committed or erased recording whose day is only roughly known, near days first."""

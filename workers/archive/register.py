@@ -66,7 +66,9 @@ def write_down(archive: Archive, key: str, state: DamageState, what: str, found_
             return last
         if last is None and state == "whole":
             return Damage(key=key, number=0, state=state, what=what, found_by=found_by, at=at)
-        number = 1 if last is None else last.number + 1
+        number = 1 + max(
+            (_number(stored.key) for stored in archive.store.list(layout.damage_key(key, 0)[:-13])), default=0
+        )
         row = Damage(key=key, number=number, state=state, what=what, found_by=found_by, at=at)
         try:
             archive.put_record(layout.damage_key(key, number), row)
@@ -76,6 +78,11 @@ def write_down(archive: Archive, key: str, state: DamageState, what: str, found_
     raise StoreError(f"{layout.DAMAGE}: others write about {key} all the time")
 
 
+def _number(key: str) -> int:
+    text = key.rpartition("/")[2].removesuffix(".json")
+    return int(text) if text.isdecimal() and len(text) == 8 else 0
+
+
 def look(archive: Archive, key: str) -> Problem | None:
     """What is wrong with an object now; None if it is as its records and its seal say, every byte of it read; blocks.
 
@@ -83,15 +90,16 @@ def look(archive: Archive, key: str) -> Problem | None:
         StoreError: the store cannot be asked now.
     """
     place = layout.recording_of(key)
+    erased = place is not None and archive.is_erased(layout.recording_folder(place[0], place[1]))
+    if archive.store.stat(key) is None and not erased:
+        return Problem("missing", key, "not there")
     if place is not None:
         folder = layout.recording_folder(place[0], place[1])
         for deep in (False, True):  # what shows without reading need not be read
             if found := _about(key, check_folder(archive, folder, deep=deep)):
                 return found
-    else:
-        archive.store.stat(key)  # the store answers
-        if found := _about(key, check_root(archive)):
-            return found
+    elif found := _about(key, check_root(archive)):
+        return found
     day = layout.day_of(key) or date.min
     state = verify_seals(archive, Verified(), since=day, until=day, deep=place is None and day != date.min)
     return _about(key, state.problems)

@@ -10,9 +10,10 @@ import msgspec
 from config.logs import get_logger
 from config.times import first_instant
 from workers.archive import layout
-from workers.archive.records import FoundBy
+from workers.archive.records import FoundBy, UnreadableRecord
 from workers.jobs.archived_days import ArchivedDays
 from workers.jobs.causes import may_have_passed
+from workers.jobs.damage import tell_wrong
 from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
 from workers.jobs.unreadable import tell_unreadable
 from workers.keys import BULK_QUEUE
@@ -200,7 +201,7 @@ class Comparison:
                 if self._schedules and self._archived.lacks_receipt(day, recording_id):
                     await self._schedule(layout.recording_folder(day, recording_id))
                 return
-            if self._archived.is_set_aside(day, recording_id):
+            if self._archived.is_set_aside(day, recording_id) and await self._is_on_record(day, recording_id):
                 if self._asks_for_set_aside:
                     await self._enqueue(recording_job(self._request(recording)))
                 return
@@ -210,6 +211,20 @@ class Comparison:
         self.tally.seconds += seconds
         self.tally.bytes += round(seconds * _WAV_BYTES_PER_SECOND * (2 if recording.channels == "dual" else 1))
         await self._missing(recording_job(self._request(recording)))
+
+    async def _is_on_record(self, day: date, recording_id: str) -> bool:
+        """Whether what lies there says that this recording is not archived; anything else is damage, and its day waits."""
+        folder = layout.recording_folder(day, recording_id)
+        try:
+            record = await self._runtime.in_thread(self._runtime.archive.not_archived, folder)
+        except UnreadableRecord as error:
+            await tell_wrong(self._runtime.redis, error, "sweep")
+            return False
+        if record is not None and record.recording_id != recording_id:
+            wrong = UnreadableRecord(layout.not_archived_key(folder), f"names another recording, {record.recording_id}")
+            await tell_wrong(self._runtime.redis, wrong, "sweep")
+            return False
+        return record is not None
 
     def _request(self, recording: Recording) -> RecordingRequest:
         started_at = recording.recording_started_at

@@ -66,10 +66,13 @@ async def keep_register(runtime: Runtime) -> None:
             await damaged.replace(key, None, told[key])
     for key, found in told.items():
         last = register.get(key)
-        if found.number and last is not None and last.state == "whole" and last.number > found.number:
-            await damaged.replace(key, found, None)  # another worker cleared it, and was stopped
+        if found.number and last is not None and last.state == "whole":
+            await damaged.look_soon(key)  # another worker cleared it and was stopped; or somebody made that up
         elif not found.number:
-            told[key] = await _write_down(runtime, damaged, key, found)
+            try:
+                told[key] = await _write_down(runtime, damaged, key, found)
+            except StoreError as error:  # its row waits; the others are written down
+                log.warning("damage not written down yet", key=key, error=str(error))
     await damaged.hold_against(now)
     looks = 0
     for key, found in told.items():

@@ -13,6 +13,7 @@ from config.times import first_instant
 from workers.archive.records import UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.jobs import recordings, transcriptions
+from workers.jobs.comparison import OF_ONE_LIST
 from workers.jobs.payloads import VERSION, RecordingRequest, TranscriptionRequest, payload_version
 from workers.queue.attempts import DeadLetter
 from workers.runtime import Runtime
@@ -35,8 +36,8 @@ async def end_done_letters(runtime: Runtime) -> int:
     for letter in (await runtime.attempts.letters())[:_MOST]:
         try:
             is_done = await _is_done(runtime, letter)
-        except (ValueError, UnreadableRecord):
-            continue  # what it asks for, or what lies there, cannot be read; a person must look
+        except (ValueError, UnreadableRecord, *OF_ONE_LIST):
+            continue  # what it asks for, or what lies there, cannot be had or read; a person must look
         except (TelnyxError, StoreError) as error:
             log.info("dead letters not looked at", error=f"{type(error).__name__}: {error}")
             break

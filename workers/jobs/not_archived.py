@@ -27,7 +27,7 @@ from workers.queue.recording_lease import sole_writer
 from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime, sealable_at
-from workers.telnyx.downloads import DownloadFailed
+from workers.telnyx.downloads import DownloadFailed, NotHandedOut
 from workers.telnyx.errors import NotFound
 from workers.telnyx.models import Recording
 
@@ -63,6 +63,12 @@ async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by:
     request = RecordingRequest(
         recording_id=recording_id, started_at=recording.recording_started_at, found_by="reconcile"
     )
+    letter = await runtime.attempts.letter(recording_job(request).id)
+    if letter is not None and isinstance(letter.payload, dict) and letter.payload.get("locations"):
+        line = (
+            f"the event of recording {recording_id} named a place in storage of your own, and its dead letter knows it"
+        )
+        raise UserError(f"{line}, so its day waits; `callvault dead-letters retry {letter.job_id}` asks there")
     try:
         answer = await _answer(runtime, recording, request)
         if answer is not None and await _record(runtime, folder) is None:
@@ -74,7 +80,8 @@ async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by:
         raise UserError(
             f"recording {recording_id} is being archived right now; run it again once that is done"
         ) from None
-    await runtime.attempts.discard(recording_job(request).id)
+    if letter is not None:
+        await runtime.attempts.discard(letter.job_id, letter.died_at)
     return None if answer is None else await _record(runtime, folder)
 
 
@@ -131,8 +138,11 @@ async def _format_that_is_given(runtime: Runtime, recording: Recording) -> str |
             return audio_format  # nobody has asked for it yet
         try:
             mark = await runtime.in_thread(runtime.downloads.look, url)
-        except DownloadFailed:
+        except NotHandedOut:
             continue
+        except DownloadFailed as error:
+            line = f"the {audio_format} of recording {recording.id} cannot be asked for now"
+            raise UserError(f"{line}, so its day waits: {error}") from error
         if mark.size != 0:
             return audio_format
     return None

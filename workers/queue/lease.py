@@ -26,13 +26,19 @@ _FAILED_AGAIN_SECONDS = 60.0
 log = get_logger()
 
 # KEYS: the lease. ARGV: token, milliseconds, the most milliseconds that another's can last. Returns 0 if it is ours now, else the
-# milliseconds that the other's lasts. One that Redis has lost meanwhile is taken again; and so is one that lasts too long, since
-# the server's clock was ahead when it was written.
+# milliseconds that the other's lasts. One that Redis has lost meanwhile is taken again. One that lasts too long, since the
+# server's clock was set back behind it, is made as short as it should be: who holds it and lives renews it.
 _HOLD = Script(
     """
 local holder = redis.call('GET', KEYS[1])
 local left = redis.call('PTTL', KEYS[1])
-if holder and holder ~= ARGV[1] and left <= tonumber(ARGV[3]) then return math.max(1, left) end
+if holder and holder ~= ARGV[1] then
+  if left > tonumber(ARGV[3]) then
+    left = tonumber(ARGV[3])
+    redis.call('PEXPIRE', KEYS[1], left)
+  end
+  return math.max(1, left)
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 0
 """,
