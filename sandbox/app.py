@@ -170,11 +170,10 @@ def _download(world: World) -> Any:
                     yield chunk[: cut - sent]
                     raise ConnectionAbortedError("cut on purpose")
                 async for piece in _at_rate(chunk, faults):
+                    sent += len(piece)
+                    if sent == audio.size:  # before the last piece: whoever has it may hang up at once
+                        recording.served[audio_format] = recording.served.get(audio_format, 0) + 1
                     yield piece
-                sent += len(chunk)
-            if end < audio.size:
-                return  # a look at it, not a download
-            recording.served[audio_format] = recording.served.get(audio_format, 0) + 1
 
         headers = {
             "Content-Length": str(end - start),

@@ -23,9 +23,9 @@ from workers.jobs.reconcile import ReconcileRequest, missing_of, reconcile, swee
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
 from workers.jobs.transcriptions import archive_transcription
-from workers.keys import BULK_QUEUE, DEAD_LETTERS, MAIN_QUEUE
+from workers.keys import ARQ_JOB, BULK_QUEUE, DEAD_LETTERS, MAIN_QUEUE, REPEATED
 from workers.queue.attempts import DeadLetter
-from workers.queue.jobs import Job, deserialize
+from workers.queue.jobs import Job, deserialize, encode_job
 from workers.runtime import Runtime
 
 
@@ -164,3 +164,21 @@ def test_a_backfill_does_not_wait_for_what_telnyx_has_not_finished(
         report = json.loads(backfill.output.splitlines()[-1])
     assert (report["queued"], report["done"], report["given_up"], report["left"]) == (2, 1, 0, 1)
     assert committed(archive_folder, sound) and not folder_of(archive_folder, unfinished).exists()
+
+
+@pytest.mark.parametrize("there", ["of a newer version", "without an entry in a queue"])
+async def test_a_letter_that_is_retried_beside_a_job_that_cannot_take_it_up_is_not_lost(
+    there: str, runtime: Runtime, redis: Any, sandbox: RunningSandbox
+) -> None:
+    made = recording_job(request_of(sandbox.world.add_recording(seconds=1), locations={"wav": "s3://bucket/a"}))
+    await bury(runtime, made, "download")
+    if there == "of a newer version":
+        other = msgspec.msgpack.encode({"t": None, "f": "archive_recording", "a": [{"v": 9}], "k": {}, "et": 1})
+        redis.set(ARQ_JOB + made.id, other)
+        redis.zadd(MAIN_QUEUE, {made.id: 1})
+    else:
+        redis.set(ARQ_JOB + made.id, encode_job(made, 1))
+    assert await runtime.attempts.retry(made.id)
+    kept = [await runtime.redis.get(key) for key in (ARQ_JOB + made.id, REPEATED + made.id)]
+    assert any("s3://bucket/a" in str(data) for data in kept)
+    assert redis.zscore(MAIN_QUEUE, made.id) is not None and redis.zcard(MAIN_QUEUE) == 1

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from config.times import format_instant
-from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, ATTEMPTS, DEAD_LETTERS, FAILING, FAILING_SINCE, REPEATED
+from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, ATTEMPTS, DEAD_LETTERS, FAILING, FAILING_SINCE, QUEUES, REPEATED
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
 from workers.queue.learnt import LEARNT
 from workers.queue.script import AsyncRedis, Script, server_seconds, write_when_full
@@ -23,10 +23,12 @@ from workers.queue.state import read_state
 _MOST_ATTEMPTS_KEPT = 100
 _ATTEMPTS_TTL_SECONDS = 30 * 24 * 3600
 
+_QUEUES = ", ".join(f"'{queue}'" for queue in QUEUES.values())
+
 # KEYS: dead letters, job data, queue, in progress, data of an event that came meanwhile. ARGV: job id, the letter as it was
 # read, data to enqueue or "" to drop it, its ttl ms. Removes this letter and no other: a job that has failed again since is
-# buried anew. A job that waits already learns what the letter knows; one that runs may end as it did before, so it runs once more
-# after that.
+# buried anew. A job that waits already learns what the letter knows, or is followed by it where they cannot be put together; one
+# that runs may end as it did before, so it runs once more after that.
 _TAKE = Script(f"""{LEARNT}
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 if ARGV[3] ~= '' then
@@ -38,7 +40,13 @@ if ARGV[3] ~= '' then
     redis.call('SET', KEYS[5], learnt(ARGV[3], follows) or ARGV[3], 'PX', ARGV[4])
   else
     local both = learnt(ARGV[3], redis.call('GET', KEYS[2]))
-    if both then redis.call('SET', KEYS[2], both, 'PX', ARGV[4]) end
+    redis.call('SET', both and KEYS[2] or KEYS[5], both or ARGV[3], 'PX', ARGV[4])
+    local waits = false
+    for _, queue in ipairs({{{_QUEUES}}}) do waits = waits or redis.call('ZSCORE', queue, ARGV[1]) end
+    if not waits then
+      local t = redis.call('TIME')
+      redis.call('ZADD', KEYS[3], t[1] * 1000 + math.floor(t[2] / 1000), ARGV[1])
+    end
   end
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
