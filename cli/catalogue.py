@@ -58,7 +58,7 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, sa
         settings: of the process.
         catalogue: the catalogue.
         archive: the archive.
-        says_how: say it too where no Redis tells of all, and the archive itself was read.
+        says_how: also print a line if the answer was read from the archive, because no Redis knows of all that was written.
 
     Raises:
         StoreError: the archive is away, and the catalogue has nothing yet.

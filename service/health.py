@@ -31,7 +31,7 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """200 if Redis takes events, else 503 with the reason; what else is wrong is told in the body and changes nothing else."""
+    """200 if Redis takes events, else 503 with the reason; the body lists what else is wrong."""
     try:
         await request.app.state.redis.set(READINESS, "1", ex=_READY_TTL_SECONDS)
     except (RedisError, OSError) as error:
@@ -43,7 +43,7 @@ async def readyz(request: Request) -> Response:
     try:
         found = await known_conditions(request.app.state.redis, request.app.state.settings)
     except (RedisError, OSError):
-        return JSONResponse(answer, status)  # what is wrong is told as a courtesy; readiness was settled above
+        return JSONResponse(answer, status)  # the list of faults is a courtesy; readiness was settled above
     if found:
         answer["conditions"] = [{"kind": c.kind, "about": c.about, "what": c.what} for c in found[:_MOST_TOLD]]
     if tight := [c.what for c in found if c.kind == "pressure"]:

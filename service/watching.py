@@ -1,4 +1,4 @@
-"""A receiver watches for what no worker can tell: that there is none."""
+"""A receiver notices that no worker runs, which no worker can report."""
 
 from __future__ import annotations
 

@@ -120,6 +120,18 @@ def callvault(arguments: list[str], environment: dict[str, str], ready: str = ""
             process.stop(signal.SIGKILL)
 
 
+@contextmanager
+def receiver(environment: dict[str, str]) -> Iterator[tuple[httpx.Client, CallvaultProcess]]:
+    """A receiver process, and a client of it; with a key of its own unless the environment has one."""
+    port = free_port()
+    environment = {"TELNYX_PUBLIC_KEY": Signer().public_key} | environment
+    with (
+        callvault(["serve", "--port", str(port)], environment, "Uvicorn running") as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
+    ):
+        yield client, process
+
+
 def run_callvault(
     arguments: list[str], environment: dict[str, str] | None = None, seconds: float = 60, stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:

@@ -126,7 +126,7 @@ async def _tell_clock(runtime: Runtime, worker_id: str) -> None:
             else:
                 await runtime.redis.hdel(CLOCKS, worker_id)
         except (RedisError, OSError):
-            pass  # whether it is away is told elsewhere
+            pass  # the jobs report an outage
         await asyncio.sleep(_CLOCK_SECONDS)
 
 

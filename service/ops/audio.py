@@ -77,7 +77,7 @@ async def audio(ops: Ops, request: Request) -> Response:
 
 
 async def _is_told(ops: Ops, known: ArchivedObject) -> bool:
-    """Whether it is known to be damaged, so that nothing of it is given out before every byte is as it must be."""
+    """Whether it is known to be damaged, so that every byte is checked before any of it is sent."""
     with suppress(RedisError, OSError):
         return known.key in await DamagedObjects(ops.redis).all()
     return False

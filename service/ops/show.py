@@ -68,7 +68,7 @@ _PAGES = {
 
 
 def link(condition: Condition) -> str:
-    """The page that shows what a condition is about; empty where there is none."""
+    """The page that shows what a condition is about; empty if no page does."""
     place = layout.recording_of(condition.about)
     if condition.kind == "damaged" and place is not None:
         return f"/ops/recordings/{quote(place[1], safe='')}"

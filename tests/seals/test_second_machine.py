@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cli.catalogue import up_to_date
-from tests.browser.test_api import receiver
+from tests.browser.test_api import pages
 from tests.parts import RunningSandbox, callvault_here, run_callvault
 from tests.seals.test_feed import TODAY, archive, catalogue, found, put
 from tests.workers.house import settings_of
@@ -112,7 +112,7 @@ def test_the_page_of_a_recording_is_there_and_says_how_old_the_catalogue_is(
     folder = tmp_path / "second"
     settings = {"CALLVAULT_ARCHIVE_URL": archive.store.url}
     put(archive, "first", TODAY)
-    with receiver(settings, folder, redis_url) as (client, _):
+    with pages(settings, folder, redis_url) as (client, _):
         assert [hit["row"]["recording_id"] for hit in client.get("/api/recordings").json()["hits"]] == ["first"]
         put(archive, "old", TODAY - timedelta(days=200))
         assert client.get("/api/recordings/old").status_code == 200
@@ -189,7 +189,7 @@ def test_a_catalogue_that_is_behind_calls_nothing_damaged_that_was_erased(
         done = run_callvault(arguments, second)
         assert (done.returncode, "was erased; its record is recordings/" in done.stderr) == (1, True), done.stderr
     settings = {name: second[name] for name in ("CALLVAULT_ARCHIVE_URL", "CALLVAULT_DATA")}
-    with receiver(settings, tmp_path / "second", redis_url) as (client, _):
+    with pages(settings, tmp_path / "second", redis_url) as (client, _):
         for name in ("erased", "deleted"):
             told = client.get(f"/api/recordings/{name}").json()
             assert (told["state"], told["kept"], told["deletion_due_at"]) == (name, None, None)

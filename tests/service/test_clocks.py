@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import msgspec
-import pytest
 
 from tests.chaos.scenes import Clock
 from tests.parts import Signer, callvault, event, free_port, wait_for
@@ -22,8 +21,6 @@ def test_a_good_signature_whose_time_a_wrong_clock_cannot_judge_is_503_and_an_al
     redis_url: str, redis: Any, tmp_path: Path
 ) -> None:
     clock, signer, port = Clock(tmp_path, "receiver", _AHEAD_SECONDS), Signer(), free_port()
-    if not clock.environment:
-        pytest.skip("no compiler of C here")
     environment = {"REDIS_URL": redis_url, "TELNYX_PUBLIC_KEY": signer.public_key} | clock.environment
     with (
         callvault(["serve", "--port", str(port)], environment, "Uvicorn running") as receiver,

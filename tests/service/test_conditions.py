@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import httpx
 import pytest
 
 from config.times import format_instant, utc_now
-from tests.parts import RunningSandbox, Signer, callvault, callvault_here, free_port, run_callvault, wait_for
+from tests.parts import RunningSandbox, callvault, callvault_here, free_port, receiver, run_callvault, wait_for
 from workers.conditions import CONDITIONS
 from workers.keys import (
     ARCHIVE,
@@ -106,16 +105,6 @@ CAUSES: dict[str, tuple[Cause, str]] = {
 }
 
 
-@contextmanager
-def receiver(environment: dict[str, str]) -> Iterator[httpx.Client]:
-    port = free_port()
-    with (
-        callvault(["serve", "--port", str(port)], environment, "Uvicorn running"),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
-    ):
-        yield client
-
-
 def metrics_of(client: httpx.Client) -> dict[str, float]:
     """`callvault_conditions` by kind."""
     lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith("callvault_conditions{")]
@@ -131,9 +120,8 @@ async def test_what_is_wrong_is_said_on_every_surface_until_it_is_over(
     kind: str, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
     cause, said = CAUSES[kind]
-    environment = environment | {"TELNYX_PUBLIC_KEY": Signer().public_key}
     told = CONDITIONS[kind]
-    with receiver(environment) as client:
+    with receiver(environment) as (client, _):
         assert (client.get("/readyz").json(), callvault_here(["status"], environment)[0]) == ({"status": "ok"}, 0)
         assert client.get("/api/overview").json()["conditions"] == []
         await cause(async_redis, archive_folder)
@@ -183,8 +171,8 @@ async def test_what_is_wrong_is_said_on_every_surface_until_it_is_over(
 def test_with_redis_away_nothing_is_told_as_good(environment: dict[str, str], tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path / "valkey")
     server.start()
-    environment = environment | {"TELNYX_PUBLIC_KEY": Signer().public_key, "REDIS_URL": server.url}
-    with receiver(environment) as client:
+    environment = environment | {"REDIS_URL": server.url}
+    with receiver(environment) as (client, _):
         server.stop()
         overview = client.get("/api/overview").json()
         assert [one["kind"] for one in overview["conditions"]] == ["redis-away"]
@@ -205,7 +193,7 @@ def test_without_a_worker_every_surface_and_a_person_hear_of_it_within_half_a_mi
 ) -> None:
     environment = environment | {"CALLVAULT_ALERT_URLS": receiver_of_alerts.url}
     started = time.monotonic()
-    with receiver(environment) as client:
+    with receiver(environment) as (client, _):
         wait_for(lambda: client.get("/readyz").json().get("conditions"), 30, "that no worker runs")
         assert client.get("/readyz").json()["conditions"][0]["kind"] == "no-worker"
         wait_for(lambda: client.get("/api/overview").json()["problems"], 5)

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from arq.jobs import deserialize_job_raw
 from redis.exceptions import ResponseError
+from starlette.routing import Router
 
 from service.signature import Signatures
 from service.webhooks import Webhooks
@@ -160,7 +161,7 @@ async def test_large_bodies_are_bounded_together_and_keep_no_small_one_out(
             "headers": headers,
             "app": SimpleNamespace(state=state),
         }
-        await Webhooks(None, "/w")(scope, receive, send)  # type: ignore[arg-type]
+        await Webhooks(Router(), "/w")(scope, receive, send)
         return int(sent[0]["status"])
 
     large = event("call.recording.saved", "large", recording_id="r", filler="x" * 2 * MIB)

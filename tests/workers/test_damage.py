@@ -1,4 +1,4 @@
-"""Damage is a state: told by whoever finds it, kept in the archive, shown until a look finds every byte as it must be."""
+"""Damage is a state: reported by whoever finds it, kept in the archive, shown until a check finds every byte right."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from sandbox.world import Recording
-from tests.parts import RunningSandbox, Signer, callvault, callvault_here, free_port, run_callvault, wait_for
+from tests.parts import RunningSandbox, callvault_here, receiver, run_callvault, wait_for
 from tests.workers.house import archive, delete_what_is_due, kinds_of_alerts, runtime_of
 from tests.workers.test_archive_recording import folder_of
 from workers.archive.layout import damage_key
@@ -39,10 +39,24 @@ async def recording(sandbox: RunningSandbox, runtime: Runtime) -> Recording:
     return made
 
 
+def audio_of(archive_folder: Path, recording: Recording) -> tuple[Path, str]:
+    """The audio of a recording: the file, and its key."""
+    path = folder_of(archive_folder, recording) / "audio.wav"
+    return path, str(path.relative_to(archive_folder))
+
+
 def flip(path: Path) -> bytes:
     """Change one byte of a file; returns what was there."""
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    return whole
+
+
+async def find(runtime: Runtime, path: Path) -> bytes:
+    """Damage a file, and have the proof before a deletion find it and the register keep it; returns what was there."""
+    whole = flip(path)
+    await delete_what_is_due(runtime)
+    await keep(runtime)
     return whole
 
 
@@ -64,8 +78,7 @@ def states(environment: dict[str, str]) -> list[str]:
 async def test_what_a_proof_finds_stays_known_until_it_is_whole_again_and_redis_may_be_lost(
     runtime: Runtime, recording: Recording, environment: dict[str, str], archive_folder: Path
 ) -> None:
-    path = folder_of(archive_folder, recording) / "audio.wav"
-    key = str(path.relative_to(archive_folder))
+    path, key = audio_of(archive_folder, recording)
     whole = flip(path)
     await delete_what_is_due(runtime)
     assert (await DamagedObjects(runtime.redis).all())[key].found_by == "deletion"
@@ -94,8 +107,7 @@ async def test_what_a_proof_finds_stays_known_until_it_is_whole_again_and_redis_
 async def test_what_is_damaged_once_more_is_known_once_more(
     runtime: Runtime, recording: Recording, archive_folder: Path
 ) -> None:
-    path = folder_of(archive_folder, recording) / "audio.wav"
-    key = str(path.relative_to(archive_folder))
+    path, key = audio_of(archive_folder, recording)
     for number in (1, 3):
         whole = flip(path)
         await runtime.due.schedule(f"{key.removesuffix('audio.wav')}", 0)
@@ -116,8 +128,7 @@ async def test_what_a_person_finds_is_written_down_by_a_worker_with_an_alert(
     archive_folder: Path,
     tmp_path: Path,
 ) -> None:
-    path = folder_of(archive_folder, recording) / "audio.wav"
-    key = str(path.relative_to(archive_folder))
+    path, key = audio_of(archive_folder, recording)
     flip(path)
     arguments = ["get", recording.data["id"], "--out", str(tmp_path / "x.wav")] if command == "get" else ["verify"]
     done = run_callvault(arguments, environment)
@@ -147,14 +158,9 @@ async def test_a_register_that_cannot_be_read_is_damage_itself(
 async def test_pages_give_out_no_damaged_audio_as_whole_and_say_what_is_wrong(
     runtime: Runtime, recording: Recording, environment: dict[str, str], archive_folder: Path
 ) -> None:
-    path = folder_of(archive_folder, recording) / "audio.wav"
-    key, recording_id = str(path.relative_to(archive_folder)), recording.data["id"]
-    port = free_port()
-    settings = environment | {"TELNYX_PUBLIC_KEY": Signer().public_key}
-    with (
-        callvault(["serve", "--port", str(port)], settings, "Uvicorn running"),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
-    ):
+    path, key = audio_of(archive_folder, recording)
+    recording_id = recording.data["id"]
+    with receiver(environment) as (client, _):
         one = wait_for(lambda: (a := client.get(f"/api/recordings/{recording_id}")).status_code == 200 and a.json())
         assert (one["state"], one["damage"], one["proven"]["what"]) == ("archived", [], "by read-back")
         audio = f"/ops/recordings/{recording_id}/audio.wav"
@@ -183,11 +189,9 @@ async def test_a_part_is_taken_of_no_other_bytes_than_the_records(
 ) -> None:
     path = folder_of(archive_folder, recording) / "audio.wav"
     flip(path)
-    port = free_port()
-    settings = environment | {"TELNYX_PUBLIC_KEY": Signer().public_key}
-    with callvault(["serve", "--port", str(port)], settings, "Uvicorn running"):
-        place = f"http://127.0.0.1:{port}/ops/recordings/{recording.data['id']}/audio.wav"
-        answer = httpx.get(place, headers={"Range": "bytes=5-9"}, trust_env=False)
+    with receiver(environment) as (client, _):
+        audio = f"/ops/recordings/{recording.data['id']}/audio.wav"
+        answer = client.get(audio, headers={"Range": "bytes=5-9"})
         assert answer.status_code == 409 and "SHA-256" in answer.text
 
 
@@ -212,11 +216,8 @@ async def test_a_row_that_somebody_made_up_keeps_no_other_from_being_looked_at(
 async def test_a_row_under_another_objects_key_clears_nothing(
     runtime: Runtime, recording: Recording, archive_folder: Path
 ) -> None:
-    audio = folder_of(archive_folder, recording) / "audio.wav"
-    key = str(audio.relative_to(archive_folder))
-    flip(audio)
-    await delete_what_is_due(runtime)
-    await keep(runtime)
+    audio, key = audio_of(archive_folder, recording)
+    await find(runtime, audio)
     forged = archive_folder / damage_key(key, 2)
     forged.write_bytes(json.dumps({
         "schema": "callvault.damage/1", "key": "elsewhere", "number": 2, "state": "whole", "what": "", "found_by": "x", "at": "",
@@ -229,8 +230,7 @@ async def test_no_original_goes_on_a_mark_alone_whose_bytes_somebody_has_read_as
     runtime: Runtime, recording: Recording, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store that still tells the old checksum, and gives back other bytes."""
-    audio = folder_of(archive_folder, recording) / "audio.wav"
-    key = str(audio.relative_to(archive_folder))
+    audio, key = audio_of(archive_folder, recording)
     record = await asyncio.to_thread(runtime.archive.commit_record, key.removesuffix("audio.wav"))
     assert record is not None
     good = record.objects[0]
@@ -261,11 +261,8 @@ async def test_what_is_gone_is_not_whole(runtime: Runtime, recording: Recording,
 async def test_a_row_that_says_whole_clears_nothing_by_itself(
     runtime: Runtime, recording: Recording, archive_folder: Path
 ) -> None:
-    audio = folder_of(archive_folder, recording) / "audio.wav"
-    key = str(audio.relative_to(archive_folder))
-    flip(audio)
-    await delete_what_is_due(runtime)
-    await keep(runtime)
+    audio, key = audio_of(archive_folder, recording)
+    await find(runtime, audio)
     row = {
         "schema": "callvault.damage/1",
         "key": key,

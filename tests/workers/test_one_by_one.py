@@ -1,4 +1,4 @@
-"""One thing that cannot be read, listed or fetched keeps no other back, and is told."""
+"""One thing that cannot be read, listed or fetched keeps no other back, and raises an alert."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ async def test_originals_whose_transcriptions_may_not_be_seen_are_heard_of_and_g
 
         deadline = time.monotonic() + 30
         while not await is_told():
-            assert time.monotonic() < deadline, "nobody is told"
+            assert time.monotonic() < deadline, "no alert came"
             await asyncio.sleep(0.1)
         (told,) = alerts(redis, "jobs-fail")
         assert told.startswith("delete_originals has failed for ")
@@ -286,7 +286,7 @@ async def test_what_fails_by_the_clock_is_heard_of_once_a_day(
     async with runtime_of(environment, async_redis, CALLVAULT_QUEUE_AGE_LIMIT="1s") as runtime:
         deadline = time.monotonic() + 30
         while not alerts(redis, "turn-fails"):
-            assert time.monotonic() < deadline, "nobody is told"
+            assert time.monotonic() < deadline, "no alert came"
             await tell_turn_failing(runtime, "archive_media", OSError("away"))
             await asyncio.sleep(0.1)
         await tell_turn_failing(runtime, "archive_media", OSError("away"))

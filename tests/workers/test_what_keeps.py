@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from config.errors import UserError
-from tests.browser.test_api import receiver
+from tests.browser.test_api import pages
 from tests.parts import RunningSandbox, run_callvault
 from tests.workers.house import archive, house
 from tests.workers.test_archive_recording import folder_of
@@ -74,7 +74,7 @@ async def test_what_keeps_an_original_is_said(
     assert [row["kept"] for row in listed] == [said]
     assert (f"stays: {said}" in run_callvault(["deletions", "list"], environment).stdout) == (said is not None)
     redis_url = environment.pop("REDIS_URL")
-    with receiver(environment, tmp_path / "pages", redis_url) as (client, _):
+    with pages(environment, tmp_path / "pages", redis_url) as (client, _):
         told = client.get(f"/api/recordings/{recording_id}").json()
         assert [row["kept"] for row in client.get("/api/deletions").json()["first"]] == [said]
     steps = {step["what"]: step["detail"] for step in told["history"]}

@@ -108,16 +108,17 @@ KINDS: dict[str, Kind] = {
     "turn-fails": Kind(
         "warning",
         "what runs by the clock (media, log messages, external connections, drift) has failed for more than five minutes "
-        "(`CALLVAULT_QUEUE_AGE_LIMIT`), for one thing or for all; everything else goes on. It is told once a day",
-        "the message has the last error; what has no right to a list may go on without it, or gets the right in the portal",
+        "(`CALLVAULT_QUEUE_AGE_LIMIT`), for one thing or for all; everything else goes on. The alert comes once a day",
+        "the message has the last error. If the API key lacks a right, give it that right in the Telnyx portal, or ignore the "
+        "alert",
     ),
     "unreadable-rows": Kind(
         "warning",
-        "a list at Telnyx has rows that this version cannot read; each is told once, by its id where it has one. All other rows "
-        "are looked at. A recording with an id is fetched by it all the same. A day with such a recording or transcription is "
-        "not proven complete, so it gets no seal until the rows can be read",
-        "`callvault telnyx recordings list` (or the family of the message) ends with the same line; report it, and install the "
-        "version that reads them",
+        "a Telnyx list has rows that this version cannot read. The alert names each row once, by its id. Callvault reads all "
+        "other rows, and fetches a recording by its id. The day of such a recording or transcription gets no seal until the row "
+        "can be read",
+        "run `callvault telnyx recordings list` (or the list that the message names) to see the same error; report it, and "
+        "install a version that reads the row",
     ),
     "not-compared": Kind(
         "warning",

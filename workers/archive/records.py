@@ -232,7 +232,7 @@ class Damage(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         key: of the object, relative to the archive's prefix.
-        state: `damaged`: not what it must be, `missing`: not there, `whole`: a later look found it as it must be.
+        state: `damaged`: other bytes than its records say; `missing`; `whole`: a later check found it right again.
         what: what is wrong with it, one line; empty where it is whole.
         found_by: who looked: `deletion`, `job`, `seal`, `sweep`, `verify`, `get`, `page`; `register`: what looks again.
         at: ISO 8601, UTC; for people to read, never compared.

@@ -1,4 +1,4 @@
-"""What is damaged is a state: told where it is found, kept in the archive's register, cleared by a look that finds it whole."""
+"""Damage is a state: reported where it is found, kept in the register of the archive, cleared by a check that finds it whole."""
 
 from __future__ import annotations
 

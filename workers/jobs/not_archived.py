@@ -165,7 +165,7 @@ async def _write(runtime: Runtime, folder: str, record: NotArchived) -> None:
 
 
 async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[str]) -> None:
-    """Have a day that waits for recordings be sealed without those that it has waited for too long; each is told.
+    """Have a day that waits for recordings be sealed without those that it has waited for too long, with an alert for each.
 
     Not while nothing at all was archived within a day: then it may be the way to the download host that is closed.
 

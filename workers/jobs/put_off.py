@@ -72,7 +72,7 @@ async def all_later(runtime: Runtime, folders: Sequence[str], stopped: Stopped) 
 async def back_off(runtime: Runtime, outcomes: Sequence[object]) -> None:
     """Say in one line what could not be looked at; if that is half of it, no batch is begun for a while.
 
-    One that fails again and again keeps its original for ever, so that is told too: to status at once, to a person after a while.
+    One that fails again and again keeps its original for ever, so status shows it at once, and an alert comes after a while.
     """
     away = [one for one in outcomes if isinstance(one, Away)]
     if not away:

@@ -1,4 +1,4 @@
-"""Rows of Telnyx's lists that cannot be read: each is told once, and keeps no other from being looked at."""
+"""Rows of Telnyx's lists that cannot be read: one alert names each, and every other row is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_TOLD = 100  # of one listing: where all rows have changed their shape, a h
 
 
 async def readable(runtime: Runtime, rows: AsyncIterable[T]) -> AsyncIterator[T]:
-    """The rows of a list that can be read; the others are told. For where nothing is concluded from what a list lacks.
+    """The rows of a list that can be read, with an alert for the others. Not for a list whose gaps mean something.
 
     Raises:
         TelnyxError: a page could not be had.

@@ -83,9 +83,8 @@ class GcsStore:
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`. Up to a part in one request, more in one resumable upload."""
         part_bytes = max(_CHUNK_UNIT, self._options.part_bytes // _CHUNK_UNIT * _CHUNK_UNIT)
-        blob = _KeptBlob(
-            self._name(key), self._bucket, chunk_size=part_bytes, kms_key_name=self._options.encryption_key
-        )
+        blob = self._bucket.blob(self._name(key), part_bytes, kms_key_name=self._options.encryption_key)
+        blob.delete = _leave_it  # the SDK would delete it where an upload's answer names another checksum than ours
         if self._options.storage_class:
             blob.storage_class = self._options.storage_class
         if self._options.retention is not None:
@@ -233,11 +232,8 @@ def _status_of(error: Exception) -> int | None:
     return None if status is None else int(status)
 
 
-class _KeptBlob(storage.Blob):  # type: ignore[misc]
-    """An object that the SDK does not delete: it would, where an upload's answer names another checksum than ours."""
-
-    def delete(self, *_: Any, **__: Any) -> None:
-        """Leave it to the proof, and to a person."""
+def _leave_it(*_: Any, **__: Any) -> None:
+    """What is damaged is left to the proof, and to a person."""
 
 
 class _Stream(RawIOBase):

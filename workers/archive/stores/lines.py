@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 from http.client import HTTPResponse, RemoteDisconnected
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from urllib3.connection import HTTPConnection
 
@@ -36,11 +36,12 @@ class _WholeHead(HTTPResponse):
         Raises:
             RemoteDisconnected: the connection ended before they did.
         """
-        watched = _Lines(self.fp)
-        self.fp = watched  # type: ignore[assignment]
+        file, watched = self.fp, _Lines(self.fp)
+        setting: Any = self
+        setting.fp = watched
         super().begin()
-        if cast(Any, self.fp) is watched:
-            self.fp = watched.file
+        if setting.fp is watched:
+            setting.fp = file
         if watched.last == b"":
             self.close()
             raise RemoteDisconnected("the answer ended within its headers")
