@@ -136,7 +136,7 @@ def pause(why: PauseWhy = "by hand", by: By = None, data: DataFolder = None) -> 
 
     Example: callvault deletions pause --why "bucket is being moved"
     """
-    decided = _run(data, lambda runtime: decisions.pause(runtime, why, by or getpass.getuser()), needs_telnyx=True)
+    decided = _run(data, lambda runtime: decisions.pause(runtime, why, by or getpass.getuser()))
     _end("paused" if decided.is_new else "it was paused already", decided)
 
 

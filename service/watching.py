@@ -15,7 +15,6 @@ from workers.queue.script import AsyncRedis, server_seconds, write_when_full
 _LOOK_SECONDS = 5.0
 _PATIENCE_SECONDS = 12.0  # workers start beside receivers, and a heart that has stopped is seen after 15 s
 _AGAIN_SECONDS = 60.0
-_KEPT_SECONDS = 60
 
 
 async def watch_workers(settings: Settings, redis: AsyncRedis) -> None:
@@ -29,8 +28,7 @@ async def watch_workers(settings: Settings, redis: AsyncRedis) -> None:
                 await redis.delete(NO_WORKER)
             elif now - seen >= _PATIENCE_SECONDS:
                 since = await server_seconds(redis) - (now - seen)
-                mark = (("SET", NO_WORKER, since, "NX"), ("EXPIRE", NO_WORKER, _KEPT_SECONDS))
-                await write_when_full(redis, *mark)
+                await write_when_full(redis, ("SET", NO_WORKER, since, "NX"))
                 if now - told >= _AGAIN_SECONDS:
                     told = now
                     await _alert(settings, redis)

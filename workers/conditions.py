@@ -157,46 +157,60 @@ def condition(kind: str, what: str = "", about: str = "", advice: str = "") -> C
     return Condition(kind, row.severity, about, what or row.meaning, advice or row.advice)
 
 
-Look = Callable[[AsyncRedis, Settings, float], Awaitable[list[Condition]]]
+@dataclass(frozen=True)
+class _Moment:
+    """What every look needs, asked once.
+
+    Attributes:
+        now: seconds since the epoch, by the server's clock.
+        alive: ids of the workers that live.
+    """
+
+    redis: AsyncRedis
+    settings: Settings
+    now: float
+    alive: set[str]
 
 
-async def _no_worker(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
+Look = Callable[[_Moment], Awaitable[list[Condition]]]
+
+
+async def _no_worker(at: _Moment) -> list[Condition]:
     """A service that never had a worker and has nothing to do is not broken: what waits, or a receiver, says that it is."""
-    if await living_workers(redis):
+    if at.alive:
         return []
-    since = await redis.get(NO_WORKER)
-    waiting = sum([await redis.zcard(queue) for queue in QUEUES.values()])
-    if since is None and not waiting and not await redis.exists(LIVE_DUTIES):
+    since = await at.redis.get(NO_WORKER)
+    waiting = sum([await at.redis.zcard(queue) for queue in QUEUES.values()])
+    if since is None and not waiting and not await at.redis.exists(LIVE_DUTIES):
         return []
-    length = "none runs" if since is None else f"none for {format_duration(max(0.0, now - float(since)))}"
+    length = "none runs" if since is None else f"none for {format_duration(max(0.0, at.now - float(since)))}"
     jobs = "nothing waits yet" if not waiting else f"{waiting} job{'s wait' if waiting > 1 else ' waits'}"
     return [condition("no-worker", f"{length}, so nothing is archived, deleted or sealed; {jobs}")]
 
 
-async def _damaged(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
-    damaged = DamagedObjects(redis)
+async def _damaged(at: _Moment) -> list[Condition]:
+    damaged = DamagedObjects(at.redis)
     found = [
         condition("damaged", f"{key}: {one.what} (found by {one.found_by}, {one.at[:19]}Z)", key)
         for key, one in sorted((await damaged.all()).items())[:_MOST_DAMAGED]
     ]
     known_at = await damaged.known_at()
-    if not await living_workers(redis):
+    if not at.alive:
         return found  # which is said already
-    if known_at is None or now - known_at > _REGISTER_OLD_SECONDS:
-        since = "" if known_at is None else f" for {format_duration(now - known_at)}"
+    if known_at is None or at.now - known_at > _REGISTER_OLD_SECONDS:
+        since = "" if known_at is None else f" for {format_duration(at.now - known_at)}"
         what = f"the archive's register of damage has not been read{since}"
         found.append(condition("not-known", what))
     return found
 
 
-async def _jobs_fail(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
-    failing = await Attempts(redis).failing(NEVER_GIVEN_UP)
+async def _jobs_fail(at: _Moment) -> list[Condition]:
+    failing = await Attempts(at.redis).failing(NEVER_GIVEN_UP)
     return [condition("jobs-fail", f"{cause}: {error}", cause, advice_of(cause)) for cause, error in failing.items()]
 
 
-async def _clocks(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
-    alive = await living_workers(redis)
-    told = {worker.decode(): float(ahead) for worker, ahead in (await redis.hgetall(CLOCKS)).items()}
+async def _clocks(at: _Moment) -> list[Condition]:
+    told = {worker.decode(): float(ahead) for worker, ahead in (await at.redis.hgetall(CLOCKS)).items()}
     return [
         condition(
             "clocks",
@@ -204,34 +218,36 @@ async def _clocks(redis: AsyncRedis, settings: Settings, now: float) -> list[Con
             worker,
         )
         for worker, ahead in sorted(told.items())
-        if worker in alive
+        if worker in at.alive
     ]
 
 
-async def _full(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
-    share = used_share(await redis.info("memory"))
+async def _full(at: _Moment) -> list[Condition]:
+    share = used_share(await at.redis.info("memory"))
     return [condition("redis-full", f"{share:.0%} of its memory is used")] if share > EVENTS_SHARE else []
 
 
-async def _pressure(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
-    found = await pressure(redis, settings.queue_age_limit.total_seconds())
+async def _pressure(at: _Moment) -> list[Condition]:
+    found = await pressure(at.redis, at.settings.queue_age_limit.total_seconds())
     return [condition("pressure", text, about) for about, text in found.items()]
 
 
-async def _dead_letters(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
-    count = await Attempts(redis).count()
+async def _dead_letters(at: _Moment) -> list[Condition]:
+    count = await Attempts(at.redis).count()
     return [condition("dead-letters", str(count))] if count else []
 
 
-async def _deletion_paused(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
-    why = await DueList(redis).paused()
+async def _deletion_paused(at: _Moment) -> list[Condition]:
+    why = await DueList(at.redis).paused()
     return [condition("paused", why)] if why else []
 
 
-async def _unsealed(redis: AsyncRedis, settings: Settings, now: float) -> list[Condition]:
-    latest = now - settings.seal_after.total_seconds() - _SEAL_SLACK_SECONDS
+async def _unsealed(at: _Moment) -> list[Condition]:
+    latest = at.now - at.settings.seal_after.total_seconds() - _SEAL_SLACK_SECONDS
     waiting = {
-        d: why for d, why in (await UnsealedDays(redis).overdue(now)).items() if end_of_day(d).timestamp() < latest
+        d: why
+        for d, why in (await UnsealedDays(at.redis).overdue(at.now)).items()
+        if end_of_day(d).timestamp() < latest
     }
     if not waiting:
         return []
@@ -259,8 +275,8 @@ async def known_conditions(redis: AsyncRedis, settings: Settings) -> list[Condit
     Raises:
         redis.exceptions.RedisError: Redis is away, which is a condition of its own: `condition("redis-away")`.
     """
-    now = await server_seconds(redis)
-    return [found for look in _LOOKS for found in await look(redis, settings, now)]
+    at = _Moment(redis, settings, await server_seconds(redis), await living_workers(redis))
+    return [found for look in _LOOKS for found in await look(at)]
 
 
 async def living_workers(redis: AsyncRedis) -> set[str]:

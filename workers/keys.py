@@ -30,7 +30,9 @@ FAILING_SINCE = "callvault:failing-since:"  # + what: since when (seconds) it fa
 TURN_TOLD = "callvault:turn-told:"  # + function: a person has been told today that it fails by the clock
 DEAD_LETTERS = "callvault:dead-letters"  # hash: job id -> dead letter
 DELETIONS_DUE = "callvault:deletions:due"  # sorted set: "day/recording id" by the instant (seconds) it is due
-NO_WORKER = "callvault:no-worker"  # since when a receiver has seen no worker alive, which may never have been one
+NO_WORKER = (
+    "callvault:no-worker"  # since when no worker is alive: by the last one that stopped, or a receiver that sees none
+)
 READINESS = "callvault:ready"  # written to see that Redis takes writes
 TELNYX_PAUSE = "callvault:telnyx-pause"  # while it is there, no request goes to Telnyx
 DELETIONS_PAUSED = "callvault:deletions:paused"  # why deletion is paused, and since when

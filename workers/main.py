@@ -21,6 +21,7 @@ from config.tracing import open_tracing
 from workers.archive import layout
 from workers.archive.stores.store import StoreError, StoreRefused
 from workers.clock import run_clock
+from workers.conditions import living_workers
 from workers.jobs.clocks import clocks_agree
 from workers.jobs.connections import report_fault
 from workers.jobs.deletion import DeletionTurn, delete_originals
@@ -43,7 +44,7 @@ from workers.jobs.run import LONGEST_SECONDS, job
 from workers.jobs.seals import seal_day
 from workers.jobs.transcriptions import archive_transcription
 from workers.jobs.unsealed import FindUnsealedRequest, SealRequest, find_unsealed
-from workers.keys import BULK_QUEUE, CLOCK_QUEUE, CLOCKS, MAIN_QUEUE
+from workers.keys import BULK_QUEUE, CLOCK_QUEUE, CLOCKS, MAIN_QUEUE, NO_WORKER
 from workers.queue.binding import AnotherArchive
 from workers.queue.clocks import MOST_APART_SECONDS
 from workers.queue.connect import connect_worker
@@ -166,6 +167,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
         if runtime.archive.is_known:
             await runtime.assert_bound()
         await leases.beat()
+        await redis.delete(NO_WORKER)
         workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE, CLOCK_QUEUE)]
         janitor = asyncio.create_task(leases.run())
         counting = asyncio.create_task(runtime.history.run())
@@ -191,9 +193,17 @@ async def work(settings: Settings, redis_url: str) -> bool:
         return stop.is_set()
     finally:
         await leases.close()
+        await _say_if_last(redis)
         await runtime.close()
         with suppress(Exception):
             await redis.aclose()
+
+
+async def _say_if_last(redis: AsyncRedis) -> None:
+    """Leave behind since when no worker runs, if this was the last one: nobody else may be there to notice."""
+    with suppress(RedisError, OSError):
+        if not await living_workers(redis):
+            await write_when_full(redis, ("SET", NO_WORKER, await server_seconds(redis), "NX"))
 
 
 async def _answer_of(redis: AsyncRedis) -> None:

@@ -98,13 +98,13 @@ async def _look(ops: Ops) -> Overview:
         hour, day = (_span(span[0], rows) for span, rows in steps.items())
         for row in steps[DAY]:
             counts.update(row)
-        found = await known_conditions(ops.redis, ops.settings)
-        status = await read_status(ops.runtime)
-        found = status.conditions
+        try:
+            status = await read_status(ops.runtime)
+            found = status.conditions
+        except StoreError as error:  # it cannot even be opened
+            found = [condition("archive-away", str(error)), *await known_conditions(ops.redis, ops.settings)]
     except (RedisError, OSError) as error:
         found, hour = [condition("redis-away", f"{type(error).__name__}; webhooks are refused until it does")], None
-    except StoreError as error:  # it cannot even be opened
-        found.insert(0, condition("archive-away", str(error)))
     return Overview(
         conditions=found,
         problems=[one.sentence for one in found],

@@ -34,6 +34,7 @@ from sandbox import recordings as sandbox_recordings
 from sandbox.world import Recording, World
 from tests.chaos.parts import ROOT, Process, Watcher
 from tests.chaos.scenes import Clock, Scenes, SkewedServer
+from tests.chaos.surfaces import said_on_surfaces
 from tests.contract.emulators import BUCKET, S3_ENVIRONMENT, listens, rclone
 from tests.parts import CLEAN, RunningSandbox, free_port, make_archive, wait_for
 from workers.archive.layout import commit_key, receipt_key, recording_folder
@@ -384,35 +385,12 @@ class Chaos:
         deadline = time.monotonic() + _SURFACES_SECONDS
         while time.monotonic() < deadline:
             self._tend()
-            said = self._said_on_surfaces()
+            said = said_on_surfaces(self.scenes.callvault, self.ports)
             if len({frozenset(kinds) for kinds in said.values()}) == 1:
                 return said["status"]
             time.sleep(0.5)
         self.report.wrong.append(f"{when} surfaces differ: {said}")
         return said.get("status", set())
-
-    def _said_on_surfaces(self) -> dict[str, set[str]]:
-        """What each surface that answers says is wrong, by kind; receivers ask no archive, so that is left aside."""
-        done = self.scenes.callvault("status", "--json")
-        if not done.stdout:  # Redis is away: the command says so and no more
-            return {"status": {"redis-away"}}
-        said = {"status": {one["kind"] for one in json.loads(done.stdout)["conditions"]}}
-        for port in self.ports:
-            try:
-                with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
-                    ready, metrics = client.get("/readyz"), client.get("/metrics").text
-                    overview = client.get("/api/overview").json()
-            except (httpx.HTTPError, ValueError):
-                continue  # it was killed
-            if ready.status_code != 200:
-                continue
-            said[f"readyz of {port}"] = {one["kind"] for one in ready.json().get("conditions", [])}
-            said[f"overview of {port}"] = {one["kind"] for one in overview["conditions"]}
-            counted = [line for line in metrics.splitlines() if line.startswith("callvault_conditions{")]
-            said[f"metrics of {port}"] = {
-                line.partition('kind="')[2].partition('"')[0] for line in counted if not line.endswith(" 0.0")
-            }
-        return {surface: kinds - {"archive-away"} for surface, kinds in said.items()}
 
     def _check_redis(self) -> None:
         """Redis holds no orphan: no data without a queue entry, no entry without data, no lease of nothing."""

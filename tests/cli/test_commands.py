@@ -138,6 +138,17 @@ def test_status_needs_no_api_key(tmp_path: Path, redis_url: str) -> None:
     assert "main queue" in done.stdout and "dead letters  none" in done.stdout
 
 
+def test_deletion_is_paused_and_resumed_without_an_api_key(tmp_path: Path, redis_url: str) -> None:
+    make_archive(tmp_path / "archive")
+    environment = {"CALLVAULT_DATA": str(tmp_path), "REDIS_URL": redis_url}
+    for command in ("pause", "resume"):
+        arguments = ["deletions", command, *(["--why", "the bucket moves"] if command == "pause" else [])]
+        done = run_callvault(arguments, environment)
+        assert (done.returncode, done.stderr) == (0, ""), command
+        status = json.loads(run_callvault(["status", "--json"], environment).stdout)
+        assert (status["deletions"]["paused"] is not None) == (command == "pause")
+
+
 @pytest.mark.parametrize(
     "command",
     [

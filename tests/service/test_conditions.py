@@ -202,3 +202,18 @@ def test_without_a_worker_every_surface_and_a_person_hear_of_it_within_half_a_mi
         assert time.monotonic() - started < 40
         with callvault(["worker"], environment, "worker ready"):
             wait_for(lambda: "conditions" not in client.get("/readyz").json(), 20, "that one runs")
+
+
+def test_the_last_worker_that_stops_leaves_behind_that_none_runs(environment: dict[str, str], redis: Any) -> None:
+    """With no receiver there, and nothing that waits: nobody else would say it."""
+    with (
+        callvault(["worker"], environment, "worker ready") as first,
+        callvault(["worker"], environment, "worker ready") as last,
+    ):
+        assert first.stop() == 0
+        assert "no-worker" not in callvault_here(["status", "--json"], environment)[1]
+        assert last.stop() == 0
+    status, output = callvault_here(["status", "--json"], environment)
+    assert status == 1 and [one["kind"] for one in json.loads(output)["conditions"]] == ["no-worker"]
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: callvault_here(["status"], environment)[0] == 0, 20)

@@ -140,7 +140,8 @@ async def _archive(
             return
         await _tell(runtime, recording, folder, record)
         await schedule_deletion(runtime, folder, record)
-        await runtime.attempts.done(recording_job_id(str(recording.id)))  # whatever job it was that has archived it
+        if request.recording_id is None:  # a job of another id has archived it
+            await runtime.attempts.done(recording_job_id(str(recording.id)))
     elif _is_to_be_compared(request, record):
         await look_again(runtime, request, recording, folder, record)
 
