@@ -201,8 +201,10 @@ async def work(settings: Settings, redis_url: str) -> bool:
 
 async def _say_if_last(redis: AsyncRedis) -> None:
     """Leave behind since when no worker runs, if this was the last one: nobody else may be there to notice."""
-    with suppress(RedisError, OSError):
-        if not await living_workers(redis):
+    with suppress(RedisError, OSError, TimeoutError):
+        async with asyncio.timeout(_REDIS_SECONDS):  # a worker's client would wait longer than a supervisor does
+            if await living_workers(redis):
+                return
             await write_when_full(redis, ("SET", NO_WORKER, await server_seconds(redis), "NX"))
 
 
