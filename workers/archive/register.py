@@ -22,17 +22,23 @@ _TRIES = 50
 def read_register(archive: Archive) -> dict[str, Damage]:
     """The last row of each object that ever was in the register, by its key; one listing, and a read of what is new; blocks.
 
-    A row that cannot be read is damage itself, and stands for its object.
+    A row that cannot be read is damage itself, and hides none of those before it.
 
     Raises:
         StoreError: the store cannot be asked now.
     """
-    last: dict[str, str] = {}
+    rows: dict[str, list[str]] = {}
     for stored in archive.store.list(layout.DAMAGE):
         if stored.key.count("/") == 2:
-            last[stored.key.rpartition("/")[0]] = stored.key
-    found = [_read(archive, key) for key in last.values()]
-    return {one.key: one for one in found}
+            rows.setdefault(stored.key.rpartition("/")[0], []).append(stored.key)
+    found: dict[str, Damage] = {}
+    for keys in rows.values():
+        for key in sorted(keys, key=_number, reverse=True):
+            row = _read(archive, key)
+            found[row.key] = row
+            if row.key != key:
+                break
+    return found
 
 
 def _read(archive: Archive, key: str) -> Damage:

@@ -210,7 +210,7 @@ _KNOWN = f"known: {', '.join(FIELDS)}"
 
 def conditions(query: Query) -> tuple[list[str], list[object]]:
     """The conditions of a query in SQL but for numbers and words, and their values."""
-    damaged = query.state if query.state == "damaged" else None  # by an index, where each row would be looked at
+    whole = "whole" if query.state == "damaged" else None  # by an index, instead of a look at each row
     rows: tuple[tuple[str, object], ...] = (
         ("r.started_at >= ?", query.since and format_instant(query.since)),
         ("r.started_at < ?", query.until and format_instant(query.until)),
@@ -220,7 +220,7 @@ def conditions(query: Query) -> tuple[list[str], list[object]]:
         ("r.recording_id = ?", query.id),
         ("r.duration_ms >= ?", query.min_duration_seconds and query.min_duration_seconds * 1000),
         ("state = ?", query.state),
-        ("r.recording_id IN (SELECT recording_id FROM damaged WHERE ? = state OR state <> 'whole')", damaged),
+        ("r.recording_id IN (SELECT recording_id FROM damaged WHERE state <> ?)", whole),
         ("r.findings <> ? ", "" if query.findings else None),
     )
     asked = [(clause, value) for clause, value in rows if value is not None]

@@ -96,6 +96,8 @@ def _found(row: Damage) -> KnownDamage:
 async def _write_down(runtime: Runtime, damaged: DamagedObjects, key: str, found: KnownDamage) -> KnownDamage:
     state = "missing" if found.state == "missing" else "damaged"
     row = await runtime.in_thread(write_down, runtime.archive, key, state, found.what, found.found_by, found.at)
+    if row.number == found.number:
+        return found
     await runtime.announce(layout.damage_key(key, row.number), row)
     await damaged.replace(key, found, _found(row))
     log.error("damage written down", key=key, state=state, what=found.what, found_by=found.found_by)
@@ -109,6 +111,7 @@ async def _look_again(runtime: Runtime, damaged: DamagedObjects, key: str, found
     """Clear an object that is whole; one that cannot be looked at now stays as it is."""
     try:
         if await runtime.in_thread(look, runtime.archive, key) is not None:
+            await _write_down(runtime, damaged, key, found)  # unless it stands there still
             return
     except (StoreError, ValueError) as error:  # the second: a key that no store has, which somebody made up
         log.warning("damage not looked at again", key=key, error=str(error))
