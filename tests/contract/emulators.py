@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import os
 import re
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -19,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.certificate import server_context
 from tests.parts import free_port, make_archive, wait_for
 from workers.archive.stores.store import Store, StoreOptions, open_store
 
@@ -258,29 +254,8 @@ def tls_proxy(port: int, folder: Path) -> Iterator[tuple[int, Path]]:
 
 def tls_wrap(folder: Path) -> tuple[Callable[[socket.socket], socket.socket], Path]:
     """What makes TLS of a client's connection, by a throw-away certificate; and the certificate."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    cert_path, key_path = folder / "cert.pem", folder / "key.pem"
-    cert_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert_path, key_path)
-    return lambda s: context.wrap_socket(s, server_side=True), cert_path
+    context, certificate = server_context(folder, "127.0.0.1")
+    return lambda s: context.wrap_socket(s, server_side=True), certificate
 
 
 @contextmanager

@@ -19,7 +19,16 @@ from workers.archive.layout import recording_folder
 from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
-from workers.keys import ARCHIVE, CLOCK_QUEUE, DAMAGED_KNOWN, UNSEALED, UNSEALED_KNOWN, WRITTEN, WRITTEN_EPOCH
+from workers.keys import (
+    ARCHIVE,
+    CLOCK_QUEUE,
+    DAMAGED_KNOWN,
+    NO_WORKER,
+    UNSEALED,
+    UNSEALED_KNOWN,
+    WRITTEN,
+    WRITTEN_EPOCH,
+)
 from workers.queue.accept import enqueue
 from workers.runtime import Runtime
 
@@ -85,8 +94,9 @@ async def test_nothing_is_left_in_redis_when_the_work_is_done(
         sandbox.world.faults.change({"api_503": 0})
         assert worker.stop() == 0
     lasting = {key for key in redis.scan_iter() if redis.ttl(key) == -1}
-    # Which archive it is about, what the clock has begun meanwhile, the bounded stream for catalogues, the day to be sealed.
-    assert lasting <= {ARCHIVE, CLOCK_QUEUE, DAMAGED_KNOWN, WRITTEN, WRITTEN_EPOCH, UNSEALED, UNSEALED_KNOWN}
+    # Which archive it is about, what the clock has begun meanwhile, the bounded stream for catalogues, the day to be sealed,
+    # and what the last worker that stops leaves behind.
+    assert lasting <= {ARCHIVE, CLOCK_QUEUE, DAMAGED_KNOWN, NO_WORKER, WRITTEN, WRITTEN_EPOCH, UNSEALED, UNSEALED_KNOWN}
     ours = [key for key in redis.scan_iter() if recording.data["id"] in key]
     assert ours == []
 
