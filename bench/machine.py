@@ -160,6 +160,16 @@ def nginx(folder: Path, locations: Callable[[int], str] = lambda _: "autoindex o
 
 
 @contextmanager
+def far(url: str, round_trip_ms: float) -> Iterator[str]:
+    """The server of a URL, so far away: the URL of a proxy that waits (`bench.far`)."""
+    port = free_port()
+    server = url.rpartition(":")[2]
+    with process([sys.executable, "-m", "bench.far", str(port), server, str(round_trip_ms)]):
+        wait_for(lambda: answers(port), 30)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
 def s3(folder: Path) -> Iterator[dict[str, str]]:
     """A store that speaks S3, as fast as its disk: `rclone serve s3`; the environment that leads to it."""
     with s3_weak(folder, "bucket") as store:
