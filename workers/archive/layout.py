@@ -30,6 +30,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote, unquote
 
@@ -256,11 +257,14 @@ def day_of(key: str) -> date | None:
     parts = key.split("/", 4)
     if len(parts) != 5 or parts[0] not in KINDS:
         return None
-    text = "-".join(parts[1:4])
+    return _day_of_text("-".join(parts[1:4]))
+
+
+@lru_cache(4096)
+def _day_of_text(text: str) -> date | None:
     try:
         day = date.fromisoformat(text)
     except ValueError:
         return None
-    return (
-        day if day.isoformat() == text and 1900 <= day.year <= 2999 else None
-    )  # it reads weeks too, which are none here
+    # It reads weeks too, which are none here.
+    return day if day.isoformat() == text and 1900 <= day.year <= 2999 else None

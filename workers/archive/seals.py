@@ -35,6 +35,7 @@ from workers.archive.records import (
 from workers.archive.stores.store import StoredObject
 
 _COPY_BYTES = 256 * 1024
+_FOLDERS_A_THREAD = 8  # at a time: handing one over costs as much as hashing it
 
 
 class CannotSeal(WrongObject):
@@ -268,7 +269,10 @@ def folders_of_day(
         CannotSeal: one is not whole.
         StoreError: the store cannot be read now.
     """
-    return ahead(_new_folders(archive, day, links, only), lambda folder: _hash_folder(archive, folder))
+    folders = _new_folders(archive, day, links, only)
+    some = iter(lambda: list(itertools.islice(folders, _FOLDERS_A_THREAD)), [])
+    for few in ahead(some, lambda few: [_hash_folder(archive, folder) for folder in few]):
+        yield from few
 
 
 def _new_folders(

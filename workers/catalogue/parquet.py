@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
-from workers.catalogue.rows import ROW, Row, instant_of
+from workers.catalogue.rows import ROW, Row
 
 _BATCH = 2_000
 _INSTANTS = ("started_at", "ended_at", "archived_at", "deleted_at")
@@ -109,14 +110,18 @@ def write_rows(path: Path, rows: Iterator[Row], seal: int | None = None) -> None
     }
     schema = pa.schema([(name, kinds[kind]) for name, kind in COLUMNS])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        batch: list[dict[str, Any]] = []
-        for row in rows:
-            batch.append(_values(row) | ({} if seal is None else {"seal": seal}))
-            if len(batch) == _BATCH:
-                writer.write_table(pa.Table.from_pylist(batch, schema))
-                batch = []
-        if batch:
-            writer.write_table(pa.Table.from_pylist(batch, schema))
+        while batch := list(itertools.islice(rows, _BATCH)):
+            columns = {name: [getattr(row, name) for row in batch] for name, _ in COLUMNS}
+            if seal is not None:
+                columns["seal"] = [seal] * len(batch)
+            # Instants of rows are texts of one form, which Arrow reads many times faster than Python.
+            arrays = [
+                pa.array(columns[name]).cast(kinds[kind])
+                if kind == "timestamp"
+                else pa.array(columns[name], kinds[kind])
+                for name, kind in COLUMNS
+            ]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
 def read_rows(data: IO[bytes], day: str) -> Iterator[Row]:
@@ -132,8 +137,3 @@ def read_rows(data: IO[bytes], day: str) -> Iterator[Row]:
                 values[name] = values[name] or []
             values["bytes"] = values["bytes"] or 0
             yield Row(day=day, **values)
-
-
-def _values(row: Row) -> dict[str, Any]:
-    values = {name: getattr(row, name) for name, _ in COLUMNS}
-    return values | {name: instant_of(values[name]) for name in _INSTANTS}

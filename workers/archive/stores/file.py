@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from operator import itemgetter
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -107,9 +108,11 @@ class FileStore:
             _drop_from_cache(file.fileno())
             file.seek(start)
             left = (1 << 62) if end is None else max(0, end - start)
+            # Memory for what there is to read and no more: a record is a thousandth of a chunk.
+            at_once = min(_CHUNK_BYTES, max(1, os.fstat(file.fileno()).st_size - start))
             while left > 0:
                 with _errors_of(key):
-                    chunk = file.read(min(_CHUNK_BYTES, left))
+                    chunk = file.read(min(at_once, left))
                 if not chunk:
                     return
                 left -= len(chunk)
@@ -117,31 +120,27 @@ class FileStore:
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""
-        folder, _, _ = prefix.rpartition("/")
-        yield from self._walk(self.root / folder, prefix)
+        folder, slash, _ = prefix.rpartition("/")
+        yield from self._walk(str(self.root / folder), folder + slash, prefix)
         with _errors_of(prefix):
             self._must_be_there()  # a folder that vanished meanwhile has listed nothing, or not all
 
-    def _walk(self, folder: Path, prefix: str) -> Iterator[StoredObject]:
-        with _errors_of(str(folder)):
+    def _walk(self, folder: str, above: str, prefix: str) -> Iterator[StoredObject]:
+        """What lies under a folder; `above` is what its keys begin with."""
+        with _errors_of(folder):
             try:
-                # A folder sorts as the keys within it do: with the slash that follows its name.
-                entries = sorted(
-                    os.scandir(folder), key=lambda e: _text(e.name) + "/" * e.is_dir(follow_symlinks=False)
-                )
+                with os.scandir(folder) as found:
+                    # A folder sorts as the keys within it do: with the slash that follows its name.
+                    entries = [(_text(e.name) + "/" * e.is_dir(follow_symlinks=False), e) for e in found]
             except (FileNotFoundError, NotADirectoryError):
                 return
-        for entry in entries:
-            key = _text(str(Path(entry.path).relative_to(self.root)))
-            if entry.is_dir(follow_symlinks=False):
-                if key not in _NO_KEYS and (prefix.startswith(key + "/") or (key + "/").startswith(prefix)):
-                    yield from self._walk(Path(entry.path), prefix)
-            elif key.startswith(prefix):
-                with _errors_of(key):
-                    try:
-                        size = entry.stat().st_size
-                    except FileNotFoundError:  # erased meanwhile
-                        continue
+        entries.sort(key=itemgetter(0))
+        for name, entry in entries:
+            key = above + name
+            if name.endswith("/"):
+                if key[:-1] not in _NO_KEYS and (prefix.startswith(key) or key.startswith(prefix)):
+                    yield from self._walk(entry.path, key, prefix)
+            elif key.startswith(prefix) and (size := _size_of(entry, key)) is not None:
                 yield StoredObject(key, size)
 
     def presign(self, key: str, seconds: int) -> str | None:
@@ -234,8 +233,20 @@ def _error_of(key: str, error: Exception) -> Exception | None:
     return StoreError(f"{key}: {reason}")
 
 
+def _size_of(entry: os.DirEntry[str], key: str) -> int | None:
+    """Bytes; None if it has been erased meanwhile."""
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _error_of(key, error) or error from error
+
+
 def _text(name: str) -> str:
     """A name as text: bytes in it that are no UTF-8, which no key of ours has, are written out."""
+    if name.isascii():
+        return name
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
