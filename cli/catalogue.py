@@ -11,6 +11,7 @@ from datetime import date
 from typing import TypeVar
 
 from cli.console import open_console
+from config.counts import many
 from config.errors import UserError
 from config.settings import Settings
 from config.times import parse_instant
@@ -69,7 +70,7 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, sa
     def show(what: str, count: int) -> None:
         if time.monotonic() - said[0] > _SAY_EVERY_SECONDS:
             said[0] = time.monotonic()
-            console.print(f"building the catalogue: {what}, {count} recordings so far")
+            console.print(f"building the catalogue: {what}, {many(count, 'recording')} so far")
 
     try:
         why = _mended(catalogue, lambda: _catch_up(settings, catalogue, archive, show))

@@ -20,6 +20,7 @@ import httpx
 from nacl.signing import SigningKey
 from redis.exceptions import RedisError
 
+from config.counts import many
 from config.errors import UserError
 from config.settings import Settings, unknown_settings
 from config.sizes import format_size
@@ -99,7 +100,7 @@ async def _public_key(settings: Settings, redis: Any) -> str:
     try:
         Signatures(settings.telnyx_public_keys).verify(str(int(now)), base64.b64encode(forged).decode(), body, now)
     except SignatureRefused:
-        return f"{len(settings.telnyx_public_keys)} key(s); a forged signature is refused"
+        return f"{many(len(settings.telnyx_public_keys), 'key')}; a forged signature is refused"
     raise Wrong("a forged signature passes", "copy the key from the portal again: API keys, Public key")
 
 
@@ -148,10 +149,11 @@ async def _webhook_urls(settings: Settings, redis: Any) -> str:
         raise Wrong("; ".join(wrong), f"set https://your.host{WEBHOOK_PATH} as webhook URL of the connections")
     if without:
         raise Noted(
-            f"{without} of {count} external connections have no webhook URL",
+            f"{many(without, 'external connection has', 'external connections have')} no webhook URL, of {count}",
             f"set https://your.host{WEBHOOK_PATH} there; until then only the comparison with Telnyx finds their calls",
         )
-    return f"{len(urls)} address(es) of {count} external connections answer as a receiver does"
+    answer = many(len(urls), "address answers", "addresses answer")
+    return f"{answer} as a receiver does, for {many(count, 'external connection')}"
 
 
 async def _why_not_ours(http: httpx.AsyncClient, url: str) -> str | None:
@@ -343,10 +345,10 @@ async def _alerts(settings: Settings, redis: Any) -> str:
     bad = sum(not apprise.Apprise().add(url.get_secret_value()) for url in settings.alert_urls)
     if bad:
         raise Wrong(
-            f"{bad} of {len(settings.alert_urls)} addresses are none of Apprise's",
+            f"Apprise does not know {bad} of {many(len(settings.alert_urls), 'address')}",
             "github.com/caronc/apprise lists them",
         )
-    return f"{len(settings.alert_urls)} address(es); `--alert` sends a test"
+    return f"{many(len(settings.alert_urls), 'address')}; `--alert` sends a test"
 
 
 async def _ops(settings: Settings, redis: Any) -> str:
@@ -367,9 +369,9 @@ async def send_test(settings: Settings, redis: Any) -> str:
         except NotDelivered:
             refused.append(f"number {number} ({urlsplit(url.get_secret_value()).scheme})")
     if refused:
-        what = f"{len(refused)} of {len(settings.alert_urls)} addresses did not take it: {', '.join(refused)}"
+        what = f"not taken by {len(refused)} of {many(len(settings.alert_urls), 'address')}: {', '.join(refused)}"
         raise Wrong(what, "see whether its server answers and takes the token or password in the address")
-    return f"taken by {len(settings.alert_urls)} address(es) at {utc_now():%H:%M:%S} UTC; see whether it arrived"
+    return f"taken by {many(len(settings.alert_urls), 'address')} at {utc_now():%H:%M:%S} UTC; see whether it arrived"
 
 
 CHECKS: dict[str, Check] = {

@@ -13,6 +13,7 @@ import typer
 
 from cli.console import open_console
 from cli.options import Json
+from config.counts import many
 from config.errors import UserError
 from config.settings import load_settings
 from workers.account import Account
@@ -61,7 +62,7 @@ def _show(changes: list[Change], as_json: bool) -> None:
             before, after = difference.shown()
             line = f"    {difference.path}: {before} -> {after}"
             console.print(line)
-    sys.stdout.write(f"{len(changes)} differences\n" if changes else "as the file says\n")
+    sys.stdout.write(f"{many(len(changes), 'difference')}\n" if changes else "as the file says\n")
 
 
 @app.command("plan")

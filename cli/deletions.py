@@ -15,6 +15,7 @@ import msgspec
 import typer
 
 from cli.options import DataFolder, Json
+from config.counts import many
 from config.errors import UsedWrongly, UserError
 from config.settings import load_settings
 from config.times import format_duration
@@ -86,7 +87,7 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
         sys.stdout.write(f"{when:<10} {entry.folder}{stays}\n")
     state = {"verified": "running", "never": "never; `callvault deletions duties` says whose setting that is"}.get(mode)
     state = f"paused: {paused}" if paused else state or f"unknown ({problem})"
-    sys.stdout.write(f"{count} original{'s' * (count != 1)} on the list; deletion: {state}\n")
+    sys.stdout.write(f"{many(count, 'original')} on the list; deletion: {state}\n")
 
 
 @app.command("duties")

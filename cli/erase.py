@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 
 from cli.catalogue import look_up, opened, up_to_date
+from config.counts import many
 from config.errors import UserError
 from config.settings import Settings
 from workers.archive import layout
@@ -51,14 +52,14 @@ def run(settings: Settings, url: str, recording_id: str, *, why: str, by: str | 
         report |= {"erased": done.keys, "parquet_files": files, "erased_at": record.erased_at, "signed": signed}
         sys.stdout.write(json.dumps(report) + "\n")
         return 0
-    now = f"{len(done.keys)} objects erased, {files} Parquet files written anew"
+    now = f"{many(len(done.keys), 'object')} erased, {many(files, 'Parquet file')} written anew"
     if done.is_first:
         sys.stdout.write(f"{now}\n")
     else:
         what = "nothing was left of it to erase" if not done.keys and not files else f"erased now: {now}"
         sys.stdout.write(f"It was erased before, at {record.erased_at} by {record.by}; {what}\n")
         sys.stdout.write(f"the reason on record is the first: {record.why}\n")
-    sys.stdout.write(f"on record: {done.key}, {len(record.objects)} objects\n")
+    sys.stdout.write(f"on record: {done.key}, {many(len(record.objects), 'object')}\n")
     if not signed:
         sys.stdout.write(
             "not signed: CALLVAULT_SEAL_KEY is not set here; `callvault verify` asks for a signature where it is set. "

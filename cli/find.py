@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cli.catalogue import opened, searched, take, up_to_date
 from cli.console import open_console
+from config.counts import many
 from config.settings import Settings
 from config.times import format_duration
 from workers.catalogue.inventory import csv_lines, described
@@ -60,7 +61,7 @@ def write_table(hits: list[Hit], most: int | None) -> None:
         if hit is not None and hit.words is not None:
             console.print(Text("    ") + _marked(hit.words))
     more = " (there may be more: --limit)" if most is not None and len(hits) >= most else ""
-    console.print(f"{len(hits)} recordings{more}")
+    console.print(f"{many(len(hits), 'recording')}{more}")
 
 
 def _cells(hit: Hit) -> tuple[str, ...]:

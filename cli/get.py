@@ -10,6 +10,7 @@ from pathlib import Path
 from cli.catalogue import look_up, opened
 from cli.console import open_console
 from cli.telling import tell_register
+from config.counts import many
 from config.errors import UserError
 from config.settings import Settings
 from workers.archive import layout
@@ -111,7 +112,7 @@ def _write_audio(archive: Archive, wanted: ArchivedObject, recording_id: str, ou
         temporary.unlink(missing_ok=True)
     if not to_stdout:
         open_console(stderr=True).print(
-            f"{path}: {wanted.size} bytes, SHA-256 {wanted.sha256}, as in its commit record"
+            f"{path}: {many(wanted.size, 'byte')}, SHA-256 {wanted.sha256}, as in its commit record"
         )
     return 0
 

@@ -7,6 +7,7 @@ import sys
 import time
 
 from cli.catalogue import opened, up_to_date
+from config.counts import many
 from config.settings import Settings
 from config.sizes import format_size
 from config.times import format_duration
@@ -24,5 +25,5 @@ def run(settings: Settings, *, rebuild: bool, as_json: bool) -> int:
         report = {"recordings": count, "bytes": size, "path": str(path), "seconds": round(seconds, 2)}
         sys.stdout.write(json.dumps(report) + "\n")
     else:
-        sys.stdout.write(f"{count} recordings, {format_size(size)}, {format_duration(seconds)}: {path}\n")
+        sys.stdout.write(f"{many(count, 'recording')}, {format_size(size)}, {format_duration(seconds)}: {path}\n")
     return 0

@@ -8,6 +8,7 @@ import sys
 
 import msgspec
 
+from config.counts import many
 from config.private import private_folder
 from config.settings import Settings
 from workers.init import Initialised, init_archive
@@ -37,7 +38,7 @@ def run(settings: Settings, url: str, *, adopt: bool, as_json: bool) -> int:
     sys.stdout.write(f"archive  {settings.archive_address}\n")
     sys.stdout.write(f"id       {identity.id}, {made} by {identity.by} at {identity.created_at}\n")
     if identity.adopted:
-        chain = f"{identity.adopted_seals} seals" if identity.adopted_seals else "no seals"
+        chain = many(identity.adopted_seals, "seal") if identity.adopted_seals else "no seals"
         sys.stdout.write(f"adopted  with what an earlier version wrote: {chain}\n")
     sys.stdout.write(f"redis    {_REDIS[done.redis]}\n")
     return 0

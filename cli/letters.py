@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from cli.options import DataFolder, Json
+from config.counts import many
 from config.errors import UserError
 from config.settings import load_settings
 from workers.archive.records import NotArchived
@@ -57,10 +58,10 @@ def list_letters(data: DataFolder = None, json: Json = False) -> None:
         return
     for letter in letters:
         sys.stdout.write(
-            f"{letter.job_id}\n  {letter.cause}, {len(letter.attempts)} attempts, given up {letter.died_at}\n"
+            f"{letter.job_id}\n  {letter.cause}, {many(len(letter.attempts), 'attempt')}, given up {letter.died_at}\n"
         )
         sys.stdout.write(f"  {letter.error}\n  {advice_of(letter.cause)}\n")
-    sys.stdout.write(f"{len(letters)} dead letters\n")
+    sys.stdout.write(f"{many(len(letters), 'dead letter')}\n")
 
 
 @dead_letters.command("retry")

@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from cli.options import DataFolder, Json, Since
+from config.counts import many
 from config.errors import UserError
 from config.settings import load_settings
 from config.times import parse_day, utc_now
@@ -51,10 +52,10 @@ def list_logs(
         message = row.message
         meta = message.get("meta") or {}
         about = " ".join(str(meta[n]) for n in ("external_connection_id", "telephone_number") if meta.get(n))
-        again = f" (back, {row.occurrence} times seen)" if row.occurrence > 1 else ""
+        again = f" (back, seen {many(row.occurrence, 'time')})" if row.occurrence > 1 else ""
         title = f"{message.get('code')} {message.get('title')}: {message.get('detail')}"
         sys.stdout.write(f"{row.first_seen_at}  {about}\n  {title}{again}\n  id {message.get('id') or 'none'}\n")
-    sys.stdout.write(f"{len(rows)} log messages\n")
+    sys.stdout.write(f"{many(len(rows), 'log message')}\n")
 
 
 @app.command("dismiss")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from cli.catalogue import look_up, opened
+from config.counts import many
 from config.errors import UserError
 from config.settings import Settings
 from workers.archive import layout
@@ -34,7 +35,7 @@ def run(settings: Settings, url: str, recording_id: str, *, file: Path | None, a
         sys.stdout.write(json.dumps({"recording_id": recording_id, "put_back": rows}) + "\n")
         return 0
     for o in put_back:
-        sys.stdout.write(f"{o.key}: put back, {o.size} bytes, SHA-256 {o.sha256}, as in its commit record\n")
+        sys.stdout.write(f"{o.key}: put back, {many(o.size, 'byte')}, SHA-256 {o.sha256}, as in its commit record\n")
     if not put_back:
         sys.stdout.write(f"recording {recording_id}: no audio is missing, and nothing was written\n")
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 
 from cli.console import open_console
 from cli.progress import progress
+from config.counts import many
 from config.settings import Settings
 from config.sizes import format_size
 from workers.archive.records import UnreadableRecord
@@ -87,7 +88,7 @@ def _tell(outcomes: list[tuple[date, Any]], stamp: str | None, as_json: bool) ->
             sys.stdout.write(f"{day}  nothing to seal\n")
         else:
             sealed = outcome.seal
-            counts = f"{sealed.recordings} recordings, {sealed.transcriptions} transcriptions"
+            counts = f"{many(sealed.recordings, 'recording')}, {many(sealed.transcriptions, 'transcription')}"
             if not sealed.bytes:
                 counts = "nothing"
             elif not (sealed.recordings or sealed.transcriptions):

@@ -9,6 +9,7 @@ import sys
 
 import msgspec
 
+from config.counts import many
 from config.settings import Settings
 from config.times import format_duration
 from workers.runtime import runtime_at
@@ -44,26 +45,22 @@ def _tell(found: Status) -> None:
     for name, queue in found.queues.items():
         oldest = f", the oldest for {format_duration(queue.oldest_seconds)}" if queue.oldest_seconds else ""
         later = f", {queue.later} of them later" if queue.later else ""
-        lines.append(
-            (
-                f"{name} queue",
-                f"{queue.jobs} {'job waits or runs' if queue.jobs == 1 else 'jobs wait or run'}{later}{oldest}",
-            )
-        )
+        jobs = many(queue.jobs, "job waits or runs", "jobs wait or run")
+        lines.append((f"{name} queue", f"{jobs}{later}{oldest}"))
     letters = found.dead_letters
     if not letters:
         lines.append(("dead letters", "none"))
     deletions = found.deletions
     state = f"paused: {deletions.paused}" if deletions.paused else deletions.mode
-    lines.append(("deletion", f"{state}; {deletions.due} original{'s' * (deletions.due != 1)} on the list"))
+    lines.append(("deletion", f"{state}; {many(deletions.due, 'original')} on the list"))
     seals = found.seals
     last = f", the last of {seals.last_day} at {seals.last_sealed_at}" if seals.count else ""
-    days = f"{seals.days_open} day{' holds' if seals.days_open == 1 else 's hold'} what no seal lists yet"
+    days = f"{many(seals.days_open, 'day holds', 'days hold')} what no seal lists yet"
     lines.append(("seals", f"{seals.count}{last}; {days}, {len(seals.overdue) or 'none'} of them due now"))
     overdue = seals.overdue
     for row in overdue[:_DAYS_SHOWN]:
         lines.append(("  waits", f"{row.day}, over for {format_duration(row.over_for_seconds)}: {row.why}"))
     if len(overdue) > _DAYS_SHOWN:
-        lines.append(("", f"and {len(overdue) - _DAYS_SHOWN} days more"))
+        lines.append(("", f"and {many(len(overdue) - _DAYS_SHOWN, 'more day')}"))
     width = max(len(name) for name, _ in lines) + 2
     sys.stdout.write("".join(f"{name:<{width}}{text}\n" for name, text in lines))

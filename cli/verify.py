@@ -16,6 +16,7 @@ from cli.console import open_console
 from cli.progress import progress
 from cli.resume import StateFile
 from cli.telling import tell_register
+from config.counts import many
 from config.settings import Settings
 from config.sizes import format_size
 from config.times import format_duration, format_instant, utc_now
@@ -100,7 +101,7 @@ def run(settings: Settings, options: Options) -> int:
                 authorities=settings.timestamp_ca,
                 head=options.head,
                 seal_after=settings.seal_after,
-                show=lambda s: show(f"{s.sealed_objects} sealed objects" if s.sealed_objects else "", seals=s.seals),
+                show=lambda s: show(many(s.sealed_objects, "sealed object") if s.sealed_objects else "", seals=s.seals),
             )
     marks.close()
     file.forget()
@@ -126,8 +127,9 @@ def _begin(console: Console, stopped: Verified | None, options: Options) -> Veri
         console.print("There is no stopped run of this verification to resume; it begins anew.")
     elif stopped is not None:
         console.print(
-            f"An earlier run was stopped on {stopped.saved_at} after {stopped.through}, {stopped.recordings} recordings "
-            "in. This one begins anew; `--resume` goes on from there, `--fresh` forgets it."
+            f"An earlier run was stopped on {stopped.saved_at} after {stopped.through}, "
+            f"{many(stopped.recordings, 'recording')} in. "
+            "This one begins anew; `--resume` goes on from there, `--fresh` forgets it."
         )
     return Verified(begun_at=format_instant(utc_now()))
 
@@ -136,8 +138,9 @@ def _earlier(state: Verified) -> str:
     earlier = state.earlier
     if earlier is None:
         return ""
-    count = f"{earlier.recordings} recordings, to {earlier.through}, were seen by an earlier run"
-    return f"{count} between {earlier.begun_at} and {earlier.stopped_at}, and not looked at again"
+    seen = many(earlier.recordings, "recording", "recordings")
+    span = f"between {earlier.begun_at} and {earlier.stopped_at}"
+    return f"an earlier run looked at {seen}, to {earlier.through}, {span}; this one did not look at them again"
 
 
 def _report(settings: Settings, options: Options, state: Verified, seconds: float) -> dict[str, Any]:
@@ -174,22 +177,21 @@ def _tell(settings: Settings, options: Options, state: Verified, seconds: float)
         lines.append(f"seals signed: {signed or 'none'}; unsigned: {state.unsigned}; time-stamped: {state.stamped}")
         lines += [f"seals void: {state.void}, their numbers are passed over on record"] if state.void else []
     if options.head is not None and state.head is not None:
-        lines.append(f"head found: it is seal {state.head}; {state.seals_after_head} seals came after it")
+        lines.append(f"head found: it is seal {state.head}; {many(state.seals_after_head, 'seal')} came after it")
     lines += [f"not checked: {line}" for line in _not_checked(settings, options, state)]
-    verdict = (
-        f"{len(state.problems)} problem{'s' if len(state.problems) > 1 else ''}" if state.problems else "no problems"
-    )
+    verdict = many(len(state.problems), "problem") if state.problems else "no problems"
     lines += [_not_archived(state.not_archived)] if state.not_archived else []
-    counts = f"{state.recordings} recordings, {state.objects} objects, {format_size(state.bytes)}"
+    counts = f"{many(state.recordings, 'recording')}, {many(state.objects, 'object')}, {format_size(state.bytes)}"
     if options.seals:
-        counts += f", {state.seals} seals of {state.sealed_objects} objects"
+        counts += f", {many(state.seals, 'seal')} of {many(state.sealed_objects, 'object')}"
         counts += f" ({state.erased} erased, on record)" if state.erased else ""
-        counts += f", {state.waiting} objects wait for the next seal of their day" if state.waiting else ""
+        waits = many(state.waiting, "object waits", "objects wait")
+        counts += f", {waits} for the next seal of their day" if state.waiting else ""
     sys.stdout.write("\n".join([*lines, f"{counts}, {format_duration(seconds)}: {verdict}"]) + "\n")
 
 
 def _not_archived(count: int) -> str:
-    which = "1 recording is" if count == 1 else f"{count} recordings are"
+    which = many(count, "recording is", "recordings are")
     return f"{which} not archived, on record (not-archived.json in its folder says why): Telnyx gave no audio"
 
 
@@ -210,6 +212,7 @@ def _not_checked(settings: Settings, options: Options, state: Verified) -> list[
         lines.append("which authority stamped the seals (CALLVAULT_TIMESTAMP_CA)")
     if options.seals and state.unsealed_objects:
         lines.append(
-            f"whether a whole recording is gone from a day without a seal yet: {state.unsealed_objects} objects lie there"
+            "whether a whole recording is gone from a day without a seal yet: "
+            f"{many(state.unsealed_objects, 'object lies', 'objects lie')} there"
         )
     return lines

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from config.counts import many
 from config.errors import UsedWrongly
 from config.values import (
     QuietHours,
@@ -395,4 +396,4 @@ def _explain(error: ValidationError) -> str:
 
 
 def _hidden(value: object) -> str:
-    return f"a value of {len(str(value))} characters (hidden)"
+    return f"a value of {many(len(str(value)), 'character')} (hidden)"

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Literal
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from config.counts import many
 from config.times import format_duration, parse_duration
 
 ARCHIVE_SCHEMES = ("file", "s3", "gs", "az")
@@ -55,7 +56,7 @@ def read_public_keys(value: object) -> object:
         except binascii.Error:
             raise ValueError("not base64") from None
         if len(decoded) != 32:
-            raise ValueError(f"{len(decoded)} bytes decoded, not 32")
+            raise ValueError(f"{many(len(decoded), 'byte')} decoded, not 32")
     return tuple(keys)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from config.counts import many
 from config.settings import Settings
 from config.times import end_of_day, format_duration
 from workers.alerts.kinds import Severity
@@ -184,7 +185,7 @@ async def _no_worker(at: _Moment) -> list[Condition]:
     if since is None and not waiting and not await at.redis.exists(LIVE_DUTIES):
         return []
     length = "none runs" if since is None else f"none for {format_duration(max(0.0, at.now - float(since)))}"
-    jobs = "nothing waits yet" if not waiting else f"{waiting} job{'s wait' if waiting > 1 else ' waits'}"
+    jobs = "nothing waits yet" if not waiting else many(waiting, "job waits", "jobs wait")
     return [condition("no-worker", f"{length}, so nothing is archived, deleted or sealed; {jobs}")]
 
 

@@ -75,8 +75,8 @@ async def _make(store: Store, redis: AsyncRedis, adopt: bool) -> Identity:
     holds = await asyncio.to_thread(_holds_objects, store)
     if not adopt and holds:
         raise UserError(
-            f"{store.url} holds objects and no archive.json: `callvault init --adopt` takes up what an earlier version wrote; "
-            "if archive.json was lost, put it back from a copy; for a new archive, choose an empty place"
+            f"there are objects and no archive.json at {store.url}: `callvault init --adopt` takes up what an earlier version "
+            "wrote; if archive.json was lost, put it back from a copy; for a new archive, choose an empty place"
         )
     if not adopt and await remembers_an_archive(redis):
         raise UserError(

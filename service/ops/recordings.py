@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from config.counts import many
 from config.errors import UserError
 from config.times import format_instant, parse_day, parse_instant
 from service.ops.access import Refused
@@ -265,7 +266,7 @@ def _missing(objects: Sequence[ArchivedObject], sizes: Mapping[str, int]) -> lis
             found.append(Missing(known.key, "gone from the archive"))
         else:
             found.append(
-                Damaged(known.key, f"{sizes[known.key]} bytes in the store, {known.size} in its commit record")
+                Damaged(known.key, f"{many(sizes[known.key], 'byte')} in the store, {known.size} in its commit record")
             )
     return found
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
+from config.counts import many
 from config.sizes import format_size
 from config.times import format_duration, parse_instant
 from workers.archive import layout
@@ -42,11 +43,6 @@ def marked(words: str) -> Markup:
     """Words around those that were looked for, which are marked."""
     parts = words.replace("\x03", "\x02").split("\x02")
     return Markup("").join(Markup("<mark>{}</mark>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
-
-
-def many(number: int, word: str) -> str:
-    """A number and its noun: `1 seal`, `2 seals`."""
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def sentence(text: str) -> str:

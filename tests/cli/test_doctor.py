@@ -55,7 +55,7 @@ def test_what_is_wrong_is_told_with_how_to_mend_it(environment: dict[str, str], 
         *("webhook key", "webhook deliveries", "webhook URLs", "Telnyx API"),
         *("Redis persistence", "Redis eviction", "archive", "disk", "alerts", "test alert"),
     }
-    assert found["test alert"]["found"] == "1 of 1 addresses did not take it: number 1 (json)"
+    assert found["test alert"]["found"] == "not taken by 1 of 1 address: number 1 (json)"
     assert all(found[name]["advice"] for name in bad)
     assert "401" in found["Telnyx API"]["found"]
     assert found["alerts"]["advice"] == "is audio-finding meant?"

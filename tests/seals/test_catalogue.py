@@ -154,7 +154,7 @@ def test_a_table_is_for_people(sealed: Sealed) -> None:
     done = run_callvault(["find", "--id", sealed.calls[4][7]["id"]], sealed.environment | {"COLUMNS": "160"})
     assert "started (UTC)" in done.stdout
     assert sealed.calls[4][7]["from"] in done.stdout
-    assert done.stdout.endswith("1 recordings\n")
+    assert done.stdout.endswith("1 recording\n")
     said = run_callvault(["find", "--text", "the", "--limit", "2"], sealed.environment | {"COLUMNS": "80"}).stdout
     assert len(said.splitlines()) == 6, "a head, two hits with what was said below each, the count"
 

@@ -124,7 +124,7 @@ async def test_a_day_of_which_something_is_missing_waits_and_keeps_no_other(
     (stuck,) = recordings_of(sandbox, 4, 1)
     day = (utc_now() - timedelta(days=4)).date().isoformat()
     redis.zadd(UNSEALED, {day: 0})
-    why = "1 recordings or transcriptions are not archived yet"
+    why = "1 recording or transcription is not archived yet"
     wait_for(lambda: redis.hget("callvault:unsealed-why", day) == why, 30, "the reason")
     code, report = seal(working, day)
     assert (code, report["days"][0]["why"]) == (1, why)

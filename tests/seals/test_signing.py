@@ -211,7 +211,7 @@ async def test_the_head_goes_to_the_witnesses_once_a_day_and_with_every_alert(
     assert told == [], "no seal, no head"
     made = await a_seal(sandbox, runtime)
     redis.set(ARCHIVE, "7f3a")
-    line = f"archive 7f3a, 1 seals, head {made.sha256}, last day {ago(5)}"
+    line = f"archive 7f3a, 1 seal, head {made.sha256}, last day {ago(5)}"
     assert await head_line(async_redis) == line
     for _ in range(2):
         await send_head(async_redis, [receiver_of_alerts.url], alerts)

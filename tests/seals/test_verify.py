@@ -295,12 +295,12 @@ def test_a_stopped_run_is_resumed_only_when_asked_and_says_what_it_saw_before(
     earlier = report["earlier"]
     assert (earlier["recordings"], earlier["through"]) == (2, ago(11).isoformat())
     assert earlier["begun_at"] < earlier["stopped_at"] < format_instant(utc_now())
-    assert f"2 recordings, to {ago(11)}, were seen by an earlier run between {earlier['begun_at']}" in resumed.stderr
+    assert f"an earlier run looked at 2 recordings, to {ago(11)}, between {earlier['begun_at']}" in resumed.stderr
     assert not state.exists(), "a run that came to its end leaves nothing to resume"
 
     state.write_bytes(stopped)
     again = run_callvault(["verify", "--resume"], settings)
-    assert f"resumed: 2 recordings, to {ago(11)}, were seen by an earlier run" in again.stdout
+    assert f"resumed: an earlier run looked at 2 recordings, to {ago(11)}" in again.stdout
     assert "no problems" in again.stdout
 
     state.write_bytes(stopped)

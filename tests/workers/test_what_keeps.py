@@ -150,5 +150,5 @@ async def test_an_erasure_run_again_says_that_nothing_was_left(
     assert "the reason on record is the first: request" in again.stdout
     (folder_of(archive_folder, recording) / "audio.wav").write_bytes(b"left by a job")
     third = run_callvault(arguments, environment)
-    assert "erased now: 1 objects erased" in third.stdout
+    assert "erased now: 1 object erased" in third.stdout
     assert json.loads(run_callvault([*arguments, "--json"], environment).stdout)["erased"] == []

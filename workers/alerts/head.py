@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from config.counts import many
 from workers.keys import ARCHIVE, SEALS
 
 
@@ -37,4 +38,4 @@ async def head_line(redis: Any) -> str | None:
         return None
     archive = await redis.get(ARCHIVE)
     name = "" if archive is None else f" {archive.decode('utf-8', 'replace')}"
-    return f"archive{name}, {link.seal.sequence} seals, head {link.sha256}, last day {link.seal.day}"
+    return f"archive{name}, {many(link.seal.sequence, 'seal')}, head {link.sha256}, last day {link.seal.day}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
+from config.counts import many
 from workers.archive.records import ArchivedObject, Proof, WrongObject
 from workers.archive.stores.store import Store, StoredObject, Written
 
@@ -42,7 +43,7 @@ def prove(store: Store, written: Written, sha256: str, size: int, mode: ProofMod
     """
     stored = written.stored
     if stored.size != size:
-        raise Damaged(stored.key, f"{stored.size} bytes in the store, {size} were sent")
+        raise Damaged(stored.key, f"{many(stored.size, 'byte')} in the store, {size} were sent")
     if mode == "store":
         ours = {"sha256": sha256, **written.checksums}
         for algorithm, theirs in stored.checksums.items():
@@ -89,7 +90,9 @@ def has_another_mark(stored: StoredObject, known: ArchivedObject) -> bool:
 def _prove_another_mark(store: Store, stored: StoredObject, known: ArchivedObject) -> ArchivedObject:
     """Read an object whose mark is another, and hold its mark to the bytes that were read."""
     if stored.size != known.size:
-        raise Damaged(known.key, f"replaced; {stored.size} bytes in the store, {known.size} in the commit record")
+        raise Damaged(
+            known.key, f"replaced; {many(stored.size, 'byte')} in the store, {known.size} in the commit record"
+        )
     proof = _read_back(store, stored, known.sha256)
     after = store.stat(known.key)
     if after is None or after.version != stored.version:

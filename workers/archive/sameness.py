@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from config.counts import many
 from config.times import first_instant
 from workers.archive.records import CommitRecord
 from workers.source_mark import SourceMark
@@ -44,7 +45,9 @@ def difference(record: CommitRecord, recording: Mapping[str, Any], sources: Mapp
         if audio_format not in sizes:
             return f"Telnyx has it as {audio_format}, and the archive does not"
         if now.size is not None and now.size != sizes[audio_format]:
-            return f"its {audio_format} has {now.size} bytes, and had {sizes[audio_format]} when it was archived"
+            return (
+                f"its {audio_format} has {many(now.size, 'byte')}, and had {sizes[audio_format]} when it was archived"
+            )
         known = {} if not isinstance(record.sources, dict) else record.sources
         if (found := _source_difference(known.get(audio_format), now)) is not None:
             return f"of its {audio_format} the {found}, as when it was archived"

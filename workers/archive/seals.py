@@ -18,6 +18,7 @@ from typing import IO
 
 import msgspec
 
+from config.counts import many
 from config.times import parse_instant
 from workers.archive import layout
 from workers.archive.ahead import ahead
@@ -331,7 +332,7 @@ def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
         for key, (size, _) in known.items():
             there = folder.present.get(key)
             if there is None or there.size != size:
-                what = "gone" if there is None else f"{there.size} bytes, {size} in its record"
+                what = "gone" if there is None else f"{many(there.size, 'byte')}, {size} in its record"
                 raise CannotSeal(key, f"{what}; run `callvault verify`")
     for key in folder.present:
         if key.endswith(".json") and key not in folder.records:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
 
+from config.counts import many
+
 _LONGEST_DIGITS = 15  # of an E.164 number (ITU-T E.164, 6.1)
 _FEWEST_DIGITS = 3
 _LONGEST_TEXT = 200
@@ -65,7 +67,7 @@ def wanted_number(text: str) -> Wanted:
     is_international, digits = bool(found.group(1)), found.group(2)
     significant = digits.lstrip("0")
     if len(digits) > _LONGEST_DIGITS + 1 or len(significant) > _LONGEST_DIGITS:
-        raise BadNumber(f"{shown!r} has {len(digits)} digits; a telephone number has {_LONGEST_DIGITS} at most")
+        raise BadNumber(f"{shown!r} has {many(len(digits), 'digit')}; a telephone number has {_LONGEST_DIGITS} at most")
     if len(significant) < _FEWEST_DIGITS:
         raise BadNumber(f"{shown!r} is too short; give {_FEWEST_DIGITS} digits at least")
     if is_international:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from config.counts import many
 from config.errors import UsedWrongly
 from config.times import format_instant, parse_day, parse_duration, parse_moment
 from workers.catalogue.numbers import wanted_number
@@ -102,7 +103,7 @@ def read_box(text: str) -> dict[str, str]:
         BadQuery: there is no such name, or one is given twice.
     """
     if len(text) > _LONGEST_BOX:
-        raise BadQuery(f"q: {len(text)} characters; {_LONGEST_BOX} at most")
+        raise BadQuery(f"q: {many(len(text), 'character')}; {_LONGEST_BOX} at most")
     words: dict[str, str] = {}
     quoted = re.split(r'((?<!\S)"[^"]*")', text)  # what stands in quotes by itself names nothing
     for piece in quoted[::2]:

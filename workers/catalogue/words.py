@@ -13,6 +13,8 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from config.counts import many
+
 _LONGEST = 500
 _BEFORE, _LENGTH = 60, 200  # characters of what is shown around the words that were looked for
 
@@ -94,7 +96,7 @@ def fold(text: str) -> str:
 def _typed(text: str) -> list[tuple[str, bool]]:
     """The phrases and words in what was typed, folded, and whether only their beginning was given."""
     if len(text) > _LONGEST:
-        raise BadWords(f"{len(text)} characters; {_LONGEST} at most")
+        raise BadWords(f"{many(len(text), 'character')}; {_LONGEST} at most")
     if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\r" for c in text):
         raise BadWords(f"{text!r}: holds a control character")
     if text.count('"') % 2:

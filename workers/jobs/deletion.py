@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from config.counts import many
 from config.logs import get_logger
 from workers.archive import layout
 from workers.archive.proof import Damaged, Missing
@@ -124,14 +125,17 @@ async def _delete_batch(runtime: Runtime, token: str, folders: Sequence[str]) ->
     failures = sum(isinstance(one, _Failed) for one in judged)
     if _are_many(runtime, failures, folders):
         advice = "Run `callvault verify`, mend the archive, then `callvault deletions resume`."
-        await _stop(runtime, folders, f"{failures} of {len(folders)} recordings of a batch failed their proof", advice)
+        await _stop(
+            runtime, folders, f"{failures} of {many(len(folders), 'recording')} of a batch failed the proof", advice
+        )
     elif _are_many(runtime, len(unknown), folders):
         await write_when_full(runtime.redis, *(("HSET", TOLD_GONE, one.recording_id, "1") for one in unknown))
         advice = (
             "Check that TELNYX_API_KEY is of the account that made the recordings. If somebody else deleted them there, "
             "`callvault deletions resume` goes on and writes that down."
         )
-        why = f"Telnyx has {len(unknown)} of {len(folders)} originals of a batch no more, and we did not delete them"
+        which = f"{len(unknown)} of {many(len(folders), 'original')} of a batch"
+        why = f"{which} are gone from Telnyx, and Callvault did not delete them"
         await _stop(runtime, folders, why, advice)
     else:
         await settle_gone(runtime, [one for one in gone if one not in unknown or proven], gone)

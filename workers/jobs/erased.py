@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from config.counts import many
 from config.errors import UserError
 from config.logs import get_logger
 from workers.archive import layout
@@ -48,7 +49,7 @@ async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
             log.warning("erased what was written after an erasure", folder=folder, objects=len(keys))
     except StoreRefused as error:
         left = await runtime.in_thread(what_is_left, runtime.archive, folder)
-        text = f"{folder} was erased, and {len(left)} objects were written there since: {error}."
+        text = f"{folder} was erased, and {many(len(left), 'object was', 'objects were')} written there since: {error}."
         advice = "Run `callvault erase` on it again, with credentials that may delete."
         await runtime.alerts.send("erasure-incomplete", folder, text, advice)
     await runtime.due.done(folder)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from config.counts import many
 from config.logs import get_logger
 from workers.archive import layout
 from workers.jobs.causes import CAUSES, Cause
@@ -115,12 +116,12 @@ async def not_deleted(runtime: Runtime, folder: str, recording_id: str, error: s
         await runtime.attempts.bury(letter)
         await runtime.due.done(folder)
         await runtime.leaving.take_away([recording_id])
-        text = f"The deletion of {recording_id} was given up after {len(attempts)} attempts: {error} (job {job_id})"
+        text = f"The deletion of {recording_id} was given up after {many(len(attempts), 'attempt')}: {error} (job {job_id})"
         await runtime.alerts.send("dead-letter", cause.name, text, f"{cause.advice} See `callvault dead-letters list`.")
         return
     await runtime.due.postpone(folder, cause.wait_seconds(times))
     if times >= _TOLD_AFTER:
-        text = f"Telnyx has not deleted {recording_id} in {times} attempts: {error}."
+        text = f"Telnyx has not deleted {recording_id} in {many(times, 'attempt')}: {error}."
         await runtime.alerts.send("deletion-refused", "telnyx", text, cause.advice)
 
 

@@ -14,6 +14,7 @@ from datetime import date, timedelta
 
 import msgspec
 
+from config.counts import many
 from config.logs import get_logger
 from config.settings import Settings
 from config.times import format_instant
@@ -71,7 +72,7 @@ async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
     for what in dict.fromkeys(one.kind for one in failed):
         days = [one for one in failed if one.kind == what]
         text = f"Telnyx does not list its {what} ({days[0].name}): {days[0].error}"
-        text += f"; likewise of {len(days) - 1} more days" if len(days) > 1 else ""
+        text += f"; likewise of {many(len(days) - 1, 'more day')}" if len(days) > 1 else ""
         advice = "The other days were compared. It is tried again with the next comparison; see docs/runbook.md."
         await runtime.alerts.send("not-compared", what, f"{text}.", advice)
     await end_done_letters(runtime)

@@ -15,6 +15,7 @@ from arq import Retry
 from arq.worker import Function, func
 from redis.exceptions import RedisError
 
+from config.counts import many
 from config.logs import get_logger
 from config.tracing import span
 from workers.archive.records import WrongObject
@@ -110,7 +111,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
         await tell_wrong(runtime.redis, error, "job")
     await runtime.attempts.bury(DeadLetter(job_id, function, payload, queue, cause.name, line, at, attempts))
     log.error("job given up", function=function, cause=cause.name, error=line, exc_info=cause.name == "unexpected")
-    text = f"{function} was given up after {len(attempts)} attempts: {line} (job {job_id})"
+    text = f"{function} was given up after {many(len(attempts), 'attempt')}: {line} (job {job_id})"
     await runtime.alerts.send("dead-letter", cause.name, text, f"{cause.advice} See `callvault dead-letters list`.")
 
 

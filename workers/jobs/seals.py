@@ -12,6 +12,7 @@ from datetime import date, timedelta
 
 from redis.exceptions import RedisError
 
+from config.counts import many
 from config.logs import get_logger
 from config.times import format_instant, parse_instant, utc_now
 from workers.archive import layout
@@ -128,7 +129,7 @@ async def _seal(runtime: Runtime, day: date, by_hand: bool) -> Link | Waits | No
         return Waits(str(error))
     if missing.count:
         await accept_in_time(runtime, day, missing.recordings)
-        return Waits(f"{missing.count} recordings or transcriptions are not archived yet")
+        return Waits(f"{_of_either(missing.count)} not archived yet")
     reconciled_at = format_instant(utc_now())
     try:
         while True:
@@ -240,7 +241,7 @@ async def _finish_or_void(runtime: Runtime, chain: Chain, sequence: int, day: da
             raise CannotSeal(manifest, "lists no object of any day")
         theirs = about
         if count := (await missing_of(runtime, theirs)).count:
-            raise CannotSeal(manifest, f"{count} recordings or transcriptions of {theirs} are not archived yet")
+            raise CannotSeal(manifest, f"{theirs}: {_of_either(count)} not archived yet")
         await _finish(runtime, chain, sequence, theirs, listed)
     except (CannotSeal, UnreadableRecord, Inconclusive) as error:
         why = f"the worker that made its manifest ended, and it cannot be finished ({error})"
@@ -263,3 +264,7 @@ async def _finish(runtime: Runtime, chain: Chain, sequence: int, day: date, list
             raise CannotSeal(layout.seal_key(sequence, "sha256"), f"does not tell what {day} holds")
         await unsealed.append(format_instant(utc_now()), sequence)
     log.info("unfinished seal finished", sequence=sequence, day=day.isoformat())
+
+
+def _of_either(count: int) -> str:
+    return many(count, "recording or transcription is", "recordings or transcriptions are")

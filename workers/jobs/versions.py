@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+from config.counts import many
 from config.logs import get_logger
 from config.times import format_instant, utc_now
 from workers.archive import layout
@@ -48,7 +49,7 @@ async def look_again(
     if None in differences or not addresses:
         return
     if len(known) > _MOST_VERSIONS:
-        raise ArchiveConflict(f"{folder}versions/: Telnyx has shown {len(known)} contents of one recording")
+        raise ArchiveConflict(f"{folder}versions/: Telnyx has shown {many(len(known), 'content')} of one recording")
     await _archive_version(runtime, request, recording, folder, record, str(differences[0]))
 
 

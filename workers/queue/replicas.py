@@ -15,6 +15,7 @@ from typing import Any
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import RedisError
 
+from config.counts import many
 from config.logs import get_logger
 from workers.queue.script import AsyncRedis
 
@@ -74,7 +75,7 @@ class Replicas:
             NotReplicated: it may not.
         """
         if confirmed < self.count:
-            raise NotReplicated(f"{confirmed} of {self.count} replicas of Redis confirmed it in time")
+            raise NotReplicated(f"{confirmed} of {many(self.count, 'replica')} of Redis confirmed it in time")
         if 0 < self._known == self.count:
             return
         if self.count == 0 < self._known:

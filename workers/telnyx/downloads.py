@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from config.counts import many
 from workers.source_mark import SourceMark
 from workers.telnyx.addresses import Forbidden, judge, public_transport
 
@@ -228,14 +229,14 @@ class Download(Iterator[bytes]):
                         raise NotHandedOut("the audio is empty")
                     return
                 if got > total:
-                    raise DownloadFailed(f"more bytes than announced: {got} of {total} bytes")
-                failed: DownloadFailed = DownloadFailed(f"{got} of {total} bytes")
+                    raise DownloadFailed(f"more bytes than announced: {got} of {many(total, 'byte')}")
+                failed: DownloadFailed = DownloadFailed(f"{got} of {many(total, 'byte')}")
             except TooSlow:
                 raise
             except AddressAway as error:
                 failed = error
             except httpx.HTTPError as error:
-                failed = DownloadFailed(f"{type(error).__name__} after {got} bytes")
+                failed = DownloadFailed(f"{type(error).__name__} after {many(got, 'byte')}")
             if got and self.source.etag is None:
                 raise CannotBeResumed(f"cut off, and without a strong ETag it cannot be resumed: {failed}")
             if got > before:
@@ -243,7 +244,7 @@ class Download(Iterator[bytes]):
             else:
                 failures += 1
             if failures > _MOST_FAILURES:
-                raise type(failed)(f"failed {failures} times in a row without progress, last: {failed}")
+                raise type(failed)(f"failed {many(failures, 'time')} in a row without progress, last: {failed}")
             with self._pace.waiting():
                 time.sleep(random.uniform(0, min(_LONGEST_WAIT_SECONDS, 0.1 * 2**failures)))  # noqa: S311
             self._pace.judge(0)
@@ -314,7 +315,9 @@ class _Pace:
             return
         if self._came < self._least_rate * self._waited:
             least = f"{self._least_rate:g} bytes a second (CALLVAULT_LEAST_DOWNLOAD_RATE)"
-            raise TooSlow(f"{self._came} bytes in {self._waited:.0f} s of waiting for them, and the least is {least}")
+            raise TooSlow(
+                f"{many(self._came, 'byte')} in {self._waited:.0f} s of waiting for them, and the least is {least}"
+            )
         self._waited, self._came = 0.0, 0
 
 
@@ -344,7 +347,9 @@ def _accept(response: httpx.Response, got: int, source: SourceMark) -> SourceMar
     if not response.headers.get("content-range", "").startswith(f"bytes {got}-"):
         raise CannotBeResumed(f"resumed at the wrong place: {response.headers.get('content-range')!r}")
     if source.size is not None and now.size is not None and now.size != source.size:
-        raise CannotBeResumed(f"the audio had {source.size} bytes when the download began, and has {now.size} now")
+        raise CannotBeResumed(
+            f"the audio had {many(source.size, 'byte')} when the download began, and has {now.size} now"
+        )
     return SourceMark(source.size if now.size is None else now.size, source.etag, source.last_modified)
 
 

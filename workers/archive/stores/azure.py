@@ -38,6 +38,7 @@ from azure.storage.blob import (
 )
 from urllib3.exceptions import HTTPError
 
+from config.counts import many
 from workers.archive.source import Source
 from workers.archive.stores import lines
 from workers.archive.stores.adapter import InPiecesAdapter
@@ -169,7 +170,7 @@ class AzureStore:
         except _OutOfRange:
             return
         if left:
-            raise StoreError(f"{self._shown(key)}: {left} bytes too few read")
+            raise StoreError(f"{self._shown(key)}: {many(left, 'byte')} too few read")
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""

@@ -27,6 +27,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from requests.exceptions import ChunkedEncodingError
 from urllib3.exceptions import HTTPError
 
+from config.counts import many
 from config.logs import get_logger
 from workers.archive.source import Source
 from workers.archive.stores import lines
@@ -161,7 +162,9 @@ class GcsStore:
                     retry=self._retry,
                 )
             if len(chunk) != stop - start:
-                raise StoreError(f"{self._shown(key)}: {len(chunk)} bytes read where {stop - start} were asked for")
+                raise StoreError(
+                    f"{self._shown(key)}: {many(len(chunk), 'byte')} read where {stop - start} were asked for"
+                )
             yield chunk
             start = stop
 
