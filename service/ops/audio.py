@@ -13,14 +13,17 @@ from contextlib import suppress
 from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from config.logs import get_logger
 from service.ops.access import Refused
 from service.ops.parts import Ops
 from service.ops.recordings import hit_of, tell_seen
+from service.protocol import close_early
 from workers.archive import layout
 from workers.archive.proof import Damaged, Missing
 from workers.archive.records import ArchivedObject
+from workers.archive.stores.store import StoreError
 from workers.queue.damaged import DamagedObjects
 
 _NOTHING = b""
@@ -73,7 +76,22 @@ async def audio(ops: Ops, request: Request) -> Response:
     chunks = _chunks(first, source)
     if not is_part:
         chunks = _hashed(ops, wanted, chunks)
-    return StreamingResponse(chunks, 206 if is_part else 200, headers, wanted.content_type)
+    return _Audio(chunks, 206 if is_part else 200, headers, wanted.content_type)
+
+
+class _Audio(StreamingResponse):
+    """Audio that may turn out damaged, or whose store may go away, when most of it has been sent.
+
+    The connection is then closed before the promised length, so that nobody takes what came for the whole.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        except (Damaged, StoreError) as error:
+            log.error("playback cut off", recording_id=scope["path_params"]["recording_id"], error=str(error))
+            await close_early(scope, receive)
 
 
 async def _is_told(ops: Ops, known: ArchivedObject) -> bool:
@@ -105,7 +123,12 @@ def _hold_to_mark(ops: Ops, known: ArchivedObject) -> None:
 
 
 async def _hashed(ops: Ops, known: ArchivedObject, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The whole object, but for its end if its bytes are not those of the commit record: then the answer stays incomplete."""
+    """The whole object, but for its end if its bytes are not those of the commit record: then the answer stays incomplete.
+
+    Raises:
+        Damaged: they are not.
+        StoreError: the store does not give all of them now.
+    """
     digest, held = hashlib.sha256(), b""
     async for chunk in chunks:
         digest.update(chunk)
@@ -114,9 +137,8 @@ async def _hashed(ops: Ops, known: ArchivedObject, chunks: AsyncIterator[bytes])
         held = chunk
     if digest.hexdigest() != known.sha256:
         damage = Damaged(known.key, f"reads back with SHA-256 {digest.hexdigest()}, not {known.sha256}")
-        log.error("damaged audio not given out whole", error=str(damage))
         await tell_seen(ops, [damage])
-        return
+        raise damage
     yield held
 
 
