@@ -299,6 +299,33 @@ def test_audio_is_no_text(audio: Audio, downloads: Downloads, files: Files) -> N
     assert fetch(downloads, files) == files.data
 
 
+@pytest.mark.parametrize("most", [1, 4, 7, 15])
+def test_the_first_letters_of_audio_that_was_cut_are_no_text(
+    most: int, downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    files.data = b"RIFF$$  WAVEfmt " + DATA
+    files.plan = [f"cut after {most}"] * 3
+    assert fetch(downloads, files) == files.data
+    assert [seen.get("range") for seen in files.seen] == [None, *(f"bytes={most * n}-" for n in (1, 2, 3))]
+
+    files.plan = [f"cut after {most}"]
+    files.data = b"Access denied, and so much for that."
+    with pytest.raises(NotAudio):
+        fetch(downloads, files)
+
+
+@pytest.mark.parametrize("body", [b"R", b"RIFF", b"RIFF$$  WAVE", b"ID"])
+def test_what_a_server_without_a_length_may_have_cut_is_no_text(
+    body: bytes, downloads: Downloads, files: Files
+) -> None:
+    files.data, files.plan = body, ["unmeasured"]
+    assert fetch(downloads, files) == body, "whoever takes it sees that it is not whole"
+    files.data, files.plan = b"Refused", ["unmeasured"]
+    with pytest.raises(NotAudio):
+        fetch(downloads, files)
+
+
 @pytest.mark.parametrize("how", ["404", "400", "empty", "compressed", "301"])
 def test_what_is_no_audio_is_refused(how: str, downloads: Downloads, files: Files) -> None:
     files.plan = [how]

@@ -204,6 +204,7 @@ class Download(Iterator[bytes]):
 
     def _read(self) -> Iterator[bytes]:
         got = failures = renewals = 0
+        held, is_judged = b"", False  # the first bytes, until they can be told from a text
         while True:
             before, is_expired = got, False
             headers = {"Range": f"bytes={got}-", "If-Range": str(self.source.etag)} if got else {}
@@ -215,10 +216,15 @@ class Download(Iterator[bytes]):
                     if not is_expired:
                         self.source = _accept(response, got, self.source)
                         for chunk in self._body(response):
-                            if not got:
-                                _refuse_text(chunk)
                             got += len(chunk)
-                            yield chunk
+                            if is_judged:
+                                yield chunk
+                                continue
+                            held += chunk
+                            if len(held) >= _SNIFFED_BYTES:
+                                _refuse_text(held)
+                                is_judged = True
+                                yield held
                 if is_expired:
                     renewals += 1
                     self._url = self._renew()
@@ -227,6 +233,10 @@ class Download(Iterator[bytes]):
                 if total is None or got == total:
                     if not got:
                         raise NotHandedOut("the audio is empty")
+                    if not is_judged:  # so short, and the end of what was sent
+                        if total is not None or not _may_begin_audio(held):
+                            _refuse_text(held)
+                        yield held
                     return
                 if got > total:
                     raise DownloadFailed(f"more bytes than announced: {got} of {many(total, 'byte')}")
@@ -370,11 +380,20 @@ def _mark(response: httpx.Response) -> SourceMark:
     return SourceMark(size, etag if is_strong else None, headers.get("last-modified"))
 
 
-def _refuse_text(chunk: bytes) -> None:
-    """Refuse what begins as text, such as an HTML, XML or JSON page; WAV and MP3 files begin with bytes that no text has."""
-    head = chunk[:_SNIFFED_BYTES]
+def _refuse_text(beginning: bytes) -> None:
+    """Refuse what begins as text, such as an HTML, XML or JSON page; WAV and MP3 files begin with bytes that no text has.
+
+    Args:
+        beginning: of a body; less than `_SNIFFED_BYTES` only if it is the whole: "RIFF" alone would be a text.
+    """
+    head = beginning[:_SNIFFED_BYTES]
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"{", b"[")) or _is_text(head):
         raise NotAudio("an error page or other text in place of audio: " + repr(head[:80].decode("ascii", "replace")))
+
+
+def _may_begin_audio(beginning: bytes) -> bool:
+    """Whether a few bytes may be the first of a WAV or MP3 file, though they are letters: "RIFF" or "ID3", or a part of it."""
+    return any(mark.startswith(beginning[: len(mark)]) for mark in (b"RIFF", b"ID3"))
 
 
 def _is_text(head: bytes) -> bool:
