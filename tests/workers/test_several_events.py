@@ -162,4 +162,22 @@ async def test_a_job_that_waits_learns_what_a_retried_letter_knows(async_redis: 
     assert await attempts.retry(ID)
     known = await waiting(async_redis)
     assert (known.locations, known.started_at) == (PLACES, "2026-11-25T10:00:00Z")
+    assert (known.found_by, known.event_id) == ("webhook", "event-1"), "what the record will say is so"
     assert redis.zrange(BULK_QUEUE, 0, -1) == [ID] and redis.zcard(MAIN_QUEUE) == 0
+
+
+@pytest.mark.parametrize("state", ["waits", "runs"])
+@pytest.mark.parametrize("letters", ["webhook", "reconcile"])
+async def test_what_a_letter_and_a_job_know_together_was_found_by_a_webhook_if_either_was(
+    state: str, letters: str, async_redis: Any, redis: Any
+) -> None:
+    of_webhook, of_sweep = told("event-1", trace="t"), told(None, found_by="reconcile")
+    letter, job = (of_webhook, of_sweep) if letters == "webhook" else (of_sweep, of_webhook)
+    attempts = Attempts(async_redis)
+    payload = msgspec.to_builtins(letter)
+    await attempts.bury(DeadLetter(ID, "archive_recording", payload, MAIN_QUEUE, "download", "x", "2026", []))
+    await enqueue(async_redis, recording_job(job))
+    if state == "runs":
+        redis.set(ARQ_IN_PROGRESS + ID, "1")
+    assert await attempts.retry(ID)
+    assert await waiting(async_redis, ARQ_JOB if state == "waits" else REPEATED) == of_webhook

@@ -6,8 +6,8 @@ The first event of a recording may say where custom storage has put it, the seco
 from __future__ import annotations
 
 # `learnt(known, told)`: the job of `told`, its payload filled up with what only `known` says; nil if they are not of one function
-# and version, or one cannot be read. `found_by` is left out for a webhook, so it is never filled up. The outer shape is written
-# by hand (`t f a k et`, see jobs.py), since the server's MessagePack writes an empty map as an empty list.
+# and version, or one cannot be read. `found_by` is left out for a webhook: where one of the two is a webhook's, so is the result.
+# The outer shape is written by hand (`t f a k et`, see jobs.py): the server's MessagePack writes an empty map as an empty list.
 LEARNT = r"""
 local function job_of(data)
   local is_read, job = pcall(cmsgpack.unpack, data or '')
@@ -28,6 +28,7 @@ local function learnt(known, told)
       payload[name], is_more = value, true
     end
   end
+  if was.a[1].found_by == nil and payload.found_by ~= nil then payload.found_by, is_more = nil, true end
   if not is_more then return told end
   for name, value in pairs(payload) do
     if type(value) == 'table' and next(value) == nil then payload[name] = nil end
