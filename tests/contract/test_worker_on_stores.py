@@ -18,11 +18,14 @@ from tests.parts import RunningSandbox, callvault, callvault_here, make_archive,
 from workers.archive.archive import Archive
 from workers.archive.layout import audio_key, commit_key, recording_folder
 from workers.archive.proof import Damaged
-from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord
+from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, NotArchived
 from workers.archive.source import Source
 from workers.archive.stores.store import StoreOptions, open_store
+from workers.jobs.fetching import DOWNLOADED
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.queue.accept import enqueue
+from workers.queue.history import DAY, read_history
+from workers.queue.script import server_seconds
 
 GB = 1_000_000_000
 
@@ -171,20 +174,29 @@ async def test_custom_storage_is_adopted_in_our_bucket_and_copied_from_another(
     assert key == ("/" + name if place == "our bucket" else audio_key(folder_of(recording), "wav"))
     assert record.objects[0].sha256 == audio.sha256
     assert recording.served == {}
+    steps = await read_history(async_redis, DAY, await server_seconds(async_redis))
+    assert (sum(step.get("archived", 0) for step in steps), sum(step.get(DOWNLOADED, 0) for step in steps)) == (1, 0)
     verified = run_callvault(["verify", "--json"], settings)
     assert verified.returncode == 0, verified.stdout
 
 
+@pytest.mark.parametrize("is_set_aside", [False, True], ids=["", "set aside"])
 async def test_what_custom_storage_has_not_put_into_its_bucket_yet_is_waited_for(
-    s3: Emulator, sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any
+    is_set_aside: bool, s3: Emulator, sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
-    settings = environment | s3.environment | {"CALLVAULT_ARCHIVE_URL": f"{s3.url}/waits"}
+    place = "waits-aside" if is_set_aside else "waits"
+    settings = environment | s3.environment | {"CALLVAULT_ARCHIVE_URL": f"{s3.url}/{place}"}
     locations = {"wav": f"s3://{BUCKET}/not/there/yet"}
     made = recording_job(RecordingRequest(event_id="e", recording_id=recording.data["id"], locations=locations))
     await enqueue(async_redis, made)
     with environ(s3.environment):
-        make_archive(s3.open("waits"))
+        make_archive(s3.open(place))
+        if is_set_aside:  # Telnyx had no address of it, which is no word about the place that an event names
+            recording.audio.clear()
+            said: dict[str, Any] = {"recording_id": recording.data["id"], "recording": {}, "answer": "x", "why": "y"}
+            record = NotArchived(**said, by="z", at="2026-11-25T10:00:00.000000Z")
+            Archive(s3.open(place)).put_not_archived(folder_of(recording), record)
     with callvault(["worker"], settings, "worker ready"):
         wait_for(lambda: redis.llen(f"callvault:attempts:{made.id}") >= 2, 60, "the second attempt")
     rows = [json.loads(row) for row in redis.lrange(f"callvault:attempts:{made.id}", 0, -1)]

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from config.errors import UserError
@@ -20,12 +21,13 @@ from tests.workers.house import runtime_of
 from tests.workers.test_archive_recording import committed, folder_of
 from workers.archive import layout
 from workers.archive.seals import Link
-from workers.jobs.not_archived import accept_not_archived
-from workers.jobs.payloads import RecordingRequest
+from workers.jobs.not_archived import accept_in_time, accept_not_archived
+from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.jobs.reconcile import CountRequest, count_sealed
 from workers.jobs.recordings import archive_recording
 from workers.jobs.seals import Waits, seal
-from workers.keys import ALERTS, BULK_QUEUE, WAITED_FOR
+from workers.keys import ALERTS, ARQ_JOB, BULK_QUEUE, REPEATED, WAITED_FOR
+from workers.queue.accept import enqueue
 from workers.queue.attempts import DeadLetter
 from workers.runtime import Runtime
 
@@ -165,3 +167,86 @@ async def test_in_time_a_day_is_sealed_without_it_which_is_told_unless_nothing_a
     assert text == (
         f"{ago(5)} is sealed without recording {never.data['id']}, which is not archived: the download address answered 404."
     )
+
+
+PLACES = {"wav": "s3://bucket/a.wav"}
+
+
+@pytest.mark.parametrize("known_by", ["id", "leg"])
+@pytest.mark.parametrize("lies", ["waits", "beside a job that runs", "letter"])
+async def test_an_event_that_names_a_place_in_storage_of_ones_own_is_heard_wherever_it_lies(
+    lies: str, known_by: str, sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
+) -> None:
+    never, other = recordings_of(sandbox, ago(5), 2)
+    await archive(runtime, [other])
+    give_nothing(sandbox, never, "no-address")
+    said = {"recording_id": never.data["id"]} if known_by == "id" else {"call_leg_id": never.data["call_leg_id"]}
+    job = recording_job(RecordingRequest(event_id="e", locations=PLACES, **said))
+    if lies == "letter":
+        payload = msgspec.to_builtins(job.payload)
+        await runtime.attempts.bury(
+            DeadLetter(job.id, job.function, payload, job.queue, "download", "x", "2026-11-25T10:00:00.000000Z", [])
+        )
+    else:
+        await enqueue(runtime.redis, job)
+        redis.zadd(job.queue, {job.id: (time.time() + 3600) * 1000})
+    if lies == "beside a job that runs":
+        redis.rename(ARQ_JOB + job.id, REPEATED + job.id)
+    own_letter = "s3://bucket/a.wav"  # which is asked for there, and only that is refused here
+    line = (
+        own_letter
+        if (lies, known_by) == ("letter", "id")
+        else f"named a place in storage of your own, and job {job.id} "
+    )
+    with pytest.raises(UserError, match=line):
+        await accept_not_archived(runtime, never.data["id"], "why", "Ann")
+    assert list(archive_folder.rglob("not-archived.json")) == []
+
+    redis.delete(job.queue, ARQ_JOB + job.id, REPEATED + job.id)
+    await runtime.attempts.discard(job.id)
+    other_call = RecordingRequest(event_id="e", locations=PLACES, call_leg_id="another")
+    await enqueue(runtime.redis, recording_job(other_call))
+    assert await accept_not_archived(runtime, never.data["id"], "why", "Ann") is not None, (
+        "what others know is no reason"
+    )
+
+
+async def test_an_answer_that_names_no_connection_is_a_persons_to_judge(
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
+) -> None:
+    (never,) = recordings_of(sandbox, ago(5), 1)
+    give_nothing(sandbox, never, "no-address")
+    never.data["connection_id"] = None
+    with pytest.raises(UserError, match="does not say of which connection"):
+        await accept_not_archived(runtime, never.data["id"], "in time", None)
+    assert await accept_not_archived(runtime, never.data["id"], "why", "Ann") is not None
+    assert not [r["path"] for r in sandbox.world.requests if "custom_storage" in r["path"]]
+
+
+async def test_what_custom_storage_gives_is_no_sign_that_telnyx_gives_audio(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    never, other = recordings_of(sandbox, ago(5), 2)
+    give_nothing(sandbox, never, "404")
+    async with runtime_of(environment, async_redis, CALLVAULT_SEAL_WITHOUT_AFTER="1s") as runtime:
+        runtime.history.add("archived")  # as a recording is counted, wherever its audio came from
+        await runtime.history.flush()
+        await accept_in_time(runtime, ago(5), [never.data["id"]])
+        await asyncio.sleep(1.1)  # the time that it waits
+        await accept_in_time(runtime, ago(5), [never.data["id"]])
+        assert list(archive_folder.rglob("not-archived.json")) == []
+        await archive(runtime, [other])
+        await runtime.history.flush()
+        await accept_in_time(runtime, ago(5), [never.data["id"]])
+    assert len(list(archive_folder.rglob("not-archived.json"))) == 1
+
+
+async def test_what_is_archived_instead_was_found_by_what_its_letter_says(
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
+) -> None:
+    (good,) = recordings_of(sandbox, ago(5), 1)
+    letter = letter_of(good)
+    await runtime.attempts.bury(msgspec.structs.replace(letter, payload=letter.payload | {"event_id": "e-1"}))
+    assert await accept_not_archived(runtime, good.data["id"], "why", "Ann") is None
+    record = committed(archive_folder, good)
+    assert record is not None and (record["found_by"], record["event_id"]) == ("webhook", "e-1")

@@ -8,23 +8,29 @@ sealed as what came late.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
+
+import msgspec
+from msgspec.structs import replace
 
 from config.errors import UserError
 from config.logs import get_logger
-from config.times import format_duration, format_instant, utc_now
+from config.times import format_duration, format_instant
 from workers.archive import layout
 from workers.archive.records import NotArchived
 from workers.archive.stores.store import lies_in_a_bucket
 from workers.jobs.erased import unless_erased
-from workers.jobs.fetching import addresses_of, as_archived, why_not_handed_out
-from workers.jobs.payloads import RecordingRequest, recording_job
+from workers.jobs.fetching import DOWNLOADED, addresses_of, as_archived, why_not_handed_out
+from workers.jobs.payloads import VERSION, RecordingRequest, payload_version, recording_job_id
+from workers.jobs.places import who_names_a_place
 from workers.jobs.recordings import archive_recording
 from workers.keys import WAITED_FOR
+from workers.queue.attempts import DeadLetter
 from workers.queue.history import DAY, read_history
 from workers.queue.lease import HeldElsewhere
 from workers.queue.recording_lease import sole_writer
-from workers.queue.script import server_seconds
+from workers.queue.script import server_now, server_seconds
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime, sealable_at
 from workers.telnyx.downloads import DownloadFailed, NotHandedOut
@@ -36,14 +42,14 @@ log = get_logger()
 _AT_ONCE = 20
 
 
-async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by: str) -> NotArchived | None:
+async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by: str | None) -> NotArchived | None:
     """Have the day of a recording sealed without it, unless its audio can be had after all.
 
     Args:
         runtime: the worker's parts.
         recording_id: Telnyx's.
         why: the reason, which is written into the archive.
-        by: who says so.
+        by: who says so; None: `CALLVAULT_SEAL_WITHOUT_AFTER` does.
 
     Returns:
         What is on record now; None if its audio came, and it is archived.
@@ -60,22 +66,17 @@ async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by:
         raise UserError(f"{line}; `callvault dead-letters discard` drops its dead letter") from None
     except ValueError as error:
         raise UserError(f"{error}, so no day waits for it") from None
-    request = RecordingRequest(
-        recording_id=recording_id, started_at=recording.recording_started_at, found_by="reconcile"
-    )
-    letter = await runtime.attempts.letter(recording_job(request).id)
-    if letter is not None and isinstance(letter.payload, dict) and letter.payload.get("locations"):
-        line = (
-            f"the event of recording {recording_id} named a place in storage of your own, and its dead letter knows it"
-        )
-        raise UserError(f"{line}, so its day waits; `callvault dead-letters retry {letter.job_id}` asks there")
+    letter = await runtime.attempts.letter(recording_job_id(recording_id))
+    request = _request(recording, letter)
     try:
-        answer = await _answer(runtime, recording, request)
+        answer = await _answer(runtime, recording, request, is_known_to_a_person=by is not None)
         if answer is not None and await _record(runtime, folder) is None:
             said = as_archived(recording)
-            at = format_instant(utc_now())
-            record = NotArchived(recording_id=recording_id, recording=said, answer=answer, why=why, by=by, at=at)
-            await _write(runtime, folder, record)
+            at = format_instant(await server_now(runtime.redis))
+            record = NotArchived(
+                recording_id=recording_id, recording=said, answer=answer, why=why, by=by or "callvault", at=at
+            )
+            await _write(runtime, folder, record, recording)
     except HeldElsewhere:
         raise UserError(
             f"recording {recording_id} is being archived right now; run it again once that is done"
@@ -85,7 +86,18 @@ async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by:
     return None if answer is None else await _record(runtime, folder)
 
 
-async def _answer(runtime: Runtime, recording: Recording, request: RecordingRequest) -> str | None:
+def _request(recording: Recording, letter: DeadLetter | None) -> RecordingRequest:
+    """Ask for a recording as its dead letter did, so that its record says what found it; else as a sweep does."""
+    with suppress(msgspec.ValidationError):
+        if letter is not None and payload_version(letter.payload) == VERSION:
+            return replace(msgspec.convert(letter.payload, RecordingRequest), recording_id=recording.id)
+    started_at = recording.recording_started_at
+    return RecordingRequest(recording_id=recording.id, started_at=started_at, found_by="reconcile")
+
+
+async def _answer(
+    runtime: Runtime, recording: Recording, request: RecordingRequest, *, is_known_to_a_person: bool
+) -> str | None:
     """What is answered to who asks for the audio of a recording now; None if it is archived.
 
     Raises:
@@ -108,26 +120,29 @@ async def _answer(runtime: Runtime, recording: Recording, request: RecordingRequ
         if (known := await _record(runtime, folder)) is None:
             raise UserError(f"recording {recording.id} was erased, so no day waits for it")
         return known.answer
-    if not addresses_of(recording) and await _lies_in_custom_storage(runtime, recording):
-        line = f"connection {recording.connection_id} has its recordings put into storage of your own"
-        raise UserError(f"{line}, where the audio of {recording.id} may lie, so its day waits; see docs/stores.md")
+    if not addresses_of(recording):
+        if recording.connection_id:
+            await _refuse_if_in_custom_storage(runtime, recording, recording.connection_id)
+        elif not is_known_to_a_person:
+            line = f"Telnyx does not say of which connection recording {recording.id} is"
+            raise UserError(f"{line}, so its audio may lie in storage of your own, and its day waits for a person")
     if (audio_format := await _format_that_is_given(runtime, recording)) is not None:
         line = f"of recording {recording.id} the {audio_format} can still be had"
         raise UserError(f"{line}, so its day waits; ask Telnyx's support for the rest ({answer})")
     return answer
 
 
-async def _lies_in_custom_storage(runtime: Runtime, recording: Recording) -> bool:
-    """Whether the audio of a recording without an address may lie in a bucket of the user's, which only its webhook names.
+async def _refuse_if_in_custom_storage(runtime: Runtime, recording: Recording, connection_id: str) -> None:
+    """Refuse where the audio of a recording without an address may lie in a bucket of the user's, which only its webhook names.
 
     Raises:
+        UserError: it may.
         TelnyxError: nobody knows.
     """
-    try:
-        await runtime.telnyx.custom_storage_credentials.retrieve(str(recording.connection_id))
-    except NotFound:
-        return False
-    return True
+    with suppress(NotFound):
+        await runtime.telnyx.custom_storage_credentials.retrieve(connection_id)
+        line = f"connection {connection_id} has its recordings put into storage of your own"
+        raise UserError(f"{line}, where the audio of {recording.id} may lie, so its day waits; see docs/stores.md")
 
 
 async def _format_that_is_given(runtime: Runtime, recording: Recording) -> str | None:
@@ -152,10 +167,19 @@ async def _record(runtime: Runtime, folder: str) -> NotArchived | None:
     return await runtime.in_thread(runtime.archive.not_archived, folder)
 
 
-async def _write(runtime: Runtime, folder: str, record: NotArchived) -> None:
-    """Write it down, under the recording's lease, unless it was archived or erased meanwhile; then its day is tried again."""
+async def _write(runtime: Runtime, folder: str, record: NotArchived, recording: Recording) -> None:
+    """Write it down, under the recording's lease, unless it was archived or erased meanwhile; then its day is tried again.
+
+    Raises:
+        UserError: an event named a place in custom storage, and its job has not ended well yet.
+    """
     key = layout.not_archived_key(folder)
     async with sole_writer(runtime.redis, record.recording_id), unless_erased(runtime, folder):
+        if (job_id := await who_names_a_place(runtime, recording)) is not None:
+            line = (
+                f"an event of recording {recording.id} named a place in storage of your own, and job {job_id} knows it"
+            )
+            raise UserError(f"{line}, so its day waits; `callvault dead-letters list` shows it if it was given up")
         if await runtime.in_thread(runtime.archive.commit_record, folder) is None:
             await runtime.in_thread(runtime.archive.put_not_archived, folder, record)
     await runtime.announce(key, record)
@@ -167,7 +191,7 @@ async def _write(runtime: Runtime, folder: str, record: NotArchived) -> None:
 async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[str]) -> None:
     """Have a day that waits for recordings be sealed without those that it has waited for too long, with an alert for each.
 
-    Not while nothing at all was archived within a day: then it may be the way to the download host that is closed.
+    Not while nothing at all was downloaded within a day: then it may be the way to the download host that is closed.
 
     Args:
         runtime: the worker's parts.
@@ -184,7 +208,7 @@ async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[st
     why = f"{day} has waited for it for {format_duration(limit)} (CALLVAULT_SEAL_WITHOUT_AFTER)"
     for recording_id in overdue[:_AT_ONCE]:
         try:
-            record = await accept_not_archived(runtime, recording_id, why, "callvault")
+            record = await accept_not_archived(runtime, recording_id, why, None)
         except Exception as error:  # its day waits on; the others of the day are asked for
             log.info("a day waits for a recording", recording_id=recording_id, day=day.isoformat(), why=str(error))
             continue
@@ -227,6 +251,6 @@ async def forget_waiting(runtime: Runtime, day: date) -> None:
 
 
 async def _is_audio_given(runtime: Runtime) -> bool:
-    """Whether any recording was archived within the last day."""
+    """Whether any audio was downloaded from Telnyx within the last day."""
     steps = await read_history(runtime.redis, DAY, await server_seconds(runtime.redis))
-    return any(step.get("archived") for step in steps)
+    return any(step.get(DOWNLOADED) for step in steps)

@@ -70,7 +70,7 @@ async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None
             failed.append(error)
     if failed:
         raise failed[0]
-    if not any(_is_of(recording, request) for recording in recordings):
+    if not any(is_of(recording, request) for recording in recordings):
         if unreadable is not None:
             raise unreadable
         raise NotYet("Telnyx has recordings of this call, but none of the event's times yet")
@@ -135,7 +135,8 @@ async def _archive(
             async with unless_erased(runtime, folder):
                 record = await _fetch_and_commit(runtime, request, recording, folder)
         except Exception as error:
-            if not await _is_known_to_be_none(runtime, recording, folder, error):
+            # An event that names a place knows more than Telnyx' answer says: its job goes on asking there.
+            if request.locations or not await _is_known_to_be_none(runtime, recording, folder, error):
                 raise
             return
         await _tell(runtime, recording, folder, record)
@@ -169,7 +170,7 @@ async def is_archived(runtime: Runtime, request: RecordingRequest, since: dateti
         return False
     if unreadable is not None:
         return False
-    recordings = [one for one in listed if _is_of(one, request)]
+    recordings = [one for one in listed if is_of(one, request)]
     folders = [layout.recording_folder(one.dated, str(one.id)) for one in recordings]
     return bool(folders) and all([await _is_done(runtime, request, folder, since) for folder in folders])
 
@@ -232,7 +233,7 @@ async def _find(runtime: Runtime, request: RecordingRequest) -> tuple[list[Recor
         raise NotYet("no recording of this leg, session or conference at Telnyx")
     # Several recordings of one call: those of the event's times. If none fits, all of them, and then it is asked again:
     # archiving one too many loses nothing, and the one that is meant may not be listed yet.
-    return [recording for recording in found if _is_of(recording, request)] or found, unreadable
+    return [recording for recording in found if is_of(recording, request)] or found, unreadable
 
 
 def _filter(request: RecordingRequest) -> RecordingFilter:
@@ -247,7 +248,7 @@ def _filter(request: RecordingRequest) -> RecordingFilter:
     raise ValueError("the event names neither a recording nor a leg, session or conference")
 
 
-def _is_of(recording: Recording, request: RecordingRequest) -> bool:
+def is_of(recording: Recording, request: RecordingRequest) -> bool:
     """Whether a recording is the one that is meant, by its times."""
     pairs = (
         (recording.recording_started_at, request.started_at),
