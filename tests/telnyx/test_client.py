@@ -310,6 +310,22 @@ async def test_without_a_total_an_empty_or_repeated_page_ends_the_walk(client: T
     assert [r.id async for r in client.recordings.list()] == ["a"]
 
 
+async def test_a_list_that_says_it_has_more_pages_is_walked_though_its_documents_know_none(
+    client: TelnyxClient, server: Scripted
+) -> None:
+    def page(number: int, *names: str) -> Answer:
+        meta = {"page_number": number, "total_pages": 2, "total_results": 3, "page_size": 2}
+        return 200, {}, json.dumps({"data": [{"media_name": name} for name in names], "meta": meta}).encode()
+
+    server.answers = [page(1, "a", "b"), page(2, "c")]
+    assert [one.media_name async for one in client.media.list()] == ["a", "b", "c"]
+    assert [path for _, path in server.requests] == ["/v2/media", "/v2/media?page%5Bnumber%5D=2"]
+
+    server.answers = [page(1, "a", "b")]  # for every page: the rest cannot be had, which must not pass for all
+    with pytest.raises(errors.UnexpectedAnswer, match="it has 2 pages, and page 2 brings nothing new"):
+        [one async for one in client.media.list()]
+
+
 async def test_the_next_page_is_fetched_while_the_current_one_is_consumed(sandbox: RunningSandbox) -> None:
     for _ in range(6):
         sandbox.world.add_recording(seconds=0.25)

@@ -160,6 +160,15 @@ async def test_one_medium_that_cannot_be_had_keeps_no_other_from_the_archive(
     assert alerts(redis, "media-lost") == ["Medium e.mp3 was gone before it could be archived."]
 
 
+async def test_media_of_all_pages_are_archived(runtime: Runtime, sandbox: RunningSandbox, archive_folder: Path) -> None:
+    names = [f"{n:02}.mp3" for n in range(45)]  # more than two pages of the default size
+    for name in names:
+        put_medium(sandbox, name)
+    await archive_media(runtime)
+    kept = sorted(path.parents[1].name for path in (archive_folder / "media").rglob("media.json"))
+    assert kept == names
+
+
 def put_medium(sandbox: RunningSandbox, name: str) -> None:
     times = {"created_at": "2026-11-25T10:00:00.000Z", "updated_at": "2026-11-25T10:00:00.000Z"}
     data = {"media_name": name, "content_type": "audio/mpeg", "expires_at": "2999-01-01T00:00:00.000Z"}

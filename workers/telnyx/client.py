@@ -197,12 +197,14 @@ class TelnyxClient:
         """Walk a list, fetching the next page while the current one is consumed.
 
         It ends on the last page by `meta` and on an empty page; where `meta` tells no total, also on a page that
-        brings nothing new. Page numbers shift while rows come, so an item with an id that has been seen is not given
-        twice, and a page of nothing but such items is passed over. An item that cannot be read keeps no other back.
+        brings nothing new. A list whose documents know no pages (`GET /media`, whose sample answer has three of them) is
+        walked like any other where `meta` says that there are more. Page numbers shift while rows come, so an item with
+        an id that has been seen is not given twice, and a page of nothing but such items is passed over. An item that
+        cannot be read keeps no other back.
 
         Raises:
             UnreadableRows: behind the last item: some could not be read, so what was given is not all that there is.
-            TelnyxError: a page could not be had, retries included.
+            TelnyxError: a page could not be had, retries included; or a list without declared pages has more, and gives none.
         """
         unreadable: list[UnreadableRow] = []
         async with aclosing(self._walk(operation, arguments)) as items:
@@ -220,7 +222,7 @@ class TelnyxClient:
         """The items of all pages, as they came."""
         number = arguments.get("page_number", msgspec.UNSET)
         number = 1 if number is msgspec.UNSET else number
-        paged = "page_number" in operation.parameters
+        is_declared = "page_number" in operation.parameters
         seen: set[int] = set()
         stale_pages = 0
         following: asyncio.Task[tuple[list[Any], int]] | None = None
@@ -228,13 +230,16 @@ class TelnyxClient:
         try:
             items, total = await self._page(operation, first)
             while items:
-                more = paged and number < total
+                more = number < total and (is_declared or total != _NO_TOTAL)
                 if more:
                     following = asyncio.create_task(self._page(operation, {**first, "page_number": number + 1}))
                     self._following.add(following)
                     following.add_done_callback(self._following.discard)
                 fresh = _unseen(items, seen)
                 stale_pages = 0 if fresh else stale_pages + 1
+                if stale_pages and not is_declared:
+                    what = f"GET {operation.path}: it has {total} pages, and page {number} brings nothing new"
+                    raise UnexpectedAnswer(f"{what}, so the rest of the list cannot be read")
                 if stale_pages and (total == _NO_TOTAL or stale_pages > _MOST_STALE_PAGES):
                     return
                 for item in fresh:

@@ -95,7 +95,7 @@ class Operation(Generic[T]):
         return tuple(name for name in self.parameters if name not in taken)
 
     def request(self, arguments: Mapping[str, Any]) -> Request:
-        """Turn arguments into a request.
+        """Turn arguments into a request. Of a list also `page_number`, though its documents may have no such parameter.
 
         Raises:
             ValueError: a path parameter is empty or would change the path.
@@ -107,7 +107,8 @@ class Operation(Generic[T]):
                 raise ValueError(f"{name}: {value!r} cannot be one")
             path = path.replace("{" + name + "}", quote(value, safe=""))
         query: dict[str, str] = {}
-        for name in self.query_parameters:
+        undeclared = ("page_number",) if self.is_paged and "page_number" not in self.parameters else ()
+        for name in (*self.query_parameters, *undeclared):
             key = f"page[{name.removeprefix('page_')}]" if name in _PAGING else name
             query.update(_flatten(key, arguments.get(name, UNSET)))
         fields = self.body_parameters
