@@ -26,6 +26,7 @@ TURN = "callvault:turn:"  # + what runs by the clock: lease of who does it now; 
 WRITER = "callvault:writer:"  # + recording id: lease of the one that writes it now
 ATTEMPTS = "callvault:attempts:"  # + job id: list of failed attempts
 FAILING = "callvault:failing:"  # + cause: the last error of a job that fails again and again, until two waits later
+FAILING_JOBS = "callvault:failing-jobs:"  # + cause: sorted set: what fails so, by until when (seconds) that counts
 FAILING_SINCE = "callvault:failing-since:"  # + what: since when (seconds) it fails, until it has not for a while
 TURN_TOLD = "callvault:turn-told:"  # + function: a person has been told today that it fails by the clock
 DEAD_LETTERS = "callvault:dead-letters"  # hash: job id -> dead letter

@@ -53,7 +53,7 @@ async def unread_register(redis: Any, archive: Path) -> None:
 
 
 async def failing_jobs(redis: Any, archive: Path) -> None:
-    await Attempts(redis).tell_failing("outage", "StoreError: no answer", 60)
+    await Attempts(redis).tell_failing(["a-job"], "outage", "StoreError: no answer", 60)
 
 
 async def wrong_clock(redis: Any, archive: Path) -> None:

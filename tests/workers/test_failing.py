@@ -9,6 +9,9 @@ import httpx
 from tests.contract.emulators import S3_ENVIRONMENT
 from tests.parts import RunningSandbox, callvault, free_port, run_callvault, wait_for
 from tests.workers.test_archive_recording import ask
+from workers.jobs.causes import NEVER_GIVEN_UP
+from workers.keys import FAILING, FAILING_JOBS
+from workers.queue.attempts import Attempts
 
 
 async def test_a_store_that_is_away_is_heard_of_though_nothing_is_given_up(
@@ -42,3 +45,37 @@ async def test_a_store_that_is_away_is_heard_of_though_nothing_is_given_up(
     assert 'callvault_jobs_failing{cause="throttled"} 0.0' in page
     assert redis.hlen("callvault:dead-letters") == 0
     assert 0 < redis.ttl("callvault:failing:outage") <= 120, "it is not said for long once it is over"
+
+
+async def test_a_cause_has_passed_once_it_has_for_each_job_that_failed_so(async_redis: Any, redis: Any) -> None:
+    attempts = Attempts(async_redis)
+
+    async def fail(job_id: str, cause: str, seconds: float = 60) -> None:
+        await attempts.record(job_id, cause, "an error")
+        await attempts.tell_failing([job_id], cause, "an error", seconds)
+
+    async def failing() -> set[str]:
+        return {*await attempts.failing(NEVER_GIVEN_UP)}
+
+    await fail("a", "outage")
+    await fail("b", "outage")
+    await fail("c", "refused")
+    await attempts.record("d", "outage", "once, which is nothing to speak of")
+    await attempts.done("d")
+    await attempts.done("c")
+    assert await failing() == {"outage"}, "another job's end, or another cause's, says nothing of it"
+    await attempts.done("a")
+    assert await failing() == {"outage"}
+    await fail("b", "throttled")
+    assert await failing() == {"throttled"}, "it is answered now, and fails for something else"
+    await attempts.done("b")
+    assert await failing() == set()
+
+    await fail("lost", "outage", seconds=0.01)  # whose job nobody runs any more
+    wait_for(lambda: not redis.exists(FAILING_JOBS + "outage"), 20, "the end of what is not told again")
+    assert await failing() == set()
+
+    redis.set(FAILING + "outage", "as an earlier version wrote it, which knew of no job")
+    assert await failing() == set()
+    await attempts.tell_failing([f"job {n}" for n in range(3_000)], "outage", "an error", 60)
+    assert redis.zcard(FAILING_JOBS + "outage") == 1_000, "however many there are"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from config.times import format_duration
 from workers.jobs.causes import Cause
 from workers.jobs.judge import cause_of
@@ -18,12 +20,15 @@ def memory_seconds(cause: Cause) -> float:
     return max(2 * cause.longest_wait_seconds, _SHORTEST_MEMORY_SECONDS)
 
 
-async def tell_failing(runtime: Runtime, what: str, cause: Cause, error: str, seconds: float) -> None:
+async def tell_failing(
+    runtime: Runtime, what: str, names: Sequence[str], cause: Cause, error: str, seconds: float
+) -> None:
     """Have status and metrics say that something fails, and tell a person once it has for `CALLVAULT_QUEUE_AGE_LIMIT`.
 
     Args:
         runtime: the worker's parts.
         what: the job, as the log calls it.
+        names: which of them: their ids.
         cause: why it fails.
         error: one line.
         seconds: for how long.
@@ -31,7 +36,7 @@ async def tell_failing(runtime: Runtime, what: str, cause: Cause, error: str, se
     Raises:
         redis.exceptions.RedisError: Redis is away.
     """
-    await runtime.attempts.tell_failing(cause.name, error, 2 * cause.longest_wait_seconds)
+    await runtime.attempts.tell_failing(names, cause.name, error, 2 * cause.longest_wait_seconds)
     if seconds >= runtime.settings.queue_age_limit.total_seconds():
         text = f"{what} has failed for {format_duration(seconds)}: {error}."
         group = cause.name if cause.name in _ONE_FOR_ALL else f"{cause.name} {what}"

@@ -88,7 +88,7 @@ async def back_off(runtime: Runtime, outcomes: Sequence[object]) -> None:
         longest, one = max(zip(since, of_it, strict=True), key=lambda pair: pair[0])
         if longest:  # a single failure is nothing to speak of
             error = f"{layout.recording_id_of(one.folder)}: {one.error}"
-            await tell_failing(runtime, "delete_originals", cause, error, longest)
+            await tell_failing(runtime, "delete_originals", names, cause, error, longest)
 
 
 async def postpone_for(runtime: Runtime, folder: str, error: Exception) -> Away:

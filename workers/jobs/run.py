@@ -100,7 +100,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     times, seconds = cause.of(attempts)
     if not cause.is_final(times, seconds):
         if cause.is_never_given_up and times >= _AGAIN_AND_AGAIN and seconds >= cause.quiet_seconds:
-            await tell_failing(runtime, function, cause, line, seconds)
+            await tell_failing(runtime, function, [job_id], cause, line, seconds)
         wait = cause.wait_seconds(times)
         if unsaid := _repeated.count((function, cause.name)) if cause.is_never_given_up else 1:
             said = {"error": line, "again_in_seconds": round(wait, 2), "times": unsaid}

@@ -14,7 +14,17 @@ from typing import Any
 import msgspec
 
 from config.times import format_instant
-from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, ATTEMPTS, DEAD_LETTERS, FAILING, FAILING_SINCE, QUEUES, REPEATED
+from workers.keys import (
+    ARQ_IN_PROGRESS,
+    ARQ_JOB,
+    ATTEMPTS,
+    DEAD_LETTERS,
+    FAILING,
+    FAILING_JOBS,
+    FAILING_SINCE,
+    QUEUES,
+    REPEATED,
+)
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
 from workers.queue.learnt import LEARNT
 from workers.queue.script import AsyncRedis, Script, server_seconds, write_when_full
@@ -22,6 +32,7 @@ from workers.queue.state import read_state
 
 _MOST_ATTEMPTS_KEPT = 100
 _ATTEMPTS_TTL_SECONDS = 30 * 24 * 3600
+_MOST_FAILING = 1_000  # of a cause are known by name; the others are told again with their next attempts
 
 _QUEUES = ", ".join(f"'{queue}'" for queue in QUEUES.values())
 
@@ -52,6 +63,24 @@ end
 redis.call('HDEL', KEYS[1], ARGV[1])
 return 1
 """)
+
+# KEYS: what fails for a cause, its last error. ARGV: the error, ms until it is forgotten, how many are known, their names.
+_TELL_FAILING = Script(
+    """
+local t = redis.call('TIME')
+local now = tonumber(t[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+for i = 4, #ARGV do
+  if redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[3]) or redis.call('ZSCORE', KEYS[1], ARGV[i]) then
+    redis.call('ZADD', KEYS[1], now + ARGV[2] / 1000, ARGV[i])
+  end
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+return 1
+""",
+    when_full=True,
+)
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -102,16 +131,35 @@ class Attempts:
             ("EXPIRE", key, _ATTEMPTS_TTL_SECONDS),
             ("LRANGE", key, 0, -1),
         )
-        return [msgspec.json.decode(row, type=Attempt) for row in rows]
+        attempts = [msgspec.json.decode(row, type=Attempt) for row in rows]
+        if len(attempts) > 1 and attempts[-2].cause != cause:  # that one has passed for this job
+            await self._redis.zrem(FAILING_JOBS + attempts[-2].cause, job_id)
+        return attempts
 
-    async def tell_failing(self, cause: str, error: str, seconds: float) -> None:
-        """Remember for some seconds that jobs fail again and again for a cause that nobody gives up for."""
-        await write_when_full(self._redis, ("SET", FAILING + cause, error, "PX", int(seconds * 1000)))
+    async def tell_failing(self, names: Sequence[str], cause: str, error: str, seconds: float) -> None:
+        """Remember for some seconds that something fails again and again for a cause that nobody gives up for.
+
+        It is over for each by itself: when it succeeds, fails for another cause, or has not been told of for so long.
+
+        Args:
+            names: what fails, such as the ids of jobs.
+            cause: a row of the table of causes.
+            error: one line.
+            seconds: longer than until the next attempt.
+        """
+        keys = (FAILING_JOBS + cause, FAILING + cause)
+        await _TELL_FAILING(self._redis, keys, (error, int(seconds * 1000), _MOST_FAILING, *names))
 
     async def failing(self, causes: Sequence[str]) -> dict[str, str]:
-        """Of some causes those that jobs fail for now, each with its last error."""
-        errors = await self._redis.mget([FAILING + cause for cause in causes])
-        return {cause: error.decode() for cause, error in zip(causes, errors, strict=True) if error is not None}
+        """Of some causes those that anything fails for now, each with its last error."""
+        now = await server_seconds(self._redis)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for cause in causes:
+                pipe.zcount(FAILING_JOBS + cause, now, "+inf")
+                pipe.get(FAILING + cause)
+            answers = await pipe.execute()
+        told = zip(causes, answers[::2], answers[1::2], strict=True)
+        return {cause: (error or b"see the log").decode() for cause, count, error in told if count}
 
     async def failing_seconds(self, names: Sequence[str], forgotten_seconds: float) -> list[float]:
         """Remember that some things fail now; a thing that has not failed for so long begins anew.
@@ -133,7 +181,7 @@ class Attempts:
         return [now - float(since or now) for since in answers[2::3]]
 
     async def done(self, job_id: str) -> bool:
-        """The job is done: its failures no longer matter, what the last one failed for is over, and a dead letter of it ends.
+        """The job is done: its failures no longer matter, it fails for nothing any more, and a dead letter of it ends.
 
         Returns:
             Whether there was a dead letter.
@@ -144,7 +192,7 @@ class Attempts:
             pipe.hdel(DEAD_LETTERS, job_id)
             last, _, ended = await pipe.execute()
         if last:
-            await self._redis.delete(FAILING + msgspec.json.decode(last[0], type=Attempt).cause)
+            await self._redis.zrem(FAILING_JOBS + msgspec.json.decode(last[0], type=Attempt).cause, job_id)
         return bool(ended)
 
     async def bury(self, letter: DeadLetter) -> None:
