@@ -20,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import httpx
 import pytest
@@ -31,11 +32,14 @@ from cli.main import app
 from sandbox.app import create_app
 from sandbox.control import books
 from sandbox.world import World
+from tests.forks import Forks
 from workers.archive.identity import make_identity, read_identity
 from workers.archive.records import Identity
 from workers.archive.stores.store import Store, StoreMissing, open_store
 
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("CALLVAULT_", "TELNYX_", "REDIS_", "AWS_"))}
+HERE = Path(__file__).parent.parent
+FORKS = Forks(CLEAN)
 LEAST_USER, LEAST_PASSWORD = "callvault", "p%40ss"  # as an address writes them; the password is "p@ss"
 
 
@@ -70,22 +74,19 @@ class CallvaultProcess:
     """A running `callvault …`, its output gathered."""
 
     def __init__(self, arguments: list[str], environment: dict[str, str], cwd: Path | None = None) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", *arguments],
-            env={**CLEAN, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=cwd or Path(__file__).parent.parent,
-            start_new_session=True,
-        )
+        read, write = os.pipe()
+        with Path(os.devnull).open("rb") as nothing, os.fdopen(write, "wb") as out:
+            environment = {**CLEAN, **environment}
+            self.process = FORKS.start(arguments, environment, str(cwd or HERE), nothing, out, out)
+        self._output = os.fdopen(read, "rb")
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.append(line.decode("utf-8", "replace"))
+        with self._output:
+            for line in self._output:
+                self._lines.append(line.decode("utf-8", "replace"))
 
     @property
     def output(self) -> str:
@@ -136,16 +137,23 @@ def run_callvault(
     arguments: list[str], environment: dict[str, str] | None = None, seconds: float = 60, stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run `callvault …` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "cli.main", *arguments],
-        env={**CLEAN, **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        input=stdin,
-        check=False,
-        cwd=Path(__file__).parent.parent,
-    )
+    with TemporaryFile() as typed, TemporaryFile() as out, TemporaryFile() as err:
+        typed.write((stdin or "").encode())
+        typed.seek(0)
+        process = FORKS.start(arguments, {**CLEAN, **(environment or {})}, str(HERE), typed, out, err)
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        said, told = (read_back(stream) for stream in (out, err))
+    return subprocess.CompletedProcess(["callvault", *arguments], status, said, told)
+
+
+def read_back(stream: IO[bytes]) -> str:
+    """What was written to a file, with the ends of lines that Python reads."""
+    stream.seek(0)
+    return stream.read().decode().replace("\r\n", "\n")
 
 
 def make_archive(place: str | Path | Store) -> Identity:

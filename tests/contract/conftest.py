@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import botocore.loaders
 import pytest
 
 from tests.contract import emulators
@@ -18,6 +20,14 @@ STORES: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
     "gcs": emulators.gcs,
     "azure": lambda _: emulators.azure(),
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_loader() -> Iterator[None]:
+    """Read boto3's descriptions of services once a run, not at each opening; clients of a session share them as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.loaders, "create_loader", functools.cache(botocore.loaders.create_loader))
+        yield
 
 
 @pytest.fixture(scope="session", params=STORES)

@@ -22,6 +22,7 @@ from starlette.routing import Router
 from service.signature import Signatures
 from service.webhooks import Webhooks
 from tests.parts import RunningSandbox, Signer, callvault, event, free_port, wait_for
+from workers.keys import HISTORY
 from workers.queue.accept import _ACCEPT, Acceptor, mark_of
 from workers.queue.embedded import EmbeddedServer
 from workers.queue.jobs import Job, deserialize, encode_job
@@ -52,6 +53,11 @@ def receiver(valkey: EmbeddedServer, signers: tuple[Signer, Signer]) -> Iterator
 
 def post(client: httpx.Client, body: bytes, headers: dict[str, str]) -> httpx.Response:
     return client.post("/webhooks/telnyx", content=body, headers=headers)
+
+
+def nothing_was_accepted(redis: Any) -> bool:
+    """Whether Redis holds nothing but the counts for charts, which a receiver writes every few seconds."""
+    return all(key.startswith(HISTORY) for key in redis.scan_iter())
 
 
 def test_a_signed_event_is_accepted_and_its_job_is_a_plain_arq_job(
@@ -101,7 +107,7 @@ def test_what_telnyx_has_not_signed_is_401_and_changes_nothing(
 ) -> None:
     body, headers = refused(signers[0])[what]
     assert post(receiver, body, headers).status_code == 401
-    assert redis.dbsize() == 0
+    assert nothing_was_accepted(redis)
 
 
 def test_within_the_replay_window_an_old_signature_is_good(
@@ -184,7 +190,7 @@ def test_a_signed_body_of_another_type_is_415(
 ) -> None:
     headers = signers[0].headers(SAVED) | {"content-type": content_type}
     assert post(receiver, SAVED, headers).status_code == 415
-    assert redis.dbsize() == 0
+    assert nothing_was_accepted(redis)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
@@ -192,7 +198,7 @@ def test_a_signed_body_that_is_not_json_is_400(
     body: bytes, receiver: httpx.Client, redis: Any, signers: tuple[Signer, Signer]
 ) -> None:
     assert post(receiver, body, signers[0].headers(body)).status_code == 400
-    assert redis.dbsize() == 0
+    assert nothing_was_accepted(redis)
 
 
 UNKNOWN = {
