@@ -1,4 +1,4 @@
-"""An archive that the service has made and sealed: three days of 500 calls each, by two workers at once.
+"""An archive that the service has made and sealed: three days of 100 calls each, by two workers at once.
 
 It is made once a run, by whichever test process comes first, and then only read: a test that damages it takes a copy.
 """
@@ -24,7 +24,8 @@ from tests.parts import RunningSandbox, callvault, make_archive, wait_for
 from tests.seals.authority import Authority
 from workers.queue.embedded import EmbeddedServer
 
-CALLS_A_DAY = 500
+CALLS_A_DAY = 100
+TRANSCRIBED_A_DAY = 5
 DAYS = (5, 4, 3)
 
 
@@ -90,7 +91,7 @@ def _make(root: Path) -> None:
             for i in range(CALLS_A_DAY)
         ]
         calls[days] = [recording.data | {"sha256": recording.audio["wav"].sha256} for recording in made]
-        for recording in made[::20]:
+        for recording in made[:: CALLS_A_DAY // TRANSCRIBED_A_DAY]:
             sandbox.world.complete_transcription(sandbox.world.add_transcription(recording))
     environment = sandbox.environment | {
         "REDIS_URL": server.url,

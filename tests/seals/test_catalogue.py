@@ -20,7 +20,7 @@ import pytest
 from cli.find import write_table
 from config.times import utc_now
 from tests.parts import RunningSandbox, callvault, callvault_here, run_callvault, wait_for
-from tests.seals.conftest import CALLS_A_DAY, Sealed
+from tests.seals.conftest import CALLS_A_DAY, TRANSCRIBED_A_DAY, Sealed
 from tests.workers.test_archive_recording import ask, committed
 from tests.workers.test_deletion import DELETING
 from workers.catalogue.catalogue import Catalogue, CatalogueBusy
@@ -260,7 +260,7 @@ def test_every_duckdb_form_of_the_documents_runs(sealed: Sealed) -> None:
     assert len(statements) == 6
     database = duckdb.connect()
     view, without, minutes, _, findings, deleted = (database.execute(s).fetchall() for s in statements)
-    assert len(without) == 3 * (CALLS_A_DAY - 25)
+    assert len(without) == 3 * (CALLS_A_DAY - TRANSCRIBED_A_DAY)
     seconds = sum(call["duration_millis"] for calls in sealed.calls.values() for call in calls) / 1000
     assert abs(sum(row[2] for row in minutes) - seconds / 60) < 0.2
     assert (findings, deleted) == ([], [])
@@ -342,9 +342,9 @@ def test_what_cannot_be_searched_by_is_refused_with_its_name(words: dict[str, st
 
 def test_a_part_of_a_day_is_found_by_instants(sealed: Sealed) -> None:
     calls = sealed.calls[4]
-    first, last = calls[100]["recording_started_at"], calls[200]["recording_started_at"]
+    first, last = calls[20]["recording_started_at"], calls[40]["recording_started_at"]
     found = ids(find(sealed.environment, "--since", first, "--until", last))
-    assert found == {call["id"] for call in calls[100:200]}
+    assert found == {call["id"] for call in calls[20:40]}
 
 
 def test_a_length_is_shown_to_the_second(capsys: pytest.CaptureFixture[str]) -> None:
