@@ -271,7 +271,7 @@ def test_a_range_that_is_answered_with_the_whole_is_cut(play: Play) -> None:
 def test_an_outage_while_a_store_is_asked_whether_it_checks_is_no_answer(
     answer: tuple[int, str], play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.archive.stores.s3._ASK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr("workers.archive.stores.s3_checks._ASK_AGAIN_SECONDS", 0)
     store, server = play(checks=True, probe_failures=[answer] * 5)
     for number in range(5):
         with suppress(StoreError):

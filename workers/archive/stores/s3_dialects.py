@@ -76,6 +76,27 @@ class SpokenDialect:
             self._index = 0
         return DIALECTS[self._index]
 
+    def send(self, send: Callable[[Dialect], None], ask: Callable[[Dialect], None]) -> Dialect:
+        """Send in the dialect that is spoken; after a refusal, in the one that the store is shown to understand.
+
+        Args:
+            send: sends in a dialect.
+            ask: see `after`.
+
+        Returns:
+            The dialect in which it was taken.
+        """
+        dialect = self.now
+        for last in (False, False, True):
+            try:
+                send(dialect)
+                break
+            except NotUnderstood as error:
+                if last:
+                    raise
+                dialect = self.after(dialect, error, ask)
+        return dialect
+
     def after(self, refused: Dialect, error: StoreError, ask: Callable[[Dialect], None]) -> Dialect:
         """The dialect to try again in, after a refusal.
 

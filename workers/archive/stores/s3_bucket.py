@@ -1,0 +1,109 @@
+"""A bucket that speaks S3, by boto3: its clients, the names of its objects, and what goes with every upload."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import boto3
+from botocore.awsrequest import AWSHTTPConnectionPool, AWSHTTPSConnectionPool
+from botocore.config import Config
+
+from workers.archive.stores import lines
+from workers.archive.stores.s3_dialects import Dialect
+from workers.archive.stores.s3_errors import told
+from workers.archive.stores.store import StoreError, StoreOptions, split_url
+
+_POOLS = {"http": lines.in_pieces(AWSHTTPConnectionPool), "https": lines.in_pieces(AWSHTTPSConnectionPool)}
+
+
+class Bucket:
+    """A bucket, or a prefix of one; settings of boto3 (`AWS_*`) keep their meaning.
+
+    Attributes:
+        url: of the archive.
+        is_aws: whether its endpoint is AWS's own.
+        options: what the user wants of every object.
+        client: boto3's.
+    """
+
+    def __init__(self, url: str, options: StoreOptions) -> None:
+        self.url = url
+        self.options = options
+        self.bucket, self.prefix = split_url(url)
+        common = Config(
+            # The SDK's own default, a trailing checksum over TLS, is what R2 and others refuse; ours are headers.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "adaptive", "max_attempts": 5},
+            connect_timeout=lines.CONNECT_SECONDS,
+            read_timeout=lines.SILENCE_SECONDS,
+            max_pool_connections=lines.CONNECTIONS,
+        )
+        session = boto3.session.Session()
+        self.client = _in_pieces(session.client("s3", config=common))
+        # With no checksum header, botocore would send UNSIGNED-PAYLOAD over TLS: no integrity at all.
+        signing = common.merge(Config(s3={"payload_signing_enabled": True}))
+        self._signing = _in_pieces(session.client("s3", config=signing))
+        self._presigning = session.client("s3", config=common.merge(Config(signature_version="s3v4")))
+        host = urlsplit(self.client.meta.endpoint_url).hostname or ""
+        self.is_aws = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+    def client_of(self, dialect: Dialect) -> Any:
+        """The client to write with in a dialect."""
+        return self.client if dialect.checksums else self._signing
+
+    def at(self, key: str) -> dict[str, str]:
+        """Where an object lies, as arguments of boto3's."""
+        return {"Bucket": self.bucket, "Key": key[1:] if key.startswith("/") else self.prefix + key}
+
+    def name(self, key: str) -> str:
+        """An object's own address, for errors."""
+        return f"s3://{self.bucket}/{self.at(key)['Key']}"
+
+    def presign(self, key: str, seconds: int) -> str:
+        """An address for a while. AWS wants signature version 4."""
+        with told(self.name(key)):
+            url = self._presigning.generate_presigned_url("get_object", Params=self.at(key), ExpiresIn=seconds)
+        return str(url)
+
+    def wishes(self, content_type: str, attributes: Mapping[str, str]) -> dict[str, Any]:
+        """What goes with the first request of every upload, as arguments of boto3's: what the user wants of the object."""
+        options = self.options
+        extra: dict[str, Any] = {"ContentType": content_type}
+        if options.encryption_key:
+            extra |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": options.encryption_key}
+        if options.storage_class:
+            extra["StorageClass"] = options.storage_class
+        if options.retention is not None:
+            extra["ObjectLockMode"] = options.retention_mode.upper()
+            extra["ObjectLockRetainUntilDate"] = datetime.now(UTC) + options.retention
+        if options.label == "metadata" and attributes:
+            extra["Metadata"] = dict(attributes)
+        if options.label == "tags" and attributes:
+            extra["Tagging"] = urlencode(attributes)
+        return extra
+
+    def assert_goes_on(self, page: Mapping[str, Any], token: str, prefix: str) -> None:
+        """See that a page of a list that is not its last says where the next begins: the SDK takes it for the last."""
+        if page.get("IsTruncated") and not page.get(token):
+            raise StoreError(f"{self.name(prefix)}: the store cut its list short, and does not say where it goes on")
+
+
+def condition(dialect: Dialect) -> dict[str, str]:
+    """What asks for create-only in a dialect, as arguments of boto3's."""
+    return {"IfNoneMatch": "*"} if dialect.conditions else {}
+
+
+def in_base64(hexadecimal: str) -> str:
+    """A hexadecimal digest as S3 writes it."""
+    return base64.b64encode(bytes.fromhex(hexadecimal)).decode()
+
+
+def _in_pieces(client: Any) -> Any:
+    """The client, its connections sending in pieces. botocore has no option for that; its pools are named in one table."""
+    client._endpoint.http_session._pool_classes_by_scheme.update(_POOLS)
+    return client

@@ -1,0 +1,93 @@
+"""Whether an endpoint that speaks S3 checks a checksum that it is sent: found out by a wrong one, never assumed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from threading import Lock
+
+from config.logs import get_logger
+from workers.archive.stores.s3_bucket import Bucket, in_base64
+from workers.archive.stores.s3_errors import BadDigest, Missing, told
+from workers.archive.stores.store import StoreRefused
+
+log = get_logger()
+
+_ASK_AGAIN_SECONDS = 3600.0
+_PROBE = "probe/checksum"
+_PROBE_BODY = b"Callvault asks whether this store checks checksums.\n"
+
+
+class Checks:
+    """What is known of a store's checksums; used from several threads.
+
+    Attributes:
+        known: whether it checks them; None until it has been asked.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._lock = Lock()
+        self.known: bool | None = True if bucket.is_aws else None
+        self._until = math.inf
+        self._is_marked: bool | None = None  # an earlier process found that it checks none; for those that only read
+        self._may_ask = False
+
+    def find_out(self) -> None:
+        """Ask by a write, now and whenever it matters from now on. An outage now only means that it is asked later."""
+        self._may_ask = True
+        self._find_out()
+
+    def look(self) -> None:
+        """Learn what matters before an object is described: who only reads goes by what was found out before."""
+        if self._may_ask:
+            self._find_out()
+        elif self.known is None and self._is_marked is None:
+            self._is_marked = self._has_mark()
+
+    @property
+    def are_believed(self) -> bool:
+        """Whether a checksum that the store tells counts."""
+        return bool(self.known or (self.known is None and self._is_marked is False))
+
+    def _find_out(self) -> None:
+        """Whether an endpoint that is not AWS's checks a SHA-256: once a process, before it matters."""
+        if self.known is not None and time.monotonic() < self._until:
+            return
+        with self._lock:
+            if self.known is None or time.monotonic() >= self._until:
+                was = self.known
+                self.known, self._until = self._refuses_a_wrong_checksum()
+                if not self.known and was is None:
+                    log.info(
+                        "this store does not check checksums; objects are proven by ETag or by reading",
+                        store=self._bucket.url,
+                    )
+
+    def _refuses_a_wrong_checksum(self) -> tuple[bool, float]:
+        """Whether a put with a wrong checksum is refused as that, and until when (monotonic) the answer holds.
+
+        Raises:
+            StoreError: no answer to the question; it is asked before the next object is described.
+        """
+        wrong = in_base64(hashlib.sha256(b"something else").hexdigest())
+        if self._has_mark():
+            return False, math.inf
+        try:
+            with told(self._bucket.name(_PROBE)):
+                self._bucket.client.put_object(**self._bucket.at(_PROBE), Body=_PROBE_BODY, ChecksumSHA256=wrong)
+        except BadDigest:
+            return True, math.inf
+        except StoreRefused:  # maybe the header, maybe not
+            return False, time.monotonic() + _ASK_AGAIN_SECONDS
+        return False, math.inf
+
+    def _has_mark(self) -> bool:
+        """Whether an earlier wrong put was taken, and lies there as a mark."""
+        try:
+            with told(self._bucket.name(_PROBE)):
+                self._bucket.client.head_object(**self._bucket.at(_PROBE))
+        except Missing:
+            return False
+        return True

@@ -1,0 +1,228 @@
+"""Objects in parts on S3: each part sent while the next is being downloaded, and made an object at the end or not at all."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from awscrt.checksums import crc64nvme
+from botocore.exceptions import BotoCoreError, ClientError
+
+from workers.archive import layout
+from workers.archive.source import Source
+from workers.archive.stores.s3_bucket import Bucket, condition
+from workers.archive.stores.s3_dialects import Dialect, SpokenDialect
+from workers.archive.stores.s3_errors import BadDigest, NotUnderstood, NoUpload, told
+from workers.archive.stores.store import Buffers, KeyExists, StoredObject, StoreError
+
+_COMPLETE_TRIES = 3
+_ORPHAN_AGE = timedelta(days=1)
+_PROBE_BODY = b"Callvault asks whether this store understands checksums of parts.\n"
+
+
+@dataclass
+class _Upload:
+    """An upload in parts: its key, the store's id of it, and what is to be said of each part at its end."""
+
+    key: str
+    id: str = ""
+    parts: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Parts:
+    """Uploads in parts to one bucket.
+
+    Args:
+        bucket: the bucket.
+        dialect: what is spoken with it.
+        buffers: the memory of all its uploads.
+        stat: describes an object, as `Store.stat`.
+    """
+
+    def __init__(
+        self, bucket: Bucket, dialect: SpokenDialect, buffers: Buffers, stat: Callable[[str], StoredObject | None]
+    ) -> None:
+        self._bucket = bucket
+        self._dialect = dialect
+        self._buffers = buffers
+        self._stat = stat
+        self._uploads = ThreadPoolExecutor(16, thread_name_prefix="callvault-s3")
+
+    def put(self, key: str, first: bytes, source: Source, extra: dict[str, Any]) -> tuple[dict[str, str], str | None]:
+        """Multipart: equal parts, each sent while the next is being downloaded.
+
+        Returns:
+            What the store's checksums and its ETag must be; no ETag where it is not needed.
+        """
+        name, part_bytes = self._bucket.name(key), self._bucket.options.part_bytes
+        upload = _Upload(key)
+
+        def begin(dialect: Dialect) -> None:
+            if upload.id:
+                self._abort(upload)
+            self._begin(upload, first, dialect, extra)
+
+        def ask(dialect: Dialect) -> None:
+            probe = _Upload(probe_key())
+            try:
+                self._begin(probe, _PROBE_BODY, dialect, extra)
+                with told(self._bucket.name(probe.key)):
+                    self._complete_once(probe, _base64_crc(crc64nvme(_PROBE_BODY)), dialect)
+            except BaseException:
+                if probe.id:
+                    self._abort(probe)
+                raise
+
+        sending: Future[dict[str, Any]] | None = None
+        overlapping = False
+        crc, md5s = crc64nvme(first), [hashlib.md5(first, usedforsecurity=False).digest()]
+        try:
+            dialect = self._dialect.send(begin, ask)
+            while part := source.part(part_bytes):
+                crc = crc64nvme(part, crc)
+                if not self._bucket.is_aws:  # the second rung of the ladder; on AWS the first always holds
+                    md5s.append(hashlib.md5(part, usedforsecurity=False).digest())
+                if sending is not None:
+                    upload.parts.append(_result(sending, name))
+                    sending = None
+                arguments = (upload, len(upload.parts) + 1, part, dialect)
+                overlapping = overlapping or self._buffers.take_another()
+                if overlapping:
+                    sending = self._uploads.submit(self._put_part, *arguments)
+                else:
+                    with told(name):
+                        upload.parts.append(self._put_part(*arguments))
+            if sending is not None:
+                upload.parts.append(_result(sending, name))
+                sending = None
+            etag = f"{hashlib.md5(b''.join(md5s), usedforsecurity=False).hexdigest()}-{len(upload.parts)}"
+            written = {"crc64nvme": _base64_crc(crc)}, None if self._bucket.is_aws else etag
+            try:
+                self._complete(upload, written[0]["crc64nvme"], dialect, ask)
+            except NoUpload:
+                self._assert_completed(key, source.size, *written)
+        except BaseException:
+            if sending is not None:
+                with suppress(Exception):
+                    sending.result()
+            if upload.id:
+                self._abort(upload)
+            raise
+        finally:
+            if overlapping:
+                self._buffers.give()
+        return written
+
+    def remove_orphans(self) -> int:
+        """See `Store.remove_orphans`. Without the permission to list uploads, the bucket's lifecycle rule must do it.
+
+        An archive may share its bucket with others, at the bucket's root too: an upload is ours only where its key is one
+        that we make.
+        """
+        bucket, removed = self._bucket, 0
+        pages = bucket.client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=bucket.bucket, Prefix=bucket.prefix
+        )
+        with told(bucket.name("")):
+            for page in pages:
+                for upload in page.get("Uploads", ()):
+                    is_ours = layout.is_key_of_parts(upload["Key"].removeprefix(bucket.prefix))
+                    if is_ours and datetime.now(UTC) - upload["Initiated"] > _ORPHAN_AGE:
+                        bucket.client.abort_multipart_upload(
+                            Bucket=bucket.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                        )
+                        removed += 1
+        return removed
+
+    def _begin(self, upload: _Upload, first: bytes, dialect: Dialect, extra: dict[str, Any]) -> None:
+        bucket = self._bucket
+        kind = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if dialect.checksums else {}
+        with told(bucket.name(upload.key)):
+            begun = bucket.client_of(dialect).create_multipart_upload(**bucket.at(upload.key), **kind, **extra)
+            upload.id = begun["UploadId"]
+            upload.parts = [self._put_part(upload, 1, first, dialect)]
+
+    def _put_part(self, upload: _Upload, number: int, part: bytes, dialect: Dialect) -> dict[str, Any]:
+        integrity: dict[str, str] = {}
+        named: dict[str, str] = {}
+        if dialect.checksums:
+            integrity = named = {"ChecksumCRC64NVME": _base64_crc(crc64nvme(part))}
+        elif dialect.md5:
+            integrity = md5_header(part)
+        place = {**self._bucket.at(upload.key), "UploadId": upload.id, "PartNumber": number}
+        answer = self._bucket.client_of(dialect).upload_part(**place, Body=part, **integrity)
+        return {"PartNumber": number, "ETag": answer["ETag"]} | named
+
+    def _complete(self, upload: _Upload, crc: str, dialect: Dialect, ask: Callable[[Dialect], None]) -> None:
+        """Make an object of the parts, by the checksum of the whole where the store understands that.
+
+        Some stores make a checksum of the parts' checksums instead and refuse ours; where that has been shown, they are
+        completed without. Each part was checked as it went up, and what proves the object then is a lower rung. Where it
+        has not, the refusal means damage, and nothing is completed.
+
+        Raises:
+            NoUpload: it is completed, maybe: see `_assert_completed`.
+        """
+        for _ in range(_COMPLETE_TRIES):
+            try:
+                with told(self._bucket.name(upload.key)):
+                    self._complete_once(upload, crc, dialect)
+                return
+            except (NotUnderstood, BadDigest) as error:
+                refusal: StoreError = error
+            if (lower := self._dialect.after(dialect, refusal, ask)) == dialect and isinstance(refusal, BadDigest):
+                raise refusal
+            dialect = lower
+        raise refusal
+
+    def _complete_once(self, upload: _Upload, crc: str, dialect: Dialect) -> None:
+        whole = {"ChecksumCRC64NVME": crc, "ChecksumType": "FULL_OBJECT"} if dialect.of_whole else {}
+        parts = {"UploadId": upload.id, "MultipartUpload": {"Parts": upload.parts}}
+        self._bucket.client_of(dialect).complete_multipart_upload(
+            **self._bucket.at(upload.key), **parts, **whole, **condition(dialect)
+        )
+
+    def _assert_completed(self, key: str, size: int, checksums: dict[str, str], etag: str | None) -> None:
+        """See what became of an upload that is no more: its answer may have been lost, and the SDK asked again.
+
+        Raises:
+            KeyExists: there is an object that is not shown to be this one; whoever asked looks at its bytes.
+            StoreError: there is none.
+        """
+        stored = self._stat(key)
+        if stored is None:
+            raise StoreError(f"{self._bucket.name(key)}: the upload was ended by another, and nothing is there")
+        is_held = stored.checksums.get("crc64nvme") == checksums["crc64nvme"] or (etag and stored.etag == etag)
+        if stored.size != size or not is_held:
+            raise KeyExists(key)
+
+    def _abort(self, upload: _Upload) -> None:
+        with suppress(ClientError, BotoCoreError):  # what cannot be aborted now is an orphan for the janitor
+            self._bucket.client.abort_multipart_upload(**self._bucket.at(upload.key), UploadId=upload.id)
+        upload.id = ""
+
+
+def probe_key() -> str:
+    """A key for a small write that shows what the store understands."""
+    return f"probe/{secrets.token_hex(8)}"
+
+
+def md5_header(body: bytes) -> dict[str, str]:
+    """`Content-MD5` of a body, as an argument of boto3's."""
+    return {"ContentMD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
+
+
+def _result(sending: Future[dict[str, Any]], name: str) -> dict[str, Any]:
+    with told(name):
+        return sending.result()
+
+
+def _base64_crc(crc: int) -> str:
+    return base64.b64encode(crc.to_bytes(8, "big")).decode()
