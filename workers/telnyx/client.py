@@ -48,6 +48,7 @@ from workers.telnyx.operations import (
     Uploads,
     WebhookDeliveries,
 )
+from workers.telnyx.transport import transport
 
 T = TypeVar("T")
 
@@ -148,6 +149,7 @@ class TelnyxClient:
             headers={"Authorization": f"Bearer {account.api_key}", "Accept": "application/json"},
             timeout=httpx.Timeout(timeout_seconds, connect=5.0),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            transport=transport(connections),
             follow_redirects=False,
         )
         self.custom_storage_credentials = CustomStorage(self)
