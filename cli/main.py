@@ -9,19 +9,48 @@ import traceback
 from datetime import date
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cli.options import AudioFolder, DataFolder, Json, Since, Until, not_empty
 from config.errors import UsedWrongly, UserError
+from config.lazily import import_lazily
 from config.leave import leave_soon
 from config.logs import configure_logs
-from config.settings import Settings, load_settings
-from config.times import parse_day
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+import_lazily("jwt")  # redis imports it, and cryptography with it, for logins that we have none of
+
+# Commands with commands of their own: the module and its application, and what `--help` says of them.
+_GROUPS = {
+    "dead-letters": ("cli.letters", "dead_letters", "Jobs that were given up."),
+    "deletions": ("cli.deletions", "app", "Originals that are to be deleted at Telnyx."),
+    "logs": ("cli.logs", "app", "Log messages of external connections."),
+    "connections": ("cli.connections", "app", "The account's configuration as code."),
+}
+
+
+class _Commands(TyperGroup):
+    """The commands; a group of `_GROUPS` is imported when it is called, and not to be listed."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that was typed, with what is left for it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in _GROUPS:
+            module, group, summary = _GROUPS[name]
+            named = typer.Typer(rich_markup_mode=None, add_completion=False)
+            named.add_typer(getattr(import_module(module), group), name=name, help=summary)
+            command = typer.main.get_group(named).commands[name]
+        return name, command, rest
+
 
 app = typer.Typer(
     name="callvault",
+    cls=_Commands,
     help="Keeps a company's Telnyx call recordings in its own bucket, and proves it.",
     no_args_is_help=True,
     add_completion=False,
@@ -445,15 +474,20 @@ def telnyx(context: typer.Context) -> None:
     build()(args=context.args or ["--help"], prog_name="callvault telnyx")
 
 
-_GROUPS = {
-    "dead-letters": ("cli.letters", "dead_letters"),
-    "deletions": ("cli.deletions", "app"),
-    "logs": ("cli.logs", "app"),
-    "connections": ("cli.connections", "app"),
-}
+for _name, (_, _, _summary) in _GROUPS.items():
+    app.add_typer(typer.Typer(), name=_name, help=_summary)
+
+
+def load_settings(**given: Any) -> Settings:
+    """As `config.settings.load_settings`, which takes longer to import than `--help` to run."""
+    from config import settings
+
+    return settings.load_settings(**given)
 
 
 def _day(text: str, *, at_end: bool = False) -> date:
+    from config.times import parse_day
+
     try:
         return parse_day(text, at_end=at_end)
     except ValueError as error:
@@ -477,22 +511,19 @@ def main() -> None:
 
 def _run() -> None:
     """Run the command that was typed: what it ends with becomes one line and an exit status."""
-    from redis.exceptions import RedisError
-
     configure_logs("warning", program="callvault")  # serve and worker set their own
-    for name, (module, group) in _GROUPS.items():  # imported when they are asked for
-        if sys.argv[1:2] in ([name], ["--help"], []):
-            app.add_typer(getattr(import_module(module), group), name=name)
     try:
         app()
     except UserError as error:
         _end(str(error), error.exit_status)
-    except RedisError as error:
-        _end(f"Redis: {error}", 1)
     except Exception as error:
+        from redis.exceptions import RedisError
+
         from workers.archive.stores.store import StoreError
         from workers.telnyx.errors import TelnyxError
 
+        if isinstance(error, RedisError):
+            _end(f"Redis: {error}", 1)
         if isinstance(error, StoreError | TelnyxError):  # away or refusing, as the error says
             _end(str(error), 1)
         said = " ".join(f"{type(error).__name__}: {error}".split())

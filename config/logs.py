@@ -1,12 +1,18 @@
-"""Structured logs: JSON lines for machines, colour for a person at a terminal. Always on standard error."""
+"""Structured logs: JSON lines for machines, colour for a person at a terminal. Always on standard error.
+
+The colours are structlog's. It is imported for a person alone: it takes longer to import than most commands take to run.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from typing import Any
-
-import structlog
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
 # Libraries that log what we log better, or that would log arguments of jobs and addresses with credentials in them.
 _QUIET = {
@@ -18,6 +24,58 @@ _QUIET = {
     "uvicorn.access": logging.WARNING,
 }
 
+# What every record has, and is no field of the line; and uvicorn's second copy of its message, with colours.
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+_FIELDS = "callvault_fields"
+
+_bound: ContextVar[dict[str, Any]] = ContextVar("bound_fields", default={})  # noqa: B039  nothing changes it in place
+
+
+class Logger:
+    """Writes events: short words; everything else is a field."""
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Write what only whoever looks for a fault wants to know."""
+        self._write(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Write what went as it should."""
+        self._write(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Write what may need somebody's attention."""
+        self._write(logging.WARNING, event, fields)
+
+    def error(self, event: str, *, exc_info: bool = False, **fields: Any) -> None:
+        """Write what failed.
+
+        Args:
+            event: what.
+            exc_info: whether the stack of the exception that is being handled belongs to it.
+            fields: of the line.
+        """
+        self._write(logging.ERROR, event, fields, exc_info)
+
+    def _write(self, level: int, event: str, fields: dict[str, Any], exc_info: bool = False) -> None:
+        logger = logging.getLogger("callvault")
+        if logger.isEnabledFor(level):
+            logger.log(level, event, extra={_FIELDS: fields}, exc_info=exc_info)
+
+
+def get_logger() -> Logger:
+    """The logger of a module."""
+    return Logger()
+
+
+@contextmanager
+def bound_fields(**fields: Any) -> Iterator[None]:
+    """Put fields on every line that is written in the block, by whatever library."""
+    token = _bound.set(_bound.get() | fields)
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
 
 def configure_logs(level: str = "info", *, program: str) -> None:
     """Send the logs of this process and of the libraries in it to standard error.
@@ -26,51 +84,64 @@ def configure_logs(level: str = "info", *, program: str) -> None:
         level: the least severity to write: debug, info, warning or error.
         program: which part this is (`serve`, `worker`, …); on every line.
     """
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.ExtraAdder(),
-        _drop_colour,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    person = sys.stderr.isatty()
-    render: list[Any]
-    if person:
-        plain = structlog.dev.plain_traceback
-        render = [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
-    else:
-        render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
-        )
-    )
+    handler.setFormatter(_Lines(program, _coloured() if sys.stderr.isatty() else _as_json))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(max(quiet, root.level))
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    structlog.contextvars.bind_contextvars(program=program)
 
 
-def _drop_colour(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    event.pop("color_message", None)  # uvicorn's second copy of its message
-    return event
+class _Render(Protocol):
+    """Makes the text of a line."""
+
+    def __call__(self, line: dict[str, Any], error: Any) -> str:
+        """The text.
+
+        Args:
+            line: its fields.
+            error: an exception that belongs to it, as `sys.exc_info` gives it, or None.
+        """
 
 
-def get_logger() -> structlog.stdlib.BoundLogger:
-    """The logger of a module; events are short words, everything else is a field."""
-    logger: structlog.stdlib.BoundLogger = structlog.get_logger()
-    return logger
+class _Lines(logging.Formatter):
+    """Makes lines of our records and of libraries'.
+
+    Args:
+        program: see `configure_logs`.
+        render: makes the text.
+    """
+
+    def __init__(self, program: str, render: _Render) -> None:
+        super().__init__()
+        self._program = program
+        self._render = render
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, _FIELDS, None)
+        if fields is None:
+            fields = {name: value for name, value in vars(record).items() if name not in _OWN}
+        line = {"program": self._program} | _bound.get() | fields
+        line["event"] = record.getMessage()
+        line["level"] = record.levelname.lower()
+        written = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+        line["timestamp"] = written.replace("+00:00", "Z")
+        return self._render(line, record.exc_info)
+
+
+def _as_json(line: dict[str, Any], error: Any) -> str:
+    if error:
+        line["exception"] = logging.Formatter().formatException(error)
+    return json.dumps(line, default=repr)
+
+
+def _coloured() -> _Render:
+    from structlog.dev import ConsoleRenderer, plain_traceback
+
+    renderer = ConsoleRenderer(exception_formatter=plain_traceback)
+
+    def render(line: dict[str, Any], error: Any) -> str:
+        return str(renderer(None, "", line | ({"exc_info": error} if error else {})))
+
+    return render

@@ -46,7 +46,9 @@ class PacedProtocol(HttpToolsProtocol):
         """A head begins."""
         self._is_in_head = True
         super().on_message_begin()
-        self.scope["extensions"] = {_CLOSE: {"close": self.transport.close}}  # ASGI's place for what only one server has
+        self.scope["extensions"] = {
+            _CLOSE: {"close": self.transport.close}
+        }  # ASGI's place for what only one server has
 
     def on_headers_complete(self) -> None:
         """It is there."""

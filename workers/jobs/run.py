@@ -10,13 +10,12 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
-import structlog
 from arq import Retry
 from arq.worker import Function, func
 from redis.exceptions import RedisError
 
 from config.counts import many
-from config.logs import get_logger
+from config.logs import bound_fields, get_logger
 from config.tracing import span
 from workers.archive.records import WrongObject
 from workers.jobs.damage import tell_wrong
@@ -56,7 +55,7 @@ def job(
         runtime: Runtime = ctx["runtime"]
         told = payload if isinstance(payload, dict) else {}
         ids = {"job_id": ctx["job_id"]} | {k: told[k] for k in ("event_id", "recording_id") if told.get(k)}
-        with structlog.contextvars.bound_contextvars(**ids):
+        with bound_fields(**ids):
             if (version := payload_version(payload)) > VERSION:
                 raise await leave_to_newer(runtime.redis, f"{name} of version {version}")
             try:

@@ -1,0 +1,47 @@
+"""What commands import: each starts fast because it imports what it needs and nothing more."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_SLOW = {
+    "apprise", "arq", "azure", "boto3", "botocore", "cryptography", "httpx", "prometheus_client",
+    "pydantic", "pydantic_settings", "redis", "rich", "starlette", "structlog", "uvicorn",
+}  # fmt: skip
+
+_PROGRAM = """
+import sys
+sys.argv = ["callvault", *sys.argv[1:]]
+from cli.main import main
+try:
+    main()
+except SystemExit:
+    pass
+print("\\n" + " ".join(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def imported_by(*arguments: str, folder: Path) -> set[str]:
+    """The packages that a command has imported at its end."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"CALLVAULT_DATA": str(folder)},
+    )
+    return set(ran.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["nothing-of-the-kind"]])
+def test_help_imports_nothing_that_is_slow(arguments: list[str], tmp_path: Path) -> None:
+    assert not imported_by(*arguments, folder=tmp_path) & _SLOW
+
+
+@pytest.mark.parametrize("name", ["find", "status", "serve", "worker", "up"])
+def test_the_help_of_a_command_imports_none_of_its_rooms(name: str, tmp_path: Path) -> None:
+    assert not imported_by(name, "--help", folder=tmp_path) & (_SLOW - {"pydantic"})  # typer looks for pydantic itself
