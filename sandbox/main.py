@@ -77,7 +77,7 @@ def run(*, host: str, port: int, audio_folder: Path | None, as_json: bool, api_k
             print(_ready(world, as_json), flush=True)  # noqa: T201
 
     for ending in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has stopped
-        signal.signal(ending, lambda *_: None)
+        signal.signal(ending, lambda *_: sys.exit(0))
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # connections cut on purpose are no errors
     config = uvicorn.Config(
         create_app(world), loop="uvloop", http="httptools", ws="none", log_config=None, access_log=False

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 
 import uvicorn
 from starlette.applications import Starlette
 
+from config.leave import end_on_signals
 from config.logs import configure_logs, get_logger
 from config.settings import SERVE_REDIS_URL, Settings, load_settings, unknown_settings
 from config.tracing import open_tracing
@@ -42,8 +42,7 @@ def run(settings: Settings, redis_url: str, *, host: str, port: int, processes: 
     if processes > 1:
         os.environ[SERVE_REDIS_URL] = redis_url
         application = "service.main:create_app_of_environment"
-    for ending in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has stopped; the end is 0
-        signal.signal(ending, lambda *_: None)
+    end_on_signals()
     uvicorn.run(
         application,
         factory=processes > 1,
