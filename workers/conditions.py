@@ -54,8 +54,9 @@ class Condition(msgspec.Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """The heading of its kind, and what is known of it."""
-        return f"{self.heading}: {self.what}"
+        """The heading of its kind, and what is known of it; where that is no more than the meaning of its kind, the meaning."""
+        meaning = CONDITIONS[self.kind].meaning
+        return meaning[0].upper() + meaning[1:] if self.what == meaning else f"{self.heading}: {self.what}"
 
 
 @dataclass(frozen=True)
