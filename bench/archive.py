@@ -12,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from bench.origin import lay_out
 from bench.pairs import Result, alternate, say
 from bench.receiver import CELERY
 from bench.webhooks import signed
-from tests.contract.emulators import rclone
+from tests.contract.emulators import Emulator, azure, gcs, rclone
 from tests.parts import Signer, free_port, make_archive, wait_for
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.keys import RECONCILED, UNSEALED_KNOWN, WORKER, WRITTEN
@@ -47,6 +47,7 @@ class Yard:
         self._run = 0
         self.size_bytes = 0
         self.cpu_seconds = self.peak_mib = 0.0
+        self.cloud: Emulator | None = None
 
     def stock(self, count: int, size_bytes: int) -> None:
         """Have the origin serve so many recordings of a size, and nothing else."""
@@ -76,6 +77,8 @@ class Yard:
         archive = {"CALLVAULT_ARCHIVE_URL": (self.folder / "file").as_uri()}
         if store == "s3":  # the server remembers folders, so each run has one of its own
             archive = self.s3 | {"CALLVAULT_ARCHIVE_URL": f"s3://bucket/run-{self._run}", "RUN": f"run-{self._run}"}
+        elif self.cloud is not None and store != "file":
+            archive = self.cloud.settings
         return archive | {
             "TELNYX_BASE_URL": f"{self.origin}/v2",
             "TELNYX_API_KEY": "KEY",
@@ -133,6 +136,8 @@ class Yard:
         if store == "s3":
             keys = f"access_key_id={self.s3['AWS_ACCESS_KEY_ID']},secret_access_key={self.s3['AWS_SECRET_ACCESS_KEY']}"
             to = f":s3,provider=Other,endpoint='{self.s3['AWS_ENDPOINT_URL_S3']}',{keys}:bucket/run-{self._run}"
+        elif self.cloud is not None and store != "file":
+            to = self.cloud.rclone
         options = [
             "--transfers",
             "16",
@@ -207,6 +212,9 @@ def run() -> Iterator[Result]:
             for store in ("file", "s3"):
                 what = f"archive {name} recordings, `{store}`, one process, MB/s"
                 yield _rate(place, what, store, 1, ">= 0.9", "MB/s", count * size / _MB)
+        place.stock(6, 50 * _MB)
+        for store, opened in (("gs", gcs), ("az", lambda _: azure())):
+            yield _cloud(place, store, opened)
         yield _whole_job(place, "the whole job, webhook to archive, 1 MB, recordings/s", ">= 1.5")
         with place.far_away(20):
             what = "the whole job, provider and store 20 ms away, 1 MB, recordings/s"
@@ -225,6 +233,26 @@ def _rate(place: Yard, what: str, store: str, processes: int, goal: str, unit: s
         unit=unit,
         goal=goal,
         note=note,
+    )
+
+
+def _cloud(place: Yard, store: str, opened: Callable[[Path], AbstractContextManager[Emulator]]) -> Result:
+    """On an emulator that keeps all in memory, so each run has one of its own."""
+    amount = len(place.ids) * place.size_bytes / _MB
+
+    def in_a_new_one(seconds: Callable[[str], float]) -> float:
+        with tempfile.TemporaryDirectory() as folder, opened(Path(folder)) as place.cloud:
+            return amount / seconds(store)
+
+    return alternate(
+        f"archive {place.size_bytes // _MB} MB recordings, `{store}`, one process, MB/s",
+        "`rclone copy`, 16 transfers, unverified, same emulator",
+        lambda: in_a_new_one(place.callvault),
+        lambda: in_a_new_one(place.rclone),
+        unit="MB/s",
+        goal=">= 0.8",
+        note="fake-gcs-server, Azurite; `callvault worker`; `rclone copy :http: ... --transfers 16`",
+        pairs=3,
     )
 
 
