@@ -25,7 +25,7 @@ from bench.origin import lay_out
 from bench.pairs import Result, alternate, say
 from bench.receiver import CELERY
 from bench.webhooks import signed
-from tests.contract.emulators import Emulator, azure, gcs, rclone
+from tests.contract.emulators import Emulator, azure, environ, gcs, rclone
 from tests.parts import Signer, free_port, make_archive, wait_for
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.keys import RECONCILED, UNSEALED_KNOWN, WORKER, WRITTEN
@@ -97,8 +97,8 @@ class Yard:
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir(parents=True)
         make_archive(self.folder / "file")
-        if self.s3:  # straight onto the disk that its server shows
-            make_archive(self.folder / "s3" / "bucket" / f"run-{self._run}")
+        with environ(self.s3):  # its server would not see what is put straight onto its disk
+            make_archive(f"s3://bucket/run-{self._run}")
         with redis.Redis.from_url(self.redis_url) as client:
             client.flushall()
             server = client.info()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tests.contract.emulators import s3_weak
+from tests.contract.emulators import listens, s3_weak
 from tests.parts import CLEAN, free_port, wait_for
 
 ROOT = Path(__file__).parent.parent
@@ -165,7 +165,7 @@ def far(url: str, round_trip_ms: float) -> Iterator[str]:
     port = free_port()
     server = url.rpartition(":")[2]
     with process([sys.executable, "-m", "bench.far", str(port), server, str(round_trip_ms)]):
-        wait_for(lambda: answers(port), 30)
+        wait_for(lambda: listens(port), 30)  # and asks for nothing: a store may remember what it has answered
         yield f"http://127.0.0.1:{port}"
 
 
@@ -173,7 +173,7 @@ def far(url: str, round_trip_ms: float) -> Iterator[str]:
 def s3(folder: Path) -> Iterator[dict[str, str]]:
     """A store that speaks S3, as fast as its disk: `rclone serve s3`; the environment that leads to it."""
     with s3_weak(folder, "bucket") as store:
-        yield store.settings
+        yield store.environment
 
 
 def cpu_seconds(pid: int) -> float:
