@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
+from redis.exceptions import RedisError
 
 from cli.options import DataFolder, Json
 from config.counts import many
@@ -20,13 +21,17 @@ from config.errors import UsedWrongly, UserError
 from config.settings import load_settings
 from config.times import format_duration
 from config.values import is_id
+from workers.archive.decisions import held_connections
+from workers.archive.layout import recording_id_of
 from workers.archive.records import Duties, UnreadableRecord
 from workers.archive.stores.store import StoreError
+from workers.hold import Hold
 from workers.jobs import decisions
-from workers.jobs.decisions import Decided, is_known_at_telnyx, too_late, what_follows
+from workers.jobs.decisions import Decided, is_known_at_telnyx, to_know, what_follows
 from workers.jobs.duties import retire_unit, stated_duties, unit_of, workers_duties
+from workers.jobs.holds import standing
 from workers.jobs.kept import what_keeps_each
-from workers.jobs.may_delete import why_paused
+from workers.jobs.may_delete import pause_of
 from workers.queue.embedded import redis_of
 from workers.runtime import Runtime, runtime_at
 from workers.telnyx.errors import TelnyxError
@@ -42,11 +47,14 @@ By = Annotated[str | None, typer.Option(help="Who decides; default: the user of 
 T = TypeVar("T")
 
 
-def _run(data: Path | None, work: Callable[[Runtime], Awaitable[T]], *, needs_telnyx: bool = False) -> T:
+_NO_WHY = "no reason given"
+
+
+def _run(data: Path | None, work: Callable[[Runtime], Awaitable[T]], *, needs_redis: bool = True) -> T:
     settings = load_settings(data_folder=data)
 
     async def run(url: str) -> T:
-        async with runtime_at(settings, url, needs_telnyx=needs_telnyx) as runtime:
+        async with runtime_at(settings, url, needs_telnyx=False, needs_redis=needs_redis) as runtime:
             return await work(runtime)
 
     with redis_of(settings, is_there=True) as url:
@@ -61,21 +69,30 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
     """
 
     async def work(runtime: Runtime) -> tuple[Any, ...]:
-        due, paused, duties, problem, kept = runtime.due, None, None, None, {}
+        due, pause, duties, problem, kept = runtime.due, None, None, None, {}
         entries = await due.entries()
         try:
-            paused = await runtime.in_thread(why_paused, runtime.archive)
+            pause = await runtime.in_thread(pause_of, runtime.archive)
             duties = await workers_duties(runtime)
             kept = await what_keeps_each(runtime, [entry.folder for entry in entries])
         except (StoreError, UnreadableRecord) as error:
-            paused, problem = await due.paused(), str(error)
-        return await due.count(), entries, paused, duties, problem, kept
+            pause, problem = await due.pause(), str(error)
+        return await due.count(), entries, pause, duties, problem, kept
 
-    count, entries, paused, duties, problem, kept = _run(data, work)
+    count, entries, pause, duties, problem, kept = _run(data, work)
     mode = "unknown" if duties is None else duties.delete_originals
     if json:
-        rows = [{"folder": entry.folder, "due_at": entry.due_at, "kept": kept.get(entry.folder)} for entry in entries]
-        told = {"mode": mode, "paused": paused, "due": count, "first": rows}
+        rows = [
+            {
+                "recording_id": recording_id_of(entry.folder),
+                "folder": entry.folder,
+                "due_at": entry.due_at,
+                "kept": kept.get(entry.folder),
+            }
+            for entry in entries
+        ]
+        told = {"mode": mode, "paused": pause and pause.why, "due": count, "first": rows}
+        told |= {"paused_by": pause and pause.by, "paused_at": pause and pause.at}
         told |= {"duties": msgspec.to_builtins(duties), "archive_problem": problem}
         sys.stdout.write(json_module.dumps(told) + "\n")
         return
@@ -86,8 +103,24 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
         stays = f"  stays: {kept[entry.folder]}" if entry.folder in kept else ""
         sys.stdout.write(f"{when:<10} {entry.folder}{stays}\n")
     state = {"verified": "running", "never": "never; `callvault deletions duties` says whose setting that is"}.get(mode)
-    state = f"paused: {paused}" if paused else state or f"unknown ({problem})"
+    state = f"paused: {pause}" if pause is not None else state or f"unknown ({problem})"
     sys.stdout.write(f"{many(count, 'original')} on the list; deletion: {state}\n")
+
+
+@app.command("holds")
+def list_holds(data: DataFolder = None, json: Json = False) -> None:
+    """List all holds that stand: what they are about, why, by whom, since when.
+
+    Example: callvault deletions holds
+    """
+    found = _run(data, lambda runtime: runtime.in_thread(standing, runtime.archive), needs_redis=False)
+    if json:
+        sys.stdout.write(json_module.dumps({"holds": msgspec.to_builtins(found)}) + "\n")
+        return
+    for one in found:
+        what = "everything (deletion is paused)" if one.scope == "everything" else f"{one.scope} {one.subject}"
+        sys.stdout.write(f"{what}: {one}\n")
+    sys.stdout.write(f"{many(len(found), 'hold stands', 'holds stand')}\n")
 
 
 @app.command("duties")
@@ -104,22 +137,26 @@ def show_duties(
     Example: callvault deletions duties
     """
 
-    async def work(runtime: Runtime) -> tuple[dict[str, Duties], Duties, str]:
+    async def work(runtime: Runtime) -> tuple[dict[str, Duties], Duties, str, dict[str, str]]:
         if retire is not None:
             await runtime.in_thread(retire_unit, runtime.archive, retire, by or getpass.getuser())
         stated = await runtime.in_thread(stated_duties, runtime.archive)
-        return stated, await workers_duties(runtime), unit_of(runtime.settings)
+        held = await runtime.in_thread(held_connections, runtime.archive)
+        return stated, await workers_duties(runtime), unit_of(runtime.settings), held
 
-    stated, effective, own = _run(data, work)
+    stated, effective, own, held = _run(data, work)
     rows = [*stated.values()]
     if json:
         told = {"units": msgspec.to_builtins(rows), "effective": msgspec.to_builtins(effective), "own": own}
+        told |= {"held_by_decision": held}
         sys.stdout.write(json_module.dumps(told) + "\n")
         return
     for one in rows:
         name = f"{one.unit}{' (this one)' if one.unit == own else ''}"
         sys.stdout.write(f"{name}{' retired' if one.retired else ''}\n  {_in_words(one)}\n  {one.by}, {one.at}\n")
     sys.stdout.write(f"what counts for all workers\n  {_in_words(effective)}\n")
+    decided = "; ".join(f"{connection} ({why})" for connection, why in held.items()) or "none"
+    sys.stdout.write(f"  connections on hold by decision: {decided}; `callvault deletions holds` lists all holds\n")
 
 
 def _in_words(duties: Duties) -> str:
@@ -128,21 +165,28 @@ def _in_words(duties: Duties) -> str:
     delete = (
         "never" if duties.delete_originals == "never" else f"after {format_duration(duties.delete_after_seconds)}{when}"
     )
-    return f"delete originals: {delete}; connections on hold: {held}; transcriptions: {duties.transcriptions}"
+    return (
+        f"delete originals: {delete}; connections on hold by setting: {held}; transcriptions: {duties.transcriptions}"
+    )
 
 
 @app.command("pause")
-def pause(why: PauseWhy = "by hand", by: By = None, data: DataFolder = None) -> None:
+def pause(why: PauseWhy = _NO_WHY, by: By = None, data: DataFolder = None) -> None:
     """Delete nothing until resumed, wherever a worker of this archive runs.
 
     Example: callvault deletions pause --why "bucket is being moved"
     """
-    decided = _run(data, lambda runtime: decisions.pause(runtime, why, by or getpass.getuser()))
-    _end("paused" if decided.is_new else "it was paused already", decided)
+
+    async def work(runtime: Runtime) -> tuple[Decided, Hold | None]:
+        decided = await decisions.pause(runtime, why, by or getpass.getuser())
+        return decided, await runtime.in_thread(pause_of, runtime.archive)
+
+    decided, standing_pause = _run(data, work)
+    _end(f"{'paused' if decided.is_new else 'it was paused already'}: {standing_pause}", decided)
 
 
 @app.command("resume")
-def resume(why: PauseWhy = "by hand", by: By = None, data: DataFolder = None) -> None:
+def resume(why: PauseWhy = _NO_WHY, by: By = None, data: DataFolder = None) -> None:
     """Go on deleting.
 
     Example: callvault deletions resume
@@ -159,7 +203,7 @@ def hold(
     by: By = None,
     data: DataFolder = None,
 ) -> None:
-    """Never delete an original, or those of a connection, whatever else is set, until the hold is lifted.
+    """Keep a recording, or those of a connection, until the hold is lifted: its original is not deleted, nothing is erased.
 
     Once this has answered, no deletion of it leaves; one that had left before is said, and the exit status is 1.
 
@@ -173,7 +217,7 @@ def hold(
         return await decisions.hold(runtime, name, why, person)
 
     what = name if connection is None else f"connection {name}"
-    decided = _run(data, work, needs_telnyx=True)
+    decided = _run(data, work, needs_redis=False)
     if connection is not None:
         _warn_if_unknown(connection, data)
     _end(f"{what} is on hold", decided)
@@ -187,14 +231,14 @@ def _warn_if_unknown(connection: str, data: Path | None) -> None:
 
     settings = load_settings(data_folder=data)
     try:
-        if _run(data, lambda runtime: is_known_at_telnyx(runtime, connection), needs_telnyx=True):
+        if _run(data, lambda runtime: is_known_at_telnyx(runtime, connection), needs_redis=False):
             return
         with opened(settings) as (catalogue, archive):
             up_to_date(settings, catalogue, archive, says_how=False)
             if search(catalogue.path, Query(connection=connection), 1):
                 return
         line = f"no recording of connection {connection} is known, neither in the archive nor at Telnyx: check the id"
-    except (UserError, StoreError, TelnyxError) as error:
+    except (UserError, StoreError, TelnyxError, RedisError, OSError) as error:
         line = f"whether a recording of connection {connection} is known cannot be seen now: {error}"
     sys.stderr.write(f"callvault: {line}. The hold stands all the same, for recordings to come too\n")
 
@@ -207,7 +251,7 @@ def release(
     by: By = None,
     data: DataFolder = None,
 ) -> None:
-    """Lift the holds that stand now. What was found in the audio of a recording is let go by `approve`.
+    """Lift the holds that stand now; `callvault deletions holds` lists them. What was found in its audio `approve` lets go.
 
     Example: callvault deletions release ID --why "case 17 is closed"
     """
@@ -217,8 +261,8 @@ def release(
         still = "" if held is None else f"; it is on hold all the same: {held}"
         sys.stdout.write(f"connection {name} is released{still}\n")
         return
-    kept = _run(data, lambda runtime: decisions.release(runtime, name, why, person), needs_telnyx=True)
-    sys.stdout.write(f"{name} is released; {what_follows(kept)}\n")
+    released = _run(data, lambda runtime: decisions.release(runtime, name, why, person))
+    sys.stdout.write(f"{name} is released; {what_follows(released.kept, released.gone)}\n")
 
 
 @app.command("approve")
@@ -233,9 +277,7 @@ def approve(
     Example: callvault deletions approve ID --why "listened to it"
     """
     person = by or getpass.getuser()
-    findings, kept = _run(
-        data, lambda runtime: decisions.approve(runtime, _id(recording_id), why, person), needs_telnyx=True
-    )
+    findings, kept = _run(data, lambda runtime: decisions.approve(runtime, _id(recording_id), why, person))
     sys.stdout.write(f"{recording_id}: approved {', '.join(findings)}; {what_follows(kept)}\n")
 
 
@@ -252,6 +294,6 @@ def _id(text: str) -> str:
 
 
 def _end(line: str, decided: Decided) -> None:
-    sys.stdout.write(f"{line}{too_late(decided)}\n")
-    if decided.came_too_late:
+    sys.stdout.write(f"{line}{to_know(decided)}\n")
+    if not decided.is_as_meant:
         raise typer.Exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 
 from cli.catalogue import look_up, opened, up_to_date
@@ -18,6 +19,7 @@ from workers.archive.erase import Erased, erase, is_signed, sign_erasure
 from workers.catalogue.forget import forget
 from workers.catalogue.parquet import has_parquet
 from workers.catalogue.rows import Row
+from workers.jobs.duties import own_duties, stated_duties
 from workers.jobs.signing import open_seal_keys
 from workers.queue.lease import HeldElsewhere
 from workers.queue.recording_lease import sole_writer
@@ -28,8 +30,26 @@ from workers.telnyx.errors import NotFound
 _WAIT_SECONDS = 30  # for a job that archives the recording just now
 
 
-def run(settings: Settings, url: str, recording_id: str, *, why: str, by: str | None, as_json: bool) -> int:
+def run(
+    settings: Settings,
+    url: str,
+    recording_id: str,
+    *,
+    why: str,
+    by: str | None,
+    as_json: bool,
+    is_meant: Callable[[], bool],
+) -> int:
     """Erase it; returns the exit status.
+
+    Args:
+        settings: of the process.
+        url: the address of its Redis.
+        recording_id: the recording's id.
+        why: the reason, for the record.
+        by: who; None: the user of this machine.
+        as_json: print one JSON document.
+        is_meant: asks the person once it is known that the recording is there and may be erased.
 
     Raises:
         UserError: it is not there, is on hold, or the credentials may not delete.
@@ -42,6 +62,8 @@ def run(settings: Settings, url: str, recording_id: str, *, why: str, by: str | 
         row = look_up(settings, catalogue, archive, recording_id).row
         folder = layout.recording_folder(row.date, recording_id)
         _refuse_if_held(settings, archive, folder, row)
+        if not is_meant():
+            return 1
         done = asyncio.run(_erase(settings, url, archive, folder, row, why, by))
         files = forget(archive, row.date, recording_id)
         up_to_date(settings, catalogue, archive, says_how=False)
@@ -103,11 +125,12 @@ def _refuse_if_held(settings: Settings, archive: Archive, folder: str, row: Row)
         raise UserError(
             f"recording {row.recording_id} is of connection {row.connection_id}, which is on hold ({why}); release that first"
         )
-    if row.connection_id in settings.hold_connections:
-        line = (
-            f"recording {row.recording_id} is of connection {row.connection_id}, which CALLVAULT_HOLD_CONNECTIONS names"
+    stated = [own_duties(settings), *stated_duties(archive).values()]
+    if any(row.connection_id in duties.hold_connections for duties in stated if not duties.retired):
+        line = f"recording {row.recording_id} is of connection {row.connection_id}, which CALLVAULT_HOLD_CONNECTIONS "
+        raise UserError(
+            f"{line}here or of a worker names; `callvault deletions holds` says whose it is. Release it there first"
         )
-        raise UserError(f"{line}; release it there first")
 
 
 async def _erase(

@@ -416,10 +416,12 @@ def erase(
         raise typer.Exit(run_sign(settings, recording_id, as_json=json))
     if reason is None:
         raise UsedWrongly("--reason: say why; it is written into the archive")
-    if not yes and not typer.confirm(f"Erase recording {recording_id} from the archive and at Telnyx?"):
-        raise typer.Exit(1)
+
+    def is_meant() -> bool:
+        return yes or typer.confirm(f"Erase recording {recording_id} from the archive and at Telnyx?", err=json)
+
     with _redis(settings, is_there=True) as url:
-        code = run(settings, url, recording_id, why=reason, by=by, as_json=json)
+        code = run(settings, url, recording_id, why=reason, by=by, as_json=json, is_meant=is_meant)
     raise typer.Exit(code)
 
 

@@ -12,6 +12,7 @@ import msgspec
 from config.counts import many
 from config.settings import Settings
 from config.times import format_duration
+from workers.hold import Hold
 from workers.runtime import runtime_at
 from workers.status import Status, read_status
 
@@ -51,7 +52,8 @@ def _tell(found: Status) -> None:
     if not letters:
         lines.append(("dead letters", "none"))
     deletions = found.deletions
-    state = f"paused: {deletions.paused}" if deletions.paused else deletions.mode
+    pause = Hold(deletions.paused or "", deletions.paused_by or "", deletions.paused_at or "")
+    state = deletions.mode if deletions.paused is None else f"paused: {pause}"
     lines.append(("deletion", f"{state}; {many(deletions.due, 'original')} on the list"))
     seals = found.seals
     last = f", the last of {seals.last_day} at {seals.last_sealed_at}" if seals.count else ""

@@ -170,7 +170,7 @@ def _report(settings: Settings, options: Options, state: Verified, seconds: floa
 def _tell(settings: Settings, options: Options, state: Verified, seconds: float) -> None:
     lines = [f"{p.kind:<12} {p.key}\n             {p.what}\n             {p.advice}" for p in state.problems]
     held = [f"{state.checked_by[how]} {words}" for how, words in _HELD_BY.items() if how in state.checked_by]
-    lines += [f"objects held: {', '.join(held)}"] if held else []
+    lines += [f"objects checked: {', '.join(held)}"] if held else []
     lines += [f"resumed: {_earlier(state)}"] if state.earlier is not None else []
     if options.seals:
         signed = ", ".join(f"{count} by {signer}" for signer, count in sorted(state.signed_by.items()))

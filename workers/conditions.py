@@ -240,8 +240,8 @@ async def _dead_letters(at: _Moment) -> list[Condition]:
 
 
 async def _deletion_paused(at: _Moment) -> list[Condition]:
-    why = await DueList(at.redis).paused()
-    return [condition("paused", why)] if why else []
+    pause = await DueList(at.redis).pause()
+    return [] if pause is None else [condition("paused", str(pause))]
 
 
 async def _unsealed(at: _Moment) -> list[Condition]:

@@ -36,7 +36,8 @@ NO_WORKER = (
 )
 READINESS = "callvault:ready"  # written to see that Redis takes writes
 TELNYX_PAUSE = "callvault:telnyx-pause"  # while it is there, no request goes to Telnyx
-DELETIONS_PAUSED = "callvault:deletions:paused"  # why deletion is paused, and since when
+DELETIONS_PAUSED = "callvault:deletions:paused"  # why deletion is paused
+DELETIONS_PAUSED_BY = "callvault:deletions:paused-by"  # by whom, and since when
 DELETIONS_BACK_OFF = (
     "callvault:deletions:back-off"  # the store or Telnyx does not answer: no deletion is begun meanwhile
 )
@@ -100,6 +101,7 @@ OF_AN_ARCHIVE = (
     WRITTEN_EPOCH,
     DELETIONS_DUE,
     DELETIONS_PAUSED,
+    DELETIONS_PAUSED_BY,
     LEAVING,
     LEFT,
     LEFT_TRANSCRIPTIONS,

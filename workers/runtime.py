@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
+from redis.exceptions import RedisError
 
 from config.logs import get_logger
 from config.settings import Settings
@@ -41,6 +42,7 @@ T = TypeVar("T")
 
 log = get_logger()
 
+_NO_KEY = "not set"
 CLOCK_JOBS = 8  # four of deletion, two sweeps, the count, the search for unsealed days: none waits for another
 _DELETIONS_AT_ONCE = 16
 _TURNS_AT_ONCE = 12
@@ -69,6 +71,11 @@ class Runtime:
     told: dict[bytes, tuple[bytes, float]] = field(
         default_factory=dict
     )  # by worker: the duties it told, and since when
+
+    @property
+    def has_api_key(self) -> bool:
+        """Whether there is an API key, so that Telnyx can be asked at all."""
+        return self.account.api_key != _NO_KEY
 
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Run something that blocks in a worker thread."""
@@ -170,7 +177,7 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
         StoreRefused: the archive cannot be opened.
     """
     if settings.telnyx_api_key is None and not needs_telnyx:
-        settings = settings.model_copy(update={"telnyx_api_key": SecretStr("not set")})
+        settings = settings.model_copy(update={"telnyx_api_key": SecretStr(_NO_KEY)})
     account = Account.from_settings(settings)
     jobs = 2 * settings.concurrency + CLOCK_JOBS  # main, bulk and the clock's queue
     archive = open_archive(settings)
@@ -197,8 +204,16 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
 
 
 @asynccontextmanager
-async def runtime_at(settings: Settings, redis_url: str, *, needs_telnyx: bool = True) -> AsyncIterator[Runtime]:
+async def runtime_at(
+    settings: Settings, redis_url: str, *, needs_telnyx: bool = True, needs_redis: bool = True
+) -> AsyncIterator[Runtime]:
     """The parts of a worker, for a command that works beside them; closed at the end, and their Redis too.
+
+    Args:
+        settings: of the process.
+        redis_url: the address of its Redis.
+        needs_telnyx: as for `open_runtime`.
+        needs_redis: whether there is nothing to do while Redis is away, so that it is not seen which archive it belongs to.
 
     Raises:
         SettingsError, StoreRefused: as `open_runtime`.
@@ -209,7 +224,11 @@ async def runtime_at(settings: Settings, redis_url: str, *, needs_telnyx: bool =
         runtime = open_runtime(settings, redis, needs_telnyx=needs_telnyx)
         try:
             if runtime.archive.is_known:  # else the archive is away, and nothing is written into it before it is known
-                await runtime.assert_bound()
+                try:
+                    await runtime.assert_bound()
+                except (RedisError, OSError):
+                    if needs_redis:
+                        raise
             yield runtime
         finally:
             await runtime.close()

@@ -11,6 +11,7 @@ from workers.archive.records import UnreadableRecord
 from workers.archive.seals import Chain
 from workers.archive.stores.store import StoreError
 from workers.conditions import Condition, condition, known_conditions
+from workers.hold import Hold
 from workers.jobs.causes import NEVER_GIVEN_UP
 from workers.jobs.chain import known_chain, remembered_chain
 from workers.jobs.duties import workers_duties
@@ -32,11 +33,18 @@ class QueueStatus(msgspec.Struct, frozen=True):
 
 
 class DeletionStatus(msgspec.Struct, frozen=True):
-    """Deletion of originals: what the workers are set to, how many are on the list, and why it is paused, if it is."""
+    """Deletion of originals: what the workers are set to, how many are on the list, and if it is paused, why.
+
+    Attributes:
+        paused_by: who paused it; None where it is not paused or that is not known.
+        paused_at: since when, ISO 8601, UTC; likewise.
+    """
 
     mode: str
     due: int
     paused: str | None
+    paused_by: str | None
+    paused_at: str | None
 
 
 class OverdueDay(msgspec.Struct, frozen=True):
@@ -123,7 +131,7 @@ async def read_status(runtime: Runtime) -> Status:
         failing=await runtime.attempts.failing(NEVER_GIVEN_UP),
         pressure=list((await pressure(redis, settings.queue_age_limit.total_seconds())).values()),
         dead_letters=await runtime.attempts.count(),
-        deletions=DeletionStatus(mode, await runtime.due.count(), await runtime.due.paused()),
+        deletions=_deletions(mode, await runtime.due.count(), await runtime.due.pause()),
         seals=SealStatus(
             count=len(chain.links),
             last_day=last.day if last else None,
@@ -135,3 +143,9 @@ async def read_status(runtime: Runtime) -> Status:
             ],
         ),
     )
+
+
+def _deletions(mode: str, due: int, pause: Hold | None) -> DeletionStatus:
+    if pause is None:
+        return DeletionStatus(mode, due, None, None, None)
+    return DeletionStatus(mode, due, pause.why, pause.by or None, pause.at or None)

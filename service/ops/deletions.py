@@ -7,13 +7,15 @@ from starlette.requests import Request
 
 from service.ops.parts import Ops
 from service.ops.recordings import instant_of, shown
+from workers.archive.layout import recording_id_of
 from workers.archive.records import UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.catalogue.query import Query
 from workers.catalogue.search import Hit, search
 from workers.jobs import decisions
-from workers.jobs.decisions import too_late, what_follows
+from workers.jobs.decisions import to_know, what_follows
 from workers.jobs.duties import workers_duties
+from workers.jobs.holds import Holding, standing
 from workers.jobs.kept import what_keeps_each
 
 _MOST = 100
@@ -23,9 +25,12 @@ class Due(msgspec.Struct, frozen=True):
     """An original on the list, and when it is looked at (ISO 8601, UTC).
 
     Attributes:
+        recording_id: of its recording.
+        folder: of its recording in the archive.
         kept: what keeps it then, as things stand; None: nothing.
     """
 
+    recording_id: str
     folder: str
     due_at: str
     kept: str | None
@@ -37,14 +42,19 @@ class Deletions(msgspec.Struct, frozen=True):
     Attributes:
         mode: what the workers are set to, `never` or `verified`; `unknown` while the archive cannot be asked.
         paused: why it is paused; None: it is not.
+        paused_by: who paused it, and paused_at since when; None where that is not known.
         due: how many are on the list, and `first` the 100 whose turn comes next.
+        holds: the holds that stand, 100 at most; None: the archive cannot be asked.
         held: recordings on hold, 100 at most; likewise kept: for something found in their audio.
     """
 
     mode: str
     paused: str | None
+    paused_by: str | None
+    paused_at: str | None
     due: int
     first: list[Due]
+    holds: list[Holding] | None
     held: list[Hit]
     kept: list[Hit]
 
@@ -58,9 +68,29 @@ async def look(ops: Ops, request: Request) -> Deletions:
     due = ops.runtime.due
     entries = await due.entries(_MOST)
     kept_by = await _kept(ops, [entry.folder for entry in entries])
-    first = [Due(entry.folder, instant_of(entry.due_at), kept_by.get(entry.folder)) for entry in entries]
-    held, kept = await _in_state(ops, "held"), await _in_state(ops, "kept")
-    return Deletions(await _mode(ops), await due.paused(), await due.count(), first, held, kept)
+    first = [
+        Due(recording_id_of(entry.folder), entry.folder, instant_of(entry.due_at), kept_by.get(entry.folder))
+        for entry in entries
+    ]
+    pause = await due.pause()
+    return Deletions(
+        mode=await _mode(ops),
+        paused=None if pause is None else pause.why,
+        paused_by=None if pause is None else pause.by or None,
+        paused_at=None if pause is None else pause.at or None,
+        due=await due.count(),
+        first=first,
+        holds=await _holds(ops),
+        held=await _in_state(ops, "held"),
+        kept=await _in_state(ops, "kept"),
+    )
+
+
+async def _holds(ops: Ops) -> list[Holding] | None:
+    try:
+        return (await ops.runtime.in_thread(standing, ops.runtime.archive))[:_MOST]
+    except (StoreError, UnreadableRecord):
+        return None
 
 
 async def _kept(ops: Ops, folders: list[str]) -> dict[str, str]:
@@ -84,26 +114,26 @@ async def _in_state(ops: Ops, state: str) -> list[Hit]:
 
 async def pause(ops: Ops, form: dict[str, str]) -> str:
     """Delete nothing until resumed."""
-    decided = await decisions.pause(ops.runtime, form.get("why", "").strip()[:200] or "by hand", form["by"])
-    return f"deletion is paused{too_late(decided)}"
+    decided = await decisions.pause(ops.runtime, form.get("why", "").strip()[:200] or "no reason given", form["by"])
+    return f"deletion is paused{to_know(decided)}"
 
 
 async def resume(ops: Ops, form: dict[str, str]) -> str:
     """Go on deleting."""
-    was_paused = await decisions.resume(ops.runtime, form.get("why", "").strip()[:200] or "by hand", form["by"])
+    was_paused = await decisions.resume(ops.runtime, form.get("why", "").strip()[:200] or "no reason given", form["by"])
     return "deletion goes on" if was_paused else "deletion was not paused"
 
 
 async def hold(ops: Ops, form: dict[str, str]) -> str:
     """Never delete an original until it is released."""
     decided = await decisions.hold(ops.runtime, form["id"], form["why"], form["by"])
-    return f"recording {form['id']} is on hold{too_late(decided)}"
+    return f"recording {form['id']} is on hold{to_know(decided)}"
 
 
 async def release(ops: Ops, form: dict[str, str]) -> str:
     """Lift the holds of an original."""
-    kept = await decisions.release(ops.runtime, form["id"], form["why"], form["by"])
-    return f"recording {form['id']} is released; {what_follows(kept)}"
+    released = await decisions.release(ops.runtime, form["id"], form["why"], form["by"])
+    return f"recording {form['id']} is released; {what_follows(released.kept, released.gone)}"
 
 
 async def approve(ops: Ops, form: dict[str, str]) -> str:

@@ -43,10 +43,11 @@ from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import FIELDS, Query, join, read_box, read_query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit, search, search_all, state_of
-from workers.jobs.damage import tell_wrong
+from workers.jobs.damage import known_damage, tell_wrong
+from workers.jobs.holds import Holding, holds_on
 from workers.jobs.kept import what_keeps
 from workers.keys import ARQ_JOB, DELETIONS_DUE
-from workers.queue.damaged import DamagedObjects, KnownDamage
+from workers.queue.damaged import KnownDamage
 
 PER_PAGE = 50
 
@@ -98,6 +99,7 @@ class Detail(msgspec.Struct, frozen=True):
         history: its life, the earliest first.
         deletion_due_at: ISO 8601, UTC, if its original is on the list and nothing keeps it then.
         kept: what keeps its original, as things stand; None: nothing but its time, or it is gone.
+        holds: the holds that stand on it, its own and those of its connection.
         record: the commit record, as it lies in the archive.
     """
 
@@ -111,6 +113,7 @@ class Detail(msgspec.Struct, frozen=True):
     history: list[Step]
     deletion_due_at: str | None
     kept: str | None
+    holds: list[Holding]
     record: dict[str, Any] | None
 
 
@@ -151,29 +154,35 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
     recording_id = request.path_params["recording_id"]
     hit = await hit_of(ops, recording_id)
     waits = due_at = None
-    told: dict[str, KnownDamage] = {}
     try:
         waits = await ops.redis.exists(f"{ARQ_JOB}archive_recording:{recording_id}")
         if hit is not None:
             folder = layout.recording_folder(hit.row.date, recording_id)
             score = await ops.redis.zscore(DELETIONS_DUE, folder)
             due_at = None if score is None else instant_of(score)
-            told = {k: found for k, found in (await DamagedObjects(ops.redis).all()).items() if k.startswith(folder)}
     except (RedisError, OSError):
         pass  # the archive alone tells the rest
     if hit is None:
         if waits:
             steps = [Step(None, "received", "its job waits or runs")]
-            return Detail(recording_id, "received", [], None, None, [], [], steps, None, None, None)
+            return Detail(recording_id, "received", [], None, None, [], [], steps, None, None, [], None)
         raise Refused(404, f"recording {recording_id} is not in the archive")
-    kept = await what_keeps(ops.runtime, layout.recording_folder(hit.row.date, recording_id))
-    detail, seen = await asyncio.to_thread(_read, ops, hit, due_at, kept, told)
+    folder = layout.recording_folder(hit.row.date, recording_id)
+    told = {key: found for key, found in (await known_damage(ops.runtime)).items() if key.startswith(folder)}
+    kept = await what_keeps(ops.runtime, folder)
+    holds = await ops.runtime.in_thread(holds_on, ops.runtime.archive, folder, hit.row.connection_id)
+    detail, seen = await asyncio.to_thread(_read, ops, hit, due_at, kept, holds, told)
     await tell_seen(ops, seen)
     return detail
 
 
 def _read(
-    ops: Ops, hit: Hit, due_at: str | None, kept: str | None, told: Mapping[str, KnownDamage]
+    ops: Ops,
+    hit: Hit,
+    due_at: str | None,
+    kept: str | None,
+    holds: list[Holding],
+    told: Mapping[str, KnownDamage],
 ) -> tuple[Detail, list[WrongObject]]:
     """The recording, and what is seen to be wrong with it though nobody has told of it."""
     archive, row = ops.runtime.archive, hit.row
@@ -181,7 +190,7 @@ def _read(
     objects: list[ArchivedObject] = []
     said: list[Said] = []
     steps = [Step(row.started_at, "call began"), Step(row.ended_at, "call ended")]
-    record, proven, is_deleted, is_erased = None, None, False, False
+    record, proven, is_deleted, is_erased, is_gone = None, None, False, False, False
     decisions: dict[str, AnyDecision] = {}
     seen: list[WrongObject] = []
     sizes = {stored.key: stored.size for stored in archive.store.list(folder)}
@@ -218,7 +227,7 @@ def _read(
                 by = f" (by {decision.by})" if isinstance(decision, Decision) else ""
                 steps.append(Step(decision.at, _DECIDED[decision.decision], decision.why + by))
             elif name == "gone.json":
-                kept = None
+                is_gone = True
                 steps.append(
                     Step(GONE.read(data, key).found_gone_at, "gone at Telnyx", "before we asked for its deletion")
                 )
@@ -233,11 +242,20 @@ def _read(
         seen.append(Missing(layout.commit_key(folder), "gone from the archive"))
     if row.seal is not None:
         steps.append(Step(_sealed_at(ops, row.seal), "sealed", f"seal {row.seal}"))
-    state = state_of(row.findings, decisions, is_deleted=is_deleted, is_erased=is_erased)
-    if is_deleted or is_erased:
-        kept = due_at = None
-    if kept is not None:
+    damage = [
+        f"{key}: {found.what} (found by {found.found_by}, {found.at[:19]}Z)" for key, found in sorted(told.items())
+    ]
+    seen = [wrong for wrong in seen if wrong.key not in told]
+    damage += [f"{wrong} (seen now)" for wrong in seen]
+    state = state_of(row.findings, decisions, is_deleted=is_deleted, is_erased=is_erased, is_held=bool(holds))
+    if damage and not is_erased:
+        state = "damaged"
+        kept = kept or f"damaged: {damage[0]}"
+    if is_deleted or is_erased or is_gone:
+        kept = None
+    if is_deleted or is_erased or kept is not None:
         due_at = None
+    if kept is not None:
         steps.append(Step(None, "its original stays", kept))
     if due_at is not None:
         steps.append(Step(due_at, "deletion of the original is due"))
@@ -246,14 +264,8 @@ def _read(
     if record is not None:
         numbers = record["recording"]
         numbers |= {"from": row.from_number, "to": row.to_number} if ops.settings.ops_mask_numbers else {}
-    damage = [
-        f"{key}: {found.what} (found by {found.found_by}, {found.at[:19]}Z)" for key, found in sorted(told.items())
-    ]
-    seen = [wrong for wrong in seen if wrong.key not in told]
-    damage += [f"{wrong} (seen now)" for wrong in seen]
-    if damage and not is_erased:
-        state = "damaged"
-    return Detail(row.recording_id, state, damage, proven, row, objects, said, steps, due_at, kept, record), seen
+    detail = Detail(row.recording_id, state, damage, proven, row, objects, said, steps, due_at, kept, holds, record)
+    return detail, seen
 
 
 def _missing(objects: Sequence[ArchivedObject], sizes: Mapping[str, int]) -> list[WrongObject]:

@@ -248,6 +248,9 @@ class Scenes:
         if done.returncode != 0:
             self._count("holds that came too late" if "too late" in said else "holds that failed")
             return
+        if "had gone already" in said and recording.deleted_at is not None:
+            self._count("holds of what had gone")
+            return
         self._count("holds")
         with self._lock:
             self._held.add(recording_id)
@@ -265,7 +268,7 @@ class Scenes:
         with self._lock:
             self._held.discard(recording_id)  # it may go from the moment that the command begins
         done = self.callvault("deletions", "release", recording_id, "--why", "chaos")
-        if done.returncode == 0 or "nothing to lift" in done.stderr or "not at Telnyx" in done.stderr:
+        if done.returncode == 0 or "nothing to lift" in done.stderr:
             self._asked.discard(recording_id)
             self._count("releases")
 

@@ -244,7 +244,7 @@ def test_a_record_that_tells_other_hashes_than_the_seals_is_not_signed(signed: S
 def test_read_back_is_obeyed_and_what_was_not_read_is_said(small: SmallArchive, tmp_path: Path) -> None:
     _, report = verify(small.root, tmp_path)
     assert report["checked_by"] == {"read-back": 8}, "a folder proves by reading"
-    assert "objects held: 8 by reading every byte" in told(small.root, tmp_path)
+    assert "objects checked: 8 by reading every byte" in told(small.root, tmp_path)
     assert "not checked: seals, media and log messages" in told(small.root, tmp_path)
     assert "not checked: days before" in told(small.root, tmp_path, "--since", "7d")
 

@@ -21,7 +21,7 @@ from workers.archive.source import Source
 from workers.archive.stores.store import StoreError, StoreMissing, open_store
 from workers.init import init_archive
 from workers.jobs.comparison import Tally
-from workers.jobs.may_delete import why_paused
+from workers.jobs.may_delete import pause_of
 from workers.jobs.payloads import RecordingRequest
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
@@ -180,7 +180,8 @@ async def test_a_pause_and_what_is_transcribed_of_an_earlier_version_outlive_the
     redis.sadd(TRANSCRIBING, "connection")
     store = open_store(tmp_path.as_uri())
     await init_archive(store, async_redis, adopt=True)
-    assert why_paused(Archive(store)) == "the bucket is being moved"
+    pause = pause_of(Archive(store))
+    assert pause is not None and pause.why == "the bucket is being moved"
     assert redis.sismember(TRANSCRIBING, "connection")
 
 

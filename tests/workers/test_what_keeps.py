@@ -96,8 +96,11 @@ async def test_a_release_says_what_it_lifted_and_what_keeps_the_original_all_the
         with pytest.raises(UserError, match="its original stays all the same: its connection is on hold: case 18"):
             await decisions.release(runtime, recording_id, "x", "ann")
         await hold(runtime, recording_id)
-        kept = await decisions.release(runtime, recording_id, "over", "ann")
-        assert decisions.what_follows(kept) == "its original stays all the same: its connection is on hold: case 18"
+        released = await decisions.release(runtime, recording_id, "over", "ann")
+        assert (
+            decisions.what_follows(released.kept, released.gone)
+            == "its original stays all the same: its connection is on hold: case 18"
+        )
         assert await decisions.release_connection(runtime, "7", "over", "ann") is None
         assert await decisions.approve(runtime, recording_id, "listened", "ann") == (["silent-channel"], None)
         assert decisions.what_follows(None).startswith("its original is deleted once it is due")
@@ -150,5 +153,5 @@ async def test_an_erasure_run_again_says_that_nothing_was_left(
     assert "the reason on record is the first: request" in again.stdout
     (folder_of(archive_folder, recording) / "audio.wav").write_bytes(b"left by a job")
     third = run_callvault(arguments, environment)
-    assert "erased now: 1 object erased" in third.stdout
+    assert "erased now: 1 object erased, 0 Parquet files" in third.stdout
     assert json.loads(run_callvault([*arguments, "--json"], environment).stdout)["erased"] == []

@@ -11,8 +11,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Literal
 
 from workers.archive import layout
+from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
 from workers.archive.records import DECISION, AnyDecision, CommitRecord, Decision, EarlierDecision, UnreadableRecord
+from workers.hold import Hold, together
 
 Scope = Literal["recording", "connection", "everything"]
 
@@ -59,19 +61,38 @@ def held_connections(archive: Archive) -> dict[str, str]:
     return {subject: why for subject, why in found.items() if why is not None}
 
 
+def all_holds(archive: Archive) -> list[tuple[Scope, str, Hold]]:
+    """Every hold that stands, with its scope and what it is about; one listing, and a read of each decision; blocks.
+
+    Holds of versions before 2 lie in the recordings' folders alone, and are not among them.
+
+    Raises:
+        StoreError: the store cannot be asked now.
+    """
+    by_subject: dict[tuple[Scope, str], list[str]] = {}
+    for stored in archive.store.list(layout.DECISIONS):
+        if (about := layout.decided_about(stored.key)) is not None:
+            by_subject.setdefault(about, []).append(stored.key)
+    found = ahead(by_subject.items(), lambda row: (row[0], standing_holds(read_decisions(archive, row[1]))))
+    return [(*about, hold) for about, holds in found for hold in holds.values()]
+
+
 def read_decisions(archive: Archive, keys: Iterator[str] | Collection[str]) -> Decisions:
-    """Read decisions by their keys."""
+    """Read decisions by their keys. One that is about something else than its key says cannot be believed, so it is not read."""
     found: dict[str, AnyDecision | None] = {}
     for key in keys:
         try:
-            found[layout.name_of(key)] = DECISION.read(archive.read_once(key), key)
+            one: AnyDecision | None = DECISION.read(archive.read_once(key), key)
         except UnreadableRecord:
-            found[layout.name_of(key)] = None
+            one = None
+        if isinstance(one, Decision) and layout.decided_about(key) != (one.scope, one.subject):
+            one = None
+        found[layout.name_of(key)] = one
     return found
 
 
-def standing_holds(decisions: Decisions) -> dict[str, str]:
-    """The holds that no release lifts, each with why. A decision that cannot be read may be a hold, so it counts as one."""
+def standing_holds(decisions: Decisions) -> dict[str, Hold]:
+    """The holds that no release lifts, by name. A decision that cannot be read may be a hold, so it counts as one."""
     lifted = {
         name
         for one in decisions.values()
@@ -79,19 +100,20 @@ def standing_holds(decisions: Decisions) -> dict[str, str]:
         for name in one.lifts
     }
     holds = {
-        name: "a decision cannot be read" if one is None else one.why
+        name: Hold("a decision cannot be read") if one is None else Hold(one.why, one.by, one.at)
         for name, one in decisions.items()
         if one is None or (isinstance(one, Decision) and one.decision == "hold")
     }
     earlier = _earlier(decisions)
     if earlier is not None and earlier[1].decision == "hold":
-        holds[earlier[0]] = earlier[1].why
-    return {name: why for name, why in holds.items() if name not in lifted}
+        holds[earlier[0]] = Hold(earlier[1].why, at=earlier[1].at)
+    return {name: hold for name, hold in holds.items() if name not in lifted}
 
 
 def why_held(decisions: Decisions) -> str | None:
     """Why something is on hold; None if it is not."""
-    return "; ".join(sorted(set(standing_holds(decisions).values()))) or None
+    held = together(standing_holds(decisions).values())
+    return None if held is None else held.why
 
 
 def is_approved(decisions: Decisions, findings: Collection[str]) -> bool:

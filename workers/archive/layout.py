@@ -157,11 +157,12 @@ def media_key(folder: str) -> str:
     return f"{folder}media.json"
 
 
+DECISIONS = "decisions/"
 CONNECTION_DECISIONS = "decisions/connections/"
 TRANSCRIBING = "transcribing/"
 DUTIES = "duties/"
 DAMAGE = "damage/"
-_SCOPES = {
+_SCOPES: dict[Literal["recording", "connection", "everything"], str] = {
     "recording": "decisions/recordings/",
     "connection": CONNECTION_DECISIONS,
     "everything": "decisions/everything/",
@@ -181,6 +182,16 @@ def decision_key(scope: Literal["recording", "connection", "everything"], subjec
 def decision_copy_key(folder: str, decision_id: str) -> str:
     """The same decision in the folder of its recording, where the seal of the day lists it."""
     return f"{folder}decisions/{encode_name(decision_id)}.json"
+
+
+def decided_about(key: str) -> tuple[Literal["recording", "connection", "everything"], str] | None:
+    """What a decision is about, from its key or from that of its copy; None for another kind of key."""
+    if (place := recording_of(key)) is not None:
+        return ("recording", place[1]) if place[2].startswith("decisions/") else None
+    for scope, prefix in _SCOPES.items():
+        if key.startswith(prefix) and key.count("/") == (2 if scope == "everything" else 3):
+            return scope, "" if scope == "everything" else subject_of(key)
+    return None
 
 
 def subject_of(key: str) -> str:

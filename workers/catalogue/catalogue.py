@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -25,7 +25,9 @@ from workers.catalogue.words import indexed
 
 log = get_logger()
 
-_VERSION = 3  # 3: what is known to be damaged, words of every script, and numbers in every form of SIP
+_VERSION = (
+    4  # 4: connections on hold; 3: what is known to be damaged, words of every script, and numbers in every form of SIP
+)
 _BUSY_SECONDS = 30
 _ARCHIVE = "archive"  # the name in `state` of the id of the archive that it is of
 # What says nothing against the file itself (sqlite.org/rescode.html): it must not be thrown away for that.
@@ -73,6 +75,7 @@ CREATE TABLE recordings (
 );
 CREATE TABLE decisions (recording_id TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (recording_id, name));
 CREATE TABLE damaged (key TEXT PRIMARY KEY, recording_id TEXT NOT NULL, number INTEGER NOT NULL, state TEXT NOT NULL);
+CREATE TABLE held_connections (connection_id TEXT PRIMARY KEY);
 CREATE TABLE parties (party TEXT NOT NULL, digits TEXT NOT NULL, reversed TEXT NOT NULL, n INTEGER NOT NULL);
 CREATE TABLE transcripts (
   t INTEGER PRIMARY KEY, n INTEGER NOT NULL, transcription_id TEXT NOT NULL UNIQUE, text TEXT NOT NULL
@@ -332,6 +335,15 @@ class Catalogue:
                 sql = "UPDATE recordings SET deleted_at = coalesce(?, deleted_at), decision = coalesce(?, decision),"
                 sql += " seal = coalesce(seal, ?) WHERE n = ?"
                 self._db.execute(sql, (row.deleted_at, row.decision, row.seal, n))
+
+    def hold_connections(self, connection_ids: Collection[str]) -> None:
+        """Have exactly these connections be on hold; nothing is written where that is known."""
+        known = {row[0] for row in self._db.execute("SELECT connection_id FROM held_connections")}
+        if known == set(connection_ids):
+            return
+        with self.writing():
+            self._db.execute("DELETE FROM held_connections")
+            self._db.executemany("INSERT INTO held_connections VALUES (?)", ((one,) for one in set(connection_ids)))
 
     def put_seal(self, sequence: int, day: str, keys: Iterable[str]) -> None:
         """Take a seal: which commit records its manifest lists, within a transaction."""

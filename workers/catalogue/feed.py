@@ -26,7 +26,8 @@ from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
-from workers.archive.records import DUTIES, Seal, UnreadableRecord
+from workers.archive.decisions import held_connections
+from workers.archive.records import DUTIES, Duties, Seal, UnreadableRecord
 from workers.archive.seals import present_seals, read_link, read_manifest
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.parquet import has_parquet, read_rows
@@ -104,9 +105,16 @@ async def bring_up_to_date(
             why = "Redis does not answer"
     if why is not None:
         await asyncio.to_thread(_read_what_is_missing, catalogue, archive, show)
+    await asyncio.to_thread(_take_held_connections, catalogue, archive)
     with catalogue.writing():
         catalogue.remember(AS_OF, began)
     return why
+
+
+def _take_held_connections(catalogue: Catalogue, archive: Archive) -> None:
+    """Take which connections are on hold, by decision or by a worker's setting: no stream tells of either."""
+    stated = [duties for duties in _statements(archive) if duties is not None]
+    catalogue.hold_connections({*held_connections(archive), *(one for d in stated for one in d.hold_connections)})
 
 
 async def _why_not_all_is_told(archive: Archive, redis: AsyncRedis) -> str | None:
@@ -118,7 +126,7 @@ async def _why_not_all_is_told(archive: Archive, redis: AsyncRedis) -> str | Non
     now, rows = await server_seconds(redis), await redis.hvals(LIVE_DUTIES)
     if not any(now - _told_at(row) < _LIVE_SECONDS for row in rows):
         return "no worker runs on the Redis of this machine"
-    units = await asyncio.to_thread(_units, archive)
+    units = len(await asyncio.to_thread(_statements, archive))
     return None if units <= 1 else f"workers of {units} Redis servers write into this archive"
 
 
@@ -130,17 +138,17 @@ def _told_at(row: bytes) -> float:
         return 0.0
 
 
-def _units(archive: Archive) -> int:
-    """How many units serve an archive; one whose statement cannot be read may."""
+def _statements(archive: Archive) -> list[Duties | None]:
+    """What each unit that serves an archive states of its workers; None: that cannot be read, so it may serve it."""
     last = {layout.subject_of(key): key for key in archive.keys_of(layout.DUTIES) if key.count("/") == 2}
 
-    def serves(key: str) -> bool:
+    def read(key: str) -> Duties | None:
         try:
-            return not DUTIES.read(archive.read_once(key), key).retired
+            return DUTIES.read(archive.read_once(key), key)
         except UnreadableRecord:
-            return True
+            return None
 
-    return sum(map(serves, last.values()))
+    return [one for one in map(read, last.values()) if one is None or not one.retired]
 
 
 def assert_same_archive(catalogue: Catalogue, archive: Archive) -> None:

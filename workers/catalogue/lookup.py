@@ -47,21 +47,33 @@ def take_from_archive(catalogue: Catalogue, archive: Archive, recording_id: str,
         StoreError: the archive cannot be asked now.
     """
     folder = None if near is None else archive.find_folder(recording_id, near)
-    folder = folder or _found_by_day(archive, recording_id, first_day(catalogue, archive))
+    folder = folder or find_in_archive(archive, recording_id, catalogue)
     if folder is None:
         return False
     take_folder(catalogue, archive, folder)
     return True
 
 
-def first_day(catalogue: Catalogue, archive: Archive) -> date:
+def first_day(catalogue: Catalogue | None, archive: Archive) -> date:
     """The first day under which a recording is looked for: 400 days before the archive and the first known recording began."""
     began = parse_instant(archive.identity.created_at).date()
-    first = min(began, catalogue.oldest_day() or began) - timedelta(days=_DAYS_BEFORE)
+    oldest = None if catalogue is None else catalogue.oldest_day()
+    first = min(began, oldest or began) - timedelta(days=_DAYS_BEFORE)
     return max(first, utc_now().date() - timedelta(days=_MOST_DAYS))
 
 
-def _found_by_day(archive: Archive, recording_id: str, first: date) -> str | None:
+def find_in_archive(archive: Archive, recording_id: str, catalogue: Catalogue | None = None) -> str | None:
+    """The folder of a committed or erased recording whose day nobody knows, by a look under every day; blocks.
+
+    Args:
+        archive: the archive.
+        recording_id: the recording's id.
+        catalogue: which may know of older days than the archive itself.
+
+    Raises:
+        StoreError: the archive cannot be asked now.
+    """
+    first = first_day(catalogue, archive)
     last = utc_now().date() + timedelta(days=1)  # what a clock that is ahead has dated
     days = (last - timedelta(days=n) for n in range((last - first).days + 1))
 

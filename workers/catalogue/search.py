@@ -20,19 +20,32 @@ _PAGE = 1_000
 
 _IS_DAMAGED = "EXISTS (SELECT 1 FROM damaged d WHERE d.recording_id = r.recording_id AND d.state <> 'whole')"
 
-# Still deleted before held: what is gone at Telnyx cannot be held any more. Damage before both: it is what must be seen.
+_IS_HELD = "(r.decision = 'hold' OR r.connection_id IN (SELECT connection_id FROM held_connections))"
+
+# Held before deleted: a hold keeps what is archived too. Damage before both: it is what must be seen.
 _STATE = f"""CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN {_IS_DAMAGED} THEN 'damaged'
- WHEN r.deleted_at IS NOT NULL THEN 'deleted' WHEN r.decision = 'hold' THEN 'held'
+ WHEN {_IS_HELD} THEN 'held'
+ WHEN r.deleted_at IS NOT NULL THEN 'deleted'
  WHEN r.findings <> '' AND r.decision IS NULL THEN 'kept' ELSE 'archived' END"""
 
 
-def state_of(findings: Sequence[str], decisions: Decisions, *, is_deleted: bool, is_erased: bool) -> str:
-    """The state of a recording from what lies in its folder: as the catalogue has it, where that is up to date."""
-    word = word_of(decisions)
-    if is_erased or is_deleted:
-        return "erased" if is_erased else "deleted"
+def state_of(findings: Sequence[str], decisions: Decisions, *, is_deleted: bool, is_erased: bool, is_held: bool) -> str:
+    """The state of a recording that is not damaged, as the catalogue has it where that is up to date.
+
+    Args:
+        findings: what was found in its audio.
+        decisions: those in its folder.
+        is_deleted: whether there is a receipt of the deletion of its original.
+        is_erased: whether its erasure is on record.
+        is_held: whether a hold of its own or of its connection stands.
+    """
+    if is_erased:
+        return "erased"
+    word = "hold" if is_held else word_of(decisions)
     if word == "hold":
         return "held"
+    if is_deleted:
+        return "deleted"
     return "kept" if findings and word is None else "archived"
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
+
+from redis.exceptions import RedisError
 
 from config.logs import get_logger
 from config.times import format_instant, parse_instant, utc_now
@@ -48,6 +51,20 @@ async def tell_problems(redis: AsyncRedis, problems: Iterable[Problem], by: str)
     """
     told = DamagedObjects(redis)
     return sum([await told.tell(p.key, found_in(p, by)) for p in problems if p.kind in REGISTERED])
+
+
+async def known_damage(runtime: Runtime) -> dict[str, KnownDamage]:
+    """What is known to be wrong, by key: what the archive's register says, and what Redis was told since, if it answers.
+
+    Raises:
+        StoreError: the archive cannot be asked now.
+    """
+    register = await runtime.in_thread(read_register, runtime.archive)
+    wrong = {key: _found(row) for key, row in register.items() if row.state != "whole"}
+    with suppress(RedisError, OSError):
+        told = await DamagedObjects(runtime.redis).all()
+        wrong |= {key: found for key, found in told.items() if not found.number}
+    return wrong
 
 
 async def keep_register(runtime: Runtime) -> None:

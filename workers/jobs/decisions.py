@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from redis.exceptions import RedisError
+
 from config.errors import UserError
 from config.times import format_instant, utc_now
 from config.values import is_id
@@ -25,19 +27,26 @@ from workers.archive.decisions import (
     read_decisions,
     standing_holds,
 )
-from workers.archive.records import Decision
+from workers.archive.records import Decision, UnreadableRecord
+from workers.archive.stores.store import StoreError
+from workers.hold import Hold
 from workers.jobs.duties import stated_duties, unit_of
 from workers.jobs.kept import duties_of_workers, what_keeps
+from workers.jobs.may_delete import pause_of
+from workers.jobs.whereabouts import Whereabouts, erasure_of, find_recording, is_at_telnyx
 from workers.keys import DECIDED_EARLY
+from workers.queue.lease import HeldElsewhere
+from workers.queue.recording_lease import sole_writer
 from workers.queue.script import server_seconds, write_when_full
 from workers.runtime import Runtime
-from workers.telnyx.errors import NotFound
-from workers.telnyx.models import Recording
 
 _LOOK_SECONDS = 0.1
 _MOST_NAMED = 10
 _LONGEST_WAIT_SECONDS = 180.0
 _OTHER_UNITS_SECONDS = 10.0  # what another unit has asked about by then has left or will not
+_ERASURE_SECONDS = 30.0
+_NO_REDIS = "whether a deletion or an erasure was under way (Redis does not answer; run the command again once it does)"
+_NOT_SHOWN = ", or is of another account than this API key (Telnyx does not show it)"
 _ONCE_FREE = "its original is deleted once it is due and nothing else keeps it"
 
 
@@ -50,17 +59,44 @@ class Decided:
         left: ids of the recordings whose original had left before.
         under_way: of those whose deletion was sent before and whose end is not known yet.
         transcriptions: of those that stay, but of which the deletion of a transcription was sent before.
+        had_gone: what is known of an original that was gone long before, to follow these words; None: it is there, or that is not
+            known.
+        erased: what is on record of the erasure of a recording; None: nothing is.
+        is_nowhere: whether neither Telnyx nor the archive has the recording.
+        unknown: what could not be looked up, and why, a line each; the decision stands all the same.
     """
 
     is_new: bool = True
     left: tuple[str, ...] = ()
     under_way: tuple[str, ...] = ()
     transcriptions: tuple[str, ...] = ()
+    had_gone: str | None = None
+    erased: str | None = None
+    is_nowhere: bool = False
+    unknown: tuple[str, ...] = ()
 
     @property
     def came_too_late(self) -> bool:
         """Whether something left, or may leave, that it would have kept."""
-        return bool(self.left or self.under_way or self.transcriptions)
+        return bool(self.left or self.under_way or self.transcriptions or self.erased)
+
+    @property
+    def is_as_meant(self) -> bool:
+        """Whether all that it is about is there and stays, as far as could be asked."""
+        return not (self.came_too_late or self.is_nowhere)
+
+
+@dataclass(frozen=True)
+class Released:
+    """What came of a release.
+
+    Attributes:
+        kept: what keeps the original all the same; None: nothing but its time, or it is gone.
+        gone: what is on record of the end of the original; None: nothing is.
+    """
+
+    kept: str | None = None
+    gone: str | None = None
 
 
 def too_late(decided: Decided) -> str:
@@ -77,12 +113,29 @@ def too_late(decided: Decided) -> str:
     return said
 
 
-def what_follows(kept: str | None) -> str:
+def to_know(decided: Decided) -> str:
+    """What a person must know of a decision beside that it stands; empty if there is nothing."""
+    said = too_late(decided)
+    if decided.erased is not None:
+        said += f"; too late, nothing is left of it: {decided.erased}"
+    elif decided.had_gone is not None:
+        said += f"; its original had gone already{decided.had_gone}; what is archived cannot be erased while the hold stands"
+    if decided.is_nowhere:
+        said += "; neither the archive nor Telnyx under this API key has such a recording: check the id"
+    for line in decided.unknown:
+        said += f"; not known: {line}"
+    return said
+
+
+def what_follows(kept: str | None, gone: str | None = None) -> str:
     """What becomes of an original that was released or approved.
 
     Args:
         kept: what keeps it all the same; None: nothing but its time.
+        gone: what is on record of its end; None: nothing is.
     """
+    if gone is not None:
+        return f"its original had gone already ({gone}); what is archived may be erased again, if nothing else holds it"
     return _ONCE_FREE if kept is None else f"its original stays all the same: {kept}"
 
 
@@ -91,50 +144,79 @@ def _some(ids: tuple[str, ...]) -> str:
 
 
 async def hold(runtime: Runtime, recording_id: str, why: str, by: str) -> Decided:
-    """Hold an original: it is not deleted until this hold is lifted.
+    """Hold a recording: until this hold is lifted, its original is not deleted, and what is archived of it not erased.
+
+    The hold is placed first. Nothing that cannot be looked up behind it, for want of a key, of Telnyx or of Redis, lets it fail.
 
     Raises:
-        UserError: it is not at Telnyx (any more).
-        TelnyxError, StoreError, redis.exceptions.RedisError: one of them is away; the hold may stand all the same.
+        UserError: no reason is given, or that cannot be the id of a recording.
+        StoreError: the archive did not take it; no hold stands.
     """
-    recording = await _recording(runtime, recording_id)
-    folder = await _folder(runtime, recording, recording_id)
-    await _write(runtime, _decision("hold", "recording", recording_id, why, by), folder)
+    if not is_id(recording_id):
+        raise UserError(f"{recording_id!r} cannot be the id of a recording")
+    decision = _decision("hold", "recording", recording_id, why, by)
+    since = await _moment(runtime)
+    await runtime.in_thread(put_decision, runtime.archive, decision)
+    found = await find_recording(runtime, recording_id)
+    unknown = [*found.unknown] if since is not None else [*found.unknown, _NO_REDIS]
+    decided = Decided()
+    try:
+        if since is not None:
+            await _announce_copy(runtime, decision, found.folder)
+            decided = await _what_came_before(runtime, recording_id, found, since)
+        elif found.folder is not None:
+            await runtime.in_thread(put_decision, runtime.archive, decision, found.folder)
+    except (RedisError, OSError, StoreError, UnreadableRecord) as error:
+        unknown.append(f"whether a deletion was under way ({type(error).__name__}: {error})")
+    is_gone = found.is_at_telnyx is False and not decided.left
+    return replace(
+        decided,
+        had_gone=f" ({found.gone})" if found.gone else _NOT_SHOWN if is_gone and found.folder is not None else None,
+        erased=found.erased or decided.erased,
+        is_nowhere=is_gone and found.folder is None and not unknown,
+        unknown=(*unknown, *decided.unknown),
+    )
+
+
+async def _moment(runtime: Runtime) -> float | None:
+    """Now, by the clock of Redis; None: it is away."""
+    try:
+        return await server_seconds(runtime.redis)
+    except (RedisError, OSError):
+        return None
+
+
+async def _what_came_before(runtime: Runtime, recording_id: str, found: Whereabouts, since: float) -> Decided:
+    """Wait for a deletion or an erasure that was under way when a recording was held, and say how it ended."""
+    row = await runtime.leaving.of(recording_id)
     under_way = await _wait_for(runtime, {recording_id})
-    if not await _is_there(runtime, recording_id):
+    is_there = await is_at_telnyx(runtime, recording_id)
+    was_there = found.is_at_telnyx or (row is not None and not row.is_over)
+    if recording_id in await runtime.leaving.left_since(since) or (is_there is False and was_there and not under_way):
         return Decided(left=(recording_id,))
-    if folder is not None and not under_way:
-        await runtime.due.done(folder)
+    if found.folder is not None and not under_way and is_there is not False:
+        await runtime.due.done(found.folder)
     transcriptions = await runtime.leaving.transcriptions_left()
-    return Decided(under_way=tuple(under_way), transcriptions=tuple({recording_id} & transcriptions.keys()))
+    decided = Decided(under_way=tuple(under_way), transcriptions=tuple({recording_id} & transcriptions.keys()))
+    if found.folder is None:
+        return decided
+    try:
+        async with sole_writer(runtime.redis, recording_id, _ERASURE_SECONDS):  # an erasure keeps it to its end
+            erased = await runtime.in_thread(erasure_of, runtime.archive, found.folder)
+    except HeldElsewhere:
+        return replace(decided, unknown=("whether it is being erased: a job or a command writes it just now",))
+    return replace(decided, erased=erased)
 
 
-async def hold_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> Decided:
-    """Hold all originals of a connection, those to come too.
-
-    Raises:
-        UserError: that cannot be the id of a connection.
-        StoreError, redis.exceptions.RedisError: one of them is away; the hold may stand all the same.
-    """
-    if not is_id(connection_id):
-        raise UserError(f"--connection: {connection_id!r} cannot be the id of a connection")
-    since = await server_seconds(runtime.redis)
-    await _write(runtime, _decision("hold", "connection", connection_id, why, by))
-    return await _what_left(runtime, connection_id, since)
-
-
-async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> str | None:
-    """Lift the holds of an original that stand now, and no other. It approves nothing that was found in its audio.
-
-    Returns:
-        What keeps it all the same; None: nothing but its time.
+async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Released:
+    """Lift the holds of a recording that stand now, and no other. It approves nothing that was found in its audio.
 
     Raises:
         UserError: no decision about it holds it; the text says what keeps it.
-        TelnyxError, StoreError, redis.exceptions.RedisError: one of them is away.
+        StoreError, redis.exceptions.RedisError: one of them is away.
     """
-    recording = await _recording(runtime, recording_id)
-    folder = await _folder(runtime, recording, recording_id)
+    found = await find_recording(runtime, recording_id)
+    folder = found.folder
     lifts = sorted(standing_holds(await _decisions(runtime, recording_id, folder)))
     if not lifts:
         kept = None if folder is None else await what_keeps(runtime, folder)
@@ -144,8 +226,28 @@ async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> str
             "found in its audio is let go by `callvault deletions approve`, a connection by `deletions release --connection`"
         )
     await _write(runtime, _decision("release", "recording", recording_id, why, by, lifts=lifts), folder)
+    if found.gone is not None:
+        return Released(gone=found.gone)
     await _schedule(runtime, folder)
-    return None if folder is None else await what_keeps(runtime, folder)
+    if folder is not None and found.is_at_telnyx is False:
+        return Released(gone="Telnyx does not show it")
+    return Released(None if folder is None else await what_keeps(runtime, folder))
+
+
+async def hold_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> Decided:
+    """Hold all recordings of a connection, those to come too.
+
+    Raises:
+        UserError: no reason is given, or that cannot be the id of a connection.
+        StoreError: the archive did not take it, or cannot be read behind it, and then the hold stands.
+        redis.exceptions.RedisError: Redis went away behind it; likewise.
+    """
+    if not is_id(connection_id):
+        raise UserError(f"--connection: {connection_id!r} cannot be the id of a connection")
+    decision = _decision("hold", "connection", connection_id, why, by)
+    since = await _moment(runtime)
+    await _write(runtime, decision)
+    return await _what_left(runtime, connection_id, since)
 
 
 async def release_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> str | None:
@@ -190,14 +292,19 @@ async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> tup
         What was approved, and what keeps the original all the same; None: nothing but its time.
 
     Raises:
-        UserError: it is not archived, or nothing was found.
-        TelnyxError, StoreError, redis.exceptions.RedisError: one of them is away.
+        UserError: it is not archived, its original is gone, or nothing was found.
+        StoreError, redis.exceptions.RedisError: one of them is away.
     """
-    recording = await _recording(runtime, recording_id)
-    folder = await _folder(runtime, recording, recording_id)
+    found = await find_recording(runtime, recording_id)
+    folder = found.folder
     record = None if folder is None else await runtime.in_thread(runtime.archive.commit_record, folder)
     if folder is None or record is None:
-        raise UserError(f"recording {recording_id} is not archived yet, so nothing was found in it")
+        more = "".join(f"; not known: {line}" for line in found.unknown)
+        raise UserError(f"recording {recording_id} is not archived, so nothing was found in it{more}")
+    if found.gone is not None:
+        raise UserError(
+            f"the original of recording {recording_id} had gone already ({found.gone}): nothing is left to approve"
+        )
     findings = findings_of(await runtime.in_thread(runtime.archive.versions, folder), record)
     if not findings:
         raise UserError(f"nothing was found in recording {recording_id}, so there is nothing to approve")
@@ -210,9 +317,10 @@ async def pause(runtime: Runtime, why: str, by: str) -> Decided:
     """Delete nothing until resumed, wherever a worker runs.
 
     Raises:
-        StoreError, redis.exceptions.RedisError: one of them is away.
+        StoreError: the archive did not take it; deletion goes on.
+        redis.exceptions.RedisError: Redis is away; the pause stands all the same.
     """
-    since = await server_seconds(runtime.redis)
+    since = await _moment(runtime)
     is_new = await stop(runtime, why, by)
     what = await _what_left(runtime, None, since)
     return replace(what, is_new=is_new)
@@ -224,12 +332,23 @@ async def stop(runtime: Runtime, why: str, by: str) -> bool:
     Raises:
         StoreError, redis.exceptions.RedisError: one of them is away.
     """
-    known = await runtime.in_thread(decisions_about, runtime.archive, "everything")
-    standing = standing_holds(known)
-    if not standing:
+    standing = await runtime.in_thread(pause_of, runtime.archive)
+    if standing is None:
         await _write(runtime, _decision("hold", "everything", "", why, by))
-    await runtime.due.show_pause("; ".join(sorted(set(standing.values()))) or why)
-    return not standing
+    await show_pause(runtime, standing or await runtime.in_thread(pause_of, runtime.archive))
+    return standing is None
+
+
+async def show_pause(runtime: Runtime, pause: Hold | None) -> None:
+    """Have Redis, which status and pages read, tell of a pause, or that there is no pause.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    if pause is None:
+        await runtime.due.show_pause(None)
+    else:
+        await runtime.due.show_pause(pause.why, pause.by, pause.at)
 
 
 async def resume(runtime: Runtime, why: str, by: str) -> bool:
@@ -242,7 +361,7 @@ async def resume(runtime: Runtime, why: str, by: str) -> bool:
     lifts = sorted(standing_holds(known))
     if lifts:
         await _write(runtime, _decision("release", "everything", "", why, by, lifts=lifts))
-    await runtime.due.show_pause(None)
+    await show_pause(runtime, await runtime.in_thread(pause_of, runtime.archive))
     return bool(lifts)
 
 
@@ -279,6 +398,14 @@ async def _write(runtime: Runtime, decision: Decision, folder: str | None = None
         await runtime.announce(layout.decision_copy_key(folder, decision.id), decision)
 
 
+async def _announce_copy(runtime: Runtime, decision: Decision, folder: str | None) -> None:
+    """Put a decision that stands into its recording's folder too; one that is archived just now takes it up itself."""
+    if folder is None:
+        await write_when_full(runtime.redis, ("HSET", DECIDED_EARLY, decision.subject, "1"))
+    else:
+        await _write(runtime, decision, folder)
+
+
 async def take_up_decisions(runtime: Runtime, recording_id: str, folder: str) -> None:
     """Put what was decided about a recording before it was committed into its folder, for the seal of its day and for searches.
 
@@ -299,19 +426,6 @@ async def take_up_decisions(runtime: Runtime, recording_id: str, folder: str) ->
         await runtime.redis.hdel(DECIDED_EARLY, recording_id)
 
 
-async def _recording(runtime: Runtime, recording_id: str) -> Recording:
-    try:
-        return await runtime.telnyx.recordings.retrieve(recording_id)
-    except NotFound:
-        line = f"recording {recording_id} is not at Telnyx, so there is no original to decide about"
-        raise UserError(f"{line}; `callvault find --id {recording_id}` says what the archive has") from None
-
-
-async def _folder(runtime: Runtime, recording: Recording, recording_id: str) -> str | None:
-    """Where a recording is committed; None if it is not, or too far from its present date to be found."""
-    return await runtime.in_thread(runtime.archive.find_folder, recording_id, recording.dated.date())
-
-
 async def _decisions(runtime: Runtime, recording_id: str, folder: str | None) -> Decisions:
     """All decisions about a recording: those under its id, and those in its folder."""
     known = await runtime.in_thread(decisions_about, runtime.archive, "recording", recording_id)
@@ -326,16 +440,26 @@ async def _schedule(runtime: Runtime, folder: str | None) -> None:
         await runtime.due.hasten(folder, runtime.settings.delete_after.total_seconds())
 
 
-async def _what_left(runtime: Runtime, connection_id: str | None, since: float) -> Decided:
+async def _what_left(runtime: Runtime, connection_id: str | None, since: float | None) -> Decided:
     """Wait for the deletions under way, and say which originals have left since an instant; of one connection, or all."""
+    if since is None:
+        return Decided(unknown=(_NO_REDIS,))
     rows = {id_: row for id_, row in (await runtime.leaving.all()).items() if not row.is_over}
     under_way = await _wait_for(runtime, set(rows))
     left = await runtime.leaving.left_since(since)
     for id_, row in rows.items():  # a turn that died before its receipt
-        if row.folder and id_ not in left and id_ not in under_way and not await _is_there(runtime, id_):
-            left[id_] = row.folder
+        if row.folder and id_ not in left and id_ not in under_way:
+            is_there = await is_at_telnyx(runtime, id_)
+            if is_there is None:
+                under_way.add(id_)
+            elif not is_there:
+                left[id_] = row.folder
     transcriptions = await runtime.leaving.transcriptions_left()
-    stay = {id_: folder for id_, folder in transcriptions.items() if id_ not in left and await _is_there(runtime, id_)}
+    stay = {
+        id_: folder
+        for id_, folder in transcriptions.items()
+        if id_ not in left and await is_at_telnyx(runtime, id_) is not False
+    }
     return Decided(
         left=tuple([id_ for id_, folder in left.items() if await _is_of(runtime, folder, connection_id)]),
         under_way=tuple(under_way),
@@ -363,11 +487,3 @@ async def _wait_for(runtime: Runtime, recording_ids: set[str]) -> set[str]:
     if others:  # what they are about cannot be seen from here
         await asyncio.sleep(max(0.0, _OTHER_UNITS_SECONDS - (loop.time() - began)))
     return waiting
-
-
-async def _is_there(runtime: Runtime, recording_id: str) -> bool:
-    try:
-        await runtime.telnyx.recordings.retrieve(recording_id)
-    except NotFound:
-        return False
-    return True

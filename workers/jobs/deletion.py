@@ -23,13 +23,13 @@ from workers.archive.records import (
 )
 from workers.jobs.clocks import clocks_agree
 from workers.jobs.damage import tell_wrong
-from workers.jobs.decisions import stop
+from workers.jobs.decisions import show_pause, stop
 from workers.jobs.delete_at_telnyx import delete_at_telnyx
 from workers.jobs.may_delete import (
     Rules,
     Stopped,
+    pause_of,
     read_rules,
-    why_paused,
 )
 from workers.jobs.originals import GoneBefore, Proven, look_at_original
 from workers.jobs.payloads import (
@@ -80,7 +80,7 @@ async def start_deletions(runtime: Runtime) -> None:
 async def _show_pause(runtime: Runtime) -> None:
     """Have Redis, which status and pages read, tell of a pause what the archive says: a pause may be lost, or made elsewhere."""
     if await runtime.due.is_time_to_look(_PAUSE_LOOK_SECONDS):
-        await runtime.due.show_pause(await runtime.in_thread(why_paused, runtime.archive))
+        await show_pause(runtime, await runtime.in_thread(pause_of, runtime.archive))
 
 
 async def delete_originals(runtime: Runtime, _: DeletionTurn) -> None:

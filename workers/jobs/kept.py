@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
@@ -12,8 +12,11 @@ from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.decisions import decisions_about, findings_of, held_connections, read_decisions
 from workers.archive.records import Duties, UnreadableRecord
+from workers.hold import Hold
+from workers.jobs.damage import known_damage
 from workers.jobs.duties import own_duties, stated_duties, strictest, workers_duties
-from workers.jobs.may_delete import Rules, why_kept, why_paused
+from workers.jobs.may_delete import Rules, pause_of, why_kept
+from workers.queue.damaged import KnownDamage
 from workers.runtime import Runtime
 
 _SETTING = "a worker or unit that serves this archive is set to delete nothing (CALLVAULT_DELETE_ORIGINALS)"
@@ -22,10 +25,16 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class _Standing:
-    """What stands for all originals just now: the rules, and why deletion is paused."""
+    """What stands for all originals just now.
+
+    Attributes:
+        pause: of deletion, if it is paused.
+        damage: what is known to be wrong with objects of the archive, by the folder of their recording.
+    """
 
     rules: Rules
-    paused: str | None
+    pause: Hold | None
+    damage: Mapping[str, str]
 
 
 async def what_keeps(runtime: Runtime, folder: str) -> str | None:
@@ -56,8 +65,14 @@ async def what_keeps_each(runtime: Runtime, folders: Iterable[str]) -> dict[str,
 
 async def _stands(runtime: Runtime) -> _Standing:
     connections = await runtime.in_thread(held_connections, runtime.archive)
-    paused = await runtime.in_thread(why_paused, runtime.archive)
-    return _Standing(Rules(await duties_of_workers(runtime), 0.0, connections, frozenset()), paused)
+    pause = await runtime.in_thread(pause_of, runtime.archive)
+    rules = Rules(await duties_of_workers(runtime), 0.0, connections, frozenset())
+    return _Standing(rules, pause, _by_folder(await known_damage(runtime)))
+
+
+def _by_folder(damage: Mapping[str, KnownDamage]) -> dict[str, str]:
+    places = ((layout.recording_of(key), key, found.what) for key, found in sorted(damage.items(), reverse=True))
+    return {layout.recording_folder(p[0], p[1]): f"damaged: {key}: {what}" for p, key, what in places if p is not None}
 
 
 async def duties_of_workers(runtime: Runtime) -> Duties:
@@ -70,18 +85,20 @@ async def duties_of_workers(runtime: Runtime) -> Duties:
 
 
 def _of(archive: Archive, standing: _Standing, folder: str) -> str | None:
+    damage = standing.damage.get(folder)
     try:
         record = archive.commit_record(folder)
         if record is None:
-            return None
+            return damage
         about = decisions_about(archive, "recording", layout.recording_id_of(folder))
         beside = read_decisions(archive, archive.keys_of(f"{folder}decisions/"))
         findings = findings_of(archive.versions(folder), record)
     except UnreadableRecord as error:
-        return f"{error}; run `callvault verify`"
+        return f"damaged: {error}; run `callvault verify`"
     kept = why_kept(standing.rules, record, {**beside, **about}, findings)
-    if kept is not None and kept.seconds is None:
-        return kept.why
-    if standing.paused is not None:
-        return f"deletion is paused: {standing.paused}"
+    whys = [*([kept.why] if kept is not None and kept.seconds is None else []), *([damage] if damage else [])]
+    if whys:
+        return "; ".join(whys)
+    if standing.pause is not None:
+        return f"deletion is paused: {standing.pause}"
     return None if standing.rules.duties.delete_originals == "verified" else _SETTING

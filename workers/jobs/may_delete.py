@@ -21,9 +21,11 @@ from workers.archive.decisions import (
     decisions_about,
     held_connections,
     is_approved,
+    standing_holds,
     why_held,
 )
 from workers.archive.records import CommitRecord, Duties
+from workers.hold import Hold, together
 from workers.jobs.chain import follow_the_archive, is_sealed
 from workers.jobs.clocks import clocks_agree
 from workers.jobs.duties import effective_duties, policy_of
@@ -105,14 +107,14 @@ async def read_rules(runtime: Runtime) -> Rules:
     return Rules(duties, runtime.settings.delete_after.total_seconds(), connections, transcribing)
 
 
-def why_paused(archive: Archive) -> str | None:
-    """Why deletion is paused, by the archive; None if it is not; blocks."""
-    return why_held(decisions_about(archive, "everything"))
+def pause_of(archive: Archive) -> Hold | None:
+    """The pause of deletion, by the archive: why, by whom and since when; None if it is not paused; blocks."""
+    return together(standing_holds(decisions_about(archive, "everything")).values())
 
 
-def _read(archive: Archive) -> tuple[str | None, dict[str, str], frozenset[str]]:
+def _read(archive: Archive) -> tuple[Hold | None, dict[str, str], frozenset[str]]:
     transcribing = frozenset(layout.name_of(stored.key) for stored in archive.store.list(layout.TRANSCRIBING))
-    return why_paused(archive), held_connections(archive), transcribing
+    return pause_of(archive), held_connections(archive), transcribing
 
 
 def why_kept(rules: Rules, record: CommitRecord, decisions: Decisions, findings: Sequence[str]) -> Kept | None:

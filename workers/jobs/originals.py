@@ -9,12 +9,13 @@ from config.logs import get_logger
 from config.times import format_instant, parse_instant, utc_now
 from workers.archive import layout
 from workers.archive.decisions import Decisions, decisions_about, findings_of, read_decisions
-from workers.archive.proof import Damaged
+from workers.archive.proof import Damaged, Missing
 from workers.archive.records import (
     TRANSCRIPTION,
     ArchivedObject,
     CommitRecord,
 )
+from workers.archive.register import look
 from workers.archive.sameness import difference
 from workers.jobs.may_delete import (
     Rules,
@@ -100,9 +101,12 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
     # A version of the same bytes names the first's object.
     known = {o.key: o for one in (*versions, record) for o in one.objects}
     told = await DamagedObjects(runtime.redis).all()
-    is_told = any(key in known or key.startswith(folder) for key in told)
+    told_here = [key for key in told if key in known or key.startswith(folder)]
+    for key in told_here:
+        if key not in known and (problem := await runtime.in_thread(look, runtime.archive, key)) is not None:
+            raise (Missing if problem.kind == "missing" else Damaged)(key, problem.what)
     mode = (
-        "read-back" if is_told else None
+        "read-back" if told_here else None
     )  # a mark and a checksum of the store's do not clear what somebody has read as wrong
     objects = [await runtime.in_thread(runtime.archive.prove_again, o, mode) for o in known.values()]
     archived = {layout.transcription_of(key) for key in keys if key.startswith(f"{folder}transcriptions/")}

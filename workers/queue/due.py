@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+import msgspec
 from redis.exceptions import RedisError
 
 from config.tasks import end_tasks
-from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE, DELETIONS_PAUSED, PAUSE_LOOKED
+from workers.hold import Hold
+from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE, DELETIONS_PAUSED, DELETIONS_PAUSED_BY, PAUSE_LOOKED
 from workers.queue.script import AsyncRedis, Script, server_seconds, write_when_full
 
 _CLAIM_SECONDS = 60
@@ -105,12 +107,19 @@ class DueList:
         finally:
             await end_tasks([extending])
 
-    async def show_pause(self, why: str | None) -> None:
-        """Tell whoever reads Redis why deletion is paused, or that it is not; what counts is in the archive."""
+    async def show_pause(self, why: str | None, by: str = "", at: str = "") -> None:
+        """Tell whoever reads Redis of a pause, or with None that there is no pause; what counts is in the archive.
+
+        Args:
+            why: the reason that was given.
+            by: who paused; empty where that is not known.
+            at: when, ISO 8601, UTC; likewise.
+        """
         if why is None:
-            await self._redis.delete(DELETIONS_PAUSED)
-        else:
-            await write_when_full(self._redis, ("SET", DELETIONS_PAUSED, why))
+            await self._redis.delete(DELETIONS_PAUSED, DELETIONS_PAUSED_BY)
+            return
+        row = msgspec.json.encode(Hold(why, by, at))
+        await write_when_full(self._redis, ("SET", DELETIONS_PAUSED, why), ("SET", DELETIONS_PAUSED_BY, row))
 
     async def is_time_to_look(self, every_seconds: float) -> bool:
         """Whether it is time to look in the archive for a pause; only the first to ask within so many seconds gets True."""
@@ -119,8 +128,19 @@ class DueList:
 
     async def paused(self) -> str | None:
         """Why deletion is paused; None if it is not."""
-        why = await self._redis.get(DELETIONS_PAUSED)
-        return None if why is None else why.decode()
+        held = await self.pause()
+        return None if held is None else held.why
+
+    async def pause(self) -> Hold | None:
+        """The pause of deletion: why, by whom and since when; None if it is not paused."""
+        why, row = await self._redis.mget(DELETIONS_PAUSED, DELETIONS_PAUSED_BY)
+        if why is None:
+            return None
+        with suppress(msgspec.MsgspecError):
+            held = msgspec.json.decode(row or b"", type=Hold)
+            if held.why == why.decode():  # else a worker of another version has written the one and not the other
+                return held
+        return Hold(why.decode())
 
     async def back_off(self, seconds: float) -> None:
         """Have nobody go on for a while: what deletions need does not answer."""

@@ -1,0 +1,283 @@
+"""A hold keeps a recording whatever is away when it is placed; every surface says of each that stands whose it is, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.test_api import pages
+from tests.parts import RunningSandbox, free_port, run_callvault
+from tests.workers.house import archive, delete_what_is_due, has_left, house
+from tests.workers.test_archive_recording import folder_of
+from tests.workers.test_damage import flip
+from workers.archive import layout
+from workers.archive.erase import erase
+from workers.archive.records import Decision
+from workers.archive.stores.store import StoreError
+from workers.jobs import decisions
+from workers.jobs.damage import keep_register
+from workers.jobs.duties import state_own_duties
+from workers.jobs.kept import what_keeps
+from workers.queue.recording_lease import sole_writer
+
+HOLD = ("--why", "case 17", "--by", "ann")
+
+
+def key_of(archive_folder: Path, recording: Any) -> str:
+    return f"{folder_of(archive_folder, recording).relative_to(archive_folder)}/"
+
+
+def holds(environment: dict[str, str]) -> list[dict[str, Any]]:
+    done = run_callvault(["deletions", "holds", "--json"], environment)
+    assert done.returncode == 0, done.stderr
+    rows: list[dict[str, Any]] = json.loads(done.stdout)["holds"]
+    return rows
+
+
+def found_in(environment: dict[str, str], state: str) -> set[str]:
+    done = run_callvault(["find", "--state", state, "--json"], environment)
+    assert done.returncode in (0, 1), done.stderr
+    return {json.loads(line)["recording_id"] for line in done.stdout.splitlines()}
+
+
+@pytest.mark.parametrize("away", ["the key", "Telnyx", "Redis"])
+async def test_a_hold_is_placed_whatever_is_away_and_says_what_is_not_known(
+    away: str, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    recording_id = recording.data["id"]
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        settings = dict(deleting)
+        if away == "the key":
+            del settings["TELNYX_API_KEY"]
+        elif away == "Telnyx":
+            settings["TELNYX_BASE_URL"] = f"http://127.0.0.1:{free_port()}/v2"
+        else:
+            settings["REDIS_URL"] = f"redis://127.0.0.1:{free_port()}/0"
+        done = run_callvault(["deletions", "hold", recording_id, *HOLD], settings, 120)
+        assert done.returncode == 0, done.stderr
+        why = {"the key": "TELNYX_API_KEY is not set", "Telnyx": "its original is still at", "Redis": "Redis does not"}
+        assert done.stdout.startswith(f"{recording_id} is on hold") and why[away] in done.stdout
+        assert list(folder_of(archive_folder, recording).glob("decisions/*.json")), "the seal of its day lists it"
+        await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        if away != "Redis":
+            done = run_callvault(["deletions", "release", recording_id, "--why", "over"], settings)
+            assert (done.returncode, "is released" in done.stdout) == (0, True), done.stderr
+            await runtime.due.schedule(key_of(archive_folder, recording), 0)
+            await delete_what_is_due(runtime)
+            assert has_left(recording)
+
+
+async def test_a_hold_of_a_connection_needs_no_redis(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    settings = deleting | {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    done = run_callvault(["deletions", "hold", "--connection", "7", *HOLD], settings, 120)
+    assert (done.returncode, "Redis does not answer" in done.stdout) == (0, True), done.stderr
+    assert list((archive_folder / "decisions/connections/7").iterdir())
+
+
+async def test_a_hold_that_the_archive_does_not_take_stands_nowhere_and_says_so(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    async with house(deleting) as runtime:
+        archive_folder.rename(archive_folder.with_name("away"))
+        with pytest.raises(StoreError):
+            await decisions.hold(runtime, "r-1", "case 17", "ann")
+    assert not list(archive_folder.parent.rglob("r-1"))
+
+
+@pytest.mark.parametrize("how", ["deleted by us", "gone before"])
+async def test_a_recording_whose_original_is_gone_is_held_and_cannot_be_erased(
+    how: str, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path, tmp_path: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    recording_id = recording.data["id"]
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        if how == "deleted by us":
+            await delete_what_is_due(runtime)
+        else:
+            del sandbox.world.recordings[recording_id]
+    done = run_callvault(["deletions", "hold", recording_id, *HOLD], deleting)
+    assert (done.returncode, "its original had gone already" in done.stdout) == (0, True), done.stdout + done.stderr
+    erasing = ["erase", recording_id, "--reason", "request", "--yes"]
+    refused = run_callvault(erasing, deleting)
+    assert (refused.returncode, "is on hold (case 17)" in refused.stderr) == (1, True)
+    assert found_in(deleting, "held") == {recording_id}
+    with pages(deleting, tmp_path / "pages", deleting["REDIS_URL"]) as (client, _):
+        assert client.get(f"/api/recordings/{recording_id}").json()["state"] == "held"
+        page = client.get(f"/ops/recordings/{recording_id}").text
+        assert "On hold: case 17 (by ann, since 20" in page and "Release: it may be deleted" in page
+    released = run_callvault(["deletions", "release", recording_id, "--why", "over"], deleting)
+    assert released.returncode == 0, released.stderr
+    assert "may be erased again" in released.stdout
+    assert run_callvault(erasing, deleting).returncode == 0
+    late = run_callvault(["deletions", "hold", recording_id, *HOLD], deleting)
+    assert (late.returncode, "too late, nothing is left of it: erased at" in late.stdout) == (1, True)
+
+
+async def test_a_hold_of_what_nobody_knows_stands_and_says_that_the_id_is_to_be_checked(
+    environment: dict[str, str], archive_folder: Path
+) -> None:
+    done = run_callvault(["deletions", "hold", "nope", *HOLD], environment)
+    assert (done.returncode, "check the id" in done.stdout) == (1, True), done.stderr
+    assert [(row["subject"], row["by"]) for row in holds(environment)] == [("nope", "ann")]
+    assert run_callvault(["deletions", "release", "nope", "--why", "a mistyped id"], environment).returncode == 0
+    assert holds(environment) == []
+
+
+async def test_a_hold_waits_for_an_erasure_and_says_that_it_came_too_late(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    recording_id = recording.data["id"]
+    async with house(deleting) as runtime, house(deleting) as person:
+        await archive(runtime, recording)
+        async with sole_writer(runtime.redis, recording_id):
+            holding = asyncio.create_task(decisions.hold(person, recording_id, "case 17", "ann"))
+            about = archive_folder / "decisions/recordings" / recording_id
+            while not about.exists():
+                await asyncio.sleep(0.01)
+            await asyncio.wait([holding], timeout=0.3)
+            assert not holding.done(), "as long as it may be erased, nobody is told that it is kept"
+            erase(runtime.archive, key_of(archive_folder, recording), recording_id, "request", "dpo")
+        decided = await holding
+    assert decided.came_too_late and "erased at" in (decided.erased or "")
+
+
+async def test_holds_at_once_all_stand_and_a_release_lifts_those_that_stood(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    recording_id = recording.data["id"]
+    async with house(deleting) as one, house(deleting) as two:
+        await archive(one, recording)
+        await asyncio.gather(
+            *(decisions.hold(house_, recording_id, f"case {n}", "ann") for n, house_ in enumerate((one, two)))
+        )
+        assert {row["why"] for row in holds(deleting)} == {"case 0", "case 1"}
+        await asyncio.gather(
+            decisions.release(one, recording_id, "over", "ann"), decisions.hold(two, recording_id, "case 2", "bob")
+        )
+        assert {row["why"] for row in holds(deleting)} <= {"case 2"}
+        await one.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)
+        await delete_what_is_due(one)
+        assert has_left(recording) == (not holds(deleting))
+
+
+async def test_the_hold_of_a_connection_is_told_by_every_surface(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path, tmp_path: Path
+) -> None:
+    held, by_setting, free = (sandbox.world.add_recording(seconds=0.5, connection_id=c) for c in ("7", "8", "9"))
+    ids = [one.data["id"] for one in (held, by_setting, free)]
+    settings = deleting | {"CALLVAULT_HOLD_CONNECTIONS": "8"}
+    async with house(settings) as runtime:
+        await archive(runtime, held, by_setting, free)
+        await state_own_duties(runtime)
+    assert run_callvault(["deletions", "hold", "--connection", "7", *HOLD], settings).returncode == 0
+    rows = {(row["scope"], row["subject"]): row for row in holds(settings)}
+    assert {key: row["decided"] for key, row in rows.items()} == {("connection", "7"): True, ("connection", "8"): False}
+    assert (rows["connection", "7"]["why"], rows["connection", "7"]["by"]) == ("case 17", "ann")
+    told = run_callvault(["deletions", "holds"], settings).stdout
+    assert "connection 7: case 17 (by ann, since 20" in told and told.endswith("2 holds stand\n")
+    duties = run_callvault(["deletions", "duties"], settings).stdout
+    assert "connections on hold by setting: 8;" in duties and "by decision: 7 (case 17);" in duties
+    assert found_in(settings, "held") == set(ids[:2])
+    with pages(settings, tmp_path / "pages", settings["REDIS_URL"]) as (client, _):
+        states = {hit["row"]["recording_id"]: hit["state"] for hit in client.get("/api/recordings").json()["hits"]}
+        assert [states[one] for one in ids] == ["held", "held", "archived"]
+        assert [client.get(f"/api/recordings/{one}").json()["state"] for one in ids] == ["held", "held", "archived"]
+        assert "Held with its connection" in client.get(f"/ops/recordings/{ids[0]}").text
+        assert {h["row"]["recording_id"] for h in client.get("/api/deletions").json()["held"]} == set(ids[:2])
+        assert "case 17 (by ann, since 20" in client.get("/ops/deletions").text
+    assert run_callvault(["deletions", "release", "--connection", "7", "--why", "over"], settings).returncode == 0
+    assert found_in(settings, "held") == {ids[1]}
+
+
+async def test_what_is_damaged_is_kept_and_every_surface_says_so_and_why(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path, tmp_path: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    recording_id = recording.data["id"]
+    folder = key_of(archive_folder, recording)
+    said = f"damaged: {folder}audio.wav: "
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        flip(archive_folder / folder / "audio.wav")
+        await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        assert (await what_keeps(runtime, folder) or "").startswith(said), "also before it is written down"
+        await keep_register(runtime)
+        await runtime.redis.delete("callvault:damaged")
+        assert (await what_keeps(runtime, folder) or "").startswith(said), "also after Redis was lost"
+        await runtime.due.schedule(folder, 60)
+    (row,) = json.loads(run_callvault(["deletions", "list", "--json"], deleting).stdout)["first"]
+    assert row["recording_id"] == recording_id and row["kept"].startswith(said)
+    assert f"stays: {said}" in run_callvault(["deletions", "list"], deleting).stdout
+    with pages(deleting, tmp_path / "pages", deleting["REDIS_URL"]) as (client, _):
+        told = client.get(f"/api/recordings/{recording_id}").json()
+        assert (told["state"], told["kept"].startswith(said)) == ("damaged", True)
+        page = client.get(f"/ops/recordings/{recording_id}").text
+        assert "Hold: never delete it" in page and f"stays: {said}" in page
+    held = run_callvault(["deletions", "hold", recording_id, *HOLD], deleting)
+    assert held.returncode == 0, held.stderr
+    async with house(deleting) as runtime:
+        assert (await what_keeps(runtime, folder) or "").startswith(f"held: case 17; {said}")
+    assert [row["subject"] for row in holds(deleting)] == [recording_id]
+
+
+async def test_a_pause_without_a_reason_keeps_who_paused_and_when(
+    sandbox: RunningSandbox, deleting: dict[str, str], redis: Any
+) -> None:
+    first = run_callvault(["deletions", "pause", "--by", "ann"], deleting)
+    again = run_callvault(["deletions", "pause", "--by", "bob"], deleting)
+    text = "no reason given (by ann, since 20"
+    assert first.stdout.startswith(f"paused: {text}") and again.stdout.startswith(f"it was paused already: {text}")
+    for command in ("deletions list", "status", "deletions holds"):
+        assert text in run_callvault(command.split(), deleting).stdout, command
+    status = json.loads(run_callvault(["status", "--json"], deleting).stdout)["deletions"]
+    assert (status["paused"], status["paused_by"]) == ("no reason given", "ann") and status["paused_at"]
+    assert run_callvault(["deletions", "resume"], deleting).stdout == "resumed\n"
+    assert json.loads(run_callvault(["status", "--json"], deleting).stdout)["deletions"]["paused_by"] is None
+
+
+@pytest.mark.parametrize("where", ["under the id", "in the folder"])
+async def test_a_decision_about_something_else_lets_nothing_go(
+    where: str, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    recording_id, folder = recording.data["id"], key_of(archive_folder, recording)
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        await decisions.hold(runtime, recording_id, "case 17", "ann")
+        (hold,) = (archive_folder / "decisions/recordings" / recording_id).iterdir()
+        forged = Decision(
+            id="f", decision="release", scope="recording", subject="another", why="", by="", at="", lifts=[hold.stem]
+        )
+        in_folder = layout.decision_copy_key(folder, "f")
+        under_id = layout.decision_key("recording", recording_id, "f")
+        await runtime.in_thread(runtime.archive.put_record, in_folder if where == "in the folder" else under_id, forged)
+        await runtime.due.schedule(folder, 0)
+        await delete_what_is_due(runtime)
+        assert not has_left(recording)
+        assert "a decision cannot be read" in (await what_keeps(runtime, folder) or "")
+        assert (await decisions.release(runtime, recording_id, "looked at", "ann")).kept is None
+
+
+async def test_what_is_erased_while_another_worker_is_set_to_hold_its_connection_stays(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
+    async with house(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"}) as runtime:
+        await archive(runtime, recording)
+        await state_own_duties(runtime)
+    done = run_callvault(["erase", recording.data["id"], "--reason", "x", "--yes"], deleting)
+    assert (done.returncode, "CALLVAULT_HOLD_CONNECTIONS" in done.stderr) == (1, True)
+    assert not has_left(recording)

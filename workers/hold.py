@@ -1,0 +1,34 @@
+"""A hold that stands. Apart, since the archive says which do and Redis shows a pause, which is a hold of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """A hold that no release lifts.
+
+    Attributes:
+        why: the reason that was given.
+        by: who placed it; empty where that is not known.
+        at: when, ISO 8601, UTC; likewise.
+    """
+
+    why: str
+    by: str = ""
+    at: str = ""
+
+    def __str__(self) -> str:
+        placed = [*([f"by {self.by}"] if self.by else []), *([f"since {self.at[:19]}Z"] if self.at else [])]
+        return f"{self.why} ({', '.join(placed)})" if placed else self.why
+
+
+def together(holds: Iterable[Hold]) -> Hold | None:
+    """Several holds of one thing as one: every reason and person once, and since the first; None of none."""
+    rows = sorted(holds, key=lambda hold: hold.at)
+    if not rows:
+        return None
+    by = ", ".join(dict.fromkeys(hold.by for hold in rows if hold.by))
+    return Hold("; ".join(sorted({hold.why for hold in rows})), by, rows[0].at)
