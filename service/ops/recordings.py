@@ -33,6 +33,7 @@ from workers.archive.records import (
     TRANSCRIPTION,
     AnyDecision,
     ArchivedObject,
+    CommitRecord,
     Decision,
     DeletionReceipt,
     UnreadableRecord,
@@ -210,7 +211,7 @@ def _read(
                 proven = proven or Step(commit.archived_at, f"by {proofs}", "when it was archived")
                 seen += _missing(objects, sizes)
             elif layout.is_version(name):
-                steps.append(Step(COMMIT_RECORD.read(data, key).archived_at, "other content archived beside it", key))
+                steps.append(_changed(COMMIT_RECORD.read(data, key), objects, key))
             elif name.startswith("transcriptions/"):
                 words = TRANSCRIPTION.read(data, key).transcription
                 said.append(Said(str(words.get("id")), str(words.get("transcription_text") or "")))
@@ -266,6 +267,15 @@ def _read(
         numbers |= {"from": row.from_number, "to": row.to_number} if ops.settings.ops_mask_numbers else {}
     detail = Detail(row.recording_id, state, damage, proven, row, objects, said, steps, due_at, kept, holds, record)
     return detail, seen
+
+
+def _changed(version: CommitRecord, first: Sequence[ArchivedObject], key: str) -> Step:
+    """What a version says: other audio, which keeps the original until a person approves, or other words about the same."""
+    if {o.sha256 for o in version.objects} <= {o.sha256 for o in first}:
+        return Step(version.archived_at, "Telnyx tells it otherwise now", f"the audio is the same; {key}")
+    return Step(
+        version.archived_at, "other audio archived beside it", f"{key}; its original stays until that is approved"
+    )
 
 
 def _missing(objects: Sequence[ArchivedObject], sizes: Mapping[str, int]) -> list[WrongObject]:

@@ -16,6 +16,7 @@ from tests.workers.test_archive_recording import folder_of
 from workers.archive.archive import ArchiveConflict
 from workers.archive.records import COMMIT_RECORD, UnreadableRecord
 from workers.archive.sameness import difference
+from workers.jobs.causes import NotFinished
 from workers.jobs.recordings import archive_recording
 from workers.keys import ALERTS, WRITTEN
 from workers.runtime import Runtime
@@ -154,3 +155,28 @@ def test_a_version_of_another_recording_is_no_commit_record() -> None:
     data += b'"found_by": "webhook"}'
     with pytest.raises(UnreadableRecord, match="not a commit record of this recording but of r"):
         COMMIT_RECORD.read(data, "recordings/2026/11/25/other/versions/r/recording.json")
+
+
+async def test_what_changed_back_or_was_told_anew_is_no_other_audio(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    await archive_recording(runtime, request_of(recording))
+    change(recording)
+    await archive_recording(runtime, request_of(recording, "event-2"))
+    touch(recording)
+    await archive_recording(runtime, request_of(recording, "event-3"))
+    assert len(runtime.archive.versions(await prefix(runtime, archive_folder, recording))) == 2
+    assert len([a for a in alerts(redis) if a["kind"] == "content-changed"]) == 1, "the second has known audio"
+
+
+async def test_a_change_without_any_audio_at_telnyx_is_asked_about_again(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any
+) -> None:
+    recording = sandbox.world.add_recording(seconds=1)
+    await archive_recording(runtime, request_of(recording))
+    touch(recording)
+    recording.audio.clear()
+    with pytest.raises(NotFinished, match="has changed at Telnyx, and no address for its audio"):
+        await archive_recording(runtime, request_of(recording, "event-2"))
+    assert alerts(redis) == []

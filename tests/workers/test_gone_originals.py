@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from config import times
+from config.errors import UserError
 from sandbox.world import World
+from tests.browser.test_api import pages
 from tests.parts import RunningSandbox
 from tests.workers.house import (
     archive,
@@ -23,7 +25,11 @@ from tests.workers.house import (
 )
 from tests.workers.test_archive_recording import folder_of
 from workers.jobs import decisions
+from workers.jobs.causes import NotFinished
+from workers.jobs.kept import what_keeps
+from workers.jobs.payloads import RecordingRequest
 from workers.jobs.put_off import DeletionRequest, letter_id, schedule_again
+from workers.jobs.recordings import archive_recording
 from workers.keys import DELETIONS_DUE, LEAVING
 from workers.queue.leaving import Leaving
 
@@ -161,25 +167,55 @@ async def test_an_original_that_telnyx_never_deletes_comes_later_and_later_and_e
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "then"),
     [
-        {"duration_millis": 9_000},
-        {"channels": "single"},
-        {"recording_ended_at": "2026-11-26T01:00:00.000000Z"},
-        {"status": "processing"},
+        ({"recording_ended_at": "2026-11-26T01:00:00.000000Z"}, "it goes"),
+        ({"updated_at": "2026-11-26T01:00:00.000000Z"}, "it goes"),
+        ({"duration_millis": 9_000}, "its audio is to be looked at"),
+        ({"channels": "single"}, "it goes"),
+        ({"status": "processing"}, "it is waited for"),
     ],
 )
-async def test_a_recording_that_telnyx_shows_otherwise_than_it_was_archived_stays(
-    change: dict[str, Any], sandbox: RunningSandbox, deleting: dict[str, str]
+async def test_a_recording_that_telnyx_tells_otherwise_stays_until_its_audio_was_compared(
+    change: dict[str, Any],
+    then: str,
+    sandbox: RunningSandbox,
+    deleting: dict[str, str],
+    archive_folder: Path,
+    tmp_path: Path,
 ) -> None:
     recording, other = (sandbox.world.add_recording(seconds=0.5) for _ in range(2))
+    recording_id = recording.data["id"]
+    folder = str(folder_of(archive_folder, recording).relative_to(archive_folder)) + "/"
     async with house(deleting) as runtime:
         await archive(runtime, recording, other)
         recording.data.update(change)
         await delete_what_is_due(runtime)
-        assert "content-changed" in await kinds_of_alerts(runtime)
-    assert not has_left(recording)
-    assert has_left(other)
+        assert (has_left(recording), has_left(other)) == (False, True)
+        assert await kinds_of_alerts(runtime) == set(), "nobody knows yet whether it is other audio"
+        again = RecordingRequest(recording_id=recording_id, found_by="reconcile", look_again=True)
+        if then == "it is waited for":
+            with pytest.raises(NotFinished):
+                await archive_recording(runtime, again)
+            return
+        await archive_recording(runtime, again)
+        kept = await what_keeps(runtime, folder)
+        assert (kept is None) == (then == "it goes")
+        assert await kinds_of_alerts(runtime) == (set() if then == "it goes" else {"audio-finding"})
+        with pages(deleting, tmp_path / "pages", deleting["REDIS_URL"]) as (client, _):
+            told = client.get(f"/api/recordings/{recording_id}").json()
+        steps = {step["what"]: step["detail"] for step in told["history"]}
+        assert steps["Telnyx tells it otherwise now"].startswith("the audio is the same; ") and told["kept"] == kept
+        if then == "it goes":
+            with pytest.raises(UserError, match=r"nothing to approve; .* the audio is the same, which keeps nothing"):
+                await decisions.approve(runtime, recording_id, "looked", "ann")
+        else:
+            await delete_what_is_due(runtime)
+            assert not has_left(recording)
+            await decisions.approve(runtime, recording_id, "listened", "ann")
+        await runtime.due.schedule(folder, 0)
+        await delete_what_is_due(runtime)
+    assert has_left(recording)
 
 
 async def test_a_download_address_that_does_not_answer_says_nothing_of_a_change(

@@ -73,8 +73,8 @@ KINDS: dict[str, Kind] = {
     ),
     "content-changed": Kind(
         "critical",
-        "Telnyx shows a recording other than it was archived: another length, time or content under the same id; its original "
-        "stays, and what Telnyx has now is archived beside the first as a version",
+        "Telnyx has other audio under the id of an archived recording; both are archived, and the original stays until a person "
+        "approves. Where Telnyx only tells other times of the same audio there is no alert: that is on record, and keeps nothing",
         "listen to both (`versions/` in the recording's folder has what came later); `callvault deletions approve ID --why ...` "
         "lets the original go",
     ),

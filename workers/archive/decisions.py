@@ -7,7 +7,7 @@ a recording lies in the recording's folder too, where the seal of its day lists 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
 from workers.archive import layout
@@ -130,10 +130,14 @@ def is_approved(decisions: Decisions, findings: Collection[str]) -> bool:
     return approved.issuperset(findings)
 
 
-def findings_of(versions: list[CommitRecord], record: CommitRecord) -> list[str]:
-    """What keeps an original until a person approves: what was found in its audio, and each other content of the same id."""
+def findings_of(versions: Sequence[CommitRecord], record: CommitRecord) -> list[str]:
+    """What keeps an original until a person approves: what was found in its audio, and each other content of the same id.
+
+    Audio that agrees with what Telnyx told first may not agree with what Telnyx tells now, such as of another length.
+    """
     others = {o.sha256 for version in versions for o in version.objects} - {o.sha256 for o in record.objects}
-    return [*record.audio.findings, *(f"{CHANGED} {sha256[:16]}" for sha256 in sorted(others))]
+    in_audio = (finding for one in (record, *versions) for finding in one.audio.findings)
+    return [*dict.fromkeys(in_audio), *(f"{CHANGED} {sha256[:16]}" for sha256 in sorted(others))]
 
 
 def word_of(decisions: Decisions) -> str | None:

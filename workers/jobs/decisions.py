@@ -305,9 +305,11 @@ async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> tup
         raise UserError(
             f"the original of recording {recording_id} had gone already ({found.gone}): nothing is left to approve"
         )
-    findings = findings_of(await runtime.in_thread(runtime.archive.versions, folder), record)
+    versions = await runtime.in_thread(runtime.archive.versions, folder)
+    findings = findings_of(versions, record)
     if not findings:
-        raise UserError(f"nothing was found in recording {recording_id}, so there is nothing to approve")
+        same = "; Telnyx tells it otherwise now, and the audio is the same, which keeps nothing" if versions else ""
+        raise UserError(f"nothing was found in recording {recording_id}, so there is nothing to approve{same}")
     await _write(runtime, _decision("approve", "recording", recording_id, why, by, findings=findings), folder)
     await _schedule(runtime, folder)
     return findings, await what_keeps(runtime, folder)

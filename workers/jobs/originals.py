@@ -121,7 +121,7 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
     seen_at = format_instant(utc_now())
     changed = await _difference(runtime, recording, [record, *versions])
     if changed is not None:
-        await _content_changed(runtime, folder, recording_id, changed)
+        await _shown_otherwise(runtime, folder, recording_id, changed)
         return None
     return Proven(folder, recording_id, record, decisions, findings, objects, transcriptions, seen_at)
 
@@ -153,20 +153,17 @@ async def _difference(runtime: Runtime, recording: Recording, known: Sequence[Co
     return None if None in found else found[-1]
 
 
-async def _content_changed(runtime: Runtime, folder: str, recording_id: str, changed: str) -> None:
-    """What Telnyx has is not what the archive has: it stays, and is fetched beside what is there."""
-    log.error("original kept: changed at Telnyx", recording_id=recording_id, difference=changed)
+async def _shown_otherwise(runtime: Runtime, folder: str, recording_id: str, changed: str) -> None:
+    """Telnyx shows it otherwise than it was archived: it stays until its audio has been fetched and held against the archive's.
+
+    That job says what is so: other content waits for a person, other words about the same content for nobody.
+    """
+    log.warning("original kept: shown otherwise at Telnyx", recording_id=recording_id, difference=changed)
     day = layout.day_of(layout.commit_key(folder))  # where it lies, whatever Telnyx says now of when it began
     request = RecordingRequest(
         recording_id=recording_id, started_at=f"{day}T00:00:00Z", found_by="reconcile", look_again=True
     )
     await enqueue(runtime.redis, recording_job(request))
-    await runtime.alerts.send(
-        "content-changed",
-        recording_id,
-        f"Recording {recording_id} is not at Telnyx as it was archived: {changed}. Its original is kept.",
-        "What Telnyx has now is archived beside it; see docs/runbook.md.",
-    )
     await ask_later(runtime, folder, recording_id, "changed", changed)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from config.counts import many
@@ -12,6 +12,7 @@ from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.archive import ArchiveConflict
 from workers.archive.audio import merge_summaries
+from workers.archive.decisions import findings_of
 from workers.archive.records import ArchivedObject, CommitRecord, FoundBy
 from workers.archive.sameness import difference, name_of_version
 from workers.jobs.causes import NotFinished
@@ -36,7 +37,7 @@ async def look_again(
 
     Raises:
         ArchiveConflict: Telnyx has shown so many contents that a person must look.
-        NotFinished: Telnyx is not done with it.
+        NotFinished: Telnyx is not done with it, or hands out no audio of it.
     """
     if request.locations or any(o.key.startswith("/") for o in record.objects):
         return
@@ -46,11 +47,15 @@ async def look_again(
     sources = {f: await runtime.in_thread(runtime.downloads.look, url) for f, url in addresses.items()}
     known = [record, *await runtime.in_thread(runtime.archive.versions, folder)]
     differences = [difference(one, said, sources) for one in known]
-    if None in differences or not addresses:
+    if None in differences:
         return
+    if not addresses:
+        raise NotFinished(
+            f"recording {recording.id} has changed at Telnyx, and no address for its audio ({differences[0]})"
+        )
     if len(known) > _MOST_VERSIONS:
         raise ArchiveConflict(f"{folder}versions/: Telnyx has shown {many(len(known), 'content')} of one recording")
-    await _archive_version(runtime, request, recording, folder, record, str(differences[0]))
+    await _archive_version(runtime, request, recording, folder, known, str(differences[0]))
 
 
 async def _archive_version(
@@ -58,7 +63,7 @@ async def _archive_version(
     request: RecordingRequest,
     recording: Recording,
     folder: str,
-    first: CommitRecord,
+    known: Sequence[CommitRecord],
     what: str,
 ) -> None:
     """Twice over the bytes, if they are new: their hash is in their key, and neither memory nor disk must hold them."""
@@ -69,7 +74,7 @@ async def _archive_version(
     said, sources = as_archived(recording), {audio_format: one.source for audio_format, one in fetched.items()}
     sha256s = {audio_format: one.taken for audio_format, one in fetched.items()}
     version = layout.version_folder(folder, name_of_version(said, sources, sha256s))
-    archived = {(o.key.rpartition(".")[2], o.sha256): o for o in first.objects}
+    archived = {(o.key.rpartition(".")[2], o.sha256): o for o in known[0].objects}
     objects: list[ArchivedObject] = []
     async with unless_erased(runtime, folder):
         for audio_format, sha256 in sha256s.items():
@@ -77,13 +82,18 @@ async def _archive_version(
             objects.append(there or await _put(runtime, recording, version, audio_format, sha256))
         record = _record(request, said, objects, fetched, sources)
         record = await runtime.in_thread(runtime.archive.commit, version, record)
-    is_new = any(o.key.startswith(version) for o in objects)
+    is_new = not set(sha256s.values()) <= {o.sha256 for one in known for o in one.objects}
     await runtime.announce(layout.commit_key(version), record)
-    log.warning("changed at Telnyx", recording_id=recording.id, what=what, are_bytes_new=is_new)
-    if is_new:  # other words about the same bytes are on record, and nothing for a person to look at
-        text = f"Recording {recording.id} has changed at Telnyx: {what}. Its audio is archived beside the first."
+    log.warning("changed at Telnyx", recording_id=recording.id, what=what, is_audio_new=is_new)
+    found = [finding for finding in record.audio.findings if finding not in findings_of(known[1:], known[0])]
+    if is_new:  # other words about known audio are on record, and nothing for a person to look at unless they deny it
+        text = f"Telnyx has other audio under the id of recording {recording.id}: {what}. Both are archived; the original stays."
         advice = f"Listen to both; then `callvault deletions approve {recording.id} --why ...` lets the original go."
         await runtime.alerts.send("content-changed", str(recording.id), text, advice)
+    elif found:
+        text = f"Recording {recording.id} is told otherwise at Telnyx ({what}), and its audio is not so: {', '.join(found)}."
+        advice = f"Listen to it; `callvault deletions approve {recording.id} --why ...` lets the original go."
+        await runtime.alerts.send("audio-finding", str(recording.id), text, advice)
 
 
 def _record(
