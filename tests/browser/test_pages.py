@@ -206,3 +206,21 @@ def test_what_is_typed_comes_back_as_text(page: Page, number: str) -> None:
     page.goto(f"/ops/recordings?q={quote(number)}")
     assert dialogs == []
     assert page.locator("img, main script").count() == 0
+
+
+def test_the_state_and_the_link_of_a_row_are_seen_on_a_phone_without_scrolling_sideways(
+    page: Page, house: House
+) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    for path in ("/ops/recordings", "/ops/deletions"):
+        page.goto(path)
+        link = page.locator("main a[href^='/ops/recordings/']").first
+        places = [link.bounding_box()]
+        if path == "/ops/recordings":
+            places.append(page.locator("td .state").first.bounding_box())
+        for place in places:
+            assert place is not None and place["x"] >= 0 and place["x"] + place["width"] <= 390, path
+        recording_id = link.inner_text()
+        link.click()
+        expect(page.get_by_role("heading", name=f"Recording {recording_id}")).to_be_visible()
+        expect(page.get_by_role("heading", name="Hold")).to_be_visible()

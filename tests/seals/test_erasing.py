@@ -107,3 +107,21 @@ def test_what_is_not_there_cannot_be_erased(environment: dict[str, str]) -> None
     assert done.stderr.startswith(
         "callvault: recording nothing is not in the archive (looked for under every day since "
     )
+    for arguments in (["erase", "nothing", "--reason", "x"], ["erase", "nothing", "--reason", "x", "--json"]):
+        unasked = run_callvault(arguments, environment, stdin="y\n")
+        assert (unasked.returncode, unasked.stdout) == (1, ""), "nobody is asked about what is not there"
+        assert "is not in the archive" in unasked.stderr
+
+
+async def test_a_person_is_asked_once_it_may_be_erased_and_no_changes_nothing(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+) -> None:
+    (one,) = recordings_of(sandbox, 5, 1)
+    await archive_and_seal(environment, async_redis, archive_folder, [one])
+    arguments = ["erase", one.data["id"], "--reason", "x"]
+    refused = run_callvault(arguments, environment, stdin="n\n")
+    assert (refused.returncode, "Erase recording" in refused.stdout) == (1, True), refused.stderr
+    assert one.deleted_at is None and (folder_of(archive_folder, one) / "recording.json").exists()
+    assert run_callvault(["deletions", "hold", one.data["id"], "--why", "case 17"], environment).returncode == 0
+    held = run_callvault(arguments, environment, stdin="y\n")
+    assert (held.returncode, held.stdout, "is on hold" in held.stderr) == (1, "", True)

@@ -20,6 +20,8 @@ from workers.archive.layout import damage_key
 from workers.archive.register import read_register
 from workers.archive.stores.store import StoredObject
 from workers.jobs.damage import keep_register
+from workers.jobs.payloads import TranscriptionRequest
+from workers.jobs.transcriptions import archive_transcription
 from workers.keys import DAMAGED
 from workers.queue.damaged import DamagedObjects, KnownDamage
 from workers.runtime import Runtime
@@ -281,3 +283,25 @@ async def test_a_row_that_says_whole_clears_nothing_by_itself(
     await keep(runtime)
     known = await DamagedObjects(runtime.redis).all()
     assert known[key].number == 3 and damage_key(key, 4) in known
+
+
+async def test_what_is_known_to_be_damaged_keeps_the_original_also_where_telnyx_has_nothing_to_hold_against_it(
+    runtime: Runtime, recording: Recording, sandbox: RunningSandbox, archive_folder: Path
+) -> None:
+    transcription = sandbox.world.add_transcription(recording)
+    sandbox.world.complete_transcription(transcription)
+    request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording.data["id"])
+    await archive_transcription(runtime, request)
+    (path,) = folder_of(archive_folder, recording).glob("transcriptions/*.json")
+    whole = path.read_bytes()
+    path.write_bytes(b"{")
+    key = str(path.relative_to(archive_folder))
+    await DamagedObjects(runtime.redis).tell(key, KnownDamage("damaged", "not a transcription", "verify", ""))
+    sandbox.world.transcriptions.clear()
+    folder = f"{folder_of(archive_folder, recording).relative_to(archive_folder)}/"
+    for is_whole in (False, True):
+        if is_whole:
+            path.write_bytes(whole)
+        await runtime.due.schedule(folder, 0)
+        await delete_what_is_due(runtime)
+        assert (recording.deleted_at is not None) == is_whole
