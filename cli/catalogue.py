@@ -101,8 +101,8 @@ def look_up(settings: Settings, catalogue: Catalogue, archive: Archive, recordin
         return hits[0]
     since = first_day(catalogue, archive)
     raise UserError(
-        f"recording {recording_id} is not in the archive (looked for under every day since {since}); "
-        "`callvault find` searches it"
+        f"recording {recording_id} is not in the archive (looked for under every day since {since}): check the id; "
+        "`callvault find` lists recordings by number, day or words"
     )
 
 

@@ -36,6 +36,7 @@ from workers.archive.proof import Damaged
 from workers.archive.stores.store import StoreError
 from workers.conditions import known_conditions
 from workers.keys import DOCTOR
+from workers.one_line import one_line
 from workers.queue.binding import bound_to
 from workers.queue.script import server_seconds
 from workers.runtime import open_archive
@@ -162,7 +163,7 @@ async def _why_not_ours(http: httpx.AsyncClient, url: str) -> str | None:
     try:
         answer = await http.post(url, content=b"{}", headers={"content-type": "application/json"})
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return f"not reachable from here ({type(error).__name__})"
+        return f"not reachable from here ({one_line(error)})"
     if answer.status_code != 401:
         return f"answers {answer.status_code} to an unsigned webhook, where a receiver answers 401"
     return None
@@ -191,7 +192,7 @@ async def _redis(settings: Settings, redis: Any) -> str:
     try:
         await redis.set(DOCTOR, secrets.token_hex(4), ex=5)
     except (RedisError, OSError) as error:
-        raise Wrong(f"does not take a write: {error}", "see whether it runs, and REDIS_URL; docs/redis.md") from None
+        raise Wrong(f"does not take a write: {one_line(error)}", "docs/redis.md says what is needed") from None
     server = await redis.info("server")
     version = str(server.get("redis_version", "0"))  # Valkey tells the version of Redis that it stands for, too
     name = f"Valkey {server['valkey_version']}" if "valkey_version" in server else f"Redis {version}"

@@ -7,9 +7,12 @@ import json
 import sys
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from cli.checks import CHECKS, NEEDS_REDIS, Check, Noted, Wrong, send_test
 from cli.console import open_console
 from config.settings import Settings
+from workers.one_line import one_line
 from workers.queue.connect import connect_receiver
 
 _PATIENCE_SECONDS = 20
@@ -62,8 +65,14 @@ async def _one(check: Check, settings: Settings, redis: Any) -> dict[str, Any]:
             "found": f"no answer within {_PATIENCE_SECONDS}s",
             "advice": "is it reachable from here?",
         }
+    except (RedisError, OSError) as error:
+        return {
+            "good": False,
+            "found": one_line(error),
+            "advice": "docs/redis.md and docs/stores.md say what is needed",
+        }
     except Exception as error:
-        return {"good": False, "found": f"{type(error).__name__}: {error}", "advice": "see the error"}
+        return {"good": False, "found": f"{type(error).__name__}: {one_line(error)}", "advice": "see the error"}
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

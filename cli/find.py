@@ -11,11 +11,13 @@ from rich.text import Text
 
 from cli.catalogue import opened, searched, take, up_to_date
 from cli.console import open_console
+from cli.options import option
 from config.counts import many
+from config.errors import UsedWrongly
 from config.settings import Settings
 from config.times import format_duration
 from workers.catalogue.inventory import csv_lines, described
-from workers.catalogue.query import read_query
+from workers.catalogue.query import BadQuery, read_query
 from workers.catalogue.search import Hit, search, search_all
 
 _ON_A_TERMINAL = 50
@@ -26,9 +28,12 @@ def run(settings: Settings, words: Mapping[str, str | None], *, limit: int | Non
     """Search; returns the exit status: 0 also when nothing was found.
 
     Raises:
-        BadQuery: the search cannot be.
+        UsedWrongly: the search cannot be.
     """
-    query = read_query(words)
+    try:
+        query = read_query(words)
+    except BadQuery as error:
+        raise UsedWrongly(f"{option(error.field)}: {error.why}") from None
     is_table = not as_csv and not as_json
     most = limit or (_ON_A_TERMINAL if is_table and sys.stdout.isatty() else None)
     with opened(settings) as (catalogue, archive):

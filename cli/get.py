@@ -15,7 +15,7 @@ from config.errors import UserError
 from config.settings import Settings
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.problems import Problem
+from workers.archive.problems import Problem, how_to_mend
 from workers.archive.proof import Damaged, Missing
 from workers.archive.records import ArchivedObject, UnreadableRecord
 from workers.catalogue.catalogue import Catalogue
@@ -47,12 +47,8 @@ def run(settings: Settings, recording_id: str, *, out: Path | None, audio_format
         except Damaged as damage:
             kind = "missing" if isinstance(damage, Missing) else "damaged"
             tell_register(settings, archive.identity.id, [Problem(kind, damage.key, damage.what)], "get")
-            advice = (
-                f"`callvault repair {recording_id}` puts back what is gone"
-                if kind == "missing"
-                else "run `callvault verify`"
-            )
-            raise UserError(f"{damage}; nothing was written, {advice}") from None
+            advice = how_to_mend(damage.key, kind, archive.store.url)
+            raise UserError(f"{damage}; nothing was written; {advice}") from None
 
 
 def _folder(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> str:

@@ -212,9 +212,9 @@ def verify(
     from cli.verify import Options, run
 
     if resume and fresh:
-        raise typer.BadParameter("give --resume or --fresh, not both")
+        raise UsedWrongly("give --resume or --fresh, not both")
     if head is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", head):
-        raise typer.BadParameter("--head: expected the SHA-256 of a seal's JSON, 64 hexadecimal digits")
+        raise UsedWrongly("--head: expected the SHA-256 of a seal's JSON, 64 hexadecimal digits")
     settings = load_settings(data_folder=data)
     options = Options(
         since=_day(since) if since else None,
@@ -251,12 +251,12 @@ def seal(
     from cli import seal as command
 
     if [day is not None, due, sign is not None].count(True) != 1:
-        raise typer.BadParameter("give a day, --due, or --sign and a number")
+        raise UsedWrongly("give a day, --due, or --sign and a number")
     settings = load_settings(data_folder=data)
     if sign is not None:
         numbers = re.fullmatch(r"([1-9]\d{0,9})(?:-([1-9]\d{0,9}))?", sign, re.ASCII)
         if numbers is None:
-            raise typer.BadParameter(f"{sign!r} is not a number such as 7, or numbers such as 1-7")
+            raise UsedWrongly(f"{sign!r} is not a number such as 7, or numbers such as 1-7")
         first, last = int(numbers[1]), int(numbers[2] or numbers[1])
         with _redis(settings, is_there=True) as url:
             raise typer.Exit(command.sign(settings, url, first=first, last=last, as_json=json))
@@ -513,7 +513,7 @@ def main() -> None:
 
 def _run() -> None:
     """Run the command that was typed: what it ends with becomes one line and an exit status."""
-    configure_logs("warning", program="callvault")  # serve and worker set their own
+    configure_logs("warning", program="callvault", is_command=True)  # serve and worker set their own
     try:
         app()
     except UserError as error:
@@ -521,13 +521,16 @@ def _run() -> None:
     except Exception as error:
         from redis.exceptions import RedisError
 
-        from workers.archive.stores.store import StoreError
+        from workers.archive.stores.store import StoreError, StoreRefused
+        from workers.one_line import one_line
         from workers.telnyx.errors import TelnyxError
 
         if isinstance(error, RedisError):
-            _end(f"Redis: {error}", 1)
-        if isinstance(error, StoreError | TelnyxError):  # away or refusing, as the error says
+            _end(f"{one_line(error)}; `callvault doctor` looks closer", 1)
+        if isinstance(error, StoreRefused):  # it says itself what to do
             _end(str(error), 1)
+        if isinstance(error, StoreError | TelnyxError):
+            _end(f"{error}; `callvault doctor` looks closer", 1)
         said = " ".join(f"{type(error).__name__}: {error}".split())
         _end(f"{said} (a fault of Callvault; where it happened is in {_keep(error)})", 1)
 

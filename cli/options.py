@@ -22,6 +22,11 @@ AudioFolder = Annotated[
 ]
 
 
+def option(name: str) -> str:
+    """The option that a person types for a parameter: `--min-duration` for `min_duration`."""
+    return f"--{name.replace('_', '-')}"
+
+
 def not_empty(**given: str | None) -> None:
     """See that no option was given without a value, as by an empty variable of a script: it would silently ask for everything.
 
@@ -30,4 +35,4 @@ def not_empty(**given: str | None) -> None:
     """
     for name, value in given.items():
         if value is not None and not value.strip():
-            raise UsedWrongly(f"--{name.replace('_', '-')}: is empty; leave it out, or give a value")
+            raise UsedWrongly(f"{option(name)}: is empty; leave it out, or give a value")

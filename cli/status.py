@@ -39,10 +39,11 @@ def _tell(found: Status) -> None:
     lines = [("archive", found.archive_url)]
     for _, group in itertools.groupby(found.conditions, key=lambda one: one.kind):
         same = list(group)
-        lines += [(one.kind.replace("-", " "), one.what) for one in same[:_SHOWN]]
+        for advice, alike in itertools.groupby(same[:_SHOWN], key=lambda one: one.advice):
+            lines += [(one.kind.replace("-", " "), one.what) for one in alike]
+            lines.append(("", advice))
         if len(same) > _SHOWN:
             lines.append(("", f"and {len(same) - _SHOWN} more; `--json` lists all"))
-        lines.append(("", same[0].advice))
     for name, queue in found.queues.items():
         oldest = f", the oldest for {format_duration(queue.oldest_seconds)}" if queue.oldest_seconds else ""
         later = f", {queue.later} of them later" if queue.later else ""

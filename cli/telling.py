@@ -11,6 +11,7 @@ from config.errors import UserError
 from config.settings import Settings
 from workers.archive.problems import Problem
 from workers.jobs.damage import REGISTERED, tell_problems
+from workers.one_line import one_line
 from workers.queue.binding import bound_to
 from workers.queue.connect import connect_receiver
 from workers.queue.embedded import redis_of
@@ -34,7 +35,7 @@ def tell_register(settings: Settings, archive_id: str, problems: Sequence[Proble
         with redis_of(settings, is_there=True) as url:
             return asyncio.run(_tell(url, archive_id, problems, by))
     except (UserError, RedisError, OSError) as error:
-        return str(error)
+        return one_line(error)
 
 
 async def _tell(url: str, archive_id: str, problems: Sequence[Problem], by: str) -> str | None:

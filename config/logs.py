@@ -1,6 +1,7 @@
-"""Structured logs: JSON lines for machines, colour for a person at a terminal. Always on standard error.
+"""Structured logs: JSON lines for machines, colour for a person at a terminal, plain lines from commands.
 
-The colours are structlog's. It is imported for a person alone: it takes longer to import than most commands take to run.
+Always on standard error. The colours are structlog's, which is imported for a person alone: it takes longer to import than
+most commands take to run.
 """
 
 from __future__ import annotations
@@ -77,15 +78,23 @@ def bound_fields(**fields: Any) -> Iterator[None]:
         _bound.reset(token)
 
 
-def configure_logs(level: str = "info", *, program: str) -> None:
+_OF_A_LOG = ("event", "program", "level", "timestamp")
+
+
+def configure_logs(level: str = "info", *, program: str, is_command: bool = False) -> None:
     """Send the logs of this process and of the libraries in it to standard error.
 
     Args:
         level: the least severity to write: debug, info, warning or error.
         program: which part this is (`serve`, `worker`, …); on every line.
+        is_command: whether a person waits for what it says: then a line is plain text, and alerts, which others get, are
+            no lines at all.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines(program, _coloured() if sys.stderr.isatty() else _as_json))
+    render: _Render = _as_command if is_command else _coloured() if sys.stderr.isatty() else _as_json
+    handler.setFormatter(_Lines(program, render))
+    if is_command:
+        handler.addFilter(lambda record: record.msg != "alert")
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -134,6 +143,13 @@ def _as_json(line: dict[str, Any], error: Any) -> str:
     if error:
         line["exception"] = logging.Formatter().formatException(error)
     return json.dumps(line, default=repr)
+
+
+def _as_command(line: dict[str, Any], _: Any) -> str:
+    """`callvault: what happened: name value, name value`; the last is the error, which may be long."""
+    said = {name: " ".join(str(value).split()) for name, value in line.items() if name not in _OF_A_LOG}
+    fields = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in said.items())
+    return f"callvault: {line['event']}" + (f": {fields}" if fields else "")
 
 
 def _coloured() -> _Render:

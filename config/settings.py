@@ -391,7 +391,10 @@ def _explain(error: ValidationError) -> str:
             extra = cast(dict[str, Any], field.json_schema_extra)
             read = _hidden(first["input"]) if extra["secret"] else repr(first["input"])
             reason = re.sub(r"^Value error, ", "", first["msg"])
-            return f"{field.validation_alias}: cannot use {read} ({reason}); expected {extra['expected']}"
+            # The library's own reasons, and ours that name the value, say again what is read and what is expected.
+            is_said = first["type"] != "value_error" or reason.startswith(repr(first["input"]))
+            why = "" if is_said else f" ({reason})"
+            return f"{field.validation_alias}: cannot use {read}{why}; expected {extra['expected']}"
     return f"{alias}: {first['msg']}"
 
 

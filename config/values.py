@@ -114,7 +114,7 @@ def read_redis_url(value: object) -> object:
             near = difflib.get_close_matches(name, known, 1)
             raise ValueError("an option that is none there" + (f"; is {near[0]} meant?" if near else ""))
         if name in _REDIS_WORDS and values[-1] not in _REDIS_WORDS[name]:
-            raise ValueError(f"{name} is none of {', '.join(_REDIS_WORDS[name])}")
+            raise ValueError(f"{name} is not {' or '.join(_REDIS_WORDS[name])}")
     if database and not re.fullmatch(r"\d{1,5}", database, re.ASCII):
         raise ValueError("the database is no number")
     return value
@@ -260,7 +260,7 @@ def read_severities(value: object) -> object:
         return value
     pairs = dict(pair.partition("=")[::2] for pair in value.replace(",", " ").split())
     if wrong := [name for name, severity in pairs.items() if severity not in ("info", "warning", "critical", "off")]:
-        raise ValueError(f"{wrong[0]} is given none of info, warning, critical, off")
+        raise ValueError(f"{wrong[0]} needs info, warning, critical or off")
     return pairs
 
 

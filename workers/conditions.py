@@ -15,6 +15,7 @@ from config.counts import many
 from config.settings import Settings
 from config.times import end_of_day, format_duration
 from workers.alerts.kinds import Severity
+from workers.archive.problems import how_to_mend
 from workers.jobs.causes import NEVER_GIVEN_UP, advice_of
 from workers.keys import CLOCKS, LIVE_DUTIES, NO_WORKER, QUEUES, WORKER
 from workers.queue.attempts import Attempts
@@ -105,8 +106,9 @@ CONDITIONS: dict[str, Row] = {
         "critical",
         "Damaged",
         "an object of the archive is known to be damaged or gone; its original is kept while Telnyx has it",
-        "`callvault verify` says more. Audio: `callvault repair ID`, from a copy with `--from FILE`; anything else: restore it "
-        "from a copy. It is cleared by itself once it is whole",
+        "`callvault status` says it for each object. Gone audio: `callvault repair ID`, from a copy with `--from FILE`. Audio "
+        "that was changed: move the file out of the archive first, then repair it so. Anything else: restore it from a copy. "
+        "It is cleared by itself once it is whole",
     ),
     "not-known": Row(
         "warning",
@@ -193,7 +195,12 @@ async def _no_worker(at: _Moment) -> list[Condition]:
 async def _damaged(at: _Moment) -> list[Condition]:
     damaged = DamagedObjects(at.redis)
     found = [
-        condition("damaged", f"{key}: {one.what} (found by {one.found_by}, {one.at[:19]}Z)", key)
+        condition(
+            "damaged",
+            f"{key}: {one.what} (found by {one.found_by}, {one.at[:19]}Z)",
+            key,
+            f"{how_to_mend(key, one.state, at.settings.archive_address)}. This line goes by itself once the object is whole",
+        )
         for key, one in sorted((await damaged.all()).items())[:_MOST_DAMAGED]
     ]
     known_at = await damaged.known_at()

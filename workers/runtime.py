@@ -137,7 +137,7 @@ def open_archive(settings: Settings) -> Archive:
     except NoArchive:
         raise
     except StoreError as error:
-        log.warning("the archive does not answer yet", archive=address, error=str(error))
+        log.info("the archive does not answer yet", archive=address, error=str(error))  # whoever asks it says so
     return archive
 
 

@@ -21,6 +21,7 @@ from service.ops.parts import Ops
 from service.ops.recordings import hit_of, tell_seen
 from service.protocol import close_early
 from workers.archive import layout
+from workers.archive.problems import how_to_mend
 from workers.archive.proof import Damaged, Missing
 from workers.archive.records import ArchivedObject
 from workers.archive.stores.store import StoreError
@@ -72,7 +73,9 @@ async def audio(ops: Ops, request: Request) -> Response:
             raise Missing(wanted.key, "gone from the archive") from None
     except Damaged as damage:
         await tell_seen(ops, [damage])
-        raise Refused(404 if isinstance(damage, Missing) else 409, f"{damage}; run `callvault verify`") from None
+        state, status = ("missing", 404) if isinstance(damage, Missing) else ("damaged", 409)
+        advice = how_to_mend(damage.key, state, ops.runtime.archive.store.url)
+        raise Refused(status, f"{damage}; {advice}") from None
     chunks = _chunks(first, source)
     if not is_part:
         chunks = _hashed(ops, wanted, chunks)

@@ -103,8 +103,8 @@ async def _look(ops: Ops) -> Overview:
             found = status.conditions
         except StoreError as error:  # it cannot even be opened
             found = [condition("archive-away", str(error)), *await known_conditions(ops.redis, ops.settings)]
-    except (RedisError, OSError) as error:
-        found, hour = [condition("redis-away", f"{type(error).__name__}; webhooks are refused until it does")], None
+    except (RedisError, OSError):
+        found, hour = [condition("redis-away", "webhooks are refused until it does")], None
     return Overview(
         conditions=found,
         problems=[one.sentence for one in found],

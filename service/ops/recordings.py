@@ -21,6 +21,7 @@ from config.times import format_instant, parse_day, parse_instant
 from service.ops.access import Refused
 from service.ops.parts import Ops
 from workers.archive import layout
+from workers.archive.problems import how_to_mend
 from workers.archive.proof import Damaged, Missing
 from workers.archive.records import (
     ANY_RECORD,
@@ -93,6 +94,7 @@ class Detail(msgspec.Struct, frozen=True):
     Attributes:
         state: as in a search, by what is seen now; `received` while its job waits or runs.
         damage: what is known to be wrong with its objects, a line each.
+        how_to_mend: what to do about that, a line for each object.
         proven: when all of its audio was last proven, and how; None where that is not known.
         row: as the catalogue has it; None while it is not archived.
         objects: its audio.
@@ -107,6 +109,7 @@ class Detail(msgspec.Struct, frozen=True):
     recording_id: str
     state: str
     damage: list[str]
+    how_to_mend: list[str]
     proven: Step | None
     row: Row | None
     objects: list[ArchivedObject]
@@ -166,7 +169,7 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
     if hit is None:
         if waits:
             steps = [Step(None, "received", "its job waits or runs")]
-            return Detail(recording_id, "received", [], None, None, [], [], steps, None, None, [], None)
+            return Detail(recording_id, "received", [], [], None, None, [], [], steps, None, None, [], None)
         raise Refused(404, f"recording {recording_id} is not in the archive")
     folder = layout.recording_folder(hit.row.date, recording_id)
     told = {key: found for key, found in (await known_damage(ops.runtime)).items() if key.startswith(folder)}
@@ -248,6 +251,11 @@ def _read(
     ]
     seen = [wrong for wrong in seen if wrong.key not in told]
     damage += [f"{wrong} (seen now)" for wrong in seen]
+    wrong_as = {key: found.state for key, found in told.items()}
+    wrong_as |= {wrong.key: "missing" if isinstance(wrong, Missing) else "damaged" for wrong in seen}
+    mend = list(
+        dict.fromkeys(how_to_mend(key, how, ops.settings.archive_address) for key, how in sorted(wrong_as.items()))
+    )
     state = state_of(row.findings, decisions, is_deleted=is_deleted, is_erased=is_erased, is_held=bool(holds))
     if damage and not is_erased:
         state = "damaged"
@@ -265,8 +273,8 @@ def _read(
     if record is not None:
         numbers = record["recording"]
         numbers |= {"from": row.from_number, "to": row.to_number} if ops.settings.ops_mask_numbers else {}
-    detail = Detail(row.recording_id, state, damage, proven, row, objects, said, steps, due_at, kept, holds, record)
-    return detail, seen
+    about = (row, objects, said, steps, due_at, kept, holds, record)
+    return Detail(row.recording_id, state, damage, mend, proven, *about), seen
 
 
 def _changed(version: CommitRecord, first: Sequence[ArchivedObject], key: str) -> Step:

@@ -32,6 +32,7 @@ from workers.archive.records import UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.catalogue.catalogue import CatalogueBusy
 from workers.catalogue.query import FIELDS
+from workers.one_line import one_line
 from workers.telnyx.errors import TelnyxError
 
 log = get_logger()
@@ -160,7 +161,7 @@ class _Door:
         except UserError as error:
             return _problem(request, person, 400, str(error))
         except (RedisError, OSError) as error:
-            return _problem(request, person, 503, f"Redis does not answer ({type(error).__name__})")
+            return _problem(request, person, 503, one_line(error))
         except Exception as error:
             log.error("a page failed", path=request.url.path, error=f"{type(error).__name__}: {error}", exc_info=True)
             return _problem(request, person, 500, "This page failed; the log says why")

@@ -149,7 +149,7 @@ async def test_without_a_commit_record_nothing_is_put_back(
     (folder_of(archive_folder, recording) / "recording.json").unlink()
     await repair_recording(runtime, RepairRequest(folder=key_of(archive_folder, recording)))
     assert not audio_of(archive_folder, recording).exists()
-    assert "recording.json: gone; restore it from a copy" in alerts(redis)[0][1]
+    assert "recording.json: gone from the archive" in alerts(redis)[0][1]
 
 
 async def test_the_command_repairs_and_says_what_it_put_back(

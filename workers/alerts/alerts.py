@@ -119,7 +119,8 @@ class Alerts:
         except (RedisError, OSError):
             pass  # told twice rather than not at all
         if is_kept:
-            log.error("alert", kind=kind, severity=severity, group=group, text=text, advice=advice)
+            tell = {"info": log.info, "warning": log.warning, "critical": log.error}[severity]
+            tell("alert", kind=kind, severity=severity, group=group, text=text, advice=advice)
         is_quiet = self._quiet_hours is not None and self._quiet_hours.holds(utc_now().hour) and severity != "critical"
         if is_first and self._urls and own != "off" and not is_quiet and len(self._under_way) < _MOST_UNDER_WAY:
             task = asyncio.create_task(self._deliver(alert, before))

@@ -42,7 +42,17 @@ _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 class BadQuery(UsedWrongly):
-    """A search that cannot be; the text names the field and says why."""
+    """A search that cannot be; the text names the field and says why.
+
+    Attributes:
+        field: the name of the field, as the pages and the API have it; empty: none is at fault alone.
+        why: what is wrong with it.
+    """
+
+    def __init__(self, why: str, field: str = "") -> None:
+        super().__init__(f"{field}: {why}" if field else why)
+        self.field = field
+        self.why = why
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -86,10 +96,10 @@ def read_query(words: Mapping[str, str | None]) -> Query:
         try:
             fields[_NAMES.get(name, name)] = read(value)
         except ValueError as error:
-            raise BadQuery(f"{name}: {error}") from None
+            raise BadQuery(str(error), name) from None
     query = msgspec.convert(fields, Query)
     if query.since and query.until and query.until <= query.since:
-        raise BadQuery(f"until: {given['until']} is before {given['since']}, so nothing can fit")
+        raise BadQuery(f"{given['until']} is before {given['since']}, so nothing can fit", "until")
     return query
 
 
@@ -182,7 +192,7 @@ def _text(text: str) -> str:
 
 def _state(text: str) -> str:
     if text not in STATES:
-        raise ValueError(f"{text[:40]!r} is none of {', '.join(STATES)}")
+        raise ValueError(f"{text[:40]!r} is not a state; expected {FIELDS['state']}")
     return text
 
 

@@ -21,7 +21,7 @@ from workers.runtime import Runtime
 
 log = get_logger()
 
-# Kinds of `problems.ADVICE` that say of an object that it is damaged; the others are about days, or about what nobody knows.
+# Kinds of problems that say of an object that it is damaged; the others are about days, or about what nobody knows.
 REGISTERED = ("damaged", "missing", "seal-altered", "gap", "signature", "erasure")
 _SOONEST_SECONDS, _LATEST_SECONDS = 60.0, 3600.0
 _MOST_LOOKS = 20  # of a turn

@@ -8,6 +8,7 @@ from config.times import format_duration
 from workers.jobs.causes import Cause
 from workers.jobs.judge import cause_of
 from workers.keys import TURN_TOLD
+from workers.one_line import one_line
 from workers.runtime import Runtime
 
 _SHORTEST_MEMORY_SECONDS = 600.0
@@ -54,5 +55,5 @@ async def tell_turn_failing(runtime: Runtime, what: str, error: Exception) -> No
     if seconds < runtime.settings.queue_age_limit.total_seconds():
         return
     if await runtime.redis.set(TURN_TOLD + what, "1", nx=True, ex=_TURN_TOLD_SECONDS):
-        text = f"{what} has failed for {format_duration(seconds)}: {type(error).__name__}: {error}."
+        text = f"{what} has failed for {format_duration(seconds)}: {one_line(error)}."
         await runtime.alerts.send("turn-fails", what, text, cause.advice)

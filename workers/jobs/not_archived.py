@@ -26,6 +26,7 @@ from workers.jobs.payloads import VERSION, RecordingRequest, payload_version, re
 from workers.jobs.places import who_names_a_place
 from workers.jobs.recordings import archive_recording
 from workers.keys import WAITED_FOR
+from workers.one_line import one_line
 from workers.queue.attempts import DeadLetter
 from workers.queue.history import DAY, read_history
 from workers.queue.lease import HeldElsewhere
@@ -113,7 +114,7 @@ async def _answer(
         answer = why_not_handed_out(recording, error)
         if answer is None:
             line = f"recording {recording.id} is not archived for another reason than that Telnyx gives no audio"
-            raise UserError(f"{line}, so its day waits: {type(error).__name__}: {error}") from error
+            raise UserError(f"{line}, so its day waits: {one_line(error)}") from error
     else:
         if await runtime.in_thread(runtime.archive.commit_record, folder) is not None:
             return None

@@ -21,6 +21,7 @@ from workers.jobs.payloads import (
     VERSION,
 )
 from workers.keys import MAIN_QUEUE
+from workers.one_line import one_line
 from workers.queue.attempts import DeadLetter
 from workers.runtime import Runtime
 
@@ -94,8 +95,7 @@ async def back_off(runtime: Runtime, outcomes: Sequence[object]) -> None:
 async def postpone_for(runtime: Runtime, folder: str, error: Exception) -> Away:
     """An original could not be looked at or deleted: have it come back soon."""
     await runtime.due.postpone(folder, _AWAY_SECONDS)
-    line = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return Away(folder, cause_of(error, runtime.settings), line)
+    return Away(folder, cause_of(error, runtime.settings), one_line(error))
 
 
 async def ask_later(runtime: Runtime, folder: str, recording_id: str, name: str, said: str) -> None:

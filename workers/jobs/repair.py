@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from config.errors import UserError
-from config.logs import get_logger
 from workers.archive import layout
+from workers.archive.problems import how_to_mend
 from workers.archive.proof import hash_object
 from workers.archive.records import ArchivedObject, CommitRecord, UnreadableRecord
 from workers.jobs.erased import Erased, unless_erased
@@ -24,13 +24,21 @@ from workers.queue.recording_lease import sole_writer
 from workers.runtime import Runtime
 from workers.telnyx.errors import NotFound
 
-log = get_logger()
-
 _CHUNK_BYTES = 1024 * 1024
 
 
 class CannotRepair(UserError):
-    """It cannot be put back from there; the text says what to do."""
+    """It cannot be put back from there.
+
+    Attributes:
+        what: what is wrong, on which object.
+        advice: what a person does about it.
+    """
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(f"{what}; {advice}")
+        self.what = what
+        self.advice = advice
 
 
 async def repair_recording(runtime: Runtime, request: RepairRequest) -> None:
@@ -45,10 +53,8 @@ async def repair_recording(runtime: Runtime, request: RepairRequest) -> None:
     except Erased:
         return
     except CannotRepair as error:
-        advice = (
-            f"Restore it: `callvault repair {recording_id} --from FILE`, with the audio from a copy of the archive."
-        )
-        await runtime.alerts.send("archive-damaged", "recordings", f"{error}.", advice)
+        advice = f"{error.advice[0].upper()}{error.advice[1:]}."
+        await runtime.alerts.send("archive-damaged", "recordings", f"{error.what}.", advice)
 
 
 async def repair(runtime: Runtime, recording_id: str, folder: str, file: Path | None = None) -> list[ArchivedObject]:
@@ -79,7 +85,6 @@ async def repair(runtime: Runtime, recording_id: str, folder: str, file: Path | 
     for known in put_back:
         await DamagedObjects(runtime.redis).look_soon(known.key)
     names = ", ".join(o.key for o in put_back)
-    log.warning("archive repaired", recording_id=recording_id, objects=names, source="file" if file else "telnyx")
     source = "a file" if file else "Telnyx"
     text = f"Gone from the archive and put back from {source}, with the SHA-256 of the commit record: {names}."
     await runtime.alerts.send("archive-repaired", recording_id, text, "Find out who removed it.")
@@ -103,23 +108,23 @@ def _look(runtime: Runtime, folder: str) -> tuple[CommitRecord, list[ArchivedObj
     try:
         record, versions = archive.commit_record(folder), archive.versions(folder)
     except UnreadableRecord as error:
-        raise CannotRepair(f"{error}; restore it from a copy of the archive first") from None
+        raise CannotRepair(str(error), "restore it from a copy of the archive first") from None
     if record is None:
-        raise CannotRepair(f"{layout.commit_key(folder)}: gone; restore it from a copy of the archive first")
+        key = layout.commit_key(folder)
+        raise CannotRepair(f"{key}: gone from the archive", "restore it from a copy of the archive first")
     missing = []
     for known in {o.key: o for one in (record, *versions) for o in one.objects}.values():
         try:
             found = hash_object(archive.store, known.key)
         except KeyError:
             if known.key.startswith("/"):
-                raise CannotRepair(f"{known.key}: custom storage put it there; restore it in the bucket") from None
+                what = f"{known.key}: gone from the bucket of your own into which Telnyx put it"
+                raise CannotRepair(what, "restore it there from a copy") from None
             missing.append(known)
             continue
         if found != known.sha256:
-            line = (
-                f"{known.key}: something else lies there (SHA-256 {found}, and the commit record says {known.sha256})"
-            )
-            raise CannotRepair(f"{line}; find out who put it there, move it out of the archive, then repair")
+            what = f"{known.key}: something else lies there (SHA-256 {found}, its commit record says {known.sha256})"
+            raise CannotRepair(what, how_to_mend(known.key, "damaged", archive.store.url))
     return record, missing
 
 
@@ -127,21 +132,26 @@ async def _fetch(runtime: Runtime, recording_id: str, missing: list[ArchivedObje
     try:
         recording = await runtime.telnyx.recordings.retrieve(recording_id)
     except NotFound:
-        line = f"{missing[0].key}: gone from the archive, and recording {recording_id} is not at Telnyx"
-        raise CannotRepair(f"{line}; repair it with --from FILE, the audio from a copy of the archive") from None
+        what = f"{missing[0].key}: gone from the archive, and recording {recording_id} is not at Telnyx"
+        raise CannotRepair(what, _from_a_copy(recording_id)) from None
     put_back = []
     for known in missing:
         audio_format = known.key.rpartition(".")[2]
         url = addresses_of(recording).get(audio_format)
         if url is None:
-            raise CannotRepair(f"{known.key}: gone from the archive, and Telnyx does not have it as {audio_format}")
+            what = f"{known.key}: gone from the archive, and Telnyx does not have it as {audio_format}"
+            raise CannotRepair(what, _from_a_copy(recording_id))
         try:
             fetched = await fetch_audio(runtime, recording, audio_format, url, _putter(runtime, known))
         except OtherBytes as error:
-            line = f"{error}: Telnyx has other audio now, and nothing was written"
-            raise CannotRepair(f"{line}; repair it with --from FILE, the audio from a copy of the archive") from None
+            what = f"{error}: Telnyx has other audio now, and nothing was written"
+            raise CannotRepair(what, _from_a_copy(recording_id)) from None
         put_back.append(fetched.taken)
     return put_back
+
+
+def _from_a_copy(recording_id: str) -> str:
+    return f"repair it with --from FILE: `callvault repair {recording_id} --from FILE`, the audio from a copy of the archive"
 
 
 def _putter(runtime: Runtime, known: ArchivedObject) -> Callable[[Iterator[bytes]], ArchivedObject]:
@@ -158,10 +168,11 @@ def _put_file(runtime: Runtime, missing: list[ArchivedObject], file: Path) -> Ar
         known = next((o for o in missing if o.sha256 == found), None)
         if known is None:
             wanted = ", ".join(f"{o.key} with {o.sha256}" for o in missing)
-            raise CannotRepair(f"{file}: its SHA-256 is {found}, and what is gone is {wanted}; nothing was written")
+            what = f"{file}: its SHA-256 is {found}, and what is gone is {wanted}; nothing was written"
+            raise CannotRepair(what, "give the file from a copy of the archive that has this hash")
         return _putter(runtime, known)(_chunks_of(file))
     except OSError as error:
-        raise CannotRepair(f"{file}: {error.strerror}") from None
+        raise CannotRepair(f"{file}: {error.strerror}", "give a file that can be read") from None
 
 
 def _hash_file(file: Path) -> str:

@@ -23,6 +23,7 @@ from workers.jobs.failing import tell_failing
 from workers.jobs.judge import cause_of
 from workers.jobs.payloads import VERSION, payload_version
 from workers.keys import MAIN_QUEUE
+from workers.one_line import one_line
 from workers.queue.attempts import DeadLetter
 from workers.queue.lease import HeldElsewhere
 from workers.queue.worker import again_in, leave_to_newer
@@ -94,7 +95,8 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
         Retry: it runs again after the wait that its cause has.
     """
     cause = cause_of(error, runtime.settings)
-    line = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST_ERROR]
+    what = f"{type(error).__name__}: {one_line(error)}" if cause.name == "unexpected" else one_line(error)
+    line = what[:_LONGEST_ERROR]
     attempts = await runtime.attempts.record(job_id, cause.name, line)
     times, seconds = cause.of(attempts)
     if not cause.is_final(times, seconds):

@@ -1,0 +1,131 @@
+"""What a command says when it fails: one clear line, in the words of who typed it, with what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parts import free_port, receiver, run_callvault, wait_for
+from tests.seals.small import SmallArchive
+from workers.jobs.causes import NotYet
+from workers.one_line import one_line
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> SmallArchive:
+    return SmallArchive(tmp_path / "archive", {"id": "ab" * 16})
+
+
+@pytest.fixture
+def here(small: SmallArchive, redis_url: str, tmp_path: Path) -> dict[str, str]:
+    environment = {"REDIS_URL": redis_url, "CALLVAULT_ARCHIVE_URL": small.root.as_uri(), "TELNYX_API_KEY": "KEY"}
+    return environment | {"TELNYX_BASE_URL": "http://127.0.0.1:9/v2", "CALLVAULT_DATA": str(tmp_path / "data")}
+
+
+def line_of(arguments: list[str], environment: dict[str, str]) -> str:
+    """The one line that a command says on standard error, apart from its progress."""
+    done = run_callvault(arguments, environment)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("building the catalogue")]
+    assert done.returncode in (1, 2) and len(lines) == 1 and lines[0].startswith("callvault: "), done.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["find", "--min-duration", "long"], "--min-duration: 'long' is not a duration"),
+        (["find", "--state", "lost"], "--state: 'lost' is not a state; expected archived, kept,"),
+        (["find", "--since", "today", "--until", "yesterday"], "--until: yesterday is before today"),
+        (["seal"], "give a day, --due, or --sign and a number"),
+        (["verify", "--head", "x"], "--head: expected the SHA-256"),
+        (["get", "nope"], "recording nope is not in the archive"),
+    ],
+)
+def test_an_option_is_called_as_it_is_typed(arguments: list[str], said: str, here: dict[str, str]) -> None:
+    if arguments[0] == "get":
+        here |= {"TELNYX_API_KEY": ""}
+    assert line_of(arguments, here).startswith(f"callvault: {said}")
+
+
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("CALLVAULT_DELETE_ORIGINALS", "foo", "cannot use 'foo'; expected never or verified"),
+        ("CALLVAULT_DELETE_AFTER", "foo", "cannot use 'foo'; expected a duration such as 2s, 15m, 24h or 30d"),
+        ("CALLVAULT_CONCURRENCY", "0", "cannot use '0'; expected a number from 1 to 256"),
+        (
+            "CALLVAULT_RETENTION",
+            "1ms",
+            "cannot use '1ms' (the least is 1s); expected a duration such as 365d, 1s at least",
+        ),
+    ],
+)
+def test_a_setting_says_once_what_is_expected(name: str, value: str, said: str, here: dict[str, str]) -> None:
+    assert line_of(["status"], here | {name: value}) == f"callvault: {name}: {said}"
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["dead-letters", "list"], ["deletions", "list"], ["init"]])
+def test_a_redis_that_is_away_is_said_with_its_address_and_what_to_do(
+    arguments: list[str], here: dict[str, str]
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    line = line_of(arguments, here | {"REDIS_URL": f"redis://callvault:secret@{address}/0"})
+    assert line.startswith(f"callvault: Redis at {address} does not answer: see whether it runs, and REDIS_URL")
+    assert "secret" not in line and "Error 1" not in line
+
+
+@pytest.mark.parametrize("arguments", [["verify"], ["find"], ["index"]])
+def test_a_store_that_is_away_is_one_line(arguments: list[str], here: dict[str, str]) -> None:
+    aws = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}", "AWS_REGION": "eu-central-1"}
+    aws |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "CALLVAULT_ARCHIVE_URL": "s3://bucket/here"}
+    line = line_of(arguments, here | aws)
+    assert line.startswith("callvault: s3://bucket/here/archive.json: ")
+    assert line.endswith("`callvault doctor` looks closer")
+
+
+def test_an_error_is_told_without_the_name_of_its_class() -> None:
+    assert one_line(NotYet("recording x\n is not at Telnyx")) == "recording x is not at Telnyx"
+    assert (
+        one_line(FileNotFoundError(2, "No such file or directory", "/nowhere")) == "/nowhere: No such file or directory"
+    )
+    assert one_line(TimeoutError()) == "TimeoutError", "what says nothing has at least a name"
+
+
+def test_audio_that_was_changed_is_told_with_its_path_and_moved_away_before_it_is_repaired(
+    small: SmallArchive, here: dict[str, str], redis: Any, tmp_path: Path
+) -> None:
+    key = small.folder(11, "11-one") + "audio.wav"
+    whole = (small.root / key).read_bytes()
+    (tmp_path / "copy.wav").write_bytes(whole)
+    small.write(key, whole[:-1] + b"?")
+    gone = small.folder(11, "11-two") + "audio.wav"
+    small.remove(gone)
+    path, repair = f"{small.root.as_uri()}/{key}", "`callvault repair 11-one`"
+
+    got = line_of(["get", "11-one", "--out", str(tmp_path / "out.wav")], here)
+    assert f"find out who changed it and move {path} out of the archive; then {repair} puts back the right" in got
+    refused = line_of(["repair", "11-one", "--from", str(tmp_path / "copy.wav")], here)
+    assert "something else lies there" in refused and f"move {path} out of the archive; then {repair}" in refused
+    report = json.loads(run_callvault(["verify", "--deep", "--json"], here).stdout)
+    advice = {problem["key"]: problem["advice"] for problem in report["problems"]}
+    assert f"move {key} out of the archive; then {repair}" in advice[key]
+    assert advice[gone].startswith("`callvault repair 11-two` puts it back from Telnyx")
+    text = run_callvault(["status"], here).stdout
+    assert f"move {path} out of the archive; then {repair}" in text and "`callvault repair 11-two` puts it" in text
+    with receiver(here) as (client, _):
+        page = wait_for(lambda: "11-one" in (text := client.get("/ops/recordings/11-one").text) and text)
+        assert f"move {path} out of the archive; then <code>callvault repair 11-one</code>" in page
+        overview = client.get("/ops").text
+        assert f"move {path} out of" in overview and "<code>callvault repair 11-two</code> puts it back" in overview
+
+    (small.root / key).rename(tmp_path / "altered.wav")
+    mended = run_callvault(["repair", "11-one", "--from", str(tmp_path / "copy.wav")], here)
+    assert (mended.returncode, mended.stderr) == (0, ""), "what was done is said once"
+    assert mended.stdout.startswith(f"{key}: put back, {len(whole)} bytes")
+    (alert,) = [
+        row for row in map(json.loads, redis.lrange("callvault:alerts", 0, -1)) if row["kind"] == "archive-repaired"
+    ]
+    assert alert["severity"] == "info" and key in alert["text"]

@@ -1,0 +1,46 @@
+"""An error in one line for whoever is on call: no class names, and nothing that only a client's author can read."""
+
+from __future__ import annotations
+
+import re
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.sentinel import MasterNotFoundError
+
+# The first row that fits; more special before more general.
+_REDIS: tuple[tuple[type[RedisError], str], ...] = (
+    (AuthenticationError, "Redis{at} refuses the user or the password: check REDIS_URL"),
+    (BusyLoadingError, "Redis{at} is still loading its data: wait until it has"),
+    (MasterNotFoundError, "Sentinel names no primary: see whether one runs, and REDIS_URL"),
+    (RedisTimeoutError, "Redis{at} does not answer in time: see whether it runs, and REDIS_URL"),
+    (RedisConnectionError, "Redis{at} does not answer: see whether it runs, and REDIS_URL"),
+    (NoPermissionError, "Redis{at} refuses a command: give its user the rights in docs/redis.md"),
+    (OutOfMemoryError, "Redis{at} is full: give it more memory (`maxmemory`), or add workers"),
+    (ReadOnlyError, "Redis{at} is a replica and takes no writes: REDIS_URL must name the primary"),
+)
+_ADDRESS = re.compile(r"connecting to (?:unix socket: )?(\S+?)\.? ")  # as redis-py writes it, without user and password
+
+
+def one_line(error: BaseException) -> str:
+    """What failed, in one line.
+
+    Args:
+        error: one that is expected; of others a caller names the class too, for whoever mends Callvault.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, RedisError):
+        place = _ADDRESS.search(f"{text} ")
+        words = next((words for kind, words in _REDIS if isinstance(error, kind)), f"Redis{{at}} answers: {text}")
+        return words.replace("{at}", f" at {place[1]}" if place else "")
+    if isinstance(error, OSError) and error.strerror and type(error).__module__ == "builtins":
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return text or type(error).__name__
