@@ -17,7 +17,7 @@ from config.times import end_of_day, format_duration
 from workers.alerts.kinds import Severity
 from workers.archive.problems import how_to_mend
 from workers.jobs.causes import NEVER_GIVEN_UP, advice_of
-from workers.keys import CLOCKS, LIVE_DUTIES, NO_WORKER, QUEUES, WORKER
+from workers.keys import CLOCKS, LIVE_DUTIES, NO_WORKER, QUEUES, WORKER, WORKER_ENDED
 from workers.queue.attempts import Attempts
 from workers.queue.damaged import DamagedObjects
 from workers.queue.due import DueList
@@ -183,13 +183,14 @@ async def _no_worker(at: _Moment) -> list[Condition]:
     """A service that never had a worker and has nothing to do is not broken: what waits, or a receiver, says that it is."""
     if at.alive:
         return []
-    since = await at.redis.get(NO_WORKER)
+    since, ended = await at.redis.mget(NO_WORKER, WORKER_ENDED)
     waiting = sum([await at.redis.zcard(queue) for queue in QUEUES.values()])
-    if since is None and not waiting and not await at.redis.exists(LIVE_DUTIES):
+    if since is None and ended is None and not waiting and not await at.redis.exists(LIVE_DUTIES):
         return []
     length = "none runs" if since is None else f"none for {format_duration(max(0.0, at.now - float(since)))}"
     jobs = "nothing waits yet" if not waiting else many(waiting, "job waits", "jobs wait")
-    return [condition("no-worker", f"{length}, so nothing is archived, deleted or sealed; {jobs}")]
+    why = "" if ended is None else f". The last one ended: {ended.decode('utf-8', 'replace')}"
+    return [condition("no-worker", f"{length}, so nothing is archived, deleted or sealed; {jobs}{why}")]
 
 
 async def _damaged(at: _Moment) -> list[Condition]:

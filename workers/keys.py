@@ -34,6 +34,7 @@ DELETIONS_DUE = "callvault:deletions:due"  # sorted set: "day/recording id" by t
 NO_WORKER = (
     "callvault:no-worker"  # since when no worker is alive: by the last one that stopped, or a receiver that sees none
 )
+WORKER_ENDED = "callvault:worker-ended"  # why the last worker stopped itself, until one starts
 READINESS = "callvault:ready"  # written to see that Redis takes writes
 TELNYX_PAUSE = "callvault:telnyx-pause"  # while it is there, no request goes to Telnyx
 DELETIONS_PAUSED = "callvault:deletions:paused"  # why deletion is paused

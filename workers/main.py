@@ -13,6 +13,7 @@ from arq.worker import Function
 from redis.exceptions import RedisError
 
 from config.alive import show_alive
+from config.errors import UserError
 from config.logs import configure_logs, get_logger
 from config.settings import Settings, unknown_settings
 from config.tasks import end_tasks
@@ -44,10 +45,11 @@ from workers.jobs.run import LONGEST_SECONDS, job
 from workers.jobs.seals import seal_day
 from workers.jobs.transcriptions import archive_transcription
 from workers.jobs.unsealed import FindUnsealedRequest, SealRequest, find_unsealed
-from workers.keys import BULK_QUEUE, CLOCK_QUEUE, CLOCKS, MAIN_QUEUE, NO_WORKER
+from workers.keys import BULK_QUEUE, CLOCK_QUEUE, CLOCKS, MAIN_QUEUE, NO_WORKER, WORKER_ENDED
+from workers.one_line import one_line
 from workers.queue.binding import AnotherArchive
 from workers.queue.clocks import MOST_APART_SECONDS
-from workers.queue.connect import connect_worker
+from workers.queue.connect import connect_receiver, connect_worker
 from workers.queue.leases import Leases
 from workers.queue.pressure import oldest_waiting_seconds
 from workers.queue.script import AsyncRedis, server_seconds, write_when_full
@@ -145,14 +147,26 @@ def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:
     )
 
 
-async def work(settings: Settings, redis_url: str) -> bool:
-    """Run jobs until SIGTERM or SIGINT, then let those that run finish, for 25 s at most.
+class WorkerStopped(UserError):
+    """A worker that stopped itself; the text says what failed, why it stopped, and what to do."""
 
-    Returns:
-        True when it was asked to stop; False when Redis or a worker failed, so that a supervisor starts it again.
+
+def _stopped_by(error: BaseException) -> WorkerStopped:
+    """What a person reads of a worker that an error has ended."""
+    known = isinstance(error, RedisError | OSError)
+    what = one_line(error) if known else f"a fault of Callvault, {type(error).__name__}: {one_line(error)}; report it"
+    rest = "Without that it can claim no job. " if known else ""
+    return WorkerStopped(
+        f"the worker stopped itself: {what}. {rest}Start it again; what it was doing is done again then"
+    )
+
+
+async def work(settings: Settings, redis_url: str) -> None:
+    """Run jobs until SIGTERM or SIGINT, then let those that run finish, for 25 s at most.
 
     Raises:
         SettingsError, StoreRefused, AnotherArchive: it cannot start.
+        WorkerStopped: Redis or the worker itself failed, so that a supervisor starts it again.
     """
     redis = connect_worker(redis_url, connections=4 * settings.concurrency + 48)
     runtime = open_runtime(settings, redis)
@@ -167,7 +181,7 @@ async def work(settings: Settings, redis_url: str) -> bool:
         if runtime.archive.is_known:
             await runtime.assert_bound()
         await leases.beat()
-        await redis.delete(NO_WORKER)
+        await redis.delete(NO_WORKER, WORKER_ENDED)
         workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE, CLOCK_QUEUE)]
         janitor = asyncio.create_task(leases.run())
         counting = asyncio.create_task(runtime.history.run())
@@ -182,15 +196,16 @@ async def work(settings: Settings, redis_url: str) -> bool:
         _say_what_deletion_means(settings)
         log.info("worker ready", archive=settings.archive_address, concurrency=settings.concurrency)
         await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
-        for ended in running:
-            if ended.done() and (error := ended.exception()):
-                log.error("worker failed", error=f"{type(error).__name__}: {error}")
+        failed = [error for ended in running if ended.done() and (error := ended.exception())]
+        for error in failed:
+            log.error("worker failed", error=f"{type(error).__name__}: {error}")
         await end_tasks([stopping, yielding, binding, own_clock, clock, *running])
         await _drain(workers)
         await end_tasks([janitor, counting, alive, telling])
         await runtime.history.flush()
         log.info("worker stopped")
-        return stop.is_set()
+        if failed and not stop.is_set():
+            raise _stopped_by(failed[0])
     finally:
         await leases.close()
         await _say_if_last(redis)
@@ -280,12 +295,35 @@ async def _drain(workers: list[LeasingWorker]) -> None:
     await end_tasks(jobs)
 
 
+async def _say_why(redis_url: str, why: str) -> None:
+    """Leave behind why this worker ended, for `callvault status` and the pages; with Redis away its log alone says it."""
+    redis = connect_receiver(redis_url)
+    with suppress(RedisError, OSError):
+        if not await living_workers(redis):
+            await write_when_full(redis, ("SET", WORKER_ENDED, why))
+    with suppress(Exception):
+        await redis.aclose()
+
+
+async def _work(settings: Settings, redis_url: str) -> None:
+    try:
+        await work(settings, redis_url)
+    except (UserError, StoreRefused, RedisError) as error:
+        await _say_why(redis_url, one_line(error))
+        raise
+
+
 def run(settings: Settings, redis_url: str) -> int:
-    """Run a worker process; returns its exit status."""
+    """Run a worker process; returns its exit status.
+
+    Raises:
+        UserError, StoreRefused, redis.exceptions.RedisError: it could not start, or stopped itself.
+    """
     import uvloop
 
     configure_logs(settings.log_level, program="worker")
     for sentence in unknown_settings():
         log.warning(sentence)
     open_tracing("worker")
-    return 0 if uvloop.run(work(settings, redis_url)) else 1
+    uvloop.run(_work(settings, redis_url))
+    return 0

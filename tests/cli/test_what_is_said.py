@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.parts import free_port, receiver, run_callvault, wait_for
+from tests.parts import callvault, free_port, receiver, run_callvault, wait_for
 from tests.seals.small import SmallArchive
 from workers.jobs.causes import NotYet
 from workers.one_line import one_line
+from workers.queue.embedded import EmbeddedServer
 
 
 @pytest.fixture
@@ -129,3 +130,33 @@ def test_audio_that_was_changed_is_told_with_its_path_and_moved_away_before_it_i
         row for row in map(json.loads, redis.lrange("callvault:alerts", 0, -1)) if row["kind"] == "archive-repaired"
     ]
     assert alert["severity"] == "info" and key in alert["text"]
+
+
+def test_a_worker_that_cannot_start_leaves_behind_why_for_whoever_asks(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    empty = (tmp_path / "empty").as_uri()
+    refused = line_of(["worker"], environment | {"CALLVAULT_ARCHIVE_URL": empty})
+    assert empty in refused and "callvault init" in refused
+    found = json.loads(run_callvault(["status", "--json"], environment).stdout)["conditions"]
+    (no_worker,) = [one["what"] for one in found if one["kind"] == "no-worker"]
+    assert no_worker.endswith(f"The last one ended: {refused.removeprefix('callvault: ')}")
+    with callvault(["worker"], environment, "worker ready"):
+        assert json.loads(run_callvault(["status", "--json"], environment).stdout)["conditions"] == []
+
+
+def test_a_worker_that_stops_itself_says_what_failed_why_and_what_to_do(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    server = EmbeddedServer(tmp_path / "own")
+    server.start()
+    with callvault(["worker"], environment | {"REDIS_URL": server.url}, "worker ready") as worker:
+        server.stop()
+        wait_for(lambda: worker.process.poll() is not None, 90, "the end of the worker")
+        assert worker.stop() == 1
+    last = worker.output.splitlines()[-1]
+    assert last == (
+        f"callvault: the worker stopped itself: Redis at {server.socket} does not answer: see whether it runs, and REDIS_URL. "
+        "Without that it can claim no job. Start it again; what it was doing is done again then"
+    ), worker.output

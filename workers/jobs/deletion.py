@@ -148,7 +148,7 @@ def _are_many(runtime: Runtime, count: int, folders: Sequence[str]) -> bool:
 
 async def _stop(runtime: Runtime, folders: Sequence[str], why: str, advice: str) -> None:
     """The safety stop: so many at once is not bad luck but a bucket that changed under us, or another account."""
-    await stop(runtime, why, "callvault")
+    await stop(runtime, f"{why}. {advice}", "callvault")  # whoever looks has the advice too, and not the alert alone
     for folder in folders:
         await runtime.due.postpone(folder, 0)
     await runtime.alerts.send("deletion-stopped", "all", f"Deletion has paused itself: {why}.", advice)
