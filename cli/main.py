@@ -137,14 +137,14 @@ def worker(
 
 
 @app.command()
-def healthy() -> None:
-    """Say whether the receivers and workers of this machine live, whatever they wait for; exit status 1 if one hangs.
+def healthy(data: DataFolder = None) -> None:
+    """Say whether the receivers and workers of a data folder live on this machine; 1 if one hangs or was killed.
 
     Example: callvault healthy
     """
     from cli.healthy import run
 
-    raise typer.Exit(run())
+    raise typer.Exit(run(load_settings(data_folder=data)))
 
 
 @app.command()

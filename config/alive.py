@@ -1,14 +1,16 @@
 """Whether the processes of this machine are alive: each writes into a file of its own while its event loop turns.
 
 It asks nobody else, so an outage of Redis, Telnyx or the store makes no process look dead, and no container is killed for it.
-A process holds a lock on its file, which the kernel takes away when it dies: so a file that was left behind speaks for nobody,
-also where its process id has been given to another. Times are of the clock that nobody sets.
+A process holds a lock on its file, which the kernel takes away when it dies: so a file that was left behind says that a process
+was killed, also where its process id has been given to another; the next one of its kind takes it away. Each data folder has
+files of its own, so that one installation says nothing of another. Times are of the clock that nobody sets.
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import tempfile
 import time
@@ -20,17 +22,23 @@ _WRITE_SECONDS = 3.0
 _LONGEST_TEXT = 32
 
 
-def _folder() -> Path:
-    return Path(tempfile.gettempdir()) / f"callvault-alive-{os.getuid()}"
+def _folder(data_folder: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(data_folder.resolve())).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"callvault-alive-{os.getuid()}-{digest}"
 
 
-async def show_alive(what: str) -> None:
+async def show_alive(what: str, data_folder: Path) -> None:
     """Write into this process's file every three seconds until cancelled; without a folder to write into, do nothing.
 
     Args:
         what: which part this is, `serve` or `worker`.
+        data_folder: of its installation.
     """
-    file = _OwnFile(_folder() / f"{what}-{os.getpid()}")
+    folder = _folder(data_folder)
+    for name in [name for name in killed(data_folder) if name.rpartition("-")[0] == what][:1]:
+        with suppress(OSError):  # this process is there in its place
+            (folder / name).unlink()
+    file = _OwnFile(folder / f"{what}-{os.getpid()}")
     try:
         while True:
             with suppress(OSError):
@@ -80,20 +88,38 @@ class _OwnFile:
             self._opened = None
 
 
-def silences() -> dict[str, float]:
-    """The processes of this user on this machine, such as `worker-17`, and for how many seconds each has been silent.
+def silences(data_folder: Path) -> dict[str, float]:
+    """The processes of an installation on this machine, such as `worker-17`, and for how many seconds each has been silent.
 
     What was killed, and could not take its file away, is left out.
     """
+    now = time.monotonic()
+    return {name: max(0.0, now - written) for name, (is_held, written) in _written(data_folder).items() if is_held}
+
+
+def killed(data_folder: Path) -> list[str]:
+    """The processes of an installation that ended without a word since this machine started, and that none has replaced."""
+    now = time.monotonic()
+    return [name for name, (is_held, written) in _written(data_folder).items() if not is_held and written <= now]
+
+
+def file_of(name: str, data_folder: Path) -> Path:
+    """The file of a process that `killed` names."""
+    return _folder(data_folder) / name
+
+
+def _written(data_folder: Path) -> dict[str, tuple[bool, float]]:
+    """By the name of each file: whether a process holds it, and when it was last written to."""
     found = {}
     with suppress(OSError):
-        for path in sorted(_folder().iterdir()):
+        for path in sorted(_folder(data_folder).iterdir()):
             with suppress(OSError, ValueError):
                 opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
                 try:
-                    if _is_held(opened):
-                        written = float(os.pread(opened, _LONGEST_TEXT, 0))  # rounded, so maybe up
-                        found[path.name] = max(0.0, time.monotonic() - written)
+                    found[path.name] = (
+                        _is_held(opened),
+                        float(os.pread(opened, _LONGEST_TEXT, 0)),
+                    )  # rounded, so maybe up
                 finally:
                     os.close(opened)
     return found

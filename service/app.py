@@ -69,7 +69,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
             await app.state.redis.ping()
         except (RedisError, OSError) as error:
             log.warning("Redis does not answer yet; webhooks are refused until it does", error=type(error).__name__)
-        running = [counting, asyncio.create_task(show_alive("serve"))]
+        running = [counting, asyncio.create_task(show_alive("serve", settings.data_folder))]
         running.append(asyncio.create_task(watch_workers(settings, app.state.redis)))
         running.append(asyncio.create_task(room.watch()))
         if replicas is not None:

@@ -185,7 +185,7 @@ async def work(settings: Settings, redis_url: str) -> None:
         workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE, CLOCK_QUEUE)]
         janitor = asyncio.create_task(leases.run())
         counting = asyncio.create_task(runtime.history.run())
-        alive = asyncio.create_task(show_alive("worker"))
+        alive = asyncio.create_task(show_alive("worker", settings.data_folder))
         binding = asyncio.create_task(_keep_bound(runtime))
         telling = asyncio.create_task(tell_duties(runtime, leases.worker_id))
         own_clock = asyncio.create_task(_tell_clock(runtime, leases.worker_id))

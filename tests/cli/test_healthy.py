@@ -15,7 +15,8 @@ def test_it_tells_who_lives_who_hangs_and_that_nobody_is_there(environment: dict
     here = environment | {"TMPDIR": str(tmp_path), "TELNYX_PUBLIC_KEY": Signer().public_key}
     nobody = run_callvault(["healthy"], here)
     assert (nobody.returncode, nobody.stdout) == (1, "")
-    assert nobody.stderr == "callvault: no receiver or worker of this user runs on this machine\n"
+    where = f"callvault: data folder {here['CALLVAULT_DATA']}: "
+    assert nobody.stderr == where + "no receiver or worker of this user runs there on this machine\n"
     with (
         callvault(["worker"], here, "worker ready") as worker,
         callvault(["serve", "--port", str(free_port())], here, "Uvicorn running") as receiver,
@@ -34,6 +35,12 @@ def test_it_tells_who_lives_who_hangs_and_that_nobody_is_there(environment: dict
         worker.process.send_signal(signal.SIGCONT)
         wait_for(lambda: run_callvault(["healthy"], here).returncode == 0)
         worker.stop(signal.SIGKILL)
-        assert run_callvault(["healthy"], here).stdout == f"{names[0]} alive\n"
+        missed = run_callvault(["healthy"], here)
+        assert (missed.returncode, missed.stdout) == (1, f"{names[0]} alive\n")
+        assert missed.stderr.startswith(f"callvault: {names[1]} was killed and none has started in its place")
+        other = run_callvault(["healthy", "--data", str(tmp_path / "other")], here)
+        assert (other.returncode, other.stdout) == (1, ""), "another installation is told nothing of these"
+        with callvault(["worker"], here, "worker ready"):
+            wait_for(lambda: run_callvault(["healthy"], here).returncode == 0)
         assert receiver.stop() == 0
     assert run_callvault(["healthy"], here).returncode == 1

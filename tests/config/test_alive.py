@@ -16,13 +16,13 @@ from config.tasks import end_tasks
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path / f"callvault-alive-{os.getuid()}"
+    return alive._folder(tmp_path / "data")
 
 
 async def test_a_file_that_was_left_behind_speaks_for_no_process_that_has_its_id_now(folder: Path) -> None:
     folder.mkdir(mode=0o700)
     (folder / f"worker-{os.getppid()}").write_text("1.000")  # a process that lives, and is none of ours
-    assert alive.silences() == {}
+    assert alive.silences(folder.parent / "data") == {}
 
 
 async def test_a_process_is_alive_while_it_writes_whoever_looks_and_cleans_up(
@@ -30,11 +30,26 @@ async def test_a_process_is_alive_while_it_writes_whoever_looks_and_cleans_up(
 ) -> None:
     monkeypatch.setattr(alive, "_WRITE_SECONDS", 0.02)
     name = f"worker-{os.getpid()}"
-    showing = asyncio.create_task(alive.show_alive("worker"))
+    showing = asyncio.create_task(alive.show_alive("worker", folder.parent / "data"))
     for _ in range(3):
-        while name not in alive.silences():
+        while name not in alive.silences(folder.parent / "data"):
             await asyncio.sleep(0.01)
-        assert 0 <= alive.silences()[name] < 20
+        assert 0 <= alive.silences(folder.parent / "data")[name] < 20
         (folder / name).unlink()
     await end_tasks([showing])
-    assert alive.silences() == {} and list(folder.iterdir()) == []
+    assert alive.silences(folder.parent / "data") == {} and list(folder.iterdir()) == []
+
+
+async def test_who_was_killed_is_missed_until_another_takes_its_place(folder: Path) -> None:
+    data = folder.parent / "data"
+    folder.mkdir(mode=0o700)
+    for name in ("worker-1", "worker-2", "serve-3"):
+        (folder / name).write_text("0.001")
+    (folder / "worker-4").write_text("1e12")  # of before the machine started anew
+    assert alive.killed(data) == ["serve-3", "worker-1", "worker-2"]
+    assert (alive.silences(data), alive.killed(folder.parent / "other")) == ({}, [])
+    showing = asyncio.create_task(alive.show_alive("worker", data))
+    while not alive.silences(data):
+        await asyncio.sleep(0.01)
+    assert alive.killed(data) == ["serve-3", "worker-2"], "one is there for one"
+    await end_tasks([showing])
