@@ -15,6 +15,7 @@ from cli.console import open_console
 from cli.progress import progress
 from cli.resume import StateFile
 from cli.up import stop_signals
+from config.counts import many
 from config.settings import Settings
 from config.sizes import format_size
 from config.times import format_duration, utc_now
@@ -126,7 +127,8 @@ class _Backfill:
             raise _Stopped
         days = (date.fromisoformat(tally.through) - self._since).days + 1 if tally.through else 0
         rate = tally.found / max(time.monotonic() - self._started, 0.001)
-        note = f"found {tally.found}, missing {tally.missing}, queued {tally.queued}, {rate:,.0f}/s"
+        found = _apart(tally.found, tally.found_transcriptions)
+        note = f"found {found}; missing {tally.missing}, queued {tally.queued}, {rate:,.0f}/s"
         show(note, days=days)
 
     async def _wait(self, runtime: Runtime, tally: Tally) -> tuple[int, int]:
@@ -159,13 +161,16 @@ class _Backfill:
         if as_json:
             ends = {"done": done, "given_up": given_up, "left": left, "dry_run": self._dry_run}
             report = msgspec.structs.asdict(tally) | ends
+            report["found_recordings"] = tally.found - tally.found_transcriptions
+            report["missing_recordings"] = tally.missing - tally.missing_transcriptions
             report["not_compared"] = [f"{one.kind}, {one.name}: {one.error}" for one in self._failed]
             sys.stdout.write(json.dumps(report) + "\n")
             return
         size, length = format_size(tally.bytes), format_duration(tally.seconds)
         lines = [
-            f"found at Telnyx     {tally.found}",
-            f"missing here        {tally.missing}  ({length} of audio, about {size})",
+            f"found at Telnyx     {_apart(tally.found, tally.found_transcriptions)}",
+            f"missing here        {_apart(tally.missing, tally.missing_transcriptions)}",
+            f"audio missing here  {length}, about {size}" if tally.seconds else "audio missing here  none",
         ]
         if not self._dry_run:
             lines += [f"queued              {tally.queued}", f"done                {done}"]
@@ -178,3 +183,7 @@ class _Backfill:
             lines.append(f"unreadable rows     {tally.unreadable}  (the log names them)")
         lines += [f"not compared        {one.kind}, {one.name}: {one.error}" for one in self._failed]
         sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _apart(both: int, transcriptions: int) -> str:
+    return f"{many(both - transcriptions, 'recording')}, {many(transcriptions, 'transcription')}"

@@ -99,6 +99,17 @@ def test_backfill_prices_does_resumes_and_is_then_done(
     assert (report["found"], report["missing"], report["queued"]) == (10, 10, 0)
     assert (report["seconds"], report["bytes"]) == (10.0, 320_000)
     assert redis.zcard("arq:queue:bulk") == 0
+    sandbox.world.complete_transcription(sandbox.world.add_transcription(recordings[0]))
+    apart = run_callvault([*arguments[:-1], "--dry-run"], environment).stdout.splitlines()
+    assert apart == [
+        "found at Telnyx     10 recordings, 1 transcription",
+        "missing here        10 recordings, 1 transcription",
+        "audio missing here  10s, about 320.0 kB",
+    ]
+    report = json.loads(run_callvault([*arguments, "--dry-run"], environment).stdout)
+    names = ("found_recordings", "found_transcriptions", "missing_recordings", "missing_transcriptions")
+    assert [report[name] for name in names] == [10, 1, 10, 1]
+    sandbox.world.transcriptions.clear()
 
     with callvault(["worker"], environment, "worker ready"):
         done = run_callvault(arguments, environment, seconds=100)

@@ -47,7 +47,9 @@ class Tally(msgspec.Struct):
 
     Attributes:
         found: recordings and transcriptions at Telnyx.
-        missing: of them not in the archive.
+        found_transcriptions: of these, transcriptions.
+        missing: what of found is not in the archive.
+        missing_transcriptions: of these, transcriptions.
         queued: jobs that this made; fewer than missing where they were queued already.
         unreadable: rows at Telnyx that cannot be read.
         scheduled: originals put on the due list.
@@ -58,7 +60,9 @@ class Tally(msgspec.Struct):
     """
 
     found: int = 0
+    found_transcriptions: int = 0
     missing: int = 0
+    missing_transcriptions: int = 0
     queued: int = 0
     unreadable: int = 0
     scheduled: int = 0
@@ -242,6 +246,7 @@ class Comparison:
         request = TranscriptionRequest(
             transcription_id=transcription_id, recording_id=recording_id, found_by=self._found_by
         )
+        self.tally.missing_transcriptions += 1
         await self._missing(transcription_job(request))
 
     async def _schedule(self, folder: str) -> None:

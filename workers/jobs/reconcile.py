@@ -11,6 +11,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Collection, Iterator
 from datetime import date, timedelta
+from functools import partial
 
 import msgspec
 
@@ -117,10 +118,11 @@ async def sweep(
     lists = OneByOne(*OF_ONE_LIST)
     asked_at = 0
 
-    async def room() -> None:
+    async def room(is_transcription: bool = False) -> None:
         """Show how far it is; and now and then, wait while the bulk queue is full."""
         nonlocal asked_at
         tally.found += 1
+        tally.found_transcriptions += is_transcription
         show(tally)
         if tally.queued - asked_at >= _ASK_EVERY:
             asked_at = tally.queued
@@ -137,7 +139,7 @@ async def sweep(
         # Transcriptions do not say of which connection they are.
         if connection_id is None and lists.is_worth_it("transcriptions"):
             async with lists.of("transcriptions", f"{day}", must=False):
-                await comparison.of_transcriptions(transcriptions_of(runtime, day, day), day, room=room)
+                await comparison.of_transcriptions(transcriptions_of(runtime, day, day), day, room=partial(room, True))
         if runtime.settings.delete_originals == "verified" and not dry_run:
             await _schedule_deletions(runtime, day, tally)
         if not lists.failed:
