@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 # Libraries that log what we log better, or that would log arguments of jobs and addresses with credentials in them.
 _QUIET = {
@@ -28,6 +28,9 @@ _QUIET = {
 # What every record has, and is no field of the line; and uvicorn's second copy of its message, with colours.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _FIELDS = "callvault_fields"
+
+# Makes the text of a line: of its fields, and of an exception that belongs to it, as `sys.exc_info` gives it, or None.
+_Render = Callable[[dict[str, Any], Any], str]
 
 _bound: ContextVar[dict[str, Any]] = ContextVar("bound_fields", default={})  # noqa: B039  nothing changes it in place
 
@@ -100,18 +103,6 @@ def configure_logs(level: str = "info", *, program: str, is_command: bool = Fals
     root.setLevel(level.upper())
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(max(quiet, root.level))
-
-
-class _Render(Protocol):
-    """Makes the text of a line."""
-
-    def __call__(self, line: dict[str, Any], error: Any) -> str:
-        """The text.
-
-        Args:
-            line: its fields.
-            error: an exception that belongs to it, as `sys.exc_info` gives it, or None.
-        """
 
 
 class _Lines(logging.Formatter):

@@ -6,9 +6,15 @@ Redis is never the ledger: all of these may be lost at any moment, and reconcile
 from __future__ import annotations
 
 MAIN_QUEUE = "arq:queue"  # webhooks and alerts; arq's default, so that any arq worker can run what is written
-BULK_QUEUE = "arq:queue:bulk"  # what backfills and sweeps find, and seals behind it
+BULK_QUEUE = "arq:queue:bulk"  # what backfills and sweeps find
 CLOCK_QUEUE = "arq:queue:clock"  # what is begun by the clock (sweeps, deletion), which no other work must delay
-QUEUES = {"main": MAIN_QUEUE, "bulk": BULK_QUEUE, "clock": CLOCK_QUEUE}  # by the names that people read
+SEAL_QUEUE = "arq:queue:seals"  # seals of days: deletions wait for them, and they wait behind no download
+QUEUES = {
+    "main": MAIN_QUEUE,
+    "bulk": BULK_QUEUE,
+    "clock": CLOCK_QUEUE,
+    "seals": SEAL_QUEUE,
+}  # by the names that people read
 
 ARQ_JOB = "arq:job:"
 ARQ_IN_PROGRESS = "arq:in-progress:"

@@ -1,6 +1,7 @@
 """The worker: the functions, what runs when, start and stop.
 
-One process runs an arq worker a queue, so that bulk work never delays a webhook, and nothing delays what the clock begins.
+One process runs an arq worker a queue, so that bulk work never delays a webhook, and neither delays a seal or what the
+clock begins.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from workers.jobs.run import LONGEST_SECONDS, job
 from workers.jobs.seals import seal_day
 from workers.jobs.transcriptions import archive_transcription
 from workers.jobs.unsealed import FindUnsealedRequest, SealRequest, find_unsealed
-from workers.keys import BULK_QUEUE, CLOCK_QUEUE, CLOCKS, MAIN_QUEUE, NO_WORKER, WORKER_ENDED
+from workers.keys import BULK_QUEUE, CLOCK_QUEUE, CLOCKS, MAIN_QUEUE, NO_WORKER, SEAL_QUEUE, WORKER_ENDED
 from workers.one_line import one_line
 from workers.queue.binding import AnotherArchive
 from workers.queue.clocks import MOST_APART_SECONDS
@@ -54,12 +55,13 @@ from workers.queue.leases import Leases
 from workers.queue.pressure import oldest_waiting_seconds
 from workers.queue.script import AsyncRedis, server_seconds, write_when_full
 from workers.queue.worker import LeasingWorker
-from workers.runtime import CLOCK_JOBS, Runtime, open_runtime
+from workers.runtime import CLOCK_JOBS, SEAL_JOBS, Runtime, open_runtime
 
 log = get_logger()
 
 DRAIN_SECONDS = 25
 _BEGUN_AGAIN = {"reconcile", "count_sealed", "find_unsealed"}  # they take minutes, and lose nothing by another start
+_FEW_JOBS = {CLOCK_QUEUE: CLOCK_JOBS, SEAL_QUEUE: SEAL_JOBS}  # at once; none of them is waited for in milliseconds
 _YIELD_SECONDS = 2
 _BINDING_SECONDS = 2
 _CLOCK_SECONDS = 10
@@ -134,16 +136,16 @@ async def _tell_clock(runtime: Runtime, worker_id: str) -> None:
 
 
 def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:
-    is_clock = queue == CLOCK_QUEUE
+    is_small = queue in _FEW_JOBS
     return LeasingWorker(
         job_functions(queue),
         runtime.redis,
         leases,
         queue=queue,
         runtime=runtime,
-        most_jobs=CLOCK_JOBS if is_clock else runtime.settings.concurrency,
+        most_jobs=_FEW_JOBS.get(queue, runtime.settings.concurrency),
         timeout_seconds=LONGEST_SECONDS + 60,  # the leases watch over dead workers, not this
-        poll_seconds=0.5 if is_clock else 0.05,
+        poll_seconds=0.5 if is_small else 0.05,
     )
 
 
@@ -168,7 +170,7 @@ async def work(settings: Settings, redis_url: str) -> None:
         SettingsError, StoreRefused, AnotherArchive: it cannot start.
         WorkerStopped: Redis or the worker itself failed, so that a supervisor starts it again.
     """
-    redis = connect_worker(redis_url, connections=4 * settings.concurrency + 48)
+    redis = connect_worker(redis_url, connections=4 * settings.concurrency + 56)
     runtime = open_runtime(settings, redis)
     leases = Leases(redis)
     stop = asyncio.Event()
@@ -182,7 +184,7 @@ async def work(settings: Settings, redis_url: str) -> None:
             await runtime.assert_bound()
         await leases.beat()
         await redis.delete(NO_WORKER, WORKER_ENDED)
-        workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE, CLOCK_QUEUE)]
+        workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE, CLOCK_QUEUE, SEAL_QUEUE)]
         janitor = asyncio.create_task(leases.run())
         counting = asyncio.create_task(runtime.history.run())
         alive = asyncio.create_task(show_alive("worker", settings.data_folder))

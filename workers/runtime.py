@@ -44,6 +44,7 @@ log = get_logger()
 
 _NO_KEY = "not set"
 CLOCK_JOBS = 8  # four of deletion, two sweeps, the count, the search for unsealed days: none waits for another
+SEAL_JOBS = 4  # a day that is slow to compare with Telnyx holds up no other; they take turns for the chain itself
 _DELETIONS_AT_ONCE = 16
 _TURNS_AT_ONCE = 12
 
@@ -179,7 +180,7 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
     if settings.telnyx_api_key is None and not needs_telnyx:
         settings = settings.model_copy(update={"telnyx_api_key": SecretStr(_NO_KEY)})
     account = Account.from_settings(settings)
-    jobs = 2 * settings.concurrency + CLOCK_JOBS  # main, bulk and the clock's queue
+    jobs = 2 * settings.concurrency + CLOCK_JOBS + SEAL_JOBS  # of the four queues: main, bulk, the clock's, seals
     archive = open_archive(settings)
     return Runtime(
         settings=settings,

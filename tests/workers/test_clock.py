@@ -15,9 +15,12 @@ from tests.chaos.scenes import Clock
 from tests.parts import RunningSandbox, callvault, wait_for
 from tests.workers.test_archive_recording import ask, assert_archived, committed
 from tests.workers.test_deletion import DELETING
+from workers.archive.layout import seal_key
 from workers.jobs.payloads import RecordingRequest, recording_job
+from workers.jobs.unsealed import SealRequest
 from workers.keys import ALERTS, BULK_QUEUE, DELETIONS_DUE, LEASES, MAIN_QUEUE, RECONCILED, TURN
-from workers.queue.accept import Acceptor
+from workers.queue.accept import Acceptor, enqueue
+from workers.queue.jobs import Job
 
 _BEHIND_SECONDS = -40 * 24 * 3600
 
@@ -49,6 +52,25 @@ async def test_the_clock_waits_for_no_slot_and_behind_no_job(
         wait_for(lambda: gone.deleted_at, 40, "a deletion")
         wait_for(lambda: "pressure" in _alerts(redis), 40, "the alert")
         assert redis.zcard(MAIN_QUEUE) > 3_900 and not committed(archive_folder, held)
+
+
+async def test_a_seal_waits_behind_no_download(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    """With the only slot of bulk work held by a download, and more of it waiting; what an earlier version began waits there."""
+    day = utc_now() - timedelta(days=5)
+    with callvault(["worker"], environment, "worker ready"):
+        for recording in (sandbox.world.add_recording(seconds=1, started_at=day) for _ in range(2)):
+            await ask(async_redis, recording)
+            assert_archived(archive_folder, recording)
+    sandbox.world.faults.change({"download_bytes_per_second": 100})
+    for found in (sandbox.world.add_recording(seconds=1) for _ in range(3)):
+        await enqueue(async_redis, recording_job(RecordingRequest(recording_id=found.data["id"], found_by="reconcile")))
+    before = Job("seal_day", SealRequest(day=day.date().isoformat()), f"seal_day:{day.date()}", BULK_QUEUE)
+    await enqueue(async_redis, before)
+    with callvault(["worker"], environment | {"CALLVAULT_CONCURRENCY": "1"}, "worker ready"):
+        wait_for(lambda: (archive_folder / seal_key(1)).exists(), 40, "the seal")
+        assert redis.zscore(BULK_QUEUE, before.id) is not None and redis.zcard(BULK_QUEUE) >= 3
 
 
 def _lists(sandbox: RunningSandbox, since: int) -> bool:

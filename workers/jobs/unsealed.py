@@ -23,7 +23,7 @@ from workers.archive.stores.store import StoredObject
 from workers.jobs.archived_days import without_receipt
 from workers.jobs.chain import read_chain
 from workers.jobs.payloads import VERSION
-from workers.keys import BULK_QUEUE, UNSEALED_KNOWN, UNSEALED_RECKONED
+from workers.keys import SEAL_QUEUE, UNSEALED_KNOWN, UNSEALED_RECKONED
 from workers.queue.accept import enqueue
 from workers.queue.jobs import Job, clock_job
 from workers.queue.script import server_seconds, start_of, write_when_full
@@ -51,14 +51,15 @@ class FindUnsealedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaul
 async def start_seals(runtime: Runtime) -> None:
     """Enqueue a job for each day whose time has come; behind another start of Redis, first one that finds them.
 
-    A day is sealed behind what sweeps have found: before that it would only be found not to be whole, and wait.
+    In a queue of their own: a bulk download may take hours, and the deletions of a day wait for its seal. A day that is not whole
+    yet waits on the list, ever longer. Versions without that queue have another id for the job, so it waits for none of them.
     """
     redis = runtime.redis
     known = await redis.get(UNSEALED_KNOWN)
     if known is None or known.decode("utf-8", "replace") != await start_of(redis):
         await enqueue(redis, clock_job("find_unsealed", FindUnsealedRequest()))
     for day in await UnsealedDays(redis).due(await server_seconds(redis), _AT_ONCE):
-        await enqueue(redis, Job("seal_day", SealRequest(day=day.isoformat()), f"seal_day:{day}", BULK_QUEUE))
+        await enqueue(redis, Job("seal_day", SealRequest(day=day.isoformat()), f"seal_day:seals:{day}", SEAL_QUEUE))
     mark = ("SET", UNSEALED_RECKONED, "1", "NX", "EX", _RECKON_EVERY_SECONDS)
     if (await write_when_full(redis, mark))[0] is not None:
         with suppress(UnreadableRecord):  # each day on the list says then why it cannot be sealed
