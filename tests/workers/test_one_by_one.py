@@ -11,22 +11,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
 import pytest
 
-from config.times import utc_now
+from config.times import format_instant, utc_now
 from sandbox import connections as family
-from sandbox.world import Recording
+from sandbox.world import Recording, text_of
 from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
-from tests.workers.house import archive, delete_what_is_due, has_left, house, runtime_of
+from tests.workers.house import archive, delete_what_is_due, has_left, house, request_of, runtime_of
+from workers.archive.stores.store import StoreError
 from workers.jobs.comparison import Tally
 from workers.jobs.connections import look_for_drift, watch_connections
 from workers.jobs.failing import tell_turn_failing
 from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media, archive_medium
-from workers.jobs.payloads import MediumRequest
+from workers.jobs.payloads import MediumRequest, recording_job
 from workers.jobs.reconcile import ReconcileRequest, missing_of, reconcile, sweep
 from workers.jobs.seals import Waits, seal
 from workers.keys import ALERTS, BULK_QUEUE, CONNECTION_STATE, DEAD_LETTERS, FAILING_SINCE, MAIN_QUEUE
+from workers.queue.attempts import DeadLetter
 from workers.runtime import Runtime
 from workers.telnyx.errors import Forbidden, StatusError, UnreadableRows
 
@@ -46,6 +49,15 @@ def on(sandbox: RunningSandbox, days: int, count: int = 1) -> list[Recording]:
 
 def queued(redis: Any) -> set[str]:
     return {job.partition(":")[2] for job in redis.zrange(BULK_QUEUE, 0, -1)}
+
+
+def fail_a_delivery(sandbox: RunningSandbox, recording: Recording) -> None:
+    """Have Telnyx remember an event of a recording that it could not deliver."""
+    payload = {"recording_id": recording.data["id"]}
+    event = {"record_type": "event", "event_type": "call.recording.saved", "id": "failed-1", "payload": payload}
+    at = text_of(utc_now())
+    delivery = {"id": "d", "status": "failed", "started_at": at, "finished_at": at, "webhook": event, "attempts": []}
+    sandbox.world.deliveries["d"] = delivery
 
 
 def alerts(redis: Any, kind: str) -> list[str]:
@@ -125,7 +137,8 @@ async def test_where_telnyx_lists_nothing_the_sweep_fails_as_a_whole(runtime: Ru
     sandbox.world.faults.change({"answers": {"/recordings?": 403}})
     with pytest.raises(Forbidden):
         await sweep(runtime, ago(9), ago(1), Tally(), found_by="reconcile")
-    assert sum(r["path"] == "/v2/recordings" for r in sandbox.world.requests) == 3
+    paths = [r["path"] for r in sandbox.world.requests]
+    assert paths.count("/v2/recordings") == 4, "three days, and whether it lists anything at all"
 
 
 async def test_a_transcription_whose_recording_cannot_be_asked_for_ends_no_sweep(
@@ -201,6 +214,89 @@ def connections_of(sandbox: RunningSandbox, count: int) -> list[str]:
         family.add_number(sandbox.world, connection["id"], f"+1312555010{number}")
         made.append(connection["id"])
     return made
+
+
+@pytest.mark.parametrize("status", [403, 422])
+async def test_however_many_days_in_a_row_are_not_listed_those_behind_them_are_compared(
+    status: int, runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    recordings = [on(sandbox, days)[0] for days in range(9, 1, -1)]
+    bad = range(8, 3, -1)
+    lists = ("/recordings", "/recording_transcriptions")
+    sandbox.world.faults.change(
+        {"answers": {f"{path}?filter[created_at][gte]={ago(days)}": status for path in lists for days in bad}}
+    )
+    await reconcile(runtime, ReconcileRequest(since=ago(9).isoformat(), until=ago(1).isoformat()))
+    assert queued(redis) == ids([recordings[0], *recordings[-2:]])
+    told = alerts(redis, "not-compared")
+    assert len(told) == 2 and all("likewise of 4 more days" in one for one in told)
+
+
+async def test_where_telnyx_lists_no_recordings_what_does_not_depend_on_that_is_done_all_the_same(
+    runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    archived, lost = on(sandbox, 3, 2)
+    await archive(runtime, archived)
+    job = recording_job(request_of(archived))
+    payload, at = msgspec.to_builtins(job.payload), format_instant(utc_now() - timedelta(hours=1))
+    await runtime.attempts.bury(DeadLetter(job.id, job.function, payload, job.queue, "download", "x", at, []))
+    replayed = sandbox.world.add_recording(seconds=0.1)
+    fail_a_delivery(sandbox, replayed)
+    sandbox.world.faults.change({"answers": {"/recordings?": 403}})
+    with pytest.raises(Forbidden):
+        await reconcile(runtime, ReconcileRequest(since=ago(9).isoformat(), until=ago(1).isoformat()))
+    assert await runtime.attempts.letters() == []
+    assert redis.zrange(MAIN_QUEUE, 0, -1) == [f"archive_recording:{replayed.data['id']}"]
+    assert lost.data["id"] not in queued(redis)
+
+
+async def test_however_many_messages_in_a_row_cannot_be_archived_those_behind_them_are(
+    environment: dict[str, str],
+    async_redis: Any,
+    sandbox: RunningSandbox,
+    archive_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (connection_id,) = connections_of(sandbox, 1)
+    sandbox.control("log_messages", connection_id=connection_id, count=9)
+    last, *bad = sandbox.world.log_messages  # Telnyx lists the newest first
+    async with runtime_of(environment, async_redis, CALLVAULT_LOG_MESSAGES="mirror") as runtime:
+        put = runtime.archive.store.put
+
+        def not_these(key: str, *rest: Any) -> Any:
+            if any(one in key for one in bad):
+                raise StoreError(f"{key}: this very key is refused")
+            return put(key, *rest)
+
+        monkeypatch.setattr(runtime.archive.store, "put", not_these)
+        with pytest.raises(StoreError, match=bad[-1]):
+            await mirror_log_messages(runtime)
+    assert {p.stem for p in (archive_folder / "log-messages").rglob("*.json")} == {last}
+
+
+async def test_where_the_archive_is_away_no_more_than_three_messages_are_tried(
+    environment: dict[str, str],
+    async_redis: Any,
+    sandbox: RunningSandbox,
+    archive_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (connection_id,) = connections_of(sandbox, 1)
+    sandbox.control("log_messages", connection_id=connection_id, count=9)
+    tried = list[str]()
+    async with runtime_of(environment, async_redis, CALLVAULT_LOG_MESSAGES="mirror") as runtime:
+        put = runtime.archive.store.put
+
+        def away(key: str, *rest: Any) -> Any:
+            if not tried:
+                archive_folder.rename(archive_folder.with_name("unmounted"))
+            tried.append(key)
+            return put(key, *rest)
+
+        monkeypatch.setattr(runtime.archive.store, "put", away)
+        with pytest.raises(StoreError):
+            await mirror_log_messages(runtime)
+    assert len(tried) == 3
 
 
 @pytest.mark.parametrize("answer", [403, 500, None], ids=["403", "500", "unreadable"])

@@ -85,7 +85,7 @@ async def watch_connections(runtime: Runtime) -> None:
     connections, unreadable = await read_all(runtime.telnyx.external_connections.list(page_size=LARGEST_PAGE))
     if unreadable is not None:
         await tell_unreadable(runtime, unreadable)
-    alone = OneByOne(TelnyxError)
+    alone = OneByOne(TelnyxError, answers=lambda _: runtime.telnyx.count(runtime.telnyx.external_connections.list))
     for connection in connections:
         for kind, sights in _SIGHTS.items():
             if not alone.is_worth_it(kind):

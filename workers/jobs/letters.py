@@ -6,6 +6,8 @@ name their recording, and those that an older state of Redis has brought back.
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 
 from config.logs import get_logger
@@ -21,7 +23,7 @@ from workers.telnyx.errors import TelnyxError
 
 log = get_logger()
 
-_MOST = 1_000  # a turn, the oldest first: each costs a request or two
+_MOST = 1_000  # a turn, whichever: each costs a request or two, and those that stay must keep no other from its turn
 
 
 async def end_done_letters(runtime: Runtime) -> int:
@@ -33,7 +35,8 @@ async def end_done_letters(runtime: Runtime) -> int:
         redis.exceptions.RedisError: Redis is away.
     """
     ended = 0
-    for letter in (await runtime.attempts.letters())[:_MOST]:
+    letters = await runtime.attempts.letters()
+    for letter in random.sample(letters, min(len(letters), _MOST)):
         try:
             is_done = await _is_done(runtime, letter)
         except (ValueError, UnreadableRecord, *OF_ONE_LIST):

@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from contextlib import suppress
 from datetime import date, timedelta
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -103,7 +104,7 @@ async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) 
     there = {*messages, *(row.id for row in unreadable.rows if row.id)} if unreadable is not None else messages.keys()
     for identity, state in seen.items():
         state.is_present = identity in there
-    alone = OneByOne(Exception)
+    alone = OneByOne(Exception, answers=partial(_answers, runtime))
     try:
         for identity in new:
             async with alone.of("log message", identity):
@@ -114,6 +115,14 @@ async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) 
     if runtime.settings.log_messages == "mirror-and-dismiss":
         await _dismiss(runtime, alone, messages, seen)
     alone.raise_the_first()
+
+
+async def _answers(runtime: Runtime, kind: str) -> None:
+    """See whether what is behind a kind is there: Telnyx behind a dismissal, the archive and Redis behind both."""
+    await runtime.assert_bound()
+    await runtime.in_thread(runtime.archive.assert_identity)
+    if kind == "dismissal":
+        await runtime.telnyx.count(runtime.telnyx.log_messages.list)
 
 
 async def _archive(runtime: Runtime, identity: str, message: LogMessage, state: Seen) -> None:

@@ -32,7 +32,13 @@ async def archive_media(runtime: Runtime) -> None:
     Raises:
         TelnyxError, StoreError: one of them is away; the next turn does the rest.
     """
-    alone = OneByOne(Exception)
+
+    async def answers(_: str) -> None:
+        await runtime.assert_bound()
+        await runtime.in_thread(runtime.archive.assert_identity)
+        await runtime.telnyx.count(runtime.telnyx.media.list)
+
+    alone = OneByOne(Exception, answers=answers)
     async for media in readable(runtime, runtime.telnyx.media.list()):
         if media.media_name is None:
             await tell_unreadable(runtime, UnreadableRows("/media", [UnreadableRow(None, "media_name: missing")]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ from config.logs import get_logger
 
 log = get_logger()
 
-_MOST_IN_A_ROW = 3  # then it is no fault of single things
+_MOST_IN_A_ROW = 3  # then it is asked whether it is the fault of single things
+_PATIENCE_SECONDS = 600.0  # that failing things of a kind may take in all, each with its retries
 
 
 @dataclass(frozen=True)
@@ -29,19 +31,26 @@ class Failure:
 
 
 class OneByOne:
-    """Remembers what fails, and goes on; where three of a kind fail in a row, what is behind them is away.
+    """Remembers what fails, and goes on, unless what is behind the things is away.
+
+    Where three of a kind fail in a row, something is asked that works whatever single things are like. If it works, they have
+    failed alone, and the next is tried; if not, or after ten minutes of failures, no other of the kind is worth a try.
 
     Args:
         errors: those that may be of one thing alone; any other ends everything.
+        answers: what is asked then, about a kind; raises if it is away.
 
     Attributes:
         failed: what has failed.
     """
 
-    def __init__(self, *errors: type[Exception]) -> None:
+    def __init__(self, *errors: type[Exception], answers: Callable[[str], Awaitable[object]]) -> None:
         self._errors = errors
+        self._answers = answers
         self.failed: list[Failure] = []
         self._in_a_row: Counter[str] = Counter()
+        self._seconds = defaultdict[str, float](float)  # of what failed
+        self._away: set[str] = set()
         self._done = 0
 
     @asynccontextmanager
@@ -51,26 +60,42 @@ class OneByOne:
         Args:
             kind: what sort of thing.
             name: which.
-            must: whether three failures in a row of this kind end everything.
+            must: whether everything ends where what is behind this kind is away.
 
         Raises:
-            Exception: the error of the third in a row; or one that is no fault of this thing.
+            Exception: the error of the last one then; or one that is no fault of this thing.
         """
+        began = time.monotonic()
         try:
             yield
         except self._errors as error:
             self.failed.append(Failure(kind, name, error))
             self._in_a_row[kind] += 1
+            self._seconds[kind] += time.monotonic() - began
             log.warning("passed over", kind=kind, name=name, error=f"{type(error).__name__}: {error}")
+            if self._in_a_row[kind] >= _MOST_IN_A_ROW:
+                await self._look_behind(kind)
             if must and not self.is_worth_it(kind):
                 raise
         else:
             self._in_a_row[kind] = 0
             self._done += 1
 
+    async def _look_behind(self, kind: str) -> None:
+        """Find out whether what is behind a kind is there, though the last things of it have failed."""
+        self._in_a_row[kind] = 0
+        if self._seconds[kind] >= _PATIENCE_SECONDS:
+            self._away.add(kind)
+            return
+        try:
+            await self._answers(kind)
+        except Exception as error:
+            log.warning("nothing more of a kind is tried", kind=kind, error=f"{type(error).__name__}: {error}")
+            self._away.add(kind)
+
     def is_worth_it(self, kind: str) -> bool:
-        """Whether the last things of a kind have not all failed."""
-        return self._in_a_row[kind] < _MOST_IN_A_ROW
+        """Whether what is behind a kind is not known to be away."""
+        return kind not in self._away
 
     def raise_if_nothing_was_done(self) -> None:
         """Raise the first error where nothing at all has worked."""

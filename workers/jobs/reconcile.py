@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from datetime import date, timedelta
 from functools import partial
 
@@ -61,23 +61,42 @@ async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
     """The job: compare a span of days, enqueue what is missing, replay what Telnyx failed to deliver.
 
     Raises:
-        TelnyxError, StoreError: one of them is away; the job runs again.
+        TelnyxError, StoreError: one of them is away, or nothing could be compared; the job runs again.
     """
     since, until = date.fromisoformat(request.since), date.fromisoformat(request.until)
-    tally = Tally()
-    failed = await sweep(runtime, since, until, tally, found_by="reconcile", skip=await _sealed_days(runtime))
-    try:
-        await replay_failed_deliveries(runtime, since, tally)
-    except OF_ONE_LIST as error:
-        failed.append(Failure("webhook deliveries", f"since {since}", error))
+    tally, failed = Tally(), list[Failure]()
+
+    async def walk() -> None:
+        skip = await _sealed_days(runtime)
+        failed.extend(await sweep(runtime, since, until, tally, found_by="reconcile", skip=skip))
+
+    async def replay() -> None:
+        try:
+            await replay_failed_deliveries(runtime, since, tally)
+        except OF_ONE_LIST as error:
+            failed.append(Failure("webhook deliveries", f"since {since}", error))
+
+    errors = await _each_of(walk, replay, partial(end_done_letters, runtime))
     for what in dict.fromkeys(one.kind for one in failed):
         days = [one for one in failed if one.kind == what]
         text = f"Telnyx does not list its {what} ({days[0].name}): {days[0].error}"
         text += f"; likewise of {many(len(days) - 1, 'more day')}" if len(days) > 1 else ""
         advice = "The other days were compared. It is tried again with the next comparison; see docs/runbook.md."
         await runtime.alerts.send("not-compared", what, f"{text}.", advice)
-    await end_done_letters(runtime)
+    if errors:
+        raise errors[0]
     log.info("reconciled", since=request.since, until=request.until, **msgspec.structs.asdict(tally))
+
+
+async def _each_of(*steps: Callable[[], Awaitable[object]]) -> list[Exception]:
+    """Take steps of which none depends on another, all of them; returns what failed, the first first."""
+    errors: list[Exception] = []
+    for step in steps:
+        try:
+            await step()
+        except Exception as error:
+            errors.append(error)
+    return errors
 
 
 async def sweep(
@@ -111,12 +130,18 @@ async def sweep(
         What could not be compared.
 
     Raises:
-        TelnyxError: Telnyx is away, or lists nothing of what was asked for, three days in a row.
+        TelnyxError: Telnyx is away, or lists nothing of what was asked for.
         StoreError: the archive is away.
     """
     comparison = Comparison(runtime, tally, found_by, dry_run=dry_run, schedules=not dry_run)
-    lists = OneByOne(*OF_ONE_LIST)
     asked_at = 0
+
+    async def answers(kind: str) -> None:
+        """See whether Telnyx lists anything of a kind, whatever single days are like."""
+        telnyx = runtime.telnyx
+        await telnyx.count((telnyx.recordings if kind == "recordings" else telnyx.recording_transcriptions).list)
+
+    lists = OneByOne(*OF_ONE_LIST, answers=answers)
 
     async def room(is_transcription: bool = False) -> None:
         """Show how far it is; and now and then, wait while the bulk queue is full."""
@@ -212,12 +237,16 @@ async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
         return
     first, last, tally = min(sealed), max(sealed), Tally()
     comparison = Comparison(runtime, tally, "reconcile", schedules=True, asks_for_set_aside=True)
-    await comparison.of_recordings(recordings_of(runtime, first, last))
-    await comparison.of_transcriptions(transcriptions_of(runtime, first, last), first, _is_completed)
+    errors = await _each_of(
+        lambda: comparison.of_recordings(recordings_of(runtime, first, last)),
+        lambda: comparison.of_transcriptions(transcriptions_of(runtime, first, last), first, _is_completed),
+    )
     if tally.missing:
         log.warning(
             "sealed days were not whole", since=first.isoformat(), until=last.isoformat(), missing=tally.missing
         )
+    if errors:
+        raise errors[0]
 
 
 async def _sealed_days(runtime: Runtime) -> set[date]:
