@@ -122,10 +122,10 @@ async def _keep_bound(runtime: Runtime) -> None:
 
 
 async def _tell_clock(runtime: Runtime, worker_id: str) -> None:
-    """Tell Redis when this machine's clock is far from its own."""
+    """Look at the clock of Redis, and tell it when this machine's is far from its own."""
     while True:
         try:
-            ahead = utc_now().timestamp() - await server_seconds(runtime.redis)
+            ahead = utc_now().timestamp() - await runtime.clock.look(runtime.redis)
             if abs(ahead) > MOST_APART_SECONDS:
                 await write_when_full(runtime.redis, ("HSET", CLOCKS, worker_id, round(ahead, 1)))
             else:
@@ -179,6 +179,7 @@ async def work(settings: Settings, redis_url: str) -> None:
         loop.add_signal_handler(signal_, stop.set)
     try:
         await _answer_of(redis)
+        await runtime.clock.look(redis)
         await _look_at_the_store(runtime)
         if runtime.archive.is_known:
             await runtime.assert_bound()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from config.logs import get_logger
 from config.settings import Settings
-from config.times import end_of_day
+from config.times import end_of_day, utc_now
 from config.values import is_local_host
 from workers.account import Account
 from workers.alerts.alerts import Alerts
@@ -28,6 +28,7 @@ from workers.archive.sealed import SealedRecordings
 from workers.archive.stores.store import MIB, Store, StoreError, StoreOptions, StoreRefused, open_store
 from workers.queue.attempts import Attempts
 from workers.queue.binding import assert_bound
+from workers.queue.clocks import ServerClock
 from workers.queue.connect import connect_worker
 from workers.queue.due import DueList
 from workers.queue.history import History
@@ -64,6 +65,7 @@ class Runtime:
     due: DueList
     leaving: LeavingOriginals
     history: History
+    clock: ServerClock
     threads: ThreadPoolExecutor
     sealed: SealedRecordings
     deletion_gate: (
@@ -117,8 +119,12 @@ def sealable_at(settings: Settings, day: date) -> float:
     return (end_of_day(day) + settings.seal_after).timestamp()
 
 
-def open_archive(settings: Settings) -> Archive:
+def open_archive(settings: Settings, now: Callable[[], datetime] = utc_now) -> Archive:
     """The archive of the settings. Nothing is made: that is `callvault init`'s.
+
+    Args:
+        settings: of the process.
+        now: see `StoreOptions`.
 
     Where the store does not answer, its identity is read later, and before anything is written: an outage is no reason not to
     start.
@@ -132,7 +138,7 @@ def open_archive(settings: Settings) -> Archive:
         raise StoreRefused(
             f"{line}; set CALLVAULT_ARCHIVE_URL, or CALLVAULT_DATA or --data to the folder of the service"
         )
-    archive = Archive(open_archive_store(settings), settings.proof, needs_identity=True)
+    archive = Archive(open_archive_store(settings, now), settings.proof, needs_identity=True)
     try:
         _ = archive.identity
     except NoArchive:
@@ -142,7 +148,7 @@ def open_archive(settings: Settings) -> Archive:
     return archive
 
 
-def open_archive_store(settings: Settings) -> Store:
+def open_archive_store(settings: Settings, now: Callable[[], datetime] = utc_now) -> Store:
     """The store of the settings, whatever lies in it.
 
     Raises:
@@ -155,6 +161,7 @@ def open_archive_store(settings: Settings) -> Store:
         retention=settings.retention,
         retention_mode=settings.retention_mode,
         label=settings.object_labels,
+        now=now,
     )
     return open_store(settings.archive_address, options)
 
@@ -181,7 +188,8 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
         settings = settings.model_copy(update={"telnyx_api_key": SecretStr(_NO_KEY)})
     account = Account.from_settings(settings)
     jobs = 2 * settings.concurrency + CLOCK_JOBS + SEAL_JOBS  # of the four queues: main, bulk, the clock's, seals
-    archive = open_archive(settings)
+    clock = ServerClock()
+    archive = open_archive(settings, clock.latest)
     return Runtime(
         settings=settings,
         account=account,
@@ -198,6 +206,7 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
         due=DueList(redis),
         leaving=LeavingOriginals(redis),
         history=History(redis),
+        clock=clock,
         threads=ThreadPoolExecutor(jobs + _DELETIONS_AT_ONCE + _TURNS_AT_ONCE, thread_name_prefix="callvault"),
         sealed=SealedRecordings(archive),
         deletion_gate=asyncio.Semaphore(_DELETIONS_AT_ONCE),
@@ -224,6 +233,8 @@ async def runtime_at(
     try:
         runtime = open_runtime(settings, redis, needs_telnyx=needs_telnyx)
         try:
+            with suppress(RedisError, OSError):  # then it is this machine's clock
+                await runtime.clock.look(redis)
             if runtime.archive.is_known:  # else the archive is away, and nothing is written into it before it is known
                 try:
                     await runtime.assert_bound()

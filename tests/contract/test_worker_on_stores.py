@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from config.times import parse_instant
+from config.times import parse_instant, utc_now
+from tests.chaos.scenes import Clock
 from tests.contract.emulators import BUCKET, Emulator, environ, s3_strict
 from tests.contract.test_stores import overwrite
 from tests.parts import RunningSandbox, callvault, callvault_here, make_archive, run_callvault, wait_for
@@ -239,6 +240,36 @@ def test_the_users_protections_are_on_every_object(s3: Emulator) -> None:
         version = client.head_object(Bucket="locked-bucket", Key="a/small")["VersionId"]
         with pytest.raises(client.exceptions.ClientError):
             client.delete_object(Bucket="locked-bucket", Key="a/small", VersionId=version)
+
+
+@pytest.mark.parametrize("ahead_days", [-40, 40])
+async def test_a_worker_with_a_wrong_clock_shortens_no_lock_and_dates_by_the_server(
+    ahead_days: int,
+    s3: Emulator,
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    async_redis: Any,
+    tmp_path: Path,
+) -> None:
+    import boto3
+
+    bucket = f"locked-by-{'late' if ahead_days > 0 else 'early'}"
+    with environ(s3.environment):
+        client = boto3.client("s3")
+        client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+        archive = Archive(open_store(f"s3://{bucket}/a"))
+        make_archive(archive.store)
+        recording = sandbox.world.add_recording(seconds=1)
+        wrong = Clock(tmp_path, "worker", ahead_days * 86_400).environment
+        settings = environment | s3.environment | wrong
+        settings |= {"CALLVAULT_ARCHIVE_URL": f"s3://{bucket}/a", "CALLVAULT_RETENTION": "30d"}
+        began = utc_now()
+        await enqueue(async_redis, recording_job(RecordingRequest(event_id="e", recording_id=recording.data["id"])))
+        with callvault(["worker"], settings, "worker ready"):
+            record = wait_for_record(archive, recording, 60)
+        head = client.head_object(Bucket=bucket, Key=f"a/{record.objects[0].key}")
+    assert head["ObjectLockRetainUntilDate"] >= (began + timedelta(days=30)).replace(microsecond=0)
+    assert abs(parse_instant(record.archived_at) - began) < timedelta(minutes=5)
 
 
 def test_what_a_person_puts_back_into_a_bucket_with_versions_heals(s3: Emulator) -> None:

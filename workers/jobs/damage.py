@@ -16,7 +16,7 @@ from workers.archive.records import Damage, WrongObject
 from workers.archive.register import look, read_register, write_down
 from workers.archive.stores.store import StoreError
 from workers.queue.damaged import DamagedObjects, KnownDamage
-from workers.queue.script import AsyncRedis, server_seconds
+from workers.queue.script import AsyncRedis, server_now, server_seconds
 from workers.runtime import Runtime
 
 log = get_logger()
@@ -40,7 +40,9 @@ async def tell_wrong(redis: AsyncRedis, error: WrongObject, by: str) -> None:
         redis.exceptions.RedisError: Redis is away.
     """
     state = "missing" if isinstance(error, Missing) else "damaged"
-    await DamagedObjects(redis).tell(error.key, KnownDamage(state, error.what, by, format_instant(utc_now())))
+    await DamagedObjects(redis).tell(
+        error.key, KnownDamage(state, error.what, by, format_instant(await server_now(redis)))
+    )
 
 
 async def tell_problems(redis: AsyncRedis, problems: Iterable[Problem], by: str) -> int:
@@ -133,7 +135,7 @@ async def _look_again(runtime: Runtime, damaged: DamagedObjects, key: str, found
     except (StoreError, ValueError) as error:  # the second: a key that no store has, which somebody made up
         log.warning("damage not looked at again", key=key, error=str(error))
         return
-    at = format_instant(utc_now())
+    at = format_instant(runtime.clock.now())
     row = await runtime.in_thread(write_down, runtime.archive, key, "whole", "", "register", at)
     await runtime.announce(layout.damage_key(key, row.number), row)
     await damaged.replace(key, found, None)

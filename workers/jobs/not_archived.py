@@ -31,7 +31,7 @@ from workers.queue.attempts import DeadLetter
 from workers.queue.history import DAY, read_history
 from workers.queue.lease import HeldElsewhere
 from workers.queue.recording_lease import sole_writer
-from workers.queue.script import server_now, server_seconds
+from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime, sealable_at
 from workers.telnyx.downloads import DownloadFailed, NotHandedOut
@@ -73,7 +73,7 @@ async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by:
         answer = await _answer(runtime, recording, request, is_known_to_a_person=by is not None)
         if answer is not None and await _record(runtime, folder) is None:
             said = as_archived(recording)
-            at = format_instant(await server_now(runtime.redis))
+            at = format_instant(runtime.clock.now())
             record = NotArchived(
                 recording_id=recording_id, recording=said, answer=answer, why=why, by=by or "callvault", at=at
             )

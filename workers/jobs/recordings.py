@@ -280,7 +280,7 @@ async def _fetch_and_commit(
         recording=as_archived(recording),
         objects=[one.taken for one in fetched.values()],
         audio=merge_summaries([one.summary for one in fetched.values()]),
-        archived_at=format_instant(utc_now()),
+        archived_at=format_instant(runtime.clock.now()),
         event_id=request.event_id,
         found_by=cast(FoundBy, request.found_by),
         sources={audio_format: one.source for audio_format, one in fetched.items() if one.source != _NO_MARK},

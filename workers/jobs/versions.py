@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from config.counts import many
 from config.logs import get_logger
-from config.times import format_instant, utc_now
+from config.times import format_instant
 from workers.archive import layout
 from workers.archive.archive import ArchiveConflict
 from workers.archive.audio import merge_summaries
@@ -80,7 +80,7 @@ async def _archive_version(
         for audio_format, sha256 in sha256s.items():
             there = archived.get((audio_format, sha256))
             objects.append(there or await _put(runtime, recording, version, audio_format, sha256))
-        record = _record(request, said, objects, fetched, sources)
+        record = _record(runtime, request, said, objects, fetched, sources)
         record = await runtime.in_thread(runtime.archive.commit, version, record)
     is_new = not set(sha256s.values()) <= {o.sha256 for one in known for o in one.objects}
     await runtime.announce(layout.commit_key(version), record)
@@ -97,6 +97,7 @@ async def _archive_version(
 
 
 def _record(
+    runtime: Runtime,
     request: RecordingRequest,
     said: dict[str, Any],
     objects: list[ArchivedObject],
@@ -107,7 +108,7 @@ def _record(
         recording=said,
         objects=objects,
         audio=merge_summaries([one.summary for one in fetched.values()]),
-        archived_at=format_instant(utc_now()),
+        archived_at=format_instant(runtime.clock.now()),
         event_id=request.event_id,
         found_by=cast(FoundBy, request.found_by),
         sources=sources,

@@ -227,7 +227,7 @@ class AzureStore:
         if options.retention is not None:
             mode = "locked" if options.retention_mode == "compliance" else "unlocked"
             extra["immutability_policy"] = ImmutabilityPolicy(
-                expiry_time=datetime.now(UTC) + options.retention, policy_mode=mode
+                expiry_time=options.now() + options.retention, policy_mode=mode
             )
         if options.label == "metadata" and attributes:
             extra["metadata"] = dict(attributes)

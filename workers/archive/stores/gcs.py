@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http.client import HTTPException
 from io import RawIOBase
 from typing import Any
@@ -91,7 +91,7 @@ class GcsStore:
         if self._options.retention is not None:
             locked = self._options.retention_mode == "compliance"
             blob.retention.mode = "Locked" if locked else "Unlocked"
-            blob.retention.retain_until_time = datetime.now(UTC) + self._options.retention
+            blob.retention.retain_until_time = self._options.now() + self._options.retention
         if self._options.label != "none" and attributes:
             blob.metadata = dict(attributes)
         with self._buffers.of(source):

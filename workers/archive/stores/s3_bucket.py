@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -80,7 +79,7 @@ class Bucket:
             extra["StorageClass"] = options.storage_class
         if options.retention is not None:
             extra["ObjectLockMode"] = options.retention_mode.upper()
-            extra["ObjectLockRetainUntilDate"] = datetime.now(UTC) + options.retention
+            extra["ObjectLockRetainUntilDate"] = options.now() + options.retention
         if options.label == "metadata" and attributes:
             extra["Metadata"] = dict(attributes)
         if options.label == "tags" and attributes:

@@ -16,11 +16,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from config.errors import UserError
+from config.times import utc_now
 from workers.archive.source import Source
 
 MIB = 1024 * 1024
@@ -86,9 +87,10 @@ class StoreOptions:
         buffer_bytes: of all uploads of this process together.
         encryption_key: the user's key: a KMS key id (S3), a key's resource name (GCS), an encryption scope (Azure).
         storage_class: the store's own word, such as `STANDARD_IA`, `NEARLINE`, `Cool`.
-        retention: how long each object is locked; None: as the bucket says.
+        retention: how long each object is locked, from `now` on; None: as the bucket says.
         retention_mode: `governance` or `compliance`.
         label: what a recording's attributes (connection, channels, day) become: nothing, metadata, or tags.
+        now: the time, UTC; a lock must not end too early because this machine's clock is wrong.
     """
 
     part_bytes: int = 5 * MIB
@@ -98,6 +100,7 @@ class StoreOptions:
     retention: timedelta | None = None
     retention_mode: Literal["governance", "compliance"] = "governance"
     label: Literal["none", "metadata", "tags"] = "none"
+    now: Callable[[], datetime] = utc_now
 
 
 class Store(Protocol):
