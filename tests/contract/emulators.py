@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import awscrt
 import httpx
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -121,7 +122,9 @@ def _make_bucket(environment: dict[str, str], **extra: Any) -> None:
 def ministack() -> Iterator[int]:
     port = free_port()
     environment = {**os.environ, "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1"}
-    with process([str(TOOLS / "ministack/bin/ministack")], lambda: listens(port), env=environment):
+    packages = Path(awscrt.__file__).parent.parent
+    arguments = [TOOLS / "ministack/bin/python", Path(__file__).with_name("run_ministack.py"), packages]
+    with process([str(one) for one in arguments], lambda: listens(port), env=environment):
         yield port
 
 
