@@ -1,4 +1,4 @@
-"""The way of an original to its deletion, with a real worker process, a real Redis and a sandbox that serves over HTTP."""
+"""The way of an original to its deletion, with a real worker, a real Redis and a sandbox that serves over HTTP."""
 
 from __future__ import annotations
 
@@ -13,22 +13,30 @@ import pytest
 from sandbox.world import Recording
 from tests.contract.emulators import s3_weak
 from tests.parts import RunningSandbox, callvault, wait_for
+from tests.workers.house import archive, delete_what_is_due, house
 from tests.workers.test_archive_recording import ask, assert_archived, committed, folder_of
-from workers.jobs.payloads import TranscriptionRequest, transcription_job
-from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE
-from workers.queue.accept import enqueue
+from workers.jobs.deletion import start_deletions
+from workers.jobs.payloads import TranscriptionRequest
+from workers.jobs.transcriptions import archive_transcription
+from workers.keys import CLOCK_QUEUE, DELETIONS_BACK_OFF, DELETIONS_DUE
 
 DELETING = {"CALLVAULT_DELETE_ORIGINALS": "verified", "CALLVAULT_DELETE_AFTER": "1s"}
+AT_ONCE = DELETING | {"CALLVAULT_DELETE_AFTER": "0s"}
 
 
 async def test_nothing_is_deleted_while_deletion_is_off(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
-    await ask(async_redis, recording)
-    with callvault(["worker"], environment | {"CALLVAULT_DELETE_AFTER": "1s"}, "worker ready"):
+    async with house(environment | {"CALLVAULT_DELETE_AFTER": "0s"}) as runtime:
+        await archive(runtime, recording)
         assert_archived(archive_folder, recording)
-        time.sleep(4)
+        await async_redis.zadd(
+            DELETIONS_DUE, {f"{folder_of(Path(), recording)}/": 0}
+        )  # as another worker may have written
+        await start_deletions(runtime)
+        assert await async_redis.zcard(CLOCK_QUEUE) == 0, "no deletion is begun"
+        await delete_what_is_due(runtime)  # and one that another worker began deletes nothing
     assert recording.deleted_at is None
     assert not [r for r in sandbox.world.requests if r["method"] == "DELETE" or r["path"].endswith("/delete")]
 
@@ -68,16 +76,15 @@ async def test_a_damaged_object_blocks_its_deletion_and_says_so(
     damage: str,
     sandbox: RunningSandbox,
     environment: dict[str, str],
-    async_redis: Any,
     redis: Any,
     archive_folder: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     recording, sound = (sandbox.world.add_recording(seconds=1) for _ in range(2))
-    await ask(async_redis, recording)
-    await ask(async_redis, sound)
-    with callvault(["worker"], environment | DELETING | {"CALLVAULT_DELETE_AFTER": "4s"}, "worker ready") as worker:
+    async with house(environment | AT_ONCE) as runtime:
+        await archive(runtime, recording, sound)
         assert_archived(archive_folder, recording)
-        wait_for(lambda: redis.zcard("callvault:deletions:due") == 2)  # the commit record itself has been proven too
+        assert redis.zcard(DELETIONS_DUE) == 2
         audio, record = (folder_of(archive_folder, recording) / name for name in ("audio.wav", "recording.json"))
         data = audio.read_bytes()
         if damage == "altered":
@@ -96,9 +103,10 @@ async def test_a_damaged_object_blocks_its_deletion_and_says_so(
             )
             told["objects"] = other["objects"] if damage == "of its objects" else []
             record.write_text(json.dumps(other if damage == "of another recording" else told))
-        worker.wait_for_output("deletion blocked: the archive is damaged")
-        wait_for(lambda: sound.deleted_at, what="the deletion of the sound one")
-        time.sleep(1)
+        await delete_what_is_due(runtime)
+        assert "deletion blocked: the archive is damaged" in capsys.readouterr().out
+        assert sound.deleted_at
+        await delete_what_is_due(runtime)
     assert recording.deleted_at is None
 
 
@@ -116,15 +124,14 @@ async def test_audio_that_is_not_what_telnyx_says_is_archived_and_its_original_k
     finding: str,
     sandbox: RunningSandbox,
     environment: dict[str, str],
-    async_redis: Any,
     archive_folder: Path,
 ) -> None:
     recording = sandbox.world.add_recording(seconds=4, **kind)
     recording.data["channels"] = "dual"
-    await ask(async_redis, recording)
-    with callvault(["worker"], environment | DELETING, "worker ready"):
+    async with house(environment | AT_ONCE) as runtime:
+        await archive(runtime, recording)
         record = assert_archived(archive_folder, recording)
-        time.sleep(4)
+        await delete_what_is_due(runtime)
     assert record["audio"]["findings"] == [finding]
     assert recording.deleted_at is None
 
@@ -155,20 +162,20 @@ async def test_an_original_that_telnyx_leaves_is_not_told_as_deleted(
 
 
 async def test_a_damaged_transcription_blocks_the_deletion_of_its_recording(
-    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
+    sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
     transcription = sandbox.world.add_transcription(recording)
     sandbox.world.complete_transcription(transcription)
     request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording.data["id"])
-    await enqueue(async_redis, transcription_job(request))
     path = folder_of(archive_folder, recording) / "transcriptions" / f"{transcription['id']}.json"
-    with callvault(["worker"], environment | DELETING | {"CALLVAULT_DELETE_AFTER": "2s"}, "worker ready") as worker:
-        wait_for(path.exists)
+    async with house(environment | AT_ONCE) as runtime:
+        await archive_transcription(runtime, request)
         path.write_bytes(path.read_bytes().replace(b"order", b"0rder").replace(b"you", b"y0u"))
-        await ask(async_redis, recording)
-        worker.wait_for_output("does not say what Telnyx says")
-        time.sleep(1)
+        await archive(runtime, recording)
+        await delete_what_is_due(runtime)
+        assert "does not say what Telnyx says" in capsys.readouterr().out
+        await delete_what_is_due(runtime)
     assert recording.deleted_at is None
     assert transcription["id"] in sandbox.world.transcriptions
 
