@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import awscrt
 import httpx
@@ -40,6 +41,8 @@ class Emulator:
         environment: what points the SDK at it.
         rungs: which rung of proof holds for a small and for a large object.
         rclone: rclone's own address of the bucket, and its settings.
+        keeps_conditions: whether a second writer is refused.
+        is_by_boto3: whether the small requests of S3 go by boto3 too.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Emulator:
     rungs: tuple[str, str] = ("read-back", "read-back")
     rclone: str = ""
     keeps_conditions: bool = True
+    is_by_boto3: bool = False
 
     @property
     def settings(self) -> dict[str, str]:
@@ -60,7 +64,13 @@ class Emulator:
         with environ(self.environment):
             store = open_store(f"{self.url}/{prefix}", options)
             store.make_place()
-            return store
+            return by_boto3(store) if self.is_by_boto3 else store
+
+
+def by_boto3(store: Any) -> Store:
+    """A store of S3, its small requests by boto3 too."""
+    store._bucket._lean._rests_until = math.inf
+    return cast(Store, store)
 
 
 @contextmanager
@@ -135,6 +145,12 @@ def s3_strict() -> Iterator[Emulator]:
         _make_bucket(environment)
         # Its CRC of a multipart upload is composite where AWS gives one of the whole object, so the ETag proves there.
         yield Emulator("s3-strict", f"s3://{BUCKET}", environment, ("checksum", "etag"), _rclone_s3(port))
+
+
+@contextmanager
+def s3_strict_by_boto3() -> Iterator[Emulator]:
+    with s3_strict() as strict:
+        yield replace(strict, is_by_boto3=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.contract.awkward import AwkwardS3, Manners
-from tests.contract.emulators import TcpProxy, environ
+from tests.contract.emulators import TcpProxy, by_boto3, environ
 from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.proof import Damaged, ProofMode
 from workers.archive.records import ArchivedObject
@@ -23,15 +23,17 @@ LARGE = random.Random(2).randbytes(11 * MIB)
 SIZES = {"small": SMALL, "large": LARGE}
 
 
-@pytest.fixture
-def play() -> Iterator[Callable[..., tuple[Store, AwkwardS3]]]:
+@pytest.fixture(params=["lean", "boto3"])
+def play(request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[Store, AwkwardS3]]]:
+    """Both ways of small requests."""
     started: list[AwkwardS3] = []
 
     def make(**manners: Any) -> tuple[Store, AwkwardS3]:
         server = AwkwardS3(Manners(**manners))
         started.append(server)
         with environ(server.environment):
-            return open_store("s3://bucket/prefix"), server
+            store = open_store("s3://bucket/prefix")
+        return (store if request.param == "lean" else by_boto3(store)), server
 
     yield make
     for server in started:

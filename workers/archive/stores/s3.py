@@ -14,15 +14,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workers.archive.source import Source
-from workers.archive.stores.s3_bucket import Bucket, condition, in_base64
+from workers.archive.stores.s3_bucket import Bucket
 from workers.archive.stores.s3_checks import Checks
 from workers.archive.stores.s3_dialects import Dialect, SpokenDialect
 from workers.archive.stores.s3_errors import Missing, OutOfRange, WriteUnderWay, says_unknown, told
-from workers.archive.stores.s3_parts import Parts, md5_header, probe_key
+from workers.archive.stores.s3_parts import Parts, probe_key
 from workers.archive.stores.store import (
     Buffers,
     KeyExists,
@@ -64,12 +64,12 @@ class S3Store:
             raise KeyExists(key)
         with self._buffers.of(source):
             first = source.part(bucket.options.part_bytes)
-            extra = bucket.wishes(content_type, attributes)
+            wishes = bucket.wishes(content_type, attributes)
             etag: str | None
             if len(first) < bucket.options.part_bytes:
-                checksums, etag = self._put_whole(key, first, source.sha256, extra)
+                checksums, etag = self._put_whole(key, first, source.sha256, wishes)
             else:
-                checksums, etag = self._parts.put(key, first, source, extra)
+                checksums, etag = self._parts.put(key, first, source, wishes)
         stored = self.stat(key)
         if stored is None:
             raise StoreError(f"{bucket.name(key)}: written, but not there")
@@ -79,47 +79,48 @@ class S3Store:
         """See `Store.stat`."""
         self._checks.look()
         try:
-            with told(self._bucket.name(key)):
-                head = self._bucket.client.head_object(**self._bucket.at(key), ChecksumMode="ENABLED")
+            return self._described(key, self._bucket.head(key))
         except Missing:
             return None
-        return self._described(key, head)
 
-    def _described(self, key: str, head: Mapping[str, Any]) -> StoredObject:
+    def _described(self, key: str, said: Mapping[str, str]) -> StoredObject:
+        """An object by the headers that describe it."""
+        if "content-length" not in said or "etag" not in said:
+            raise StoreError(f"{self._bucket.name(key)}: the store tells neither its size nor its ETag")
         checksums = {}
         if self._checks.are_believed:
-            if "ChecksumSHA256" in head and "-" not in head["ChecksumSHA256"]:
-                checksums["sha256"] = base64.b64decode(head["ChecksumSHA256"]).hex()
-            if "ChecksumCRC64NVME" in head and head.get("ChecksumType") == "FULL_OBJECT":
-                checksums["crc64nvme"] = head["ChecksumCRC64NVME"]
-        etag = head["ETag"].strip('"')
+            sha256 = said.get("x-amz-checksum-sha256", "-")
+            if "-" not in sha256:
+                checksums["sha256"] = base64.b64decode(sha256).hex()
+            if said.get("x-amz-checksum-type") == "FULL_OBJECT" and "x-amz-checksum-crc64nvme" in said:
+                checksums["crc64nvme"] = said["x-amz-checksum-crc64nvme"]
+        etag = said["etag"].strip('"')
         own_encryption = (
-            head.get("ServerSideEncryption") in ("aws:kms", "aws:kms:dsse") or "SSECustomerAlgorithm" in head
+            said.get("x-amz-server-side-encryption") in ("aws:kms", "aws:kms:dsse")
+            or "x-amz-server-side-encryption-customer-algorithm" in said
         )
-        version = head.get("VersionId")
+        version = said.get("x-amz-version-id")
         mark = version if version not in (None, "null") else etag
-        return StoredObject(key, head["ContentLength"], mark, checksums, None if own_encryption else etag)
+        return StoredObject(key, int(said["content-length"]), mark, checksums, None if own_encryption else etag)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See `Store.read`."""
         if end is not None and end <= start:
             return
-        span = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+        span = None if start == 0 and end is None else f"bytes={start}-{'' if end is None else end - 1}"
         try:
-            with told(self._bucket.name(key)):
-                answer = self._bucket.client.get_object(**self._bucket.at(key), **span)
-                body = answer["Body"]
+            answer = self._bucket.get(key, span)
         except Missing:
             raise KeyError(key) from None
         except OutOfRange:
             return
         try:
             with told(self._bucket.name(key)):
-                chunks = body.iter_chunks(_READ_BYTES)
+                chunks = answer.body.iter_chunks(_READ_BYTES)
                 # Some stores answer a range with the whole.
-                yield from _cut(chunks, start, end) if span and "ContentRange" not in answer else chunks
+                yield from _cut(chunks, start, end) if span and "content-range" not in answer.headers else chunks
         finally:
-            body.close()
+            answer.body.close()
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""
@@ -171,30 +172,23 @@ class S3Store:
         """See `Store.remove_orphans`."""
         return self._parts.remove_orphans()
 
-    def _put_whole(self, key: str, body: bytes, sha256: str, extra: dict[str, Any]) -> tuple[dict[str, str], str]:
-        bucket = self._bucket
-        digest = in_base64(sha256)
-
-        def send(dialect: Dialect, key: str = key, body: bytes = body, digest: str = digest) -> None:
-            integrity = {"ChecksumSHA256": digest} if dialect.checksums else md5_header(body) if dialect.md5 else {}
-            call = bucket.client_of(dialect).put_object
-            self._with_patience(
-                key, lambda: call(**bucket.at(key), Body=body, **integrity, **condition(dialect), **extra)
-            )
+    def _put_whole(self, key: str, body: bytes, sha256: str, wishes: dict[str, Any]) -> tuple[dict[str, str], str]:
+        def send(dialect: Dialect) -> None:
+            self._put_patiently(key, body, sha256, dialect, wishes)
 
         def ask(dialect: Dialect) -> None:
-            send(dialect, probe_key(), _PROBE_BODY, in_base64(hashlib.sha256(_PROBE_BODY).hexdigest()))
+            digest = hashlib.sha256(_PROBE_BODY).hexdigest()
+            self._put_patiently(probe_key(), _PROBE_BODY, digest, dialect, wishes)
 
         self._dialect.send(send, ask)
         etag = "" if self._checks.known else hashlib.md5(body, usedforsecurity=False).hexdigest()
         return {"sha256": sha256}, etag
 
-    def _with_patience(self, key: str, send: Callable[[], object]) -> None:
-        """A 409 says that another write is under way: ask again."""
+    def _put_patiently(self, key: str, body: bytes, sha256: str, dialect: Dialect, wishes: dict[str, Any]) -> None:
+        """Put; a 409 says that another write is under way: ask again."""
         for attempt in range(_CONFLICT_TRIES):
             try:
-                with told(self._bucket.name(key)):
-                    send()
+                self._bucket.put(key, body, sha256, dialect, wishes)
                 return
             except WriteUnderWay:
                 if attempt == _CONFLICT_TRIES - 1:

@@ -1,8 +1,9 @@
-"""A bucket that speaks S3, by boto3: its clients, the names of its objects, and what goes with every upload."""
+"""A bucket that speaks S3: its clients, the names of its objects, its small requests, and what goes with every upload."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -14,9 +15,23 @@ from botocore.config import Config
 from workers.archive.stores import lines
 from workers.archive.stores.s3_dialects import Dialect
 from workers.archive.stores.s3_errors import told
+from workers.archive.stores.s3_lean import Answer, Lean, Request
 from workers.archive.stores.store import StoreError, StoreOptions, split_url
 
 _POOLS = {"http": lines.in_pieces(AWSHTTPConnectionPool), "https": lines.in_pieces(AWSHTTPSConnectionPool)}
+# The arguments that we give boto3 for a put, and the headers that they become.
+_HEADERS = {
+    "ChecksumSHA256": "x-amz-checksum-sha256",
+    "ContentMD5": "content-md5",
+    "ContentType": "content-type",
+    "IfNoneMatch": "if-none-match",
+    "ObjectLockMode": "x-amz-object-lock-mode",
+    "ObjectLockRetainUntilDate": "x-amz-object-lock-retain-until-date",
+    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+    "ServerSideEncryption": "x-amz-server-side-encryption",
+    "StorageClass": "x-amz-storage-class",
+    "Tagging": "x-amz-tagging",
+}
 
 
 class Bucket:
@@ -44,12 +59,55 @@ class Bucket:
         )
         session = boto3.session.Session()
         self.client = _in_pieces(session.client("s3", config=common))
+        self._lean = Lean(self.client, session.get_credentials(), self.bucket, url)
         # With no checksum header, botocore would send UNSIGNED-PAYLOAD over TLS: no integrity at all.
         signing = common.merge(Config(s3={"payload_signing_enabled": True}))
         self._signing = _in_pieces(session.client("s3", config=signing))
         self._presigning = session.client("s3", config=common.merge(Config(signature_version="s3v4")))
         host = urlsplit(self.client.meta.endpoint_url).hostname or ""
         self.is_aws = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+    def head(self, key: str) -> Mapping[str, str]:
+        """The headers that describe an object.
+
+        Raises:
+            Missing: there is no such object.
+        """
+        place = self.at(key)
+        request = Request("HEAD", place["Key"], self.name(key), {"x-amz-checksum-mode": "ENABLED"})
+        with told(request.name):
+            answer = self._lean.send(request, lambda: self.client.head_object(**place, ChecksumMode="ENABLED"))
+        return answer.headers
+
+    def get(self, key: str, span: str | None) -> Answer:
+        """An object, or a span of its bytes as the header `Range` writes it.
+
+        Raises:
+            Missing: there is no such object.
+            OutOfRange: it ends before the span begins.
+        """
+        place = self.at(key)
+        named = {"Range": span} if span else {}
+        request = Request("GET", place["Key"], self.name(key), {"range": span} if span else {})
+        with told(request.name):
+            return self._lean.send(request, lambda: self.client.get_object(**place, **named))
+
+    def put(self, key: str, body: bytes, sha256: str, dialect: Dialect, wishes: dict[str, Any]) -> Mapping[str, str]:
+        """Put an object in one request, create-only and with its checksum, as the dialect says them.
+
+        Returns:
+            The headers of the answer.
+
+        Raises:
+            KeyExists: there is one already.
+        """
+        place = self.at(key)
+        integrity = {"ChecksumSHA256": in_base64(sha256)} if dialect.checksums else {}
+        arguments = wishes | (md5_of(body) if dialect.md5 else integrity) | condition(dialect)
+        request = Request("PUT", place["Key"], self.name(key), _headers_of(arguments), body, sha256)
+        with told(request.name):
+            put = self.client_of(dialect).put_object
+            return self._lean.send(request, lambda: put(**place, Body=body, **arguments)).headers
 
     def client_of(self, dialect: Dialect) -> Any:
         """The client to write with in a dialect."""
@@ -70,7 +128,7 @@ class Bucket:
         return str(url)
 
     def wishes(self, content_type: str, attributes: Mapping[str, str]) -> dict[str, Any]:
-        """What goes with the first request of every upload, as arguments of boto3's: what the user wants of the object."""
+        """What the user wants of an object, as arguments of boto3's for the first request of its upload."""
         options = self.options
         extra: dict[str, Any] = {"ContentType": content_type}
         if options.encryption_key:
@@ -79,7 +137,8 @@ class Bucket:
             extra["StorageClass"] = options.storage_class
         if options.retention is not None:
             extra["ObjectLockMode"] = options.retention_mode.upper()
-            extra["ObjectLockRetainUntilDate"] = options.now() + options.retention
+            until = options.now() + options.retention
+            extra["ObjectLockRetainUntilDate"] = until.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         if options.label == "metadata" and attributes:
             extra["Metadata"] = dict(attributes)
         if options.label == "tags" and attributes:
@@ -97,9 +156,20 @@ def condition(dialect: Dialect) -> dict[str, str]:
     return {"IfNoneMatch": "*"} if dialect.conditions else {}
 
 
+def md5_of(body: bytes) -> dict[str, str]:
+    """`Content-MD5` of a body, as an argument of boto3's."""
+    return {"ContentMD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
+
+
 def in_base64(hexadecimal: str) -> str:
     """A hexadecimal digest as S3 writes it."""
     return base64.b64encode(bytes.fromhex(hexadecimal)).decode()
+
+
+def _headers_of(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """The headers that arguments of boto3's for a put become."""
+    headers = {_HEADERS[name]: value for name, value in arguments.items() if name != "Metadata"}
+    return headers | {f"x-amz-meta-{name.lower()}": value for name, value in arguments.get("Metadata", {}).items()}
 
 
 def _in_pieces(client: Any) -> Any:

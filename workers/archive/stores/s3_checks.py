@@ -86,8 +86,7 @@ class Checks:
     def _has_mark(self) -> bool:
         """Whether an earlier wrong put was taken, and lies there as a mark."""
         try:
-            with told(self._bucket.name(_PROBE)):
-                self._bucket.client.head_object(**self._bucket.at(_PROBE))
+            self._bucket.head(_PROBE)
         except Missing:
             return False
         return True

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from workers.archive import layout
 from workers.archive.source import Source
-from workers.archive.stores.s3_bucket import Bucket, condition
+from workers.archive.stores.s3_bucket import Bucket, condition, md5_of
 from workers.archive.stores.s3_dialects import Dialect, SpokenDialect
 from workers.archive.stores.s3_errors import BadDigest, NotUnderstood, NoUpload, told
 from workers.archive.stores.store import Buffers, KeyExists, StoredObject, StoreError
@@ -155,7 +155,7 @@ class Parts:
         if dialect.checksums:
             integrity = named = {"ChecksumCRC64NVME": _base64_crc(crc64nvme(part))}
         elif dialect.md5:
-            integrity = md5_header(part)
+            integrity = md5_of(part)
         place = {**self._bucket.at(upload.key), "UploadId": upload.id, "PartNumber": number}
         answer = self._bucket.client_of(dialect).upload_part(**place, Body=part, **integrity)
         return {"PartNumber": number, "ETag": answer["ETag"]} | named
@@ -212,11 +212,6 @@ class Parts:
 def probe_key() -> str:
     """A key for a small write that shows what the store understands."""
     return f"probe/{secrets.token_hex(8)}"
-
-
-def md5_header(body: bytes) -> dict[str, str]:
-    """`Content-MD5` of a body, as an argument of boto3's."""
-    return {"ContentMD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
 
 
 def _result(sending: Future[dict[str, Any]], name: str) -> dict[str, Any]:
