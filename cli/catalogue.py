@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from typing import TypeVar
 
-from cli.console import open_console
 from config.counts import many
 from config.errors import UserError
 from config.settings import Settings
@@ -26,7 +26,6 @@ from workers.catalogue.search import Hit, search
 from workers.queue.connect import connect_receiver
 from workers.queue.embedded import EmbeddedServer, redis_of
 from workers.runtime import open_archive
-from workers.telnyx.client import TelnyxClient
 
 _SAY_EVERY_SECONDS = 2
 
@@ -64,13 +63,12 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, sa
     Raises:
         StoreError: the archive is away, and the catalogue has nothing yet.
     """
-    console = open_console(stderr=True)
     said = [0.0]
 
     def show(what: str, count: int) -> None:
         if time.monotonic() - said[0] > _SAY_EVERY_SECONDS:
             said[0] = time.monotonic()
-            console.print(f"building the catalogue: {what}, {many(count, 'recording')} so far")
+            _say(f"building the catalogue: {what}, {many(count, 'recording')} so far")
 
     try:
         why = _mended(catalogue, lambda: _catch_up(settings, catalogue, archive, show))
@@ -78,12 +76,14 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, sa
         if (as_of := catalogue.state(AS_OF)) is None:
             raise
         told = f"{parse_instant(as_of):%Y-%m-%d %H:%M:%S}"
-        console.print(
-            f"The archive does not answer, so this is as of {told} UTC, and the latest may be missing: {error}"
-        )
+        _say(f"The archive does not answer, so this is as of {told} UTC, and the latest may be missing: {error}")
         return
     if why is not None and says_how:
-        console.print(f"The last {OPEN_DAYS} days and all sealed days were read from the archive itself, since {why}.")
+        _say(f"The last {OPEN_DAYS} days and all sealed days were read from the archive itself, since {why}.")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def look_up(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> Hit:
@@ -114,6 +114,8 @@ def take(settings: Settings, catalogue: Catalogue, archive: Archive, recording_i
     """
 
     async def ask() -> date | None:
+        from workers.telnyx.client import TelnyxClient  # most searches ask nobody
+
         async with TelnyxClient(Account.from_settings(settings)) as telnyx:
             return await day_at_telnyx(telnyx, recording_id)
 

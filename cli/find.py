@@ -7,10 +7,8 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 
-from rich.text import Text
-
 from cli.catalogue import opened, searched, take, up_to_date
-from cli.console import open_console
+from cli.console import bold
 from cli.options import option
 from config.counts import many
 from config.errors import UsedWrongly
@@ -57,16 +55,15 @@ def run(settings: Settings, words: Mapping[str, str | None], *, limit: int | Non
 
 def write_table(hits: list[Hit], most: int | None) -> None:
     """A line a hit, and what was said below it: a column for that would leave the others no room."""
-    console = open_console()
     lines = [_HEAD, *map(_cells, hits)] if hits else []
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line, hit in zip(lines, [None, *hits], strict=False):
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        console.print(Text(text, style="bold" if hit is None else ""))
+        sys.stdout.write((bold(text) if hit is None else text) + "\n")
         if hit is not None and hit.words is not None:
-            console.print(Text("    ") + _marked(hit.words))
+            sys.stdout.write(f"    {_marked(hit.words)}\n")
     more = " (there may be more: --limit)" if most is not None and len(hits) >= most else ""
-    console.print(f"{many(len(hits), 'recording')}{more}")
+    sys.stdout.write(f"{many(len(hits), 'recording')}{more}\n")
 
 
 def _cells(hit: Hit) -> tuple[str, ...]:
@@ -85,8 +82,6 @@ def _shown(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _marked(words: str) -> Text:
-    text = Text()
-    for i, part in enumerate(words.replace("\x03", "\x02").split("\x02")):
-        text.append(_shown(part), style="bold reverse" if i % 2 else "")
-    return text
+def _marked(words: str) -> str:
+    parts = map(_shown, words.replace("\x03", "\x02").split("\x02"))
+    return "".join(bold(part, is_reversed=True) if i % 2 else part for i, part in enumerate(parts))

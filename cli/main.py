@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -16,14 +17,19 @@ from typer.core import TyperGroup
 
 from cli.options import AudioFolder, DataFolder, Json, Since, Until, not_empty
 from config.errors import UsedWrongly, UserError
-from config.lazily import import_lazily
+from config.lazily import import_lazily, leave_out
 from config.leave import leave_soon
 from config.logs import configure_logs
 
 if TYPE_CHECKING:
     from config.settings import Settings
 
-import_lazily("jwt")  # redis imports it, and cryptography with it, for logins that we have none of
+# What libraries import for features that are not used here; together they take longer than most commands run.
+import_lazily("jwt")  # redis, for logins with tokens; cryptography comes with it
+leave_out("httpx._main")  # httpx's own command, with click, rich and pygments
+os.environ.setdefault(
+    "PYDANTIC_DISABLE_PLUGINS", "__all__"
+)  # else it reads what every installed package says of itself
 
 # Commands with commands of their own: the module and its application, and what `--help` says of them.
 _GROUPS = {

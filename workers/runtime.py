@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -36,8 +37,10 @@ from workers.queue.leaving import LeavingOriginals
 from workers.queue.limits import SharedLimiter
 from workers.queue.script import AsyncRedis
 from workers.queue.written import announce
-from workers.telnyx.client import TelnyxClient
-from workers.telnyx.downloads import Downloads
+
+if TYPE_CHECKING:
+    from workers.telnyx.client import TelnyxClient
+    from workers.telnyx.downloads import Downloads
 
 T = TypeVar("T")
 
@@ -57,8 +60,6 @@ class Runtime:
     settings: Settings
     account: Account
     redis: AsyncRedis
-    telnyx: TelnyxClient
-    downloads: Downloads
     archive: Archive
     attempts: Attempts
     alerts: Alerts
@@ -79,6 +80,24 @@ class Runtime:
     def has_api_key(self) -> bool:
         """Whether there is an API key, so that Telnyx can be asked at all."""
         return self.account.api_key != _NO_KEY
+
+    @cached_property
+    def telnyx(self) -> TelnyxClient:
+        """The client of the account; made when it is first asked for, since most commands never do."""
+        from workers.telnyx.client import TelnyxClient
+
+        return TelnyxClient(self.account, SharedLimiter(self.redis), connections=_jobs_at_once(self.settings))
+
+    @cached_property
+    def downloads(self) -> Downloads:
+        """What fetches audio; made when it is first asked for."""
+        from workers.telnyx.downloads import Downloads
+
+        return Downloads(
+            is_local=is_local_host(urlsplit(self.account.base_url).hostname or ""),
+            connections=_jobs_at_once(self.settings),
+            least_rate=self.settings.least_download_rate,
+        )
 
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Run something that blocks in a worker thread."""
@@ -109,9 +128,15 @@ class Runtime:
     async def close(self) -> None:
         """Close connections and threads."""
         await self.alerts.close()
-        await self.telnyx.close()
-        self.downloads.close()
+        if "telnyx" in vars(self):
+            await self.telnyx.close()
+        if "downloads" in vars(self):
+            self.downloads.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _jobs_at_once(settings: Settings) -> int:
+    return 2 * settings.concurrency + CLOCK_JOBS + SEAL_JOBS  # of the four queues: main, bulk, the clock's, seals
 
 
 def sealable_at(settings: Settings, day: date) -> float:
@@ -187,19 +212,13 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
     if settings.telnyx_api_key is None and not needs_telnyx:
         settings = settings.model_copy(update={"telnyx_api_key": SecretStr(_NO_KEY)})
     account = Account.from_settings(settings)
-    jobs = 2 * settings.concurrency + CLOCK_JOBS + SEAL_JOBS  # of the four queues: main, bulk, the clock's, seals
     clock = ServerClock()
     archive = open_archive(settings, clock.latest)
-    return Runtime(
+    threads = _jobs_at_once(settings) + _DELETIONS_AT_ONCE + _TURNS_AT_ONCE
+    made = Runtime(
         settings=settings,
         account=account,
         redis=redis,
-        telnyx=TelnyxClient(account, SharedLimiter(redis), connections=jobs),
-        downloads=Downloads(
-            is_local=is_local_host(urlsplit(account.base_url).hostname or ""),
-            connections=jobs,
-            least_rate=settings.least_download_rate,
-        ),
         archive=archive,
         attempts=Attempts(redis),
         alerts=open_alerts(settings, redis),
@@ -207,10 +226,13 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
         leaving=LeavingOriginals(redis),
         history=History(redis),
         clock=clock,
-        threads=ThreadPoolExecutor(jobs + _DELETIONS_AT_ONCE + _TURNS_AT_ONCE, thread_name_prefix="callvault"),
+        threads=ThreadPoolExecutor(threads, thread_name_prefix="callvault"),
         sealed=SealedRecordings(archive),
         deletion_gate=asyncio.Semaphore(_DELETIONS_AT_ONCE),
     )
+    if needs_telnyx:  # what cannot be made stops the start, and no job
+        _ = made.telnyx, made.downloads
+    return made
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ try:
     main()
 except SystemExit:
     pass
-print("\\n" + " ".join(sorted({name.partition(".")[0] for name in sys.modules})))
+print("\\n" + " ".join(sorted({name.partition(".")[0] for name, module in sys.modules.items() if module})))
 """
 
 
@@ -45,3 +45,22 @@ def test_help_imports_nothing_that_is_slow(arguments: list[str], tmp_path: Path)
 @pytest.mark.parametrize("name", ["find", "status", "serve", "worker", "up"])
 def test_the_help_of_a_command_imports_none_of_its_rooms(name: str, tmp_path: Path) -> None:
     assert not imported_by(name, "--help", folder=tmp_path) & (_SLOW - {"pydantic"})  # typer looks for pydantic itself
+
+
+def test_a_search_and_a_status_import_no_client_and_no_store(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    subprocess.run(
+        [sys.executable, "-m", "cli.main", "init"],
+        check=True,
+        capture_output=True,
+        env={"CALLVAULT_DATA": str(folder)},
+    )
+    needed = {
+        "pydantic",
+        "pydantic_settings",
+        "redis",
+        "cryptography",
+    }  # redis looks whether the last is there, and no further
+    found = imported_by("find", folder=folder) & (_SLOW - needed)
+    assert not found, found
+    assert not imported_by("status", folder=folder) & (_SLOW - needed - {"arq"})

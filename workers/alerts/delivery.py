@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
-import stamina
-
 _ATTEMPTS = 6
 _BUDGET_SECONDS = 300
 _FIRST_WAIT_SECONDS = 1.0
@@ -23,6 +21,8 @@ async def deliver(urls: Sequence[str], title: str, body: str, kind: Literal["inf
     Raises:
         NotDelivered: one did not take it, several times.
     """
+    import stamina
+
     async for attempt in stamina.retry_context(
         on=NotDelivered, attempts=_ATTEMPTS, timeout=_BUDGET_SECONDS, wait_initial=_FIRST_WAIT_SECONDS
     ):

@@ -11,12 +11,13 @@ import asyncio
 import re
 import select
 import socket
+import ssl
 import time
 import urllib.request
 from asyncio.staggered import staggered_race
 from collections import deque
 from collections.abc import AsyncIterator
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, zip_longest
 from typing import Any, cast
 
@@ -52,8 +53,6 @@ class Transport(httpx.AsyncBaseTransport):
 
     def __init__(self, connections: int) -> None:
         self._places = asyncio.Semaphore(connections)
-        self._tls = httpx.create_ssl_context()  # reads SSL_CERT_FILE and SSL_CERT_DIR
-        self._tls.set_alpn_protocols(["http/1.1"])
         self._open: set[_Connection] = set()
         self._free: dict[_Origin, deque[_Connection]] = {}
 
@@ -94,6 +93,12 @@ class Transport(httpx.AsyncBaseTransport):
         """Close all connections."""
         for connection in list(self._open):
             connection.abort()
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        context = httpx.create_ssl_context()  # reads SSL_CERT_FILE and SSL_CERT_DIR
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
     def _take(self, origin: _Origin) -> _Connection | None:
         """A connection that is free, the one used last."""
