@@ -16,6 +16,7 @@ from workers.queue.script import AsyncRedis
 
 EVENTS_SHARE = 0.9  # of its memory
 _LOOK_SECONDS = 0.25  # eight thousand events a second are 2 MB until the next look
+_FAR_SHARE, _FAR_LOOK_SECONDS = 0.5, 1.0  # below it the end is far, and who does nothing costs nothing
 
 
 def used_share(memory: Mapping[str, Any]) -> float:
@@ -37,10 +38,14 @@ class Room:
         self._redis = redis
 
     async def watch(self) -> None:
-        """Look four times a second until cancelled."""
+        """Look four times a second until cancelled, and once a second while most of the memory is free."""
         while True:
+            seconds = _LOOK_SECONDS
             try:
-                self.is_left = used_share(await self._redis.info("memory")) <= EVENTS_SHARE
+                share = used_share(await self._redis.info("memory"))
             except (RedisError, OSError):
                 pass  # what is asked of it meanwhile fails too, and says so
-            await asyncio.sleep(_LOOK_SECONDS)
+            else:
+                self.is_left = share <= EVENTS_SHARE
+                seconds = _FAR_LOOK_SECONDS if share < _FAR_SHARE else _LOOK_SECONDS
+            await asyncio.sleep(seconds)

@@ -27,6 +27,7 @@ from workers.queue.leases import Leases
 from workers.queue.script import AsyncRedis, Script, server_seconds
 
 _OTHER_VERSION_WAIT_SECONDS = 10
+_IDLE_AFTER_SECONDS = 10
 
 log = get_logger()
 
@@ -111,7 +112,8 @@ class LeasingWorker(Worker):
         runtime: what its functions find under `runtime` in their context.
         most_jobs: how many it runs at once.
         timeout_seconds: of a job.
-        poll_seconds: between two looks for jobs while there are none; arq's 0.5 s is a delay for every webhook.
+        poll_seconds: between two looks for jobs while there are none; arq's 0.5 s is a delay for every webhook. Twice as
+            long once none has come for a while.
     """
 
     def __init__(
@@ -147,6 +149,7 @@ class LeasingWorker(Worker):
         self._scores: dict[str, int] = {}  # in the queue, of the jobs that run
         self._look = asyncio.Event()
         self._are_more_waiting = False
+        self._claimed_at = 0.0  # by the loop's clock
 
     async def main(self) -> None:
         """Look for jobs now and then, and as soon as there is room again while more are waiting; without an end.
@@ -161,14 +164,18 @@ class LeasingWorker(Worker):
                     task.result()  # what failed in arq's own hands ends the worker
             if self.allow_pick_jobs and self.job_counter < self.max_jobs:
                 await self._start_jobs(self.max_jobs - self.job_counter)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.poll_delay_s):
-                    await self._look.wait()
+            is_idle = self.loop.time() - self._claimed_at > _IDLE_AFTER_SECONDS
+            # `asyncio.timeout` costs half as much as the look itself.
+            timer = self.loop.call_later(self.poll_delay_s * (1 + is_idle), self._look.set)
+            await self._look.wait()
+            timer.cancel()
             self._look.clear()
 
     async def _start_jobs(self, room: int) -> None:
         claimed = await self._leases.claim(self.queue_name, room, int(self.in_progress_timeout_s * 1000))
         self._are_more_waiting = len(claimed) == room
+        if claimed:
+            self._claimed_at = self.loop.time()
         for job_id, score in claimed:
             # Freed by another worker, which took us for dead, and claimed again while it still runs here: it goes on under
             # the new lease. Twice in one process, arq would mix the two up and drop the job, should the second ask for a retry.
