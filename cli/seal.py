@@ -22,6 +22,7 @@ from workers.jobs.unsealed import FindUnsealedRequest, days_without_a_seal, find
 from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime, runtime_at
+from workers.status import next_of, open_days
 from workers.telnyx.errors import StatusError
 
 
@@ -39,7 +40,10 @@ async def _run(settings: Settings, url: str, day: date | None, as_json: bool) ->
                 outcomes.append((one, await _seal(runtime, one)))
                 show(days=len(outcomes))
         stamp = await complete(runtime)
-    return _tell(outcomes, stamp, as_json)
+        now, waiting = await server_seconds(runtime.redis), UnsealedDays(runtime.redis)
+        left, due = await waiting.all(), await waiting.overdue(now)
+    still = open_days(len(left), len(due), next_of(left, now))
+    return _tell(outcomes, stamp, still, as_json)
 
 
 async def _seal(runtime: Runtime, day: date) -> Link | Waits | None:
@@ -75,7 +79,7 @@ async def _sign(settings: Settings, url: str, first: int, last: int, as_json: bo
     return 0
 
 
-def _tell(outcomes: list[tuple[date, Any]], stamp: str | None, as_json: bool) -> int:
+def _tell(outcomes: list[tuple[date, Any]], stamp: str | None, still: str, as_json: bool) -> int:
     waits = [outcome for _, outcome in outcomes if isinstance(outcome, Waits)]
     if as_json:
         rows = [{"day": day.isoformat()} | _described(outcome) for day, outcome in outcomes]
@@ -95,7 +99,7 @@ def _tell(outcomes: list[tuple[date, Any]], stamp: str | None, as_json: bool) ->
                 counts = "what has come beside its recordings since its last seal"
             sys.stdout.write(f"{day}  seal {sealed.sequence}: {counts}, {format_size(sealed.bytes)}\n")
     if not outcomes:
-        sys.stdout.write("no day waits for a seal\n")
+        sys.stdout.write(f"no day is due for its seal; {still}\n")
     if stamp is not None:
         sys.stdout.write(f"no time stamp yet: {stamp}\n")
     return 1 if waits else 0

@@ -14,7 +14,7 @@ from config.settings import Settings
 from config.times import format_duration
 from workers.hold import Hold
 from workers.runtime import runtime_at
-from workers.status import Status, read_status
+from workers.status import Status, open_days, read_status
 
 _DAYS_SHOWN = 10
 _SHOWN = 10  # of each kind of what is wrong
@@ -58,8 +58,8 @@ def _tell(found: Status) -> None:
     lines.append(("deletion", f"{state}; {many(deletions.due, 'original')} on the list"))
     seals = found.seals
     last = f", the last of {seals.last_day} at {seals.last_sealed_at}" if seals.count else ""
-    days = f"{many(seals.days_open, 'day holds', 'days hold')} what no seal lists yet"
-    lines.append(("seals", f"{seals.count}{last}; {days}, {len(seals.overdue) or 'none'} of them due now"))
+    days = open_days(seals.days_open, len(seals.overdue), seals.next_at)
+    lines.append(("seals", f"{seals.count}{last}; {days}"))
     overdue = seals.overdue
     for row in overdue[:_DAYS_SHOWN]:
         lines.append(("  waits", f"{row.day}, over for {format_duration(row.over_for_seconds)}: {row.why}"))

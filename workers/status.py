@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
 
 import msgspec
 
-from config.times import end_of_day
+from config.counts import many
+from config.times import end_of_day, format_instant, parse_instant
 from workers.archive.records import UnreadableRecord
 from workers.archive.seals import Chain
 from workers.archive.stores.store import StoreError
@@ -56,13 +59,20 @@ class OverdueDay(msgspec.Struct, frozen=True):
 
 
 class SealStatus(msgspec.Struct, frozen=True):
-    """The chain of seals: how many, the last, and the days that hold what none lists yet; of them those that are overdue."""
+    """The chain of seals: how many, the last, and the days that hold what none lists yet.
+
+    Attributes:
+        days_open: how many days hold what no seal lists yet.
+        overdue: those of them whose time has come.
+        next_at: when the time of the next of the others comes, ISO 8601, UTC; None: there is no other.
+    """
 
     count: int
     last_day: str | None
     last_sealed_at: str | None
     days_open: int
     overdue: list[OverdueDay]
+    next_at: str | None
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -88,6 +98,28 @@ class Status(msgspec.Struct, frozen=True):
     def needs_a_person(self) -> bool:
         """Whether something waits for a person."""
         return bool(self.conditions)
+
+
+def open_days(count: int, due: int, next_at: str | None) -> str:
+    """What `callvault status` and `callvault seal` say of the days that hold what no seal lists yet.
+
+    Args:
+        count: how many they are.
+        due: of how many of them the time has come.
+        next_at: as `SealStatus` has it.
+    """
+    words = many(count, "day holds what no seal lists yet", "days hold what no seal lists yet")
+    if not count:
+        return words
+    now = f"{many(due, 'is', 'are')} due now" if due else "none is due now"
+    later = "" if next_at is None else f", the next at {parse_instant(next_at):%Y-%m-%d %H:%M} UTC"
+    return f"{words}; {now}{later}"
+
+
+def next_of(days: Mapping[date, tuple[float, str | None]], now: float) -> str | None:
+    """When the time of the next day comes, of those that `UnsealedDays.all` gives; None: it has come for all."""
+    times = [at for at, why in days.values() if not why and at > now]
+    return format_instant(datetime.fromtimestamp(min(times), UTC)) if times else None
 
 
 async def read_status(runtime: Runtime) -> Status:
@@ -116,6 +148,7 @@ async def read_status(runtime: Runtime) -> Status:
         conditions.insert(0, condition("archive-away", problem))
     last = chain.links[-1].seal if chain.links else None
     waiting = UnsealedDays(redis)
+    days = await waiting.all()
     return Status(
         archive_url=settings.archive_address,
         archive_problem=problem,
@@ -136,7 +169,8 @@ async def read_status(runtime: Runtime) -> Status:
             count=len(chain.links),
             last_day=last.day if last else None,
             last_sealed_at=last.sealed_at if last else None,
-            days_open=len(await waiting.all()),
+            days_open=len(days),
+            next_at=next_of(days, now),
             overdue=[
                 OverdueDay(day.isoformat(), why, round(now - end_of_day(day).timestamp()))
                 for day, why in (await waiting.overdue(now)).items()

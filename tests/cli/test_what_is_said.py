@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from config.times import utc_now
 from tests.parts import callvault, free_port, receiver, run_callvault, wait_for
 from tests.seals.small import SmallArchive
 from workers.jobs.causes import NotYet
@@ -160,3 +163,12 @@ def test_a_worker_that_stops_itself_says_what_failed_why_and_what_to_do(
         f"callvault: the worker stopped itself: Redis at {server.socket} does not answer: see whether it runs, and REDIS_URL. "
         "Without that it can claim no job. Start it again; what it was doing is done again then"
     ), worker.output
+
+
+def test_status_and_seal_say_the_same_of_a_day_that_is_not_due(environment: dict[str, str], redis: Any) -> None:
+    tomorrow = time.time() + 86_400
+    redis.zadd("callvault:unsealed", {utc_now().date().isoformat(): tomorrow})
+    at = datetime.fromtimestamp(tomorrow, UTC)
+    words = f"1 day holds what no seal lists yet; none is due now, the next at {at:%Y-%m-%d %H:%M} UTC"
+    assert words in run_callvault(["status"], environment).stdout
+    assert run_callvault(["seal", "--due"], environment).stdout == f"no day is due for its seal; {words}\n"
