@@ -138,7 +138,6 @@ async def _tell_clock(runtime: Runtime, worker_id: str) -> None:
 
 
 def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:
-    is_small = queue in _FEW_JOBS
     return LeasingWorker(
         job_functions(queue),
         runtime.redis,
