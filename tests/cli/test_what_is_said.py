@@ -149,6 +149,7 @@ def test_a_worker_that_cannot_start_leaves_behind_why_for_whoever_asks(
         assert json.loads(run_callvault(["status", "--json"], environment).stdout)["conditions"] == []
 
 
+@pytest.mark.timeout(240)
 def test_a_worker_that_stops_itself_says_what_failed_why_and_what_to_do(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -156,7 +157,7 @@ def test_a_worker_that_stops_itself_says_what_failed_why_and_what_to_do(
     server.start()
     with callvault(["worker"], environment | {"REDIS_URL": server.url}, "worker ready") as worker:
         server.stop()
-        wait_for(lambda: worker.process.poll() is not None, 90, "the end of the worker")
+        wait_for(lambda: worker.process.poll() is not None, 200, "the end of the worker")
         assert worker.stop() == 1
     last = worker.output.splitlines()[-1]
     assert last == (
