@@ -181,7 +181,7 @@ def pause(why: PauseWhy = _NO_WHY, by: By = None, data: DataFolder = None) -> No
         decided = await decisions.pause(runtime, why, by or getpass.getuser())
         return decided, await runtime.in_thread(pause_of, runtime.archive)
 
-    decided, standing_pause = _run(data, work)
+    decided, standing_pause = _run(data, work, needs_redis=False)
     _end(f"{'paused' if decided.is_new else 'it was paused already'}: {standing_pause}", decided)
 
 

@@ -14,7 +14,7 @@ from config.errors import UserError
 from config.settings import Settings
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.decisions import decisions_about, read_decisions, why_held
+from workers.archive.decisions import decisions_about, held_connections, read_decisions, why_held
 from workers.archive.erase import Erased, erase, is_signed, sign_erasure
 from workers.catalogue.forget import forget
 from workers.catalogue.parquet import has_parquet
@@ -120,6 +120,9 @@ def _refuse_if_held(settings: Settings, archive: Archive, folder: str, row: Row)
     if (why := why_held(decisions)) is not None:
         raise UserError(f"recording {row.recording_id} is on hold ({why}); release it first")
     if row.connection_id is None:
+        if row.key is None and (held := held_connections(archive)):
+            line = f"the commit record of recording {row.recording_id} is not there, so nobody knows of which connection it is"
+            raise UserError(f"{line}, and {', '.join(held)} is on hold; restore the record, or release that first")
         return
     if (why := why_held(decisions_about(archive, "connection", row.connection_id))) is not None:
         raise UserError(
@@ -151,7 +154,12 @@ async def _erase(
                 with asking(ask_anew):
                     await _delete_original(runtime, row.recording_id)
                 await ask_anew()
-                done = await runtime.in_thread(erase, archive, folder, row.recording_id, why, by, keys)
+
+                def ask_once_more() -> None:
+                    """Behind the hashing, which takes as long as the recording is large."""
+                    _refuse_if_held(settings, archive, folder, row)
+
+                done = await runtime.in_thread(erase, archive, folder, row.recording_id, why, by, keys, ask_once_more)
         except HeldElsewhere:
             line = f"recording {row.recording_id} is being archived or repaired right now, and nothing was erased"
             raise UserError(f"{line}; run the command again once that is done") from None

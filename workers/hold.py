@@ -22,7 +22,9 @@ class Hold(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         placed = [*([f"by {self.by}"] if self.by else []), *([f"since {self.at[:19]}Z"] if self.at else [])]
-        return f"{self.why} ({', '.join(placed)})" if placed else self.why
+        text = f"{self.why} ({', '.join(placed)})" if placed else self.why
+        line = " ".join(text.split())  # one line, whoever wrote it
+        return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def together(holds: Iterable[Hold]) -> Hold | None:

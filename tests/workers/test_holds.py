@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from config.errors import UserError
 from tests.browser.test_api import pages
 from tests.parts import RunningSandbox, free_port, run_callvault
 from tests.workers.house import archive, delete_what_is_due, has_left, house
@@ -22,6 +23,7 @@ from workers.jobs import decisions
 from workers.jobs.damage import keep_register
 from workers.jobs.duties import state_own_duties
 from workers.jobs.kept import what_keeps
+from workers.queue.damaged import DamagedObjects, KnownDamage
 from workers.queue.recording_lease import sole_writer
 
 HOLD = ("--why", "case 17", "--by", "ann")
@@ -280,4 +282,54 @@ async def test_what_is_erased_while_another_worker_is_set_to_hold_its_connection
         await state_own_duties(runtime)
     done = run_callvault(["erase", recording.data["id"], "--reason", "x", "--yes"], deleting)
     assert (done.returncode, "CALLVAULT_HOLD_CONNECTIONS" in done.stderr) == (1, True)
+    assert not has_left(recording)
+
+
+async def test_a_connection_held_while_an_erasure_hashes_stops_it(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
+    recording_id, folder = recording.data["id"], key_of(archive_folder, recording)
+
+    def held_meanwhile() -> None:
+        raise UserError("its connection is on hold")
+
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        with pytest.raises(UserError, match="its connection is on hold"):
+            erase(runtime.archive, folder, recording_id, "request", "dpo", ask=held_meanwhile)
+    names = {path.name for path in folder_of(archive_folder, recording).iterdir()}
+    assert names == {"audio.wav", "recording.json"}
+
+
+async def test_what_is_of_an_unknown_connection_is_not_erased_while_any_is_held(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
+    recording_id, folder = recording.data["id"], folder_of(archive_folder, recording)
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        await decisions.hold_connection(runtime, "7", "case 17", "ann")
+        commit = folder / "recording.json"
+        commit.rename(archive_folder.with_name("recording.json"))
+        await DamagedObjects(runtime.redis).tell(
+            str(commit.relative_to(archive_folder)), KnownDamage("missing", "gone", "verify", "")
+        )
+        await keep_register(runtime)
+    done = run_callvault(["erase", recording_id, "--reason", "x", "--yes"], deleting)
+    assert (done.returncode, "of which connection it is" in done.stderr) == (1, True), done.stderr
+    assert (folder / "audio.wav").exists() and not has_left(recording)
+
+
+async def test_a_pause_needs_no_redis_and_stands(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    settings = deleting | {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    done = run_callvault(["deletions", "pause", "--why", "line\none\x1b[2J", "--by", "ann"], settings, 120)
+    assert (done.returncode, "Redis does not answer" in done.stdout) == (0, True), done.stderr
+    assert done.stdout.startswith("paused: line one?[2J (by ann, since 20"), "one line, and nothing that moves a cursor"
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        await delete_what_is_due(runtime)
     assert not has_left(recording)

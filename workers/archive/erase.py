@@ -8,6 +8,7 @@ hashes and ids. It blocks.
 from __future__ import annotations
 
 import getpass
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,13 @@ class Erased:
 
 
 def erase(
-    archive: Archive, folder: str, recording_id: str, why: str, by: str | None, keys: SealKeys | None = None
+    archive: Archive,
+    folder: str,
+    recording_id: str,
+    why: str,
+    by: str | None,
+    keys: SealKeys | None = None,
+    ask: Callable[[], None] = lambda: None,
 ) -> Erased:
     """Erase what lies in a recording's folder. Run again, it goes on where it was stopped.
 
@@ -58,6 +65,7 @@ def erase(
         why: the reason, for the record.
         by: who; None: the user of this machine.
         keys: sign the record with these; None: it stays unsigned, and `verify` asks for a signature.
+        ask: called just before the record is written; what it raises stops the erasure, and nothing is erased.
 
     Raises:
         UserError: there is nothing of it in the archive; or a record of it stands that cannot be signed.
@@ -81,6 +89,7 @@ def erase(
             by=by or getpass.getuser(),
             erased_at=format_instant(utc_now()),
         )
+        ask()
         archive.put_erasure(folder, record)
         if keys is not None:
             _sign(archive, folder, archive.read_small(key) or b"", keys)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -239,15 +240,14 @@ async def hold_connection(runtime: Runtime, connection_id: str, why: str, by: st
 
     Raises:
         UserError: no reason is given, or that cannot be the id of a connection.
-        StoreError: the archive did not take it, or cannot be read behind it, and then the hold stands.
-        redis.exceptions.RedisError: Redis went away behind it; likewise.
+        StoreError: the archive did not take it; no hold stands.
     """
     if not is_id(connection_id):
         raise UserError(f"--connection: {connection_id!r} cannot be the id of a connection")
     decision = _decision("hold", "connection", connection_id, why, by)
     since = await _moment(runtime)
     await _write(runtime, decision)
-    return await _what_left(runtime, connection_id, since)
+    return await _seen_to_leave(runtime, connection_id, since)
 
 
 async def release_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> str | None:
@@ -319,13 +319,15 @@ async def pause(runtime: Runtime, why: str, by: str) -> Decided:
     """Delete nothing until resumed, wherever a worker runs.
 
     Raises:
+        UserError: no reason is given.
         StoreError: the archive did not take it; deletion goes on.
-        redis.exceptions.RedisError: Redis is away; the pause stands all the same.
     """
     since = await _moment(runtime)
-    is_new = await stop(runtime, why, by)
-    what = await _what_left(runtime, None, since)
-    return replace(what, is_new=is_new)
+    standing, is_new = await _paused(runtime, why, by)
+    if since is not None:
+        with suppress(RedisError, OSError):  # a worker shows it within half a minute
+            await show_pause(runtime, standing)
+    return replace(await _seen_to_leave(runtime, None, since), is_new=is_new)
 
 
 async def stop(runtime: Runtime, why: str, by: str) -> bool:
@@ -334,11 +336,19 @@ async def stop(runtime: Runtime, why: str, by: str) -> bool:
     Raises:
         StoreError, redis.exceptions.RedisError: one of them is away.
     """
+    standing, is_new = await _paused(runtime, why, by)
+    await show_pause(runtime, standing)
+    return is_new
+
+
+async def _paused(runtime: Runtime, why: str, by: str) -> tuple[Hold, bool]:
+    """The pause that stands, and whether it was written now."""
     standing = await runtime.in_thread(pause_of, runtime.archive)
-    if standing is None:
-        await _write(runtime, _decision("hold", "everything", "", why, by))
-    await show_pause(runtime, standing or await runtime.in_thread(pause_of, runtime.archive))
-    return standing is None
+    if standing is not None:
+        return standing, False
+    decision = _decision("hold", "everything", "", why, by)
+    await _write(runtime, decision)
+    return Hold(why, by, decision.at), True
 
 
 async def show_pause(runtime: Runtime, pause: Hold | None) -> None:
@@ -442,10 +452,18 @@ async def _schedule(runtime: Runtime, folder: str | None) -> None:
         await runtime.due.hasten(folder, runtime.settings.delete_after.total_seconds())
 
 
-async def _what_left(runtime: Runtime, connection_id: str | None, since: float | None) -> Decided:
-    """Wait for the deletions under way, and say which originals have left since an instant; of one connection, or all."""
+async def _seen_to_leave(runtime: Runtime, connection_id: str | None, since: float | None) -> Decided:
+    """What left, as far as it can be seen; the decision stands all the same."""
     if since is None:
         return Decided(unknown=(_NO_REDIS,))
+    try:
+        return await _what_left(runtime, connection_id, since)
+    except (RedisError, OSError, StoreError, UnreadableRecord) as error:
+        return Decided(unknown=(f"whether a deletion was under way ({type(error).__name__}: {error})",))
+
+
+async def _what_left(runtime: Runtime, connection_id: str | None, since: float) -> Decided:
+    """Wait for the deletions under way, and say which originals have left since an instant; of one connection, or all."""
     rows = {id_: row for id_, row in (await runtime.leaving.all()).items() if not row.is_over}
     under_way = await _wait_for(runtime, set(rows))
     left = await runtime.leaving.left_since(since)
