@@ -163,6 +163,9 @@ def sandbox(
     ] = None,
     api_key: Annotated[str | None, typer.Option(help="API key to accept; default: one is made.")] = None,
     empty: Annotated[bool, typer.Option("--empty", help="Begin without connections and recordings.")] = False,
+    memory: Annotated[
+        Path | None, typer.Option(help="File to keep when it began, so that a later start holds the same calls.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run a Telnyx on this machine: its API, audio, and signed webhooks.
@@ -172,9 +175,14 @@ def sandbox(
     from sandbox.main import run
 
     try:
-        raise typer.Exit(run(host=host, port=port, audio_folder=audio, as_json=json, api_key=api_key, empty=empty))
+        status = run(
+            host=host, port=port, audio_folder=audio, as_json=json, api_key=api_key, empty=empty, memory=memory
+        )
     except OSError as error:
         raise UserError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    except (ValueError, KeyError) as error:
+        raise UserError(f"--memory: {memory} cannot be read: {error}; remove it, and the calls begin anew") from None
+    raise typer.Exit(status)
 
 
 @app.command()

@@ -150,7 +150,9 @@ def run(settings: Settings, *, with_sandbox: bool, host: str, port: int) -> int:
                 environment["REDIS_URL"] = server.url
             asyncio.run(_see_to_the_archive(settings, server))
             if with_sandbox:
-                part, facts = start_sandbox(["--port", "0"], None)
+                part, facts = start_sandbox(
+                    ["--port", "0", "--memory", str(settings.data_folder / "sandbox.json")], None
+                )
                 supervisor.add(part)
                 environment |= sandbox_environment(facts)
                 calls = json.dumps({"count": 3, "webhook_url": f"http://{host}:{port}/webhooks/telnyx"})

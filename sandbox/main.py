@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import uvicorn
@@ -15,7 +15,7 @@ import uvicorn
 from sandbox import connections as family
 from sandbox import tickets
 from sandbox.app import create_app
-from sandbox.world import World, now
+from sandbox.world import World
 
 _STANDING_RECORDINGS = 6
 
@@ -45,7 +45,7 @@ def furnish(world: World) -> None:
         )
     connection_ids = list(world.connections)
     for i in range(_STANDING_RECORDINGS):
-        started = now() - timedelta(minutes=10 * (_STANDING_RECORDINGS - i))
+        started = world.began_at - timedelta(minutes=10 * (_STANDING_RECORDINGS - i))
         recording = world.add_recording(
             seconds=6 + i,
             channels=1 + i % 2,
@@ -54,13 +54,39 @@ def furnish(world: World) -> None:
             connection_id=connection_ids[i % len(connection_ids)],
         )
         if i % 2 == 0:
-            world.complete_transcription(world.add_transcription(recording))
+            world.complete_transcription(world.add_transcription(recording), world.began_at)
 
 
-def run(*, host: str, port: int, audio_folder: Path | None, as_json: bool, api_key: str | None, empty: bool) -> int:
+def began(world: World, memory: Path) -> int:
+    """Date a world as the first one that had this file, and keep that there; returns the number of this start, from 1."""
+    starts = 1
+    if memory.exists():
+        known = json.loads(memory.read_text())
+        world.began_at, starts = datetime.fromisoformat(known["began_at"]), int(known["starts"]) + 1
+    memory.write_text(json.dumps({"began_at": world.began_at.isoformat(), "starts": starts}) + "\n")
+    return starts
+
+
+def run(
+    *,
+    host: str,
+    port: int,
+    audio_folder: Path | None,
+    as_json: bool,
+    api_key: str | None,
+    empty: bool,
+    memory: Path | None = None,
+) -> int:
     """Serve a sandbox until SIGTERM or SIGINT; returns the exit status.
 
-    With `as_json`, one line on standard output when it is ready.
+    Args:
+        host: to listen on.
+        port: likewise; 0: a free one.
+        audio_folder: files to serve as recordings; None: they are made.
+        as_json: one line on standard output when it is ready.
+        api_key: to accept; None: one is made.
+        empty: begin without connections and recordings.
+        memory: file in which it keeps when it began, so that a later start holds the same calls; None: it keeps nothing.
     """
     world = World(audio_folder=audio_folder, api_key=api_key)
     listener = socket.socket()
@@ -68,8 +94,11 @@ def run(*, host: str, port: int, audio_folder: Path | None, as_json: bool, api_k
     listener.bind((host, port))
     listener.listen(1024)
     world.base_url = f"http://{host}:{listener.getsockname()[1]}"
+    starts = began(world, memory) if memory is not None else 1
     if not empty:
         furnish(world)
+    if starts > 1:
+        world.rng.seed(f"start {starts}")  # what is made from here on has ids that no earlier start gave
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

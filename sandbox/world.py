@@ -74,6 +74,7 @@ class World:
 
     def __init__(self, *, audio_folder: Path | None = None, seed: int = 1, api_key: str | None = None) -> None:
         self.rng = random.Random(seed)
+        self.began_at = now()  # what a world holds at its start is dated from here
         self.api_key = api_key or "KEY" + uuid.UUID(int=self.rng.getrandbits(128)).hex.upper()
         self.signing_key = SigningKey(self.rng.randbytes(32))
         self.url_secret = self.rng.randbytes(32)
@@ -205,14 +206,14 @@ class World:
         self.transcriptions[transcription["id"]] = transcription
         return transcription
 
-    def complete_transcription(self, transcription: dict[str, Any]) -> None:
-        """End a transcription: now it has its text."""
+    def complete_transcription(self, transcription: dict[str, Any], at: datetime | None = None) -> None:
+        """End a transcription, now or at an instant in the past: it has its text then."""
         rng = random.Random(transcription["id"])
         sentences = rng.sample(SENTENCES, 5)
         transcription |= {
             "status": "completed",
             "transcription_text": " ".join(sentences),
-            "updated_at": text_of(now()),
+            "updated_at": text_of(at or now()),
         }
 
     def live_recordings(self) -> list[Recording]:
