@@ -199,6 +199,45 @@ def test_every_page_is_read_by_keyboard_and_ear(page: Page, house: House) -> Non
     expect(page.get_by_role("link", name="To the content")).to_be_focused()
 
 
+# Of whatever a person reads or presses: how far it lies beside the screen, in pixels, and what it is.
+_BESIDE = """
+  () => [...document.querySelectorAll("main .state, main a, main button, main td, main th, main p, main li, main dd")]
+    .filter((one) => one.checkVisibility() && !one.closest("thead, .calendar"))
+    .map((one) => [one.getBoundingClientRect(), one.outerHTML.slice(0, 120)])
+    .map(([box, what]) => [Math.ceil(Math.max(-box.left, box.right - innerWidth)), what])
+    .filter(([beside]) => beside > 0)
+"""
+
+
+@pytest.mark.parametrize("width", [390, 320])
+def test_on_a_phone_state_and_link_of_every_list_are_on_the_screen(width: int, browser: Browser, house: House) -> None:
+    attempt = Attempt("2026-11-25T10:00:00.000000Z", "download", "cut off 9 times")
+    name = "archive_recording:01234567-89ab-4def-8123-456789abcdef:of-a-phone"
+    letter = DeadLetter(name, "archive_recording", {"v": 1}, "arq:queue", "download", "cut off", attempt.at, [attempt])
+    house.redis.hset("callvault:dead-letters", letter.job_id, msgspec.json.encode(letter))
+    context = browser.new_context(base_url=house.url, viewport={"width": width, "height": 700})
+    try:
+        page = context.new_page()
+        sign_in(page)
+        for path in PAGES:
+            page.goto("/ops" + path)
+            expect(page.locator("main h1")).to_be_visible()
+            assert page.evaluate(_BESIDE) == [], path
+        page.goto("/ops/recordings")
+        card = page.locator("tr").filter(has=page.locator(".state")).first
+        for what in (card.locator(".state"), card.get_by_role("link")):
+            what.scroll_into_view_if_needed()
+            expect(what).to_be_in_viewport(ratio=1)
+        page.goto("/ops/evidence")
+        expect(page.locator(".calendar a").last).to_be_in_viewport(ratio=1)
+        page.goto("/ops")
+        link = page.get_by_role("article").filter(has_text="Dead letters").get_by_role("link", name="Look")
+        expect(link).to_be_in_viewport(ratio=1)
+    finally:
+        context.close()
+        house.redis.hdel("callvault:dead-letters", letter.job_id)
+
+
 @pytest.mark.parametrize("number", ["+13125550100<script>alert(1)</script>", '"><img src=x onerror=alert(1)>'])
 def test_what_is_typed_comes_back_as_text(page: Page, number: str) -> None:
     dialogs: list[str] = []

@@ -82,3 +82,6 @@ document.querySelectorAll(".listen").forEach(show);
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.xhr.status >= 400) event.detail.shouldSwap = true;
 });
+
+// The latest days are what a person comes for; on a narrow screen they would lie beside it.
+for (const calendar of document.querySelectorAll(".calendar")) calendar.scrollLeft = calendar.scrollWidth;
