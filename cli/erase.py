@@ -116,7 +116,7 @@ def _refuse_if_held(settings: Settings, archive: Archive, folder: str, row: Row)
     decisions = {**beside, **about}
     if unreadable := [name for name, decision in decisions.items() if decision is None]:
         line = f"a decision about recording {row.recording_id} cannot be read ({unreadable[0]})"
-        raise UserError(f"{line}; whether the recording is on hold cannot be told")
+        raise UserError(f"{line}, so nobody can say whether the recording is on hold; restore it from a copy")
     if (why := why_held(decisions)) is not None:
         raise UserError(f"recording {row.recording_id} is on hold ({why}); release it first")
     if row.connection_id is None:

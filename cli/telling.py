@@ -27,7 +27,7 @@ def tell_register(settings: Settings, archive_id: str, problems: Sequence[Proble
         by: who looked, see `records.Damage`.
 
     Returns:
-        Why it could not be told, in a few words; None if it was, or there was nothing to tell.
+        Why telling Redis failed, in a few words; None if it did not, or nothing was damaged.
     """
     if not any(problem.kind in REGISTERED for problem in problems):
         return None

@@ -78,7 +78,7 @@ def parse_day(text: str, today: date | None = None, *, at_end: bool = False) -> 
         at_end: of a week, the last day and not the first.
 
     Raises:
-        ValueError: it is none of these; an instant is none.
+        ValueError: it is something else, such as an instant.
     """
     today = today or utc_now().date()
     word = " ".join(text.lower().split())
@@ -110,7 +110,7 @@ def parse_moment(text: str, today: date | None = None, *, at_end: bool = False) 
         at_end: of a day, the first instant after it.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is something else.
     """
     word = " ".join(text.upper().split())
     if _INSTANT.match(word):

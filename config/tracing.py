@@ -51,8 +51,8 @@ def span(name: str, parent: object = None, **attributes: str | None) -> Abstract
 
     Args:
         name: of the step, one of few.
-        parent: the `traceparent` (w3.org/TR/trace-context) of a span elsewhere, as this function gave it there; what is
-            none is left aside.
+        parent: the `traceparent` (w3.org/TR/trace-context) of a span elsewhere, as this function gave it there; anything
+            else is left aside.
         attributes: ids.
 
     Returns:

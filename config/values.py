@@ -112,7 +112,7 @@ def read_redis_url(value: object) -> object:
     for name, values in query.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            raise ValueError("an option that is none there" + (f"; is {near[0]} meant?" if near else ""))
+            raise ValueError("not an option of such an address" + (f"; is {near[0]} meant?" if near else ""))
         if name in _REDIS_WORDS and values[-1] not in _REDIS_WORDS[name]:
             raise ValueError(f"{name} is not {' or '.join(_REDIS_WORDS[name])}")
     if database and not re.fullmatch(r"\d{1,5}", database, re.ASCII):
@@ -125,14 +125,14 @@ def _port(parts: SplitResult) -> int | None:
     try:
         return parts.port
     except ValueError:
-        raise ValueError("a port that is none; in a password, percent-encode : / ? # and @") from None
+        raise ValueError("not a port; in a password, percent-encode : / ? # and @") from None
 
 
 def sentinel_hosts(netloc: str) -> list[tuple[str, int]]:
     """The hosts and ports of several Sentinels, as they stand between `redis+sentinel://` and the next slash.
 
     Raises:
-        ValueError: there is none, or a port is no number.
+        ValueError: no host is named, or a port is not a number.
     """
     found = []
     for one in netloc.rpartition("@")[2].split(","):

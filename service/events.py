@@ -67,7 +67,7 @@ def _event(envelope: dict[str, Any]) -> Event | None:
 def parse_form(body: bytes) -> Event | None:
     """The event in a TeXML form; None if it is a form of another kind.
 
-    TeXML has no event id: a recording is told by its id and status, a transcription by its own.
+    TeXML has no event id: the id and status of a recording, or the id of a transcription, stands for it.
 
     Raises:
         Unparseable: it is not a form.

@@ -1,6 +1,6 @@
 """How connections are held to a pace, and closed in the middle of an answer.
 
-uvicorn bounds neither the time of a request's head nor that of a silent connection. What ends an answer before its length
+uvicorn bounds neither the time of a request's head nor the time of a silent connection. What ends an answer before its length
 it takes for a fault of the application, and logs a stack trace.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -39,3 +40,39 @@ def test_every_file_that_the_architecture_names_exists() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     for name in re.findall(r"`((?:service|workers|config|cli|sandbox)/[\w/.]+)`", text):
         assert (ROOT / name).exists(), name
+
+
+# What nobody says in plain English: who does it stays unsaid, or the noun is left to a second reading.
+_NOT_PLAIN = re.compile(
+    r"\b(?:is|are|was|were|be|been|being) told\b(?! apart)|\bit is none\b|\bthere is none\b|\bis none\b(?! of)|\bthat of\b"
+    r"|\blest\b|\bas it must be\b"
+)
+_ROOMS = ("cli", "service", "workers", "config", "sandbox")
+
+
+def _texts(path: Path) -> list[tuple[int, str]]:
+    """What people read in a file, by its line: all of a document, the strings of code (helps, errors, docstrings)."""
+    if path.suffix != ".py":
+        return list(enumerate(path.read_text().split("\n"), start=1))
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            lines = node.value.split("\n")
+            # A sentence goes on in the next line, and stands with the line that it begins in.
+            found += [
+                (node.lineno + n, f"{line} {''.join(lines[n + 1 : n + 2]).strip()}") for n, line in enumerate(lines)
+            ]
+    return found
+
+
+def test_all_that_people_read_is_plain_english() -> None:
+    paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("docs/*.py")]
+    for room in _ROOMS:
+        paths += [path for kind in ("py", "html") for path in (ROOT / room).glob(f"**/*.{kind}")]
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {text.strip()}"
+        for path in sorted(paths)
+        for number, text in _texts(path)
+        if _NOT_PLAIN.search(text)
+    ]
+    assert not found, "\n".join(found)

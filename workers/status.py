@@ -123,7 +123,7 @@ def next_of(days: Mapping[date, tuple[float, str | None]], now: float) -> str | 
 
 
 async def read_status(runtime: Runtime) -> Status:
-    """Look at everything; an archive that does not answer within five seconds is told, and is no reason to tell nothing.
+    """Look at everything; an archive that does not answer within five seconds is a condition, and all else is still said.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.

@@ -77,7 +77,7 @@ class Access:
     """Decides who may.
 
     Args:
-        settings: with the token, and the data folder, which keeps a key for sessions where there is none.
+        settings: with the token, and the data folder, which keeps a key for sessions where no token is set.
         redis: counts refused sign-ins for all receivers; with Redis away each counts alone.
     """
 

@@ -38,7 +38,7 @@ async def audio(ops: Ops, request: Request) -> Response:
     """A recording's audio in one format, whole or a range of it (RFC 9110, section 14).
 
     Raises:
-        Refused: there is none.
+        Refused: the archive has no such audio.
         StoreError: the archive cannot be read now.
     """
     recording_id, audio_format = request.path_params["recording_id"], request.path_params["audio_format"]

@@ -113,7 +113,7 @@ async def look_at_day(ops: Ops, request: Request) -> DayCounts:
     """One day.
 
     Raises:
-        Refused: it is none.
+        Refused: the path names no day.
         StoreError, UnreadableRecord: the archive cannot be read.
     """
     try:
@@ -188,7 +188,7 @@ async def manifest(ops: Ops, request: Request) -> Response:
     """A seal's manifest, to be checked with `sha256sum -c`.
 
     Raises:
-        Refused: there is none.
+        Refused: no seal has that number.
         StoreError: the archive cannot be read now.
     """
     sequence = request.path_params["sequence"]

@@ -14,7 +14,7 @@ _ERRORS = {
     "400": "The query cannot be used",
     "401": "Not signed in",
     "403": "Not from here",
-    "404": "There is none",
+    "404": "Not found",
     "429": "Too many refused tries from this address",
     "502": "Telnyx cannot be asked",
     "503": "Redis or the archive does not answer",

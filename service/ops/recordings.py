@@ -152,7 +152,7 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
     """One recording, from the archive itself.
 
     Raises:
-        Refused: there is none.
+        Refused: no recording has that id.
         StoreError: the archive cannot be read now.
     """
     recording_id = request.path_params["recording_id"]

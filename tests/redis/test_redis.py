@@ -292,9 +292,9 @@ def test_a_server_that_forbids_config_is_enough(
     ("url", "why"),
     [
         ("redis+sentinel:///callvault", "a Sentinel without a host"),
-        ("redis+sentinel://a:x/callvault", "a port that is none"),
-        ("rediss://host/0?ssl_ca_cert=/x", "an option that is none there; is ssl_ca_certs meant?"),
-        ("redis://host/0?ssl_ca_certs=/x", "an option that is none there"),
+        ("redis+sentinel://a:x/callvault", "not a port; in a password"),
+        ("rediss://host/0?ssl_ca_cert=/x", "not an option of such an address; is ssl_ca_certs meant?"),
+        ("redis://host/0?ssl_ca_certs=/x", "not an option of such an address"),
         ("redis+sentinel://host/callvault?tls=True", "tls is not true or false"),
         ("rediss://host/0?ssl_cert_reqs=no", "ssl_cert_reqs is not required or optional or none"),
         ("http://host", "scheme 'http'"),

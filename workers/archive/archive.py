@@ -175,7 +175,7 @@ class Archive:
         """Write the commit record, last and once; after a look whether this is the archive still that was opened.
 
         Returns:
-            The record that stands: this one, or that of another run that has the same objects.
+            The record that stands: this one, or the one of another run that has the same objects.
 
         Raises:
             ArchiveConflict: there is one that tells of other objects.
@@ -339,7 +339,7 @@ class Archive:
         return data
 
     def read_small(self, key: str) -> bytes | None:
-        """A record's bytes; None if there is none. Reads 16 MiB at most, whatever lies there."""
+        """A record's bytes; None if nothing lies there. Reads 16 MiB at most, whatever lies there."""
         try:
             return b"".join(self.store.read(key, 0, _LARGEST_RECORD_BYTES))
         except KeyError:

@@ -20,7 +20,7 @@
     damage/{key of an object}/{number}.json                                          it is known to be damaged, or whole again
     archive.json                                                                     which archive this is
 
-The date is the UTC day of `recording_started_at`, else of `created_at`; of media that of `updated_at`. Keys here are
+The date is the UTC day of `recording_started_at`, else of `created_at`; of media the day of `updated_at`. Keys here are
 relative to the archive's prefix,
 which the store adds.
 """

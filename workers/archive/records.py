@@ -403,7 +403,7 @@ class RecordReader(Generic[R]):
 
     Args:
         kind: its schema.
-        name: what it is called when it is none.
+        name: what an error calls it.
     """
 
     def __init__(self, kind: Any, name: str) -> None:

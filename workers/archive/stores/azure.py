@@ -60,7 +60,7 @@ _RETRIES = 5
 
 
 class AzureStore:
-    """An archive in a container; the account is that of `AZURE_STORAGE_CONNECTION_STRING`, else of
+    """An archive in a container; the account comes from `AZURE_STORAGE_CONNECTION_STRING`, else from
     `AZURE_STORAGE_ACCOUNT` with the default credential chain (managed identity, workload identity, environment)."""
 
     def __init__(self, url: str, options: StoreOptions) -> None:

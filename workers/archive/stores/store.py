@@ -137,7 +137,7 @@ class Store(Protocol):
         """
 
     def stat(self, key: str) -> StoredObject | None:
-        """Describe an object; None if there is none."""
+        """Describe an object; None if nothing lies there."""
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes from `start` to before `end`, from the store itself and not from a cache.
