@@ -99,7 +99,7 @@ def _tell(outcomes: list[tuple[date, Any]], stamp: str | None, still: str, as_js
                 counts = "what has come beside its recordings since its last seal"
             sys.stdout.write(f"{day}  seal {sealed.sequence}: {counts}, {format_size(sealed.bytes)}\n")
     if not outcomes:
-        sys.stdout.write(f"no day is due for its seal; {still}\n")
+        sys.stdout.write(f"{still}\n")
     if stamp is not None:
         sys.stdout.write(f"no time stamp yet: {stamp}\n")
     return 1 if waits else 0

@@ -108,12 +108,13 @@ def open_days(count: int, due: int, next_at: str | None) -> str:
         due: of how many of them the time has come.
         next_at: as `SealStatus` has it.
     """
-    words = many(count, "day holds what no seal lists yet", "days hold what no seal lists yet")
     if not count:
-        return words
-    now = f"{many(due, 'is', 'are')} due now" if due else "none is due now"
-    later = "" if next_at is None else f", the next at {parse_instant(next_at):%Y-%m-%d %H:%M} UTC"
-    return f"{words}; {now}{later}"
+        return "no day waits for a seal"
+    words = many(count, "day waits for its seal", "days wait for their seals")
+    if due:
+        return words + (", due now" if count == due else f", {due} of them due now")
+    when = "" if next_at is None else f"due at {parse_instant(next_at):%Y-%m-%d %H:%M} UTC"
+    return f"{words}, {'' if count == 1 else 'the first '}{when}"
 
 
 def next_of(days: Mapping[date, tuple[float, str | None]], now: float) -> str | None:

@@ -170,6 +170,6 @@ def test_status_and_seal_say_the_same_of_a_day_that_is_not_due(environment: dict
     tomorrow = time.time() + 86_400
     redis.zadd("callvault:unsealed", {utc_now().date().isoformat(): tomorrow})
     at = datetime.fromtimestamp(tomorrow, UTC)
-    words = f"1 day holds what no seal lists yet; none is due now, the next at {at:%Y-%m-%d %H:%M} UTC"
+    words = f"1 day waits for its seal, due at {at:%Y-%m-%d %H:%M} UTC"
     assert words in run_callvault(["status"], environment).stdout
-    assert run_callvault(["seal", "--due"], environment).stdout == f"no day is due for its seal; {words}\n"
+    assert run_callvault(["seal", "--due"], environment).stdout == f"{words}\n"
