@@ -14,7 +14,7 @@ import typer
 
 from cli.options import DataFolder, Json
 from config.counts import many
-from config.errors import UserError
+from config.errors import UsedWrongly, UserError
 from config.settings import load_settings
 from workers.archive.records import NotArchived
 from workers.jobs.causes import advice_of
@@ -120,7 +120,7 @@ def _each(
 ) -> int:
     """Act on one letter, or on all that there are now, each with its time; returns how many it was done to."""
     if (job_id is None) == (not every):
-        raise typer.BadParameter("give a job id, or --all")
+        raise UsedWrongly("give a job id, or --all")
 
     async def work(redis: Any) -> int:
         attempts = Attempts(redis)

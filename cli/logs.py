@@ -11,11 +11,11 @@ from typing import Annotated
 import msgspec
 import typer
 
-from cli.options import DataFolder, Json, Since
+from cli.options import DataFolder, Json, Since, day_of
 from config.counts import many
 from config.errors import UserError
 from config.settings import load_settings
-from config.times import parse_day, utc_now
+from config.times import utc_now
 from workers.account import Account
 from workers.jobs.log_messages import read_log_messages
 from workers.runtime import open_archive
@@ -40,10 +40,7 @@ def list_logs(
     Example: callvault logs list --code 10015
     """
     settings = load_settings(data_folder=data)
-    try:
-        first = parse_day(since) if since else utc_now().date() - timedelta(days=_DAYS)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    first = day_of(since, "--since") if since else utc_now().date() - timedelta(days=_DAYS)
     rows = read_log_messages(open_archive(settings), first, connection, code)
     if json:
         sys.stdout.write(json_module.dumps({"log_messages": msgspec.to_builtins(rows)}) + "\n")

@@ -7,7 +7,6 @@ import re
 import sys
 import tempfile
 import traceback
-from datetime import date
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli.options import AudioFolder, DataFolder, Json, Since, Until, not_empty
+from cli.options import AudioFolder, DataFolder, Json, Since, Until, day_of, not_empty
 from config.errors import UsedWrongly, UserError
 from config.lazily import import_lazily, leave_out
 from config.leave import leave_soon
@@ -231,8 +230,8 @@ def verify(
         raise UsedWrongly("--head: expected the SHA-256 of a seal's JSON, 64 hexadecimal digits")
     settings = load_settings(data_folder=data)
     options = Options(
-        since=_day(since) if since else None,
-        until=_day(until, at_end=True) if until else None,
+        since=day_of(since, "--since") if since else None,
+        until=day_of(until, "--until", at_end=True) if until else None,
         deep=deep,
         seals=seals or head is not None,
         head=head.lower() if head else None,
@@ -270,11 +269,11 @@ def seal(
     if sign is not None:
         numbers = re.fullmatch(r"([1-9]\d{0,9})(?:-([1-9]\d{0,9}))?", sign, re.ASCII)
         if numbers is None:
-            raise UsedWrongly(f"{sign!r} is not a number such as 7, or numbers such as 1-7")
+            raise UsedWrongly(f"--sign: {sign!r} is not a number such as 7, or numbers such as 1-7")
         first, last = int(numbers[1]), int(numbers[2] or numbers[1])
         with _redis(settings, is_there=True) as url:
             raise typer.Exit(command.sign(settings, url, first=first, last=last, as_json=json))
-    chosen = _day(day) if day else None
+    chosen = day_of(day) if day else None
     with _redis(settings, is_there=True) as url:
         status = command.run(settings, url, day=chosen, as_json=json)
     raise typer.Exit(status)
@@ -473,7 +472,8 @@ def backfill(
     from cli.backfill import run
 
     settings = load_settings(data_folder=data)
-    first, last = _day(since), _day(until, at_end=True) if until else None
+    first = day_of(since, "--since")
+    last = day_of(until, "--until", at_end=True) if until else None
     with _redis(settings, is_there=True) as url:
         status = run(settings, url, since=first, until=last, connection_id=connection, dry_run=dry_run, as_json=json)
     raise typer.Exit(status)
@@ -499,15 +499,6 @@ def load_settings(**given: Any) -> Settings:
     from config import settings
 
     return settings.load_settings(**given)
-
-
-def _day(text: str, *, at_end: bool = False) -> date:
-    from config.times import parse_day
-
-    try:
-        return parse_day(text, at_end=at_end)
-    except ValueError as error:
-        raise UsedWrongly(str(error)) from None
 
 
 def _redis(settings: Settings, *, is_there: bool = False) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from config.errors import UsedWrongly
+from config.times import parse_day
 
 DataFolder = Annotated[
     Path | None, typer.Option("--data", help="Data folder; default: CALLVAULT_DATA, else ./callvault-data.")
@@ -25,6 +27,18 @@ AudioFolder = Annotated[
 def option(name: str) -> str:
     """The option that a person types for a parameter: `--min-duration` for `min_duration`."""
     return f"--{name.replace('_', '-')}"
+
+
+def day_of(text: str, option: str = "", *, at_end: bool = False) -> date:
+    """The UTC day that an option names, or the one argument of a command; see `parse_day`.
+
+    Raises:
+        UsedWrongly: it names none; the text says which option.
+    """
+    try:
+        return parse_day(text, at_end=at_end)
+    except ValueError as error:
+        raise UsedWrongly(f"{option}: {error}" if option else str(error)) from None
 
 
 def not_empty(**given: str | None) -> None:

@@ -45,6 +45,11 @@ def line_of(arguments: list[str], environment: dict[str, str]) -> str:
         (["find", "--since", "today", "--until", "yesterday"], "--until: yesterday is before today"),
         (["seal"], "give a day, --due, or --sign and a number"),
         (["verify", "--head", "x"], "--head: expected the SHA-256"),
+        (["seal", "--sign", "x"], "--sign: 'x' is not a number such as 7"),
+        (["seal", "soon"], "'soon' is not a day such as 2026-11-25"),
+        (["verify", "--until", "soon"], "--until: 'soon' is not a day such as 2026-11-25"),
+        (["backfill", "--since", "soon"], "--since: 'soon' is not a day such as 2026-11-25"),
+        (["logs", "list", "--since", "soon"], "--since: 'soon' is not a day such as 2026-11-25"),
         (["get", "nope"], "recording nope is not in the archive"),
     ],
 )

@@ -18,6 +18,7 @@ from workers.archive.stores.store import StoreError
 from workers.catalogue.catalogue import Catalogue, CatalogueBusy
 from workers.catalogue.feed import AS_OF, OPEN_DAYS, bring_up_to_date
 from workers.catalogue.lookup import take_from_archive
+from workers.one_line import one_line
 from workers.queue.binding import AnotherArchive
 from workers.queue.script import AsyncRedis
 
@@ -131,7 +132,7 @@ class FollowedCatalogue:
                 self.problem = f"The latest may be missing: {busy}."
         except Exception as error:
             log.error("the catalogue cannot be followed", error=f"{type(error).__name__}: {error}", exc_info=True)
-            self.problem = f"The catalogue cannot be brought up to date ({type(error).__name__}); see the log."
+            self.problem = f"The catalogue cannot be brought up to date ({one_line(error)}); see the log."
         finally:
             self._next_at = time.monotonic() + min(max(_FRESH_SECONDS, rest), _MOST_REST_SECONDS)
             self._following = None
