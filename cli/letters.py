@@ -16,7 +16,7 @@ from cli.options import DataFolder, Json
 from config.counts import many
 from config.errors import UsedWrongly, UserError
 from config.settings import load_settings
-from workers.archive.records import NotArchived
+from workers.archive.records import NotArchived, TranscriptionNotArchived
 from workers.jobs.causes import advice_of
 from workers.queue.attempts import Attempts
 from workers.queue.connect import connect_worker
@@ -84,35 +84,45 @@ def discard_letters(job_id: JobId = None, every: All = False, data: DataFolder =
 
 @dead_letters.command("accept")
 def accept_letter(
-    recording: Annotated[str, typer.Argument(help="The id of the recording, or of its job.", show_default=False)],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="The id of the recording, or of its job; of a transcription that of its job.",
+            show_default=False,
+        ),
+    ],
     why: Annotated[str, typer.Option(help="Why; it is written into the archive.")],
     by: Annotated[str | None, typer.Option(help="Who decides; default: the user of this machine.")] = None,
     data: DataFolder = None,
 ) -> None:
-    """Have a day sealed without a recording that Telnyx lists and gives no audio of; the seal says so.
+    """Have a day sealed without a recording or transcription that Telnyx lists and does not give; it is on record in the archive.
 
-    Its audio is asked for once more. If it can be had it is archived instead.
+    It is asked for once more. If it can be had it is archived instead.
 
     Example: callvault dead-letters accept ID --why "support says that it is empty"
     """
     from workers.jobs.not_archived import accept_not_archived
+    from workers.jobs.not_transcribed import accept_transcription
     from workers.runtime import runtime_at
 
     settings = load_settings(data_folder=data)
-    recording_id = recording.removeprefix("archive_recording:")
-    person = by or getpass.getuser()
+    is_transcription = what.startswith("archive_transcription:")
+    id_ = what.removeprefix("archive_recording:").removeprefix("archive_transcription:")
+    kind, person = "transcription" if is_transcription else "recording", by or getpass.getuser()
 
-    async def accept(url: str) -> NotArchived | None:
+    async def accept(url: str) -> NotArchived | TranscriptionNotArchived | None:
         async with runtime_at(settings, url) as runtime:
-            return await accept_not_archived(runtime, recording_id, why, person)
+            accept_it = accept_transcription if is_transcription else accept_not_archived
+            return await accept_it(runtime, id_, why, person)
 
     with redis_of(settings, is_there=True) as url:
         record = asyncio.run(accept(url))
     if record is None:
-        sys.stdout.write(f"recording {recording_id} is archived: its audio could be had\n")
+        sys.stdout.write(f"{kind} {id_} is archived: {'it' if is_transcription else 'its audio'} could be had\n")
         return
     line = f"its day is sealed without it, on record since {record.at} ({record.by}: {record.why})"
-    sys.stdout.write(f"recording {recording_id} is not archived: {record.answer}; {line}\n")
+    sys.stdout.write(f"{kind} {id_} is not archived: {record.answer}; {line}\n")
 
 
 def _each(

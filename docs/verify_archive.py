@@ -56,6 +56,17 @@ SHAPES = {
             "at": str,
         }
     },
+    "transcriptions-not-archived": {
+        "callvault.transcription-not-archived/1": {
+            "recording_id": str,
+            "transcription_id": str,
+            "transcription": dict,
+            "answer": str,
+            "why": str,
+            "by": str,
+            "at": str,
+        }
+    },
     "erased.json": {
         "callvault.erasure/1": {
             "recording_id": str,
@@ -131,12 +142,13 @@ SHAPES = {
         }
     },
 }
-NAMES_ITS_RECORDING = ("deleted.json", "gone.json", "not-archived.json")
+NAMES_ITS_RECORDING = ("deleted.json", "gone.json", "not-archived.json", "transcriptions-not-archived")
 WRITTEN_AT = {  # when a record says that it was written
     "recording.json": "archived_at",
     "deleted.json": "confirmed_gone_at",
     "gone.json": "found_gone_at",
     "not-archived.json": "at",
+    "transcriptions-not-archived": "at",
     "erased.json": "erased_at",
     "decisions": "at",
     "log-messages": "first_seen_at",

@@ -17,18 +17,21 @@ from config.errors import UserError
 from sandbox.world import Recording
 from tests.parts import RunningSandbox, run_callvault
 from tests.seals.test_making_seals import ago, archive, at_noon, key_of, recordings_of
-from tests.workers.house import runtime_of
+from tests.workers.house import kinds_of_alerts, runtime_of
 from tests.workers.test_archive_recording import committed, folder_of
 from workers.archive import layout
 from workers.archive.seals import Link
 from workers.jobs.not_archived import accept_in_time, accept_not_archived
-from workers.jobs.payloads import RecordingRequest, recording_job
-from workers.jobs.reconcile import CountRequest, count_sealed
+from workers.jobs.not_transcribed import accept_transcription
+from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job
+from workers.jobs.reconcile import CountRequest, count_sealed, missing_of
 from workers.jobs.recordings import archive_recording
 from workers.jobs.seals import Waits, seal
+from workers.jobs.transcriptions import archive_transcription
 from workers.keys import ALERTS, ARQ_JOB, BULK_QUEUE, REPEATED, WAITED_FOR
 from workers.queue.accept import enqueue
 from workers.queue.attempts import DeadLetter
+from workers.queue.jobs import deserialize
 from workers.runtime import Runtime
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "verify_archive.py"
@@ -250,3 +253,77 @@ async def test_what_is_archived_instead_was_found_by_what_its_letter_says(
     assert await accept_not_archived(runtime, good.data["id"], "why", "Ann") is None
     record = committed(archive_folder, good)
     assert record is not None and (record["found_by"], record["event_id"]) == ("webhook", "e-1")
+
+
+def transcription_of(sandbox: RunningSandbox, recording: Recording, how: str) -> dict[str, Any]:
+    """A transcription that Telnyx lists as completed and never gives."""
+    made = sandbox.world.add_transcription(recording)
+    sandbox.world.complete_transcription(made)
+    made["created_at"] = recording.data["recording_started_at"]
+    if how != "without a recording":
+        sandbox.world.faults.change({"answers": {f"/recording_transcriptions/{made['id']}": 404}})
+    if how == "404":
+        made["transcription_text"] = None  # a list need not carry the words
+    if how == "without a recording":
+        sandbox.world.recordings.pop(recording.data["id"])
+    return made
+
+
+@pytest.mark.parametrize("by", ["Ann", "time"])
+@pytest.mark.parametrize("how", ["404", "without a recording"])
+async def test_a_day_is_sealed_without_a_transcription_that_is_never_given(
+    how: str,
+    by: str,
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    async_redis: Any,
+    redis: Any,
+    archive_folder: Path,
+) -> None:
+    good, other = recordings_of(sandbox, ago(5), 2)
+    async with runtime_of(environment, async_redis, CALLVAULT_SEAL_WITHOUT_AFTER="1s") as runtime:
+        await archive(runtime, [good, other] if how == "404" else [good])
+        made = transcription_of(sandbox, other, how)
+        key = layout.transcription_not_archived_key(ago(5), other.data["id"], made["id"])
+        assert isinstance(await seal(runtime, ago(5)), Waits)
+        if by == "Ann":
+            words = ["dead-letters", "accept", f"archive_transcription:{made['id']}", "--why", "ticket 7", "--by", by]
+            done = run_callvault(words, environment)
+            assert done.returncode == 0 and f"transcription {made['id']} is not archived: " in done.stdout, done.stderr
+        else:
+            await asyncio.sleep(1.1)  # the time that it waits
+            assert isinstance(await seal(runtime, ago(5)), Waits)
+            assert "sealed-without" in await kinds_of_alerts(runtime)
+        link = await seal(runtime, ago(5))
+        assert isinstance(link, Link)
+        record = json.loads((archive_folder / key).read_bytes())
+        assert record["transcription"]["id"] == made["id"] and "transcription_text" not in record["transcription"]
+        assert f"  {key}\n" in (archive_folder / layout.seal_key(1, "sha256")).read_text()
+        assert verified(environment, archive_folder)[0] == []
+
+        redis.delete(BULK_QUEUE, f"{ARQ_JOB}archive_transcription:{made['id']}")
+        await count_sealed(runtime, CountRequest())
+        data = await async_redis.get(f"{ARQ_JOB}archive_transcription:{made['id']}")
+        request = msgspec.convert(deserialize(data)["a"][0], TranscriptionRequest)
+        await archive_transcription(runtime, request)  # still not given, which is no failure
+
+        (archive_folder / key).write_text("{}")  # somebody else's words are no word of ours
+        assert (await missing_of(runtime, ago(5))).count == 1
+
+
+async def test_a_transcription_that_can_be_had_or_is_not_listed_does_not_pass(
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
+) -> None:
+    (recording,) = recordings_of(sandbox, ago(5), 1)
+    await archive(runtime, [recording])
+    made = transcription_of(sandbox, recording, "listed with its words")
+    assert await accept_transcription(runtime, made["id"], "why", "Ann") is None
+    key = folder_of(archive_folder, recording) / "transcriptions" / f"{made['id']}.json"
+    assert json.loads(key.read_bytes())["transcription"]["transcription_text"] == made["transcription_text"]
+    with pytest.raises(UserError, match="does not list transcription none"):
+        await accept_transcription(runtime, "none", "why", "Ann")
+    other = transcription_of(sandbox, recording, "404")
+    sandbox.world.faults.change({"answers": {f"/recording_transcriptions/{other['id']}": 403}})
+    with pytest.raises(UserError, match=r"another reason.*Forbidden"):
+        await accept_transcription(runtime, other["id"], "why", "Ann")
+    assert list(archive_folder.rglob("transcriptions-not-archived")) == []

@@ -19,6 +19,7 @@ from workers.archive.records import (
     COMMIT_RECORD,
     NOT_ARCHIVED,
     TRANSCRIPTION,
+    TRANSCRIPTION_NOT_ARCHIVED,
     ArchivedObject,
     CommitRecord,
     DeletionReceipt,
@@ -31,6 +32,7 @@ from workers.archive.records import (
     Proof,
     Record,
     Transcribing,
+    TranscriptionNotArchived,
     TranscriptionRecord,
     UnreadableRecord,
     encode_record,
@@ -279,6 +281,27 @@ class Archive:
         """Write down that a recording is not archived, and why; what says so already is left as it is."""
         try:
             self.put_record(layout.not_archived_key(folder), record)
+        except ArchiveConflict:
+            pass  # said at another moment, or by somebody else
+
+    def transcription_not_archived(self, key: str) -> TranscriptionNotArchived | None:
+        """What is on record under a key of a transcription that is not archived; None if nothing is.
+
+        Raises:
+            UnreadableRecord: there is something else under it, or it is about another transcription.
+            StoreError: the store cannot be read now.
+        """
+        if (data := self.read_small(key)) is None:
+            return None
+        record = TRANSCRIPTION_NOT_ARCHIVED.read(data, key)
+        if not key.endswith(f"/{layout.encode_name(record.transcription_id)}.json"):
+            raise UnreadableRecord(key, f"names another transcription, {record.transcription_id}")
+        return record
+
+    def put_transcription_not_archived(self, key: str, record: TranscriptionNotArchived) -> None:
+        """Write down that a transcription is not archived, and why; what says so already is left as it is."""
+        try:
+            self.put_record(key, record)
         except ArchiveConflict:
             pass  # said at another moment, or by somebody else
 

@@ -6,6 +6,7 @@
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/deleted.json                          receipt of the deletion at Telnyx
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/gone.json                             it was gone before we asked
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/not-archived.json                     Telnyx lists it and gives no audio of it
+    recordings/{YYYY}/{MM}/{DD}/{recording_id}/transcriptions-not-archived/{transcription_id}.json  the same of a transcription
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/decisions/{instant or id}.json        a decision about it, for its seal
     recordings/{YYYY}/{MM}/{DD}/{recording_id}/versions/{name}/audio…, recording.json  another content of the same id
     media/{YYYY}/{MM}/{DD}/{media_name}/{sha256}/content, media.json                 one version of a stored medium
@@ -86,6 +87,11 @@ def gone_key(folder: str) -> str:
 def not_archived_key(folder: str) -> str:
     """What says that a recording is not archived, and why: its day is sealed without it."""
     return f"{folder}not-archived.json"
+
+
+def transcription_not_archived_key(day: date, recording_id: str, transcription_id: str) -> str:
+    """What says that a transcription is not archived, and why; the day is that of its own making."""
+    return f"{recording_folder(day, recording_id)}transcriptions-not-archived/{encode_name(transcription_id)}.json"
 
 
 def version_folder(folder: str, name: str) -> str:

@@ -160,6 +160,25 @@ class NotArchived(msgspec.Struct, frozen=True, kw_only=True):
     at: str
 
 
+class TranscriptionNotArchived(msgspec.Struct, frozen=True, kw_only=True):
+    """`transcriptions-not-archived/{id}.json`: Telnyx lists a transcription and does not give it; its day is sealed without it.
+
+    Attributes:
+        recording_id: of its recording; empty where Telnyx does not say.
+        transcription: as Telnyx listed it, without its words, which an erasure of the recording would not find here.
+        answer, why, by, at: as in `NotArchived`.
+    """
+
+    schema: Literal["callvault.transcription-not-archived/1"] = "callvault.transcription-not-archived/1"
+    recording_id: str
+    transcription_id: str
+    transcription: dict[str, Any]
+    answer: str
+    why: str
+    by: str
+    at: str
+
+
 class EarlierDecision(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="callvault.decision/1"):
     """`decisions/{instant}.json` in a recording's folder, as versions before 2 wrote it; of these the latest counts.
 
@@ -378,6 +397,7 @@ Record = (
     | Receipt
     | Gone
     | NotArchived
+    | TranscriptionNotArchived
     | AnyDecision
     | Duties
     | Damage
@@ -461,6 +481,9 @@ DAMAGE: RecordReader[Damage] = RecordReader(Damage, "a row of the register of da
 IDENTITY: RecordReader[Identity] = RecordReader(Identity, "an archive's identity")
 GONE: RecordReader[Gone] = RecordReader(Gone, "a record of an original that was gone")
 NOT_ARCHIVED: RecordReader[NotArchived] = RecordReader(NotArchived, "a record of a recording that is not archived")
+TRANSCRIPTION_NOT_ARCHIVED: RecordReader[TranscriptionNotArchived] = RecordReader(
+    TranscriptionNotArchived, "a record of a transcription that is not archived"
+)
 TRANSCRIBING: RecordReader[Transcribing] = RecordReader(Transcribing, "a mark of awaited transcriptions")
 TRANSCRIPTION: RecordReader[TranscriptionRecord] = RecordReader(TranscriptionRecord, "a transcription")
 LOG_MESSAGE: RecordReader[LogMessageRecord] = RecordReader(LogMessageRecord, "a log message")

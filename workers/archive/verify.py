@@ -35,6 +35,7 @@ from workers.archive.records import (
     RECEIPT,
     TRANSCRIBING,
     TRANSCRIPTION,
+    TRANSCRIPTION_NOT_ARCHIVED,
     ArchivedObject,
     CommitRecord,
     Damage,
@@ -51,6 +52,7 @@ _BESIDE: dict[str, RecordReader[Any]] = {
     "gone.json": GONE,
     "not-archived.json": NOT_ARCHIVED,
     "transcriptions": TRANSCRIPTION,
+    "transcriptions-not-archived": TRANSCRIPTION_NOT_ARCHIVED,
     "decisions": DECISION,
 }
 _AT_ROOT: dict[str, RecordReader[Any]] = {

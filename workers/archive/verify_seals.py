@@ -41,6 +41,7 @@ _WRITTEN_AT = {
     "deleted.json": "confirmed_gone_at",
     "gone.json": "found_gone_at",
     "not-archived.json": "at",
+    "transcriptions-not-archived": "at",
     "erased.json": "erased_at",
     "decisions": "at",
     "log-messages": "first_seen_at",

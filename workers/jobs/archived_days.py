@@ -24,7 +24,7 @@ class ArchivedDays:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._days: dict[date, tuple[array[int], array[int], array[int], array[int]]] = {}
+        self._days: dict[date, tuple[array[int], ...]] = {}
 
     def knows(self, day: date) -> bool:
         """Whether a day has been listed; else `load` it first."""
@@ -46,6 +46,10 @@ class ArchivedDays:
         """Whether it is on record that a recording of a day is not archived, and it has not come since."""
         return _contains(self._days[day][3], hash(recording_id))
 
+    def is_transcription_set_aside(self, day: date, recording_id: str, transcription_id: str) -> bool:
+        """Whether it is on record under a day that a transcription that was made on it is not archived."""
+        return _contains(self._days[day][4], hash((recording_id, transcription_id)))
+
     def load(self, day: date) -> None:
         """List a day; blocks.
 
@@ -53,6 +57,7 @@ class ArchivedDays:
             StoreError: the store cannot be listed now.
         """
         committed, transcribed, kept, set_aside = array("q"), array("q"), array("q"), array("q")
+        transcriptions_set_aside = array("q")
         for _, recording_id, names in _recordings(self._archive.store.list(layout.day_prefix(day))):
             if names & {"recording.json", "erased.json"}:  # what was erased is not to come back
                 committed.append(hash(recording_id))
@@ -63,9 +68,12 @@ class ArchivedDays:
             for name in names:
                 if name.startswith("transcriptions/"):
                     transcribed.append(hash((recording_id, layout.transcription_of(name))))
+                elif name.startswith("transcriptions-not-archived/"):
+                    transcriptions_set_aside.append(hash((recording_id, layout.transcription_of(name))))
         while len(self._days) >= _DAYS_REMEMBERED:
             del self._days[min(self._days)]
-        self._days[day] = (_sorted(committed), _sorted(transcribed), _sorted(kept), _sorted(set_aside))
+        found = (committed, transcribed, kept, set_aside, transcriptions_set_aside)
+        self._days[day] = tuple(map(_sorted, found))
 
 
 def without_receipt(objects: Iterable[StoredObject]) -> Iterator[str]:

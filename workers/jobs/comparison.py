@@ -108,6 +108,7 @@ class Comparison:
     Attributes:
         tally: what was counted.
         missing_recordings: ids of those that are missing, of a thousand at most.
+        missing_transcriptions: likewise, as Telnyx lists them.
         unreadable: the last list that had rows which cannot be read.
     """
 
@@ -124,6 +125,7 @@ class Comparison:
     ) -> None:
         self.tally = tally
         self.missing_recordings: list[str] = []
+        self.missing_transcriptions: list[RecordingTranscription] = []
         self.unreadable: UnreadableRows | None = None
         self._runtime = runtime
         self._archived = ArchivedDays(runtime.archive)
@@ -243,11 +245,38 @@ class Comparison:
                 return
         if await self._lies_with_an_older_recording(recording_id, transcription_id):
             return
+        if (key := await self._set_aside_at(day, transcription)) is not None:
+            if self._asks_for_set_aside:
+                asked = TranscriptionRequest(
+                    transcription_id=transcription_id,
+                    recording_id=transcription.recording_id,
+                    not_archived_key=key,
+                    found_by=self._found_by,
+                )
+                await self._enqueue(transcription_job(asked))
+            return
+        if len(self.missing_transcriptions) < _MOST_NAMED:
+            self.missing_transcriptions.append(transcription)
         request = TranscriptionRequest(
             transcription_id=transcription_id, recording_id=recording_id, found_by=self._found_by
         )
         self.tally.missing_transcriptions += 1
         await self._missing(transcription_job(request))
+
+    async def _set_aside_at(self, day: date, transcription: RecordingTranscription) -> str | None:
+        """Where it is on record that a transcription is not archived; None: nowhere. What else lies there is damage."""
+        recording_id, transcription_id = transcription.recording_id or "", str(transcription.id)
+        await self._know(day)
+        if not self._archived.is_transcription_set_aside(day, recording_id, transcription_id):
+            return None
+        key = layout.transcription_not_archived_key(day, recording_id, transcription_id)
+        archive = self._runtime.archive
+        try:
+            record = await self._runtime.in_thread(archive.transcription_not_archived, key)
+        except UnreadableRecord as error:
+            await tell_wrong(self._runtime.redis, error, "sweep")
+            return None
+        return None if record is None else key
 
     async def _schedule(self, folder: str) -> None:
         grace = self._runtime.settings.delete_after.total_seconds()

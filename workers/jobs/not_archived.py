@@ -203,7 +203,7 @@ async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[st
         redis.exceptions.RedisError: Redis is away.
     """
     limit = runtime.settings.seal_without_after.total_seconds()
-    overdue = [one for one, seconds in (await _waited(runtime, day, recording_ids)).items() if seconds >= limit]
+    overdue = [one for one, seconds in (await waited(runtime, day, recording_ids)).items() if seconds >= limit]
     if not overdue or not await _is_audio_given(runtime):
         return
     why = f"{day} has waited for it for {format_duration(limit)} (CALLVAULT_SEAL_WITHOUT_AFTER)"
@@ -219,17 +219,21 @@ async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[st
             await runtime.alerts.send("sealed-without", day.isoformat(), text, advice)
 
 
-async def _waited(runtime: Runtime, day: date, recording_ids: Sequence[str]) -> dict[str, float]:
-    """For how many seconds a day has waited for some recordings, by the server's clock."""
-    if not recording_ids:
+async def waited(runtime: Runtime, day: date, names: Sequence[str]) -> dict[str, float]:
+    """For how many seconds a day has waited for some things, by the server's clock: recordings by their ids.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    if not names:
         return {}
     now = await server_seconds(runtime.redis)
     async with runtime.redis.pipeline(transaction=False) as pipe:
-        for recording_id in recording_ids:
-            pipe.hsetnx(WAITED_FOR, recording_id, f"{day} {now}")
-        pipe.hmget(WAITED_FOR, list(recording_ids))
+        for name in names:
+            pipe.hsetnx(WAITED_FOR, name, f"{day} {now}")
+        pipe.hmget(WAITED_FOR, list(names))
         *_, rows = await pipe.execute()
-    return {one: now - _since(row, now) for one, row in zip(recording_ids, rows, strict=True)}
+    return {one: now - _since(row, now) for one, row in zip(names, rows, strict=True)}
 
 
 def _since(row: bytes | None, now: float) -> float:

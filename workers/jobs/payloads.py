@@ -43,12 +43,17 @@ class RecordingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
 
 class TranscriptionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which transcription to archive."""
+    """Which transcription to archive.
+
+    Attributes:
+        not_archived_key: where it is on record, in the archive, that Telnyx does not give it; it is asked for once more.
+    """
 
     v: int = VERSION
     event_id: str | None = None
     transcription_id: str
     recording_id: str | None = None
+    not_archived_key: str | None = None
     found_by: str = "webhook"
     trace: str | None = None
 

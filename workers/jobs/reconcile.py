@@ -180,18 +180,20 @@ class Missing(msgspec.Struct, frozen=True):
     Attributes:
         count: recordings and transcriptions.
         recordings: ids of the recordings among them, of a thousand at most.
+        transcriptions: those among them, as Telnyx lists them, of a thousand at most.
     """
 
     count: int
     recordings: list[str]
+    transcriptions: list[RecordingTranscription]
 
 
 async def missing_of(runtime: Runtime, day: date) -> Missing:
     """How much of a day is at Telnyx and not in the archive; all of it is enqueued.
 
     Compared is what was created on the day, and what was created on the next and began on this one. A transcription
-    that Telnyx is still making does not count: once it is there, it gets a further seal. Nor does a recording that is on record
-    as not archived (`workers/jobs/not_archived.py`).
+    that Telnyx is still making does not count: once it is there, it gets a further seal. Nor does what is on record as not
+    archived (`workers/jobs/not_archived.py`, `not_transcribed.py`).
 
     Raises:
         Inconclusive: the lists do not show all that there is, so nobody knows; what they show is enqueued.
@@ -208,7 +210,7 @@ async def missing_of(runtime: Runtime, day: date) -> Missing:
         await comparison.of_transcriptions(transcriptions_of(runtime, created, created), created, _is_completed)
     if comparison.unreadable is not None:
         raise comparison.unreadable
-    return Missing(comparison.tally.missing, comparison.missing_recordings)
+    return Missing(comparison.tally.missing, comparison.missing_recordings, comparison.missing_transcriptions)
 
 
 def _is_completed(transcription: RecordingTranscription) -> bool:

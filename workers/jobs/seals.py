@@ -33,6 +33,7 @@ from workers.jobs.chain import read_chain, remember_chain
 from workers.jobs.clocks import clocks_agree
 from workers.jobs.damage import tell_wrong
 from workers.jobs.not_archived import accept_in_time, forget_waiting
+from workers.jobs.not_transcribed import accept_transcriptions_in_time
 from workers.jobs.reconcile import missing_of
 from workers.jobs.signing import making_of
 from workers.jobs.unsealed import SealRequest
@@ -129,6 +130,7 @@ async def _seal(runtime: Runtime, day: date, by_hand: bool) -> Link | Waits | No
         return Waits(str(error))
     if missing.count:
         await accept_in_time(runtime, day, missing.recordings)
+        await accept_transcriptions_in_time(runtime, day, missing.transcriptions)
         return Waits(f"{_of_either(missing.count)} not archived yet")
     reconciled_at = format_instant(utc_now())
     try:

@@ -21,12 +21,22 @@ log = get_logger()
 
 
 async def archive_transcription(runtime: Runtime, request: TranscriptionRequest) -> None:
-    """Archive a transcription; does nothing if it is there already.
+    """Archive a transcription; does nothing if it is there already, or on record as not given and not given still.
 
     Raises:
         InProgress: Telnyx is still making it.
         NotYet: it, or its recording, is neither at Telnyx nor in the archive.
     """
+    try:
+        await _archive(runtime, request)
+    except (InProgress, NotYet) as error:
+        key = request.not_archived_key
+        if key is None or await runtime.in_thread(runtime.archive.transcription_not_archived, key) is None:
+            raise
+        log.info("still not given", transcription_id=request.transcription_id, answer=str(error))
+
+
+async def _archive(runtime: Runtime, request: TranscriptionRequest) -> None:
     try:
         transcription = await runtime.telnyx.recording_transcriptions.retrieve(request.transcription_id)
     except NotFound as error:

@@ -1,0 +1,160 @@
+"""A transcription that Telnyx lists as completed and does not give: its day is sealed without it, at a person's word or in time.
+
+The same way as `not_archived.py`: it is asked for once more in the moment before, what is answered is written down, and the
+weekly look goes on to ask for it. An original stays at Telnyx as long as a transcription of it is listed and not archived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from config.errors import UserError
+from config.logs import get_logger
+from config.times import first_instant, format_duration, format_instant
+from workers.archive import layout
+from workers.archive.records import TranscriptionNotArchived
+from workers.jobs.causes import InProgress, NotYet
+from workers.jobs.not_archived import waited
+from workers.jobs.payloads import TranscriptionRequest, transcription_job
+from workers.jobs.transcriptions import archive_transcription, put_transcription
+from workers.queue.lease import HeldElsewhere
+from workers.runtime import Runtime
+from workers.telnyx.client import LARGEST_PAGE
+from workers.telnyx.errors import UnreadableRows
+from workers.telnyx.models import RecordingTranscription
+
+log = get_logger()
+
+_AT_ONCE = 20
+
+
+async def accept_transcription(
+    runtime: Runtime, transcription_id: str, why: str, by: str
+) -> TranscriptionNotArchived | None:
+    """Have the day of a transcription sealed without it, at a person's word, unless it can be had after all.
+
+    Args:
+        runtime: the worker's parts.
+        transcription_id: Telnyx's.
+        why: the reason, which is written into the archive.
+        by: who says so.
+
+    Returns:
+        What is on record now; None if it came, and is archived.
+
+    Raises:
+        UserError: it is not for this: Telnyx does not list it, or something else keeps it from the archive.
+        TelnyxError, StoreError: one of them is away.
+    """
+    job_id = transcription_job(TranscriptionRequest(transcription_id=transcription_id)).id
+    letter = await runtime.attempts.letter(job_id)
+    known = letter.payload.get("recording_id") if letter is not None and isinstance(letter.payload, dict) else None
+    record = await _accept(runtime, await _listed(runtime, transcription_id), why, by, known)
+    if letter is not None:
+        await runtime.attempts.discard(job_id, letter.died_at)
+    return record
+
+
+async def _listed(runtime: Runtime, transcription_id: str) -> RecordingTranscription:
+    """A transcription as Telnyx lists it.
+
+    Raises:
+        UserError: it does not.
+    """
+    try:
+        async for row in runtime.telnyx.recording_transcriptions.list(page_size=LARGEST_PAGE):
+            if row.id == transcription_id:
+                return row
+    except UnreadableRows as error:
+        raise UserError(f"{error}; transcription {transcription_id} may be one of them, so its day waits") from error
+    line = f"Telnyx does not list transcription {transcription_id}, so no day waits for it"
+    raise UserError(f"{line}; `callvault dead-letters discard` drops its dead letter")
+
+
+async def _accept(
+    runtime: Runtime, listed: RecordingTranscription, why: str, by: str, recording_id_of_event: str | None = None
+) -> TranscriptionNotArchived | None:
+    """Ask for a transcription once more, and write down what is answered; None if it is archived."""
+    transcription_id, recording_id = str(listed.id), listed.recording_id or ""
+    if (created := first_instant(listed.created_at)) is None:
+        raise UserError(f"Telnyx does not say when transcription {transcription_id} was made, so no day waits for it")
+    request = TranscriptionRequest(
+        transcription_id=transcription_id,
+        recording_id=listed.recording_id or recording_id_of_event,
+        found_by="reconcile",
+    )
+    try:
+        await archive_transcription(runtime, request)
+    except (InProgress, NotYet) as error:
+        if (answer := await _why_not_by_its_row(runtime, listed, request, str(error))) is None:
+            return None
+    except HeldElsewhere:
+        raise UserError(
+            f"recording {recording_id} is being archived right now; run it again once that is done"
+        ) from None
+    except Exception as error:
+        line = f"transcription {transcription_id} is not archived for another reason than that Telnyx does not give it"
+        raise UserError(f"{line}, so its day waits: {type(error).__name__}: {error}") from error
+    else:
+        return None
+    key = layout.transcription_not_archived_key(created.date(), recording_id, transcription_id)
+    record = TranscriptionNotArchived(
+        recording_id=recording_id,
+        transcription_id=transcription_id,
+        transcription={name: value for name, value in listed.as_returned().items() if name != "transcription_text"},
+        answer=answer,
+        why=why,
+        by=by,
+        at=format_instant(runtime.clock.now()),
+    )
+    await runtime.in_thread(runtime.archive.put_transcription_not_archived, key, record)
+    standing = await runtime.in_thread(runtime.archive.transcription_not_archived, key)
+    await runtime.announce(key, standing or record)
+    log.warning("transcription set aside", transcription_id=transcription_id, answer=answer, by=by)
+    return standing or record
+
+
+async def _why_not_by_its_row(
+    runtime: Runtime, listed: RecordingTranscription, request: TranscriptionRequest, answer: str
+) -> str | None:
+    """Archive a transcription by the list's own row, where that has its words; why not, or None if it is archived so."""
+    if listed.transcription_text is None or listed.status != "completed":
+        return answer
+    try:
+        await put_transcription(runtime, listed, request.recording_id)
+    except NotYet as error:
+        return str(error)
+    return None
+
+
+async def accept_transcriptions_in_time(runtime: Runtime, day: date, listed: Sequence[RecordingTranscription]) -> None:
+    """Have a day be sealed without the transcriptions that it has waited for too long, with an alert for each.
+
+    Telnyx' API itself lists them, moments before, and answers that it does not give them; no other host is asked.
+
+    Args:
+        runtime: the worker's parts.
+        day: UTC.
+        listed: what it waits for.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    limit = runtime.settings.seal_without_after.total_seconds()
+    times = await waited(runtime, day, [_name(one) for one in listed])
+    why = f"{day} has waited for it for {format_duration(limit)} (CALLVAULT_SEAL_WITHOUT_AFTER)"
+    for one in [one for one in listed if times[_name(one)] >= limit][:_AT_ONCE]:
+        try:
+            record = await _accept(runtime, one, why, "callvault")
+        except Exception as error:  # its day waits on; the others of the day are asked for
+            log.info("a day waits for a transcription", transcription_id=one.id, day=day.isoformat(), why=str(error))
+            continue
+        if record is not None:
+            text = f"{day} is sealed without transcription {one.id}, which is not archived: {record.answer}."
+            advice = "Ask Telnyx's support for it. It is asked for again each week, and archived should it come."
+            await runtime.alerts.send("sealed-without", day.isoformat(), text, advice)
+
+
+def _name(listed: RecordingTranscription) -> str:
+    return f"transcription {listed.id}"
