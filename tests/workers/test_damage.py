@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sandbox.world import Recording
 from tests.parts import RunningSandbox, callvault_here, receiver, run_callvault, wait_for
 from tests.workers.house import archive, delete_what_is_due, kinds_of_alerts, runtime_of
 from tests.workers.test_archive_recording import folder_of
+from workers.alerts.alerts import Alerts
 from workers.archive.layout import damage_key
 from workers.archive.register import read_register
 from workers.archive.stores.store import StoredObject
@@ -305,3 +306,97 @@ async def test_what_is_known_to_be_damaged_keeps_the_original_also_where_telnyx_
         await runtime.due.schedule(folder, 0)
         await delete_what_is_due(runtime)
         assert (recording.deleted_at is not None) == is_whole
+
+
+class Stopped(BaseException):
+    """The end of a worker's process."""
+
+
+async def stopped_before(number: int, runtime: Runtime) -> bool:
+    """A turn of the register, stopped before the n-th thing that it asks of anybody; False if it has ended before."""
+    count = 0
+
+    def counted(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == number:
+                raise Stopped
+            return await method(*arguments, **named)
+
+        return call
+
+    steps = {
+        DamagedObjects: ("all", "replace", "hold_against", "is_time_to_look", "look_soon"),
+        Alerts: ("send",),
+        Runtime: ("announce", "in_thread"),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for kind, names in steps.items():
+            for name in names:
+                patch.setattr(kind, name, counted(getattr(kind, name)))
+        try:
+            await keep_register(runtime)
+        except Stopped:
+            return True
+    return False
+
+
+async def test_a_worker_that_is_stopped_anywhere_leaves_a_register_that_the_next_look_mends(
+    runtime: Runtime, recording: Recording, archive_folder: Path
+) -> None:
+    """Between the row that says "whole" and the copy in Redis the row is right; and the same with the row that says "damaged"."""
+    path, key = audio_of(archive_folder, recording)
+    damaged = DamagedObjects(runtime.redis)
+    whole = path.read_bytes()
+    for is_whole in (False, True):
+        number, goes_on = 0, True
+        while goes_on:
+            number += 1
+            path.write_bytes(whole[:-1] + b"?")
+            await damaged.tell(key, KnownDamage("damaged", "other bytes", "verify", "2026-11-26T10:00:00.000000Z"))
+            if is_whole:  # and known as damaged before
+                await keep(runtime)
+                path.write_bytes(whole)
+                await damaged.look_soon(key)
+            goes_on = await stopped_before(number, runtime)
+            await keep(runtime)
+            rows, copy = await asyncio.to_thread(read_register, runtime.archive), await damaged.all()
+            assert (rows[key].state, key in copy) == (("whole", False) if is_whole else ("damaged", True)), number
+            if not is_whole:
+                path.write_bytes(whole)
+                await keep(runtime)
+        assert number > 5
+    assert {"archive-damaged", "archive-repaired"} <= await kinds_of_alerts(runtime)
+
+
+async def test_what_is_found_while_an_object_is_looked_at_is_not_cleared_by_that_look(
+    runtime: Runtime, recording: Recording, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, key = audio_of(archive_folder, recording)
+    damaged = DamagedObjects(runtime.redis)
+    whole = await find(runtime, path)
+    path.write_bytes(whole)
+    announce = runtime.announce
+
+    async def meanwhile(announced: str, row: Any) -> None:
+        if row.state == "whole":
+            flip(path)
+            found = KnownDamage("damaged", "other bytes", "page", "2026-11-26T10:00:00.000000Z")
+            assert not await damaged.tell(key, found), "it is known still"
+        await announce(announced, row)
+
+    monkeypatch.setattr(type(runtime), "announce", lambda _, *told: meanwhile(*told))
+    await keep(runtime)
+    assert key in await damaged.all()
+    monkeypatch.undo()
+    await keep(runtime)
+    row = (await asyncio.to_thread(read_register, runtime.archive))[key]
+    assert (row.state, (await damaged.all())[key].number) == ("damaged", row.number)
+
+
+async def test_a_row_that_cannot_be_read_hides_nothing_that_is_found(runtime: Runtime) -> None:
+    await runtime.redis.hset(DAMAGED, "seals/x", b"garbage")
+    found = KnownDamage("damaged", "other bytes", "page", "2026-11-26T10:00:00.000000Z")
+    await DamagedObjects(runtime.redis).tell("seals/x", found)
+    assert await DamagedObjects(runtime.redis).all() == {"seals/x": found}

@@ -118,11 +118,13 @@ async def _write_down(runtime: Runtime, damaged: DamagedObjects, key: str, found
     if row.number == found.number:
         return found
     await runtime.announce(layout.damage_key(key, row.number), row)
-    await damaged.replace(key, found, _found(row))
     log.error("damage written down", key=key, state=state, what=found.what, found_by=found.found_by)
     if found.found_by in ("verify", "get", "page"):  # jobs send their own, with what it means for them
         advice = "`callvault status` lists what is damaged, with what to do; docs/runbook.md."
         await runtime.alerts.send("archive-damaged", key, f"{key}: {found.what} (found by {found.found_by}).", advice)
+    await damaged.replace(
+        key, found, _found(row)
+    )  # last: until then, a worker that is stopped leaves all of it to the next
     return _found(row)
 
 
@@ -138,7 +140,7 @@ async def _look_again(runtime: Runtime, damaged: DamagedObjects, key: str, found
     at = format_instant(runtime.clock.now())
     row = await runtime.in_thread(write_down, runtime.archive, key, "whole", "", "register", at)
     await runtime.announce(layout.damage_key(key, row.number), row)
-    await damaged.replace(key, found, None)
     log.warning("whole again", key=key, was=found.what)
     text = f"{key} is whole again; it was: {found.what}."
     await runtime.alerts.send("archive-repaired", key, text, "Find out what happened to it.")
+    await damaged.replace(key, found, None)  # last, as above; what was found since the look began stays

@@ -6,6 +6,7 @@ Whoever finds something tells it here, also those who may not write into the arc
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from workers.keys import DAMAGED, DAMAGED_KNOWN, DAMAGED_LOOKED
 from workers.queue.script import AsyncRedis, Script, write_when_full
@@ -31,6 +32,7 @@ class KnownDamage(msgspec.Struct, frozen=True):
         found_by: who looked, see `records.Damage`.
         at: ISO 8601, UTC.
         number: of its row in the archive's register; 0: not written down yet.
+        told_again_at: when somebody found it once more; a look that began before that does not clear it.
     """
 
     state: str
@@ -38,6 +40,7 @@ class KnownDamage(msgspec.Struct, frozen=True):
     found_by: str
     at: str
     number: int = 0
+    told_again_at: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class DamagedObjects:
@@ -47,13 +50,20 @@ class DamagedObjects:
         self._redis = redis
 
     async def tell(self, key: str, found: KnownDamage) -> bool:
-        """Tell of an object; False if it is known.
+        """Tell of an object; False if it is known. It is looked at with the next turn either way.
 
         Raises:
             redis.exceptions.RedisError: Redis is away.
         """
-        commands = (("DEL", DAMAGED_LOOKED + key), ("HSETNX", DAMAGED, key, msgspec.json.encode(found)))
-        return bool((await write_when_full(self._redis, *commands))[1])
+        row = msgspec.json.encode(found)
+        while True:
+            commands = (("DEL", DAMAGED_LOOKED + key), ("HSETNX", DAMAGED, key, row))
+            if (await write_when_full(self._redis, *commands))[1]:
+                return True
+            # A look that is under way may have found it whole before this: its row must be another than that look has read.
+            known = await self._redis.hget(DAMAGED, key)
+            if known is not None and await _REPLACE(self._redis, (DAMAGED,), (key, known, _told_again(known, found))):
+                return False
 
     async def all(self) -> dict[str, KnownDamage]:
         """All that are known, by key.
@@ -85,3 +95,12 @@ class DamagedObjects:
     async def look_soon(self, key: str) -> None:
         """Have an object be looked at with the next turn."""
         await self._redis.delete(DAMAGED_LOOKED + key)
+
+
+def _told_again(row: bytes, found: KnownDamage) -> bytes:
+    """What is known already, told once more; a row that cannot be read gives way."""
+    try:
+        known = msgspec.json.decode(row, type=KnownDamage)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return msgspec.json.encode(found)
+    return msgspec.json.encode(replace(known, told_again_at=found.at))
