@@ -176,8 +176,9 @@ class Settings(BaseSettings):
     seal_without_after: Interval = _setting(
         "CALLVAULT_SEAL_WITHOUT_AFTER",
         timedelta(days=30),
-        help="How long the seal of a day waits for a recording that Telnyx lists and gives no audio of. Then the day is sealed "
-        "without it, on record, with an alert; `callvault dead-letters accept ID --why ...` does it at once.",
+        help="How long the seal of a day waits for a recording that Telnyx lists and gives no audio of, or for a transcription "
+        "that it lists and does not give. Then the day is sealed without it, on record, with an alert; "
+        "`callvault dead-letters accept ID --why ...` does it at once.",
         expected="a duration such as 30d, 1s at least",
     )
     seal_key: SecretStr | None = _setting(

@@ -175,8 +175,9 @@ KINDS: dict[str, Kind] = {
     "sealed-without": Kind(
         "critical",
         "a day has waited for a recording for `CALLVAULT_SEAL_WITHOUT_AFTER`, which Telnyx lists and gives no audio of: the "
-        "download address says no, or there is not a byte, or no audio behind it. The day is sealed without it, on record",
-        "ask Telnyx's support for the recording. It is asked for again each week; should it come, it is archived and sealed as "
+        "download address says no, or there is not a byte, or no audio behind it; or for a transcription that Telnyx lists and "
+        "does not give. The day is sealed without it, on record",
+        "ask Telnyx's support for it. It is asked for again each week; should it come, it is archived and sealed as "
         "what came late",
     ),
     "seal-unsigned": Kind(

@@ -294,8 +294,9 @@ class Archive:
         if (data := self.read_small(key)) is None:
             return None
         record = TRANSCRIPTION_NOT_ARCHIVED.read(data, key)
-        if not key.endswith(f"/{layout.encode_name(record.transcription_id)}.json"):
-            raise UnreadableRecord(key, f"names another transcription, {record.transcription_id}")
+        if not layout.is_of_transcription(key, record.recording_id, record.transcription_id):
+            what = f"names another transcription, {record.transcription_id} of recording {record.recording_id}"
+            raise UnreadableRecord(key, what)
         return record
 
     def put_transcription_not_archived(self, key: str, record: TranscriptionNotArchived) -> None:

@@ -94,6 +94,12 @@ def transcription_not_archived_key(day: date, recording_id: str, transcription_i
     return f"{recording_folder(day, recording_id)}transcriptions-not-archived/{encode_name(transcription_id)}.json"
 
 
+def is_of_transcription(key: str, recording_id: str, transcription_id: str) -> bool:
+    """Whether such a key, of whichever day, is the one of a transcription."""
+    place = f"/{encode_name(recording_id)}/transcriptions-not-archived/{encode_name(transcription_id)}.json"
+    return key.endswith(place)
+
+
 def version_folder(folder: str, name: str) -> str:
     """Where another content of the same recording lies, with a slash at its end."""
     return f"{folder}versions/{encode_name(name)}/"

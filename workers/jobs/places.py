@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from workers.jobs.payloads import RecordingRequest, recording_job_id
+from workers.jobs.payloads import VERSION, RecordingRequest, payload_version, recording_job_id
 from workers.jobs.recordings import is_of
 from workers.keys import ARQ_JOB, QUEUES, REPEATED
 from workers.queue.jobs import deserialize
@@ -35,6 +35,8 @@ async def who_names_a_place(runtime: Runtime, recording: Recording) -> str | Non
         try:
             request = msgspec.convert(payload, RecordingRequest)
         except msgspec.ValidationError:
+            request = None
+        if request is None or payload_version(payload) > VERSION:
             if job_id == own:
                 return job_id
             continue
