@@ -340,6 +340,19 @@ async def test_a_message_that_cannot_be_archived_or_dismissed_keeps_no_other(
     assert len(alerts(redis, "unreadable-rows")) == 1
 
 
+async def test_however_many_connections_in_a_row_cannot_be_looked_at_those_behind_them_are(
+    runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    made = connections_of(sandbox, 6)
+    listed = [one.id async for one in runtime.telnyx.external_connections.list()]
+    assert sorted(listed) == sorted(made)
+    bad, last = listed[:-1], listed[-1]
+    sandbox.world.faults.change({"answers": {f"/external_connections/{one}/": 403 for one in bad}})
+    with pytest.raises(StatusError):
+        await watch_connections(runtime)
+    assert {key.split(":")[1] for key in redis.hkeys(CONNECTION_STATE) if key.startswith("number:")} == {last}
+
+
 async def test_drift_of_one_thing_is_told_though_another_cannot_be_read(
     environment: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any, tmp_path: Path
 ) -> None:
