@@ -39,11 +39,14 @@ CLOUDS: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
 }
 
 
-@pytest.fixture(params=CLOUDS)
-def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Emulator, Path | None]]:
-    """A cloud's store, and the folder for the certificate where it is spoken to over TLS."""
-    with CLOUDS[request.param](tmp_path) as running:
-        yield running, tmp_path if request.param.endswith("-tls") else None
+@pytest.fixture(params=CLOUDS, scope="module")
+def cloud(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Emulator, Path | None]]:
+    """A cloud's store, and the folder for the certificate where it is spoken to over TLS; each test has a prefix of its own."""
+    folder = tmp_path_factory.mktemp("cloud")
+    with CLOUDS[request.param](folder) as running:
+        yield running, folder if request.param.endswith("-tls") else None
 
 
 @pytest.fixture

@@ -43,25 +43,25 @@ def alerts(redis: Any, kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("with_ids", [True, False])
-async def test_a_first_start_with_5000_messages_archives_all_and_is_few_alerts(
+async def test_a_first_start_with_many_messages_archives_all_and_is_few_alerts(
     with_ids: bool, runtime: Runtime, sandbox: RunningSandbox, redis: Any, archive_folder: Path
 ) -> None:
     connection = zoom(sandbox)
     sandbox.world.faults.change({"log_message_ids": with_ids})
     for code in ("10015", "20004"):
-        sandbox.control("log_messages", connection_id=connection["id"], count=2500, code=code)
+        sandbox.control("log_messages", connection_id=connection["id"], count=300, code=code)
     await mirror_log_messages(runtime)
     records = archived(archive_folder)
-    assert len(records) == 5000
+    assert len(records) == 600
     assert {r["identified_by"] for r in records} == {"id" if with_ids else "fingerprint"}
     assert len(alerts(redis, "log-message")) == 2
-    assert "2499 more" in alerts(redis, "log-message")[0]
+    assert "299 more" in alerts(redis, "log-message")[0]
     assert redis.hgetall("callvault:log-counts") == {
-        f"10015 {connection['id']}": "2500",
-        f"20004 {connection['id']}": "2500",
+        f"10015 {connection['id']}": "300",
+        f"20004 {connection['id']}": "300",
     }
     await mirror_log_messages(runtime)
-    assert len(archived(archive_folder)) == 5000
+    assert len(archived(archive_folder)) == 600
     assert len(alerts(redis, "log-message")) == 2
 
 
