@@ -35,7 +35,7 @@ demo: install    ## the main job end to end on this machine, then a report
 	@touch $@
 
 test: install .tools/installed  ## every test, on real servers
-	@$(BIN)/pytest
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest  # else each of its processes compiles every module anew
 
 N ?= 1000
 SEED ?= $(shell date +%s | tail -c 6)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -66,6 +65,8 @@ def of(overlay: str, kind: str, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("one", every_object())
 def test_each_is_valid_by_its_schema(one: dict[str, Any]) -> None:
+    import kubernetes_validate  # takes a second, which every process of the tests would spend
+
     assert one["kind"] == "Namespace" or one["metadata"]["namespace"] == "callvault"
     if one["kind"] == "ScaledObject":
         assert set(one["spec"]) == SCALED_OBJECT
@@ -75,6 +76,8 @@ def test_each_is_valid_by_its_schema(one: dict[str, Any]) -> None:
 
 
 def test_a_manifest_that_is_wrong_is_found() -> None:
+    import kubernetes_validate
+
     wrong = of("small", "Deployment", "callvault-worker") | {"spec": {"replica": 2}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
