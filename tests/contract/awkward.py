@@ -55,7 +55,7 @@ class Manners:
 
 
 class AwkwardS3:
-    """The server; `objects` is what it holds, `seen` the headers of every write."""
+    """The server; `objects` is what it holds, `seen` the headers of every write, `asked` method and path of every question."""
 
     def __init__(self, manners: Manners) -> None:
         self.manners = manners
@@ -63,6 +63,7 @@ class AwkwardS3:
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.aborted: list[str] = []
         self.seen: list[dict[str, str]] = []
+        self.asked: list[tuple[str, str]] = []
         self.lock = threading.Lock()
         awkward = self
 
@@ -197,6 +198,7 @@ class AwkwardS3:
     def read(self, request: Any) -> None:
         path = unquote(urlsplit(request.path).path)
         query = parse_qs(urlsplit(request.path).query, keep_blank_values=True)
+        self.asked.append((request.command, path))
         if "uploads" in query:
             begun = "<Initiated>2020-01-01T00:00:00.000Z</Initiated>"
             uploads = "".join(

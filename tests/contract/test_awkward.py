@@ -48,10 +48,10 @@ def put(store: Store, data: bytes, mode: ProofMode = "store") -> ArchivedObject:
     return Archive(store, mode).put("recordings/a.wav", chunks, "audio/wav")
 
 
-def test_a_store_that_checks_is_believed_and_keeps_nothing_of_the_probe(play: Play) -> None:
+def test_a_store_that_checks_is_believed_and_keeps_nothing_of_the_wrong_put(play: Play) -> None:
     store, server = play(checks=True)
     assert put(store, SMALL).proof.by == "checksum"
-    assert list(server.objects) == ["/bucket/prefix/recordings/a.wav"]
+    assert list(server.objects) == ["/bucket/prefix/probe/condition", "/bucket/prefix/recordings/a.wav"]
 
 
 @pytest.mark.parametrize("checks", [True, False])
@@ -133,6 +133,52 @@ def test_a_store_that_knows_no_conditions_is_asked_first(play: Play) -> None:
     with pytest.raises(KeyExists):
         store.put("recordings/a.wav", Source(iter([b"x"])), "audio/wav", {})
     assert server.objects["/bucket/prefix/recordings/a.wav"][0] == SMALL
+
+
+def heads_of(server: AwkwardS3, path: str) -> int:
+    return sum(asked == ("HEAD", f"/bucket/prefix/{path}") for asked in server.asked)
+
+
+def test_a_store_that_keeps_conditions_is_not_asked_first(play: Play) -> None:
+    store, server = play(checks=True)
+    put(store, SMALL)
+    assert heads_of(server, "recordings/a.wav") == 1, "of the proof"
+    with pytest.raises(KeyExists):
+        store.put("recordings/a.wav", Source(iter([b"x"])), "audio/wav", {})
+    assert server.objects["/bucket/prefix/recordings/a.wav"][0] == SMALL
+    with environ(server.environment):
+        another = open_store("s3://bucket/prefix")
+    Archive(another).put("recordings/b.wav", iter([SMALL]), "audio/wav")
+    probes = [seen for seen in server.seen if seen["path"].endswith("/probe/condition")]
+    assert [seen["if-none-match"] for seen in probes] == ["*"] * 3, "two of the first process, one of each later one"
+
+
+def test_a_store_that_ignores_conditions_is_asked_first(play: Play) -> None:
+    store, server = play(checks=True, conditions=False)
+    put(store, SMALL)
+    assert heads_of(server, "recordings/a.wav") == 2
+    with pytest.raises(KeyExists):
+        store.put("recordings/a.wav", Source(iter([b"x"])), "audio/wav", {})
+    assert server.objects["/bucket/prefix/recordings/a.wav"][0] == SMALL
+
+
+def test_an_outage_does_not_show_that_conditions_are_kept(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.archive.stores.s3_conditions._ASK_AGAIN_SECONDS", 0)
+    store, server = play(checks=True, conditions=False, refusals=[(403, "AccessDenied")] * 4)
+    with suppress(StoreError):
+        put(store, SMALL)
+    for name in "bc":
+        Archive(store).put(f"recordings/{name}.wav", iter([SMALL]), "audio/wav")
+        assert heads_of(server, f"recordings/{name}.wav") == 2
+
+
+def test_a_large_object_is_asked_for_first_where_only_puts_are_known_to_keep_conditions(play: Play) -> None:
+    store, server = play(checks=True)
+    put(store, LARGE)
+    with pytest.raises(KeyExists):
+        store.put("recordings/a.wav", Source(iter([LARGE])), "audio/wav", {})
+    begun = [seen for seen in server.seen if "uploads" in seen["query"]]
+    assert len(begun) == 1
 
 
 PASSING = [(403, "AccessDenied"), (401, "Unauthorized"), (400, "InvalidArgument"), (501, "NotImplemented")]

@@ -105,7 +105,7 @@ def test_a_put_sends_what_boto3_sends(label: Any) -> None:
         sent = []
         for is_lean in (True, False):
             store = opened(server, options) if is_lean else by_boto3(opened(server, options))
-            store.find_out()
+            Archive(store).put("first", iter([b"x"]), "audio/wav")
             server.seen.clear()
             server.objects.clear()
             store.put("ü a.wav", Source(iter([b"x" * 900])), "audio/wav", {"connection_id": "1", "day": "2026-11-26"})
@@ -137,7 +137,7 @@ def agents(server: AwkwardS3) -> list[bool]:
 def test_a_busy_store_is_left_to_boto3_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     with awkward(checks=True) as server:
         store = opened(server)
-        store.find_out()
+        Archive(store).put("first", iter([b"x"]), "audio/wav")
         server.seen.clear()
         server.manners.failures.append(503)
         for name in "abc":
@@ -159,7 +159,7 @@ def test_what_is_refused_is_told_as_boto3_tells_it() -> None:
 def test_where_only_boto3_is_served_it_is_used_and_that_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     with awkward(checks=True) as server:
         store = opened(server)
-        store.find_out()
+        Archive(store).put("first", iter([b"x"]), "audio/wav")
         server.seen.clear()
         server.manners.refusals.append((400, "AuthorizationHeaderMalformed"))
         for name in "abc":

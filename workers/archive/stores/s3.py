@@ -2,8 +2,8 @@
 
 What a store that speaks S3 keeps of AWS's promises is found out, never assumed: whether it checks a checksum (a put with
 a wrong SHA-256 when a worker starts), whether it takes our headers at all (a refused dialect is given up for the next,
-once, and said), whether an ETag is an MD5. Create-only is asked for always; an endpoint that is not AWS's is asked first
-whether the key is there, since it may ignore the condition.
+once, and said), whether an ETag is an MD5. Create-only is asked for always; an endpoint that has not been shown to
+keep the condition is asked first whether the key is there.
 
 Sources: docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html and conditional-writes.html; what
 botocore really sends over TLS and plain HTTP, and what other stores refuse, is in docs/stores.md.
@@ -20,6 +20,7 @@ from typing import Any
 from workers.archive.source import Source
 from workers.archive.stores.s3_bucket import Bucket
 from workers.archive.stores.s3_checks import Checks
+from workers.archive.stores.s3_conditions import Conditions
 from workers.archive.stores.s3_dialects import Dialect, SpokenDialect
 from workers.archive.stores.s3_errors import Missing, OutOfRange, WriteUnderWay, says_unknown, told
 from workers.archive.stores.s3_parts import Parts, probe_key
@@ -47,6 +48,7 @@ class S3Store:
         self._buffers = Buffers(options)
         self._dialect = SpokenDialect(url, is_fixed=self._bucket.is_aws)
         self._checks = Checks(self._bucket)
+        self._conditions = Conditions(self._bucket, self._dialect)
         self._parts = Parts(self._bucket, self._dialect, self._buffers, self.stat)
 
     def make_place(self) -> None:
@@ -60,8 +62,9 @@ class S3Store:
         """See `Store.put`."""
         bucket = self._bucket
         self.find_out()
-        if not bucket.is_aws and self.stat(key) is not None:
-            raise KeyExists(key)
+        is_kept = self._conditions.are_kept()
+        if not is_kept:
+            self._assert_free(key)
         with self._buffers.of(source):
             first = source.part(bucket.options.part_bytes)
             wishes = bucket.wishes(content_type, attributes)
@@ -69,11 +72,18 @@ class S3Store:
             if len(first) < bucket.options.part_bytes:
                 checksums, etag = self._put_whole(key, first, source.sha256, wishes)
             else:
+                if is_kept and not bucket.is_aws:  # by a put; the end of an upload in parts is another operation
+                    self._assert_free(key)
                 checksums, etag = self._parts.put(key, first, source, wishes)
         stored = self.stat(key)
         if stored is None:
             raise StoreError(f"{bucket.name(key)}: written, but not there")
         return Written(stored, checksums, etag)
+
+    def _assert_free(self, key: str) -> None:
+        """See that nothing is there yet, since the store may ignore a condition."""
+        if self.stat(key) is not None:
+            raise KeyExists(key)
 
     def stat(self, key: str) -> StoredObject | None:
         """See `Store.stat`."""
@@ -174,6 +184,8 @@ class S3Store:
 
     def _put_whole(self, key: str, body: bytes, sha256: str, wishes: dict[str, Any]) -> tuple[dict[str, str], str]:
         def send(dialect: Dialect) -> None:
+            if not dialect.conditions:
+                self._assert_free(key)
             self._put_patiently(key, body, sha256, dialect, wishes)
 
         def ask(dialect: Dialect) -> None:
