@@ -73,6 +73,27 @@ def test_blocks_that_take_longer_than_connecting_may_arrive_and_are_sent_once(
     assert [stored.size for stored in direct.store.list("k")] == [SIZE] * AT_ONCE
 
 
+@pytest.mark.parametrize("cloud", ["gcs", "azure"], indirect=True)
+@pytest.mark.usefixtures("_small_buffers")
+def test_the_next_part_is_downloaded_while_one_is_on_its_way(cloud: tuple[Emulator, Path | None]) -> None:
+    drawn: list[int] = []
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in chunks_of(data_of(2 * SIZE)):
+            yield chunk
+            drawn.append(len(chunk))
+
+    with behind(cloud[0], BYTES_A_SECOND) as (line, emulator), ThreadPoolExecutor(1) as threads:
+        archive = Archive(emulator.open("ahead"))
+        put = threads.submit(archive.put, "a", chunks(), "audio/wav")
+        wait_for(lambda: line.sent > 500_000, 30, "the first part")
+        line.flows.clear()
+        wait_for(lambda: sum(drawn) >= 9.5 * MIB, 30, "the second part")
+        assert sum(drawn) <= 10 * MIB, "and no third, for which there would be a third one's memory"
+        line.flows.set()
+        assert put.result().size == 2 * SIZE
+
+
 @pytest.mark.usefixtures("_small_buffers")
 def test_a_line_that_falls_silent_ends_the_write_and_nothing_is_there(
     cloud: tuple[Emulator, Path | None], monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -42,6 +43,7 @@ from config.counts import many
 from workers.archive.source import Source
 from workers.archive.stores import lines
 from workers.archive.stores.adapter import InPiecesAdapter
+from workers.archive.stores.next_part import parts_ahead
 from workers.archive.stores.store import (
     Buffers,
     KeyExists,
@@ -68,6 +70,7 @@ class AzureStore:
         container, self._prefix = split_url(url)
         self._options = options
         self._buffers = Buffers(options)
+        self._threads = ThreadPoolExecutor(16, thread_name_prefix="callvault-azure")
         limits = {
             "connection_timeout": lines.CONNECT_SECONDS,
             "read_timeout": lines.SILENCE_SECONDS,
@@ -117,14 +120,13 @@ class AzureStore:
         self, blob: BlobClient, key: str, first: bytes, source: Source, extra: dict[str, Any]
     ) -> dict[str, str]:
         ids: list[str] = []
-        part = first
-        while part:
-            block_id = f"{len(ids):08d}-{hashlib.md5(part, usedforsecurity=False).hexdigest()}"
-            with _told(self._shown(key)):
-                scope = {n: v for n, v in extra.items() if n == "encryption_scope"}
-                blob.stage_block(block_id, part, length=len(part), validate_content=True, **scope)
-            ids.append(block_id)
-            part = source.part(self._options.part_bytes)
+        scope = {n: v for n, v in extra.items() if n == "encryption_scope"}
+        with closing(parts_ahead(first, source, self._options.part_bytes, self._buffers, self._threads)) as parts:
+            for part in parts:
+                block_id = f"{len(ids):08d}-{hashlib.md5(part, usedforsecurity=False).hexdigest()}"
+                with _told(self._shown(key)):
+                    blob.stage_block(block_id, part, length=len(part), validate_content=True, **scope)
+                ids.append(block_id)
         try:
             with _told(self._shown(key), is_write=True):
                 blob.commit_block_list(

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
 from http.client import HTTPException
 from io import RawIOBase
@@ -32,6 +33,7 @@ from config.logs import get_logger
 from workers.archive.source import Source
 from workers.archive.stores import lines
 from workers.archive.stores.adapter import InPiecesAdapter
+from workers.archive.stores.next_part import parts_ahead
 from workers.archive.stores.store import (
     Buffers,
     KeyExists,
@@ -64,6 +66,7 @@ class GcsStore:
         bucket, self._prefix = split_url(url)
         self._options = options
         self._buffers = Buffers(options)
+        self._threads = ThreadPoolExecutor(16, thread_name_prefix="callvault-gcs")
         self._timeout = (lines.CONNECT_SECONDS, lines.SILENCE_SECONDS)
         # By number: by time, as the client's own, a block that needs minutes on a thin line would have one try.
         self._retry: Any = stamina.retry(on=_is_passing, attempts=_TRIES, timeout=None, wait_initial=0.5, wait_max=8)
@@ -96,11 +99,13 @@ class GcsStore:
             blob.metadata = dict(attributes)
         with self._buffers.of(source):
             first = source.part(part_bytes)
-            crc = google_crc32c.Checksum(first)
+            crc = google_crc32c.Checksum()
             if len(first) < part_bytes:
+                crc.update(first)
                 self._put_whole(blob, key, first, content_type)
             else:
-                self._put_stream(blob, key, _Stream(first, source, crc), content_type)
+                with closing(parts_ahead(first, source, part_bytes, self._buffers, self._threads)) as parts:
+                    self._put_stream(blob, key, _Stream(parts, crc), content_type)
         expected = base64.b64encode(crc.digest()).decode()
         stored = self.stat(key)  # asked anew: what the upload's answer says is not what lies there
         if stored is None:
@@ -240,11 +245,11 @@ def _leave_it(*_: Any, **__: Any) -> None:
 
 
 class _Stream(RawIOBase):
-    """A source as the file that the SDK reads; its length is not known, so the SDK reads to the end."""
+    """The parts of a source as the file that the SDK reads; its length is not known, so the SDK reads to the end."""
 
-    def __init__(self, first: bytes, source: Source, crc: Any) -> None:
-        self._rest = first
-        self._source = source
+    def __init__(self, parts: Iterator[bytes], crc: Any) -> None:
+        self._rest = b""
+        self._parts = parts
         self._crc = crc
         self._position = 0
         self.failure: BaseException | None = None
@@ -257,15 +262,13 @@ class _Stream(RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         try:
-            data = self._rest[:size]
-            self._rest = self._rest[size:]
-            if len(data) < size:
-                more = self._source.part(size - len(data))
-                self._crc.update(more)
-                data += more
+            while len(self._rest) < size and (part := next(self._parts, None)) is not None:
+                self._crc.update(part)
+                self._rest = self._rest + part if self._rest else part
         except BaseException as error:
             self.failure = error
             raise
+        data, self._rest = self._rest[:size], self._rest[size:]
         self._position += len(data)
         return data
 

@@ -1,0 +1,93 @@
+"""Parts are drawn while others are sent, in bounded memory, and never after the upload has ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from workers.archive.source import Source
+from workers.archive.stores.next_part import parts_ahead
+from workers.archive.stores.store import Buffers, StoreOptions
+
+SIZE = 100
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("length", [SIZE, SIZE + 1, 2 * SIZE, 5 * SIZE, 5 * SIZE + 3])
+@pytest.mark.parametrize("memory", [1, 2])
+def test_the_parts_are_the_source(length: int, memory: int, threads: ThreadPoolExecutor) -> None:
+    data = bytes(range(256)) * 4
+    source = Source(iter([data[:length]]))
+    buffers = Buffers(StoreOptions(part_bytes=SIZE, buffer_bytes=SIZE * memory))
+    with buffers.of(source):
+        first = source.part(SIZE)
+        parts = list(parts_ahead(first, source, SIZE, buffers, threads))
+    assert b"".join(parts) == data[:length]
+    assert [len(part) for part in parts[:-1]] == [SIZE] * (len(parts) - 1)
+    assert source.size == length
+    with buffers.of(source):  # all memory is back
+        assert buffers.take_another() == (memory == 2)
+
+
+def test_the_next_part_comes_while_one_is_being_sent(threads: ThreadPoolExecutor) -> None:
+    third = threading.Event()
+
+    def chunks() -> Iterator[bytes]:
+        yield b"a" * SIZE
+        yield b"b" * SIZE
+        third.set()
+        yield b"c" * SIZE
+
+    source = Source(chunks())
+    buffers = Buffers(StoreOptions(part_bytes=SIZE, buffer_bytes=10 * SIZE))
+    first = source.part(SIZE)
+    with closing(parts_ahead(first, source, SIZE, buffers, threads)) as parts:
+        assert next(parts)[:1] == b"a"
+        assert next(parts)[:1] == b"b"
+        assert third.wait(10), "drawn though it was not asked for yet"
+        assert next(parts)[:1] == b"c"
+
+
+def test_what_breaks_the_source_comes_out_in_its_place_and_a_broken_upload_draws_no_more(
+    threads: ThreadPoolExecutor,
+) -> None:
+    class Broken(Exception):
+        pass
+
+    begun, gate, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def chunks() -> Iterator[bytes]:
+        yield b"a" * SIZE
+        begun.set()
+        assert gate.wait(10)
+        ended.set()
+        raise Broken
+
+    buffers = Buffers(StoreOptions(part_bytes=SIZE, buffer_bytes=10 * SIZE))
+    source = Source(chunks())
+    parts = parts_ahead(source.part(SIZE), source, SIZE, buffers, threads)
+    assert next(parts)
+    assert begun.wait(10)
+    gate.set()
+    with pytest.raises(Broken):
+        next(parts)
+
+    begun.clear()
+    gate.clear()
+    ended.clear()
+    source = Source(chunks())
+    parts = parts_ahead(source.part(SIZE), source, SIZE, buffers, threads)
+    assert next(parts)
+    assert begun.wait(10)
+    threading.Timer(0.1, gate.set).start()
+    parts.close()
+    assert ended.is_set()
