@@ -88,9 +88,11 @@ def test_the_next_part_is_downloaded_while_one_is_on_its_way(cloud: tuple[Emulat
         put = threads.submit(archive.put, "a", chunks(), "audio/wav")
         wait_for(lambda: line.sent > 500_000, 30, "the first part")
         line.flows.clear()
-        wait_for(lambda: sum(drawn) >= 9.5 * MIB, 30, "the second part")
-        assert sum(drawn) <= 10 * MIB, "and no third, for which there would be a third one's memory"
-        line.flows.set()
+        try:
+            wait_for(lambda: sum(drawn) >= 9.5 * MIB, 30, "the second part")
+            assert sum(drawn) <= 10 * MIB, "and no third, for which there would be a third one's memory"
+        finally:
+            line.flows.set()
         assert put.result().size == 2 * SIZE
 
 

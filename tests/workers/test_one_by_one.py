@@ -345,7 +345,7 @@ async def test_however_many_connections_in_a_row_cannot_be_looked_at_those_behin
 ) -> None:
     made = connections_of(sandbox, 6)
     listed = [one.id async for one in runtime.telnyx.external_connections.list()]
-    assert sorted(listed) == sorted(made)
+    assert set(listed) == set(made)
     bad, last = listed[:-1], listed[-1]
     sandbox.world.faults.change({"answers": {f"/external_connections/{one}/": 403 for one in bad}})
     with pytest.raises(StatusError):
