@@ -11,8 +11,8 @@ from typing import Any
 
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
 
 from config.alive import show_alive
 from config.logs import get_logger
@@ -80,18 +80,30 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         with suppress(Exception):
             await app.state.redis.aclose()
 
-    app = Starlette(
+    app = _Application(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics_page),
             Mount("", pages),
         ],
-        middleware=[Middleware(Webhooks, path=WEBHOOK_PATH)],
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # Telnyx does not follow redirects reliably
     return app
+
+
+class _Application(Starlette):
+    """Starlette's, with webhooks answered before all that is its own: it would take a tenth of their time."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._webhooks = Webhooks(super().__call__, WEBHOOK_PATH)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        scope["app"] = self
+        await self._webhooks(scope, receive, send)
 
 
 async def _tell_no_replica(settings: Settings, redis: Any) -> None:

@@ -13,6 +13,7 @@ import asyncio
 import functools
 import hashlib
 import time
+from http import HTTPStatus
 
 import msgspec
 from redis.exceptions import RedisError
@@ -23,6 +24,7 @@ from config.tracing import span
 from service import metrics
 from service.clocks import Clocks
 from service.events import Unparseable, parse_form, parse_json
+from service.protocol import answer_at_once, is_body_here
 from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, OutsideWindow, SignatureRefused, Signatures
 from workers.jobs.routing import Event, jobs_of, look_jobs
 from workers.queue.accept import Acceptor, Overloaded
@@ -105,8 +107,10 @@ class Webhooks:
             room.leave()
         _count_webhook(outcome).inc()
         metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
-        for message in _messages(status, text):
-            await send(message)
+        start, answer = _messages(status, text)
+        if not answer_at_once(scope, _head(status, text), answer["body"]):
+            await send(start)
+            await send(answer)
 
 
 _count_webhook = functools.cache(metrics.WEBHOOKS.labels)
@@ -125,12 +129,20 @@ def _messages(status: int, text: str) -> tuple[Message, Message]:
     return start, {"type": "http.response.body", "body": body}
 
 
+@functools.lru_cache(64)
+def _head(status: int, text: str) -> bytes:
+    """The same as the bytes of a head."""
+    start, _ = _messages(status, text)
+    lines = [b"%b: %b\r\n" % header for header in start["headers"]]
+    return b"HTTP/1.1 %d %b\r\n%b" % (status, HTTPStatus(status).phrase.encode(), b"".join(lines))
+
+
 async def _receive(scope: Scope, receive: Receive, room: _Room) -> _Answer:
     if scope["method"] != "POST":
         return 405, "not-post", "webhooks are sent by POST"
     headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
     try:
-        body = await _read(headers, receive, room)
+        body = await _read(headers, receive, room, is_here=is_body_here(scope))
     except _Gone:
         return 408, "too-slow", _TOO_SLOW
     except _NoRoom:
@@ -170,8 +182,14 @@ async def _is_surely_old(clocks: Clocks) -> bool:
         return False
 
 
-async def _read(headers: dict[bytes, str], receive: Receive, room: _Room) -> bytes | None:
+async def _read(headers: dict[bytes, str], receive: Receive, room: _Room, *, is_here: bool) -> bytes | None:
     """The body, at most 4 MiB; None if it is larger, of which no more is read.
+
+    Args:
+        headers: of the request.
+        receive: gives the messages of it.
+        room: what this request holds of the room for large bodies.
+        is_here: whether all of it has come, so that there is nothing to wait for.
 
     Raises:
         _NoRoom: it is large, and so are too many others just now.
@@ -182,10 +200,7 @@ async def _read(headers: dict[bytes, str], receive: Receive, room: _Room) -> byt
         return None
     chunks: list[bytes] = []
     size, more = 0, True
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101
-    # asyncio.timeout does the same, and takes as long as parsing the event.
-    timer = asyncio.get_running_loop().call_later(_BODY_SECONDS, task.cancel, _TOO_SLOW)
+    timer = None if is_here else _begin_to_wait()
     try:
         while more:
             message = await receive()
@@ -198,13 +213,21 @@ async def _read(headers: dict[bytes, str], receive: Receive, room: _Room) -> byt
             room.hold(size)
             more = message.get("more_body", False)
     except asyncio.CancelledError as error:
-        if error.args != (_TOO_SLOW,):
+        if error.args != (_TOO_SLOW,) or (task := asyncio.current_task()) is None:
             raise
         task.uncancel()
         raise _Gone from None
     finally:
-        timer.cancel()
+        if timer is not None:
+            timer.cancel()
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _begin_to_wait() -> asyncio.TimerHandle:
+    """Have this task cancelled if the body does not come. `asyncio.timeout` takes as long as parsing the event."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101
+    return asyncio.get_running_loop().call_later(_BODY_SECONDS, task.cancel, _TOO_SLOW)
 
 
 async def _accept(acceptor: Acceptor, event: Event | None, body: bytes) -> _Answer:

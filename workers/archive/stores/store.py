@@ -232,6 +232,9 @@ def open_store(url: str, options: StoreOptions | None = None) -> Store:
     return store
 
 
+_AZURE_HOST = ".blob.core.windows.net"
+
+
 def lies_in_a_bucket(url: str) -> bool:
     """Whether an address is an object's own, which custom storage gives and which is read with the user's credentials.
 
@@ -239,10 +242,10 @@ def lies_in_a_bucket(url: str) -> bool:
     """
     if url.startswith(("s3://", "gs://")):
         return True
-    if "?" in url or not url.startswith("https://"):  # nearly all that a webhook brings: taking it apart costs more
-        return False
+    if "?" in url or not url.startswith("https://") or _AZURE_HOST not in url.lower():
+        return False  # nearly all that a webhook brings: taking it apart costs more
     try:
-        return (urlsplit(url).hostname or "").endswith(".blob.core.windows.net")
+        return (urlsplit(url).hostname or "").endswith(_AZURE_HOST)
     except ValueError:
         return False
 
