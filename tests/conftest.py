@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,6 +93,13 @@ async def runtime(
     made = open_runtime(load_settings(), async_redis)
     yield made
     await made.close()
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """What this process has logged so far, a line an event, with its fields."""
+    caplog.set_level(logging.INFO)
+    return lambda: "\n".join(f"{one.getMessage()} {getattr(one, 'callvault_fields', '')}" for one in caplog.records)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import hashlib
 import json
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ async def test_a_download_that_trickles_makes_room_for_others_and_is_tried_later
     redis: Any,
     archive_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    logged: Callable[[], str],
 ) -> None:
     monkeypatch.setattr("workers.telnyx.downloads._PACE_SECONDS", 0.5)
     recording = sandbox.world.add_recording(seconds=20)
@@ -203,7 +204,7 @@ async def test_a_download_that_trickles_makes_room_for_others_and_is_tried_later
     context = {"runtime": runtime, "job_id": "one", "job_try": 1, "enqueue_time": utc_now()}
     with pytest.raises(Retry):
         await function(context, {"recording_id": recording.data["id"]})
-    assert "download too slow" in capsys.readouterr().out
+    assert "download too slow" in logged()
     (attempt,) = (json.loads(row) for row in redis.lrange("callvault:attempts:one", 0, -1))
     assert attempt["cause"] == "outage" and "CALLVAULT_LEAST_DOWNLOAD_RATE" in attempt["error"]
     sandbox.world.faults.change({"download_bytes_per_second": 0})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ async def test_a_damaged_object_blocks_its_deletion_and_says_so(
     environment: dict[str, str],
     redis: Any,
     archive_folder: Path,
-    capsys: pytest.CaptureFixture[str],
+    logged: Callable[[], str],
 ) -> None:
     recording, sound = (sandbox.world.add_recording(seconds=1) for _ in range(2))
     async with house(environment | AT_ONCE) as runtime:
@@ -104,7 +105,7 @@ async def test_a_damaged_object_blocks_its_deletion_and_says_so(
             told["objects"] = other["objects"] if damage == "of its objects" else []
             record.write_text(json.dumps(other if damage == "of another recording" else told))
         await delete_what_is_due(runtime)
-        assert "deletion blocked: the archive is damaged" in capsys.readouterr().out
+        assert "deletion blocked: the archive is damaged" in logged()
         assert sound.deleted_at
         await delete_what_is_due(runtime)
     assert recording.deleted_at is None
@@ -162,7 +163,7 @@ async def test_an_original_that_telnyx_leaves_is_not_told_as_deleted(
 
 
 async def test_a_damaged_transcription_blocks_the_deletion_of_its_recording(
-    sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, capsys: pytest.CaptureFixture[str]
+    sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, logged: Callable[[], str]
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
     transcription = sandbox.world.add_transcription(recording)
@@ -174,7 +175,7 @@ async def test_a_damaged_transcription_blocks_the_deletion_of_its_recording(
         path.write_bytes(path.read_bytes().replace(b"order", b"0rder").replace(b"you", b"y0u"))
         await archive(runtime, recording)
         await delete_what_is_due(runtime)
-        assert "does not say what Telnyx says" in capsys.readouterr().out
+        assert "does not say what Telnyx says" in logged()
         await delete_what_is_due(runtime)
     assert recording.deleted_at is None
     assert transcription["id"] in sandbox.world.transcriptions
