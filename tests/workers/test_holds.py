@@ -333,3 +333,17 @@ async def test_a_pause_needs_no_redis_and_stands(
         await archive(runtime, recording)
         await delete_what_is_due(runtime)
     assert not has_left(recording)
+
+
+async def test_an_approval_needs_no_api_key(sandbox: RunningSandbox, deleting: dict[str, str]) -> None:
+    recording = sandbox.world.add_recording(seconds=4, silent=True)
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        settings = {name: value for name, value in deleting.items() if name != "TELNYX_API_KEY"}
+        arguments = ["deletions", "approve", recording.data["id"], "--why", "listened"]
+        done = run_callvault(arguments, settings)
+        assert (done.returncode, "approved silent-channel" in done.stdout) == (0, True), done.stderr
+        await delete_what_is_due(runtime)
+        assert has_left(recording)
+    again = run_callvault(arguments, settings)
+    assert (again.returncode, "had gone already" in again.stderr) == (1, True), again.stdout
