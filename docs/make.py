@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cli.telnyx import command_name
+from config.counts import many
 from config.settings import Settings
 from config.times import format_duration
 from service.metrics import REGISTRY
@@ -75,7 +76,7 @@ def causes() -> str:
         "| --- | --- | --- | --- |",
     ]
     for cause in CAUSES.values():
-        ends = [f"{cause.tries} attempts"] if cause.tries else []
+        ends = [many(cause.tries, "attempt")] if cause.tries else []
         ends += [format_duration(cause.give_up_seconds)] if cause.give_up_seconds else []
         swept = "" if cause.is_never_given_up else "no" if cause.stays else "yes"
         lines.append(f"| `{cause.name}` | {' or '.join(ends) or 'never'} | {swept} | {cause.advice} |")

@@ -504,6 +504,11 @@ def check_root(archive):
                 archive.problem("damaged", key, "is another row, or of another object")
 
 
+def many(number: int, one: str, more: str = "") -> str:
+    """A number and what it counts."""
+    return f"{number} {one if number == 1 else more or one + 's'}"
+
+
 def main():
     """Check, say what is wrong, and end with status 1 if anything is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -527,11 +532,14 @@ def main():
     required_from = check_identity(archive, seals, hashes, after_last)
     check_unsealed(archive, {seal["day"] for seal in seals}, required_from, options.seal_after)
     lines = [f"{kind}: {key}: {what}" for (kind, key), what in archive.problems.items()]
-    lines.append(f"{len(hashes)} seals, {listed} objects, {len(lines)} problems")
+    lines.append(f"{many(len(hashes), 'seal')}, {many(listed, 'object')}, {many(len(lines), 'problem')}")
     print("\n".join(lines))  # noqa: T201
-    sys.stderr.write(f"The seals list {listed} of {len(archive.paths)} objects; {waiting} wait for a further seal. ")
+    waits = many(waiting, "waits", "wait")
+    sys.stderr.write(f"The seals list {listed} of {many(len(archive.paths), 'object')}; {waits} for a further seal. ")
     if not_archived := count_not_archived(archive):
-        sys.stderr.write(f"Not archived, on record, since Telnyx gave no audio of them: {not_archived} recordings. ")
+        sys.stderr.write(
+            f"Not archived, on record, since Telnyx gave no audio of them: {many(not_archived, 'recording')}. "
+        )
     sys.stderr.write(
         "Not checked: signatures, time stamps, and whether a whole recording is gone from a day without a seal.\n"
     )

@@ -10,7 +10,7 @@ import pytest
 from config.counts import many
 
 ROOT = Path(__file__).parent.parent.parent
-_ROOMS = ("cli", "config", "service", "workers", "sandbox")
+_ROOMS = ("cli", "config", "docs", "service", "workers", "sandbox")
 _COUNTED = (
     "address|attempt|byte|character|connection|content|day|difference|digit|event|file|finding|job|key|letter|message|"
     "object|original|problem|process|recording|release|replica|row|seal|second|time|transcription|upload|webhook|worker"
