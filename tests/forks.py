@@ -18,14 +18,17 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import IO
 
 _OF_THE_INTERPRETER = ("LD_", "PYTHON")
 _ROOMS = ("cli", "service", "workers", "config", "sandbox")
 _CLOUDS = {f"workers.archive.stores.{name}" for name in ("s3", "gcs", "azure", "adapter")}  # read where one is opened
+_ROOT = Path(__file__).parent.parent
 _NUMBER = struct.Struct("i")
 
 
@@ -67,6 +70,10 @@ class Forked:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
@@ -82,6 +89,7 @@ class Forks:
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment
         self._requests: socket.socket | None = None
+        self._beginning = threading.Lock()
 
     def start(
         self,
@@ -99,20 +107,24 @@ class Forks:
             return subprocess.Popen(
                 command, env=environment, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
             )
-        if self._requests is None:
-            self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                command = [sys.executable, "-m", "tests.forks"]
-                forker = subprocess.Popen(
-                    command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=self._environment
-                )
-            atexit.register(forker.wait)
-            atexit.register(self._requests.close)  # which ends it; what is registered last is done first
+        with self._beginning:
+            requests = self._requests = self._requests or self._begin()
         ours, theirs = socket.socketpair()
         with theirs:
             wanted = json.dumps({"arguments": arguments, "environment": environment, "cwd": cwd}).encode()
-            socket.send_fds(self._requests, [wanted], [*(stream.fileno() for stream in streams), theirs.fileno()])
+            socket.send_fds(requests, [wanted], [*(stream.fileno() for stream in streams), theirs.fileno()])
         return Forked(ours)
+
+    def _begin(self) -> socket.socket:
+        requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-m", "tests.forks"]
+        with theirs:
+            forker = subprocess.Popen(
+                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=self._environment, cwd=_ROOT
+            )
+        atexit.register(forker.wait)
+        atexit.register(requests.close)  # which ends it; what is registered last is done first
+        return requests
 
 
 def _read_modules() -> None:

@@ -17,7 +17,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -32,11 +31,11 @@ import redis
 from config.times import parse_instant
 from sandbox import recordings as sandbox_recordings
 from sandbox.world import Recording, World
-from tests.chaos.parts import ROOT, Process, Watcher
+from tests.chaos.parts import Process, Watcher
 from tests.chaos.scenes import Clock, Scenes, SkewedServer
 from tests.chaos.surfaces import said_on_surfaces
 from tests.contract.emulators import BUCKET, S3_ENVIRONMENT, listens, rclone
-from tests.parts import CLEAN, RunningSandbox, free_port, make_archive, wait_for
+from tests.parts import RunningSandbox, free_port, make_archive, run_callvault, wait_for
 from workers.archive.layout import commit_key, receipt_key, recording_folder
 from workers.keys import QUEUES
 
@@ -145,7 +144,7 @@ class Chaos:
             "--dir-cache-time", "100ms", "--config", "/dev/null", str(self.folder / "store"),
         ]  # fmt: skip
         skewed = environment | Clock(self.folder, "worker", _WORKER_AHEAD_SECONDS).environment
-        callvault = [sys.executable, "-m", "cli.main"]
+        callvault = ["callvault"]
         self.ports = [free_port(), free_port()]
         log = self.folder / "logs"
         log.mkdir()
@@ -334,14 +333,7 @@ class Chaos:
                 self.redis.hdel("callvault:dead-letters", job_id)
                 continue
             self._letters.add(job_id)  # once it may have been the disk that was away
-            subprocess.run(
-                [sys.executable, "-m", "cli.main", "dead-letters", "retry", job_id],
-                env={**CLEAN, "REDIS_URL": self.valkey.url},
-                cwd=ROOT,
-                capture_output=True,
-                check=False,
-                timeout=60,
-            )
+            run_callvault(["dead-letters", "retry", job_id], {"REDIS_URL": self.valkey.url})
             self.report.retried_letters += 1
 
     def _is_done(self, recording: Recording) -> bool:

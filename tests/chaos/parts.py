@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import IO
 
-from tests.parts import CLEAN
+from tests.forks import Forked
+from tests.parts import CLEAN, FORKS
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -21,16 +24,20 @@ class Process:
     def __init__(self, name: str, arguments: list[str], environment: dict[str, str], log: Path) -> None:
         self.name = name
         self._arguments, self._environment, self._log = arguments, environment, log
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | subprocess.Popen[bytes] | None = None
         self.down_until = 0.0
 
     def tend(self) -> None:
         """Start it if it is down and its time has come."""
         if (self.process is None or self.process.poll() is not None) and time.monotonic() >= self.down_until:
             with self._log.open("ab") as log:
-                self.process = subprocess.Popen(
-                    self._arguments, env={**CLEAN, **self._environment}, stdout=log, stderr=log, cwd=ROOT
-                )
+                self.process = self._start({**CLEAN, **self._environment}, log)
+
+    def _start(self, environment: dict[str, str], log: IO[bytes]) -> Forked | subprocess.Popen[bytes]:
+        if self._arguments[0] != "callvault":
+            return subprocess.Popen(self._arguments, env=environment, stdout=log, stderr=log, cwd=ROOT)
+        with Path(os.devnull).open("rb") as nothing:
+            return FORKS.start(self._arguments[1:], environment, str(ROOT), nothing, log, log)
 
     def kill(self, down_seconds: float) -> None:
         """Kill it; it stays down for a while."""

@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +20,7 @@ from typing import Any
 from sandbox.audio import Audio, make_mp3, make_wav
 from sandbox.webhooks import recording_payload
 from sandbox.world import Recording, now, text_of
-from tests.chaos.parts import ROOT
-from tests.parts import CLEAN, RunningSandbox
+from tests.parts import RunningSandbox, run_callvault
 from workers.queue.embedded import EmbeddedServer
 
 _AHEAD_SECONDS = 3600
@@ -215,15 +213,7 @@ class Scenes:
 
     def callvault(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the product to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "cli.main", *arguments],
-            env={**CLEAN, **self._environment},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=400,
-        )
+        return run_callvault(list(arguments), self._environment, seconds=400)
 
     def _command(self, work: Callable[[], Any]) -> None:
         def run() -> None:
