@@ -14,7 +14,7 @@ from bench.machine import Missing
 from bench.pairs import Result, say
 from config.times import utc_now
 
-NAMES = ("receiver", "latency", "idle", "archive", "deletion", "seals", "sweep")
+NAMES = ("receiver", "latency", "idle", "requests", "archive", "deletion", "seals", "sweep")
 RESULTS = Path(__file__).parent / "RESULTS.md"
 WHY = Path(__file__).parent / "WHY.md"
 _PACKAGES = (
