@@ -396,7 +396,7 @@ async def test_a_recording_error_is_told_and_leads_to_a_look_at_the_log(
         (row,) = json.loads(listed.stdout)["log_messages"]
         next((archive_folder / "log-messages").rglob("*.json")).with_name("odd.json").write_text("{")
         listed = run_callvault(["logs", "list", "--code", "10015"], environment)
-        assert "1 log messages" in listed.stdout and "odd.json" in listed.stderr, "what is garbled hides no other"
+        assert "1 log message\n" in listed.stdout and "odd.json" in listed.stderr, "what is garbled hides no other"
         assert run_callvault(["logs", "dismiss", row["message"]["id"]], environment).returncode == 0
         assert run_callvault(["logs", "dismiss", row["message"]["id"]], environment).returncode == 1
     assert reason in alerts(redis, "call.recording.error")[0]
