@@ -232,13 +232,15 @@ class Scenes:
     def _hold_one(self, recording: Recording) -> None:
         recording_id = recording.data["id"]
         self._asked.add(recording_id)
+        was_gone = recording.deleted_at is not None
         done = self.callvault("deletions", "hold", recording_id, "--why", "chaos")
         said = (done.stdout + done.stderr).strip()[-300:]
         self._say(f"hold: {said}")
         if done.returncode != 0:
             self._count("holds that came too late" if "too late" in said else "holds that failed")
             return
-        if "had gone already" in said and recording.deleted_at is not None:
+        is_gone = recording.deleted_at is not None
+        if (is_gone and "had gone already" in said) or (was_gone and "not known" in said):  # Telnyx could not be asked
             self._count("holds of what had gone")
             return
         self._count("holds")
