@@ -40,7 +40,7 @@ async def test_a_store_that_is_away_is_heard_of_though_nothing_is_given_up(
             "Telnyx is left alone"
         )
     assert status.returncode == 1
-    assert "jobs fail     outage: " in status.stdout, status.stdout
+    assert "jobs fail     outage: s3://bucket/archive" in status.stdout
     assert 'callvault_jobs_failing{cause="outage"} 1.0' in page
     assert 'callvault_jobs_failing{cause="throttled"} 0.0' in page
     assert redis.hlen("callvault:dead-letters") == 0
