@@ -82,7 +82,7 @@ def test_a_redis_that_is_away_is_said_with_its_address_and_what_to_do(
 ) -> None:
     address = f"127.0.0.1:{free_port()}"
     line = line_of(arguments, here | {"REDIS_URL": f"redis://callvault:secret@{address}/0"})
-    assert line.startswith(f"callvault: Redis at {address} does not answer: see whether it runs, and REDIS_URL")
+    assert line.startswith(f"callvault: Redis does not answer at {address}: see whether it runs, and REDIS_URL")
     assert "secret" not in line and "Error 1" not in line
 
 
@@ -166,7 +166,7 @@ def test_a_worker_that_stops_itself_says_what_failed_why_and_what_to_do(
         assert worker.stop() == 1
     last = worker.output.splitlines()[-1]
     assert last == (
-        f"callvault: the worker stopped itself: Redis at {server.socket} does not answer: see whether it runs, and REDIS_URL. "
+        f"callvault: the worker stopped itself: Redis does not answer at {server.socket}: see whether it runs, and REDIS_URL. "
         "Without that it can claim no job. Start it again; what it was doing is done again then"
     ), worker.output
 
