@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.parts import RunningSandbox, Signer, callvault, event, free_port, run_callvault, wait_for
+from tests.workers.test_archive_recording import ask, assert_archived
 
 ROOT = Path(__file__).parent.parent
 SECRETS = {
@@ -100,8 +101,14 @@ def test_secrets_are_never_said_and_what_comes_from_outside_makes_no_line(
 @pytest.mark.parametrize(
     "made", [b"\x80\x04", b"\xff" * 200, b"\xc1", b""], ids=["pickle", "noise", "reserved", "empty"]
 )
-def test_a_poisoned_payload_in_redis_runs_nothing_and_stops_nothing(
-    made: bytes, sandbox: RunningSandbox, environment: dict[str, str], redis: Any, tmp_path: Path, archive_folder: Path
+async def test_a_poisoned_payload_in_redis_runs_nothing_and_stops_nothing(
+    made: bytes,
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    redis: Any,
+    async_redis: Any,
+    tmp_path: Path,
+    archive_folder: Path,
 ) -> None:
     proof = tmp_path / "it-ran"
 
@@ -115,7 +122,7 @@ def test_a_poisoned_payload_in_redis_runs_nothing_and_stops_nothing(
     recording = sandbox.world.add_recording(seconds=0.5)
     with callvault(["worker"], environment, "worker ready") as worker:
         wait_for(lambda: redis.zscore("arq:queue", "poison") is None, 20)
-        redis.delete("callvault:reconciled:recent")
-        wait_for(lambda: list(archive_folder.glob(f"recordings/*/*/*/{recording.data['id']}/recording.json")), 40)
+        await ask(async_redis, recording)
+        assert_archived(archive_folder, recording)
         assert worker.process.poll() is None
     assert not proof.exists()
