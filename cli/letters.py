@@ -88,7 +88,7 @@ def accept_letter(
         str,
         typer.Argument(
             metavar="ID",
-            help="The id of the recording, or of its job; of a transcription that of its job.",
+            help="The id of the recording, or of its job; for a transcription, the id of its job.",
             show_default=False,
         ),
     ],

@@ -53,7 +53,8 @@ _ROOMS = ("cli", "service", "workers", "config", "sandbox")
 def _texts(path: Path) -> list[tuple[int, str]]:
     """What people read in a file, by its line: all of a document, the strings of code (helps, errors, docstrings)."""
     if path.suffix != ".py":
-        return list(enumerate(path.read_text().split("\n"), start=1))
+        shown = re.sub(r"{[{%].*?[%}]}", "", path.read_text()) if path.suffix == ".html" else path.read_text()
+        return list(enumerate(shown.split("\n"), start=1))
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -90,7 +90,7 @@ def not_archived_key(folder: str) -> str:
 
 
 def transcription_not_archived_key(day: date, recording_id: str, transcription_id: str) -> str:
-    """What says that a transcription is not archived, and why; the day is that of its own making."""
+    """What says that a transcription is not archived, and why; it lies under the day the transcription was made."""
     return f"{recording_folder(day, recording_id)}transcriptions-not-archived/{encode_name(transcription_id)}.json"
 
 
@@ -197,7 +197,7 @@ def decision_copy_key(folder: str, decision_id: str) -> str:
 
 
 def decided_about(key: str) -> tuple[Literal["recording", "connection", "everything"], str] | None:
-    """What a decision is about, from its key or from that of its copy; None for another kind of key."""
+    """What a decision is about, from its key or from the key of its copy; None for another kind of key."""
     if (place := recording_of(key)) is not None:
         return ("recording", place[1]) if place[2].startswith("decisions/") else None
     for scope, prefix in _SCOPES.items():

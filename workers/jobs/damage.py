@@ -56,7 +56,7 @@ async def tell_problems(redis: AsyncRedis, problems: Iterable[Problem], by: str)
 
 
 async def known_damage(runtime: Runtime) -> dict[str, KnownDamage]:
-    """What is known to be wrong, by key: what the archive's register says, and what Redis was told since, if it answers.
+    """What is known to be wrong, by key: what the archive's register says, and what Redis has heard since, if it answers.
 
     Raises:
         StoreError: the archive cannot be asked now.

@@ -64,7 +64,7 @@ async def _told(runtime: Runtime, own: str) -> AsyncIterator[tuple[str, Any]]:
 
 
 def _payload_of(data: bytes) -> Any:
-    """The payload of a job as arq finds it; None, which is none, where it cannot be read."""
+    """The payload of a job as arq finds it; None where it cannot be read."""
     try:
         (payload,) = deserialize(data)["a"]
     except (msgspec.MsgspecError, ValueError):

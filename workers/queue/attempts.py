@@ -139,7 +139,7 @@ class Attempts:
     async def tell_failing(self, names: Sequence[str], cause: str, error: str, seconds: float) -> None:
         """Remember for some seconds that something fails again and again for a cause that nobody gives up for.
 
-        It is over for each by itself: when it succeeds, fails for another cause, or has not been told of for so long.
+        It is over for each by itself: when it succeeds, fails for another cause, or has not failed so for that long.
 
         Args:
             names: what fails, such as the ids of jobs.

@@ -194,7 +194,7 @@ class Parts:
 
         Raises:
             KeyExists: there is an object that is not shown to be this one; whoever asked looks at its bytes.
-            StoreError: there is none.
+            StoreError: there is no object.
         """
         stored = self._stat(key)
         if stored is None:
