@@ -91,7 +91,7 @@ async def _archive_version(
         advice = f"Listen to both; then `callvault deletions approve {recording.id} --why ...` lets the original go."
         await runtime.alerts.send("content-changed", str(recording.id), text, advice)
     elif found:
-        text = f"Telnyx now says otherwise of recording {recording.id} ({what}), and its audio does not agree: {', '.join(found)}."
+        text = f"Telnyx says otherwise now of recording {recording.id} ({what}), and its audio disagrees: {', '.join(found)}."
         advice = f"Listen to it; `callvault deletions approve {recording.id} --why ...` lets the original go."
         await runtime.alerts.send("audio-finding", str(recording.id), text, advice)
 
