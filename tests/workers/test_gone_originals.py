@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from config.errors import UserError
 from sandbox.world import World
 from tests.browser.test_api import pages
 from tests.parts import RunningSandbox
+from tests.redis.servers import server
 from tests.workers.house import (
     archive,
     delete_what_is_due,
@@ -24,8 +27,10 @@ from tests.workers.house import (
     receipt,
 )
 from tests.workers.test_archive_recording import folder_of
+from workers.archive.archive import Archive
 from workers.jobs import decisions
 from workers.jobs.causes import NotFinished
+from workers.jobs.duties import state_own_duties
 from workers.jobs.kept import what_keeps
 from workers.jobs.payloads import RecordingRequest
 from workers.jobs.put_off import DeletionRequest, letter_id, schedule_again
@@ -53,6 +58,42 @@ async def test_the_key_of_another_account_writes_no_receipt_and_stops_deletion(
         await decisions.resume(runtime, "the right key", "ann")
         await delete_what_is_due(runtime)
     assert all(receipt(archive_folder, r).exists() and r.deleted_at for r in recordings)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+async def test_what_another_unit_is_just_deleting_was_not_gone_before(
+    count: int, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path, tmp_path: Path
+) -> None:
+    """Two deployments on one archive and account: one sees the 404 of what the other has deleted, and not yet its receipt."""
+    recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(count)]
+    seen = sandbox.world.add_recording(seconds=0.5)
+    with server(tmp_path) as other_redis:
+        async with house(deleting) as one, house(deleting | {"REDIS_URL": other_redis.url}) as other:
+            await archive(one, *recordings, seen)
+            for runtime in (one, other):
+                await state_own_duties(runtime)
+            put, goes_on = Archive.put_receipt, threading.Event()
+
+            def put_later(self: Archive, *arguments: Any) -> Any:
+                assert goes_on.wait(20)
+                return put(self, *arguments)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Archive, "put_receipt", put_later)
+                deletes = asyncio.create_task(delete_what_is_due(one))
+                while not all(has_left(r) for r in (*recordings, seen)):
+                    await asyncio.sleep(0.01)
+                sandbox.world.recordings[seen.data["id"]].deleted_at = None  # what shows that the key is right
+                for recording in (*recordings, seen):
+                    await other.due.schedule(f"{folder_of(archive_folder, recording).relative_to(archive_folder)}/", 0)
+                looks = asyncio.create_task(delete_what_is_due(other))
+                await asyncio.sleep(1)
+                goes_on.set()
+                await asyncio.gather(deletes, looks)
+            assert await other.due.paused() is None
+            assert await other.due.count_due() == 0
+    assert not [*archive_folder.rglob("gone.json")]
+    assert all(receipt(archive_folder, r).exists() for r in recordings)
 
 
 async def test_a_single_404_under_a_key_that_shows_nothing_else_is_no_proof_of_anything(

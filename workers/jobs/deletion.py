@@ -25,6 +25,7 @@ from workers.jobs.clocks import clocks_agree
 from workers.jobs.damage import tell_wrong
 from workers.jobs.decisions import show_pause, stop
 from workers.jobs.delete_at_telnyx import delete_at_telnyx
+from workers.jobs.duties import stated_duties, unit_of
 from workers.jobs.may_delete import (
     Rules,
     Stopped,
@@ -52,6 +53,8 @@ _MOST_TURNS = 4  # of all workers together
 _TURN_SECONDS = 10
 _LONGEST_LEFT_SECONDS = 5
 _LEAST_FAILURES = 3
+_RECEIPT_SECONDS = 30.0  # from a unit's deletion to its receipt: it asks for each original of a batch once more
+_RECEIPT_LOOK_SECONDS = 1.0
 _PAUSE_LOOK_SECONDS = 30.0
 
 
@@ -118,6 +121,7 @@ async def _delete_batch(runtime: Runtime, token: str, folders: Sequence[str]) ->
     await back_off(runtime, judged)
     proven = [one for one in judged if isinstance(one, Proven)]
     gone = [one for one in judged if isinstance(one, GoneBefore)]
+    gone = await _unless_anothers(runtime, gone)
     if proven:  # they are there, so what a person went on about is no longer so
         await runtime.redis.hdel(TOLD_GONE, *(one.recording_id for one in proven))
     told = await runtime.redis.hmget(TOLD_GONE, [one.recording_id for one in gone]) if gone else []
@@ -178,6 +182,34 @@ async def _judge(runtime: Runtime, rules: Rules, folder: str) -> Proven | GoneBe
             return None
         except Exception as error:  # Telnyx or the store is away: the original stays, and its turn comes again
             return await postpone_for(runtime, folder, error)
+
+
+async def _unless_anothers(runtime: Runtime, gone: list[GoneBefore]) -> list[GoneBefore]:
+    """Those of which no other unit writes what became of them.
+
+    A unit that has deleted an original confirms that and then writes its receipt; another one on the same archive may see
+    the 404 in between, and would take a batch of these for a wrong key, or write down of one that it was gone before.
+    """
+    if not gone:
+        return gone
+    units = await runtime.in_thread(stated_duties, runtime.archive)
+    others = [unit for unit, one in units.items() if unit != unit_of(runtime.settings) and not one.retired]
+    ends_at = time.monotonic() + (_RECEIPT_SECONDS if others else 0.0)
+    while True:
+        is_settled = {one.folder: await _is_settled(runtime, one.folder) for one in gone}
+        for one in gone:
+            if is_settled[one.folder]:
+                await runtime.due.done(one.folder)
+        gone = [one for one in gone if not is_settled[one.folder]]
+        if not gone or time.monotonic() >= ends_at:
+            return gone
+        await asyncio.sleep(_RECEIPT_LOOK_SECONDS)
+
+
+async def _is_settled(runtime: Runtime, folder: str) -> bool:
+    """Whether the archive says of an original that it was deleted, or was gone."""
+    keys = (layout.receipt_key(folder), layout.gone_key(folder))
+    return any([await runtime.in_thread(runtime.archive.store.stat, key) is not None for key in keys])
 
 
 async def _unless_ours(runtime: Runtime, gone: GoneBefore) -> GoneBefore | None:
