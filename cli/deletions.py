@@ -27,7 +27,8 @@ from workers.archive.records import Duties, UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.hold import Hold
 from workers.jobs import decisions
-from workers.jobs.decisions import Decided, is_known_at_telnyx, to_know, what_follows
+from workers.jobs.decided import Decided, to_know, what_follows
+from workers.jobs.decisions import is_known_at_telnyx
 from workers.jobs.duties import retire_unit, stated_duties, unit_of, workers_duties
 from workers.jobs.holds import standing
 from workers.jobs.kept import what_keeps_each

@@ -13,7 +13,7 @@ from workers.archive.stores.store import StoreError
 from workers.catalogue.query import Query
 from workers.catalogue.search import Hit, search
 from workers.jobs import decisions
-from workers.jobs.decisions import to_know, what_follows
+from workers.jobs.decided import to_know, what_follows
 from workers.jobs.duties import workers_duties
 from workers.jobs.holds import Holding, standing
 from workers.jobs.kept import what_keeps_each

@@ -32,6 +32,7 @@ from workers.archive.decisions import is_approved, put_decision, standing_holds
 from workers.archive.records import Decision, EarlierDecision
 from workers.jobs import decisions
 from workers.jobs.chain import is_sealed
+from workers.jobs.decided import Decided, too_late
 from workers.jobs.deletion import start_deletions
 from workers.jobs.duties import (
     effective_duties,
@@ -95,14 +96,14 @@ async def test_a_hold_says_that_a_transcription_had_left_before(
     recording_id = recording.data["id"]
     transcription = sandbox.world.add_transcription(recording)
     sandbox.world.complete_transcription(transcription)
-    held: list[asyncio.Task[decisions.Decided]] = []
+    held: list[asyncio.Task[Decided]] = []
     async with house(deleting) as worker, house(deleting) as person:
         await archive(worker, recording, other)
         wanted = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording_id)
         await archive_transcription(worker, wanted)
         delete = worker.telnyx.recordings.bulk_delete
 
-        async def hold() -> decisions.Decided:
+        async def hold() -> Decided:
             if scope == "recording":
                 return await decisions.hold(person, recording_id, "case 17", "ann")
             if scope == "connection":
@@ -119,7 +120,7 @@ async def test_a_hold_says_that_a_transcription_had_left_before(
         await delete_what_is_due(worker)
         decided = await held[0]
     assert not has_left(recording) and decided.transcriptions == (recording_id,) and not decided.left
-    assert recording_id in decisions.too_late(decided)
+    assert recording_id in too_late(decided)
 
 
 async def test_a_hold_counts_whatever_the_clock_of_the_machine_that_released_before_it(

@@ -15,6 +15,7 @@ from tests.parts import RunningSandbox, run_callvault
 from tests.workers.house import archive, house
 from tests.workers.test_archive_recording import folder_of
 from workers.jobs import decisions
+from workers.jobs.decided import what_follows
 from workers.jobs.kept import what_keeps, what_keeps_each
 from workers.runtime import Runtime
 
@@ -98,12 +99,12 @@ async def test_a_release_says_what_it_lifted_and_what_keeps_the_original_all_the
         await hold(runtime, recording_id)
         released = await decisions.release(runtime, recording_id, "over", "ann")
         assert (
-            decisions.what_follows(released.kept, released.gone)
+            what_follows(released.kept, released.gone)
             == "its original stays all the same: its connection is on hold: case 18"
         )
         assert await decisions.release_connection(runtime, "7", "over", "ann") is None
         assert await decisions.approve(runtime, recording_id, "listened", "ann") == (["silent-channel"], None)
-        assert decisions.what_follows(None).startswith("its original is deleted once it is due")
+        assert what_follows(None).startswith("its original is deleted once it is due")
     async with house(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"}) as runtime:
         await hold_connection(runtime, recording_id)
         still = await decisions.release_connection(runtime, "7", "over", "ann")

@@ -6,10 +6,9 @@ deletion leaves that the decision forbids, and the answer says whether one had l
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from redis.exceptions import RedisError
@@ -31,9 +30,10 @@ from workers.archive.decisions import (
 from workers.archive.records import Decision, UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.hold import Hold
-from workers.jobs.duties import stated_duties, unit_of
+from workers.jobs.decided import Decided, Released
 from workers.jobs.kept import duties_of_workers, what_keeps
 from workers.jobs.may_delete import pause_of
+from workers.jobs.under_way import NO_REDIS, wait_for, what_left_before
 from workers.jobs.whereabouts import Whereabouts, erasure_of, find_recording, is_at_telnyx
 from workers.keys import DECIDED_EARLY
 from workers.queue.lease import HeldElsewhere
@@ -41,107 +41,8 @@ from workers.queue.recording_lease import sole_writer
 from workers.queue.script import server_seconds, write_when_full
 from workers.runtime import Runtime
 
-_LOOK_SECONDS = 0.1
-_MOST_NAMED = 10
-_LONGEST_WAIT_SECONDS = 180.0
-_OTHER_UNITS_SECONDS = 10.0  # what another unit has asked about by then has left or will not
 _ERASURE_SECONDS = 30.0
-_NO_REDIS = "whether a deletion or an erasure was under way (Redis does not answer; run the command again once it does)"
 _NOT_SHOWN = ", or is of another account than this API key (Telnyx does not show it)"
-_ONCE_FREE = "its original is deleted once it is due and nothing else keeps it"
-
-
-@dataclass(frozen=True)
-class Decided:
-    """What came of a decision.
-
-    Attributes:
-        is_new: whether it was written; False: it stood already.
-        left: ids of the recordings whose original had left before.
-        under_way: of those whose deletion was sent before and whose end is not known yet.
-        transcriptions: of those that stay, but of which the deletion of a transcription was sent before.
-        had_gone: what is known of an original that was gone long before, to follow these words; None: it is there, or that is not
-            known.
-        erased: what is on record of the erasure of a recording; None: nothing is.
-        is_nowhere: whether neither Telnyx nor the archive has the recording.
-        unknown: what could not be looked up, and why, a line each; the decision stands all the same.
-    """
-
-    is_new: bool = True
-    left: tuple[str, ...] = ()
-    under_way: tuple[str, ...] = ()
-    transcriptions: tuple[str, ...] = ()
-    had_gone: str | None = None
-    erased: str | None = None
-    is_nowhere: bool = False
-    unknown: tuple[str, ...] = ()
-
-    @property
-    def came_too_late(self) -> bool:
-        """Whether something left, or may leave, that it would have kept."""
-        return bool(self.left or self.under_way or self.transcriptions or self.erased)
-
-    @property
-    def is_as_meant(self) -> bool:
-        """Whether all that it is about is there and stays, as far as could be asked."""
-        return not (self.came_too_late or self.is_nowhere)
-
-
-@dataclass(frozen=True)
-class Released:
-    """What came of a release.
-
-    Attributes:
-        kept: what keeps the original all the same; None: nothing but its time, or it is gone.
-        gone: what is on record of the end of the original; None: nothing is.
-    """
-
-    kept: str | None = None
-    gone: str | None = None
-
-
-def too_late(decided: Decided) -> str:
-    """What a person must know of a decision that came too late for something; empty if it did not."""
-    said = ""
-    if decided.left:
-        said += f"; too late for {len(decided.left)}, already deleted at Telnyx: {_some(decided.left)}"
-    if decided.under_way:
-        count, named = len(decided.under_way), _some(decided.under_way)
-        said += f"; the deletion of {count} was sent before, and its end is not known yet: {named}"
-    if decided.transcriptions:
-        count, named = len(decided.transcriptions), _some(decided.transcriptions)
-        said += f"; the deletion of the transcriptions of {count} was sent before; they are archived: {named}"
-    return said
-
-
-def to_know(decided: Decided) -> str:
-    """What a person must know of a decision beside that it stands; empty if there is nothing."""
-    said = too_late(decided)
-    if decided.erased is not None:
-        said += f"; too late, nothing is left of it: {decided.erased}"
-    elif decided.had_gone is not None:
-        said += f"; its original had gone already{decided.had_gone}; what is archived cannot be erased while the hold stands"
-    if decided.is_nowhere:
-        said += "; neither the archive nor Telnyx under this API key has such a recording: check the id"
-    for line in decided.unknown:
-        said += f"; not known: {line}"
-    return said
-
-
-def what_follows(kept: str | None, gone: str | None = None) -> str:
-    """What becomes of an original that was released or approved.
-
-    Args:
-        kept: what keeps it all the same; None: nothing but its time.
-        gone: what is on record of its end; None: nothing is.
-    """
-    if gone is not None:
-        return f"its original had gone already ({gone}); what is archived may be erased again, if nothing else holds it"
-    return _ONCE_FREE if kept is None else f"its original stays all the same: {kept}"
-
-
-def _some(ids: tuple[str, ...]) -> str:
-    return ", ".join(ids[:_MOST_NAMED]) + (f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else "")
 
 
 async def hold(runtime: Runtime, recording_id: str, why: str, by: str) -> Decided:
@@ -159,7 +60,7 @@ async def hold(runtime: Runtime, recording_id: str, why: str, by: str) -> Decide
     since = await _moment(runtime)
     await runtime.in_thread(put_decision, runtime.archive, decision)
     found = await find_recording(runtime, recording_id)
-    unknown = [*found.unknown] if since is not None else [*found.unknown, _NO_REDIS]
+    unknown = [*found.unknown] if since is not None else [*found.unknown, NO_REDIS]
     decided = Decided()
     try:
         if since is not None:
@@ -190,7 +91,7 @@ async def _moment(runtime: Runtime) -> float | None:
 async def _what_came_before(runtime: Runtime, recording_id: str, found: Whereabouts, since: float) -> Decided:
     """Wait for a deletion or an erasure that was under way when a recording was held, and say how it ended."""
     row = await runtime.leaving.of(recording_id)
-    under_way = await _wait_for(runtime, {recording_id})
+    under_way = await wait_for(runtime, {recording_id})
     is_there = await is_at_telnyx(runtime, recording_id)
     was_there = found.is_at_telnyx or (row is not None and not row.is_over)
     if recording_id in await runtime.leaving.left_since(since) or (is_there is False and was_there and not under_way):
@@ -247,7 +148,7 @@ async def hold_connection(runtime: Runtime, connection_id: str, why: str, by: st
     decision = _decision("hold", "connection", connection_id, why, by)
     since = await _moment(runtime)
     await _write(runtime, decision)
-    return await _seen_to_leave(runtime, connection_id, since)
+    return await what_left_before(runtime, connection_id, since)
 
 
 async def release_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> str | None:
@@ -327,7 +228,7 @@ async def pause(runtime: Runtime, why: str, by: str) -> Decided:
     if since is not None:
         with suppress(RedisError, OSError):  # a worker shows it within half a minute
             await show_pause(runtime, standing)
-    return replace(await _seen_to_leave(runtime, None, since), is_new=is_new)
+    return replace(await what_left_before(runtime, None, since), is_new=is_new)
 
 
 async def stop(runtime: Runtime, why: str, by: str) -> bool:
@@ -450,60 +351,3 @@ async def _decisions(runtime: Runtime, recording_id: str, folder: str | None) ->
 async def _schedule(runtime: Runtime, folder: str | None) -> None:
     if folder is not None and runtime.settings.delete_originals == "verified":
         await runtime.due.hasten(folder, runtime.settings.delete_after.total_seconds())
-
-
-async def _seen_to_leave(runtime: Runtime, connection_id: str | None, since: float | None) -> Decided:
-    """What left, as far as it can be seen; the decision stands all the same."""
-    if since is None:
-        return Decided(unknown=(_NO_REDIS,))
-    try:
-        return await _what_left(runtime, connection_id, since)
-    except (RedisError, OSError, StoreError, UnreadableRecord) as error:
-        return Decided(unknown=(f"whether a deletion was under way ({type(error).__name__}: {error})",))
-
-
-async def _what_left(runtime: Runtime, connection_id: str | None, since: float) -> Decided:
-    """Wait for the deletions under way, and say which originals have left since an instant; of one connection, or all."""
-    rows = {id_: row for id_, row in (await runtime.leaving.all()).items() if not row.is_over}
-    under_way = await _wait_for(runtime, set(rows))
-    left = await runtime.leaving.left_since(since)
-    for id_, row in rows.items():  # a turn that died before its receipt
-        if row.folder and id_ not in left and id_ not in under_way:
-            is_there = await is_at_telnyx(runtime, id_)
-            if is_there is None:
-                under_way.add(id_)
-            elif not is_there:
-                left[id_] = row.folder
-    transcriptions = await runtime.leaving.transcriptions_left()
-    stay = {
-        id_: folder
-        for id_, folder in transcriptions.items()
-        if id_ not in left and await is_at_telnyx(runtime, id_) is not False
-    }
-    return Decided(
-        left=tuple([id_ for id_, folder in left.items() if await _is_of(runtime, folder, connection_id)]),
-        under_way=tuple(under_way),
-        transcriptions=tuple([id_ for id_, folder in stay.items() if await _is_of(runtime, folder, connection_id)]),
-    )
-
-
-async def _is_of(runtime: Runtime, folder: str, connection_id: str | None) -> bool:
-    if connection_id is None:
-        return True
-    record = await runtime.in_thread(runtime.archive.commit_record, folder)
-    return record is not None and str(record.recording.get("connection_id")) == connection_id
-
-
-async def _wait_for(runtime: Runtime, recording_ids: set[str]) -> set[str]:
-    """Wait until the end of deletions that were under way is known; returns those whose end is not."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    units = await runtime.in_thread(stated_duties, runtime.archive)
-    others = [unit for unit, duties in units.items() if unit != unit_of(runtime.settings) and not duties.retired]
-    waiting = await runtime.leaving.under_way(recording_ids)
-    while waiting and loop.time() - began < _LONGEST_WAIT_SECONDS:
-        await asyncio.sleep(_LOOK_SECONDS)
-        waiting = await runtime.leaving.under_way(waiting)
-    if others:  # what they are about cannot be seen from here
-        await asyncio.sleep(max(0.0, _OTHER_UNITS_SECONDS - (loop.time() - began)))
-    return waiting

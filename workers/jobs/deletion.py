@@ -25,7 +25,7 @@ from workers.jobs.clocks import clocks_agree
 from workers.jobs.damage import tell_wrong
 from workers.jobs.decisions import show_pause, stop
 from workers.jobs.delete_at_telnyx import delete_at_telnyx
-from workers.jobs.duties import stated_duties, unit_of
+from workers.jobs.duties import other_units
 from workers.jobs.may_delete import (
     Rules,
     Stopped,
@@ -192,9 +192,7 @@ async def _unless_anothers(runtime: Runtime, gone: list[GoneBefore]) -> list[Gon
     """
     if not gone:
         return gone
-    units = await runtime.in_thread(stated_duties, runtime.archive)
-    others = [unit for unit, one in units.items() if unit != unit_of(runtime.settings) and not one.retired]
-    ends_at = time.monotonic() + (_RECEIPT_SECONDS if others else 0.0)
+    ends_at = time.monotonic() + (_RECEIPT_SECONDS if await other_units(runtime) else 0.0)
     while True:
         is_settled = {one.folder: await _is_settled(runtime, one.folder) for one in gone}
         for one in gone:

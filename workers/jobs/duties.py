@@ -112,6 +112,16 @@ def stated_duties(archive: Archive) -> dict[str, Duties]:
     return {unit: DUTIES.read(archive.read_once(key), key) for unit, key in last.items()}
 
 
+async def other_units(runtime: Runtime) -> list[str]:
+    """The units beside this one that state what they do with originals of this archive.
+
+    Raises:
+        UnreadableRecord, StoreError: as `stated_duties`.
+    """
+    stated = await runtime.in_thread(stated_duties, runtime.archive)
+    return [unit for unit, one in stated.items() if unit != unit_of(runtime.settings) and not one.retired]
+
+
 def state_duties(archive: Archive, duties: Duties) -> Duties:
     """State a unit's duties in the archive under its next number, unless its last number says the same; blocks.
 

@@ -1,0 +1,75 @@
+"""Deletions that were under way when a person decided otherwise: waited for, and what of them had left is said."""
+
+from __future__ import annotations
+
+import asyncio
+
+from redis.exceptions import RedisError
+
+from workers.archive.records import UnreadableRecord
+from workers.archive.stores.store import StoreError
+from workers.jobs.decided import Decided
+from workers.jobs.duties import other_units
+from workers.jobs.whereabouts import is_at_telnyx
+from workers.runtime import Runtime
+
+NO_REDIS = "whether a deletion or an erasure was under way (Redis does not answer; run the command again once it does)"
+_LOOK_SECONDS = 0.1
+_LONGEST_WAIT_SECONDS = 180.0
+_OTHER_UNITS_SECONDS = 10.0  # what another unit has asked about by then has left or will not
+
+
+async def what_left_before(runtime: Runtime, connection_id: str | None, since: float | None) -> Decided:
+    """What left, as far as it can be seen; the decision stands all the same."""
+    if since is None:
+        return Decided(unknown=(NO_REDIS,))
+    try:
+        return await _what_left(runtime, connection_id, since)
+    except (RedisError, OSError, StoreError, UnreadableRecord) as error:
+        return Decided(unknown=(f"whether a deletion was under way ({type(error).__name__}: {error})",))
+
+
+async def _what_left(runtime: Runtime, connection_id: str | None, since: float) -> Decided:
+    """Wait for the deletions under way, and say which originals have left since an instant; of one connection, or all."""
+    rows = {id_: row for id_, row in (await runtime.leaving.all()).items() if not row.is_over}
+    under_way = await wait_for(runtime, set(rows))
+    left = await runtime.leaving.left_since(since)
+    for id_, row in rows.items():  # a turn that died before its receipt
+        if row.folder and id_ not in left and id_ not in under_way:
+            is_there = await is_at_telnyx(runtime, id_)
+            if is_there is None:
+                under_way.add(id_)
+            elif not is_there:
+                left[id_] = row.folder
+    transcriptions = await runtime.leaving.transcriptions_left()
+    stay = {
+        id_: folder
+        for id_, folder in transcriptions.items()
+        if id_ not in left and await is_at_telnyx(runtime, id_) is not False
+    }
+    return Decided(
+        left=tuple([id_ for id_, folder in left.items() if await _is_of(runtime, folder, connection_id)]),
+        under_way=tuple(under_way),
+        transcriptions=tuple([id_ for id_, folder in stay.items() if await _is_of(runtime, folder, connection_id)]),
+    )
+
+
+async def _is_of(runtime: Runtime, folder: str, connection_id: str | None) -> bool:
+    if connection_id is None:
+        return True
+    record = await runtime.in_thread(runtime.archive.commit_record, folder)
+    return record is not None and str(record.recording.get("connection_id")) == connection_id
+
+
+async def wait_for(runtime: Runtime, recording_ids: set[str]) -> set[str]:
+    """Wait until the end of deletions that were under way is known; returns those whose end is not."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    others = await other_units(runtime)
+    waiting = await runtime.leaving.under_way(recording_ids)
+    while waiting and loop.time() - began < _LONGEST_WAIT_SECONDS:
+        await asyncio.sleep(_LOOK_SECONDS)
+        waiting = await runtime.leaving.under_way(waiting)
+    if others:  # what they are about cannot be seen from here
+        await asyncio.sleep(max(0.0, _OTHER_UNITS_SECONDS - (loop.time() - began)))
+    return waiting
