@@ -21,13 +21,15 @@ _REDIS: tuple[tuple[type[RedisError], str], ...] = (
     (AuthenticationError, "Redis{at} refuses the user or the password: check REDIS_URL"),
     (BusyLoadingError, "Redis{at} is still loading its data: wait until it has"),
     (MasterNotFoundError, "Sentinel names no primary: see whether one runs, and REDIS_URL"),
-    (RedisTimeoutError, "Redis does not answer{at} in time: see whether it runs, and REDIS_URL"),
-    (RedisConnectionError, "Redis does not answer{at}: see whether it runs, and REDIS_URL"),
+    (RedisTimeoutError, "Redis does not answer{at} in time{why}: see whether it runs, and REDIS_URL"),
+    (RedisConnectionError, "Redis does not answer{at}{why}: see whether it runs, and REDIS_URL"),
     (NoPermissionError, "Redis{at} refuses a command: give its user the rights in docs/redis.md"),
     (OutOfMemoryError, "Redis{at} is full: give it more memory (`maxmemory`), or add workers"),
     (ReadOnlyError, "Redis{at} is a replica and takes no writes: REDIS_URL must name the primary"),
 )
-_ADDRESS = re.compile(r"connecting to (?:unix socket: )?(\S+?)\.? ")  # as redis-py writes it, without user and password
+# As redis-py writes it, without user and password: the address, and why; of a refusal asyncio names no reason.
+_CONNECTING = re.compile(r"^Error .*?connecting to (?:unix socket: )?(?P<address>\S+?)\.? (?P<why>.*)$")
+_NO_REASON = re.compile(r"\[SSL: \w+\] | \(_ssl\.c:\d+\)|(Multiple exceptions: .*)?Connect call failed .*|[. ]+$")
 
 
 def one_line(error: BaseException) -> str:
@@ -38,9 +40,10 @@ def one_line(error: BaseException) -> str:
     """
     text = " ".join(str(error).split())
     if isinstance(error, RedisError):
-        place = _ADDRESS.search(f"{text} ")
+        place = _CONNECTING.search(f"{text} ")
         words = next((words for kind, words in _REDIS if isinstance(error, kind)), f"Redis{{at}} answers: {text}")
-        return words.replace("{at}", f" at {place[1]}" if place else "")
+        at, why = (f" at {place['address']}", _NO_REASON.sub("", place["why"])) if place else ("", "")
+        return words.replace("{at}", at).replace("{why}", f" ({why})" if why else "")
     if isinstance(error, OSError) and error.strerror and type(error).__module__ == "builtins":
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return text or type(error).__name__

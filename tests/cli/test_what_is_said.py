@@ -151,7 +151,7 @@ def test_a_worker_that_cannot_start_leaves_behind_why_for_whoever_asks(
     (no_worker,) = [one["what"] for one in found if one["kind"] == "no-worker"]
     assert no_worker.endswith(f"The last one ended: {refused.removeprefix('callvault: ')}")
     with callvault(["worker"], environment, "worker ready"):
-        assert json.loads(run_callvault(["status", "--json"], environment).stdout)["conditions"] == []
+        wait_for(lambda: json.loads(run_callvault(["status", "--json"], environment).stdout)["conditions"] == [])
 
 
 @pytest.mark.timeout(240)
@@ -166,8 +166,8 @@ def test_a_worker_that_stops_itself_says_what_failed_why_and_what_to_do(
         assert worker.stop() == 1
     last = worker.output.splitlines()[-1]
     assert last == (
-        f"callvault: the worker stopped itself: Redis does not answer at {server.socket}: see whether it runs, and REDIS_URL. "
-        "Without that it can claim no job. Start it again; what it was doing is done again then"
+        f"callvault: the worker stopped itself: Redis does not answer at {server.socket} (No such file or directory): see "
+        "whether it runs, and REDIS_URL. Without that it can claim no job. Start it again; what it was doing is done again then"
     ), worker.output
 
 

@@ -120,7 +120,7 @@ async def test_what_can_be_had_or_fails_otherwise_does_not_pass(
     sandbox.world.recordings.pop(gone.data["id"])
     sandbox.world.faults.change({"answers": {f"/_downloads/{two.data['id']}.mp3": 404}})
     refused = {
-        in_the_way.data["id"]: "another reason.*ArchiveConflict",
+        in_the_way.data["id"]: "another reason.*is not overwritten",
         gone.data["id"]: "not at Telnyx",
         two.data["id"]: "the wav can still be had",
     }
