@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import msgspec
 import pytest
 
 from config.errors import UserError
-from sandbox.world import Recording
+from sandbox.world import Recording, text_of
 from tests.parts import RunningSandbox, run_callvault
 from tests.seals.test_making_seals import ago, archive, at_noon, key_of, recordings_of
 from tests.workers.house import kinds_of_alerts, runtime_of
 from tests.workers.test_archive_recording import committed, folder_of
 from workers.archive import layout
+from workers.archive.erase import erase
 from workers.archive.seals import Link
 from workers.jobs.not_archived import accept_in_time, accept_not_archived
 from workers.jobs.not_transcribed import accept_transcription
@@ -309,6 +311,29 @@ async def test_a_day_is_sealed_without_a_transcription_that_is_never_given(
 
         (archive_folder / key).write_text("{}")  # somebody else's words are no word of ours
         assert (await missing_of(runtime, ago(5))).count == 1
+
+
+@pytest.mark.parametrize("later", [timedelta(0), timedelta(days=2)], ids=("at once", "later"))
+@pytest.mark.parametrize("is_at_telnyx", [True, False], ids=("original there", "original gone"))
+async def test_no_day_waits_for_a_transcription_of_what_was_erased_or_left_telnyx(
+    later: timedelta, is_at_telnyx: bool, sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
+) -> None:
+    """Telnyx may go on to list a transcription whatever became of its recording."""
+    erased, archived = recordings_of(sandbox, ago(8), 2)
+    await archive(runtime, [erased, archived])
+    for recording in (erased, archived):
+        made = sandbox.world.add_transcription(recording)
+        sandbox.world.complete_transcription(made)
+        made["created_at"] = text_of(at_noon(ago(8)) + later)
+        await archive_transcription(runtime, TranscriptionRequest(transcription_id=made["id"]))
+        if not is_at_telnyx:
+            sandbox.world.recordings.pop(recording.data["id"])
+    folder = key_of(folder_of(archive_folder, erased), archive_folder)
+    await runtime.in_thread(erase, runtime.archive, folder, erased.data["id"], "request", "dpo")
+    day = ago(8) + later
+    missing = await missing_of(runtime, day)
+    assert (missing.count, missing.transcriptions) == (0, [])
+    assert not isinstance(await seal(runtime, day), Waits)
 
 
 async def test_a_transcription_that_can_be_had_or_is_not_listed_does_not_pass(

@@ -243,7 +243,7 @@ class Comparison:
             await self._know(near)
             if self._archived.has_transcription(near, recording_id, transcription_id):
                 return
-        if await self._lies_with_an_older_recording(recording_id, transcription_id):
+        if await self._is_settled(recording_id, transcription_id, day):
             return
         if (key := await self._set_aside_at(day, transcription)) is not None:
             if self._asks_for_set_aside:
@@ -286,15 +286,22 @@ class Comparison:
         if not self._archived.knows(day):
             await self._runtime.in_thread(self._archived.load, day)
 
-    async def _lies_with_an_older_recording(self, recording_id: str, transcription_id: str) -> bool:
-        """Whether a transcription that was made long after its recording is archived beside it."""
+    async def _is_settled(self, recording_id: str, transcription_id: str, day: date) -> bool:
+        """Whether a transcription that was made long after its recording lies beside it, or its recording was erased."""
         runtime = self._runtime
         try:
             dated = (await runtime.telnyx.recordings.retrieve(recording_id)).dated
+            folder: str | None = layout.recording_folder(dated, recording_id)
+        except NotFound:  # then its job looks for it so too
+            folder = await runtime.in_thread(runtime.archive.find_folder, recording_id, day)
         except (ValueError, *OF_ONE_LIST):  # its job says what is wrong with it; the others are looked at
             return False
-        key = layout.transcription_key(layout.recording_folder(dated, recording_id), transcription_id)
-        return await runtime.in_thread(runtime.archive.store.stat, key) is not None
+        if folder is None:
+            return False
+        key = layout.transcription_key(folder, transcription_id)
+        if await runtime.in_thread(runtime.archive.store.stat, key) is not None:
+            return True
+        return await runtime.in_thread(runtime.archive.is_erased, folder)
 
     async def _missing(self, job: Job) -> None:
         self.tally.missing += 1
