@@ -216,6 +216,26 @@ async def test_a_free_connection_is_kept_for_a_while_only(monkeypatch: pytest.Mo
     assert server.connections == 3
 
 
+@pytest.mark.parametrize("tls", [False, True])
+async def test_an_answer_that_we_cut_off_ourselves_is_not_taken_for_whole(
+    tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a length it ends where the server closes the connection, and nowhere else."""
+    context, certificate = server_context(tmp_path, "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    half = says(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+    async with (
+        serving(half, context if tls else None) as (_, url),
+        client() as http,
+        http.stream("GET", url) as response,
+    ):
+        pieces = response.aiter_raw()
+        assert await anext(pieces) == b"half"
+        await http.aclose()
+        with pytest.raises(httpx.ReadError):
+            await anext(pieces)
+
+
 async def test_who_gives_up_leaves_no_connection_and_no_place_behind() -> None:
     async with serving(says()) as (server, url), client(connections=2) as http:
         for n in (2, 4):

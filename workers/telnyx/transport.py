@@ -235,8 +235,8 @@ class _Connection(asyncio.Protocol):
         return piece
 
     def abort(self) -> None:
-        """Close it at once."""
-        self._is_reusable = False
+        """Close it at once; an answer that ends with its connection is cut off by that, not ended."""
+        self._break(httpx.ReadError("the connection was closed here"))
         self._transport.abort()
 
     async def _come(self, seconds: float | None) -> None:
@@ -296,7 +296,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._open_ones.discard(self)
-        if error is None and self._status and self._ends_with_connection:
+        if error is None and self._error is None and self._status and self._ends_with_connection:
             self._is_whole = True
         if error is not None:
             self._break(httpx.ReadError(str(error) or type(error).__name__))
