@@ -64,7 +64,7 @@ def _cycle(scope: Scope) -> RequestResponseCycle | None:
 
 
 class PacedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, but a connection that sends no request, or a head that trickles, is closed (slowloris)."""
+    """uvicorn's protocol, but a connection without a request, a head that trickles, or a body behind its answer is ended."""
 
     _is_in_head = True
     _closing: asyncio.TimerHandle | None = None
@@ -75,9 +75,15 @@ class PacedProtocol(HttpToolsProtocol):
         self._closing = self.loop.call_later(HEAD_SECONDS, transport.close)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; a head that came in one piece costs nothing but this look."""
+        """Take what came; a head that came in one piece costs nothing but this look.
+
+        What comes behind the answer is the rest of a body that nobody wants. It ends uvicorn's wait for a further request, so
+        it has its time too.
+        """
         super().data_received(data)
-        if self._is_in_head and self._closing is None and not self.transport.is_closing():
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn declares
+        is_over = cycle is not None and cycle.response_complete
+        if (self._is_in_head or is_over) and self._closing is None and not self.transport.is_closing():
             self._closing = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def on_message_begin(self) -> None:

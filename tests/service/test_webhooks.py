@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -414,6 +415,24 @@ def test_a_body_that_trickles_is_ended(receiver: httpx.Client) -> None:
         answer = connection.recv(1000)
         assert b" 408 " in answer.splitlines()[0]
         assert 8 < time.monotonic() - started < 15
+
+
+def test_a_body_that_nobody_wants_holds_no_connection(receiver: httpx.Client) -> None:
+    """Neither one that goes on behind its answer, nor one that ends there and is followed by silence."""
+    address = ("127.0.0.1", receiver.base_url.port or 0)
+    with socket.create_connection(address, 20) as trickling, socket.create_connection(address, 20) as silent:
+        trickling.sendall(b"POST /webhooks/telnyx HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n")
+        silent.sendall(b"PUT /webhooks/telnyx HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n")
+        assert b" 413 " in trickling.recv(1000).splitlines()[0]
+        assert b" 405 " in silent.recv(1000).splitlines()[0]
+        silent.sendall(b"abc")
+        until = time.monotonic() + 25
+        with suppress(ConnectionError):
+            while not select.select([trickling], [], [], 0.2)[0]:
+                trickling.sendall(b"x")
+                assert time.monotonic() < until, "it goes on"
+        silent.settimeout(max(0.1, until - time.monotonic()))
+        assert silent.recv(1) == b""
 
 
 def test_the_payload_that_is_written_is_msgpack_and_never_pickle() -> None:
