@@ -141,6 +141,17 @@ async def test_what_can_be_had_or_fails_otherwise_does_not_pass(
     assert isinstance(await seal(runtime, ago(5)), Waits)
 
 
+@pytest.mark.parametrize("status", [200, 403, 404])  # the first with not a byte
+async def test_of_two_formats_of_which_neither_is_given_no_day_waits(
+    status: int, sandbox: RunningSandbox, runtime: Runtime
+) -> None:
+    two = sandbox.world.add_recording(seconds=0.1, formats=("wav", "mp3"), started_at=at_noon(ago(5)))
+    sandbox.world.faults.change({"answers": {f"/_downloads/{two.data['id']}": status}})
+    record = await accept_not_archived(runtime, two.data["id"], "why", "Ann")
+    assert record is not None and (str(status) in record.answer or status == 200)
+    assert isinstance(await seal(runtime, ago(5)), Link)
+
+
 async def test_in_time_a_day_is_sealed_without_it_which_is_told_unless_nothing_at_all_is_given(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:

@@ -113,12 +113,11 @@ class Downloads:
         Raises:
             ForbiddenAddress: the address may not be fetched.
             AddressAway: it does not answer now.
-            DownloadFailed: it has expired, or what is behind it is gone.
+            NotHandedOut: it has expired, or what is behind it is gone, or empty.
+            DownloadFailed: the answer makes no sense.
         """
         with self.ask(url, {"Range": "bytes=0-0"}) as response:
-            if (status := response.status_code) not in (200, 206):
-                kind = AddressAway if _is_away(status) else DownloadFailed
-                raise kind(f"the download address answered {status}")
+            _refuse_status(response)
             mark = _mark(response)
             if response.headers.get("content-length") == "1":
                 with suppress(httpx.HTTPError):
@@ -336,15 +335,12 @@ def _accept(response: httpx.Response, got: int, source: SourceMark) -> SourceMar
 
     Raises:
         AddressAway: its server is in trouble.
+        NotHandedOut: it does not give the audio.
         CannotBeResumed: it is not shown to be the rest of the same bytes.
         DownloadFailed: it is not an answer to what was asked.
     """
+    _refuse_status(response)
     status = response.status_code
-    if _is_away(status):
-        raise AddressAway(f"the download address answered {status}")
-    if status not in (200, 206):
-        kind = NotHandedOut if 400 <= status < 500 else DownloadFailed
-        raise kind(f"the download address answered {status}")
     if response.headers.get("content-encoding", "identity") != "identity":
         raise DownloadFailed("the answer is compressed though that was not accepted")
     now = _mark(response)
@@ -361,6 +357,20 @@ def _accept(response: httpx.Response, got: int, source: SourceMark) -> SourceMar
             f"the audio had {many(source.size, 'byte')} when the download began, and has {now.size} now"
         )
     return SourceMark(source.size if now.size is None else now.size, source.etag, source.last_modified)
+
+
+def _refuse_status(response: httpx.Response) -> None:
+    """Refuse an answer that brings no bytes.
+
+    Raises:
+        AddressAway, NotHandedOut, DownloadFailed: what its status means.
+    """
+    status = response.status_code
+    if status in (200, 206):
+        return
+    is_refused = 400 <= status < 500
+    kind = AddressAway if _is_away(status) else NotHandedOut if is_refused else DownloadFailed
+    raise kind(f"the download address answered {status}")
 
 
 def _is_away(status: int) -> bool:
