@@ -185,6 +185,28 @@ async def test_in_time_a_day_is_sealed_without_it_which_is_told_unless_nothing_a
     )
 
 
+async def test_a_day_that_waits_for_long_downloads_leaves_them_to_their_jobs(
+    sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
+) -> None:
+    """Four such days would keep all other days from their seals for hours."""
+    never, other = recordings_of(sandbox, ago(5), 2)
+    long = sandbox.world.add_recording(seconds=60, started_at=at_noon(ago(5)))
+    ids = [long.data["id"], never.data["id"]]
+    async with runtime_of(environment, async_redis, CALLVAULT_SEAL_WITHOUT_AFTER="1s") as runtime:
+        await archive(runtime, [other])
+        await runtime.history.flush()
+        give_nothing(sandbox, never, "404")
+        await runtime.attempts.bury(letter_of(long))
+        sandbox.world.faults.change({"download_bytes_per_second": 1000})
+        await accept_in_time(runtime, ago(5), ids)
+        await asyncio.sleep(1.1)  # the time that it waits
+        async with asyncio.timeout(30):
+            await accept_in_time(runtime, ago(5), ids)
+        assert await runtime.attempts.letters() == []
+    assert redis.zrange(BULK_QUEUE, 0, -1) == [letter_of(long).job_id]
+    assert [path.parent.name for path in archive_folder.rglob("not-archived.json")] == [never.data["id"]]
+
+
 PLACES = {"wav": "s3://bucket/a.wav"}
 
 

@@ -25,7 +25,7 @@ from workers.jobs.fetching import DOWNLOADED, addresses_of, as_archived, why_not
 from workers.jobs.payloads import VERSION, RecordingRequest, payload_version, recording_job_id
 from workers.jobs.places import who_names_a_place
 from workers.jobs.recordings import archive_recording
-from workers.keys import WAITED_FOR
+from workers.keys import BULK_QUEUE, WAITED_FOR
 from workers.one_line import one_line
 from workers.queue.attempts import DeadLetter
 from workers.queue.history import DAY, read_history
@@ -41,6 +41,7 @@ from workers.telnyx.models import Recording
 log = get_logger()
 
 _AT_ONCE = 20
+_SMALL_BYTES = 1024 * 1024  # an error page in place of audio is smaller
 
 
 async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by: str | None) -> NotArchived | None:
@@ -209,6 +210,9 @@ async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[st
     why = f"{day} has waited for it for {format_duration(limit)} (CALLVAULT_SEAL_WITHOUT_AFTER)"
     for recording_id in overdue[:_AT_ONCE]:
         try:
+            if await _is_given(runtime, recording_id):  # its own job fetches it: here the seals of other days would wait
+                await runtime.attempts.retry(recording_job_id(recording_id), BULK_QUEUE)
+                continue
             record = await accept_not_archived(runtime, recording_id, why, None)
         except Exception as error:  # its day waits on; the others of the day are asked for
             log.info("a day waits for a recording", recording_id=recording_id, day=day.isoformat(), why=str(error))
@@ -217,6 +221,20 @@ async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[st
             text = f"{day} is sealed without recording {recording_id}, which is not archived: {record.answer}."
             advice = "Ask Telnyx's support for it. It is asked for again each week, and archived should it come."
             await runtime.alerts.send("sealed-without", day.isoformat(), text, advice)
+
+
+async def _is_given(runtime: Runtime, recording_id: str) -> bool:
+    """Whether Telnyx gives audio of a recording, or what is too large for an error page in its place.
+
+    Raises:
+        TelnyxError, DownloadFailed: it cannot be asked now.
+    """
+    recording = await runtime.telnyx.recordings.retrieve(recording_id)
+    for url in addresses_of(recording).values():
+        with suppress(NotHandedOut):
+            if ((await runtime.in_thread(runtime.downloads.look, url)).size or 0) > _SMALL_BYTES:
+                return True
+    return False
 
 
 async def waited(runtime: Runtime, day: date, names: Sequence[str]) -> dict[str, float]:
