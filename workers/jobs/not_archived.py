@@ -210,7 +210,8 @@ async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[st
     why = f"{day} has waited for it for {format_duration(limit)} (CALLVAULT_SEAL_WITHOUT_AFTER)"
     for recording_id in overdue[:_AT_ONCE]:
         try:
-            if await _is_given(runtime, recording_id):  # its own job fetches it: here the seals of other days would wait
+            # What can be had its own job fetches: here the seals of other days would wait.
+            if await _is_given(runtime, recording_id):
                 await runtime.attempts.retry(recording_job_id(recording_id), BULK_QUEUE)
                 continue
             record = await accept_not_archived(runtime, recording_id, why, None)
