@@ -86,11 +86,12 @@ TURNS = (
 )
 
 
-async def run_clock(runtime: Runtime) -> None:
-    """Take turns until cancelled. What is being done then is another worker's at once."""
-    async with asyncio.TaskGroup() as group:
-        for turn in TURNS:
-            group.create_task(_run(runtime, turn))
+def run_clock(runtime: Runtime) -> list[asyncio.Task[None]]:
+    """Begin to take turns; whoever asked ends the tasks by `end_tasks`. What is being done then is another worker's at once.
+
+    They are in no task group, which cancels each once only.
+    """
+    return [asyncio.create_task(_run(runtime, turn)) for turn in TURNS]
 
 
 async def _run(runtime: Runtime, turn: Turn) -> None:

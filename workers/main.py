@@ -193,7 +193,7 @@ async def work(settings: Settings, redis_url: str) -> None:
         binding = asyncio.create_task(_keep_bound(runtime))
         telling = asyncio.create_task(tell_duties(runtime, leases.worker_id))
         own_clock = asyncio.create_task(_tell_clock(runtime, leases.worker_id))
-        clock = asyncio.create_task(run_clock(runtime))
+        clock = run_clock(runtime)
         yielding = asyncio.create_task(_yield_to_small_work(runtime, workers[1]))
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         stopping = asyncio.create_task(stop.wait())
@@ -203,7 +203,7 @@ async def work(settings: Settings, redis_url: str) -> None:
         failed = [error for ended in running if ended.done() and (error := ended.exception())]
         for error in failed:
             log.error("worker failed", error=f"{type(error).__name__}: {error}")
-        await end_tasks([stopping, yielding, binding, own_clock, clock, *running])
+        await end_tasks([stopping, yielding, binding, own_clock, *clock, *running])
         await _drain(workers)
         await end_tasks([janitor, counting, alive, telling])
         await runtime.history.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from datetime import timedelta
 from pathlib import Path
@@ -10,17 +11,20 @@ from typing import Any
 import msgspec
 import pytest
 
+from config.tasks import end_tasks
 from config.times import utc_now
 from tests.chaos.scenes import Clock
 from tests.parts import RunningSandbox, callvault, wait_for
 from tests.workers.test_archive_recording import ask, assert_archived, committed
 from tests.workers.test_deletion import DELETING
+from workers import clock
 from workers.archive.layout import seal_key
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.jobs.unsealed import SealRequest
 from workers.keys import ALERTS, BULK_QUEUE, DELETIONS_DUE, LEASES, MAIN_QUEUE, RECONCILED, TURN
 from workers.queue.accept import Acceptor, enqueue
 from workers.queue.jobs import Job
+from workers.runtime import Runtime
 
 _BEHIND_SECONDS = -40 * 24 * 3600
 
@@ -120,3 +124,24 @@ def test_a_turn_that_dies_with_its_worker_is_anothers_soon(
         first.stop(signal.SIGKILL)
     with callvault(["worker"], environment, "worker ready"):
         wait_for(lambda: redis.pttl(turn) > 30_000, 40, "the next turn")
+
+
+async def test_a_turn_that_loses_a_cancellation_is_cancelled_again(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`asyncio.wait_for`, by which the Redis client sends, loses one now and then before Python 3.12."""
+    began = asyncio.Event()
+
+    async def loses_one(_: Runtime) -> None:
+        try:
+            began.set()
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            await asyncio.sleep(3600)
+
+    monkeypatch.setattr(clock, "TURNS", (clock.Turn(loses_one, 60),))
+    tasks = clock.run_clock(runtime)
+    async with asyncio.timeout(15):
+        await began.wait()
+        await end_tasks(tasks)
+    assert all(task.done() for task in tasks)
