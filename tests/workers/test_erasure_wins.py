@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from config.errors import UserError
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
 from tests.parts import RunningSandbox
@@ -20,6 +22,7 @@ from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.erase import erase, erase_what_is_left
 from workers.archive.records import Erasure
 from workers.archive.stores.store import Store, StoreRefused
+from workers.jobs.not_transcribed import accept_transcription
 from workers.jobs.payloads import RepairRequest, TranscriptionRequest
 from workers.jobs.recordings import archive_recording
 from workers.jobs.repair import repair_recording
@@ -136,6 +139,26 @@ async def test_an_erasure_wins_against_a_transcription_at_each_step(
         sandbox.world.complete_transcription(transcription)
         request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording.data["id"])
         return recording, lambda: archive_transcription(runtime, request)
+
+    assert await at_each_step(runtime, redis, archive_folder, make) >= 3
+
+
+async def test_an_erasure_wins_against_a_transcription_that_is_not_archived_at_each_step(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
+) -> None:
+    async def make() -> tuple[Recording, Callable[[], Awaitable[None]]]:
+        recording = sandbox.world.add_recording(seconds=0.2)
+        await archive_recording(runtime, request_of(recording))
+        transcription = sandbox.world.add_transcription(recording)
+        sandbox.world.complete_transcription(transcription)
+        transcription["transcription_text"] = None
+        sandbox.world.faults.change({"answers": {f"/recording_transcriptions/{transcription['id']}": 404}})
+
+        async def accept() -> None:
+            with suppress(UserError):
+                await accept_transcription(runtime, transcription["id"], "why", "Ann")
+
+        return recording, accept
 
     assert await at_each_step(runtime, redis, archive_folder, make) >= 3
 

@@ -15,6 +15,7 @@ from config.times import first_instant, format_duration, format_instant
 from workers.archive import layout
 from workers.archive.records import TranscriptionNotArchived
 from workers.jobs.causes import InProgress, NotYet
+from workers.jobs.erased import unless_erased
 from workers.jobs.not_archived import waited
 from workers.jobs.payloads import TranscriptionRequest, transcription_job
 from workers.jobs.transcriptions import archive_transcription, put_transcription
@@ -44,7 +45,8 @@ async def accept_transcription(
         What is on record now; None if it came, and is archived.
 
     Raises:
-        UserError: it is not for this: Telnyx does not list it, or something else keeps it from the archive.
+        UserError: it is not for this: Telnyx does not list it, its recording was erased, or something else keeps it from the
+            archive.
         TelnyxError, StoreError: one of them is away.
     """
     job_id = transcription_job(TranscriptionRequest(transcription_id=transcription_id)).id
@@ -108,7 +110,8 @@ async def _accept(
         by=by,
         at=format_instant(runtime.clock.now()),
     )
-    await runtime.in_thread(runtime.archive.put_transcription_not_archived, key, record)
+    async with unless_erased(runtime, layout.recording_folder(created.date(), recording_id)):
+        await runtime.in_thread(runtime.archive.put_transcription_not_archived, key, record)
     standing = await runtime.in_thread(runtime.archive.transcription_not_archived, key)
     await runtime.announce(key, standing or record)
     log.warning("transcription set aside", transcription_id=transcription_id, answer=answer, by=by)
