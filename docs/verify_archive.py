@@ -39,6 +39,7 @@ SHAPES = {
             "event_id": (str, None),
             "found_by": {"webhook", "reconcile", "backfill"},
             "sources?": {"*": MARK},
+            "machine_clock?": str,
         }
     },
     "deleted.json": {

@@ -13,10 +13,10 @@ import pytest
 from arq import Retry
 
 import workers.jobs.may_delete
-import workers.jobs.recordings
 import workers.queue.clocks
 from config import times
 from config.errors import UserError
+from tests.chaos.scenes import Clock, SkewedServer
 from tests.parts import RunningSandbox
 from tests.workers.house import (
     archive,
@@ -320,16 +320,30 @@ def test_a_release_of_an_earlier_version_approves_no_content_that_it_did_not_kno
     assert not is_approved({"x": release}, ["silent-channel", "changed-at-telnyx 1"])
 
 
-async def test_a_recording_is_not_older_than_its_call_whatever_the_clock_said_when_it_was_archived(
-    sandbox: RunningSandbox, deleting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wrong", ["redis", "worker"])
+async def test_no_grace_is_shorter_since_a_clock_was_behind_when_a_recording_was_archived(
+    wrong: str, sandbox: RunningSandbox, deleting: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recording = sandbox.world.add_recording(seconds=0.5)
-    async with house(deleting | {"CALLVAULT_DELETE_AFTER": "1h"}) as runtime:
-        with monkeypatch.context() as patch:
-            patch.setattr(workers.jobs.recordings, "utc_now", lambda: times.utc_now() - timedelta(days=900))
-            await archive(runtime, recording)
-        await delete_what_is_due(runtime)
-    assert not has_left(recording)
+    """Its call was over long before, so only the clocks tell when it was archived; one is set right after that."""
+    recording = sandbox.world.add_recording(seconds=0.5, started_at=times.utc_now() - timedelta(days=30))
+    clock = Clock(tmp_path, "redis", -7200 if wrong == "redis" else 0)
+    server = SkewedServer(tmp_path / "skewed", clock)
+    server.start()
+    try:
+        environment = deleting | {"REDIS_URL": server.url, "CALLVAULT_DELETE_AFTER": "1h"}
+        async with house(environment) as runtime:
+            with monkeypatch.context() as patch:
+                if wrong == "worker":
+                    patch.setattr(workers.queue.clocks, "utc_now", lambda: times.utc_now() - timedelta(hours=2))
+                await runtime.clock.look(runtime.redis)
+                await archive(runtime, recording)
+            clock.move(0)
+            while await workers.queue.clocks.seconds_apart(runtime.redis) > 1:
+                await asyncio.sleep(0.02)
+            await delete_what_is_due(runtime)
+            assert not has_left(recording)
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("policy", ["require", "wait 1h"])

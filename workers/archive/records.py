@@ -5,10 +5,12 @@ A reader needs nothing but the bucket and a SHA-256 tool, so the shapes are a co
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
+from config.times import first_instant, parse_instant
 from workers.archive import layout
 from workers.source_mark import SourceMark
 
@@ -74,7 +76,8 @@ class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         recording: as Telnyx returned it, without `download_urls`.
         objects: the audio objects.
-        archived_at: ISO 8601, UTC.
+        archived_at: ISO 8601, UTC, by the clock of Redis.
+        machine_clock: likewise by the worker's own, where that was ahead by more than a minute: one of them was wrong.
         event_id: the webhook event that led here, None if none did.
         sources: by format, what the address it came from said of it; records of earlier versions do not say.
     """
@@ -87,6 +90,14 @@ class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
     event_id: str | None
     found_by: FoundBy
     sources: dict[str, SourceMark] | msgspec.UnsetType = msgspec.UNSET
+    machine_clock: str | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def latest_archived_at(self) -> datetime:
+        """When it was archived at the latest, by what two clocks said, and never before its call was over."""
+        told = [self.archived_at, *([self.machine_clock] if isinstance(self.machine_clock, str) else [])]
+        of_call = (first_instant(self.recording.get(name)) for name in ("recording_ended_at", "created_at"))
+        return max([*map(parse_instant, told), *(at for at in of_call if at is not None)])
 
 
 class TranscriptionRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,9 +10,8 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from config.times import first_instant, format_duration, parse_instant, utc_now
+from config.times import format_duration, utc_now
 from config.values import TranscriptionPolicy
 from workers.archive import layout
 from workers.archive.archive import Archive
@@ -137,17 +136,11 @@ def why_kept(rules: Rules, record: CommitRecord, decisions: Decisions, findings:
         return Kept("custom storage: the original is the archive")
     if findings and not is_approved(decisions, findings):
         return Kept("not approved: " + ", ".join(findings))
-    age = (utc_now() - _archived_at(record)).total_seconds()
+    age = (utc_now() - record.latest_archived_at).total_seconds()
     if (left := rules.duties.delete_after_seconds - age) > 0:
         own = rules.own_grace_seconds - age
         return Kept(f"its grace ends in {format_duration(left)}", own if own > 0 else min(left, _OTHERS_SECONDS))
     return None
-
-
-def _archived_at(record: CommitRecord) -> datetime:
-    """When a recording was archived; not before Telnyx had made it, whatever the worker's clock said then."""
-    told = (first_instant(record.recording.get(name)) for name in ("recording_ended_at", "created_at"))
-    return max([parse_instant(record.archived_at), *(at for at in told if at is not None)])
 
 
 async def why_unsealed(runtime: Runtime, rules: Rules, folder: str) -> Kept | None:

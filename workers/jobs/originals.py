@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from config.logs import get_logger
-from config.times import format_instant, parse_instant, utc_now
+from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.decisions import Decisions, decisions_about, findings_of, read_decisions
 from workers.archive.proof import Damaged, Missing
@@ -189,7 +189,7 @@ async def _transcriptions(
     if not found and not archived and policy.kind != "ignore":
         connection_id = str(record.recording.get("connection_id") or "")
         if await _is_transcribing(runtime, rules, connection_id):
-            age = utc_now() - parse_instant(record.archived_at)
+            age = utc_now() - record.latest_archived_at
             if policy.kind == "require" or age < policy.wait:
                 return None
     for transcription in found:

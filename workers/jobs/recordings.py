@@ -7,6 +7,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import cast
 
+from msgspec import UNSET
+
 from config.logs import get_logger
 from config.times import first_instant, format_instant, parse_instant, utc_now
 from config.tracing import span
@@ -281,6 +283,7 @@ async def _fetch_and_commit(
         objects=[one.taken for one in fetched.values()],
         audio=merge_summaries([one.summary for one in fetched.values()]),
         archived_at=format_instant(runtime.clock.now()),
+        machine_clock=UNSET if (ahead := runtime.clock.machine_if_ahead()) is None else format_instant(ahead),
         event_id=request.event_id,
         found_by=cast(FoundBy, request.found_by),
         sources={audio_format: one.source for audio_format, one in fetched.items() if one.source != _NO_MARK},

@@ -48,6 +48,11 @@ class ServerClock:
             return utc_now()
         return datetime.fromtimestamp(seen[0] + _counted_seconds() - seen[1], UTC)
 
+    def machine_if_ahead(self) -> datetime | None:
+        """The time by this machine's own clock, where that is ahead of the server's by more than a minute."""
+        own = utc_now()
+        return own if (own - self.now()).total_seconds() > MOST_APART_SECONDS else None
+
     def latest(self) -> datetime:
         """The time by the clock that is ahead: for what must not end too early, whichever of the two is wrong."""
         return max(self.now(), utc_now())
