@@ -17,6 +17,7 @@ from tests.parts import RunningSandbox, callvault_here, receiver, run_callvault,
 from tests.workers.house import archive, delete_what_is_due, kinds_of_alerts, runtime_of
 from tests.workers.test_archive_recording import folder_of
 from workers.alerts.alerts import Alerts
+from workers.archive.erase import erase
 from workers.archive.layout import damage_key
 from workers.archive.register import read_register
 from workers.archive.stores.store import StoredObject
@@ -259,6 +260,25 @@ async def test_what_is_gone_is_not_whole(runtime: Runtime, recording: Recording,
     await keep(runtime)
     await keep(runtime)
     assert [one.state for one in (await DamagedObjects(runtime.redis).all()).values()] == ["damaged"]
+
+
+@pytest.mark.parametrize("said", [b"{}", b'{"schema": "callvault.erasure/1", "recording_id": "another"'])
+async def test_what_is_gone_is_not_whole_since_something_says_badly_that_it_was_erased(
+    said: bytes, runtime: Runtime, recording: Recording, archive_folder: Path
+) -> None:
+    path = folder_of(archive_folder, recording) / "recording.json"
+    key = str(path.relative_to(archive_folder))
+    path.unlink()
+    (path.parent / "erased.json").write_bytes(said)
+    await DamagedObjects(runtime.redis).tell(key, KnownDamage("missing", "gone", "job", "2026-11-25T10:00:00Z"))
+    await keep_register(runtime)
+    assert read_register(runtime.archive)[key].state == "missing"
+    folder = str(path.parent.relative_to(archive_folder)) + "/"
+    (path.parent / "erased.json").unlink()
+    await runtime.in_thread(erase, runtime.archive, folder, recording.data["id"], "request", "dpo")
+    await DamagedObjects(runtime.redis).look_soon(key)
+    await keep_register(runtime)
+    assert read_register(runtime.archive)[key].state == "whole"
 
 
 async def test_a_row_that_says_whole_clears_nothing_by_itself(

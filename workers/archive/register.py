@@ -10,10 +10,11 @@ from datetime import date
 
 from workers.archive import layout
 from workers.archive.archive import Archive, ArchiveConflict
+from workers.archive.erasures import Erasures
 from workers.archive.problems import Problem
 from workers.archive.records import DAMAGE, Damage, DamageState, UnreadableRecord
 from workers.archive.stores.store import StoreError
-from workers.archive.verify import Verified, check_folder, check_root
+from workers.archive.verify import Verified, check_folder, check_root, known_identity
 from workers.archive.verify_seals import verify_seals
 
 _TRIES = 50
@@ -96,8 +97,7 @@ def look(archive: Archive, key: str) -> Problem | None:
         StoreError: the store cannot be asked now.
     """
     place = layout.recording_of(key)
-    erased = place is not None and archive.is_erased(layout.recording_folder(place[0], place[1]))
-    if archive.store.stat(key) is None and not erased:
+    if archive.store.stat(key) is None and (place is None or not _is_erased(archive, place[0], place[1])):
         return Problem("missing", key, "not there")
     if place is not None:
         folder = layout.recording_folder(place[0], place[1])
@@ -109,6 +109,14 @@ def look(archive: Archive, key: str) -> Problem | None:
     day = layout.day_of(key) or date.min
     state = verify_seals(archive, Verified(), since=day, until=day, deep=place is None and day != date.min)
     return _about(key, state.problems)
+
+
+def _is_erased(archive: Archive, day: date, recording_id: str) -> bool:
+    """Whether it is on record that a recording was erased, and nothing is wrong with that record."""
+    folder = layout.recording_folder(day, recording_id)
+    keys = archive.keys_of(folder)
+    _, problems = Erasures(archive, known_identity(archive), None).read(folder, keys)
+    return layout.erasure_key(folder) in keys and not problems
 
 
 def _about(key: str, problems: list[Problem]) -> Problem | None:
