@@ -2,8 +2,8 @@
 
 The SDKs send a body by one `sendall`, whose time limit counts for all of it, and that limit is the one for connecting
 (urllib3 sets it before each request; docs.python.org/3/library/socket.html#socket.socket.sendall). A block that needs
-longer than it takes to connect would never arrive. So a body goes out in pieces here, each of which may take as long as a
-line may be silent.
+longer than it takes to connect would never arrive. So here each write of as much as the kernel has room for may take as
+long as a line may be silent; over TLS, which writes what it is given or nothing, each small piece.
 """
 
 from __future__ import annotations
@@ -62,10 +62,32 @@ class _Lines:
         return getattr(self.file, name)
 
 
+class _Patient(socket.socket):
+    """A socket whose time limit counts for each of the writes of `sendall`: for silence, and not for all that is sent."""
+
+    @classmethod
+    def of(cls, connected: socket.socket) -> _Patient:
+        """The same connection."""
+        timeout_seconds = connected.gettimeout()
+        patient = cls(connected.family, connected.type, connected.proto, connected.detach())
+        patient.settimeout(timeout_seconds)
+        return patient
+
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
+        """Send all."""
+        with memoryview(data) as view, view.cast("B") as left:
+            sent = 0
+            while sent < len(left):
+                sent += self.send(left[sent:], flags)
+
+
 class InPieces(_Connection):
     """What has a connection of urllib3's send in pieces, and take no answer that is cut; inherited from before it."""
 
     response_class = _WholeHead
+
+    def _new_conn(self) -> socket.socket:
+        return _Patient.of(super()._new_conn())
 
     def connect(self) -> None:
         """Connect, and keep little waiting in the kernel: what waits there is not sent, though `send` has returned.
@@ -83,7 +105,7 @@ class InPieces(_Connection):
             self.connect()
         if self.sock is not None:
             self.sock.settimeout(SILENCE_SECONDS)
-        if not isinstance(data, bytes | bytearray | memoryview):
+        if isinstance(self.sock, _Patient) or not isinstance(data, bytes | bytearray | memoryview):
             super().send(data)
             return
         view = memoryview(data)
