@@ -27,6 +27,7 @@ class Manners:
         conflicts: so many writes are answered 409 before one is taken.
         flips: swallows a flipped byte of every object and reports success.
         md5_etags: its ETags are MD5s.
+        whole_etags: so are those of objects that came in parts, of all their bytes.
         failures: statuses answered in turn before anything is done.
         refusals: statuses and codes with which writes are refused in turn, those under `probe/` too.
         probe_failures: the same, of the question whether it checks.
@@ -44,6 +45,7 @@ class Manners:
     conflicts: int = 0
     flips: bool = False
     md5_etags: bool = True
+    whole_etags: bool = False
     failures: list[int] = field(default_factory=list)
     refusals: list[tuple[int, str]] = field(default_factory=list)
     probe_failures: list[tuple[int, str]] = field(default_factory=list)
@@ -168,6 +170,7 @@ class AwkwardS3:
                 kept["ETag"] = f'"{hashlib.md5(md5s).hexdigest()}-{len(parts)}"'
             else:
                 data = body
+            if "uploadId" not in query or manners.whole_etags:
                 kept["ETag"] = f'"{hashlib.md5(data).hexdigest()}"'
             if not manners.md5_etags:
                 kept["ETag"] = f'"opaque-{time.time_ns()}"'

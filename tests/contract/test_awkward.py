@@ -80,12 +80,27 @@ def test_a_store_whose_etags_are_no_md5s_is_read_back(play: Play) -> None:
             assert Archive(store).put(f"x{len(data)}", iter([data]), "audio/wav").proof.by == "read-back"
 
 
+def test_a_large_object_is_proven_by_the_md5_of_its_parts_or_of_all_its_bytes_whichever_is_the_etag(play: Play) -> None:
+    store, server = play()
+    archive = Archive(store)
+
+    def proofs(name: str) -> list[str]:
+        return [archive.put(f"{name}{n}", iter([LARGE]), "audio/wav").proof.by for n in range(2)]
+
+    assert proofs("parts") == ["etag", "etag"]
+    server.manners.whole_etags = True
+    assert proofs("whole") == ["read-back", "etag"], "what is computed is learned of the last object"
+    server.manners.whole_etags = False
+    assert proofs("parts again") == ["read-back", "etag"]
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("rung", "manners", "mode"),
     [
         ("checksum", {"checks": True}, "store"),
         ("etag", {}, "store"),
+        ("etag of all the bytes", {"whole_etags": True}, "store"),
         ("etag of one that echoes", {"echoes": True}, "store"),
         ("read-back", {"md5_etags": False}, "store"),
         ("read-back of one that echoes", {"md5_etags": False, "echoes": True}, "store"),

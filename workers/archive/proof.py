@@ -53,7 +53,7 @@ def prove(store: Store, written: Written, sha256: str, size: int, mode: ProofMod
                 raise Damaged(stored.key, f"the store's {algorithm} is {theirs}, ours {ours[algorithm]}")
             return Proof("checksum", algorithm, theirs, stored.version)
         # An ETag that differs need not be an MD5 at all, so it only ever proves, and never accuses.
-        if written.etag and stored.etag == written.etag:
+        if stored.etag and stored.etag in written.etags:
             return Proof("etag", "md5", stored.etag, stored.version)
     return _read_back(store, stored, sha256)
 
@@ -77,8 +77,8 @@ def prove_again(store: Store, known: ArchivedObject, mode: ProofMode = "store") 
     if has_another_mark(stored, known):
         return _prove_another_mark(store, stored, known)
     checksums = {known.proof.algorithm: known.proof.value} if known.proof.by == "checksum" else {}
-    etag = known.proof.value if known.proof.by == "etag" else None
-    proof = prove(store, Written(stored, checksums, etag), known.sha256, known.size, mode)
+    etags = (known.proof.value,) if known.proof.by == "etag" else ()
+    proof = prove(store, Written(stored, checksums, etags), known.sha256, known.size, mode)
     return ArchivedObject(known.key, known.size, known.sha256, known.content_type, proof)
 
 

@@ -68,17 +68,18 @@ class S3Store:
         with self._buffers.of(source):
             first = source.part(bucket.options.part_bytes)
             wishes = bucket.wishes(content_type, attributes)
-            etag: str | None
             if len(first) < bucket.options.part_bytes:
-                checksums, etag = self._put_whole(key, first, source.sha256, wishes)
+                checksums, etags = self._put_whole(key, first, source.sha256, wishes)
             else:
                 if is_kept and not bucket.is_aws:  # by a put; the end of an upload in parts is another operation
                     self._assert_free(key)
-                checksums, etag = self._parts.put(key, first, source, wishes)
+                checksums, etags = self._parts.put(key, first, source, wishes)
         stored = self.stat(key)
         if stored is None:
             raise StoreError(f"{bucket.name(key)}: written, but not there")
-        return Written(stored, checksums, etag)
+        if len(first) == bucket.options.part_bytes:
+            self._parts.learn(stored)
+        return Written(stored, checksums, etags)
 
     def _assert_free(self, key: str) -> None:
         """See that nothing is there yet, since the store may ignore a condition."""
@@ -182,7 +183,9 @@ class S3Store:
         """See `Store.remove_orphans`."""
         return self._parts.remove_orphans()
 
-    def _put_whole(self, key: str, body: bytes, sha256: str, wishes: dict[str, Any]) -> tuple[dict[str, str], str]:
+    def _put_whole(
+        self, key: str, body: bytes, sha256: str, wishes: dict[str, Any]
+    ) -> tuple[dict[str, str], tuple[str, ...]]:
         def send(dialect: Dialect) -> None:
             if not dialect.conditions:
                 self._assert_free(key)
@@ -193,8 +196,8 @@ class S3Store:
             self._put_patiently(probe_key(), _PROBE_BODY, digest, dialect, wishes)
 
         self._dialect.send(send, ask)
-        etag = "" if self._checks.known else hashlib.md5(body, usedforsecurity=False).hexdigest()
-        return {"sha256": sha256}, etag
+        etags = () if self._checks.known else (hashlib.md5(body, usedforsecurity=False).hexdigest(),)
+        return {"sha256": sha256}, etags
 
     def _put_patiently(self, key: str, body: bytes, sha256: str, dialect: Dialect, wishes: dict[str, Any]) -> None:
         """Put; a 409 says that another write is under way: ask again."""

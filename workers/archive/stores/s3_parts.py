@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import secrets
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from workers.archive.source import Source
 from workers.archive.stores.s3_bucket import Bucket, condition, md5_of
 from workers.archive.stores.s3_dialects import Dialect, SpokenDialect
 from workers.archive.stores.s3_errors import BadDigest, NotUnderstood, NoUpload, told
+from workers.archive.stores.s3_md5s import Form, Md5s, forms_like
 from workers.archive.stores.store import Buffers, KeyExists, StoredObject, StoreError
 
 _COMPLETE_TRIES = 3
@@ -53,13 +53,16 @@ class Parts:
         self._dialect = dialect
         self._buffers = buffers
         self._stat = stat
+        self._forms: tuple[Form, ...] = () if bucket.is_aws else ("parts", "whole")  # on AWS a checksum proves always
         self._uploads = ThreadPoolExecutor(16, thread_name_prefix="callvault-s3")
 
-    def put(self, key: str, first: bytes, source: Source, extra: dict[str, Any]) -> tuple[dict[str, str], str | None]:
+    def put(
+        self, key: str, first: bytes, source: Source, extra: dict[str, Any]
+    ) -> tuple[dict[str, str], tuple[str, ...]]:
         """Multipart: equal parts, each sent while the next is being downloaded.
 
         Returns:
-            What the store's checksums and its ETag must be; no ETag where it is not needed.
+            What the store's checksums must be, and its ETag may.
         """
         name, part_bytes = self._bucket.name(key), self._bucket.options.part_bytes
         upload = _Upload(key)
@@ -82,13 +85,13 @@ class Parts:
 
         sending: Future[dict[str, Any]] | None = None
         overlapping = False
-        crc, md5s = crc64nvme(first), [hashlib.md5(first, usedforsecurity=False).digest()]
+        crc, md5s = crc64nvme(first), Md5s(self._forms)
+        md5s.update(first)
         try:
             dialect = self._dialect.send(begin, ask)
             while part := source.part(part_bytes):
                 crc = crc64nvme(part, crc)
-                if not self._bucket.is_aws:  # the second rung of the ladder; on AWS the first always holds
-                    md5s.append(hashlib.md5(part, usedforsecurity=False).digest())
+                md5s.update(part)
                 if sending is not None:
                     upload.parts.append(_result(sending, name))
                     sending = None
@@ -102,8 +105,7 @@ class Parts:
             if sending is not None:
                 upload.parts.append(_result(sending, name))
                 sending = None
-            etag = f"{hashlib.md5(b''.join(md5s), usedforsecurity=False).hexdigest()}-{len(upload.parts)}"
-            written = {"crc64nvme": _base64_crc(crc)}, None if self._bucket.is_aws else etag
+            written = {"crc64nvme": _base64_crc(crc)}, md5s.etags()
             try:
                 self._complete(upload, written[0]["crc64nvme"], dialect, ask)
             except NoUpload:
@@ -119,6 +121,10 @@ class Parts:
             if overlapping:
                 self._buffers.give()
         return written
+
+    def learn(self, stored: StoredObject) -> None:
+        """Learn from an object that went up in parts which MD5s to compute of the next."""
+        self._forms = forms_like(stored)
 
     def remove_orphans(self) -> int:
         """See `Store.remove_orphans`. Without the permission to list uploads, the bucket's lifecycle rule must do it.
@@ -189,7 +195,7 @@ class Parts:
             **self._bucket.at(upload.key), **parts, **whole, **condition(dialect)
         )
 
-    def _assert_completed(self, key: str, size: int, checksums: dict[str, str], etag: str | None) -> None:
+    def _assert_completed(self, key: str, size: int, checksums: dict[str, str], etags: tuple[str, ...]) -> None:
         """See what became of an upload that is no more: its answer may have been lost, and the SDK asked again.
 
         Raises:
@@ -199,7 +205,7 @@ class Parts:
         stored = self._stat(key)
         if stored is None:
             raise StoreError(f"{self._bucket.name(key)}: the upload was ended by another, and nothing is there")
-        is_held = stored.checksums.get("crc64nvme") == checksums["crc64nvme"] or (etag and stored.etag == etag)
+        is_held = stored.checksums.get("crc64nvme") == checksums["crc64nvme"] or stored.etag in etags
         if stored.size != size or not is_held:
             raise KeyExists(key)
 

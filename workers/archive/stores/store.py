@@ -70,12 +70,12 @@ class Written:
     Attributes:
         stored: as the store describes it afterwards.
         checksums: what we computed while sending, by algorithm, to compare with the store's.
-        etag: the ETag that the store must have if it makes MD5s; None if we did not compute it.
+        etags: what the ETag is if it is an MD5 of the body, or of the parts' MD5s with their count; those that we computed.
     """
 
     stored: StoredObject
     checksums: Mapping[str, str] = field(default_factory=dict)
-    etag: str | None = None
+    etags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
