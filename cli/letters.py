@@ -19,7 +19,7 @@ from config.settings import load_settings
 from workers.archive.records import NotArchived, TranscriptionNotArchived
 from workers.jobs.causes import advice_of
 from workers.queue.attempts import Attempts
-from workers.queue.connect import connect_worker
+from workers.queue.connect import connect_command
 from workers.queue.embedded import redis_of
 
 dead_letters = typer.Typer(help="Jobs that were given up.", no_args_is_help=True, rich_markup_mode=None)
@@ -32,7 +32,7 @@ def _on_redis(data: Any, work: Callable[[Any], Awaitable[Any]]) -> Any:
     settings = load_settings(data_folder=data)
 
     async def run(url: str) -> Any:
-        redis = connect_worker(url, connections=4)
+        redis = await connect_command(url, connections=4)
         try:
             return await work(redis)
         finally:

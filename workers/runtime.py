@@ -30,7 +30,7 @@ from workers.archive.stores.store import MIB, Store, StoreError, StoreOptions, S
 from workers.queue.attempts import Attempts
 from workers.queue.binding import assert_bound
 from workers.queue.clocks import ServerClock
-from workers.queue.connect import connect_worker
+from workers.queue.connect import connect_command
 from workers.queue.due import DueList
 from workers.queue.history import History
 from workers.queue.leaving import LeavingOriginals
@@ -250,8 +250,9 @@ async def runtime_at(
     Raises:
         SettingsError, StoreRefused: as `open_runtime`.
         AnotherArchive: this Redis belongs to another archive.
+        redis.exceptions.RedisError, OSError: Redis is away, and needed.
     """
-    redis = connect_worker(redis_url)
+    redis = await connect_command(redis_url, needs_redis=needs_redis)
     try:
         runtime = open_runtime(settings, redis, needs_telnyx=needs_telnyx)
         try:

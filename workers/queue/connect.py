@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from config.values import REDIS_TLS_OPTIONS, sentinel_hosts
@@ -101,10 +102,38 @@ def connect_receiver(url: str) -> Redis:
 
 def connect_worker(url: str, *, connections: int = 64) -> ArqRedis:
     """A client for workers: it rides out a restart of Redis of some 15 seconds before it gives up."""
+    return _workers_client(url, _options(retries=20, timeout_seconds=10.0, connections=connections))
+
+
+async def connect_command(url: str, *, needs_redis: bool = True, connections: int = 64) -> ArqRedis:
+    """A client for a command, behind which a person waits: whether Redis answers is settled here, within some seconds.
+
+    One that answers now is a worker's client, which rides out a later restart. One that does not answer is asked once more by
+    each later call, and each fails within a second.
+
+    Args:
+        url: as for `connect_receiver`.
+        needs_redis: whether there is nothing to do while Redis is away.
+        connections: at most.
+
+    Raises:
+        redis.exceptions.RedisError, OSError: Redis does not answer, and is needed.
+    """
+    first = _workers_client(url, _options(retries=5, timeout_seconds=2.0, connections=1))
+    try:
+        await first.ping()
+    except (RedisError, OSError):
+        if needs_redis:
+            raise
+        return _workers_client(url, _options(retries=1, timeout_seconds=0.5, connections=connections))
+    finally:
+        await first.aclose()
+    return connect_worker(url, connections=connections)
+
+
+def _workers_client(url: str, options: dict[str, Any]) -> ArqRedis:
     from workers.queue.client import WorkersRedis  # arq, which receivers do without
 
     made_with = {"job_serializer": serialize, "job_deserializer": deserialize, "expires_extra_ms": JOB_TTL_MS}
-    client: ArqRedis = _client(
-        url, WorkersRedis, made_with, _options(retries=20, timeout_seconds=10.0, connections=connections)
-    )
+    client: ArqRedis = _client(url, WorkersRedis, made_with, options)
     return client
