@@ -263,7 +263,7 @@ def release(
         sys.stdout.write(f"connection {name} is released{still}\n")
         return
     released = _run(data, lambda runtime: decisions.release(runtime, name, why, person))
-    sys.stdout.write(f"{name} is released; {what_follows(released.kept, released.gone)}\n")
+    sys.stdout.write(f"{name} is released; {released.follows}\n")
 
 
 @app.command("approve")

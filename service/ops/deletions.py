@@ -133,7 +133,7 @@ async def hold(ops: Ops, form: dict[str, str]) -> str:
 async def release(ops: Ops, form: dict[str, str]) -> str:
     """Lift the holds of an original."""
     released = await decisions.release(ops.runtime, form["id"], form["why"], form["by"])
-    return f"recording {form['id']} is released; {what_follows(released.kept, released.gone)}"
+    return f"recording {form['id']} is released; {released.follows}"
 
 
 async def approve(ops: Ops, form: dict[str, str]) -> str:

@@ -98,10 +98,7 @@ async def test_a_release_says_what_it_lifted_and_what_keeps_the_original_all_the
             await decisions.release(runtime, recording_id, "x", "ann")
         await hold(runtime, recording_id)
         released = await decisions.release(runtime, recording_id, "over", "ann")
-        assert (
-            what_follows(released.kept, released.gone)
-            == "its original stays all the same: its connection is on hold: case 18"
-        )
+        assert released.follows == "its original stays all the same: its connection is on hold: case 18"
         assert await decisions.release_connection(runtime, "7", "over", "ann") is None
         assert await decisions.approve(runtime, recording_id, "listened", "ann") == (["silent-channel"], None)
         assert what_follows(None).startswith("its original is deleted once it is due")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NOWHERE = "neither the archive nor Telnyx under this API key has such a recording: check the id"
 _MOST_NAMED = 10
 _ONCE_FREE = "its original is deleted once it is due and nothing else keeps it"
 
@@ -51,10 +52,18 @@ class Released:
     Attributes:
         kept: what keeps the original all the same; None: nothing but its time, or it is gone.
         gone: what is on record of the end of the original; None: nothing is.
+        instead: what to say where there is no original to speak of: no such recording, an erased one, or one that could not be
+            looked up; None: none of these.
     """
 
     kept: str | None = None
     gone: str | None = None
+    instead: str | None = None
+
+    @property
+    def follows(self) -> str:
+        """What becomes of the original, in one line."""
+        return self.instead or what_follows(self.kept, self.gone)
 
 
 def too_late(decided: Decided) -> str:
@@ -79,7 +88,7 @@ def to_know(decided: Decided) -> str:
     elif decided.had_gone is not None:
         said += f"; its original had gone already{decided.had_gone}; what is archived cannot be erased while the hold stands"
     if decided.is_nowhere:
-        said += "; neither the archive nor Telnyx under this API key has such a recording: check the id"
+        said += f"; {NOWHERE}"
     for line in decided.unknown:
         said += f"; not known: {line}"
     return said

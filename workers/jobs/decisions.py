@@ -30,12 +30,13 @@ from workers.archive.decisions import (
 from workers.archive.records import Decision, UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.hold import Hold
-from workers.jobs.decided import Decided, Released
+from workers.jobs.decided import NOWHERE, Decided, Released
 from workers.jobs.kept import duties_of_workers, what_keeps
 from workers.jobs.may_delete import pause_of
 from workers.jobs.under_way import NO_REDIS, wait_for, what_left_before
 from workers.jobs.whereabouts import Whereabouts, erasure_of, find_recording, is_at_telnyx
 from workers.keys import DECIDED_EARLY
+from workers.one_line import one_line
 from workers.queue.lease import HeldElsewhere
 from workers.queue.recording_lease import sole_writer
 from workers.queue.script import server_seconds, write_when_full
@@ -69,7 +70,7 @@ async def hold(runtime: Runtime, recording_id: str, why: str, by: str) -> Decide
         elif found.folder is not None:
             await runtime.in_thread(put_decision, runtime.archive, decision, found.folder)
     except (RedisError, OSError, StoreError, UnreadableRecord) as error:
-        unknown.append(f"whether a deletion was under way ({type(error).__name__}: {error})")
+        unknown.append(f"whether a deletion was under way ({one_line(error)})")
     is_gone = found.is_at_telnyx is False and not decided.left
     return replace(
         decided,
@@ -128,12 +129,17 @@ async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Rel
             "found in its audio is let go by `callvault deletions approve`, a connection by `deletions release --connection`"
         )
     await _write(runtime, _decision("release", "recording", recording_id, why, by, lifts=lifts), folder)
+    if found.erased is not None:
+        return Released(instead=f"nothing is left of it: {found.erased}")
     if found.gone is not None:
         return Released(gone=found.gone)
     await _schedule(runtime, folder)
-    if folder is not None and found.is_at_telnyx is False:
-        return Released(gone="Telnyx does not show it")
-    return Released(None if folder is None else await what_keeps(runtime, folder))
+    if folder is not None:
+        is_gone = found.is_at_telnyx is False
+        return Released(gone="Telnyx does not show it") if is_gone else Released(await what_keeps(runtime, folder))
+    if found.unknown:
+        return Released(instead="; ".join(f"not known: {line}" for line in found.unknown))
+    return Released(instead=NOWHERE if found.is_at_telnyx is False else None)
 
 
 async def hold_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> Decided:

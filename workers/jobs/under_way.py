@@ -11,6 +11,7 @@ from workers.archive.stores.store import StoreError
 from workers.jobs.decided import Decided
 from workers.jobs.duties import other_units
 from workers.jobs.whereabouts import is_at_telnyx
+from workers.one_line import one_line
 from workers.runtime import Runtime
 
 NO_REDIS = "whether a deletion or an erasure was under way (Redis does not answer; run the command again once it does)"
@@ -26,7 +27,7 @@ async def what_left_before(runtime: Runtime, connection_id: str | None, since: f
     try:
         return await _what_left(runtime, connection_id, since)
     except (RedisError, OSError, StoreError, UnreadableRecord) as error:
-        return Decided(unknown=(f"whether a deletion was under way ({type(error).__name__}: {error})",))
+        return Decided(unknown=(f"whether a deletion was under way ({one_line(error)})",))
 
 
 async def _what_left(runtime: Runtime, connection_id: str | None, since: float) -> Decided:
