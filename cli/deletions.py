@@ -51,11 +51,11 @@ T = TypeVar("T")
 _NO_WHY = "no reason given"
 
 
-def _run(data: Path | None, work: Callable[[Runtime], Awaitable[T]], *, needs_redis: bool = True) -> T:
+def _run(data: Path | None, work: Callable[[Runtime], Awaitable[T]], **needs: bool) -> T:
     settings = load_settings(data_folder=data)
 
     async def run(url: str) -> T:
-        async with runtime_at(settings, url, needs_telnyx=False, needs_redis=needs_redis) as runtime:
+        async with runtime_at(settings, url, needs_telnyx=False, **needs) as runtime:
             return await work(runtime)
 
     with redis_of(settings, is_there=True) as url:
@@ -80,7 +80,7 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
             pause, problem = await due.pause(), str(error)
         return await due.count(), entries, pause, duties, problem, kept
 
-    count, entries, pause, duties, problem, kept = _run(data, work)
+    count, entries, pause, duties, problem, kept = _run(data, work, needs_archive=False)
     mode = "unknown" if duties is None else duties.delete_originals
     if json:
         rows = [
@@ -104,7 +104,9 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
         stays = f"  stays: {kept[entry.folder]}" if entry.folder in kept else ""
         sys.stdout.write(f"{when:<10} {entry.folder}{stays}\n")
     state = {"verified": "running", "never": "never; `callvault deletions duties` says whose setting that is"}.get(mode)
-    state = f"paused: {pause}" if pause is not None else state or f"unknown ({problem})"
+    state = f"paused: {pause}" if pause is not None else state or "unknown"
+    if problem is not None:
+        state += f"; what keeps each original is not known: {problem}"
     sys.stdout.write(f"{many(count, 'original')} on the list; deletion: {state}\n")
 
 

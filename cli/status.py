@@ -31,7 +31,7 @@ def run(settings: Settings, url: str, *, as_json: bool) -> int:
 
 
 async def _look(settings: Settings, url: str) -> Status:
-    async with runtime_at(settings, url, needs_telnyx=False) as runtime:
+    async with runtime_at(settings, url, needs_telnyx=False, needs_archive=False) as runtime:
         return await read_status(runtime)
 
 

@@ -144,12 +144,13 @@ def sealable_at(settings: Settings, day: date) -> float:
     return (end_of_day(day) + settings.seal_after).timestamp()
 
 
-def open_archive(settings: Settings, now: Callable[[], datetime] = utc_now) -> Archive:
+def open_archive(settings: Settings, now: Callable[[], datetime] = utc_now, *, needs_archive: bool = True) -> Archive:
     """The archive of the settings. Nothing is made: that is `callvault init`'s.
 
     Args:
         settings: of the process.
         now: see `StoreOptions`.
+        needs_archive: whether there is nothing to do without one. Else each question to it says that there is none.
 
     Where the store does not answer, its identity is read later, and before anything is written: an outage is no reason not to
     start.
@@ -167,7 +168,8 @@ def open_archive(settings: Settings, now: Callable[[], datetime] = utc_now) -> A
     try:
         _ = archive.identity
     except NoArchive:
-        raise
+        if needs_archive:
+            raise
     except StoreError as error:
         log.info("the archive does not answer yet", archive=address, error=str(error))  # whoever asks it says so
     return archive
@@ -197,13 +199,16 @@ def open_alerts(settings: Settings, redis: AsyncRedis) -> Alerts:
     return Alerts(redis, urls, settings.quiet_hours, settings.alert_severities)
 
 
-def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = True) -> Runtime:
+def open_runtime(
+    settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = True, needs_archive: bool = True
+) -> Runtime:
     """Make the parts of a worker.
 
     Args:
         settings: of the process.
         redis: a client; the caller closes it.
         needs_telnyx: whether there is nothing to do without an API key. Without one, Telnyx refuses what is asked of it.
+        needs_archive: as for `open_archive`.
 
     Raises:
         SettingsError: the API key is not set, and needed.
@@ -213,7 +218,7 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
         settings = settings.model_copy(update={"telnyx_api_key": SecretStr(_NO_KEY)})
     account = Account.from_settings(settings)
     clock = ServerClock()
-    archive = open_archive(settings, clock.latest)
+    archive = open_archive(settings, clock.latest, needs_archive=needs_archive)
     threads = _jobs_at_once(settings) + _DELETIONS_AT_ONCE + _TURNS_AT_ONCE
     made = Runtime(
         settings=settings,
@@ -237,7 +242,12 @@ def open_runtime(settings: Settings, redis: AsyncRedis, *, needs_telnyx: bool = 
 
 @asynccontextmanager
 async def runtime_at(
-    settings: Settings, redis_url: str, *, needs_telnyx: bool = True, needs_redis: bool = True
+    settings: Settings,
+    redis_url: str,
+    *,
+    needs_telnyx: bool = True,
+    needs_redis: bool = True,
+    needs_archive: bool = True,
 ) -> AsyncIterator[Runtime]:
     """The parts of a worker, for a command that works beside them; closed at the end, and their Redis too.
 
@@ -246,6 +256,7 @@ async def runtime_at(
         redis_url: the address of its Redis.
         needs_telnyx: as for `open_runtime`.
         needs_redis: whether there is nothing to do while Redis is away, so that it is not seen which archive it belongs to.
+        needs_archive: as for `open_archive`.
 
     Raises:
         SettingsError, StoreRefused: as `open_runtime`.
@@ -254,7 +265,7 @@ async def runtime_at(
     """
     redis = await connect_command(redis_url, needs_redis=needs_redis)
     try:
-        runtime = open_runtime(settings, redis, needs_telnyx=needs_telnyx)
+        runtime = open_runtime(settings, redis, needs_telnyx=needs_telnyx, needs_archive=needs_archive)
         try:
             with suppress(RedisError, OSError):  # then it is this machine's clock
                 await runtime.clock.look(redis)

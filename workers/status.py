@@ -39,6 +39,7 @@ class DeletionStatus(msgspec.Struct, frozen=True):
     """Deletion of originals: what the workers are set to, how many are on the list, and if it is paused, why.
 
     Attributes:
+        mode: `never`, `verified`, or `unknown` while the archive, which says it, cannot be asked.
         paused_by: who paused it; None where it is not paused or that is not known.
         paused_at: since when, ISO 8601, UTC; likewise.
     """
@@ -132,11 +133,11 @@ async def read_status(runtime: Runtime) -> Status:
     redis, settings = runtime.redis, runtime.settings
     now = await server_seconds(redis)
     chain, problem = Chain(runtime.archive), None
-    mode: str = settings.delete_originals
+    mode = "unknown"
     try:
         async with asyncio.timeout(_ARCHIVE_SECONDS):
-            mode = (await workers_duties(runtime)).delete_originals
             await runtime.in_thread(runtime.archive.assert_identity)
+            mode = (await workers_duties(runtime)).delete_originals
             chain = await known_chain(runtime)
     except TimeoutError:
         problem = f"does not answer within {_ARCHIVE_SECONDS} s"

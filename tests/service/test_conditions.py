@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from config.times import format_instant, utc_now
-from tests.parts import RunningSandbox, callvault, callvault_here, free_port, receiver, run_callvault, wait_for
+from tests.parts import RunningSandbox, callvault, callvault_here, free_port, receiver, wait_for
 from workers.conditions import CONDITIONS
 from workers.keys import (
     ARCHIVE,
@@ -129,16 +129,14 @@ async def test_what_is_wrong_is_said_on_every_surface_until_it_is_over(
             redis.config_set("maxmemory", int(redis.info("memory")["used_memory"] * 1.05))
             wait_for(lambda: client.get("/readyz").status_code == 503, 5)
 
-        if kind == "archive-away":  # with no archive there is nothing else to tell of
-            done = run_callvault(["status", "--json"], environment)
-            assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1
-            found = wait_for(lambda: client.get("/api/overview").json()["conditions"], 5)[0]
-        else:
-            status, output = callvault_here(["status", "--json"], environment)
-            (found,) = [one for one in json.loads(output)["conditions"] if one["kind"] == kind]
-            assert status == 1
-            status, text = callvault_here(["status"], environment)
-            assert status == 1 and said in text and found["advice"] in text
+        status, output = callvault_here(["status", "--json"], environment)
+        (found,) = [one for one in json.loads(output)["conditions"] if one["kind"] == kind]
+        assert status == 1
+        if kind == "archive-away":
+            assert json.loads(output)["deletions"]["mode"] == "unknown"
+            assert "not known: " in callvault_here(["deletions", "list"], environment)[1]
+        status, text = callvault_here(["status"], environment)
+        assert status == 1 and said in text and found["advice"] in text
         assert said in found["what"] and found["advice"] and found["severity"] == told.severity
 
         _, output = callvault_here(["doctor", "--json"], environment)

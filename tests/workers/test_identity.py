@@ -82,7 +82,7 @@ def test_a_copy_that_lost_the_empty_folder_for_what_comes_in_is_read_and_written
 
 @pytest.mark.parametrize("command", READING)
 @pytest.mark.parametrize("is_a_folder", [False, True])
-def test_where_there_is_no_archive_a_command_says_so_in_one_line_and_makes_nothing(
+def test_where_there_is_no_archive_a_command_says_so_and_makes_nothing(
     command: str, is_a_folder: bool, environment: dict[str, str], tmp_path: Path
 ) -> None:
     typo = tmp_path / "archvie"
@@ -90,9 +90,10 @@ def test_where_there_is_no_archive_a_command_says_so_in_one_line_and_makes_nothi
         typo.mkdir()
     done = run_callvault(command.split(), environment | {"CALLVAULT_ARCHIVE_URL": typo.as_uri()})
     assert done.returncode == 1
-    said = done.stdout if command == "doctor" else done.stderr
+    goes_on = command in ("doctor", "status")  # with what else there is to tell
+    said = done.stdout if goes_on else done.stderr
     assert "is no Callvault archive: is its disk mounted" in said and "`callvault init` makes one" in said
-    assert command == "doctor" or (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert goes_on or (done.stdout, done.stderr.count("\n")) == ("", 1)
     assert not typo.exists() or everything(typo) == []
 
 
