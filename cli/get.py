@@ -15,7 +15,7 @@ from config.errors import UserError
 from config.settings import Settings
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.problems import Problem, how_to_mend
+from workers.archive.problems import Problem, how_to_mend, wrong
 from workers.archive.proof import Damaged, Missing
 from workers.archive.records import ArchivedObject, UnreadableRecord
 from workers.catalogue.catalogue import Catalogue
@@ -37,18 +37,23 @@ def run(settings: Settings, recording_id: str, *, out: Path | None, audio_format
         try:
             record = archive.commit_record(folder)
         except UnreadableRecord as error:
-            raise UserError(f"{error}; run `callvault verify`") from None
+            raise _told(settings, archive, wrong(error)) from None
         if record is None:
             _refuse_if_erased(archive, folder, recording_id)  # the catalogue may not know of it yet
-            raise UserError(f"{layout.commit_key(folder)}: gone from the archive; restore it from a copy")
+            raise _told(settings, archive, Problem("missing", layout.commit_key(folder), "gone from the archive"))
         chosen = _choose(record.objects, audio_format, recording_id)
         try:
             return _write_audio(archive, chosen, recording_id, out)
         except Damaged as damage:
             kind = "missing" if isinstance(damage, Missing) else "damaged"
-            tell_register(settings, archive.identity.id, [Problem(kind, damage.key, damage.what)], "get")
-            advice = how_to_mend(damage.key, kind, archive.store.url)
-            raise UserError(f"{damage}; nothing was written; {advice}") from None
+            raise _told(settings, archive, Problem(kind, damage.key, damage.what)) from None
+
+
+def _told(settings: Settings, archive: Archive, problem: Problem) -> UserError:
+    """The error that a person gets of what is damaged, once the register of damage has been told."""
+    tell_register(settings, archive.identity.id, [problem], "get")
+    advice = how_to_mend(problem.key, problem.kind, archive.store.url)
+    return UserError(f"{problem.key}: {problem.what}; nothing was written; {advice}")
 
 
 def _folder(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> str:

@@ -140,6 +140,20 @@ def test_audio_that_was_changed_is_told_with_its_path_and_moved_away_before_it_i
     assert alert["severity"] == "info" and key in alert["text"]
 
 
+def test_a_commit_record_that_is_damaged_or_gone_is_told_with_what_to_do_and_stays_known(
+    small: SmallArchive, here: dict[str, str]
+) -> None:
+    damaged, gone = (small.folder(11, one) + "recording.json" for one in ("11-one", "11-two"))
+    assert run_callvault(["find"], here).returncode == 0, "the catalogue knows both"
+    small.write(damaged, b"{x")
+    small.remove(gone)
+    said = line_of(["get", "11-one"], here)
+    assert f"move {small.root.as_uri()}/{damaged} out of the archive; then restore it from a copy" in said
+    assert f"restore {small.root.as_uri()}/{gone} from a copy of the archive" in line_of(["get", "11-two"], here)
+    found = json.loads(run_callvault(["status", "--json"], here).stdout)["conditions"]
+    assert {one["about"] for one in found if one["kind"] == "damaged"} == {damaged, gone}
+
+
 def test_a_worker_that_cannot_start_leaves_behind_why_for_whoever_asks(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
