@@ -298,8 +298,11 @@ def check_recordings(archive):
         for key in commit_keys(folder, keys):
             left.discard(key)
             record = archive.commit_record(key, folder, recording_id)
-            if record is not None:
-                committed.add(key[: -len("recording.json")])
+            place = key[: -len("recording.json")]
+            if record is None:  # which is said; the audio beside it was committed
+                left -= {other for other in left if other.startswith(f"{place}audio.")}
+            else:
+                committed.add(place)
                 left -= record["hashes"].keys()
                 check_objects(archive, folder, record["hashes"], erased)
         own = f"{folder}recording.json"

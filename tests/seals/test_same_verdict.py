@@ -239,6 +239,13 @@ def a_version_damaged_and_one_half_written(one: SmallArchive) -> set[tuple[str, 
     return {("damaged", damaged), ("uncommitted", f"{half}audio.wav")}
 
 
+def a_commit_record_that_cannot_be_read(one: SmallArchive) -> set[tuple[str, str]]:
+    """Its audio was committed all the same: nobody is told to have it fetched again."""
+    folder = one.recording(1, "young")
+    one.write(folder + "recording.json", b"{x")
+    return {("damaged", folder + "recording.json")}
+
+
 def a_version_whose_first_is_gone(one: SmallArchive) -> set[tuple[str, str]]:
     folder = one.recording(1, "young")
     one.version(folder, "v", utc_now())
@@ -313,6 +320,7 @@ CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
     a_hold_taken_away_and_one_turned_into_a_release,
     versions_beside_a_recording,
     a_version_damaged_and_one_half_written,
+    a_commit_record_that_cannot_be_read,
     a_version_whose_first_is_gone,
     what_is_nobodys,
     a_receipt_of_another_recording,

@@ -307,12 +307,15 @@ def _check(checks: Checks, folder: _Folder) -> _Found:
     committed = set[str]()
     for key in commit_keys(folder.prefix, folder.found):
         del left[key]
+        place = key.removesuffix("recording.json")
         try:
             record = COMMIT_RECORD.read(checks.archive.read_small(key), key)
         except UnreadableRecord as error:
             found.problems.append(wrong(error))
+            for audio in [other for other in left if other.startswith(f"{place}audio.")]:
+                del left[audio]  # it was committed: what its record says of it cannot be read, and that is said
             continue
-        committed.add(key.removesuffix("recording.json"))
+        committed.add(place)
         _check_objects(checks, folder, record, erased, found)
         for known in record.objects:
             left.pop(known.key, None)
