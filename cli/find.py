@@ -69,7 +69,7 @@ def write_table(hits: list[Hit], most: int | None) -> None:
 def _cells(hit: Hit) -> tuple[str, ...]:
     row = hit.row
     started = (row.started_at or "").replace("T", " ")[:19]
-    length = format_duration((row.duration_ms or 0) / 1000)
+    length = "" if row.duration_ms is None else format_duration(row.duration_ms / 1000)
     state = hit.state + (f" ({', '.join(row.findings)})" if row.findings else "")
     seal = "" if row.seal is None else str(row.seal)
     return tuple(

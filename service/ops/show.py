@@ -30,8 +30,8 @@ def when(text: str | None) -> Markup:
 
 
 def length(milliseconds: float | None) -> str:
-    """A duration in milliseconds the short way."""
-    return format_duration((milliseconds or 0) / 1000)
+    """A duration in milliseconds the short way; empty where it is not known."""
+    return "" if milliseconds is None else format_duration(milliseconds / 1000)
 
 
 def seconds(value: float | None) -> str:

@@ -71,6 +71,7 @@ async def test_what_is_erased_is_gone_and_on_record(
 
     (row,) = find(environment, "--id", one.data["id"])
     assert (row["state"], row["from_number"], row["to_number"]) == ("erased", None, None)
+    assert "0s" not in run_callvault(["find", "--id", one.data["id"]], environment).stdout, "nobody knows its length"
     assert find(environment, "--number", one.data["from"]) == []
     again = run_callvault(["get", one.data["id"]], environment)
     assert (again.returncode, "was erased" in again.stderr) == (1, True)
