@@ -64,9 +64,9 @@ class SkewedServer(EmbeddedServer):
         super().__init__(data_folder)
         self.clock = clock
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _spawn(self, lock: int) -> subprocess.Popen[bytes]:
         with _environment(self.clock.environment):
-            return super()._spawn()
+            return super()._spawn(lock)
 
 
 @contextmanager

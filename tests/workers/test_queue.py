@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -33,7 +34,7 @@ from workers.queue import leases
 from workers.queue.accept import Acceptor, enqueue, enqueue_every
 from workers.queue.attempts import Attempts, DeadLetter
 from workers.queue.due import DueList
-from workers.queue.embedded import EmbeddedServer, socket_path
+from workers.queue.embedded import EmbeddedServer, NoServer, socket_path
 from workers.queue.jobs import Job, deserialize
 from workers.queue.leases import Leases
 from workers.queue.limits import SharedLimiter
@@ -408,6 +409,28 @@ def test_a_second_part_joins_the_embedded_server_and_does_not_stop_it(tmp_path: 
     second.start()
     second.stop()
     assert first.is_running
+    first.stop()
+
+
+def test_beside_a_server_that_hangs_no_second_one_is_started(tmp_path: Path) -> None:
+    """It would write into the same files, and leave the first without its socket: every webhook were refused then."""
+    first, second = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
+    first.start()
+    assert first.process is not None
+    first.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(NoServer, match="runs and does not answer"):
+            second.start(timeout_seconds=0.5)
+    finally:
+        first.process.send_signal(signal.SIGCONT)
+    assert first.is_running, "its socket is its own still"
+    second.start()
+    second.stop()
+    assert first.is_running, "it was joined"
+    first.process.kill()
+    second.start()  # as soon as the first has ended
+    assert second.is_running
+    second.stop()
     first.stop()
 
 

@@ -18,14 +18,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from config.errors import UserError
 from config.private import close_files, private_folder
 from config.settings import Settings
 
 _PR_SET_PDEATHSIG = 1
+_ANOTHER_SECONDS = 20.0  # as long as one that was told to stop may take
 _LONGEST_SOCKET_PATH = 100  # sun_path holds 104 (macOS) to 108 (Linux) bytes
 
 
@@ -97,10 +99,11 @@ class EmbeddedServer:
     def start(self, timeout_seconds: float = 60) -> None:
         """Start the server, or join the one that runs; returns once it answers.
 
-        Loading a long append-only file takes its time, so the wait is long.
+        Loading a long append-only file takes its time, so the wait is long. A server that lives and does not answer, because it
+        hangs or stops, is waited for: a second one would write into the same files, and take its socket away from it.
 
         Raises:
-            NoServer: no binary; or it ended, or did not answer in time, and the text says where its log is.
+            NoServer: no binary; or one ended, or did not answer in time, and the text says where its log is.
         """
         private_folder(self.folder.parent)
         private_folder(self.folder)
@@ -111,9 +114,10 @@ class EmbeddedServer:
         deadline = time.monotonic() + timeout_seconds
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two parts that start together make one server
-            if _answers(self.socket):
+            if (alone := self._alone(min(timeout_seconds, _ANOTHER_SECONDS))) is None:
                 return
-            self.process = self._spawn()
+            with alone:
+                self.process = self._spawn(alone.fileno())
             while not _answers(self.socket):
                 if self.process.poll() is not None:
                     raise NoServer(f"the embedded Valkey server ended at once; see {self.folder / 'valkey.log'}")
@@ -122,7 +126,29 @@ class EmbeddedServer:
                     raise NoServer(f"the embedded Valkey server does not answer; see {self.folder / 'valkey.log'}")
                 time.sleep(0.005)
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _alone(self, timeout_seconds: float) -> IO[str] | None:
+        """The lock that a server inherits and keeps for as long as its process lives; None: one runs and answers.
+
+        Raises:
+            NoServer: a server lives and does not answer.
+        """
+        file = (self.folder / "server.lock").open("w")
+        deadline = time.monotonic() + timeout_seconds
+        while not _answers(self.socket):
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return file
+            if time.monotonic() > deadline:
+                file.close()
+                raise NoServer(
+                    f"the embedded Valkey server of {self.folder} runs and does not answer: see whether the machine or its disk "
+                    f"hangs, and {self.folder / 'valkey.log'}"
+                )
+            time.sleep(0.05)
+        file.close()
+        return None
+
+    def _spawn(self, lock: int) -> subprocess.Popen[bytes]:
         # fmt: off
         arguments = [
             server_binary(), "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700",
@@ -137,6 +163,7 @@ class EmbeddedServer:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=die_with_parent,
+            pass_fds=(lock,),
             umask=0o077,
         )
 
