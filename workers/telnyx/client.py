@@ -183,7 +183,7 @@ class TelnyxClient:
         """Send an operation that answers with one thing.
 
         Raises:
-            TelnyxError: it did not work, retries included.
+            TelnyxError: it did not work, retries included, or the answer is about another thing.
             ValueError: an argument cannot be sent.
         """
         status, body = await self._send(operation.request(arguments))
@@ -193,7 +193,9 @@ class TelnyxClient:
             return operation.read(None)
         if status == 204:  # the older API answers a bulk deletion so
             return operation.read({})
-        return operation.read(_json(operation, body))
+        answer = operation.read(_json(operation, body))
+        operation.assert_about(arguments, answer)
+        return answer
 
     async def pages(self, operation: Operation[T], arguments: Mapping[str, Any]) -> AsyncIterator[T]:
         """Walk a list, fetching the next page while the current one is consumed.

@@ -61,6 +61,7 @@ class Operation(Generic[T]):
         answer_name: the name of that item's type.
         is_paged: whether it is a list in pages.
         is_repeatable: whether sending it twice does no more than sending it once.
+        tells_id: whether the answer tells the id that was asked for, the only parameter of the path.
         summary: what it does, one line.
     """
 
@@ -75,6 +76,7 @@ class Operation(Generic[T]):
     answer_name: str
     is_paged: bool
     is_repeatable: bool
+    tells_id: bool
     summary: str
 
     @property
@@ -130,6 +132,18 @@ class Operation(Generic[T]):
             item = body
         return self.read_item(item)
 
+    def assert_about(self, arguments: Mapping[str, Any], answer: Any) -> None:
+        """See that an answer is about what was asked for: another's, as from a broken cache, would be archived under this id.
+
+        Raises:
+            UnexpectedAnswer: it is not.
+        """
+        if not self.tells_id:
+            return
+        asked = str(arguments[self.path_parameters[0]])
+        if str(answer.id).lower() != asked.lower():
+            raise UnexpectedAnswer(f"{self.method} {self.path}: asked for {asked}, and the answer is about {answer.id}")
+
     def read_item(self, item: Any) -> T:
         """Read one item; an item that is wrapped in a `data` of its own, as a sample in the docs shows, is unwrapped.
 
@@ -163,13 +177,16 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def operation(route: str, *, envelope: Envelope = "data", repeatable: bool | None = None) -> Callable[[F], F]:
+def operation(
+    route: str, *, envelope: Envelope = "data", repeatable: bool | None = None, tells_id: bool = False
+) -> Callable[[F], F]:
     """Declare an operation on a family's method.
 
     Args:
         route: method and path template, such as `GET /recordings/{recording_id}`.
         envelope: what the answer is wrapped in: `data`, `log_messages`, or nothing (`bare`, `empty`, `bytes`).
         repeatable: whether it may be sent again when the first answer was lost; by default all but POST.
+        tells_id: see `Operation`; an answer about another thing is refused.
     """
 
     def declare(function: F) -> F:
@@ -177,7 +194,7 @@ def operation(route: str, *, envelope: Envelope = "data", repeatable: bool | Non
 
         @functools.cache  # type hints are resolved at the first call, not at import
         def operation_of(family: str) -> Operation[Any]:
-            return _build(family, function, route, envelope, repeatable)
+            return _build(family, function, route, envelope, repeatable, tells_id=tells_id)
 
         @functools.wraps(function)
         def call(self: Family, *args: Any, **kwargs: Any) -> Any:
@@ -194,7 +211,13 @@ def operation(route: str, *, envelope: Envelope = "data", repeatable: bool | Non
 
 
 def _build(
-    family: str, function: Callable[..., Any], route: str, envelope: Envelope, repeatable: bool | None
+    family: str,
+    function: Callable[..., Any],
+    route: str,
+    envelope: Envelope,
+    repeatable: bool | None,
+    *,
+    tells_id: bool,
 ) -> Operation[Any]:
     method, path = route.split(" ")
     hints = get_type_hints(function)
@@ -215,6 +238,7 @@ def _build(
         answer_name=getattr(item, "__name__", str(item)),
         is_paged=is_paged,
         is_repeatable=method != "POST" if repeatable is None else repeatable,
+        tells_id=tells_id,
         summary=(function.__doc__ or "").strip().splitlines()[0],
     )
 

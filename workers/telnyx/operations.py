@@ -474,7 +474,7 @@ class RecordingTranscriptions(Family):
     ) -> Pages[RecordingTranscription]:
         """List the transcriptions."""
 
-    @operation("GET /recording_transcriptions/{recording_transcription_id}")
+    @operation("GET /recording_transcriptions/{recording_transcription_id}", tells_id=True)
     async def retrieve(self, recording_transcription_id: str) -> RecordingTranscription:
         """Retrieve a transcription."""
 
@@ -498,7 +498,7 @@ class Recordings(Family):
     ) -> Pages[Recording]:
         """List the recordings."""
 
-    @operation("GET /recordings/{recording_id}")
+    @operation("GET /recordings/{recording_id}", tells_id=True)
     async def retrieve(self, recording_id: str) -> Recording:
         """Retrieve a recording, with fresh download addresses."""
 

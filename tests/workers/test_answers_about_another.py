@@ -1,0 +1,47 @@
+"""An answer about another recording than was asked for, as a broken cache gives, is believed by nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parts import RunningSandbox
+from tests.workers.house import archive, delete_what_is_due, has_left, runtime_of
+from tests.workers.test_archive_recording import committed
+from workers.jobs.payloads import TranscriptionRequest
+from workers.jobs.transcriptions import archive_transcription
+from workers.runtime import Runtime
+from workers.telnyx.errors import UnexpectedAnswer
+
+
+async def test_nothing_is_archived_under_the_id_of_another(
+    sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
+) -> None:
+    """What is written once stays, so a wrong commit record would keep the right one out for ever."""
+    one, other = (sandbox.world.add_recording(seconds=0.2) for _ in range(2))
+    recording_id, transcription = one.data["id"], sandbox.world.add_transcription(one)
+    sandbox.world.complete_transcription(transcription)
+    request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording_id)
+    sandbox.world.recordings[recording_id] = other
+    sandbox.world.transcriptions[transcription["id"]] = transcription | {"id": "another"}
+    with pytest.raises(UnexpectedAnswer, match=f"asked for {recording_id}, and the answer is about {other.data['id']}"):
+        await archive(runtime, one)
+    with pytest.raises(UnexpectedAnswer, match="the answer is about another"):
+        await archive_transcription(runtime, request)
+    assert list(archive_folder.rglob("audio.*")) == []
+    sandbox.world.recordings[recording_id] = one
+    await archive(runtime, one, other)
+    assert committed(archive_folder, one) and committed(archive_folder, other)
+
+
+async def test_no_original_is_deleted_on_an_answer_about_another(
+    sandbox: RunningSandbox, deleting: dict[str, str], async_redis: Any
+) -> None:
+    one, other = (sandbox.world.add_recording(seconds=0.2) for _ in range(2))
+    async with runtime_of(deleting, async_redis) as runtime:
+        await archive(runtime, one)
+        sandbox.world.recordings[one.data["id"]] = other
+        await delete_what_is_due(runtime)
+        assert not has_left(one) and not has_left(other)
