@@ -291,8 +291,12 @@ async def test_the_next_address_of_a_name_is_tried_where_one_does_not_answer(mon
 
 async def test_a_name_or_server_that_is_not_there_is_an_error_of_connecting() -> None:
     async with client() as http:
-        for url in ("http://127.0.0.1:1", "http://no-such-name.invalid", f"http://{'a' * 70}.example"):
-            with pytest.raises(httpx.ConnectError):
+        for url, why in (
+            ("http://127.0.0.1:1", r"^127\.0\.0\.1: Connection refused$"),
+            ("http://no-such-name.invalid", r"^no-such-name\.invalid: [^\[(]+$"),
+            (f"http://{'a' * 70}.example", "label"),
+        ):
+            with pytest.raises(httpx.ConnectError, match=why):
                 await http.get(url)
         with pytest.raises(httpx.UnsupportedProtocol):
             await http.get("ftp://127.0.0.1")

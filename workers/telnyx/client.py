@@ -329,7 +329,7 @@ class TelnyxClient:
         except (httpx.TimeoutException, TimeoutError) as error:
             raise TimedOut(f"{where}: no answer in time", was_sent=True) from error
         except httpx.ConnectError as error:
-            raise ConnectionFailed(f"{where}: cannot connect ({error})", was_sent=False) from error
+            raise ConnectionFailed(f"{where}: cannot connect to {error}", was_sent=False) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:  # the second from a location that is no address
             raise ConnectionFailed(f"{where}: {type(error).__name__} {error}".rstrip(), was_sent=True) from error
 

@@ -8,6 +8,7 @@ is free lies on a stack, and one that has ended is found when it is taken. The p
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import select
 import socket
@@ -139,8 +140,15 @@ class Transport(httpx.AsyncBaseTransport):
         except TimeoutError:
             raise httpx.ConnectTimeout("no connection in time") from None
         except (OSError, UnicodeError) as error:  # a certificate that is not accepted is an OSError too
-            raise httpx.ConnectError(str(error) or type(error).__name__) from error
+            raise httpx.ConnectError(f"{host}: {_why(error)}") from error
         return connection
+
+
+def _why(error: OSError | UnicodeError) -> str:
+    """Why there is no connection, as the system says it; asyncio's own words are for whoever programs with it."""
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError | socket.gaierror) and error.errno:
+        return os.strerror(error.errno)
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 class _Body(httpx.AsyncByteStream):
