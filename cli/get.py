@@ -50,7 +50,7 @@ def run(settings: Settings, recording_id: str, *, out: Path | None, audio_format
 
 
 def _told(settings: Settings, archive: Archive, problem: Problem) -> UserError:
-    """The error that a person gets of what is damaged, once the register of damage has been told."""
+    """Tell the register of damage of a problem, and give the error for a person."""
     tell_register(settings, archive.identity.id, [problem], "get")
     advice = how_to_mend(problem.key, problem.kind, archive.store.url)
     return UserError(f"{problem.key}: {problem.what}; nothing was written; {advice}")

@@ -150,7 +150,7 @@ def open_archive(settings: Settings, now: Callable[[], datetime] = utc_now, *, n
     Args:
         settings: of the process.
         now: see `StoreOptions`.
-        needs_archive: whether there is nothing to do without one. Else each question to it says that there is none.
+        needs_archive: whether there is nothing to do without one. Else each question to it raises `NoArchive`.
 
     Where the store does not answer, its identity is read later, and before anything is written: an outage is no reason not to
     start.

@@ -52,8 +52,7 @@ class Released:
     Attributes:
         kept: what keeps the original all the same; None: nothing but its time, or it is gone.
         gone: what is on record of the end of the original; None: nothing is.
-        instead: what to say where there is no original to speak of: no such recording, an erased one, or one that could not be
-            looked up; None: none of these.
+        instead: said in place of both: no such recording exists, it was erased, or a look-up failed; None: nothing of that kind.
     """
 
     kept: str | None = None
