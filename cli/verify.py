@@ -148,6 +148,7 @@ def _report(settings: Settings, options: Options, state: Verified, seconds: floa
     report: dict[str, Any] = {
         "archive_url": settings.archive_address,
         "recordings": state.recordings,
+        "erased_recordings": state.erased_recordings,
         "not_archived": state.not_archived,
         "objects": state.objects,
         "bytes": state.bytes,
@@ -181,7 +182,10 @@ def _tell(settings: Settings, options: Options, state: Verified, seconds: float)
     lines += [f"not checked: {line}" for line in _not_checked(settings, options, state)]
     verdict = many(len(state.problems), "problem") if state.problems else "no problems"
     lines += [_not_archived(state.not_archived)] if state.not_archived else []
-    counts = f"{many(state.recordings, 'recording')}, {many(state.objects, 'object')}, {format_size(state.bytes)}"
+    erased = f" ({state.erased_recordings} erased, on record)" if state.erased_recordings else ""
+    counts = (
+        f"{many(state.recordings, 'recording')}{erased}, {many(state.objects, 'object')}, {format_size(state.bytes)}"
+    )
     if options.seals:
         counts += f", {many(state.seals, 'seal')} of {many(state.sealed_objects, 'object')}"
         counts += f" ({state.erased} erased, on record)" if state.erased else ""

@@ -80,8 +80,10 @@ async def test_what_is_erased_is_gone_and_on_record(
         verified = run_callvault(["verify", "--seals", "--json"], environment)
         report = json.loads(verified.stdout)
         assert (verified.returncode, report["problems"], report["erased"]) == (0, [], 3)
+        assert report["erased_recordings"] == 1, "it is counted among the recordings, and is not there"
         assert seal(environment, seals_in(archive_folder)[0]["day"])[0] == 0, "the record of the erasure is sealed"
     assert "3 erased, on record" in run_callvault(["verify", "--seals"], environment).stdout
+    assert " (1 erased, on record), " in run_callvault(["verify"], environment).stdout
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=30)
     with_key = environment | {"CALLVAULT_SEAL_KEY": str(key)}

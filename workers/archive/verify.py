@@ -89,6 +89,7 @@ class Verified(msgspec.Struct):
             under which an earlier run on this machine read the same bytes.
         sealed_objects: listed by seals; of recordings, media and log messages.
         erased: of them, erased on record.
+        erased_recordings: of the recordings, those that were erased, on record.
         not_archived: recordings that are on record as not archived, and are not in the archive.
         waiting: objects that came after the seal of their day, for its next one.
         unsealed_objects: objects of days that have no seal yet.
@@ -110,6 +111,7 @@ class Verified(msgspec.Struct):
     seals: int = 0
     sealed_objects: int = 0
     erased: int = 0
+    erased_recordings: int = 0
     not_archived: int = 0
     waiting: int = 0
     unsealed_objects: int = 0
@@ -222,6 +224,7 @@ def verify(
         for found in ahead(folders, lambda f: _check(checks, f)):
             state.recordings += not found.is_not_archived
             state.not_archived += found.is_not_archived
+            state.erased_recordings += found.is_erased
             state.problems += found.problems
             state.objects += len(found.sizes)
             state.bytes += sum(found.sizes)
@@ -285,12 +288,14 @@ class _Found:
 
     Attributes:
         is_not_archived: whether it only says that its recording is not archived, and why.
+        is_erased: whether its recording was erased, on record.
     """
 
     problems: list[Problem] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     checked_by: list[str] = field(default_factory=list)
     is_not_archived: bool = False
+    is_erased: bool = False
 
 
 def _check(checks: Checks, folder: _Folder) -> _Found:
@@ -302,6 +307,8 @@ def _check(checks: Checks, folder: _Folder) -> _Found:
     found.is_not_archived = is_not_archived(folder.prefix, folder.found)
     left = dict(folder.found)
     erased, found.problems = checks.erasures.read(folder.prefix, left)
+    commit_key = layout.commit_key(folder.prefix)
+    found.is_erased = commit_key in erased and commit_key not in left
     left.pop(layout.erasure_key(folder.prefix), None)
     left.pop(layout.erasure_signature_key(folder.prefix), None)
     committed = set[str]()
