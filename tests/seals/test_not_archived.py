@@ -26,6 +26,7 @@ from workers.archive.seals import Link
 from workers.jobs.not_archived import accept_in_time, accept_not_archived
 from workers.jobs.not_transcribed import accept_transcription
 from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job
+from workers.jobs.places import who_names_a_place
 from workers.jobs.reconcile import CountRequest, count_sealed, missing_of
 from workers.jobs.recordings import archive_recording
 from workers.jobs.seals import Waits, seal
@@ -247,6 +248,29 @@ async def test_an_event_that_names_a_place_in_storage_of_ones_own_is_heard_where
     assert await accept_not_archived(runtime, never.data["id"], "why", "Ann") is not None, (
         "what others know is no reason"
     )
+
+
+@pytest.mark.parametrize("known_by", ["id", "leg"])
+async def test_an_event_that_names_a_place_is_heard_while_its_job_is_being_given_up(
+    known_by: str, sandbox: RunningSandbox, runtime: Runtime, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (never,) = recordings_of(sandbox, ago(5), 1)
+    recording = await runtime.telnyx.recordings.retrieve(never.data["id"])
+    said = {"recording_id": never.data["id"]} if known_by == "id" else {"call_leg_id": never.data["call_leg_id"]}
+    request = RecordingRequest(event_id="e", locations=PLACES, **said)
+    job = recording_job(request)
+    await enqueue(runtime.redis, job)
+    letters = runtime.attempts.letters
+
+    async def given_up_behind_this() -> list[DeadLetter]:
+        found = await letters()
+        letter = msgspec.structs.replace(letter_of(never), job_id=job.id, payload=msgspec.to_builtins(request))
+        await runtime.attempts.bury(letter)
+        redis.delete(job.queue, ARQ_JOB + job.id)
+        return found
+
+    monkeypatch.setattr(runtime.attempts, "letters", given_up_behind_this)
+    assert await who_names_a_place(runtime, recording) == job.id
 
 
 async def test_an_answer_that_names_no_connection_is_a_persons_to_judge(

@@ -48,9 +48,13 @@ async def who_names_a_place(runtime: Runtime, recording: Recording) -> str | Non
 async def _told(runtime: Runtime, own: str) -> AsyncIterator[tuple[str, Any]]:
     """What is known of the recording's own job and of the jobs of events that did not name their recording: id and payload."""
     of_events = recording_job_id("event:")
-    for letter in await runtime.attempts.letters():
-        if letter.job_id == own or letter.job_id.startswith(of_events):
-            yield letter.job_id, letter.payload
+
+    async def letters() -> list[tuple[str, Any]]:
+        every = await runtime.attempts.letters()
+        return [(one.job_id, one.payload) for one in every if one.job_id == own or one.job_id.startswith(of_events)]
+
+    for told in await letters():
+        yield told
     ids = [own]
     for queue in QUEUES.values():
         listed = [row.decode() for row in await runtime.redis.zrange(queue, 0, -1)]
@@ -61,6 +65,8 @@ async def _told(runtime: Runtime, own: str) -> AsyncIterator[tuple[str, Any]]:
         for key, data in zip(keys, await runtime.redis.mget(keys), strict=True):
             if data is not None:
                 yield key.removeprefix(ARQ_JOB).removeprefix(REPEATED), _payload_of(data)
+    for told in await letters():  # again: a job that was given up in between was in neither
+        yield told
 
 
 def _payload_of(data: bytes) -> Any:
