@@ -195,6 +195,7 @@ async def _no_worker(at: _Moment) -> list[Condition]:
 
 async def _damaged(at: _Moment) -> list[Condition]:
     damaged = DamagedObjects(at.redis)
+    known = sorted((await damaged.all()).items())
     found = [
         condition(
             "damaged",
@@ -202,8 +203,12 @@ async def _damaged(at: _Moment) -> list[Condition]:
             key,
             f"{how_to_mend(key, one.state, at.settings.archive_address)}. This line goes by itself once the object is whole",
         )
-        for key, one in sorted((await damaged.all()).items())[:_MOST_DAMAGED]
+        for key, one in known[:_MOST_DAMAGED]
     ]
+    if (more := len(known) - _MOST_DAMAGED) > 0:
+        found.append(
+            condition("damaged", many(more, "more object that is not listed", "more objects that are not listed"))
+        )
     known_at = await damaged.known_at()
     if not at.alive:
         return found  # which is said already

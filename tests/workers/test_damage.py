@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from sandbox.world import Recording
@@ -21,6 +22,7 @@ from workers.archive.erase import erase
 from workers.archive.layout import damage_key
 from workers.archive.register import read_register
 from workers.archive.stores.store import StoredObject
+from workers.conditions import known_conditions
 from workers.jobs.damage import keep_register
 from workers.jobs.payloads import TranscriptionRequest
 from workers.jobs.transcriptions import archive_transcription
@@ -413,6 +415,14 @@ async def test_what_is_found_while_an_object_is_looked_at_is_not_cleared_by_that
     await keep(runtime)
     row = (await asyncio.to_thread(read_register, runtime.archive))[key]
     assert (row.state, (await damaged.all())[key].number) == ("damaged", row.number)
+
+
+async def test_what_is_damaged_beyond_the_list_is_counted(runtime: Runtime) -> None:
+    known = KnownDamage("missing", "gone", "verify", "2026-11-25T10:00:00Z", 1)
+    rows = {f"recordings/2026/11/20/{n}/audio.wav": msgspec.json.encode(known) for n in range(1_003)}
+    await runtime.redis.hset(DAMAGED, mapping=rows)
+    found = [one for one in await known_conditions(runtime.redis, runtime.settings) if one.kind == "damaged"]
+    assert len(found) == 1_001 and found[-1].what == "3 more objects that are not listed"
 
 
 async def test_a_row_that_cannot_be_read_hides_nothing_that_is_found(runtime: Runtime) -> None:
