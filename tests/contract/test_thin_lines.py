@@ -73,6 +73,30 @@ def test_blocks_that_take_longer_than_connecting_may_arrive_and_are_sent_once(
     assert [stored.size for stored in direct.store.list("k")] == [SIZE] * AT_ONCE
 
 
+def test_the_time_limit_of_a_connection_counts_for_silence_and_not_for_all_that_is_sent() -> None:
+    data, taken = data_of(MIB), bytearray()
+
+    def take(end: socket.socket) -> None:
+        while len(taken) < MIB and (piece := end.recv(64 * 1024)):
+            taken.extend(piece)
+            time.sleep(0.2)  # so that all takes longer than the limit
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as threads:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        connected = socket.create_connection(server.getsockname())
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+        end, _ = server.accept()
+        with end, lines._Patient.of(connected) as patient:
+            patient.settimeout(2)
+            taking, began = threads.submit(take, end), time.monotonic()
+            patient.sendall(data)
+            assert time.monotonic() - began > 2, "else it shows nothing"
+            taking.result()
+            assert taken == data
+            with pytest.raises(TimeoutError):  # nobody takes any more
+                patient.sendall(data)
+
+
 @pytest.mark.parametrize("cloud", ["gcs", "azure"], indirect=True)
 @pytest.mark.usefixtures("_small_buffers")
 def test_the_next_part_is_downloaded_while_one_is_on_its_way(cloud: tuple[Emulator, Path | None]) -> None:
