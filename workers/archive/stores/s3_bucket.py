@@ -1,4 +1,4 @@
-"""A bucket that speaks S3: its clients, the names of its objects, its small requests, and what goes with every upload."""
+"""A bucket that speaks S3: its clients, the names of its objects, its frequent requests, and what goes with every upload."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from workers.archive.stores.store import StoreError, StoreOptions, split_url
 _POOLS = {"http": lines.in_pieces(AWSHTTPConnectionPool), "https": lines.in_pieces(AWSHTTPSConnectionPool)}
 # The arguments that we give boto3 for a put, and the headers that they become.
 _HEADERS = {
+    "ChecksumCRC64NVME": "x-amz-checksum-crc64nvme",
     "ChecksumSHA256": "x-amz-checksum-sha256",
     "ContentMD5": "content-md5",
     "ContentType": "content-type",
@@ -108,6 +109,32 @@ class Bucket:
         with told(request.name):
             put = self.client_of(dialect).put_object
             return self._lean.send(request, lambda: put(**place, Body=body, **arguments)).headers
+
+    def put_part(self, key: str, upload_id: str, number: int, part: bytes, dialect: Dialect, crc: str) -> str:
+        """Send a part of an upload, with its checksum as the dialect says it.
+
+        Args:
+            key: the object's.
+            upload_id: the store's.
+            number: from 1 on.
+            part: its bytes.
+            dialect: what is spoken.
+            crc: the part's CRC-64/NVME, in base64.
+
+        Returns:
+            Its ETag, as the end of the upload has to name it.
+        """
+        arguments = {"ChecksumCRC64NVME": crc} if dialect.checksums else md5_of(part) if dialect.md5 else {}
+        sha256 = hashlib.sha256(part).hexdigest()
+        place = self.at(key)
+        query = (("partNumber", str(number)), ("uploadId", upload_id))
+        request = Request("PUT", place["Key"], self.name(key), _headers_of(arguments), part, sha256, query)
+        named = {**place, "UploadId": upload_id, "PartNumber": number, **arguments}
+        with told(request.name):
+            answer = self._lean.send(request, lambda: self.client_of(dialect).upload_part(**named, Body=part))
+        if (etag := answer.headers.get("etag")) is None:
+            raise StoreError(f"{request.name}: the store tells no ETag of part {number}")
+        return etag
 
     def client_of(self, dialect: Dialect) -> Any:
         """The client to write with in a dialect."""

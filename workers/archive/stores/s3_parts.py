@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from workers.archive import layout
 from workers.archive.source import Source
-from workers.archive.stores.s3_bucket import Bucket, condition, md5_of
+from workers.archive.stores.s3_bucket import Bucket, condition
 from workers.archive.stores.s3_dialects import Dialect, SpokenDialect
 from workers.archive.stores.s3_errors import BadDigest, NotUnderstood, NoUpload, told
 from workers.archive.stores.s3_md5s import Form, Md5s, forms_like
@@ -156,15 +156,9 @@ class Parts:
             upload.parts = [self._put_part(upload, 1, first, dialect)]
 
     def _put_part(self, upload: _Upload, number: int, part: bytes, dialect: Dialect) -> dict[str, Any]:
-        integrity: dict[str, str] = {}
-        named: dict[str, str] = {}
-        if dialect.checksums:
-            integrity = named = {"ChecksumCRC64NVME": _base64_crc(crc64nvme(part))}
-        elif dialect.md5:
-            integrity = md5_of(part)
-        place = {**self._bucket.at(upload.key), "UploadId": upload.id, "PartNumber": number}
-        answer = self._bucket.client_of(dialect).upload_part(**place, Body=part, **integrity)
-        return {"PartNumber": number, "ETag": answer["ETag"]} | named
+        crc = _base64_crc(crc64nvme(part))
+        etag = self._bucket.put_part(upload.key, upload.id, number, part, dialect, crc)
+        return {"PartNumber": number, "ETag": etag} | ({"ChecksumCRC64NVME": crc} if dialect.checksums else {})
 
     def _complete(self, upload: _Upload, crc: str, dialect: Dialect, ask: Callable[[Dialect], None]) -> None:
         """Make an object of the parts, by the checksum of the whole where the store understands that.
