@@ -97,7 +97,7 @@ def test_the_time_limit_of_a_connection_counts_for_silence_and_not_for_all_that_
                 patient.sendall(data)
 
 
-@pytest.mark.parametrize("cloud", ["gcs", "azure"], indirect=True)
+@pytest.mark.parametrize("cloud", ["s3", "gcs", "azure"], indirect=True)
 @pytest.mark.usefixtures("_small_buffers")
 def test_the_next_part_is_downloaded_while_one_is_on_its_way(cloud: tuple[Emulator, Path | None]) -> None:
     drawn: list[int] = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from workers.archive import layout
 from workers.archive.source import Source
+from workers.archive.stores.next_part import parts_ahead
 from workers.archive.stores.s3_bucket import Bucket, condition
 from workers.archive.stores.s3_dialects import Dialect, SpokenDialect
 from workers.archive.stores.s3_errors import BadDigest, NotUnderstood, NoUpload, told
@@ -54,7 +55,7 @@ class Parts:
         self._buffers = buffers
         self._stat = stat
         self._forms: tuple[Form, ...] = () if bucket.is_aws else ("parts", "whole")  # on AWS a checksum proves always
-        self._uploads = ThreadPoolExecutor(16, thread_name_prefix="callvault-s3")
+        self._threads = ThreadPoolExecutor(16, thread_name_prefix="callvault-s3")
 
     def put(
         self, key: str, first: bytes, source: Source, extra: dict[str, Any]
@@ -64,7 +65,7 @@ class Parts:
         Returns:
             What the store's checksums must be, and its ETag may.
         """
-        name, part_bytes = self._bucket.name(key), self._bucket.options.part_bytes
+        part_bytes = self._bucket.options.part_bytes
         upload = _Upload(key)
 
         def begin(dialect: Dialect) -> None:
@@ -83,43 +84,25 @@ class Parts:
                     self._abort(probe)
                 raise
 
-        sending: Future[dict[str, Any]] | None = None
-        overlapping = False
-        crc, md5s = crc64nvme(first), Md5s(self._forms)
-        md5s.update(first)
+        crc, md5s = 0, Md5s(self._forms)
         try:
-            dialect = self._dialect.send(begin, ask)
-            while part := source.part(part_bytes):
-                crc = crc64nvme(part, crc)
-                md5s.update(part)
-                if sending is not None:
-                    upload.parts.append(_result(sending, name))
-                    sending = None
-                arguments = (upload, len(upload.parts) + 1, part, dialect)
-                overlapping = overlapping or self._buffers.take_another()
-                if overlapping:
-                    sending = self._uploads.submit(self._put_part, *arguments)
-                else:
-                    with told(name):
-                        upload.parts.append(self._put_part(*arguments))
-            if sending is not None:
-                upload.parts.append(_result(sending, name))
-                sending = None
+            with closing(parts_ahead(first, source, part_bytes, self._buffers, self._threads)) as parts:
+                for number, part in enumerate(parts, 1):
+                    crc = crc64nvme(part, crc)
+                    md5s.update(part)
+                    if number == 1:
+                        dialect = self._dialect.send(begin, ask)
+                    else:
+                        upload.parts.append(self._put_part(upload, number, part, dialect))
             written = {"crc64nvme": _base64_crc(crc)}, md5s.etags()
             try:
                 self._complete(upload, written[0]["crc64nvme"], dialect, ask)
             except NoUpload:
                 self._assert_completed(key, source.size, *written)
         except BaseException:
-            if sending is not None:
-                with suppress(Exception):
-                    sending.result()
             if upload.id:
                 self._abort(upload)
             raise
-        finally:
-            if overlapping:
-                self._buffers.give()
         return written
 
     def learn(self, stored: StoredObject) -> None:
@@ -212,11 +195,6 @@ class Parts:
 def probe_key() -> str:
     """A key for a small write that shows what the store understands."""
     return f"probe/{secrets.token_hex(8)}"
-
-
-def _result(sending: Future[dict[str, Any]], name: str) -> dict[str, Any]:
-    with told(name):
-        return sending.result()
 
 
 def _base64_crc(crc: int) -> str:
