@@ -193,6 +193,9 @@ def test_every_page_is_read_by_keyboard_and_ear(page: Page, house: House) -> Non
                 if violation["impact"] in ("serious", "critical")
             ]
             assert serious == [], f"{path} {scheme}: {json.dumps(serious, indent=1)}"
+            for element in ("p", "li"):  # as the page of a damaged recording has hashes and paths in plain text
+                add = "([name, text]) => document.querySelector('main').appendChild(document.createElement(name)).append(text)"
+                page.evaluate(add, [element, "f" * 200])
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path
     page.goto("/ops")
     page.keyboard.press("Tab")
