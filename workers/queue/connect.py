@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
-from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from config.values import REDIS_TLS_OPTIONS, sentinel_hosts
 from workers.queue.jobs import JOB_TTL_MS, deserialize, serialize
+from workers.queue.patience import Patience
 
 if TYPE_CHECKING:
     from arq import ArqRedis
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
 _OUTAGES: list[type[Exception]] = [RedisConnectionError, RedisTimeoutError, OSError]
 
 
-def _options(*, retries: int, timeout_seconds: float, connections: int) -> dict[str, Any]:
+def _options(*, patience_seconds: float, timeout_seconds: float, connections: int) -> dict[str, Any]:
     return {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
-        "retry": Retry(ExponentialBackoff(cap=1, base=0.05), retries),
+        "retry": Patience(patience_seconds),
         "retry_on_error": list(_OUTAGES),
         "max_connections": connections,
         "health_check_interval": 30,
@@ -96,13 +95,13 @@ def connect_receiver(url: str) -> Redis:
         url: `redis://`, `rediss://`, `unix://` or `redis+sentinel://host:port,host:port/master-name/db`, with the
             options that `docs/redis.md` lists.
     """
-    client: Redis = _client(url, Redis, {}, _options(retries=1, timeout_seconds=1.0, connections=16))
+    client: Redis = _client(url, Redis, {}, _options(patience_seconds=1.0, timeout_seconds=1.0, connections=16))
     return client
 
 
 def connect_worker(url: str, *, connections: int = 64) -> ArqRedis:
     """A client for workers: it rides out a restart of Redis of some 15 seconds before it gives up."""
-    return _workers_client(url, _options(retries=20, timeout_seconds=10.0, connections=connections))
+    return _workers_client(url, _options(patience_seconds=17.0, timeout_seconds=10.0, connections=connections))
 
 
 async def connect_command(url: str, *, needs_redis: bool = True, connections: int = 64) -> ArqRedis:
@@ -119,13 +118,13 @@ async def connect_command(url: str, *, needs_redis: bool = True, connections: in
     Raises:
         redis.exceptions.RedisError, OSError: Redis does not answer, and is needed.
     """
-    first = _workers_client(url, _options(retries=5, timeout_seconds=2.0, connections=1))
+    first = _workers_client(url, _options(patience_seconds=2.5, timeout_seconds=2.0, connections=1))
     try:
         await first.ping()
     except (RedisError, OSError):
         if needs_redis:
             raise
-        return _workers_client(url, _options(retries=1, timeout_seconds=0.5, connections=connections))
+        return _workers_client(url, _options(patience_seconds=0.5, timeout_seconds=0.5, connections=connections))
     finally:
         await first.aclose()
     return connect_worker(url, connections=connections)

@@ -1,0 +1,62 @@
+"""A Redis that ends, or hangs, while a command is under way: the client gives up in the time that it promises."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from workers.queue.connect import connect_command, connect_receiver, connect_worker
+
+
+class Server:
+    """Answers some commands, and then ends or hangs."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        self.hangs = hangs
+        self.is_over = False
+
+    async def start(self) -> str:
+        self._listening = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"redis://127.0.0.1:{self._listening.sockets[0].getsockname()[1]}/0"
+
+    def stop(self) -> None:
+        self._listening.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not self.is_over:
+            if not (words := await reader.read(65536)):
+                return
+            if b"GET" in words.upper():
+                self.is_over = True
+                break
+            writer.write(b"+PONG\r\n" if b"PING" in words.upper() else b"+OK\r\n" * words.count(b"*"))
+        if self.hangs:
+            await asyncio.sleep(120)
+        self._listening.close()
+        writer.close()
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+@pytest.mark.parametrize("kind", ["receiver", "command", "worker"])
+async def test_a_redis_that_ends_at_a_command_is_given_up_once_and_not_by_each_layer_anew(
+    kind: str, hangs: bool
+) -> None:
+    server = Server(hangs=hangs)
+    url = await server.start()
+    client: Any
+    if kind == "receiver":
+        client, seconds = connect_receiver(url), 8
+    elif kind == "command":
+        client, seconds = await connect_command(url), 80
+    else:
+        client, seconds = connect_worker(url), 80
+    await client.ping()
+    async with asyncio.timeout(seconds):
+        with pytest.raises((RedisConnectionError, RedisTimeoutError)):
+            await client.get("key")
+    await client.aclose()
+    server.stop()
