@@ -95,7 +95,7 @@ def connect_receiver(url: str) -> Redis:
         url: `redis://`, `rediss://`, `unix://` or `redis+sentinel://host:port,host:port/master-name/db`, with the
             options that `docs/redis.md` lists.
     """
-    client: Redis = _client(url, Redis, {}, _options(patience_seconds=1.0, timeout_seconds=1.0, connections=16))
+    client: Redis = _client(url, Redis, {}, _options(patience_seconds=0.2, timeout_seconds=1.0, connections=16))
     return client
 
 
