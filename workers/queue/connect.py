@@ -89,7 +89,7 @@ def has_replicas(client: Any) -> bool:
 
 
 def connect_receiver(url: str) -> Redis:
-    """A client for the receiver: it fails within a second, since Telnyx waits two and then tries again.
+    """A client for the receiver: it tries twice, a second each at most, since Telnyx waits two and then delivers again.
 
     Args:
         url: `redis://`, `rediss://`, `unix://` or `redis+sentinel://host:port,host:port/master-name/db`, with the
