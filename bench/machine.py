@@ -191,7 +191,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def own_peak_mib() -> float:
-    """The most memory that this process has held; `ru_maxrss` would tell that of whoever started it, too."""
+    """The most memory that this process has held; `ru_maxrss` would count whoever started it, too."""
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 

@@ -16,19 +16,16 @@ from typer.core import TyperGroup
 
 from cli.options import AudioFolder, DataFolder, Json, Since, Until, day_of, not_empty
 from config.errors import UsedWrongly, UserError
-from config.lazily import import_lazily, leave_out
+from config.lazily import import_lazily
 from config.leave import leave_soon
 from config.logs import configure_logs
 
 if TYPE_CHECKING:
     from config.settings import Settings
 
-# What libraries import for features that are not used here; together they take longer than most commands run.
+# What libraries load for features that are not used here; together it takes longer than most commands run.
 import_lazily("jwt")  # redis, for logins with tokens; cryptography comes with it
-leave_out("httpx._main")  # httpx's own command, with click, rich and pygments
-os.environ.setdefault(
-    "PYDANTIC_DISABLE_PLUGINS", "__all__"
-)  # else it reads what every installed package says of itself
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to find any, it reads the metadata of every package
 
 # Commands with commands of their own: the module and its application, and what `--help` says of them.
 _GROUPS = {

@@ -1,4 +1,4 @@
-"""Importing less: a module only once something of it is used, or not at all."""
+"""Importing a module only once something of it is used."""
 
 from __future__ import annotations
 
@@ -18,15 +18,6 @@ def import_lazily(name: str) -> None:
         name: of a module at the top; one that is loaded already stays as it is.
     """
     sys.modules.setdefault(name, _Lazy(name))
-
-
-def leave_out(name: str) -> None:
-    """Have every later import of a module fail, where a library takes that as a sign to do without it.
-
-    Args:
-        name: of the module.
-    """
-    sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # docs.python.org/3/reference/import.html, 5.3.1
 
 
 class _Lazy(ModuleType):

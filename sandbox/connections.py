@@ -298,7 +298,7 @@ def retrieve_number(world: World, call: Call) -> Any:
 
 @route("PATCH /external_connections/{id}/phone_numbers/{phone_number_id}")
 def update_number(world: World, call: Call) -> Any:
-    """Move one to a location; a log message tells of an unknown location, as the work is done later."""
+    """Move one to a location; an unknown location gets a log message, since the work is done later."""
     number = _number(world, call)
     location_id = call.body.get("location_id")
     if location_id is not None:

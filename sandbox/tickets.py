@@ -57,7 +57,7 @@ def _ticket(world: World, call: Call, tickets: dict[str, Ticket], name: str) -> 
 
 
 def advance(world: World, ticket: Ticket) -> Ticket:
-    """Let a ticket pass through the statuses whose time has come; a log message tells of errors."""
+    """Let a ticket pass through the statuses whose time has come; an error gets a log message."""
     while ticket.ahead and ticket.due <= now():
         status = ticket.ahead.pop(0)
         ticket.due += timedelta(seconds=world.step_seconds)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def server_context(folder: Path, name: str) -> tuple[ssl.SSLContext, Path]:
-    """The context of a server, and its certificate, which its clients must be told to trust.
+    """The context of a server, and its certificate, which its clients have to trust.
 
     Args:
         folder: where the certificate and its key are written.

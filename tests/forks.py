@@ -2,14 +2,13 @@
 
 A process that starts from nothing reads modules for half a second, which the hundreds of starts in tests need not do
 each. The forked one has its own process id, session, environment, folder and streams, takes signals and ends as any
-does; only what an interpreter itself is told by its environment (`LD_PRELOAD`, `PYTHONPATH`) needs a real start.
+does; only what an interpreter reads from its environment as it starts (`LD_PRELOAD`, `PYTHONPATH`) needs a real start.
 """
 
 from __future__ import annotations
 
 import atexit
 import gc
-import json
 import os
 import pkgutil
 import select
@@ -25,11 +24,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO
 
+import msgspec
+
 _OF_THE_INTERPRETER = ("LD_", "PYTHON")
 _ROOMS = ("cli", "service", "workers", "config", "sandbox")
 _CLOUDS = {f"workers.archive.stores.{name}" for name in ("s3", "gcs", "azure", "adapter")}  # read where one is opened
 _ROOT = Path(__file__).parent.parent
 _NUMBER = struct.Struct("i")
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A process that is asked for."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+    cwd: str
 
 
 class Forked:
@@ -111,7 +120,7 @@ class Forks:
             requests = self._requests = self._requests or self._begin()
         ours, theirs = socket.socketpair()
         with theirs:
-            wanted = json.dumps({"arguments": arguments, "environment": environment, "cwd": cwd}).encode()
+            wanted = msgspec.json.encode(Wanted(arguments, environment, cwd))
             socket.send_fds(requests, [wanted], [*(stream.fileno() for stream in streams), theirs.fileno()])
         return Forked(ours)
 
@@ -154,7 +163,7 @@ def _serve() -> None:
         pid = os.fork()
         if pid == 0:
             requests.detach()
-            _become(json.loads(wanted), received)
+            _become(msgspec.json.decode(wanted, type=Wanted), received)
             return
         _watch(pid, received)
 
@@ -172,7 +181,7 @@ def _watch(pid: int, received: list[int]) -> None:
     os._exit(0)
 
 
-def _become(wanted: dict[str, object], received: list[int]) -> None:
+def _become(wanted: Wanted, received: list[int]) -> None:
     """Take the streams, the environment and the arguments that a process would have been started with."""
     os.setsid()
     for number, descriptor in enumerate(received[:3]):
@@ -180,10 +189,10 @@ def _become(wanted: dict[str, object], received: list[int]) -> None:
     for descriptor in received:
         os.close(descriptor)
     os.environ.clear()
-    os.environ.update(wanted["environment"])  # type: ignore[call-overload]
+    os.environ.update(wanted.environment)
     time.tzset()
-    os.chdir(str(wanted["cwd"]))
-    sys.argv = ["callvault", *wanted["arguments"]]  # type: ignore[misc]
+    os.chdir(wanted.cwd)
+    sys.argv = ["callvault", *wanted.arguments]
 
 
 if __name__ == "__main__":

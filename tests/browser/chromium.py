@@ -16,7 +16,7 @@ def chromium() -> str | None:
 
 
 def put_there() -> int:
-    """Install one if there is none; returns an exit status."""
+    """Install one if none is there; returns an exit status."""
     if chromium():
         return 0
     print("Installing Chromium ...", file=sys.stderr)

@@ -39,7 +39,7 @@ def test_it_tells_who_lives_who_hangs_and_that_nobody_is_there(environment: dict
         assert (missed.returncode, missed.stdout) == (1, f"{names[0]} alive\n")
         assert missed.stderr.startswith(f"callvault: {names[1]} was killed and none has started in its place")
         other = run_callvault(["healthy", "--data", str(tmp_path / "other")], here)
-        assert (other.returncode, other.stdout) == (1, ""), "another installation is told nothing of these"
+        assert (other.returncode, other.stdout) == (1, ""), "another installation hears nothing of these"
         with callvault(["worker"], here, "worker ready"):
             wait_for(lambda: run_callvault(["healthy"], here).returncode == 0)
         assert receiver.stop() == 0

@@ -1,4 +1,4 @@
-"""A small server that speaks S3 as awkwardly as it is told: what real stores do and emulators do not."""
+"""A small server that speaks S3 as awkwardly as a test asks for: what real stores do and emulators do not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Manners:
 
     Attributes:
         checks: refuses a wrong SHA-256.
-        echoes: says that it has the checksum it was told, whatever the bytes.
+        echoes: says that it has the checksum it was sent, whatever the bytes.
         refuses: a header, and the status and code it is refused with.
         conditions: keeps `If-None-Match`.
         conflicts: so many writes are answered 409 before one is taken.

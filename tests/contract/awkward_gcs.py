@@ -1,4 +1,4 @@
-"""A small server that speaks as Google Cloud Storage does, as awkwardly as it is told."""
+"""A small server that speaks as Google Cloud Storage does, as awkwardly as a test asks for."""
 
 from __future__ import annotations
 

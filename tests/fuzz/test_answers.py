@@ -38,7 +38,7 @@ RECORDING = (
 
 
 class Server:
-    """Answers each request alike, byte for byte as it is told."""
+    """Answers each request alike, byte for byte as a test asks for."""
 
     def __init__(self) -> None:
         self.head, self.body = b"HTTP/1.1 200 OK\r\n\r\n", b""

@@ -128,7 +128,7 @@ class Load:
 
 
 def _way_of(recording_id: str, load: Load, killed_at: float, servers: Sequence[Server], outputs: Sequence[str]) -> str:
-    """Where an event got to: when it was answered, what each server was told of it and holds of it, what the parts said."""
+    """Where an event got to: when it was answered, what each server heard of it and holds of it, what the parts said."""
     job_id, lines = f"archive_recording:{recording_id}", []
     lines.append(f"{recording_id}: answered {load.answered_at[recording_id] - killed_at:+.3f}s from the kill")
     for one in servers:
@@ -145,7 +145,7 @@ def _way_of(recording_id: str, load: Load, killed_at: float, servers: Sequence[S
                     "dead letter": client.hget(DEAD_LETTERS, job_id),
                 }
             lines.append(f"  server {one.port} holds {held}")
-        lines += [f"  server {one.port} was told {line}" for line in one.writes_with(recording_id)]
+        lines += [f"  server {one.port} heard {line}" for line in one.writes_with(recording_id)]
     lines += [f"  said: {line}" for output in outputs for line in output.splitlines() if recording_id in line]
     return "\n".join(lines)
 

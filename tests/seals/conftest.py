@@ -37,7 +37,7 @@ class Sealed:
         root: the folder of all of it.
         redis_url: a Redis that knows nothing of it, so that all is found from the archive.
         data: folder of what stays on this machine.
-        calls: the recordings as Telnyx had them, by how many days ago; `sha256` is that of the audio.
+        calls: the recordings as Telnyx had them, by how many days ago; `sha256` is the hash of the audio.
         transcriptions: likewise.
     """
 

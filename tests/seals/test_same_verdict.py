@@ -240,7 +240,7 @@ def a_version_damaged_and_one_half_written(one: SmallArchive) -> set[tuple[str, 
 
 
 def a_commit_record_that_cannot_be_read(one: SmallArchive) -> set[tuple[str, str]]:
-    """Its audio was committed all the same: nobody is told to have it fetched again."""
+    """Its audio was committed all the same: nobody hears that it should be fetched again."""
     folder = one.recording(1, "young")
     one.write(folder + "recording.json", b"{x")
     return {("damaged", folder + "recording.json")}

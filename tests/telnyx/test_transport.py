@@ -32,7 +32,7 @@ KEY = "KEY-that-must-never-show"
 
 
 class Server:
-    """A server that reads a request and then does as it is told, for each request of each connection."""
+    """A server that reads a request and then does what a test gives it, for each request of each connection."""
 
     def __init__(self, answer: Answer) -> None:
         self.connections = 0

@@ -162,7 +162,7 @@ class JobStates(RuleBasedStateMachine):
         assert queued == data
 
     def settle(self) -> None:
-        """A sweep, a janitor, workers and time: every recording that was told of is archived or a dead letter."""
+        """A sweep, a janitor, workers and time: every recording that an event named is archived or a dead letter."""
         for _ in range(3):
             for recording in sorted(self.told):
                 self.sweep(recording)

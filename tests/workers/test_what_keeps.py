@@ -1,4 +1,4 @@
-"""What people are told of an original that stays: by every answer the same, and what is so."""
+"""What people hear of an original that stays: by every answer the same, and what is so."""
 
 from __future__ import annotations
 
