@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from config.times import end_of_day
 from service import metrics
 from workers.conditions import CONDITIONS, Condition, known_conditions
-from workers.jobs.causes import NEVER_GIVEN_UP
+from workers.jobs.causes import CAUSES
 from workers.keys import DEAD_LETTERS, DELETIONS_DUE, QUEUES, READINESS
 from workers.queue.attempts import Attempts
 from workers.queue.pressure import oldest_waiting_seconds
@@ -80,7 +80,7 @@ async def _read_queues(redis: Any) -> None:
     overdue = await UnsealedDays(redis).overdue(now)
     metrics.UNSEALED_DAYS.set(len(overdue))
     metrics.OLDEST_UNSEALED_SECONDS.set(now - end_of_day(min(overdue)).timestamp() if overdue else 0)
-    failing = await Attempts(redis).failing(NEVER_GIVEN_UP)
-    for cause in NEVER_GIVEN_UP:
+    failing = await Attempts(redis).failing(CAUSES)
+    for cause in CAUSES:
         metrics.JOBS_FAILING.labels(cause).set(cause in failing)
     metrics.DEAD_LETTERS.set(await redis.hlen(DEAD_LETTERS))

@@ -34,7 +34,7 @@ OLDEST_UNSEALED_SECONDS = Gauge(
 )
 JOBS_FAILING = Gauge(
     "callvault_jobs_failing",
-    "Whether jobs fail again and again for a cause that none is given up for, by cause.",
+    "Whether jobs, or deletions of originals, fail again and again and are not given up, by cause.",
     ["cause"],
     registry=REGISTRY,
 )

@@ -16,7 +16,7 @@ from config.settings import Settings
 from config.times import end_of_day, format_duration
 from workers.alerts.kinds import Severity
 from workers.archive.problems import how_to_mend
-from workers.jobs.causes import NEVER_GIVEN_UP, advice_of
+from workers.jobs.causes import CAUSES, advice_of
 from workers.keys import CLOCKS, LIVE_DUTIES, NO_WORKER, QUEUES, WORKER, WORKER_ENDED
 from workers.queue.attempts import Attempts
 from workers.queue.damaged import DamagedObjects
@@ -119,7 +119,7 @@ CONDITIONS: dict[str, Row] = {
     "jobs-fail": Row(
         "critical",
         "Jobs fail and are tried again",
-        "jobs fail again and again for something that none is given up for; nothing is lost",
+        "jobs, or deletions of originals, fail again and again and are not given up; nothing is lost",
         "mend the cause; it goes on by itself",
     ),
     "clocks": Row(
@@ -220,7 +220,7 @@ async def _damaged(at: _Moment) -> list[Condition]:
 
 
 async def _jobs_fail(at: _Moment) -> list[Condition]:
-    failing = await Attempts(at.redis).failing(NEVER_GIVEN_UP)
+    failing = await Attempts(at.redis).failing(CAUSES)
     return [condition("jobs-fail", f"{cause}: {error}", cause, advice_of(cause)) for cause, error in failing.items()]
 
 

@@ -15,7 +15,7 @@ from workers.archive.seals import Chain
 from workers.archive.stores.store import StoreError
 from workers.conditions import Condition, condition, known_conditions
 from workers.hold import Hold
-from workers.jobs.causes import NEVER_GIVEN_UP
+from workers.jobs.causes import CAUSES
 from workers.jobs.chain import known_chain, remembered_chain
 from workers.jobs.duties import workers_duties
 from workers.keys import QUEUES
@@ -163,7 +163,7 @@ async def read_status(runtime: Runtime) -> Status:
             )
             for name, key in QUEUES.items()
         },
-        failing=await runtime.attempts.failing(NEVER_GIVEN_UP),
+        failing=await runtime.attempts.failing(CAUSES),
         pressure=list((await pressure(redis, settings.queue_age_limit.total_seconds())).values()),
         dead_letters=await runtime.attempts.count(),
         deletions=_deletions(mode, await runtime.due.count(), await runtime.due.pause()),

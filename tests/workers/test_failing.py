@@ -9,7 +9,7 @@ import httpx
 from tests.contract.emulators import S3_ENVIRONMENT
 from tests.parts import RunningSandbox, callvault, free_port, run_callvault, wait_for
 from tests.workers.test_archive_recording import ask
-from workers.jobs.causes import NEVER_GIVEN_UP
+from workers.jobs.causes import CAUSES
 from workers.keys import FAILING, FAILING_JOBS
 from workers.queue.attempts import Attempts
 
@@ -55,7 +55,7 @@ async def test_a_cause_has_passed_once_it_has_for_each_job_that_failed_so(async_
         await attempts.tell_failing([job_id], cause, "an error", seconds)
 
     async def failing() -> set[str]:
-        return {*await attempts.failing(NEVER_GIVEN_UP)}
+        return {*await attempts.failing(CAUSES)}
 
     await fail("a", "outage")
     await fail("b", "outage")

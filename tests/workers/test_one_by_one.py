@@ -20,6 +20,7 @@ from sandbox.world import Recording, text_of
 from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
 from tests.workers.house import archive, delete_what_is_due, has_left, house, request_of, runtime_of
 from workers.archive.stores.store import StoreError
+from workers.jobs.causes import CAUSES
 from workers.jobs.comparison import Tally
 from workers.jobs.connections import look_for_drift, watch_connections
 from workers.jobs.failing import tell_turn_failing
@@ -372,13 +373,14 @@ async def test_drift_of_one_thing_is_told_though_another_cannot_be_read(
     assert (shown.returncode, shown.stderr.count("cannot be compared: ")) == (1, 1)
 
 
+@pytest.mark.parametrize(("status", "cause"), [(403, "refused"), (422, "rejected")])
 async def test_originals_whose_transcriptions_may_not_be_seen_are_heard_of_and_go_once_they_may(
-    deleting: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any
+    status: int, cause: str, deleting: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any
 ) -> None:
     (recording,) = on(sandbox, 0)
     async with runtime_of(deleting, async_redis, CALLVAULT_QUEUE_AGE_LIMIT="1s") as runtime:
         await archive(runtime, recording)
-        sandbox.world.faults.change({"answers": {"/recording_transcriptions?": 403}})
+        sandbox.world.faults.change({"answers": {"/recording_transcriptions?": status}})
 
         async def is_told() -> bool:
             await delete_what_is_due(runtime)
@@ -390,8 +392,10 @@ async def test_originals_whose_transcriptions_may_not_be_seen_are_heard_of_and_g
             await asyncio.sleep(0.1)
         (told,) = alerts(redis, "jobs-fail")
         assert told.startswith("delete_originals has failed for ")
-        assert f"{recording.data['id']}: GET /v2/recording_transcriptions: 403" in told
-        assert ": 403 " in (await runtime.attempts.failing(["refused"]))["refused"]
+        assert f"{recording.data['id']}: GET /v2/recording_transcriptions: {status}" in told
+        assert f": {status} " in (await runtime.attempts.failing(CAUSES))[cause]
+        shown = run_callvault(["status"], deleting).stdout
+        assert f"jobs fail     {cause}: {recording.data['id']}: GET " in shown
         assert not has_left(recording)
         sandbox.world.faults.change({"answers": {}})
         await delete_what_is_due(runtime)

@@ -153,8 +153,6 @@ CAUSES = {
     )
 }
 
-NEVER_GIVEN_UP = tuple(cause.name for cause in CAUSES.values() if cause.is_never_given_up)
-
 
 def may_have_passed(name: str) -> bool:
     """Whether a job that was given up for this cause may succeed by now; nothing is known of one of another version."""

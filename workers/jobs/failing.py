@@ -12,6 +12,8 @@ from workers.one_line import one_line
 from workers.runtime import Runtime
 
 _SHORTEST_MEMORY_SECONDS = 600.0
+# A cause for which jobs are given up at once names no wait; a deletion that fails for it is tried again all the same.
+_SHORTEST_TOLD_SECONDS = 120.0
 _TURN_TOLD_SECONDS = 24 * 3600
 _ONE_FOR_ALL = ("outage", "throttled")  # whatever meets them: one alert
 
@@ -37,7 +39,8 @@ async def tell_failing(
     Raises:
         redis.exceptions.RedisError: Redis is away.
     """
-    await runtime.attempts.tell_failing(names, cause.name, error, 2 * cause.longest_wait_seconds)
+    told_seconds = max(2 * cause.longest_wait_seconds, _SHORTEST_TOLD_SECONDS)
+    await runtime.attempts.tell_failing(names, cause.name, error, told_seconds)
     if seconds >= runtime.settings.queue_age_limit.total_seconds():
         text = f"{what} has failed for {format_duration(seconds)}: {error}."
         group = cause.name if cause.name in _ONE_FOR_ALL else f"{cause.name} {what}"

@@ -7,7 +7,7 @@ are kept until a person retries or discards it.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -137,7 +137,7 @@ class Attempts:
         return attempts
 
     async def tell_failing(self, names: Sequence[str], cause: str, error: str, seconds: float) -> None:
-        """Remember for some seconds that something fails again and again for a cause that nobody gives up for.
+        """Remember for some seconds that something fails again and again and is not given up.
 
         It is over for each by itself: when it succeeds, fails for another cause, or has not failed so for that long.
 
@@ -150,7 +150,7 @@ class Attempts:
         keys = (FAILING_JOBS + cause, FAILING + cause)
         await _TELL_FAILING(self._redis, keys, (error, int(seconds * 1000), _MOST_FAILING, *names))
 
-    async def failing(self, causes: Sequence[str]) -> dict[str, str]:
+    async def failing(self, causes: Collection[str]) -> dict[str, str]:
         """Of some causes those that anything fails for now, each with its last error."""
         now = await server_seconds(self._redis)
         async with self._redis.pipeline(transaction=False) as pipe:
