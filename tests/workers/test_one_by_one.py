@@ -29,10 +29,11 @@ from workers.jobs.media import archive_media, archive_medium
 from workers.jobs.payloads import MediumRequest, recording_job
 from workers.jobs.reconcile import ReconcileRequest, missing_of, reconcile, sweep
 from workers.jobs.seals import Waits, seal
-from workers.keys import ALERTS, BULK_QUEUE, CONNECTION_STATE, DEAD_LETTERS, FAILING_SINCE, MAIN_QUEUE
+from workers.jobs.unreadable import tell_unreadable
+from workers.keys import ALERTS, BULK_QUEUE, CONNECTION_STATE, DEAD_LETTERS, FAILING_SINCE, MAIN_QUEUE, UNREADABLE_TOLD
 from workers.queue.attempts import DeadLetter
 from workers.runtime import Runtime
-from workers.telnyx.errors import Forbidden, StatusError, UnreadableRows
+from workers.telnyx.errors import Forbidden, StatusError, UnreadableRow, UnreadableRows
 
 
 def ago(days: int) -> date:
@@ -85,6 +86,22 @@ async def test_a_recording_that_cannot_be_read_is_fetched_by_its_id_told_once_an
     told = alerts(redis, "unreadable-rows")
     assert len(told) == 2, "a list, once"
     assert f"GET /recordings: 1 of its rows cannot be read: {recordings[1].data['id']} (duration_millis: " in told[1]
+
+
+async def test_a_row_that_cannot_be_read_is_told_again_a_month_later_though_others_come_meanwhile(
+    runtime: Runtime, redis: Any
+) -> None:
+    async def tell(row_id: str) -> None:
+        await tell_unreadable(runtime, UnreadableRows("/recordings", [UnreadableRow(row_id, "id: odd")]))
+
+    await tell("first")
+    for key in redis.keys(f"{UNREADABLE_TOLD}*"):
+        redis.expire(key, 1)  # all but a second of the month is over
+    await tell("second")
+    wait_for(lambda: not redis.keys(f"{UNREADABLE_TOLD}*first"), 20, "the end of the month")
+    await tell("first")
+    assert len(alerts(redis, "unreadable-rows")) == 3
+    assert all(redis.ttl(key) > 0 for key in redis.keys(f"{UNREADABLE_TOLD}*")), "nothing is remembered for ever"
 
 
 async def test_a_day_with_a_row_that_cannot_be_read_is_not_proven_complete(

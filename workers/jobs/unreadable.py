@@ -40,9 +40,8 @@ async def tell_unreadable(runtime: Runtime, error: UnreadableRows) -> None:
     rows = error.rows[:_MOST_TOLD]
     async with runtime.redis.pipeline(transaction=False) as pipe:
         for row in rows:
-            pipe.sadd(UNREADABLE_TOLD, f"{error.path} {row.id or row.why}")
-        pipe.expire(UNREADABLE_TOLD, _TOLD_AGAIN_SECONDS)
-        *are_new, _ = await pipe.execute()
+            pipe.set(f"{UNREADABLE_TOLD}{error.path} {row.id or row.why}", "1", nx=True, ex=_TOLD_AGAIN_SECONDS)
+        are_new = await pipe.execute()
     new = [row for row, is_new in zip(rows, are_new, strict=True) if is_new]
     if not new:
         return
