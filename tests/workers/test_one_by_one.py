@@ -19,6 +19,7 @@ from sandbox import connections as family
 from sandbox.world import Recording, text_of
 from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
 from tests.workers.house import archive, delete_what_is_due, has_left, house, request_of, runtime_of
+from tests.workers.test_archive_recording import folder_of
 from workers.archive.stores.store import StoreError
 from workers.jobs.causes import CAUSES
 from workers.jobs.comparison import Tally
@@ -26,12 +27,24 @@ from workers.jobs.connections import look_for_drift, watch_connections
 from workers.jobs.failing import tell_turn_failing
 from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media, archive_medium
-from workers.jobs.payloads import MediumRequest, recording_job
+from workers.jobs.payloads import MediumRequest, TranscriptionRequest, recording_job, transcription_job
 from workers.jobs.reconcile import ReconcileRequest, missing_of, reconcile, sweep
 from workers.jobs.seals import Waits, seal
+from workers.jobs.transcriptions import archive_transcription
 from workers.jobs.unreadable import tell_unreadable
-from workers.keys import ALERTS, BULK_QUEUE, CONNECTION_STATE, DEAD_LETTERS, FAILING_SINCE, MAIN_QUEUE, UNREADABLE_TOLD
+from workers.keys import (
+    ALERTS,
+    ARQ_JOB,
+    BULK_QUEUE,
+    CONNECTION_STATE,
+    DEAD_LETTERS,
+    FAILING_SINCE,
+    MAIN_QUEUE,
+    UNREADABLE_TOLD,
+)
+from workers.queue.accept import Acceptor
 from workers.queue.attempts import DeadLetter
+from workers.queue.jobs import deserialize
 from workers.runtime import Runtime
 from workers.telnyx.errors import Forbidden, StatusError, UnreadableRow, UnreadableRows
 
@@ -86,6 +99,23 @@ async def test_a_recording_that_cannot_be_read_is_fetched_by_its_id_told_once_an
     told = alerts(redis, "unreadable-rows")
     assert len(told) == 2, "a list, once"
     assert f"GET /recordings: 1 of its rows cannot be read: {recordings[1].data['id']} (duration_millis: " in told[1]
+
+
+async def test_a_transcription_that_names_no_recording_is_archived_with_what_its_event_knows(
+    runtime: Runtime, sandbox: RunningSandbox, async_redis: Any, archive_folder: Path
+) -> None:
+    (recording,) = on(sandbox, 2)
+    await archive(runtime, recording)
+    made = sandbox.world.add_transcription(recording)
+    sandbox.world.complete_transcription(made)
+    made["recording_id"] = None
+    await sweep(runtime, ago(2), ago(1), Tally(), found_by="reconcile")
+    assert not [row for row in sandbox.world.requests if row["path"].endswith("/None")]
+    told = TranscriptionRequest(transcription_id=made["id"], recording_id=recording.data["id"], event_id="event-1")
+    assert await Acceptor(async_redis).accept("event-1", [transcription_job(told)])
+    data = await async_redis.get(f"{ARQ_JOB}archive_transcription:{made['id']}")
+    await archive_transcription(runtime, msgspec.convert(deserialize(data)["a"][0], TranscriptionRequest))
+    assert list(folder_of(archive_folder, recording).glob(f"transcriptions/{made['id']}.json"))
 
 
 async def test_a_row_that_cannot_be_read_is_told_again_a_month_later_though_others_come_meanwhile(

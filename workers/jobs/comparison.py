@@ -238,12 +238,12 @@ class Comparison:
 
     async def _of_transcription(self, transcription: RecordingTranscription, day: date) -> None:
         """Hold one transcription against the archive; the day is when it was created."""
-        recording_id, transcription_id = str(transcription.recording_id), str(transcription.id)
+        recording_id, transcription_id = transcription.recording_id or "", str(transcription.id)
         for near in (day, day - timedelta(days=1)):  # that of its recording, which was before it
             await self._know(near)
             if self._archived.has_transcription(near, recording_id, transcription_id):
                 return
-        if await self._is_settled(recording_id, transcription_id, day):
+        if recording_id and await self._is_settled(recording_id, transcription_id, day):
             return
         if (key := await self._set_aside_at(day, transcription)) is not None:
             if self._asks_for_set_aside:
@@ -258,7 +258,7 @@ class Comparison:
         if len(self.missing_transcriptions) < _MOST_NAMED:
             self.missing_transcriptions.append(transcription)
         request = TranscriptionRequest(
-            transcription_id=transcription_id, recording_id=recording_id, found_by=self._found_by
+            transcription_id=transcription_id, recording_id=transcription.recording_id, found_by=self._found_by
         )
         self.tally.missing_transcriptions += 1
         await self._missing(transcription_job(request))
