@@ -113,5 +113,5 @@ async def _run(runtime: Runtime, turn: Turn) -> None:
             if times := _failed.count(type(error).__name__):
                 log.warning("a turn failed", what=name, error=f"{type(error).__name__}: {error}", times=times)
             with suppress(RedisError, OSError):
-                await tell_turn_failing(runtime, name, error)
+                await tell_turn_failing(runtime, name, error, turn.longest_seconds)
         await asyncio.sleep(max(seconds, _LEAST_SECONDS))

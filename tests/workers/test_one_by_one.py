@@ -456,11 +456,12 @@ async def test_what_fails_by_the_clock_is_heard_of_once_a_day(
         deadline = time.monotonic() + 30
         while not alerts(redis, "turn-fails"):
             assert time.monotonic() < deadline, "no alert came"
-            await tell_turn_failing(runtime, "archive_media", OSError("away"))
+            await tell_turn_failing(runtime, "archive_media", OSError("away"), 3600)
             await asyncio.sleep(0.1)
-        await tell_turn_failing(runtime, "archive_media", OSError("away"))
+        assert redis.ttl(FAILING_SINCE + "archive_media") > 3700, "one that is given up after an hour is heard of too"
+        await tell_turn_failing(runtime, "archive_media", OSError("away"), 3600)
         redis.delete(FAILING_SINCE + "archive_media")
-        await tell_turn_failing(runtime, "archive_media", OSError("away, and new"))
+        await tell_turn_failing(runtime, "archive_media", OSError("away, and new"), 3600)
     (told,) = alerts(redis, "turn-fails")
     assert told.startswith("archive_media has failed for 1")
 

@@ -47,16 +47,21 @@ async def tell_failing(
         await runtime.alerts.send("jobs-fail", group, text, cause.advice)
 
 
-async def tell_turn_failing(runtime: Runtime, what: str, error: Exception) -> None:
+async def tell_turn_failing(runtime: Runtime, what: str, error: Exception, longest_seconds: float) -> None:
     """Tell a person of what runs by the clock and has failed for a while; of each once a day.
+
+    Args:
+        runtime: the worker's parts.
+        what: the turn's name.
+        error: what it failed with.
+        longest_seconds: that a turn takes before it is given up; its next failure may be so far away.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
     """
-    cause = cause_of(error, runtime.settings)
-    (seconds,) = await runtime.attempts.failing_seconds([what], _SHORTEST_MEMORY_SECONDS)
+    (seconds,) = await runtime.attempts.failing_seconds([what], longest_seconds + _SHORTEST_MEMORY_SECONDS)
     if seconds < runtime.settings.queue_age_limit.total_seconds():
         return
     if await runtime.redis.set(TURN_TOLD + what, "1", nx=True, ex=_TURN_TOLD_SECONDS):
         text = f"{what} has failed for {format_duration(seconds)}: {one_line(error)}."
-        await runtime.alerts.send("turn-fails", what, text, cause.advice)
+        await runtime.alerts.send("turn-fails", what, text, cause_of(error, runtime.settings).advice)
