@@ -40,6 +40,7 @@ from workers.keys import (
     DEAD_LETTERS,
     FAILING_SINCE,
     MAIN_QUEUE,
+    MEDIA_SEEN,
     UNREADABLE_TOLD,
 )
 from workers.queue.accept import Acceptor
@@ -228,6 +229,23 @@ async def test_media_of_all_pages_are_archived(runtime: Runtime, sandbox: Runnin
     await archive_media(runtime)
     kept = sorted(path.parents[1].name for path in (archive_folder / "media").rglob("media.json"))
     assert kept == names
+
+
+async def test_a_medium_that_telnyx_lists_no_more_is_forgotten(
+    runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    for name in ("a.mp3", "b.mp3", "odd.mp3"):
+        put_medium(sandbox, name)
+    await archive_media(runtime)
+    for name in ("a.mp3", "odd.mp3"):
+        del sandbox.world.media[name]
+    put_medium(sandbox, "odd.mp3")
+    sandbox.world.media["odd.mp3"][0]["content_type"] = ["audio/mpeg"]
+    await archive_media(runtime)
+    assert {*redis.hkeys(MEDIA_SEEN)} == {"a.mp3", "b.mp3", "odd.mp3"}, "a row that cannot be read may be any of them"
+    del sandbox.world.media["odd.mp3"]
+    await archive_media(runtime)
+    assert redis.hkeys(MEDIA_SEEN) == ["b.mp3"]
 
 
 def put_medium(sandbox: RunningSandbox, name: str) -> None:

@@ -13,7 +13,7 @@ from config.times import first_instant, utc_now
 from workers.archive import layout
 from workers.jobs.one_by_one import OneByOne
 from workers.jobs.payloads import MediumRequest, medium_job
-from workers.jobs.unreadable import readable, tell_unreadable
+from workers.jobs.unreadable import tell_unreadable
 from workers.keys import ARQ_JOB, DEAD_LETTERS, MEDIA_SEEN
 from workers.queue.accept import enqueue
 from workers.queue.jobs import Job
@@ -39,14 +39,21 @@ async def archive_media(runtime: Runtime) -> None:
         await runtime.telnyx.count(runtime.telnyx.media.list)
 
     alone = OneByOne(Exception, answers=answers)
-    async for media in readable(runtime, runtime.telnyx.media.list()):
+    listed, unreadable = await read_all(runtime.telnyx.media.list())
+    seen = {
+        name.decode(): changed_at.decode() for name, changed_at in (await runtime.redis.hgetall(MEDIA_SEEN)).items()
+    }
+    if unreadable is not None:
+        await tell_unreadable(runtime, unreadable)
+    elif gone := seen.keys() - {media.media_name for media in listed}:  # else it would grow for as long as media come
+        await runtime.redis.hdel(MEDIA_SEEN, *gone)
+    for media in listed:
         if media.media_name is None:
             await tell_unreadable(runtime, UnreadableRows("/media", [UnreadableRow(None, "media_name: missing")]))
             continue
         name, request = media.media_name, MediumRequest(medium=media.as_returned())
         job = medium_job(name, _changed_at(media), request)
-        known = await runtime.redis.hget(MEDIA_SEEN, name)
-        if (known is not None and known.decode() == _changed_at(media)) or await _is_left_to_its_job(runtime, job):
+        if seen.get(name) == _changed_at(media) or await _is_left_to_its_job(runtime, job):
             continue
         async with alone.of("medium", name):
             try:
