@@ -1,8 +1,8 @@
 """`reconcile`: the account's recordings and transcriptions against the archive's; what is missing is enqueued.
 
 Webhooks lost for any reason are made good so, and a lost Redis. It walks days of `created_at` one by one, each in spans that
-fit one page (`workers/telnyx/spans.py`), and lists the archive by day. Memory holds three days'
-identities, eight bytes each, whatever the account's age. It never goes on while the bulk queue is full.
+fit one page (`workers/telnyx/spans.py`), and lists the archive by day. Memory holds hashes of what lies in four days,
+eight bytes each, whatever the account's age. It never goes on while the bulk queue is full.
 """
 
 from __future__ import annotations
