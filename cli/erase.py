@@ -14,7 +14,7 @@ from config.errors import UserError
 from config.settings import Settings
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.decisions import decisions_about, held_connections, read_decisions, why_held
+from workers.archive.decisions import decisions_about, decisions_on, held_connections, why_held
 from workers.archive.erase import Erased, erase, is_signed, sign_erasure
 from workers.catalogue.forget import forget
 from workers.catalogue.parquet import has_parquet
@@ -111,9 +111,7 @@ def run_sign(settings: Settings, recording_id: str, *, as_json: bool) -> int:
 
 def _refuse_if_held(settings: Settings, archive: Archive, folder: str, row: Row) -> None:
     """Refuse what is on hold; a decision that cannot be read may be a hold."""
-    about = decisions_about(archive, "recording", row.recording_id)
-    beside = read_decisions(archive, archive.keys_of(f"{folder}decisions/"))
-    decisions = {**beside, **about}
+    decisions = decisions_on(archive, folder)
     if unreadable := [name for name, decision in decisions.items() if decision is None]:
         line = f"a decision about recording {row.recording_id} cannot be read ({unreadable[0]})"
         raise UserError(f"{line}, so nobody can say whether the recording is on hold; restore it from a copy")

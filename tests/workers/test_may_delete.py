@@ -28,7 +28,7 @@ from tests.workers.house import (
 )
 from tests.workers.test_archive_recording import folder_of
 from tests.workers.test_changed_content import change
-from workers.archive.decisions import is_approved, put_decision, standing_holds
+from workers.archive.decisions import decisions_about, is_approved, put_decision, standing_holds
 from workers.archive.records import Decision, EarlierDecision
 from workers.jobs import decisions
 from workers.jobs.chain import is_sealed
@@ -152,7 +152,7 @@ async def test_a_release_lifts_what_it_names_and_nothing_that_came_at_the_same_t
     async with house(deleting) as runtime:
         await archive(runtime, recording)
         await decisions.hold(runtime, recording_id, "one", "ann")
-        standing = standing_holds(await decisions._decisions(runtime, recording_id, None))
+        standing = standing_holds(decisions_about(runtime.archive, "recording", recording_id))
         await decisions.hold(runtime, recording_id, "two", "bob")  # while the release of the first is on its way
         late = Decision(
             id="r",

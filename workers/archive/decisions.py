@@ -52,6 +52,16 @@ def decisions_about(archive: Archive, scope: Scope, subject: str = "") -> Decisi
     )
 
 
+def decisions_on(archive: Archive, folder: str) -> Decisions:
+    """All decisions about an archived recording, those that lie in its folder too; blocks.
+
+    Raises:
+        StoreError: the store cannot be asked now.
+    """
+    beside = read_decisions(archive, archive.keys_of(f"{folder}decisions/"))
+    return {**beside, **decisions_about(archive, "recording", layout.recording_id_of(folder))}
+
+
 def held_connections(archive: Archive) -> dict[str, str]:
     """The connections on hold by a decision, each with why; one listing."""
     by_connection: dict[str, list[str]] = {}

@@ -18,13 +18,12 @@ from config.times import format_instant, utc_now
 from config.values import is_id
 from workers.archive import layout
 from workers.archive.decisions import (
-    Decisions,
     Scope,
     decisions_about,
+    decisions_on,
     findings_of,
     new_id,
     put_decision,
-    read_decisions,
     standing_holds,
 )
 from workers.archive.records import Decision, UnreadableRecord
@@ -120,7 +119,11 @@ async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Rel
     """
     found = await find_recording(runtime, recording_id)
     folder = found.folder
-    lifts = sorted(standing_holds(await _decisions(runtime, recording_id, folder)))
+    if folder is None:
+        known = await runtime.in_thread(decisions_about, runtime.archive, "recording", recording_id)
+    else:
+        known = await runtime.in_thread(decisions_on, runtime.archive, folder)
+    lifts = sorted(standing_holds(known))
     if not lifts:
         kept = None if folder is None else await what_keeps(runtime, folder)
         stays = "nothing was changed" if kept is None else f"its original stays all the same: {kept}"
@@ -343,15 +346,6 @@ async def take_up_decisions(runtime: Runtime, recording_id: str, folder: str) ->
             await runtime.announce(key, decision)
     if known:  # else it is being written just now
         await runtime.redis.hdel(DECIDED_EARLY, recording_id)
-
-
-async def _decisions(runtime: Runtime, recording_id: str, folder: str | None) -> Decisions:
-    """All decisions about a recording: those under its id, and those in its folder."""
-    known = await runtime.in_thread(decisions_about, runtime.archive, "recording", recording_id)
-    if folder is None:
-        return known
-    keys = await runtime.in_thread(runtime.archive.keys_of, f"{folder}decisions/")
-    return {**await runtime.in_thread(read_decisions, runtime.archive, keys), **known}
 
 
 async def _schedule(runtime: Runtime, folder: str | None) -> None:

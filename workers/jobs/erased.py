@@ -9,7 +9,7 @@ from config.counts import many
 from config.errors import UserError
 from config.logs import get_logger
 from workers.archive import layout
-from workers.archive.decisions import decisions_about, read_decisions, why_held
+from workers.archive.decisions import decisions_on, why_held
 from workers.archive.erase import erase_what_is_left, what_is_left
 from workers.archive.erasures import Erasures
 from workers.archive.proof import Damaged
@@ -63,13 +63,10 @@ def _doubt(runtime: Runtime, folder: str) -> Damaged | None:
     """
     archive, settings = runtime.archive, runtime.settings
     trusted = None if settings.seal_key is None else open_seal_keys(settings).trusted
-    keys = archive.keys_of(folder)
-    _, problems = Erasures(archive, archive.identity, trusted).read(folder, keys)
+    _, problems = Erasures(archive, archive.identity, trusted).read(folder, archive.keys_of(folder))
     if problems:
         return Damaged(problems[0].key, problems[0].what)
-    beside = read_decisions(archive, [key for key in keys if key.startswith(f"{folder}decisions/")])
-    about = decisions_about(archive, "recording", layout.recording_id_of(folder))
-    if (why := why_held({**beside, **about})) is not None and what_is_left(archive, folder):
+    if (why := why_held(decisions_on(archive, folder))) is not None and what_is_left(archive, folder):
         return Damaged(layout.erasure_key(folder), f"says that the recording was erased, and it is on hold ({why})")
     return None
 

@@ -9,7 +9,7 @@ import msgspec
 
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.decisions import Scope, all_holds, decisions_about, read_decisions, standing_holds
+from workers.archive.decisions import Scope, all_holds, decisions_about, decisions_on, standing_holds
 from workers.hold import Hold
 from workers.jobs.duties import stated_duties
 
@@ -59,9 +59,7 @@ def holds_on(archive: Archive, folder: str, connection_id: str | None) -> list[H
     Raises:
         UnreadableRecord, StoreError: as `standing`.
     """
-    recording_id = layout.recording_id_of(folder)
-    beside = read_decisions(archive, archive.keys_of(f"{folder}decisions/"))
-    own = standing_holds({**beside, **decisions_about(archive, "recording", recording_id)})
+    recording_id, own = layout.recording_id_of(folder), standing_holds(decisions_on(archive, folder))
     found = [_holding("recording", recording_id, hold) for hold in own.values()]
     if connection_id is not None:
         shared = standing_holds(decisions_about(archive, "connection", connection_id))

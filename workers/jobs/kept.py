@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.decisions import decisions_about, findings_of, held_connections, read_decisions
+from workers.archive.decisions import decisions_on, findings_of, held_connections
 from workers.archive.records import Duties, UnreadableRecord
 from workers.hold import Hold
 from workers.jobs.damage import known_damage
@@ -90,12 +90,11 @@ def _of(archive: Archive, standing: _Standing, folder: str) -> str | None:
         record = archive.commit_record(folder)
         if record is None:
             return damage
-        about = decisions_about(archive, "recording", layout.recording_id_of(folder))
-        beside = read_decisions(archive, archive.keys_of(f"{folder}decisions/"))
+        decisions = decisions_on(archive, folder)
         findings = findings_of(archive.versions(folder), record)
     except UnreadableRecord as error:
         return f"damaged: {error}; run `callvault verify`"
-    kept = why_kept(standing.rules, record, {**beside, **about}, findings)
+    kept = why_kept(standing.rules, record, decisions, findings)
     whys = [*([kept.why] if kept is not None and kept.seconds is None else []), *([damage] if damage else [])]
     if whys:
         return "; ".join(whys)
