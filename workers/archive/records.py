@@ -50,6 +50,11 @@ class ArchivedObject(msgspec.Struct, frozen=True):
     content_type: str
     proof: Proof
 
+    @property
+    def is_adopted(self) -> bool:
+        """Whether it lies outside the archive's prefix, where Telnyx itself put it by custom storage."""
+        return self.key.startswith("/")
+
 
 class AudioSummary(msgspec.Struct, frozen=True):
     """What the audio itself says, read while it streamed.
@@ -91,6 +96,11 @@ class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
     found_by: FoundBy
     sources: dict[str, SourceMark] | msgspec.UnsetType = msgspec.UNSET
     machine_clock: str | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def is_in_custom_storage(self) -> bool:
+        """Whether what Telnyx put into the user's bucket is the archive's copy, so that there is no other original."""
+        return any(one.is_adopted for one in self.objects)
 
     @property
     def latest_archived_at(self) -> datetime:

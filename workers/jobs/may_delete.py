@@ -132,7 +132,7 @@ def why_kept(rules: Rules, record: CommitRecord, decisions: Decisions, findings:
         return Kept(f"its connection is on hold: {why}")
     if connection_id in rules.duties.hold_connections:
         return Kept("its connection is on hold (CALLVAULT_HOLD_CONNECTIONS)")
-    if any(o.key.startswith("/") for o in record.objects):
+    if record.is_in_custom_storage:
         return Kept("custom storage: the original is the archive")
     if findings and not is_approved(decisions, findings):
         return Kept("not approved: " + ", ".join(findings))
@@ -151,7 +151,7 @@ async def why_unsealed(runtime: Runtime, rules: Rules, folder: str) -> Kept | No
     """
     if not rules.duties.sealed_first or await is_sealed(runtime, folder):
         return None
-    day = layout.day_of(f"{folder}recording.json")
+    day = layout.day_of(layout.commit_key(folder))
     left = 0.0 if day is None else sealable_at(runtime.settings, day) - utc_now().timestamp()
     return Kept("its day is not sealed yet", max(_SEAL_WAIT_SECONDS, left))
 

@@ -217,7 +217,7 @@ async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord)
     """Put a committed recording on the due list, if deletion is on and nothing keeps its original."""
     if runtime.settings.delete_originals != "verified":
         return
-    if record.audio.findings or any(o.key.startswith("/") for o in record.objects):
+    if record.audio.findings or record.is_in_custom_storage:
         return  # `callvault deletions approve` puts it on the list; custom storage is never deleted
     grace = runtime.settings.delete_after.total_seconds()
     await runtime.due.schedule(folder, grace)

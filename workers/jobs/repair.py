@@ -117,7 +117,7 @@ def _look(runtime: Runtime, folder: str) -> tuple[CommitRecord, list[ArchivedObj
         try:
             found = hash_object(archive.store, known.key)
         except KeyError:
-            if known.key.startswith("/"):
+            if known.is_adopted:
                 what = f"{known.key}: gone from the bucket of your own into which Telnyx put it"
                 raise CannotRepair(what, "restore it there from a copy") from None
             missing.append(known)

@@ -39,7 +39,7 @@ async def look_again(
         ArchiveConflict: Telnyx has shown so many contents that a person must look.
         NotFinished: Telnyx is not done with it, or hands out no audio of it.
     """
-    if request.locations or any(o.key.startswith("/") for o in record.objects):
+    if request.locations or record.is_in_custom_storage:
         return
     if recording.status not in (None, "completed"):
         raise NotFinished(f"recording {recording.id} is {recording.status}")
