@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from arq import Retry
 
@@ -42,6 +43,7 @@ from workers.jobs.recordings import archive_recording
 from workers.jobs.seals import seal
 from workers.jobs.transcriptions import archive_transcription
 from workers.keys import DELETIONS_DUE, LEAVING
+from workers.queue.leaving import Leaving
 
 
 async def has_begun(sandbox: RunningSandbox, what: str) -> None:
@@ -121,6 +123,27 @@ async def test_a_hold_says_that_a_transcription_had_left_before(
         decided = await held[0]
     assert not has_left(recording) and decided.transcriptions == (recording_id,) and not decided.left
     assert recording_id in too_late(decided)
+
+
+async def test_a_hold_of_a_connection_waits_for_no_deletion_of_another(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    of_it, other = (sandbox.world.add_recording(seconds=0.5, connection_id=c) for c in ("7", "8"))
+    async with house(deleting) as worker, house(deleting) as person, worker.leaving.turn() as token:
+        await archive(worker, of_it, other)
+        folders = {one.data["id"]: f"{folder_of(Path(), one).as_posix()}/" for one in (of_it, other)}
+        rows = {id_: Leaving(folder, token, "", "") for id_, folder in folders.items()}
+        await worker.leaving.put(rows)
+        await worker.leaving.transcription_leaves(*list(folders.items())[1])
+        asked = len(sandbox.world.requests)
+        holding = asyncio.create_task(decisions.hold_connection(person, "7", "case 17", "ann"))
+        done, _ = await asyncio.wait([holding], timeout=1)
+        assert not done, "the deletion of its own recording is under way"
+        await worker.leaving.put({of_it.data["id"]: msgspec.structs.replace(rows[of_it.data["id"]], is_over=True)})
+        async with asyncio.timeout(60):
+            decided = await holding
+        assert not decided.came_too_late and not decided.unknown
+        assert not any(other.data["id"] in row["path"] for row in sandbox.world.requests[asked:])
 
 
 async def test_a_hold_counts_whatever_the_clock_of_the_machine_that_released_before_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from redis.exceptions import RedisError
 
@@ -12,6 +13,7 @@ from workers.jobs.decided import Decided
 from workers.jobs.duties import other_units
 from workers.jobs.whereabouts import is_at_telnyx
 from workers.one_line import one_line
+from workers.queue.leaving import Leaving
 from workers.runtime import Runtime
 
 NO_REDIS = "whether a deletion or an erasure was under way (Redis does not answer; run the command again once it does)"
@@ -32,9 +34,10 @@ async def what_left_before(runtime: Runtime, connection_id: str | None, since: f
 
 async def _what_left(runtime: Runtime, connection_id: str | None, since: float) -> Decided:
     """Wait for the deletions under way, and say which originals have left since an instant; of one connection, or all."""
-    rows = {id_: row for id_, row in (await runtime.leaving.all()).items() if not row.is_over}
+    every = {id_: row for id_, row in (await runtime.leaving.all()).items() if not row.is_over}
+    rows = {id_: row for id_, row in every.items() if await _may_be_of(runtime, row, connection_id)}
     under_way = await wait_for(runtime, set(rows))
-    left = await runtime.leaving.left_since(since)
+    left = await _those_of(runtime, await runtime.leaving.left_since(since), connection_id)
     for id_, row in rows.items():  # a turn that died before its receipt
         if row.folder and id_ not in left and id_ not in under_way:
             is_there = await is_at_telnyx(runtime, id_)
@@ -42,17 +45,21 @@ async def _what_left(runtime: Runtime, connection_id: str | None, since: float) 
                 under_way.add(id_)
             elif not is_there:
                 left[id_] = row.folder
-    transcriptions = await runtime.leaving.transcriptions_left()
-    stay = {
-        id_: folder
-        for id_, folder in transcriptions.items()
-        if id_ not in left and await is_at_telnyx(runtime, id_) is not False
-    }
-    return Decided(
-        left=tuple([id_ for id_, folder in left.items() if await _is_of(runtime, folder, connection_id)]),
-        under_way=tuple(under_way),
-        transcriptions=tuple([id_ for id_, folder in stay.items() if await _is_of(runtime, folder, connection_id)]),
-    )
+    transcriptions = await _those_of(runtime, await runtime.leaving.transcriptions_left(), connection_id)
+    stay = [id_ for id_ in transcriptions if id_ not in left and await is_at_telnyx(runtime, id_) is not False]
+    return Decided(left=tuple(left), under_way=tuple(under_way), transcriptions=tuple(stay))
+
+
+async def _may_be_of(runtime: Runtime, row: Leaving, connection_id: str | None) -> bool:
+    """Whether a deletion under way is of a connection, as far as that can be read: else it is waited for."""
+    try:
+        return not row.folder or await _is_of(runtime, row.folder, connection_id)
+    except (StoreError, UnreadableRecord):
+        return True
+
+
+async def _those_of(runtime: Runtime, folders: Mapping[str, str], connection_id: str | None) -> dict[str, str]:
+    return {id_: folder for id_, folder in folders.items() if await _is_of(runtime, folder, connection_id)}
 
 
 async def _is_of(runtime: Runtime, folder: str, connection_id: str | None) -> bool:
