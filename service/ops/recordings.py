@@ -135,7 +135,7 @@ async def look(ops: Ops, request: Request) -> Found:
     hits = await ops.catalogue.ask(lambda path: search(path, query, PER_PAGE + 1, after))
     if not hits and query.id is not None and after is None and await _take(ops, query.id):
         hits = await ops.catalogue.ask(lambda path: search(path, query, PER_PAGE + 1))
-    note = ops.catalogue.note
+    note = await ops.catalogue.note()
     is_more = len(hits) > PER_PAGE
     return Found(
         query, [shown(ops, hit) for hit in hits[:PER_PAGE]], hits[PER_PAGE - 1].place if is_more else None, note

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from workers.archive.seals import Chain, Link, Manifest, folders_of_day
 from workers.archive.stores.store import open_store
 from workers.catalogue import feed
 from workers.catalogue.catalogue import Catalogue
-from workers.catalogue.feed import catch_up, read_archive
+from workers.catalogue.feed import bring_up_to_date, catch_up, read_archive
 from workers.catalogue.parquet import RowsFile
 from workers.catalogue.query import Query
 from workers.catalogue.rows import Row, row_of
@@ -119,6 +122,19 @@ async def test_a_seal_brings_what_was_never_told_of_its_day(
     await announce(async_redis, layout.seal_key(1), encode_record(link.seal), None, 0)
     await catch_up(catalogue, archive, async_redis)
     assert found(catalogue) == {"old": 1}
+
+
+async def test_while_another_process_writes_into_the_catalogue_only_its_reader_waits(
+    archive: Archive, catalogue: Catalogue, async_redis: Any
+) -> None:
+    await bring_up_to_date(catalogue, archive, async_redis)
+    with closing(sqlite3.connect(catalogue.path, isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        following = asyncio.create_task(bring_up_to_date(catalogue, archive, async_redis))
+        done, _ = await asyncio.wait([following], timeout=1)
+        another.execute("ROLLBACK")  # never reached in time where the loop itself waits, as long as SQLite has patience
+    assert not done, "it had nothing to wait for"
+    await following
 
 
 @pytest.mark.parametrize("with_rows", [(True, True, True), (False, True, False), (True, False, True), (False,) * 3])

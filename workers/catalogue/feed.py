@@ -6,6 +6,8 @@ them and reading only what is not known yet.
 
 A machine may have no Redis, or one to which no worker of this archive writes, or only some of them do. Then no stream tells all
 that is archived: the latest days are read from the archive itself, and whoever asks reads that.
+
+Each question to the catalogue is put in a thread: another process may be writing into the file, and SQLite waits for it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import asyncio
 import io
 import itertools
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from datetime import date, timedelta
 
@@ -59,16 +61,14 @@ async def catch_up(catalogue: Catalogue, archive: Archive, redis: AsyncRedis, sh
         AnotherArchive: this Redis belongs to another archive.
         redis.exceptions.RedisError: Redis is away.
     """
-    await assert_bound(redis, catalogue.archive_id or archive.identity.id)
+    await assert_bound(redis, await asyncio.to_thread(_archive_of, catalogue, archive))
     epoch = f"{(await redis.get(WRITTEN_EPOCH) or b'').decode()} {await start_of(redis)}"
-    cursor = catalogue.state("cursor")
-    if cursor is None or catalogue.state("epoch") != epoch or await _is_trimmed_past(redis, cursor):
+    cursor, read_epoch = await asyncio.to_thread(lambda: (catalogue.state("cursor"), catalogue.state("epoch")))
+    if cursor is None or read_epoch != epoch or await _is_trimmed_past(redis, cursor):
         last = await redis.xrevrange(WRITTEN, count=1)
         await asyncio.to_thread(_read_what_is_missing, catalogue, archive, show)
         cursor = last[0][0].decode() if last else "0-0"
-        with catalogue.writing():
-            catalogue.remember("cursor", cursor)
-            catalogue.remember("epoch", epoch)
+        await asyncio.to_thread(_remember, catalogue, {"cursor": cursor, "epoch": epoch})
     while entries := await redis.xrange(WRITTEN, min=f"({cursor}", count=_BATCH):
         cursor = entries[-1][0].decode()
         pairs = [(fields[b"key"].decode(), fields.get(b"data")) for _, fields in entries]
@@ -106,9 +106,18 @@ async def bring_up_to_date(
     if why is not None:
         await asyncio.to_thread(_read_what_is_missing, catalogue, archive, show)
     await asyncio.to_thread(_take_held_connections, catalogue, archive)
-    with catalogue.writing():
-        catalogue.remember(AS_OF, began)
+    await asyncio.to_thread(_remember, catalogue, {AS_OF: began})
     return why
+
+
+def _archive_of(catalogue: Catalogue, archive: Archive) -> str:
+    return catalogue.archive_id or archive.identity.id
+
+
+def _remember(catalogue: Catalogue, values: Mapping[str, str]) -> None:
+    with catalogue.writing():
+        for name, value in values.items():
+            catalogue.remember(name, value)
 
 
 def _take_held_connections(catalogue: Catalogue, archive: Archive) -> None:

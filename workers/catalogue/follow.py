@@ -84,29 +84,23 @@ class FollowedCatalogue:
             if self._catalogue is None:
                 self._catalogue = await asyncio.to_thread(Catalogue, self.path)
         if self._archive.is_known:
-            self._catalogue.belong_to(self._archive.identity.id)
+            await asyncio.to_thread(self._catalogue.belong_to, self._archive.identity.id)
         return self._catalogue
 
-    @property
-    def note(self) -> str | None:
+    async def note(self) -> str | None:
         """What a person must know of an answer: that it may not be whole, and how old it is; None: it is as of now."""
         if self._following is not None:
             return "The catalogue is still being read from the archive, so more may come; load this again in a moment."
-        as_of = None if self._catalogue is None else self._catalogue.state(AS_OF)
-        told = (
-            "It has not been read whole yet."
-            if as_of is None
-            else f"It is as of {parse_instant(as_of):%Y-%m-%d %H:%M:%S} UTC."
-        )
-        if self.problem is not None:
-            return f"{self.problem} {told}"
-        return (
-            None
-            if self._why is None
-            else (
-                f"The last {OPEN_DAYS} days and all sealed days were read from the archive itself, since {self._why}. {told}"
-            )
-        )
+        why = self.problem
+        if why is None and self._why is not None:
+            days = f"The last {OPEN_DAYS} days and all sealed days"
+            why = f"{days} were read from the archive itself, since {self._why}."
+        if why is None:
+            return None
+        as_of = None if self._catalogue is None else await asyncio.to_thread(self._catalogue.state, AS_OF)
+        if as_of is None:
+            return f"{why} It has not been read whole yet."
+        return f"{why} It is as of {parse_instant(as_of):%Y-%m-%d %H:%M:%S} UTC."
 
     async def close(self) -> None:
         """Stop following and close the file."""
