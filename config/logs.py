@@ -15,19 +15,16 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-# Libraries that log what we log better, or that would log arguments of jobs and addresses with credentials in them.
-_QUIET = {
-    "arq": logging.WARNING,
-    "azure": logging.WARNING,
-    "botocore": logging.WARNING,
-    "httpx": logging.WARNING,
-    "httpcore": logging.WARNING,
-    "uvicorn.access": logging.WARNING,
-}
+_OURS = "callvault"
+
+# Who may write less than warnings. Of any other library that would be what we log better, arguments of jobs, or whole addresses:
+# at `debug` urllib3 and Apprise write the signatures and tokens in them.
+_HEARD = (_OURS, "uvicorn.error")
 
 # What every record has, and is no field of the line; and uvicorn's second copy of its message, with colours.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _FIELDS = "callvault_fields"
+_ON_EVERY_LINE = ("event", "program", "level", "timestamp")
 
 # Makes the text of a line: of its fields, and of an exception that belongs to it, as `sys.exc_info` gives it, or None.
 _Render = Callable[[dict[str, Any], Any], str]
@@ -61,7 +58,7 @@ class Logger:
         self._write(logging.ERROR, event, fields, exc_info)
 
     def _write(self, level: int, event: str, fields: dict[str, Any], exc_info: bool = False) -> None:
-        logger = logging.getLogger("callvault")
+        logger = logging.getLogger(_OURS)
         if logger.isEnabledFor(level):
             logger.log(level, event, extra={_FIELDS: fields}, exc_info=exc_info)
 
@@ -81,14 +78,11 @@ def bound_fields(**fields: Any) -> Iterator[None]:
         _bound.reset(token)
 
 
-_OF_A_LOG = ("event", "program", "level", "timestamp")
-
-
 def configure_logs(level: str = "info", *, program: str, is_command: bool = False) -> None:
     """Send the logs of this process and of the libraries in it to standard error.
 
     Args:
-        level: the least severity to write: debug, info, warning or error.
+        level: the least severity to write: debug, info, warning or error; of libraries, a warning or more.
         program: which part this is (`serve`, `worker`, …); on every line.
         is_command: whether a person waits for what it says: then a line is plain text, and alerts, which others get, are
             no lines at all.
@@ -100,9 +94,10 @@ def configure_logs(level: str = "info", *, program: str, is_command: bool = Fals
         handler.addFilter(lambda record: record.msg != "alert")
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for name, quiet in _QUIET.items():
-        logging.getLogger(name).setLevel(max(quiet, root.level))
+    wanted = logging.getLevelNamesMapping()[level.upper()]
+    root.setLevel(max(logging.WARNING, wanted))
+    for name in _HEARD:
+        logging.getLogger(name).setLevel(wanted if wanted < root.level else logging.NOTSET)
 
 
 class _Lines(logging.Formatter):
@@ -138,7 +133,7 @@ def _as_json(line: dict[str, Any], error: Any) -> str:
 
 def _as_command(line: dict[str, Any], _: Any) -> str:
     """`callvault: what happened: name value, name value`; the last is the error, which may be long."""
-    said = {name: " ".join(str(value).split()) for name, value in line.items() if name not in _OF_A_LOG}
+    said = {name: " ".join(str(value).split()) for name, value in line.items() if name not in _ON_EVERY_LINE}
     fields = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in said.items())
     return f"callvault: {line['event']}" + (f": {fields}" if fields else "")
 

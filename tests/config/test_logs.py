@@ -51,3 +51,30 @@ def test_a_person_at_a_terminal_gets_lines_to_read() -> None:
     os.close(ours)
     assert "started 100 %" in text and "port" in text and "ValueError: why" in text
     assert not text.startswith("{")
+
+
+_TALKING_LIBRARIES = """
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from config.logs import configure_logs, get_logger
+configure_logs("debug", program="worker")
+import apprise, requests
+class Server(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+    def log_message(self, *_): pass
+server = HTTPServer(("127.0.0.1", 0), Server)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+place = f"127.0.0.1:{server.server_port}"
+assert requests.post(f"http://{place}/container/key?sig=SIGNATURE", timeout=10).ok
+witness = apprise.Apprise()
+assert witness.add(f"json://{place}/TOKEN") and witness.notify("body")
+get_logger().debug("small")
+"""
+
+
+def test_at_the_least_severity_no_library_writes_the_secrets_of_an_address() -> None:
+    ran = subprocess.run([sys.executable, "-c", _TALKING_LIBRARIES], capture_output=True, text=True, check=True)
+    assert [json.loads(line)["event"] for line in ran.stderr.splitlines()] == ["small"]
