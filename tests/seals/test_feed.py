@@ -17,7 +17,8 @@ from tests.parts import make_archive
 from workers.archive import layout
 from workers.archive.append import Making, append, put_file
 from workers.archive.archive import Archive
-from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof, encode_record
+from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, Damage, Proof, encode_record
+from workers.archive.register import write_down
 from workers.archive.seals import Chain, Link, Manifest, folders_of_day
 from workers.archive.stores.store import open_store
 from workers.catalogue import feed
@@ -166,6 +167,26 @@ def test_rows_and_objects_that_no_table_holds_keep_no_other_out(
         feed._apply(catalogue, *put(archive, "next", TODAY))
     read_archive(catalogue, archive, everything=False)
     assert found(catalogue).keys() >= {"next", *(f"recording-{day}" for day in days)}
+
+
+def test_what_lies_in_the_register_of_damage_and_is_no_row_of_it_says_nothing(
+    archive: Archive, catalogue: Catalogue
+) -> None:
+    key, _ = put(archive, "one", TODAY)
+    write_down(archive, key, "damaged", "other bytes", "verify", "2026-11-26T10:00:00Z")
+    whole = Damage(key=key, number=2, state="whole", what="", found_by="x", at="")
+    strays = {
+        f"{layout.DAMAGE}notes.txt": b"seen",
+        f"{layout.damage_folder(key)}notes.txt": b"seen",
+        f"{layout.DAMAGE}a/b/c/00000001.json": b"{}",
+        layout.damage_key("another", 1): encode_record(whole),
+    }
+    for name, data in strays.items():
+        archive.put(name, data, "text/plain")
+    for everything in (True, False):
+        read_archive(catalogue, archive, everything=everything)
+        (hit,) = search(catalogue.path, Query())
+        assert hit.state == "damaged"
 
 
 def test_what_was_erased_does_not_come_back(archive: Archive, catalogue: Catalogue) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tests.workers.test_archive_recording import folder_of
 from workers.alerts.alerts import Alerts
 from workers.archive.erase import erase
 from workers.archive.layout import damage_key
-from workers.archive.register import read_register
+from workers.archive.register import read_register, write_down
 from workers.archive.stores.store import StoredObject
 from workers.conditions import known_conditions
 from workers.jobs.damage import keep_register
@@ -230,6 +230,25 @@ async def test_a_row_under_another_objects_key_clears_nothing(
     }).encode())  # fmt: skip
     await keep(runtime)
     assert str(forged.relative_to(archive_folder)) in await DamagedObjects(runtime.redis).all()
+
+
+async def test_what_is_written_down_of_one_object_reads_the_rows_of_no_other(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a disk that has lost much would be looked through once for each object."""
+    archive, at = runtime.archive, "2026-11-26T10:00:00Z"
+    for key in ("a", "b"):
+        await asyncio.to_thread(write_down, archive, key, "missing", "gone", "sweep", at)
+    listed, listing = list[str](), archive.store.list
+
+    def told(prefix: str) -> Iterator[StoredObject]:
+        for stored in listing(prefix):
+            listed.append(stored.key)
+            yield stored
+
+    monkeypatch.setattr(archive.store, "list", told)
+    row = await asyncio.to_thread(write_down, archive, "a", "whole", "", "register", at)
+    assert (row.number, listed) == (2, [damage_key("a", 1)])
 
 
 async def test_no_original_goes_on_a_mark_alone_whose_bytes_somebody_has_read_as_wrong(

@@ -228,13 +228,21 @@ def duties_key(unit: str, number: int) -> str:
 
 def damage_key(key: str, number: int) -> str:
     """What is known of an object that was found damaged; the last number counts."""
-    return f"{DAMAGE}{encode_name(key)}/{number:08d}.json"
+    return f"{damage_folder(key)}{number:08d}.json"
 
 
-def damaged_object_of(key: str) -> tuple[str, int]:
-    """The object that a row of the register is about, and the row's number, from the key of the row."""
-    _, name, number = key.split("/")
-    return unquote(name), int(number.removesuffix(".json"))
+def damage_folder(key: str) -> str:
+    """Where all that is known of such an object lies, with a slash at its end."""
+    return f"{DAMAGE}{encode_name(key)}/"
+
+
+def damaged_object_of(key: str) -> tuple[str, int] | None:
+    """The object that a row of the register is about, and the row's number, from the key of the row; None for another key."""
+    found = _DAMAGE_ROW.fullmatch(key)
+    return None if found is None else (unquote(found[1]), int(found[2]))
+
+
+_DAMAGE_ROW = re.compile(r"damage/([^/]+)/([0-9]{8})\.json")
 
 
 def transcription_key(folder: str, transcription_id: str) -> str:

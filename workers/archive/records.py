@@ -494,11 +494,26 @@ class CommitRecordReader(RecordReader[CommitRecord]):
         return record
 
 
+class DamageReader(RecordReader[Damage]):
+    """Reads rows of the register of damage. It refuses one that belongs under another key: it would clear another object."""
+
+    def read(self, data: bytes | None, key: str) -> Damage:
+        """Read a row.
+
+        Raises:
+            UnreadableRecord: as `RecordReader.read`; or it is of another object, or has another number.
+        """
+        row = super().read(data, key)
+        if layout.damage_key(row.key, row.number) != key:
+            raise UnreadableRecord(key, f"says that it is row {row.number} of {row.key}")
+        return row
+
+
 # Made once, here: msgspec 0.22 prepares a type at its first use, and threads that do so at once crash the process.
 COMMIT_RECORD = CommitRecordReader(CommitRecord, "a commit record")
 DECISION: RecordReader[AnyDecision] = RecordReader(AnyDecision, "a decision")
 DUTIES: RecordReader[Duties] = RecordReader(Duties, "a statement of duties")
-DAMAGE: RecordReader[Damage] = RecordReader(Damage, "a row of the register of damage")
+DAMAGE = DamageReader(Damage, "a row of the register of damage")
 IDENTITY: RecordReader[Identity] = RecordReader(Identity, "an archive's identity")
 GONE: RecordReader[Gone] = RecordReader(Gone, "a record of an original that was gone")
 NOT_ARCHIVED: RecordReader[NotArchived] = RecordReader(NotArchived, "a record of a recording that is not archived")

@@ -6,6 +6,7 @@ each object the last number counts.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 
 from workers.archive import layout
@@ -13,7 +14,7 @@ from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.erasures import Erasures
 from workers.archive.problems import Problem
 from workers.archive.records import DAMAGE, Damage, DamageState, UnreadableRecord
-from workers.archive.stores.store import StoreError
+from workers.archive.stores.store import StoredObject, StoreError
 from workers.archive.verify import Verified, check_folder, check_root, known_identity
 from workers.archive.verify_seals import verify_seals
 
@@ -28,8 +29,12 @@ def read_register(archive: Archive) -> dict[str, Damage]:
     Raises:
         StoreError: the store cannot be asked now.
     """
+    return _last_rows(archive, archive.store.list(layout.DAMAGE))
+
+
+def _last_rows(archive: Archive, listed: Iterable[StoredObject]) -> dict[str, Damage]:
     rows: dict[str, list[str]] = {}
-    for stored in archive.store.list(layout.DAMAGE):
+    for stored in listed:
         if stored.key.count("/") == 2:
             rows.setdefault(stored.key.rpartition("/")[0], []).append(stored.key)
     found: dict[str, Damage] = {}
@@ -44,17 +49,13 @@ def read_register(archive: Archive) -> dict[str, Damage]:
 
 def _read(archive: Archive, key: str) -> Damage:
     try:
-        row = DAMAGE.read(archive.read_once(key), key)
+        return DAMAGE.read(archive.read_once(key), key)
     except UnreadableRecord as error:
         return Damage(key=key, number=0, state="damaged", what=error.what, found_by="register", at="")
-    if layout.damage_key(row.key, row.number) != key:
-        what = f"says that it is row {row.number} of {row.key}"
-        return Damage(key=key, number=0, state="damaged", what=what, found_by="register", at="")
-    return row
 
 
 def write_down(archive: Archive, key: str, state: DamageState, what: str, found_by: str, at: str) -> Damage:
-    """Write down what an object was found to be, unless its last row says the same; blocks.
+    """Write down what an object was found to be, unless its last row says the same; reads the rows of that object alone; blocks.
 
     Args:
         archive: the archive.
@@ -68,14 +69,14 @@ def write_down(archive: Archive, key: str, state: DamageState, what: str, found_
         StoreError: the store did not take it now.
     """
     for _ in range(_TRIES):
-        last = read_register(archive).get(key)
+        rows = list(archive.store.list(layout.damage_folder(key)))
+        itself = archive.store.list(key) if key.startswith(layout.DAMAGE) else ()  # a row that cannot be read says so
+        last = _last_rows(archive, (*rows, *itself)).get(key)
         if last is not None and (last.state, last.what) == (state, what):
             return last
         if last is None and state == "whole":
             return Damage(key=key, number=0, state=state, what=what, found_by=found_by, at=at)
-        number = 1 + max(
-            (_number(stored.key) for stored in archive.store.list(layout.damage_key(key, 0)[:-13])), default=0
-        )
+        number = 1 + max((_number(stored.key) for stored in rows), default=0)
         row = Damage(key=key, number=number, state=state, what=what, found_by=found_by, at=at)
         try:
             archive.put_record(layout.damage_key(key, number), row)
@@ -86,8 +87,8 @@ def write_down(archive: Archive, key: str, state: DamageState, what: str, found_
 
 
 def _number(key: str) -> int:
-    text = key.rpartition("/")[2].removesuffix(".json")
-    return int(text) if text.isdecimal() and len(text) == 8 else 0
+    place = layout.damaged_object_of(key)
+    return 0 if place is None else place[1]
 
 
 def look(archive: Archive, key: str) -> Problem | None:

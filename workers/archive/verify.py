@@ -38,7 +38,6 @@ from workers.archive.records import (
     TRANSCRIPTION_NOT_ARCHIVED,
     ArchivedObject,
     CommitRecord,
-    Damage,
     Decision,
     Identity,
     RecordReader,
@@ -56,7 +55,7 @@ _BESIDE: dict[str, RecordReader[Any]] = {
     "decisions": DECISION,
 }
 _AT_ROOT: dict[str, RecordReader[Any]] = {
-    "decisions/": DECISION,
+    layout.DECISIONS: DECISION,
     layout.DUTIES: DUTIES,
     layout.DAMAGE: DAMAGE,
     layout.TRANSCRIBING: TRANSCRIBING,
@@ -432,6 +431,4 @@ def check_root(archive: Archive) -> list[Problem]:
                 continue
             if isinstance(record, Decision) and not stored.key.endswith(f"/{layout.encode_name(record.id)}.json"):
                 problems.append(Problem("damaged", stored.key, f"names another decision, {record.id}"))
-            if isinstance(record, Damage) and layout.damage_key(record.key, record.number) != stored.key:
-                problems.append(Problem("damaged", stored.key, f"is row {record.number} of {record.key}"))
     return problems

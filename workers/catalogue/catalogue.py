@@ -270,8 +270,10 @@ class Catalogue:
     def knows(self, key: str) -> bool:
         """Whether what an object says is in here already; True also for one that says nothing of a recording."""
         if key.startswith(layout.DAMAGE):
+            if (row := layout.damaged_object_of(key)) is None:
+                return True
             sql = "SELECT 1 FROM damaged WHERE key = ? AND number >= ?"
-            return self._db.execute(sql, layout.damaged_object_of(key)).fetchone() is not None
+            return self._db.execute(sql, row).fetchone() is not None
         place = layout.recording_of(key)
         if place is None:
             return True
