@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -16,21 +15,15 @@ from workers.archive.stores.store import Buffers, StoreOptions
 SIZE = 100
 
 
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
-
-
 @pytest.mark.parametrize("length", [SIZE, SIZE + 1, 2 * SIZE, 5 * SIZE, 5 * SIZE + 3])
 @pytest.mark.parametrize("memory", [1, 2])
-def test_the_parts_are_the_source(length: int, memory: int, threads: ThreadPoolExecutor) -> None:
+def test_the_parts_are_the_source(length: int, memory: int) -> None:
     data = bytes(range(256)) * 4
     source = Source(iter([data[:length]]))
     buffers = Buffers(StoreOptions(part_bytes=SIZE, buffer_bytes=SIZE * memory))
     with buffers.of(source):
         first = source.part(SIZE)
-        parts = list(parts_ahead(first, source, SIZE, buffers, threads))
+        parts = list(parts_ahead(first, source, SIZE, buffers))
     assert b"".join(parts) == data[:length]
     assert [len(part) for part in parts[:-1]] == [SIZE] * (len(parts) - 1)
     assert source.size == length
@@ -38,7 +31,7 @@ def test_the_parts_are_the_source(length: int, memory: int, threads: ThreadPoolE
         assert buffers.take_another() == (memory == 2)
 
 
-def test_the_next_part_comes_while_one_is_being_sent(threads: ThreadPoolExecutor) -> None:
+def test_the_next_part_comes_while_one_is_being_sent() -> None:
     third = threading.Event()
 
     def chunks() -> Iterator[bytes]:
@@ -50,16 +43,14 @@ def test_the_next_part_comes_while_one_is_being_sent(threads: ThreadPoolExecutor
     source = Source(chunks())
     buffers = Buffers(StoreOptions(part_bytes=SIZE, buffer_bytes=10 * SIZE))
     first = source.part(SIZE)
-    with closing(parts_ahead(first, source, SIZE, buffers, threads)) as parts:
+    with closing(parts_ahead(first, source, SIZE, buffers)) as parts:
         assert next(parts)[:1] == b"a"
         assert next(parts)[:1] == b"b"
         assert third.wait(10), "drawn though it was not asked for yet"
         assert next(parts)[:1] == b"c"
 
 
-def test_what_breaks_the_source_comes_out_in_its_place_and_a_broken_upload_draws_no_more(
-    threads: ThreadPoolExecutor,
-) -> None:
+def test_what_breaks_the_source_comes_out_in_its_place_and_a_broken_upload_draws_no_more() -> None:
     class Broken(Exception):
         pass
 
@@ -74,7 +65,7 @@ def test_what_breaks_the_source_comes_out_in_its_place_and_a_broken_upload_draws
 
     buffers = Buffers(StoreOptions(part_bytes=SIZE, buffer_bytes=10 * SIZE))
     source = Source(chunks())
-    parts = parts_ahead(source.part(SIZE), source, SIZE, buffers, threads)
+    parts = parts_ahead(source.part(SIZE), source, SIZE, buffers)
     assert next(parts)
     assert begun.wait(10)
     gate.set()
@@ -85,9 +76,32 @@ def test_what_breaks_the_source_comes_out_in_its_place_and_a_broken_upload_draws
     gate.clear()
     ended.clear()
     source = Source(chunks())
-    parts = parts_ahead(source.part(SIZE), source, SIZE, buffers, threads)
+    parts = parts_ahead(source.part(SIZE), source, SIZE, buffers)
     assert next(parts)
     assert begun.wait(10)
     threading.Timer(0.1, gate.set).start()
     parts.close()
     assert ended.is_set()
+
+
+def test_downloads_that_stand_still_hold_up_no_other() -> None:
+    """However many overlap: each has the memory for it."""
+    goes_on = threading.Event()
+
+    def stands_still() -> Iterator[bytes]:
+        yield b"a" * SIZE
+        assert goes_on.wait(30)
+
+    buffers = Buffers(StoreOptions(part_bytes=SIZE, buffer_bytes=200 * SIZE))
+    with ExitStack() as stack:
+        for _ in range(60):
+            source = Source(stands_still())
+            parts = stack.enter_context(closing(parts_ahead(source.part(SIZE), source, SIZE, buffers)))
+            assert next(parts)
+        source = Source(iter([b"b" * SIZE, b"c"]))
+        late = threading.Timer(20, goes_on.set)
+        late.start()
+        assert list(parts_ahead(source.part(SIZE), source, SIZE, buffers)) == [b"b" * SIZE, b"c"]
+        late.cancel()
+        assert not goes_on.is_set()
+        goes_on.set()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -70,7 +69,6 @@ class AzureStore:
         container, self._prefix = split_url(url)
         self._options = options
         self._buffers = Buffers(options)
-        self._threads = ThreadPoolExecutor(16, thread_name_prefix="callvault-azure")
         limits = {
             "connection_timeout": lines.CONNECT_SECONDS,
             "read_timeout": lines.SILENCE_SECONDS,
@@ -121,7 +119,7 @@ class AzureStore:
     ) -> dict[str, str]:
         ids: list[str] = []
         scope = {n: v for n, v in extra.items() if n == "encryption_scope"}
-        with closing(parts_ahead(first, source, self._options.part_bytes, self._buffers, self._threads)) as parts:
+        with closing(parts_ahead(first, source, self._options.part_bytes, self._buffers)) as parts:
             for part in parts:
                 block_id = f"{len(ids):08d}-{hashlib.md5(part, usedforsecurity=False).hexdigest()}"
                 with _told(self._shown(key)):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
 from http.client import HTTPException
@@ -66,7 +65,6 @@ class GcsStore:
         bucket, self._prefix = split_url(url)
         self._options = options
         self._buffers = Buffers(options)
-        self._threads = ThreadPoolExecutor(16, thread_name_prefix="callvault-gcs")
         self._timeout = (lines.CONNECT_SECONDS, lines.SILENCE_SECONDS)
         # By number: by time, as the client's own, a block that needs minutes on a thin line would have one try.
         self._retry: Any = stamina.retry(on=_is_passing, attempts=_TRIES, timeout=None, wait_initial=0.5, wait_max=8)
@@ -104,7 +102,7 @@ class GcsStore:
                 crc.update(first)
                 self._put_whole(blob, key, first, content_type)
             else:
-                with closing(parts_ahead(first, source, part_bytes, self._buffers, self._threads)) as parts:
+                with closing(parts_ahead(first, source, part_bytes, self._buffers)) as parts:
                     self._put_stream(blob, key, _Stream(parts, crc), content_type)
         expected = base64.b64encode(crc.digest()).decode()
         stored = self.stat(key)  # asked anew: what the upload's answer says is not what lies there

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from contextvars import copy_context
 
 from workers.archive.source import Source
 from workers.archive.stores.store import Buffers
 
 
-def parts_ahead(
-    first: bytes, source: Source, size_bytes: int, buffers: Buffers, threads: ThreadPoolExecutor
-) -> Generator[bytes, None, None]:
+def parts_ahead(first: bytes, source: Source, size_bytes: int, buffers: Buffers) -> Generator[bytes, None, None]:
     """The parts of a source; each but the first is drawn in a thread while the one before is being used.
 
     Where there is no memory for a second part, it is drawn when it is asked for. To be closed (`contextlib.closing`): no
@@ -22,15 +20,14 @@ def parts_ahead(
         first: the part that was drawn already, for which there is memory.
         source: the rest.
         size_bytes: of each part but the last.
-        buffers: the memory of all uploads.
-        threads: in which parts are drawn.
+        buffers: the memory of all uploads, and the threads that fill it.
     """
     part, coming, overlapping = first, None, False
     try:
         while part:
             overlapping = overlapping or buffers.take_another()
             if overlapping and len(part) == size_bytes:
-                coming = _draw(source, size_bytes, threads)
+                coming = buffers.threads.submit(copy_context().run, source.part, size_bytes)
             yield part
             if coming is None:
                 part = source.part(size_bytes)
@@ -41,7 +38,3 @@ def parts_ahead(
             wait([coming])
         if overlapping:
             buffers.give()
-
-
-def _draw(source: Source, size_bytes: int, threads: ThreadPoolExecutor) -> Future[bytes]:
-    return threads.submit(copy_context().run, source.part, size_bytes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -55,7 +54,6 @@ class Parts:
         self._buffers = buffers
         self._stat = stat
         self._forms: tuple[Form, ...] = () if bucket.is_aws else ("parts", "whole")  # on AWS a checksum proves always
-        self._threads = ThreadPoolExecutor(16, thread_name_prefix="callvault-s3")
 
     def put(
         self, key: str, first: bytes, source: Source, extra: dict[str, Any]
@@ -86,7 +84,7 @@ class Parts:
 
         crc, md5s = 0, Md5s(self._forms)
         try:
-            with closing(parts_ahead(first, source, part_bytes, self._buffers, self._threads)) as parts:
+            with closing(parts_ahead(first, source, part_bytes, self._buffers)) as parts:
                 for number, part in enumerate(parts, 1):
                     crc = crc64nvme(part, crc)
                     md5s.update(part)

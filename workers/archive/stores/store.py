@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -182,10 +183,15 @@ class Buffers:
     """The memory of all uploads of a store: an upload waits for its first part's, and takes more only if there is some.
 
     So uploads never wait for each other in a circle, and a large one still overlaps download and upload when it can.
+
+    Attributes:
+        threads: in which parts are drawn: as many as there is memory for, so that a slow download holds up no other.
     """
 
     def __init__(self, options: StoreOptions) -> None:
-        self._parts = threading.BoundedSemaphore(max(1, options.buffer_bytes // options.part_bytes))
+        parts = max(1, options.buffer_bytes // options.part_bytes)
+        self._parts = threading.BoundedSemaphore(parts)
+        self.threads = ThreadPoolExecutor(parts, thread_name_prefix="callvault-part")  # begun as they are needed
 
     @contextmanager
     def of(self, source: Source) -> Iterator[None]:
