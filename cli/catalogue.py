@@ -94,9 +94,10 @@ def look_up(settings: Settings, catalogue: Catalogue, archive: Archive, recordin
         StoreError: as `up_to_date`.
     """
     up_to_date(settings, catalogue, archive, says_how=False)
-    hits = search(catalogue.path, Query(id=recording_id), 1)
+    query = Query(id=recording_id)
+    hits = searched(settings, catalogue, archive, query)
     if not hits and take(settings, catalogue, archive, recording_id):
-        hits = search(catalogue.path, Query(id=recording_id), 1)
+        hits = searched(settings, catalogue, archive, query)
     if hits:
         return hits[0]
     since = first_day(catalogue, archive)
@@ -150,11 +151,15 @@ def _mended(catalogue: Catalogue, work: Callable[[], T]) -> T:
         return work()
 
 
-def searched(catalogue: Catalogue, work: Callable[[], T], refill: Callable[[], None]) -> T:
-    """Search; should the file turn out corrupt, it is built anew and searched again."""
+def searched(settings: Settings, catalogue: Catalogue, archive: Archive, query: Query) -> list[Hit]:
+    """The latest recording that fits, in a list, or none; should the file turn out corrupt, it is built anew first.
+
+    Raises:
+        StoreError: it has to be built anew, and the archive is away.
+    """
     try:
-        return work()
+        return search(catalogue.path, query, 1)
     except sqlite3.DatabaseError as error:
         catalogue.start_anew(error)
-        refill()
-        return work()
+        up_to_date(settings, catalogue, archive)
+        return search(catalogue.path, query, 1)

@@ -228,9 +228,8 @@ def hold(
 
 def _warn_if_unknown(connection: str, data: Path | None) -> None:
     """Say that no recording of a connection is known: a mistyped id would hold nothing, and nobody would know."""
-    from cli.catalogue import opened, up_to_date
+    from cli.catalogue import opened, searched, up_to_date
     from workers.catalogue.query import Query
-    from workers.catalogue.search import search
 
     settings = load_settings(data_folder=data)
     try:
@@ -238,7 +237,7 @@ def _warn_if_unknown(connection: str, data: Path | None) -> None:
             return
         with opened(settings) as (catalogue, archive):
             up_to_date(settings, catalogue, archive, says_how=False)
-            if search(catalogue.path, Query(connection=connection), 1):
+            if searched(settings, catalogue, archive, Query(connection=connection)):
                 return
         line = f"no recording of connection {connection} is known, neither in the archive nor at Telnyx: check the id"
     except (UserError, StoreError, TelnyxError, RedisError, OSError) as error:

@@ -16,7 +16,7 @@ from config.settings import Settings
 from config.times import format_duration
 from workers.catalogue.inventory import csv_lines, described
 from workers.catalogue.query import BadQuery, read_query
-from workers.catalogue.search import Hit, search, search_all
+from workers.catalogue.search import Hit, search_all
 
 _ON_A_TERMINAL = 50
 _HEAD = ("started (UTC)", "from", "to", "length", "state", "seal", "recording")
@@ -37,11 +37,9 @@ def run(settings: Settings, words: Mapping[str, str | None], *, limit: int | Non
     with opened(settings) as (catalogue, archive):
         up_to_date(settings, catalogue, archive)
         # The first hit tells whether the file can be read at all; then the rest comes page by page.
-        first = searched(
-            catalogue, lambda: search(catalogue.path, query, 1), lambda: up_to_date(settings, catalogue, archive)
-        )
+        first = searched(settings, catalogue, archive, query)
         if not first and query.id is not None and take(settings, catalogue, archive, query.id):
-            first = search(catalogue.path, query, 1)
+            first = searched(settings, catalogue, archive, query)
         hits: Iterable[Hit] = itertools.islice(search_all(catalogue.path, query), most) if first else ()
         if as_json:
             for hit in hits:

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from cli.catalogue import look_up, opened
+from cli.catalogue import look_up, opened, searched
 from cli.console import open_console
 from cli.telling import tell_register
 from config.counts import many
@@ -21,7 +21,6 @@ from workers.archive.records import ArchivedObject, UnreadableRecord
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import Query
 from workers.catalogue.rows import transcript_of
-from workers.catalogue.search import search
 
 
 def run(settings: Settings, recording_id: str, *, out: Path | None, audio_format: str | None, transcript: bool) -> int:
@@ -57,7 +56,7 @@ def _told(settings: Settings, archive: Archive, problem: Problem) -> UserError:
 
 
 def _folder(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> str:
-    hits = search(catalogue.path, Query(id=recording_id), 1)
+    hits = searched(settings, catalogue, archive, Query(id=recording_id))
     hit = hits[0] if hits else look_up(settings, catalogue, archive, recording_id)
     folder = layout.recording_folder(hit.row.date, recording_id)
     if hit.state == "erased":

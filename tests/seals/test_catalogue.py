@@ -236,6 +236,23 @@ def test_a_corrupt_catalogue_is_set_aside_and_built_anew(sealed: Sealed, redis_u
             assert path.with_name("catalogue.sqlite.unusable").exists()
 
 
+def test_a_recording_is_got_though_the_catalogue_turns_out_corrupt(
+    sealed: Sealed, redis_url: str, tmp_path: Path
+) -> None:
+    environment = sealed.environment | {"REDIS_URL": redis_url, "CALLVAULT_DATA": str(tmp_path)}
+    one = find(environment, "--since", day(4), "--until", day(4))[0]["recording_id"]
+    path = tmp_path / "catalogue.sqlite"
+    with closing(sqlite3.connect(path)) as db:  # it can be opened, and no recording can be read
+        roots = [root for (root,) in db.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = 'recordings'")]
+        (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        for root in roots:
+            file.seek((root - 1) * page_bytes)
+            file.write(b"\xff" * page_bytes)
+    done = run_callvault(["get", one, "--out", str(tmp_path / "audio")], environment, seconds=100)
+    assert done.returncode == 0 and "built anew" in done.stderr, done.stderr
+
+
 async def test_what_workers_write_is_found_within_seconds(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
