@@ -168,16 +168,14 @@ def sandbox(
 
     Example: callvault sandbox --port 8081
     """
-    from sandbox.main import run
+    from sandbox.main import CannotStart, run
 
     try:
         status = run(
             host=host, port=port, audio_folder=audio, as_json=json, api_key=api_key, empty=empty, memory=memory
         )
-    except OSError as error:
-        raise UserError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    except (ValueError, KeyError) as error:
-        raise UserError(f"--memory: {memory} cannot be read: {error}; remove it, and the calls begin anew") from None
+    except CannotStart as error:
+        raise UserError(str(error)) from None
     raise typer.Exit(status)
 
 

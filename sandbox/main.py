@@ -20,6 +20,10 @@ from sandbox.world import World
 _STANDING_RECORDINGS = 6
 
 
+class CannotStart(Exception):
+    """What keeps a sandbox from its start, in one line for a person."""
+
+
 def furnish(world: World) -> None:
     """What a world holds at the start: connections, addresses, numbers, releases, log messages, recordings."""
     for kind, name in (("zoom", "zoom-office"), ("operator_connect", "teams-office")):
@@ -58,12 +62,23 @@ def furnish(world: World) -> None:
 
 
 def began(world: World, memory: Path) -> int:
-    """Date a world as the first one that had this file, and keep that there; returns the number of this start, from 1."""
+    """Date a world as the first one that had this file, and keep that there; returns the number of this start, from 1.
+
+    Raises:
+        CannotStart: the file cannot be read or written, or holds something else.
+    """
     starts = 1
-    if memory.exists():
-        known = json.loads(memory.read_text())
-        world.began_at, starts = datetime.fromisoformat(known["began_at"]), int(known["starts"]) + 1
-    memory.write_text(json.dumps({"began_at": world.began_at.isoformat(), "starts": starts}) + "\n")
+    try:
+        if memory.exists():
+            known = json.loads(memory.read_text())
+            world.began_at, starts = datetime.fromisoformat(known["began_at"]), int(known["starts"]) + 1
+        memory.write_text(json.dumps({"began_at": world.began_at.isoformat(), "starts": starts}) + "\n")
+    except OSError as error:
+        raise CannotStart(f"--memory: {memory}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise CannotStart(
+            f"--memory: {memory} is no memory of a sandbox; remove it, and the calls begin anew"
+        ) from None
     return starts
 
 
@@ -87,12 +102,18 @@ def run(
         api_key: to accept; None: one is made.
         empty: begin without connections and recordings.
         memory: file in which it keeps when it began, so that a later start holds the same calls; None: it keeps nothing.
+
+    Raises:
+        CannotStart: the address cannot be listened on, or the memory cannot be used.
     """
     world = World(audio_folder=audio_folder, api_key=api_key)
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(1024)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        raise CannotStart(f"cannot listen on {host}:{port}: {error.strerror}") from None
     world.base_url = f"http://{host}:{listener.getsockname()[1]}"
     starts = began(world, memory) if memory is not None else 1
     if not empty:

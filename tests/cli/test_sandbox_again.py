@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.parts import callvault, run_callvault
 
@@ -41,7 +42,18 @@ def test_up_keeps_them_with_its_data_folder(tmp_path: Path) -> None:
     assert [one["starts"] for one in kept] == [1, 2] and kept[0]["began_at"] == kept[1]["began_at"]
 
 
-def test_a_memory_that_cannot_be_read_is_said(tmp_path: Path) -> None:
-    (tmp_path / "sandbox.json").write_text("{}")
-    done = run_callvault(["sandbox", "--port", "0", "--memory", str(tmp_path / "sandbox.json")])
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1) and "--memory: " in done.stderr, done.stderr
+@pytest.mark.parametrize("held", ["{}", "[]", "nothing", None])
+def test_a_memory_that_cannot_be_used_is_said(tmp_path: Path, held: str | None) -> None:
+    memory = tmp_path / "missing" / "sandbox.json"
+    if held is not None:
+        memory.parent.mkdir()
+        memory.write_text(held)
+    done = run_callvault(["sandbox", "--port", "0", "--memory", str(memory)])
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith(f"callvault: --memory: {memory}"), done.stderr
+
+
+def test_an_address_that_cannot_be_listened_on_is_said() -> None:
+    done = run_callvault(["sandbox", "--host", "192.0.2.1", "--port", "8081"])
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith("callvault: cannot listen on 192.0.2.1:8081: "), done.stderr
