@@ -7,6 +7,7 @@ it takes for a fault of the application, and logs a stack trace.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import cast
 
 from starlette.types import Receive, Scope
@@ -14,14 +15,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 HEAD_SECONDS = 10  # as for a body; Telnyx itself gives up after 2 s
 
-
-_CLOSE = "callvault.close"
 _CYCLE = "callvault.cycle"  # uvicorn's word for a request and its answer
 
 
 async def close_early(scope: Scope, receive: Receive) -> None:
     """Close the connection of a request whose answer cannot be finished; returns once it is closed."""
-    scope["extensions"][_CLOSE]["close"]()
+    if (cycle := _cycle(scope)) is not None:
+        cycle.transport.close()
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -59,8 +59,8 @@ def answer_at_once(scope: Scope, head: bytes, body: bytes) -> bool:
 
 
 def _cycle(scope: Scope) -> RequestResponseCycle | None:
-    cycle: RequestResponseCycle | None = scope.get("extensions", {}).get(_CYCLE)
-    return cycle
+    known: weakref.ref[RequestResponseCycle] | None = scope.get("extensions", {}).get(_CYCLE)
+    return None if known is None else known()
 
 
 class PacedProtocol(HttpToolsProtocol):
@@ -90,18 +90,14 @@ class PacedProtocol(HttpToolsProtocol):
         """A head begins."""
         self._is_in_head = True
         super().on_message_begin()
-        self.scope["extensions"] = {
-            _CLOSE: {"close": self.transport.close}
-        }  # ASGI's place for what only one server has
 
     def on_headers_complete(self) -> None:
         """It is there."""
         self._is_in_head = False
         self._stop_waiting()
         super().on_headers_complete()
-        if self.cycle is not None:
-            extensions = cast(dict[str, object], self.scope["extensions"])
-            extensions[_CYCLE] = self.cycle
+        if self.cycle is not None:  # ASGI's place for what only one server has; weak, since the cycle holds the scope
+            self.scope["extensions"] = cast(dict[str, dict[object, object]], {_CYCLE: weakref.ref(self.cycle)})
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
