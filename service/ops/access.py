@@ -193,7 +193,7 @@ async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form, 64 KiB at most.
 
     Raises:
-        Refused: it is larger, or not text.
+        Refused: it is larger, or not text, or gives a field twice.
     """
     body = b""
     async for chunk in request.stream():
@@ -201,9 +201,15 @@ async def read_form(request: Request) -> dict[str, str]:
         if len(body) > _LARGEST_FORM_BYTES:
             raise Refused(413, "the form is larger than 64 KiB")
     try:
-        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100))
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100)
     except ValueError:
         raise Refused(400, "the form cannot be read") from None
+    fields: dict[str, str] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise Refused(400, f"{name[:40]}: given twice")
+        fields[name] = value
+    return fields
 
 
 def _must_be_local(request: Request) -> None:

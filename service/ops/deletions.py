@@ -19,6 +19,7 @@ from workers.jobs.holds import Holding, standing
 from workers.jobs.kept import what_keeps_each
 
 _MOST = 100
+_NO_WHY = "no reason given"
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -114,13 +115,13 @@ async def _in_state(ops: Ops, state: str) -> list[Hit]:
 
 async def pause(ops: Ops, form: dict[str, str]) -> str:
     """Delete nothing until resumed."""
-    decided = await decisions.pause(ops.runtime, form.get("why", "").strip()[:200] or "no reason given", form["by"])
+    decided = await decisions.pause(ops.runtime, form.get("why", _NO_WHY), form["by"])
     return f"deletion is paused{to_know(decided)}"
 
 
 async def resume(ops: Ops, form: dict[str, str]) -> str:
     """Go on deleting."""
-    was_paused = await decisions.resume(ops.runtime, form.get("why", "").strip()[:200] or "no reason given", form["by"])
+    was_paused = await decisions.resume(ops.runtime, form.get("why", _NO_WHY), form["by"])
     return "deletion goes on" if was_paused else "deletion was not paused"
 
 

@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from config.counts import many
 from config.errors import UserError
 from config.logs import get_logger
 from service.ops import audio, charts, connections, deletions, evidence, letters, overview, recordings
@@ -39,6 +40,7 @@ log = get_logger()
 
 _LIVE_SECONDS = 2
 _MOST_WATCHERS = 32
+_LONGEST_FIELD = 500
 
 Change = Callable[[Ops, dict[str, str]], Awaitable[str]]
 
@@ -231,17 +233,19 @@ async def _change(ops: Ops, request: Request) -> Response:
     ops.access.check_change(request, person, form)
     change, fields = CHANGES[request.url.path.removeprefix("/ops")]
     check_names(form.items(), dict.fromkeys((*fields, "why", "csrf")), "field")
+    about = {name: value for name in dict.fromkeys((*fields, "why")) if (value := form.get(name, "")).strip()}
     for name in fields:
-        if not form.get(name, "").strip() or len(form[name]) > 500:
-            raise Refused(400, f"{name}: is needed, at most 500 characters")
-    about = {name: form[name] for name in (*fields, "why") if form.get(name)}
-    said = await change(ops, form | {"by": person.name})
+        if name not in about:
+            raise Refused(400, f"{name}: is needed")
+    for name, value in about.items():
+        if len(value) > _LONGEST_FIELD:
+            raise Refused(400, f"{name}: {many(len(value), 'character')}; {_LONGEST_FIELD} at most")
+    said = await change(ops, about | {"by": person.name})
     ops.overview = None  # whoever made a change sees it
     log.info("changed from the ops pages", who=person.name, what=request.url.path, about=about, said=said)
     if request.headers.get("hx-request"):
         return HTMLResponse(render("said.html", request, person, "", text=said, is_good=True))
-    back = "/ops" + request.url.path.removeprefix("/ops").rpartition("/")[0]
-    return RedirectResponse(back, 303)
+    return RedirectResponse(request.url.path.rpartition("/")[0], 303)
 
 
 async def _live(ops: Ops, request: Request) -> Response:

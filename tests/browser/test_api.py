@@ -109,8 +109,13 @@ def test_a_change_with_a_field_that_is_not_understood_changes_nothing(house: Hou
     with httpx.Client(base_url=house.url, trust_env=False) as client:
         client.post("/ops/sign-in", data={"name": "Eve", "token": TOKEN})
         token = client.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
-        answer = client.post("/ops/deletions/pause", data={"csrf": token, "reason": "moving"})
-        assert answer.status_code == 400 and "no such field; known: why, csrf" in answer.text
+        for fields, said in (
+            ({"reason": "moving"}, "no such field; known: why, csrf"),
+            ({"why": ["moving", "not moving"]}, "why: given twice"),
+            ({"why": "x" * 501}, "why: 501 characters; 500 at most"),
+        ):
+            answer = client.post("/ops/deletions/pause", data={"csrf": token} | fields)
+            assert answer.status_code == 400 and said in answer.text, (said, answer.text)
         assert house.redis.get("callvault:deletions:paused") is None
 
 
