@@ -42,11 +42,9 @@ app = typer.Typer(help="Originals that are to be deleted at Telnyx.", no_args_is
 RecordingId = Annotated[str | None, typer.Argument(help="The recording's id.", show_default=False)]
 ConnectionId = Annotated[str | None, typer.Option("--connection", help="All recordings of this connection instead.")]
 Why = Annotated[str, typer.Option(help="Why; it is written into the archive.")]
-PauseWhy = Annotated[str, typer.Option(help="Why; it is written into the archive.")]
 By = Annotated[str | None, typer.Option(help="Who decides; default: the user of this machine.")]
 
 T = TypeVar("T")
-
 
 _NO_WHY = "no reason given"
 
@@ -174,7 +172,7 @@ def _in_words(duties: Duties) -> str:
 
 
 @app.command("pause")
-def pause(why: PauseWhy = _NO_WHY, by: By = None, data: DataFolder = None) -> None:
+def pause(why: Why = _NO_WHY, by: By = None, data: DataFolder = None) -> None:
     """Delete nothing until resumed, wherever a worker of this archive runs.
 
     Example: callvault deletions pause --why "bucket is being moved"
@@ -189,7 +187,7 @@ def pause(why: PauseWhy = _NO_WHY, by: By = None, data: DataFolder = None) -> No
 
 
 @app.command("resume")
-def resume(why: PauseWhy = _NO_WHY, by: By = None, data: DataFolder = None) -> None:
+def resume(why: Why = _NO_WHY, by: By = None, data: DataFolder = None) -> None:
     """Go on deleting.
 
     Example: callvault deletions resume
