@@ -17,6 +17,7 @@ from config.times import format_duration
 from workers.catalogue.inventory import csv_lines, described
 from workers.catalogue.query import BadQuery, read_query
 from workers.catalogue.search import Hit, search_all
+from workers.catalogue.words import pieces
 
 _ON_A_TERMINAL = 50
 _HEAD = ("started (UTC)", "from", "to", "length", "state", "seal", "recording")
@@ -81,5 +82,6 @@ def _shown(text: str) -> str:
 
 
 def _marked(words: str) -> str:
-    parts = map(_shown, words.replace("\x03", "\x02").split("\x02"))
-    return "".join(bold(part, is_reversed=True) if i % 2 else part for i, part in enumerate(parts))
+    return "".join(
+        bold(_shown(piece), is_reversed=True) if is_hit else _shown(piece) for piece, is_hit in pieces(words)
+    )

@@ -14,6 +14,7 @@ from config.counts import many
 from config.sizes import format_size
 from config.times import format_duration, parse_instant
 from workers.archive import layout
+from workers.catalogue.words import pieces
 from workers.conditions import Condition
 
 
@@ -41,8 +42,7 @@ def seconds(value: float | None) -> str:
 
 def marked(words: str) -> Markup:
     """Words around those that were looked for, which are marked."""
-    parts = words.replace("\x03", "\x02").split("\x02")
-    return Markup("").join(Markup("<mark>{}</mark>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
+    return Markup("").join(Markup("<mark>{}</mark>").format(p) if is_hit else escape(p) for p, is_hit in pieces(words))
 
 
 def sentence(text: str) -> str:

@@ -11,6 +11,7 @@ import msgspec
 
 from workers.catalogue.catalogue import COLUMNS
 from workers.catalogue.search import Hit
+from workers.catalogue.words import pieces
 
 
 def described(hit: Hit) -> dict[str, Any]:
@@ -22,7 +23,9 @@ def described(hit: Hit) -> dict[str, Any]:
 
 def bracketed(words: str | None) -> str | None:
     """Words around those that were looked for, which stand in brackets."""
-    return None if words is None else words.replace("\x02", "[").replace("\x03", "]")
+    if words is None:
+        return None
+    return "".join(f"[{piece}]" if is_hit else piece for piece, is_hit in pieces(words))
 
 
 def csv_lines(hits: Iterable[Hit]) -> Iterator[str]:

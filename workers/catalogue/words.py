@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 
 from config.counts import many
@@ -60,7 +61,7 @@ def words_query(text: str) -> str:
 
 
 def marked(text: str, query: str) -> str:
-    """The words around those that were looked for; these stand between `\\x02` and `\\x03`.
+    """The words around those that were looked for; these stand between `\\x02` and `\\x03`, which `pieces` takes apart.
 
     Args:
         text: what was said; control characters in it become blanks.
@@ -83,6 +84,12 @@ def marked(text: str, query: str) -> str:
             said += f"{text[at:begins]}\x02{text[begins:ends]}\x03"
             at = ends
     return (said + text[at:end] + (" ... " if end < len(text) else "")).strip()
+
+
+def pieces(words: str) -> Iterator[tuple[str, bool]]:
+    """The text that `marked` gave, piece by piece, and whether a piece was looked for."""
+    for n, piece in enumerate(words.replace("\x03", "\x02").split("\x02")):
+        yield piece, n % 2 == 1
 
 
 def fold(text: str) -> str:
