@@ -38,6 +38,7 @@ from workers.conditions import known_conditions
 from workers.keys import DOCTOR
 from workers.one_line import one_line
 from workers.queue.binding import bound_to
+from workers.queue.room import used_share
 from workers.queue.script import server_seconds
 from workers.runtime import open_archive
 from workers.telnyx.client import LARGEST_PAGE, TelnyxClient
@@ -224,15 +225,15 @@ async def _persistence(settings: Settings, redis: Any) -> str:
 
 async def _eviction(settings: Settings, redis: Any) -> str:
     info = await redis.info("memory")
-    policy, most, used = info.get("maxmemory_policy"), info.get("maxmemory") or 0, info.get("used_memory") or 0
-    if most and policy != "noeviction":
+    policy, share = info.get("maxmemory_policy"), used_share(info)
+    if info.get("maxmemory") and policy != "noeviction":
         raise Wrong(f"maxmemory-policy is {policy}", "set `maxmemory-policy noeviction`, else Redis throws jobs away")
-    if most and used > _FULL_SHARE * most:
+    if share > _FULL_SHARE:
         raise Wrong(
-            f"{used / most:.0%} of its memory is used",
+            f"{share:.0%} of its memory is used",
             "raise `maxmemory`, or add workers to shorten the queue",
         )
-    return f"nothing is evicted; {format_size(used)} used"
+    return f"nothing is evicted; {format_size(info.get('used_memory') or 0)} used"
 
 
 async def _binding(settings: Settings, redis: Any) -> str:
