@@ -92,7 +92,7 @@ KINDS: dict[str, Kind] = {
     ),
     "no-worker": Kind(
         "critical",
-        "no worker is alive: events are accepted and wait; a receiver says it after some fifteen seconds",
+        "no worker is alive: events are accepted and wait; a receiver says it within half a minute or so",
         "start one (`callvault worker`); its log says why the last one ended",
     ),
     "jobs-fail": Kind(
