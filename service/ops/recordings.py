@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,31 +15,15 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from config.counts import many
 from config.errors import UserError
 from config.times import format_instant, parse_day, parse_instant
 from service.ops.access import Refused
+from service.ops.life import Said, Step, read_life
 from service.ops.parts import Ops
 from workers.archive import layout
 from workers.archive.problems import how_to_mend
-from workers.archive.proof import Damaged, Missing
-from workers.archive.records import (
-    ANY_RECORD,
-    COMMIT_RECORD,
-    DECISION,
-    ERASURE,
-    GONE,
-    RECEIPT,
-    SEAL,
-    TRANSCRIPTION,
-    AnyDecision,
-    ArchivedObject,
-    CommitRecord,
-    Decision,
-    DeletionReceipt,
-    UnreadableRecord,
-    WrongObject,
-)
+from workers.archive.proof import Missing
+from workers.archive.records import SEAL, ArchivedObject, UnreadableRecord, WrongObject
 from workers.catalogue.inventory import bracketed, csv_lines
 from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import FIELDS, Query, join, read_box, read_query
@@ -52,9 +36,6 @@ from workers.keys import ARQ_JOB, DELETIONS_DUE
 from workers.queue.damaged import KnownDamage
 
 PER_PAGE = 50
-
-
-_DECIDED = {"hold": "held", "release": "released", "approve": "approved"}
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -71,21 +52,6 @@ class Found(msgspec.Struct, frozen=True):
     hits: list[Hit]
     after: str | None
     note: str | None
-
-
-class Step(msgspec.Struct, frozen=True):
-    """Something that happened to a recording; `at` is ISO 8601, UTC, None where nobody knows."""
-
-    at: str | None
-    what: str
-    detail: str = ""
-
-
-class Said(msgspec.Struct, frozen=True):
-    """A transcription: its id and its text."""
-
-    id: str
-    text: str
 
 
 class Detail(msgspec.Struct, frozen=True):
@@ -189,78 +155,27 @@ def _read(
     told: Mapping[str, KnownDamage],
 ) -> tuple[Detail, list[WrongObject]]:
     """The recording, and what is seen to be wrong with it though nobody has told of it."""
-    archive, row = ops.runtime.archive, hit.row
-    folder = layout.recording_folder(row.date, row.recording_id)
-    objects: list[ArchivedObject] = []
-    said: list[Said] = []
-    steps = [Step(row.started_at, "call began"), Step(row.ended_at, "call ended")]
-    record, proven, is_deleted, is_erased, is_gone = None, None, False, False, False
-    decisions: dict[str, AnyDecision] = {}
-    seen: list[WrongObject] = []
-    sizes = {stored.key: stored.size for stored in archive.store.list(folder)}
-    for key in sizes:
-        name = key.removeprefix(folder)
-        if not name.endswith(".json"):
-            continue
-        data = archive.read_small(key) or b""
-        try:
-            if name == "recording.json":
-                commit = COMMIT_RECORD.read(data, key)
-                record, objects = ANY_RECORD.read(data, key), commit.objects
-                proofs = ", ".join(sorted({o.proof.by for o in objects}))
-                steps.append(
-                    Step(commit.archived_at, "archived and proven", f"by {proofs}; found by {commit.found_by}")
-                )
-                proven = proven or Step(commit.archived_at, f"by {proofs}", "when it was archived")
-                seen += _missing(objects, sizes)
-            elif layout.is_version(name):
-                steps.append(_changed(COMMIT_RECORD.read(data, key), objects, key))
-            elif name.startswith("transcriptions/"):
-                words = TRANSCRIPTION.read(data, key).transcription
-                said.append(Said(str(words.get("id")), str(words.get("transcription_text") or "")))
-                steps.append(Step(words.get("created_at"), "transcribed"))
-            elif name == "deleted.json":
-                is_deleted = True
-                receipt = RECEIPT.read(data, key)
-                steps.append(Step(receipt.confirmed_gone_at, "original deleted at Telnyx", "confirmed gone"))
-                proofs = ", ".join(sorted({o.proof.by for o in receipt.objects}))
-                at = receipt.seen_at if isinstance(receipt, DeletionReceipt) else receipt.confirmed_gone_at
-                proven = Step(at, f"by {proofs}", "before its original was deleted")
-            elif name.startswith("decisions/"):
-                decision = decisions[layout.name_of(key)] = DECISION.read(data, key)
-                by = f" (by {decision.by})" if isinstance(decision, Decision) else ""
-                steps.append(Step(decision.at, _DECIDED[decision.decision], decision.why + by))
-            elif name == "gone.json":
-                is_gone = True
-                steps.append(
-                    Step(GONE.read(data, key).found_gone_at, "gone at Telnyx", "before we asked for its deletion")
-                )
-            elif name == "erased.json":
-                is_erased = True
-                erased = ERASURE.read(data, key)
-                steps.append(Step(erased.erased_at, "erased", f"{erased.why} (by {erased.by})"))
-        except UnreadableRecord as error:
-            seen.append(error)
-            steps.append(Step(None, "unreadable", f"{error}; run `callvault verify`"))
-    if layout.commit_key(folder) not in sizes and not is_erased:
-        seen.append(Missing(layout.commit_key(folder), "gone from the archive"))
+    row = hit.row
+    life = read_life(ops.runtime.archive, layout.recording_folder(row.date, row.recording_id))
+    is_deleted, is_erased = life.has("deleted.json"), life.has("erased.json")
+    steps = [Step(row.started_at, "call began"), Step(row.ended_at, "call ended"), *life.steps]
     if row.seal is not None:
         steps.append(Step(_sealed_at(ops, row.seal), "sealed", f"seal {row.seal}"))
     damage = [
         f"{key}: {found.what} (found by {found.found_by}, {found.at[:19]}Z)" for key, found in sorted(told.items())
     ]
-    seen = [wrong for wrong in seen if wrong.key not in told]
+    seen = [wrong for wrong in life.seen if wrong.key not in told]
     damage += [f"{wrong} (seen now)" for wrong in seen]
     wrong_as = {key: found.state for key, found in told.items()}
     wrong_as |= {wrong.key: "missing" if isinstance(wrong, Missing) else "damaged" for wrong in seen}
     mend = list(
         dict.fromkeys(how_to_mend(key, how, ops.settings.archive_address) for key, how in sorted(wrong_as.items()))
     )
-    state = state_of(row.findings, decisions, is_deleted=is_deleted, is_erased=is_erased, is_held=bool(holds))
+    state = state_of(row.findings, life.decisions, is_deleted=is_deleted, is_erased=is_erased, is_held=bool(holds))
     if damage and not is_erased:
         state = "damaged"
         kept = kept or f"damaged: {damage[0]}"
-    if is_deleted or is_erased or is_gone:
+    if is_deleted or is_erased or life.has("gone.json"):
         kept = None
     if is_deleted or is_erased or kept is not None:
         due_at = None
@@ -270,35 +185,11 @@ def _read(
         steps.append(Step(due_at, "deletion of the original is due"))
     steps = sorted((s for s in steps if s.at or s.detail), key=lambda step: _sort_key(step.at))
     row = shown(ops, hit).row
-    if record is not None:
-        numbers = record["recording"]
+    if life.record is not None:
+        numbers = life.record["recording"]
         numbers |= {"from": row.from_number, "to": row.to_number} if ops.settings.ops_mask_numbers else {}
-    about = (row, objects, said, steps, due_at, kept, holds, record)
-    return Detail(row.recording_id, state, damage, mend, proven, *about), seen
-
-
-def _changed(version: CommitRecord, first: Sequence[ArchivedObject], key: str) -> Step:
-    """What a version says: other audio, which keeps the original until a person approves, or other words about the same."""
-    if {o.sha256 for o in version.objects} <= {o.sha256 for o in first}:
-        return Step(version.archived_at, "Telnyx tells it otherwise now", f"the audio is the same; {key}")
-    return Step(
-        version.archived_at, "other audio archived beside it", f"{key}; its original stays until that is approved"
-    )
-
-
-def _missing(objects: Sequence[ArchivedObject], sizes: Mapping[str, int]) -> list[WrongObject]:
-    """What a listing of its folder shows to be wrong with a recording's audio; custom storage's lies elsewhere."""
-    found: list[WrongObject] = []
-    for known in objects:
-        if known.key.startswith("/") or sizes.get(known.key) == known.size:
-            continue
-        if known.key not in sizes:
-            found.append(Missing(known.key, "gone from the archive"))
-        else:
-            found.append(
-                Damaged(known.key, f"{many(sizes[known.key], 'byte')} in the store, {known.size} in its commit record")
-            )
-    return found
+    about = (row, life.objects, life.said, steps, due_at, kept, holds, life.record)
+    return Detail(row.recording_id, state, damage, mend, life.proven, *about), seen
 
 
 async def tell_seen(ops: Ops, seen: Iterable[WrongObject]) -> None:

@@ -1,0 +1,176 @@
+"""What a recording's folder in the archive tells of its life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from config.counts import many
+from workers.archive import layout
+from workers.archive.archive import Archive
+from workers.archive.proof import Damaged, Missing
+from workers.archive.records import (
+    ANY_RECORD,
+    COMMIT_RECORD,
+    DECISION,
+    ERASURE,
+    GONE,
+    RECEIPT,
+    TRANSCRIPTION,
+    AnyDecision,
+    ArchivedObject,
+    Decision,
+    DeletionReceipt,
+    UnreadableRecord,
+    WrongObject,
+)
+
+_DECIDED = {"hold": "held", "release": "released", "approve": "approved"}
+
+
+class Step(msgspec.Struct, frozen=True):
+    """Something that happened to a recording; `at` is ISO 8601, UTC, None where nobody knows."""
+
+    at: str | None
+    what: str
+    detail: str = ""
+
+
+class Said(msgspec.Struct, frozen=True):
+    """A transcription: its id and its text."""
+
+    id: str
+    text: str
+
+
+@dataclass
+class Life:
+    """What a folder tells.
+
+    Attributes:
+        sizes: of its objects in bytes, by key.
+        record: the commit record as it lies there, and objects: the audio that it names.
+        steps: what happened, in the order of the keys that tell it.
+        proven: when all of its audio was last proven, and how; None where that is not known.
+        decisions: by name.
+        seen: what is wrong with it.
+    """
+
+    folder: str
+    sizes: Mapping[str, int]
+    record: dict[str, Any] | None = None
+    objects: list[ArchivedObject] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    proven: Step | None = None
+    decisions: dict[str, AnyDecision] = field(default_factory=dict)
+    seen: list[WrongObject] = field(default_factory=list)
+
+    def has(self, name: str) -> bool:
+        """Whether an object of that name lies in the folder, readable or not."""
+        return self.folder + name in self.sizes
+
+
+def read_life(archive: Archive, folder: str) -> Life:
+    """Read a recording's folder; blocks.
+
+    Raises:
+        StoreError: the archive cannot be read now.
+    """
+    life = Life(folder, {stored.key: stored.size for stored in archive.store.list(folder)})
+    for key in life.sizes:
+        name = key.removeprefix(folder)
+        read = _READERS.get(name.partition("/")[0])
+        if read is None or not name.endswith(".json"):
+            continue
+        try:
+            read(life, key, archive.read_small(key) or b"")
+        except UnreadableRecord as error:
+            life.seen.append(error)
+            life.steps.append(Step(None, "unreadable", f"{error}; run `callvault verify`"))
+    if not life.has("recording.json") and not life.has("erased.json"):
+        life.seen.append(Missing(layout.commit_key(folder), "gone from the archive"))
+    return life
+
+
+def _read_commit(life: Life, key: str, data: bytes) -> None:
+    commit = COMMIT_RECORD.read(data, key)
+    life.record, life.objects = ANY_RECORD.read(data, key), commit.objects
+    proofs = _proofs(commit.objects)
+    life.steps.append(Step(commit.archived_at, "archived and proven", f"{proofs}; found by {commit.found_by}"))
+    life.proven = life.proven or Step(commit.archived_at, proofs, "when it was archived")
+    life.seen += _missing(commit.objects, life.sizes)
+
+
+def _read_version(life: Life, key: str, data: bytes) -> None:
+    """Other audio, which keeps the original until a person approves, or other words about the same."""
+    if not layout.is_version(key.removeprefix(life.folder)):
+        return
+    version = COMMIT_RECORD.read(data, key)
+    if {o.sha256 for o in version.objects} <= {o.sha256 for o in life.objects}:
+        step = Step(version.archived_at, "Telnyx tells it otherwise now", f"the audio is the same; {key}")
+    else:
+        detail = f"{key}; its original stays until that is approved"
+        step = Step(version.archived_at, "other audio archived beside it", detail)
+    life.steps.append(step)
+
+
+def _read_transcription(life: Life, key: str, data: bytes) -> None:
+    words = TRANSCRIPTION.read(data, key).transcription
+    life.said.append(Said(str(words.get("id")), str(words.get("transcription_text") or "")))
+    life.steps.append(Step(words.get("created_at"), "transcribed"))
+
+
+def _read_receipt(life: Life, key: str, data: bytes) -> None:
+    receipt = RECEIPT.read(data, key)
+    life.steps.append(Step(receipt.confirmed_gone_at, "original deleted at Telnyx", "confirmed gone"))
+    at = receipt.seen_at if isinstance(receipt, DeletionReceipt) else receipt.confirmed_gone_at
+    life.proven = Step(at, _proofs(receipt.objects), "before its original was deleted")
+
+
+def _read_decision(life: Life, key: str, data: bytes) -> None:
+    decision = life.decisions[layout.name_of(key)] = DECISION.read(data, key)
+    by = f" (by {decision.by})" if isinstance(decision, Decision) else ""
+    life.steps.append(Step(decision.at, _DECIDED[decision.decision], decision.why + by))
+
+
+def _read_gone(life: Life, key: str, data: bytes) -> None:
+    life.steps.append(Step(GONE.read(data, key).found_gone_at, "gone at Telnyx", "before we asked for its deletion"))
+
+
+def _read_erasure(life: Life, key: str, data: bytes) -> None:
+    erased = ERASURE.read(data, key)
+    life.steps.append(Step(erased.erased_at, "erased", f"{erased.why} (by {erased.by})"))
+
+
+_READERS: dict[str, Callable[[Life, str, bytes], None]] = {  # by the name of an object, or of its folder
+    "recording.json": _read_commit,
+    "versions": _read_version,
+    "transcriptions": _read_transcription,
+    "deleted.json": _read_receipt,
+    "decisions": _read_decision,
+    "gone.json": _read_gone,
+    "erased.json": _read_erasure,
+}
+
+
+def _proofs(objects: Sequence[ArchivedObject]) -> str:
+    return f"by {', '.join(sorted({o.proof.by for o in objects}))}"
+
+
+def _missing(objects: Sequence[ArchivedObject], sizes: Mapping[str, int]) -> list[WrongObject]:
+    """What a listing of its folder shows to be wrong with a recording's audio; custom storage's lies elsewhere."""
+    found: list[WrongObject] = []
+    for known in objects:
+        if known.key.startswith("/") or sizes.get(known.key) == known.size:
+            continue
+        if known.key not in sizes:
+            found.append(Missing(known.key, "gone from the archive"))
+        else:
+            found.append(
+                Damaged(known.key, f"{many(sizes[known.key], 'byte')} in the store, {known.size} in its commit record")
+            )
+    return found
