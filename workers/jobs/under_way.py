@@ -52,10 +52,13 @@ async def _what_left(runtime: Runtime, connection_id: str | None, since: float) 
 
 async def _may_be_of(runtime: Runtime, row: Leaving, connection_id: str | None) -> bool:
     """Whether a deletion under way is of a connection, as far as that can be read: else it is waited for."""
+    if not row.folder or connection_id is None:
+        return True
     try:
-        return not row.folder or await _is_of(runtime, row.folder, connection_id)
+        record = await runtime.in_thread(runtime.archive.commit_record, row.folder)
     except (StoreError, UnreadableRecord):
         return True
+    return record is None or str(record.recording.get("connection_id")) == connection_id
 
 
 async def _those_of(runtime: Runtime, folders: Mapping[str, str], connection_id: str | None) -> dict[str, str]:
