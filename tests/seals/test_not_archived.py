@@ -391,6 +391,11 @@ async def test_no_day_waits_for_a_transcription_of_what_was_erased_or_left_telny
     missing = await missing_of(runtime, day)
     assert (missing.count, missing.transcriptions) == (0, [])
     assert not isinstance(await seal(runtime, day), Waits)
+    (of_erased,) = (one for one in sandbox.world.transcriptions.values() if one["recording_id"] == erased.data["id"])
+    for answers in {}, {f"/recording_transcriptions/{of_erased['id']}": 404}:
+        sandbox.world.faults.change({"answers": answers})
+        with pytest.raises(UserError, match="erased"):  # and not that it could be had
+            await accept_transcription(runtime, of_erased["id"], "why", "Ann")
 
 
 async def test_a_transcription_that_can_be_had_or_is_not_listed_does_not_pass(

@@ -15,10 +15,10 @@ from config.times import first_instant, format_duration, format_instant
 from workers.archive import layout
 from workers.archive.records import TranscriptionNotArchived
 from workers.jobs.causes import InProgress, NotYet
-from workers.jobs.erased import unless_erased
+from workers.jobs.erased import Erased, unless_erased
 from workers.jobs.not_archived import waited
 from workers.jobs.payloads import TranscriptionRequest, transcription_job
-from workers.jobs.transcriptions import archive_transcription, put_transcription
+from workers.jobs.transcriptions import archive_if_given, put_transcription
 from workers.queue.lease import HeldElsewhere
 from workers.runtime import Runtime
 from workers.telnyx.client import LARGEST_PAGE
@@ -87,13 +87,17 @@ async def _accept(
         found_by="reconcile",
     )
     try:
-        await archive_transcription(runtime, request)
+        await archive_if_given(runtime, request)
     except (InProgress, NotYet) as error:
         if (answer := await _why_not_by_its_row(runtime, listed, request, str(error))) is None:
             return None
     except HeldElsewhere:
         raise UserError(
-            f"recording {recording_id} is being archived right now; run it again once that is done"
+            f"recording {request.recording_id} is being archived right now; run it again once that is done"
+        ) from None
+    except Erased:
+        raise UserError(
+            f"recording {request.recording_id} was erased, so no day waits for transcription {transcription_id}"
         ) from None
     except Exception as error:
         line = f"transcription {transcription_id} is not archived for another reason than that Telnyx does not give it"

@@ -23,12 +23,15 @@ log = get_logger()
 async def archive_transcription(runtime: Runtime, request: TranscriptionRequest) -> None:
     """Archive a transcription; does nothing if it is there already, or on record as not given and not given still.
 
+    Nor is anything done about one whose recording was erased.
+
     Raises:
         InProgress: Telnyx is still making it.
         NotYet: it, or its recording, is neither at Telnyx nor in the archive.
     """
     try:
-        await _archive(runtime, request)
+        with suppress(Erased):
+            await archive_if_given(runtime, request)
     except (InProgress, NotYet) as error:
         key = request.not_archived_key
         if key is None or await runtime.in_thread(runtime.archive.transcription_not_archived, key) is None:
@@ -36,11 +39,17 @@ async def archive_transcription(runtime: Runtime, request: TranscriptionRequest)
         log.info("still not given", transcription_id=request.transcription_id, answer=str(error))
 
 
-async def _archive(runtime: Runtime, request: TranscriptionRequest) -> None:
+async def archive_if_given(runtime: Runtime, request: TranscriptionRequest) -> None:
+    """Archive a transcription, unless it is there already.
+
+    Raises:
+        InProgress, NotYet: as `archive_transcription`.
+        Erased: its recording was erased.
+    """
     try:
         transcription = await runtime.telnyx.recording_transcriptions.retrieve(request.transcription_id)
     except NotFound as error:
-        if await is_archived(runtime, request, utc_now()):
+        if await _lies_near(runtime, request, utc_now()):
             return
         raise NotYet(f"transcription {request.transcription_id} is not at Telnyx") from error
     if transcription.status != "completed":
@@ -56,14 +65,17 @@ async def put_transcription(
     Args:
         transcription: as Telnyx returned it.
         recording_id: its recording's, should the transcription itself not say.
+
+    Raises:
+        NotYet: nobody says of which recording it is, or that is neither at Telnyx nor in the archive.
+        Erased: its recording was erased.
     """
     recording_id = transcription.recording_id or recording_id
     if not recording_id:
         raise NotYet(f"transcription {transcription.id} does not say of which recording it is")
-    with suppress(Erased):
-        async with sole_writer(runtime.redis, recording_id):
-            folder = await _folder(runtime, recording_id, transcription)
-            await _put(runtime, folder, recording_id, transcription)
+    async with sole_writer(runtime.redis, recording_id):
+        folder = await _folder(runtime, recording_id, transcription)
+        await _put(runtime, folder, recording_id, transcription)
 
 
 async def _put(runtime: Runtime, folder: str, recording_id: str, transcription: RecordingTranscription) -> None:
@@ -101,12 +113,24 @@ async def is_archived(runtime: Runtime, request: TranscriptionRequest, near: dat
     Raises:
         StoreError: the store is away.
     """
+    try:
+        return await _lies_near(runtime, request, near)
+    except Erased:
+        return True
+
+
+async def _lies_near(runtime: Runtime, request: TranscriptionRequest, near: datetime) -> bool:
+    """Whether it is in the archive.
+
+    Raises:
+        Erased: its recording was erased.
+    """
     if not request.recording_id:
         return False
     folder = await runtime.in_thread(runtime.archive.find_folder, request.recording_id, near.date())
     if folder is None:
         return False
     if await runtime.in_thread(runtime.archive.is_erased, folder):
-        return True
+        raise Erased(f"recording {request.recording_id} was erased")
     key = layout.transcription_key(folder, request.transcription_id)
     return await runtime.in_thread(runtime.archive.store.stat, key) is not None
