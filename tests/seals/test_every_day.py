@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from datetime import date, timedelta
@@ -16,6 +17,7 @@ from tests.seals.test_making_seals import ago, archive, at_noon, key_of, recordi
 from tests.workers.test_archive_recording import folder_of
 from workers.archive import layout
 from workers.archive.seals import Link
+from workers.jobs import reconcile
 from workers.jobs import seals as seals_module
 from workers.jobs.chain import read_chain
 from workers.jobs.payloads import TranscriptionRequest
@@ -161,6 +163,23 @@ async def test_ten_deletions_hide_no_recording_that_came_late_to_a_sealed_day(
     (late,) = recordings_of(sandbox, ago(5), 1)
     await count_sealed(runtime, CountRequest())
     assert redis.zscore(BULK_QUEUE, f"archive_recording:{late.data['id']}") is not None
+
+
+async def test_a_count_waits_while_the_bulk_queue_is_full(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sealed_day(sandbox, runtime, 1)
+    late = recordings_of(sandbox, ago(5), 8)
+    monkeypatch.setattr(reconcile, "_ASK_EVERY", 2)
+    monkeypatch.setattr(reconcile, "_FULL", 3)
+    redis.zadd(BULK_QUEUE, {"another": 1, "and another": 1})
+    counting = asyncio.create_task(count_sealed(runtime, CountRequest()))
+    done, _ = await asyncio.wait([counting], timeout=2)
+    assert not done and redis.zcard(BULK_QUEUE) < 2 + len(late)
+    while not counting.done():
+        redis.zremrangebyrank(BULK_QUEUE, 0, -1)
+        await asyncio.sleep(0.05)
+    await counting
 
 
 async def test_a_late_recording_is_found_where_telnyx_had_nothing_of_the_day_any_more(

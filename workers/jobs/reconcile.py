@@ -2,7 +2,7 @@
 
 Webhooks lost for any reason are made good so, and a lost Redis. It walks days of `created_at` one by one, each in spans that
 fit one page (`workers/telnyx/spans.py`), and lists the archive by day. Memory holds hashes of what lies in four days,
-eight bytes each, whatever the account's age. It never goes on while the bulk queue is full.
+eight bytes each, whatever the account's age. Neither a sweep nor a count goes on while the bulk queue is full.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ async def sweep(
         StoreError: the archive is away.
     """
     comparison = Comparison(runtime, tally, found_by, dry_run=dry_run, schedules=not dry_run)
-    asked_at = 0
+    wait_for_room = _room(runtime, tally, show)
 
     async def answers(kind: str) -> None:
         """See whether Telnyx lists anything of a kind, whatever single days are like."""
@@ -144,16 +144,9 @@ async def sweep(
     lists = OneByOne(*OF_ONE_LIST, answers=answers)
 
     async def room(is_transcription: bool = False) -> None:
-        """Show how far it is; and now and then, wait while the bulk queue is full."""
-        nonlocal asked_at
         tally.found += 1
         tally.found_transcriptions += is_transcription
-        show(tally)
-        if tally.queued - asked_at >= _ASK_EVERY:
-            asked_at = tally.queued
-            while await runtime.redis.zcard(BULK_QUEUE) > _FULL:
-                await asyncio.sleep(_FULL_WAIT_SECONDS)
-                show(tally)
+        await wait_for_room()
 
     begin = date.fromisoformat(tally.through) + timedelta(days=1) if tally.through else since
     for day in _days(max(begin, since), until):
@@ -172,6 +165,24 @@ async def sweep(
             save(tally)
     lists.raise_if_nothing_was_done()
     return lists.failed
+
+
+def _room(
+    runtime: Runtime, tally: Tally, show: Callable[[Tally], None] = lambda _: None
+) -> Callable[[], Awaitable[None]]:
+    """What a comparison calls after each row: it shows how far it is and, now and then, waits while the bulk queue is full."""
+    asked_at = tally.queued
+
+    async def room() -> None:
+        nonlocal asked_at
+        show(tally)
+        if tally.queued - asked_at >= _ASK_EVERY:
+            asked_at = tally.queued
+            while await runtime.redis.zcard(BULK_QUEUE) > _FULL:
+                await asyncio.sleep(_FULL_WAIT_SECONDS)
+                show(tally)
+
+    return room
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -239,9 +250,10 @@ async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
         return
     first, last, tally = min(sealed), max(sealed), Tally()
     comparison = Comparison(runtime, tally, "reconcile", schedules=True, asks_for_set_aside=True)
+    room = _room(runtime, tally)
     errors = await _each_of(
-        lambda: comparison.of_recordings(recordings_of(runtime, first, last)),
-        lambda: comparison.of_transcriptions(transcriptions_of(runtime, first, last), first, _is_completed),
+        lambda: comparison.of_recordings(recordings_of(runtime, first, last), room=room),
+        lambda: comparison.of_transcriptions(transcriptions_of(runtime, first, last), first, _is_completed, room),
     )
     if tally.missing:
         log.warning(
