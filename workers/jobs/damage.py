@@ -40,9 +40,8 @@ async def tell_wrong(redis: AsyncRedis, error: WrongObject, by: str) -> None:
         redis.exceptions.RedisError: Redis is away.
     """
     state = "missing" if isinstance(error, Missing) else "damaged"
-    await DamagedObjects(redis).tell(
-        error.key, KnownDamage(state, error.what, by, format_instant(await server_now(redis)))
-    )
+    found = KnownDamage(state, error.what, by, format_instant(await server_now(redis)))
+    await DamagedObjects(redis).tell(error.key, found)
 
 
 async def tell_problems(redis: AsyncRedis, problems: Iterable[Problem], by: str) -> int:
@@ -122,9 +121,8 @@ async def _write_down(runtime: Runtime, damaged: DamagedObjects, key: str, found
     if found.found_by in ("verify", "get", "page"):  # jobs send their own, with what it means for them
         advice = "`callvault status` lists what is damaged, with what to do; docs/runbook.md."
         await runtime.alerts.send("archive-damaged", key, f"{key}: {found.what} (found by {found.found_by}).", advice)
-    await damaged.replace(
-        key, found, _found(row)
-    )  # last: until then, a worker that is stopped leaves all of it to the next
+    # Last: until then, a worker that is stopped leaves all of it to the next.
+    await damaged.replace(key, found, _found(row))
     return _found(row)
 
 

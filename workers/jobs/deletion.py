@@ -18,25 +18,15 @@ from config.counts import many
 from config.logs import get_logger
 from workers.archive import layout
 from workers.archive.proof import Damaged, Missing
-from workers.archive.records import (
-    UnreadableRecord,
-)
+from workers.archive.records import UnreadableRecord
 from workers.jobs.clocks import clocks_agree
 from workers.jobs.damage import tell_wrong
 from workers.jobs.decisions import show_pause, stop
 from workers.jobs.delete_at_telnyx import delete_at_telnyx
 from workers.jobs.duties import other_units
-from workers.jobs.may_delete import (
-    Rules,
-    Stopped,
-    pause_of,
-    read_rules,
-)
+from workers.jobs.may_delete import Rules, Stopped, pause_of, read_rules
 from workers.jobs.originals import GoneBefore, Proven, look_at_original
-from workers.jobs.payloads import (
-    VERSION,
-    repair_job,
-)
+from workers.jobs.payloads import VERSION, repair_job
 from workers.jobs.put_off import Away, all_later, back_off, not_deleted, postpone_for
 from workers.jobs.receipts import settle_gone, write_receipt
 from workers.keys import TOLD_GONE

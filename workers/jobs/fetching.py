@@ -23,9 +23,8 @@ T = TypeVar("T")
 
 log = get_logger()
 
-DOWNLOADED = (
-    "downloaded"  # what is counted of audio that Telnyx has given; what lay in custom storage says nothing of that
-)
+# What is counted of audio that Telnyx has given; what lay in custom storage says nothing of that.
+DOWNLOADED = "downloaded"
 CONTENT_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 
 _BEGINNINGS = 4

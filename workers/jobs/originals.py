@@ -17,17 +17,9 @@ from workers.archive.records import (
 )
 from workers.archive.register import look
 from workers.archive.sameness import difference
-from workers.jobs.may_delete import (
-    Rules,
-    why_kept,
-    why_unsealed,
-)
-from workers.jobs.payloads import (
-    RecordingRequest,
-    TranscriptionRequest,
-    recording_job,
-    transcription_job,
-)
+from workers.jobs.fetching import addresses_of
+from workers.jobs.may_delete import Rules, why_kept, why_unsealed
+from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
 from workers.jobs.put_off import ask_later, keep, letter_id
 from workers.keys import DEAD_LETTERS, TRANSCRIBING
 from workers.queue.accept import enqueue
@@ -105,9 +97,8 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
     for key in told_here:
         if key not in known and (problem := await runtime.in_thread(look, runtime.archive, key)) is not None:
             raise (Missing if problem.kind == "missing" else Damaged)(key, problem.what)
-    mode = (
-        "read-back" if told_here else None
-    )  # a mark and a checksum of the store's do not clear what somebody has read as wrong
+    # A mark and a checksum of the store's do not clear what somebody has read as wrong.
+    mode = "read-back" if told_here else None
     objects = [await runtime.in_thread(runtime.archive.prove_again, o, mode) for o in known.values()]
     archived = {layout.transcription_of(key) for key in keys if key.startswith(f"{folder}transcriptions/")}
     transcriptions = await _transcriptions(runtime, rules, folder, record, archived)
@@ -145,9 +136,8 @@ async def _difference(runtime: Runtime, recording: Recording, known: Sequence[Co
     """
     told = recording.as_returned()
     marks: dict[str, SourceMark] = {}
-    for audio_format in ("wav", "mp3"):
-        url = getattr(recording.download_urls, audio_format, None)
-        if url and any(o.key.endswith(f"audio.{audio_format}") for record in known for o in record.objects):
+    for audio_format, url in addresses_of(recording).items():
+        if any(o.key.endswith(f"audio.{audio_format}") for record in known for o in record.objects):
             marks[audio_format] = await runtime.in_thread(runtime.downloads.look, url)
     found = [difference(record, told, marks) for record in known]
     return None if None in found else found[-1]

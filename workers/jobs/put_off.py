@@ -13,13 +13,8 @@ from workers.archive import layout
 from workers.jobs.causes import CAUSES, Cause
 from workers.jobs.failing import memory_seconds, tell_failing
 from workers.jobs.judge import cause_of
-from workers.jobs.may_delete import (
-    Kept,
-    Stopped,
-)
-from workers.jobs.payloads import (
-    VERSION,
-)
+from workers.jobs.may_delete import Kept, Stopped
+from workers.jobs.payloads import VERSION
 from workers.keys import MAIN_QUEUE
 from workers.one_line import one_line
 from workers.queue.attempts import DeadLetter

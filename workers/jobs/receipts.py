@@ -7,11 +7,7 @@ from collections.abc import Sequence
 from config.logs import get_logger
 from config.times import format_instant, utc_now
 from workers.archive import layout
-from workers.archive.records import (
-    ArchivedObject,
-    DeletionReceipt,
-    Gone,
-)
+from workers.archive.records import ArchivedObject, DeletionReceipt, Gone
 from workers.jobs.originals import GoneBefore
 from workers.jobs.put_off import ask_later, letter_id
 from workers.keys import TOLD_GONE

@@ -27,9 +27,7 @@ from workers.jobs.comparison import OF_ONE_LIST, Comparison, Tally, recordings_o
 from workers.jobs.damage import tell_wrong
 from workers.jobs.letters import end_done_letters
 from workers.jobs.one_by_one import Failure, OneByOne
-from workers.jobs.payloads import (
-    VERSION,
-)
+from workers.jobs.payloads import VERSION
 from workers.jobs.routing import Event, jobs_of
 from workers.jobs.unreadable import readable
 from workers.keys import BULK_QUEUE, RECONCILED

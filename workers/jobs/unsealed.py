@@ -114,9 +114,8 @@ class _Unlisted:
         self._archive = archive
         self._chain = chain
         self._found = set[date]()
-        self._listed: dict[
-            date, tuple[int, int]
-        ] = {}  # of days with seals: how many keys, and their hashes in one number
+        # Of days with seals: how many keys, and their hashes in one number.
+        self._listed: dict[date, tuple[int, int]] = {}
 
     def walk(self) -> Iterator[str]:
         """Look at every key; gives the folders that are committed and have neither receipt nor been found gone."""
