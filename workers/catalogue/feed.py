@@ -16,7 +16,7 @@ import asyncio
 import io
 import itertools
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import date, timedelta
 
@@ -100,12 +100,16 @@ async def bring_up_to_date(
     if redis is not None:
         try:
             await catch_up(catalogue, archive, redis, show)
-            why = await _why_not_all_is_told(archive, redis)
+            why = None if await _has_worker(redis) else "no worker runs on the Redis of this machine"
         except (RedisError, OSError):
             why = "Redis does not answer"
+    # Each unit (the workers of one Redis) states its duties in the archive, so that a second one is seen there.
+    units = await asyncio.to_thread(_statements, archive)
+    if why is None and len(units) > 1:
+        why = f"workers of {len(units)} Redis servers write into this archive"
     if why is not None:
         await asyncio.to_thread(_read_what_is_missing, catalogue, archive, show)
-    await asyncio.to_thread(_take_held_connections, catalogue, archive)
+    await asyncio.to_thread(_take_held_connections, catalogue, archive, units)
     await asyncio.to_thread(_remember, catalogue, {AS_OF: began})
     return why
 
@@ -120,23 +124,16 @@ def _remember(catalogue: Catalogue, values: Mapping[str, str]) -> None:
             catalogue.remember(name, value)
 
 
-def _take_held_connections(catalogue: Catalogue, archive: Archive) -> None:
+def _take_held_connections(catalogue: Catalogue, archive: Archive, units: Sequence[Duties | None]) -> None:
     """Take which connections are on hold, by decision or by a worker's setting: no stream tells of either."""
-    stated = [duties for duties in _statements(archive) if duties is not None]
-    catalogue.hold_connections({*held_connections(archive), *(one for d in stated for one in d.hold_connections)})
+    by_setting = (one for duties in units if duties is not None for one in duties.hold_connections)
+    catalogue.hold_connections({*held_connections(archive), *by_setting})
 
 
-async def _why_not_all_is_told(archive: Archive, redis: AsyncRedis) -> str | None:
-    """Why the stream of this Redis may not tell of all that is written; None if it does.
-
-    Workers that live say so in their Redis. Each unit (the workers of one Redis) states its duties in the archive, so that a
-    second one is seen there.
-    """
+async def _has_worker(redis: AsyncRedis) -> bool:
+    """Whether a worker lives that tells this Redis what it writes."""
     now, rows = await server_seconds(redis), await redis.hvals(LIVE_DUTIES)
-    if not any(now - _told_at(row) < _LIVE_SECONDS for row in rows):
-        return "no worker runs on the Redis of this machine"
-    units = len(await asyncio.to_thread(_statements, archive))
-    return None if units <= 1 else f"workers of {units} Redis servers write into this archive"
+    return any(now - _told_at(row) < _LIVE_SECONDS for row in rows)
 
 
 def _told_at(row: bytes) -> float:
