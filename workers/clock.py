@@ -76,7 +76,7 @@ TURNS = (
     Turn(start_seals, 5),  # likewise
     Turn(keep_register, 30, _HOUR),
     Turn(watch_pressure, 30, needs_archive=False),
-    Turn(witness_seals, 60),
+    Turn(witness_seals, 60, _HOUR),  # a witness that hangs is asked several times before that is an alert
     Turn(complete_seals, 10, _HOUR),
     Turn(mirror_log_messages, 60, _HOUR),
     Turn(watch_connections, 60, _HOUR, needs_archive=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -28,7 +29,8 @@ from tests.parts import (
 from tests.redis.servers import server
 from tests.workers.test_archive_recording import committed
 from workers.alerts.alerts import Alerts
-from workers.keys import ALERT_COUNTS, ALERTS, ARQ_JOB, DEAD_LETTERS, MAIN_QUEUE, UNSEALED, WORKER
+from workers.alerts.witness import send_head
+from workers.keys import ALERT_COUNTS, ALERTS, ARQ_JOB, DEAD_LETTERS, MAIN_QUEUE, SEALS, UNSEALED, WORKER
 from workers.queue.accept import Acceptor, enqueue
 from workers.queue.attempts import Attempts, DeadLetter
 from workers.queue.connect import connect_worker
@@ -111,6 +113,20 @@ async def test_what_fails_while_redis_is_full_is_given_up_and_told_once(
             await alerts.close()
             assert len(receiver_of_alerts.texts) == 1
             assert redis.llen(ALERTS) == 3 and redis.hget(ALERT_COUNTS, "pressure:memory") == "2"
+            assert await Attempts(client).failing_seconds(["one", "two"], 600) == [0, 0]
+            (since,) = await Attempts(client).failing_seconds(["one"], 600)
+            assert since > 0
+        await client.aclose()
+
+
+async def test_a_full_redis_remembers_that_the_witnesses_have_the_head(tmp_path: Path, receiver_of_alerts: Any) -> None:
+    with server(tmp_path) as plain, plain.client() as redis:
+        client = connect_worker(plain.url)
+        redis.hset(SEALS, "1", json.dumps({"seal": {"sequence": 1, "day": "2026-11-25"}, "sha256": "ab"}))
+        with full(redis):
+            for _ in range(2):
+                await send_head(client, [receiver_of_alerts.url], Alerts(client, []))
+            assert len(receiver_of_alerts.texts) == 1
         await client.aclose()
 
 

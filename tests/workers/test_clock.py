@@ -18,6 +18,7 @@ from tests.parts import RunningSandbox, callvault, wait_for
 from tests.workers.test_archive_recording import ask, assert_archived, committed
 from tests.workers.test_deletion import DELETING
 from workers import clock
+from workers.alerts import delivery
 from workers.archive.layout import seal_key
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.jobs.unsealed import SealRequest
@@ -145,3 +146,9 @@ async def test_a_turn_that_loses_a_cancellation_is_cancelled_again(
         await began.wait()
         await end_tasks(tasks)
     assert all(task.done() for task in tasks)
+
+
+def test_a_witness_that_hangs_is_given_up_and_told_within_its_turn() -> None:
+    """Else the turn is cut short each minute, and the alert about the witness never comes."""
+    (turn,) = [turn for turn in clock.TURNS if turn.function is clock.witness_seals]
+    assert turn.longest_seconds > 2 * delivery._BUDGET_SECONDS

@@ -17,6 +17,9 @@ from workers.keys import WITNESSED
 _EVERY_SECONDS = 24 * 3600
 _AGAIN_SECONDS = 3600
 
+# KEYS: the mark. ARGV: seconds. Allowed while Redis is full: else the head would be sent every minute.
+_REST = "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], '1', 'EX', ARGV[1])"
+
 
 async def send_head(redis: Any, urls: Sequence[str], alerts: Alerts) -> None:
     """Send the head of the chain to the witnesses, once a day; one that does not take it is an alert, and is tried hourly.
@@ -35,10 +38,13 @@ async def send_head(redis: Any, urls: Sequence[str], alerts: Alerts) -> None:
         return
     if await redis.exists(WITNESSED):
         return
+    is_taken = True
     try:
         await deliver(urls, "Callvault: head of the seals", line, "info")
-        await redis.set(WITNESSED, "1", ex=_EVERY_SECONDS)  # not before: what dies with its worker is sent by another
     except NotDelivered:
-        await redis.set(WITNESSED, "1", ex=_AGAIN_SECONDS)
+        is_taken = False
+    # Not before: what dies with its worker is sent by another.
+    await redis.eval(_REST, 1, WITNESSED, _EVERY_SECONDS if is_taken else _AGAIN_SECONDS)
+    if not is_taken:
         advice = "See CALLVAULT_WITNESS_URLS; the head is sent again in an hour."
         await alerts.send("witness", "head", f"A witness did not take the head of the seals: {line}.", advice)

@@ -172,12 +172,14 @@ class Attempts:
             For how many seconds each has been failing, by the server's clock.
         """
         now, memory_ms = await server_seconds(self._redis), int(forgotten_seconds * 1000)
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.set(FAILING_SINCE + name, now, nx=True, px=memory_ms)
-                pipe.pexpire(FAILING_SINCE + name, memory_ms)
-                pipe.get(FAILING_SINCE + name)
-            answers = await pipe.execute()
+        answers = await write_when_full(
+            self._redis,
+            *(
+                command
+                for key in (FAILING_SINCE + name for name in names)
+                for command in (("SET", key, now, "NX", "PX", memory_ms), ("PEXPIRE", key, memory_ms), ("GET", key))
+            ),
+        )
         return [now - float(since or now) for since in answers[2::3]]
 
     async def done(self, job_id: str) -> bool:
