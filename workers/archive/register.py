@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import date
 
 from workers.archive import layout
+from workers.archive.ahead import ahead
 from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.erasures import Erasures
 from workers.archive.problems import Problem
@@ -37,14 +38,16 @@ def _last_rows(archive: Archive, listed: Iterable[StoredObject]) -> dict[str, Da
     for stored in listed:
         if stored.key.count("/") == 2:
             rows.setdefault(stored.key.rpartition("/")[0], []).append(stored.key)
-    found: dict[str, Damage] = {}
-    for keys in rows.values():
+
+    def last(keys: list[str]) -> list[Damage]:
+        found = []
         for key in sorted(keys, key=_number, reverse=True):
-            row = _read(archive, key)
-            found[row.key] = row
-            if row.key != key:
+            found.append(_read(archive, key))
+            if found[-1].key != key:
                 break
-    return found
+        return found
+
+    return {row.key: row for few in ahead(rows.values(), last) for row in few}
 
 
 def _read(archive: Archive, key: str) -> Damage:
