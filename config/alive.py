@@ -93,7 +93,7 @@ def silences(data_folder: Path) -> dict[str, float]:
 
     What was killed, and could not take its file away, is left out.
     """
-    now = time.monotonic()
+    now = time.monotonic()  # what was written is rounded, so it may be later
     return {name: max(0.0, now - written) for name, (is_held, written) in _written(data_folder).items() if is_held}
 
 
@@ -116,10 +116,7 @@ def _written(data_folder: Path) -> dict[str, tuple[bool, float]]:
             with suppress(OSError, ValueError):
                 opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
                 try:
-                    found[path.name] = (
-                        _is_held(opened),
-                        float(os.pread(opened, _LONGEST_TEXT, 0)),
-                    )  # rounded, so maybe up
+                    found[path.name] = _is_held(opened), float(os.pread(opened, _LONGEST_TEXT, 0))
                 finally:
                     os.close(opened)
     return found

@@ -140,7 +140,7 @@ KINDS: dict[str, Kind] = {
     ),
     "audio-finding": Kind(
         "warning",
-        "the audio is not what Telnyx says: it does not parse, its length differs, or a channel lacks or is silent; it is "
+        "the audio is not what Telnyx says: it does not parse, its length differs, or a channel is missing or silent; it is "
         "archived, its original kept",
         "listen to it; `callvault deletions approve ID --why ...` lets the original go",
     ),

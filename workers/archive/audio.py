@@ -21,7 +21,7 @@ TOLERANCE_PERCENT = 0.5
 
 @dataclass(frozen=True)
 class Expected:
-    """What Telnyx says of a recording, and how much of it may lack.
+    """What Telnyx says of a recording, and how far its length may be from that.
 
     Attributes:
         duration_ms: its `duration_millis`; None where it says nothing.

@@ -135,7 +135,7 @@ def transcript_of(data: bytes | None, key: str) -> str:
     """The text of a transcription record.
 
     Raises:
-        UnreadableRecord: it is no commit record, or not there.
+        UnreadableRecord: it is no transcription, or not there.
     """
     return str(TRANSCRIPTION.read(data, key).transcription.get("transcription_text") or "")
 

@@ -60,7 +60,7 @@ async def list_window(
                 continue
             items, bad = await _settled(client, listed, filter_)
         bad = [*bad, *(UnreadableRow(None, "id: missing") for item in items if not item.id)]
-        unreadable |= {row.id or len(unreadable) + n: row for n, row in enumerate(bad)}
+        unreadable |= {row.id or id(row): row for row in bad}
         items = [item for item in items if item.id]
         for item in sorted(items, key=lambda item: str(item.created_at or "")):
             if item.id not in given:

@@ -87,7 +87,7 @@ class _Way:
 
 
 class Lean:
-    """Sends small requests to one bucket; used from several threads.
+    """Sends the frequent requests to one bucket; used from several threads.
 
     Args:
         client: boto3's, whose ways and connections are taken.
