@@ -22,7 +22,7 @@ from workers.alerts import delivery
 from workers.archive.layout import seal_key
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.jobs.unsealed import SealRequest
-from workers.keys import ALERTS, BULK_QUEUE, DELETIONS_DUE, LEASES, MAIN_QUEUE, RECONCILED, TURN
+from workers.keys import ALERTS, BULK_QUEUE, CLOCKS, DELETIONS_DUE, LEASES, MAIN_QUEUE, RECONCILED, TURN
 from workers.queue.accept import Acceptor, enqueue
 from workers.queue.jobs import Job
 from workers.runtime import Runtime
@@ -95,11 +95,14 @@ def test_a_worker_with_a_wrong_clock_sweeps_the_days_of_the_server(
     archive_folder: Path,
     tmp_path: Path,
 ) -> None:
+    """And says that its clock is wrong for as long as it lives, and hardly longer."""
     wrong = Clock(tmp_path, "worker", ahead_seconds).environment
     recording = sandbox.world.add_recording(seconds=1, started_at=utc_now() - timedelta(hours=30))
     redis.delete(RECONCILED + "recent", RECONCILED + "open")
     with callvault(["worker"], environment | wrong, "worker ready"):
         wait_for(lambda: committed(archive_folder, recording), 60, "the sweep of the right days")
+        wait_for(lambda: redis.hlen(CLOCKS) == 1, what="what is told of its clock")
+        assert 0 < redis.ttl(CLOCKS) <= 60
 
 
 async def test_a_worker_with_a_wrong_clock_keeps_no_other_from_deleting(
