@@ -44,7 +44,7 @@ def add_connection(world: World, kind: str, **values: Any) -> dict[str, Any]:
     return connection
 
 
-def add_address(world: World, connection_id: str, country: str = "US") -> dict[str, Any]:
+def add_address(world: World, connection_id: str) -> dict[str, Any]:
     """Make a civic address with two locations."""
     locations = [
         {"id": world.new_uuid(), "additional_info": info, "description": info, "is_default": i == 0}
@@ -56,8 +56,8 @@ def add_address(world: World, connection_id: str, country: str = "US") -> dict[s
         "city_or_town": "Chicago",
         "city_or_town_alias": "",
         "company_name": "Example Company",
-        "country": country,
-        "country_or_district": country,
+        "country": "US",
+        "country_or_district": "US",
         "default_location_id": locations[0]["id"],
         "description": "Head office",
         "house_number": "311",

@@ -103,9 +103,9 @@ class Deliverer:
         self._gate = asyncio.Semaphore(_MOST_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def sign(self, body: bytes, timestamp: int | None = None) -> dict[str, str]:
-        """The headers of a signed body."""
-        text = str(int(time.time()) if timestamp is None else timestamp)
+    def sign(self, body: bytes) -> dict[str, str]:
+        """The headers of a body that is signed now."""
+        text = str(int(time.time()))
         signature = self._world.signing_key.sign(text.encode() + b"|" + body).signature
         return {
             "Telnyx-Signature-Ed25519": base64.b64encode(signature).decode(),
