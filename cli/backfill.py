@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 
 import msgspec
@@ -18,13 +19,13 @@ from cli.up import stop_signals
 from config.counts import many
 from config.settings import Settings
 from config.sizes import format_size
-from config.times import format_duration, utc_now
+from config.times import format_duration, format_instant, utc_now
 from workers.conditions import living_workers
 from workers.jobs.comparison import Tally
 from workers.jobs.one_by_one import Failure
 from workers.jobs.reconcile import sweep
 from workers.keys import BULK_QUEUE
-from workers.queue.script import server_seconds
+from workers.queue.script import server_now, server_seconds
 from workers.runtime import Runtime, runtime_at
 
 _STATE_DAYS = 30
@@ -51,6 +52,31 @@ class _Stopped(Exception):
     pass
 
 
+class _State(Tally):
+    """What a backfill resumes from.
+
+    Attributes:
+        begun_at: when it began, by the clock of Redis, as dead letters are dated; empty where that is not known.
+    """
+
+    begun_at: str = ""
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """How the jobs ended that are not done.
+
+    Attributes:
+        given_up: dead letters of backfills, which wait for a person.
+        given_up_now: of these, those since this backfill began.
+        left: tried again later than it is worth waiting for: Telnyx lists what they are about and has not finished it.
+    """
+
+    given_up: int = 0
+    given_up_now: int = 0
+    left: int = 0
+
+
 class _Backfill:
     def __init__(
         self,
@@ -70,39 +96,40 @@ class _Backfill:
         self._started = time.monotonic()
         self._is_stopped = False
         self._failed: list[Failure] = []
-        self._tally = Tally()
+        self._tally = _State()
 
     async def run(self, redis_url: str, as_json: bool) -> int:
-        given_up = left = 0
+        ends = _Ends()
         try:
             async with runtime_at(self._settings, redis_url) as runtime:
-                given_up, left = await self._run(runtime)
+                ends = await self._run(runtime)
         except _Stopped:
             self._console.print("Stopped; the same command goes on from here. What is queued is done by the workers.")
             self._is_stopped = True
-        self._tell(self._tally, given_up, left, as_json)
-        return 1 if given_up or self._failed or self._tally.unreadable or self._is_stopped else 0
+        self._tell(self._tally, ends, as_json)
+        return 1 if ends.given_up or self._failed or self._tally.unreadable or self._is_stopped else 0
 
-    async def _run(self, runtime: Runtime) -> tuple[int, int]:
-        """Sweep, and wait for what that queued; returns how many jobs the workers gave up, and how many are left for later."""
+    async def _run(self, runtime: Runtime) -> _Ends:
+        """Sweep, and wait for what that queued."""
         settings, span = self._settings, f"{self._since} {self._until} {self._connection_id}"
         identity = await runtime.in_thread(lambda: runtime.archive.identity)
+        self._tally.begun_at = format_instant(await server_now(runtime.redis))
         file = StateFile(
             settings.data_folder,
             "backfill",
             f"{settings.telnyx_base_url} {settings.archive_address} {span}",
-            Tally(),
+            self._tally,
             _STATE_DAYS,
             archive_id=identity.id,
             begin_anew="To begin anew, remove this file",
         )
         if self._dry_run:
             await self._sweep(runtime, self._tally, lambda _: None)
-            return 0, 0
+            return _Ends()
         self._tally = file.load()
         if self._tally.through:
             self._console.print(f"Resumed after {self._tally.through}.")
-        await self._sweep(runtime, self._tally, file.save)
+        await self._sweep(runtime, self._tally, lambda _: file.save(self._tally))
         ends = await self._wait(runtime, self._tally)
         if not self._failed:  # the same command goes on from the first day that could not be compared
             file.forget()
@@ -131,13 +158,8 @@ class _Backfill:
         note = f"found {found}; missing {tally.missing}, queued {tally.queued}, {rate:,.0f}/s"
         show(note, days=days)
 
-    async def _wait(self, runtime: Runtime, tally: Tally) -> tuple[int, int]:
-        """Wait for the workers to do what was queued.
-
-        Returns:
-            How many jobs of a backfill they gave up, and how many are tried again later than it is worth waiting for: Telnyx
-            lists what they are about and has not finished it.
-        """
+    async def _wait(self, runtime: Runtime, tally: _State) -> _Ends:
+        """Wait for the workers to do what was queued."""
         left = 0
         with progress(self._console, done=tally.queued) as show:
             # Where this run queued nothing, the queue holds the clockwork's own jobs, and nobody waits for those.
@@ -152,15 +174,19 @@ class _Backfill:
                 note = "" if await living_workers(runtime.redis) else "no worker runs; start `callvault worker`"
                 show(note, done=max(0, tally.queued - waiting))
                 await asyncio.sleep(0.1)
-        letters = await runtime.attempts.letters()
-        given_up = sum(isinstance(one.payload, dict) and one.payload.get("found_by") == "backfill" for one in letters)
-        return given_up, left
+        letters = [
+            one
+            for one in await runtime.attempts.letters()
+            if isinstance(one.payload, dict) and one.payload.get("found_by") == "backfill"
+        ]
+        return _Ends(len(letters), sum(one.died_at >= tally.begun_at for one in letters), left)
 
-    def _tell(self, tally: Tally, given_up: int, left: int, as_json: bool) -> None:
-        done = 0 if self._dry_run or self._is_stopped else max(0, tally.queued - given_up - left)
+    def _tell(self, tally: _State, ends: _Ends, as_json: bool) -> None:
+        given_up, left = ends.given_up, ends.left
+        done = 0 if self._dry_run or self._is_stopped else max(0, tally.queued - ends.given_up_now - left)
         if as_json:
-            ends = {"done": done, "given_up": given_up, "left": left, "dry_run": self._dry_run}
-            report = msgspec.structs.asdict(tally) | ends
+            report = msgspec.structs.asdict(tally)
+            report |= {"done": done, "given_up": given_up, "left": left, "dry_run": self._dry_run}
             report["found_recordings"] = tally.found - tally.found_transcriptions
             report["missing_recordings"] = tally.missing - tally.missing_transcriptions
             report["not_compared"] = [f"{one.kind}, {one.name}: {one.error}" for one in self._failed]

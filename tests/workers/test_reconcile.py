@@ -400,6 +400,12 @@ def test_a_backfill_tells_what_was_given_up(
     (folder / "audio.wav").write_bytes(b"something else")
     with callvault(["worker"], environment, "worker ready"):
         done = run_callvault(["backfill", "--since", "3d", "--json"], environment, seconds=90)
+        (later,) = past(sandbox, 2, 1)
+        again = run_callvault(["backfill", "--since", "3d", "--json"], environment, seconds=90)
     report = json.loads(done.stdout)
     assert (done.returncode, report["queued"], report["done"], report["given_up"]) == (1, 2, 1, 1)
     assert committed(archive_folder, sound) is not None
+    report = json.loads(again.stdout)
+    assert committed(archive_folder, later) is not None
+    assert (report["queued"], report["done"]) == (1, 1), "what was given up before is nothing that this one did not do"
+    assert (again.returncode, report["given_up"]) == (1, 1), "and still waits for a person"
