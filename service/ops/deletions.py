@@ -12,11 +12,13 @@ from workers.archive.records import UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.catalogue.query import Query
 from workers.catalogue.search import Hit, search
+from workers.hold import Hold
 from workers.jobs import decisions
 from workers.jobs.decided import to_know, what_follows
 from workers.jobs.duties import workers_duties
 from workers.jobs.holds import Holding, standing
 from workers.jobs.kept import what_keeps_each
+from workers.jobs.may_delete import pause_of
 
 _MOST = 100
 _NO_WHY = "no reason given"
@@ -73,7 +75,7 @@ async def look(ops: Ops, request: Request) -> Deletions:
         Due(recording_id_of(entry.folder), entry.folder, instant_of(entry.due_at), kept_by.get(entry.folder))
         for entry in entries
     ]
-    pause = await due.pause()
+    pause = await _pause(ops)
     return Deletions(
         mode=await _mode(ops),
         paused=None if pause is None else pause.why,
@@ -85,6 +87,14 @@ async def look(ops: Ops, request: Request) -> Deletions:
         held=await _in_state(ops, "held"),
         kept=await _in_state(ops, "kept"),
     )
+
+
+async def _pause(ops: Ops) -> Hold | None:
+    """The pause by the archive, which counts; by Redis where the archive cannot be asked."""
+    try:
+        return await ops.runtime.in_thread(pause_of, ops.runtime.archive)
+    except (StoreError, UnreadableRecord):
+        return await ops.runtime.due.pause()
 
 
 async def _holds(ops: Ops) -> list[Holding] | None:

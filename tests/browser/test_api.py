@@ -26,7 +26,7 @@ from tests.parts import (
     receiver,
     wait_for,
 )
-from workers.keys import ALERTS, ARCHIVE, HISTORY, SIGN_INS, UNSEALED
+from workers.keys import ALERTS, ARCHIVE, DELETIONS_PAUSED, DELETIONS_PAUSED_BY, HISTORY, SIGN_INS, UNSEALED
 from workers.queue.embedded import EmbeddedServer
 
 PATHS = ("/api/overview", "/api/recordings", "/api/evidence", "/api/connections", "/api/dead-letters", "/api/deletions")
@@ -302,6 +302,16 @@ def test_without_a_token_pages_are_for_this_machine_only(tmp_path: Path, redis_u
         assert "Deletion is paused: x" in client.get("/ops").text
         wait_for(lambda: "changed from the ops pages" in process.output)
         assert '"who": "somebody on this machine"' in process.output
+
+
+def test_the_page_of_deletions_knows_of_a_pause_when_redis_is_lost(tmp_path: Path, redis_url: str, redis: Any) -> None:
+    with pages({}, tmp_path, redis_url) as (client, _):
+        token = client.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
+        assert client.post("/ops/deletions/pause", data={"csrf": token, "why": "case 17"}).status_code == 303
+        redis.delete(DELETIONS_PAUSED, DELETIONS_PAUSED_BY)
+        told = client.get("/api/deletions").raise_for_status().json()
+        assert (told["paused"], told["paused_by"]) == ("case 17", "somebody on this machine") and told["paused_at"]
+        assert "Paused: case 17" in client.get("/ops/deletions").text
 
 
 def test_audio_that_is_gone_is_said_before_anything_is_sent(house: House, api: httpx.Client) -> None:
