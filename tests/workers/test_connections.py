@@ -21,7 +21,7 @@ from workers.jobs.connections import look_for_drift, refresh_operator_connect, w
 from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media
 from workers.jobs.routing import Event, jobs_of, look_jobs
-from workers.keys import ALERTS, LOG_NO_ID_TOLD
+from workers.keys import ALERTS, CONNECTION_STATE, LOG_NO_ID_TOLD, connection_field
 from workers.queue.accept import Acceptor
 from workers.runtime import Runtime, open_runtime
 
@@ -40,6 +40,23 @@ def archived(folder: Path) -> list[dict[str, Any]]:
 def alerts(redis: Any, kind: str) -> list[str]:
     rows = [json.loads(row) for row in redis.lrange(ALERTS, 0, -1)]
     return [row["text"] for row in rows if row["kind"] == kind]
+
+
+async def test_a_look_at_connections_that_finds_nothing_new_writes_nothing(
+    runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    connection = zoom(sandbox)
+    await watch_connections(runtime)
+    for field, row in redis.hgetall(CONNECTION_STATE).items():
+        redis.hset(CONNECTION_STATE, field, f" {row}")  # says the same
+    await watch_connections(runtime)
+    assert all(row.startswith(" ") for row in redis.hvals(CONNECTION_STATE))
+    redis.hset(CONNECTION_STATE, "of another version", "?")
+    await watch_connections(runtime)
+    assert not redis.hexists(CONNECTION_STATE, "of another version")
+    sandbox.control("connection", id=connection["id"], active=False)
+    await watch_connections(runtime)
+    assert "inactive" in redis.hget(CONNECTION_STATE, connection_field(connection["id"]))
 
 
 @pytest.mark.parametrize("with_ids", [True, False])

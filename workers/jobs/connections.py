@@ -53,7 +53,12 @@ FAULTS: dict[tuple[str, str], tuple[Severity, str]] = {
 
 
 class _State(msgspec.Struct):
-    """What was last seen of one thing; `since` in seconds since the epoch, by the server's clock."""
+    """What was last seen of one thing.
+
+    Attributes:
+        since: seconds since the epoch, by the server's clock.
+        where: of a number, its location.
+    """
 
     state: str
     since: float
@@ -62,7 +67,13 @@ class _State(msgspec.Struct):
 
 @dataclass(frozen=True)
 class _Sight:
-    """What is seen of one thing now."""
+    """What is seen of one thing now.
+
+    Attributes:
+        detail: what Telnyx says of its state.
+        where: of a number, its location.
+        numbers: of an upload, the ids of its numbers.
+    """
 
     kind: str
     id: str
@@ -71,6 +82,7 @@ class _Sight:
     state: str
     detail: str = ""
     where: str = ""
+    numbers: str = ""
 
 
 async def watch_connections(runtime: Runtime) -> None:
@@ -105,8 +117,9 @@ async def watch_connections(runtime: Runtime) -> None:
         look.keep_all_but({str(connection.id) for connection in connections})
     after = look.after
     await _tell_of_lost_numbers(runtime, before, after)
-    rows = (("HSET", CONNECTION_STATE, key, msgspec.json.encode(state)) for key, state in after.items())
-    await write_when_full(runtime.redis, ("DEL", CONNECTION_STATE), *rows)
+    if after != before or len(after) != await runtime.redis.hlen(CONNECTION_STATE):  # the second: some cannot be read
+        rows = (("HSET", CONNECTION_STATE, key, msgspec.json.encode(state)) for key, state in after.items())
+        await write_when_full(runtime.redis, ("DEL", CONNECTION_STATE), *rows)
     alone.raise_the_first()
 
 
@@ -174,7 +187,7 @@ async def _uploads(runtime: Runtime, connection: ExternalConnection) -> AsyncIte
     async for upload in runtime.telnyx.uploads.list(connection_id, page_size=LARGEST_PAGE):
         detail = upload.error_message or ""
         numbers = ",".join(sorted(str(entry.number_id) for entry in upload.tn_upload_entries or ()))
-        yield _Sight("upload", str(upload.ticket_id), name, connection_id, str(upload.status), detail, numbers)
+        yield _Sight("upload", str(upload.ticket_id), name, connection_id, str(upload.status), detail, numbers=numbers)
 
 
 async def _releases(runtime: Runtime, connection: ExternalConnection) -> AsyncIterator[_Sight]:
@@ -233,7 +246,7 @@ async def _retry_upload(runtime: Runtime, sight: _Sight) -> None:
         return
     if runtime.settings.upload_retry == "never":
         return
-    if not await runtime.redis.sadd(UPLOADS_RETRIED, f"{sight.connection_id} {sight.where} {sight.detail}"):
+    if not await runtime.redis.sadd(UPLOADS_RETRIED, f"{sight.connection_id} {sight.numbers} {sight.detail}"):
         return
     await runtime.redis.expire(UPLOADS_RETRIED, _RETRIED_SECONDS)
     try:
