@@ -121,6 +121,7 @@ class Chaos:
             say=say,
         )
         self._letters: set[str] = set()
+        self._changed_unseen: set[str] = set()  # ids of originals that went as their content had just changed
 
     def _make_processes(self, store_port: int) -> dict[str, str]:
         """Make the parts, and start the store; returns the environment of a command."""
@@ -181,7 +182,9 @@ class Chaos:
             self.report.wrong.append(f"deleted though {why}: {recording.data['id']}")
         elif (early := self._seconds_early(recording)) > 0:
             self.report.wrong.append(f"deleted {early:.1f}s before its grace was over: {recording.data['id']}")
-        if wrong is not None and not self.scenes.changed_lately(recording):
+        if wrong is not None and self.scenes.changed_lately(recording):
+            self._changed_unseen.add(recording.data["id"])
+        elif wrong is not None:
             self.report.wrong.append(f"deleted too early: {wrong}")
 
     def _seconds_early(self, recording: Recording) -> float:
@@ -356,13 +359,16 @@ class Chaos:
     def _check(self) -> None:
         world, wrong = self.sandbox.world, self.report.wrong
         for recording in world.recordings.values():
-            if (what := self._what_is_wrong(recording)) is not None:
-                wrong.append(f"lost: {what}")
-            else:
+            is_due_later = recording.deleted_at is None and self._is_dated_ahead(recording)
+            is_seen_later = is_due_later and self.scenes.has_changed(recording)  # by the look before its deletion
+            what = self._what_is_wrong(recording)
+            if what is None or is_seen_later or recording.data["id"] in self._changed_unseen:
                 self.report.archived += 1
+            else:
+                wrong.append(f"lost: {what}")
             if self._is_done(recording):
                 self.report.deleted += 1
-            elif self._is_dated_ahead(recording) and recording.deleted_at is None:
+            elif is_due_later:
                 self.report.due_later += 1
             else:
                 wrong.append(f"{recording.data['id']}: its original is still there, or there is no receipt")

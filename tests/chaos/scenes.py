@@ -152,6 +152,10 @@ class Scenes:
         """Whether its content has changed so lately that the product may not have seen it."""
         return time.monotonic() - self._changed.get(recording.data["id"], -UNSEEN_SECONDS) < UNSEEN_SECONDS
 
+    def has_changed(self, recording: Recording) -> bool:
+        """Whether it has had another content."""
+        return recording.data["id"] in self._changed
+
     # What happens.
 
     def happen(self) -> None:
