@@ -101,7 +101,7 @@ def test_a_worker_with_a_wrong_clock_sweeps_the_days_of_the_server(
     redis.delete(RECONCILED + "recent", RECONCILED + "open")
     with callvault(["worker"], environment | wrong, "worker ready"):
         wait_for(lambda: committed(archive_folder, recording), 60, "the sweep of the right days")
-        wait_for(lambda: redis.hlen(CLOCKS) == 1, what="what is told of its clock")
+        wait_for(lambda: redis.hlen(CLOCKS) == 1, what="what Redis knows of its clock")
         assert 0 < redis.ttl(CLOCKS) <= 60
 
 
