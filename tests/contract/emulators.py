@@ -29,6 +29,8 @@ TOOLS = Path(__file__).parent.parent.parent / ".tools"
 AZURE_ACCOUNT = "devstoreaccount1"
 AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 BUCKET = "callvault-test"
+PART = 256 * 1024  # what is cut, counted and put together is so at any size; the workers' tests have parts of 5 MiB
+SMALL_PARTS = StoreOptions(part_bytes=PART, buffer_bytes=16 * PART)
 _THIN_BYTES = 16 * 1024
 
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.contract.awkward import AwkwardS3, Manners
-from tests.contract.emulators import TcpProxy, by_boto3, environ
+from tests.contract.emulators import PART, SMALL_PARTS, TcpProxy, by_boto3, environ
 from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.proof import Damaged, ProofMode
 from workers.archive.records import ArchivedObject
 from workers.archive.source import Source
-from workers.archive.stores.store import MIB, KeyExists, Store, StoreError, StoreOptions, StoreRefused, open_store
+from workers.archive.stores.store import KeyExists, Store, StoreError, StoreRefused, open_store
 
 SMALL = random.Random(1).randbytes(1000)
-LARGE = random.Random(2).randbytes(11 * MIB)
+LARGE = random.Random(2).randbytes(11 * PART // 5)
 SIZES = {"small": SMALL, "large": LARGE}
 
 
@@ -32,7 +33,7 @@ def play(request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[Store, 
         server = AwkwardS3(Manners(**manners))
         started.append(server)
         with environ(server.environment):
-            store = open_store("s3://bucket/prefix")
+            store = open_store("s3://bucket/prefix", SMALL_PARTS)
         return (store if request.param == "lean" else by_boto3(store)), server
 
     yield make
@@ -60,7 +61,7 @@ def test_who_only_reads_writes_nothing_and_goes_by_what_was_found_out_before(che
     archived = put(writer, SMALL)
     held, written = dict(server.objects), len(server.seen)
     with environ(server.environment):
-        reader = open_store("s3://bucket/prefix")
+        reader = open_store("s3://bucket/prefix", SMALL_PARTS)
     found = reader.stat(archived.key)
     assert found is not None and bool(found.checksums) == checks
     assert reader.stat("none") is None and b"".join(reader.read(archived.key)) == SMALL
@@ -162,7 +163,7 @@ def test_a_store_that_keeps_conditions_is_not_asked_first(play: Play) -> None:
         store.put("recordings/a.wav", Source(iter([b"x"])), "audio/wav", {})
     assert server.objects["/bucket/prefix/recordings/a.wav"][0] == SMALL
     with environ(server.environment):
-        another = open_store("s3://bucket/prefix")
+        another = open_store("s3://bucket/prefix", SMALL_PARTS)
     Archive(another).put("recordings/b.wav", iter([SMALL]), "audio/wav")
     probes = [seen for seen in server.seen if seen["path"].endswith("/probe/condition")]
     assert [seen["if-none-match"] for seen in probes] == ["*"] * 3, "two of the first process, one of each later one"
@@ -373,14 +374,16 @@ def test_every_write_carries_its_condition_and_its_checksum(size: str, play: Pla
         assert len(parts) == 3
         assert all("x-amz-checksum-crc64nvme" in s for s in parts)
         assert "x-amz-checksum-crc64nvme" in final
-        assert {int(s["content-length"]) for s in parts[:-1]} == {5 * MIB}, "parts of equal size"
+        assert {int(s["content-length"]) for s in parts[:-1]} == {PART}, "parts of equal size"
 
 
 @pytest.mark.parametrize("label", ["metadata", "tags"])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_users_protections_go_with_the_first_request_of_every_upload(size: str, label: Any) -> None:
     server = AwkwardS3(Manners(checks=True))
-    options = StoreOptions(encryption_key="k", retention=timedelta(days=1), label=label, storage_class="GLACIER_IR")
+    options = replace(
+        SMALL_PARTS, encryption_key="k", retention=timedelta(days=1), label=label, storage_class="GLACIER_IR"
+    )
     with environ(server.environment):
         store = open_store("s3://bucket/prefix", options)
     store.put("a.wav", Source(iter([SIZES[size]])), "audio/wav", {"connection_id": "1"})
@@ -424,9 +427,9 @@ def test_a_connection_cut_at_every_tenth_of_the_upload_never_leaves_damage(tenth
     _, server = play(checks=True)
     with TcpProxy(server.port) as proxy:
         with environ(server.environment | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{proxy.port}"}):
-            store = open_store("s3://bucket/prefix")
+            store = open_store("s3://bucket/prefix", SMALL_PARTS)
         store.stat("warm")
-        proxy.cut_after = tenth * 5 * MIB // 10 + 1
+        proxy.cut_after = tenth * PART // 10 + 1
         try:
             archived = put(store, LARGE)
         except StoreError:

@@ -15,15 +15,14 @@ import httpx
 import pytest
 
 from config.values import read_archive_url
-from tests.contract.emulators import BUCKET, Emulator, environ, rclone
+from tests.contract.emulators import BUCKET, PART, SMALL_PARTS, Emulator, environ, rclone
 from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.proof import Damaged
 from workers.archive.records import ArchivedObject, Proof
 from workers.archive.source import Source
-from workers.archive.stores.store import MIB, KeyExists, Store, StoreOptions, StoreRefused, open_store
+from workers.archive.stores.store import KeyExists, Store, StoreOptions, StoreRefused, open_store
 
-PART = 5 * MIB
-LARGE = 12 * MIB + 12345
+LARGE = 12 * PART // 5 + 12345
 _numbers = itertools.count()
 
 
@@ -35,14 +34,14 @@ def prefix(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def store(emulator: Emulator, prefix: str) -> Store:
-    return emulator.open(prefix)
+    return emulator.open(prefix, SMALL_PARTS)
 
 
 def data_of(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def chunks_of(data: bytes, chunk: int = 256 * 1024) -> Iterator[bytes]:
+def chunks_of(data: bytes, chunk: int = 64 * 1024) -> Iterator[bytes]:
     for i in range(0, len(data), chunk):
         yield data[i : i + chunk]
 
@@ -236,7 +235,7 @@ def test_an_odd_prefix_works_or_is_refused_at_the_start(odd: str, emulator: Emul
         assert "\n" not in str(error)
         return
     with environ(emulator.environment):
-        store = open_store(address)
+        store = open_store(address, SMALL_PARTS)
         store.make_place()
     for key, size in (("recordings/a%2Fb/audio.wav", 1000), ("recordings/a%2Fb/large", PART + 1)):
         data = data_of(size)
