@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import botocore.loaders
+import botocore.session
 import pytest
 
 from tests.contract import emulators
@@ -27,7 +27,7 @@ STORES: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
 def _one_loader() -> Iterator[None]:
     """Read boto3's descriptions of services once a run, not at each opening; clients of a session share them as well."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(botocore.loaders, "create_loader", functools.cache(botocore.loaders.create_loader))
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
         yield
 
 

@@ -41,13 +41,13 @@ def data_of(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def chunks_of(data: bytes, chunk: int = 64 * 1024) -> Iterator[bytes]:
+def chunks_of(data: bytes, chunk: int = 256 * 1024) -> Iterator[bytes]:
     for i in range(0, len(data), chunk):
         yield data[i : i + chunk]
 
 
 def put(store: Store, key: str, data: bytes) -> ArchivedObject:
-    return Archive(store).put(key, chunks_of(data), "audio/wav")
+    return Archive(store).put(key, chunks_of(data, PART // 4), "audio/wav")
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, PART - 1, PART, PART + 1, 2 * PART, LARGE])
