@@ -189,6 +189,25 @@ async def test_a_job_that_is_freed_and_claimed_again_while_it_runs_here_goes_on_
     assert not redis.exists(ARQ_IN_PROGRESS + JOB.id)
 
 
+async def test_of_two_workers_that_look_at_the_same_pace_neither_is_always_first(async_redis: Any) -> None:
+    """One whose clock is wrong puts a deletion back for another; always first, it put it back again and again."""
+    looks: list[str] = []
+
+    class Looking(LeasingWorker):
+        async def _start_jobs(self, room: int) -> None:
+            looks.append(self.ctx["runtime"])
+
+    rules: dict[str, Any] = {"queue": MAIN_QUEUE, "most_jobs": 1, "timeout_seconds": 60, "poll_seconds": 0.05}
+    one, two = (Looking([func(asyncio.sleep)], async_redis, Leases(async_redis), runtime=n, **rules) for n in "12")
+    running = [asyncio.create_task(one.main())]
+    await asyncio.sleep(0.001)  # a pace behind
+    running.append(asyncio.create_task(two.main()))
+    while len(looks) < 120:
+        await asyncio.sleep(0.01)
+    await end_tasks(running)
+    assert {"11", "22"} <= {"".join(pair) for pair in zip(looks, looks[1:], strict=False)}
+
+
 async def test_a_dead_letter_is_kept_retried_and_discarded(async_redis: Any) -> None:
     attempts = Attempts(async_redis)
     for i in range(120):

@@ -7,6 +7,7 @@ arq issues #531 and #432), no limit of tries (the table of causes decides).
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,6 +29,7 @@ from workers.queue.script import AsyncRedis, Script, server_seconds
 
 _OTHER_VERSION_WAIT_SECONDS = 10
 _IDLE_AFTER_SECONDS = 10
+_UNEVEN = (0.75, 1.25)
 
 log = get_logger()
 
@@ -165,8 +167,10 @@ class LeasingWorker(Worker):
             if self.allow_pick_jobs and self.job_counter < self.max_jobs:
                 await self._start_jobs(self.max_jobs - self.job_counter)
             is_idle = self.loop.time() - self._claimed_at > _IDLE_AFTER_SECONDS
+            # Uneven: else of two workers that look at the same pace one is always first, and it may be the one that puts back.
+            seconds = self.poll_delay_s * (1 + is_idle) * random.uniform(*_UNEVEN)  # noqa: S311
             # `asyncio.timeout` costs half as much as the look itself.
-            timer = self.loop.call_later(self.poll_delay_s * (1 + is_idle), self._look.set)
+            timer = self.loop.call_later(seconds, self._look.set)
             await self._look.wait()
             timer.cancel()
             self._look.clear()
