@@ -189,13 +189,15 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_not_used(
 async def test_a_goodbye_that_the_loop_has_not_seen_yet_is_seen() -> None:
     closing: list[socket.socket] = []
     listening = socket.create_server(("127.0.0.1", 0))
+    listening.settimeout(10)  # a thread that waits for ever would hang the end of the test that failed
 
     def serve() -> None:
         for _ in range(2):
             one, _address = listening.accept()
+            one.settimeout(10)
+            closing.append(one)
             one.recv(65536)
             one.sendall(OK)
-            closing.append(one)
 
     thread = asyncio.create_task(asyncio.to_thread(serve))
     async with client() as http:
