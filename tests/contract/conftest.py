@@ -15,11 +15,11 @@ from tests.contract.emulators import Emulator
 STORES: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
     "file": lambda folder: nullcontext(Emulator("file", folder.as_uri(), rclone=str(folder))),
     "s3-strict": lambda _: emulators.s3_strict(),
-    "s3-strict-by-boto3": lambda _: emulators.s3_strict_by_boto3(),
     "s3-strict-tls": emulators.s3_strict_tls,
     "s3-weak": lambda folder: emulators.s3_weak(folder / "data"),
     "gcs": emulators.gcs,
     "azure": lambda _: emulators.azure(),
+    "s3-strict-by-boto3": lambda _: emulators.s3_strict_by_boto3(),
 }
 
 

@@ -202,7 +202,9 @@ async def test_of_two_workers_that_look_at_the_same_pace_neither_is_always_first
         pass
 
     rules: dict[str, Any] = {"queue": MAIN_QUEUE, "most_jobs": 1, "timeout_seconds": 60, "poll_seconds": 0.05}
-    one, two = (Looking([func(nothing, name="nothing")], async_redis, Leases(async_redis), runtime=n, **rules) for n in "12")
+    one, two = (
+        Looking([func(nothing, name="nothing")], async_redis, Leases(async_redis), runtime=n, **rules) for n in "12"
+    )
     running = [asyncio.create_task(one.main())]
     await asyncio.sleep(0.001)  # a pace behind
     running.append(asyncio.create_task(two.main()))
