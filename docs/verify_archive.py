@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 NOW = datetime.now(UTC)
 LATE_HOURS = 48  # what comes for a sealed day gets a further seal a day later at most, if a worker runs
+WAY_HOURS = 1  # from the time that a record names to its being there, while its day may be sealed
 SLACK_HOURS = 24  # how much later than --seal-after a day's seal may come
 IN_A_DAY = re.compile(r"(recordings|media|log-messages)/(\d{4})/(\d\d)/(\d\d)/.+")
 IN_A_RECORDING = re.compile(r"(recordings/\d{4}/\d\d/\d\d/([^/]+)/)(.+)")
@@ -445,7 +446,7 @@ def check_days(archive, seals, erased):
 
 
 def came_lately(archive, key, compared=None):
-    """Whether a record says that it was written lately and after its day was compared, so that its seal is to come."""
+    """Whether a record says that it was written lately, too late to be sealed with its day, so that its seal is to come."""
     try:
         said = json.loads(archive.read(key))
         if "/transcriptions/" in key:
@@ -454,7 +455,8 @@ def came_lately(archive, key, compared=None):
             parts = (key.rpartition("/")[2], *key.split("/"))
             text = said[WRITTEN_AT[next(part for part in parts if part in WRITTEN_AT)]]
         written = instant(text)
-        return (compared is None or written >= compared) and abs(NOW - written) < timedelta(hours=LATE_HOURS)
+        is_late = compared is None or written >= compared - timedelta(hours=WAY_HOURS)
+        return is_late and abs(NOW - written) < timedelta(hours=LATE_HOURS)
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError):
         return False
 

@@ -69,6 +69,10 @@ def test_up_runs_everything_mends_what_dies_and_ends_with_0(tmp_path: Path) -> N
         calls_are_archived()
 
         worker = wait_for(lambda: child_of(up.process.pid, "worker"))
+        receiver = wait_for(lambda: child_of(up.process.pid, "serve"))
+        assert [os.getpriority(os.PRIO_PROCESS, one) for one in (worker, receiver)] == [5, 0]
+        if (group := Path(f"/proc/{worker}/autogroup")).exists():  # where the kernel groups sessions
+            assert group.read_text().split()[1:] == ["nice", "5"]
         os.kill(worker, signal.SIGKILL)
         up.wait_for_output("worker ended with status -9; started again")
         valkey = wait_for(lambda: child_of(up.process.pid, "valkey"))

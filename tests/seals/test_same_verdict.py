@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from config.errors import UserError
-from config.times import format_instant, utc_now
+from config.times import end_of_day, format_instant, utc_now
 from tests.parts import callvault_here
 from tests.seals.small import FIRST, LAST, SmallArchive, ago, noon
 from workers.archive import layout
@@ -58,6 +59,21 @@ def a_late_transcription_waits(one: SmallArchive) -> set[tuple[str, str]]:
 def a_late_recording_waits(one: SmallArchive) -> set[tuple[str, str]]:
     one.recording(5, "5-late", at=utc_now())
     return set()
+
+
+def a_receipt_that_was_on_its_way_while_its_day_was_sealed_waits(one: SmallArchive) -> set[tuple[str, str]]:
+    """A deletion is confirmed, then a seal lists the day, then the receipt is there."""
+    return _receipt_before_the_comparison(one, timedelta(minutes=30)) and set()
+
+
+def a_receipt_that_should_have_been_there_when_its_day_was_sealed(one: SmallArchive) -> set[tuple[str, str]]:
+    return {("unlisted", _receipt_before_the_comparison(one, timedelta(minutes=90)))}
+
+
+def _receipt_before_the_comparison(one: SmallArchive, before: timedelta) -> str:
+    one.recording(LAST - 1, "sealed-today")
+    one.seal(LAST - 1)
+    return one.receipt(one.folder(LAST - 1, "sealed-today"), end_of_day(ago(LAST - 1)) + timedelta(days=2) - before)
 
 
 def what_came_long_ago_and_was_never_sealed(one: SmallArchive) -> set[tuple[str, str]]:
@@ -297,6 +313,8 @@ CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
     originals_deleted_after_the_seal,
     a_late_transcription_waits,
     a_late_recording_waits,
+    a_receipt_that_was_on_its_way_while_its_day_was_sealed_waits,
+    a_receipt_that_should_have_been_there_when_its_day_was_sealed,
     what_came_long_ago_and_was_never_sealed,
     a_receipt_without_its_commit_record,
     a_gone_record_without_its_commit_record,
