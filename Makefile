@@ -45,7 +45,7 @@ chaos: install   ## faults at random, checked from the sandbox's books: make cha
 fuzz: install    ## what comes from outside, at its worst, twenty-five times as long as in `make test`; minutes
 	@CALLVAULT_FUZZ=long $(BIN)/pytest tests/fuzz --timeout 3000
 
-bench: install   ## what we claim, measured against peers, into bench/RESULTS.md; 25 minutes, on a quiet machine
+bench: install   ## what we claim, measured against peers, into bench/RESULTS.md; 40 minutes, on a quiet machine
 	@$(BIN)/python -m bench
 
 screenshots: install .tools/installed  ## the pictures of the ops pages in docs/images, from a real browser

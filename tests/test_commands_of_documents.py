@@ -184,7 +184,7 @@ def test_a_command_that_is_shown_works(command: str, house: House, tmp_path: Pat
         ready = RUNS_ON[words[0]] if "--processes" not in words else ""
         with callvault(words, environment, ready) as running:
             if not ready:
-                wait_for(lambda: running.output.strip(), 20, "a first line")
+                wait_for(lambda: running.output.strip(), 60, "a first line")
             assert running.stop() == 0, running.output
         return
     if words[0] == "demo":

@@ -121,7 +121,7 @@ async def test_a_poisoned_payload_in_redis_runs_nothing_and_stops_nothing(
     redis.zadd("arq:queue", {"poison": 1})
     recording = sandbox.world.add_recording(seconds=0.5)
     with callvault(["worker"], environment, "worker ready") as worker:
-        wait_for(lambda: redis.zscore("arq:queue", "poison") is None, 20)
+        wait_for(lambda: redis.zscore("arq:queue", "poison") is None, 60)
         await ask(async_redis, recording)
         assert_archived(archive_folder, recording)
         assert worker.process.poll() is None

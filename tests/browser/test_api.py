@@ -134,7 +134,7 @@ def test_pages_of_a_search_follow_one_another(house: House, api: httpx.Client) -
                 return found if sum(map(len, found)) >= 60 else None
             query["after"] = page["after"]
 
-    first, second = wait_for(pages, 20)
+    first, second = wait_for(pages, 60)
     assert (len(first), len(second), len({*first, *second})) == (50, 10, 60)
 
 
@@ -403,4 +403,4 @@ def test_status_says_the_same_on_a_terminal(house: House, api: httpx.Client) -> 
         assert status == (1 if told["conditions"] else 0)
         return all(told[name] == shown[name] for name in ("archive_url", "dead_letters", "deletions", "seals"))
 
-    wait_for(is_said_alike, 20, "the same on both")
+    wait_for(is_said_alike, 60, "the same on both")

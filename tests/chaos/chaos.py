@@ -161,7 +161,7 @@ class Chaos:
             )
             self.parts.append(part)
         self.store.tend()
-        wait_for(lambda: listens(store_port), 20, "the store")
+        wait_for(lambda: listens(store_port), 60, "the store")
         return environment
 
     def _judge_deletions(self) -> None:

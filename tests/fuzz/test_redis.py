@@ -48,7 +48,7 @@ def test_no_payload_stops_a_worker(
     redis.set(f"{ARQ_JOB}good", _encode(good))
     redis.zadd(MAIN_QUEUE, {"good": 2})
     with callvault(["worker"], environment, "worker ready") as worker:
-        wait_for(lambda: list(archive_folder.glob(f"recordings/*/*/*/{recording.data['id']}/recording.json")), 20)
+        wait_for(lambda: list(archive_folder.glob(f"recordings/*/*/*/{recording.data['id']}/recording.json")), 60)
         now = redis.time()[0] * 1000
         wait_for(lambda: redis.zcount(MAIN_QUEUE, "-inf", now) == redis.zcount(BULK_QUEUE, "-inf", now) == 0, 60, "all")
         assert worker.process.poll() is None and "worker failed" not in worker.output

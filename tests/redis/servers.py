@@ -74,7 +74,7 @@ class Server:
 
     def start(self) -> None:
         self.process = subprocess.Popen(self._arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        wait_for(self.answers, 20, "a server of Redis")
+        wait_for(self.answers, 60, "a server of Redis")
 
     def kill(self) -> None:
         self.process.kill()

@@ -312,7 +312,7 @@ def test_one_account_is_split_by_connection_over_two_redis(
 ) -> None:
     """Two whole deployments on one archive: each connection's webhooks go to one of them, and both compare with Telnyx."""
     with server(tmp_path) as first, server(tmp_path) as second, ExitStack() as stack:
-        hooks = []
+        hooks, workers = [], []
         for one in (first, second):
             port = free_port()
             parts = environment | {
@@ -324,7 +324,7 @@ def test_one_account_is_split_by_connection_over_two_redis(
                 "CALLVAULT_SEAL_AFTER": "0s",
             }
             stack.enter_context(callvault(["serve", "--port", str(port)], parts, "Uvicorn running"))
-            stack.enter_context(callvault(["worker"], parts, "worker ready"))
+            workers.append(stack.enter_context(callvault(["worker"], parts, "worker ready")))
             hooks.append(f"http://127.0.0.1:{port}/webhooks/telnyx")
         made: set[str] = set()
         for n, hook in enumerate(hooks):
@@ -339,6 +339,8 @@ def test_one_account_is_split_by_connection_over_two_redis(
             with one.client() as client:
                 assert client.hlen(DEAD_LETTERS) == 0
                 wait_for(lambda: client.hlen(UNSEALED_WHY) == 0, 90, "days that wait for nothing but their time")
+        for worker in workers:
+            assert worker.stop() == 0  # and no seal is left half made
     done = run_callvault(["verify", "--seals", "--json"], environment)
     assert done.returncode == 0, done.stdout
     assert len(made) == 60

@@ -72,7 +72,7 @@ async def test_a_cause_has_passed_once_it_has_for_each_job_that_failed_so(async_
     assert await failing() == set()
 
     await fail("lost", "outage", seconds=0.01)  # whose job nobody runs any more
-    wait_for(lambda: not redis.exists(FAILING_JOBS + "outage"), 20, "the end of what is not told again")
+    wait_for(lambda: not redis.exists(FAILING_JOBS + "outage"), 60, "the end of what is not told again")
     assert await failing() == set()
 
     redis.set(FAILING + "outage", "as an earlier version wrote it, which knew of no job")

@@ -144,7 +144,7 @@ def test_what_a_broken_download_host_left_is_fetched_by_the_next_sweep(
         sandbox.world.faults.change({"download_page": 0})
         let_sweeps_start(redis)
         wait_for(lambda: committed(archive_folder, recording), 60, "the recording")
-        wait_for(lambda: not redis.hlen(DEAD_LETTERS), 20, "the end of the letter")
+        wait_for(lambda: not redis.hlen(DEAD_LETTERS), 60, "the end of the letter")
 
 
 def test_a_backfill_does_not_wait_for_what_telnyx_has_not_finished(

@@ -129,7 +129,7 @@ async def test_a_row_that_cannot_be_read_is_told_again_a_month_later_though_othe
     for key in redis.keys(f"{UNREADABLE_TOLD}*"):
         redis.expire(key, 1)  # all but a second of the month is over
     await tell("second")
-    wait_for(lambda: not redis.keys(f"{UNREADABLE_TOLD}*first"), 20, "the end of the month")
+    wait_for(lambda: not redis.keys(f"{UNREADABLE_TOLD}*first"), 60, "the end of the month")
     await tell("first")
     assert len(alerts(redis, "unreadable-rows")) == 3
     assert all(redis.ttl(key) > 0 for key in redis.keys(f"{UNREADABLE_TOLD}*")), "nothing is remembered for ever"

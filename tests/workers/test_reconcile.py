@@ -258,7 +258,7 @@ async def test_many_damaged_at_once_stop_deletion_and_alert(
         deleted = sum(r.deleted_at is not None for r in recordings)
         assert deleted < 4, "those that were due before are gone, the rest waits"
         assert not any(r.deleted_at for r in recordings[:4])
-        wait_for(lambda: any("deletion-stopped" in text for text in receiver_of_alerts.texts), 20, "the alert")
+        wait_for(lambda: any("deletion-stopped" in text for text in receiver_of_alerts.texts), 60, "the alert")
     assert any("callvault deletions resume" in text for text in receiver_of_alerts.texts)
 
 
@@ -289,7 +289,7 @@ async def test_a_dead_letter_is_listed_retried_and_discarded_by_hand(
         assert run_callvault(["dead-letters", "discard", "--all"], settings).stdout == "1 discarded\n"
         assert run_callvault(["dead-letters", "discard", job_id], settings).returncode == 1
         assert run_callvault(["dead-letters", "retry"], settings).returncode == 2
-        wait_for(lambda: receiver_of_alerts.texts, 20, "the alert")
+        wait_for(lambda: receiver_of_alerts.texts, 60, "the alert")
     assert len([t for t in receiver_of_alerts.texts if "dead-letter" in t]) == 1, "one message for one cause"
     assert redis.hlen("callvault:dead-letters") == 0
 
