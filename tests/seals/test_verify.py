@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,25 @@ def test_a_head_that_was_kept_elsewhere_must_be_in_the_chain(small: SmallArchive
     assert by_script(small.root, "--head", head, "--seal-after", "120") == (1, {("head", "seals/")})
     wrong = run_callvault(["verify", "--head", "x"], {"CALLVAULT_DATA": str(tmp_path)})
     assert (wrong.returncode, "64 hexadecimal digits" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("there", ["the manifest", "the rows"])
+def test_a_seal_that_is_being_made_is_no_gap(there: str, small: SmallArchive, tmp_path: Path) -> None:
+    """Its manifest comes first; and the rows may be there when they are listed, where the seal was not yet."""
+    seal, manifest = (small.root / layout.seal_key(small.sequence, one) for one in ("json", "sha256"))
+    rows = small.root / layout.parquet_key(ago(LAST), small.sequence)
+    late = {seal} if there == "the manifest" else {seal, manifest}
+    kept = {one: one.read_bytes() for one in late}
+    for one in late:
+        one.unlink()
+    if there == "the rows":
+        rows.parent.mkdir(parents=True, exist_ok=True)
+        rows.touch()
+    comes = threading.Timer(1, lambda: [one.write_bytes(kept[one]) for one in sorted(late, reverse=True)])
+    comes.start()
+    _, report = verify(small.root, tmp_path)
+    comes.join()
+    assert not any(kind == "gap" for kind, _ in kinds(report)), report
 
 
 def test_void_seals_are_counted_and_said(small: SmallArchive, tmp_path: Path) -> None:

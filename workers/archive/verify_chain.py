@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +20,7 @@ from workers.archive.records import Identity, UnreadableRecord
 from workers.archive.seals import Link, read_link
 from workers.archive.verify import Verified
 
+_LOOKS, _LOOK_SECONDS = 6, 0.5  # at the last seal, of which only its manifest is there
 _CLOCKS_APART = timedelta(hours=1)  # the identity and the seals are written by different machines
 
 
@@ -49,12 +51,15 @@ def walk_chain(archive: Archive, state: Verified, trust: Trust, show: Callable[[
     hashes: dict[int, str] = {}
     before: str | None = None
     expected = 1
-    for sequence, names in sorted(_present(archive, state).items()):
+    present = _present(archive, state)
+    for sequence, names in sorted(present.items()):
         if sequence > expected:
             state.problems.append(_gap(expected, sequence - 1))
             before = None
         expected = sequence + 1
         key = layout.seal_key(sequence)
+        if "json" not in names and sequence == max(present):
+            names |= _made_meanwhile(archive, sequence)
         if "json" not in names:
             left = ", ".join(sorted(names))
             state.problems.append(Problem("gap", key, f"seal {sequence} is missing; there is {left} of it"))
@@ -97,6 +102,16 @@ def _present(archive: Archive, state: Verified) -> dict[int, set[str]]:
         if number.isascii() and number.isdigit():
             present.setdefault(int(number), set()).add("parquet")
     return present
+
+
+def _made_meanwhile(archive: Archive, sequence: int) -> set[str]:
+    """What there is of the last seal a moment later: a worker may be making it, and writes its manifest first."""
+    for _ in range(_LOOKS):
+        time.sleep(_LOOK_SECONDS)
+        if archive.store.stat(layout.seal_key(sequence)) is not None:
+            under_it = archive.store.list(layout.seal_key(sequence).removesuffix("json"))
+            return {place[1] for stored in under_it if (place := layout.seal_of(stored.key))}
+    return set()
 
 
 def _gap(first: int, last: int) -> Problem:
