@@ -20,6 +20,7 @@ from workers.alerts.delivery import NotDelivered, deliver
 from workers.alerts.head import head_line
 from workers.alerts.kinds import KINDS, Severity
 from workers.keys import ALERT_COUNTS, ALERT_GROUP, ALERTS
+from workers.queue.script import Script
 
 log = get_logger()
 
@@ -32,7 +33,8 @@ _MOST_UNDER_WAY = 100
 # KEYS: the group's mark, the counts, the alerts. ARGV: field of the counts, seconds of a window, instant, the alert, the most of
 # a group, the most of all. Returns whether it is the window's first and is kept, how many were not told before, since when.
 # Allowed while Redis is full, which is one of the things to be told: else each of a group would be delivered.
-_TELL = """#!lua flags=allow-oom
+_TELL = Script(
+    """
 local untold, since, is_kept = '', '', 1
 local is_first = redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[2]) and 1 or 0
 if is_first == 0 then
@@ -48,7 +50,9 @@ if is_kept == 1 then
   redis.call('LTRIM', KEYS[3], 0, tonumber(ARGV[6]) - 1)
 end
 return {is_first, is_kept, untold, since}
-"""
+""",
+    when_full=True,
+)
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +117,7 @@ class Alerts:
         keys = (ALERT_GROUP + field, ALERT_COUNTS, ALERTS)
         arguments = (field, _WINDOW_SECONDS, alert.at, msgspec.json.encode(alert), _MOST_OF_A_GROUP, _KEPT)
         try:
-            is_first, is_kept, untold, since = await self._redis.eval(_TELL, len(keys), *keys, *arguments)
+            is_first, is_kept, untold, since = await _TELL(self._redis, keys, arguments)
             if untold:
                 before = f"And {int(untold)} more of this group since {since.decode()}, before this one."
         except (RedisError, OSError):

@@ -13,12 +13,10 @@ from workers.alerts.alerts import Alerts
 from workers.alerts.delivery import NotDelivered, deliver
 from workers.alerts.head import head_line
 from workers.keys import WITNESSED
+from workers.queue.script import write_when_full
 
 _EVERY_SECONDS = 24 * 3600
 _AGAIN_SECONDS = 3600
-
-# KEYS: the mark. ARGV: seconds. Allowed while Redis is full: else the head would be sent every minute.
-_REST = "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], '1', 'EX', ARGV[1])"
 
 
 async def send_head(redis: Any, urls: Sequence[str], alerts: Alerts) -> None:
@@ -43,8 +41,9 @@ async def send_head(redis: Any, urls: Sequence[str], alerts: Alerts) -> None:
         await deliver(urls, "Callvault: head of the seals", line, "info")
     except NotDelivered:
         is_taken = False
-    # Not before: what dies with its worker is sent by another.
-    await redis.eval(_REST, 1, WITNESSED, _EVERY_SECONDS if is_taken else _AGAIN_SECONDS)
+    # Not before: what dies with its worker is sent by another. Also while Redis is full: else it would be sent every minute.
+    rest_seconds = _EVERY_SECONDS if is_taken else _AGAIN_SECONDS
+    await write_when_full(redis, ("SET", WITNESSED, "1", "EX", rest_seconds))
     if not is_taken:
         advice = "See CALLVAULT_WITNESS_URLS; the head is sent again in an hour."
         await alerts.send("witness", "head", f"A witness did not take the head of the seals: {line}.", advice)
