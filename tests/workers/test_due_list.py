@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from redis.exceptions import ConnectionError as Away
 
 from tests.workers.house import house
 from workers.queue import due
+from workers.queue.due import DueList
 
 
 async def test_a_claim_outlives_a_moment_without_redis(
@@ -33,3 +35,29 @@ async def test_a_claim_outlives_a_moment_without_redis(
         async with runtime.due.kept(claimed):
             await asyncio.sleep(1.2)
             assert await runtime.due.claim(1) == []
+
+
+async def test_what_is_claimed_from_the_due_list_comes_back_unless_it_is_done(async_redis: Any) -> None:
+    due = DueList(async_redis)
+    await due.schedule("a/", -5)
+    await due.schedule("a/", 500)  # what is listed stays as it is
+    await due.schedule("b/", -4)
+    await due.schedule("later/", 100)
+    assert await due.claim(1) == ["a/"]
+    assert await due.claim(10) == ["b/"]
+    assert await due.claim(10) == []
+    await due.done("b/")
+    await due.postpone("a/", -1)
+    await due.postpone("b/", -1)
+    assert await due.claim(10) == ["a/"]
+    assert await due.count() == 2
+
+
+async def test_what_a_person_lets_go_waits_no_longer_for_what_was_put_off_before(async_redis: Any) -> None:
+    due = DueList(async_redis)
+    await due.schedule("later/", 3_600)
+    await due.hasten("later/", -1)
+    await due.hasten("new/", -1)
+    assert sorted(await due.claim(10)) == ["later/", "new/"]
+    await due.hasten("later/", 3_600)
+    assert (await due.entries())[-1].due_at < time.time() + 100, "never later than it was"

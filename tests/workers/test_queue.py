@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,8 +32,6 @@ from workers.keys import (
 from workers.queue import leases
 from workers.queue.accept import Acceptor, enqueue, enqueue_every
 from workers.queue.attempts import Attempts, DeadLetter
-from workers.queue.due import DueList
-from workers.queue.embedded import EmbeddedServer, NoServer, socket_path
 from workers.queue.jobs import Job, deserialize
 from workers.queue.leases import Leases
 from workers.queue.limits import SharedLimiter
@@ -375,32 +371,6 @@ async def test_a_job_that_comes_right_after_its_data_was_not_found_is_not_droppe
         assert not await async_redis.exists(ARQ_JOB + JOB.id, MAIN_QUEUE)
 
 
-async def test_what_is_claimed_from_the_due_list_comes_back_unless_it_is_done(async_redis: Any) -> None:
-    due = DueList(async_redis)
-    await due.schedule("a/", -5)
-    await due.schedule("a/", 500)  # what is listed stays as it is
-    await due.schedule("b/", -4)
-    await due.schedule("later/", 100)
-    assert await due.claim(1) == ["a/"]
-    assert await due.claim(10) == ["b/"]
-    assert await due.claim(10) == []
-    await due.done("b/")
-    await due.postpone("a/", -1)
-    await due.postpone("b/", -1)
-    assert await due.claim(10) == ["a/"]
-    assert await due.count() == 2
-
-
-async def test_what_a_person_lets_go_waits_no_longer_for_what_was_put_off_before(async_redis: Any) -> None:
-    due = DueList(async_redis)
-    await due.schedule("later/", 3_600)
-    await due.hasten("later/", -1)
-    await due.hasten("new/", -1)
-    assert sorted(await due.claim(10)) == ["later/", "new/"]
-    await due.hasten("later/", 3_600)
-    assert (await due.entries())[-1].due_at < time.time() + 100, "never later than it was"
-
-
 async def test_a_pause_of_one_worker_is_a_pause_of_all(async_redis: Any) -> None:
     one, other = SharedLimiter(async_redis), SharedLimiter(async_redis)
     await one.pause(0.5)
@@ -408,64 +378,6 @@ async def test_a_pause_of_one_worker_is_a_pause_of_all(async_redis: Any) -> None
     started = time.monotonic()
     await other.wait()
     assert 0.4 < time.monotonic() - started < 8
-
-
-def test_the_embedded_server_keeps_its_data_over_kill_and_restart(tmp_path: Path) -> None:
-    import redis
-
-    server = EmbeddedServer(tmp_path)
-    server.start()
-    with redis.Redis.from_url(server.url, decode_responses=True) as client:
-        client.set("a", "1")
-        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
-        assert client.config_get("appendfsync") == {"appendfsync": "always"}
-        assert server.process is not None
-        server.process.kill()
-        server.process.wait()
-        server.start()
-        assert client.get("a") == "1"
-    server.stop()
-    assert not server.is_running
-
-
-def test_a_second_part_joins_the_embedded_server_and_does_not_stop_it(tmp_path: Path) -> None:
-    first, second = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
-    first.start()
-    second.start()
-    second.stop()
-    assert first.is_running
-    first.stop()
-
-
-def test_beside_a_server_that_hangs_no_second_one_is_started(tmp_path: Path) -> None:
-    """It would write into the same files, and leave the first without its socket: every webhook were refused then."""
-    first, second = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
-    first.start()
-    assert first.process is not None
-    first.process.send_signal(signal.SIGSTOP)
-    try:
-        with pytest.raises(NoServer, match="runs and does not answer"):
-            second.start(timeout_seconds=0.5)
-    finally:
-        first.process.send_signal(signal.SIGCONT)
-    assert first.is_running, "its socket is its own still"
-    second.start()
-    second.stop()
-    assert first.is_running, "it was joined"
-    first.process.kill()
-    second.start()  # as soon as the first has ended
-    assert second.is_running
-    second.stop()
-    first.stop()
-
-
-def test_a_long_data_folder_still_has_a_socket(tmp_path: Path) -> None:
-    deep = tmp_path / ("x" * 120)
-    assert len(str(socket_path(deep))) < 100
-    server = EmbeddedServer(deep)
-    server.start()
-    assert server.is_running
-    server.stop()
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "unix:///nowhere.sock"])

@@ -1,0 +1,67 @@
+"""The embedded server: one for all parts of a data folder, whose data outlives it."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+import redis
+
+from workers.queue.embedded import EmbeddedServer, NoServer, socket_path
+
+
+def test_the_embedded_server_keeps_its_data_over_kill_and_restart(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path)
+    server.start()
+    with redis.Redis.from_url(server.url, decode_responses=True) as client:
+        client.set("a", "1")
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert client.config_get("appendfsync") == {"appendfsync": "always"}
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait()
+        server.start()
+        assert client.get("a") == "1"
+    server.stop()
+    assert not server.is_running
+
+
+def test_a_second_part_joins_the_embedded_server_and_does_not_stop_it(tmp_path: Path) -> None:
+    first, second = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
+    first.start()
+    second.start()
+    second.stop()
+    assert first.is_running
+    first.stop()
+
+
+def test_beside_a_server_that_hangs_no_second_one_is_started(tmp_path: Path) -> None:
+    """It would write into the same files, and leave the first without its socket: every webhook were refused then."""
+    first, second = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
+    first.start()
+    assert first.process is not None
+    first.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(NoServer, match="runs and does not answer"):
+            second.start(timeout_seconds=0.5)
+    finally:
+        first.process.send_signal(signal.SIGCONT)
+    assert first.is_running, "its socket is its own still"
+    second.start()
+    second.stop()
+    assert first.is_running, "it was joined"
+    first.process.kill()
+    second.start()  # as soon as the first has ended
+    assert second.is_running
+    second.stop()
+    first.stop()
+
+
+def test_a_long_data_folder_still_has_a_socket(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 120)
+    assert len(str(socket_path(deep))) < 100
+    server = EmbeddedServer(deep)
+    server.start()
+    assert server.is_running
+    server.stop()
