@@ -49,7 +49,7 @@ def least_rights() -> list[str]:
     return [rule for rule in line.split()[2:] if not rule.startswith(">")]
 
 
-def wait_for(is_true: Callable[[], Any], seconds: float = 60, what: str = "it") -> Any:
+def wait_for(is_true: Callable[[], Any], seconds: float = 30, what: str = "it") -> Any:
     """Wait until something is true; fails the test if it does not become so."""
     deadline = time.monotonic() + seconds
     while True:
@@ -92,7 +92,7 @@ class CallvaultProcess:
     def output(self) -> str:
         return "".join(self._lines)
 
-    def wait_for_output(self, text: str, seconds: float = 60) -> None:
+    def wait_for_output(self, text: str, seconds: float = 30) -> None:
         wait_for(lambda: text in self.output or self.process.poll() is not None, seconds, f"output {text!r}")
         assert text in self.output, self.output
 

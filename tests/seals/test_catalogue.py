@@ -259,12 +259,12 @@ async def test_what_workers_write_is_found_within_seconds(
     first, second = (sandbox.world.add_recording(seconds=0.2) for _ in range(2))
     with callvault(["worker"], environment | DELETING, "worker ready"):
         await ask(async_redis, first)
-        assert wait_for(lambda: find(environment, "--id", first.data["id"]), 60, "its row")[0]["seal"] is None
-        wait_for(lambda: find(environment, "--state", "deleted"), 60, "its receipt")
+        assert wait_for(lambda: find(environment, "--id", first.data["id"]), 10, "its row")[0]["seal"] is None
+        wait_for(lambda: find(environment, "--state", "deleted"), 20, "its receipt")
         done = run_callvault(["deletions", "hold", second.data["id"], "--why", "case 17"], environment)
         assert done.returncode == 0, done.stderr
         await ask(async_redis, second)
-        wait_for(lambda: ids(find(environment, "--state", "held")) == {second.data["id"]}, 60, "a row on hold")
+        wait_for(lambda: ids(find(environment, "--state", "held")) == {second.data["id"]}, 10, "a row on hold")
     third = sandbox.world.add_recording(seconds=0.2)
     with callvault(["worker"], environment, "worker ready"):
         await ask(async_redis, third)

@@ -127,7 +127,7 @@ async def test_what_is_wrong_is_said_on_every_surface_until_it_is_over(
         await cause(async_redis, archive_folder)
         if kind == "redis-full":
             redis.config_set("maxmemory", int(redis.info("memory")["used_memory"] * 1.05))
-            wait_for(lambda: client.get("/readyz").status_code == 503, 60)
+            wait_for(lambda: client.get("/readyz").status_code == 503, 5)
 
         status, output = callvault_here(["status", "--json"], environment)
         (found,) = [one for one in json.loads(output)["conditions"] if one["kind"] == kind]
@@ -144,7 +144,7 @@ async def test_what_is_wrong_is_said_on_every_surface_until_it_is_over(
         if kind != "archive-away":  # which the row of the archive says
             assert said in known["found"] and known["good"] == (told.severity == "warning")
 
-        overview = wait_for(lambda: (o := client.get("/api/overview").json())["conditions"] and o, 60)
+        overview = wait_for(lambda: (o := client.get("/api/overview").json())["conditions"] and o, 5)
         (shown,) = [one["what"] for one in overview["conditions"] if one["kind"] == kind]
         assert said in shown and f"{told.heading}: {shown}" in overview["problems"]
         page = client.get("/ops").text
@@ -161,7 +161,7 @@ async def test_what_is_wrong_is_said_on_every_surface_until_it_is_over(
         redis.config_set("maxmemory", 0)
         if kind == "archive-away":
             archive_folder.with_name("away").rename(archive_folder)
-        wait_for(lambda: client.get("/api/overview").json()["conditions"] == [], 60)
+        wait_for(lambda: client.get("/api/overview").json()["conditions"] == [], 5)
         assert client.get("/readyz").json() == {"status": "ok"}
         assert callvault_here(["status"], environment)[0] == 0
 
@@ -194,13 +194,13 @@ def test_without_a_worker_every_surface_and_a_person_hear_of_it_within_half_a_mi
     with receiver(environment) as (client, _):
         wait_for(lambda: client.get("/readyz").json().get("conditions"), 30, "that no worker runs")
         assert client.get("/readyz").json()["conditions"][0]["kind"] == "no-worker"
-        wait_for(lambda: client.get("/api/overview").json()["problems"], 60)
+        wait_for(lambda: client.get("/api/overview").json()["problems"], 5)
         assert callvault_here(["status"], environment)[0] == 1
-        wait_for(lambda: receiver_of_alerts.texts, 60, "the alert")
+        wait_for(lambda: receiver_of_alerts.texts, 10, "the alert")
         assert receiver_of_alerts.texts[0].lower().count("no worker runs") == 1, "it is said once"
         assert time.monotonic() - started < 40
         with callvault(["worker"], environment, "worker ready"):
-            wait_for(lambda: "conditions" not in client.get("/readyz").json(), 60, "that one runs")
+            wait_for(lambda: "conditions" not in client.get("/readyz").json(), 20, "that one runs")
 
 
 def test_the_last_worker_that_stops_leaves_behind_that_none_runs(environment: dict[str, str], redis: Any) -> None:
@@ -215,4 +215,4 @@ def test_the_last_worker_that_stops_leaves_behind_that_none_runs(environment: di
     status, output = callvault_here(["status", "--json"], environment)
     assert status == 1 and [one["kind"] for one in json.loads(output)["conditions"]] == ["no-worker"]
     with callvault(["worker"], environment, "worker ready"):
-        wait_for(lambda: callvault_here(["status"], environment)[0] == 0, 60)
+        wait_for(lambda: callvault_here(["status"], environment)[0] == 0, 20)

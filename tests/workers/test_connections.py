@@ -408,7 +408,7 @@ async def test_a_recording_error_is_told_and_leads_to_a_look_at_the_log(
             payload={"connection_id": connection["id"], "reason": reason},
         )
         wait_for(lambda: alerts(redis, "call.recording.error"), what="the alert")
-        wait_for(lambda: archived(archive_folder), 60, "the log message, seconds after the event")
+        wait_for(lambda: archived(archive_folder), 15, "the log message, seconds after the event")
         listed = run_callvault(["logs", "list", "--json"], environment)
         (row,) = json.loads(listed.stdout)["log_messages"]
         next((archive_folder / "log-messages").rglob("*.json")).with_name("odd.json").write_text("{")
