@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 NOW = datetime.now(UTC)
 LATE_HOURS = 48  # what comes for a sealed day gets a further seal a day later at most, if a worker runs
-WAY_HOURS = 1  # from the time that a record names to its being there, while its day may be sealed
+WAY_HOURS = 1  # a record may be in the store so long after the time in it, and its day sealed in between
 SLACK_HOURS = 24  # how much later than --seal-after a day's seal may come
 IN_A_DAY = re.compile(r"(recordings|media|log-messages)/(\d{4})/(\d\d)/(\d\d)/.+")
 IN_A_RECORDING = re.compile(r"(recordings/\d{4}/\d\d/\d\d/([^/]+)/)(.+)")
@@ -446,7 +446,7 @@ def check_days(archive, seals, erased):
 
 
 def came_lately(archive, key, compared=None):
-    """Whether a record says that it was written lately, too late to be sealed with its day, so that its seal is to come."""
+    """Whether a record is dated so lately that no seal lists it yet: within two days, and too late for the seal of its day."""
     try:
         said = json.loads(archive.read(key))
         if "/transcriptions/" in key:

@@ -87,7 +87,9 @@ LOG_NO_ID_TOLD = "callvault:log-no-id-told"  # that messages without an id canno
 REFRESHED = "callvault:operator-connect-refreshed"  # it is not yet time for another refresh
 DRIFT_LOOKED = "callvault:drift-looked"  # likewise for the comparison with the file
 UPLOADS_RETRIED = "callvault:uploads-retried"  # set: "connection numbers cause" of uploads that were tried again
-UNREADABLE_TOLD = "callvault:unreadable-told:"  # + list, space, row's id: told this month that it cannot be read
+UNREADABLE_TOLD = (
+    "callvault:unreadable-told:"  # + list, space, row's id: an alert this month said that it cannot be read
+)
 ALERTS = "callvault:alerts"  # list: the last alerts, newest first
 ALERT_GROUP = "callvault:alert-group:"  # + "kind:group": told within this window
 ALERT_COUNTS = "callvault:alert-counts"  # hash: "kind:group" -> how many were not told; "… first" -> since when

@@ -69,7 +69,7 @@ _LOOK_SECONDS = {MAIN_QUEUE: 0.05, BULK_QUEUE: 0.25, CLOCK_QUEUE: 0.5, SEAL_QUEU
 _YIELD_SECONDS = 2
 _BINDING_SECONDS = 2
 _CLOCK_SECONDS = 10
-_CLOCKS_KEPT_SECONDS = 60  # without a worker that tells: one that was killed takes nothing of it away
+_CLOCKS_KEPT_SECONDS = 60  # after the last report of a worker, since one that was killed does not remove its own
 _REDIS_SECONDS = 2
 _NICENESS = 5  # a third of what a receiver gets where both want all, and all where it wants none
 
@@ -133,8 +133,8 @@ async def _tell_clock(runtime: Runtime, worker_id: str) -> None:
         try:
             ahead = utc_now().timestamp() - await runtime.clock.look(runtime.redis)
             if abs(ahead) > MOST_APART_SECONDS:
-                told = ("HSET", CLOCKS, worker_id, round(ahead, 1))
-                await write_when_full(runtime.redis, told, ("EXPIRE", CLOCKS, _CLOCKS_KEPT_SECONDS))
+                row = ("HSET", CLOCKS, worker_id, round(ahead, 1))
+                await write_when_full(runtime.redis, row, ("EXPIRE", CLOCKS, _CLOCKS_KEPT_SECONDS))
             else:
                 await runtime.redis.hdel(CLOCKS, worker_id)
         except (RedisError, OSError):

@@ -1,4 +1,4 @@
-"""What a recording's folder in the archive tells of its life."""
+"""The history of a recording, read from its folder in the archive."""
 
 from __future__ import annotations
 
@@ -48,12 +48,13 @@ class Said(msgspec.Struct, frozen=True):
 
 @dataclass
 class Life:
-    """What a folder tells.
+    """What the objects of a folder record.
 
     Attributes:
         sizes: of its objects in bytes, by key.
         record: the commit record as it lies there, and objects: the audio that it names.
-        steps: what happened, in the order of the keys that tell it.
+        said: the transcriptions.
+        steps: what happened, in the order of the keys of its objects.
         proven: when all of its audio was last proven, and how; None where that is not known.
         decisions: by name.
         seen: what is wrong with it.
@@ -165,7 +166,7 @@ def _missing(objects: Sequence[ArchivedObject], sizes: Mapping[str, int]) -> lis
     """What a listing of its folder shows to be wrong with a recording's audio; custom storage's lies elsewhere."""
     found: list[WrongObject] = []
     for known in objects:
-        if known.key.startswith("/") or sizes.get(known.key) == known.size:
+        if known.is_adopted or sizes.get(known.key) == known.size:
             continue
         if known.key not in sizes:
             found.append(Missing(known.key, "gone from the archive"))

@@ -88,7 +88,7 @@ def all_holds(archive: Archive) -> list[tuple[Scope, str, Hold]]:
 
 
 def read_decisions(archive: Archive, keys: Iterator[str] | Collection[str]) -> Decisions:
-    """Read decisions by their keys. One that is about something else than its key says counts as one that cannot be read."""
+    """Read decisions by their keys. One whose subject differs from its key's counts as unreadable."""
     found: dict[str, AnyDecision | None] = {}
     for key in keys:
         try:

@@ -321,7 +321,7 @@ def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
         if (key := layout.commit_key(folder.prefix)) in folder.present:
             folder.records[key] = archive.read_small(key) or b""
             record = COMMIT_RECORD.read(folder.records[key], key)
-            known = {o.key: (o.size, o.sha256) for o in record.objects if not o.key.startswith("/")}
+            known = {o.key: (o.size, o.sha256) for o in record.objects if not o.is_adopted}
         elif (key := layout.media_key(folder.prefix)) in folder.present:
             folder.records[key] = archive.read_small(key) or b""
             o = MEDIA.read(folder.records[key], key).object

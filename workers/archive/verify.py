@@ -361,7 +361,7 @@ def _check_objects(
 ) -> None:
     for known in record.objects:
         found.sizes.append(known.size)
-        is_there = known.key in folder.found or known.key.startswith("/")
+        is_there = known.key in folder.found or known.is_adopted
         if not is_there and known.key in erased:
             if erased[known.key] != known.sha256:
                 found.problems.append(other_hash(folder.prefix, known.key, "commit record"))

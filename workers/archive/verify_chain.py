@@ -20,7 +20,7 @@ from workers.archive.records import Identity, UnreadableRecord
 from workers.archive.seals import Link, read_link
 from workers.archive.verify import Verified
 
-_LOOKS, _LOOK_SECONDS = 6, 0.5  # at the last seal, of which only its manifest is there
+_LOOKS, _LOOK_SECONDS = 6, 0.5  # for the last seal, while only its manifest is there
 _CLOCKS_APART = timedelta(hours=1)  # the identity and the seals are written by different machines
 
 
@@ -59,7 +59,7 @@ def walk_chain(archive: Archive, state: Verified, trust: Trust, show: Callable[[
         expected = sequence + 1
         key = layout.seal_key(sequence)
         if "json" not in names and sequence == max(present):
-            names |= _made_meanwhile(archive, sequence)
+            names |= _wait_for_last_seal(archive, sequence)
         if "json" not in names:
             left = ", ".join(sorted(names))
             state.problems.append(Problem("gap", key, f"seal {sequence} is missing; there is {left} of it"))
@@ -104,8 +104,12 @@ def _present(archive: Archive, state: Verified) -> dict[int, set[str]]:
     return present
 
 
-def _made_meanwhile(archive: Archive, sequence: int) -> set[str]:
-    """What there is of the last seal a moment later: a worker may be making it, and writes its manifest first."""
+def _wait_for_last_seal(archive: Archive, sequence: int) -> set[str]:
+    """Wait three seconds for the last seal, which a worker may be making: it writes the manifest first.
+
+    Returns:
+        What lies under its number then, by suffix; empty if the seal has not come.
+    """
     for _ in range(_LOOKS):
         time.sleep(_LOOK_SECONDS)
         if archive.store.stat(layout.seal_key(sequence)) is not None:

@@ -30,7 +30,9 @@ from workers.archive.verify import Checks, Verified, commit_keys, known_identity
 from workers.archive.verify_chain import Trust, walk_chain
 
 _SEALED_WITHIN = timedelta(days=2)  # a sealed day gets a further seal a day later at most, if a worker runs
-_ON_ITS_WAY = timedelta(hours=1)  # from the time that a record names to its being there, the store's retries included
+_ON_ITS_WAY = timedelta(
+    hours=1
+)  # a record may be in the store so long after the time in it; the store's retries included
 UNSEALED_SLACK = timedelta(
     hours=24
 )  # how much later than CALLVAULT_SEAL_AFTER a day's seal may come: Telnyx may be away
@@ -228,7 +230,7 @@ def _waiting(prefix: str, unlisted: list[str], bytes_of: dict[str, bytes], recon
 
 
 def _is_recent(key: str, data: bytes, reconciled: datetime) -> bool:
-    """Whether an object says that it came lately, too late to be sealed with its day, so that its seal may be to come."""
+    """Whether an object is dated so lately that no seal lists it yet: within two days, and too late for the seal of its day."""
     name = key.rpartition("/")[2]
     kind = next((part for part in (name, *key.split("/")) if part in _WRITTEN_AT), None)
     try:

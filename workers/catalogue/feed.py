@@ -125,13 +125,13 @@ def _remember(catalogue: Catalogue, values: Mapping[str, str]) -> None:
 
 
 def _take_held_connections(catalogue: Catalogue, archive: Archive, units: Sequence[Duties | None]) -> None:
-    """Take which connections are on hold, by decision or by a worker's setting: no stream tells of either."""
+    """Take which connections are on hold, by decision or by a worker's setting; the stream of changes has neither."""
     by_setting = (one for duties in units if duties is not None for one in duties.hold_connections)
     catalogue.hold_connections({*held_connections(archive), *by_setting})
 
 
 async def _has_worker(redis: AsyncRedis) -> bool:
-    """Whether a worker lives that tells this Redis what it writes."""
+    """Whether a worker is alive that records its writes in this Redis."""
     now, rows = await server_seconds(redis), await redis.hvals(LIVE_DUTIES)
     return any(now - _told_at(row) < _LIVE_SECONDS for row in rows)
 

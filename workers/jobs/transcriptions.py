@@ -67,7 +67,7 @@ async def put_transcription(
         recording_id: its recording's, should the transcription itself not say.
 
     Raises:
-        NotYet: nobody says of which recording it is, or that is neither at Telnyx nor in the archive.
+        NotYet: its recording is not known, or is neither at Telnyx nor in the archive.
         Erased: its recording was erased.
     """
     recording_id = transcription.recording_id or recording_id

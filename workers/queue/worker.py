@@ -167,7 +167,7 @@ class LeasingWorker(Worker):
             if self.allow_pick_jobs and self.job_counter < self.max_jobs:
                 await self._start_jobs(self.max_jobs - self.job_counter)
             is_idle = self.loop.time() - self._claimed_at > _IDLE_AFTER_SECONDS
-            # Uneven: else of two workers that look at the same pace one is always first, and it may be the one that puts back.
+            # Uneven: of two workers with the same pace one would always be first, and it may be one that puts jobs back.
             seconds = self.poll_delay_s * (1 + is_idle) * random.uniform(*_UNEVEN)  # noqa: S311
             # `asyncio.timeout` costs half as much as the look itself.
             timer = self.loop.call_later(seconds, self._look.set)
