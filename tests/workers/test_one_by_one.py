@@ -442,7 +442,7 @@ async def test_drift_of_one_thing_is_told_though_another_cannot_be_read(
 async def test_originals_whose_transcriptions_may_not_be_seen_are_heard_of_and_go_once_they_may(
     status: int, cause: str, deleting: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any
 ) -> None:
-    (recording,) = on(sandbox, 0)
+    (recording,) = on(sandbox, 1)
     async with runtime_of(deleting, async_redis, CALLVAULT_QUEUE_AGE_LIMIT="1s") as runtime:
         await archive(runtime, recording)
         sandbox.world.faults.change({"answers": {"/recording_transcriptions?": status}})
@@ -487,7 +487,7 @@ async def test_what_fails_by_the_clock_is_heard_of_once_a_day(
 async def test_an_original_that_may_not_be_deleted_keeps_no_other_of_its_batch(
     deleting: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any
 ) -> None:
-    recordings = on(sandbox, 0, 5)
+    recordings = on(sandbox, 1, 5)
     kept = recordings[2].data["id"]
 
     async with runtime_of(deleting, async_redis) as runtime:
