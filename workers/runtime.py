@@ -26,6 +26,7 @@ from workers.archive.archive import Archive
 from workers.archive.identity import NoArchive
 from workers.archive.records import Record, encode_record
 from workers.archive.sealed import SealedRecordings
+from workers.archive.seals import Chain
 from workers.archive.stores.store import MIB, Store, StoreError, StoreOptions, StoreRefused, open_store
 from workers.queue.attempts import Attempts
 from workers.queue.binding import assert_bound
@@ -68,6 +69,7 @@ class Runtime:
     history: History
     clock: ServerClock
     threads: ThreadPoolExecutor
+    chain: Chain  # as this process read it last; `workers/jobs/chain.py` says when it may be used
     sealed: SealedRecordings
     deletion_gate: (
         asyncio.Semaphore
@@ -232,6 +234,7 @@ def open_runtime(
         history=History(redis),
         clock=clock,
         threads=ThreadPoolExecutor(threads, thread_name_prefix="callvault"),
+        chain=Chain(archive),
         sealed=SealedRecordings(archive),
         deletion_gate=asyncio.Semaphore(_DELETIONS_AT_ONCE),
     )

@@ -13,7 +13,7 @@ import pytest
 from config.times import end_of_day, utc_now
 from sandbox.world import Recording
 from tests.parts import RunningSandbox, make_archive
-from workers.archive.seals import Link
+from workers.archive.seals import Chain, Link
 from workers.init import init_archive
 from workers.jobs.chain import known_chain, read_chain
 from workers.jobs.payloads import RecordingRequest
@@ -130,3 +130,46 @@ async def test_a_chain_that_is_as_remembered_costs_one_small_read(
     monkeypatch.setattr(runtime.archive.store, "read", counted)
     await known_chain(runtime)
     assert read == ["seals/0000000002.json"]
+
+
+async def test_a_process_that_knows_the_chain_reads_it_from_redis_no_more(
+    runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    await seal_two_days(runtime, sandbox)
+    before = redis.info("commandstats").get("cmdstat_hgetall", {"calls": 0})["calls"]
+    for read in (known_chain, read_chain):
+        assert len((await read(runtime)).links) == 2
+    assert redis.info("commandstats").get("cmdstat_hgetall", {"calls": 0})["calls"] == before
+
+
+async def test_what_a_caller_reads_into_its_chain_is_not_in_the_next_callers(
+    runtime: Runtime, sandbox: RunningSandbox, archive_folder: Path
+) -> None:
+    await seal_two_days(runtime, sandbox)
+    last = archive_folder / "seals" / "0000000002.json"
+    mine = await read_chain(runtime)
+    last.with_name("0000000003.json").write_text(
+        json.dumps(json.loads(last.read_bytes()) | {"sequence": 3, "previous_sha256": mine.links[-1].sha256})
+    )
+    mine.refresh()
+    assert (len(mine.links), len(mine.of_day(day(4)))) == (3, 2)
+    theirs = await known_chain(runtime)
+    assert (len(theirs.links), len(theirs.of_day(day(4)))) == (2, 1)
+
+
+async def test_a_rollback_past_seals_of_another_worker_is_reported(
+    runtime: Runtime, sandbox: RunningSandbox, archive_folder: Path, redis: Any
+) -> None:
+    """This process knows one seal, which is still there; the second, which another worker made, is gone."""
+    await seal_two_days(runtime, sandbox)
+    (archive_folder / "seals" / "0000000002.json").unlink()
+    runtime.chain.become(Chain(runtime.archive, runtime.chain.links[:1]))
+    assert len((await read_chain(runtime)).links) == 1
+    assert [json.loads(row)["kind"] for row in redis.lrange(ALERTS, 0, -1)] == ["archive-damaged"]
+
+
+async def test_a_redis_that_lost_the_chain_gets_it_back(runtime: Runtime, sandbox: RunningSandbox, redis: Any) -> None:
+    await seal_two_days(runtime, sandbox)
+    redis.delete(SEALS)
+    assert len((await known_chain(runtime)).links) == 2
+    assert redis.hlen(SEALS) == 2

@@ -11,7 +11,7 @@ import hashlib
 import heapq
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import IO
@@ -61,7 +61,7 @@ class Chain:
     def __init__(self, archive: Archive, links: list[Link] | None = None) -> None:
         self._archive = archive
         self.links: list[Link] = []
-        self._by_day: dict[str, list[Link]] = {}
+        self._by_day: dict[date, tuple[Link, ...]] = {}
         for link in links or ():
             if link.seal.sequence == len(self.links) + 1:
                 self._add(link)
@@ -84,19 +84,30 @@ class Chain:
             self._add(link)
         return self.links[known:]
 
-    def of_day(self, day: date) -> list[Link]:
+    def copy(self) -> Chain:
+        """The same chain as a value of its own: what is read into one is not in the other."""
+        copy = Chain(self._archive)
+        copy.become(self)
+        return copy
+
+    def become(self, other: Chain) -> None:
+        """Hold what another holds now."""
+        self.links, self._by_day = other.links.copy(), other._by_day.copy()
+
+    def of_day(self, day: date) -> tuple[Link, ...]:
         """The seals of a day that count, in order; void ones do not."""
-        return self._by_day.get(day.isoformat(), [])
+        return self._by_day.get(day, ())
 
     @property
     def days(self) -> set[date]:
         """The days that have a seal that counts."""
-        return {date.fromisoformat(day) for day in self._by_day}
+        return set(self._by_day)
 
     def _add(self, link: Link) -> None:
         self.links.append(link)
         if link.seal.void is msgspec.UNSET:
-            self._by_day.setdefault(link.seal.day, []).append(link)
+            day = date.fromisoformat(link.seal.day)
+            self._by_day[day] = (*self.of_day(day), link)
 
     def _read(self, sequence: int) -> Link | None:
         data = self._archive.read_small(layout.seal_key(sequence))
@@ -205,7 +216,7 @@ def objects_of_day(archive: Archive, day: date) -> Iterator[StoredObject]:
         yield from archive.store.list(layout.day_prefix(day, kind))
 
 
-def sealed_keys(archive: Archive, links: list[Link]) -> Iterator[str]:
+def sealed_keys(archive: Archive, links: Sequence[Link]) -> Iterator[str]:
     """The keys that the manifests of some seals list, in order.
 
     Raises:
@@ -256,7 +267,7 @@ def read_manifest(archive: Archive, sequence: int, expected: str | None = None) 
 
 
 def folders_of_day(
-    archive: Archive, day: date, links: list[Link], only: Callable[[str], bool] | None = None
+    archive: Archive, day: date, links: Sequence[Link], only: Callable[[str], bool] | None = None
 ) -> Iterator[SealedFolder]:
     """The folders of a day that hold something no seal lists yet, hashed, in the order of their keys.
 
@@ -277,7 +288,7 @@ def folders_of_day(
 
 
 def _new_folders(
-    archive: Archive, day: date, links: list[Link], only: Callable[[str], bool] | None
+    archive: Archive, day: date, links: Sequence[Link], only: Callable[[str], bool] | None
 ) -> Iterator[SealedFolder]:
     sealed = sealed_keys(archive, links)
     listed = next(sealed, None)

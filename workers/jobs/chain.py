@@ -1,7 +1,9 @@
-"""The chain of seals as Redis remembers it, so that neither a sweep nor a seal reads all of it from the archive.
+"""The chain of seals as this process and Redis remember it, so that neither a sweep nor a seal reads all of it again.
 
-Before what is remembered is used, it is held against the archive: the last seal must lie there to the byte, and each must
-name the one before. Else the archive is new, was emptied, or went back to an older copy, and the chain is read anew.
+Before a remembered chain is used, it is compared with the archive: the last seal must be there to the byte, and each must
+name the one before. If not, the archive is new, was emptied, or was restored from an older copy, and the chain is read anew.
+The memory of the process is used only while Redis remembers as many seals: otherwise another worker has added some, or Redis
+has lost them.
 """
 
 from __future__ import annotations
@@ -29,11 +31,13 @@ async def read_chain(runtime: Runtime) -> Chain:
         UnreadableRecord: a seal cannot be read.
         StoreError: the store cannot be read now.
     """
-    links = await _remembered(runtime)
-    if not await _is_true(runtime, links):
-        await _forget(runtime, links[-1])
-        links = []
-    chain = Chain(runtime.archive, links)
+    chain = await _known_here(runtime)
+    if chain is None:
+        links = await _remembered(runtime)
+        if not await _is_true(runtime, links):
+            await _forget(runtime, links[-1])
+            links = []
+        chain = Chain(runtime.archive, links)
     known = len(chain.links)
     await runtime.in_thread(chain.refresh)
     await remember_chain(runtime, chain, known)
@@ -48,15 +52,27 @@ async def known_chain(runtime: Runtime) -> Chain:
     Raises:
         UnreadableRecord, StoreError: as `read_chain`.
     """
+    if (chain := await _known_here(runtime)) is not None:
+        return chain
     links = await _remembered(runtime)
     if links and await _is_true(runtime, links):
-        return Chain(runtime.archive, links)
+        chain = Chain(runtime.archive, links)
+        runtime.chain.become(chain)
+        return chain
     return await read_chain(runtime)
 
 
 async def remembered_chain(runtime: Runtime) -> Chain:
     """The chain as Redis remembers it, whatever the archive holds: for where the archive does not answer, and that is said."""
     return Chain(runtime.archive, await _remembered(runtime))
+
+
+async def _known_here(runtime: Runtime) -> Chain | None:
+    """The chain as this process read it last, if Redis remembers as many seals and the archive holds the last of them."""
+    known = runtime.chain.copy()
+    if not known.links or len(known.links) != await runtime.redis.hlen(SEALS):
+        return None
+    return known if await _is_true(runtime, known.links) else None
 
 
 async def _remembered(runtime: Runtime) -> list[Link]:
@@ -99,7 +115,8 @@ async def _forget(runtime: Runtime, last: Link) -> None:
 
 
 async def remember_chain(runtime: Runtime, chain: Chain, known: int) -> None:
-    """Remember the links behind the first so many."""
+    """Remember a chain in this process, and in Redis its links behind the first so many."""
+    runtime.chain.become(chain)
     rows = (("HSET", SEALS, link.seal.sequence, msgspec.json.encode(link)) for link in chain.links[known:])
     await write_when_full(runtime.redis, *rows)
 
