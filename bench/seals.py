@@ -70,7 +70,7 @@ def seal_once(root: Path) -> None:
 
         for folder in folders_of_day(archive, _DAY, []):
             manifest.add(folder)
-            if (row := row_of(folder.records)) is not None:
+            if (row := row_of(folder)) is not None:
                 rows.add(row)
         append(archive, chain, _DAY, manifest, format_instant(utc_now()), Making(put_rows))
     print(json.dumps({"seconds": time.perf_counter() - started, "peak_mib": machine.own_peak_mib()}))

@@ -139,4 +139,4 @@ def utc_now() -> datetime:
 
 def format_instant(instant: datetime) -> str:
     """Write an instant as Telnyx does: ISO 8601 in UTC with microseconds and `Z`."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

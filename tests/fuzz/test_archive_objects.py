@@ -19,7 +19,7 @@ from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.audio import AudioReader, Expected
 from workers.archive.records import COMMIT_RECORD, UnreadableRecord
-from workers.archive.seals import read_link, read_manifest
+from workers.archive.seals import SealedFolder, read_link, read_manifest
 from workers.archive.stores.store import open_store
 from workers.archive.verify import Verified, verify
 from workers.archive.verify_seals import verify_seals
@@ -60,11 +60,16 @@ def test_a_commit_record_is_read_or_unreadable(data: bytes) -> None:
         COMMIT_RECORD.read(data, "key")
 
 
+def folder_of(records: dict[str, bytes]) -> SealedFolder:
+    key = FOLDER + "recording.json"
+    return SealedFolder(FOLDER, records=records, commit=COMMIT_RECORD.read(records[key], key))
+
+
 @given(st.one_of(bodies, records), bodies, st.sampled_from(NAMES))
 @example(json.dumps(RECORD).encode(), DEEP, "deleted.json")
 def test_a_folder_is_a_row_or_unreadable(record: bytes, other: bytes, name: str) -> None:
     with suppress(UnreadableRecord):
-        row_of({FOLDER + "recording.json": record, FOLDER + name: other})
+        row_of(folder_of({FOLDER + "recording.json": record, FOLDER + name: other}))
 
 
 @given(bodies)
@@ -209,4 +214,4 @@ def test_a_byte_that_is_no_text_any_more_is_damage_that_verify_names(
     problems = verify(Archive(open_store((tmp_path / "archive").as_uri())), Verified()).problems
     assert all(problem.key.startswith(FOLDER) for problem in problems)
     with suppress(UnreadableRecord):
-        row_of({FOLDER + n: (folder / n).read_bytes() for n in BESIDE})
+        row_of(folder_of({FOLDER + n: (folder / n).read_bytes() for n in BESIDE}))

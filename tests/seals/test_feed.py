@@ -68,7 +68,7 @@ def seal(archive: Archive, day: date, *, with_rows: bool) -> Link:
     with Manifest() as manifest, RowsFile() as rows:
         for folder in folders_of_day(archive, day, chain.of_day(day)):
             manifest.add(folder)
-            if (row := row_of(folder.records)) is not None:
+            if (row := row_of(folder)) is not None:
                 rows.add(row)
 
         def put_rows(sequence: int) -> None:

@@ -28,6 +28,7 @@ from workers.archive.records import (
     COMMIT_RECORD,
     MEDIA,
     SEAL,
+    CommitRecord,
     Identity,
     Seal,
     UnreadableRecord,
@@ -148,6 +149,7 @@ class SealedFolder:
         present: all that lies there now, by key.
         new: the keys that no seal lists yet, sorted.
         records: the bytes of the JSON objects that were read, by key.
+        commit: the commit record of a recording, read.
         lines: a line of the manifest for each new key.
         bytes: of all new objects.
     """
@@ -156,6 +158,7 @@ class SealedFolder:
     present: dict[str, StoredObject] = field(default_factory=dict)
     new: list[str] = field(default_factory=list)
     records: dict[str, bytes] = field(default_factory=dict)
+    commit: CommitRecord | None = None
     lines: list[str] = field(default_factory=list)
     bytes: int = 0
 
@@ -186,11 +189,11 @@ class Manifest:
         self._digest.update(data)
         self.bytes += folder.bytes
         self.objects += len(folder.new)
-        for key in folder.new:
-            place = layout.recording_of(key)
-            self.recordings += place is not None and place[2] == "recording.json"
-            self.transcriptions += place is not None and place[2].startswith("transcriptions/")
-            self.not_archived += place is not None and key == layout.not_archived_key(folder.prefix)
+        if layout.recording_of(folder.prefix) is not None:
+            names = [key.removeprefix(folder.prefix) for key in folder.new]
+            self.recordings += names.count("recording.json")
+            self.transcriptions += sum(name.startswith("transcriptions/") for name in names)
+            self.not_archived += names.count("not-archived.json")
 
     def chunks(self) -> Iterator[bytes]:
         """Its bytes from the start."""
@@ -331,8 +334,8 @@ def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
     try:
         if (key := layout.commit_key(folder.prefix)) in folder.present:
             folder.records[key] = archive.read_small(key) or b""
-            record = COMMIT_RECORD.read(folder.records[key], key)
-            known = {o.key: (o.size, o.sha256) for o in record.objects if not o.is_adopted}
+            folder.commit = COMMIT_RECORD.read(folder.records[key], key)
+            known = {o.key: (o.size, o.sha256) for o in folder.commit.objects if not o.is_adopted}
         elif (key := layout.media_key(folder.prefix)) in folder.present:
             folder.records[key] = archive.read_small(key) or b""
             o = MEDIA.read(folder.records[key], key).object

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date, datetime
 
 import msgspec
@@ -11,7 +10,6 @@ from config.times import first_instant, format_instant, parse_instant
 from workers.archive import layout
 from workers.archive.decisions import word_of
 from workers.archive.records import (
-    COMMIT_RECORD,
     DECISION,
     ERASURE,
     RECEIPT,
@@ -19,6 +17,7 @@ from workers.archive.records import (
     AnyDecision,
     CommitRecord,
 )
+from workers.archive.seals import SealedFolder
 
 _INT64 = 2**63  # what SQLite and Parquet hold; Telnyx's number stays in the commit record
 
@@ -105,15 +104,13 @@ def row_of_commit(recording_id: str, day: str, record: CommitRecord) -> Row:
     )
 
 
-def row_of(records: Mapping[str, bytes]) -> Row | None:
-    """The row of a recording, from the JSON objects of its folder by key; None if it is not committed, or erased."""
-    row: Row | None = None
-    for key, data in records.items():
-        place = layout.recording_of(key)
-        if place is not None and place[2] == "recording.json":
-            row = row_of_commit(place[1], place[0].isoformat(), COMMIT_RECORD.read(data, key))
-    if row is None:
+def row_of(folder: SealedFolder) -> Row | None:
+    """The row of a recording, from what lies in its folder; None if it is not committed, or erased."""
+    records = folder.records
+    place = layout.recording_of(folder.prefix)
+    if place is None or folder.commit is None:
         return None
+    row = row_of_commit(place[1], place[0].isoformat(), folder.commit)
     decisions: dict[str, AnyDecision] = {}
     for key in sorted(records):
         name = key.rpartition("/")[2] if "/transcriptions/" not in key else "transcription"

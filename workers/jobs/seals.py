@@ -188,7 +188,7 @@ class _Unsealed:
     def _list(self, chosen: Callable[[str], bool] | None) -> None:
         for folder in folders_of_day(self._runtime.archive, self._day, self._chain.of_day(self._day), chosen):
             self.manifest.add(folder)
-            if (row := row_of(folder.records)) is not None:
+            if (row := row_of(folder)) is not None:
                 self._rows.add(row)
 
     async def append(self, reconciled_at: str, only: int | None = None) -> Link:

@@ -16,7 +16,6 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from operator import itemgetter
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -36,6 +35,7 @@ from workers.archive.stores.store import (
 _CHUNK_BYTES = 1024 * 1024
 _TEMPORARY = ".incoming"  # in the archive's root: the link must stay within one file system
 _NO_KEYS = (_TEMPORARY, "lost+found")  # the second lies at the root of a disk, and only root may look into it
+_NO_SEGMENTS = frozenset(("", ".", ".."))
 _ORPHAN_SECONDS = 24 * 3600
 
 
@@ -100,48 +100,53 @@ class FileStore:
         """See `Store.read`. Reads past the page cache where the system lets a program ask for that."""
         with _errors_of(key):
             try:
-                file = self._path(key).open("rb", buffering=0)
+                descriptor = os.open(self._path(key), os.O_RDONLY)
             except (FileNotFoundError, NotADirectoryError):
                 self._must_be_there()
                 raise KeyError(key) from None
-        with file:
-            _drop_from_cache(file.fileno())
-            file.seek(start)
-            left = (1 << 62) if end is None else max(0, end - start)
+        try:
+            with _errors_of(key):
+                _drop_from_cache(descriptor)
+                size = os.fstat(descriptor).st_size
             # Memory for what there is to read and no more: a record is a thousandth of a chunk.
-            at_once = min(_CHUNK_BYTES, max(1, os.fstat(file.fileno()).st_size - start))
-            while left > 0:
+            at_once = min(_CHUNK_BYTES, max(1, size - start))
+            while end is None or start < end:
                 with _errors_of(key):
-                    chunk = file.read(min(at_once, left))
-                if not chunk:
+                    chunk = os.pread(descriptor, at_once if end is None else min(at_once, end - start), start)
+                if chunk:
+                    yield chunk
+                start += len(chunk)
+                if not chunk or start == size:
                     return
-                left -= len(chunk)
-                yield chunk
+        finally:
+            os.close(descriptor)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""
         folder, slash, _ = prefix.rpartition("/")
-        yield from self._walk(str(self.root / folder), folder + slash, prefix)
+        yield from self._walk(folder + slash, prefix)
         with _errors_of(prefix):
             self._must_be_there()  # a folder that vanished meanwhile has listed nothing, or not all
 
-    def _walk(self, folder: str, above: str, prefix: str) -> Iterator[StoredObject]:
-        """What lies under a folder; `above` is what its keys begin with."""
-        with _errors_of(folder):
-            try:
-                with os.scandir(folder) as found:
-                    # A folder sorts as the keys within it do: with the slash that follows its name.
-                    entries = [(_text(e.name) + "/" * e.is_dir(follow_symlinks=False), e) for e in found]
-            except (FileNotFoundError, NotADirectoryError):
-                return
-        entries.sort(key=itemgetter(0))
-        for name, entry in entries:
-            key = above + name
-            if name.endswith("/"):
-                if key[:-1] not in _NO_KEYS and (prefix.startswith(key) or key.startswith(prefix)):
-                    yield from self._walk(entry.path, key, prefix)
-            elif key.startswith(prefix) and (size := _size_of(entry, key)) is not None:
-                yield StoredObject(key, size)
+    def _walk(self, above: str, prefix: str) -> Iterator[StoredObject]:
+        """What lies in the folder whose keys begin with `above`, and in those within it.
+
+        Of a folder only names are kept: a day may hold a hundred thousand.
+        """
+        root = f"{self.root}/"
+        folders = [(above, iter(_names(root + above)))]
+        while folders:
+            above, names = folders[-1]
+            for name in names:
+                path, key = above + name, _text(above + name)
+                if name.endswith("/"):
+                    if key[:-1] not in _NO_KEYS and (prefix.startswith(key) or key.startswith(prefix)):
+                        folders.append((path, iter(_names(root + path))))
+                        break
+                elif key.startswith(prefix) and (size := _size_of(root + path, key)) is not None:
+                    yield StoredObject(key, size)
+            else:
+                folders.pop()
 
     def presign(self, key: str, seconds: int) -> str | None:
         """See `Store.presign`. A folder has no addresses."""
@@ -198,7 +203,7 @@ class FileStore:
 
     def _path(self, key: str) -> Path:
         segments = key.split("/")
-        if any(segment in ("", ".", "..") or "\0" in segment for segment in segments) or segments[0] in _NO_KEYS:
+        if not _NO_SEGMENTS.isdisjoint(segments) or "\0" in key or segments[0] in _NO_KEYS:
             raise ValueError(f"not a key: {key!r}")
         return self.root / key
 
@@ -233,10 +238,22 @@ def _error_of(key: str, error: Exception) -> Exception | None:
     return StoreError(f"{key}: {reason}")
 
 
-def _size_of(entry: os.DirEntry[str], key: str) -> int | None:
+def _names(folder: str) -> list[str]:
+    """The names in a folder, as a listing of keys sorts them: a folder's with the slash that follows it in a key."""
+    with _errors_of(folder):
+        try:
+            with os.scandir(folder) as found:
+                names = [entry.name + "/" * entry.is_dir(follow_symlinks=False) for entry in found]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    names.sort(key=_text)
+    return names
+
+
+def _size_of(path: str, key: str) -> int | None:
     """Bytes; None if it has been erased meanwhile."""
     try:
-        return entry.stat().st_size
+        return os.stat(path).st_size  # noqa: PTH116, a Path for each of millions takes longer than the call
     except FileNotFoundError:
         return None
     except OSError as error:
