@@ -29,6 +29,7 @@ from workers.queue.script import AsyncRedis, Script, server_seconds
 
 _OTHER_VERSION_WAIT_SECONDS = 10
 _IDLE_AFTER_SECONDS = 10
+_IDLE_FACTOR = 3
 _UNEVEN = (0.75, 1.25)
 
 log = get_logger()
@@ -114,8 +115,8 @@ class LeasingWorker(Worker):
         runtime: what its functions find under `runtime` in their context.
         most_jobs: how many it runs at once.
         timeout_seconds: of a job.
-        poll_seconds: between two looks for jobs while there are none; arq's 0.5 s is a delay for every webhook. Twice as
-            long once none has come for a while.
+        poll_seconds: between two looks for jobs while there are none; arq's 0.5 s is a delay for every webhook. Three times
+            as long once none has come for a while.
     """
 
     def __init__(
@@ -168,7 +169,7 @@ class LeasingWorker(Worker):
                 await self._start_jobs(self.max_jobs - self.job_counter)
             is_idle = self.loop.time() - self._claimed_at > _IDLE_AFTER_SECONDS
             # Uneven: of two workers with the same pace one would always be first, and it may be one that puts jobs back.
-            seconds = self.poll_delay_s * (1 + is_idle) * random.uniform(*_UNEVEN)  # noqa: S311
+            seconds = self.poll_delay_s * (_IDLE_FACTOR if is_idle else 1) * random.uniform(*_UNEVEN)  # noqa: S311
             # `asyncio.timeout` costs half as much as the look itself.
             timer = self.loop.call_later(seconds, self._look.set)
             await self._look.wait()
