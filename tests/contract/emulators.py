@@ -307,6 +307,7 @@ class TcpProxy:
         cut_after: end the connection once so many bytes have gone to the server; None: never. Used up by one cut.
         cut_answers_after: end every connection once so many bytes of answers have come; None: never.
         lose_answer: end the connection in place of the next answer; used up by one loss.
+        damages: eight bytes that reach the server reversed, wherever they come; None: none.
         sent: bytes that have gone to the server.
         flows: whether anything goes to the server; cleared, the line is silent and open.
     """
@@ -326,6 +327,7 @@ class TcpProxy:
         self.cut_after: int | None = None
         self.cut_answers_after: int | None = None
         self.lose_answer = False
+        self.damages: bytes | None = None
         self.happened = 0
         self.sent = 0
         self._listener = socket.socket()
@@ -378,6 +380,9 @@ class TcpProxy:
             while data := source.recv(65536 if self._rate is None else _THIN_BYTES):
                 if is_upward:
                     self._wait_for_the_line(len(data))
+                    if self.damages is not None and self.damages in data:
+                        data = data.replace(self.damages, self.damages[::-1])
+                        self.happened += 1
                 if is_upward and self.cut_after is not None and passed + len(data) > self.cut_after:
                     sink.sendall(data[: self.cut_after - passed])
                     self.cut_after = None

@@ -35,6 +35,17 @@ def test_the_lost_answer_to_a_commit_is_no_conflict(azure: Emulator) -> None:
     assert put.size == len(DATA)
 
 
+@pytest.mark.parametrize("size", [MIB, len(DATA)], ids=["in one request", "in blocks"])
+def test_bytes_that_are_damaged_on_their_way_are_refused(size: int, azure: Emulator) -> None:
+    with behind(azure, 1e9) as (line, emulator):
+        archive = Archive(emulator.open("damaged"))
+        line.damages = DATA[1000:1008]
+        with pytest.raises(StoreError, match="MD5"):
+            archive.put("a", chunks_of(DATA[:size]), "audio/wav")
+        assert line.happened
+        assert archive.store.stat("a") is None
+
+
 def test_blocks_that_are_gone_before_they_are_committed_are_sent_again(azure: Emulator) -> None:
     archive = Archive(azure.open("gone"))
     service = BlobServiceClient.from_connection_string(azure.environment["AZURE_STORAGE_CONNECTION_STRING"])
