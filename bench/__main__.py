@@ -10,9 +10,9 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.machine import Missing
 from bench.pairs import Result, say
 from config.times import utc_now
+from lab.processes import Missing
 
 NAMES = ("receiver", "latency", "idle", "requests", "archive", "deletion", "seals", "sweep")
 RESULTS = Path(__file__).parent / "RESULTS.md"

@@ -1,25 +1,23 @@
-"""What the questions of the last moment cost a deletion: requests to Telnyx and to the store, and the whole turn's time.
+"""What the checks before each request cost a deletion: requests to Telnyx and to the store, and time.
 
-The other side does what a deletion did before: prove again, list transcriptions, delete in bulk, confirm, write a receipt.
+The other side does the rest of a deletion: prove again, list transcriptions, delete in bulk, confirm, write a receipt.
 """
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date
-from pathlib import Path
 from typing import Any, cast
 
-from bench import machine
 from bench.pairs import Result, alternate, say
 from config.times import format_instant, parse_instant, utc_now
+from lab.servers import RunningSandbox
+from lab.yard import yard
 from sandbox.world import World
-from tests.parts import RunningSandbox, make_archive
 from tests.workers.house import archive, delete_what_is_due, house
 from workers.archive import layout
 from workers.archive.records import CommitRecord, DeletionReceipt
@@ -59,7 +57,7 @@ async def _turn(environment: dict[str, str], sandbox: RunningSandbox) -> tuple[f
         recordings = [sandbox.world.add_recording(seconds=1) for _ in range(_RECORDINGS)]
         await archive(runtime, *recordings)
         store = _Counted(runtime.archive.store)
-        runtime.archive.store = cast(Store, store)  # all that it does not count is the store's own
+        runtime.archive.store = cast(Store, store)  # it passes on whatever it does not count
         sandbox.world.requests.clear()
         started = time.perf_counter()
         await delete_what_is_due(runtime)
@@ -76,7 +74,7 @@ def _kind(request: dict[str, Any]) -> str:
 
 
 async def _bare(environment: dict[str, str], sandbox: RunningSandbox) -> float:
-    """The same without the questions."""
+    """The same without the checks."""
     async with house(environment) as runtime:
         recordings = [sandbox.world.add_recording(seconds=1) for _ in range(_RECORDINGS)]
         await archive(runtime, *recordings)
@@ -130,15 +128,11 @@ def run() -> list[Result]:
     sandbox = RunningSandbox(World())
     counted: dict[str, Counter[str]] = {}
     try:
-        with tempfile.TemporaryDirectory(dir="/var/tmp") as name, machine.valkey() as url:
-            make_archive(Path(name) / "archive")
-            environment = sandbox.environment | {
-                "REDIS_URL": url,
-                "CALLVAULT_ARCHIVE_URL": (Path(name) / "archive").as_uri(),
-                "CALLVAULT_DATA": name,
-                "CALLVAULT_DELETE_ORIGINALS": "verified",
-                "CALLVAULT_DELETE_AFTER": "1ms",
-            }
+        with yard() as own:
+            own.telnyx = sandbox.environment
+            own.settings = {"CALLVAULT_DELETE_ORIGINALS": "verified", "CALLVAULT_DELETE_AFTER": "1ms"}
+            own.clear()
+            environment = own.environment
 
             def ours() -> float:
                 seconds, counted["store"], counted["Telnyx"] = asyncio.run(_turn(environment, sandbox))
@@ -155,7 +149,7 @@ def run() -> list[Result]:
     finally:
         sandbox.stop()
     for where, counts in counted.items():
-        told = ", ".join(f"{count / _RECORDINGS:g} {kind}" for kind, count in sorted(counts.items()))
-        result.note += f"{'; ' if result.note else ''}requests to {where} a recording: {told}"
+        requests = ", ".join(f"{count / _RECORDINGS:g} {kind}" for kind, count in sorted(counts.items()))
+        result.note += f"{'; ' if result.note else ''}requests to {where} a recording: {requests}"
     say(f"  {result.note}")
     return [result]

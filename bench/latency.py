@@ -1,4 +1,4 @@
-"""How soon: from accepted to started, from the start of `serve` to its first answer, and from a command to its end."""
+"""Latencies: from an accepted event to its job, from the start of `serve` to its first answer, and of commands."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import asyncio
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import redis
 from arq.worker import Worker, func
 
-from bench import machine
 from bench.pairs import Result, alternate
 from bench.seals import lay_out_a_day
 from config.tasks import end_tasks
-from tests.parts import CLEAN, Signer, free_port, make_archive
+from lab.processes import CALLVAULT, CLEAN, Process, free_port, serves_http
+from lab.yard import Yard, yard
 from workers.keys import MAIN_QUEUE
 from workers.queue.accept import Acceptor
 from workers.queue.connect import connect_worker
@@ -64,32 +62,30 @@ async def _delays(url: str, is_ours: bool) -> list[float]:
     return delays
 
 
-def _p99(url: str, is_ours: bool) -> float:
-    with redis.Redis.from_url(url) as client:
-        client.flushall()
-    return statistics.quantiles(asyncio.run(_delays(url, is_ours)), n=100)[98]
+def _p99(own: Yard, is_ours: bool) -> float:
+    own.client.flushall()
+    return statistics.quantiles(asyncio.run(_delays(own.server.url, is_ours)), n=100)[98]
 
 
-def _start(command: list[str], environment: dict[str, str], port: int) -> float:
+def _serve(own: Yard) -> float:
+    port = free_port()
     started = time.perf_counter()
-    with machine.process(command, environment):
-        while not machine.answers(port, "/healthz"):
+    with Process([*CALLVAULT, "serve", "--port", str(port)], own.environment):
+        while not serves_http(port, "/healthz"):
             time.sleep(0.002)
         return (time.perf_counter() - started) * 1000
 
 
 def _pass() -> float:
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    subprocess.run([sys.executable, "-c", "pass"], check=True, timeout=60)
     return (time.perf_counter() - started) * 1000
 
 
-def _commands(url: str, data: Path) -> Iterator[Result]:
-    """Commands that people type, on an archive of a thousand recordings and a catalogue that is ready."""
-    archive = data / "archive"
-    make_archive(archive)
-    lay_out_a_day(archive, 1_000)
-    environment = {"REDIS_URL": url, "CALLVAULT_ARCHIVE_URL": archive.as_uri(), "CALLVAULT_DATA": str(data)}
+def _commands(own: Yard) -> Iterator[Result]:
+    """Commands that people type, on an archive of a thousand recordings with its catalogue."""
+    own.clear()
+    lay_out_a_day(own.folder / "archive", 1_000)
     for arguments, goal in (
         (["--help"], "<= 150 ms"),
         (["find", "--number", "+13125550100", "--limit", "1"], "<= 250 ms"),
@@ -99,10 +95,10 @@ def _commands(url: str, data: Path) -> Iterator[Result]:
 
         def run_it(command: list[str] = command) -> float:
             started = time.perf_counter()
-            subprocess.run(command, env=CLEAN | environment, capture_output=True, check=False)
+            subprocess.run(command, env=CLEAN | own.environment, capture_output=True, check=False, timeout=120)
             return (time.perf_counter() - started) * 1000
 
-        run_it()  # which makes the catalogue
+        run_it()  # the first run makes the catalogue
         yield alternate(
             f"`callvault {' '.join(arguments)}`",
             "`python -c pass`",
@@ -114,31 +110,25 @@ def _commands(url: str, data: Path) -> Iterator[Result]:
         )
 
 
-def run() -> list[Result]:
+def run() -> Iterator[Result]:
     """Measure."""
-    with machine.valkey() as url, tempfile.TemporaryDirectory() as folder:
-        delay = alternate(
+    with yard() as own:
+        yield alternate(
             "from accepted to job started, p99, at 50/s",
             "arq's own worker with its defaults",
-            lambda: _p99(url, True),
-            lambda: _p99(url, False),
+            lambda: _p99(own, True),
+            lambda: _p99(own, False),
             unit="ms",
             goal="<= 0.2",
             note="enqueued by the same acceptor; 300 jobs a run",
         )
-        environment = {"REDIS_URL": url, "TELNYX_PUBLIC_KEY": Signer().public_key, "CALLVAULT_DATA": folder}
-
-        def serve() -> float:
-            port = free_port()
-            return _start([sys.executable, "-m", "cli.main", "serve", "--port", str(port)], environment, port)
-
-        start = alternate(
+        yield alternate(
             "start of `serve` until it answers",
             "`python -c pass`",
-            serve,
+            lambda: _serve(own),
             _pass,
             unit="ms",
             goal="<= 18",
             note="polled every 2 ms",
         )
-        return [delay, start, *_commands(url, Path(folder) / "commands")]
+        yield from _commands(own)

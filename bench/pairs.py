@@ -1,4 +1,4 @@
-"""Two things measured alternately in one run: the median of the pairs' ratios, and how far they spread."""
+"""Compare two things: measure them alternately in one run; the result is the median and the spread of the ratios."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Result:
     Attributes:
         what: what was measured.
         against: the other side.
-        ours: median of ours, likewise theirs, in `unit`.
-        ratio: median of ours to theirs, pair by pair.
+        ours: our median in `unit`; `theirs` is the other side's median.
+        ratio: the median of the ratios of ours to theirs, pair by pair.
         spread: the smallest and largest of those ratios.
-        goal: of the ratio, such as `>= 0.85`; with a unit, of ours, such as `<= 10 s`.
+        goal: for the ratio, such as `>= 0.85`; with a unit, for ours, such as `<= 10 s`.
         note: command lines, and why a goal is missed.
     """
 
@@ -36,7 +36,7 @@ class Result:
 
     @property
     def is_met(self) -> bool:
-        """Whether the ratio, or ours, keeps the goal."""
+        """Whether the goal is met."""
         sign, number, *unit = self.goal.split()
         measured = self.ours if unit else self.ratio
         return measured >= float(number) if sign == ">=" else measured <= float(number)
@@ -50,7 +50,7 @@ class Result:
 
 
 def say(text: str) -> None:
-    """Progress, on standard error."""
+    """Print progress on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -65,13 +65,13 @@ def alternate(
     note: str = "",
     pairs: int = PAIRS,
 ) -> Result:
-    """Measure both sides in turn, the order turned round from pair to pair.
+    """Measure both sides in turn; every second pair starts with theirs.
 
     Args:
         what: see `Result`; likewise against, unit, goal, note.
         ours: measures our side once.
-        theirs: measures the other once.
-        pairs: how many of each.
+        theirs: measures the other side once.
+        pairs: how many pairs.
     """
     mine, other = [], []
     for i in range(pairs):
@@ -94,3 +94,9 @@ def alternate(
         goal,
         note,
     )
+
+
+def once(what: str, against: str, ours: float, theirs: float, *, unit: str, goal: str, note: str = "") -> Result:
+    """The result of one run; see `Result`."""
+    ratio = ours / theirs
+    return Result(what, against, ours, theirs, unit, ratio, (ratio, ratio), goal, note)

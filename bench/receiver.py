@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-
-import redis
 
 from bench import machine
 from bench.pairs import Result, alternate
-from bench.webhooks import write_for_wrk
-from tests.parts import Signer, free_port
+from lab.processes import CALLVAULT, free_port, running, serves_http
+from lab.webhooks import write_for_wrk
+from lab.yard import Yard, yard
 
 _SECONDS = 4
 _EVENTS = 20_000 * _SECONDS
-_SCRIPT = Path(__file__).parent / "webhooks.lua"
-CELERY = ("celery[redis]==5.6.0", "fastapi", "uvicorn[standard]", "PyNaCl", "requests", "boto3")
 
 
 class Side:
     """A server under test: pinned to core 0, wrk and Valkey on core 1."""
 
-    def __init__(self, name: str, port: int, redis_url: str, signer: Signer) -> None:
-        self.name, self.port = name, port
-        self._redis, self._signer = redis_url, signer
+    def __init__(self, own: Yard, port: int) -> None:
+        self._yard, self._port = own, port
         self.p99: list[float] = []
 
     def rate(self) -> float:
-        """One run: requests/s; its p99 (milliseconds) is remembered."""
-        with tempfile.TemporaryDirectory() as folder:
-            bodies = Path(folder) / "bodies"
-            write_for_wrk(bodies, self._signer, _EVENTS)
-            with redis.Redis.from_url(self._redis) as client:
-                client.flushall()
-            os.environ["BODIES"] = str(bodies)
-            told = machine.wrk(f"http://127.0.0.1:{self.port}", _SCRIPT, _SECONDS, core=1)
-        self.p99.append(told["p99"])
-        return told["rate"]
+        """Measure once: requests/s; `p99` gets its p99 in milliseconds."""
+        bodies = self._yard.folder / "bodies"
+        write_for_wrk(bodies, self._yard.signer, _EVENTS)
+        self._yard.client.flushall()
+        result = machine.wrk(f"http://127.0.0.1:{self._port}", bodies, _SECONDS, core=1)
+        self.p99.append(result["p99"])
+        return result["rate"]
 
 
 def _uvicorn(python: str, app: str, port: int) -> list[str]:
@@ -51,34 +40,20 @@ def _uvicorn(python: str, app: str, port: int) -> list[str]:
 
 def _command(name: str, port: int) -> list[str]:
     if name == "callvault":
-        return [sys.executable, "-m", "cli.main", "serve", "--port", str(port)]
-    python = machine.python_with("celery", *CELERY) if name == "celery_app" else sys.executable
+        return [*CALLVAULT, "serve", "--port", str(port)]
+    python = machine.peer_python("celery") if name == "celery_app" else sys.executable
     return _uvicorn(python, f"bench.peers.{name}:app", port)
 
 
 @contextmanager
 def _sides(names: tuple[str, ...]) -> Iterator[dict[str, Side]]:
-    signer = Signer()
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        url = stack.enter_context(machine.valkey(core=1))
-        environment = {
-            "TELNYX_PUBLIC_KEY": signer.public_key,
-            "TELNYX_API_KEY": "KEY",
-            "REDIS_URL": url,
-            "CALLVAULT_DATA": folder,
-            "PYTHONPATH": str(machine.ROOT),
-        }
+    with yard(core=1) as own, ExitStack() as stack:
         sides = {}
         for name in names:
             port = free_port()
-            running = stack.enter_context(machine.process(_command(name, port), environment, core=0))
-            deadline = time.monotonic() + 30
-            while not machine.answers(port):
-                if running.has_ended or time.monotonic() > deadline:
-                    raise RuntimeError(f"{name}: {running.output}")
-                time.sleep(0.05)
-            sides[name] = Side(name, port, url, signer)
+            ready = lambda port=port: serves_http(port)  # noqa: E731
+            stack.enter_context(running(_command(name, port), ready, environment=own.environment, core=0))
+            sides[name] = Side(own, port)
         yield sides
 
 

@@ -1,4 +1,4 @@
-"""The small requests of S3: the client's CPU for each, as a worker sends it and by boto3."""
+"""The client's CPU for each small request of S3: as a worker sends it, and by boto3."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bench.pairs import Result, alternate
+from lab.stores import by_boto3, environ
 from tests.contract.awkward import AwkwardS3, Manners
-from tests.contract.emulators import by_boto3, environ
 from workers.archive.stores.s3_dialects import DIALECTS
 from workers.archive.stores.store import open_store
 

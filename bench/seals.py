@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from datetime import date, timedelta
@@ -18,8 +17,10 @@ from bench.pairs import Result, alternate, say
 from config.logs import configure_logs
 from config.settings import load_settings
 from config.times import format_instant, utc_now
+from lab.servers import RunningSandbox
+from lab.stores import make_archive
+from lab.yard import yard
 from sandbox.world import World
-from tests.parts import RunningSandbox, make_archive
 from workers.archive.append import Making, append
 from workers.archive.archive import Archive
 from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof, Seal, encode_record
@@ -36,18 +37,18 @@ _SHA256 = "0" * 64
 
 
 def lay_out_a_day(root: Path, count: int) -> None:
-    """A day of recordings whose audio is a few bytes; what a seal reads of them is the commit record."""
+    """Lay out a day of recordings with a few bytes of audio; a seal reads only their commit records."""
     for i in range(count):
         recording_id = f"{i:032x}"
         key = f"recordings/2026/11/20/{recording_id}/audio.wav"
         folder = root / f"recordings/2026/11/20/{recording_id}"
         folder.mkdir(parents=True)
         (folder / "audio.wav").write_bytes(b"RIFF")
-        said = {"id": recording_id, "from": "+13125550100", "to": "+14155550100", "duration_millis": 33_000}
-        said |= {"recording_started_at": "2026-11-20T10:00:00.000000Z", "connection_id": "1700000000000000000"}
+        recording = {"id": recording_id, "from": "+13125550100", "to": "+14155550100", "duration_millis": 33_000}
+        recording |= {"recording_started_at": "2026-11-20T10:00:00.000000Z", "connection_id": "1700000000000000000"}
         proof = Proof("read-back", "sha256", _SHA256, None)
         record = CommitRecord(
-            recording=said,
+            recording=recording,
             objects=[ArchivedObject(key, 4, _SHA256, "audio/wav", proof)],
             audio=AudioSummary("wav", 2, 8000, 33_000, []),
             archived_at="2026-11-20T10:01:00.000000Z",
@@ -58,7 +59,7 @@ def lay_out_a_day(root: Path, count: int) -> None:
 
 
 def seal_once(root: Path) -> None:
-    """In a process of its own: list a day and seal it; prints seconds and peak memory."""
+    """List a day and seal it, in a process of its own; prints seconds and peak memory."""
     archive = Archive(open_store(root.as_uri()))
     chain = Chain(archive)
     chain.refresh()
@@ -83,10 +84,9 @@ def _seal_a_day(place: Path) -> Result:
         for path in (place / "seals").glob("*"):
             path.unlink()
         code = f"from pathlib import Path; from bench.seals import seal_once; seal_once(Path({str(place)!r}))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=machine.ROOT)
-        told = json.loads(done.stdout)
-        peaks.append(told["peak_mib"])
-        return float(told["seconds"])
+        result = machine.in_a_process(code)
+        peaks.append(result["peak_mib"])
+        return float(result["seconds"])
 
     def theirs() -> float:
         manifest = next((place / "seals").glob("*.sha256"))
@@ -110,7 +110,7 @@ def _seal_a_day(place: Path) -> Result:
 
 
 def _sealed_archive(root: Path, days: int) -> None:
-    """An archive with so many seals; the days are long over."""
+    """Make an archive with so many seals of past days."""
     before = None
     (root / "seals").mkdir(parents=True)
     for n in range(1, days + 1):
@@ -140,16 +140,16 @@ def _sweep_with_sealed_days() -> Result:
             today = utc_now().date()
             request = ReconcileRequest(since=(today - timedelta(days=3)).isoformat(), until=today.isoformat())
             async with runtime_at(load_settings(data_folder=root), url) as runtime:
-                await reconcile(runtime, request)  # the chain is remembered from here on
+                await reconcile(runtime, request)  # from here on Redis remembers the chain
                 started = time.perf_counter()
                 for _ in range(5):
                     await reconcile(runtime, request)
                 return (time.perf_counter() - started) / 5 * 1000
 
-        with tempfile.TemporaryDirectory() as name, machine.valkey() as url:
-            _sealed_archive(Path(name) / "archive", days)
-            make_archive(Path(name) / "archive")
-            return asyncio.run(run(Path(name), url))
+        with yard() as own:
+            _sealed_archive(own.folder / "archive", days)
+            make_archive(own.folder / "archive")
+            return asyncio.run(run(own.folder, own.server.url))
 
     try:
         return alternate(

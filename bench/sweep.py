@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
-import tempfile
 import time
 from datetime import timedelta
 from pathlib import Path
 
 from bench import machine
 from bench.listing import A_DAY, DAYS, LAST_DAY, recording_id
-from bench.pairs import Result, say
+from bench.pairs import Result, once, say
 from config.logs import configure_logs
 from config.settings import load_settings
-from tests.parts import CLEAN, free_port, make_archive, wait_for
+from lab.processes import free_port, running, serves_http
+from lab.yard import yard
 from workers.archive import layout
 from workers.jobs.comparison import Tally
 from workers.jobs.reconcile import sweep
@@ -27,7 +26,7 @@ _PAGE = 250
 
 
 def _lay_out(root: Path) -> None:
-    """What a sweep sees of the archive: the names of commit records."""
+    """Lay out what a sweep sees of the archive: the names of commit records."""
     for back in range(DAYS):
         day = LAST_DAY - timedelta(days=back)
         for n in range(A_DAY):
@@ -38,7 +37,7 @@ def _lay_out(root: Path) -> None:
 
 
 async def _sweep(days: int) -> None:
-    """In a process of its own: prints seconds, peak memory, and what was found."""
+    """Sweep in a process of its own; prints seconds, peak memory and what was found."""
     settings = load_settings()
     tally = Tally()
     async with runtime_at(settings, settings.redis_url.get_secret_value() if settings.redis_url else "") as runtime:
@@ -53,7 +52,7 @@ async def _sweep(days: int) -> None:
 
 
 def sweep_once(days: int) -> None:
-    """As `_sweep`, from the command line."""
+    """The same from a command line."""
     configure_logs("error", program="bench")
     asyncio.run(_sweep(days))
 
@@ -62,32 +61,19 @@ def run() -> list[Result]:
     """Measure."""
     port = free_port()
     listing = ["-m", "uvicorn", "bench.listing:app", "--port", str(port), "--no-access-log", "--log-level", "warning"]
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as name, machine.valkey() as url:
-        root = Path(name) / "archive"
-        _lay_out(root)
-        make_archive(root)
-        environment = {
-            "REDIS_URL": url,
-            "TELNYX_API_KEY": "KEY",
-            "TELNYX_BASE_URL": f"http://127.0.0.1:{port}/v2",
-            "CALLVAULT_ARCHIVE_URL": root.as_uri(),
-            "CALLVAULT_DATA": name,
-        }
-        with machine.process([sys.executable, *listing]):
-            wait_for(lambda: machine.answers(port), 30)
-            told = {}
+    with yard() as own:
+        own.play_telnyx(f"http://127.0.0.1:{port}")
+        own.clear()
+        _lay_out(own.folder / "archive")
+        with running([sys.executable, *listing], lambda: serves_http(port)):
+            results = {}
             for days in (1, DAYS):
                 code = f"from bench.sweep import sweep_once; sweep_once({days})"
-                command = [sys.executable, "-c", code]
-                done = subprocess.run(
-                    command, env={**CLEAN, **environment}, capture_output=True, check=True, cwd=machine.ROOT
-                )
-                told[days] = json.loads(done.stdout)
-                say(f"  sweep of {days} days: {told[days]}")
-    one, all_ = told[1], told[DAYS]
+                results[days] = machine.in_a_process(code, own.environment)
+                say(f"  sweep of {days} days: {results[days]}")
+    one, all_ = results[1], results[DAYS]
     if (all_["found"], all_["missing"]) != (DAYS * A_DAY, DAYS * A_DAY // _MISSING):
         raise RuntimeError(f"the sweep found {all_}")
-    ratio = all_["peak_mib"] / one["peak_mib"]
     pages = DAYS * A_DAY / _PAGE / all_["seconds"]
     note = f"goal: flat, under 150 MiB; one run: {all_['seconds']:.0f} s, {pages:.0f} pages of 250 a second, each asked for while"
     note += (
@@ -95,4 +81,4 @@ def run() -> list[Result]:
     )
     what = f"memory of a sweep of {DAYS * A_DAY:,} recordings, 0.1 % missing, `file`"
     against = f"itself at {A_DAY:,} recordings"
-    return [Result(what, against, all_["peak_mib"], one["peak_mib"], "MiB", ratio, (ratio, ratio), "<= 1.2", note)]
+    return [once(what, against, all_["peak_mib"], one["peak_mib"], unit="MiB", goal="<= 1.2", note=note)]

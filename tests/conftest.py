@@ -14,8 +14,10 @@ import pytest
 import redis as sync_redis
 
 from config.settings import load_settings
+from lab.redis import LEAST_PASSWORD, LEAST_USER, least_rights
+from lab.servers import HttpServer, RunningSandbox
+from lab.stores import make_archive
 from sandbox.world import World
-from tests.parts import LEAST_PASSWORD, LEAST_USER, HttpServer, RunningSandbox, least_rights, make_archive
 from workers.keys import RECONCILED
 from workers.queue.connect import connect_worker
 from workers.queue.embedded import EmbeddedServer

@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from config.times import utc_now
+from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.servers import RunningSandbox
+from lab.stores import make_archive
 from sandbox.audio import make_wav
 from sandbox.world import World
-from tests.parts import RunningSandbox, callvault, free_port, make_archive, run_callvault, wait_for
 from workers.archive import layout
 from workers.jobs.payloads import MirrorRequest, RecordingRequest, recording_job
 from workers.queue.accept import enqueue

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from config.settings import Settings
+from lab.processes import run_callvault
 from service.metrics import REGISTRY
-from tests.parts import run_callvault
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())

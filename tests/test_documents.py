@@ -47,7 +47,7 @@ _NOT_PLAIN = re.compile(
     r"\b(?:is|are|was|were|be|been|being) told\b(?! apart)|\bit is none\b|\bthere is none\b|\bis none\b(?! of)|\bthat of\b"
     r"|\blest\b|\bas it must be\b"
 )
-_ROOMS = ("cli", "service", "workers", "config", "sandbox", "bench", "tests")
+_ROOMS = ("cli", "service", "workers", "config", "sandbox", "lab", "bench", "tests")
 
 
 def _texts(path: Path) -> list[tuple[int, str]]:

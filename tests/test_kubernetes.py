@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from config.settings import Settings
-from tests.parts import run_callvault
+from lab.processes import run_callvault
 from tests.test_deploy import SERIES, metrics_of
 
 ROOT = Path(__file__).parent.parent

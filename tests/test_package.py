@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import CLEAN
+from lab.processes import CLEAN
 
 ROOT = Path(__file__).parent.parent
 ROOMS = {"cli", "config", "sandbox", "service", "workers"}

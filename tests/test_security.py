@@ -13,7 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.parts import RunningSandbox, Signer, callvault, event, free_port, run_callvault, wait_for
+from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.servers import RunningSandbox
+from lab.webhooks import Signer, event
 from tests.workers.test_archive_recording import ask, assert_archived
 
 ROOT = Path(__file__).parent.parent
@@ -124,5 +126,5 @@ async def test_a_poisoned_payload_in_redis_runs_nothing_and_stops_nothing(
         wait_for(lambda: redis.zscore("arq:queue", "poison") is None, 60)
         await ask(async_redis, recording)
         assert_archived(archive_folder, recording)
-        assert worker.process.poll() is None
+        assert not worker.has_ended
     assert not proof.exists()

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.parts import HttpServer, RunningSandbox, callvault, free_port, run_callvault, wait_for
+from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.servers import HttpServer, RunningSandbox
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.queue.accept import enqueue
 from workers.queue.connect import connect_worker

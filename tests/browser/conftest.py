@@ -14,10 +14,12 @@ import redis as sync_redis
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from config.times import utc_now
+from lab.processes import callvault, free_port, wait_for
+from lab.servers import RunningSandbox
+from lab.stores import make_archive
 from sandbox.main import furnish
 from sandbox.world import World
 from tests.browser.chromium import chromium
-from tests.parts import RunningSandbox, callvault, free_port, make_archive, wait_for
 from workers.queue.embedded import EmbeddedServer
 
 TOKEN = "a-token-for-tests-only"

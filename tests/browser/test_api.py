@@ -14,18 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
+from lab.processes import CLEAN, callvault, callvault_here, receiver, wait_for
+from lab.servers import RunningSandbox
+from lab.stores import make_archive, s3_weak
 from sandbox.world import World
 from tests.browser.conftest import TOKEN, House
-from tests.contract.emulators import s3_weak
-from tests.parts import (
-    CLEAN,
-    RunningSandbox,
-    callvault,
-    callvault_here,
-    make_archive,
-    receiver,
-    wait_for,
-)
 from workers.keys import ALERTS, ARCHIVE, DELETIONS_PAUSED, DELETIONS_PAUSED_BY, HISTORY, SIGN_INS, UNSEALED
 from workers.queue.embedded import EmbeddedServer
 

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from lab.processes import wait_for
 from tests.browser.conftest import House, sign_in
-from tests.parts import wait_for
 from workers.queue.attempts import Attempt, DeadLetter
 
 PAGES = ("", "/recordings", "/evidence", "/connections", "/dead-letters", "/deletions")

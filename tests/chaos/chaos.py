@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import random
-import subprocess
+import shutil
 import tempfile
 import threading
 import time
@@ -29,13 +29,15 @@ import httpx
 import redis
 
 from config.times import parse_instant, utc_now
+from lab.clock import Clock, SkewedServer
+from lab.processes import free_port, listens, run_callvault, wait_for
+from lab.servers import RunningSandbox
+from lab.stores import BUCKET, S3_ENVIRONMENT, make_archive, rclone_s3
 from sandbox import recordings as sandbox_recordings
 from sandbox.world import Recording, World
-from tests.chaos.parts import Process, Watcher
-from tests.chaos.scenes import Clock, Scenes, SkewedServer
+from tests.chaos.parts import Part, Watcher
+from tests.chaos.scenes import Scenes
 from tests.chaos.surfaces import said_on_surfaces
-from tests.contract.emulators import BUCKET, S3_ENVIRONMENT, listens, rclone
-from tests.parts import RunningSandbox, free_port, make_archive, run_callvault, wait_for
 from workers.archive.layout import commit_key, receipt_key, recording_folder
 from workers.keys import QUEUES
 
@@ -93,8 +95,10 @@ class Chaos:
         seed: int,
         per_second: float,
         scene_seconds: float,
+        limit_seconds: float,
         say: Callable[[str], None],
     ) -> None:
+        self._limit_seconds = limit_seconds
         self.rng = random.Random(seed)
         self.report = Report(seed, recordings)
         self.folder, self.say, self._per_second = folder, say, per_second
@@ -140,29 +144,23 @@ class Chaos:
             "CALLVAULT_RECONCILE_OPEN": "2d",
             "CALLVAULT_CONCURRENCY": "8",
         }
-        key = f"{S3_ENVIRONMENT['AWS_ACCESS_KEY_ID']},{S3_ENVIRONMENT['AWS_SECRET_ACCESS_KEY']}"
-        store = [
-            rclone(), "serve", "s3", "--addr", f"127.0.0.1:{store_port}", "--auth-key", key, "--vfs-cache-mode", "off",
-            "--dir-cache-time", "100ms", "--config", "/dev/null", str(self.folder / "store"),
-        ]  # fmt: skip
         skewed = environment | Clock(self.folder, "worker", _WORKER_AHEAD_SECONDS).environment
-        callvault = ["callvault"]
         self.ports = [free_port(), free_port()]
-        log = self.folder / "logs"
-        log.mkdir()
-        self.store = Process("store", store, {}, log / "store.log")
+        store = rclone_s3(self.folder / "store", store_port, "--dir-cache-time", "100ms")
+        self.store = self._part("store", store, {})
         self.parts = [self.store]
         for n, port in enumerate(self.ports):
-            arguments = [*callvault, "serve", "--port", str(port)]
-            self.parts.append(Process(f"receiver {n}", arguments, environment, log / f"receiver-{n}.log"))
+            self.parts.append(self._part(f"receiver {n}", ["callvault", "serve", "--port", str(port)], environment))
         for n in range(3):
-            part = Process(
-                f"worker {n}", [*callvault, "worker"], skewed if n == 2 else environment, log / f"worker-{n}.log"
-            )
-            self.parts.append(part)
+            self.parts.append(self._part(f"worker {n}", ["callvault", "worker"], skewed if n == 2 else environment))
         self.store.tend()
         wait_for(lambda: listens(store_port), 60, "the store")
         return environment
+
+    def _part(self, name: str, command: list[str], environment: dict[str, str]) -> Part:
+        logs = self.folder / "logs"
+        logs.mkdir(exist_ok=True)
+        return Part(name, command, environment, logs / f"{name.replace(' ', '-')}.log", self._limit_seconds)
 
     def _judge_deletions(self) -> None:
         """Look at the very moment of each deletion whether the archive has it whole."""
@@ -227,7 +225,8 @@ class Chaos:
         finally:
             self.scenes.close()
             for part in reversed(self.parts):
-                part.end()
+                if not part.has_ended:
+                    part.stop()
             self.redis.close()
             self.valkey.stop()
             self.sandbox.stop()
@@ -282,7 +281,7 @@ class Chaos:
         kind = self.rng.choice(("kill", "kill", "kill", "valkey", "faults", "faults", "faults", "calm", "wipe"))
         if kind == "kill":
             part = self.rng.choice(self.parts)
-            part.kill(self.rng.uniform(0, 2))
+            part.kill_for(self.rng.uniform(0, 2))
             self.report.kills += 1
             self.say(f"killed {part.name}")
         elif kind == "valkey" and self.valkey.process is not None:
@@ -432,11 +431,12 @@ def run(
 ) -> Report:
     """Run once in a fresh folder, which stays if something is wrong."""
     folder = Path(tempfile.mkdtemp(prefix="callvault-chaos-"))
-    report = Chaos(folder, recordings, seed, per_second, scene_seconds, say).run(patience_seconds)
+    limit_seconds = 2 * recordings / per_second + 2 * patience_seconds + 3600
+    report = Chaos(folder, recordings, seed, per_second, scene_seconds, limit_seconds, say).run(patience_seconds)
     if report.wrong:
         say(f"the logs: {folder / 'logs'}")
     else:
-        subprocess.run(["rm", "-rf", str(folder)], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
     return report
 
 

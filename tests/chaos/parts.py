@@ -4,68 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
-import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
-from tests.forks import Forked
-from tests.parts import CLEAN, FORKS
-
-ROOT = Path(__file__).parent.parent.parent
+from lab.processes import Process
 
 
-class Process:
-    """A part that is killed and started again."""
+class Part(Process):
+    """A process that is killed, stays down for a while, and is started again."""
 
-    def __init__(self, name: str, arguments: list[str], environment: dict[str, str], log: Path) -> None:
-        self.name = name
-        self._arguments, self._environment, self._log = arguments, environment, log
-        self.process: Forked | subprocess.Popen[bytes] | None = None
-        self.down_until = 0.0
+    def __init__(
+        self, name: str, command: Sequence[str], environment: dict[str, str], log: Path, limit_seconds: float
+    ) -> None:
+        super().__init__(command, environment, log=log, limit_seconds=limit_seconds)
+        self.name, self._down_until = name, 0.0
 
     def tend(self) -> None:
         """Start it if it is down and its time has come."""
-        if (self.process is None or self.process.poll() is not None) and time.monotonic() >= self.down_until:
-            with self._log.open("ab") as log:
-                self.process = self._start({**CLEAN, **self._environment}, log)
+        if self.has_ended and time.monotonic() >= self._down_until:
+            self.start()
 
-    def _start(self, environment: dict[str, str], log: IO[bytes]) -> Forked | subprocess.Popen[bytes]:
-        if self._arguments[0] != "callvault":
-            return subprocess.Popen(self._arguments, env=environment, stdout=log, stderr=log, cwd=ROOT)
-        with Path(os.devnull).open("rb") as nothing:
-            return FORKS.start(self._arguments[1:], environment, str(ROOT), nothing, log, log)
-
-    def kill(self, down_seconds: float) -> None:
+    def kill_for(self, down_seconds: float) -> None:
         """Kill it; it stays down for a while."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait()
-        self.down_until = time.monotonic() + down_seconds
-
-    def end(self) -> None:
-        """End it for good."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(40)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        self.kill()
+        self._down_until = time.monotonic() + down_seconds
 
 
 class Watcher:
-    """Reads the archive again and again: an object that is there must never change.
+    """Reads the archive again and again: an object must never change.
 
-    While the archive's disk is away, the store may make another folder in its place, which is not the archive.
+    While the archive's disk is away, the store may make another folder in its place; that one is not the archive.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._seen: dict[tuple[int, Path], tuple[int, bytes]] = {}  # by the folder itself and the path in it
+        self._seen: dict[tuple[int, Path], tuple[int, bytes]] = {}  # by the inode of the archive's folder, and path
         self._wrong: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -98,6 +73,7 @@ class Watcher:
             self._seen[disk, path] = mark
 
     def stop(self) -> list[str]:
+        """Look once more; returns what was wrong."""
         self._stop.set()
         self._thread.join()
         self._look()
@@ -105,9 +81,9 @@ class Watcher:
 
 
 def _identity(path: Path, data: bytes) -> bytes:
-    """What must not change: the bytes; of a record, what it says of the objects.
+    """Return what must not change: the bytes, or of a record the objects that it lists.
 
-    The weak store ignores conditions, so of two runs that write one record at once the last wins; both say the same.
+    The weak store ignores conditions: when two runs write one record at once, the last one wins, with the same objects.
     """
     if path.suffix == ".json":
         try:

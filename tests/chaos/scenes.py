@@ -5,78 +5,27 @@ Each decision is made by the command of the product. From the moment that it has
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lab.clock import SkewedServer
+from lab.processes import run_callvault
+from lab.servers import RunningSandbox
 from sandbox.audio import Audio, make_mp3, make_wav
 from sandbox.webhooks import recording_payload
 from sandbox.world import Recording, now, text_of
-from tests.parts import RunningSandbox, run_callvault
-from workers.queue.embedded import EmbeddedServer
 
 _AHEAD_SECONDS = 3600
 _NEWEST = 12
 _MARGIN_SECONDS = 2.0  # a request that has left before a clock jumped may still arrive
 # Telnyx deletes by id: what changes between the last look at a recording and the request that deletes it cannot be seen.
 UNSEEN_SECONDS = 10.0
-
-
-class Clock:
-    """The wall clock of a process, which can be moved while it runs, by a library that is preloaded into it (Linux).
-
-    Attributes:
-        environment: of the process.
-
-    Raises:
-        RuntimeError: there is no C compiler to make the library with.
-    """
-
-    def __init__(self, folder: Path, name: str, ahead_seconds: int = 0) -> None:
-        self._file, library = folder / f"clock-of-{name}", folder / "clock.so"
-        self.move(ahead_seconds)
-        if not library.exists():
-            compiler, source = shutil.which("cc"), Path(__file__).parent / "clock.c"
-            if compiler is None:
-                raise RuntimeError("tests that set a clock wrong need a C compiler, `cc`; Debian: apt install gcc")
-            subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(source), "-ldl"], check=True)
-        self.environment = {"LD_PRELOAD": str(library), "CHAOS_CLOCK": str(self._file)}
-
-    def move(self, ahead_seconds: int) -> None:
-        """Move it; the process takes notice within a tenth of a second."""
-        written = self._file.with_suffix(".new")
-        written.write_text(str(ahead_seconds))
-        written.rename(self._file)
-
-
-class SkewedServer(EmbeddedServer):
-    """An embedded server with a clock of its own."""
-
-    def __init__(self, data_folder: Path, clock: Clock) -> None:
-        super().__init__(data_folder)
-        self.clock = clock
-
-    def _spawn(self, lock: int) -> subprocess.Popen[bytes]:
-        with _environment(self.clock.environment):
-            return super()._spawn(lock)
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            del os.environ[name]
 
 
 class Scenes:

@@ -13,7 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.parts import RunningSandbox, callvault, free_port, make_archive, run_callvault, wait_for
+from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.servers import RunningSandbox
+from lab.stores import make_archive
 
 
 def test_demo_does_the_main_job_and_says_so_in_json(tmp_path: Path) -> None:
@@ -68,17 +70,17 @@ def test_up_runs_everything_mends_what_dies_and_ends_with_0(tmp_path: Path) -> N
 
         calls_are_archived()
 
-        worker = wait_for(lambda: child_of(up.process.pid, "worker"))
-        receiver = wait_for(lambda: child_of(up.process.pid, "serve"))
+        worker = wait_for(lambda: child_of(up.pid, "worker"))
+        receiver = wait_for(lambda: child_of(up.pid, "serve"))
         assert [os.getpriority(os.PRIO_PROCESS, one) for one in (worker, receiver)] == [5, 0]
         if (group := Path(f"/proc/{worker}/autogroup")).exists():  # where the kernel groups sessions
             assert group.read_text().split()[1:] == ["nice", "5"]
         os.kill(worker, signal.SIGKILL)
         up.wait_for_output("worker ended with status -9; started again")
-        valkey = wait_for(lambda: child_of(up.process.pid, "valkey"))
+        valkey = wait_for(lambda: child_of(up.pid, "valkey"))
         os.kill(valkey, signal.SIGKILL)
         up.wait_for_output("valkey ended with status -9; started again")
-        wait_for(lambda: child_of(up.process.pid, "worker"))
+        wait_for(lambda: child_of(up.pid, "worker"))
         calls_are_archived()
         assert up.stop() == 0
     with callvault(["up", "--sandbox", "--port", str(port)], environment, "receiver  http://") as again:
@@ -95,7 +97,7 @@ def child_of(parent: int, what: str) -> int | None:
 def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     environment = {"CALLVAULT_DATA": str(tmp_path)}
     with callvault(["up", "--sandbox", "--port", str(free_port())], environment, "receiver  http://") as up:
-        children = Path(f"/proc/{up.process.pid}/task/{up.process.pid}/children").read_text().split()
+        children = Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()
         assert len(children) == 4
         up.stop(signal.SIGKILL)
         wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 30)

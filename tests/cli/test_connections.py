@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from lab.processes import run_callvault
+from lab.servers import RunningSandbox
 from sandbox import connections as family
-from tests.parts import RunningSandbox, run_callvault
 from workers.account import Account
 from workers.connections.document import load
 from workers.connections.plan import apply, plan

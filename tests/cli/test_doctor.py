@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.servers import RunningSandbox
+from lab.stores import s3_weak
+from lab.webhooks import Signer
 from sandbox.main import furnish
-from tests.contract.emulators import s3_weak
-from tests.parts import RunningSandbox, Signer, callvault, free_port, run_callvault, wait_for
 
 
 def checks(environment: dict[str, str], *options: str) -> tuple[int, dict[str, dict[str, Any]]]:

@@ -8,7 +8,8 @@ import signal
 import time
 from pathlib import Path
 
-from tests.parts import Signer, callvault, free_port, run_callvault, wait_for
+from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.webhooks import Signer
 
 
 def test_it_tells_who_lives_who_hangs_and_that_nobody_is_there(environment: dict[str, str], tmp_path: Path) -> None:
@@ -21,18 +22,18 @@ def test_it_tells_who_lives_who_hangs_and_that_nobody_is_there(environment: dict
         callvault(["worker"], here, "worker ready") as worker,
         callvault(["serve", "--port", str(free_port())], here, "Uvicorn running") as receiver,
     ):
-        names = [f"serve-{receiver.process.pid}", f"worker-{worker.process.pid}"]
+        names = [f"serve-{receiver.pid}", f"worker-{worker.pid}"]
         wait_for(lambda: run_callvault(["healthy"], here).stdout == "".join(f"{name} alive\n" for name in names))
         assert run_callvault(["healthy"], here).returncode == 0
         shutil.rmtree(next(tmp_path.glob("callvault-alive-*")))  # as those who clean temporary folders up do
         wait_for(lambda: run_callvault(["healthy"], here).stdout.count(" alive\n") == 2)
-        worker.process.send_signal(signal.SIGSTOP)
+        worker.send_signal(signal.SIGSTOP)
         file = next(tmp_path.glob("callvault-alive-*/worker-*"))
         file.write_text(f"{time.monotonic() - 31}")  # as if it had been stopped for so long
         hanging = run_callvault(["healthy"], here)
         told = re.search(rf"^{names[1]} hangs: nothing from it for (\d+)s$", hanging.stdout, re.MULTILINE)
         assert hanging.returncode == 1 and told and 31 <= int(told[1]) <= 60, hanging.stdout
-        worker.process.send_signal(signal.SIGCONT)
+        worker.send_signal(signal.SIGCONT)
         wait_for(lambda: run_callvault(["healthy"], here).returncode == 0)
         worker.stop(signal.SIGKILL)
         missed = run_callvault(["healthy"], here)

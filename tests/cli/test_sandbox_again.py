@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.parts import callvault, run_callvault
+from lab.processes import callvault, run_callvault
 
 
 def shown(memory: Path) -> tuple[dict[str, Any], str]:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from cli.telnyx import command_name
+from lab.processes import CLEAN, run_callvault
+from lab.servers import RunningSandbox
 from tests.conformance.calls import prepare
-from tests.parts import CLEAN, RunningSandbox, run_callvault
 from workers.telnyx.operations import all_operations
 
 ROOT = Path(__file__).parent.parent.parent

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from config.times import utc_now
-from tests.parts import callvault, free_port, receiver, run_callvault, wait_for
+from lab.processes import callvault, free_port, receiver, run_callvault, wait_for
 from tests.seals.small import SmallArchive
 from workers.jobs.causes import NotYet
 from workers.one_line import one_line
@@ -176,7 +176,7 @@ def test_a_worker_that_stops_itself_says_what_failed_why_and_what_to_do(
     server.start()
     with callvault(["worker"], environment | {"REDIS_URL": server.url}, "worker ready") as worker:
         server.stop()
-        wait_for(lambda: worker.process.poll() is not None, 200, "the end of the worker")
+        wait_for(lambda: worker.has_ended, 200, "the end of the worker")
         assert worker.stop() == 1
     last = worker.output.splitlines()[-1]
     assert last == (

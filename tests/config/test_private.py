@@ -12,7 +12,9 @@ import pytest
 
 from cli.resume import StateFile
 from config.private import private_file, private_folder
-from tests.parts import RunningSandbox, callvault, make_archive, run_callvault, wait_for
+from lab.processes import callvault, run_callvault, wait_for
+from lab.servers import RunningSandbox
+from lab.stores import make_archive
 from workers.archive.marks import ProvenMarks
 from workers.archive.records import ArchivedObject, Proof
 from workers.catalogue.catalogue import Catalogue

@@ -10,9 +10,10 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
+from lab.servers import RunningSandbox
+from lab.webhooks import event
 from sandbox.webhooks import Deliverer, recording_payload
 from tests.conformance.calls import DELIVERIES, ROWS, Row, prepare
-from tests.parts import RunningSandbox, event
 from workers.account import Account
 from workers.telnyx.client import TelnyxClient
 from workers.telnyx.operation import Pages

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.contract.emulators import S3_ENVIRONMENT
-from tests.parts import HttpServer
+from lab.servers import HttpServer
+from lab.stores import S3_ENVIRONMENT
 
 
 @dataclass

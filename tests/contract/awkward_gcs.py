@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import google_crc32c
 
-from tests.parts import HttpServer
+from lab.servers import HttpServer
 
 
 @dataclass

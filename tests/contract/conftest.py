@@ -8,18 +8,18 @@ from pathlib import Path
 import botocore.session
 import pytest
 
-from tests.contract import emulators
-from tests.contract.emulators import Emulator
+from lab import stores
+from lab.stores import Emulator
 
 # Every store, and how a server of it is started; each gets a folder of its own.
 STORES: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
     "file": lambda folder: nullcontext(Emulator("file", folder.as_uri(), rclone=str(folder))),
-    "s3-strict": lambda _: emulators.s3_strict(),
-    "s3-strict-tls": emulators.s3_strict_tls,
-    "s3-weak": lambda folder: emulators.s3_weak(folder / "data"),
-    "gcs": emulators.gcs,
-    "azure": lambda _: emulators.azure(),
-    "s3-strict-by-boto3": lambda _: emulators.s3_strict_by_boto3(),
+    "s3-strict": lambda _: stores.s3_strict(),
+    "s3-strict-tls": stores.s3_strict_tls,
+    "s3-weak": lambda folder: stores.s3_weak(folder / "data"),
+    "gcs": stores.gcs,
+    "azure": lambda _: stores.azure(),
+    "s3-strict-by-boto3": lambda _: stores.s3_strict_by_boto3(),
 }
 
 

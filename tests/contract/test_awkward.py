@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from lab.lines import TcpProxy
+from lab.stores import PART, SMALL_PARTS, by_boto3, environ
 from tests.contract.awkward import AwkwardS3, Manners
-from tests.contract.emulators import PART, SMALL_PARTS, TcpProxy, by_boto3, environ
 from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.proof import Damaged, ProofMode
 from workers.archive.records import ArchivedObject

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from azure.storage.blob import BlobServiceClient
 
-from tests.contract import emulators
-from tests.contract.emulators import BUCKET, Emulator, behind
+from lab import stores
+from lab.stores import BUCKET, Emulator, behind
 from tests.contract.test_stores import chunks_of, data_of, overwrite
 from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.stores.store import MIB, StoreError, StoreRefused
@@ -18,7 +18,7 @@ DATA = data_of(10 * MIB)  # two blocks to the byte, so that their source ends ri
 
 @pytest.fixture(scope="module")
 def azure() -> Iterator[Emulator]:
-    with emulators.azure() as running:
+    with stores.azure() as running:
         yield running
 
 

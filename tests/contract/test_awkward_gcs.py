@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from lab.stores import environ
 from tests.contract.awkward_gcs import AwkwardGcs, GcsManners
-from tests.contract.emulators import environ
 from tests.contract.test_stores import chunks_of, data_of
 from workers.archive.archive import Archive
 from workers.archive.proof import Damaged

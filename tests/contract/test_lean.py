@@ -23,8 +23,8 @@ from botocore.credentials import Credentials, RefreshableCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.stores import by_boto3, environ
 from tests.contract.awkward import AwkwardS3, Manners
-from tests.contract.emulators import by_boto3, environ
 from workers.archive.archive import Archive
 from workers.archive.source import Source
 from workers.archive.stores import s3_lean

@@ -8,7 +8,7 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
 
-from tests.contract.emulators import AZURE_ACCOUNT, AZURE_KEY, BUCKET, azure, environ
+from lab.stores import AZURE_ACCOUNT, AZURE_KEY, BUCKET, azure, environ
 from workers.archive.archive import Archive
 from workers.archive.stores.store import MIB, StoreError, StoreRefused, open_store
 

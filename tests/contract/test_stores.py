@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from config.values import read_archive_url
-from tests.contract.emulators import BUCKET, PART, SMALL_PARTS, Emulator, environ, rclone
+from lab.stores import BUCKET, PART, SMALL_PARTS, Emulator, environ, rclone
 from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.proof import Damaged
 from workers.archive.records import ArchivedObject, Proof

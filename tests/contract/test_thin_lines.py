@@ -14,10 +14,11 @@ import pytest
 from urllib3.connection import HTTPConnection
 
 from config.times import parse_instant
-from tests.contract import emulators
-from tests.contract.emulators import Emulator, behind
+from lab import stores
+from lab.processes import callvault, wait_for
+from lab.servers import RunningSandbox
+from lab.stores import Emulator, behind, make_archive
 from tests.contract.test_stores import chunks_of, data_of
-from tests.parts import RunningSandbox, callvault, make_archive, wait_for
 from workers.archive.archive import Archive
 from workers.archive.layout import recording_folder
 from workers.archive.stores import lines
@@ -31,11 +32,11 @@ AT_ONCE = 4
 BYTES_A_SECOND = 2.5e6  # so a part takes eight seconds where four share the line
 
 CLOUDS: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
-    "s3": lambda _: emulators.s3_strict(),
-    "s3-tls": lambda _: emulators.s3_strict(),
-    "gcs": emulators.gcs,
-    "azure": lambda _: emulators.azure(),
-    "azure-tls": lambda _: emulators.azure(),
+    "s3": lambda _: stores.s3_strict(),
+    "s3-tls": lambda _: stores.s3_strict(),
+    "gcs": stores.gcs,
+    "azure": lambda _: stores.azure(),
+    "azure-tls": lambda _: stores.azure(),
 }
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from config.times import parse_instant, utc_now
-from tests.chaos.scenes import Clock
+from lab.clock import Clock
+from lab.processes import callvault, callvault_here, run_callvault, wait_for
+from lab.servers import RunningSandbox
+from lab.stores import BUCKET, Emulator, environ, make_archive, s3_strict
 from tests.contract.conftest import STORES
-from tests.contract.emulators import BUCKET, Emulator, environ, s3_strict
 from tests.contract.test_stores import overwrite
-from tests.parts import RunningSandbox, callvault, callvault_here, make_archive, run_callvault, wait_for
 from workers.archive.archive import Archive
 from workers.archive.layout import audio_key, commit_key, recording_folder
 from workers.archive.proof import Damaged
@@ -129,7 +130,7 @@ async def test_a_recording_of_1_gb_goes_through_in_less_than_200_mb(
     await enqueue(async_redis, recording_job(RecordingRequest(event_id="e", recording_id=recording.data["id"])))
     archive = Archive(emulator.open(prefix))
     with callvault(["worker"], on_store, "worker ready") as worker:
-        peak = Peak(worker.process.pid)
+        peak = Peak(worker.pid)
         record = wait_for_record(archive, recording, 110)
         highest = peak.stop()
     assert record.objects[0].sha256 == recording.audio["wav"].sha256
@@ -222,7 +223,7 @@ def test_the_users_protections_are_on_every_object(s3: Emulator) -> None:
 
     import boto3
 
-    from tests.contract.emulators import environ
+    from lab.stores import environ
 
     with environ(s3.environment):
         client = boto3.client("s3")

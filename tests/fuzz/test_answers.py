@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.settings import Settings
+from lab.servers import HttpServer
 from tests.fuzz.values import DEEP, documents, like, texts
-from tests.parts import HttpServer
 from workers.account import Account
 from workers.jobs.causes import CAUSES
 from workers.jobs.judge import cause_of

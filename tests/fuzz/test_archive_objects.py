@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lab.stores import make_archive
 from tests.fuzz.values import DEEP, documents, like, texts
-from tests.parts import make_archive
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.audio import AudioReader, Expected

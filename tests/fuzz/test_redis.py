@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.parts import RunningSandbox, callvault, free_port, run_callvault, wait_for
+from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.servers import RunningSandbox
 from workers import keys
 from workers.keys import ARQ_JOB, BULK_QUEUE, MAIN_QUEUE
 from workers.main import job_functions
@@ -51,7 +52,7 @@ def test_no_payload_stops_a_worker(
         wait_for(lambda: list(archive_folder.glob(f"recordings/*/*/*/{recording.data['id']}/recording.json")), 60)
         now = redis.time()[0] * 1000
         wait_for(lambda: redis.zcount(MAIN_QUEUE, "-inf", now) == redis.zcount(BULK_QUEUE, "-inf", now) == 0, 60, "all")
-        assert worker.process.poll() is None and "worker failed" not in worker.output
+        assert not worker.has_ended and "worker failed" not in worker.output
         assert worker.stop() == 0
 
 
@@ -84,7 +85,7 @@ def test_state_of_another_shape_is_told_and_stops_no_webhook_and_no_recording(
         url = f"http://127.0.0.1:{port}/webhooks/telnyx"
         (recording,) = sandbox.control("calls", webhook_url=url, seconds=0.5)["recordings"]
         wait_for(lambda: list(archive_folder.glob(f"recordings/*/*/*/{recording}/recording.json")), 60)
-        assert worker.process.poll() is None
+        assert not worker.has_ended
         assert worker.stop() == 0
     assert sandbox.books()["deliveries"] == {"delivered": 1, "failed": 0}
     for command in (["status"], ["dead-letters", "list"], ["deletions", "list"]):

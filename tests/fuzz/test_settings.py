@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.settings import Settings, SettingsError, load_settings
+from lab.processes import CLEAN
 from tests.fuzz.values import texts
-from tests.parts import CLEAN
 from workers.connections.document import BadDocument, load
 from workers.queue.connect import connect_receiver, connect_worker
 

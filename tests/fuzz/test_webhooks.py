@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lab.webhooks import Signer
 from service.events import Unparseable, parse_form, parse_json
 from service.signature import SignatureRefused, Signatures
 from tests.fuzz.values import DEEP, documents, like, texts
-from tests.parts import Signer
 from workers.jobs.routing import ROUTES, Event, jobs_of, look_jobs
 from workers.queue.jobs import encode_job
 

@@ -15,18 +15,10 @@ import pytest
 from arq import func
 from redis.exceptions import OutOfMemoryError
 
-from tests.parts import (
-    LEAST_PASSWORD,
-    LEAST_USER,
-    RunningSandbox,
-    Signer,
-    callvault,
-    event,
-    free_port,
-    least_rights,
-    wait_for,
-)
-from tests.redis.servers import server
+from lab.processes import callvault, free_port, wait_for
+from lab.redis import LEAST_PASSWORD, LEAST_USER, Server, least_rights
+from lab.servers import RunningSandbox
+from lab.webhooks import Signer, event
 from tests.workers.test_archive_recording import committed
 from workers.alerts.alerts import Alerts
 from workers.alerts.witness import send_head
@@ -69,7 +61,7 @@ async def test_a_job_of_a_full_redis_is_claimed_run_and_ended_and_no_other_is_ta
             async with LeavingOriginals(client).turn():
                 ran.append(payload)
 
-    with server(tmp_path) as plain, plain.client() as redis:
+    with Server(tmp_path) as plain, plain.client() as redis:
         client = connect_worker(plain.url)
         await enqueue(client, Job("archive", {"n": 1}, "job"))
         with full(redis):
@@ -101,7 +93,7 @@ async def test_a_job_of_a_full_redis_is_claimed_run_and_ended_and_no_other_is_ta
 async def test_what_fails_while_redis_is_full_is_given_up_and_told_once(
     tmp_path: Path, receiver_of_alerts: Any
 ) -> None:
-    with server(tmp_path) as plain, plain.client() as redis:
+    with Server(tmp_path) as plain, plain.client() as redis:
         client = connect_worker(plain.url)
         with full(redis):
             letter = DeadLetter("job", "archive", {}, MAIN_QUEUE, "unexpected", "error", "2026", [])
@@ -120,7 +112,7 @@ async def test_what_fails_while_redis_is_full_is_given_up_and_told_once(
 
 
 async def test_a_full_redis_remembers_that_the_witnesses_have_the_head(tmp_path: Path, receiver_of_alerts: Any) -> None:
-    with server(tmp_path) as plain, plain.client() as redis:
+    with Server(tmp_path) as plain, plain.client() as redis:
         client = connect_worker(plain.url)
         redis.hset(SEALS, "1", json.dumps({"seal": {"sequence": 1, "day": "2026-11-25"}, "sha256": "ab"}))
         with full(redis):
@@ -142,7 +134,7 @@ def test_a_redis_that_filled_up_is_drained_by_a_worker_that_starts_then(
 ) -> None:
     recordings = [sandbox.world.add_recording(seconds=0.2) for _ in range(100)]
     signer, port = Signer(), free_port()
-    with server(tmp_path) as plain, plain.client() as redis:
+    with Server(tmp_path) as plain, plain.client() as redis:
         redis.execute_command("ACL", "SETUSER", LEAST_USER, f">{unquote(LEAST_PASSWORD)}", *least_rights())
         here = environment | {
             "REDIS_URL": plain.url.replace("redis://", f"redis://{LEAST_USER}:{LEAST_PASSWORD}@"),

@@ -18,10 +18,12 @@ import redis as sync_redis
 from redis.exceptions import NoPermissionError
 
 from config.settings import load_settings
+from lab.lines import TcpProxy, tls_proxy
+from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.redis import Server, is_marked, least_rights, watched
+from lab.servers import RunningSandbox
+from lab.webhooks import Signer, event
 from service.app import create_app
-from tests.contract.emulators import TcpProxy, tls_proxy
-from tests.parts import RunningSandbox, Signer, callvault, event, free_port, least_rights, run_callvault, wait_for
-from tests.redis.servers import Server, is_marked, server, watched
 from workers.keys import (
     ALERTS,
     ARQ_IN_PROGRESS,
@@ -179,7 +181,7 @@ def test_a_failover_by_sentinel_under_load_loses_no_event(
 
             def is_archived() -> bool:
                 """As whoever runs a worker does: one that could wait no longer for its Redis is started again."""
-                if workers[-1].process.poll() is not None:
+                if workers[-1].has_ended:
                     workers.append(stack.enter_context(callvault(["worker"], parts)))
                 return accepted <= _committed(archive_folder)
 
@@ -267,7 +269,7 @@ def _one_recording(sandbox: RunningSandbox, environment: dict[str, str], archive
 def test_over_tls_with_the_servers_name_checked(
     sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, tmp_path: Path
 ) -> None:
-    with server(tmp_path) as plain, tls_proxy(plain.port, tmp_path) as (port, certificate):
+    with Server(tmp_path) as plain, tls_proxy(plain.port, tmp_path) as (port, certificate):
         _one_recording(sandbox, environment, archive_folder, f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}")
         for refused in (f"rediss://127.0.0.1:{port}/0", f"rediss://localhost:{port}/0?ssl_ca_certs={certificate}"):
             done = run_callvault(["doctor", "--json"], environment | {"REDIS_URL": refused})
@@ -281,7 +283,7 @@ def test_a_server_that_forbids_config_is_enough(
     sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, tmp_path: Path
 ) -> None:
     """As managed ones do."""
-    with server(tmp_path, "--rename-command", "CONFIG", "", "--rename-command", "DEBUG", "") as managed:
+    with Server(tmp_path, "--rename-command", "CONFIG", "", "--rename-command", "DEBUG", "") as managed:
         _one_recording(sandbox, environment, archive_folder, managed.url)
         done = run_callvault(["doctor", "--json"], environment | {"REDIS_URL": managed.url})
         rows = {row["check"]: row for row in json.loads(done.stdout)["checks"]}
@@ -311,7 +313,7 @@ def test_one_account_is_split_by_connection_over_two_redis(
     sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, tmp_path: Path
 ) -> None:
     """Two whole deployments on one archive: each connection's webhooks go to one of them, and both compare with Telnyx."""
-    with server(tmp_path) as first, server(tmp_path) as second, ExitStack() as stack:
+    with Server(tmp_path) as first, Server(tmp_path) as second, ExitStack() as stack:
         hooks, workers = [], []
         for one in (first, second):
             port = free_port()
@@ -352,7 +354,7 @@ def test_the_document_shows_the_rights_that_are_tested() -> None:
 
 async def test_a_claim_whose_answer_is_lost_gets_the_same_answer_when_it_is_sent_again(tmp_path: Path) -> None:
     """Else its jobs would be held by a worker that lives and does not run them, for as long as a recording may last."""
-    with server(tmp_path) as plain, TcpProxy(plain.port) as proxy, plain.client() as redis:
+    with Server(tmp_path) as plain, TcpProxy(plain.port) as proxy, plain.client() as redis:
         client = connect_worker(f"redis://127.0.0.1:{proxy.port}/0")
         leases = Leases(client)
         redis.zadd(MAIN_QUEUE, {"a": 1, "b": 2, "c": 3})

@@ -14,8 +14,8 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import RedisError
 
 from config.tasks import end_tasks
-from tests.parts import wait_for
-from tests.redis.servers import Server, Watched, is_marked, watched
+from lab.processes import wait_for
+from lab.redis import Server, Watched, is_marked, watched
 from workers.queue import replicas
 from workers.queue.accept import Acceptor
 from workers.queue.connect import connect_receiver
@@ -62,12 +62,12 @@ def _replicas(servers: Watched) -> list[Server]:
 
 def _stop(*servers: Server) -> None:
     for one in servers:
-        one.process.send_signal(signal.SIGSTOP)
+        one.send_signal(signal.SIGSTOP)
 
 
 def _go_on(*servers: Server) -> None:
     for one in servers:
-        one.process.send_signal(signal.SIGCONT)
+        one.send_signal(signal.SIGCONT)
 
 
 async def test_an_event_that_was_answered_503_is_confirmed_by_its_repetition_and_not_before(

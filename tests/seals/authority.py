@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from tests.parts import HttpServer
+from lab.servers import HttpServer
 
 _CONFIG = """
 [tsa]

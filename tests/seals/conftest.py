@@ -19,8 +19,10 @@ from typing import Any
 import pytest
 
 from config.times import end_of_day, utc_now
+from lab.processes import callvault, wait_for
+from lab.servers import RunningSandbox
+from lab.stores import make_archive
 from sandbox.world import World
-from tests.parts import RunningSandbox, callvault, make_archive, wait_for
 from tests.seals.authority import Authority
 from workers.queue.embedded import EmbeddedServer
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.parts import RunningSandbox, callvault, run_callvault
+from lab.processes import callvault, run_callvault
+from lab.servers import RunningSandbox
 from tests.seals.test_catalogue import find
 from tests.seals.test_sealing import archive_and_seal, recordings_of, seal, seals_in
 from tests.workers.test_archive_recording import folder_of

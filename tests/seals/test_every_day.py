@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from config.times import format_instant, utc_now
-from tests.parts import RunningSandbox
+from lab.servers import RunningSandbox
 from tests.seals.test_making_seals import ago, archive, at_noon, key_of, recordings_of
 from tests.workers.test_archive_recording import folder_of
 from workers.archive import layout

@@ -13,7 +13,7 @@ import pytest
 
 from cli.find import write_table
 from config.times import format_instant, utc_now
-from tests.parts import make_archive
+from lab.stores import make_archive
 from workers.archive import layout
 from workers.archive.append import Making, append, put_file
 from workers.archive.archive import Archive

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from config.times import end_of_day, utc_now
+from lab.servers import RunningSandbox
 from sandbox.world import Recording, text_of
-from tests.parts import RunningSandbox
 from tests.telnyx.test_spans import fill, when_listed
 from tests.workers.test_archive_recording import folder_of
 from workers.archive import layout

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from lab.processes import run_callvault
+from lab.servers import RunningSandbox
 from sandbox.audio import make_wav
 from sandbox.world import now, text_of
-from tests.parts import RunningSandbox, run_callvault
 from tests.seals.test_sealing import recordings_of, seal
 from tests.workers.house import request_of, runtime_of
 from tests.workers.test_archive_recording import folder_of

@@ -17,7 +17,7 @@ import pytest
 
 from config.errors import UserError
 from config.times import end_of_day, format_instant, utc_now
-from tests.parts import callvault_here
+from lab.processes import callvault_here
 from tests.seals.small import FIRST, LAST, SmallArchive, ago, noon
 from workers.archive import layout
 

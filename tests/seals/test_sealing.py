@@ -15,8 +15,9 @@ import pytest
 
 from config.settings import load_settings
 from config.times import end_of_day, utc_now
+from lab.processes import callvault, callvault_here, run_callvault, wait_for
+from lab.servers import RunningSandbox
 from sandbox.world import Recording
-from tests.parts import RunningSandbox, callvault, callvault_here, run_callvault, wait_for
 from tests.seals.authority import Authority
 from tests.workers.test_archive_recording import ask, committed, folder_of
 from tests.workers.test_deletion import DELETING

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from config.times import format_instant, parse_instant, utc_now
-from tests.parts import callvault_here, run_callvault
+from lab.processes import callvault_here, run_callvault
 from tests.seals.authority import openssl
 from tests.seals.conftest import CALLS_A_DAY, DAYS, TRANSCRIBED_A_DAY, Sealed
 from workers.archive.layout import recording_folder

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from cli.catalogue import up_to_date
+from lab.processes import callvault_here, run_callvault
+from lab.servers import RunningSandbox
 from tests.browser.test_api import pages
-from tests.parts import RunningSandbox, callvault_here, run_callvault
 from tests.seals.test_feed import TODAY, archive, catalogue, found, put
 from tests.workers.house import settings_of
 from workers.archive import layout

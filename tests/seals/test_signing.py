@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from config.errors import UserError
-from tests.parts import RunningSandbox, free_port
+from lab.processes import free_port
+from lab.servers import RunningSandbox
 from tests.seals.test_making_seals import ago, archive, key_of, recordings_of
 from tests.workers.test_archive_recording import folder_of
 from workers.alerts.alerts import Alerts

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from config.times import format_instant, utc_now
-from tests.parts import callvault_here, run_callvault
+from lab.processes import callvault_here, run_callvault
 from tests.seals.small import FIRST, LAST, SmallArchive, ago, noon
 from tests.seals.test_same_verdict import by_script, verify
 from workers.archive import layout

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.parts import Signer, callvault, free_port
+from lab.processes import callvault, free_port
+from lab.webhooks import Signer
 from workers.queue.embedded import EmbeddedServer
 
 

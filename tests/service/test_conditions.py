@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from config.times import format_instant, utc_now
-from tests.parts import RunningSandbox, callvault, callvault_here, free_port, receiver, wait_for
+from lab.processes import callvault, callvault_here, free_port, receiver, wait_for
+from lab.servers import RunningSandbox
 from workers.conditions import CONDITIONS
 from workers.keys import (
     ARCHIVE,

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tests.parts import CLEAN, HERE, Signer, free_port
+from lab.processes import CLEAN, ROOT, free_port
+from lab.webhooks import Signer
 
 EARLY = """
 import os, signal, sys, uvicorn
@@ -35,7 +36,7 @@ def test_a_signal_that_comes_before_the_server_ends_the_process(command: str, re
     ran = subprocess.run(
         [sys.executable, "-c", EARLY],
         env=os.environ | CLEAN | needed,
-        cwd=HERE,
+        cwd=ROOT,
         capture_output=True,
         timeout=60,
         check=False,

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.parts import receiver, wait_for
+from lab.processes import receiver, wait_for
 from tests.seals.small import SmallArchive
 
 

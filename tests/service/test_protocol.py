@@ -9,8 +9,8 @@ from typing import Any
 
 import uvicorn
 
+from lab.processes import free_port
 from service.protocol import PacedProtocol, answer_at_once, is_body_here
-from tests.parts import free_port
 
 _REQUEST = b"POST / HTTP/1.1\r\nhost: here\r\ncontent-length: 2\r\n\r\nhi"
 

@@ -18,9 +18,11 @@ from arq.jobs import deserialize_job_raw
 from redis.exceptions import ResponseError
 from starlette.routing import Router
 
+from lab.processes import callvault, free_port, wait_for
+from lab.servers import RunningSandbox
+from lab.webhooks import Signer, event
 from service.signature import Signatures
 from service.webhooks import Webhooks
-from tests.parts import RunningSandbox, Signer, callvault, event, free_port, wait_for
 from workers.keys import HISTORY
 from workers.queue.accept import _ACCEPT, Acceptor, mark_of
 from workers.queue.embedded import EmbeddedServer

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from tests.parts import Signer
+from lab.webhooks import Signer
 from tests.service.test_webhooks import SAVED, post
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
-from tests.certificate import server_context
-from tests.parts import HttpServer
+from lab.lines import server_context
+from lab.servers import HttpServer
 from workers.jobs.causes import may_have_passed
 from workers.jobs.judge import cause_of
 from workers.telnyx import addresses

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.settings import Settings
+from lab.processes import free_port
+from lab.servers import HttpServer, RunningSandbox
 from sandbox.world import World
-from tests.parts import HttpServer, RunningSandbox, free_port
 from workers.account import Account
 from workers.jobs.judge import cause_of
 from workers.telnyx import client as client_module

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
+from lab.servers import HttpServer
 from sandbox.audio import Audio, make_mp3, make_wav
-from tests.parts import HttpServer
 from workers.jobs.judge import cause_of
 from workers.source_mark import SourceMark
 from workers.telnyx.downloads import (

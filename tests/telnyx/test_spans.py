@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from lab.servers import RunningSandbox
 from sandbox import api, recordings
 from sandbox.world import Recording, text_of
-from tests.parts import RunningSandbox
 from workers.account import Account
 from workers.telnyx.client import TelnyxClient
 from workers.telnyx.errors import UnreadableRows, Unsettled

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from lab.lines import server_context
+from lab.servers import RunningSandbox
 from sandbox.world import World
-from tests.certificate import server_context
-from tests.parts import RunningSandbox
 from workers.account import Account
 from workers.telnyx import errors
 from workers.telnyx import transport as transport_module

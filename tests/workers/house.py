@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from config.settings import Settings, load_settings
+from lab.processes import CLEAN
 from sandbox.world import Recording
-from tests.parts import CLEAN
 from tests.workers.test_archive_recording import folder_of
 from workers.jobs.deletion import DeletionTurn, delete_originals
 from workers.jobs.payloads import RecordingRequest

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.parts import RunningSandbox
+from lab.servers import RunningSandbox
 from tests.workers.house import archive, delete_what_is_due, has_left, runtime_of
 from tests.workers.test_archive_recording import committed
 from workers.jobs.payloads import TranscriptionRequest

@@ -14,8 +14,9 @@ import pytest
 from arq.worker import Retry
 
 from config.times import parse_instant, utc_now
+from lab.processes import callvault, free_port, wait_for
+from lab.servers import RunningSandbox
 from sandbox.world import Recording
-from tests.parts import RunningSandbox, callvault, free_port, wait_for
 from workers.archive.layout import recording_folder
 from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
 from workers.jobs.recordings import archive_recording
@@ -239,7 +240,7 @@ async def test_a_killed_workers_recording_is_finished_by_another(
         callvault(["worker"], environment, "worker ready") as second,
     ):
         holder = wait_for(lambda: redis.hvals("callvault:leases"), what="the lease")[0]
-        killed = first if f":{first.process.pid}:" in holder else second
+        killed = first if f":{first.pid}:" in holder else second
         time.sleep(0.5)
         killed.stop(signal.SIGKILL)
         sandbox.world.faults.change({"download_bytes_per_second": 0})

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from config.times import end_of_day, utc_now
+from lab.servers import RunningSandbox
+from lab.stores import make_archive
 from sandbox.world import Recording
-from tests.parts import RunningSandbox, make_archive
 from workers.archive.seals import Chain, Link
 from workers.init import init_archive
 from workers.jobs.chain import known_chain, read_chain

@@ -13,8 +13,9 @@ import pytest
 
 from config.tasks import end_tasks
 from config.times import utc_now
-from tests.chaos.scenes import Clock
-from tests.parts import RunningSandbox, callvault, wait_for
+from lab.clock import Clock
+from lab.processes import callvault, wait_for
+from lab.servers import RunningSandbox
 from tests.workers.test_archive_recording import ask, assert_archived, committed
 from tests.workers.test_deletion import DELETING
 from workers import clock

@@ -13,9 +13,10 @@ import pytest
 
 from config.settings import load_settings
 from config.times import utc_now
+from lab.processes import callvault, run_callvault, wait_for
+from lab.servers import RunningSandbox
 from sandbox import connections as family
 from sandbox.tickets import RELEASE_STATUSES, UPLOAD_STATUSES
-from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
 from workers.archive.stores.store import StoredObject
 from workers.jobs.connections import look_for_drift, refresh_operator_connect, watch_connections
 from workers.jobs.log_messages import mirror_log_messages
@@ -388,8 +389,8 @@ async def test_an_event_leads_to_a_look_only_on_an_external_connection(
 async def test_a_recording_error_is_told_and_leads_to_a_look_at_the_log(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
+    from lab.processes import free_port
     from sandbox.webhooks import Target
-    from tests.parts import free_port
 
     connection = zoom(sandbox)
     port = free_port()

@@ -13,8 +13,9 @@ import httpx
 import msgspec
 import pytest
 
+from lab.processes import callvault_here, receiver, run_callvault, wait_for
+from lab.servers import RunningSandbox
 from sandbox.world import Recording
-from tests.parts import RunningSandbox, callvault_here, receiver, run_callvault, wait_for
 from tests.workers.house import archive, delete_what_is_due, kinds_of_alerts, runtime_of
 from tests.workers.test_archive_recording import folder_of
 from workers.alerts.alerts import Alerts

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from lab.processes import callvault, wait_for
+from lab.servers import RunningSandbox
+from lab.stores import s3_weak
 from sandbox.world import Recording
-from tests.contract.emulators import s3_weak
-from tests.parts import RunningSandbox, callvault, wait_for
 from tests.workers.house import archive, delete_what_is_due, house
 from tests.workers.test_archive_recording import ask, assert_archived, committed, folder_of
 from workers.jobs.deletion import start_deletions

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from config import times
-from tests.parts import RunningSandbox
+from lab.servers import RunningSandbox
 from tests.workers.house import (
     archive,
     delete_what_is_due,

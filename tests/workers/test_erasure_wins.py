@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from config.errors import UserError
+from lab.servers import RunningSandbox
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
-from tests.parts import RunningSandbox
 from tests.workers.house import request_of, runtime_of
 from tests.workers.test_archive_recording import folder_of
 from workers.archive import layout

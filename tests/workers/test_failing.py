@@ -6,8 +6,9 @@ from typing import Any
 
 import httpx
 
-from tests.contract.emulators import S3_ENVIRONMENT
-from tests.parts import RunningSandbox, callvault, free_port, run_callvault, wait_for
+from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.servers import RunningSandbox
+from lab.stores import S3_ENVIRONMENT
 from tests.workers.test_archive_recording import ask
 from workers.jobs.causes import CAUSES
 from workers.keys import FAILING, FAILING_JOBS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import RunningSandbox
+from lab.servers import RunningSandbox
 from tests.workers.house import archive, house, kinds_of_alerts, request_of
 from tests.workers.test_archive_recording import folder_of
 from workers.archive.proof import Damaged

@@ -14,10 +14,10 @@ import pytest
 
 from config import times
 from config.errors import UserError
+from lab.redis import Server
+from lab.servers import RunningSandbox
 from sandbox.world import World
 from tests.browser.test_api import pages
-from tests.parts import RunningSandbox
-from tests.redis.servers import server
 from tests.workers.house import (
     archive,
     delete_what_is_due,
@@ -67,7 +67,7 @@ async def test_what_another_unit_is_just_deleting_was_not_gone_before(
     """Two deployments on one archive and account: one sees the 404 of what the other has deleted, and not yet its receipt."""
     recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(count)]
     seen = sandbox.world.add_recording(seconds=0.5)
-    with server(tmp_path) as other_redis:
+    with Server(tmp_path) as other_redis:
         async with house(deleting) as one, house(deleting | {"REDIS_URL": other_redis.url}) as other:
             await archive(one, *recordings, seen)
             for runtime in (one, other):

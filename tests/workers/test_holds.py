@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from config.errors import UserError
+from lab.processes import free_port, run_callvault
+from lab.servers import RunningSandbox
 from tests.browser.test_api import pages
-from tests.parts import RunningSandbox, free_port, run_callvault
 from tests.workers.house import archive, delete_what_is_due, has_left, house
 from tests.workers.test_archive_recording import folder_of
 from tests.workers.test_damage import flip

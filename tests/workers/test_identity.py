@@ -13,7 +13,9 @@ import pytest
 
 from cli.resume import AnotherState, StateFile
 from config.settings import load_settings
-from tests.parts import RunningSandbox, callvault_here, make_archive, run_callvault
+from lab.processes import callvault_here, run_callvault
+from lab.servers import RunningSandbox
+from lab.stores import make_archive
 from tests.workers.test_archive_recording import committed, folder_of
 from workers.archive.archive import Archive
 from workers.archive.identity import NoArchive

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from config.settings import Settings
-from tests.parts import wait_for
+from lab.processes import wait_for
 from workers.alerts.alerts import Alerts
 from workers.archive.proof import Damaged
 from workers.jobs import run

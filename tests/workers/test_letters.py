@@ -10,8 +10,9 @@ import pytest
 from arq.worker import Retry
 
 from config.times import format_instant, utc_now
+from lab.processes import callvault, wait_for
+from lab.servers import RunningSandbox
 from sandbox.world import Recording
-from tests.parts import RunningSandbox, callvault, wait_for
 from tests.workers.house import request_of
 from tests.workers.test_archive_recording import assert_archived, committed, folder_of
 from tests.workers.test_reconcile import let_sweeps_start, past
@@ -160,7 +161,7 @@ def test_a_backfill_does_not_wait_for_what_telnyx_has_not_finished(
         wait_for(lambda: redis.llen(f"callvault:attempts:{job_id}"), 60, "an attempt")
         wait_for(lambda: not redis.exists(f"arq:in-progress:{job_id}"))
         redis.zincrby(BULK_QUEUE, 3_600_000, job_id)  # as after some more
-        wait_for(lambda: backfill.process.poll() is not None, 60, "its end")
+        wait_for(lambda: backfill.has_ended, 60, "its end")
         report = json.loads(backfill.output.splitlines()[-1])
     assert (report["queued"], report["done"], report["given_up"], report["left"]) == (2, 1, 0, 1)
     assert committed(archive_folder, sound) and not folder_of(archive_folder, unfinished).exists()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis as sync_redis
 
-from tests.chaos.scenes import Clock, SkewedServer
+from lab.clock import Clock, SkewedServer
 from workers.keys import EVENT
 from workers.queue import accept
 from workers.queue.accept import Acceptor, mark_of

@@ -17,8 +17,8 @@ import workers.jobs.may_delete
 import workers.queue.clocks
 from config import times
 from config.errors import UserError
-from tests.chaos.scenes import Clock, SkewedServer
-from tests.parts import RunningSandbox
+from lab.clock import Clock, SkewedServer
+from lab.servers import RunningSandbox
 from tests.workers.house import (
     archive,
     delete_what_is_due,

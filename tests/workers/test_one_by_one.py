@@ -15,9 +15,10 @@ import msgspec
 import pytest
 
 from config.times import format_instant, utc_now
+from lab.processes import callvault, run_callvault, wait_for
+from lab.servers import RunningSandbox
 from sandbox import connections as family
 from sandbox.world import Recording, text_of
-from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
 from tests.workers.house import archive, delete_what_is_due, has_left, house, request_of, runtime_of
 from tests.workers.test_archive_recording import folder_of
 from workers.archive.stores.store import StoreError

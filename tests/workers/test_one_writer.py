@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from arq.worker import Retry
 
+from lab.servers import RunningSandbox
+from lab.stores import environ, make_archive, s3_weak
 from sandbox.world import Recording
-from tests.contract.emulators import environ, s3_weak
-from tests.parts import RunningSandbox, make_archive
 from tests.workers.house import request_of, runtime_of
 from workers.archive.proof import hash_object
 from workers.archive.records import COMMIT_RECORD

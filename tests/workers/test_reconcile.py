@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from config.times import parse_instant, utc_now
+from lab.processes import callvault, run_callvault, wait_for
+from lab.servers import RunningSandbox
 from sandbox.webhooks import recording_payload
 from sandbox.world import now, text_of
-from tests.parts import RunningSandbox, callvault, run_callvault, wait_for
 from tests.workers.test_archive_recording import ask, assert_archived, committed, folder_of
 from tests.workers.test_deletion import DELETING
 from workers.archive.layout import recording_folder
@@ -302,7 +303,7 @@ def test_a_full_disk_stops_nothing_for_good(
     import subprocess
     import sys
 
-    from tests.parts import CLEAN
+    from lab.processes import CLEAN
 
     (recording,) = past(sandbox, 0.01)
     big = sandbox.world.add_recording(seconds=120)

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from config.times import utc_now
+from lab.processes import callvault_here, run_callvault
+from lab.servers import RunningSandbox
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
-from tests.parts import RunningSandbox, callvault_here, run_callvault
 from tests.workers.house import archive, delete_what_is_due, house, request_of, runtime_of
 from tests.workers.test_archive_recording import folder_of
 from workers.archive.proof import Missing

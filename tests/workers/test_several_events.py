@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from arq.worker import func
 
-from tests.parts import RunningSandbox, callvault, wait_for
+from lab.processes import callvault, wait_for
+from lab.servers import RunningSandbox
 from tests.workers.test_archive_recording import assert_archived
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, BULK_QUEUE, MAIN_QUEUE, REPEATED

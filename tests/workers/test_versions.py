@@ -10,7 +10,8 @@ import pytest
 from arq.worker import func
 
 from config.tasks import end_tasks
-from tests.parts import RunningSandbox, callvault, wait_for
+from lab.processes import callvault, wait_for
+from lab.servers import RunningSandbox
 from tests.workers.test_archive_recording import assert_archived
 from workers.jobs import payloads
 from workers.keys import ARQ_JOB, DEAD_LETTERS, MAIN_QUEUE

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from config.errors import UserError
+from lab.processes import run_callvault
+from lab.servers import RunningSandbox
 from tests.browser.test_api import pages
-from tests.parts import RunningSandbox, run_callvault
 from tests.workers.house import archive, house
 from tests.workers.test_archive_recording import folder_of
 from workers.jobs import decisions

@@ -1,8 +1,7 @@
-"""Redis as users run it: servers on ports, with replicas and Sentinels, killed and started again."""
+"""Redis as users run it: servers on ports, replicas, and Sentinels."""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,45 +10,63 @@ from typing import Any
 import redis as sync_redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.parts import free_port, wait_for
+from lab.processes import ROOT, Process, free_port, wait_for
 from workers.keys import EVENT
 from workers.queue.accept import mark_of
 from workers.queue.embedded import server_binary
 
+LEAST_USER, LEAST_PASSWORD = "callvault", "p%40ss"  # as an address writes them; the password is "p@ss"
 MASTER = "callvault"
 
 
+def least_rights() -> list[str]:
+    """The rules of ACL SETUSER that `deploy/redis/users.acl` gives to the user of Redis."""
+    line = (ROOT / "deploy" / "redis" / "users.acl").read_text()
+    return [rule for rule in line.split()[2:] if not rule.startswith(">")]
+
+
 def is_marked(client: Any, event_id: str) -> bool:
-    """Whether a server remembers having accepted an event."""
+    """Whether a server remembers that it accepted an event."""
     bucket, member = mark_of(event_id)
     return any(client.sismember(key, member) for key in client.scan_iter(f"{EVENT}*:{bucket}"))
 
 
-class Server:
-    """A Valkey on a port, its data in a folder; with `sentinel`, one that watches others."""
+class Server(Process):
+    """A Valkey on a port with its data in a folder; with `sentinel`, a Sentinel with these rules."""
 
-    def __init__(self, folder: Path, *options: str, sentinel: str = "") -> None:
+    def __init__(self, folder: Path, *options: str, sentinel: str = "", core: int | None = None) -> None:
         self.port = free_port()
         self.folder = folder / str(self.port)
         self.folder.mkdir()
-        arguments = [server_binary()]
-        if sentinel:  # it writes what it learns into its file
+        command = [server_binary()]
+        if sentinel:  # it writes its state into its configuration file
             (self.folder / "sentinel.conf").write_text(f"port {self.port}\nbind 127.0.0.1\n{sentinel}")
-            arguments += [str(self.folder / "sentinel.conf"), "--sentinel"]
+            command += [str(self.folder / "sentinel.conf"), "--sentinel"]
         else:
-            arguments += ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
-            arguments += ["--appendonly", "yes", "--maxmemory-policy", "noeviction", *options]
-        self._arguments = arguments
-        self.start()
+            command += ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
+            command += ["--appendonly", "yes", "--maxmemory-policy", "noeviction", *options]
+        super().__init__(command, core=core)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        super().start()
+        wait_for(lambda: self.has_ended or self.answers(), 60, "an answer of Valkey")
+        assert not self.has_ended, self.output
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     @property
     def url(self) -> str:
+        """The address of its database."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> Any:
+        """Connect to it."""
         return sync_redis.Redis(port=self.port, decode_responses=True, socket_timeout=5)
 
     def answers(self) -> bool:
+        """Whether it answers a ping."""
         try:
             with self.client() as client:
                 return bool(client.ping())
@@ -57,9 +74,9 @@ class Server:
             return False
 
     def writes_with(self, text: str) -> list[str]:
-        """The commands of its append-only file that name something, in order: what it was ever told of it."""
+        """The commands in its append-only file that contain a text, in order."""
         data = b"".join(path.read_bytes() for path in sorted(self.folder.glob("appendonlydir/*.aof")))
-        told = []
+        found = []
         while data.startswith(b"*"):
             head, _, data = data.partition(b"\r\n")
             words = []
@@ -69,35 +86,16 @@ class Server:
                 data = data[int(size[1:]) + 2 :]
             line = b" ".join(word[:80] for word in words).decode("utf-8", "backslashreplace")
             if text in line:
-                told.append(line)
-        return told
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        wait_for(self.answers, 60, "a server of Redis")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-@contextmanager
-def server(folder: Path, *options: str) -> Iterator[Server]:
-    one = Server(folder, *options)
-    try:
-        yield one
-    finally:
-        one.kill()
+                found.append(line)
+        return found
 
 
 class Watched:
-    """A server with two replicas and three Sentinels that put one in its place a second after it is gone."""
+    """A server with two replicas, and three Sentinels that promote one a second after the server is gone."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         def add(*options: str, sentinel: str = "") -> Server:
-            one = Server(folder, *options, sentinel=sentinel)
-            stack.callback(one.kill)
-            return one
+            return stack.enter_context(Server(folder, *options, sentinel=sentinel))
 
         first = add()
         self.servers = [first, *(add("--replicaof", "127.0.0.1", str(first.port)) for _ in range(2))]
@@ -113,20 +111,23 @@ class Watched:
 
     @staticmethod
     def are_online(replication: Any) -> bool:
+        """Whether both replicas follow, by `INFO replication` of the primary."""
         return [replication.get(f"slave{n}", {}).get("state") for n in range(2)] == ["online"] * 2
 
     @staticmethod
     def _is_known(client: Any) -> bool:
-        told = client.sentinel_master(MASTER)
-        return bool(told["num-other-sentinels"] == 2 and told["num-slaves"] == 2)
+        state = client.sentinel_master(MASTER)
+        return bool(state["num-other-sentinels"] == 2 and state["num-slaves"] == 2)
 
     @property
     def url(self) -> str:
+        """The address that names the Sentinels."""
         hosts = ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels)
         return f"redis+sentinel://{hosts}/{MASTER}/0"
 
     @property
     def primary(self) -> Server:
+        """The server that the Sentinels call the primary."""
         with self.sentinels[0].client() as client:
             port = client.sentinel_get_master_addr_by_name(MASTER)[1]
         return next(one for one in self.servers if one.port == int(port))
@@ -134,5 +135,6 @@ class Watched:
 
 @contextmanager
 def watched(folder: Path) -> Iterator[Watched]:
+    """Run servers that Sentinels watch."""
     with ExitStack() as stack:
         yield Watched(folder, stack)

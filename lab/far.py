@@ -1,20 +1,34 @@
-"""A server that is far away: a proxy that passes on what comes, half a round trip later in each direction.
+"""A server that is far away: a proxy that passes bytes on half a round trip later, in each direction.
 
-`python -m bench.far LISTEN_PORT SERVER_PORT ROUND_TRIP_MS` serves until it is ended.
+`python -m lab.far LISTEN_PORT SERVER_PORT ROUND_TRIP_MS` serves until it is ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvloop
+
+from lab.processes import free_port, listens, running
 
 _READ_BYTES = 1 << 20
 
 
+@contextmanager
+def far(url: str, round_trip_ms: float) -> Iterator[str]:
+    """Put this distance in front of the server of a URL; gives the URL of the proxy."""
+    port = free_port()
+    server = url.rpartition(":")[2]
+    # The check opens a connection and asks for nothing: a store may remember what it has answered.
+    with running([sys.executable, "-m", "lab.far", str(port), server, str(round_trip_ms)], lambda: listens(port)):
+        yield f"http://127.0.0.1:{port}"
+
+
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_seconds: float) -> None:
-    """Pass on each piece `delay_seconds` after it came, however many are on their way meanwhile; then the end."""
+    """Pass on each piece `delay_seconds` after it came, then the end; many pieces may be on their way."""
     loop = asyncio.get_running_loop()
     on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=64)
 

@@ -1,13 +1,14 @@
-"""Processes of `callvault …` by fork of one that has read all modules: like any other in a twentieth of the time.
+"""Starts `callvault …` by forking a process that has already imported all modules, in a twentieth of the time.
 
-A process that starts from nothing reads modules for half a second, which the hundreds of starts in tests need not do
-each. The forked one has its own process id, session, environment, folder and streams, takes signals and ends as any
-does; only what an interpreter reads from its environment as it starts (`LD_PRELOAD`, `PYTHONPATH`) needs a real start.
+A real start imports modules for half a second, and tests need hundreds of starts. The forked process has its own
+process id, session, environment, folder and streams, takes signals, and ends like any other. What an interpreter reads
+from its environment as it starts (`LD_PRELOAD`, `PYTHONPATH`) has no effect here: that needs a real start.
 """
 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import os
 import pkgutil
@@ -26,15 +27,22 @@ from typing import IO
 
 import msgspec
 
-_OF_THE_INTERPRETER = ("LD_", "PYTHON")
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ROOMS = ("cli", "service", "workers", "config", "sandbox")
-_CLOUDS = {f"workers.archive.stores.{name}" for name in ("s3", "gcs", "azure", "adapter")}  # read where one is opened
+_CLOUDS = {
+    f"workers.archive.stores.{name}" for name in ("s3", "gcs", "azure", "adapter")
+}  # imported when one is opened
 _ROOT = Path(__file__).parent.parent
 _NUMBER = struct.Struct("i")
 
 
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends, however that ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Wanted(msgspec.Struct, frozen=True):
-    """A process that is asked for."""
+    """A request for a process."""
 
     arguments: list[str]
     environment: dict[str, str]
@@ -42,7 +50,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Forked:
-    """A forked process, with what tests use of `subprocess.Popen`; whoever gave it pipes reads them."""
+    """A forked process, with the part of the interface of `subprocess.Popen` that the launcher uses."""
 
     def __init__(self, report: socket.socket) -> None:
         self._report = report
@@ -50,21 +58,21 @@ class Forked:
         self.pid = self._number()
 
     def _number(self) -> int:
-        told = self._report.recv(_NUMBER.size)
-        assert told, "the process that forks has ended"
-        return int(_NUMBER.unpack(told)[0])
+        number = self._report.recv(_NUMBER.size)
+        assert number, "the process that forks has ended"
+        return int(_NUMBER.unpack(number)[0])
 
     def poll(self) -> int | None:
-        """The exit status, negative after a signal; None: it runs."""
+        """Return the exit status, negative after a signal; None while it runs."""
         with suppress(subprocess.TimeoutExpired):
             return self.wait(0)
         return None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end.
+        """Wait for its end, and return the exit status.
 
         Raises:
-            subprocess.TimeoutExpired: it has not ended within so many seconds.
+            subprocess.TimeoutExpired: it did not end in time.
         """
         if self.returncode is None:
             if not select.select([self._report], [], [], timeout)[0]:
@@ -79,17 +87,13 @@ class Forked:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    def terminate(self) -> None:
-        """Ask it to end."""
-        self.send_signal(signal.SIGTERM)
-
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         self.send_signal(signal.SIGKILL)
 
 
 class Forks:
-    """Starts processes by having another fork them, which begins with the first and ends with this process.
+    """Starts processes through another process that forks them; that one starts with the first and ends with this process.
 
     Args:
         environment: of the process that forks.
@@ -108,14 +112,9 @@ class Forks:
         stdin: IO[bytes],
         stdout: IO[bytes],
         stderr: IO[bytes],
-    ) -> Forked | subprocess.Popen[bytes]:
+    ) -> Forked:
         """Start `callvault …` with exactly this environment, in a session of its own."""
         streams = (stdin, stdout, stderr)
-        if any(k.startswith(_OF_THE_INTERPRETER) and self._environment.get(k) != v for k, v in environment.items()):
-            command = [sys.executable, "-m", "cli.main", *arguments]
-            return subprocess.Popen(
-                command, env=environment, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
-            )
         with self._beginning:
             requests = self._requests = self._requests or self._begin()
         ours, theirs = socket.socketpair()
@@ -126,28 +125,28 @@ class Forks:
 
     def _begin(self) -> socket.socket:
         requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", "tests.forks"]
+        command = [sys.executable, "-m", "lab.forks"]
         with theirs:
             forker = subprocess.Popen(
                 command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=self._environment, cwd=_ROOT
             )
         atexit.register(forker.wait)
-        atexit.register(requests.close)  # which ends it; what is registered last is done first
+        atexit.register(requests.close)  # this ends it; the last one registered runs first
         return requests
 
 
-def _read_modules() -> None:
+def _import_all_modules() -> None:
     for room in _ROOMS:
         for module in pkgutil.walk_packages(import_module(room).__path__, f"{room}."):
             if module.name not in _CLOUDS:
                 import_module(module.name)
-    sys.modules["__main__"] = sys.modules["cli.main"]  # which processes that a process spawns read again
+    sys.modules["__main__"] = sys.modules["cli.main"]  # spawned processes import it again
     gc.collect()
     gc.freeze()
 
 
 def _serve() -> None:
-    """Fork once for each request on standard input; returns in each process that is to run a command."""
+    """Fork once for each request on standard input; returns in each process that runs a command."""
     requests = socket.socket(fileno=0)
     while True:
         wanted, received, _, _ = socket.recv_fds(requests, 1 << 20, 4)
@@ -169,11 +168,12 @@ def _serve() -> None:
 
 
 def _watch(pid: int, received: list[int]) -> None:
-    """Report a process's id and its end to whoever asked for it."""
+    """Report a process's id and its exit status to the launcher."""
+    die_with_parent()
     *streams, report = received
     for descriptor in (0, *streams):
         os.close(descriptor)
-    with suppress(OSError):  # nobody may want to know any more
+    with suppress(OSError):  # the launcher may have gone
         os.write(report, _NUMBER.pack(pid))
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     with suppress(OSError):
@@ -182,7 +182,8 @@ def _watch(pid: int, received: list[int]) -> None:
 
 
 def _become(wanted: Wanted, received: list[int]) -> None:
-    """Take the streams, the environment and the arguments that a process would have been started with."""
+    """Take on the streams, environment, folder and arguments of the request."""
+    die_with_parent()
     os.setsid()
     for number, descriptor in enumerate(received[:3]):
         os.dup2(descriptor, number)
@@ -196,7 +197,7 @@ def _become(wanted: Wanted, received: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    _read_modules()
+    _import_all_modules()
     _serve()
     from cli.main import main
 

@@ -1,0 +1,1 @@
+"""What tests, chaos runs and benchmarks start on this machine: processes, servers, stores, and a whole deployment."""
