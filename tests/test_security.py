@@ -33,7 +33,7 @@ def test_every_threat_has_its_test() -> None:
         assert f"def {test}(" in (ROOT / path).read_text(), f"{path}::{test}"
 
 
-def test_a_connection_that_trickles_or_says_nothing_is_closed(redis_url: str, tmp_path: Path) -> None:
+def test_a_connection_that_trickles_or_stays_silent_is_closed(redis_url: str, tmp_path: Path) -> None:
     port = free_port()
     environment = {"REDIS_URL": redis_url, "TELNYX_PUBLIC_KEY": Signer().public_key, "CALLVAULT_DATA": str(tmp_path)}
     with callvault(["serve", "--port", str(port)], environment, "Uvicorn running"):
@@ -66,7 +66,7 @@ def test_a_connection_that_trickles_or_says_nothing_is_closed(redis_url: str, tm
             connection.close()
 
 
-def test_secrets_are_never_said_and_what_comes_from_outside_makes_no_line(
+def test_logs_show_no_secrets_and_outside_input_starts_no_line(
     sandbox: RunningSandbox, environment: dict[str, str], tmp_path: Path
 ) -> None:
     port, signer = free_port(), Signer()

@@ -79,7 +79,7 @@ def test_a_trace_leads_from_the_webhook_to_the_commit_record(
     assert data["from"] not in everything and data["to"] not in everything
 
 
-def test_a_step_that_fails_tells_what_kind_of_error_and_none_of_its_text(
+def test_a_failed_step_shows_the_kind_of_error_without_its_text(
     sandbox: RunningSandbox, environment: dict[str, str], redis_url: str
 ) -> None:
     collector = _Collector()
@@ -112,7 +112,7 @@ def test_without_the_packages_asking_for_traces_is_one_clear_line(tmp_path: Path
 
 
 @pytest.mark.parametrize("parent", ["", "00-zz-zz-01", "x" * 5000])
-def test_a_trace_that_is_none_harms_no_job(
+def test_an_invalid_trace_harms_no_job(
     parent: str, sandbox: RunningSandbox, environment: dict[str, str], redis_url: str
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)

@@ -25,7 +25,7 @@ _WORDS = re.compile(r"(\d+) channels?, ([\d.]+) s(?:: (.*))?")
 
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd.name)
-def test_an_odd_file_is_judged_as_the_table_says(odd: Odd) -> None:
+def test_an_odd_file_gets_the_verdict_of_the_table(odd: Odd) -> None:
     told, _, ours, why = table.recorded("by hand")[odd.name]
     said = table.in_words(table.read(odd, odd.make()).summary(table.expected(odd)))
     assert (told, ours, why) == (table.told_in_words(odd), said, odd.why)
@@ -38,13 +38,13 @@ def test_the_table_lists_every_odd_file_and_no_other() -> None:
 
 @NEEDS_PROBE
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd.name)
-def test_ffprobe_says_what_the_table_says(odd: Odd) -> None:
+def test_ffprobe_agrees_with_the_table(odd: Odd) -> None:
     assert table.probe(odd) == table.recorded("by hand")[odd.name][1]
 
 
 @NEEDS_TOOLS
 @pytest.mark.parametrize("odd", MADE, ids=lambda odd: odd.name)
-def test_what_recorders_make_is_judged_as_the_table_says(odd: Odd) -> None:
+def test_files_of_recorders_get_the_verdict_of_the_table(odd: Odd) -> None:
     _, theirs, ours, _ = table.recorded("by tools")[odd.name]
     assert (theirs, ours) == (
         table.probe(odd),
@@ -53,7 +53,7 @@ def test_what_recorders_make_is_judged_as_the_table_says(odd: Odd) -> None:
 
 
 @pytest.mark.parametrize("which", ["by hand", "by tools"])
-def test_where_callvault_differs_from_ffprobe_the_table_says_why(which: str) -> None:
+def test_the_table_explains_each_difference_from_ffprobe(which: str) -> None:
     """Where neither finds audio they agree, and where both find as many channels and, within a frame or so, one length."""
     for name, (_, theirs, ours, why) in table.recorded(which).items():
         mine, other = _WORDS.fullmatch(ours), _WORDS.fullmatch(theirs)

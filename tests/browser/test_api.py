@@ -34,7 +34,7 @@ def pages(settings: dict[str, str], folder: Path, redis_url: str) -> Iterator[tu
         yield client, process
 
 
-def test_the_api_keeps_what_its_document_says(house: House, api: httpx.Client, tmp_path: Path) -> None:
+def test_the_api_matches_its_openapi_document(house: House, api: httpx.Client, tmp_path: Path) -> None:
     document = api.get("/api/openapi.json").json()
     assert document["openapi"] == "3.1.0" and set(PATHS) < set(document["paths"])
     command = [
@@ -230,7 +230,7 @@ def test_durations_past_the_longest_bound_break_no_page(tmp_path: Path, redis_ur
         assert client.get("/ops").status_code == 200
 
 
-def test_the_overview_tells_each_kind_of_alert_once(tmp_path: Path, redis_url: str, redis: Any) -> None:
+def test_the_overview_shows_each_kind_of_alert_once(tmp_path: Path, redis_url: str, redis: Any) -> None:
     one = {
         "kind": "dead-letter",
         "severity": "critical",
@@ -256,14 +256,14 @@ def test_a_sealed_day_stays_sealed_on_the_calendar_while_a_further_seal_is_to_co
     assert [d["state"] for d in api.get("/api/evidence").json()["days"] if d["day"] == day] == ["sealed"]
 
 
-def test_an_archive_that_cannot_be_opened_is_said_on_every_page(tmp_path: Path, redis_url: str) -> None:
+def test_every_page_reports_an_archive_that_cannot_be_opened(tmp_path: Path, redis_url: str) -> None:
     with pages({"CALLVAULT_ARCHIVE_URL": "file:///proc/x"}, tmp_path, redis_url) as (client, _):
         assert "is no Callvault archive" in client.get("/api/overview").json()["problems"][0]
         answer = client.get("/api/recordings")
         assert answer.status_code == 503 and "is no Callvault archive" in answer.json()["error"]
 
 
-def test_a_redis_of_another_archive_is_said_on_every_page_and_keeps_no_event_out(
+def test_every_page_reports_a_redis_of_another_archive_and_events_are_still_accepted(
     tmp_path: Path, redis_url: str, redis: Any
 ) -> None:
     with pages({}, tmp_path, redis_url) as (client, _):
@@ -307,7 +307,7 @@ def test_the_page_of_deletions_knows_of_a_pause_when_redis_is_lost(tmp_path: Pat
         assert "Paused: case 17" in client.get("/ops/deletions").text
 
 
-def test_audio_that_is_gone_is_said_before_anything_is_sent(house: House, api: httpx.Client) -> None:
+def test_missing_audio_is_reported_before_anything_is_sent(house: House, api: httpx.Client) -> None:
     (path,) = house.archive.glob(f"recordings/*/*/*/{house.calls[1]['id']}/audio.wav")
     away = path.rename(path.with_suffix(".away"))
     try:
@@ -355,7 +355,7 @@ def test_pages_work_with_redis_lost_and_with_redis_gone(tmp_path: Path) -> None:
     sandbox.stop()
 
 
-def test_pages_say_when_the_archive_is_away(tmp_path: Path, redis_url: str) -> None:
+def test_pages_report_an_unreachable_archive(tmp_path: Path, redis_url: str) -> None:
     sandbox = RunningSandbox(World())
     call = sandbox.world.add_recording(seconds=1)
     settings = sandbox.environment | {"REDIS_URL": redis_url, "CALLVAULT_DATA": str(tmp_path / "data")}
@@ -383,7 +383,7 @@ def test_pages_say_when_the_archive_is_away(tmp_path: Path, redis_url: str) -> N
     sandbox.stop()
 
 
-def test_status_says_the_same_on_a_terminal(house: House, api: httpx.Client) -> None:
+def test_status_shows_the_same_on_a_terminal(house: House, api: httpx.Client) -> None:
     environment = house.sandbox.environment | {
         "REDIS_URL": f"unix://{house.redis.connection_pool.connection_kwargs['path']}",
         "CALLVAULT_ARCHIVE_URL": house.archive.as_uri(),

@@ -39,7 +39,7 @@ def test_nobody_gets_in_without_the_token(browser: Browser, house: House) -> Non
     context.close()
 
 
-def test_a_recording_is_found_by_number_and_by_a_word_that_was_said(page: Page, house: House) -> None:
+def test_a_recording_is_found_by_number_and_by_a_spoken_word(page: Page, house: House) -> None:
     call = house.calls[5]
     page.goto("/ops/recordings")
     page.get_by_role("searchbox").fill(call["from"])
@@ -57,7 +57,7 @@ def test_a_recording_is_found_by_number_and_by_a_word_that_was_said(page: Page, 
     expect(page.locator("pre")).to_contain_text('"callvault.recording/1"')
 
 
-def test_a_search_that_cannot_be_says_why(page: Page) -> None:
+def test_an_impossible_search_gives_the_reason(page: Page) -> None:
     page.goto("/ops/recordings?since=never")
     expect(page.locator("p.bad")).to_contain_text("'never' is not a day")
 
@@ -151,7 +151,7 @@ def test_an_original_is_held_and_released(page: Page, house: House) -> None:
     expect(page.locator(".steps")).to_contain_text("held case 17")
 
 
-def test_the_day_tells_what_telnyx_has(page: Page, house: House) -> None:
+def test_the_page_of_a_day_shows_what_telnyx_has(page: Page, house: House) -> None:
     day = house.calls[0]["recording_started_at"][:10]
     page.goto("/ops/evidence")
     page.get_by_role("listitem", name=re.compile(day)).click()

@@ -18,7 +18,7 @@ from lab.servers import RunningSandbox
 from lab.stores import make_archive
 
 
-def test_demo_does_the_main_job_and_says_so_in_json(tmp_path: Path) -> None:
+def test_demo_does_the_main_job_and_reports_it_in_json(tmp_path: Path) -> None:
     done = run_callvault(["demo", "--json", "--recordings", "12", "--data", str(tmp_path)], seconds=100)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -162,7 +162,7 @@ def test_deletion_is_paused_and_resumed_without_an_api_key(tmp_path: Path, redis
         *("deletions list", "deletions pause", "seal --due", "backfill --since 1d", "erase ID --reason x --yes"),
     ],
 )
-def test_where_no_service_has_run_nothing_is_told_as_good_and_nothing_is_made(command: str, tmp_path: Path) -> None:
+def test_where_no_service_has_run_nothing_is_reported_as_good_and_nothing_is_made(command: str, tmp_path: Path) -> None:
     environment = {"CALLVAULT_DATA": str(tmp_path / "elsewhere"), "TELNYX_API_KEY": "KEY"}
     done = run_callvault(command.split(), environment)
     assert done.returncode == 1
@@ -171,7 +171,7 @@ def test_where_no_service_has_run_nothing_is_told_as_good_and_nothing_is_made(co
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_data_folder_in_which_no_service_has_run_gets_no_redis_and_is_not_told_as_good(tmp_path: Path) -> None:
+def test_an_unused_data_folder_gets_no_redis_and_is_not_reported_as_good(tmp_path: Path) -> None:
     """A catalogue alone does not make it the folder of a service."""
     done = run_callvault(["deletions", "list"], {"CALLVAULT_DATA": str(tmp_path), "TELNYX_API_KEY": "KEY"})
     assert (done.returncode, done.stdout, [*tmp_path.iterdir()]) == (1, "", [])
@@ -200,7 +200,7 @@ def test_bad_input_is_one_clear_line(
     assert done.stdout == ""
 
 
-def test_the_sandbox_says_where_it_is_in_one_json_line() -> None:
+def test_the_sandbox_prints_its_address_as_one_json_line() -> None:
     with callvault(["sandbox", "--port", "0", "--json"], {}) as sandbox:
         facts = json.loads(wait_for(lambda: sandbox.output))
         assert set(facts) == {"base_url", "api_key", "public_key", "control_url", "sample_media_url"}

@@ -34,7 +34,7 @@ def test_all_is_good_and_a_test_alert_arrives(
     assert told.stderr == "", "no request is left behind"
 
 
-def test_what_is_wrong_is_told_with_how_to_mend_it(environment: dict[str, str], redis: Any) -> None:
+def test_each_problem_is_shown_with_its_fix(environment: dict[str, str], redis: Any) -> None:
     redis.config_set("appendonly", "no")
     redis.config_set("maxmemory", "1gb")
     redis.config_set("maxmemory-policy", "allkeys-lru")
@@ -91,7 +91,7 @@ def test_what_only_shows_from_outside_is_looked_at(
     assert row["good"] and "have no webhook URL" in row["found"] and row["advice"]
 
 
-def test_a_wrong_clock_is_told(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_wrong_clock_is_reported(environment: dict[str, str], tmp_path: Path) -> None:
     wrong = "import time\n_true = time.time\ntime.time = lambda: _true() + 400\n"
     (tmp_path / "sitecustomize.py").write_text(wrong)
     _, found = checks(environment | {"PYTHONPATH": str(tmp_path)})

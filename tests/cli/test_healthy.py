@@ -12,7 +12,7 @@ from lab.processes import callvault, free_port, run_callvault, wait_for
 from lab.webhooks import Signer
 
 
-def test_it_tells_who_lives_who_hangs_and_that_nobody_is_there(environment: dict[str, str], tmp_path: Path) -> None:
+def test_healthy_recognizes_live_hanging_and_missing_processes(environment: dict[str, str], tmp_path: Path) -> None:
     here = environment | {"TMPDIR": str(tmp_path), "TELNYX_PUBLIC_KEY": Signer().public_key}
     nobody = run_callvault(["healthy"], here)
     assert (nobody.returncode, nobody.stdout) == (1, "")

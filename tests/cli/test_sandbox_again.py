@@ -43,7 +43,7 @@ def test_up_keeps_them_with_its_data_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("held", ["{}", "[]", "nothing", None])
-def test_a_memory_that_cannot_be_used_is_said(tmp_path: Path, held: str | None) -> None:
+def test_an_unusable_memory_file_is_reported(tmp_path: Path, held: str | None) -> None:
     memory = tmp_path / "missing" / "sandbox.json"
     if held is not None:
         memory.parent.mkdir()
@@ -53,7 +53,7 @@ def test_a_memory_that_cannot_be_used_is_said(tmp_path: Path, held: str | None) 
     assert done.stderr.startswith(f"callvault: --memory: {memory}"), done.stderr
 
 
-def test_an_address_that_cannot_be_listened_on_is_said() -> None:
+def test_an_address_that_cannot_be_bound_is_reported() -> None:
     done = run_callvault(["sandbox", "--host", "192.0.2.1", "--port", "8081"])
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert done.stderr.startswith("callvault: cannot listen on 192.0.2.1:8081: "), done.stderr

@@ -72,12 +72,12 @@ def test_an_option_is_called_as_it_is_typed(arguments: list[str], said: str, her
         ),
     ],
 )
-def test_a_setting_says_once_what_is_expected(name: str, value: str, said: str, here: dict[str, str]) -> None:
+def test_a_setting_states_once_what_is_expected(name: str, value: str, said: str, here: dict[str, str]) -> None:
     assert line_of(["status"], here | {name: value}) == f"callvault: {name}: {said}"
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["dead-letters", "list"], ["deletions", "list"], ["init"]])
-def test_a_redis_that_is_away_is_said_with_its_address_and_what_to_do(
+def test_an_unreachable_redis_is_reported_with_its_address_and_what_to_do(
     arguments: list[str], here: dict[str, str]
 ) -> None:
     address = f"127.0.0.1:{free_port()}"
@@ -95,7 +95,7 @@ def test_a_store_that_is_away_is_one_line(arguments: list[str], here: dict[str, 
     assert line.endswith("`callvault doctor` looks closer")
 
 
-def test_an_error_is_told_without_the_name_of_its_class() -> None:
+def test_an_error_is_shown_without_its_class_name() -> None:
     assert one_line(NotYet("recording x\n is not at Telnyx")) == "recording x is not at Telnyx"
     assert (
         one_line(FileNotFoundError(2, "No such file or directory", "/nowhere")) == "/nowhere: No such file or directory"
@@ -103,7 +103,7 @@ def test_an_error_is_told_without_the_name_of_its_class() -> None:
     assert one_line(TimeoutError()) == "TimeoutError", "what says nothing has at least a name"
 
 
-def test_audio_that_was_changed_is_told_with_its_path_and_moved_away_before_it_is_repaired(
+def test_changed_audio_is_reported_with_its_path_and_moved_away_before_repair(
     small: SmallArchive, here: dict[str, str], redis: Any, tmp_path: Path
 ) -> None:
     key = small.folder(11, "11-one") + "audio.wav"
@@ -140,7 +140,7 @@ def test_audio_that_was_changed_is_told_with_its_path_and_moved_away_before_it_i
     assert alert["severity"] == "info" and key in alert["text"]
 
 
-def test_a_commit_record_that_is_damaged_or_gone_is_told_with_what_to_do_and_stays_known(
+def test_a_damaged_or_missing_commit_record_is_reported_with_what_to_do_and_stays_known(
     small: SmallArchive, here: dict[str, str]
 ) -> None:
     damaged, gone = (small.folder(11, one) + "recording.json" for one in ("11-one", "11-two"))
@@ -169,7 +169,7 @@ def test_a_worker_that_cannot_start_leaves_behind_why_for_whoever_asks(
 
 
 @pytest.mark.timeout(240)
-def test_a_worker_that_stops_itself_says_what_failed_why_and_what_to_do(
+def test_a_worker_that_stops_itself_reports_what_failed_why_and_what_to_do(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     server = EmbeddedServer(tmp_path / "own")
@@ -185,7 +185,7 @@ def test_a_worker_that_stops_itself_says_what_failed_why_and_what_to_do(
     ), worker.output
 
 
-def test_status_and_seal_say_the_same_of_a_day_that_is_not_due(environment: dict[str, str], redis: Any) -> None:
+def test_status_and_seal_agree_on_a_day_that_is_not_due(environment: dict[str, str], redis: Any) -> None:
     tomorrow = time.time() + 86_400
     redis.zadd("callvault:unsealed", {utc_now().date().isoformat(): tomorrow})
     at = datetime.fromtimestamp(tomorrow, UTC)

@@ -52,7 +52,7 @@ def test_nobody_else_reads_what_lies_in_the_data_folder(sandbox: RunningSandbox,
         assert mode(data) == 0o700 and mode(data / "valkey") == 0o700
 
 
-def test_a_catalogue_that_was_made_open_is_closed_with_all_beside_it(tmp_path: Path) -> None:
+def test_a_world_readable_catalogue_becomes_private_with_its_sidecar_files(tmp_path: Path) -> None:
     data = tmp_path / "data"
     catalogue = Catalogue(data / "catalogue.sqlite")
     with catalogue.writing():

@@ -93,7 +93,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
-def test_an_unusable_setting_is_one_line_that_names_it_and_says_what_is_expected(
+def test_an_invalid_setting_gives_one_line_with_its_name_and_what_is_expected(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -131,7 +131,7 @@ def test_a_time_that_is_too_short_names_the_least_that_is_accepted(
         *("file:///a", "file://localhost/a", "file:///my%20calls/%23%25", "file:///a..b"),
     ],
 )
-def test_an_address_that_means_one_archive_is_taken_as_it_is(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_valid_archive_address_is_kept_unchanged(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for written in (url, url + "/"):
         monkeypatch.setenv("CALLVAULT_ARCHIVE_URL", written)
         assert load_settings().archive_address == url
@@ -153,7 +153,7 @@ def test_the_defaults_are_those_of_the_documents(monkeypatch: pytest.MonkeyPatch
     assert settings.archive_address.endswith("/callvault-data/archive")
 
 
-def test_a_name_that_is_no_setting_is_said_and_what_may_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_setting_is_reported_with_a_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLVAULT_DELETE_ORIGINAL", "verified")
     monkeypatch.setenv("CALLVAULT_DELETE_AFTER", "1h")
     monkeypatch.setenv("CALLVAULT_RECEIVER_SERVICE_HOST", "10.0.0.1")
@@ -192,7 +192,7 @@ def test_durations_are_written_short() -> None:
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
-def test_an_instant_written_and_read_is_the_same_and_other_centuries_are_none(instant: datetime) -> None:
+def test_an_instant_survives_a_round_trip_and_other_centuries_are_rejected(instant: datetime) -> None:
     if 1900 <= instant.year <= 2999:
         assert parse_instant(format_instant(instant)) == instant
     else:
@@ -200,7 +200,7 @@ def test_an_instant_written_and_read_is_the_same_and_other_centuries_are_none(in
             parse_instant(instant.isoformat())
 
 
-def test_days_are_read_as_people_say_them() -> None:
+def test_days_are_parsed_as_people_write_them() -> None:
     today = date(2026, 11, 25)
     said = {
         "2026-11-20": date(2026, 11, 20),

@@ -69,7 +69,7 @@ def test_who_only_reads_writes_nothing_and_goes_by_what_was_found_out_before(che
     assert (server.objects, len(server.seen)) == (held, written)
 
 
-def test_a_store_that_echoes_what_it_is_told_is_found_out(play: Play) -> None:
+def test_a_store_that_echoes_checksums_is_detected(play: Play) -> None:
     store, _ = play(echoes=True)
     assert put(store, SMALL).proof.by == "etag"
 
@@ -109,7 +109,7 @@ def test_a_large_object_is_proven_by_the_md5_of_its_parts_or_of_all_its_bytes_wh
         ("read-back demanded", {"echoes": True}, "read-back"),
     ],
 )
-def test_a_flipped_byte_is_found_on_every_rung(
+def test_a_flipped_byte_is_found_at_every_proof_level(
     rung: str, manners: dict[str, Any], mode: ProofMode, size: str, play: Play
 ) -> None:
     store, server = play(flips=True, **manners)
@@ -245,7 +245,7 @@ def test_a_store_that_refuses_conditions_takes_large_objects_too(play: Play) -> 
         put(store, SMALL)
 
 
-def test_what_the_store_says_was_damaged_is_not_completed_without_its_checksum(play: Play) -> None:
+def test_an_upload_that_the_store_calls_damaged_is_not_completed_without_its_checksum(play: Play) -> None:
     store, server = play(checks=True, bad_digests=1)
     with pytest.raises(StoreError, match="damaged on its way"):
         put(store, LARGE)
@@ -262,7 +262,7 @@ def test_a_store_that_makes_no_checksum_of_the_whole_is_shown_to(play: Play) -> 
 
 
 @pytest.mark.parametrize("there", [None, b"another's", LARGE])
-def test_an_upload_that_another_ended_is_judged_by_what_is_there(there: bytes | None, play: Play) -> None:
+def test_after_another_writer_ended_an_upload_the_stored_object_decides(there: bytes | None, play: Play) -> None:
     store, server = play(forgets_uploads=1)
 
     def chunks() -> Iterator[bytes]:
@@ -312,7 +312,7 @@ def test_a_list_that_is_cut_short_is_no_list(what: str, play: Play) -> None:
     [((501, "NotImplemented"), True), ((405, "MethodNotAllowed"), True), ((400, "InvalidRequest"), True),
      ((400, "ExpiredToken"), False), ((400, "RequestTimeout"), False), ((403, "AccessDenied"), False)],
 )  # fmt: skip
-def test_versions_are_left_out_only_where_the_store_says_that_it_keeps_none(
+def test_versions_are_skipped_only_if_the_store_reports_that_it_keeps_none(
     answer: tuple[int, str], is_erased: bool, play: Play
 ) -> None:
     store, server = play(lists=answer)
@@ -355,7 +355,7 @@ def test_without_a_checksum_header_the_bodys_hash_is_in_the_signature(play: Play
     assert "x-amz-checksum-sha256" not in last
 
 
-def test_wrong_credentials_are_told_as_they_are_and_not_taken_for_a_dialect(play: Play) -> None:
+def test_wrong_credentials_raise_their_own_error_and_start_no_fallback(play: Play) -> None:
     store, _ = play(refuses={"authorization": (403, "InvalidAccessKeyId")})
     with pytest.raises(StoreRefused, match="InvalidAccessKeyId"):
         put(store, SMALL)
@@ -441,7 +441,7 @@ def test_a_connection_cut_at_every_tenth_of_the_upload_never_leaves_damage(tenth
         assert server.objects["/bucket/prefix/recordings/a.wav"][0] == LARGE
 
 
-def test_a_missing_permission_is_told_by_its_name(play: Play) -> None:
+def test_a_missing_permission_is_named(play: Play) -> None:
     store, _ = play(refuses={"if-none-match": (403, "AccessDenied"), "authorization": (403, "AccessDenied")})
     with pytest.raises(StoreRefused, match="s3:PutObject"):
         put(store, SMALL)

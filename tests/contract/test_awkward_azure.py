@@ -69,7 +69,7 @@ def test_anothers_object_that_comes_before_the_commit_stays(azure: Emulator) -> 
     assert b"".join(archive.store.read("a")) == b"another's"
 
 
-def test_an_object_that_changes_while_it_is_read_is_said_to(azure: Emulator) -> None:
+def test_an_object_that_changes_during_a_read_is_reported(azure: Emulator) -> None:
     store = azure.open("read")
     Archive(store).put("a", chunks_of(DATA), "audio/wav")
     reading = store.read("a")

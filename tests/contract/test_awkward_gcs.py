@@ -63,7 +63,7 @@ def test_an_upload_that_went_wrong_at_the_store_is_begun_again(fault: str, play:
     assert server.objects["prefix/a.wav"] == DATA
 
 
-def test_an_object_that_changes_while_it_is_read_is_said_to(play: Play) -> None:
+def test_an_object_that_changes_during_a_read_is_reported(play: Play) -> None:
     store, _ = play()
     put(store)
     store, server = play(replaces=True)

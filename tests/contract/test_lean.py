@@ -162,14 +162,14 @@ def test_a_busy_store_is_left_to_boto3_for_a_while(monkeypatch: pytest.MonkeyPat
         assert agents(server) == [False]
 
 
-def test_what_is_refused_is_told_as_boto3_tells_it() -> None:
+def test_a_refusal_raises_the_same_error_as_boto3() -> None:
     with awkward(checks=True, refuses={"authorization": (403, "AccessDenied")}) as server:
         store = opened(server)
         with pytest.raises(StoreRefused, match="s3:PutObject"):
             Archive(store).put("a", iter([b"x"]), "audio/wav")
 
 
-def test_where_only_boto3_is_served_it_is_used_and_that_is_said_once(logged: Callable[[], str]) -> None:
+def test_a_server_that_only_boto3_can_use_is_logged_once(logged: Callable[[], str]) -> None:
     with awkward(checks=True) as server:
         store = opened(server)
         Archive(store).put("first", iter([b"x"]), "audio/wav")

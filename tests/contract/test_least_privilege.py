@@ -43,7 +43,7 @@ def test_on_azure_create_write_read_and_list_are_enough() -> None:
             archive.put("other", iter([b"x"]), "audio/wav")
 
 
-def test_without_credentials_the_line_says_which_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_credentials_names_the_variables_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(StoreRefused, match="AZURE_STORAGE_CONNECTION_STRING"):

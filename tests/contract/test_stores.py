@@ -162,7 +162,7 @@ def uploads_left(emulator: Emulator, prefix: str) -> int:
     return len(listed.get("Uploads", []))
 
 
-def test_what_is_not_there_is_none_or_a_key_error(store: Store) -> None:
+def test_a_missing_object_gives_none_or_a_key_error(store: Store) -> None:
     assert store.stat("nothing") is None
     with pytest.raises(KeyError):
         list(store.read("nothing"))
@@ -412,7 +412,7 @@ def test_orphans_of_today_are_left_alone(store: Store) -> None:
         ("az://nowhere-at-all", "there is no such container"),
     ],
 )
-def test_a_bucket_that_is_not_there_is_told_as_that(url: str, text: str, emulator: Emulator) -> None:
+def test_a_missing_bucket_is_reported_as_missing(url: str, text: str, emulator: Emulator) -> None:
     if url[:2] != emulator.url[:2] or emulator.name == "s3-weak":
         return
     with environ(emulator.environment):
@@ -421,7 +421,7 @@ def test_a_bucket_that_is_not_there_is_told_as_that(url: str, text: str, emulato
         put(store, "a", b"x")
 
 
-def test_a_key_that_is_there_is_told_before_anything_is_written(store: Store) -> None:
+def test_an_existing_key_is_reported_before_anything_is_written(store: Store) -> None:
     put(store, "a", b"x")
     with pytest.raises(KeyExists):
         store.put("a", Source(iter([b"y"])), "audio/wav", {})

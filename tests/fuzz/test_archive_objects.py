@@ -117,7 +117,7 @@ def test_a_manifest_is_read_or_unreadable(data: bytes, tmp_path: Path) -> None:
 
 
 @given(seal=st.one_of(bodies, st.just(DEEP)), manifest=st.binary(max_size=200), beside=st.binary(max_size=200))
-def test_a_chain_of_anything_is_told_as_broken_and_never_as_whole(
+def test_a_chain_of_junk_is_reported_as_broken_and_never_as_whole(
     seal: bytes, manifest: bytes, beside: bytes, tmp_path: Path
 ) -> None:
     make_archive(tmp_path / "archive")

@@ -62,7 +62,7 @@ STATE = [value for name, value in vars(keys).items() if name.isupper() and isins
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("kind", ["string", "hash", "set", "list", "zset"])
-def test_state_of_another_shape_is_told_and_stops_no_webhook_and_no_recording(
+def test_state_of_the_wrong_type_is_reported_and_stops_no_webhook_and_no_recording(
     kind: str, sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
     """Every key of ours holds junk of one kind; what is of another kind than expected is an error of Redis."""

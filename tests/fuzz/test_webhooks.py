@@ -39,7 +39,7 @@ def _look(event: Event | None) -> None:
 @example(DEEP)
 @example(b'{"data":' + DEEP)
 @example(b'{"data": {"event_type": "a", "id": "\\ud800", "payload": {}}}')
-def test_any_body_is_an_event_or_none(body: bytes) -> None:
+def test_any_body_parses_to_an_event_or_to_nothing(body: bytes) -> None:
     for parse in (parse_json, parse_form):
         try:
             _look(parse(body))
@@ -53,7 +53,9 @@ def test_any_body_is_an_event_or_none(body: bytes) -> None:
     event_id=st.one_of(texts, documents),
     payload=st.one_of(like(*FIELDS), documents),
 )
-def test_any_envelope_is_an_event_or_none(envelope: str, event_type: str, event_id: Any, payload: Any) -> None:
+def test_any_envelope_parses_to_an_event_or_to_nothing(
+    envelope: str, event_type: str, event_id: Any, payload: Any
+) -> None:
     inner = {"event_type": event_type, "id": event_id, "payload": payload, "record_type": "event"}
     wrapped = {"v2": {"data": inner}, "other": {"metadata": {"event": inner}}, "v1": inner}[envelope]
     body = json.dumps(wrapped, allow_nan=True).encode("utf-8", "surrogatepass")
@@ -70,7 +72,7 @@ def test_the_first_field_that_is_an_instant_is_the_time() -> None:
 
 
 @given(st.dictionaries(st.one_of(st.sampled_from(FIELDS), texts), texts, max_size=8))
-def test_any_form_is_an_event_or_none(fields: dict[str, str]) -> None:
+def test_any_form_parses_to_an_event_or_to_nothing(fields: dict[str, str]) -> None:
     body = "&".join(f"{quote_plus(k, errors='replace')}={quote_plus(v, errors='replace')}" for k, v in fields.items())
     try:
         _look(parse_form(body.encode()))

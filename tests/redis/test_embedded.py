@@ -36,7 +36,7 @@ def test_a_second_part_joins_the_embedded_server_and_does_not_stop_it(tmp_path: 
     first.stop()
 
 
-def test_beside_a_server_that_hangs_no_second_one_is_started(tmp_path: Path) -> None:
+def test_a_hanging_server_gets_no_second_one(tmp_path: Path) -> None:
     """It would write into the same files, and leave the first without its socket: every webhook were refused then."""
     first, second = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
     first.start()

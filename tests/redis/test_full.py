@@ -50,7 +50,7 @@ def full(redis: Any) -> Iterator[None]:
         redis.config_set("maxmemory", 0)
 
 
-async def test_a_job_of_a_full_redis_is_claimed_run_and_ended_and_no_other_is_taken(tmp_path: Path) -> None:
+async def test_with_a_full_redis_a_worker_finishes_its_job_and_claims_no_other(tmp_path: Path) -> None:
     ran: list[Any] = []
 
     async def archive(ctx: dict[str, Any], payload: Any) -> None:
@@ -90,7 +90,7 @@ async def test_a_job_of_a_full_redis_is_claimed_run_and_ended_and_no_other_is_ta
         await client.aclose()
 
 
-async def test_what_fails_while_redis_is_full_is_given_up_and_told_once(
+async def test_a_job_that_fails_while_redis_is_full_is_given_up_with_one_alert(
     tmp_path: Path, receiver_of_alerts: Any
 ) -> None:
     with Server(tmp_path) as plain, plain.client() as redis:

@@ -302,7 +302,7 @@ def test_a_server_that_forbids_config_is_enough(
         ("http://host", "scheme 'http'"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_said(url: str, why: str, tmp_path: Path) -> None:
+def test_an_unusable_address_is_reported(url: str, why: str, tmp_path: Path) -> None:
     done = run_callvault(["status"], {"REDIS_URL": url, "CALLVAULT_DATA": str(tmp_path)})
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "REDIS_URL: cannot use" in done.stderr and why in done.stderr, done.stderr

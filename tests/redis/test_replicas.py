@@ -127,7 +127,7 @@ async def test_only_without_a_replica_for_a_while_is_an_event_accepted_alone_and
         await _repeated(acceptor, "a third")
 
 
-async def test_a_primary_that_freezes_and_comes_back_beside_its_successor_costs_no_event(
+async def test_a_frozen_primary_that_returns_next_to_its_successor_loses_no_event(
     redis_servers: Watched,
 ) -> None:
     """As on a busy machine: for some seconds it goes on taking writes, which are gone when it is made a replica."""

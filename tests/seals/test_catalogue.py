@@ -83,7 +83,7 @@ def test_a_call_is_found_by_all_that_is_known_of_it(sealed: Sealed) -> None:
     assert len(find(sealed.environment, "--state", "archived", "--limit", "7")) == 7
 
 
-def test_a_call_is_found_by_words_that_were_said_and_they_are_marked(sealed: Sealed) -> None:
+def test_a_call_is_found_by_spoken_words_which_are_marked(sealed: Sealed) -> None:
     texts = {t["recording_id"]: t["transcription_text"] for t in sealed.transcriptions}
     recording_id, text = next(iter(texts.items()))
     words = text.split()

@@ -125,7 +125,7 @@ async def test_a_receipt_without_its_commit_record_keeps_the_day_from_its_seal(
     assert isinstance(await seal(runtime, ago(5)), Link)
 
 
-async def test_a_day_waits_while_two_clocks_differ_and_while_one_says_it_is_too_early(
+async def test_a_day_is_not_sealed_while_clocks_differ_or_one_shows_too_early_a_time(
     sandbox: RunningSandbox, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await archive(runtime, recordings_of(sandbox, ago(5), 1))
@@ -213,7 +213,7 @@ async def test_a_late_transcription_of_a_sealed_day_is_found(
     assert (await read_chain(runtime)).days == {ago(5)}
 
 
-async def test_what_telnyx_lists_and_no_receipt_tells_of_is_put_on_the_due_list(
+async def test_recordings_listed_at_telnyx_without_a_receipt_are_scheduled_for_deletion(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
 ) -> None:
     found_gone, deleted, plain = await sealed_day(sandbox, runtime, 3)

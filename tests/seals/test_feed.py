@@ -113,7 +113,7 @@ async def test_a_stream_that_has_lost_nothing_costs_no_listing(
     assert found(catalogue) == {"one": None, "two": None}
 
 
-async def test_a_seal_brings_what_was_never_told_of_its_day(
+async def test_a_seal_adds_what_the_change_feed_missed_of_its_day(
     archive: Archive, catalogue: Catalogue, async_redis: Any
 ) -> None:
     await catch_up(catalogue, archive, async_redis)
@@ -169,9 +169,7 @@ def test_rows_and_objects_that_no_table_holds_keep_no_other_out(
     assert found(catalogue).keys() >= {"next", *(f"recording-{day}" for day in days)}
 
 
-def test_what_lies_in_the_register_of_damage_and_is_no_row_of_it_says_nothing(
-    archive: Archive, catalogue: Catalogue
-) -> None:
+def test_stray_objects_in_the_register_of_damage_are_ignored(archive: Archive, catalogue: Catalogue) -> None:
     key, _ = put(archive, "one", TODAY)
     write_down(archive, key, "damaged", "other bytes", "verify", "2026-11-26T10:00:00Z")
     whole = Damage(key=key, number=2, state="whole", what="", found_by="x", at="")

@@ -154,7 +154,7 @@ async def test_of_two_formats_of_which_neither_is_given_no_day_waits(
     assert isinstance(await seal(runtime, ago(5)), Link)
 
 
-async def test_in_time_a_day_is_sealed_without_it_which_is_told_unless_nothing_at_all_is_given(
+async def test_after_a_while_a_day_is_sealed_without_the_recording_and_an_alert_is_sent(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
     never, soon, other = recordings_of(sandbox, ago(5), 3)
@@ -274,7 +274,7 @@ async def test_an_event_that_names_a_place_is_heard_while_its_job_is_being_given
     assert await who_names_a_place(runtime, recording) == job.id
 
 
-async def test_an_answer_that_names_no_connection_is_a_persons_to_judge(
+async def test_an_answer_without_a_connection_is_left_to_a_person(
     sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
     (never,) = recordings_of(sandbox, ago(5), 1)
@@ -304,7 +304,7 @@ async def test_what_custom_storage_gives_is_no_sign_that_telnyx_gives_audio(
     assert len(list(archive_folder.rglob("not-archived.json"))) == 1
 
 
-async def test_what_is_archived_instead_was_found_by_what_its_letter_says(
+async def test_work_archived_instead_of_a_dead_letter_keeps_its_found_by(
     sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
     (good,) = recordings_of(sandbox, ago(5), 1)

@@ -349,9 +349,7 @@ CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-def test_verify_and_the_script_say_the_same(
-    case: Callable[[SmallArchive], set[tuple[str, str]]], tmp_path: Path
-) -> None:
+def test_verify_and_the_script_agree(case: Callable[[SmallArchive], set[tuple[str, str]]], tmp_path: Path) -> None:
     one = SmallArchive(tmp_path / "archive")
     expected = case(one)
     code, report = verify(one.root, tmp_path)
@@ -395,7 +393,7 @@ def spoil(one: SmallArchive, chance: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_whatever_happens_to_an_archive_both_say_the_same(seed: int, tmp_path: Path) -> None:
+def test_both_agree_on_any_damage_to_an_archive(seed: int, tmp_path: Path) -> None:
     one, chance = SmallArchive(tmp_path / "archive"), random.Random(seed)
     for _ in range(chance.randint(1, 3)):
         spoil(one, chance)

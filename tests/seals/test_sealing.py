@@ -137,7 +137,7 @@ async def test_a_day_of_which_something_is_missing_waits_and_keeps_no_other(
     assert committed(archive_folder, stuck)
 
 
-def test_what_waits_is_told_by_status_and_metrics(environment: dict[str, str], redis: Any) -> None:
+def test_status_and_metrics_show_what_waits(environment: dict[str, str], redis: Any) -> None:
     redis.zadd(UNSEALED, {"2026-11-01": time.time() + 500})
     redis.hset("callvault:unsealed-why", "2026-11-01", "3 recordings or transcriptions are not archived yet")
     report = json.loads(run_callvault(["status", "--json"], environment).stdout)
@@ -150,7 +150,7 @@ def test_what_waits_is_told_by_status_and_metrics(environment: dict[str, str], r
 
 
 @pytest.mark.parametrize("text", ["31.12.2026", "2026-13-01", "soon"])
-def test_a_day_that_is_none_is_one_clear_line(text: str, environment: dict[str, str]) -> None:
+def test_an_invalid_day_gives_one_clear_line(text: str, environment: dict[str, str]) -> None:
     done = run_callvault(["seal", text], environment)
     assert (done.returncode, done.stderr) == (
         2,

@@ -243,7 +243,7 @@ def test_every_damage_is_named_exactly(
         assert any(line.startswith(f"{script_kind}: ") for line in lines), lines
 
 
-def test_a_signature_by_a_key_that_is_not_named_is_told(sealed: Sealed, tmp_path: Path) -> None:
+def test_a_signature_by_an_unknown_key_is_reported(sealed: Sealed, tmp_path: Path) -> None:
     other = tmp_path / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True, timeout=30)
     environment = sealed.environment | {"CALLVAULT_DATA": str(tmp_path)}
@@ -301,7 +301,7 @@ def test_an_unusable_key_is_one_clear_line(how: str, text: str, sealed: Sealed, 
         assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"callvault: CALLVAULT_SEAL_KEY: {text}")
 
 
-def test_status_tells_the_seals(sealed: Sealed) -> None:
+def test_status_shows_the_seals(sealed: Sealed) -> None:
     done = run_callvault(["status", "--json"], sealed.environment)
     report = json.loads(done.stdout)
     assert (report["seals"]["count"], report["seals"]["overdue"]) == (3, [])

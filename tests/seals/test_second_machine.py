@@ -88,7 +88,7 @@ def test_a_recording_is_found_by_its_id_wherever_it_lies(
     assert (done.returncode, out.read_bytes()) == (0, b"RIFF"), done.stderr
 
 
-def test_a_recording_older_than_all_days_is_found_by_the_day_that_telnyx_tells(
+def test_a_recording_older_than_all_days_is_found_by_its_day_at_telnyx(
     archive: Archive, second: dict[str, str], sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookup, "_MOST_DAYS", 10)
@@ -101,13 +101,13 @@ def test_a_recording_older_than_all_days_is_found_by_the_day_that_telnyx_tells(
     assert find(environment, "--id", at_telnyx.data["id"]) == {at_telnyx.data["id"]}
 
 
-def test_what_is_not_there_is_said_with_how_far_was_looked(archive: Archive, second: dict[str, str]) -> None:
+def test_a_failed_lookup_shows_how_far_it_searched(archive: Archive, second: dict[str, str]) -> None:
     done = run_callvault(["get", "nobody"], second)
     since = TODAY - timedelta(days=400)
     assert done.returncode == 1 and f"(looked for under every day since {since})" in done.stderr
 
 
-def test_the_page_of_a_recording_is_there_and_says_how_old_the_catalogue_is(
+def test_the_page_of_a_recording_shows_the_age_of_the_catalogue(
     archive: Archive, tmp_path: Path, redis_url: str
 ) -> None:
     folder = tmp_path / "second"
@@ -126,7 +126,7 @@ def test_the_page_of_a_recording_is_there_and_says_how_old_the_catalogue_is(
     assert "since no worker runs on the Redis of this machine" in note and "It is as of 2" in note
 
 
-def test_with_the_archive_away_a_search_says_how_old_its_answer_is(
+def test_without_the_archive_a_search_shows_the_age_of_its_answer(
     archive: Archive, catalogue: Catalogue, second: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(archive, "first", TODAY)

@@ -106,7 +106,7 @@ def test_an_identity_that_is_younger_than_its_seals_is_damage(tmp_path: Path) ->
     assert by_script(small.root) == (1, {("damaged", "archive.json")})
 
 
-def test_an_identity_that_cannot_be_read_is_said_by_both(small: SmallArchive, tmp_path: Path) -> None:
+def test_both_report_an_unreadable_identity(small: SmallArchive, tmp_path: Path) -> None:
     small.write("archive.json", b"{")
     settings = {"CALLVAULT_ARCHIVE_URL": small.root.as_uri(), "CALLVAULT_DATA": str(tmp_path / "data")}
     done = run_callvault(["verify", "--seals"], settings)
@@ -149,7 +149,7 @@ def test_a_seal_that_is_being_made_is_no_gap(there: str, small: SmallArchive, tm
     assert not any(kind == "gap" for kind, _ in kinds(report)), report
 
 
-def test_void_seals_are_counted_and_said(small: SmallArchive, tmp_path: Path) -> None:
+def test_void_seals_are_counted_and_reported(small: SmallArchive, tmp_path: Path) -> None:
     small.seal(LAST, only=[], void="half made")
     code, report = verify(small.root, tmp_path)
     assert (code, report["void"], report["seals"]) == (0, 1, SEALS + 1)
@@ -159,7 +159,7 @@ def test_void_seals_are_counted_and_said(small: SmallArchive, tmp_path: Path) ->
 # Who signed.
 
 
-def test_without_the_key_it_says_who_signed_and_what_was_not_checked(
+def test_without_the_key_the_signer_and_the_unchecked_parts_are_shown(
     signed: SmallArchive, key: Path, tmp_path: Path
 ) -> None:
     signed.remove(layout.seal_key(2, "sig"))
@@ -247,7 +247,7 @@ def test_a_transcription_is_erased_whatever_its_id_ends_in(signed: SmallArchive)
     assert (signed.root / receipt).exists(), "it holds ids and hashes"
 
 
-def test_a_record_that_tells_other_hashes_than_the_seals_is_not_signed(signed: SmallArchive, key: Path) -> None:
+def test_a_record_with_other_hashes_than_the_seals_is_not_signed(signed: SmallArchive, key: Path) -> None:
     folder = signed.folder(5, "5-one")
     signed.erase(folder, sha256="0" * 64)
     archive = Archive(open_store(signed.root.as_uri()))
@@ -261,7 +261,7 @@ def test_a_record_that_tells_other_hashes_than_the_seals_is_not_signed(signed: S
 # What was looked at.
 
 
-def test_read_back_is_obeyed_and_what_was_not_read_is_said(small: SmallArchive, tmp_path: Path) -> None:
+def test_read_back_is_obeyed_and_unread_objects_are_reported(small: SmallArchive, tmp_path: Path) -> None:
     _, report = verify(small.root, tmp_path)
     assert report["checked_by"] == {"read-back": 8}, "a folder proves by reading"
     assert "objects checked: 8 by reading every byte" in told(small.root, tmp_path)
@@ -300,9 +300,7 @@ def stop_a_run_after_the_first_recordings(small: SmallArchive, tmp_path: Path) -
     small.write(str(record.relative_to(small.root)), data)
 
 
-def test_a_stopped_run_is_resumed_only_when_asked_and_says_what_it_saw_before(
-    small: SmallArchive, tmp_path: Path
-) -> None:
+def test_a_stopped_run_resumes_only_on_request_and_shows_earlier_results(small: SmallArchive, tmp_path: Path) -> None:
     stop_a_run_after_the_first_recordings(small, tmp_path)
     settings = {"CALLVAULT_ARCHIVE_URL": small.root.as_uri(), "CALLVAULT_DATA": str(tmp_path / "data")}
     state = next((tmp_path / "data").glob("verify-*.json"))

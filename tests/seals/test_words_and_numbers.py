@@ -144,7 +144,7 @@ def test_words_are_found_in_every_script(typed: str, names: str, said: Path) -> 
         ("the bill, the bill", '"the bill" bill', "<the bill>, <the bill>"),
     ],
 )
-def test_what_was_looked_for_is_marked_in_the_text_as_it_was_said(text: str, typed: str, shown: str | None) -> None:
+def test_search_terms_are_marked_in_the_text_as_spoken(text: str, typed: str, shown: str | None) -> None:
     said = marked(text, typed).replace("\x02", "<").replace("\x03", ">")
     if shown is None:
         assert said.startswith("... word") and "<refund>" in said and said.endswith("word ...") and len(said) < 230
@@ -270,7 +270,7 @@ def test_an_address_is_without_its_name_password_and_parameters() -> None:
     )
 
 
-def test_a_page_of_words_said_twice_in_a_call_is_full(tmp_path: Path) -> None:
+def test_a_page_is_full_although_a_call_contains_the_words_twice(tmp_path: Path) -> None:
     catalogue = Catalogue(tmp_path / "catalogue.sqlite")
     with catalogue.writing():
         catalogue.put_rows(

@@ -18,7 +18,7 @@ _AHEAD_SECONDS = 400
 SAVED = event("call.recording.saved", "event-1", recording_id="recording-1")
 
 
-def test_a_good_signature_whose_time_a_wrong_clock_cannot_judge_is_503_and_an_alert(
+def test_a_good_signature_under_a_wrong_clock_gets_a_503_and_an_alert(
     redis_url: str, redis: Any, tmp_path: Path
 ) -> None:
     clock, signer, port = Clock(tmp_path, "receiver", _AHEAD_SECONDS), Signer(), free_port()

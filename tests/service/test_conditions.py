@@ -117,7 +117,7 @@ def test_every_state_has_its_row_in_this_matrix() -> None:
 
 
 @pytest.mark.parametrize("kind", CAUSES)
-async def test_what_is_wrong_is_said_on_every_surface_until_it_is_over(
+async def test_every_surface_shows_a_problem_until_it_is_over(
     kind: str, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
     cause, said = CAUSES[kind]
@@ -167,7 +167,7 @@ async def test_what_is_wrong_is_said_on_every_surface_until_it_is_over(
         assert callvault_here(["status"], environment)[0] == 0
 
 
-def test_with_redis_away_nothing_is_told_as_good(environment: dict[str, str], tmp_path: Path) -> None:
+def test_without_redis_nothing_is_reported_as_good(environment: dict[str, str], tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path / "valkey")
     server.start()
     environment = environment | {"REDIS_URL": server.url}
@@ -204,7 +204,7 @@ def test_without_a_worker_every_surface_and_a_person_hear_of_it_within_half_a_mi
             wait_for(lambda: "conditions" not in client.get("/readyz").json(), 20, "that one runs")
 
 
-def test_the_last_worker_that_stops_leaves_behind_that_none_runs(environment: dict[str, str], redis: Any) -> None:
+def test_the_last_worker_to_stop_records_that_no_worker_runs(environment: dict[str, str], redis: Any) -> None:
     """With no receiver there, and nothing that waits: nobody else would say it."""
     with (
         callvault(["worker"], environment, "worker ready") as first,

@@ -204,9 +204,7 @@ def test_a_signed_event_of_unknown_type_or_shape_is_200_counted_and_kept(
     assert metric(receiver, 'callvault_webhooks_total{outcome="kept"}') == before + 1
 
 
-def test_what_is_kept_for_inspection_is_bounded(
-    receiver: httpx.Client, redis: Any, signers: tuple[Signer, Signer]
-) -> None:
+def test_the_quarantine_is_bounded(receiver: httpx.Client, redis: Any, signers: tuple[Signer, Signer]) -> None:
     for i in range(510):
         body = event("call.hangup", f"event-{i}", filler="x" * 10)
         assert post(receiver, body, signers[0].headers(body)).status_code == 200
@@ -305,7 +303,7 @@ def test_another_path_is_404_and_never_a_redirect(path: str, receiver: httpx.Cli
     assert receiver.post(path, content=b"{}").status_code == 404
 
 
-def test_only_post_is_taken(receiver: httpx.Client) -> None:
+def test_only_post_is_accepted(receiver: httpx.Client) -> None:
     assert receiver.get("/webhooks/telnyx").status_code == 405
 
 
@@ -314,7 +312,7 @@ def test_health_and_readiness(receiver: httpx.Client, redis: Any) -> None:
     assert receiver.get("/readyz").json() == {"status": "ok"}
 
 
-def test_pressure_is_told_and_the_receiver_stays_ready(
+def test_a_backlog_is_reported_and_the_receiver_stays_ready(
     receiver: httpx.Client, redis: Any, signers: tuple[Signer, Signer]
 ) -> None:
     redis.zadd("arq:queue", {"nobody-takes-it": (time.time() - 1000) * 1000})
@@ -370,9 +368,7 @@ def test_redis_down_read_only_or_full_is_503_with_retry_after_and_mends_itself(o
         assert redis.zcard("arq:queue") == 3, "what was accepted before the restart is still there"
 
 
-async def test_an_event_whose_acceptance_failed_half_way_is_taken_by_its_repetition(
-    async_redis: Any, redis: Any
-) -> None:
+async def test_an_event_accepted_half_way_is_completed_by_its_next_delivery(async_redis: Any, redis: Any) -> None:
     """The event is marked last, so it is never marked without its jobs: here the script fails at the second of two."""
     jobs = [Job("f", {}, f"job-{n}") for n in range(2)]
     data = [encode_job(job, 0) for job in jobs]

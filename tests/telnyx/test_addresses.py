@@ -134,7 +134,7 @@ def fetch(downloads: Downloads, url: str) -> bytes:
     return b"".join(downloads.stream(url, lambda: url, threading.Event()))
 
 
-def test_a_name_is_resolved_once_and_what_was_judged_is_connected_to(
+def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to(
     downloads: Downloads, site: Site, names: Names
 ) -> None:
     names.answers[NAME] = [[PUBLIC], [PRIVATE]]  # as whoever rebinds it answers
@@ -183,7 +183,7 @@ def test_a_name_that_does_not_resolve_just_now_is_away(downloads: Downloads, sit
         "https://localhost/",
     ],
 )
-def test_a_redirect_is_judged_as_the_first_address_is(
+def test_a_redirect_is_checked_like_the_first_address(
     location: str, downloads: Downloads, site: Site, names: Names
 ) -> None:
     names.answers = {NAME: [[PUBLIC]], "inside.example.com": [[PRIVATE]]}

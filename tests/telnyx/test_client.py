@@ -95,7 +95,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("status", KINDS)
-async def test_each_status_is_its_error_with_all_that_telnyx_said(
+async def test_each_status_raises_its_error_with_telnyxs_details(
     status: int, client: TelnyxClient, server: Scripted
 ) -> None:
     server.answers = [server.fail(status)]
@@ -120,7 +120,7 @@ async def test_an_error_without_a_documented_body_is_still_its_error(
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"data": 7}', b'{"data": {"id": {"a": 1}}}'])
-async def test_an_answer_that_is_not_as_documented_is_told(body: bytes, client: TelnyxClient, server: Scripted) -> None:
+async def test_an_undocumented_answer_is_reported(body: bytes, client: TelnyxClient, server: Scripted) -> None:
     server.answers = [(200, {}, body)]
     with pytest.raises(errors.UnexpectedAnswer):
         await client.recordings.retrieve("x")
@@ -154,7 +154,7 @@ async def test_an_answer_that_trickles_is_no_answer(monkeypatch: pytest.MonkeyPa
     server.close()
 
 
-async def test_nobody_there_and_no_answer_are_told_apart() -> None:
+async def test_a_refused_connection_and_a_timeout_are_different_errors() -> None:
     async with TelnyxClient(Account(KEY, f"http://127.0.0.1:{free_port()}", ""), budget_seconds=1) as client:
         with pytest.raises(errors.ConnectionFailed) as caught:
             await client.recordings.retrieve("x")
@@ -277,7 +277,7 @@ async def test_fields_that_we_do_not_know_are_kept(client: TelnyxClient, server:
     assert recording.as_returned() == {"id": "r", "brand_new": {"x": 1}, "duration_millis": None}
 
 
-async def test_the_old_bulk_deletions_204_is_taken_too(client: TelnyxClient, server: Scripted) -> None:
+async def test_the_204_of_the_old_bulk_deletion_is_accepted_too(client: TelnyxClient, server: Scripted) -> None:
     server.answers = [(204, {}, b"")]
     assert (await client.recordings.bulk_delete(ids=["a"])).status is None
 
@@ -311,7 +311,7 @@ async def test_without_a_total_an_empty_or_repeated_page_ends_the_walk(client: T
     assert [r.id async for r in client.recordings.list()] == ["a"]
 
 
-async def test_a_list_that_says_it_has_more_pages_is_walked_though_its_documents_know_none(
+async def test_a_list_that_announces_more_pages_is_walked_although_undocumented(
     client: TelnyxClient, server: Scripted
 ) -> None:
     def page(number: int, *names: str) -> Answer:

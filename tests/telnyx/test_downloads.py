@@ -171,7 +171,7 @@ def test_without_a_strong_etag_nothing_is_resumed(how: str, downloads: Downloads
     assert len(files.seen) == 1, "the rest is not even asked for"
 
 
-def test_a_download_says_what_the_server_said_of_its_bytes(downloads: Downloads, files: Files) -> None:
+def test_a_download_returns_what_the_server_declared_about_its_bytes(downloads: Downloads, files: Files) -> None:
     files.plan = ["cut"]
     download = downloads.stream(files.url, lambda: files.url, threading.Event())
     assert b"".join(download) == DATA
@@ -300,7 +300,7 @@ def test_audio_is_no_text(audio: Audio, downloads: Downloads, files: Files) -> N
 
 
 @pytest.mark.parametrize("most", [1, 4, 7, 15])
-def test_the_first_letters_of_audio_that_was_cut_are_no_text(
+def test_the_first_bytes_of_truncated_audio_do_not_count_as_text(
     most: int, downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)

@@ -253,7 +253,7 @@ async def test_who_gives_up_leaves_no_connection_and_no_place_behind() -> None:
         assert (await http.get(url)).content == b"{}"
 
 
-async def test_who_gets_no_place_in_time_is_told_so() -> None:
+async def test_a_request_that_gets_no_connection_in_time_fails_clearly() -> None:
     async with serving(says()) as (_, url), client(connections=1, seconds=5, pool=0.1) as http:
         first = asyncio.create_task(http.get(url))
         await asyncio.sleep(0.05)

@@ -119,7 +119,7 @@ async def test_a_recording_is_found_when_the_webhook_has_no_id(
     assert committed(archive_folder, first) is None
 
 
-async def test_an_id_is_enough_whatever_times_the_webhook_tells(
+async def test_an_id_is_enough_whatever_times_the_webhook_gives(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
@@ -278,7 +278,7 @@ async def test_a_job_run_twice_has_the_same_result(
     assert recording.served == {"wav": 1}
 
 
-async def test_audio_that_is_there_from_an_interrupted_run_is_taken_up(
+async def test_audio_left_by_an_interrupted_run_is_reused(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)

@@ -185,7 +185,7 @@ def test_a_wav_whose_head_leaves_its_size_open_shows_no_end() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 10**9])
-def test_an_mp3_shows_its_end_by_its_last_frame_and_the_length_that_telnyx_says(chunk: int) -> None:
+def test_the_end_of_an_mp3_shows_by_its_last_frame_and_its_length_at_telnyx(chunk: int) -> None:
     audio = make_mp3("x", 2.5)
     body = b"".join(audio.read(0, audio.size))
     assert is_whole("mp3", body, audio.duration_ms, chunk)

@@ -89,7 +89,7 @@ async def test_a_new_archive_gets_every_recording_of_the_days_that_the_other_sea
 
 
 @pytest.mark.parametrize("how", ["the last is gone", "the last is another", "rolled back and gone on"])
-async def test_a_chain_that_is_not_the_remembered_one_is_read_anew_and_told(
+async def test_a_chain_that_differs_from_the_remembered_one_is_read_again_and_reported(
     how: str, runtime: Runtime, sandbox: RunningSandbox, archive_folder: Path, redis: Any
 ) -> None:
     await seal_two_days(runtime, sandbox)

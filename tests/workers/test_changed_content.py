@@ -41,7 +41,7 @@ def alerts(redis: Any) -> list[dict[str, Any]]:
     return [json.loads(row) for row in redis.lrange(ALERTS, 0, -1)]
 
 
-async def test_other_content_of_a_second_event_is_archived_beside_the_first(
+async def test_other_content_of_a_second_event_is_archived_as_a_version(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
@@ -157,7 +157,7 @@ def test_a_version_of_another_recording_is_no_commit_record() -> None:
         COMMIT_RECORD.read(data, "recordings/2026/11/25/other/versions/r/recording.json")
 
 
-async def test_what_changed_back_or_was_told_anew_is_no_other_audio(
+async def test_audio_that_changed_back_or_was_announced_again_is_no_new_version(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)

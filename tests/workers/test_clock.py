@@ -89,7 +89,7 @@ def _alerts(redis: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("ahead_seconds", [_BEHIND_SECONDS, -_BEHIND_SECONDS])
-def test_a_worker_with_a_wrong_clock_sweeps_the_days_of_the_server(
+def test_a_worker_with_a_wrong_clock_reconciles_the_days_of_the_server(
     ahead_seconds: int,
     sandbox: RunningSandbox,
     environment: dict[str, str],
@@ -153,7 +153,7 @@ async def test_a_turn_that_loses_a_cancellation_is_cancelled_again(
     assert all(task.done() for task in tasks)
 
 
-def test_a_witness_that_hangs_is_given_up_and_told_within_its_turn() -> None:
+def test_a_hanging_witness_is_given_up_and_reported_within_its_turn() -> None:
     """Else the turn is cut short each minute, and the alert about the witness never comes."""
     (turn,) = [turn for turn in clock.TURNS if turn.function is clock.witness_seals]
     assert turn.longest_seconds > 2 * delivery._BUDGET_SECONDS

@@ -214,7 +214,7 @@ async def test_a_message_that_comes_back_is_a_new_occurrence(
     assert names == [f"{message['id']}%2B2.json", f"{message['id']}%2B3.json", f"{message['id']}.json"]
 
 
-async def test_messages_without_an_id_cannot_be_dismissed_which_is_said_once(
+async def test_messages_without_an_id_cannot_be_dismissed_and_are_logged_once(
     runtime: Runtime, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, async_redis: Any, redis: Any
 ) -> None:
     monkeypatch.setenv("CALLVAULT_LOG_MESSAGES", "mirror-and-dismiss")
@@ -228,7 +228,7 @@ async def test_messages_without_an_id_cannot_be_dismissed_which_is_said_once(
 
 
 @pytest.mark.parametrize("status", UPLOAD_STATUSES)
-async def test_every_upload_status_is_told_if_it_is_a_fault(
+async def test_every_upload_status_that_is_a_fault_causes_an_alert(
     status: str, runtime: Runtime, sandbox: RunningSandbox, redis: Any
 ) -> None:
     connection = zoom(sandbox)
@@ -241,7 +241,7 @@ async def test_every_upload_status_is_told_if_it_is_a_fault(
 
 
 @pytest.mark.parametrize("status", RELEASE_STATUSES)
-async def test_every_release_status_is_told_if_it_is_a_fault(
+async def test_every_release_status_that_is_a_fault_causes_an_alert(
     status: str, runtime: Runtime, sandbox: RunningSandbox, redis: Any
 ) -> None:
     sandbox.control("release", connection_id=zoom(sandbox)["id"], status=status)
@@ -250,7 +250,7 @@ async def test_every_release_status_is_told_if_it_is_a_fault(
     assert len(alerts(redis, "release-fault")) == (1 if status in ("failed", "expired") else 0)
 
 
-async def test_an_upload_that_hangs_is_told(
+async def test_an_upload_that_hangs_causes_an_alert(
     runtime: Runtime, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, async_redis: Any, redis: Any
 ) -> None:
     monkeypatch.setenv("CALLVAULT_UPLOAD_PENDING_LIMIT", "1ms")
@@ -264,7 +264,7 @@ async def test_an_upload_that_hangs_is_told(
     await impatient.close()
 
 
-async def test_a_connections_fault_and_its_end_are_told_once(
+async def test_a_connections_fault_and_its_end_cause_one_alert_each(
     runtime: Runtime, sandbox: RunningSandbox, redis: Any
 ) -> None:
     connection = zoom(sandbox)
@@ -279,7 +279,7 @@ async def test_a_connections_fault_and_its_end_are_told_once(
     assert len(alerts(redis, "connection-recovered")) == 1
 
 
-async def test_numbers_that_are_gone_or_moved_are_told(runtime: Runtime, sandbox: RunningSandbox, redis: Any) -> None:
+async def test_missing_or_moved_numbers_cause_an_alert(runtime: Runtime, sandbox: RunningSandbox, redis: Any) -> None:
     connection = zoom(sandbox)
     family.add_number(sandbox.world, connection["id"], "+13125550101")
     await watch_connections(runtime)
@@ -386,7 +386,7 @@ async def test_an_event_leads_to_a_look_only_on_an_external_connection(
     assert redis.zrange("arq:queue", 0, -1) == [f"mirror_log_messages:{connection['id']}"]
 
 
-async def test_a_recording_error_is_told_and_leads_to_a_look_at_the_log(
+async def test_a_recording_error_causes_an_alert_and_a_check_of_the_log(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
     from lab.processes import free_port

@@ -162,7 +162,7 @@ async def test_a_register_that_cannot_be_read_is_damage_itself(
     assert [*await DamagedObjects(runtime.redis).all()] == [str(row.relative_to(archive_folder))]
 
 
-async def test_pages_give_out_no_damaged_audio_as_whole_and_say_what_is_wrong(
+async def test_pages_never_serve_damaged_audio_as_whole_and_show_what_is_wrong(
     runtime: Runtime, recording: Recording, environment: dict[str, str], archive_folder: Path
 ) -> None:
     path, key = audio_of(archive_folder, recording)
@@ -191,7 +191,7 @@ async def test_pages_give_out_no_damaged_audio_as_whole_and_say_what_is_wrong(
         assert client.get(audio, headers={"Range": "bytes=5-9"}).status_code == 404
 
 
-async def test_a_part_is_taken_of_no_other_bytes_than_the_records(
+async def test_a_part_with_other_bytes_than_the_record_is_rejected(
     runtime: Runtime, recording: Recording, environment: dict[str, str], archive_folder: Path
 ) -> None:
     path = folder_of(archive_folder, recording) / "audio.wav"
@@ -285,7 +285,7 @@ async def test_what_is_gone_is_not_whole(runtime: Runtime, recording: Recording,
 
 
 @pytest.mark.parametrize("said", [b"{}", b'{"schema": "callvault.erasure/1", "recording_id": "another"'])
-async def test_what_is_gone_is_not_whole_since_something_says_badly_that_it_was_erased(
+async def test_an_invalid_erasure_record_does_not_excuse_missing_audio(
     said: bytes, runtime: Runtime, recording: Recording, archive_folder: Path
 ) -> None:
     path = folder_of(archive_folder, recording) / "recording.json"
@@ -303,7 +303,7 @@ async def test_what_is_gone_is_not_whole_since_something_says_badly_that_it_was_
     assert read_register(runtime.archive)[key].state == "whole"
 
 
-async def test_a_row_that_says_whole_clears_nothing_by_itself(
+async def test_a_row_marked_whole_clears_nothing_by_itself(
     runtime: Runtime, recording: Recording, archive_folder: Path
 ) -> None:
     audio, key = audio_of(archive_folder, recording)

@@ -74,7 +74,7 @@ async def test_originals_go_in_bulk_after_the_grace_and_leave_a_receipt(
 @pytest.mark.parametrize(
     "damage", ["altered", "cut", "gone", "record gone", "{}", "of no object", "of another recording", "of its objects"]
 )
-async def test_a_damaged_object_blocks_its_deletion_and_says_so(
+async def test_a_damaged_object_blocks_its_deletion_and_is_reported(
     damage: str,
     sandbox: RunningSandbox,
     environment: dict[str, str],
@@ -121,7 +121,7 @@ async def test_a_damaged_object_blocks_its_deletion_and_says_so(
         ({"channels": 1, "formats": ("mp3",)}, "channels"),
     ],
 )
-async def test_audio_that_is_not_what_telnyx_says_is_archived_and_its_original_kept(
+async def test_audio_that_differs_from_its_description_is_archived_and_its_original_kept(
     kind: dict[str, Any],
     finding: str,
     sandbox: RunningSandbox,
@@ -150,7 +150,7 @@ async def test_a_refused_bulk_deletion_is_halved(
     assert all(r.deleted_at for r in recordings)
 
 
-async def test_an_original_that_telnyx_leaves_is_not_told_as_deleted(
+async def test_an_original_that_telnyx_keeps_is_not_reported_as_deleted(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
     recordings = [sandbox.world.add_recording(seconds=1) for _ in range(3)]

@@ -37,7 +37,7 @@ async def test_a_claim_outlives_a_moment_without_redis(
             assert await runtime.due.claim(1) == []
 
 
-async def test_what_is_claimed_from_the_due_list_comes_back_unless_it_is_done(async_redis: Any) -> None:
+async def test_a_claimed_deletion_returns_to_the_schedule_unless_it_is_done(async_redis: Any) -> None:
     due = DueList(async_redis)
     await due.schedule("a/", -5)
     await due.schedule("a/", 500)  # what is listed stays as it is

@@ -242,7 +242,7 @@ async def test_an_erasure_and_a_job_wait_for_each_other(sandbox: RunningSandbox,
             await archive_recording(runtime, request_of(recording))
 
 
-async def test_a_second_erasure_says_what_it_did_this_time(
+async def test_a_second_erasure_reports_what_it_did_this_time(
     sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.2)

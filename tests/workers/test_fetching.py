@@ -96,7 +96,7 @@ async def test_a_connection_that_just_ends_early_leaves_nothing_in_the_archive(
 
 
 @pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
-async def test_audio_of_open_length_never_shows_its_end_and_is_taken_where_the_server_says_how_long_it_is(
+async def test_audio_of_open_length_is_accepted_only_if_the_server_gives_its_length(
     size: int, runtime: Runtime, files: Files
 ) -> None:
     at = WAV.index(b"data") + 4

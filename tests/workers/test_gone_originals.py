@@ -130,7 +130,7 @@ async def test_the_key_of_another_account_ends_no_deletion_that_was_asked_for_un
     assert not [*archive_folder.rglob("deleted.json"), *archive_folder.rglob("gone.json")]
 
 
-async def test_what_was_told_as_gone_and_was_seen_since_stops_deletion_again(
+async def test_originals_that_vanish_again_after_being_seen_stop_deletion_again(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(5)]
@@ -165,7 +165,7 @@ async def test_a_worker_that_dies_before_its_receipt_leaves_it_to_the_next_turn(
     assert (told["schema"], told["seen_at"], told["asked_at"]) == ("callvault.deletion/2", seen, asked)
 
 
-async def test_a_receipt_says_that_the_original_was_there_before_we_deleted_it(
+async def test_a_receipt_states_that_the_original_existed_before_we_deleted_it(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
@@ -177,7 +177,7 @@ async def test_a_receipt_says_that_the_original_was_there_before_we_deleted_it(
 
 
 @pytest.mark.parametrize("how", ["ignored", "refused"])
-async def test_an_original_that_telnyx_never_deletes_comes_later_and_later_and_ends_as_a_dead_letter(
+async def test_an_original_that_telnyx_never_deletes_backs_off_and_becomes_a_dead_letter(
     how: str, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
@@ -217,7 +217,7 @@ async def test_an_original_that_telnyx_never_deletes_comes_later_and_later_and_e
         ({"status": "processing"}, "it is waited for"),
     ],
 )
-async def test_a_recording_that_telnyx_tells_otherwise_stays_until_its_audio_was_compared(
+async def test_a_recording_that_changed_at_telnyx_stays_until_its_audio_is_compared(
     change: dict[str, Any],
     then: str,
     sandbox: RunningSandbox,
@@ -259,7 +259,7 @@ async def test_a_recording_that_telnyx_tells_otherwise_stays_until_its_audio_was
     assert has_left(recording)
 
 
-async def test_a_download_address_that_does_not_answer_says_nothing_of_a_change(
+async def test_an_unreachable_download_address_is_no_evidence_of_a_change(
     sandbox: RunningSandbox, deleting: dict[str, str]
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)

@@ -48,7 +48,7 @@ def found_in(environment: dict[str, str], state: str) -> set[str]:
 
 
 @pytest.mark.parametrize("away", ["the key", "Telnyx", "Redis"])
-async def test_a_hold_is_placed_whatever_is_away_and_says_what_is_not_known(
+async def test_a_hold_is_placed_whatever_is_unreachable_and_reports_what_is_unknown(
     away: str, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
@@ -88,7 +88,7 @@ async def test_a_hold_of_a_connection_needs_no_redis(
     assert list((archive_folder / "decisions/connections/7").iterdir())
 
 
-async def test_a_hold_that_the_archive_does_not_take_stands_nowhere_and_says_so(
+async def test_a_hold_that_the_archive_rejects_is_not_placed_and_fails(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     async with house(deleting) as runtime:
@@ -130,7 +130,7 @@ async def test_a_recording_whose_original_is_gone_is_held_and_cannot_be_erased(
     assert "is released; nothing is left of it: erased at" in released.stdout
 
 
-async def test_a_hold_of_what_nobody_knows_stands_and_says_that_the_id_is_to_be_checked(
+async def test_a_hold_of_an_unknown_id_is_placed_with_a_warning_to_check_the_id(
     environment: dict[str, str], archive_folder: Path
 ) -> None:
     done = run_callvault(["deletions", "hold", "nope", *HOLD], environment)
@@ -141,7 +141,7 @@ async def test_a_hold_of_what_nobody_knows_stands_and_says_that_the_id_is_to_be_
     assert holds(environment) == []
 
 
-async def test_a_hold_waits_for_an_erasure_and_says_that_it_came_too_late(
+async def test_a_hold_waits_for_an_erasure_and_reports_that_it_came_too_late(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
@@ -180,7 +180,7 @@ async def test_holds_at_once_all_stand_and_a_release_lifts_those_that_stood(
         assert has_left(recording) == (not holds(deleting))
 
 
-async def test_the_hold_of_a_connection_is_told_by_every_surface(
+async def test_every_surface_shows_the_hold_of_a_connection(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path, tmp_path: Path
 ) -> None:
     held, by_setting, free = (sandbox.world.add_recording(seconds=0.5, connection_id=c) for c in ("7", "8", "9"))
@@ -209,7 +209,7 @@ async def test_the_hold_of_a_connection_is_told_by_every_surface(
     assert found_in(settings, "held") == {ids[1]}
 
 
-async def test_what_is_damaged_is_kept_and_every_surface_says_so_and_why(
+async def test_damage_is_kept_as_a_state_that_every_surface_shows_with_its_reason(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path, tmp_path: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)

@@ -84,7 +84,7 @@ def test_a_copy_that_lost_the_empty_folder_for_what_comes_in_is_read_and_written
 
 @pytest.mark.parametrize("command", READING)
 @pytest.mark.parametrize("is_a_folder", [False, True])
-def test_where_there_is_no_archive_a_command_says_so_and_makes_nothing(
+def test_without_an_archive_a_command_fails_and_makes_nothing(
     command: str, is_a_folder: bool, environment: dict[str, str], tmp_path: Path
 ) -> None:
     typo = tmp_path / "archvie"
@@ -148,7 +148,7 @@ async def test_init_makes_an_archive_once_and_binds_redis(async_redis: Any, redi
     assert (tmp_path / "archive" / "archive.json").read_bytes() == before
 
 
-async def test_init_tells_a_redis_that_remembers_another_archive_until_it_is_meant(
+async def test_init_refuses_a_redis_of_another_archive_unless_adopted(
     async_redis: Any, redis: Any, tmp_path: Path
 ) -> None:
     await init_archive(open_store((tmp_path / "one").as_uri()), async_redis)
@@ -165,7 +165,7 @@ async def test_init_tells_a_redis_that_remembers_another_archive_until_it_is_mea
     assert not redis.exists(SEALS, UNSEALED_KNOWN)
 
 
-async def test_a_redis_of_an_earlier_version_that_remembers_seals_is_told_too(
+async def test_init_refuses_a_redis_of_an_earlier_version_that_remembers_seals(
     async_redis: Any, redis: Any, tmp_path: Path
 ) -> None:
     redis.hset(SEALS, "1", "{}")
@@ -207,9 +207,7 @@ def test_what_an_earlier_version_wrote_is_taken_up_by_a_person_once(
 
 
 @pytest.mark.timeout(180)
-def test_up_makes_its_own_folder_with_a_fresh_redis_and_never_beside_one_that_remembers(
-    environment: dict[str, str], tmp_path: Path, redis: Any
-) -> None:
+def test_up_makes_its_archive_only_with_a_fresh_redis(environment: dict[str, str], tmp_path: Path, redis: Any) -> None:
     own = {name: value for name, value in environment.items() if name != "CALLVAULT_ARCHIVE_URL"}
     own |= {"CALLVAULT_DATA": str(tmp_path / "own")}
     redis.set(ARCHIVE, "0" * 32)
@@ -238,13 +236,13 @@ async def test_a_redis_that_was_lost_belongs_to_the_workers_archive_again(runtim
 
 
 @pytest.mark.parametrize("junk", ["\x00junk", "0" * 31, ["a list"]])
-async def test_a_binding_that_is_none_counts_as_lost(junk: Any, async_redis: Any, redis: Any) -> None:
+async def test_an_invalid_binding_counts_as_lost(junk: Any, async_redis: Any, redis: Any) -> None:
     redis.set(ARCHIVE, junk) if isinstance(junk, str) else redis.rpush(ARCHIVE, *junk)
     await assert_bound(async_redis, "a" * 32)
     assert redis.get(ARCHIVE) == "a" * 32
 
 
-async def test_with_a_redis_of_another_archive_nothing_is_archived_and_an_alert_says_so(
+async def test_with_a_redis_of_another_archive_nothing_is_archived_and_an_alert_is_sent(
     runtime: Runtime, sandbox: RunningSandbox, redis: Any, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.2)
@@ -317,7 +315,7 @@ def test_a_catalogue_of_another_archive_is_refused_until_it_is_rebuilt(
 # Saved states belong to one
 
 
-def test_the_saved_state_of_another_archive_resumes_nothing_and_says_how_to_begin_anew(tmp_path: Path) -> None:
+def test_saved_state_of_another_archive_resumes_nothing_and_shows_how_to_start_over(tmp_path: Path) -> None:
     def file(archive_id: str) -> StateFile[Tally]:
         return StateFile(tmp_path, "backfill", "x", Tally(), 7, archive_id=archive_id, begin_anew="Do this")
 

@@ -201,7 +201,7 @@ def worker_of(function: Any, redis: Any) -> LeasingWorker:
 
 
 @pytest.mark.parametrize("trouble", ["full", "refusing"])
-async def test_a_job_that_fails_while_redis_is_in_trouble_is_given_up_only_with_its_letter(
+async def test_a_job_that_fails_during_redis_trouble_is_given_up_only_with_its_dead_letter(
     trouble: str, async_redis: Any, redis: Any
 ) -> None:
     begun, gate = asyncio.Event(), asyncio.Event()

@@ -63,9 +63,7 @@ async def test_a_turn_is_one_workers_and_comes_again_when_its_time_is_over(async
     assert not redis.exists(KEY)
 
 
-async def test_a_turn_that_is_stopped_is_given_back_and_that_of_a_killed_worker_ends_soon(
-    async_redis: Any, redis: Any
-) -> None:
+async def test_a_stopped_turn_is_given_back_and_a_killed_workers_turn_ends_soon(async_redis: Any, redis: Any) -> None:
     """A killed worker gives nothing back: what it leaves is the key with its short life."""
     begun, gate = asyncio.Event(), asyncio.Event()
 
@@ -89,7 +87,7 @@ async def test_a_turn_that_fails_is_not_used_up(async_redis: Any, redis: Any) ->
     assert 50_000 < redis.pttl(KEY) <= 60_000
 
 
-async def test_what_a_server_with_a_clock_ahead_wrote_keeps_nobody_waiting_and_is_taken_from_nobody(
+async def test_times_written_by_a_clock_ahead_delay_no_worker_and_free_no_live_lease(
     async_redis: Any, redis: Any
 ) -> None:
     """Once its clock is right again, what it was to keep for seconds it would keep for as long as it was ahead."""

@@ -50,7 +50,7 @@ def by_leg(recording: Recording, event_id: str) -> Job:
     return recording_job(RecordingRequest(event_id=event_id, call_leg_id=recording.data["call_leg_id"]))
 
 
-async def test_a_letter_ends_when_a_further_event_has_archived_its_recording(
+async def test_a_dead_letter_ends_when_a_later_event_archives_its_recording(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Any
 ) -> None:
     recording, other = (sandbox.world.add_recording(seconds=1) for _ in range(2))
@@ -63,7 +63,7 @@ async def test_a_letter_ends_when_a_further_event_has_archived_its_recording(
     assert redis.hlen(DEAD_LETTERS) == 0
 
 
-async def test_a_letter_stays_while_its_job_fails(sandbox: RunningSandbox, runtime: Runtime, redis: Any) -> None:
+async def test_a_dead_letter_stays_while_its_job_fails(sandbox: RunningSandbox, runtime: Runtime, redis: Any) -> None:
     recording = sandbox.world.add_recording(seconds=1)
     recording.data["status"] = "in-progress"
     made = recording_job(request_of(recording))
@@ -73,7 +73,9 @@ async def test_a_letter_stays_while_its_job_fails(sandbox: RunningSandbox, runti
     assert redis.hkeys(DEAD_LETTERS) == [made.id]
 
 
-async def test_a_letter_of_a_transcription_ends_likewise(sandbox: RunningSandbox, runtime: Runtime, redis: Any) -> None:
+async def test_a_dead_letter_of_a_transcription_ends_the_same_way(
+    sandbox: RunningSandbox, runtime: Runtime, redis: Any
+) -> None:
     recording = sandbox.world.add_recording(seconds=1)
     transcription = sandbox.world.add_transcription(recording)
     sandbox.world.complete_transcription(transcription)
@@ -88,7 +90,7 @@ async def test_a_letter_of_a_transcription_ends_likewise(sandbox: RunningSandbox
     assert redis.hlen(DEAD_LETTERS) == 0
 
 
-async def test_a_sweep_ends_letters_of_events_that_named_no_recording_once_all_of_theirs_are_archived(
+async def test_reconcile_ends_dead_letters_without_a_recording_id_once_all_candidates_are_archived(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any
 ) -> None:
     recording, other = sandbox.world.add_recording(seconds=1), sandbox.world.add_recording(seconds=1)
@@ -102,7 +104,7 @@ async def test_a_sweep_ends_letters_of_events_that_named_no_recording_once_all_o
     assert set(redis.hkeys(DEAD_LETTERS)) == {open_.id, odd.id}
 
 
-async def test_a_letter_about_what_changed_later_does_not_end_by_what_was_archived_before(
+async def test_a_dead_letter_about_a_later_change_does_not_end_by_earlier_archiving(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
@@ -114,7 +116,7 @@ async def test_a_letter_about_what_changed_later_does_not_end_by_what_was_archiv
 
 
 @pytest.mark.parametrize("cause", [name for name, one in CAUSES.items() if not one.is_never_given_up])
-async def test_a_sweep_tries_again_what_was_given_up_for_what_may_have_passed(
+async def test_reconcile_retries_dead_letters_whose_failure_may_have_passed(
     cause: str, sandbox: RunningSandbox, runtime: Runtime, redis: Any
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
@@ -134,7 +136,7 @@ async def test_a_sweep_tries_again_what_was_given_up_for_what_may_have_passed(
         assert data["a"][0] == msgspec.to_builtins(made.payload), "it knows what its event knew"
 
 
-def test_what_a_broken_download_host_left_is_fetched_by_the_next_sweep(
+def test_reconcile_fetches_what_a_broken_download_host_left(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Any
 ) -> None:
     (recording,) = past(sandbox, 0.01)
@@ -168,7 +170,7 @@ def test_a_backfill_does_not_wait_for_what_telnyx_has_not_finished(
 
 
 @pytest.mark.parametrize("there", ["of a newer version", "without an entry in a queue"])
-async def test_a_letter_that_is_retried_beside_a_job_that_cannot_take_it_up_is_not_lost(
+async def test_a_dead_letter_retried_next_to_a_job_that_cannot_absorb_it_is_not_lost(
     there: str, runtime: Runtime, redis: Any, sandbox: RunningSandbox
 ) -> None:
     made = recording_job(request_of(sandbox.world.add_recording(seconds=1), locations={"wav": "s3://bucket/a"}))

@@ -56,7 +56,7 @@ async def has_begun(sandbox: RunningSandbox, what: str) -> None:
     "moment", ["the list of transcriptions", "the look at Telnyx", "the request", "a moment later"]
 )
 @pytest.mark.parametrize("scope", ["recording", "connection", "everything"])
-async def test_once_a_hold_has_answered_no_deletion_leaves_and_what_left_before_is_said(
+async def test_after_a_hold_answers_no_deletion_starts_and_earlier_ones_are_reported(
     scope: str, moment: str, sandbox: RunningSandbox, deleting: dict[str, str]
 ) -> None:
     recordings = [sandbox.world.add_recording(seconds=0.5, connection_id="7") for _ in range(12)]
@@ -91,7 +91,7 @@ async def test_once_a_hold_has_answered_no_deletion_leaves_and_what_left_before_
 
 
 @pytest.mark.parametrize("scope", ["recording", "connection", "everything"])
-async def test_a_hold_says_that_a_transcription_had_left_before(
+async def test_a_hold_reports_that_a_transcription_was_deleted_before(
     scope: str, sandbox: RunningSandbox, deleting: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording, other = (sandbox.world.add_recording(seconds=0.5, connection_id=c) for c in ("7", "8"))
@@ -266,7 +266,7 @@ async def test_a_grace_that_was_lengthened_counts_for_what_was_scheduled_before(
 
 
 @pytest.mark.parametrize("hours", [1, -1])
-async def test_clocks_that_differ_stop_deletion_and_say_so(
+async def test_different_clocks_stop_deletion_and_are_reported(
     hours: int, sandbox: RunningSandbox, deleting: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)

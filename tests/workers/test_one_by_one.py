@@ -86,7 +86,7 @@ def ids(recordings: list[Recording]) -> set[str]:
     return {one.data["id"] for one in recordings}
 
 
-async def test_a_recording_that_cannot_be_read_is_fetched_by_its_id_told_once_and_ends_no_sweep(
+async def test_an_unreadable_recording_is_fetched_by_its_id_reported_once_and_ends_no_reconcile(
     runtime: Runtime, sandbox: RunningSandbox, redis: Any
 ) -> None:
     recordings = [*on(sandbox, 3, 3), *on(sandbox, 2, 3)]
@@ -120,9 +120,7 @@ async def test_a_transcription_that_names_no_recording_is_archived_with_what_its
     assert list(folder_of(archive_folder, recording).glob(f"transcriptions/{made['id']}.json"))
 
 
-async def test_a_row_that_cannot_be_read_is_told_again_a_month_later_though_others_come_meanwhile(
-    runtime: Runtime, redis: Any
-) -> None:
+async def test_an_unreadable_row_is_reported_again_a_month_later_despite_others(runtime: Runtime, redis: Any) -> None:
     async def tell(row_id: str) -> None:
         await tell_unreadable(runtime, UnreadableRows("/recordings", [UnreadableRow(row_id, "id: odd")]))
 
@@ -183,7 +181,7 @@ async def test_a_key_that_may_not_list_transcriptions_still_has_every_recording_
     assert "likewise of 2 more days" in told, "three in a row, and then it is asked no more"
 
 
-async def test_where_telnyx_lists_nothing_the_sweep_fails_as_a_whole(runtime: Runtime, sandbox: RunningSandbox) -> None:
+async def test_reconcile_fails_as_a_whole_when_telnyx_lists_nothing(runtime: Runtime, sandbox: RunningSandbox) -> None:
     sandbox.world.faults.change({"answers": {"/recordings?": 403}})
     with pytest.raises(Forbidden):
         await sweep(runtime, ago(9), ago(1), Tally(), found_by="reconcile")
@@ -191,7 +189,7 @@ async def test_where_telnyx_lists_nothing_the_sweep_fails_as_a_whole(runtime: Ru
     assert paths.count("/v2/recordings") == 4, "three days, and whether it lists anything at all"
 
 
-async def test_a_transcription_whose_recording_cannot_be_asked_for_ends_no_sweep(
+async def test_a_transcription_without_a_retrievable_recording_ends_no_reconcile(
     runtime: Runtime, sandbox: RunningSandbox, redis: Any
 ) -> None:
     recordings = on(sandbox, 2, 2)
@@ -255,7 +253,7 @@ def put_medium(sandbox: RunningSandbox, name: str) -> None:
     sandbox.world.media[name] = (data | times, f"the sound of {name}".encode())
 
 
-async def test_a_medium_that_is_never_handed_out_becomes_a_dead_letter(
+async def test_media_that_telnyx_never_serves_becomes_a_dead_letter(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
     put_medium(sandbox, "..")
@@ -299,7 +297,7 @@ async def test_however_many_days_in_a_row_are_not_listed_those_behind_them_are_c
     assert len(told) == 2 and all("likewise of 4 more days" in one for one in told)
 
 
-async def test_where_telnyx_lists_no_recordings_what_does_not_depend_on_that_is_done_all_the_same(
+async def test_when_telnyx_cannot_list_recordings_independent_work_still_happens(
     runtime: Runtime, sandbox: RunningSandbox, redis: Any
 ) -> None:
     archived, lost = on(sandbox, 3, 2)
@@ -420,7 +418,7 @@ async def test_however_many_connections_in_a_row_cannot_be_looked_at_those_behin
     assert {key.split(":")[1] for key in redis.hkeys(CONNECTION_STATE) if key.startswith("number:")} == {last}
 
 
-async def test_drift_of_one_thing_is_told_though_another_cannot_be_read(
+async def test_drift_of_one_object_is_reported_although_another_is_unreadable(
     environment: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any, tmp_path: Path
 ) -> None:
     made = connections_of(sandbox, 2)

@@ -118,7 +118,7 @@ async def test_a_writer_that_has_lost_its_lease_stops(
             await asyncio.sleep(0.01)
 
 
-async def test_what_another_writer_was_half_way_through_is_read_again_before_it_is_judged(
+async def test_a_half_written_object_of_another_writer_is_read_again_before_it_counts_as_damaged(
     runtime: Runtime, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive, key = runtime.archive, "recordings/2026/11/25/r/audio.wav"

@@ -124,7 +124,7 @@ async def test_a_worker_that_ends_withdraws_its_heartbeat(async_redis: Any, redi
     assert not await async_redis.exists(WORKER + leases.worker_id)
 
 
-async def test_after_an_outage_nobody_is_taken_for_dead_before_they_could_show_that_they_live(
+async def test_after_an_outage_every_worker_can_send_a_heartbeat_before_it_counts_as_dead(
     async_redis: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.2)
@@ -251,7 +251,7 @@ def _letter(error: str, died_at: str = "2026") -> DeadLetter:
     return DeadLetter(JOB.id, JOB.function, {"v": 1}, MAIN_QUEUE, "unexpected", error, died_at, [])
 
 
-async def test_a_retried_job_that_is_given_up_again_at_once_keeps_its_new_letter(async_redis: Any) -> None:
+async def test_a_retried_job_that_is_given_up_again_at_once_keeps_its_new_dead_letter(async_redis: Any) -> None:
     attempts = Attempts(async_redis)
     await attempts.bury(_letter("first"))
     again = Attempts(_Between(async_redis, lambda: attempts.bury(_letter("second"))))
@@ -259,7 +259,7 @@ async def test_a_retried_job_that_is_given_up_again_at_once_keeps_its_new_letter
     assert [letter.error for letter in await attempts.letters()] == ["second"]
 
 
-async def test_a_letter_that_nobody_has_looked_at_is_not_discarded(async_redis: Any) -> None:
+async def test_a_dead_letter_that_nobody_has_seen_is_not_discarded(async_redis: Any) -> None:
     attempts = Attempts(async_redis)
     await attempts.bury(_letter("second", "2027"))
     assert not await attempts.discard(JOB.id, "2026")
@@ -268,7 +268,7 @@ async def test_a_letter_that_nobody_has_looked_at_is_not_discarded(async_redis: 
     assert await attempts.discard(JOB.id, "2027")
 
 
-async def test_a_letter_whose_job_waits_already_goes_without_a_second_job(async_redis: Any) -> None:
+async def test_a_retried_dead_letter_whose_job_waits_already_adds_no_second_job(async_redis: Any) -> None:
     attempts = Attempts(async_redis)
     await enqueue(async_redis, JOB)
     before = await async_redis.get(ARQ_JOB + JOB.id)
@@ -278,7 +278,7 @@ async def test_a_letter_whose_job_waits_already_goes_without_a_second_job(async_
     assert await attempts.count() == 0 and await async_redis.zcard(MAIN_QUEUE) == 1
 
 
-async def test_the_turn_of_a_sweep_is_not_used_up_when_its_job_cannot_be_enqueued(async_redis: Any, redis: Any) -> None:
+async def test_a_reconcile_turn_is_not_used_up_when_its_job_cannot_be_enqueued(async_redis: Any, redis: Any) -> None:
     sweep, mark = Job("reconcile", {}, "reconcile:recent", BULK_QUEUE), "callvault:reconciled:recent"
     redis.set(BULK_QUEUE, "no queue")
     with pytest.raises(ResponseError):
@@ -311,7 +311,7 @@ async def _running(redis: Any) -> AsyncIterator[LeasingWorker]:
     await asyncio.gather(*worker.tasks.values())
 
 
-async def test_a_letter_that_is_retried_while_its_job_has_not_quite_ended_is_not_lost(async_redis: Any) -> None:
+async def test_a_dead_letter_retried_while_its_job_is_still_ending_is_not_lost(async_redis: Any) -> None:
     """A job is buried first and ends then; in between its data is there still."""
     attempts = Attempts(async_redis)
     async with _running(async_redis):
@@ -381,7 +381,7 @@ async def test_a_pause_of_one_worker_is_a_pause_of_all(async_redis: Any) -> None
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "unix:///nowhere.sock"])
-async def test_a_redis_that_is_not_there_is_told_within_two_seconds(url: str) -> None:
+async def test_a_missing_redis_is_reported_within_two_seconds(url: str) -> None:
     from redis.exceptions import RedisError
 
     from workers.queue.connect import connect_receiver
@@ -406,7 +406,7 @@ async def test_a_task_that_talks_to_redis_ends_whenever_it_is_cancelled(async_re
         assert task.done()
 
 
-async def test_pressure_is_a_job_that_nobody_takes_or_a_full_redis(async_redis: Any, redis: Any) -> None:
+async def test_a_backlog_is_an_unclaimed_job_or_a_full_redis(async_redis: Any, redis: Any) -> None:
     assert await pressure(async_redis, 60) == {}
     old = time.time() * 1000 - 100_000
     await async_redis.zadd(MAIN_QUEUE, {"running": old - 50_000, "waiting": old, "later": time.time() * 1000 + 5000})

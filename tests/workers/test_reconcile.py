@@ -36,7 +36,7 @@ def past(sandbox: RunningSandbox, days: float, count: int = 1) -> list[Any]:
     ]
 
 
-def test_with_an_empty_redis_a_sweep_finds_and_archives_all_that_is_missing(
+def test_with_an_empty_redis_reconcile_archives_everything_that_is_missing(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
     recent, open_, closed = past(sandbox, 1, 3), past(sandbox, 20, 2), past(sandbox, 60)
@@ -51,7 +51,7 @@ def test_with_an_empty_redis_a_sweep_finds_and_archives_all_that_is_missing(
     assert committed(archive_folder, closed[0]) is None, "a closed day costs nothing more"
 
 
-def test_a_sweep_schedules_what_is_committed_but_still_at_telnyx(
+def test_reconcile_schedules_the_deletion_of_committed_recordings_still_at_telnyx(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
     (recording,) = past(sandbox, 1)
@@ -219,7 +219,7 @@ async def test_what_is_on_hold_is_never_deleted_and_a_release_lets_it_go(
     assert (gone.returncode, "its original had gone already (deleted at Telnyx" in gone.stdout) == (0, True)
 
 
-async def test_a_pause_holds_all_and_is_told(
+async def test_a_pause_stops_all_deletions_and_is_shown(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
@@ -361,7 +361,7 @@ def test_what_was_gone_before_we_asked_is_written_down_as_that_and_as_no_deletio
     assert not (folder_of(archive_folder, recording) / "deleted.json").exists()
 
 
-def test_a_recording_without_a_usable_date_does_not_end_the_sweep_and_is_archived_by_its_creation(
+def test_a_recording_without_a_usable_date_is_archived_by_its_creation_and_ends_no_reconcile(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
     """They are the newest, so a sweep that ended there would find none of the others."""
@@ -377,7 +377,7 @@ def test_a_recording_without_a_usable_date_does_not_end_the_sweep_and_is_archive
             wait_for((archive_folder / folder / "recording.json").exists, 60, "the archiving of the odd one")
 
 
-def test_a_worker_that_is_to_stop_does_not_wait_for_a_sweep(
+def test_a_stopping_worker_does_not_wait_for_reconcile(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
     sandbox.world.faults.change({"requests_per_second": 1})  # two requests a day of thirty: a minute
@@ -392,7 +392,7 @@ def test_a_worker_that_is_to_stop_does_not_wait_for_a_sweep(
     )
 
 
-def test_a_backfill_tells_what_was_given_up(
+def test_a_backfill_reports_what_was_given_up(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
     sound, broken = past(sandbox, 1, 2)

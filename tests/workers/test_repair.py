@@ -153,7 +153,7 @@ async def test_without_a_commit_record_nothing_is_put_back(
     assert "recording.json: gone from the archive" in alerts(redis)[0][1]
 
 
-async def test_the_command_repairs_and_says_what_it_put_back(
+async def test_the_command_repairs_and_lists_what_it_restored(
     recording: Recording, environment: dict[str, str], archive_folder: Path, tmp_path: Path
 ) -> None:
     path = audio_of(archive_folder, recording)

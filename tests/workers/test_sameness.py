@@ -36,7 +36,7 @@ RECORD = CommitRecord(
 )
 
 
-def test_what_is_written_otherwise_and_says_the_same_is_the_same() -> None:
+def test_different_spellings_of_the_same_value_are_the_same() -> None:
     now = SAID | {"recording_started_at": "2026-11-25T11:00:00.000+01:00", "to": "+15550100"}
     assert difference(RECORD, now, {"wav": SOURCE}) is None
     assert difference(RECORD, now, {}) is None
@@ -58,7 +58,7 @@ def test_what_is_written_otherwise_and_says_the_same_is_the_same() -> None:
         ("updated_at", "2026-11-26T10:00:04Z"),
     ],
 )
-def test_each_field_that_tells_of_other_content_is_a_difference(name: str, value: Any) -> None:
+def test_each_field_that_describes_other_content_is_a_difference(name: str, value: Any) -> None:
     found = difference(RECORD, SAID | {name: value}, {"wav": SOURCE})
     assert found is not None
     assert found.startswith(f"{name} is {value}, and was {SAID[name]}")

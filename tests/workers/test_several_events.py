@@ -75,9 +75,7 @@ async def waiting(redis: Any, key: str = ARQ_JOB) -> RecordingRequest:
     return msgspec.convert(deserialize(await redis.get(key + ID))["a"][0], RecordingRequest)
 
 
-async def test_an_event_tells_a_job_that_waits_what_it_knows_more_and_has_it_run_now(
-    async_redis: Any, redis: Any
-) -> None:
+async def test_an_event_adds_its_facts_to_a_waiting_job_and_makes_it_run_now(async_redis: Any, redis: Any) -> None:
     sweeps = told(None, started_at="2026-11-25T10:00:00Z", found_by="reconcile")
     await enqueue(async_redis, recording_job(sweeps))
     redis.zadd(BULK_QUEUE, {ID: (time.time() + 3600) * 1000})  # it has failed, and waits for an hour
@@ -105,7 +103,7 @@ async def test_an_event_that_knows_less_takes_nothing_away(async_redis: Any, red
 
 
 @pytest.mark.parametrize("end", ["again", "ended"])
-async def test_what_events_tell_while_a_job_runs_is_known_to_its_next_run(
+async def test_facts_of_events_that_arrive_during_a_run_reach_the_next_run(
     end: str, async_redis: Any, redis: Any
 ) -> None:
     await enqueue(async_redis, recording_job(told(None, started_at="2026-11-25T10:00:00Z", found_by="reconcile")))
@@ -155,7 +153,7 @@ async def test_a_burst_of_looks_at_a_connection_stays_one_look_that_waits(async_
     assert len(seen) == 1
 
 
-async def test_a_job_that_waits_learns_what_a_retried_letter_knows(async_redis: Any, redis: Any) -> None:
+async def test_a_waiting_job_learns_the_facts_of_a_retried_dead_letter(async_redis: Any, redis: Any) -> None:
     attempts = Attempts(async_redis)
     payload = msgspec.to_builtins(told("event-1", locations=PLACES))
     await attempts.bury(DeadLetter(ID, "archive_recording", payload, MAIN_QUEUE, "download", "x", "2026", []))
@@ -169,7 +167,7 @@ async def test_a_job_that_waits_learns_what_a_retried_letter_knows(async_redis: 
 
 @pytest.mark.parametrize("state", ["waits", "runs"])
 @pytest.mark.parametrize("letters", ["webhook", "reconcile"])
-async def test_what_a_letter_and_a_job_know_together_was_found_by_a_webhook_if_either_was(
+async def test_a_dead_letter_merged_into_a_job_counts_as_found_by_webhook_if_either_was(
     state: str, letters: str, async_redis: Any, redis: Any
 ) -> None:
     of_webhook, of_sweep = told("event-1", trace="t"), told(None, found_by="reconcile")

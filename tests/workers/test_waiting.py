@@ -115,5 +115,5 @@ def test_one_that_is_listed_is_asked_for_later_and_later_up_to_an_hour() -> None
     assert cause.wait_seconds(1) <= 2 and 1800 <= cause.wait_seconds(30) <= 3600
 
 
-def test_every_cause_that_an_error_is_judged_to_be_of_is_in_the_table() -> None:
+def test_every_failure_class_of_an_error_is_in_the_table() -> None:
     assert {name for name, _ in judge._ERRORS} <= CAUSES.keys()

@@ -52,7 +52,7 @@ async def pause(runtime: Runtime, recording_id: str) -> None:
         (nothing, {"CALLVAULT_DELETE_AFTER": "30d"}, False, None),
     ],
 )
-async def test_what_keeps_an_original_is_said(
+async def test_the_reasons_that_keep_an_original_are_shown(
     act: Act,
     settings: dict[str, str],
     silent: bool,
@@ -85,7 +85,7 @@ async def test_what_keeps_an_original_is_said(
     assert steps.get("its original stays") == said
 
 
-async def test_a_release_says_what_it_lifted_and_what_keeps_the_original_all_the_same(
+async def test_a_release_reports_what_it_lifted_and_what_still_keeps_the_original(
     sandbox: RunningSandbox, deleting: dict[str, str]
 ) -> None:
     recording = sandbox.world.add_recording(seconds=4, silent=True, connection_id="7")
@@ -111,7 +111,7 @@ async def test_a_release_says_what_it_lifted_and_what_keeps_the_original_all_the
             await decisions.release_connection(runtime, "7", "over", "ann")
 
 
-async def test_a_hold_of_a_connection_that_nobody_knows_says_so_and_stands(
+async def test_a_hold_of_an_unknown_connection_is_placed_with_a_warning(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     at_telnyx, archived = (sandbox.world.add_recording(seconds=0.1, connection_id=c) for c in ("7", "8"))
@@ -137,7 +137,7 @@ def test_what_cannot_be_an_id_is_used_wrongly(word: str, environment: dict[str, 
         assert (done.returncode, "cannot be an id of Telnyx" in done.stderr) == (2, True), done.stderr
 
 
-async def test_an_erasure_run_again_says_that_nothing_was_left(
+async def test_a_repeated_erasure_reports_that_nothing_was_left(
     sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.1)
