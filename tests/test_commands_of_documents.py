@@ -167,7 +167,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> I
     server.stop()
 
 
-def test_there_are_many() -> None:
+def test_the_documents_show_many_commands() -> None:
     commands = shown()
     assert len(commands) > 45 and "verify --seals" in commands and "get ID --out call.wav" in commands
 

@@ -104,7 +104,7 @@ def test_the_verdict_is_the_same_byte_by_byte(odd: Odd) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from([odd for odd in SMALL if odd.audio_format == "wav" and len(odd.make())]), st.data())
-def test_no_wav_is_whole_that_was_cut_anywhere(odd: Odd, data: st.DataObject) -> None:
+def test_a_wav_cut_anywhere_is_not_whole(odd: Odd, data: st.DataObject) -> None:
     whole = odd.make()
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
     assert not table.read(odd, cut).is_whole(table.expected(odd))
@@ -112,7 +112,7 @@ def test_no_wav_is_whole_that_was_cut_anywhere(odd: Odd, data: st.DataObject) ->
 
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from([odd for odd in SMALL if "MP3, Info header" in odd.name or "VBRI" in odd.name]), st.data())
-def test_no_mp3_whose_header_counts_is_whole_that_lacks_a_frame(odd: Odd, data: st.DataObject) -> None:
+def test_an_mp3_with_a_frame_count_is_not_whole_without_each_frame(odd: Odd, data: st.DataObject) -> None:
     whole = odd.make().removesuffix(id3v1())
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
     reader = table.read(odd, cut)

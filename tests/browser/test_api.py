@@ -200,7 +200,7 @@ def test_too_many_refused_sign_ins_wait(tmp_path: Path, redis_url: str, redis: A
         assert TOKEN not in token and TOKEN not in process.output
 
 
-def test_tries_by_a_program_are_counted_too(tmp_path: Path, redis_url: str) -> None:
+def test_sign_ins_by_a_program_are_counted_too(tmp_path: Path, redis_url: str) -> None:
     with pages({"CALLVAULT_OPS_TOKEN": TOKEN}, tmp_path, redis_url) as (client, _):
         good, wrong = {"Authorization": f"Bearer {TOKEN}"}, {"Authorization": "Bearer not-the-token-at-all"}
         assert client.get("/api/overview", headers=good).status_code == 200

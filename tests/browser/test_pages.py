@@ -242,7 +242,7 @@ def test_on_a_phone_state_and_link_of_every_list_are_on_the_screen(width: int, b
 
 
 @pytest.mark.parametrize("number", ["+13125550100<script>alert(1)</script>", '"><img src=x onerror=alert(1)>'])
-def test_what_is_typed_comes_back_as_text(page: Page, number: str) -> None:
+def test_search_fields_come_back_as_text(page: Page, number: str) -> None:
     dialogs: list[str] = []
     page.on("dialog", lambda dialog: dialogs.append(dialog.message))
     page.goto(f"/ops/recordings?q={quote(number)}")

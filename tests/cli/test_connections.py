@@ -178,7 +178,7 @@ def test_apply_asks_and_does_nothing_on_no(run: Any, sandbox: RunningSandbox) ->
     assert sandbox.world.siprec == {}
 
 
-def test_what_the_file_does_not_name_is_left_alone_unless_pruned(run: Any, sandbox: RunningSandbox) -> None:
+def test_objects_missing_from_the_file_are_kept_unless_pruned(run: Any, sandbox: RunningSandbox) -> None:
     other = family.add_connection(sandbox.world, "zoom", active=False)
     run("apply", TABLES["external_connections"], "--yes")
     assert run("plan").returncode == 0

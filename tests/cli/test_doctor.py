@@ -63,7 +63,7 @@ def test_each_problem_is_shown_with_its_fix(environment: dict[str, str], redis: 
     assert found["alerts"]["advice"] == "is audio-finding meant?"
 
 
-def test_what_only_shows_from_outside_is_looked_at(
+def test_the_doctor_finds_faults_that_settings_cannot_show(
     sandbox: RunningSandbox, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """A webhook URL that is not ours, deliveries that were refused, a clock that is wrong, a store that gives no lock."""

@@ -36,7 +36,7 @@ def test_a_list_is_walked_as_json_lines(sandbox: RunningSandbox) -> None:
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ids[::-1]
 
 
-def test_one_thing_is_one_json_document(sandbox: RunningSandbox) -> None:
+def test_a_single_object_is_one_json_document(sandbox: RunningSandbox) -> None:
     names = prepare(sandbox.world, "http://x")
     done = run(sandbox, "uploads", "retrieve", names["zoom"], names["upload"])
     assert json.loads(done.stdout)["ticket_id"] == names["upload"]
@@ -61,7 +61,7 @@ def test_bytes_are_written_as_they_are(sandbox: RunningSandbox) -> None:
     assert run(sandbox, "media", "download", "prompt.mp3").stdout == "audio"
 
 
-def test_what_has_no_answer_prints_nothing(sandbox: RunningSandbox) -> None:
+def test_an_operation_without_an_answer_prints_nothing(sandbox: RunningSandbox) -> None:
     prepare(sandbox.world, "http://x")
     done = run(sandbox, "media", "delete", "doomed.mp3")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -89,7 +89,7 @@ def test_an_error_is_one_readable_line(arguments: list[str], status: int, text: 
     assert sandbox.world.api_key not in done.stderr
 
 
-def test_output_that_nobody_reads_to_its_end_is_no_fault(sandbox: RunningSandbox) -> None:
+def test_output_that_is_not_read_to_its_end_is_no_error(sandbox: RunningSandbox) -> None:
     """As in `callvault telnyx recordings list | head -1`: a walk that is left early fetches its next page meanwhile."""
     for _ in range(600):
         sandbox.world.add_recording(seconds=0.1)

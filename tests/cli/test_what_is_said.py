@@ -154,9 +154,7 @@ def test_a_damaged_or_missing_commit_record_is_reported_with_what_to_do_and_stay
     assert {one["about"] for one in found if one["kind"] == "damaged"} == {damaged, gone}
 
 
-def test_a_worker_that_cannot_start_leaves_behind_why_for_whoever_asks(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_worker_that_cannot_start_records_the_reason(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     empty = (tmp_path / "empty").as_uri()
     refused = line_of(["worker"], environment | {"CALLVAULT_ARCHIVE_URL": empty})

@@ -19,15 +19,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return alive._folder(tmp_path / "data")
 
 
-async def test_a_file_that_was_left_behind_speaks_for_no_process_that_has_its_id_now(folder: Path) -> None:
+async def test_a_stale_file_does_not_vouch_for_a_process_that_reuses_its_id(folder: Path) -> None:
     folder.mkdir(mode=0o700)
     (folder / f"worker-{os.getppid()}").write_text("1.000")  # a process that lives, and is none of ours
     assert alive.silences(folder.parent / "data") == {}
 
 
-async def test_a_process_is_alive_while_it_writes_whoever_looks_and_cleans_up(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_process_counts_as_alive_while_it_writes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alive, "_WRITE_SECONDS", 0.02)
     name = f"worker-{os.getpid()}"
     showing = asyncio.create_task(alive.show_alive("worker", folder.parent / "data"))
@@ -40,7 +38,7 @@ async def test_a_process_is_alive_while_it_writes_whoever_looks_and_cleans_up(
     assert alive.silences(folder.parent / "data") == {} and list(folder.iterdir()) == []
 
 
-async def test_who_was_killed_is_missed_until_another_takes_its_place(folder: Path) -> None:
+async def test_a_killed_worker_is_missed_until_another_replaces_it(folder: Path) -> None:
     data = folder.parent / "data"
     folder.mkdir(mode=0o700)
     for name in ("worker-1", "worker-2", "serve-3"):

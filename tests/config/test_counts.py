@@ -35,7 +35,7 @@ _BY_HAND = re.compile(
         (2, "job waits", "jobs wait", "2 jobs wait"),
     ],
 )
-def test_a_number_has_its_noun(number: int, one: str, more: str, text: str) -> None:
+def test_a_number_agrees_with_its_noun(number: int, one: str, more: str, text: str) -> None:
     assert many(number, one, more) == text
 
 

@@ -57,7 +57,7 @@ def test_a_store_that_checks_is_believed_and_keeps_nothing_of_the_wrong_put(play
 
 
 @pytest.mark.parametrize("checks", [True, False])
-def test_who_only_reads_writes_nothing_and_goes_by_what_was_found_out_before(checks: bool, play: Play) -> None:
+def test_a_reader_writes_nothing_and_relies_on_earlier_findings(checks: bool, play: Play) -> None:
     writer, server = play(checks=checks, echoes=not checks)
     archived = put(writer, SMALL)
     held, written = dict(server.objects), len(server.seen)
@@ -129,7 +129,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("what", REFUSALS)
-def test_a_store_that_refuses_a_header_is_met_by_falling_back_once(what: str, size: str, play: Play) -> None:
+def test_a_store_that_refuses_a_header_causes_one_fallback(what: str, size: str, play: Play) -> None:
     refuses, _ = REFUSALS[what]
     if size == "large":
         refuses = refuses | {"x-amz-checksum-crc64nvme": next(iter(refuses.values()))}
@@ -222,7 +222,7 @@ def test_a_refusal_that_passes_lowers_nothing(times: int, answer: tuple[int, str
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_a_store_refused_is_asked_again_after_a_while(
+def test_a_refused_feature_of_a_store_is_tried_again_after_a_while(
     size: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.archive.stores.s3_dialects._AGAIN_SECONDS", 0)
@@ -255,7 +255,7 @@ def test_an_upload_that_the_store_calls_damaged_is_not_completed_without_its_che
     assert "x-amz-checksum-crc64nvme" in [s for s in server.seen if s["path"].endswith("a.wav")][-1]
 
 
-def test_a_store_that_makes_no_checksum_of_the_whole_is_shown_to(play: Play) -> None:
+def test_a_store_without_a_checksum_of_the_whole_is_detected(play: Play) -> None:
     store, server = play(bad_digests=100)
     assert put(store, LARGE).proof.by == "etag"
     assert server.objects["/bucket/prefix/recordings/a.wav"][0] == LARGE
@@ -333,7 +333,7 @@ def test_a_range_that_is_answered_with_the_whole_is_cut(play: Play) -> None:
 
 
 @pytest.mark.parametrize("answer", [(503, "SlowDown"), (400, "RequestTimeout"), (403, "AccessDenied")])
-def test_an_outage_while_a_store_is_asked_whether_it_checks_is_no_answer(
+def test_an_outage_during_the_checksum_probe_settles_nothing(
     answer: tuple[int, str], play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.archive.stores.s3_checks._ASK_AGAIN_SECONDS", 0)
@@ -398,7 +398,7 @@ def test_the_users_protections_go_with_the_first_request_of_every_upload(size: s
     server.stop()
 
 
-def test_a_409_is_asked_again(play: Play) -> None:
+def test_a_409_is_retried(play: Play) -> None:
     store, server = play(conflicts=2)
     put(store, SMALL)
     assert server.manners.conflicts == 0
@@ -409,7 +409,7 @@ def test_a_409_is_asked_again(play: Play) -> None:
 
 @pytest.mark.parametrize("status", [500, 502, 503])
 @pytest.mark.parametrize("size", SIZES)
-def test_what_passes_is_retried_by_the_sdk(size: str, status: int, play: Play) -> None:
+def test_transient_errors_are_retried_by_the_sdk(size: str, status: int, play: Play) -> None:
     store, _ = play(failures=[status, status])
     assert put(store, SIZES[size]).size == len(SIZES[size])
 

@@ -62,7 +62,7 @@ def test_blocks_that_are_gone_before_they_are_committed_are_sent_again(azure: Em
     assert archive.put("a", chunks_of(DATA), "audio/wav").size == len(DATA)
 
 
-def test_anothers_object_that_comes_before_the_commit_stays(azure: Emulator) -> None:
+def test_an_object_that_another_writer_puts_before_the_commit_stays(azure: Emulator) -> None:
     archive = Archive(azure.open("raced"))
     with pytest.raises(ArchiveConflict):
         archive.put("a", chunks_then(lambda: overwrite(azure, "raced", "a", b"another's")), "audio/wav")

@@ -44,7 +44,7 @@ def test_an_answer_with_another_checksum_is_settled_by_what_lies_there(play: Pla
     assert (server.objects["prefix/a.wav"], server.deleted) == (DATA, [])
 
 
-def test_other_bytes_than_were_sent_are_damage_and_stay_for_a_person_to_see(play: Play) -> None:
+def test_stored_bytes_that_differ_from_the_sent_are_damage_and_stay_for_inspection(play: Play) -> None:
     store, server = play(flips=True)
     with pytest.raises(Damaged, match=r"a\.wav"):
         put(store)

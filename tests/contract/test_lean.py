@@ -70,7 +70,7 @@ def test_the_signature_is_botocores(
     assert ours.keys() | headers.keys() == {name.lower() for name in theirs.headers}
 
 
-def test_the_key_of_a_day_is_kept_and_made_anew_for_other_credentials_and_days(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_signing_key_is_cached_per_credentials_and_day(monkeypatch: pytest.MonkeyPatch) -> None:
     signer = Signer()
 
     def signature(secret: str) -> str:
@@ -129,7 +129,7 @@ def test_a_put_sends_what_boto3_sends(label: Any) -> None:
 
 
 @pytest.mark.parametrize("lean", [True, False])
-def test_what_is_described_and_read_is_the_same_by_both_ways(lean: bool) -> None:
+def test_boto3_and_our_own_requests_describe_and_read_the_same(lean: bool) -> None:
     with awkward(checks=True) as server:
         store = opened(server)
         archived = Archive(store).put("a", iter([b"x" * 1000]), "audio/wav")

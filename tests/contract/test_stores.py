@@ -81,7 +81,7 @@ def test_the_same_content_again_is_success_and_other_content_a_conflict(size: in
 
 
 @pytest.mark.parametrize("size", [1000, LARGE])
-def test_of_writers_at_once_one_wins_and_its_bytes_stay(size: int, store: Store, emulator: Emulator) -> None:
+def test_one_of_several_concurrent_writers_wins_and_its_bytes_stay(size: int, store: Store, emulator: Emulator) -> None:
     start = threading.Barrier(4)
     outcomes: list[tuple[int, ArchivedObject | Exception]] = []
 
@@ -132,7 +132,7 @@ def test_a_record_waits_for_no_upload(emulator: Emulator, prefix: str) -> None:
 
 
 @pytest.mark.parametrize("broken_at", [0, 1000, PART, PART + 5, LARGE - 10])
-def test_a_source_that_breaks_leaves_no_object_and_no_part(
+def test_a_broken_stream_leaves_no_object_and_no_part(
     broken_at: int, store: Store, emulator: Emulator, prefix: str
 ) -> None:
     class Broken(Exception):
@@ -433,7 +433,7 @@ def test_an_old_proof_of_another_kind_is_proven_by_reading(store: Store) -> None
     assert Archive(store).prove_again(older).sha256 == archived.sha256
 
 
-def test_what_its_owner_erases_is_gone_and_the_rest_stays(store: Store) -> None:
+def test_an_erasure_removes_one_recording_and_nothing_else(store: Store) -> None:
     for key in ("erase/a", "erase/a.b", "erase/b"):
         put(store, key, data_of(1000))
     store.erase("erase/a")

@@ -196,7 +196,7 @@ async def test_custom_storage_is_adopted_in_our_bucket_and_copied_from_another(
 
 
 @pytest.mark.parametrize("is_set_aside", [False, True], ids=["", "set aside"])
-async def test_what_custom_storage_has_not_put_into_its_bucket_yet_is_waited_for(
+async def test_a_job_waits_until_custom_storage_has_put_its_audio_into_the_bucket(
     is_set_aside: bool, s3: Emulator, sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
@@ -286,7 +286,7 @@ async def test_a_worker_with_a_wrong_clock_shortens_no_lock_and_dates_by_the_ser
     assert abs(parse_instant(record.archived_at) - began) < timedelta(minutes=5)
 
 
-def test_what_a_person_puts_back_into_a_bucket_with_versions_heals(s3: Emulator) -> None:
+def test_restoring_an_object_in_a_versioned_bucket_ends_its_damage(s3: Emulator) -> None:
     import boto3
 
     with environ(s3.environment):

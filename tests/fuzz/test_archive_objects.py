@@ -198,9 +198,7 @@ BESIDE = {
 
 
 @given(name=st.sampled_from(sorted(BESIDE)), at=st.integers(0, 10_000), value=st.integers(0x80, 0xFF))
-def test_a_byte_that_is_no_text_any_more_is_damage_that_verify_names(
-    name: str, at: int, value: int, tmp_path: Path
-) -> None:
+def test_verify_names_a_record_that_is_no_longer_text(name: str, at: int, value: int, tmp_path: Path) -> None:
     """A flipped bit makes bytes that are no UTF-8, which are looked at only where a text is made of them."""
     make_archive(tmp_path / "archive")
     folder = tmp_path / "archive" / FOLDER

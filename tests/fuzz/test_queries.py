@@ -55,7 +55,7 @@ def test_a_query_finds_or_is_refused_in_one_line(words: dict[str, str], catalogu
 
 
 @given(typed=st.one_of(texts, SYNTAX))
-def test_what_is_typed_into_the_box_finds_or_is_refused_in_one_line(typed: str, catalogue: Path) -> None:
+def test_any_typed_search_finds_or_is_refused_in_one_line(typed: str, catalogue: Path) -> None:
     with suppress(UserError):
         search(catalogue, read_query(read_box(typed)))
 

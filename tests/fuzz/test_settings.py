@@ -58,7 +58,7 @@ def test_settings_are_values_or_one_line(environment: dict[str, str]) -> None:
 @example("redis", ":", True)
 @example("redis", "#", False)
 @example("redis+sentinel", "/", True)
-def test_a_password_is_in_no_complaint_whatever_it_is_made_of(scheme: str, odd: str, is_first: bool) -> None:
+def test_no_error_shows_a_password_whatever_its_characters(scheme: str, odd: str, is_first: bool) -> None:
     password = odd + "hunter2" if is_first else "hunter2" + odd
     with pytest.MonkeyPatch.context() as here:
         here.setenv("REDIS_URL", f"{scheme}://user:{password}@host:6379/0")

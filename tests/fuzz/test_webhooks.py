@@ -81,7 +81,7 @@ def test_any_form_parses_to_an_event_or_to_nothing(fields: dict[str, str]) -> No
 
 
 @given(st.one_of(st.none(), texts), st.one_of(st.none(), texts), st.binary(max_size=50))
-def test_whatever_is_not_signed_is_refused(timestamp: str | None, signature: str | None, body: bytes) -> None:
+def test_every_unsigned_body_is_refused(timestamp: str | None, signature: str | None, body: bytes) -> None:
     with pytest.raises(SignatureRefused):
         Signatures([SIGNER.public_key]).verify(timestamp, signature, body, 1_800_000_000.0)
 

@@ -111,7 +111,7 @@ async def test_a_job_that_fails_while_redis_is_full_is_given_up_with_one_alert(
         await client.aclose()
 
 
-async def test_a_full_redis_remembers_that_the_witnesses_have_the_head(tmp_path: Path, receiver_of_alerts: Any) -> None:
+async def test_with_a_full_redis_the_head_still_counts_as_witnessed(tmp_path: Path, receiver_of_alerts: Any) -> None:
     with Server(tmp_path) as plain, plain.client() as redis:
         client = connect_worker(plain.url)
         redis.hset(SEALS, "1", json.dumps({"seal": {"sequence": 1, "day": "2026-11-25"}, "sha256": "ab"}))

@@ -42,9 +42,7 @@ class Server:
 
 @pytest.mark.parametrize("hangs", [False, True])
 @pytest.mark.parametrize("kind", ["receiver", "command", "worker"])
-async def test_a_redis_that_ends_at_a_command_is_given_up_once_and_not_by_each_layer_anew(
-    kind: str, hangs: bool
-) -> None:
+async def test_a_redis_that_dies_at_a_command_is_retried_by_one_layer_only(kind: str, hangs: bool) -> None:
     server = Server(hangs=hangs)
     url = await server.start()
     client: Any

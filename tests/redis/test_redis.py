@@ -73,7 +73,7 @@ def test_the_user_of_the_tests_is_the_documented_one_and_may_use_nothing_that_is
     assert "-@all" in least_rights() and "+config" not in " ".join(least_rights())
 
 
-def test_whoever_has_that_user_reads_no_other_keys_and_sets_nothing_up(redis_url: str) -> None:
+def test_that_user_reads_no_other_keys_and_configures_nothing(redis_url: str) -> None:
     with sync_redis.Redis.from_url(redis_url) as client:
         assert client.set("callvault:x", "1")
         for forbidden in (

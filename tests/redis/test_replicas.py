@@ -100,7 +100,7 @@ async def test_an_event_that_one_of_two_replicas_does_not_have_is_answered_503(r
         assert await _repeated(acceptor, "half") is False
 
 
-async def test_only_without_a_replica_for_a_while_is_an_event_accepted_alone_and_a_person_hears_of_it(
+async def test_only_after_a_while_without_replicas_events_are_accepted_alone_with_an_alert(
     redis_servers: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replicas, "MISSED_SECONDS", 2)

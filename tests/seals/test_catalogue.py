@@ -61,7 +61,7 @@ def test_a_call_is_found_by_either_number_as_people_write_it(sealed: Sealed) -> 
     assert ids(find(sealed.environment, "--number", "+14155551")) == begins
 
 
-def test_a_call_is_found_by_all_that_is_known_of_it(sealed: Sealed) -> None:
+def test_a_call_is_found_by_every_known_field(sealed: Sealed) -> None:
     data = sealed.calls[4][7]
     for option, name in (("--id", "id"), ("--leg", "call_leg_id"), ("--session", "call_session_id")):
         (row,) = find(sealed.environment, option, data[name])
@@ -183,7 +183,7 @@ def test_audio_and_text_come_out_checked(sealed: Sealed, tmp_path: Path) -> None
         assert (done.returncode, text in done.stderr) == (1, True), done.stderr
 
 
-def test_audio_that_is_not_as_committed_does_not_come_out(sealed: Sealed, tmp_path: Path) -> None:
+def test_audio_that_differs_from_its_commit_record_is_not_given_out(sealed: Sealed, tmp_path: Path) -> None:
     archive = sealed.copy(tmp_path / "archive")
     environment = sealed.environment | {
         "CALLVAULT_ARCHIVE_URL": archive.as_uri(),
@@ -254,7 +254,7 @@ def test_a_recording_is_got_though_the_catalogue_turns_out_corrupt(
     assert done.returncode == 0 and "built anew" in done.stderr, done.stderr
 
 
-async def test_what_workers_write_is_found_within_seconds(
+async def test_a_search_finds_new_recordings_within_seconds(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
     first, second = (sandbox.world.add_recording(seconds=0.2) for _ in range(2))
@@ -315,7 +315,7 @@ def test_every_duckdb_form_of_the_documents_runs(sealed: Sealed) -> None:
         ('"Ann" <sip:anna@example.com>', {"number": '"Ann" <sip:anna@example.com>'}),
     ],
 )
-def test_what_is_typed_into_one_box_is_understood(typed: str, words: dict[str, str]) -> None:
+def test_a_search_in_one_box_is_understood(typed: str, words: dict[str, str]) -> None:
     assert read_box(typed) == words
 
 
@@ -335,7 +335,7 @@ def test_what_is_typed_into_one_box_is_understood(typed: str, words: dict[str, s
         ("a" * 1001, "1000 at most"),
     ],
 )
-def test_what_is_typed_into_one_box_and_not_understood_is_refused(typed: str, said: str) -> None:
+def test_an_unintelligible_search_is_refused(typed: str, said: str) -> None:
     with pytest.raises(BadQuery, match=re.escape(said)):
         read_box(typed)
 
@@ -356,12 +356,12 @@ def test_what_is_typed_into_one_box_and_not_understood_is_refused(typed: str, sa
         ({"min_duration": "5 parsecs"}, "min_duration: "),
     ],
 )
-def test_what_cannot_be_searched_by_is_refused_with_its_name(words: dict[str, str], said: str) -> None:
+def test_an_unusable_search_value_is_refused_by_name(words: dict[str, str], said: str) -> None:
     with pytest.raises(BadQuery, match=re.escape(said)):
         read_query(words)
 
 
-def test_a_part_of_a_day_is_found_by_instants(sealed: Sealed) -> None:
+def test_instants_select_a_part_of_a_day(sealed: Sealed) -> None:
     calls = sealed.calls[4]
     first, last = calls[20]["recording_started_at"], calls[40]["recording_started_at"]
     found = ids(find(sealed.environment, "--since", first, "--until", last))

@@ -23,7 +23,7 @@ def kinds(environment: dict[str, str]) -> set[str]:
     return {problem["kind"] for problem in json.loads(done.stdout)["problems"]}
 
 
-async def test_what_is_erased_is_gone_and_on_record(
+async def test_an_erased_recording_is_gone_and_on_record(
     sandbox: RunningSandbox,
     environment: dict[str, str],
     async_redis: Any,
@@ -103,7 +103,7 @@ async def test_what_is_erased_is_gone_and_on_record(
         assert json.loads(backfill.stdout)["missing"] == 0
 
 
-def test_what_is_not_there_cannot_be_erased(environment: dict[str, str]) -> None:
+def test_a_missing_recording_cannot_be_erased(environment: dict[str, str]) -> None:
     without_a_reason = run_callvault(["erase", "nothing", "--yes"], environment)
     assert (without_a_reason.returncode, "--reason" in without_a_reason.stderr) == (2, True)
     done = run_callvault(["erase", "nothing", "--reason", "x", "--yes"], environment)
@@ -117,7 +117,7 @@ def test_what_is_not_there_cannot_be_erased(environment: dict[str, str]) -> None
         assert "is not in the archive" in unasked.stderr
 
 
-async def test_a_person_is_asked_once_it_may_be_erased_and_no_changes_nothing(
+async def test_erase_asks_only_if_it_may_erase_and_no_changes_nothing(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
 ) -> None:
     (one,) = recordings_of(sandbox, 5, 1)

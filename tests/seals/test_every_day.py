@@ -83,7 +83,7 @@ async def test_a_day_before_the_archive_is_sealed_only_if_it_holds_something(
     assert isinstance(await seal(runtime, ago(20)), Link)
 
 
-async def test_behind_another_start_of_redis_the_archive_is_listed_again(
+async def test_after_a_restart_of_redis_the_archive_is_listed_again(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
 ) -> None:
     """A failover to an older replica, or a restart with an older state: a day is on no list, and an original on none."""
@@ -182,7 +182,7 @@ async def test_a_count_waits_while_the_bulk_queue_is_full(
     await counting
 
 
-async def test_a_late_recording_is_found_where_telnyx_had_nothing_of_the_day_any_more(
+async def test_a_late_recording_is_found_although_telnyx_had_nothing_left_of_the_day(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
 ) -> None:
     for one in await sealed_day(sandbox, runtime, 2):

@@ -84,7 +84,7 @@ def found(catalogue: Catalogue) -> dict[str, int | None]:
     return {hit.row.recording_id: hit.row.seal for hit in search(catalogue.path, Query())}
 
 
-async def test_what_was_pushed_out_of_the_stream_is_read_from_the_archive(
+async def test_entries_trimmed_from_the_change_feed_are_read_from_the_archive(
     archive: Archive, catalogue: Catalogue, async_redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(written, "STREAM_LENGTH", 200)
@@ -151,9 +151,7 @@ def test_seals_with_and_without_rows_are_all_taken(
     assert catalogue.seals() == {1, 2, 3}
 
 
-def test_rows_and_objects_that_no_table_holds_keep_no_other_out(
-    archive: Archive, catalogue: Catalogue, tmp_path: Path
-) -> None:
+def test_rows_that_no_column_can_hold_block_no_other(archive: Archive, catalogue: Catalogue, tmp_path: Path) -> None:
     days = [TODAY - timedelta(days=100 + n) for n in range(3)]
     for day in days:
         put(archive, f"recording-{day}", day)
@@ -187,7 +185,7 @@ def test_stray_objects_in_the_register_of_damage_are_ignored(archive: Archive, c
         assert hit.state == "damaged"
 
 
-def test_what_was_erased_does_not_come_back(archive: Archive, catalogue: Catalogue) -> None:
+def test_an_erased_recording_does_not_come_back(archive: Archive, catalogue: Catalogue) -> None:
     key, data = put(archive, "gone", TODAY)
     erased = b'{"schema":"callvault.erasure/1","recording_id":"gone","objects":[],"why":"x","by":"x","erased_at":"2026-01-01"}'
     said = b'{"schema":"callvault.transcription/1","transcription":{"transcription_text":"my secret"}}'

@@ -106,9 +106,7 @@ async def test_a_day_is_not_sealed_as_whole_while_rows_go_between_two_pages(
     assert (await missing_of(runtime, ago(5))).count == 1, f"of {len(made)}"
 
 
-async def test_a_number_that_no_table_holds_keeps_no_day_from_its_seal(
-    sandbox: RunningSandbox, runtime: Runtime
-) -> None:
+async def test_a_number_that_no_column_can_hold_blocks_no_seal(sandbox: RunningSandbox, runtime: Runtime) -> None:
     odd, other = recordings_of(sandbox, ago(5), 2)
     odd.data["duration_millis"] = 2**70
     await archive(runtime, [odd, other])

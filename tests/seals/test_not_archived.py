@@ -69,7 +69,7 @@ def verified(environment: dict[str, str], folder: Path) -> tuple[list[Any], int,
 
 
 @pytest.mark.parametrize("how", ["403", "404", "empty", "no-address", "in-progress"])
-async def test_at_a_persons_word_a_day_is_sealed_without_it_and_what_comes_later_is_sealed_too(
+async def test_on_request_a_day_is_sealed_without_a_recording_and_later_arrivals_are_sealed_too(
     how: str, sandbox: RunningSandbox, runtime: Runtime, redis: Any, environment: dict[str, str], archive_folder: Path
 ) -> None:
     never, *others = recordings_of(sandbox, ago(5), 3)
@@ -112,7 +112,7 @@ async def test_at_a_persons_word_a_day_is_sealed_without_it_and_what_comes_later
     assert json.loads(path.read_bytes()) == record, "what was said stays"
 
 
-async def test_what_can_be_had_or_fails_otherwise_does_not_pass(
+async def test_audio_that_is_available_or_fails_differently_is_not_accepted_as_lost(
     sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
     good, away, in_the_way, gone = recordings_of(sandbox, ago(5), 4)
@@ -144,7 +144,7 @@ async def test_what_can_be_had_or_fails_otherwise_does_not_pass(
 
 
 @pytest.mark.parametrize("status", [200, 403, 404])  # the first with not a byte
-async def test_of_two_formats_of_which_neither_is_given_no_day_waits(
+async def test_no_day_waits_for_two_formats_that_telnyx_serves_neither_of(
     status: int, sandbox: RunningSandbox, runtime: Runtime
 ) -> None:
     two = sandbox.world.add_recording(seconds=0.1, formats=("wav", "mp3"), started_at=at_noon(ago(5)))
@@ -214,7 +214,7 @@ PLACES = {"wav": "s3://bucket/a.wav"}
 
 @pytest.mark.parametrize("known_by", ["id", "leg"])
 @pytest.mark.parametrize("lies", ["waits", "beside a job that runs", "letter"])
-async def test_an_event_that_names_a_place_in_storage_of_ones_own_is_heard_wherever_it_lies(
+async def test_an_event_with_a_custom_storage_location_counts_wherever_its_job_is(
     lies: str, known_by: str, sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
 ) -> None:
     never, other = recordings_of(sandbox, ago(5), 2)
@@ -252,7 +252,7 @@ async def test_an_event_that_names_a_place_in_storage_of_ones_own_is_heard_where
 
 
 @pytest.mark.parametrize("known_by", ["id", "leg"])
-async def test_an_event_that_names_a_place_is_heard_while_its_job_is_being_given_up(
+async def test_an_event_with_a_location_counts_while_its_job_is_being_given_up(
     known_by: str, sandbox: RunningSandbox, runtime: Runtime, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (never,) = recordings_of(sandbox, ago(5), 1)
@@ -286,7 +286,7 @@ async def test_an_answer_without_a_connection_is_left_to_a_person(
     assert not [r["path"] for r in sandbox.world.requests if "custom_storage" in r["path"]]
 
 
-async def test_what_custom_storage_gives_is_no_sign_that_telnyx_gives_audio(
+async def test_audio_from_custom_storage_is_no_evidence_that_telnyx_serves_audio(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
 ) -> None:
     never, other = recordings_of(sandbox, ago(5), 2)

@@ -402,7 +402,7 @@ def test_both_agree_on_any_damage_to_an_archive(seed: int, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("what", ["nothing is there", "an empty folder", "a folder of other things"])
-def test_a_place_without_an_archive_is_no_good_archive(what: str, tmp_path: Path) -> None:
+def test_a_place_without_an_archive_fails_the_check(what: str, tmp_path: Path) -> None:
     place = tmp_path / "archive"
     if what != "nothing is there":
         place.mkdir()

@@ -116,7 +116,7 @@ async def test_receipts_and_decisions_are_sealed_too(
     assert f"{held.data['id']}/decisions/" in listed
 
 
-async def test_a_day_of_which_something_is_missing_waits_and_keeps_no_other(
+async def test_an_incomplete_day_waits_and_blocks_no_other(
     sandbox: RunningSandbox, working: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
     await archive(working, async_redis, archive_folder, recordings_of(sandbox, 5, 1))
@@ -213,7 +213,7 @@ async def test_a_lost_redis_loses_no_seal_and_makes_none_twice(
     assert [row["recordings"] for row in seals_in(archive_folder)] == [2, 2]
 
 
-async def test_sealed_days_are_counted_and_not_swept(
+async def test_sealed_days_are_counted_and_not_reconciled(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
     recordings = recordings_of(sandbox, 5, 3)
@@ -242,7 +242,7 @@ async def test_a_seal_that_cannot_be_read_keeps_no_recording_from_being_archived
     assert (code, "seals/0000000001.json: not a seal" in report["days"][0]["why"]) == (1, True)
 
 
-async def test_what_is_written_while_a_day_is_sealed_puts_it_back_on_the_list(
+async def test_a_record_written_during_sealing_puts_its_day_back_on_the_list(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():
@@ -295,7 +295,7 @@ async def test_an_authority_that_is_down_delays_the_stamp_and_never_the_seal(
     authority.stop()
 
 
-async def test_who_seals_the_same_days_at_once_makes_one_seal_each(
+async def test_concurrent_sealers_make_one_seal_a_day(
     sandbox: RunningSandbox,
     environment: dict[str, str],
     async_redis: Any,

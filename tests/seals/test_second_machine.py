@@ -175,7 +175,7 @@ async def test_a_redis_that_came_back_older_hides_nothing(
     assert set(found(catalogue)) == {"lost-with-the-end-of-the-stream"}
 
 
-def test_a_catalogue_that_is_behind_calls_nothing_damaged_that_was_erased(
+def test_a_stale_catalogue_reports_no_erased_recording_as_damaged(
     archive: Archive, second: dict[str, str], tmp_path: Path, redis_url: str
 ) -> None:
     long_ago = TODAY - timedelta(days=100)

@@ -77,7 +77,7 @@ async def test_a_chain_that_somebody_else_has_made_is_not_signed_and_is_an_alert
     assert "callvault seal --sign 1" in told["advice"]
 
 
-async def test_what_was_made_here_and_not_signed_in_time_is_signed_later(
+async def test_an_unsigned_seal_of_this_service_is_signed_later(
     sandbox: RunningSandbox,
     runtime: Runtime,
     redis: Any,
@@ -98,7 +98,7 @@ async def test_what_was_made_here_and_not_signed_in_time_is_signed_later(
     assert redis.hlen(MADE) == 0, "what is signed need not be remembered"
 
 
-async def test_a_person_signs_by_number_what_holds_and_nothing_else(
+async def test_a_person_signs_valid_seals_by_number_and_nothing_else(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
 ) -> None:
     made = [await a_seal(sandbox, runtime, days) for days in (6, 5, 4)]
@@ -116,7 +116,7 @@ async def test_a_person_signs_by_number_what_holds_and_nothing_else(
     assert not of_seal(archive_folder, 3, "sig").exists()
 
 
-async def test_a_half_made_seal_is_passed_over_when_what_it_lists_was_erased(
+async def test_a_half_made_seal_is_skipped_when_its_recordings_were_erased(
     sandbox: RunningSandbox,
     runtime: Runtime,
     redis: Any,
@@ -170,7 +170,7 @@ def _of_others(_: Callable[[], bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("made_by_hand", [_binary, _of_no_day, _of_others, lambda _: b""])
-async def test_a_manifest_of_somebody_elses_hand_keeps_no_day_from_its_seal(
+async def test_a_manifest_that_somebody_else_wrote_blocks_no_seal(
     made_by_hand: Callable[..., bytes], sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
     of_seal(archive_folder, 1, "sha256").parent.mkdir(parents=True)
@@ -180,7 +180,7 @@ async def test_a_manifest_of_somebody_elses_hand_keeps_no_day_from_its_seal(
     assert json.loads(of_seal(archive_folder, 1).read_bytes())["void"]
 
 
-async def test_a_worker_that_was_thought_dead_does_not_take_a_void_seal_for_its_own(
+async def test_a_worker_presumed_dead_does_not_adopt_a_void_seal(
     sandbox: RunningSandbox,
     runtime: Runtime,
     archive_folder: Path,
@@ -204,7 +204,7 @@ async def test_a_worker_that_was_thought_dead_does_not_take_a_void_seal_for_its_
     assert (made.seal.sequence, made.seal.recordings) == (2, 1)
 
 
-async def test_the_head_goes_to_the_witnesses_once_a_day_and_with_every_alert(
+async def test_the_head_is_sent_to_witnesses_daily_and_with_every_alert(
     sandbox: RunningSandbox, runtime: Runtime, async_redis: Any, redis: Any, receiver_of_alerts: Any
 ) -> None:
     alerts, told = Alerts(async_redis, [receiver_of_alerts.url]), receiver_of_alerts.texts

@@ -114,7 +114,7 @@ def test_both_report_an_unreadable_identity(small: SmallArchive, tmp_path: Path)
     assert by_script(small.root) == (1, {("damaged", "archive.json")})
 
 
-def test_a_head_that_was_kept_elsewhere_must_be_in_the_chain(small: SmallArchive, tmp_path: Path) -> None:
+def test_a_head_kept_elsewhere_must_be_in_the_chain(small: SmallArchive, tmp_path: Path) -> None:
     head = small.sha256(layout.seal_key(SEALS - 2))
     code, report = verify(small.root, tmp_path, "--head", head.upper())
     assert (code, report["head"]) == (0, {"sha256": head, "sequence": SEALS - 2, "seals_after": 2})
@@ -269,7 +269,7 @@ def test_read_back_is_obeyed_and_unread_objects_are_reported(small: SmallArchive
     assert "not checked: days before" in told(small.root, tmp_path, "--since", "7d")
 
 
-def test_the_bytes_of_a_medium_are_looked_at_too(small: SmallArchive, tmp_path: Path) -> None:
+def test_the_bytes_of_media_are_checked_too(small: SmallArchive, tmp_path: Path) -> None:
     folder = layout.media_folder(ago(LAST), "greeting", "0" * 64)
     small.write(f"{folder}content", b"a greeting")
     row = {

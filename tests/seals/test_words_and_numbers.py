@@ -155,7 +155,7 @@ def test_search_terms_are_marked_in_the_text_as_spoken(text: str, typed: str, sh
 @pytest.mark.parametrize(
     "typed", ["", "  ", '"', '"a', "...", "*", '"…"', "a" * 501, "re\x00fund", "re\x1bfund", "\x07"]
 )
-def test_words_that_cannot_be_are_refused(typed: str) -> None:
+def test_impossible_words_are_refused(typed: str) -> None:
     with pytest.raises(BadWords):
         words_query(typed)
 
@@ -258,7 +258,7 @@ def test_digits_within_a_number_are_found_also_where_others_end_in_them(tmp_path
 @pytest.mark.parametrize(
     "typed", ["abc", "alice", "12", "12-not 3", "+", "sip:", "@", "<>", "1-800-FLOWERS", "+" + "9" * 16, "a b@c"]
 )
-def test_what_is_no_number_and_no_address_is_refused(typed: str) -> None:
+def test_a_party_that_is_neither_number_nor_address_is_refused(typed: str) -> None:
     with pytest.raises(BadNumber, match=r"\S"):
         wanted_number(typed)
 
@@ -304,7 +304,7 @@ def test_a_catalogue_of_another_version_is_built_anew_and_leaves_nothing_behind(
     assert {p.name for p in tmp_path.iterdir()} <= {"catalogue.sqlite", "catalogue.sqlite-wal", "catalogue.sqlite-shm"}
 
 
-def test_what_is_erased_leaves_no_word_in_the_index(tmp_path: Path) -> None:
+def test_an_erased_transcription_leaves_no_word_in_the_index(tmp_path: Path) -> None:
     catalogue = Catalogue(tmp_path / "catalogue.sqlite")
     folder = "recordings/2026/11/25/r/"
     erased = (

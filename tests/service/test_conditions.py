@@ -187,7 +187,7 @@ def test_without_redis_nothing_is_reported_as_good(environment: dict[str, str], 
         assert rows["what is known"] == rows["Redis persistence"] == "not looked at: Redis does not answer"
 
 
-def test_without_a_worker_every_surface_and_a_person_hear_of_it_within_half_a_minute(
+def test_without_a_worker_every_surface_and_an_alert_show_it_within_half_a_minute(
     sandbox: RunningSandbox, environment: dict[str, str], receiver_of_alerts: Any
 ) -> None:
     environment = environment | {"CALLVAULT_ALERT_URLS": receiver_of_alerts.url}

@@ -12,7 +12,7 @@ from lab.processes import receiver, wait_for
 from tests.seals.small import SmallArchive
 
 
-def test_a_playback_that_turns_out_damaged_is_cut_off_with_one_line_in_the_log(redis_url: str, tmp_path: Path) -> None:
+def test_playback_of_damaged_audio_is_cut_off_with_one_log_line(redis_url: str, tmp_path: Path) -> None:
     small = SmallArchive(tmp_path / "archive", {"id": "ab" * 16})
     key = small.folder(11, "11-one") + "audio.wav"
     small.write(key, (small.root / key).read_bytes()[:-1] + b"?")

@@ -83,7 +83,7 @@ def refused(signer: Signer) -> dict[str, tuple[bytes, dict[str, str]]]:
 
 
 @pytest.mark.parametrize("what", refused(Signer()))
-def test_what_telnyx_has_not_signed_is_401_and_changes_nothing(
+def test_an_unsigned_webhook_gets_401_and_changes_nothing(
     what: str, receiver: httpx.Client, redis: Any, signers: tuple[Signer, Signer]
 ) -> None:
     body, headers = refused(signers[0])[what]
@@ -118,7 +118,7 @@ def test_a_body_of_just_4_mib_is_read(receiver: httpx.Client, redis: Any, signer
     assert redis.strlen("arq:job:archive_transcription:t") < 1000, "the text is fetched; Redis does not hold it"
 
 
-async def test_large_bodies_are_bounded_together_and_keep_no_small_one_out(
+async def test_large_bodies_share_a_limit_and_block_no_small_one(
     async_redis: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.webhooks._ROOM_BYTES", 3 * MIB)
@@ -331,7 +331,7 @@ def own_redis(tmp_path: Any) -> Iterator[EmbeddedServer]:
     server.stop()
 
 
-def test_redis_down_read_only_or_full_is_503_with_retry_after_and_mends_itself(own_redis: EmbeddedServer) -> None:
+def test_redis_down_read_only_or_full_gives_503_with_retry_after_and_recovers(own_redis: EmbeddedServer) -> None:
     import redis as sync_redis
 
     signer, port = Signer(), free_port()

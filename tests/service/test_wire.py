@@ -45,7 +45,7 @@ def test_a_body_that_trickles_is_ended(receiver: httpx.Client) -> None:
         assert 8 < time.monotonic() - started < 15
 
 
-def test_a_body_that_nobody_wants_holds_no_connection(receiver: httpx.Client) -> None:
+def test_an_unwanted_body_blocks_no_connection(receiver: httpx.Client) -> None:
     """Neither one that goes on behind its answer, nor one that ends there and is followed by silence."""
     address = ("127.0.0.1", receiver.base_url.port or 0)
     with socket.create_connection(address, 20) as trickling, socket.create_connection(address, 20) as silent:

@@ -35,14 +35,14 @@ PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"  # what these tests take the first fo
         *("64:ff9b:1::a00:1", "2002:7f00:1::", "2002:a00:1::1", "2001:0:7f00:1::", "not an address", ""),
     ],
 )
-def test_what_is_not_one_machine_of_the_public_internet_is_not_public(address: str) -> None:
+def test_only_single_hosts_of_the_public_internet_count_as_public(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize(
     "address", ["8.8.8.8", "52.217.1.1", "2600:1f00::1", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"]
 )
-def test_what_is_public_is(address: str) -> None:
+def test_public_addresses_count_as_public(address: str) -> None:
     assert is_public(address)
 
 
@@ -166,7 +166,7 @@ def test_a_name_that_stands_for_one_private_address_among_others_is_refused(
     assert site.seen == []
 
 
-def test_a_name_that_does_not_resolve_just_now_is_away(downloads: Downloads, site: Site, names: Names) -> None:
+def test_a_name_that_temporarily_does_not_resolve_is_an_outage(downloads: Downloads, site: Site, names: Names) -> None:
     names.answers[NAME] = [[], [], [PUBLIC]]
     url = f"https://{NAME}:{site.port}/a.wav"
     with pytest.raises(AddressAway, match="does not resolve"):

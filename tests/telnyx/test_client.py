@@ -163,7 +163,7 @@ async def test_a_refused_connection_and_a_timeout_are_different_errors() -> None
 
 
 @pytest.mark.parametrize("failure", [408, 429, 500, 502, 503, 504, None])
-async def test_what_passes_is_tried_again(failure: int | None, client: TelnyxClient, server: Scripted) -> None:
+async def test_a_transient_error_is_retried(failure: int | None, client: TelnyxClient, server: Scripted) -> None:
     failed = None if failure is None else server.fail(failure)
     server.answers = [failed, failed, GOOD]
     assert (await client.recordings.retrieve("r")).id == "r"
@@ -171,7 +171,7 @@ async def test_what_passes_is_tried_again(failure: int | None, client: TelnyxCli
 
 
 @pytest.mark.parametrize("failure", [400, 401, 403, 404, 422])
-async def test_what_does_not_pass_is_not_tried_again(failure: int, client: TelnyxClient, server: Scripted) -> None:
+async def test_a_permanent_error_is_not_retried(failure: int, client: TelnyxClient, server: Scripted) -> None:
     server.answers = [server.fail(failure), GOOD]
     with pytest.raises(errors.StatusError):
         await client.recordings.retrieve("r")
@@ -186,7 +186,7 @@ async def test_retry_after_is_honoured(client: TelnyxClient, server: Scripted) -
 
 
 @pytest.mark.parametrize("year", [2016, 2036])
-def test_a_date_to_try_again_is_held_against_the_clock_that_set_it(year: int) -> None:
+def test_a_retry_date_is_compared_with_the_clock_that_set_it(year: int) -> None:
     headers = {"date": f"Mon, 01 Dec {year} 10:00:00 GMT", "retry-after": f"Mon, 01 Dec {year} 10:00:07 GMT"}
     assert (
         errors.error_of(
@@ -265,7 +265,7 @@ async def test_a_path_parameter_never_changes_the_path(value: str, client: Telny
     assert server.requests == []
 
 
-async def test_what_is_odd_in_a_path_is_encoded(client: TelnyxClient, server: Scripted) -> None:
+async def test_odd_characters_in_a_path_are_encoded(client: TelnyxClient, server: Scripted) -> None:
     server.answers = [(200, {}, b'{"data": {"id": "a/b?c#d e"}}')]
     await client.recordings.retrieve("a/b?c#d e")
     assert server.requests == [("GET", "/v2/recordings/a%2Fb%3Fc%23d%20e")]
@@ -401,7 +401,7 @@ async def test_a_telnyx_in_trouble_is_an_outage_which_nothing_is_given_up_for(
     assert cause_of(failed.value, Settings()).name == "outage"
 
 
-async def test_a_row_that_cannot_be_read_keeps_no_other_back(client: TelnyxClient, server: Scripted) -> None:
+async def test_an_unreadable_row_blocks_no_other(client: TelnyxClient, server: Scripted) -> None:
     rows: list[Any] = [{"id": "a"}, {"id": "b", "duration_millis": "a while"}, None, {"id": "c"}]
     pages = [{"data": rows[:2], "meta": {"total_pages": 2}}, {"data": rows[2:], "meta": {"total_pages": 2}}]
     server.answers = [(200, {}, json.dumps(page).encode()) for page in pages]

@@ -157,7 +157,7 @@ def test_an_address_that_stays_expired_is_given_up(downloads: Downloads, files: 
 
 
 @pytest.mark.parametrize("how", ["changed", "no range", "wrong place", "longer", "weak", "untagged"])
-def test_bytes_that_are_not_shown_to_be_the_same_are_never_joined(how: str, downloads: Downloads, files: Files) -> None:
+def test_bytes_not_proven_the_same_are_never_joined(how: str, downloads: Downloads, files: Files) -> None:
     files.plan = ["cut", how]
     with pytest.raises(CannotBeResumed):
         fetch(downloads, files)
@@ -183,7 +183,7 @@ def test_a_download_returns_what_the_server_declared_about_its_bytes(downloads: 
 
 
 @pytest.mark.parametrize("how", ["good", "no range", "weak"])
-def test_a_look_fetches_no_audio(how: str, downloads: Downloads, files: Files) -> None:
+def test_a_comparison_fetches_no_audio(how: str, downloads: Downloads, files: Files) -> None:
     files.plan = [how]
     etag = None if how == "weak" else '"tag"'
     assert downloads.look(files.url) == SourceMark(len(DATA), etag, "Wed, 25 Nov 2026 10:00:00 GMT")
@@ -192,7 +192,7 @@ def test_a_look_fetches_no_audio(how: str, downloads: Downloads, files: Files) -
 
 
 @pytest.mark.parametrize("how", ["403", "404", "500"])
-def test_a_look_at_what_does_not_answer_fails(how: str, downloads: Downloads, files: Files) -> None:
+def test_a_check_of_something_that_does_not_answer_fails(how: str, downloads: Downloads, files: Files) -> None:
     files.plan = [how]
     with pytest.raises(DownloadFailed, match=how):
         downloads.look(files.url)
@@ -223,7 +223,7 @@ def test_a_long_download_ends_however_often_it_is_cut_while_each_connection_brin
 
 
 @pytest.mark.parametrize("status", ["500", "503", "429", "408"])
-def test_a_server_in_trouble_is_away(
+def test_a_failing_server_is_an_outage(
     status: str, downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
@@ -237,7 +237,9 @@ def test_a_server_in_trouble_is_away(
         downloads.look(files.url)
 
 
-def test_what_cannot_be_reached_is_away(downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_an_outage(
+    downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
     files.server.stop()
     for url in (files.url, files.url.replace("127.0.0.1", "not-there.invalid")):
@@ -247,7 +249,7 @@ def test_what_cannot_be_reached_is_away(downloads: Downloads, files: Files, monk
         assert "Signature" not in str(failed.value)
 
 
-def test_a_download_that_brings_next_to_nothing_ends(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_brings_almost_nothing_ends(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.telnyx.downloads._PACE_SECONDS", 0.3)
     downloads = Downloads(is_local=True, timeout_seconds=2, least_rate=100_000)
     files.plan = ["cut", "drip"]  # it was fast enough at first
@@ -258,9 +260,7 @@ def test_a_download_that_brings_next_to_nothing_ends(files: Files, monkeypatch: 
     downloads.close()
 
 
-def test_whoever_takes_the_bytes_slowly_does_not_make_the_download_slow(
-    files: Files, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_consumer_does_not_slow_the_download(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.telnyx.downloads._PACE_SECONDS", 0.3)
     downloads = Downloads(is_local=True, timeout_seconds=2, least_rate=2_000_000)
     got = b""
@@ -316,9 +316,7 @@ def test_the_first_bytes_of_truncated_audio_do_not_count_as_text(
 
 
 @pytest.mark.parametrize("body", [b"R", b"RIFF", b"RIFF$$  WAVE", b"ID"])
-def test_what_a_server_without_a_length_may_have_cut_is_no_text(
-    body: bytes, downloads: Downloads, files: Files
-) -> None:
+def test_possibly_truncated_bytes_do_not_count_as_text(body: bytes, downloads: Downloads, files: Files) -> None:
     files.data, files.plan = body, ["unmeasured"]
     assert fetch(downloads, files) == body, "whoever takes it sees that it is not whole"
     files.data, files.plan = b"Refused", ["unmeasured"]
@@ -327,7 +325,7 @@ def test_what_a_server_without_a_length_may_have_cut_is_no_text(
 
 
 @pytest.mark.parametrize("how", ["404", "400", "empty", "compressed", "301"])
-def test_what_is_no_audio_is_refused(how: str, downloads: Downloads, files: Files) -> None:
+def test_content_that_is_not_audio_is_refused(how: str, downloads: Downloads, files: Files) -> None:
     files.plan = [how]
     with pytest.raises(DownloadFailed):
         fetch(downloads, files)

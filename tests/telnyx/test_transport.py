@@ -154,7 +154,7 @@ async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         (says(OK[:-1]), httpx.ReadTimeout),
     ],
 )
-async def test_what_is_not_a_whole_answer_is_an_error_and_its_connection_is_closed(
+async def test_an_incomplete_answer_is_an_error_and_closes_its_connection(
     answer: Answer, kind: type[Exception]
 ) -> None:
     async with serving(answer) as (server, url), client(connections=1, seconds=0.3) as http:
@@ -186,7 +186,7 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_not_used(
             await closed.wait()
 
 
-async def test_a_goodbye_that_the_loop_has_not_seen_yet_is_seen() -> None:
+async def test_a_pending_close_of_a_kept_connection_is_noticed() -> None:
     closing: list[socket.socket] = []
     listening = socket.create_server(("127.0.0.1", 0))
     listening.settimeout(10)  # a thread that waits for ever would hang the end of the test that failed
@@ -238,7 +238,7 @@ async def test_an_answer_that_we_cut_off_ourselves_is_not_taken_for_whole(
             await anext(pieces)
 
 
-async def test_who_gives_up_leaves_no_connection_and_no_place_behind() -> None:
+async def test_a_cancelled_request_leaves_no_connection_and_no_slot_behind() -> None:
     async with serving(says()) as (server, url), client(connections=2) as http:
         for n in (2, 4):
             waiting = [asyncio.create_task(http.get(url)) for _ in range(5)]
@@ -262,7 +262,7 @@ async def test_a_request_that_gets_no_connection_in_time_fails_clearly() -> None
         first.cancel()
 
 
-async def test_a_connection_that_nobody_answers_is_given_up() -> None:
+async def test_a_connection_without_an_answer_times_out() -> None:
     full = socket.create_server(("127.0.0.1", 0), backlog=0)
     filling = [socket.socket() for _ in range(4)]
     for one in filling:
@@ -291,7 +291,7 @@ async def test_the_next_address_of_a_name_is_tried_where_one_does_not_answer(mon
         assert (await http.get(f"http://name.example:{port}")).status_code == 200
 
 
-async def test_a_name_or_server_that_is_not_there_is_an_error_of_connecting() -> None:
+async def test_a_missing_name_or_server_is_a_connection_error() -> None:
     async with client() as http:
         for url, why in (
             ("http://127.0.0.1:1", r"^127\.0\.0\.1: Connection refused$"),
@@ -304,7 +304,7 @@ async def test_a_name_or_server_that_is_not_there_is_an_error_of_connecting() ->
             await http.get("ftp://127.0.0.1")
 
 
-async def test_the_certificate_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_certificate_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context, certificate = server_context(tmp_path, "127.0.0.1")
     async with serving(says(OK), context) as (server, url):
         async with client() as http:
@@ -366,7 +366,7 @@ WHOLE = (
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(WHOLE[0], len(WHOLE[0]), [])
 @given(st.sampled_from(WHOLE), st.integers(0, 110), st.lists(st.integers(1, 100), max_size=4))
-def test_a_server_is_heard_as_by_httpx_itself(answer: bytes, kept: int, cuts: list[int]) -> None:
+def test_a_server_is_understood_as_by_httpx_itself(answer: bytes, kept: int, cuts: list[int]) -> None:
     """Whole or cut off anywhere, in whatever pieces it comes."""
     answer = answer[:kept]
     marks = [0, *sorted(set(cuts) & set(range(len(answer)))), len(answer)]
@@ -387,7 +387,7 @@ def test_a_server_is_heard_as_by_httpx_itself(answer: bytes, kept: int, cuts: li
     asyncio.run(both())
 
 
-async def test_a_sandbox_in_trouble_is_heard_of_as_what_it_is(sandbox: RunningSandbox) -> None:
+async def test_a_failing_api_raises_connection_and_server_errors_only(sandbox: RunningSandbox) -> None:
     recording = World.add_recording(sandbox.world, seconds=0.25).data["id"]
     account = Account(sandbox.world.api_key, sandbox.base_url, "")
     async with TelnyxClient(account, connections=2, timeout_seconds=2, budget_seconds=30) as telnyx:

@@ -150,7 +150,7 @@ async def test_an_expired_download_address_is_renewed(
     assert sandbox.world.faults.counts["download_expired"] >= 1
 
 
-async def test_a_webhook_that_outruns_the_api_is_waited_for(
+async def test_a_webhook_that_arrives_before_the_api_knows_its_recording_is_retried(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
 ) -> None:
     sandbox.world.faults.change({"not_found_seconds": 2})
@@ -161,7 +161,7 @@ async def test_a_webhook_that_outruns_the_api_is_waited_for(
 
 
 @pytest.mark.parametrize("fault", ["download_cut", "download_500", "download_page"])
-async def test_a_broken_download_is_made_good(
+async def test_a_broken_download_is_repaired(
     fault: str, sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=20)
@@ -172,7 +172,7 @@ async def test_a_broken_download_is_made_good(
     assert sandbox.world.faults.counts[fault] >= 1
 
 
-async def test_a_download_host_that_is_away_is_waited_for_and_nothing_is_given_up(
+async def test_jobs_wait_for_an_unreachable_download_host_and_none_is_given_up(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
@@ -190,7 +190,7 @@ async def test_a_download_host_that_is_away_is_waited_for_and_nothing_is_given_u
     assert_archived(archive_folder, recording)
 
 
-async def test_a_download_that_trickles_makes_room_for_others_and_is_tried_later(
+async def test_a_trickling_download_gives_up_its_slot_and_is_retried_later(
     sandbox: RunningSandbox,
     runtime: Runtime,
     redis: Any,
@@ -306,7 +306,7 @@ async def test_other_audio_under_the_same_key_is_a_conflict_and_never_overwritte
     assert not (folder / "recording.json").exists()
 
 
-async def test_a_transcription_in_progress_is_asked_for_again_until_it_is_completed(
+async def test_a_transcription_in_progress_is_fetched_again_until_it_is_completed(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)

@@ -122,13 +122,13 @@ def test_a_stream_whose_length_was_left_open_is_read_to_its_end() -> None:
         ("wav", b"".join(make_mp3("x", 1).read(0, 1000))),
     ],
 )
-def test_what_does_not_parse_is_a_finding(audio_format: str, data: bytes) -> None:
+def test_unparsable_audio_is_a_finding(audio_format: str, data: bytes) -> None:
     assert read(audio_format, data, 1000).findings == ["unparsable"]
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=2000), st.sampled_from(["wav", "mp3"]), st.integers(1, 500), st.randoms())
-def test_whatever_the_bytes_nothing_is_raised_and_little_is_held(
+def test_any_bytes_raise_nothing_and_use_little_memory(
     data: bytes, audio_format: str, chunk: int, rng: random.Random
 ) -> None:
     good = wav(b"\1\2" * 400) if audio_format == "wav" else b"".join(make_mp3("x", 0.5).read(0, 3000))

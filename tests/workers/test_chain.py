@@ -107,7 +107,7 @@ async def test_a_chain_that_differs_from_the_remembered_one_is_read_again_and_re
     assert [json.loads(row)["kind"] for row in redis.lrange(ALERTS, 0, -1)] == ["archive-damaged"]
 
 
-async def test_links_that_do_not_name_each_other_are_not_believed(
+async def test_links_that_do_not_name_each_other_are_not_trusted(
     runtime: Runtime, sandbox: RunningSandbox, redis: Any
 ) -> None:
     await seal_two_days(runtime, sandbox)
@@ -117,7 +117,7 @@ async def test_links_that_do_not_name_each_other_are_not_believed(
     assert (await known_chain(runtime)).links == (await read_chain(runtime)).links == whole.links
 
 
-async def test_a_chain_that_is_as_remembered_costs_one_small_read(
+async def test_an_unchanged_chain_costs_one_small_read(
     runtime: Runtime, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await seal_two_days(runtime, sandbox)

@@ -77,7 +77,7 @@ async def test_the_same_event_asks_telnyx_nothing_and_another_one_asks_once(
     assert recording.served == {"wav": 1}, "what is the same is not fetched again"
 
 
-async def test_a_deletion_has_it_looked_at_again_without_an_event(
+async def test_a_deletion_triggers_another_comparison_without_an_event(
     sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
@@ -133,7 +133,7 @@ async def test_a_version_that_was_stopped_before_its_commit_record_is_finished(
     assert len(list(folder_of(archive_folder, recording).rglob("*.wav"))) == 2
 
 
-async def test_contents_without_end_do_not_fill_the_archive(
+async def test_endless_content_changes_do_not_fill_the_archive(
     sandbox: RunningSandbox, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, archive_folder: Path
 ) -> None:
     monkeypatch.setattr("workers.jobs.versions._MOST_VERSIONS", 2)

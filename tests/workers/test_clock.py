@@ -107,7 +107,7 @@ def test_a_worker_with_a_wrong_clock_reconciles_the_days_of_the_server(
         assert 0 < redis.ttl(CLOCKS) <= 60
 
 
-async def test_a_worker_with_a_wrong_clock_keeps_no_other_from_deleting(
+async def test_a_worker_with_a_wrong_clock_blocks_no_other_from_deleting(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path, tmp_path: Path
 ) -> None:
     wrong = Clock(tmp_path, "worker", _BEHIND_SECONDS).environment
@@ -120,7 +120,7 @@ async def test_a_worker_with_a_wrong_clock_keeps_no_other_from_deleting(
         wait_for(lambda: recording.deleted_at, 60, "the deletion by the other")
 
 
-def test_a_turn_that_dies_with_its_worker_is_anothers_soon(
+def test_a_dead_workers_turn_soon_goes_to_another(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any
 ) -> None:
     turn = TURN + "watch_connections"

@@ -43,7 +43,7 @@ def alerts(redis: Any, kind: str) -> list[str]:
     return [row["text"] for row in rows if row["kind"] == kind]
 
 
-async def test_a_look_at_connections_that_finds_nothing_new_writes_nothing(
+async def test_a_check_of_connections_that_finds_nothing_new_writes_nothing(
     runtime: Runtime, sandbox: RunningSandbox, redis: Any
 ) -> None:
     connection = zoom(sandbox)
@@ -61,7 +61,7 @@ async def test_a_look_at_connections_that_finds_nothing_new_writes_nothing(
 
 
 @pytest.mark.parametrize("with_ids", [True, False])
-async def test_a_first_start_with_many_messages_archives_all_and_is_few_alerts(
+async def test_a_first_start_with_many_messages_archives_all_with_few_alerts(
     with_ids: bool, runtime: Runtime, sandbox: RunningSandbox, redis: Any, archive_folder: Path
 ) -> None:
     connection = zoom(sandbox)
@@ -108,7 +108,7 @@ async def test_pages_that_shift_while_they_are_read_lose_no_message(
     assert len(ids) == len(set(ids))
 
 
-async def test_a_lost_redis_is_made_good_from_the_archives_keys(
+async def test_a_lost_redis_is_rebuilt_from_the_archives_keys(
     runtime: Runtime, sandbox: RunningSandbox, redis: Any, archive_folder: Path
 ) -> None:
     sandbox.control("log_messages", connection_id=zoom(sandbox)["id"], count=3)
@@ -119,7 +119,7 @@ async def test_a_lost_redis_is_made_good_from_the_archives_keys(
     assert alerts(redis, "log-message") == []
 
 
-async def test_where_there_are_no_messages_the_archive_is_not_listed(
+async def test_without_messages_the_archive_is_not_listed(
     runtime: Runtime, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed: list[str] = []
@@ -133,9 +133,7 @@ async def test_where_there_are_no_messages_the_archive_is_not_listed(
     assert listed == []
 
 
-async def test_what_has_been_gone_for_a_month_is_forgotten(
-    runtime: Runtime, sandbox: RunningSandbox, redis: Any
-) -> None:
+async def test_objects_gone_for_a_month_are_forgotten(runtime: Runtime, sandbox: RunningSandbox, redis: Any) -> None:
     old, young = '{"first_seen_at": "x", "last_seen_at": "2020", "is_present": false}', "2999"
     redis.hset("callvault:log-messages", mapping={"old": old, "young": old.replace("2020", young)})
     sandbox.control("log_messages", connection_id=zoom(sandbox)["id"], count=1)
@@ -178,7 +176,7 @@ async def test_dismissal_comes_only_after_the_archive_has_it(
     await dismissing.close()
 
 
-async def test_what_redis_remembers_as_archived_is_read_in_the_archive_before_it_is_dismissed(
+async def test_a_message_is_read_in_the_archive_before_it_is_dismissed(
     runtime: Runtime,
     sandbox: RunningSandbox,
     monkeypatch: pytest.MonkeyPatch,
@@ -316,7 +314,7 @@ async def test_media_are_archived_and_a_changed_file_is_a_new_version(
     )
 
 
-async def test_a_failed_upload_is_tried_again_once_for_its_cause(
+async def test_a_failed_upload_is_retried_once_for_its_reason(
     sandbox: RunningSandbox, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, async_redis: Any
 ) -> None:
     monkeypatch.setenv("CALLVAULT_UPLOAD_RETRY", "once")

@@ -82,7 +82,7 @@ def states(environment: dict[str, str]) -> list[str]:
     return [hit["recording_id"] for hit in map(json.loads, output.splitlines())]
 
 
-async def test_what_a_proof_finds_stays_known_until_it_is_whole_again_and_redis_may_be_lost(
+async def test_damage_found_by_a_proof_stays_known_without_redis_until_it_is_repaired(
     runtime: Runtime, recording: Recording, environment: dict[str, str], archive_folder: Path
 ) -> None:
     path, key = audio_of(archive_folder, recording)
@@ -111,7 +111,7 @@ async def test_what_a_proof_finds_stays_known_until_it_is_whole_again_and_redis_
     assert done.returncode == 0, done.stdout
 
 
-async def test_what_is_damaged_once_more_is_known_once_more(
+async def test_an_object_damaged_again_is_reported_again(
     runtime: Runtime, recording: Recording, archive_folder: Path
 ) -> None:
     path, key = audio_of(archive_folder, recording)
@@ -127,7 +127,7 @@ async def test_what_is_damaged_once_more_is_known_once_more(
 
 
 @pytest.mark.parametrize("command", ["verify", "get"])
-async def test_what_a_person_finds_is_written_down_by_a_worker_with_an_alert(
+async def test_damage_that_a_person_finds_is_recorded_by_a_worker_with_an_alert(
     command: str,
     runtime: Runtime,
     recording: Recording,
@@ -205,7 +205,7 @@ async def test_a_part_with_other_bytes_than_the_record_is_rejected(
 @pytest.mark.parametrize(
     "key", ["../../etc/passwd", "/etc/passwd", "seals/x", "\x00", "recordings/2026/11/26/none/audio.wav"]
 )
-async def test_a_row_that_somebody_made_up_keeps_no_other_from_being_looked_at(
+async def test_a_forged_row_blocks_no_other_from_being_checked(
     key: str, runtime: Runtime, recording: Recording, archive_folder: Path
 ) -> None:
     audio = folder_of(archive_folder, recording) / "audio.wav"
@@ -233,7 +233,7 @@ async def test_a_row_under_another_objects_key_clears_nothing(
     assert str(forged.relative_to(archive_folder)) in await DamagedObjects(runtime.redis).all()
 
 
-async def test_what_is_written_down_of_one_object_reads_the_rows_of_no_other(
+async def test_recording_the_damage_of_one_object_reads_no_other_rows(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a disk that has lost much would be looked through once for each object."""
@@ -252,7 +252,7 @@ async def test_what_is_written_down_of_one_object_reads_the_rows_of_no_other(
     assert (row.number, listed) == (2, [damage_key("a", 1)])
 
 
-async def test_no_original_goes_on_a_mark_alone_whose_bytes_somebody_has_read_as_wrong(
+async def test_no_original_is_deleted_by_checksum_alone_after_its_copy_was_read_as_damaged(
     runtime: Runtime, recording: Recording, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store that still tells the old checksum, and gives back other bytes."""
@@ -273,7 +273,9 @@ async def test_no_original_goes_on_a_mark_alone_whose_bytes_somebody_has_read_as
     assert recording.deleted_at is None
 
 
-async def test_what_is_gone_is_not_whole(runtime: Runtime, recording: Recording, archive_folder: Path) -> None:
+async def test_a_missing_object_does_not_count_as_whole(
+    runtime: Runtime, recording: Recording, archive_folder: Path
+) -> None:
     """Also where nothing that is left tells of it."""
     folder = folder_of(archive_folder, recording)
     (folder / "recording.json").unlink()
@@ -328,7 +330,7 @@ async def test_a_row_marked_whole_clears_nothing_by_itself(
     assert known[key].number == 3 and damage_key(key, 4) in known
 
 
-async def test_what_is_known_to_be_damaged_keeps_the_original_also_where_telnyx_has_nothing_to_hold_against_it(
+async def test_known_damage_keeps_the_original_although_telnyx_offers_nothing_to_compare(
     runtime: Runtime, recording: Recording, sandbox: RunningSandbox, archive_folder: Path
 ) -> None:
     transcription = sandbox.world.add_transcription(recording)
@@ -412,7 +414,7 @@ async def test_a_worker_that_is_stopped_anywhere_leaves_a_register_that_the_next
     assert {"archive-damaged", "archive-repaired"} <= await kinds_of_alerts(runtime)
 
 
-async def test_what_is_found_while_an_object_is_looked_at_is_not_cleared_by_that_look(
+async def test_damage_found_during_a_check_is_not_cleared_by_that_check(
     runtime: Runtime, recording: Recording, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, key = audio_of(archive_folder, recording)
@@ -437,7 +439,7 @@ async def test_what_is_found_while_an_object_is_looked_at_is_not_cleared_by_that
     assert (row.state, (await damaged.all())[key].number) == ("damaged", row.number)
 
 
-async def test_what_is_damaged_beyond_the_list_is_counted(runtime: Runtime) -> None:
+async def test_damage_beyond_the_limit_of_the_list_is_counted(runtime: Runtime) -> None:
     known = KnownDamage("missing", "gone", "verify", "2026-11-25T10:00:00Z", 1)
     rows = {f"recordings/2026/11/20/{n}/audio.wav": msgspec.json.encode(known) for n in range(1_003)}
     await runtime.redis.hset(DAMAGED, mapping=rows)
@@ -445,7 +447,7 @@ async def test_what_is_damaged_beyond_the_list_is_counted(runtime: Runtime) -> N
     assert len(found) == 1_001 and found[-1].what == "3 more objects that are not listed"
 
 
-async def test_a_row_that_cannot_be_read_hides_nothing_that_is_found(runtime: Runtime) -> None:
+async def test_an_unreadable_row_hides_no_match(runtime: Runtime) -> None:
     await runtime.redis.hset(DAMAGED, "seals/x", b"garbage")
     found = KnownDamage("damaged", "other bytes", "page", "2026-11-26T10:00:00.000000Z")
     await DamagedObjects(runtime.redis).tell("seals/x", found)

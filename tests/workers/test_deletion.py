@@ -237,7 +237,7 @@ async def test_a_store_that_is_away_postpones_deletions_in_few_lines(
     assert redis.zcard(DELETIONS_DUE) == len(recordings)
 
 
-async def test_one_recording_that_cannot_be_looked_at_keeps_no_other_from_its_deletion(
+async def test_a_recording_that_cannot_be_checked_blocks_no_other_deletion(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
     settings = environment | DELETING

@@ -53,7 +53,7 @@ async def test_a_claimed_deletion_returns_to_the_schedule_unless_it_is_done(asyn
     assert await due.count() == 2
 
 
-async def test_what_a_person_lets_go_waits_no_longer_for_what_was_put_off_before(async_redis: Any) -> None:
+async def test_a_released_original_does_not_wait_for_an_earlier_postponement(async_redis: Any) -> None:
     due = DueList(async_redis)
     await due.schedule("later/", 3_600)
     await due.hasten("later/", -1)

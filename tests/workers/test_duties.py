@@ -73,7 +73,7 @@ async def test_a_worker_that_was_not_restarted_yet_obeys_the_hold_of_one_that_wa
     assert not has_left(recording)
 
 
-async def test_what_is_shown_of_duties_is_what_workers_are_set_to_and_not_the_settings_of_who_looks(
+async def test_duties_shown_are_the_settings_of_workers_not_of_the_viewer(
     sandbox: RunningSandbox, deleting: dict[str, str]
 ) -> None:
     async with house(deleting) as worker:
@@ -107,7 +107,7 @@ def test_a_command_and_the_worker_of_one_data_folder_are_of_one_unit(tmp_path: P
     assert unit_of(command) == unit_of(worker)
 
 
-async def test_the_hold_of_a_living_worker_counts_also_right_behind_an_outage_of_redis(
+async def test_the_hold_of_a_live_worker_counts_right_after_an_outage_of_redis(
     sandbox: RunningSandbox, deleting: dict[str, str]
 ) -> None:
     """A newer worker of the unit states less; what the older one told last is old when Redis is back."""

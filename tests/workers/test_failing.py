@@ -15,7 +15,7 @@ from workers.keys import FAILING, FAILING_JOBS
 from workers.queue.attempts import Attempts
 
 
-async def test_a_store_that_is_away_is_heard_of_though_nothing_is_given_up(
+async def test_an_unreachable_store_causes_an_alert_although_no_job_is_given_up(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, receiver_of_alerts: Any
 ) -> None:
     port = free_port()
@@ -48,7 +48,9 @@ async def test_a_store_that_is_away_is_heard_of_though_nothing_is_given_up(
     assert 0 < redis.ttl("callvault:failing:outage") <= 120, "it is not said for long once it is over"
 
 
-async def test_a_cause_has_passed_once_it_has_for_each_job_that_failed_so(async_redis: Any, redis: Any) -> None:
+async def test_a_failure_class_has_passed_once_every_job_that_failed_by_it_succeeds(
+    async_redis: Any, redis: Any
+) -> None:
     attempts = Attempts(async_redis)
 
     async def fail(job_id: str, cause: str, seconds: float = 60) -> None:

@@ -50,7 +50,7 @@ def in_archive(runtime: Runtime) -> list[tuple[str, int]]:
 @pytest.mark.parametrize(
     "plan", [["cut weak"], ["cut untagged"], ["cut", "changed", "cut", "weak"], ["cut", "no range"]]
 )
-async def test_what_cannot_be_resumed_is_begun_anew_in_the_same_job(
+async def test_a_download_that_cannot_be_resumed_starts_over_in_the_same_job(
     plan: list[str], runtime: Runtime, files: Files
 ) -> None:
     files.plan = plan
@@ -71,7 +71,7 @@ async def test_other_content_half_way_is_fetched_whole_and_never_joined(runtime:
     assert (await fetching).taken.sha256 == other.sha256
 
 
-async def test_a_download_that_can_never_be_resumed_is_given_up_for_this_time(runtime: Runtime, files: Files) -> None:
+async def test_a_download_that_cannot_be_resumed_fails_this_attempt(runtime: Runtime, files: Files) -> None:
     files.plan = ["cut weak"] * 10
     with pytest.raises(CannotBeResumed):
         await fetch(runtime, files)
@@ -85,7 +85,7 @@ async def test_audio_that_shows_its_end_needs_no_length_from_the_server(runtime:
 
 
 @pytest.mark.parametrize("missing_bytes", [1, 2, 1000])
-async def test_a_connection_that_just_ends_early_leaves_nothing_in_the_archive(
+async def test_a_download_that_ends_early_leaves_nothing_in_the_archive(
     missing_bytes: int, runtime: Runtime, files: Files
 ) -> None:
     files.data = WAV[:-missing_bytes]
@@ -120,7 +120,7 @@ async def test_the_tolerance_is_the_settings(runtime: Runtime, files: Files) -> 
     assert fetched.summary.findings == ["duration"]
 
 
-async def test_other_bytes_than_asked_for_never_become_an_object(runtime: Runtime) -> None:
+async def test_bytes_that_differ_from_the_expected_never_become_an_object(runtime: Runtime) -> None:
     key = "recordings/2026/11/25/r/audio.wav"
     with pytest.raises(DownloadFailed, match="these bytes have"):
         runtime.archive.put(key, only_if("0" * 64, iter([WAV]), key), "audio/wav")

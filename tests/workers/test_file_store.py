@@ -26,7 +26,7 @@ def test_a_key_never_leaves_the_archive(key: str, tmp_path: Path) -> None:
         store_at(tmp_path).put(key, Source(iter([b"x"])), "text/plain", {})
 
 
-def test_what_killed_writers_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
+def test_leftovers_of_killed_writers_are_removed_once_they_are_old(tmp_path: Path) -> None:
     incoming = tmp_path / ".incoming"
     incoming.mkdir()
     (tmp_path / "lost+found").mkdir(mode=0)  # at the root of a disk
@@ -55,7 +55,7 @@ def test_keys_are_listed_in_the_order_of_object_stores(tmp_path: Path) -> None:
     assert list(store.list("nothing/")) == []
 
 
-def test_a_name_that_is_no_text_is_listed_with_its_bytes_written_out(tmp_path: Path) -> None:
+def test_a_name_that_is_not_text_is_listed_with_its_bytes_escaped(tmp_path: Path) -> None:
     store = store_at(tmp_path)
     folder = tmp_path / os.fsdecode(b"r\xff")
     folder.mkdir()

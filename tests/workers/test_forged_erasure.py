@@ -22,7 +22,7 @@ def erasure(recording_id: str) -> str:
 
 
 @pytest.mark.parametrize("forged", ["unreadable", "of another", "of one on hold", "unsigned"])
-async def test_a_worker_erases_nothing_for_an_erasure_that_is_not_to_be_believed(
+async def test_a_worker_erases_nothing_for_an_invalid_erasure(
     forged: str, sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)

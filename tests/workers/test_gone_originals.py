@@ -61,7 +61,7 @@ async def test_the_key_of_another_account_writes_no_receipt_and_stops_deletion(
 
 
 @pytest.mark.parametrize("count", [1, 5])
-async def test_what_another_unit_is_just_deleting_was_not_gone_before(
+async def test_an_original_that_another_unit_is_deleting_does_not_count_as_gone_before(
     count: int, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path, tmp_path: Path
 ) -> None:
     """Two deployments on one archive and account: one sees the 404 of what the other has deleted, and not yet its receipt."""

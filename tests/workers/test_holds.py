@@ -279,7 +279,7 @@ async def test_a_decision_about_something_else_lets_nothing_go(
         assert (await decisions.release(runtime, recording_id, "looked at", "ann")).kept is None
 
 
-async def test_what_is_erased_while_another_worker_is_set_to_hold_its_connection_stays(
+async def test_an_erasure_stops_while_another_worker_holds_its_connection(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
@@ -308,7 +308,7 @@ async def test_a_connection_held_while_an_erasure_hashes_stops_it(
     assert names == {"audio.wav", "recording.json"}
 
 
-async def test_what_is_of_an_unknown_connection_is_not_erased_while_any_is_held(
+async def test_a_recording_of_an_unknown_connection_is_not_erased_while_any_is_held(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")

@@ -74,7 +74,7 @@ def test_a_folder_that_vanishes_under_a_worker_is_never_an_empty_archive(what_is
     assert [o.key for o in store.list("recordings/")] == ["recordings/a"], "mounted again, it goes on"
 
 
-def test_a_copy_that_lost_the_empty_folder_for_what_comes_in_is_read_and_written(tmp_path: Path) -> None:
+def test_a_copy_without_the_empty_incoming_folder_is_read_and_written(tmp_path: Path) -> None:
     make_archive(tmp_path)
     (tmp_path / ".incoming").rmdir()
     store = open_store(tmp_path.as_uri())
@@ -99,7 +99,7 @@ def test_without_an_archive_a_command_fails_and_makes_nothing(
     assert not typo.exists() or everything(typo) == []
 
 
-async def test_a_worker_writes_nothing_into_what_is_no_archive(
+async def test_a_worker_writes_nothing_into_a_place_without_an_archive(
     environment: dict[str, str], async_redis: Any, monkeypatch: pytest.MonkeyPatch, archive_folder: Path
 ) -> None:
     (archive_folder / "archive.json").unlink()
@@ -114,7 +114,7 @@ async def test_a_worker_writes_nothing_into_what_is_no_archive(
 
 
 @pytest.mark.parametrize("now", ["gone", "another"])
-def test_an_archive_that_is_not_the_one_that_was_opened_is_found_out_at_once(now: str, tmp_path: Path) -> None:
+def test_a_swapped_archive_is_detected_at_once(now: str, tmp_path: Path) -> None:
     make_archive(tmp_path / "archive")
     archive = Archive(open_store((tmp_path / "archive").as_uri()), needs_identity=True)
     archive.assert_identity()
@@ -125,9 +125,7 @@ def test_an_archive_that_is_not_the_one_that_was_opened_is_found_out_at_once(now
         archive.assert_identity()
 
 
-def test_an_identity_that_cannot_be_read_is_no_reason_to_make_another(
-    environment: dict[str, str], archive_folder: Path
-) -> None:
+def test_an_unreadable_identity_is_not_replaced(environment: dict[str, str], archive_folder: Path) -> None:
     (archive_folder / "archive.json").write_text("{}")
     done = run_callvault(["init", "--adopt"], environment)
     assert done.returncode == 1 and "not an archive's identity" in done.stderr and done.stderr.count("\n") == 1
@@ -174,7 +172,7 @@ async def test_init_refuses_a_redis_of_an_earlier_version_that_remembers_seals(
     assert everything(tmp_path) == []
 
 
-async def test_a_pause_and_what_is_transcribed_of_an_earlier_version_outlive_the_taking_up(
+async def test_a_pause_and_transcribed_marks_of_an_earlier_version_survive_adoption(
     async_redis: Any, redis: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "recordings").mkdir()
@@ -188,7 +186,7 @@ async def test_a_pause_and_what_is_transcribed_of_an_earlier_version_outlive_the
     assert redis.sismember(TRANSCRIBING, "connection")
 
 
-def test_what_an_earlier_version_wrote_is_taken_up_by_a_person_once(
+def test_an_archive_of_an_earlier_version_is_adopted_once_by_a_person(
     environment: dict[str, str], archive_folder: Path
 ) -> None:
     (archive_folder / "archive.json").unlink()

@@ -103,7 +103,7 @@ async def test_times_written_by_a_clock_ahead_delay_no_worker_and_free_no_live_l
     assert await take_turn(async_redis, KEY, 24 * 3600, _nothing) > 3_000, "this one may rest so long"
 
 
-async def test_a_worker_that_was_not_heard_of_gives_way_to_the_one_that_took_over(
+async def test_a_worker_without_heartbeats_yields_to_its_successor(
     async_redis: Any, redis: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(lease, "_RENEWED_EVERY_SECONDS", 0.05)

@@ -283,7 +283,7 @@ async def test_different_clocks_stop_deletion_and_are_reported(
     assert has_left(recording)
 
 
-async def test_a_hold_of_what_can_be_no_connection_is_refused(
+async def test_a_hold_of_an_impossible_connection_id_is_refused(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     async with house(deleting) as runtime:
@@ -344,7 +344,7 @@ def test_a_release_of_an_earlier_version_approves_no_content_that_it_did_not_kno
 
 
 @pytest.mark.parametrize("wrong", ["redis", "worker"])
-async def test_no_grace_is_shorter_since_a_clock_was_behind_when_a_recording_was_archived(
+async def test_a_slow_clock_at_archiving_shortens_no_grace(
     wrong: str, sandbox: RunningSandbox, deleting: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its call was over long before, so only the clocks tell when it was archived; one is set right after that."""
@@ -404,7 +404,7 @@ async def test_a_pause_outlives_redis(sandbox: RunningSandbox, deleting: dict[st
     assert has_left(recording)
 
 
-async def test_without_a_grace_of_its_own_an_original_stays_until_its_day_is_sealed(
+async def test_without_a_delete_after_setting_an_original_stays_until_its_day_is_sealed(
     sandbox: RunningSandbox, environment: dict[str, str]
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5, started_at=times.utc_now() - timedelta(days=5))
@@ -418,7 +418,7 @@ async def test_without_a_grace_of_its_own_an_original_stays_until_its_day_is_sea
     assert not has_left(recording)
 
 
-async def test_what_was_sealed_in_a_chain_that_the_archive_holds_no_more_is_not_sealed(
+async def test_recordings_sealed_in_a_lost_chain_do_not_count_as_sealed(
     sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began = times.utc_now() - timedelta(days=5)

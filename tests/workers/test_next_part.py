@@ -50,7 +50,7 @@ def test_the_next_part_comes_while_one_is_being_sent() -> None:
         assert next(parts)[:1] == b"c"
 
 
-def test_what_breaks_the_source_comes_out_in_its_place_and_a_broken_upload_draws_no_more() -> None:
+def test_an_error_of_the_stream_surfaces_and_a_broken_upload_stops_reading() -> None:
     class Broken(Exception):
         pass
 
@@ -84,7 +84,7 @@ def test_what_breaks_the_source_comes_out_in_its_place_and_a_broken_upload_draws
     assert ended.is_set()
 
 
-def test_downloads_that_stand_still_hold_up_no_other() -> None:
+def test_stalled_downloads_block_no_other() -> None:
     """However many overlap: each has the memory for it."""
     goes_on = threading.Event()
 

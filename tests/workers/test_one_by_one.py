@@ -148,7 +148,7 @@ async def test_a_day_with_a_row_that_cannot_be_read_is_not_proven_complete(
 
 
 @pytest.mark.parametrize("status", [403, 500])
-async def test_a_day_that_telnyx_does_not_list_keeps_no_other_from_its_comparison(
+async def test_a_day_that_telnyx_does_not_list_blocks_no_other_from_reconcile(
     status: int, runtime: Runtime, sandbox: RunningSandbox, redis: Any
 ) -> None:
     recordings = [on(sandbox, days)[0] for days in (4, 3, 2)]
@@ -160,7 +160,7 @@ async def test_a_day_that_telnyx_does_not_list_keeps_no_other_from_its_compariso
     assert told.startswith(f"Telnyx does not list its recordings ({ago(3)}): GET /v2/recordings: {status} ")
 
 
-async def test_a_backfill_goes_on_from_the_first_day_that_was_not_compared(
+async def test_a_backfill_continues_at_the_first_day_that_was_not_compared(
     runtime: Runtime, sandbox: RunningSandbox
 ) -> None:
     sandbox.world.faults.change({"answers": {f"/recordings?filter[created_at][gte]={ago(3)}": 403}})
@@ -201,7 +201,7 @@ async def test_a_transcription_without_a_retrievable_recording_ends_no_reconcile
     assert queued(redis) == ids(recordings) | {one["id"] for one in made}
 
 
-async def test_one_medium_that_cannot_be_had_keeps_no_other_from_the_archive(
+async def test_media_that_cannot_be_fetched_blocks_no_other_media(
     runtime: Runtime, sandbox: RunningSandbox, redis: Any, archive_folder: Path
 ) -> None:
     bad, good = ("a.mp3", "..", "b/../c d.mp3"), ("über 100 %.mp3", "g.mp3", "h.mp3")
@@ -230,7 +230,7 @@ async def test_media_of_all_pages_are_archived(runtime: Runtime, sandbox: Runnin
     assert kept == names
 
 
-async def test_a_medium_that_telnyx_lists_no_more_is_forgotten(
+async def test_media_that_telnyx_no_longer_lists_is_forgotten(
     runtime: Runtime, sandbox: RunningSandbox, redis: Any
 ) -> None:
     for name in ("a.mp3", "b.mp3", "odd.mp3"):
@@ -282,7 +282,7 @@ def connections_of(sandbox: RunningSandbox, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("status", [403, 422])
-async def test_however_many_days_in_a_row_are_not_listed_those_behind_them_are_compared(
+async def test_days_after_any_number_of_unlisted_ones_are_compared(
     status: int, runtime: Runtime, sandbox: RunningSandbox, redis: Any
 ) -> None:
     recordings = [on(sandbox, days)[0] for days in range(9, 1, -1)]
@@ -315,7 +315,7 @@ async def test_when_telnyx_cannot_list_recordings_independent_work_still_happens
     assert lost.data["id"] not in queued(redis)
 
 
-async def test_however_many_messages_in_a_row_cannot_be_archived_those_behind_them_are(
+async def test_messages_after_any_number_of_failing_ones_are_archived(
     environment: dict[str, str],
     async_redis: Any,
     sandbox: RunningSandbox,
@@ -339,7 +339,7 @@ async def test_however_many_messages_in_a_row_cannot_be_archived_those_behind_th
     assert {p.stem for p in (archive_folder / "log-messages").rglob("*.json")} == {last}
 
 
-async def test_where_the_archive_is_away_no_more_than_three_messages_are_tried(
+async def test_without_the_archive_at_most_three_messages_are_tried(
     environment: dict[str, str],
     async_redis: Any,
     sandbox: RunningSandbox,
@@ -365,7 +365,7 @@ async def test_where_the_archive_is_away_no_more_than_three_messages_are_tried(
 
 
 @pytest.mark.parametrize("answer", [403, 500, None], ids=["403", "500", "unreadable"])
-async def test_a_connection_that_cannot_be_looked_at_keeps_no_other_from_it_and_loses_no_number(
+async def test_a_connection_that_cannot_be_checked_blocks_no_other_and_loses_no_number(
     answer: int | None, runtime: Runtime, sandbox: RunningSandbox, redis: Any
 ) -> None:
     made = connections_of(sandbox, 3)
@@ -386,7 +386,7 @@ async def test_a_connection_that_cannot_be_looked_at_keeps_no_other_from_it_and_
     assert (len(alerts(redis, "unreadable-rows")) == 1) == (answer is None)
 
 
-async def test_a_message_that_cannot_be_archived_or_dismissed_keeps_no_other(
+async def test_a_message_that_cannot_be_archived_or_dismissed_blocks_no_other(
     environment: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any, archive_folder: Path
 ) -> None:
     (connection_id,) = connections_of(sandbox, 1)
@@ -405,7 +405,7 @@ async def test_a_message_that_cannot_be_archived_or_dismissed_keeps_no_other(
     assert len(alerts(redis, "unreadable-rows")) == 1
 
 
-async def test_however_many_connections_in_a_row_cannot_be_looked_at_those_behind_them_are(
+async def test_connections_after_any_number_of_failing_ones_are_checked(
     runtime: Runtime, sandbox: RunningSandbox, redis: Any
 ) -> None:
     made = connections_of(sandbox, 6)
@@ -438,7 +438,7 @@ async def test_drift_of_one_object_is_reported_although_another_is_unreadable(
 
 
 @pytest.mark.parametrize(("status", "cause"), [(403, "refused"), (422, "rejected")])
-async def test_originals_whose_transcriptions_may_not_be_seen_are_heard_of_and_go_once_they_may(
+async def test_originals_with_forbidden_transcriptions_cause_an_alert_and_go_once_allowed(
     status: int, cause: str, deleting: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any
 ) -> None:
     (recording,) = on(sandbox, 1)
@@ -466,7 +466,7 @@ async def test_originals_whose_transcriptions_may_not_be_seen_are_heard_of_and_g
     assert has_left(recording)
 
 
-async def test_what_fails_by_the_clock_is_heard_of_once_a_day(
+async def test_a_failing_clock_task_causes_one_alert_a_day(
     environment: dict[str, str], async_redis: Any, redis: Any
 ) -> None:
     async with runtime_of(environment, async_redis, CALLVAULT_QUEUE_AGE_LIMIT="1s") as runtime:
@@ -483,7 +483,7 @@ async def test_what_fails_by_the_clock_is_heard_of_once_a_day(
     assert told.startswith("archive_media has failed for 1")
 
 
-async def test_an_original_that_may_not_be_deleted_keeps_no_other_of_its_batch(
+async def test_an_original_that_may_not_be_deleted_blocks_no_other_of_its_batch(
     deleting: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any
 ) -> None:
     recordings = on(sandbox, 1, 5)
@@ -499,7 +499,7 @@ async def test_an_original_that_may_not_be_deleted_keeps_no_other_of_its_batch(
     assert f"{kept} in 2 attempts: DELETE /v2/recordings/{kept}: 403" in told
 
 
-async def test_a_day_that_cannot_be_compared_keeps_no_other_from_being_sealed_by_hand(
+async def test_a_day_that_cannot_be_compared_blocks_no_other_from_being_sealed_by_hand(
     sandbox: RunningSandbox, environment: dict[str, str], runtime: Runtime
 ) -> None:
     await archive(runtime, *on(sandbox, 6), *on(sandbox, 4))

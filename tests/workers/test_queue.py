@@ -91,9 +91,7 @@ async def test_a_dead_workers_heartbeat_of_a_server_with_a_clock_ahead_ends_soon
     assert await alive.free_dead_workers_jobs() == ["job"]
 
 
-async def test_a_claim_takes_what_is_due_and_free_and_no_more_than_there_is_room_for(
-    async_redis: Any, redis: Any
-) -> None:
+async def test_a_claim_takes_due_and_free_jobs_up_to_the_free_slots(async_redis: Any, redis: Any) -> None:
     leases = Leases(async_redis)
     later = (time.time() + 60) * 1000
     others = {f"other-{n:04}": 0 for n in range(450)}
@@ -186,7 +184,7 @@ async def test_a_job_that_is_freed_and_claimed_again_while_it_runs_here_goes_on_
     assert not redis.exists(ARQ_IN_PROGRESS + JOB.id)
 
 
-async def test_of_two_workers_that_look_at_the_same_pace_neither_is_always_first(async_redis: Any) -> None:
+async def test_two_workers_of_the_same_pace_take_turns(async_redis: Any) -> None:
     """One whose clock is wrong puts a deletion back for another; always first, it put it back again and again."""
     looks: list[str] = []
 
@@ -336,7 +334,7 @@ async def test_an_event_that_comes_while_its_job_runs_is_not_swallowed(async_red
     assert not await async_redis.exists(ARQ_JOB + JOB.id, MAIN_QUEUE)
 
 
-async def test_what_is_leased_to_a_worker_that_lives_and_does_not_run_it_is_freed(async_redis: Any) -> None:
+async def test_a_lease_that_its_live_worker_does_not_run_is_freed(async_redis: Any) -> None:
     """As a failover leaves it, when the new primary has the claim of a job and not its end."""
     async with _running(async_redis) as worker:
         mine = worker._leases

@@ -124,7 +124,7 @@ def test_backfill_prices_does_resumes_and_is_then_done(
     assert json.loads(other.stdout)["found"] == 0
 
 
-def test_a_backfill_that_is_stopped_goes_on_from_there(
+def test_a_stopped_backfill_continues_where_it_stopped(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any
 ) -> None:
     for days in range(1, 60):
@@ -184,7 +184,7 @@ async def test_deletion_waits_for_transcriptions_where_the_connection_makes_them
             wait_for(lambda: second.deleted_at, 60)
 
 
-async def test_what_is_on_hold_is_never_deleted_and_a_release_lets_it_go(
+async def test_a_held_original_is_never_deleted_until_it_is_released(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
     held, odd, of_held, free = (
@@ -345,7 +345,7 @@ async def test_bulk_work_yields_while_webhooks_jobs_wait_too_long(
         wait_for(lambda: committed(archive_folder, recording))
 
 
-def test_what_was_gone_before_we_asked_is_written_down_as_that_and_as_no_deletion_of_ours(
+def test_an_original_gone_before_our_request_is_recorded_as_gone_not_as_deleted_by_us(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
     """Somebody else deleted it; or a worker did, died before its receipt, and Redis was lost on top of it."""

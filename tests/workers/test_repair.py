@@ -69,7 +69,7 @@ async def test_audio_that_is_gone_is_fetched_again_by_itself_while_telnyx_has_it
     assert recording.served == {"wav": 2}, "what is whole is left as it is"
 
 
-async def test_a_deletion_that_finds_audio_gone_has_it_fetched_and_one_that_finds_other_bytes_does_not(
+async def test_a_deletion_fetches_missing_audio_again_but_not_changed_audio(
     runtime: Runtime, recording: Recording, redis: Any, archive_folder: Path
 ) -> None:
     path, folder = audio_of(archive_folder, recording), key_of(archive_folder, recording)
@@ -99,7 +99,7 @@ async def test_other_bytes_at_telnyx_are_never_put_in_its_place(
     assert "Telnyx has other audio now, and nothing was written" in text
 
 
-async def test_where_other_bytes_lie_a_person_must_look(
+async def test_different_bytes_in_place_are_left_to_a_person(
     runtime: Runtime, recording: Recording, redis: Any, archive_folder: Path
 ) -> None:
     path = audio_of(archive_folder, recording)
@@ -111,7 +111,7 @@ async def test_where_other_bytes_lie_a_person_must_look(
     assert (kind, "something else lies there" in text) == ("archive-damaged", True)
 
 
-async def test_what_is_gone_at_telnyx_comes_from_a_file_of_the_same_hash_only(
+async def test_audio_gone_at_telnyx_is_repaired_only_from_a_file_with_the_same_hash(
     runtime: Runtime, recording: Recording, archive_folder: Path, tmp_path: Path
 ) -> None:
     path, folder = audio_of(archive_folder, recording), key_of(archive_folder, recording)
@@ -176,7 +176,7 @@ async def test_the_command_repairs_and_lists_what_it_restored(
     assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
 
 
-async def test_a_commit_record_that_a_seal_lists_is_not_written_anew(
+async def test_a_sealed_commit_record_is_not_written_again(
     sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path
 ) -> None:
     """Its words would be others, and the seal of its day would never hold again."""

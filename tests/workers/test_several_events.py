@@ -87,7 +87,7 @@ async def test_an_event_adds_its_facts_to_a_waiting_job_and_makes_it_run_now(asy
     assert redis.zrange(MAIN_QUEUE, 0, -1) == [ID] and redis.zscore(MAIN_QUEUE, ID) <= time.time() * 1000 + 1
 
 
-async def test_an_event_that_knows_less_takes_nothing_away(async_redis: Any, redis: Any) -> None:
+async def test_an_event_with_fewer_facts_removes_none(async_redis: Any, redis: Any) -> None:
     await deliver(async_redis, told("event-1", locations=PLACES, started_at="2026-11-25T10:00:00Z", conference_id="c"))
     await deliver(async_redis, told("event-2", locations={"mp3": "s3://bucket/a.mp3"}, trace="t"))
     await deliver(async_redis, told("event-3"))
@@ -126,7 +126,9 @@ async def test_a_job_that_fails_for_weeks_does_not_expire(async_redis: Any, redi
 
 
 @pytest.mark.parametrize("other", ["a newer version", "unreadable", "of another shape"])
-async def test_what_cannot_be_put_together_follows(other: str, async_redis: Any, redis: Any) -> None:
+async def test_parts_that_cannot_be_composed_are_sent_one_after_the_other(
+    other: str, async_redis: Any, redis: Any
+) -> None:
     data = {
         "a newer version": msgspec.msgpack.encode(
             {"t": None, "f": "archive_recording", "a": [{"v": 2}], "k": {}, "et": 1}
@@ -145,7 +147,7 @@ async def test_what_cannot_be_put_together_follows(other: str, async_redis: Any,
     assert await waiting(async_redis) == told("event-1", locations=PLACES)
 
 
-async def test_a_burst_of_looks_at_a_connection_stays_one_look_that_waits(async_redis: Any, redis: Any) -> None:
+async def test_a_burst_of_checks_of_a_connection_stays_one_waiting_check(async_redis: Any, redis: Any) -> None:
     look, seen = Job("mirror_log_messages", {}, "mirror_log_messages:1", delay_ms=3_000), set()
     for n in range(3):
         assert await Acceptor(async_redis).accept(f"event-{n}", [look])

@@ -34,7 +34,7 @@ NEWER = payloads.VERSION + 1
     ],
     ids=("a function", "a payload"),
 )
-async def test_what_a_worker_does_not_know_waits_for_one_that_does(
+async def test_an_unknown_job_waits_for_a_worker_that_knows_it(
     job: Job, what: str, environment: dict[str, str], async_redis: Any, redis: Any
 ) -> None:
     await enqueue(async_redis, job)
@@ -62,7 +62,7 @@ async def test_what_a_worker_does_not_know_waits_for_one_that_does(
     assert taken == [job.payload]
 
 
-async def test_a_field_that_a_newer_version_adds_is_left_aside(
+async def test_a_field_of_a_newer_version_is_ignored(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Any
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)

@@ -61,7 +61,7 @@ async def test_a_recording_is_waited_for_as_long_as_telnyx_lists_it(
     assert_archived(archive_folder, recording)
 
 
-async def test_one_that_is_not_finished_keeps_no_other_of_its_call_waiting(
+async def test_an_unfinished_recording_delays_no_other_of_its_call(
     sandbox: RunningSandbox, runtime: Runtime, archive_folder: Any
 ) -> None:
     first, second, third = (sandbox.world.add_recording(seconds=1, leg_id="leg") for _ in range(3))
@@ -76,7 +76,7 @@ async def test_one_that_is_not_finished_keeps_no_other_of_its_call_waiting(
     assert_archived(archive_folder, second)
 
 
-async def test_one_that_telnyx_does_not_know_is_given_up_only_for_the_time_without_a_break(
+async def test_an_unknown_recording_is_given_up_only_after_it_was_unknown_without_interruption(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any
 ) -> None:
     """Telnyx answers 404 twice, long after each other: in between it has listed it, or was away."""
@@ -99,7 +99,7 @@ async def test_one_that_telnyx_does_not_know_is_given_up_only_for_the_time_witho
 
 
 @pytest.mark.parametrize("wait", ["1s", "10m", "1d", "30d"])
-def test_what_is_given_up_for_the_time_is_given_up_within_the_attempts_that_are_remembered(wait: str) -> None:
+def test_a_job_is_given_up_by_time_within_the_remembered_attempts(wait: str) -> None:
     found = [*CAUSES.values(), cause_of(NotYet(), Settings(CALLVAULT_NOT_FOUND_WAIT=wait))]
     for cause in (cause for cause in found if cause.give_up_seconds):
         attempts, at = list[Attempt](), utc_now()
@@ -109,7 +109,7 @@ def test_what_is_given_up_for_the_time_is_given_up_within_the_attempts_that_are_
             assert len(attempts) < 100
 
 
-def test_one_that_is_listed_is_asked_for_later_and_later_up_to_an_hour() -> None:
+def test_retries_for_a_listed_recording_back_off_to_an_hour() -> None:
     cause = cause_of(NotFinished(), Settings())
     assert cause.is_never_given_up
     assert cause.wait_seconds(1) <= 2 and 1800 <= cause.wait_seconds(30) <= 3600

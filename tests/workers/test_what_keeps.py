@@ -131,7 +131,7 @@ async def test_a_hold_of_an_unknown_connection_is_placed_with_a_warning(
 
 
 @pytest.mark.parametrize("word", ["hold", "release", "approve"])
-def test_what_cannot_be_an_id_is_used_wrongly(word: str, environment: dict[str, str]) -> None:
+def test_an_impossible_id_is_a_usage_error(word: str, environment: dict[str, str]) -> None:
     for text in ("", " ", "../x", "a b"):
         done = run_callvault(["deletions", word, text, "--why", "x"], environment)
         assert (done.returncode, "cannot be an id of Telnyx" in done.stderr) == (2, True), done.stderr
