@@ -1,1 +1,1 @@
-"""What we claim, measured."""
+"""Benchmarks of what we claim."""

@@ -1,4 +1,4 @@
-"""`make bench`: every benchmark, or those that are named; the results go to `bench/RESULTS.md`."""
+"""`make bench`: run every benchmark, or the named ones, and write the results to `bench/RESULTS.md`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def main() -> None:
                     RESULTS.write_text(report(results))
         except Missing as missing:
             say(f"  left out: {missing}")
-        except Exception as error:  # the other benchmarks are worth having all the same
+        except Exception as error:  # the others still run
             failed = True
             say(f"  failed: {type(error).__name__}: {error}")
     print(report(results))

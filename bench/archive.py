@@ -29,7 +29,7 @@ from lab.yard import Yard, yard
 
 _MB = 1_000_000
 _LIMIT_SECONDS = 120
-_FILE_GOALS = (">= 0.6", ">= 1.0")  # by one process, by two
+_FILE_GOALS = (">= 0.6", ">= 1.0")  # with one process, with two
 
 
 class _Place:
@@ -247,7 +247,7 @@ def _cpu(place: _Place, against: str, task: str, goal: str) -> Result:
 
 
 def _beside_a_worker(place: _Place) -> Result:
-    """The receiver's p99 at ten million recordings a day, which are 115 events a second, with a worker beside it."""
+    """The receiver's p99 at 115 events/s (ten million recordings a day) next to a worker."""
     a_second, seconds = 115, 5
     place.stock(1_500, _MB)
 

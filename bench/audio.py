@@ -1,4 +1,4 @@
-"""What looking at audio costs: CPU for each MB that streams by.
+"""The CPU that checking audio costs for each MB.
 
 python -m bench.audio
 """

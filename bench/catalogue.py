@@ -1,4 +1,4 @@
-"""The catalogue at a million recordings with transcripts of 100 words: build rate, size, memory, and how long searches take.
+"""The catalogue at a million recordings with transcripts of 100 words: build rate, size, memory, search times.
 
 python -m bench.catalogue [--recordings N]
 """
@@ -29,7 +29,7 @@ _RUNS = 21
 
 
 def rows(count: int) -> Iterator[Row]:
-    """Recordings over a year, one word in a hundred thousand a rare one."""
+    """Recordings over a year; one in ten thousand has a rare phrase."""
     rng = random.Random(1)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(_VOCABULARY)]
     weights = [1 / (i + 5) for i in range(_VOCABULARY)]
@@ -65,7 +65,7 @@ def rows(count: int) -> Iterator[Row]:
 
 
 def batched(items: Iterator[Row], size: int) -> Iterator[list[Row]]:
-    """Lists of so many items."""
+    """Split items into lists of a size."""
     while batch := list(itertools.islice(items, size)):
         yield batch
 
@@ -81,7 +81,7 @@ def milliseconds(catalogue: Catalogue, query: Query) -> tuple[float, float, int]
 
 
 def main() -> None:
-    """Build one in a temporary folder, search it, print JSON."""
+    """Build a catalogue in a temporary folder, search it, print JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--recordings", type=int, default=1_000_000)
     count = parser.parse_args().recordings
@@ -89,7 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "catalogue.sqlite"
         catalogue = Catalogue(path)
-        made, begun = 0.0, time.perf_counter()  # what making the rows takes is not the catalogue's
+        made, begun = 0.0, time.perf_counter()  # the time to make the rows does not count
         batches = batched(rows(count), 2_000)
         with catalogue.filling():
             while True:

@@ -1,4 +1,4 @@
-"""An account of a million recordings that answers lists as Telnyx does: computed, not kept, so that it costs no memory.
+"""An account of a million recordings that answers lists as Telnyx does, computed to save memory.
 
 Run by uvicorn for `bench/sweep.py`. Ten thousand recordings a day, a hundred days up to LAST_DAY.
 """

@@ -1,4 +1,4 @@
-"""The receiver: requests/s and p99 of one process under 32 connections, against less and against what users write."""
+"""The receiver: requests/s and p99 of one process under 32 connections, against simpler servers and against what users write."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def run() -> Iterator[Result]:
 
 
 def _p99(mine: list[float], theirs: list[float], against: str, note: str) -> Result:
-    """The p99s of the same runs as a row of their own."""
+    """A row with the p99s of the same runs."""
     ours, others = iter(list(mine)), iter(list(theirs))
     what = "receiver: p99 of the same runs"
     return alternate(

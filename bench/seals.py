@@ -1,4 +1,4 @@
-"""Sealing a day of 100,000 recordings, and a sweep of an account with a thousand sealed days."""
+"""Sealing a day of 100,000 recordings, and reconcile of an account with a thousand sealed days."""
 
 from __future__ import annotations
 

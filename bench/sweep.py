@@ -1,4 +1,4 @@
-"""A sweep of an account of a million recordings of which one in a thousand is missing: memory, and pages a second."""
+"""Reconcile of a million recordings, one in a thousand missing: memory, and pages a second."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PAGE = 250
 
 
 def _lay_out(root: Path) -> None:
-    """Lay out what a sweep sees of the archive: the names of commit records."""
+    """Lay out what reconcile sees of the archive: the names of commit records."""
     for back in range(DAYS):
         day = LAST_DAY - timedelta(days=back)
         for n in range(A_DAY):
@@ -37,7 +37,7 @@ def _lay_out(root: Path) -> None:
 
 
 async def _sweep(days: int) -> None:
-    """Sweep in a process of its own; prints seconds, peak memory and what was found."""
+    """Reconcile in a process of its own; prints seconds, peak memory and what was found."""
     settings = load_settings()
     tally = Tally()
     async with runtime_at(settings, settings.redis_url.get_secret_value() if settings.redis_url else "") as runtime:

@@ -1,6 +1,6 @@
-"""MiniStack with the CRC-64 of AWS's own library in place of its loop over bytes, which takes a second for twelve megabytes.
+"""MiniStack with the CRC-64 of AWS's library; its own loop over bytes takes a second for 12 MB.
 
-Run by the Python of MiniStack, whose packages come first; the argument is the folder that `awscrt` lies in.
+MiniStack's Python runs this; its own packages come first. The argument is the folder that contains `awscrt`.
 """
 
 import sys

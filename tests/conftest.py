@@ -1,4 +1,4 @@
-"""Fixtures: real servers, started once a run where they can be shared, on free ports, ended at the end."""
+"""Fixtures: real servers on free ports, shared across tests where possible."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
 
 @pytest.fixture
 def redis_url(valkey: EmbeddedServer) -> str:
-    """The address of an empty Redis, as the user that may do what docs/redis.md grants and no more."""
+    """The address of an empty Redis, as the user with the rights of docs/redis.md and no more."""
     with sync_redis.Redis.from_url(valkey.url) as client:
         client.flushall()
     return valkey.url.replace("unix://", f"unix://{LEAST_USER}:{LEAST_PASSWORD}@")
@@ -44,7 +44,7 @@ def redis_url(valkey: EmbeddedServer) -> str:
 
 @pytest.fixture
 def redis(redis_url: str, valkey: EmbeddedServer) -> Iterator[Any]:
-    """A client of the same Redis that may do everything."""
+    """A client of the same Redis with all rights."""
     with sync_redis.Redis.from_url(valkey.url, decode_responses=True) as client:
         yield client
 
@@ -73,7 +73,7 @@ def archive_folder(tmp_path: Path) -> Path:
 def environment(
     sandbox: RunningSandbox, redis_url: str, valkey: EmbeddedServer, archive_folder: Path, tmp_path: Path
 ) -> dict[str, str]:
-    """The environment of parts that work with the sandbox, on an empty archive; sweeps have just been, so none starts."""
+    """The environment of parts on the sandbox and an empty archive; reconcile is not due."""
     with sync_redis.Redis.from_url(valkey.url) as client:
         for sweep in ("recent", "open"):
             client.set(RECONCILED + sweep, "1", ex=3600)
@@ -99,14 +99,14 @@ async def runtime(
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """What this process has logged so far, a line an event, with its fields."""
+    """The log of this process so far, a line for each event with its fields."""
     caplog.set_level(logging.INFO)
     return lambda: "\n".join(f"{one.getMessage()} {getattr(one, 'callvault_fields', '')}" for one in caplog.records)
 
 
 @pytest.fixture
 def receiver_of_alerts() -> Iterator[Any]:
-    """A real HTTP server that takes what Apprise sends."""
+    """A real HTTP server that receives what Apprise sends."""
     texts: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

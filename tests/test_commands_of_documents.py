@@ -1,4 +1,4 @@
-"""Every `callvault` command that a document or a help text shows is run, in a house that has what it speaks of."""
+"""Every `callvault` command in a document or help text is run in a deployment that has what it refers to."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from workers.queue.jobs import Job
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if path.name != "CHANGELOG.md"]
 RUNS_ON = {"serve": "Uvicorn running", "worker": "worker ready", "up": "receiver  http", "sandbox": ""}
-MAY_FIND_SOMETHING = {"doctor", "healthy", "status"}  # their exit status 1 is an answer
+MAY_FIND_SOMETHING = {"doctor", "healthy", "status"}  # exit status 1 is an answer of theirs
 GROUPS_ALONE = {"telnyx"}
 
 
@@ -52,7 +52,7 @@ def shown() -> list[str]:
 
 @dataclass
 class House:
-    """What the commands speak of."""
+    """A deployment with what the commands refer to."""
 
     environment: dict[str, str]
     folder: Path
@@ -61,10 +61,10 @@ class House:
     log_message: str
     head: str
     sandbox: RunningSandbox
-    odd: str  # a recording in whose audio something was found
+    odd: str  # a recording with a finding
 
     def words(self, command: str) -> list[str]:
-        """The words of a command, with what stands for something in its place."""
+        """The words of a command, with placeholders replaced."""
         words = shlex.split(command.replace(" ...", " because"))
         stands_for = {
             "FILE": str(self.folder / "telnyx.toml"),
@@ -75,7 +75,7 @@ class House:
             "ID": self._id(words),
             "HASH": self.head,
             "UNIT": self._unit() if "UNIT" in words else "",
-            **dict.fromkeys(("7", "1-7", "1-40"), "1"),  # numbers of seals, of which there is one
+            **dict.fromkeys(("7", "1-7", "1-40"), "1"),  # numbers of seals; there is one seal
         }
         return [stands_for.get(word, word) for word in words]
 
@@ -91,7 +91,7 @@ class House:
         return self.recordings.pop() if words[0] == "erase" else self.recordings[0]
 
     def _refused(self) -> str:
-        """A recording that Telnyx lists and gives no audio of; made late, since a backfill would wait for it."""
+        """A recording without audio at Telnyx; made late, since a backfill would wait for it."""
         made = self.sandbox.world.add_recording(seconds=0.5).data["id"]
         self.sandbox.world.faults.change({"answers": {f"/_downloads/{made}": 404}})
         return str(made)
@@ -101,7 +101,7 @@ class House:
         return str(json.loads(told.stdout)["units"][0]["unit"])
 
     def prepare(self, words: list[str]) -> None:
-        """What a command is about is made first: only what is held can be released."""
+        """Make what a command needs: only a held recording can be released."""
         if words[:2] == ["deletions", "release"]:
             done = run_callvault(["deletions", "hold", *words[2:]], self.environment)
             assert done.returncode == 0, done.stderr
@@ -133,7 +133,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> I
     create = ["telnyx", "custom-storage-credentials", "create", connection_id, "--backend", "s3"]
     created = run_callvault([*create, "--configuration", json.dumps(storage)], environment)
     assert created.returncode == 0, created.stderr
-    # What an export refers to instead of naming it.
+    # What an export refers to.
     environment |= {f"AWS_ACCESS_KEY_ID_{connection_id}": "i", f"AWS_SECRET_ACCESS_KEY_{connection_id}": "s"}
     sandbox.control("log_messages", connection_id=connection_id, count=3)
 

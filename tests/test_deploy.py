@@ -1,4 +1,4 @@
-"""What is deployed fits the code: commands that exist, settings that exist, metrics that exist, alerts with their advice."""
+"""Deployment files match the code: commands, settings and metrics exist, alerts have advice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ours() -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("name", ours())
 def test_the_commands_of_the_compose_file_are_commands(name: str) -> None:
-    done = run_callvault([*ours()[name]["command"], "--help"])  # an option that does not exist comes before the help
+    done = run_callvault([*ours()[name]["command"], "--help"])  # an unknown option fails before the help
     assert done.returncode == 0, done.stderr
 
 

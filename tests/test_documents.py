@@ -1,4 +1,4 @@
-"""The documents that are made from tables are current, and what they say of files is true."""
+"""Generated documents are current, and the files that documents name exist."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_file_that_the_architecture_names_exists() -> None:
         assert (ROOT / name).exists(), name
 
 
-# What nobody says in plain English: who does it stays unsaid, or the noun is left to a second reading.
+# Not plain English: the actor is missing, or the noun needs a second reading.
 _NOT_PLAIN = re.compile(
     r"\b(?:is|are|was|were|be|been|being) told\b(?! apart)|\bit is none\b|\bthere is none\b|\bis none\b(?! of)|\bthat of\b"
     r"|\blest\b|\bas it must be\b"
@@ -51,7 +51,7 @@ _ROOMS = ("cli", "service", "workers", "config", "sandbox", "lab", "bench", "tes
 
 
 def _texts(path: Path) -> list[tuple[int, str]]:
-    """What people read in a file, by its line: all of a document, the strings of code (helps, errors, docstrings)."""
+    """The texts that people read in a file, by line: all of a document, the strings of code (help, errors, docstrings)."""
     if path.suffix != ".py":
         shown = re.sub(r"{[{%].*?[%}]}", "", path.read_text()) if path.suffix == ".html" else path.read_text()
         return list(enumerate(shown.split("\n"), start=1))
@@ -59,7 +59,7 @@ def _texts(path: Path) -> list[tuple[int, str]]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             lines = node.value.split("\n")
-            # A sentence goes on in the next line, and stands with the line that it begins in.
+            # A sentence may continue on the next line; it counts for the line where it begins.
             found += [
                 (node.lineno + n, f"{line} {''.join(lines[n + 1 : n + 2]).strip()}") for n, line in enumerate(lines)
             ]
@@ -73,7 +73,7 @@ def test_all_that_people_read_is_plain_english() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{number}: {text.strip()}"
         for path in sorted(paths)
-        if path != Path(__file__)  # which has to name them
+        if path != Path(__file__)  # this file has to name them
         for number, text in _texts(path)
         if _NOT_PLAIN.search(text)
     ]

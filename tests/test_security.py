@@ -1,4 +1,4 @@
-"""What an attacker tries that no other test does; docs/security.md names the test of each threat."""
+"""Attacks that no other test tries; docs/security.md names the test of each threat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the image is made of: the lock, the bill of materials made from it, and the audit that fails where it cannot look."""
+"""The supply chain of the image: the lock file, its bill of materials, and an audit that fails if it cannot run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces: one from the webhook to the commit record, sent to a real receiver of OTLP; and that nothing is there without."""
+"""A trace leads from the webhook to the commit record and reaches a real OTLP receiver; off by default."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.queue.connect import connect_worker
 
 
 class _Collector(HttpServer):
-    """Takes spans as OTLP over HTTP (opentelemetry.io/docs/specs/otlp)."""
+    """Receives spans as OTLP over HTTP (opentelemetry.io/docs/specs/otlp)."""
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
@@ -62,7 +62,7 @@ def test_a_trace_leads_from_the_webhook_to_the_commit_record(
         url = f"http://127.0.0.1:{port}/webhooks/telnyx"
         (recording,) = sandbox.control("calls", webhook_url=url, seconds=1)["recordings"]
         worker.wait_for_output("recording archived")
-        assert (receiver.stop(), worker.stop()) == (0, 0)  # what is left is sent at the end
+        assert (receiver.stop(), worker.stop()) == (0, 0)  # the rest is sent at the end
     wait_for(lambda: {span.name for span in collector.spans} >= {"webhook", "commit"}, what="the spans")
     collector.stop()
     (root,) = (span for span in collector.spans if span.name == "webhook")

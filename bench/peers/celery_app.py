@@ -57,7 +57,7 @@ def archive(payload):
 
 @celery.task
 def archive_with_promises(payload):
-    """The same that Callvault promises: done once, never overwriting, proven, and told by a proven record."""
+    """What Callvault promises: done once, nothing overwritten, proven, and listed in a proven record."""
     http, s3 = clients()
     recording, prefix = found(http, payload)
     if there(s3, prefix + "recording.json"):

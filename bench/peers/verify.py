@@ -1,4 +1,4 @@
-"""A Starlette route that only reads the body and verifies it: nothing can be faster and still be sure who sent it."""
+"""A Starlette route that only reads the body and verifies it: the fastest possible receiver that knows the sender."""
 
 import base64
 import os

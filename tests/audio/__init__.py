@@ -1,1 +1,1 @@
-"""What Callvault says of odd audio files, held against ffprobe."""
+"""Callvault's verdict on odd audio files, compared with ffprobe's."""

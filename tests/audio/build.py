@@ -1,4 +1,4 @@
-"""The parts that odd audio files are built of: chunks of WAV and its twins, frames and tags of MP3."""
+"""The parts of odd audio files: chunks of WAV and its twins, frames and tags of MP3."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RIFF_GUID = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")
 
 @cache
 def noise(size: int) -> bytes:
-    """Bytes without a pattern, none of them of silence or of a frame's head."""
+    """Bytes without a pattern; none looks like silence or a frame header."""
     return random.Random(1).randbytes(size).translate(_SOUND)
 
 
@@ -102,12 +102,12 @@ def frames(seconds: float, channels: int = 1) -> bytes:
 
 
 def still_frame(b1: int, b2: int, b3: int, length: int) -> bytes:
-    """A frame of silence of any kind: all that follows its head is zero."""
+    """A silent frame of any kind: zeros after its header."""
     return bytes((0xFF, b1, b2, b3)) + bytes(length - 4)
 
 
 def id3v2(size: int, *, has_foot: bool = False) -> bytes:
-    """A tag of ID3v2 with so many bytes behind its head."""
+    """An ID3v2 tag with so many bytes after its header."""
     seven = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
     text = b"TIT2\0\0\0\2\0\0\3x"
     foot = b"3DI\x04\0\x10" + seven if has_foot else b""
@@ -132,7 +132,7 @@ def ape(*, has_head: bool = True) -> bytes:
 
 
 def info(count: int | None, size: int | None, *, name: bytes = b"Info", added: tuple[int, int] | None = None) -> bytes:
-    """A frame without sound (mono, 8 kHz, 40 kbit/s) that says how many frames follow and how long all of it is."""
+    """A silent frame (mono, 8 kHz, 40 kbit/s) that gives the number of frames and the total length."""
     flags = (count is not None) + 2 * (size is not None)
     told = name + struct.pack(">I", flags) + b"".join(struct.pack(">I", n) for n in (count, size) if n is not None)
     if added:

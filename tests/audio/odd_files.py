@@ -1,4 +1,4 @@
-"""A hundred odd files, made here byte by byte: as recorders, pipes, editors, cut transfers and bad disks leave them."""
+"""A hundred odd files made byte by byte, as recorders, pipes, editors, cut transfers and bad disks leave them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Odd:
     """An odd file.
 
     Attributes:
-        name: what it is; also what the table calls it.
+        name: its description, also in the table.
         audio_format: as Telnyx calls it.
         make: its bytes.
-        told_ms: what Telnyx gives as its length.
-        told_channels: and as its channels.
-        why: why Callvault says something else than ffprobe, where it does.
+        told_ms: its length by Telnyx.
+        told_channels: its channels by Telnyx.
+        why: why Callvault's verdict differs from ffprobe's, if it does.
     """
 
     name: str
@@ -50,7 +50,7 @@ _OPEN_SIZES = (
 
 
 def all_odd() -> list[Odd]:
-    """All of them."""
+    """Return all odd files."""
     return [
         *_open_wavs(),
         *_wavs(),

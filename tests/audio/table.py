@@ -1,4 +1,4 @@
-"""The tables of docs/audio.md: what Callvault and ffprobe say of each odd file. `python -m tests.audio.table` makes them anew."""
+"""The tables of docs/audio.md: verdicts on odd files. `python -m tests.audio.table` regenerates them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HEAD = "| file | Telnyx says | ffprobe says | Callvault says | why they differ 
 
 
 def read(odd: Odd, data: bytes, pieces: Iterator[bytes] | None = None) -> AudioReader:
-    """A reader that has seen a file, on demand in given pieces."""
+    """A reader that has read a file, on demand in given pieces."""
     reader = AudioReader(odd.audio_format)
     for piece in pieces or (data[at : at + 65_536] for at in range(0, len(data), 65_536)):
         reader.feed(piece)
@@ -30,12 +30,12 @@ def read(odd: Odd, data: bytes, pieces: Iterator[bytes] | None = None) -> AudioR
 
 
 def expected(odd: Odd) -> Expected:
-    """What Telnyx says of it."""
+    """Telnyx's description of a file."""
     return Expected(odd.told_ms, odd.told_channels)
 
 
 def in_words(summary: AudioSummary) -> str:
-    """What Callvault says, as the table has it."""
+    """Callvault's verdict as a cell of the table."""
     words = _in_words(summary.channels, summary.duration_ms / 1000 or None)
     return words if not summary.findings else f"{words}: {', '.join(summary.findings)}"
 
@@ -58,7 +58,7 @@ def probe_version() -> str | None:
 
 
 def probe(odd: Odd) -> str:
-    """What ffprobe says, as the table has it."""
+    """ffprobe's verdict as a cell of the table."""
     with tempfile.NamedTemporaryFile(suffix=f".{odd.audio_format}") as file:
         file.write(odd.make())
         file.flush()
@@ -72,21 +72,21 @@ def probe(odd: Odd) -> str:
 
 
 def recorded(which: str) -> dict[str, Sequence[str]]:
-    """The rows of a table by the file's name: told, ffprobe, Callvault, why."""
+    """The rows of a table by file name: Telnyx, ffprobe, Callvault, why."""
     text = _between(DOCUMENT.read_text(), which)[1]
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
     return {row[0]: [*row[1:], ""][:4] for row in rows}
 
 
 def recorded_version() -> str:
-    """Of the ffprobe that the tables quote."""
+    """The version of ffprobe that the tables quote."""
     found = re.search(r"ffprobe (\d+\.\d+)", DOCUMENT.read_text())
     assert found
     return found[1]
 
 
 def told_in_words(odd: Odd) -> str:
-    """What Telnyx says, as the table has it."""
+    """Telnyx's description as a cell of the table."""
     return f"{odd.told_channels}, {(odd.told_ms or 0) / 1000:.3f} s"
 
 
@@ -98,7 +98,7 @@ def _between(text: str, which: str) -> tuple[str, str, str]:
 
 
 def main() -> None:
-    """Write both tables; ffprobe, ffmpeg, sox and lame must be there."""
+    """Write both tables; needs ffprobe, ffmpeg, sox and lame."""
     text = DOCUMENT.read_text()
     for which, files in _MARKS.items():
         rows = [

@@ -1,4 +1,4 @@
-"""Odd files: what Callvault says of each, that it does not depend on how the bytes are cut, and where ffprobe differs."""
+"""Callvault's verdict on odd files: as in the table, independent of chunks, and compared with ffprobe's."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_files_of_recorders_get_the_verdict_of_the_table(odd: Odd) -> None:
 
 @pytest.mark.parametrize("which", ["by hand", "by tools"])
 def test_the_table_explains_each_difference_from_ffprobe(which: str) -> None:
-    """Where neither finds audio they agree, and where both find as many channels and, within a frame or so, one length."""
+    """They agree if both find no audio, or the same channels and, within a frame or so, the same length."""
     for name, (_, theirs, ours, why) in table.recorded(which).items():
         mine, other = _WORDS.fullmatch(ours), _WORDS.fullmatch(theirs)
         if mine and other:
@@ -66,7 +66,7 @@ def test_the_table_explains_each_difference_from_ffprobe(which: str) -> None:
 
 
 def test_no_file_that_a_recorder_made_is_a_finding() -> None:
-    """Nor would a person be called for one that a pipe left open; ffprobe itself cannot read some of them."""
+    """Files that a pipe left open cause no alert; ffprobe cannot read some of them."""
     for name, (_, _, ours, _) in table.recorded("by tools").items():
         assert ":" not in ours, name
 
@@ -121,7 +121,7 @@ def test_an_mp3_with_a_frame_count_is_not_whole_without_each_frame(odd: Odd, dat
 
 
 def test_little_is_held_of_any_file() -> None:
-    """Of the bytes that wait for more, at most a few kilobytes: of a head, or of a frame that does not tell its length."""
+    """At most a few kilobytes wait for more: a header, or a frame without a length."""
     for odd in SMALL:
         whole = list(pieces(odd.make(), [1000]))
         tracemalloc.start()

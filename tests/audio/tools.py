@@ -1,4 +1,4 @@
-"""Files that recorders' own tools make: ffmpeg, sox and lame, into files and into pipes. Made where the tools are."""
+"""Files that ffmpeg, sox and lame write, into files and pipes, as recorders do; made where the tools are installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.audio.odd_files import Odd
 _FFMPEG, _LAME, _SOX = "ffmpeg -v error -fflags +bitexact -i in.wav -flags +bitexact", "lame --quiet", "sox -D in.wav"
 _PIPE = "ffprobe does not read what ffmpeg and sox write to a pipe"
 
-# By name: the command, whose output is its standard output where it ends in "-", else the file `out`; channels.
+# By name: the command, which writes to standard output if it ends in "-", else to the file `out`; channels.
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "ffmpeg, WAV": (f"{_FFMPEG} -y out.wav", "dual"),
     "ffmpeg, WAV to a pipe": (f"{_FFMPEG} -f wav -", "dual"),
@@ -64,12 +64,12 @@ _WHYS = {
 
 
 def are_there() -> bool:
-    """Whether this machine has all of them."""
+    """Whether this machine has all tools."""
     return all(shutil.which(name) for name in ("ffmpeg", "ffprobe", "sox", "lame"))
 
 
 def all_made() -> list[Odd]:
-    """All files; where a tool is missing they cannot be made."""
+    """Make all files; needs every tool."""
     return [
         Odd(name, "mp3" if ", MP3" in name else "wav", partial(_made, name), 5000, channels, _WHYS.get(name, ""))
         for name, (_, channels) in _COMMANDS.items()

@@ -1,4 +1,4 @@
-"""A Chromium for the tests of the pages: the system's, else Debian's, else Playwright's own. `make test` has it put there."""
+"""A Chromium for the tests of the pages: the system's, else Debian's, else Playwright's own. `make test` installs it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def chromium() -> str | None:
-    """Where the system's is; None: Playwright's own is to be used."""
+    """The path of the system's Chromium; None: use Playwright's own."""
     return next(filter(None, map(shutil.which, _NAMES)), None)
 
 
 def put_there() -> int:
-    """Install one if none is there; returns an exit status."""
+    """Install a Chromium if there is no other; returns an exit status."""
     if chromium():
         return 0
     print("Installing Chromium ...", file=sys.stderr)

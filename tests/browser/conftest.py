@@ -1,4 +1,4 @@
-"""A house with ops pages: a sandbox with calls, a worker, a receiver, and a real Chromium that looks at it."""
+"""A deployment with ops pages: a sandbox with calls, a worker, a receiver, and a real Chromium."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _OPTIONS += " --disable-component-update --disable-sync --autoplay-policy=no-use
 
 @dataclass
 class House:
-    """What tests need to know of it.
+    """What tests know of the deployment.
 
     Attributes:
-        said: a recording of which a transcription is archived, and a word of that.
+        said: a recording with an archived transcription, and a word of that.
     """
 
     url: str
@@ -108,7 +108,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(params=["desk", "phone"])
 def page(request: pytest.FixtureRequest, browser: Browser, house: House) -> Iterator[Page]:
-    """A page that is signed in, on a desk and on a phone; what its scripts complain of fails the test."""
+    """A signed-in page, on a desktop and on a phone; an error of its scripts fails the test."""
     size: Any = {"width": 1280, "height": 800} if request.param == "desk" else {"width": 390, "height": 844}
     context = browser.new_context(base_url=house.url, locale="en-US", timezone_id="UTC", viewport=size)
     new = context.new_page()
@@ -130,7 +130,7 @@ def sign_in(page: Page, token: str = TOKEN) -> None:
 
 @pytest.fixture
 def api(house: House) -> Iterator[httpx.Client]:
-    """A program with the token."""
+    """A client with the token."""
     with httpx.Client(base_url=house.url, trust_env=False, timeout=30) as client:
         client.headers["Authorization"] = f"Bearer {TOKEN}"
         yield client

@@ -1,4 +1,4 @@
-"""The same data as JSON, and who may have it: over HTTP, without a browser."""
+"""The data of the pages as JSON, and who may read it; over HTTP, without a browser."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATHS = ("/api/overview", "/api/recordings", "/api/evidence", "/api/connections"
 
 @contextmanager
 def pages(settings: dict[str, str], folder: Path, redis_url: str) -> Iterator[tuple[httpx.Client, Any]]:
-    """A receiver on a data folder of its own; unless the settings name an archive, on one that is made there."""
+    """A receiver on a data folder of its own, with an archive in it unless the settings name one."""
     if "CALLVAULT_ARCHIVE_URL" not in settings:
         make_archive(folder / "archive")
     with receiver({"REDIS_URL": redis_url, "CALLVAULT_DATA": str(folder)} | settings) as (client, process):
@@ -45,7 +45,7 @@ def test_the_api_matches_its_openapi_document(house: House, api: httpx.Client, t
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, env=CLEAN, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert house.redis.get(SIGN_INS + "127.0.0.1") is None  # else most answers were 429, and nothing was shown
+    assert house.redis.get(SIGN_INS + "127.0.0.1") is None  # otherwise most answers are 429 and show nothing
 
 
 def test_a_recording_as_json_is_what_the_archive_holds(house: House, api: httpx.Client) -> None:
@@ -117,7 +117,7 @@ def test_pages_of_a_search_follow_one_another(house: House, api: httpx.Client) -
     wait_for(lambda: len(list(house.archive.glob("recordings/2026/11/01/*/recording.json"))) == 60, 60)
 
     def pages() -> list[list[str]] | None:
-        """The ids of each page, once the catalogue has all."""
+        """The ids of each page, once the catalogue is complete."""
         found: list[list[str]] = []
         query = {"since": "2026-11-01", "until": "2026-11-01"}
         while True:
@@ -269,7 +269,7 @@ def test_every_page_reports_a_redis_of_another_archive_and_events_are_still_acce
     with pages({}, tmp_path, redis_url) as (client, _):
         assert client.get("/api/overview").json()["problems"] == []
         redis.set(ARCHIVE, "f" * 32)
-        time.sleep(2)  # an overview is looked at once in so long
+        time.sleep(2)  # an overview is cached for so long
         assert "this Redis belongs to archive ffff" in client.get("/api/overview").json()["problems"][0]
         answer = client.get("/api/recordings")
         assert answer.status_code == 503 and "this Redis belongs to archive ffff" in answer.json()["error"]
@@ -374,7 +374,7 @@ def test_pages_report_an_unreachable_archive(tmp_path: Path, redis_url: str) -> 
         messages = client.get("/api/connections", timeout=60).raise_for_status().json()
         assert messages["messages"] == [] and messages["messages_problem"].startswith("The archive")
         assert "The archive" in client.get("/ops/connections", timeout=60).text
-        found = client.get("/api/recordings").json()  # what was known stays known
+        found = client.get("/api/recordings").json()  # earlier findings stay
         assert found["hits"][0]["row"]["recording_id"] == call.data["id"]
         one = client.get(f"/api/recordings/{call.data['id']}", timeout=60)
         assert one.status_code == 503 and one.json()["error"].startswith("The archive: ")
@@ -390,7 +390,7 @@ def test_status_shows_the_same_on_a_terminal(house: House, api: httpx.Client) ->
         "CALLVAULT_DELETE_ORIGINALS": "verified",
     }
 
-    def is_said_alike() -> bool:  # the house is at work, so that two looks may lie on the two sides of a change
+    def is_said_alike() -> bool:  # workers run, so two answers may differ by a change in between
         status, output = callvault_here(["status", "--json"], environment)
         told, shown = json.loads(output), api.get("/api/overview").json()["status"]
         assert status == (1 if told["conditions"] else 0)

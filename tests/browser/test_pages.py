@@ -1,4 +1,4 @@
-"""The ops pages, driven in a real browser by somebody who does not know how they are made."""
+"""The ops pages, driven in a real browser, without knowledge of their markup."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_dead_letter_is_retried(page: Page, house: House) -> None:
     expect(page.get_by_text("cut off 9 times").first).to_be_visible()
     page.get_by_role("button", name=f"Retry {job_id}").click()
     expect(page.locator("#said")).to_contain_text("1 enqueued again")
-    # Telnyx does not know it, so it comes back, with what its new attempts found.
+    # Telnyx does not know it, so it becomes a dead letter again, with its new attempts.
     wait_for(lambda: "not at Telnyx" in (house.redis.hget("callvault:dead-letters", job_id) or ""), 40)
 
 
@@ -185,7 +185,7 @@ def test_every_page_is_read_by_keyboard_and_ear(page: Page, house: House) -> Non
         page.set_viewport_size({"width": width, "height": 844})
         for path in paths:
             page.goto("/ops" + path)
-            page.evaluate(AXE.read_text())  # not by a script element, which the page's own policy forbids
+            page.evaluate(AXE.read_text())  # the page's policy forbids a script element
             found = page.evaluate("axe.run({resultTypes: ['violations']})")
             serious = [
                 (violation["id"], [node["html"] for node in violation["nodes"]])
@@ -193,7 +193,7 @@ def test_every_page_is_read_by_keyboard_and_ear(page: Page, house: House) -> Non
                 if violation["impact"] in ("serious", "critical")
             ]
             assert serious == [], f"{path} {scheme}: {json.dumps(serious, indent=1)}"
-            for element in ("p", "li"):  # as the page of a damaged recording has hashes and paths in plain text
+            for element in ("p", "li"):  # the page of a damaged recording has hashes and paths in plain text
                 add = "([name, text]) => document.querySelector('main').appendChild(document.createElement(name)).append(text)"
                 page.evaluate(add, [element, "f" * 200])
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path
@@ -202,7 +202,7 @@ def test_every_page_is_read_by_keyboard_and_ear(page: Page, house: House) -> Non
     expect(page.get_by_role("link", name="To the content")).to_be_focused()
 
 
-# Of whatever a person reads or presses: how far it lies beside the screen, in pixels, and what it is.
+# For everything that a person reads or presses: how far it lies off the screen, in pixels, and what it is.
 _BESIDE = """
   () => [...document.querySelectorAll("main .state, main a, main button, main td, main th, main p, main li, main dd")]
     .filter((one) => one.checkVisibility() && !one.closest("thead, .calendar"))

@@ -5,8 +5,8 @@
 Two receivers, three workers (one with a clock a minute off), a Valkey, and a store are killed at any moment, Valkey is
 also wiped; the sandbox answers with storms of 429 and 5xx, cuts, stalls and expires downloads, and loses, doubles, delays
 and disorders webhooks. People place and lift holds and pauses at any moment; content changes at Telnyx; the key is another
-account's, the archive's disk is away, the clock of Redis an hour ahead (`scenes.py`). The sandbox itself is the judge and is
-never touched.
+account's, the archive's disk is away, the clock of Redis an hour ahead (`scenes.py`). The sandbox's books decide, and no fault
+touches them.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _WORKER_AHEAD_SECONDS = 65  # more than clocks may differ: this worker archives 
 
 @dataclass
 class Report:
-    """What came of a run."""
+    """The result of a run."""
 
     seed: int
     recordings: int = 0
@@ -125,10 +125,10 @@ class Chaos:
             say=say,
         )
         self._letters: set[str] = set()
-        self._changed_unseen: set[str] = set()  # ids of originals that went as their content had just changed
+        self._changed_unseen: set[str] = set()  # ids of originals deleted right after their content changed
 
     def _make_processes(self, store_port: int) -> dict[str, str]:
-        """Make the parts, and start the store; returns the environment of a command."""
+        """Make the parts and start the store; returns the environment of commands."""
         environment = self.sandbox.environment | S3_ENVIRONMENT
         environment |= {
             "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{store_port}",
@@ -163,7 +163,7 @@ class Chaos:
         return Part(name, command, environment, logs / f"{name.replace(' ', '-')}.log", self._limit_seconds)
 
     def _judge_deletions(self) -> None:
-        """Look at the very moment of each deletion whether the archive has it whole."""
+        """Check in the moment of each deletion that the archive has the recording whole."""
         delete = sandbox_recordings._delete
 
         def judged(world: World, recording: Recording) -> None:
@@ -174,7 +174,7 @@ class Chaos:
         sandbox_recordings._delete = judged
 
     def _judge_deletion(self, recording: Recording) -> None:
-        """What must be true in the moment in which an original goes."""
+        """Check what must be true in the moment an original is deleted."""
         why, wrong = self.scenes.why_kept(recording), self._what_is_wrong(recording)
         if why is not None:
             self.report.wrong.append(f"deleted though {why}: {recording.data['id']}")
@@ -198,7 +198,7 @@ class Chaos:
         path = self.scenes.disk / commit_key(folder)
         if not path.exists():
             return f"{recording.data['id']} has no commit record"
-        # A content that Telnyx had later lies beside the first.
+        # Later content is archived as a version.
         records = [path, *sorted((path.parent / "versions").glob("*/recording.json"))]
         objects = [one for record in records for one in json.loads(record.read_bytes())["objects"]]
         keys = {(one["key"].rpartition(".")[2], one["sha256"]): one["key"] for one in objects}
@@ -211,7 +211,7 @@ class Chaos:
         return None
 
     def run(self, patience_seconds: float) -> Report:
-        """Make the calls under faults, calm down, wait until all is done, and check."""
+        """Make the calls under faults, end the faults, wait until everything is done, and check."""
         started = time.monotonic()
         watcher = Watcher(self.archive_folder)
         try:
@@ -220,7 +220,7 @@ class Chaos:
             self.report.wrong += watcher.stop()
             self._check()
             self._verify()
-            if wrong := self._surfaces("in the end") - {"clocks"}:  # one worker's clock is ahead, as it should be here
+            if wrong := self._surfaces("in the end") - {"clocks"}:  # one worker's clock is ahead on purpose
                 self.report.wrong.append(f"all is done, and surfaces say that something is wrong: {wrong}")
         finally:
             self.scenes.close()
@@ -236,7 +236,7 @@ class Chaos:
         return self.report
 
     def _suffer(self) -> None:
-        """Calls at a steady pace, and every second or so another fault."""
+        """Make calls at a steady pace, and a fault every second or so."""
         for part in self.parts:
             part.tend()
         wait_for(lambda: all(listens(port) for port in self.ports), 30, "the receivers")
@@ -304,7 +304,7 @@ class Chaos:
             self.sandbox.world.faults.change(dict(CALM))
 
     def _settle(self, patience_seconds: float) -> None:
-        """No more faults; what was given up is retried as the person on duty would; wait until all is archived and gone."""
+        """End the faults, retry dead letters as a person on duty would, wait until all is archived and deleted."""
         self.sandbox.world.faults.change(dict(CALM))
         self.scenes.calm_down()
         self.say("calm")
@@ -313,9 +313,7 @@ class Chaos:
         while time.monotonic() < deadline:
             self._tend()
             self._retry_letters()
-            if (
-                time.monotonic() >= let_go_at
-            ):  # again and again, since a safety stop or a changed content may show only now
+            if time.monotonic() >= let_go_at:  # repeatedly: a safety stop or changed content may show only now
                 self.scenes.let_go()
                 let_go_at = time.monotonic() + 10
             if all(
@@ -338,7 +336,7 @@ class Chaos:
                 self.report.wrong.append(f"{job_id}: {letter['cause']}: {letter['error']}")
                 self.redis.hdel("callvault:dead-letters", job_id)
                 continue
-            self._letters.add(job_id)  # once it may have been the disk that was away
+            self._letters.add(job_id)  # the first time the missing disk may be the reason
             run_callvault(["dead-letters", "retry", job_id], {"REDIS_URL": self.valkey.url})
             self.report.retried_letters += 1
 
@@ -351,7 +349,7 @@ class Chaos:
         return (self.archive_folder / receipt_key(self._folder_of(recording))).exists()
 
     def _is_dated_ahead(self, recording: Recording) -> bool:
-        """Whether it was archived while the clock of Redis, which dates records, was an hour ahead: its grace ends later then."""
+        """Whether it was archived while the clock of Redis was an hour ahead, so that its grace ends later."""
         path = self.archive_folder / commit_key(self._folder_of(recording))
         return path.exists() and parse_instant(json.loads(path.read_bytes())["archived_at"]) > utc_now()
 
@@ -359,7 +357,7 @@ class Chaos:
         world, wrong = self.sandbox.world, self.report.wrong
         for recording in world.recordings.values():
             is_due_later = recording.deleted_at is None and self._is_dated_ahead(recording)
-            is_seen_later = is_due_later and self.scenes.has_changed(recording)  # by the look before its deletion
+            is_seen_later = is_due_later and self.scenes.has_changed(recording)  # by the check before its deletion
             what = self._what_is_wrong(recording)
             if what is None or is_seen_later or recording.data["id"] in self._changed_unseen:
                 self.report.archived += 1
@@ -382,7 +380,7 @@ class Chaos:
         self._check_redis()
 
     def _verify(self) -> None:
-        """The product's own yes must agree with the books, which by now say that all is well."""
+        """`verify` must agree with the books, which by now show no problem."""
         for arguments in (("--deep",), ("--seals",)):
             done = self.scenes.callvault("verify", *arguments, "--json")
             if done.returncode != 0:
@@ -390,7 +388,7 @@ class Chaos:
                 self.report.wrong.append(f"`verify {' '.join(arguments)}` says no: {what}")
 
     def _surfaces(self, when: str) -> set[str]:
-        """See that every surface says the same is wrong, once what changes meanwhile has settled; returns what they say."""
+        """Check that all surfaces show the same problems once they have settled; returns those."""
         said: dict[str, set[str]] = {}
         deadline = time.monotonic() + _SURFACES_SECONDS
         while time.monotonic() < deadline:
@@ -403,7 +401,7 @@ class Chaos:
         return said.get("status", set())
 
     def _check_redis(self) -> None:
-        """Redis holds no orphan: no data without a queue entry, no entry without data, no lease of nothing."""
+        """Check that Redis holds no orphan: no data without a queue entry, no entry without data, no lease without a job."""
 
         def orphans() -> list[str]:
             queued = {job for queue in QUEUES.values() for job in self.redis.zrange(queue, 0, -1)}
@@ -429,7 +427,7 @@ def run(
     scene_seconds: float,
     say: Callable[[str], None],
 ) -> Report:
-    """Run once in a fresh folder, which stays if something is wrong."""
+    """Run once in a fresh folder, which is kept if something is wrong."""
     folder = Path(tempfile.mkdtemp(prefix="callvault-chaos-"))
     limit_seconds = 2 * recordings / per_second + 2 * patience_seconds + 3600
     report = Chaos(folder, recordings, seed, per_second, scene_seconds, limit_seconds, say).run(patience_seconds)

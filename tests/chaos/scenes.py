@@ -1,6 +1,6 @@
 """What people and machines do to a running Callvault: holds, pauses, changed content, a wrong key, a disk away, a wrong clock.
 
-Each decision is made by the command of the product. From the moment that it has answered, the sandbox's books must keep to it.
+The product's commands make each decision. From the moment a command answers, the sandbox's books must obey it.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from sandbox.world import Recording, now, text_of
 _AHEAD_SECONDS = 3600
 _NEWEST = 12
 _MARGIN_SECONDS = 2.0  # a request that has left before a clock jumped may still arrive
-# Telnyx deletes by id: what changes between the last look at a recording and the request that deletes it cannot be seen.
+# Telnyx deletes by id: a change between the last check of a recording and the request that deletes it stays unseen.
 UNSEEN_SECONDS = 10.0
 
 
 class Scenes:
-    """What is done to one run, and what the books must show because of it.
+    """What happens to one run, and what the books must show because of it.
 
     Args:
         folder: of the archive.
-        sandbox: the provider, and the judge.
+        sandbox: the provider, whose books decide.
         valkey: the Redis of all parts.
         environment: of a command.
         hooks: addresses of the receivers.
         seconds: how long a wrong key, a disk away and a wrong clock last.
-        say: hears what is done.
+        say: gets a line for each scene.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Scenes:
         self._folder, self._sandbox, self._valkey = folder, sandbox, valkey
         self._environment, self._hooks = environment, hooks
         self._rng, self._seconds, self._say = rng, seconds, say
-        self._asked: set[str] = set()  # holds that were asked for; each may be written, whatever the command said
+        self._asked: set[str] = set()  # requested holds; each may have been written, whatever the command printed
         self._held: set[str] = set()  # those whose command has answered
         self._is_paused = False
         self._changed: dict[str, float] = {}  # recording id -> when
@@ -74,13 +74,13 @@ class Scenes:
 
     @property
     def lasting(self) -> int:
-        """How many scenes that last a while are going on."""
+        """How many lasting scenes are going on."""
         return len(self._over)
 
-    # What the judge asks at each deletion.
+    # What is checked at each deletion.
 
     def why_kept(self, recording: Recording) -> str | None:
-        """Why the original of a recording must not be deleted in this very moment; None if it may."""
+        """Why the original of a recording must not be deleted now; None if it may."""
         with self._lock:
             if recording.data["id"] in self._held:
                 return "it is on hold"
@@ -98,17 +98,17 @@ class Scenes:
         return self._aside if self._unmounted_since is not None else self._folder
 
     def changed_lately(self, recording: Recording) -> bool:
-        """Whether its content has changed so lately that the product may not have seen it."""
+        """Whether its content changed so recently that the product may not have seen it."""
         return time.monotonic() - self._changed.get(recording.data["id"], -UNSEEN_SECONDS) < UNSEEN_SECONDS
 
     def has_changed(self, recording: Recording) -> bool:
-        """Whether it has had another content."""
+        """Whether its content has ever changed."""
         return recording.data["id"] in self._changed
 
     # What happens.
 
     def happen(self) -> None:
-        """One of them, at random; those that last come in turn, one at a time."""
+        """Start a random scene; lasting ones come in turn, one at a time."""
         kinds: list[Callable[[], None]] = [*[self._hold] * 5, self._release, self._pause, self._change]
         if not self._over and self._to_come:
             kinds = [getattr(self, f"_{self._to_come.pop(0)}")]
@@ -118,11 +118,11 @@ class Scenes:
 
     @property
     def are_over(self) -> bool:
-        """Whether each that lasts has been, and has ended."""
+        """Whether each lasting scene has happened and ended."""
         return not self._to_come and not self._over
 
     def tend(self) -> None:
-        """End what has lasted long enough."""
+        """End lasting scenes whose time is over."""
         for name, (until, end) in list(self._over.items()):
             if time.monotonic() >= until:
                 del self._over[name]
@@ -130,14 +130,14 @@ class Scenes:
                 self._say(f"over: {name}")
 
     def calm_down(self) -> None:
-        """End all that lasts."""
+        """End all lasting scenes."""
         self._to_come.clear()
         for name, (_, end) in list(self._over.items()):
             self._over[name] = (0.0, end)
         self.tend()
 
     def let_go(self) -> bool:
-        """Lift every hold and pause and approve what changed, as a person does at the end; False: not all of it yet."""
+        """Lift every hold and pause and approve changed content, as a person would; False: some is left."""
         self._running = [one for one in self._running if not one.done()]
         if self._running:
             return False
@@ -150,7 +150,7 @@ class Scenes:
         return is_running and not self._asked
 
     def close(self) -> None:
-        """No more commands."""
+        """Wait for running commands, and start no more."""
         self._commands.shutdown(cancel_futures=True)
 
     def _count(self, what: str) -> None:
@@ -160,7 +160,7 @@ class Scenes:
         return self._sandbox.world.recordings[recording_id]
 
     def _any_recording(self) -> Recording | None:
-        """One of the newest that are there: the others are about to go."""
+        """One of the newest recordings: the others are about to be deleted."""
         there = [one for one in list(self._sandbox.world.recordings.values()) if one.deleted_at is None]
         return self._rng.choice(there[-_NEWEST:]) if there else None
 
@@ -211,7 +211,7 @@ class Scenes:
 
     def _lift(self, recording_id: str) -> None:
         with self._lock:
-            self._held.discard(recording_id)  # it may go from the moment that the command begins
+            self._held.discard(recording_id)  # it may be deleted from the moment the command starts
         done = self.callvault("deletions", "release", recording_id, "--why", "chaos")
         if done.returncode == 0 or "nothing to lift" in done.stderr:
             self._asked.discard(recording_id)
@@ -232,7 +232,7 @@ class Scenes:
         return self.callvault("deletions", "resume").returncode == 0
 
     def _change(self) -> None:
-        """Another content under the same id, told by another event."""
+        """Other content under the same id, announced by another event."""
         recording = self._any_recording()
         if recording is None or recording.data["source"] != "call" or recording.data["id"] in self._changed:
             return
@@ -264,7 +264,7 @@ class Scenes:
         self._last(fault, lambda: self._sandbox.world.faults.change({fault: 0.0}))
 
     def _unmount(self) -> None:
-        """The archive's disk is away, and its mount point is an empty folder."""
+        """The archive's disk is unmounted, and its mount point is an empty folder."""
         self._folder.rename(self._aside)
         self._unmounted_since = time.monotonic()
         self._folder.mkdir()
@@ -272,19 +272,19 @@ class Scenes:
 
     def _mount(self) -> None:
         hidden = self._folder.with_name(f"{self._folder.name}-hidden-{time.monotonic_ns()}")
-        self._folder.rename(hidden)  # what a job of that moment wrote there is hidden by the disk, as on a real machine
+        self._folder.rename(hidden)  # the disk hides what a job wrote there meanwhile, as on a real machine
         self._aside.rename(self._folder)
         self._unmounted_since = None
 
     def _clock(self) -> None:
-        """A Redis an hour ahead: all that is due within the hour is due now."""
+        """Redis's clock is an hour ahead: everything due within the hour is due now."""
         with self._lock:
             self._clock_wrong_since = time.monotonic()
         self._valkey.clock.move(_AHEAD_SECONDS)
         self._last("redis an hour ahead", self._right_clock)
 
     def _right_clock(self) -> None:
-        """Set right again, and emptied: what was put off meanwhile would come an hour late."""
+        """Redis's clock is right again, and Redis is emptied: postponed work would come an hour late."""
         self._valkey.clock.move(0)
         time.sleep(0.3)
         import redis

@@ -1,4 +1,4 @@
-"""What each surface of a running Callvault says is wrong."""
+"""The problems that each surface of a running Callvault shows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import httpx
 def said_on_surfaces(
     callvault: Callable[..., subprocess.CompletedProcess[str]], ports: Sequence[int]
 ) -> dict[str, set[str]]:
-    """The kinds of conditions by surface. Receivers ask no archive, so `archive-away` is left out.
+    """The kinds of conditions by surface. Receivers do not read the archive, so `archive-away` is left out.
 
     Args:
         callvault: runs a command of the product to its end.
         ports: of the receivers; one that does not answer is left out.
     """
     done = callvault("status", "--json")
-    if not done.stdout:  # Redis is away: the command says so and no more
+    if not done.stdout:  # Redis is down: the command reports only that
         return {"status": {"redis-away"}}
     said = {"status": {one["kind"] for one in json.loads(done.stdout)["conditions"]}}
     for port in ports:

@@ -1,4 +1,4 @@
-"""A short run of the chaos; `make chaos N=10000` is the long one."""
+"""A short chaos run; `make chaos N=10000` is the long one."""
 
 from __future__ import annotations
 

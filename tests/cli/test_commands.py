@@ -65,7 +65,7 @@ def test_up_runs_everything_mends_what_dies_and_ends_with_0(tmp_path: Path) -> N
 
         def calls_are_archived() -> None:
             answer = httpx.post(control + "/calls", json=body, trust_env=False).raise_for_status()
-            for one in answer.json()["recordings"]:  # others are there too: what the sandbox's world began with
+            for one in answer.json()["recordings"]:  # the sandbox's world starts with others
                 wait_for(partial(archived, one), 40)
 
         calls_are_archived()
@@ -172,7 +172,7 @@ def test_where_no_service_has_run_nothing_is_reported_as_good_and_nothing_is_mad
 
 
 def test_an_unused_data_folder_gets_no_redis_and_is_not_reported_as_good(tmp_path: Path) -> None:
-    """A catalogue alone does not make it the folder of a service."""
+    """A catalogue alone does not make a folder the data folder of a service."""
     done = run_callvault(["deletions", "list"], {"CALLVAULT_DATA": str(tmp_path), "TELNYX_API_KEY": "KEY"})
     assert (done.returncode, done.stdout, [*tmp_path.iterdir()]) == (1, "", [])
     assert f"data folder {tmp_path}: no service has run there; set REDIS_URL" in done.stderr

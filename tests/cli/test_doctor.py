@@ -1,4 +1,4 @@
-"""`callvault doctor`, good and with something wrong."""
+"""`callvault doctor`, with and without problems."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_each_problem_is_shown_with_its_fix(environment: dict[str, str], redis: 
 def test_the_doctor_finds_faults_that_settings_cannot_show(
     sandbox: RunningSandbox, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """A webhook URL that is not ours, deliveries that were refused, a clock that is wrong, a store that gives no lock."""
+    """A foreign webhook URL, refused deliveries, a wrong clock, a store without locks."""
     furnish(sandbox.world)
     port = free_port()
     good = f"http://127.0.0.1:{port}/webhooks/telnyx"
@@ -74,7 +74,7 @@ def test_the_doctor_finds_faults_that_settings_cannot_show(
     first, second = list(sandbox.world.connections.values())[:2]
     first["webhook_event_url"], second["webhook_event_url"] = good, good.replace("/telnyx", "/other")
     with callvault(["serve", "--port", str(port)], environment | other, "Uvicorn running"):
-        sandbox.control("calls", count=2, webhook_url=good)  # signed by a key that the receiver does not know
+        sandbox.control("calls", count=2, webhook_url=good)  # the receiver does not know the key
         wait_for(lambda: any(d["status"] == "failed" for d in sandbox.world.deliveries.values()), 40)
         status, found = checks(environment)
         assert status == 1

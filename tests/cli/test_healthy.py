@@ -25,7 +25,7 @@ def test_healthy_recognizes_live_hanging_and_missing_processes(environment: dict
         names = [f"serve-{receiver.pid}", f"worker-{worker.pid}"]
         wait_for(lambda: run_callvault(["healthy"], here).stdout == "".join(f"{name} alive\n" for name in names))
         assert run_callvault(["healthy"], here).returncode == 0
-        shutil.rmtree(next(tmp_path.glob("callvault-alive-*")))  # as those who clean temporary folders up do
+        shutil.rmtree(next(tmp_path.glob("callvault-alive-*")))  # as a cleaner of temporary folders does
         wait_for(lambda: run_callvault(["healthy"], here).stdout.count(" alive\n") == 2)
         worker.send_signal(signal.SIGSTOP)
         file = next(tmp_path.glob("callvault-alive-*/worker-*"))

@@ -1,4 +1,4 @@
-"""A sandbox that is started again on the same folder: what was archived of it still fits what it shows."""
+"""A sandbox started again on the same folder still matches the archive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lab.processes import callvault, run_callvault
 
 
 def shown(memory: Path) -> tuple[dict[str, Any], str]:
-    """What a sandbox shows at its start, by id; and the id of a call that it makes then."""
+    """The recordings of a sandbox at its start, by id, and the id of a call that it makes then."""
     with callvault(["sandbox", "--port", "0", "--json", "--memory", str(memory)], {}, "base_url") as process:
         facts = json.loads(next(line for line in process.output.splitlines() if "base_url" in line))
         headers = {"Authorization": f"Bearer {facts['api_key']}"}

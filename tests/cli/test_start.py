@@ -1,4 +1,4 @@
-"""What commands import: each starts fast because it imports what it needs and nothing more."""
+"""Commands start fast because each imports only what it needs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print("\\n" + " ".join(sorted({name.partition(".")[0] for name, module in sys.mo
 
 
 def imported_by(*arguments: str, folder: Path) -> set[str]:
-    """The packages that a command has imported at its end."""
+    """The packages that a command has imported when it ends."""
     ran = subprocess.run(
         [sys.executable, "-c", _PROGRAM, *arguments],
         capture_output=True,
@@ -46,7 +46,7 @@ def test_help_imports_nothing_that_is_slow(arguments: list[str], tmp_path: Path)
     "words", ["nothing-of-the-kind", *(f"{name} --help" for name in ("find", "status", "serve", "worker", "up"))]
 )
 def test_the_help_of_a_command_does_not_import_its_modules(words: str, tmp_path: Path) -> None:
-    assert not imported_by(*words.split(), folder=tmp_path) & (_SLOW - {"pydantic"})  # typer looks for pydantic itself
+    assert not imported_by(*words.split(), folder=tmp_path) & (_SLOW - {"pydantic"})  # typer checks for pydantic
 
 
 def test_a_search_and_a_status_import_no_client_and_no_store(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_search_and_a_status_import_no_client_and_no_store(tmp_path: Path) -> 
         "pydantic_settings",
         "redis",
         "cryptography",
-    }  # redis looks whether the last is there, and no further
+    }  # redis checks only whether the last is installed
     found = imported_by("find", folder=folder) & (_SLOW - needed)
     assert not found, found
     assert not imported_by("status", folder=folder) & (_SLOW - needed - {"arq"})

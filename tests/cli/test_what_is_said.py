@@ -1,4 +1,4 @@
-"""What a command says when it fails: one clear line, in the words of who typed it, with what to do."""
+"""A command that fails prints one clear line: what failed, in the user's terms, and what to do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def here(small: SmallArchive, redis_url: str, tmp_path: Path) -> dict[str, str]:
 
 
 def line_of(arguments: list[str], environment: dict[str, str]) -> str:
-    """The one line that a command says on standard error, apart from its progress."""
+    """The one line that a command prints on standard error, apart from progress."""
     done = run_callvault(arguments, environment)
     lines = [line for line in done.stderr.splitlines() if not line.startswith("building the catalogue")]
     assert done.returncode in (1, 2) and len(lines) == 1 and lines[0].startswith("callvault: "), done.stderr

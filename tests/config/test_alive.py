@@ -1,4 +1,4 @@
-"""Who is taken for alive: who holds its file, and nobody else."""
+"""A process counts as alive only while it holds its file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_a_stale_file_does_not_vouch_for_a_process_that_reuses_its_id(folder: Path) -> None:
     folder.mkdir(mode=0o700)
-    (folder / f"worker-{os.getppid()}").write_text("1.000")  # a process that lives, and is none of ours
+    (folder / f"worker-{os.getppid()}").write_text("1.000")  # a live process that is not ours
     assert alive.silences(folder.parent / "data") == {}
 
 
@@ -43,7 +43,7 @@ async def test_a_killed_worker_is_missed_until_another_replaces_it(folder: Path)
     folder.mkdir(mode=0o700)
     for name in ("worker-1", "worker-2", "serve-3"):
         (folder / name).write_text("0.001")
-    (folder / "worker-4").write_text("1e12")  # of before the machine started anew
+    (folder / "worker-4").write_text("1e12")  # from before the machine restarted
     assert alive.killed(data) == ["serve-3", "worker-1", "worker-2"]
     assert (alive.silences(data), alive.killed(folder.parent / "other")) == ({}, [])
     showing = asyncio.create_task(alive.show_alive("worker", data))

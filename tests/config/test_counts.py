@@ -1,4 +1,4 @@
-"""A number and what it counts: one way to write it, and no text of ours that writes it another way."""
+"""Texts write a number and its noun in one way."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _COUNTED = (
     "address|attempt|byte|character|connection|content|day|difference|digit|event|file|finding|job|key|letter|message|"
     "object|original|problem|process|recording|release|replica|row|seal|second|time|transcription|upload|webhook|worker"
 )
-# `{count} recordings`, `{{ count }} days`, `key(s)`, `'s' if ...`: right for some numbers only. What is written in capitals
-# is a limit, and above one.
+# `{count} recordings`, `{{ count }} days`, `key(s)`, `'s' if ...`: right for some numbers only. Names in capitals
+# are limits above one.
 _BY_HAND = re.compile(
     rf"\{{(?!_?[A-Z_]+\}})[^{{}}:]+(?::,)?\}}\}}? (?:[a-z]+ )?(?:{_COUNTED})e?s\b"
     r"|(?<![\w(])(?!http\(s\)|encode\(s\))[a-z]+\(e?s\)"

@@ -1,4 +1,4 @@
-"""Lines of logs: JSON for machines, from us and from libraries."""
+"""Log lines are JSON, from us and from libraries."""
 
 from __future__ import annotations
 

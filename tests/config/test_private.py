@@ -1,4 +1,4 @@
-"""What lies in the data folder is for this user alone: numbers, transcripts, states; also what an earlier version left open."""
+"""Only this user can read the data folder, including files that an earlier version left readable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from workers.catalogue.rows import Row
 
 @pytest.fixture(autouse=True)
 def open_hand() -> Iterator[None]:
-    """A umask that closes nothing, as the worst of machines may have it."""
+    """A umask that leaves every file readable."""
     before = os.umask(0)
     yield
     os.umask(before)

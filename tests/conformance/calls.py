@@ -38,7 +38,7 @@ class Row:
 
 
 def prepare(world: World, sample_url: str) -> dict[str, Any]:
-    """Everything that the rows name."""
+    """A world with everything that the rows name."""
     zoom = family.add_connection(world, "zoom", tags=["office"])
     address = family.add_address(world, zoom["id"])
     number = family.add_number(world, zoom["id"], "+13125550100")
@@ -122,7 +122,7 @@ def prepare(world: World, sample_url: str) -> dict[str, Any]:
 def both(
     title: str, ours: str, theirs: str, /, *path: str, their_path: dict[str, str] | None = None, **body: Any
 ) -> Row:
-    """A row whose two sides differ by method name, and by how the path is given."""
+    """A row whose two sides differ in method name and in how they pass the path."""
 
     def find(client: Any, dotted: str) -> Any:
         for part in dotted.split("."):

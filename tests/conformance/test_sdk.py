@@ -21,7 +21,7 @@ from workers.telnyx.operations import all_operations
 
 BOTH = [*ROWS, *DELIVERIES]
 
-# What the API sends though the SDK's types do not have it: `meta` is whole by its documents, and a live log message
+# What the API sends beyond the SDK's types: `meta` as documented, and a live log message
 # may carry an `id` that the documents leave out.
 BEYOND_THE_SDK = {"page_size", "total_results", "log_messages[].id"}
 
@@ -37,7 +37,7 @@ def sdk(sandbox: RunningSandbox) -> Any:
 
 
 def sdk_of(sandbox: RunningSandbox, **options: Any) -> Any:
-    import telnyx  # a second, which only those pay who come here
+    import telnyx  # takes a second, which other tests save
 
     return telnyx.Telnyx(api_key=sandbox.world.api_key, base_url=sandbox.base_url, max_retries=0, **options)
 
@@ -56,7 +56,7 @@ def test_there_are_48_operations_in_14_families_and_a_row_for_each() -> None:
 
 
 def missing_fields(value: Any, path: str = "") -> list[str]:
-    """Fields that a type of the SDK has and the answer had not."""
+    """The fields of an SDK type that an answer lacks."""
     found: list[str] = []
     if isinstance(value, BaseModel):
         for name, field in type(value).model_fields.items():
@@ -84,7 +84,7 @@ def test_the_sdk_parses_every_answer_without_a_missing_field(row: Row, sdk: Any,
 
 
 def sent(sandbox: RunningSandbox) -> list[dict[str, Any]]:
-    """What went over the wire to the API, as it was seen at the sandbox's socket."""
+    """The request as the sandbox's socket received it."""
     requests = []
     for request in sandbox.world.requests:
         query = sorted(httpx.QueryParams(request["query"]).multi_items())

@@ -1,4 +1,4 @@
-"""A small server that speaks S3 as awkwardly as a test asks for: what real stores do and emulators do not."""
+"""A small S3 server with the quirks of real stores that emulators lack, as a test asks for."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Manners:
 
     Attributes:
         checks: refuses a wrong SHA-256.
-        echoes: says that it has the checksum it was sent, whatever the bytes.
+        echoes: returns the checksum that it was sent, whatever the bytes.
         refuses: a header, and the status and code it is refused with.
         conditions: keeps `If-None-Match`.
-        conflicts: so many writes are answered 409 before one is taken.
-        flips: swallows a flipped byte of every object and reports success.
+        conflicts: so many writes get 409 before one is accepted.
+        flips: stores every object with a flipped byte and reports success.
         md5_etags: its ETags are MD5s.
-        whole_etags: so are those of objects that came in parts, of all their bytes.
-        failures: statuses answered in turn before anything is done.
-        refusals: statuses and codes with which writes are refused in turn, those under `probe/` too.
-        probe_failures: the same, of the question whether it checks.
-        loses_answers: so many puts are carried out and then answered by cutting the connection.
-        bad_digests: so many uploads in parts are refused when they are completed by a checksum of the whole.
-        forgets_uploads: so many uploads are gone when they are to be completed.
+        whole_etags: ETags of multipart objects are MD5s of all their bytes.
+        failures: statuses of the next answers; these requests change nothing.
+        refusals: statuses and codes that refuse the next writes, including those under `probe/`.
+        probe_failures: the same for the probe of its checksums.
+        loses_answers: so many puts are carried out, and the connection is cut instead of an answer.
+        bad_digests: so many multipart uploads are refused when completed with a checksum of the whole.
+        forgets_uploads: so many uploads have vanished when they are completed.
         unfinished: keys of uploads that others and we began in 2020.
         lists: the whole answer to a listing, or a status and code.
     """
@@ -57,7 +57,13 @@ class Manners:
 
 
 class AwkwardS3:
-    """The server; `objects` is what it holds, `seen` the headers of every write, `asked` method and path of every question."""
+    """The server.
+
+    Attributes:
+        objects: its contents.
+        seen: the headers of every write.
+        asked: method and path of every other request.
+    """
 
     def __init__(self, manners: Manners) -> None:
         self.manners = manners
@@ -113,7 +119,7 @@ class AwkwardS3:
         headers = {k.lower(): v for k, v in request.headers.items()}
         length = int(headers.get("content-length", 0))
         sent = request.rfile.read(length)
-        if len(sent) < length:  # cut on its way: no store takes it
+        if len(sent) < length:  # cut on its way: no store accepts it
             request.close_connection = True
             return
         path, query = (

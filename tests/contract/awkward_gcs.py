@@ -1,4 +1,4 @@
-"""A small server that speaks as Google Cloud Storage does, as awkwardly as a test asks for."""
+"""A small server of Google Cloud Storage with the quirks that a test asks for."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class GcsManners:
     """How it misbehaves.
 
     Attributes:
-        spoils_answers: the answer to an upload names another checksum than the object has.
-        flips: a flipped byte of every object is kept, and told as it is.
+        spoils_answers: the answer to an upload has another checksum than the object.
+        flips: stores every object with a flipped byte, and reports its true checksum.
         keeps_half: of so many blocks only the first half is kept.
-        forgets: so many uploads are no more when a block of theirs comes.
-        loses_answers: so often the connection is cut in place of the answer to an upload's last block, which is carried out.
-        replaces: an object is another one after its first block was read.
-        statuses: with which requests are answered in turn.
+        forgets: so many uploads have vanished when their next block arrives.
+        loses_answers: so many last blocks are carried out, and the connection is cut instead of an answer.
+        replaces: an object is replaced after its first block was read.
+        statuses: of the next answers.
     """
 
     spoils_answers: bool = False
@@ -38,7 +38,7 @@ class GcsManners:
 
 
 class AwkwardGcs:
-    """The server; `objects` is what it holds, `deleted` which deletions were asked for."""
+    """The server; `objects` are its contents, `deleted` the requested deletions."""
 
     def __init__(self, manners: GcsManners) -> None:
         self.manners = manners
@@ -54,7 +54,7 @@ class AwkwardGcs:
             def handle_any(self) -> None:
                 length = int(self.headers.get("content-length", 0))
                 body = self.rfile.read(length)
-                if len(body) < length:  # cut on its way: no store takes it
+                if len(body) < length:  # cut on its way: no store accepts it
                     self.close_connection = True
                     return
                 awkward.take(self, body)

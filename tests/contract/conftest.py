@@ -11,7 +11,7 @@ import pytest
 from lab import stores
 from lab.stores import Emulator
 
-# Every store, and how a server of it is started; each gets a folder of its own.
+# Every store, and how to start its server in a folder of its own.
 STORES: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
     "file": lambda folder: nullcontext(Emulator("file", folder.as_uri(), rclone=str(folder))),
     "s3-strict": lambda _: stores.s3_strict(),
@@ -25,7 +25,7 @@ STORES: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_loader() -> Iterator[None]:
-    """Read boto3's descriptions of services once a run, not at each opening; clients of a session share them as well."""
+    """Load boto3's service descriptions once a run instead of once a client."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
         yield

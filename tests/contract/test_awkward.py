@@ -1,4 +1,4 @@
-"""Stores that keep less than they say: what is fallen back to, what is trusted, and that damage is always found."""
+"""Stores that keep less than they claim: fallbacks, trust, and damage that is always found."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIZES = {"small": SMALL, "large": LARGE}
 
 @pytest.fixture(params=["lean", "boto3"])
 def play(request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[Store, AwkwardS3]]]:
-    """Both ways of small requests."""
+    """Small requests by our own client and by boto3."""
     started: list[AwkwardS3] = []
 
     def make(**manners: Any) -> tuple[Store, AwkwardS3]:
@@ -284,7 +284,7 @@ def test_after_another_writer_ended_an_upload_the_stored_object_decides(there: b
 
 
 def store_there(server: AwkwardS3, data: bytes) -> None:
-    """Have another writer's object lie under the key."""
+    """Put another writer's object under the key."""
     server.objects["/bucket/prefix/recordings/a.wav"] = (data, {"ETag": '"another"'})
 
 
@@ -416,7 +416,7 @@ def test_transient_errors_are_retried_by_the_sdk(size: str, status: int, play: P
 
 @pytest.mark.parametrize("size", SIZES)
 def test_an_answer_lost_after_the_store_took_the_object_is_no_conflict(size: str, play: Play) -> None:
-    """The SDK sends it again, the condition says that it is there, and it is ours."""
+    """The SDK sends it again, the condition reports an existing object, and that object is ours."""
     store, server = play(loses_answers=1)
     archived = put(store, SIZES[size])
     assert archived.size == len(SIZES[size])

@@ -1,4 +1,4 @@
-"""What Azure Blob Storage may answer at an odd moment: each is a conflict, or a reason to try again."""
+"""Rare answers of Azure Blob Storage: each is a conflict, or a reason to retry."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_blocks_that_are_gone_before_they_are_committed_are_sent_again(azure: Em
     blob = service.get_blob_client(BUCKET, "gone/a")
 
     def meddle() -> None:
-        blob.commit_block_list([])  # which discards what is staged
+        blob.commit_block_list([])  # this discards the staged blocks
         blob.delete_blob()
 
     with pytest.raises(StoreError, match="begun again") as raised:

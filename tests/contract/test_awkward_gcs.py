@@ -1,4 +1,4 @@
-"""What Google Cloud Storage may answer and its emulator does not: each is damage, or a reason to try again."""
+"""Answers of Google Cloud Storage that its emulator never gives: each is damage, or a reason to retry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frequent requests of S3 without boto3: signed as botocore signs, and the same; by boto3 where not plain."""
+"""The frequent requests of S3 without boto3 are signed and sent as boto3 does; special cases go to boto3."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def opened(server: AwkwardS3, options: StoreOptions | None = None, **settings: s
         return open_store("s3://bucket/prefix", options)
 
 
-# "Expect" costs a round trip, for a body that is sent again in vain only where the key is there already.
+# "Expect" costs a round trip, and saves a body only if the key exists already.
 ONLY_BOTO3 = {"amz-sdk-invocation-id", "amz-sdk-request", "accept-encoding", "expect", "user-agent"}
 OF_THE_MOMENT = {"authorization", "x-amz-date", "x-amz-object-lock-retain-until-date"}
 
@@ -143,7 +143,7 @@ def test_boto3_and_our_own_requests_describe_and_read_the_same(lean: bool) -> No
 
 
 def agents(server: AwkwardS3) -> list[bool]:
-    """Of each write that came, whether boto3 sent it."""
+    """Whether boto3 sent each write."""
     return ["amz-sdk-invocation-id" in seen for seen in server.seen]
 
 
@@ -254,7 +254,7 @@ def test_a_part_sends_what_boto3_sends(dialect: Dialect) -> None:
             server.uploads["a+b/c="] = {}
             etag = store._bucket.put_part("ü a.wav", "a+b/c=", 3, body, dialect, crc)
             assert (etag, server.uploads["a+b/c="][3]) == (f'"{hashlib.md5(body).hexdigest()}"', body)
-            left_out = ONLY_BOTO3 | OF_THE_MOMENT | {"query"}  # which is in another order
+            left_out = ONLY_BOTO3 | OF_THE_MOMENT | {"query"}  # in another order
             sent.append({n: v for n, v in server.seen[-1].items() if n not in left_out})
         assert agents(server) == [False, True]
         assert sent[0] == sent[1]

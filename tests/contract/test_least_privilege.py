@@ -1,4 +1,4 @@
-"""The rights that docs/stores.md asks for are enough, and those it does without are not had; where an emulator keeps them."""
+"""The rights that docs/stores.md asks for are enough; tested where an emulator enforces rights."""
 
 from __future__ import annotations
 

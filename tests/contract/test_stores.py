@@ -1,4 +1,4 @@
-"""ONE suite for every store, on real servers: what `Store` promises, and what the archive makes of it."""
+"""One suite for every store, on real servers: the promises of `Store`, and what the archive builds on them."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_one_of_several_concurrent_writers_wins_and_its_bytes_stay(size: int, st
     assert winners
     if emulator.keeps_conditions and not (emulator.name == "gcs" and size == LARGE):
         assert [w.sha256 for w in winners] == [there]
-    else:  # this emulator lets the last one win; whoever wrote before can no longer prove what lies there
+    else:  # this emulator lets the last writer win; the earlier ones cannot prove their object any more
         assert there in {w.sha256 for w in winners}
         for winner in winners:
             if winner.sha256 != there:
@@ -202,7 +202,7 @@ def test_odd_names_are_names(name: str, store: Store, emulator: Emulator, prefix
     assert [o.key for o in store.list(f"recordings/{name}/")] == [key]
     assert b"".join(store.read(key)) == b"xyz"
     assert b"".join(store.read(key, 1, 2)) == b"y"
-    if emulator.name != "file":  # what custom storage has put there is named by its own address
+    if emulator.name != "file":  # custom storage names its objects by their own address
         at = store.key_of(address_of(emulator, f"{prefix}/{key}"))
         assert at == f"/{prefix}/{key}"
         assert Archive(store).adopt(at, "audio/wav", ()).size == 3
@@ -278,7 +278,7 @@ def test_an_address_for_a_while_gives_the_object(store: Store, emulator: Emulato
 
 
 def test_a_key_of_the_bucket_itself_can_be_read(store: Store, emulator: Emulator, prefix: str) -> None:
-    """For what custom storage has put there: keys that begin with a slash leave the prefix."""
+    """For objects of custom storage: keys that begin with a slash leave the prefix."""
     if emulator.name == "file":
         return
     put(store, "a", b"adopted")
@@ -293,7 +293,7 @@ def test_a_key_of_the_bucket_itself_can_be_read(store: Store, emulator: Emulator
 
 
 def overwrite(emulator: Emulator, prefix: str, key: str, data: bytes | None) -> None:
-    """Change an object behind our back, as a person with the right to could."""
+    """Change an object behind our back, as somebody with write access could."""
     name = f"{prefix}/{key}"
     if emulator.name == "file":
         path = Path(emulator.rclone) / name

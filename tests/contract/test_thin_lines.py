@@ -1,4 +1,4 @@
-"""Stores at the end of a thin line: what takes long arrives, and what is silent ends."""
+"""Stores behind a slow line: slow transfers succeed, silent ones end."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CLOUDS: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
 def cloud(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Emulator, Path | None]]:
-    """A cloud's store, and the folder for the certificate where it is spoken to over TLS; each test has a prefix of its own."""
+    """A cloud's store, and a folder for a certificate if it is reached over TLS; each test has its own prefix."""
     folder = tmp_path_factory.mktemp("cloud")
     with CLOUDS[request.param](folder) as running:
         yield running, folder if request.param.endswith("-tls") else None
@@ -52,7 +52,7 @@ def cloud(
 
 @pytest.fixture
 def _small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On loopback the kernel takes megabytes of a block at once, as it does not on a line that leads far away."""
+    """On loopback the kernel takes megabytes of a block at once, which it does not on a long line."""
     small = (socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
     options = [*HTTPConnection.default_socket_options, small]
     monkeypatch.setattr(HTTPConnection, "default_socket_options", options)
@@ -80,7 +80,7 @@ def test_the_time_limit_of_a_connection_counts_for_silence_and_not_for_all_that_
     def take(end: socket.socket) -> None:
         while len(taken) < MIB and (piece := end.recv(64 * 1024)):
             taken.extend(piece)
-            time.sleep(0.2)  # so that all takes longer than the limit
+            time.sleep(0.2)  # everything takes longer than the limit
 
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as threads:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
@@ -94,7 +94,7 @@ def test_the_time_limit_of_a_connection_counts_for_silence_and_not_for_all_that_
             assert time.monotonic() - began > 2, "else it shows nothing"
             taking.result()
             assert taken == data
-            with pytest.raises(TimeoutError):  # nobody takes any more
+            with pytest.raises(TimeoutError):  # nothing passes any more
                 patient.sendall(data)
 
 

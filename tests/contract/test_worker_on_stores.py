@@ -33,7 +33,7 @@ from workers.queue.script import server_seconds
 GB = 1_000_000_000
 
 
-# How small requests of S3 go is chosen in the process that makes them: that is the worker's here.
+# The process that makes small requests of S3 chooses how to send them; here it is the worker.
 each_store = pytest.mark.parametrize("emulator", [s for s in STORES if s != "s3-strict-by-boto3"], indirect=True)
 
 
@@ -109,8 +109,8 @@ def overwrite_new(emulator: Emulator, prefix: str, key: str, data: bytes) -> Non
         emulator.open(prefix).put(key, Source(iter([data])), "text/plain", {})
 
 
-# 1 GB on the store that takes it lightly. The others hold or copy an object anew for every chunk; what bounds our memory is
-# the same code at 220 MB.
+# 1 GB on the store that can. The others keep objects in memory or copy them for every chunk; the code that bounds our memory is
+# the same at 220 MB.
 SIZES = {
     "s3-strict": 60_000_000,
     "s3-strict-tls": 60_000_000,
@@ -140,7 +140,7 @@ async def test_a_recording_of_1_gb_goes_through_in_less_than_200_mb(
 
 
 class Peak:
-    """The highest resident memory of a process, asked of the kernel at the end."""
+    """The highest resident memory of a process, by the kernel, at its end."""
 
     def __init__(self, pid: int) -> None:
         self._status = Path(f"/proc/{pid}/status")
@@ -207,7 +207,7 @@ async def test_a_job_waits_until_custom_storage_has_put_its_audio_into_the_bucke
     await enqueue(async_redis, made)
     with environ(s3.environment):
         make_archive(s3.open(place))
-        if is_set_aside:  # Telnyx had no address of it, which is no word about the place that an event names
+        if is_set_aside:  # Telnyx had no address of it; that does not concern the location in an event
             recording.audio.clear()
             said: dict[str, Any] = {"recording_id": recording.data["id"], "recording": {}, "answer": "x", "why": "y"}
             record = NotArchived(**said, by="z", at="2026-11-25T10:00:00.000000Z")
@@ -249,7 +249,7 @@ def test_the_users_protections_are_on_every_object(s3: Emulator) -> None:
             if key == "small":
                 tags = client.get_object_tagging(Bucket="locked-bucket", Key=f"a/{key}")["TagSet"]
                 assert {t["Key"]: t["Value"] for t in tags} == attributes
-            # Under a key of the user's an ETag is no MD5, so it proves nothing there.
+            # With a key of the user an ETag is not an MD5 and proves nothing.
             assert archived.proof.by == ("checksum" if size < 5000 else "read-back")
         version = client.head_object(Bucket="locked-bucket", Key="a/small")["VersionId"]
         with pytest.raises(client.exceptions.ClientError):

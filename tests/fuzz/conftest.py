@@ -1,4 +1,4 @@
-"""Two lengths of fuzzing: some seconds in every test run, and `make fuzz` for as long as one has."""
+"""Two lengths of fuzzing: some seconds in every test run, twenty-five times as long in `make fuzz`."""
 
 from __future__ import annotations
 

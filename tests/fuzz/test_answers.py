@@ -1,4 +1,4 @@
-"""Whatever Telnyx's API and its storage answer: models and bytes, or the errors that jobs are judged by."""
+"""Any answer of Telnyx's API and storage gives a model, bytes, or an error of the failure classes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RECORDING = (
 
 
 class Server:
-    """Answers each request alike, byte for byte as a test asks for."""
+    """Gives each request the same answer, byte for byte as a test asks for."""
 
     def __init__(self) -> None:
         self.head, self.body = b"HTTP/1.1 200 OK\r\n\r\n", b""
@@ -156,7 +156,7 @@ def test_any_answer_to_a_download_is_bytes_or_a_failed_download(
 @example("https://user@host/")
 @example("file:///etc/passwd")
 def test_any_address_is_fetched_or_refused(url: str) -> None:
-    downloads = Downloads(is_local=False, timeout_seconds=1)  # as with the real API: nothing here may be reached
+    downloads = Downloads(is_local=False, timeout_seconds=1)  # as with the real API: no address here is allowed
     try:
         with pytest.raises(DownloadFailed):
             b"".join(downloads.stream(url, lambda: url, threading.Event()))

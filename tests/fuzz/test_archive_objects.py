@@ -1,4 +1,4 @@
-"""Whatever lies in the bucket: it is read, or refused by the one error that readers expect."""
+"""Any object in the bucket is read, or raises the one error that readers expect."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ BESIDE = {
 
 @given(name=st.sampled_from(sorted(BESIDE)), at=st.integers(0, 10_000), value=st.integers(0x80, 0xFF))
 def test_verify_names_a_record_that_is_no_longer_text(name: str, at: int, value: int, tmp_path: Path) -> None:
-    """A flipped bit makes bytes that are no UTF-8, which are looked at only where a text is made of them."""
+    """A flipped bit can make invalid UTF-8, which shows only when the bytes are decoded."""
     make_archive(tmp_path / "archive")
     folder = tmp_path / "archive" / FOLDER
     for path, text in BESIDE.items():

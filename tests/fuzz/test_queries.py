@@ -1,4 +1,4 @@
-"""Whatever is typed into a search: hits, or one clear line; SQLite and its words never see what they cannot read."""
+"""Any search gives hits or one clear line; nothing reaches SQLite that it cannot parse."""
 
 from __future__ import annotations
 

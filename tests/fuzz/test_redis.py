@@ -1,4 +1,4 @@
-"""Whatever lies in Redis: whoever writes there can enqueue jobs and garble state, and stops no worker and no page."""
+"""Junk in Redis can enqueue jobs and garble state, but stops no worker and no page."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ STATE = [value for name, value in vars(keys).items() if name.isupper() and isins
 def test_state_of_the_wrong_type_is_reported_and_stops_no_webhook_and_no_recording(
     kind: str, sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
-    """Every key of ours holds junk of one kind; what is of another kind than expected is an error of Redis."""
+    """Every key of ours holds junk of one type; Redis answers a wrong type with an error."""
     put: Any = {
         "string": lambda key: redis.set(key, "\x00junk"),
         "hash": lambda key: redis.hset(key, mapping={"junk": "junk", "connection:a:a": "{"}),
@@ -73,7 +73,7 @@ def test_state_of_the_wrong_type_is_reported_and_stops_no_webhook_and_no_recordi
         "list": lambda key: redis.rpush(key, "junk"),
         "zset": lambda key: redis.zadd(key, {"junk": 1}),
     }[kind]
-    spared = {keys.LEASES, keys.UNLEASED, keys.WRITTEN}  # without these no job can be claimed or told
+    spared = {keys.LEASES, keys.UNLEASED, keys.WRITTEN}  # no job can be claimed or announced without these
     for key in sorted(set(STATE) - spared):
         redis.delete(key)
         put(key)

@@ -1,4 +1,4 @@
-"""Whatever stands in the environment or in the file of connections: values, or one clear line."""
+"""Anything in the environment or in the connections file gives values or one clear line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_settings_are_values_or_one_line(environment: dict[str, str]) -> None:
             assert "\n" not in line and any(line.startswith(f"{name}: ") for name in environment), line
             return
     assert settings.archive_address.partition(":")[0] in ("file", "s3", "gs", "az")
-    if settings.redis_url is not None:  # what was accepted can be connected with
+    if settings.redis_url is not None:  # an accepted value can be connected with
         url = settings.redis_url.get_secret_value()
         assert connect_receiver(url) is not None and connect_worker(url) is not None
 

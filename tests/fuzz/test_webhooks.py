@@ -1,4 +1,4 @@
-"""Whatever body, header or event comes: an answer, never an error of ours; and no job whose name or size is theirs to choose."""
+"""Any body, header or event gets an answer and never our own error; senders choose no job's name or size."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_any_envelope_parses_to_an_event_or_to_nothing(
     body = json.dumps(wrapped, allow_nan=True).encode("utf-8", "surrogatepass")
     try:
         _look(parse_json(body))
-    except Unparseable:  # NaN is no JSON, nor is a lone surrogate
+    except Unparseable:  # NaN is not JSON, nor is a lone surrogate
         pass
 
 

@@ -1,4 +1,4 @@
-"""What comes from outside, at its worst."""
+"""Outside input at its worst."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Redis that is full: what is under way ends and makes room, nothing new is taken."""
+"""With a full Redis, running work ends and frees memory, and nothing new is accepted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from workers.queue.written import announce
 
 @contextmanager
 def full(redis: Any) -> Iterator[None]:
-    """Have a server be full while the block lasts, and stay so whatever is removed meanwhile."""
+    """Keep a server full for the length of the block, whatever is removed."""
     redis.setrange("ballast", 8_000_000, "x")
     redis.config_set("maxmemory", redis.info("memory")["used_memory"] - 4_000_000)
     with pytest.raises(OutOfMemoryError):

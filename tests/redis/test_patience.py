@@ -1,4 +1,4 @@
-"""A Redis that ends, or hangs, while a command is under way: the client gives up in the time that it promises."""
+"""When Redis dies or hangs during a command, the client gives up in the promised time."""
 
 from __future__ import annotations
 

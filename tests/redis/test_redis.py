@@ -44,7 +44,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def test_the_user_of_the_tests_is_the_documented_one_and_may_use_nothing_that_is_not_used() -> None:
-    """Every other test runs as that user; here: no right that no code asks for."""
+    """Every other test runs as that user; this one checks that it has no unused right."""
     sources = [path.read_text() for room in ("workers", "service", "cli") for path in (ROOT / room).glob("**/*.py")]
     import arq.connections
     import arq.jobs
@@ -92,7 +92,7 @@ def _body(recording_id: str) -> bytes:
 
 
 class Load:
-    """Posts the webhooks of recordings one after the other, each once; remembers what was answered and how late."""
+    """Posts webhooks of recordings one after the other, each once, and keeps the answers and their times."""
 
     def __init__(self, port: int, signer: Signer, recordings: list[str], per_second: float) -> None:
         self.answers: dict[str, int] = {}
@@ -116,7 +116,7 @@ class Load:
                 time.sleep(max(0.0, self._pause - took))
 
     def repeat(self) -> bool:
-        """Post again, as Telnyx does, what was answered 503; returns whether nothing is left."""
+        """Post again, as Telnyx does, the events that got 503; returns whether none is left."""
         self._ids = sorted(self.with_status(503))
         self._run()
         return not self.with_status(503)
@@ -130,7 +130,7 @@ class Load:
 
 
 def _way_of(recording_id: str, load: Load, killed_at: float, servers: Sequence[Server], outputs: Sequence[str]) -> str:
-    """Where an event got to: when it was answered, what each server heard of it and holds of it, what the parts said."""
+    """The trail of an event: its answer, what each server received and holds of it, and the logs of the parts."""
     job_id, lines = f"archive_recording:{recording_id}", []
     lines.append(f"{recording_id}: answered {load.answered_at[recording_id] - killed_at:+.3f}s from the kill")
     for one in servers:
@@ -160,9 +160,9 @@ def _committed(archive: Path) -> set[str]:
 def test_a_failover_by_sentinel_under_load_loses_no_event(
     sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, tmp_path: Path
 ) -> None:
-    """Every event that was answered 200 is archived, by the jobs that its answer promised: no sweep finds it later.
+    """Every event that got 200 is archived by its own jobs, without reconcile.
 
-    What is answered 503 is repeated, finds itself written, and is confirmed before it is answered 200.
+    An event that got 503 is repeated, found written, and confirmed before it gets 200.
     """
     signer, port = Signer(), free_port()
     recordings = [sandbox.world.add_recording(seconds=0.2).data["id"] for _ in range(400)]
@@ -180,7 +180,7 @@ def test_a_failover_by_sentinel_under_load_loses_no_event(
             workers = [stack.enter_context(callvault(["worker"], parts, "worker ready"))]
 
             def is_archived() -> bool:
-                """As whoever runs a worker does: one that could wait no longer for its Redis is started again."""
+                """Restart workers that gave up on Redis, as a supervisor does."""
                 if workers[-1].has_ended:
                     workers.append(stack.enter_context(callvault(["worker"], parts)))
                 return accepted <= _committed(archive_folder)
@@ -312,7 +312,7 @@ def test_an_unusable_address_is_reported(url: str, why: str, tmp_path: Path) -> 
 def test_one_account_is_split_by_connection_over_two_redis(
     sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, tmp_path: Path
 ) -> None:
-    """Two whole deployments on one archive: each connection's webhooks go to one of them, and both compare with Telnyx."""
+    """Two deployments on one archive: each connection's webhooks go to one of them, and both reconcile with Telnyx."""
     with Server(tmp_path) as first, Server(tmp_path) as second, ExitStack() as stack:
         hooks, workers = [], []
         for one in (first, second):
@@ -353,13 +353,13 @@ def test_the_document_shows_the_rights_that_are_tested() -> None:
 
 
 async def test_a_claim_whose_answer_is_lost_gets_the_same_answer_when_it_is_sent_again(tmp_path: Path) -> None:
-    """Else its jobs would be held by a worker that lives and does not run them, for as long as a recording may last."""
+    """Otherwise a live worker that does not run its jobs would keep them for the longest time of a recording."""
     with Server(tmp_path) as plain, TcpProxy(plain.port) as proxy, plain.client() as redis:
         client = connect_worker(f"redis://127.0.0.1:{proxy.port}/0")
         leases = Leases(client)
         redis.zadd(MAIN_QUEUE, {"a": 1, "b": 2, "c": 3})
         redis.zadd(BULK_QUEUE, {"d": 4})
-        assert await leases.claim(BULK_QUEUE, 1, 60_000) == [("d", 4)]  # the script is known to the server from here on
+        assert await leases.claim(BULK_QUEUE, 1, 60_000) == [("d", 4)]  # from here on the server knows the script
         proxy.lose_answer = True
         assert await leases.claim(MAIN_QUEUE, 2, 60_000) == [("a", 1), ("b", 2)]
         assert not proxy.lose_answer, "an answer was lost"

@@ -1,4 +1,4 @@
-"""What a receiver promises behind Sentinel: an event that it accepts outlives the server that has it."""
+"""Behind Sentinel an accepted event survives the loss of the primary."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]
 
 @asynccontextmanager
 async def _acceptor(servers: Watched) -> AsyncIterator[tuple[Acceptor, Any, list[str]]]:
-    """An acceptor that has seen the replicas, its client, and what it would tell a person."""
+    """An acceptor that has seen the replicas, its client, and its alerts."""
     client, told = connect_receiver(servers.url), list[str]()
     known = Replicas(client)
 
@@ -47,7 +47,7 @@ async def _acceptor(servers: Watched) -> AsyncIterator[tuple[Acceptor, Any, list
 
 
 async def _repeated(acceptor: Acceptor, event_id: str, *jobs: Job) -> bool:
-    """The answer to an event that is repeated, as Telnyx does, until it is accepted."""
+    """The answer to an event that is repeated until it is accepted, as by Telnyx."""
     async with asyncio.timeout(30):
         while True:
             try:
@@ -77,7 +77,7 @@ async def test_an_event_that_was_answered_503_is_confirmed_by_its_repetition_and
         silent = _replicas(redis_servers)
         _stop(*silent)
         try:
-            for _ in range(3):  # the repetitions find it written, and enqueue nothing
+            for _ in range(3):  # the repetitions find it written and enqueue nothing
                 with pytest.raises(NotReplicated):
                     await acceptor.accept("unconfirmed", [Job("f", {}, "unconfirmed")])
             with redis_servers.primary.client() as direct:
@@ -88,7 +88,7 @@ async def test_an_event_that_was_answered_503_is_confirmed_by_its_repetition_and
 
 
 async def test_an_event_that_one_of_two_replicas_does_not_have_is_answered_503(redis_servers: Watched) -> None:
-    """Sentinel may promote either of them."""
+    """Sentinel may promote either replica."""
     async with _acceptor(redis_servers) as (acceptor, _, _):
         silent = _replicas(redis_servers)[0]
         _stop(silent)
@@ -130,7 +130,7 @@ async def test_only_after_a_while_without_replicas_events_are_accepted_alone_wit
 async def test_a_frozen_primary_that_returns_next_to_its_successor_loses_no_event(
     redis_servers: Watched,
 ) -> None:
-    """As on a busy machine: for some seconds it goes on taking writes, which are gone when it is made a replica."""
+    """As on a busy machine: for some seconds it accepts writes that are lost when it becomes a replica."""
     answered = list[str]()
     async with _acceptor(redis_servers) as (acceptor, _, _):
 
@@ -180,7 +180,7 @@ def _are_two_online(servers: Watched) -> bool:
 async def test_a_former_primary_that_was_cut_off_accepts_nothing(
     redis_servers: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It knows of no successor, has had no replica for a while, and the receiver's connection to it stands."""
+    """It knows no successor, has had no replica for a while, and the receiver is still connected to it."""
     monkeypatch.setattr(replicas, "MISSED_SECONDS", 0)
     client = connect_receiver(redis_servers.url)
     acceptor = Acceptor(client, Replicas(client))

@@ -36,7 +36,7 @@ def openssl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
 
 
 class Authority:
-    """Answers until a test takes it down; `root` is its root certificate."""
+    """Answers until a test stops it; `root` is its root certificate."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

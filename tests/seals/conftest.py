@@ -1,6 +1,6 @@
 """An archive that the service has made and sealed: three days of 100 calls each, by two workers at once.
 
-It is made once a run, by whichever test process comes first, and then only read: a test that damages it takes a copy.
+The first test process makes it, once a run; all tests only read it, and a test that damages it takes a copy.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ DAYS = (5, 4, 3)
 
 @dataclass
 class Sealed:
-    """What tests need to know of it.
+    """What tests know of the archive.
 
     Attributes:
-        root: the folder of all of it.
-        redis_url: a Redis that knows nothing of it, so that all is found from the archive.
-        data: folder of what stays on this machine.
-        calls: the recordings as Telnyx had them, by how many days ago; `sha256` is the hash of the audio.
+        root: the folder of everything.
+        redis_url: an empty Redis, so that everything is found from the archive.
+        data: the data folder.
+        calls: the recordings at Telnyx, by their age in days; `sha256` is the hash of the audio.
         transcriptions: likewise.
     """
 
@@ -70,7 +70,7 @@ class Sealed:
         }
 
     def copy(self, to: Path) -> Path:
-        """A copy of the archive, of hard links: a test replaces files in it, and never writes into one."""
+        """A copy of the archive made of hard links: a test replaces files in it and never writes into one."""
         shutil.copytree(self.archive, to, copy_function=os.link)
         return to
 
@@ -129,5 +129,5 @@ def sealed(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> 
 
 @pytest.fixture(autouse=True)
 def empty_redis(redis_url: str) -> Iterator[None]:
-    """Each test begins with an empty Redis, also those that only read."""
+    """Every test starts with an empty Redis."""
     yield

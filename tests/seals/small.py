@@ -1,4 +1,4 @@
-"""A small sealed archive in a folder, written by hand within milliseconds, by its documented format and no code that seals."""
+"""A small sealed archive, written within milliseconds by the documented format and without our sealing code."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class SmallArchive:
         self.write(layout.commit_key(folder), record)
 
     def version(self, folder: str, name: str, at: datetime, audio: bytes | None = b"another content") -> str:
-        """Another content of a recording; with None, one whose bytes are those of the first."""
+        """Add a version of a recording; None: with the same bytes as the first."""
         recording_id = self.read(layout.commit_key(folder))["recording"]["id"]
         place = layout.version_folder(folder, name)
         first = layout.audio_key(folder, "wav")
@@ -123,7 +123,7 @@ class SmallArchive:
         return folder + name
 
     def not_archived(self, days: int, recording_id: str, at: datetime) -> str:
-        """What says that a recording is not archived, and why."""
+        """Write the record that a recording is not archived, and why."""
         folder = self.folder(days, recording_id)
         said = {"schema": "callvault.not-archived/1", "recording_id": recording_id, "recording": {"id": recording_id}}
         self.write(
@@ -132,7 +132,7 @@ class SmallArchive:
         return folder + "not-archived.json"
 
     def erase(self, folder: str, *, sha256: str | None = None, sign_with: SealKeys | None = None) -> str:
-        """Erase a recording; with a hash of one's own, as somebody would who has forged the record."""
+        """Erase a recording; with another hash, as a forged record would."""
         keys = sorted(str(p.relative_to(self.root)) for p in (self.root / folder).rglob("*") if p.is_file())
         rows = [{"key": k, "size": (self.root / k).stat().st_size, "sha256": sha256 or self.sha256(k)} for k in keys]
         said = {"schema": "callvault.erasure/1", "recording_id": folder.split("/")[4], "objects": rows}
@@ -145,7 +145,7 @@ class SmallArchive:
         return layout.erasure_key(folder)
 
     def seal(self, days: int, *, only: Iterable[str] | None = None, void: str | None = None) -> int:
-        """Seal what a day holds that no seal lists."""
+        """Seal what no seal lists of a day."""
         listed = {
             line[66:] for path in (self.root / "seals").glob("*.sha256") for line in path.read_text().splitlines()
         }

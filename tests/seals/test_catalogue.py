@@ -1,4 +1,4 @@
-"""Finding a call: by number, words, day and the rest; and the catalogue lost, corrupt, and built anew."""
+"""Finding a call by number, words, day and other fields; a lost or corrupt catalogue is rebuilt."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from workers.catalogue.query import BadQuery, read_box, read_query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit
 
-pytestmark = pytest.mark.timeout(300)  # whoever comes first makes the archive, and the others wait for it
+pytestmark = pytest.mark.timeout(300)  # the first test process makes the archive, and the others wait for it
 
 
 def find(environment: dict[str, str], *arguments: str) -> list[dict[str, Any]]:
@@ -243,7 +243,7 @@ def test_a_recording_is_got_though_the_catalogue_turns_out_corrupt(
     environment = sealed.environment | {"REDIS_URL": redis_url, "CALLVAULT_DATA": str(tmp_path)}
     one = find(environment, "--since", day(4), "--until", day(4))[0]["recording_id"]
     path = tmp_path / "catalogue.sqlite"
-    with closing(sqlite3.connect(path)) as db:  # it can be opened, and no recording can be read
+    with closing(sqlite3.connect(path)) as db:  # it opens, but no recording can be read
         roots = [root for (root,) in db.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = 'recordings'")]
         (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
     with path.open("r+b") as file:
@@ -270,7 +270,7 @@ async def test_a_search_finds_new_recordings_within_seconds(
     with callvault(["worker"], environment, "worker ready"):
         await ask(async_redis, third)
         wait_for(lambda: committed(archive_folder, third))
-    redis.flushall()  # with what the stream had of the third
+    redis.flushall()  # with the entries of the third in the stream
     assert len(find(environment)) == 3
 
 

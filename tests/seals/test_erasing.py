@@ -1,4 +1,4 @@
-"""A request for erasure: what goes, what stays on record, and what verifies afterwards."""
+"""Erasure: what is deleted, what stays on record, and what verifies afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.seals.test_catalogue import find
 from tests.seals.test_sealing import archive_and_seal, recordings_of, seal, seals_in
 from tests.workers.test_archive_recording import folder_of
 
-pytestmark = pytest.mark.timeout(300)  # whoever comes first makes the archive, and the others wait for it
+pytestmark = pytest.mark.timeout(300)  # the first test process makes the archive, and the others wait for it
 
 
 def kinds(environment: dict[str, str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Every closed day gets its seal, an empty one too, whatever Redis has forgotten; what comes late to a sealed day is found."""
+"""Every closed day is sealed, also an empty one, whatever Redis forgot; late arrivals are found."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def on_the_list(redis: Any) -> list[date]:
 
 
 async def seal_all(runtime: Runtime, redis: Any) -> list[Link]:
-    """Seal what is on the list and due, as the worker's jobs do."""
+    """Seal the due days of the list, as the worker's jobs do."""
     made = [await seal(runtime, day) for day in on_the_list(redis) if redis.zscore(UNSEALED, str(day)) <= time.time()]
     return [one for one in made if isinstance(one, Link)]
 
@@ -55,7 +55,7 @@ async def test_a_day_of_nothing_gets_its_seal_for_few_requests(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
 ) -> None:
     await archive(runtime, recordings_of(sandbox, ago(5), 2))
-    redis.flushall()  # no mark of any day is left
+    redis.flushall()  # all marks of days are gone
     await start_seals(runtime)
     assert on_the_list(redis) == [ago(6), ago(5), ago(4), ago(3)], "those that CALLVAULT_SEAL_AFTER allows"
     requests = len(sandbox.world.requests)
@@ -86,7 +86,7 @@ async def test_a_day_before_the_archive_is_sealed_only_if_it_holds_something(
 async def test_after_a_restart_of_redis_the_archive_is_listed_again(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
 ) -> None:
-    """A failover to an older replica, or a restart with an older state: a day is on no list, and an original on none."""
+    """After a failover to an older replica or a restart with older state, a day and an original are on no list."""
     (lost,) = recordings_of(sandbox, ago(20), 1)
     await archive(runtime, [lost])
     redis.delete(UNSEALED, DELETIONS_DUE)

@@ -1,4 +1,4 @@
-"""How the catalogue is fed: what the stream no longer tells, and seals with and without their Parquet files."""
+"""The change feed of the catalogue: entries that were trimmed, and seals with and without Parquet files."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_entries_trimmed_from_the_change_feed_are_read_from_the_archive(
 ) -> None:
     monkeypatch.setattr(written, "STREAM_LENGTH", 200)
     monkeypatch.setattr(feed, "STREAM_LENGTH", 200)
-    await catch_up(catalogue, archive, async_redis)  # before there was a stream at all
+    await catch_up(catalogue, archive, async_redis)  # before the stream existed
     for name in ("first", "second"):
         key, data = put(archive, name, TODAY)
         await announce(async_redis, key, data, TODAY, 0)
@@ -133,7 +133,7 @@ async def test_while_another_process_writes_into_the_catalogue_only_its_reader_w
         another.execute("BEGIN IMMEDIATE")
         following = asyncio.create_task(bring_up_to_date(catalogue, archive, async_redis))
         done, _ = await asyncio.wait([following], timeout=1)
-        another.execute("ROLLBACK")  # never reached in time where the loop itself waits, as long as SQLite has patience
+        another.execute("ROLLBACK")  # reached too late if the event loop itself waits for SQLite
     assert not done, "it had nothing to wait for"
     await following
 

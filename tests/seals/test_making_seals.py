@@ -1,4 +1,4 @@
-"""How seals are made: what is compared, what is signed, what is passed over. In one process, on a real Redis and sandbox."""
+"""Making seals: what is compared, signed and skipped; in one process, on a real Redis and sandbox."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def archive(runtime: Runtime, recordings: list[Recording]) -> None:
 
 
 def pretend_committed(archive_folder: Path, recording: Recording) -> None:
-    """A key where the commit record would be, which is all that a comparison looks at."""
+    """Put a key where the commit record would be; a comparison reads only keys."""
     folder = folder_of(archive_folder, recording)
     folder.mkdir(parents=True)
     (folder / "recording.json").touch()
@@ -136,7 +136,7 @@ async def test_no_seal_is_added_to_another_archive_than_the_one_that_was_opened(
 async def test_a_seal_that_the_archive_does_not_hold_any_more_lists_nothing(
     sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
-    """An archive that went back to an older copy; one read of the chain, which comes each minute, shows it."""
+    """An archive that was restored from an older copy; the read of the chain each minute shows it."""
     (one,) = recordings_of(sandbox, ago(5), 1)
     await archive(runtime, [one])
     assert await seal(runtime, ago(5))

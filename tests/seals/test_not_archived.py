@@ -1,4 +1,4 @@
-"""A recording that Telnyx lists and gives no audio of: its day is sealed without it, on record, and nothing else passes there."""
+"""A recording without audio at Telnyx: its day is sealed without it, on record; no other gap is accepted."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SCRIPT = Path(__file__).parents[2] / "docs" / "verify_archive.py"
 
 
 def give_nothing(sandbox: RunningSandbox, recording: Recording, how: str) -> None:
-    """Have Telnyx list a recording and never give its audio."""
+    """Have Telnyx list a recording and never serve its audio."""
     if how == "in-progress":
         recording.data["status"] = "in-progress"
     elif how == "no-address":
@@ -59,7 +59,7 @@ def letter_of(recording: Recording) -> DeadLetter:
 
 
 def verified(environment: dict[str, str], folder: Path) -> tuple[list[Any], int, int]:
-    """What `callvault verify --seals` finds wrong, and how many recordings are archived and not; the script agrees."""
+    """The problems of `callvault verify --seals`, and the numbers of archived and missing recordings; the script agrees."""
     done = run_callvault(["verify", "--seals", "--json"], environment)
     report = json.loads(done.stdout)
     script = subprocess.run([sys.executable, SCRIPT, folder], capture_output=True, text=True, timeout=60, check=False)
@@ -143,7 +143,7 @@ async def test_audio_that_is_available_or_fails_differently_is_not_accepted_as_l
     assert isinstance(await seal(runtime, ago(5)), Waits)
 
 
-@pytest.mark.parametrize("status", [200, 403, 404])  # the first with not a byte
+@pytest.mark.parametrize("status", [200, 403, 404])  # the first without a byte
 async def test_no_day_waits_for_two_formats_that_telnyx_serves_neither_of(
     status: int, sandbox: RunningSandbox, runtime: Runtime
 ) -> None:
@@ -167,7 +167,7 @@ async def test_after_a_while_a_day_is_sealed_without_the_recording_and_an_alert_
             return await seal(runtime, ago(5))
 
         assert isinstance(await outcome(), Waits)
-        await asyncio.sleep(1.1)  # the time that it waits
+        await asyncio.sleep(1.1)  # its wait is over
         await outcome()
         assert list(archive_folder.rglob("not-archived.json")) == [], "nothing was archived lately"
         await archive(runtime, [other])
@@ -190,7 +190,7 @@ async def test_after_a_while_a_day_is_sealed_without_the_recording_and_an_alert_
 async def test_a_day_that_waits_for_long_downloads_leaves_them_to_their_jobs(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
-    """Four such days would keep all other days from their seals for hours."""
+    """Four such days would delay all other seals for hours."""
     never, other = recordings_of(sandbox, ago(5), 2)
     long = sandbox.world.add_recording(seconds=60, started_at=at_noon(ago(5)))
     ids = [long.data["id"], never.data["id"]]
@@ -201,7 +201,7 @@ async def test_a_day_that_waits_for_long_downloads_leaves_them_to_their_jobs(
         await runtime.attempts.bury(letter_of(long))
         sandbox.world.faults.change({"download_bytes_per_second": 1000})
         await accept_in_time(runtime, ago(5), ids)
-        await asyncio.sleep(1.1)  # the time that it waits
+        await asyncio.sleep(1.1)  # its wait is over
         async with asyncio.timeout(30):
             await accept_in_time(runtime, ago(5), ids)
         assert await runtime.attempts.letters() == []
@@ -232,7 +232,7 @@ async def test_an_event_with_a_custom_storage_location_counts_wherever_its_job_i
         redis.zadd(job.queue, {job.id: (time.time() + 3600) * 1000})
     if lies == "beside a job that runs":
         redis.rename(ARQ_JOB + job.id, REPEATED + job.id)
-    own_letter = "s3://bucket/a.wav"  # which is asked for there, and only that is refused here
+    own_letter = "s3://bucket/a.wav"  # the code asks for this one, and only this one fails
     line = (
         own_letter
         if (lies, known_by) == ("letter", "id")
@@ -292,10 +292,10 @@ async def test_audio_from_custom_storage_is_no_evidence_that_telnyx_serves_audio
     never, other = recordings_of(sandbox, ago(5), 2)
     give_nothing(sandbox, never, "404")
     async with runtime_of(environment, async_redis, CALLVAULT_SEAL_WITHOUT_AFTER="1s") as runtime:
-        runtime.history.add("archived")  # as a recording is counted, wherever its audio came from
+        runtime.history.add("archived")  # counted wherever the audio comes from
         await runtime.history.flush()
         await accept_in_time(runtime, ago(5), [never.data["id"]])
-        await asyncio.sleep(1.1)  # the time that it waits
+        await asyncio.sleep(1.1)  # its wait is over
         await accept_in_time(runtime, ago(5), [never.data["id"]])
         assert list(archive_folder.rglob("not-archived.json")) == []
         await archive(runtime, [other])
@@ -316,14 +316,14 @@ async def test_work_archived_instead_of_a_dead_letter_keeps_its_found_by(
 
 
 def transcription_of(sandbox: RunningSandbox, recording: Recording, how: str) -> dict[str, Any]:
-    """A transcription that Telnyx lists as completed and never gives."""
+    """A transcription that Telnyx lists as completed and never serves."""
     made = sandbox.world.add_transcription(recording)
     sandbox.world.complete_transcription(made)
     made["created_at"] = recording.data["recording_started_at"]
     if how != "without a recording":
         sandbox.world.faults.change({"answers": {f"/recording_transcriptions/{made['id']}": 404}})
     if how == "404":
-        made["transcription_text"] = None  # a list need not carry the words
+        made["transcription_text"] = None  # a list need not contain the text
     if how == "without a recording":
         sandbox.world.recordings.pop(recording.data["id"])
     return made
@@ -351,7 +351,7 @@ async def test_a_day_is_sealed_without_a_transcription_that_is_never_given(
             done = run_callvault(words, environment)
             assert done.returncode == 0 and f"transcription {made['id']} is not archived: " in done.stdout, done.stderr
         else:
-            await asyncio.sleep(1.1)  # the time that it waits
+            await asyncio.sleep(1.1)  # its wait is over
             assert isinstance(await seal(runtime, ago(5)), Waits)
             assert "sealed-without" in await kinds_of_alerts(runtime)
         link = await seal(runtime, ago(5))
@@ -365,9 +365,9 @@ async def test_a_day_is_sealed_without_a_transcription_that_is_never_given(
         await count_sealed(runtime, CountRequest())
         data = await async_redis.get(f"{ARQ_JOB}archive_transcription:{made['id']}")
         request = msgspec.convert(deserialize(data)["a"][0], TranscriptionRequest)
-        await archive_transcription(runtime, request)  # still not given, which is no failure
+        await archive_transcription(runtime, request)  # still missing, which is not a failure
 
-        (archive_folder / key).write_text("{}")  # somebody else's words are no word of ours
+        (archive_folder / key).write_text("{}")  # a record that somebody else wrote does not count
         assert (await missing_of(runtime, ago(5))).count == 1
 
 
@@ -376,7 +376,7 @@ async def test_a_day_is_sealed_without_a_transcription_that_is_never_given(
 async def test_no_day_waits_for_a_transcription_of_what_was_erased_or_left_telnyx(
     later: timedelta, is_at_telnyx: bool, sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
-    """Telnyx may go on to list a transcription whatever became of its recording."""
+    """Telnyx may list a transcription after its recording is gone."""
     erased, archived = recordings_of(sandbox, ago(8), 2)
     await archive(runtime, [erased, archived])
     for recording in (erased, archived):
@@ -395,7 +395,7 @@ async def test_no_day_waits_for_a_transcription_of_what_was_erased_or_left_telny
     (of_erased,) = (one for one in sandbox.world.transcriptions.values() if one["recording_id"] == erased.data["id"])
     for answers in {}, {f"/recording_transcriptions/{of_erased['id']}": 404}:
         sandbox.world.faults.change({"answers": answers})
-        with pytest.raises(UserError, match="erased"):  # and not that it could be had
+        with pytest.raises(UserError, match="erased"):  # and not as available
             await accept_transcription(runtime, of_erased["id"], "why", "Ann")
 
 

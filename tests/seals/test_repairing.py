@@ -1,4 +1,4 @@
-"""What recordings are besides a first fetch, under seals: audio that was put back, and versions."""
+"""Repaired audio and versions under seals."""
 
 from __future__ import annotations
 

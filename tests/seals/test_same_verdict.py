@@ -1,4 +1,4 @@
-"""`callvault verify --seals` and docs/verify_archive.py on a table of archives: the same exit status, the same problems."""
+"""`callvault verify --seals` and docs/verify_archive.py on a table of archives: same exit status, same problems."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def a_late_recording_waits(one: SmallArchive) -> set[tuple[str, str]]:
 
 
 def a_receipt_that_was_on_its_way_while_its_day_was_sealed_waits(one: SmallArchive) -> set[tuple[str, str]]:
-    """A deletion is confirmed, then a seal lists the day, then the receipt is there."""
+    """A deletion is confirmed, then the day is sealed, then the receipt is written."""
     _receipt_before_the_comparison(one, timedelta(minutes=30))
     return set()
 
@@ -257,7 +257,7 @@ def a_version_damaged_and_one_half_written(one: SmallArchive) -> set[tuple[str, 
 
 
 def a_commit_record_that_cannot_be_read(one: SmallArchive) -> set[tuple[str, str]]:
-    """Its audio was committed all the same: nobody hears that it should be fetched again."""
+    """Its audio was committed nevertheless, so nothing asks for another fetch."""
     folder = one.recording(1, "young")
     one.write(folder + "recording.json", b"{x")
     return {("damaged", folder + "recording.json")}
@@ -362,7 +362,7 @@ def test_verify_and_the_script_agree(case: Callable[[SmallArchive], set[tuple[st
 
 
 def spoil(one: SmallArchive, chance: random.Random) -> None:
-    """Do something at random to an archive: take away, cut, flip, copy, plant, or do what is lawful."""
+    """Change an archive at random: remove, cut, flip, copy, plant, or do something legitimate."""
     keys = sorted(str(path.relative_to(one.root)) for path in one.root.rglob("*") if path.is_file())
     key = chance.choice([key for key in keys if key != "archive.json"])
     data = (one.root / key).read_bytes()

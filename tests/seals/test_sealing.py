@@ -1,4 +1,4 @@
-"""Sealing: what comes late, what is missing, what breaks half-way, and what Telnyx is asked for afterwards."""
+"""Sealing: late arrivals, missing recordings, interruptions, and what is asked of Telnyx afterwards."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from workers.keys import RECONCILED, SEALS, UNSEALED
 from workers.queue.written import announce
 from workers.runtime import Runtime, open_runtime
 
-pytestmark = pytest.mark.timeout(300)  # whoever comes first makes the archive, and the others wait for it
+pytestmark = pytest.mark.timeout(300)  # the first test process makes the archive, and the others wait for it
 
 
 def recordings_of(sandbox: RunningSandbox, days: int, count: int) -> list[Recording]:

@@ -21,7 +21,7 @@ from tests.seals.conftest import CALLS_A_DAY, DAYS, TRANSCRIBED_A_DAY, Sealed
 from workers.archive.layout import recording_folder
 from workers.archive.signatures import BadKey, SealKeys
 
-pytestmark = pytest.mark.timeout(300)  # whoever comes first makes the archive, and the others wait for it
+pytestmark = pytest.mark.timeout(300)  # the first test process makes the archive, and the others wait for it
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "verify_archive.py"
 
@@ -159,7 +159,7 @@ def _seal_gone(archive: Path, seals: Path, _: Path) -> str:
 def _seal_altered(archive: Path, seals: Path, _: Path) -> str:
     path = seals / "0000000002.json"
     replace(path, path.read_bytes().replace(b'"recordings": 100', b'"recordings": 199'))
-    return "seals/0000000003.json"  # the next no longer tells its hash; and its signature is wrong
+    return "seals/0000000003.json"  # the next seal no longer matches its hash, and its signature is wrong
 
 
 def _first_seal_altered_as_if_it_had_one_before(archive: Path, seals: Path, _: Path) -> str:
@@ -200,7 +200,7 @@ def _stamp_of_another(archive: Path, seals: Path, _: Path) -> str:
     return "seals/0000000002.tsr"
 
 
-# damage, the kind that `verify` names, the kind that the script names: None where it cannot know (it checks no signatures)
+# damage, the problem of `verify`, the problem of the script (None: it checks no signatures)
 DAMAGES: list[tuple[Damage, str, str | None]] = [
     (_cut, "damaged", "damaged"),
     (_flip, "damaged", "damaged"),
@@ -250,7 +250,7 @@ def test_a_signature_by_an_unknown_key_is_reported(sealed: Sealed, tmp_path: Pat
     code, report = verify(environment | {"CALLVAULT_SEAL_KEY": str(other)}, sealed.archive)
     assert code == 1
     assert {problem["kind"] for problem in report["problems"]} == {"signature"}
-    rotated = f"{other},{sealed.root / 'key.pub'}"  # the public key of before, behind the one that signs now
+    rotated = f"{other},{sealed.root / 'key.pub'}"  # the former public key, after the one that signs now
     assert verify(environment | {"CALLVAULT_SEAL_KEY": rotated}, sealed.archive)[0] == 0
 
 

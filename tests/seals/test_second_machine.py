@@ -1,4 +1,4 @@
-"""A machine that no worker tells anything, on an archive that others write into: what is archived is found all the same."""
+"""A machine without a change feed, on an archive that others write into, finds everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the service signs, what it does not, and how the head of its chain leaves the building."""
+"""What the service signs, what it does not, and how the head of its chain reaches witnesses."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_a_seal_is_signed_as_it_is_made(sandbox: RunningSandbox, runtime: 
 async def test_a_chain_that_somebody_else_has_made_is_not_signed_and_is_an_alert(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
 ) -> None:
-    """Who may write and delete in the bucket removes a recording, makes the chain anew, and drops the signature."""
+    """Somebody with full access to the bucket removes a recording, rebuilds the chain, and drops the signature."""
     await a_seal(sandbox, runtime)
     of_seal(archive_folder, 1, "sig").unlink()
     manifest, record = of_seal(archive_folder, 1, "sha256"), of_seal(archive_folder, 1)
@@ -186,7 +186,7 @@ async def test_a_worker_presumed_dead_does_not_adopt_a_void_seal(
     archive_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It comes back between its manifest and its seal, and finds its number passed over."""
+    """It resumes between its manifest and its seal, and finds that another worker voided its number."""
     await archive(runtime, recordings_of(sandbox, ago(5), 1))
     put, voided = append_module._put_seal, False
 

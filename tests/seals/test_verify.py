@@ -1,4 +1,4 @@
-"""`callvault verify` on a small sealed archive: what it holds the chain against, and what it says that it did not look at."""
+"""`callvault verify` on a small sealed archive: what it compares the chain with, and what it reports as unchecked."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_head_kept_elsewhere_must_be_in_the_chain(small: SmallArchive, tmp_pat
 
 @pytest.mark.parametrize("there", ["the manifest", "the rows"])
 def test_a_seal_that_is_being_made_is_no_gap(there: str, small: SmallArchive, tmp_path: Path) -> None:
-    """Its manifest comes first; and the rows may be there when they are listed, where the seal was not yet."""
+    """Its manifest is written first, and a listing may show the rows before the seal."""
     seal, manifest = (small.root / layout.seal_key(small.sequence, one) for one in ("json", "sha256"))
     rows = small.root / layout.parquet_key(ago(LAST), small.sequence)
     late = {seal} if there == "the manifest" else {seal, manifest}
@@ -258,7 +258,7 @@ def test_a_record_with_other_hashes_than_the_seals_is_not_signed(signed: SmallAr
     assert not (signed.root / folder / "erased.sig").exists()
 
 
-# What was looked at.
+# What was checked.
 
 
 def test_read_back_is_obeyed_and_unread_objects_are_reported(small: SmallArchive, tmp_path: Path) -> None:
@@ -289,11 +289,11 @@ def test_the_bytes_of_media_are_checked_too(small: SmallArchive, tmp_path: Path)
 
 
 def stop_a_run_after_the_first_recordings(small: SmallArchive, tmp_path: Path) -> None:
-    """A run that the store stops: it cannot read a record of the second day that holds recordings."""
+    """A run that stops because the store fails at a record of the second day with recordings."""
     record = small.root / small.folder(9, "9-one") / "recording.json"
     data = record.read_bytes()
     record.unlink()
-    record.symlink_to("/proc/self/mem")  # it is there, and reading it fails
+    record.symlink_to("/proc/self/mem")  # it exists, and reading it fails
     settings = {"CALLVAULT_ARCHIVE_URL": small.root.as_uri(), "CALLVAULT_DATA": str(tmp_path / "data")}
     stopped = run_callvault(["verify"], settings)
     assert (stopped.returncode, stopped.stdout) == (1, ""), stopped.stdout

@@ -1,4 +1,4 @@
-"""Words of every script and numbers in every form: what was said and who called is found as people write it."""
+"""Searches find words of every script and numbers in every form."""
 
 from __future__ import annotations
 

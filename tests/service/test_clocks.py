@@ -1,4 +1,4 @@
-"""A receiver whose clock is wrong says "again" and not "no" to what Telnyx has signed."""
+"""A receiver with a wrong clock answers signed webhooks with 503, not with 401."""
 
 from __future__ import annotations
 

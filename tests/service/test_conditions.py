@@ -1,4 +1,4 @@
-"""THE matrix: each state that can be wrong, on each surface that people and machines look at."""
+"""The matrix: each condition on each surface for people and machines."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Cause = Callable[[Any, Path], Awaitable[None]]
 
 
 async def a_worker(redis: Any) -> None:
-    """As one that lives leaves it in Redis."""
+    """Write the heartbeat of a live worker to Redis."""
     await redis.hset(LIVE_DUTIES, "one:1:a", "{}")
     await redis.set(WORKER + "one:1:a", "1")
 
@@ -74,7 +74,7 @@ async def dead_letter(redis: Any, archive: Path) -> None:
 
 
 async def full(redis: Any, archive: Path) -> None:
-    """Its administrator lowers the limit: the user of Callvault may not."""
+    """Lower the limit as the administrator; Callvault's user may not."""
 
 
 async def pause(redis: Any, archive: Path) -> None:
@@ -142,7 +142,7 @@ async def test_every_surface_shows_a_problem_until_it_is_over(
 
         _, output = callvault_here(["doctor", "--json"], environment)
         (known,) = [row for row in json.loads(output)["checks"] if row["check"] == "what is known"]
-        if kind != "archive-away":  # which the row of the archive says
+        if kind != "archive-away":  # the row of the archive shows this
             assert said in known["found"] and known["good"] == (told.severity == "warning")
 
         overview = wait_for(lambda: (o := client.get("/api/overview").json())["conditions"] and o, 5)
@@ -153,7 +153,7 @@ async def test_every_surface_shows_a_problem_until_it_is_over(
 
         ready = client.get("/readyz")
         assert ready.status_code == (503 if kind == "redis-full" else 200)
-        if kind != "archive-away":  # a receiver needs none, and asks none
+        if kind != "archive-away":  # a receiver needs no archive
             assert kind in [one["kind"] for one in ready.json()["conditions"]]
             counted = metrics_of(client)
             assert counted[kind] == 1.0 and set(counted) == set(CONDITIONS) - {"archive-away"}
@@ -205,7 +205,7 @@ def test_without_a_worker_every_surface_and_an_alert_show_it_within_half_a_minut
 
 
 def test_the_last_worker_to_stop_records_that_no_worker_runs(environment: dict[str, str], redis: Any) -> None:
-    """With no receiver there, and nothing that waits: nobody else would say it."""
+    """Without a receiver and without waiting jobs, nothing else would report it."""
     with (
         callvault(["worker"], environment, "worker ready") as first,
         callvault(["worker"], environment, "worker ready") as last,

@@ -1,4 +1,4 @@
-"""A process that is asked to end before its server listens to signals."""
+"""A signal that arrives before the server handles signals ends the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a receiver says when a playback cannot be finished: one line with the recording, and no stack trace."""
+"""A playback that cannot finish logs one line with the recording and no stack trace."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def post(client: httpx.Client, body: bytes, headers: dict[str, str]) -> httpx.Re
 
 
 def nothing_was_accepted(redis: Any) -> bool:
-    """Whether Redis holds nothing but the counts for charts, which a receiver writes every few seconds."""
+    """Whether Redis holds only the counts for charts, which a receiver writes every few seconds."""
     return all(key.startswith(HISTORY) for key in redis.scan_iter())
 
 
@@ -369,7 +369,7 @@ def test_redis_down_read_only_or_full_gives_503_with_retry_after_and_recovers(ow
 
 
 async def test_an_event_accepted_half_way_is_completed_by_its_next_delivery(async_redis: Any, redis: Any) -> None:
-    """The event is marked last, so it is never marked without its jobs: here the script fails at the second of two."""
+    """The event is marked last, so it is never marked without its jobs; here the script fails at the second of two."""
     jobs = [Job("f", {}, f"job-{n}") for n in range(2)]
     data = [encode_job(job, 0) for job in jobs]
     rows = [
@@ -392,7 +392,7 @@ def test_the_payload_that_is_written_is_msgpack_and_never_pickle() -> None:
 def test_a_rotation_of_the_key_as_the_runbook_has_it_loses_no_event(
     sandbox: RunningSandbox, valkey: EmbeddedServer, redis: Any
 ) -> None:
-    """Both keys, one receiver after the other; then Telnyx rotates; then the old key goes, likewise."""
+    """Receivers get both keys one after the other, Telnyx rotates, then receivers drop the old key likewise."""
     keys = sandbox.control("key")
     old, new = keys["public_key"], keys["next_public_key"]
     ports = [free_port(), free_port()]

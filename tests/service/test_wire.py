@@ -1,4 +1,4 @@
-"""The receiver on the wire: answers to requests in pieces, together, cut short, and with bodies that nobody wants."""
+"""The receiver on the wire: requests in pieces, together, cut short, and with unwanted bodies."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.service.test_webhooks import SAVED, post
 
 
 def raw(client: httpx.Client, *pieces: bytes, answers: int = 1, ends_with: bytes = b"accepted before\n") -> bytes:
-    """What a receiver says over one connection to bytes that come in pieces, until it has said so many answers or closes."""
+    """The receiver's answers on one connection to bytes in pieces, up to a number of answers or its close."""
     said = b""
     with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=10) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for n, piece in enumerate(pieces):
             if n:
-                time.sleep(0.05)  # so that it comes alone
+                time.sleep(0.05)  # so that it is sent alone
             connection.sendall(piece)
         while said.count(b"HTTP/1.1 ") < answers or not said.endswith(ends_with):
             if not (more := connection.recv(65536)):
@@ -46,7 +46,7 @@ def test_a_body_that_trickles_is_ended(receiver: httpx.Client) -> None:
 
 
 def test_an_unwanted_body_blocks_no_connection(receiver: httpx.Client) -> None:
-    """Neither one that goes on behind its answer, nor one that ends there and is followed by silence."""
+    """Neither a body that continues after its answer, nor one that falls silent there."""
     address = ("127.0.0.1", receiver.base_url.port or 0)
     with socket.create_connection(address, 20) as trickling, socket.create_connection(address, 20) as silent:
         trickling.sendall(b"POST /webhooks/telnyx HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n")
@@ -66,7 +66,7 @@ def test_an_unwanted_body_blocks_no_connection(receiver: httpx.Client) -> None:
 def test_an_answer_is_the_same_however_the_request_comes(
     receiver: httpx.Client, redis: Any, signers: tuple[Signer, Signer]
 ) -> None:
-    """Nearly all are answered in one write of ours; what closes its connection, by uvicorn."""
+    """We write nearly every answer at once; uvicorn writes those that close the connection."""
 
     def parts(said: bytes) -> tuple[bytes, set[bytes], bytes]:
         head, _, body = said.partition(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Which event loops the tests of this folder run in."""
+"""The event loops that the tests of this folder run in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which addresses are fetched: a name is resolved once, all that it stands for judged, and that connected to, over real TLS."""
+"""Which addresses are fetched: a name is resolved once, all its addresses are checked, and one of them is used; over real TLS."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.telnyx.addresses import is_public
 from workers.telnyx.downloads import AddressAway, Downloads, ForbiddenAddress
 
 NAME = "recordings.example.com"
-PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"  # what these tests take the first for
+PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"  # stands for the first
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ class Site:
                 super().server_bind()
 
             def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # clients that do not believe it hang up
+                pass  # clients that do not trust it hang up
 
         self.server = Server(Handler)
         context, self.certificate = server_context(folder, NAME)
@@ -85,7 +85,7 @@ class Site:
 
 
 class Names:
-    """What names stand for: the answers in turn, the last one again and again; addresses stand for themselves."""
+    """Resolves names: the answers in turn, the last one repeatedly; addresses resolve to themselves."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.answers: dict[str, list[list[str]]] = {}
@@ -94,7 +94,7 @@ class Names:
 
         def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
             if host not in self.answers:
-                ipaddress.ip_address(host)  # nothing here asks the real world
+                ipaddress.ip_address(host)  # no real server is asked
                 return resolve(host, *args, **options)
             self.asked.append(host)
             told = self.answers[host]
@@ -137,7 +137,7 @@ def fetch(downloads: Downloads, url: str) -> bytes:
 def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to(
     downloads: Downloads, site: Site, names: Names
 ) -> None:
-    names.answers[NAME] = [[PUBLIC], [PRIVATE]]  # as whoever rebinds it answers
+    names.answers[NAME] = [[PUBLIC], [PRIVATE]]  # as an attacker who rebinds the name
     url = f"https://{NAME}:{site.port}/a.wav"
     assert fetch(downloads, url) == b"RIFF\x00\x00"
     assert names.asked == [NAME]

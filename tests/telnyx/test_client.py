@@ -227,7 +227,7 @@ async def test_a_create_that_telnyx_may_have_carried_out_is_never_repeated(
             await create(client)
         except errors.TelnyxError:
             pass
-    # Only a 429 says that nothing was done.
+    # Only a 429 means that nothing was done.
     allowed = next((i for i, f in enumerate(failures) if f != 429), len(failures)) + 1
     assert len(server.requests) <= min(allowed, 5)
 
@@ -322,7 +322,7 @@ async def test_a_list_that_announces_more_pages_is_walked_although_undocumented(
     assert [one.media_name async for one in client.media.list()] == ["a", "b", "c"]
     assert [path for _, path in server.requests] == ["/v2/media", "/v2/media?page%5Bnumber%5D=2"]
 
-    server.answers = [page(1, "a", "b")]  # for every page: the rest cannot be had, which must not pass for all
+    server.answers = [page(1, "a", "b")]  # for every page: an incomplete list must not pass for a complete one
     with pytest.raises(errors.UnexpectedAnswer, match="it has 2 pages, and page 2 brings nothing new"):
         [one async for one in client.media.list()]
 

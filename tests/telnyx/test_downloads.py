@@ -31,7 +31,7 @@ DATA = bytes(range(256)) * 4096
 
 
 class Files:
-    """A server of one file; `plan` says how each request in turn is treated."""
+    """A server of one file; `plan` determines how it treats each request in turn."""
 
     def __init__(self) -> None:
         self.plan: list[str] = []
@@ -265,7 +265,7 @@ def test_a_slow_consumer_does_not_slow_the_download(files: Files, monkeypatch: p
     downloads = Downloads(is_local=True, timeout_seconds=2, least_rate=2_000_000)
     got = b""
     for chunk in downloads.stream(files.url, lambda: files.url, threading.Event()):
-        time.sleep(0.5)  # a store that takes half a megabyte a second
+        time.sleep(0.5)  # a store that accepts half a megabyte a second
         got += chunk
     assert got == DATA
     downloads.close()

@@ -1,4 +1,4 @@
-"""Listings that prove something: rows come and go while they are read, and none that stays is missed."""
+"""Listings that prove something: rows come and go during the reads, and no row that stays is missed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAST = DAY + timedelta(days=1) - timedelta(microseconds=1)
 
 
 def fill(sandbox: RunningSandbox, instants: list[datetime]) -> list[Recording]:
-    """Recordings of these instants of creation; all of one sound."""
+    """Recordings created at these instants, all with the same audio."""
     one = sandbox.world.add_recording(seconds=0.1, channels=1)
     sandbox.world.recordings.clear()
     made = []
@@ -41,7 +41,7 @@ def spread(count: int) -> list[datetime]:
 
 
 def when_listed(monkeypatch: pytest.MonkeyPatch, sandbox: RunningSandbox, change: Callable[[int], None]) -> None:
-    """Have something change right behind each listing, with its number."""
+    """Call a function with the number of each listing right after it."""
     listed, number = sandbox.world.live_recordings, 0
 
     def list_and_change() -> list[Recording]:

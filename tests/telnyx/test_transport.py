@@ -1,4 +1,4 @@
-"""What httpx sends by: the same answers and errors as its own transport gives, over connections that are kept."""
+"""The transport under httpx: the same answers and errors as httpx's own, over kept connections."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_an_answer_may_come_in_any_form_of_http(answer: Answer) -> None:
         says(b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n{}", closes=True),
         says(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
         says(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"),
-        says(OK + OK.replace(b"{}", b"[]").replace(b"200", b"404")),  # a second answer, that nobody asked for
+        says(OK + OK.replace(b"{}", b"[]").replace(b"200", b"404")),  # a second, unrequested answer
     ],
 )
 async def test_a_connection_that_cannot_carry_another_answer_is_not_used_again(answer: Answer) -> None:
@@ -189,7 +189,7 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_not_used(
 async def test_a_pending_close_of_a_kept_connection_is_noticed() -> None:
     closing: list[socket.socket] = []
     listening = socket.create_server(("127.0.0.1", 0))
-    listening.settimeout(10)  # a thread that waits for ever would hang the end of the test that failed
+    listening.settimeout(10)  # a thread that waits forever would hang the end of a failed test
 
     def serve() -> None:
         for _ in range(2):
@@ -203,7 +203,7 @@ async def test_a_pending_close_of_a_kept_connection_is_noticed() -> None:
     async with client() as http:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         assert (await http.post(url)).status_code == 200
-        closing[0].close()  # and no turn of the loop before the next request
+        closing[0].close()  # without a turn of the loop before the next request
         assert (await http.post(url)).status_code == 200
     await thread
     closing[1].close()
@@ -222,7 +222,7 @@ async def test_a_free_connection_is_kept_for_a_while_only(monkeypatch: pytest.Mo
 async def test_an_answer_that_we_cut_off_ourselves_is_not_taken_for_whole(
     tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a length it ends where the server closes the connection, and nowhere else."""
+    """An answer without a length ends only where the server closes the connection."""
     context, certificate = server_context(tmp_path, "127.0.0.1")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     half = says(b"HTTP/1.1 200 OK\r\n\r\nhalf")

@@ -1,4 +1,4 @@
-"""A worker's own parts in the test's process: real Redis, real store, the sandbox over HTTP; the test calls the jobs itself."""
+"""A worker's parts in the test's process: real Redis, real store, the sandbox over HTTP; tests call the jobs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def runtime_of(environment: Mapping[str, str], redis: Any, **settings: str
 
 @asynccontextmanager
 async def house(environment: Mapping[str, str]) -> AsyncIterator[Runtime]:
-    """The same on a client of its own: where a test has several workers, or a person beside one."""
+    """The same with its own client of Redis, for tests with several workers, or with a worker and a person."""
     redis = connect_worker(environment["REDIS_URL"])
     try:
         async with runtime_of(environment, redis) as runtime:
@@ -55,7 +55,7 @@ async def house(environment: Mapping[str, str]) -> AsyncIterator[Runtime]:
 
 
 def request_of(recording: Recording, event_id: str | None = "event-1", **fields: Any) -> RecordingRequest:
-    """What a webhook that names a recording asks for."""
+    """The request of a webhook that names a recording."""
     started_at = recording.data["recording_started_at"]
     return RecordingRequest(
         **{"recording_id": recording.data["id"], "event_id": event_id, "started_at": started_at} | fields
@@ -69,7 +69,7 @@ async def archive(runtime: Runtime, *recordings: Recording) -> None:
 
 
 async def delete_what_is_due(runtime: Runtime) -> None:
-    """A turn of deletion in which every original on the list is due."""
+    """Run a turn of deletion in which every scheduled original is due."""
     await runtime.redis.delete(DELETIONS_BACK_OFF)
     listed = await runtime.redis.zrange(DELETIONS_DUE, 0, -1)
     if listed:
@@ -78,7 +78,7 @@ async def delete_what_is_due(runtime: Runtime) -> None:
 
 
 def receipt(archive_folder: Path, recording: Recording, name: str = "deleted.json") -> Path:
-    """Where the receipt of a deletion lies."""
+    """The path of a deletion's receipt."""
     return folder_of(archive_folder, recording) / name
 
 

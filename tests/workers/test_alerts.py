@@ -44,7 +44,7 @@ async def test_alerts_are_grouped_counted_quiet_and_of_the_users_own_severity(
 
 
 async def test_an_alert_arrives_by_mail(async_redis: Any) -> None:
-    """A real SMTP server, as small as can be."""
+    """A minimal, real SMTP server."""
     mails: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

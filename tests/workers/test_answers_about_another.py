@@ -1,4 +1,4 @@
-"""An answer about another recording than was asked for, as a broken cache gives, is believed by nobody."""
+"""An answer about another recording than the requested one, as of a broken cache, is rejected everywhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.telnyx.errors import UnexpectedAnswer
 async def test_nothing_is_archived_under_the_id_of_another(
     sandbox: RunningSandbox, runtime: Runtime, archive_folder: Path
 ) -> None:
-    """What is written once stays, so a wrong commit record would keep the right one out for ever."""
+    """Objects are written once, so a wrong commit record would exclude the right one forever."""
     one, other = (sandbox.world.add_recording(seconds=0.2) for _ in range(2))
     recording_id, transcription = one.data["id"], sandbox.world.add_transcription(one)
     sandbox.world.complete_transcription(transcription)

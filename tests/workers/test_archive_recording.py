@@ -1,4 +1,4 @@
-"""The way of one recording, with a real worker process, a real Redis and a sandbox that serves over HTTP."""
+"""One recording from webhook to archive, with a real worker process, a real Redis and a sandbox over HTTP."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ async def test_nothing_is_left_in_redis_when_the_work_is_done(
         sandbox.world.faults.change({"api_503": 0})
         assert worker.stop() == 0
     lasting = {key for key in redis.scan_iter() if redis.ttl(key) == -1}
-    # Which archive it is about, what the clock has begun meanwhile, the bounded stream for catalogues, the day to be sealed,
-    # and what the last worker that stops leaves behind.
+    # The archive's id, what the clock has started, the bounded change feed, the day to be sealed,
+    # and the record of the last worker that stopped.
     assert lasting <= {ARCHIVE, CLOCK_QUEUE, DAMAGED_KNOWN, NO_WORKER, WRITTEN, WRITTEN_EPOCH, UNSEALED, UNSEALED_KNOWN}
     ours = [key for key in redis.scan_iter() if recording.data["id"] in key]
     assert ours == []
@@ -180,7 +180,7 @@ async def test_jobs_wait_for_an_unreachable_download_host_and_none_is_given_up(
     there, sandbox.world.base_url = sandbox.world.base_url, f"http://127.0.0.1:{free_port()}"
     function = job(archive_recording, RecordingRequest, "arq:queue").coroutine
     context = {"runtime": runtime, "job_id": "one", "job_try": 1, "enqueue_time": utc_now()}
-    for _ in range(12):  # more than a download that fails is given
+    for _ in range(12):  # more than a failing download gets
         with pytest.raises(Retry):
             await function(context, {"recording_id": recording.data["id"]})
     assert redis.hlen("callvault:dead-letters") == 0

@@ -159,7 +159,7 @@ def rf64(data: bytes) -> bytes:
 
 
 def with_info(frames: int, size: int | None) -> bytes:
-    """An MP3 of equal frames behind an information frame that says how many there are, and how long all of it is."""
+    """An MP3 of equal frames after an information frame with their number and the total length."""
     audio = make_mp3("x", 2.5)
     body = b"".join(audio.read(0, audio.size))[22:]  # without its ID3 tag
     frame = bytearray(body[: len(body) // (audio.duration_ms // 72)])
@@ -210,7 +210,7 @@ def test_an_mp3_shows_its_end_by_its_information_header(chunk: int) -> None:
 
 
 def fed(head: bytes, data_bytes: int) -> AudioReader:
-    """A reader that has seen a head and very many bytes of sound."""
+    """A reader that has read a header and very many bytes of sound."""
     reader, chunk = AudioReader("wav"), b"\1\2" * 2**21
     reader.feed(head)
     for _ in range(data_bytes // len(chunk)):

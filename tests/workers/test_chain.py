@@ -1,4 +1,4 @@
-"""What Redis remembers of the chain of seals is held against the archive before it is used."""
+"""The chain of seals that Redis remembers is compared with the archive before use."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def archive_and_seal(runtime: Runtime, recordings: list[Recording]) -> lis
 
 
 async def fetched_again(runtime: Runtime) -> int:
-    """How many jobs a comparison with Telnyx makes."""
+    """How many jobs reconcile makes."""
     await reconcile(runtime, ReconcileRequest(since=day(6).isoformat(), until=day(3).isoformat()))
     return int(await runtime.redis.zcard(BULK_QUEUE))
 

@@ -1,4 +1,4 @@
-"""Content that changes at Telnyx under the id of an archived recording: beside the first, never over it."""
+"""Content that changes at Telnyx after archiving becomes a version and never replaces the first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from workers.runtime import Runtime
 
 
 def change(recording: Recording, seconds: float = 2, seed: str = "other") -> None:
-    """What a second `recording.saved` tells of: other audio under the same id."""
+    """Give a recording other audio under the same id, as a second `recording.saved` announces."""
     audio = make_wav(seed, seconds, 2)
     recording.audio["wav"] = audio
     recording.data |= {"duration_millis": audio.duration_ms, "updated_at": text_of(now())}

@@ -1,4 +1,4 @@
-"""What runs by the clock waits for no other work, dies with no worker, and trusts no worker's own clock. Real processes."""
+"""Clock tasks wait for no other work, survive the death of workers, and trust no worker's clock; real processes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _BEHIND_SECONDS = -40 * 24 * 3600
 async def test_the_clock_waits_for_no_slot_and_behind_no_job(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
-    """With every slot held by a download and thousands of jobs waiting: a deletion, a sweep, an alert all the same."""
+    """Deletion, reconcile and alerts run although downloads hold every slot and thousands of jobs wait."""
     gone, missing = sandbox.world.add_recording(seconds=1), sandbox.world.add_recording(seconds=1)
     with callvault(["worker"], environment, "worker ready"):
         await ask(async_redis, gone)
         assert_archived(archive_folder, gone)
-    redis.delete(LEASES)  # that of a job whose worker has just ended
+    redis.delete(LEASES)  # the lease of a job whose worker has just ended
     sandbox.world.faults.change({"download_bytes_per_second": 100})
     await ask(async_redis, missing)
     holder = f"archive_recording:{missing.data['id']}"
@@ -47,7 +47,7 @@ async def test_the_clock_waits_for_no_slot_and_behind_no_job(
         jobs = [recording_job(RecordingRequest(event_id=f"e{n}", recording_id=f"none-{n}-{m}")) for m in range(500)]
         await Acceptor(async_redis).accept(f"event-{n}", jobs)
     waiting = {f"waits-{n}": 1 for n in range(100)}
-    redis.zadd(BULK_QUEUE, waiting)  # and none of it is at its turn while small work waits
+    redis.zadd(BULK_QUEUE, waiting)  # and none of it runs while small work waits
     redis.delete(RECONCILED + "recent", RECONCILED + "open")
     redis.zadd(DELETIONS_DUE, dict.fromkeys(redis.zrange(DELETIONS_DUE, 0, -1), 0) or {"x": 0})
     settings = DELETING | {"CALLVAULT_CONCURRENCY": "1", "CALLVAULT_QUEUE_AGE_LIMIT": "1s"}
@@ -64,7 +64,7 @@ async def test_the_clock_waits_for_no_slot_and_behind_no_job(
 async def test_a_seal_waits_behind_no_download(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
-    """With the only slot of bulk work held by a download, and more of it waiting; what an earlier version began waits there."""
+    """A download holds the only slot of bulk work, and more waits, including a task that an earlier version started."""
     day = utc_now() - timedelta(days=5)
     with callvault(["worker"], environment, "worker ready"):
         for recording in (sandbox.world.add_recording(seconds=1, started_at=day) for _ in range(2)):
@@ -97,7 +97,7 @@ def test_a_worker_with_a_wrong_clock_reconciles_the_days_of_the_server(
     archive_folder: Path,
     tmp_path: Path,
 ) -> None:
-    """And says that its clock is wrong for as long as it lives, and hardly longer."""
+    """It also reports its wrong clock for as long as it lives, and hardly longer."""
     wrong = Clock(tmp_path, "worker", ahead_seconds).environment
     recording = sandbox.world.add_recording(seconds=1, started_at=utc_now() - timedelta(hours=30))
     redis.delete(RECONCILED + "recent", RECONCILED + "open")
@@ -135,7 +135,7 @@ def test_a_dead_workers_turn_soon_goes_to_another(
 async def test_a_turn_that_loses_a_cancellation_is_cancelled_again(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`asyncio.wait_for`, by which the Redis client sends, loses one now and then before Python 3.12."""
+    """Before Python 3.12, `asyncio.wait_for`, which the Redis client uses, sometimes loses a cancellation."""
     began = asyncio.Event()
 
     async def loses_one(_: Runtime) -> None:
@@ -154,6 +154,6 @@ async def test_a_turn_that_loses_a_cancellation_is_cancelled_again(
 
 
 def test_a_hanging_witness_is_given_up_and_reported_within_its_turn() -> None:
-    """Else the turn is cut short each minute, and the alert about the witness never comes."""
+    """Otherwise the turn is cut short each minute, and the alert about the witness is never sent."""
     (turn,) = [turn for turn in clock.TURNS if turn.function is clock.witness_seals]
     assert turn.longest_seconds > 2 * delivery._BUDGET_SECONDS

@@ -1,4 +1,4 @@
-"""Connections: log messages mirrored, faults told, media archived; on the sandbox, over HTTP."""
+"""Connections: mirrored log messages, alerts of faults, archived media; on the sandbox, over HTTP."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_a_check_of_connections_that_finds_nothing_new_writes_nothing(
     connection = zoom(sandbox)
     await watch_connections(runtime)
     for field, row in redis.hgetall(CONNECTION_STATE).items():
-        redis.hset(CONNECTION_STATE, field, f" {row}")  # says the same
+        redis.hset(CONNECTION_STATE, field, f" {row}")  # equal
     await watch_connections(runtime)
     assert all(row.startswith(" ") for row in redis.hvals(CONNECTION_STATE))
     redis.hset(CONNECTION_STATE, "of another version", "?")

@@ -68,7 +68,7 @@ async def find(runtime: Runtime, path: Path) -> bytes:
 
 
 async def keep(runtime: Runtime) -> None:
-    """A turn in which it is time to look at everything again."""
+    """Run a turn in which every check is due."""
     damaged = DamagedObjects(runtime.redis)
     for key in await damaged.all():
         await damaged.look_soon(key)
@@ -236,7 +236,7 @@ async def test_a_row_under_another_objects_key_clears_nothing(
 async def test_recording_the_damage_of_one_object_reads_no_other_rows(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a disk that has lost much would be looked through once for each object."""
+    """Otherwise a disk with much damage would be searched once for each object."""
     archive, at = runtime.archive, "2026-11-26T10:00:00Z"
     for key in ("a", "b"):
         await asyncio.to_thread(write_down, archive, key, "missing", "gone", "sweep", at)
@@ -255,7 +255,7 @@ async def test_recording_the_damage_of_one_object_reads_no_other_rows(
 async def test_no_original_is_deleted_by_checksum_alone_after_its_copy_was_read_as_damaged(
     runtime: Runtime, recording: Recording, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store that still tells the old checksum, and gives back other bytes."""
+    """A store that still reports the old checksum, and returns other bytes."""
     audio, key = audio_of(archive_folder, recording)
     record = await asyncio.to_thread(runtime.archive.commit_record, key.removesuffix("audio.wav"))
     assert record is not None
@@ -276,7 +276,7 @@ async def test_no_original_is_deleted_by_checksum_alone_after_its_copy_was_read_
 async def test_a_missing_object_does_not_count_as_whole(
     runtime: Runtime, recording: Recording, archive_folder: Path
 ) -> None:
-    """Also where nothing that is left tells of it."""
+    """Even if nothing that is left mentions it."""
     folder = folder_of(archive_folder, recording)
     (folder / "recording.json").unlink()
     await delete_what_is_due(runtime)
@@ -357,7 +357,7 @@ class Stopped(BaseException):
 
 
 async def stopped_before(number: int, runtime: Runtime) -> bool:
-    """A turn of the register, stopped before the n-th thing that it asks of anybody; False if it has ended before."""
+    """Run a turn of the register, stopped before its n-th request; False if it ended before."""
     count = 0
 
     def counted(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -389,7 +389,7 @@ async def stopped_before(number: int, runtime: Runtime) -> bool:
 async def test_a_worker_that_is_stopped_anywhere_leaves_a_register_that_the_next_look_mends(
     runtime: Runtime, recording: Recording, archive_folder: Path
 ) -> None:
-    """Between the row that says "whole" and the copy in Redis the row is right; and the same with the row that says "damaged"."""
+    """While the row in the archive and its copy in Redis differ, the row is right, for "whole" and "damaged" alike."""
     path, key = audio_of(archive_folder, recording)
     damaged = DamagedObjects(runtime.redis)
     whole = path.read_bytes()

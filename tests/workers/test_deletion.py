@@ -1,4 +1,4 @@
-"""The way of an original to its deletion, with a real worker, a real Redis and a sandbox that serves over HTTP."""
+"""An original from archiving to deletion, with a real worker, a real Redis and a sandbox over HTTP."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_originals_go_in_bulk_after_the_grace_and_leave_a_receipt(
     with callvault(["worker"], environment | DELETING, "worker ready"):
         receipts = [folder_of(archive_folder, r) / "deleted.json" for r in recordings]
         wait_for(lambda: all(path.exists() for path in receipts[1:]))
-        # The one with a transcription waits until that is archived too; it has no webhook here.
+        # The recording with a transcription waits until that is archived too; it has no webhook here.
         transcribed = folder_of(archive_folder, recordings[0]) / "transcriptions" / f"{transcription['id']}.json"
         wait_for(transcribed.exists)
         assert recordings[0].deleted_at is None
@@ -185,7 +185,7 @@ async def test_a_damaged_transcription_blocks_the_deletion_of_its_recording(
 async def archived_and_due(
     count: int, sandbox: RunningSandbox, settings: dict[str, str], async_redis: Any, redis: Any
 ) -> list[Recording]:
-    """So many recordings, archived, their deletion due now."""
+    """Archived recordings whose deletion is due now."""
     recordings = [sandbox.world.add_recording(seconds=0.1) for _ in range(count)]
     for recording in recordings:
         await ask(async_redis, recording)
@@ -198,10 +198,10 @@ async def archived_and_due(
 async def test_a_long_list_of_deletions_keeps_no_webhook_waiting(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
-    """Telnyx takes its time with each deletion here, and what comes meanwhile waits for none of them."""
+    """Telnyx is slow with each deletion here, and new webhooks wait for none of them."""
     settings = environment | DELETING | {"CALLVAULT_CONCURRENCY": "2", "CALLVAULT_DELETE_BATCH": "50"}
     await archived_and_due(150, sandbox, settings, async_redis, redis)
-    sandbox.world.faults.change({"bulk_delete_ignores": 1.0})  # each is looked at three times, for more than a second
+    sandbox.world.faults.change({"bulk_delete_ignores": 1.0})  # each is checked three times, for more than a second
     with callvault(["worker"], settings, "worker ready") as worker:
         wait_for(lambda: any(r["path"].endswith("/delete") for r in sandbox.world.requests), what="a bulk deletion")
         for n in range(5):
@@ -213,7 +213,7 @@ async def test_a_long_list_of_deletions_keeps_no_webhook_waiting(
             )
             time.sleep(0.5)
         worker.wait_for_output("deleted but still there")
-        # Committed comes before due, so the last one may take a moment.
+        # The commit precedes the scheduling, so the last one may take a moment.
         wait_for(lambda: redis.zcard(DELETIONS_DUE) == len(sandbox.world.recordings), what="each to be due again")
 
 
@@ -244,7 +244,7 @@ async def test_a_recording_that_cannot_be_checked_blocks_no_other_deletion(
     odd, *others = await archived_and_due(5, sandbox, settings, async_redis, redis)
     path = folder_of(archive_folder, odd) / "audio.wav"
     path.unlink()
-    path.symlink_to(path)  # which nothing can follow to its end
+    path.symlink_to(path)  # nothing can follow this to its end
     with callvault(["worker"], settings, "worker ready") as worker:
         wait_for(lambda: all(r.deleted_at for r in others), 20, "the deletion of the others")
         worker.wait_for_output("deletions postponed")

@@ -1,4 +1,4 @@
-"""The due list: what is claimed stays claimed while it is worked on."""
+"""The deletion schedule: a claim holds while its deletion runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_claim_outlives_a_moment_without_redis(
 async def test_a_claimed_deletion_returns_to_the_schedule_unless_it_is_done(async_redis: Any) -> None:
     due = DueList(async_redis)
     await due.schedule("a/", -5)
-    await due.schedule("a/", 500)  # what is listed stays as it is
+    await due.schedule("a/", 500)  # entries stay as they are
     await due.schedule("b/", -4)
     await due.schedule("later/", 100)
     assert await due.claim(1) == ["a/"]

@@ -1,4 +1,4 @@
-"""What workers are set to do with originals belongs to the archive, and the strictest counts for all."""
+"""The archive keeps what workers are set to do with originals; the strictest setting counts for all."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_every_worker_obeys_the_strictest_duties_that_the_archive_states(
         await delete_what_is_due(runtime)
         assert not has_left(recording)
         await runtime.in_thread(retire_unit, runtime.archive, other.unit, "ann")
-        await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)  # as a sweep does
+        await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)  # as reconcile does
         await delete_what_is_due(runtime)
     assert has_left(recording)
 
@@ -110,7 +110,7 @@ def test_a_command_and_the_worker_of_one_data_folder_are_of_one_unit(tmp_path: P
 async def test_the_hold_of_a_live_worker_counts_right_after_an_outage_of_redis(
     sandbox: RunningSandbox, deleting: dict[str, str]
 ) -> None:
-    """A newer worker of the unit states less; what the older one told last is old when Redis is back."""
+    """A newer worker of the unit states less; the older worker's last statement is stale when Redis returns."""
     recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
     held = own_duties(settings_of(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"}))
     async with house(deleting) as runtime:
@@ -121,7 +121,7 @@ async def test_the_hold_of_a_live_worker_counts_right_after_an_outage_of_redis(
         await delete_what_is_due(runtime)
         assert not has_left(recording)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(duties, "_LIVE_SECONDS", 0)  # it has not told anything for long
-            await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)  # as a sweep does
+            patch.setattr(duties, "_LIVE_SECONDS", 0)  # it has stated nothing for long
+            await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)  # as reconcile does
             await delete_what_is_due(runtime)
     assert has_left(recording)

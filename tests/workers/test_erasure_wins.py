@@ -1,4 +1,4 @@
-"""What is erased stays erased, whatever job was half-way through it, and at whatever step."""
+"""An erased recording stays erased, whatever job was running, at whatever step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MOST_STEPS = 60
 
 
 class Interrupted:
-    """A store before whose n-th question something happens; all else is the store's own."""
+    """A store that calls a function before its n-th request."""
 
     def __init__(self, store: Store, step: int, happens: Callable[[], None]) -> None:
         self._store = store
@@ -65,7 +65,7 @@ async def runtime(environment: dict[str, str], async_redis: Any) -> AsyncIterato
 
 
 def erase_now(store: Store, folder: str, recording_id: str) -> None:
-    """An erasure from where the lease is not known: another Redis, or one that was lost."""
+    """An erasure that does not see the lease: another Redis, or a lost one."""
     archive = Archive(store)
     record = Erasure(recording_id=recording_id, objects=[], why="request", by="dpo", erased_at="2026-11-25T10:00:00Z")
     archive.put_erasure(folder, record)

@@ -1,4 +1,4 @@
-"""Jobs that are tried for ever give no dead letter: that they fail is alerted, told by status, and shown as a metric."""
+"""Jobs that are retried forever become no dead letter; an alert, `status` and a metric show that they fail."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_a_failure_class_has_passed_once_every_job_that_failed_by_it_succe
     await attempts.done("b")
     assert await failing() == set()
 
-    await fail("lost", "outage", seconds=0.01)  # whose job nobody runs any more
+    await fail("lost", "outage", seconds=0.01)  # nobody runs this job any more
     wait_for(lambda: not redis.exists(FAILING_JOBS + "outage"), 60, "the end of what is not told again")
     assert await failing() == set()
 

@@ -1,4 +1,4 @@
-"""Fetching audio: begun anew where it cannot be resumed, and never taken for whole unless it is."""
+"""Fetching audio: a download that cannot be resumed starts over, and truncated audio never counts as whole."""
 
 from __future__ import annotations
 

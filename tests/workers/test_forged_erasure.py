@@ -1,4 +1,4 @@
-"""An `erased.json` that is not to be believed has a worker erase nothing: whoever can write need not be able to delete."""
+"""An invalid `erased.json` makes no worker erase anything: write access must not become the right to delete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Telnyx shows, hides, keeps or changes of an original, and what is written down of it."""
+"""Originals that Telnyx shows, hides, keeps or changes, and the records of that."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_the_key_of_another_account_writes_no_receipt_and_stops_deletion(
 async def test_an_original_that_another_unit_is_deleting_does_not_count_as_gone_before(
     count: int, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path, tmp_path: Path
 ) -> None:
-    """Two deployments on one archive and account: one sees the 404 of what the other has deleted, and not yet its receipt."""
+    """Two deployments on one archive and account: one sees the 404 of the other's deletion before the receipt."""
     recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(count)]
     seen = sandbox.world.add_recording(seconds=0.5)
     with Server(tmp_path) as other_redis:
@@ -83,7 +83,7 @@ async def test_an_original_that_another_unit_is_deleting_does_not_count_as_gone_
                 deletes = asyncio.create_task(delete_what_is_due(one))
                 while not all(has_left(r) for r in (*recordings, seen)):
                     await asyncio.sleep(0.01)
-                sandbox.world.recordings[seen.data["id"]].deleted_at = None  # what shows that the key is right
+                sandbox.world.recordings[seen.data["id"]].deleted_at = None  # this shows that the key is right
                 for recording in (*recordings, seen):
                     await other.due.schedule(f"{folder_of(archive_folder, recording).relative_to(archive_folder)}/", 0)
                 looks = asyncio.create_task(delete_what_is_due(other))
@@ -196,7 +196,7 @@ async def test_an_original_that_telnyx_never_deletes_backs_off_and_becomes_a_dea
         letters = await runtime.attempts.letters()
         assert [letter.job_id for letter in letters] == [letter_id(recording_id)]
         assert {"deletion-refused", "dead-letter"} <= await kinds_of_alerts(runtime)
-        await runtime.due.schedule(folder, 0)  # as a sweep does
+        await runtime.due.schedule(folder, 0)  # as reconcile does
         await delete_what_is_due(runtime)
         assert await runtime.redis.zscore(DELETIONS_DUE, folder) is None, "a person is to look first"
         assert not receipt(archive_folder, recording).exists()

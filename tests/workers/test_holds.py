@@ -1,4 +1,4 @@
-"""A hold keeps a recording whatever is away when it is placed; every surface says of each that stands whose it is, and why."""
+"""A hold keeps a recording, whatever is down when it is placed; every surface shows who placed it and why."""
 
 from __future__ import annotations
 

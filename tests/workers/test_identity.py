@@ -1,4 +1,4 @@
-"""Archives have an identity, and Redis, catalogue and saved states belong to one: nothing takes one archive for another."""
+"""Archives have an identity, and Redis, catalogue and saved states belong to one: no archive is mistaken for another."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_without_an_archive_a_command_fails_and_makes_nothing(
         typo.mkdir()
     done = run_callvault(command.split(), environment | {"CALLVAULT_ARCHIVE_URL": typo.as_uri()})
     assert done.returncode == 1
-    goes_on = command in ("doctor", "status")  # with what else there is to tell
+    goes_on = command in ("doctor", "status")  # with its other details
     said = done.stdout if goes_on else done.stderr
     assert "is no Callvault archive: is its disk mounted" in said and "`callvault init` makes one" in said
     assert goes_on or (done.stdout, done.stderr.count("\n")) == ("", 1)

@@ -1,14 +1,14 @@
-"""A job's states, walked at random on a real Valkey by a real worker: every order of events ends well.
+"""A job's states, walked at random on a real Valkey by a real worker: every order of events ends in an end state.
 
 The states of the work on one recording, and what leads from one to the next:
 
-    unknown --event, sweep--> queued --start--> running --success--> done
+    unknown --event, reconcile--> queued --start--> running --success--> done
                                 ^                 |  |
                                 |<--failure, wait-+  +--given up--> dead --retry--> queued
-                                |<--crash, janitor-+           +----discard--> unknown
+                                |<--crash, reaper--+           +----discard--> unknown
     any --Redis wiped--> unknown (and done stays done: the archive is the ledger)
 
-The end states are `done` and `dead`; from each other state a sweep, a worker and time lead to one of them.
+The end states are `done` and `dead`; from every other state, reconcile, a worker and time lead to one of them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ IDS = st.sampled_from(["a", "b", "c"])
 
 
 class _Runtime:
-    """As much of a worker as the running of jobs needs; the archive is a set."""
+    """The parts of a worker that running jobs needs; the archive is a set."""
 
     def __init__(self, redis: Any) -> None:
         self.settings = Settings()
@@ -85,7 +85,7 @@ class JobStates(RuleBasedStateMachine):
 
     @rule(recording=IDS)
     def sweep(self, recording: str) -> None:
-        """Reconcile finds what is not archived, and leaves what a person has yet to look at."""
+        """Reconcile queues missing recordings, except those that wait for a person."""
         request = RecordingRequest(recording_id=recording)
         made = recording_job(request)
         if recording not in self.archive and not self.do(self.redis.hexists(DEAD_LETTERS, made.id)):
@@ -101,7 +101,7 @@ class JobStates(RuleBasedStateMachine):
         self.do(self._work())
 
     async def _work(self) -> None:
-        # The waits between attempts are not what is looked at here: everything is due now.
+        # Waits between attempts do not matter here: everything is due now.
         for member in await self.redis.zrange(MAIN_QUEUE, 0, -1):
             await self.redis.zadd(MAIN_QUEUE, {member: 1})
 
@@ -141,7 +141,7 @@ class JobStates(RuleBasedStateMachine):
         leases = Leases(self.redis)
         self.do(leases.beat())
         self.do(leases.free_dead_workers_jobs())
-        for job_id in self.do(self.redis.hkeys("callvault:unleased")):  # half a minute goes by
+        for job_id in self.do(self.redis.hkeys("callvault:unleased")):  # half a minute passes
             self.do(self.redis.hset("callvault:unleased", job_id, str(int(time.time() * 1000) - 31_000)))
         self.do(leases.free_dead_workers_jobs())
         self.do(leases.close())
@@ -162,7 +162,7 @@ class JobStates(RuleBasedStateMachine):
         assert queued == data
 
     def settle(self) -> None:
-        """A sweep, a janitor, workers and time: every recording that an event named is archived or a dead letter."""
+        """After reconcile, the lease reaper, workers and time, every announced recording is archived or a dead letter."""
         for _ in range(3):
             for recording in sorted(self.told):
                 self.sweep(recording)
@@ -170,7 +170,7 @@ class JobStates(RuleBasedStateMachine):
             self.work()
         dead = {k.decode().removeprefix("archive_recording:") for k in self.do(self.redis.hkeys(DEAD_LETTERS))}
         waiting = {r for r in self.told if isinstance(self.failure.get(r), (NotYet, OSError))}
-        for recording in waiting - self.archive - dead:  # tried again for as long as it may take
+        for recording in waiting - self.archive - dead:  # retried for as long as it takes
             assert self.do(self.redis.zscore(MAIN_QUEUE, f"archive_recording:{recording}")) is not None
         assert self.told - waiting <= self.archive | dead
         assert self.do(self.redis.hlen("callvault:leases")) == 0

@@ -49,7 +49,7 @@ def test_a_key_is_read_back() -> None:
 
 
 def test_many_threads_may_read_their_first_record_at_once() -> None:
-    """msgspec prepares a type at its first use, and crashed the process when threads did so at once."""
+    """msgspec prepares a type at its first use; the process crashed when several threads did so at once."""
     program = """
 import sys, threading
 sys.setswitchinterval(1e-6)

@@ -1,4 +1,4 @@
-"""A lease and a turn, on a real Valkey: whoever dies or hangs keeps nobody waiting."""
+"""A lease and a turn, on a real Valkey: a dead or hanging holder delays no other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def _nothing() -> None:
 
 
 class _Flaky:
-    """A client of Redis that fails once, when told."""
+    """A client of Redis that fails once, on demand."""
 
     def __init__(self, redis: Any) -> None:
         self._redis, self.fails = redis, False
@@ -64,7 +64,7 @@ async def test_a_turn_is_one_workers_and_comes_again_when_its_time_is_over(async
 
 
 async def test_a_stopped_turn_is_given_back_and_a_killed_workers_turn_ends_soon(async_redis: Any, redis: Any) -> None:
-    """A killed worker gives nothing back: what it leaves is the key with its short life."""
+    """A killed worker gives nothing back: only its key with a short life remains."""
     begun, gate = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -90,7 +90,7 @@ async def test_a_turn_that_fails_is_not_used_up(async_redis: Any, redis: Any) ->
 async def test_times_written_by_a_clock_ahead_delay_no_worker_and_free_no_live_lease(
     async_redis: Any, redis: Any
 ) -> None:
-    """Once its clock is right again, what it was to keep for seconds it would keep for as long as it was ahead."""
+    """After the clock is corrected, a key meant for seconds would live for as long as the clock was ahead."""
     redis.set(KEY, "another", px=3_600_000)
     assert 0 < await take_turn(async_redis, KEY, 0, _nothing) <= 60
     assert (redis.get(KEY), redis.pttl(KEY) <= 60_000) == ("another", True)

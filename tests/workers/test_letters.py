@@ -1,4 +1,4 @@
-"""Dead letters end by themselves when their work is done, and keep no sweep from what may succeed by now."""
+"""Dead letters end when their work is done, and reconcile retries what may succeed by now."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_a_dead_letter_ends_when_a_later_event_archives_its_recording(
     for one in (recording, other):
         await bury(runtime, recording_job(request_of(one)))
     await run(runtime, recording_job(request_of(recording, "event-2")))  # the same job
-    await run(runtime, by_leg(other, "event-3"))  # another one, which found it by its leg
+    await run(runtime, by_leg(other, "event-3"))  # another job, which found it by its leg
     assert_archived(archive_folder, recording)
     assert_archived(archive_folder, other)
     assert redis.hlen(DEAD_LETTERS) == 0
@@ -85,7 +85,7 @@ async def test_a_dead_letter_of_a_transcription_ends_the_same_way(
     await run(runtime, transcription_job(TranscriptionRequest(found_by="reconcile", **ids)))
     assert redis.hlen(DEAD_LETTERS) == 0
     await run(runtime, recording_job(request_of(recording)))
-    await bury(runtime, made)  # an older state of Redis brings it back
+    await bury(runtime, made)  # an older state of Redis restores it
     assert await end_done_letters(runtime) == 1
     assert redis.hlen(DEAD_LETTERS) == 0
 

@@ -1,4 +1,4 @@
-"""Which events have been accepted: remembered for a day at least, in a few bytes each."""
+"""Accepted events are remembered for at least a day, in a few bytes each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deleting an original depends on what is true in the moment the request leaves: holds, pauses, approvals, clocks, seals."""
+"""What holds in the moment of the request decides a deletion: holds, pauses, approvals, clocks, seals."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from workers.queue.leaving import Leaving
 
 
 async def has_begun(sandbox: RunningSandbox, what: str) -> None:
-    """Wait until the sandbox has been asked for something."""
+    """Wait until the sandbox gets a request."""
     while not any(what in r["path"] for r in sandbox.world.requests):
         await asyncio.sleep(0.001)
 
@@ -304,7 +304,7 @@ async def test_a_pause_behind_another_redis_counts_also_while_the_store_is_slow(
         async def slow(runtime: Any) -> Any:
             nonlocal asked
             asked += 1
-            if asked == 2:  # in the last moment, behind the look for pauses
+            if asked == 2:  # in the last moment, after the check for pauses
                 put_decision(runtime.archive, pausing)
                 monkeypatch.setattr(workers.jobs.may_delete, "LONGEST_QUESTION_SECONDS", 0.01)
                 await asyncio.sleep(0.02)
@@ -347,7 +347,7 @@ def test_a_release_of_an_earlier_version_approves_no_content_that_it_did_not_kno
 async def test_a_slow_clock_at_archiving_shortens_no_grace(
     wrong: str, sandbox: RunningSandbox, deleting: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its call was over long before, so only the clocks tell when it was archived; one is set right after that."""
+    """Its call ended long before, so only the clocks date its archiving; one is corrected after that."""
     recording = sandbox.world.add_recording(seconds=0.5, started_at=times.utc_now() - timedelta(days=30))
     clock = Clock(tmp_path, "redis", -7200 if wrong == "redis" else 0)
     server = SkewedServer(tmp_path / "skewed", clock)

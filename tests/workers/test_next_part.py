@@ -1,4 +1,4 @@
-"""Parts are drawn while others are sent, in bounded memory, and never after the upload has ended."""
+"""Parts are read while others are sent, in bounded memory, and never after the upload has ended."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_error_of_the_stream_surfaces_and_a_broken_upload_stops_reading() -> 
 
 
 def test_stalled_downloads_block_no_other() -> None:
-    """However many overlap: each has the memory for it."""
+    """Each overlapping upload has the memory for its next part."""
     goes_on = threading.Event()
 
     def stands_still() -> Iterator[bytes]:

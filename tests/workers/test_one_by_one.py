@@ -1,4 +1,4 @@
-"""One thing that cannot be read, listed or fetched keeps no other back, and raises an alert."""
+"""One object that cannot be read, listed or fetched delays no other, and causes an alert."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def ago(days: int) -> date:
 
 
 def on(sandbox: RunningSandbox, days: int, count: int = 1) -> list[Recording]:
-    """Recordings of an early hour of a day so long ago, one a minute."""
+    """Recordings of an early hour of a past day, one a minute."""
     start = utc_now().replace(hour=3, minute=0, second=0, microsecond=0) - timedelta(days=days)
     return [
         sandbox.world.add_recording(seconds=0.1, started_at=start + timedelta(minutes=minute))

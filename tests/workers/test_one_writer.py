@@ -1,4 +1,4 @@
-"""One writer a recording at a time, whatever the store keeps of its promises."""
+"""Each recording has one writer at a time, even on a store that breaks its promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue's own promises, on a real Valkey."""
+"""The promises of the queue, on a real Valkey."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ async def test_a_job_that_is_freed_and_claimed_again_while_it_runs_here_goes_on_
     await worker._start_jobs(9)
     while not runs:
         await asyncio.sleep(0.01)
-    redis.delete(ARQ_IN_PROGRESS + JOB.id)  # as a janitor does who takes this worker for dead
+    redis.delete(ARQ_IN_PROGRESS + JOB.id)  # as the lease reaper does when this worker counts as dead
     redis.hdel(LEASES, JOB.id)
     await worker._start_jobs(9)
     assert worker.job_counter == 1
@@ -185,7 +185,7 @@ async def test_a_job_that_is_freed_and_claimed_again_while_it_runs_here_goes_on_
 
 
 async def test_two_workers_of_the_same_pace_take_turns(async_redis: Any) -> None:
-    """One whose clock is wrong puts a deletion back for another; always first, it put it back again and again."""
+    """A worker with a wrong clock puts a deletion back; if it always came first, no other would get it."""
     looks: list[str] = []
 
     class Looking(LeasingWorker):
@@ -226,7 +226,7 @@ async def test_a_dead_letter_is_kept_retried_and_discarded(async_redis: Any) -> 
 
 
 class _Between:
-    """A client of Redis beside which something happens once, right after its next script has run."""
+    """A client of Redis that calls a function once, right after its next script."""
 
     def __init__(self, redis: Any, happen: Callable[[], Awaitable[object]]) -> None:
         self._redis, self._happen = redis, happen
@@ -290,7 +290,7 @@ async def test_a_reconcile_turn_is_not_used_up_when_its_job_cannot_be_enqueued(a
 
 @asynccontextmanager
 async def _running(redis: Any) -> AsyncIterator[LeasingWorker]:
-    """A worker that runs `JOB`, until the block is left."""
+    """A worker that runs `JOB` for the length of the block."""
     started, gate = asyncio.Event(), asyncio.Event()
 
     async def archive_recording(ctx: dict[str, Any], payload: Any) -> None:
@@ -310,7 +310,7 @@ async def _running(redis: Any) -> AsyncIterator[LeasingWorker]:
 
 
 async def test_a_dead_letter_retried_while_its_job_is_still_ending_is_not_lost(async_redis: Any) -> None:
-    """A job is buried first and ends then; in between its data is there still."""
+    """A job becomes a dead letter before it ends; in between, its data still exists."""
     attempts = Attempts(async_redis)
     async with _running(async_redis):
         await attempts.bury(_letter("error"))
@@ -321,7 +321,7 @@ async def test_a_dead_letter_retried_while_its_job_is_still_ending_is_not_lost(a
 
 
 async def test_an_event_that_comes_while_its_job_runs_is_not_swallowed(async_redis: Any) -> None:
-    """The job may have read before what the event tells of."""
+    """The job may have read Telnyx before the change that the event announces."""
     newer = recording_job(RecordingRequest(event_id="newer", recording_id="r"))
     async with _running(async_redis):
         assert await Acceptor(async_redis).accept("newer", [newer])
@@ -335,7 +335,7 @@ async def test_an_event_that_comes_while_its_job_runs_is_not_swallowed(async_red
 
 
 async def test_a_lease_that_its_live_worker_does_not_run_is_freed(async_redis: Any) -> None:
-    """As a failover leaves it, when the new primary has the claim of a job and not its end."""
+    """As after a failover, when the new primary has the claim of a job but not its end."""
     async with _running(async_redis) as worker:
         mine = worker._leases
         await async_redis.zadd(MAIN_QUEUE, {"ended": 1})
@@ -356,7 +356,7 @@ async def test_the_wait_before_another_run_is_the_same_however_often_it_is_writt
 
 
 async def test_a_job_that_comes_right_after_its_data_was_not_found_is_not_dropped(async_redis: Any) -> None:
-    """As behind a failover: claimed from the server that died, enqueued again on its successor."""
+    """As after a failover: claimed from the dead server, enqueued again on its successor."""
     async with _running(async_redis) as worker:
         await async_redis.delete(ARQ_JOB + JOB.id)
         await async_redis.zrem(MAIN_QUEUE, JOB.id)

@@ -1,4 +1,4 @@
-"""What is made good without webhooks: sweeps, backfill, replayed deliveries; and what a person decides."""
+"""Recovery without webhooks: reconcile, backfill, replayed deliveries; and decisions of people."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_reconcile_schedules_the_deletion_of_committed_recordings_still_at_telny
 def test_a_delivery_that_failed_is_replayed_through_the_table_of_events(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
-    # A recording that the list by created_at does not have, so that only the replay leads to it.
+    # The list by created_at lacks this recording, so only the replay finds it.
     (recording,) = past(sandbox, 60)
     event = {
         "record_type": "event",
@@ -334,7 +334,7 @@ async def test_bulk_work_yields_while_webhooks_jobs_wait_too_long(
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
     redis.zadd("arq:queue", {"stuck": (time.time() - 1000) * 1000})
-    redis.set("arq:in-progress:stuck", "1")  # nobody takes it, as when all workers are busy
+    redis.set("arq:in-progress:stuck", "1")  # unclaimed, as when all workers are busy
     redis.set("arq:job:stuck", "x")
     with callvault(["worker"], environment, "worker ready"):
         time.sleep(1)
@@ -364,7 +364,7 @@ def test_an_original_gone_before_our_request_is_recorded_as_gone_not_as_deleted_
 def test_a_recording_without_a_usable_date_is_archived_by_its_creation_and_ends_no_reconcile(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
-    """They are the newest, so a sweep that ended there would find none of the others."""
+    """They are the newest, so a reconcile that ended there would miss all others."""
     (sound,) = past(sandbox, 0.01)
     odd = [sandbox.world.add_recording(seconds=1) for _ in range(2)]
     for one, told in zip(odd, ("not an instant", "0001-01-01T00:00:00Z"), strict=True):

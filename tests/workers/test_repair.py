@@ -1,4 +1,4 @@
-"""Audio that is gone from the archive, put back with the hash that its commit record names."""
+"""Missing audio is restored with the hash of its commit record."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ async def test_the_command_repairs_and_lists_what_it_restored(
 async def test_a_sealed_commit_record_is_not_written_again(
     sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path
 ) -> None:
-    """Its words would be others, and the seal of its day would never hold again."""
+    """Its text would differ, and the seal of its day would never verify again."""
     began = utc_now() - timedelta(days=5)
     recording = sandbox.world.add_recording(seconds=0.5, started_at=began)
     async with house(environment) as runtime:

@@ -1,4 +1,4 @@
-"""What Telnyx says of a recording now, held against what was archived."""
+"""Telnyx's current description of a recording, compared with the archived one."""
 
 from __future__ import annotations
 

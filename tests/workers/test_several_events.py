@@ -1,4 +1,4 @@
-"""Several events of one recording: one download, and nothing lost of what any of them knew."""
+"""Several events of one recording: one download, and no fact of any event is lost."""
 
 from __future__ import annotations
 

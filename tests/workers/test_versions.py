@@ -1,4 +1,4 @@
-"""Rolling updates: workers of two versions on one Redis. What the older does not know waits for the newer, and is not lost."""
+"""Rolling updates: workers of two versions on one Redis. A job that the older does not know waits for the newer."""
 
 from __future__ import annotations
 

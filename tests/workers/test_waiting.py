@@ -1,4 +1,4 @@
-"""What Telnyx lists and has not finished is waited for; what it does not know is given up in the end."""
+"""Jobs wait for recordings that Telnyx lists as unfinished, and give up those it does not know."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_an_unfinished_recording_delays_no_other_of_its_call(
 async def test_an_unknown_recording_is_given_up_only_after_it_was_unknown_without_interruption(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any
 ) -> None:
-    """Telnyx answers 404 twice, long after each other: in between it has listed it, or was away."""
+    """Telnyx answers 404 twice with a long gap, in which it listed the recording or was down."""
     recording = sandbox.world.add_recording(seconds=1)
     recording.data["status"] = "in-progress"
     async with runtime_of(environment, async_redis, **LONGER_THAN_KNOWN) as runtime:

@@ -1,4 +1,4 @@
-"""What people hear of an original that stays: by every answer the same, and what is so."""
+"""Every surface gives the same, true reasons why an original is kept."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_the_reasons_that_keep_an_original_are_shown(
     async with house(environment) as runtime:
         await archive(runtime, recording)
         await act(runtime, recording_id)
-        await runtime.due.schedule(folder, 60)  # as a sweep does
+        await runtime.due.schedule(folder, 60)  # as reconcile does
         said = await what_keeps(runtime, folder)
         assert (said is None) if why is None else (said is not None and why in said)
         assert await what_keeps_each(runtime, [folder]) == ({} if said is None else {folder: said})
