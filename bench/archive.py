@@ -1,4 +1,4 @@
-"""The worker: recordings/s, MB/s, CPU and memory of the whole job, against `rclone copy` and against a Celery task."""
+"""The worker's rate, CPU and memory for the whole job, against `rclone copy` and a Celery task."""
 
 from __future__ import annotations
 
@@ -116,7 +116,10 @@ class _Place:
         return time.perf_counter() - started
 
     def shell_tools(self) -> float:
-        """Copy all that is stocked to a folder, flush it, read it back past the cache, compare its checksums; seconds."""
+        """Copy all that is stocked to a folder, flush it, read it back past the cache, compare its checksums.
+
+        Seconds.
+        """
         copies = self.clear("file")
         forget = "find . -name '*.wav' -print0 | xargs -0 -P2 -I{} dd if={} iflag=nocache count=0 status=none"
         steps = (

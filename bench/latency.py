@@ -1,4 +1,4 @@
-"""Latencies: from an accepted event to its job, from the start of `serve` to its first answer, and of commands."""
+"""Latencies: from an accepted event to its job, from the start of `serve` to its first answer, of commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Compare two things: measure them alternately in one run; the result is the median and the spread of the ratios."""
+"""Compare two things: measure them alternately in one run.
+
+The result is the median and the spread of the ratios.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The receiver: requests/s and p99 of one process under 32 connections, against simpler servers and against what users write."""
+"""Requests/s and p99 of one receiver under 32 connections, against simpler servers and what users write."""
 
 from __future__ import annotations
 

@@ -52,7 +52,10 @@ def _waiting(own: Yard) -> int:
 def _drive(
     own: Yard, ports: Iterable[int], events: int, seconds: int, connections: int, delay_ms: int
 ) -> tuple[float, float]:
-    """Send events to every receiver at once, each connection waiting between two; events/s of all, and the worst p99."""
+    """Send events to every receiver at once, each connection waiting between two.
+
+    Events/s of all, and the worst p99.
+    """
     files = {port: own.folder / f"events-{port}" for port in ports}
     for file in files.values():
         write_for_wrk(file, own.signer, events)

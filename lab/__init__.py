@@ -1,1 +1,1 @@
-"""What tests, chaos runs and benchmarks start on this machine: processes, servers, stores, and a whole deployment."""
+"""What tests, chaos and benchmarks start on this machine: processes, servers, stores, a whole deployment."""

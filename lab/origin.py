@@ -1,4 +1,4 @@
-"""nginx as a Telnyx that is faster than anything measured: recordings as JSON, their audio as one WAV file."""
+"""nginx as a Telnyx faster than anything measured: recordings as JSON, their audio as one WAV file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one launcher of processes: each has a time limit, dies with the process that started it, and is ended by its id."""
+"""The launcher: each process has a time limit, dies with its starter, and is ended by its id."""
 
 from __future__ import annotations
 
@@ -89,7 +89,10 @@ def serves_http(port: int, path: str = "/") -> bool:
 def _start(
     command: Sequence[str], environment: Mapping[str, str], cwd: Path, *streams: IO[bytes]
 ) -> Forked | subprocess.Popen[bytes]:
-    """Start a process with these standard streams, in a session of its own; `callvault` is forked where it can be."""
+    """Start a process with these standard streams, in a session of its own.
+
+    `callvault` is forked where it can be.
+    """
     stdin, stdout, stderr = streams
     wanted = {**CLEAN, **environment}
     if command[0] == "callvault":
@@ -219,7 +222,10 @@ def running(
 
 @contextmanager
 def callvault(arguments: list[str], environment: dict[str, str], ready: str = "") -> Iterator[Process]:
-    """Run `callvault …` for the length of the block, which begins once it has printed a text; then kill it."""
+    """Run `callvault …` for the length of the block, which begins once it has printed a text.
+
+    Then kill it.
+    """
     process = Process(["callvault", *arguments], environment)
     process.start()
     try:
@@ -269,7 +275,10 @@ def _text(stream: IO[bytes]) -> str:
 
 
 def callvault_here(arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
-    """Run a command in a thread of this process, where its start does not matter; exit status and standard output."""
+    """Run a command in a thread of this process, where its start does not matter.
+
+    Exit status and standard output.
+    """
 
     def run() -> tuple[int, str]:
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:

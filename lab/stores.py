@@ -73,7 +73,7 @@ def by_boto3(store: Any) -> Store:
 
 
 def make_archive(place: str | Path | Store) -> Identity:
-    """Make an archive at a URL, in a folder or in an open store, as `callvault init` does, unless one is there."""
+    """Make an archive at a URL, in a folder or in an open store, unless one is there."""
     if isinstance(place, Path):
         place = place.as_uri()
     store = open_store(place) if isinstance(place, str) else place

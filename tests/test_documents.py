@@ -51,7 +51,7 @@ _ROOMS = ("cli", "service", "workers", "config", "sandbox", "lab", "bench", "tes
 
 
 def _texts(path: Path) -> list[tuple[int, str]]:
-    """The texts that people read in a file, by line: all of a document, the strings of code (help, errors, docstrings)."""
+    """The texts that people read in a file, by line: all of a document, the strings of code."""
     if path.suffix != ".py":
         shown = re.sub(r"{[{%].*?[%}]}", "", path.read_text()) if path.suffix == ".html" else path.read_text()
         return list(enumerate(shown.split("\n"), start=1))

@@ -1,4 +1,4 @@
-"""The supply chain of the image: the lock file, its bill of materials, and an audit that fails if it cannot run."""
+"""The supply chain of the image: lock file, bill of materials, and an audit that fails if it cannot run."""
 
 from __future__ import annotations
 

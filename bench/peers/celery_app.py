@@ -1,4 +1,4 @@
-"""FastAPI and Celery with Redis, as a user would write it: the receiver, and a task that does the whole job."""
+"""FastAPI and Celery with Redis, as a user would write it: the receiver, and a task for the whole job."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""The whole job as a user would start today: Flask, the SDK's signature check, requests to memory, boto3, one thread."""
+"""The whole job as a user would start today: Flask, the SDK's signature check, requests, boto3, one thread."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A Starlette route that only reads the body and verifies it: the fastest possible receiver that knows the sender."""
+"""A Starlette route that only reads and verifies the body: the fastest receiver that knows the sender."""
 
 import base64
 import os

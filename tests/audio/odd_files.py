@@ -1,4 +1,4 @@
-"""A hundred odd files made byte by byte, as recorders, pipes, editors, cut transfers and bad disks leave them."""
+"""A hundred odd files, as recorders, pipes, editors, cut transfers and bad disks leave them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Files that ffmpeg, sox and lame write, into files and pipes, as recorders do; made where the tools are installed."""
+"""Files that ffmpeg, sox and lame write, into files and pipes, as recorders do.
+
+Made where the tools are installed.
+"""
 
 from __future__ import annotations
 

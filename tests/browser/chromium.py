@@ -1,4 +1,7 @@
-"""A Chromium for the tests of the pages: the system's, else Debian's, else Playwright's own. `make test` installs it."""
+"""A Chromium for the tests of the pages: the system's, else Debian's, else Playwright's own.
+
+`make test` installs it.
+"""
 
 from __future__ import annotations
 

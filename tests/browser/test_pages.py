@@ -177,7 +177,7 @@ def test_an_upload_is_tried_again_and_operator_connect_read_again(page: Page, ho
 
 
 def test_every_page_is_read_by_keyboard_and_ear(page: Page, house: House) -> None:
-    """axe-core finds nothing serious, in light and dark, on a desk and on a phone, and no page is wider than the phone."""
+    """axe-core finds nothing serious in light and dark, on desktop and phone; no page is wider than the phone."""
     paths = [*PAGES, f"/recordings/{house.calls[0]['id']}", f"/evidence/{house.calls[0]['recording_started_at'][:10]}"]
     looks: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 1280), ("dark", 390))
     for scheme, width in looks:

@@ -1,4 +1,7 @@
-"""Screenshots of the pages, always with the same calls; `make screenshots` puts them where the README shows them."""
+"""Screenshots of the pages, always with the same calls.
+
+`make screenshots` puts them where the README shows them.
+"""
 
 from __future__ import annotations
 

@@ -2,11 +2,11 @@
 
     make chaos N=10000 SEED=7        the long run; a failing seed replays the same schedule
 
-Two receivers, three workers (one with a clock a minute off), a Valkey, and a store are killed at any moment, Valkey is
-also wiped; the sandbox answers with storms of 429 and 5xx, cuts, stalls and expires downloads, and loses, doubles, delays
-and disorders webhooks. People place and lift holds and pauses at any moment; content changes at Telnyx; the key is another
-account's, the archive's disk is away, the clock of Redis an hour ahead (`scenes.py`). The sandbox's books decide, and no fault
-touches them.
+Two receivers, three workers (one with a clock a minute off), a Valkey and a store are killed at any moment; Valkey
+is also wiped. The sandbox answers with storms of 429 and 5xx, cuts, stalls and expires downloads, and loses,
+doubles, delays and disorders webhooks. People place and lift holds and pauses; content changes at Telnyx; the key
+is another account's, the archive's disk is away, Redis's clock is an hour ahead (`scenes.py`). The sandbox's books
+decide, and no fault touches them.
 """
 
 from __future__ import annotations
@@ -304,7 +304,7 @@ class Chaos:
             self.sandbox.world.faults.change(dict(CALM))
 
     def _settle(self, patience_seconds: float) -> None:
-        """End the faults, retry dead letters as a person on duty would, wait until all is archived and deleted."""
+        """End the faults, retry dead letters as a person would, wait until all is archived and deleted."""
         self.sandbox.world.faults.change(dict(CALM))
         self.scenes.calm_down()
         self.say("calm")
@@ -349,7 +349,7 @@ class Chaos:
         return (self.archive_folder / receipt_key(self._folder_of(recording))).exists()
 
     def _is_dated_ahead(self, recording: Recording) -> bool:
-        """Whether it was archived while the clock of Redis was an hour ahead, so that its grace ends later."""
+        """Whether Redis's clock was an hour ahead when it was archived, so that its grace ends later."""
         path = self.archive_folder / commit_key(self._folder_of(recording))
         return path.exists() and parse_instant(json.loads(path.read_bytes())["archived_at"]) > utc_now()
 
@@ -401,7 +401,7 @@ class Chaos:
         return said.get("status", set())
 
     def _check_redis(self) -> None:
-        """Check that Redis holds no orphan: no data without a queue entry, no entry without data, no lease without a job."""
+        """Check that Redis holds no job data without a queue entry, no entry without data, no lease without a job."""
 
         def orphans() -> list[str]:
             queued = {job for queue in QUEUES.values() for job in self.redis.zrange(queue, 0, -1)}

@@ -1,4 +1,4 @@
-"""What chaos works with: processes that are killed and come back, and a watcher over what must never change."""
+"""Processes that chaos kills and restarts, and a watcher over objects that must never change."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from sandbox.world import Recording, now, text_of
 _AHEAD_SECONDS = 3600
 _NEWEST = 12
 _MARGIN_SECONDS = 2.0  # a request that has left before a clock jumped may still arrive
-# Telnyx deletes by id: a change between the last check of a recording and the request that deletes it stays unseen.
+# Telnyx deletes by id, so a change between the last check and the deletion stays unseen.
 UNSEEN_SECONDS = 10.0
 
 

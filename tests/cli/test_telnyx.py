@@ -90,7 +90,7 @@ def test_an_error_is_one_readable_line(arguments: list[str], status: int, text: 
 
 
 def test_output_that_is_not_read_to_its_end_is_no_error(sandbox: RunningSandbox) -> None:
-    """As in `callvault telnyx recordings list | head -1`: the command is fetching the next page when its reader leaves."""
+    """As in `callvault telnyx recordings list | head -1`: the command fetches a page when its reader leaves."""
     for _ in range(600):
         sandbox.world.add_recording(seconds=0.1)
     command = [sys.executable, "-m", "cli.main", "telnyx", "recordings", "list"]

@@ -1,4 +1,4 @@
-"""One suite for every store, on real servers: the promises of `Store`, and what the archive builds on them."""
+"""One suite for every store, on real servers: the promises of `Store`, and of the archive on it."""
 
 from __future__ import annotations
 

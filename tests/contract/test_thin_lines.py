@@ -44,7 +44,10 @@ CLOUDS: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
 def cloud(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Emulator, Path | None]]:
-    """A cloud's store, and a folder for a certificate if it is reached over TLS; each test has its own prefix."""
+    """A cloud's store, and a folder for a certificate if it is reached over TLS.
+
+    Each test has its own prefix.
+    """
     folder = tmp_path_factory.mktemp("cloud")
     with CLOUDS[request.param](folder) as running:
         yield running, folder if request.param.endswith("-tls") else None

@@ -109,8 +109,7 @@ def overwrite_new(emulator: Emulator, prefix: str, key: str, data: bytes) -> Non
         emulator.open(prefix).put(key, Source(iter([data])), "text/plain", {})
 
 
-# 1 GB on the store that can. The others keep objects in memory or copy them for every chunk; the code that bounds our memory is
-# the same at 220 MB.
+# 1 GB on the store that can: the others keep objects in memory, or copy them for every chunk. 220 MB run the same code.
 SIZES = {
     "s3-strict": 60_000_000,
     "s3-strict-tls": 60_000_000,

@@ -37,7 +37,7 @@ def test_a_second_part_joins_the_embedded_server_and_does_not_stop_it(tmp_path: 
 
 
 def test_a_hanging_server_gets_no_second_one(tmp_path: Path) -> None:
-    """A second server would write into the same files and take the first one's socket, so every webhook would be refused."""
+    """A second server would write into the same files and take over the socket; every webhook would fail."""
     first, second = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
     first.start()
     assert first.process is not None

@@ -1,4 +1,4 @@
-"""Redis as users run it: TLS, a user with few rights, Sentinel, one that forbids CONFIG, several for one account."""
+"""Redis as users run it: TLS, a user with few rights, Sentinel, without CONFIG, several for one account."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Load:
 
 
 def _way_of(recording_id: str, load: Load, killed_at: float, servers: Sequence[Server], outputs: Sequence[str]) -> str:
-    """The trail of an event: its answer, what each server received and holds of it, and the logs of the parts."""
+    """The trail of an event: its answer, what each server received and holds, and the logs of the parts."""
     job_id, lines = f"archive_recording:{recording_id}", []
     lines.append(f"{recording_id}: answered {load.answered_at[recording_id] - killed_at:+.3f}s from the kill")
     for one in servers:
@@ -312,7 +312,7 @@ def test_an_unusable_address_is_reported(url: str, why: str, tmp_path: Path) -> 
 def test_one_account_is_split_by_connection_over_two_redis(
     sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, tmp_path: Path
 ) -> None:
-    """Two deployments on one archive: each connection's webhooks go to one of them, and both reconcile with Telnyx."""
+    """Two deployments on one archive: each connection's webhooks go to one of them, and both reconcile."""
     with Server(tmp_path) as first, Server(tmp_path) as second, ExitStack() as stack:
         hooks, workers = [], []
         for one in (first, second):
@@ -353,7 +353,7 @@ def test_the_document_shows_the_rights_that_are_tested() -> None:
 
 
 async def test_a_claim_whose_answer_is_lost_gets_the_same_answer_when_it_is_sent_again(tmp_path: Path) -> None:
-    """Otherwise a live worker that does not run its jobs would keep them for the longest time of a recording."""
+    """Otherwise a live worker that does not run its jobs would keep them for hours."""
     with Server(tmp_path) as plain, TcpProxy(plain.port) as proxy, plain.client() as redis:
         client = connect_worker(f"redis://127.0.0.1:{proxy.port}/0")
         leases = Leases(client)

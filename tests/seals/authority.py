@@ -1,4 +1,4 @@
-"""A time-stamping authority on this machine: `openssl ts` behind a real HTTP server (RFC 3161, section 3.4)."""
+"""A time-stamping authority: `openssl ts` behind a real HTTP server (RFC 3161, section 3.4)."""
 
 from __future__ import annotations
 

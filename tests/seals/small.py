@@ -1,4 +1,4 @@
-"""A small sealed archive, written within milliseconds by the documented format and without our sealing code."""
+"""A small sealed archive, written in milliseconds by the documented format, without our sealing code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def noon(days: int) -> datetime:
 
 
 class SmallArchive:
-    """An archive with an identity, and nine sealed days of which four hold two recordings each and the others nothing."""
+    """An archive with an identity and nine sealed days: four hold two recordings each, the others none."""
 
     def __init__(self, root: Path, identity: dict[str, Any] | None = None, keys: SealKeys | None = None) -> None:
         self.root = root

@@ -86,7 +86,7 @@ async def test_a_day_before_the_archive_is_sealed_only_if_it_holds_something(
 async def test_after_a_restart_of_redis_the_archive_is_listed_again(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
 ) -> None:
-    """After a failover to an older replica or a restart with older state, a day and an original are on no list."""
+    """As after a failover to an older replica: a day and an original are on no list."""
     (lost,) = recordings_of(sandbox, ago(20), 1)
     await archive(runtime, [lost])
     redis.delete(UNSEALED, DELETIONS_DUE)

@@ -59,7 +59,10 @@ def letter_of(recording: Recording) -> DeadLetter:
 
 
 def verified(environment: dict[str, str], folder: Path) -> tuple[list[Any], int, int]:
-    """The problems of `callvault verify --seals`, and the numbers of archived and missing recordings; the script agrees."""
+    """The problems of `callvault verify --seals`, and the numbers of archived and missing recordings.
+
+    The script agrees.
+    """
     done = run_callvault(["verify", "--seals", "--json"], environment)
     report = json.loads(done.stdout)
     script = subprocess.run([sys.executable, SCRIPT, folder], capture_output=True, text=True, timeout=60, check=False)

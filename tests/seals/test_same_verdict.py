@@ -1,4 +1,4 @@
-"""`callvault verify --seals` and docs/verify_archive.py on a table of archives: same exit status, same problems."""
+"""`callvault verify --seals` and docs/verify_archive.py agree on exit status and problems of many archives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seals: made by the service, verified by it, by a script that knows nothing of it, and by other people's tools."""
+"""Seals made by the service are verified by it, by an independent script, and by common tools."""
 
 from __future__ import annotations
 

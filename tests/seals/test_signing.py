@@ -58,7 +58,7 @@ async def test_a_seal_is_signed_as_it_is_made(sandbox: RunningSandbox, runtime: 
 async def test_a_chain_that_somebody_else_has_made_is_not_signed_and_is_an_alert(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path
 ) -> None:
-    """Somebody with full access to the bucket removes a recording, rebuilds the chain, and drops the signature."""
+    """Somebody with full access to the bucket removes a recording, rebuilds the chain, drops the signature."""
     await a_seal(sandbox, runtime)
     of_seal(archive_folder, 1, "sig").unlink()
     manifest, record = of_seal(archive_folder, 1, "sha256"), of_seal(archive_folder, 1)

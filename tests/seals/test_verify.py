@@ -1,4 +1,4 @@
-"""`callvault verify` on a small sealed archive: what it compares the chain with, and what it reports as unchecked."""
+"""`callvault verify` on a small sealed archive: what it checks, and what it reports as unchecked."""
 
 from __future__ import annotations
 

@@ -369,7 +369,10 @@ def test_redis_down_read_only_or_full_gives_503_with_retry_after_and_recovers(ow
 
 
 async def test_an_event_accepted_half_way_is_completed_by_its_next_delivery(async_redis: Any, redis: Any) -> None:
-    """The event is marked last, so it is never marked without its jobs; here the script fails at the second of two."""
+    """The event is marked last, so it is never marked without its jobs.
+
+    Here the script fails at the second of two.
+    """
     jobs = [Job("f", {}, f"job-{n}") for n in range(2)]
     data = [encode_job(job, 0) for job in jobs]
     rows = [
@@ -392,7 +395,7 @@ def test_the_payload_that_is_written_is_msgpack_and_never_pickle() -> None:
 def test_a_rotation_of_the_key_as_the_runbook_has_it_loses_no_event(
     sandbox: RunningSandbox, valkey: EmbeddedServer, redis: Any
 ) -> None:
-    """Receivers get both keys one after the other, Telnyx rotates, then receivers drop the old key likewise."""
+    """Receivers get both keys in turn, Telnyx rotates, then receivers drop the old key in turn."""
     keys = sandbox.control("key")
     old, new = keys["public_key"], keys["next_public_key"]
     ports = [free_port(), free_port()]

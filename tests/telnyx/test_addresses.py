@@ -1,4 +1,4 @@
-"""Which addresses are fetched: a name is resolved once, all its addresses are checked, and one of them is used; over real TLS."""
+"""Which addresses are fetched: a name is resolved once, all its addresses are checked, one is used."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ KEY = "KEY-that-must-never-show"
 
 
 class Server:
-    """A server that reads a request and then does what a test gives it, for each request of each connection."""
+    """A server that reads each request of each connection, and then calls a function of the test."""
 
     def __init__(self, answer: Answer) -> None:
         self.connections = 0

@@ -1,4 +1,7 @@
-"""A worker's parts in the test's process: real Redis, real store, the sandbox over HTTP; tests call the jobs."""
+"""A worker's parts in the test's process: real Redis, real store, the sandbox over HTTP.
+
+Tests call the jobs.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def settings_of(environment: Mapping[str, str]) -> Settings:
 
 @asynccontextmanager
 async def runtime_of(environment: Mapping[str, str], redis: Any, **settings: str) -> AsyncIterator[Runtime]:
-    """The parts of a worker with this environment, and more settings by their names in it, on a client of Redis."""
+    """The parts of a worker with this environment and further settings, on a client of Redis."""
     runtime = open_runtime(settings_of({**environment, **settings}), redis)
     try:
         yield runtime
@@ -45,7 +48,7 @@ async def runtime_of(environment: Mapping[str, str], redis: Any, **settings: str
 
 @asynccontextmanager
 async def house(environment: Mapping[str, str]) -> AsyncIterator[Runtime]:
-    """The same with its own client of Redis, for tests with several workers, or with a worker and a person."""
+    """The same with its own client of Redis, for tests with several workers or people."""
     redis = connect_worker(environment["REDIS_URL"])
     try:
         async with runtime_of(environment, redis) as runtime:

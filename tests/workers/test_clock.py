@@ -1,4 +1,7 @@
-"""Clock tasks wait for no other work, survive the death of workers, and trust no worker's clock; real processes."""
+"""Clock tasks wait for no other work, survive the death of workers, and trust no worker's clock.
+
+Real processes.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ async def test_the_clock_waits_for_no_slot_and_behind_no_job(
 async def test_a_seal_waits_behind_no_download(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, archive_folder: Path
 ) -> None:
-    """A download holds the only slot of bulk work, and more waits, including a task that an earlier version started."""
+    """A download holds the only slot of bulk work; more waits, including a task of an earlier version."""
     day = utc_now() - timedelta(days=5)
     with callvault(["worker"], environment, "worker ready"):
         for recording in (sandbox.world.add_recording(seconds=1, started_at=day) for _ in range(2)):

@@ -1,4 +1,4 @@
-"""Damage is a state: reported by whoever finds it, kept in the archive, shown until a check finds every byte right."""
+"""Damage is a state: kept in the archive and shown until a check finds every byte right."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ def flip(path: Path) -> bytes:
 
 
 async def find(runtime: Runtime, path: Path) -> bytes:
-    """Damage a file, and have the proof before a deletion find it and the register keep it; returns what was there."""
+    """Damage a file, and have the proof before a deletion find it and the register keep it.
+
+    Returns what was there.
+    """
     whole = flip(path)
     await delete_what_is_due(runtime)
     await keep(runtime)
@@ -389,7 +392,7 @@ async def stopped_before(number: int, runtime: Runtime) -> bool:
 async def test_a_worker_that_is_stopped_anywhere_leaves_a_register_that_the_next_look_mends(
     runtime: Runtime, recording: Recording, archive_folder: Path
 ) -> None:
-    """While the row in the archive and its copy in Redis differ, the row is right, for "whole" and "damaged" alike."""
+    """While the row in the archive and its copy in Redis differ, the row is right."""
     path, key = audio_of(archive_folder, recording)
     damaged = DamagedObjects(runtime.redis)
     whole = path.read_bytes()

@@ -78,7 +78,10 @@ async def at_each_step(
     archive_folder: Path,
     make: Callable[[], Awaitable[tuple[Recording, Callable[[], Awaitable[None]]]]],
 ) -> int:
-    """Run a job again and again, each time on a new recording that is erased one step later; returns how many steps it has."""
+    """Run a job again and again, each time on a new recording that is erased one step later.
+
+    Returns how many steps it has.
+    """
     store = runtime.archive.store
     for step in range(1, _MOST_STEPS):
         recording, run = await make()

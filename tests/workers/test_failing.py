@@ -1,4 +1,7 @@
-"""Jobs that are retried forever become no dead letter; an alert, `status` and a metric show that they fail."""
+"""Jobs that are retried forever become no dead letter.
+
+An alert, `status` and a metric show that they fail.
+"""
 
 from __future__ import annotations
 

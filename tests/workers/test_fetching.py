@@ -1,4 +1,4 @@
-"""Fetching audio: a download that cannot be resumed starts over, and truncated audio never counts as whole."""
+"""A download that cannot be resumed starts over, and truncated audio never counts as whole."""
 
 from __future__ import annotations
 

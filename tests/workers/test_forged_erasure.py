@@ -1,4 +1,4 @@
-"""An invalid `erased.json` makes no worker erase anything: write access must not become the right to delete."""
+"""An invalid `erased.json` makes no worker erase anything: write access is no right to delete."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ async def test_the_key_of_another_account_writes_no_receipt_and_stops_deletion(
 async def test_an_original_that_another_unit_is_deleting_does_not_count_as_gone_before(
     count: int, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path, tmp_path: Path
 ) -> None:
-    """Two deployments on one archive and account: one sees the 404 of the other's deletion before the receipt."""
+    """Two deployments on one archive: one sees the 404 of the other's deletion before the receipt."""
     recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(count)]
     seen = sandbox.world.add_recording(seconds=0.5)
     with Server(tmp_path) as other_redis:

@@ -1,4 +1,4 @@
-"""Archives have an identity, and Redis, catalogue and saved states belong to one: no archive is mistaken for another."""
+"""Redis, catalogue and saved states belong to one archive; none is mistaken for another."""
 
 from __future__ import annotations
 

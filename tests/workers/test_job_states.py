@@ -54,7 +54,7 @@ class _Runtime:
 
 
 class JobStates(RuleBasedStateMachine):
-    """Three recordings, any number of events, workers that fail and die, a Redis that is wiped, a person who retries."""
+    """Three recordings, any number of events, failing and dying workers, a wiped Redis, a person who retries."""
 
     url = ""
 
@@ -162,7 +162,7 @@ class JobStates(RuleBasedStateMachine):
         assert queued == data
 
     def settle(self) -> None:
-        """After reconcile, the lease reaper, workers and time, every announced recording is archived or a dead letter."""
+        """After reconcile, lease reaper, workers and time, every known recording is archived or a dead letter."""
         for _ in range(3):
             for recording in sorted(self.told):
                 self.sweep(recording)

@@ -1,4 +1,7 @@
-"""Rolling updates: workers of two versions on one Redis. A job that the older does not know waits for the newer."""
+"""Rolling updates: workers of two versions on one Redis.
+
+A job that the older does not know waits for the newer.
+"""
 
 from __future__ import annotations
 
