@@ -155,6 +155,9 @@ class TcpProxy:
             while data := source.recv(65536 if self._rate is None else _THIN_BYTES):
                 if is_upward:
                     self._wait_for_bandwidth(len(data))
+                    if self.damages is not None and self.damages in data:
+                        data = data.replace(self.damages, self.damages[::-1])
+                        self.happened += 1
                 if is_upward and self.cut_after is not None and passed + len(data) > self.cut_after:
                     sink.sendall(data[: self.cut_after - passed])
                     self.cut_after = None
