@@ -1,6 +1,6 @@
-"""Every setting: its environment variable, type, default, check and one line of help.
+"""The table of settings: environment variable, type, default, check and help of each.
 
-This table is the only place that reads `TELNYX_*`, `REDIS_URL` and `CALLVAULT_*`. `docs/configuration.md` is made from it.
+Nothing else reads `TELNYX_*`, `REDIS_URL` and `CALLVAULT_*`. `make docs` makes `docs/configuration.md` from this table.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from config.values import (
     read_transcriptions,
 )
 
-SERVE_REDIS_URL = "CALLVAULT_SERVE_REDIS_URL"  # how a parent process tells its receivers which Redis was found
+SERVE_REDIS_URL = "CALLVAULT_SERVE_REDIS_URL"  # set by a parent process for its receivers
 _FROM_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 
 
 class SettingsError(UsedWrongly):
-    """A setting that cannot be used; its text says which, what was read, what is expected."""
+    """A setting cannot be used. The text names it, what was read and what is expected."""
 
 
 def _setting(name: str, default: Any, *, help: str, expected: str, secret: bool = False) -> Any:
@@ -54,8 +54,8 @@ def _setting(name: str, default: Any, *, help: str, expected: str, secret: bool 
 
 
 Duration = Annotated[timedelta, BeforeValidator(read_duration)]
-Interval = Annotated[Duration, AfterValidator(at_least("1s"))]  # how often something is done, or how long at least
-Days = Annotated[Duration, AfterValidator(at_least("1d"))]  # how far back
+Interval = Annotated[Duration, AfterValidator(at_least("1s"))]
+Days = Annotated[Duration, AfterValidator(at_least("1d"))]
 
 
 class Settings(BaseSettings):
@@ -66,290 +66,303 @@ class Settings(BaseSettings):
     )
 
     telnyx_api_key: SecretStr | None = _setting(
-        "TELNYX_API_KEY", None, secret=True, help="API v2 key.", expected="an API v2 key from the Telnyx portal"
+        "TELNYX_API_KEY", None, secret=True, help="Telnyx API v2 key.", expected="an API v2 key from the Telnyx portal"
     )
     telnyx_public_keys: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_public_keys)] = _setting(
         "TELNYX_PUBLIC_KEY",
         (),
-        help="Webhook public key; several separated by commas while keys rotate.",
+        help="Webhook public key. Separate several with commas while you rotate keys.",
         expected="one or more base64 Ed25519 public keys of 32 bytes, separated by commas",
     )
     telnyx_base_url: Annotated[str, BeforeValidator(read_base_url)] = _setting(
         "TELNYX_BASE_URL",
         "https://api.telnyx.com/v2",
-        help="Where the Telnyx API is.",
-        expected="an https address (http only on this machine or a private network)",
+        help="Base URL of the Telnyx API.",
+        expected="an https URL (http only on this machine or a private network)",
     )
     redis_url: Annotated[SecretStr | None, BeforeValidator(read_redis_url)] = _setting(
         "REDIS_URL",
         None,
         secret=True,
-        help="Redis or Valkey. Unset: an embedded Valkey server with its data in the data folder.",
-        expected="redis://, rediss://, unix:// or redis+sentinel://host,host/name; docs/redis.md has their options",
+        help="Redis or Valkey server. If unset, Callvault runs an embedded Valkey server that keeps its data in "
+        "the data folder.",
+        expected="redis://, rediss://, unix:// or redis+sentinel://host,host/name; docs/redis.md lists their options",
     )
     archive_url: Annotated[str | None, BeforeValidator(read_archive_url)] = _setting(
         "CALLVAULT_ARCHIVE_URL",
         None,
-        help="The archive. Unset: the folder `archive` in the data folder.",
-        expected="s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///path; a blank in a path is %20",
+        help="Where the archive is stored. If unset, in the folder `archive` in the data folder.",
+        expected="s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///path; write a space in a path as %20",
     )
     data_folder: Annotated[Path, BeforeValidator(read_folder)] = _setting(
         "CALLVAULT_DATA",
         Path("callvault-data"),
-        help="Folder for what stays on this machine: the embedded Valkey's data, the default archive.",
+        help="Folder for local data: the embedded Valkey's data, the search catalogue and the default archive.",
         expected="the path of a folder",
     )
     delete_originals: Literal["never", "verified"] = _setting(
         "CALLVAULT_DELETE_ORIGINALS",
         "never",
-        help="Whether originals are deleted at Telnyx once their archive is proven.",
+        help="Whether Callvault deletes an original at Telnyx once its archived copy is proven.",
         expected="never or verified",
     )
     delete_after: Duration = _setting(
         "CALLVAULT_DELETE_AFTER",
         timedelta(hours=24),
-        help="Grace between the commit record and the deletion of the original. An original also stays until its day is sealed, "
-        "unless this is set and shorter than that takes (a day and `CALLVAULT_SEAL_AFTER`).",
+        help="Grace period between the commit record and the deletion of the original. The original also stays "
+        "until its day is sealed, unless you set this to less than a day plus `CALLVAULT_SEAL_AFTER`.",
         expected="a duration such as 2s, 15m, 24h or 30d",
     )
     proof: Literal["store", "read-back"] = _setting(
         "CALLVAULT_PROOF",
         "store",
-        help="What counts as proof of an object: the strongest that the store gives, or always reading it back.",
+        help="How Callvault proves an archived object: `store` uses the strongest proof that the store offers, "
+        "`read-back` always reads the object back.",
         expected="store or read-back",
     )
     delete_batch: Annotated[int, Field(ge=1, le=10_000)] = _setting(
         "CALLVAULT_DELETE_BATCH",
         100,
-        help="Most originals of one bulk deletion; Telnyx documents no limit, and a refused batch is halved.",
+        help="Maximum number of originals in one bulk deletion. Telnyx documents no limit; Callvault halves a "
+        "batch that Telnyx refuses.",
         expected="a number from 1 to 10000",
     )
     delete_stop_percent: Annotated[float, Field(ge=0, le=100)] = _setting(
         "CALLVAULT_DELETE_STOP_PERCENT",
         10.0,
-        help="Deletion pauses itself when more than this share of a batch, and at least three, fail their proof.",
+        help="Deletion pauses itself when more than this percentage of a batch, and at least three originals, fail "
+        "their proof.",
         expected="a number from 0 to 100",
     )
     transcriptions: Annotated[TranscriptionPolicy, NoDecode, BeforeValidator(read_transcriptions)] = _setting(
         "CALLVAULT_TRANSCRIPTIONS",
         TranscriptionPolicy("wait", timedelta(0)),
-        help="Whether deletion waits for transcriptions: ignore those that Telnyx is still making; wait for those, and so "
-        "long after the archiving for one that is not begun, where the connection makes them; or require one there.",
+        help="Whether deletion waits for transcriptions. `ignore` waits for none. `wait 1h` waits for those that "
+        "Telnyx is making, and, if the connection makes them, up to an hour after archiving for one that has "
+        "not begun. `require` waits until there is one.",
         expected="ignore, require, or wait and a duration such as wait 1h",
     )
     hold_connections: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_ids)] = _setting(
         "CALLVAULT_HOLD_CONNECTIONS",
         (),
-        help="Connections under legal hold: no worker of this archive deletes their originals.",
+        help="Connections under legal hold. No worker of this archive deletes their originals.",
         expected="connection ids, separated by commas",
     )
     reconcile_every: Interval = _setting(
         "CALLVAULT_RECONCILE_EVERY",
         timedelta(hours=1),
-        help="How often the recent days are compared with Telnyx.",
-        expected="a duration such as 1h, 1s at least",
+        help="How often Callvault reconciles the recent days with Telnyx.",
+        expected="a duration such as 1h, at least 1s",
     )
     reconcile_recent: Days = _setting(
         "CALLVAULT_RECONCILE_RECENT",
         timedelta(days=3),
-        help="Which days are recent.",
-        expected="a duration such as 3d, 1d at least",
+        help="How far back days count as recent.",
+        expected="a duration such as 3d, at least 1d",
     )
     reconcile_open_every: Interval = _setting(
         "CALLVAULT_RECONCILE_OPEN_EVERY",
         timedelta(days=1),
-        help="How often every open day is compared with Telnyx.",
-        expected="a duration such as 24h, 1s at least",
+        help="How often Callvault reconciles every open day with Telnyx.",
+        expected="a duration such as 24h, at least 1s",
     )
     reconcile_open: Days = _setting(
         "CALLVAULT_RECONCILE_OPEN",
         timedelta(days=30),
-        help="How far back days are open.",
-        expected="a duration such as 30d, 1d at least",
+        help="How far back days count as open.",
+        expected="a duration such as 30d, at least 1d",
     )
     seal_after: Duration = _setting(
         "CALLVAULT_SEAL_AFTER",
         timedelta(hours=48),
-        help="How long a day is over before it is sealed, once a comparison with Telnyx finds nothing of it missing.",
+        help="How long after a day ends Callvault seals it. Reconcile must first find nothing of that day missing.",
         expected="a duration such as 48h",
     )
     seal_without_after: Interval = _setting(
         "CALLVAULT_SEAL_WITHOUT_AFTER",
         timedelta(days=30),
-        help="How long the seal of a day waits for a recording that Telnyx lists and gives no audio of, or for a transcription "
-        "that it lists and does not give. Then the day is sealed without it, on record, with an alert; "
-        "`callvault dead-letters accept ID --why ...` does it at once.",
-        expected="a duration such as 30d, 1s at least",
+        help="How long the seal of a day waits for a recording or transcription that Telnyx lists but does not "
+        "deliver. Callvault then seals the day without it, records that and alerts. `callvault dead-letters "
+        "accept ID --why ...` does it at once.",
+        expected="a duration such as 30d, at least 1s",
     )
     seal_key: SecretStr | None = _setting(
         "CALLVAULT_SEAL_KEY",
         None,
         secret=True,
-        help="Sign seals with this OpenSSH Ed25519 key; public keys behind it are those that signed before.",
-        expected="the path of a private key without a passphrase or its text; then public key files, separated by commas",
+        help="OpenSSH Ed25519 key that signs seals. After it, list the public keys that signed earlier seals.",
+        expected="the path or text of a private key without a passphrase, then public key files, separated by commas",
     )
     timestamp_url: Annotated[str | None, BeforeValidator(read_http_url)] = _setting(
         "CALLVAULT_TIMESTAMP_URL",
         None,
-        help="Have seals stamped by this RFC 3161 authority.",
-        expected="an http or https address",
+        help="RFC 3161 authority that time-stamps seals.",
+        expected="an http or https URL",
     )
     timestamp_ca: Path | None = _setting(
         "CALLVAULT_TIMESTAMP_CA",
         None,
-        help="The authority's root certificates, for `callvault verify --seals`. Unset: a stamp is held to itself alone.",
+        help="Root certificates of that authority, for `callvault verify --seals`. If unset, Callvault does not "
+        "check who issued a time stamp.",
         expected="a PEM file",
     )
     not_found_wait: Interval = _setting(
         "CALLVAULT_NOT_FOUND_WAIT",
         timedelta(minutes=10),
-        help="How long a recording that Telnyx does not know is asked for again; a webhook can outrun the API.",
-        expected="a duration such as 10m, 1s at least",
+        help="How long Callvault keeps asking for a recording that Telnyx does not know. A webhook can arrive "
+        "before the API has the recording.",
+        expected="a duration such as 10m, at least 1s",
     )
     audio_tolerance: Duration = _setting(
         "CALLVAULT_AUDIO_TOLERANCE",
         timedelta(seconds=2),
-        help="By how much the length of audio may differ from what Telnyx says; more is a finding, and the original is kept.",
+        help="How much the length of the audio may differ from the length that Telnyx reports. A larger difference "
+        "is a finding, and the original is kept.",
         expected="a duration such as 2s or 500ms",
     )
     audio_tolerance_percent: Annotated[float, Field(ge=0, le=100)] = _setting(
         "CALLVAULT_AUDIO_TOLERANCE_PERCENT",
         0.5,
-        help="The same as a share of what Telnyx says; the larger of the two counts.",
+        help="The same tolerance as a percentage of the reported length. The larger of the two applies.",
         expected="a number from 0 to 100",
     )
     log_messages: Literal["off", "mirror", "mirror-and-dismiss"] = _setting(
         "CALLVAULT_LOG_MESSAGES",
         "mirror",
-        help="Whether log messages of external connections are archived, and dismissed at Telnyx once they are.",
+        help="Whether Callvault archives the log messages of external connections, and whether it then dismisses "
+        "them at Telnyx.",
         expected="off, mirror or mirror-and-dismiss",
     )
     upload_retry: Literal["never", "once"] = _setting(
         "CALLVAULT_UPLOAD_RETRY",
         "never",
-        help="Whether a failed upload of numbers is tried again by itself, once for each cause.",
+        help="Whether Callvault retries a failed upload of numbers, once for each cause.",
         expected="never or once",
     )
     operator_connect_refresh: Interval | None = _setting(
         "CALLVAULT_OPERATOR_CONNECT_REFRESH",
         None,
-        help="How often Telnyx is asked to read the Operator Connect state again. Unset: never.",
-        expected="a duration such as 24h, 1s at least",
+        help="How often Callvault asks Telnyx to refresh the Operator Connect state. If unset, never.",
+        expected="a duration such as 24h, at least 1s",
     )
     connections_file: Path | None = _setting(
         "CALLVAULT_CONNECTIONS_FILE",
         None,
-        help="Configuration as code: a file that is compared with the account every hour; a difference is an alert.",
+        help="Configuration as code. Callvault compares this file with the account every hour and alerts on a "
+        "difference.",
         expected="a TOML file",
     )
     quiet_hours: Annotated[QuietHours | None, NoDecode, BeforeValidator(read_quiet_hours)] = _setting(
         "CALLVAULT_QUIET_HOURS",
         None,
-        help="UTC hours in which only critical alerts are delivered; the others are remembered.",
+        help="UTC hours in which Callvault delivers only critical alerts. It records the others.",
         expected="hours such as 22-06",
     )
     alert_severities: Annotated[dict[str, str], NoDecode, BeforeValidator(read_severities)] = _setting(
         "CALLVAULT_ALERT_SEVERITIES",
         {},
-        help="Severities of your own by kind of alert; `off` delivers none of that kind.",
+        help="Your own severities, by kind of alert. `off` delivers no alert of that kind.",
         expected="pairs such as audio-finding=info,log-message=critical",
     )
     upload_pending_limit: Annotated[Duration, AfterValidator(at_least("1ms"))] = _setting(
         "CALLVAULT_UPLOAD_PENDING_LIMIT",
         timedelta(hours=1),
-        help="How long an upload of numbers may be pending before an alert says so.",
-        expected="a duration such as 1h, 1ms at least",
+        help="How long an upload of numbers may stay pending before Callvault alerts.",
+        expected="a duration such as 1h, at least 1ms",
     )
     queue_age_limit: Interval = _setting(
         "CALLVAULT_QUEUE_AGE_LIMIT",
         timedelta(minutes=5),
-        help="How long a job may wait, or fail for what none is given up for, before an alert says so; while one waits so long, "
-        "bulk work yields.",
-        expected="a duration such as 5m, 1s at least",
+        help="How long a job may wait, or keep failing for a cause that Callvault never gives up on, before "
+        "Callvault alerts. While a job waits that long, bulk work yields.",
+        expected="a duration such as 5m, at least 1s",
     )
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(read_list)] = _setting(
         "CALLVAULT_ALERT_URLS",
         (),
         secret=True,
-        help="Where alerts go, as Apprise URLs (Slack, Teams, PagerDuty, e-mail, webhooks ...).",
-        expected="Apprise URLs, separated by blanks or commas",
+        help="Where Callvault sends alerts, as Apprise URLs (Slack, Teams, PagerDuty, e-mail, webhooks and more).",
+        expected="Apprise URLs, separated by spaces or commas",
     )
     witness_urls: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(read_list)] = _setting(
         "CALLVAULT_WITNESS_URLS",
         (),
         secret=True,
-        help="Where the hash of the last seal goes once a day, as Apprise URLs, so that seals cut off are noticed.",
-        expected="Apprise URLs, separated by blanks or commas",
+        help="Where Callvault sends the hash of the last seal once a day, as Apprise URLs. The hash reveals it "
+        "when somebody removes the latest seals.",
+        expected="Apprise URLs, separated by spaces or commas",
     )
     encryption_key: str | None = _setting(
         "CALLVAULT_ENCRYPTION_KEY",
         None,
-        help="Encrypt objects with this key of yours: a KMS key id (S3), a key's resource name (GCS), a scope (Azure).",
+        help="Your own key for encrypting objects: a KMS key id (S3), a key's resource name (GCS) or an encryption "
+        "scope (Azure).",
         expected="the name of a key as the store writes it",
     )
     storage_class: str | None = _setting(
         "CALLVAULT_STORAGE_CLASS",
         None,
-        help="Storage class of objects, in the store's own word.",
-        expected="a word such as STANDARD_IA, NEARLINE or Cool",
+        help="Storage class of objects, as the store names it.",
+        expected="a storage class such as STANDARD_IA, NEARLINE or Cool",
     )
     retention: Interval | None = _setting(
         "CALLVAULT_RETENTION",
         None,
-        help="Lock each object for so long (S3 Object Lock, GCS object retention, Azure immutability).",
-        expected="a duration such as 365d, 1s at least",
+        help="How long each object is locked (S3 Object Lock, GCS object retention, Azure immutability).",
+        expected="a duration such as 365d, at least 1s",
     )
     retention_mode: Literal["governance", "compliance"] = _setting(
         "CALLVAULT_RETENTION_MODE",
         "governance",
-        help="Whether a lock can be lifted by those with the right to (governance) or by nobody (compliance).",
+        help="Who can lift a lock: users with that permission (`governance`) or nobody (`compliance`).",
         expected="governance or compliance",
     )
     object_labels: Literal["none", "metadata", "tags"] = _setting(
         "CALLVAULT_OBJECT_LABELS",
         "none",
-        help="Whether connection, channels and day of a recording are put on its objects, and how.",
+        help="Whether Callvault labels objects with the connection, channels and day of their recording, and how.",
         expected="none, metadata or tags",
     )
     upload_buffer_mib: Annotated[int, Field(ge=8, le=65536)] = _setting(
         "CALLVAULT_UPLOAD_BUFFER_MIB",
         64,
-        help="Memory for uploads of one worker process to a bucket, in MiB.",
+        help="Memory of one worker process for uploads to a bucket, in MiB.",
         expected="a number from 8 to 65536",
     )
     least_download_rate: Annotated[int, Field(ge=0, le=1_000_000_000)] = _setting(
         "CALLVAULT_LEAST_DOWNLOAD_RATE",
         1024,
-        help="Bytes a second that a download must bring, over a minute of waiting for them; a slower one ends and is tried "
-        "again later, so that it keeps no other waiting. 0: none is too slow.",
+        help="Minimum speed of a download in bytes per second, measured over a minute of waiting for data. "
+        "Callvault ends a slower download and retries it later, so that it holds up no other. 0 turns the "
+        "limit off.",
         expected="a number from 0 to 1000000000",
     )
     concurrency: Annotated[int, Field(ge=1, le=256)] = _setting(
         "CALLVAULT_CONCURRENCY",
         16,
-        help="Jobs that one worker process runs at once.",
+        help="Number of jobs that one worker process runs at the same time.",
         expected="a number from 1 to 256",
     )
     ops_token: Annotated[SecretStr | None, BeforeValidator(read_token)] = _setting(
         "CALLVAULT_OPS_TOKEN",
         None,
         secret=True,
-        help="Opens the ops pages and `/api/`. Unset: they answer on this machine only, to whoever is on it.",
+        help="Token for the ops pages and `/api/`. If unset, they answer on this machine only, without a sign-in.",
         expected="a secret of at least 16 characters",
     )
     ops_mask_numbers: bool = _setting(
         "CALLVAULT_OPS_MASK_NUMBERS",
         False,
-        help="Whether the ops pages, `/api/` and inventories show the parties of recordings with their middle digits hidden.",
+        help="Whether the ops pages, `/api/` and inventories hide the middle digits of the two parties' numbers.",
         expected="true or false",
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
-        "CALLVAULT_LOG_LEVEL", "info", help="Least severity that is logged.", expected="debug, info, warning or error"
+        "CALLVAULT_LOG_LEVEL", "info", help="Minimum severity of log lines.", expected="debug, info, warning or error"
     )
 
     @property
     def archive_address(self) -> str:
-        """The archive's URL, the default filled in."""
+        """The archive's URL; by default, a folder in the data folder."""
         return self.archive_url or (self.data_folder.resolve() / "archive").as_uri()
 
 
@@ -357,10 +370,10 @@ def load_settings(**overrides: Any) -> Settings:
     """Read the environment.
 
     Args:
-        overrides: values given on the command line, by field name; None means not given.
+        overrides: values from the command line, by field name; None means not given.
 
     Raises:
-        SettingsError: something in it cannot be used.
+        SettingsError: a setting cannot be used.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
@@ -370,9 +383,9 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def unknown_settings() -> list[str]:
-    """What begins with `CALLVAULT_` in the environment and is no setting: a sentence each, with what may be meant.
+    """A sentence for each `CALLVAULT_` variable that is not a setting, with the setting it may be a typo of.
 
-    They stop nothing: Kubernetes itself makes such names where a service of ours has the word in its name.
+    They are no error: Kubernetes makes such variables for a service whose name starts with `callvault`.
     """
     known = [str(field.validation_alias) for field in Settings.model_fields.values()]
     found = []
@@ -380,7 +393,7 @@ def unknown_settings() -> list[str]:
         if not name.startswith("CALLVAULT_") or name in (*known, SERVE_REDIS_URL) or _FROM_KUBERNETES.search(name):
             continue
         near = difflib.get_close_matches(name, known, 1)
-        found.append(f"{name} is no setting" + (f"; is {near[0]} meant?" if near else ""))
+        found.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
     return found
 
 
@@ -392,9 +405,9 @@ def _explain(error: ValidationError) -> str:
             extra = cast(dict[str, Any], field.json_schema_extra)
             read = _hidden(first["input"]) if extra["secret"] else repr(first["input"])
             reason = re.sub(r"^Value error, ", "", first["msg"])
-            # The library's own reasons, and ours that name the value, say again what is read and what is expected.
-            is_said = first["type"] != "value_error" or reason.startswith(repr(first["input"]))
-            why = "" if is_said else f" ({reason})"
+            # pydantic's reasons, and ours that quote the value, only repeat the rest of the line.
+            is_repeated = first["type"] != "value_error" or reason.startswith(repr(first["input"]))
+            why = "" if is_repeated else f" ({reason})"
             return f"{field.validation_alias}: cannot use {read}{why}; expected {extra['expected']}"
     return f"{alias}: {first['msg']}"
 

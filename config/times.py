@@ -1,4 +1,4 @@
-"""How time is read and written: durations as people type them, instants as Telnyx writes them. All UTC."""
+"""Read and write durations as people type them, and instants as Telnyx writes them; all times are UTC."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def parse_duration(text: str) -> timedelta:
     """Read a duration such as `2s`, `15m`, `24h`, `30d` or `1h30m`: each unit once, the longest first.
 
     Raises:
-        ValueError: it is not one, could be read in two ways, or is longer than 100 years.
+        ValueError: the text is not a duration, is ambiguous, or is longer than 100 years.
     """
     if "M" in text:
-        raise ValueError(f"{text!r} can be read as months; m is a minute, and 30d are a month")
+        raise ValueError(f"{text!r} is ambiguous; write minutes as 1m and a month as 30d")
     words = text.strip().lower()
     if not _DURATIONS.fullmatch(words):
         raise ValueError(f"{text!r} is not a duration such as 2s, 15m, 24h or 30d")
     parts = _DURATION.findall(words)
     lengths = [_UNITS[unit] for _, unit in parts]
     if lengths != sorted(set(lengths), reverse=True):
-        raise ValueError(f"{text!r} names a unit twice, or a shorter one before a longer")
+        raise ValueError(f"{text!r} repeats a unit, or has a shorter unit before a longer one")
     seconds = sum(float(amount) * _UNITS[unit] for amount, unit in parts)
     if seconds > 100 * 365 * 86400:
         raise ValueError(f"{text!r} is longer than 100 years")
@@ -34,7 +34,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration in seconds the short way: `950ms`, `4.2s`, `1m35s`, `2h5m`, `3d`; to the minute from a day on."""
+    """Write seconds as a short duration: `950ms`, `4.2s`, `1m35s`, `2h5m`, `3d`; from a day on, without seconds."""
     if seconds and seconds < 0.9995:
         return f"{round(seconds * 1000)}ms"
     if seconds < 59.95:
@@ -47,10 +47,10 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_instant(text: str) -> datetime:
-    """Read an ISO 8601 instant as Telnyx writes it; one without a zone is UTC.
+    """Read an ISO 8601 instant as Telnyx writes it; without a time zone, it is UTC.
 
     Raises:
-        ValueError: it is not one, or lies outside the years 1900 to 2999, as the zero of other languages does.
+        ValueError: the text is not an instant of the years 1900 to 2999. Zero values of other languages lie outside.
     """
     instant = datetime.fromisoformat(text.strip())
     if not 1900 <= instant.year <= 2999:
@@ -59,7 +59,7 @@ def parse_instant(text: str) -> datetime:
 
 
 def first_instant(*texts: object) -> datetime | None:
-    """The first of some values that is a text `parse_instant` can read; None if none is."""
+    """The first of some values that `parse_instant` can read, or None."""
     for text in texts:
         if isinstance(text, str):
             try:
@@ -74,11 +74,11 @@ def parse_day(text: str, today: date | None = None, *, at_end: bool = False) -> 
 
     Args:
         text: as above; a week begins on Monday (ISO 8601).
-        today: the present day; None: by the clock.
-        at_end: of a week, the last day and not the first.
+        today: the current day; None: read the clock.
+        at_end: return the last day of a week instead of the first.
 
     Raises:
-        ValueError: it is something else, such as an instant.
+        ValueError: the text is not a day; an instant is not one either.
     """
     today = today or utc_now().date()
     word = " ".join(text.lower().split())
@@ -91,7 +91,7 @@ def parse_day(text: str, today: date | None = None, *, at_end: bool = False) -> 
         try:
             return today - parse_duration(word)
         except OverflowError:
-            raise ValueError(f"{text!r} is before all days") from None
+            raise ValueError(f"{text!r} is too far in the past") from None
     try:
         if not _DAY.fullmatch(word):
             raise ValueError
@@ -102,15 +102,15 @@ def parse_day(text: str, today: date | None = None, *, at_end: bool = False) -> 
 
 
 def parse_moment(text: str, today: date | None = None, *, at_end: bool = False) -> datetime:
-    """Read an instant, UTC unless it names its zone, such as `2026-11-25T07:30`; of a day as `parse_day` reads it, its first one.
+    """Read an instant such as `2026-11-25T07:30`, UTC unless it names its zone, or the first instant of a day.
 
     Args:
-        text: as above.
-        today: the present day; None: by the clock.
-        at_end: of a day, the first instant after it.
+        text: an instant, or a day as `parse_day` reads it.
+        today: the current day; None: read the clock.
+        at_end: of a day, return the first instant after it.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the text is neither.
     """
     word = " ".join(text.upper().split())
     if _INSTANT.match(word):
@@ -133,10 +133,10 @@ def end_of_day(day: date) -> datetime:
 
 
 def utc_now() -> datetime:
-    """The present instant, in UTC."""
+    """The current instant, in UTC."""
     return datetime.now(UTC)
 
 
 def format_instant(instant: datetime) -> str:
-    """Write an instant as Telnyx does: ISO 8601 in UTC with microseconds and `Z`."""
+    """Write an instant as Telnyx does: ISO 8601, UTC, with microseconds and `Z`."""
     return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

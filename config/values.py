@@ -1,4 +1,4 @@
-"""How the text of a setting becomes a value. What cannot be one is a ValueError that says why, without the value."""
+"""Parse the text of a setting into its value. A ValueError says why it cannot be parsed; a secret is never quoted."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ SENTINEL_PORT = 26379
 
 
 def read_duration(value: object) -> object:
-    """A duration; other than text passes as it is, here and below."""
+    """A duration. Here and below, a value that is not text passes unchanged."""
     return parse_duration(value) if isinstance(value, str) else value
 
 
 def at_least(least: str) -> Callable[[timedelta], timedelta]:
-    """A check that a duration is no shorter than another, written as people do."""
+    """A check that a duration is no shorter than `least`, such as `1d`."""
 
     def check(value: timedelta) -> timedelta:
         if value < parse_duration(least):
-            raise ValueError(f"the least is {least}")
+            raise ValueError(f"the minimum is {least}")
         return value
 
     return check
@@ -56,12 +56,12 @@ def read_public_keys(value: object) -> object:
         except binascii.Error:
             raise ValueError("not base64") from None
         if len(decoded) != 32:
-            raise ValueError(f"{many(len(decoded), 'byte')} decoded, not 32")
+            raise ValueError(f"it decodes to {many(len(decoded), 'byte')}, not 32")
     return tuple(keys)
 
 
 def is_local_host(host: str) -> bool:
-    """Whether a host name or address is this machine or a private network, where plain HTTP is accepted."""
+    """Whether a host is this machine or in a private network, where plain HTTP is accepted."""
     if host == "localhost" or host.endswith(".localhost") or ("." not in host and ":" not in host):
         return True
     try:
@@ -72,33 +72,33 @@ def is_local_host(host: str) -> bool:
 
 
 def read_base_url(value: object) -> object:
-    """An https address; http only for this machine or a private network."""
+    """An https URL; http only for this machine or a private network."""
     parts = urlsplit(str(value))
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("not an http(s) address")
+        raise ValueError("not an http or https base URL")
     if parts.scheme == "http" and not is_local_host(parts.hostname):
-        raise ValueError("plain http to a public host would show the API key to everyone on the way")
+        raise ValueError("plain http to a public host exposes the API key")
     return str(value).rstrip("/")
 
 
 def read_http_url(value: object) -> object:
-    """An http or https address."""
+    """An http or https URL."""
     parts = urlsplit(str(value))
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("not an http(s) address")
+        raise ValueError("not an http or https URL")
     return str(value)
 
 
 def read_redis_url(value: object) -> object:
-    """An address of Redis, with none but the options that are known; what is wrong is said without a piece of it."""
+    """A Redis URL with known options only. No error quotes a part that may hold the password."""
     try:
         parts = urlsplit(str(value))
     except ValueError:
-        raise ValueError("not an address; percent-encode what is odd in a password") from None
+        raise ValueError("not a URL; percent-encode special characters in a password") from None
     if parts.fragment:
-        raise ValueError("something behind #, which nobody reads; in a password, percent-encode : / ? # and @")
+        raise ValueError("it has a # part, which Redis ignores; in a password, percent-encode : / ? # and @")
     if parts.scheme not in REDIS_SCHEMES:
-        raise ValueError(f"scheme {parts.scheme!r}")
+        raise ValueError(f"unknown scheme {parts.scheme!r}")
     known: tuple[str, ...] = ("db", *(REDIS_TLS_OPTIONS if parts.scheme == "rediss" else ()))
     query = parse_qs(parts.query, keep_blank_values=True)
     database = query.get("db", [""])[-1]
@@ -112,104 +112,103 @@ def read_redis_url(value: object) -> object:
     for name, values in query.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            raise ValueError("not an option of such an address" + (f"; is {near[0]} meant?" if near else ""))
+            raise ValueError("unknown option" + (f"; did you mean {near[0]}?" if near else ""))
         if name in _REDIS_WORDS and values[-1] not in _REDIS_WORDS[name]:
-            raise ValueError(f"{name} is not {' or '.join(_REDIS_WORDS[name])}")
+            raise ValueError(f"{name} must be {' or '.join(_REDIS_WORDS[name])}")
     if database and not re.fullmatch(r"\d{1,5}", database, re.ASCII):
-        raise ValueError("the database is no number")
+        raise ValueError("the database must be a number")
     return value
 
 
 def _port(parts: SplitResult) -> int | None:
-    """The port of an address; its own error would quote what stands there, which may be a piece of a password."""
+    """The port. Python's own error would quote the text, which may be part of a password."""
     try:
         return parts.port
     except ValueError:
-        raise ValueError("not a port; in a password, percent-encode : / ? # and @") from None
+        raise ValueError("invalid port; in a password, percent-encode : / ? # and @") from None
 
 
 def sentinel_hosts(netloc: str) -> list[tuple[str, int]]:
-    """The hosts and ports of several Sentinels, as they stand between `redis+sentinel://` and the next slash.
+    """The hosts and ports of the Sentinels in a `redis+sentinel://` URL.
 
     Raises:
-        ValueError: no host is named, or a port is not a number.
+        ValueError: a Sentinel has no host, or a port is invalid.
     """
     found = []
     for one in netloc.rpartition("@")[2].split(","):
         parts = urlsplit(f"//{one}")
         if not parts.hostname:
-            raise ValueError("a Sentinel without a host")
+            raise ValueError("a Sentinel has no host")
         found.append((parts.hostname, _port(parts) or SENTINEL_PORT))
     return found
 
 
 def read_token(value: object) -> object:
-    """A secret that is long enough not to be guessed."""
+    """A secret of at least `SHORTEST_TOKEN` characters."""
     if len(str(value).strip()) < SHORTEST_TOKEN:
         raise ValueError("too short")
     return str(value).strip()
 
 
 def read_archive_url(value: object) -> object:
-    """An address of an archive, without a slash at its end: one that means the same on every store, and one archive only."""
+    """An archive URL without its final slash. It must name exactly one archive, and the same one on every store."""
     text = str(value)
     scheme, _, place = text.partition("://")
     if scheme not in ARCHIVE_SCHEMES:
-        raise ValueError(f"scheme {urlsplit(text).scheme!r}")
-    if odd := _ODD_IN_ADDRESS.search(place):
-        raise ValueError(f"{odd.group()!r} in it, which stores read differently or not at all")
+        raise ValueError(f"unknown scheme {urlsplit(text).scheme!r}")
+    if odd := _AMBIGUOUS_IN_URL.search(place):
+        raise ValueError(f"stores read {odd.group()!r} differently or not at all")
     netloc, slash, path = place.partition("/")
     path = path[:-1] if path.endswith("/") else path
     if scheme == "file":
         if netloc not in ("", "localhost") or not slash:
-            raise ValueError("not an absolute path after file://")
+            raise ValueError("the path after file:// is not absolute")
         path = _decoded(path)
         if not path:
-            raise ValueError("no folder")
+            raise ValueError("the folder is missing")
     elif not re.fullmatch(r"[A-Za-z0-9$][A-Za-z0-9._-]*", netloc):
-        raise ValueError("no bucket" if not netloc else "no name of a bucket between the slashes")
+        raise ValueError("the bucket is not a valid name" if netloc else "the bucket is missing")
     elif "%" in path:
-        raise ValueError("'%' in it: a prefix is taken as it is written, and nothing in it is encoded")
+        raise ValueError("the prefix contains '%'; a prefix is not percent-encoded")
     segments = path.split("/") if path else []
     if any(not segment or not segment.strip(".") for segment in segments):
-        raise ValueError("doubled slashes in it, or a part that is `.` or `..`")
+        raise ValueError("it contains a double slash, or a part of dots such as `..`")
     return text[:-1] if text.endswith("/") else text
 
 
-# In a folder's path a blank is written %20. A bucket's prefix cannot hold one.
-_ODD_IN_ADDRESS = re.compile(r"[\s#?\\\x00-\x1f\x7f]")
+# The path of a folder may contain a space as %20; the prefix of a bucket cannot contain one.
+_AMBIGUOUS_IN_URL = re.compile(r"[\s#?\\\x00-\x1f\x7f]")
 
 
 def _decoded(path: str) -> str:
-    """The path of a folder with its percent signs decoded, each of which must encode something that a name may have."""
     if re.search(r"%(?![0-9A-Fa-f]{2})", path):
-        raise ValueError("a percent sign that encodes nothing; in a name it is written %25")
+        raise ValueError("write a percent sign in a name as %25")
     if re.search(r"%(2f|00)", path, re.IGNORECASE):
-        raise ValueError("an encoded slash or zero, which no name may have")
+        raise ValueError("a name cannot contain an encoded slash or a zero byte")
     return unquote(path)
 
 
 def read_folder(value: object) -> object:
-    """A folder, by its path alone."""
+    """The path of a folder."""
     if str(value).startswith("~"):
-        raise ValueError("nobody replaces the ~; write the whole path")
+        raise ValueError("Callvault does not expand ~; write the whole path")
     if "://" in str(value):
-        raise ValueError("an address, not a path")
+        raise ValueError("a URL, not a path")
     return value
 
 
 def is_id(text: str) -> bool:
-    """Whether a text can be an id of Telnyx."""
+    """Whether a text can be a Telnyx id."""
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]*", text, re.ASCII) is not None
 
 
 def read_ids(value: object) -> object:
-    """Ids, separated by commas or blanks. A text that cannot be an id is refused: it would never match, and nobody would know."""
+    """Ids, separated by commas or spaces. A text that cannot be an id is refused: it would silently never match."""
     if not isinstance(value, str):
         return value
     ids = tuple(value.replace(",", " ").split())
     if wrong := [one for one in ids if not is_id(one)]:
-        raise ValueError(f"{wrong[0]!r} is no id")
+        raise ValueError(f"{wrong[0]!r} is not an id")
     return ids
 
 
@@ -218,7 +217,7 @@ class TranscriptionPolicy:
     """`ignore`, `wait` for a while, or `require`.
 
     Attributes:
-        wait: how long after the archiving; only for `wait`.
+        wait: how long after archiving; only for `wait`.
     """
 
     kind: Literal["ignore", "wait", "require"]
@@ -230,7 +229,7 @@ class TranscriptionPolicy:
 
 @dataclass(frozen=True)
 class QuietHours:
-    """Hours of the day, UTC: from the first to before the last; over midnight if the last is smaller."""
+    """UTC hours from `first` to before `last`; over midnight if `last` is smaller."""
 
     first: int
     last: int
@@ -250,7 +249,7 @@ def read_quiet_hours(value: object) -> object:
     if not found or max(int(n) for n in found.groups()) > 24:
         raise ValueError("not hours")
     if int(found.group(1)) == int(found.group(2)):
-        raise ValueError("no hour is between the two")
+        raise ValueError("both hours are the same")
     return QuietHours(int(found.group(1)), int(found.group(2)))
 
 
@@ -260,7 +259,7 @@ def read_severities(value: object) -> object:
         return value
     pairs = dict(pair.partition("=")[::2] for pair in value.replace(",", " ").split())
     if wrong := [name for name, severity in pairs.items() if severity not in ("info", "warning", "critical", "off")]:
-        raise ValueError(f"{wrong[0]} needs info, warning, critical or off")
+        raise ValueError(f"the severity of {wrong[0]} must be info, warning, critical or off")
     return pairs
 
 
@@ -273,9 +272,9 @@ def read_transcriptions(value: object) -> object:
         return TranscriptionPolicy("ignore" if words == ["ignore"] else "require")
     if len(words) == 2 and words[0] == "wait":
         return TranscriptionPolicy("wait", parse_duration(words[1]))
-    raise ValueError("neither of these")
+    raise ValueError("unknown policy")
 
 
 def read_list(value: object) -> object:
-    """Words, separated by commas or blanks."""
+    """Words, separated by commas or spaces."""
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value

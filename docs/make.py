@@ -41,7 +41,7 @@ def operations() -> str:
 
 def configuration() -> str:
     """`docs/configuration.md`, from `config/settings.py`."""
-    lines = ["# Configuration", "", _MADE.strip(), "", "All settings come from the environment.", ""]
+    lines = ["# Configuration", "", _MADE.strip(), "", "Callvault reads all settings from the environment.", ""]
     lines += ["| name | default | meaning | expected |", "| --- | --- | --- | --- |"]
     for field in Settings.model_fields.values():
         extra = cast(dict[str, Any], field.json_schema_extra)
@@ -49,7 +49,7 @@ def configuration() -> str:
         lines.append(f"| `{field.validation_alias}` | {default} | {field.description} | {extra['expected']} |")
     lines += [
         "",
-        "Durations are written `2s`, `15m`, `24h`, `30d` or `1h30m`.",
+        "Write durations as `2s`, `15m`, `24h`, `30d` or `1h30m`.",
     ]
     return "\n".join(lines) + "\n"
 

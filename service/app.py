@@ -45,7 +45,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
     """
     if not settings.telnyx_public_keys:
         raise SettingsError(
-            "TELNYX_PUBLIC_KEY: not set; expected the webhook public key from the Telnyx portal (API keys, Public key)"
+            "TELNYX_PUBLIC_KEY is not set; set it to the webhook public key from the Telnyx portal (API keys, Public key)"
         )
 
     pages = OpsApp(settings)

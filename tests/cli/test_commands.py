@@ -181,7 +181,7 @@ def test_an_unused_data_folder_gets_no_redis_and_is_not_reported_as_good(tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "environment", "status", "text"),
     [
-        (["serve"], {}, 2, "TELNYX_PUBLIC_KEY: not set"),
+        (["serve"], {}, 2, "TELNYX_PUBLIC_KEY is not set"),
         (["worker"], {"REDIS_URL": "redis://127.0.0.1:1"}, 2, "TELNYX_API_KEY: not set"),
         (["up"], {}, 2, "TELNYX_API_KEY: not set"),
         (["serve"], {"CALLVAULT_DELETE_AFTER": "soon"}, 2, "CALLVAULT_DELETE_AFTER: cannot use 'soon'"),

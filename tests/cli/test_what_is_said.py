@@ -68,7 +68,7 @@ def test_an_option_is_called_as_it_is_typed(arguments: list[str], said: str, her
         (
             "CALLVAULT_RETENTION",
             "1ms",
-            "cannot use '1ms' (the least is 1s); expected a duration such as 365d, 1s at least",
+            "cannot use '1ms' (the minimum is 1s); expected a duration such as 365d, at least 1s",
         ),
     ],
 )

@@ -118,7 +118,7 @@ def test_a_time_that_is_too_short_names_the_least_that_is_accepted(
     name: str, value: str, least: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=rf"the least is {least}\); expected .* {least} at least"):
+    with pytest.raises(SettingsError, match=rf"the minimum is {least}\); expected .* at least {least}"):
         load_settings()
     monkeypatch.setenv(name, least)
     load_settings()
@@ -158,7 +158,9 @@ def test_an_unknown_setting_is_reported_with_a_suggestion(monkeypatch: pytest.Mo
     monkeypatch.setenv("CALLVAULT_DELETE_AFTER", "1h")
     monkeypatch.setenv("CALLVAULT_RECEIVER_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("CALLVAULT_RECEIVER_PORT_80_TCP_ADDR", "10.0.0.1")
-    assert unknown_settings() == ["CALLVAULT_DELETE_ORIGINAL is no setting; is CALLVAULT_DELETE_ORIGINALS meant?"]
+    assert unknown_settings() == [
+        "CALLVAULT_DELETE_ORIGINAL is not a setting; did you mean CALLVAULT_DELETE_ORIGINALS?"
+    ]
 
 
 def test_several_keys_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

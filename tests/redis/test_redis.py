@@ -293,13 +293,13 @@ def test_a_server_that_forbids_config_is_enough(
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("redis+sentinel:///callvault", "a Sentinel without a host"),
-        ("redis+sentinel://a:x/callvault", "not a port; in a password"),
-        ("rediss://host/0?ssl_ca_cert=/x", "not an option of such an address; is ssl_ca_certs meant?"),
-        ("redis://host/0?ssl_ca_certs=/x", "not an option of such an address"),
-        ("redis+sentinel://host/callvault?tls=True", "tls is not true or false"),
-        ("rediss://host/0?ssl_cert_reqs=no", "ssl_cert_reqs is not required or optional or none"),
-        ("http://host", "scheme 'http'"),
+        ("redis+sentinel:///callvault", "a Sentinel has no host"),
+        ("redis+sentinel://a:x/callvault", "invalid port; in a password"),
+        ("rediss://host/0?ssl_ca_cert=/x", "unknown option; did you mean ssl_ca_certs?"),
+        ("redis://host/0?ssl_ca_certs=/x", "unknown option"),
+        ("redis+sentinel://host/callvault?tls=True", "tls must be true or false"),
+        ("rediss://host/0?ssl_cert_reqs=no", "ssl_cert_reqs must be required or optional or none"),
+        ("http://host", "unknown scheme 'http'"),
     ],
 )
 def test_an_unusable_address_is_reported(url: str, why: str, tmp_path: Path) -> None:
