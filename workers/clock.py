@@ -59,7 +59,9 @@ async def watch_pressure(runtime: Runtime) -> None:
     """Say when jobs wait too long or Redis is nearly full."""
     limit = runtime.settings.queue_age_limit.total_seconds()
     for what, text in (await pressure(runtime.redis, limit)).items():
-        advice = "Add workers (`callvault worker --processes 4`); see `callvault_oldest_job_seconds`."
+        advice = (
+            "Add workers (`callvault worker --processes 4`). The metric `callvault_oldest_job_seconds` shows the wait."
+        )
         await runtime.alerts.send("pressure", what, f"{text[0].upper()}{text[1:]}.", advice)
 
 
@@ -111,7 +113,7 @@ async def _run(runtime: Runtime, turn: Turn) -> None:
             pass  # `watch_binding` says it, once
         except Exception as error:
             if times := _failed.count(type(error).__name__):
-                log.warning("a turn failed", what=name, error=f"{type(error).__name__}: {error}", times=times)
+                log.warning("turn failed", what=name, error=f"{type(error).__name__}: {error}", times=times)
             with suppress(RedisError, OSError):
                 await tell_turn_failing(runtime, name, error, turn.longest_seconds)
         await asyncio.sleep(max(seconds, _LEAST_SECONDS))

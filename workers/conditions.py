@@ -81,76 +81,76 @@ CONDITIONS: dict[str, Row] = {
     "redis-away": Row(
         "critical",
         "Redis does not answer",
-        "Redis does not answer: webhooks are refused, jobs stand still, and how things stand is not known",
-        "see whether Redis runs and REDIS_URL is right; `callvault doctor`",
+        "Redis does not answer: receivers refuse webhooks, no job runs, and the state of the service is unknown",
+        "check that Redis runs and that REDIS_URL is right; run `callvault doctor`",
     ),
     "archive-away": Row(
         "critical",
         "The archive",
-        "the archive cannot be asked, or is another than this Redis belongs to: nothing is archived, and nothing of it is known",
-        "`callvault doctor` says whether the store answers; jobs wait and go on by themselves",
+        "the archive does not answer, or this Redis belongs to another archive: nothing is archived, and its state is unknown",
+        "run `callvault doctor` to check the store; waiting jobs continue by themselves",
     ),
     "redis-full": Row(
         "critical",
         "Redis is full",
-        "Redis has used more than 90% of its memory: webhooks are answered 503, workers go on and make room",
-        "give Redis more memory (`maxmemory`), or add workers; events that were refused are found by the next comparison",
+        "Redis uses more than 90% of its memory: Telnyx gets a 503 for its webhooks and retries; workers go on and free memory",
+        "give Redis more memory (`maxmemory`) or add workers; the next reconcile finds the events that were refused",
     ),
     "no-worker": Row(
         "critical",
         "No worker runs",
-        "no worker runs: events are accepted and wait, nothing is archived, deleted or sealed",
-        "start one: `callvault worker`; its log says why the last one ended",
+        "no worker runs: receivers accept events, but nothing is archived, deleted or sealed",
+        "start one with `callvault worker`; the log of the last one says why it ended",
     ),
     "damaged": Row(
         "critical",
         "Damaged",
-        "an object of the archive is known to be damaged or gone; its original is kept while Telnyx has it",
-        "`callvault status` says it for each object. Gone audio: `callvault repair ID`, from a copy with `--from FILE`. Audio "
-        "that was changed: move the file out of the archive first, then repair it so. Anything else: restore it from a copy. "
-        "It is cleared by itself once it is whole",
+        "an object of the archive is damaged or missing; Callvault does not delete its original at Telnyx",
+        "run `callvault status` to see what each object needs. Missing audio: `callvault repair ID`, or `--from FILE` from a "
+        "copy. Changed audio: move the file out of the archive, then repair it the same way. Anything else: restore it from a "
+        "copy. The alert clears once the object is intact",
     ),
     "not-known": Row(
         "warning",
-        "Not known whether anything is damaged",
-        "what is known to be damaged has not been held against the archive lately, so it is not known whether anything is",
-        "see whether a worker runs and the archive answers; it is read every 30 seconds",
+        "Damage unknown",
+        "no worker has read the archive's list of damaged objects lately, so new damage would not show here",
+        "check that a worker runs and that the archive answers; workers read the list every 30 seconds",
     ),
     "jobs-fail": Row(
         "critical",
-        "Jobs fail and are tried again",
-        "jobs, or deletions of originals, fail again and again and are not given up; nothing is lost",
-        "mend the cause; it goes on by itself",
+        "Jobs fail and are retried",
+        "jobs, or deletions of originals, fail repeatedly and are retried; nothing is lost",
+        "fix the cause; the jobs then continue by themselves",
     ),
     "clocks": Row(
         "critical",
         "Clocks differ",
-        "a worker's clock and the clock of Redis differ by more than a minute: nothing is deleted and nothing is sealed by it",
-        "set both by NTP; it goes on by itself",
+        "a worker's clock and the clock of Redis differ by more than a minute: this worker deletes and seals nothing",
+        "synchronize both with NTP; the worker then continues by itself",
     ),
     "pressure": Row(
         "warning",
-        "Pressure",
+        "Backlog",
         "jobs wait too long, or Redis is nearly full",
-        "add workers (`callvault worker --processes 4`), or memory for Redis",
+        "add workers (`callvault worker --processes 4`) or memory for Redis",
     ),
     "dead-letters": Row(
         "warning",
         "Dead letters",
-        "jobs were given up and wait for a person",
-        "`callvault dead-letters list` says why and what to do",
+        "jobs failed for good and wait for a person",
+        "run `callvault dead-letters list` to see why and what to do",
     ),
     "paused": Row(
         "warning",
         "Deletion is paused",
-        "deletion of originals is paused, by a person or by itself",
-        "`callvault deletions resume` once what it says is settled",
+        "deletion of originals is paused, by a person or by Callvault itself",
+        "settle the reason it gives, then run `callvault deletions resume`",
     ),
     "unsealed": Row(
         "warning",
-        "Days that wait for their seal",
-        "days wait for their seal longer than they should",
-        "mend what the day waits for; `callvault status` lists the days",
+        "Days waiting for their seal",
+        "days wait too long for their seal",
+        "run `callvault status` to see what each day waits for, and fix that",
     ),
 }
 
@@ -201,20 +201,18 @@ async def _damaged(at: _Moment) -> list[Condition]:
             "damaged",
             f"{key}: {one.what} (found by {one.found_by}, {one.at[:19]}Z)",
             key,
-            f"{how_to_mend(key, one.state, at.settings.archive_address)}. This line goes by itself once the object is whole",
+            f"{how_to_mend(key, one.state, at.settings.archive_address)}. This line disappears once the object is intact",
         )
         for key, one in known[:_MOST_DAMAGED]
     ]
     if (more := len(known) - _MOST_DAMAGED) > 0:
-        found.append(
-            condition("damaged", many(more, "more object that is not listed", "more objects that are not listed"))
-        )
+        found.append(condition("damaged", many(more, "more object, not listed here", "more objects, not listed here")))
     known_at = await damaged.known_at()
     if not at.alive:
         return found  # which is said already
     if known_at is None or at.now - known_at > _REGISTER_OLD_SECONDS:
         since = "" if known_at is None else f" for {format_duration(at.now - known_at)}"
-        what = f"the archive's register of damage has not been read{since}"
+        what = f"no worker has read the archive's list of damaged objects{since}"
         found.append(condition("not-known", what))
     return found
 

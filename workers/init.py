@@ -75,13 +75,13 @@ async def _make(store: Store, redis: AsyncRedis, adopt: bool) -> Identity:
     holds = await asyncio.to_thread(_holds_objects, store)
     if not adopt and holds:
         raise UserError(
-            f"there are objects and no archive.json at {store.url}: `callvault init --adopt` takes up what an earlier version "
-            "wrote; if archive.json was lost, put it back from a copy; for a new archive, choose an empty place"
+            f"{store.url} holds objects but no archive.json: for an archive of an earlier version, run `callvault init "
+            "--adopt`; if archive.json was lost, restore it from a copy; for a new archive, choose an empty place"
         )
     if not adopt and await remembers_an_archive(redis):
         raise UserError(
-            f"{store.url} is no archive yet, and this Redis remembers one: is that archive's disk mounted, are REDIS_URL and "
-            "CALLVAULT_ARCHIVE_URL right? `callvault init --adopt` makes an archive here all the same"
+            f"{store.url} is not an archive, but this Redis belongs to one: check that its disk is mounted, and check REDIS_URL "
+            "and CALLVAULT_ARCHIVE_URL. To make a new archive here anyway, run `callvault init --adopt`"
         )
     await asyncio.to_thread(store.make_place)
     if adopt and (why := await DueList(redis).paused()) is not None:

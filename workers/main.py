@@ -110,7 +110,7 @@ async def watch_binding(runtime: Runtime, said: str | None = None) -> str | None
     except AnotherArchive as error:
         if str(error) == said:
             return said
-        advice = "Nothing is archived, deleted or sealed until then; jobs wait, and go on by themselves."
+        advice = "Workers archive, delete and seal nothing until this is fixed; waiting jobs then continue."
         await runtime.alerts.send("another-archive", "redis", f"{str(error)[0].upper()}{str(error)[1:]}.", advice)
         return str(error)
     return None
@@ -162,11 +162,9 @@ class WorkerStopped(UserError):
 def _stopped_by(error: BaseException) -> WorkerStopped:
     """What a person reads of a worker that an error has ended."""
     known = isinstance(error, RedisError | OSError)
-    what = one_line(error) if known else f"a fault of Callvault, {type(error).__name__}: {one_line(error)}; report it"
-    rest = "Without that it can claim no job. " if known else ""
-    return WorkerStopped(
-        f"the worker stopped itself: {what}. {rest}Start it again; what it was doing is done again then"
-    )
+    what = one_line(error) if known else f"a bug in Callvault, {type(error).__name__}: {one_line(error)}; report it"
+    rest = "It cannot claim jobs without Redis. " if known else ""
+    return WorkerStopped(f"the worker stopped itself: {what}. {rest}Start it again; its unfinished jobs run again")
 
 
 async def work(settings: Settings, redis_url: str) -> None:
@@ -248,8 +246,8 @@ async def _answer_of(redis: AsyncRedis) -> None:
 def _say_what_deletion_means(settings: Settings) -> None:
     if settings.delete_originals == "verified" and not is_sealed_first(settings):
         log.warning(
-            "originals may go before their day is sealed: CALLVAULT_DELETE_AFTER is shorter than a seal takes, so no seal "
-            "tells of what vanishes from the archive in between",
+            "originals may be deleted before their day is sealed, because CALLVAULT_DELETE_AFTER is shorter than a seal "
+            "takes; no seal shows what disappears from the archive in between",
             delete_after=format_duration(settings.delete_after.total_seconds()),
             seal_after=format_duration(settings.seal_after.total_seconds()),
         )
@@ -276,7 +274,9 @@ async def _look_at_the_store(runtime: Runtime) -> None:
         if removed := await runtime.in_thread(store.remove_orphans):
             log.info("unfinished uploads removed", count=removed)
     except StoreError as error:
-        log.warning("unfinished uploads cannot be listed; have a lifecycle rule of the bucket do it", error=str(error))
+        log.warning(
+            "unfinished uploads cannot be listed; remove them with a lifecycle rule of the bucket", error=str(error)
+        )
 
 
 async def _yield_to_small_work(runtime: Runtime, bulk: LeasingWorker) -> None:

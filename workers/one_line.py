@@ -18,14 +18,14 @@ from redis.sentinel import MasterNotFoundError
 
 # The first row that fits; more special before more general.
 _REDIS: tuple[tuple[type[RedisError], str], ...] = (
-    (AuthenticationError, "Redis{at} refuses the user or the password: check REDIS_URL"),
-    (BusyLoadingError, "Redis{at} is still loading its data: wait until it has"),
-    (MasterNotFoundError, "Sentinel names no primary: see whether one runs, and REDIS_URL"),
-    (RedisTimeoutError, "Redis does not answer{at} in time{why}: see whether it runs, and REDIS_URL"),
-    (RedisConnectionError, "Redis does not answer{at}{why}: see whether it runs, and REDIS_URL"),
-    (NoPermissionError, "Redis{at} refuses a command: give its user the rights in docs/redis.md"),
-    (OutOfMemoryError, "Redis{at} is full: give it more memory (`maxmemory`), or add workers"),
-    (ReadOnlyError, "Redis{at} is a replica and takes no writes: REDIS_URL must name the primary"),
+    (AuthenticationError, "Redis{at} rejects the user or the password; check REDIS_URL"),
+    (BusyLoadingError, "Redis{at} is still loading its data; wait until it has finished"),
+    (MasterNotFoundError, "Sentinel names no primary; check that one runs, and check REDIS_URL"),
+    (RedisTimeoutError, "Redis does not answer{at} in time{why}; check that it runs, and check REDIS_URL"),
+    (RedisConnectionError, "Redis does not answer{at}{why}; check that it runs, and check REDIS_URL"),
+    (NoPermissionError, "Redis{at} refuses a command; give its user the rights in docs/redis.md"),
+    (OutOfMemoryError, "Redis{at} is full; give it more memory (`maxmemory`) or add workers"),
+    (ReadOnlyError, "Redis{at} is a replica and takes no writes; set REDIS_URL to the primary"),
 )
 # As redis-py writes it, without user and password: the address, and why; of a refusal asyncio names no reason.
 _CONNECTING = re.compile(r"^Error .*?connecting to (?:unix socket: )?(?P<address>\S+?)\.? (?P<why>.*)$")

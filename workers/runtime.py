@@ -162,9 +162,9 @@ def open_archive(settings: Settings, now: Callable[[], datetime] = utc_now, *, n
     """
     address = settings.archive_address
     if settings.archive_url is None and not settings.data_folder.is_dir():
-        line = f"data folder {settings.data_folder}: no service has run there"
         raise StoreRefused(
-            f"{line}; set CALLVAULT_ARCHIVE_URL, or CALLVAULT_DATA or --data to the folder of the service"
+            f"data folder {settings.data_folder} does not exist; set CALLVAULT_DATA or --data to the folder the service uses, "
+            "or set CALLVAULT_ARCHIVE_URL"
         )
     archive = Archive(open_archive_store(settings, now), settings.proof, needs_identity=True)
     try:

@@ -213,7 +213,7 @@ class Scenes:
         with self._lock:
             self._held.discard(recording_id)  # it may be deleted from the moment the command starts
         done = self.callvault("deletions", "release", recording_id, "--why", "chaos")
-        if done.returncode == 0 or "nothing to lift" in done.stderr:
+        if done.returncode == 0 or "nothing to release" in done.stderr:
             self._asked.discard(recording_id)
             self._count("releases")
 

@@ -166,7 +166,7 @@ def test_where_no_service_has_run_nothing_is_reported_as_good_and_nothing_is_mad
     environment = {"CALLVAULT_DATA": str(tmp_path / "elsewhere"), "TELNYX_API_KEY": "KEY"}
     done = run_callvault(command.split(), environment)
     assert done.returncode == 1
-    assert f"data folder {tmp_path / 'elsewhere'}: no service has run there; set " in done.stderr
+    assert f"data folder {tmp_path / 'elsewhere'} does not exist; set " in done.stderr
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
     assert not (tmp_path / "elsewhere").exists()
 
@@ -175,7 +175,7 @@ def test_an_unused_data_folder_gets_no_redis_and_is_not_reported_as_good(tmp_pat
     """A catalogue alone does not make a folder the data folder of a service."""
     done = run_callvault(["deletions", "list"], {"CALLVAULT_DATA": str(tmp_path), "TELNYX_API_KEY": "KEY"})
     assert (done.returncode, done.stdout, [*tmp_path.iterdir()]) == (1, "", [])
-    assert f"data folder {tmp_path}: no service has run there; set REDIS_URL" in done.stderr
+    assert f"data folder {tmp_path} holds no service; set CALLVAULT_DATA" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_an_unreachable_redis_is_reported_with_its_address_and_what_to_do(
 ) -> None:
     address = f"127.0.0.1:{free_port()}"
     line = line_of(arguments, here | {"REDIS_URL": f"redis://callvault:secret@{address}/0"})
-    assert line.startswith(f"callvault: Redis does not answer at {address}: see whether it runs, and REDIS_URL")
+    assert line.startswith(f"callvault: Redis does not answer at {address}; check that it runs, and check REDIS_URL")
     assert "secret" not in line and "Error 1" not in line
 
 
@@ -178,8 +178,8 @@ def test_a_worker_that_stops_itself_reports_what_failed_why_and_what_to_do(
         assert worker.stop() == 1
     last = worker.output.splitlines()[-1]
     assert last == (
-        f"callvault: the worker stopped itself: Redis does not answer at {server.socket} (No such file or directory): see "
-        "whether it runs, and REDIS_URL. Without that it can claim no job. Start it again; what it was doing is done again then"
+        f"callvault: the worker stopped itself: Redis does not answer at {server.socket} (No such file or directory); check "
+        "that it runs, and check REDIS_URL. It cannot claim jobs without Redis. Start it again; its unfinished jobs run again"
     ), worker.output
 
 

@@ -96,7 +96,7 @@ CAUSES: dict[str, tuple[Cause, str]] = {
     "redis-full": (full, "% of its memory is used"),
     "no-worker": (job_without_a_worker, "nothing is archived, deleted or sealed; 1 job waits"),
     "damaged": (damage, "recordings/2026/01/02/r-1/audio.wav: reads back with another SHA-256 (found by verify"),
-    "not-known": (unread_register, "the archive's register of damage has not been read"),
+    "not-known": (unread_register, "no worker has read the archive's list of damaged objects"),
     "jobs-fail": (failing_jobs, "outage: StoreError: no answer"),
     "clocks": (wrong_clock, "the clock of worker one:1:a is 40d behind Redis'"),
     "pressure": (old_job, "the oldest job has waited 100"),

@@ -177,6 +177,6 @@ async def test_a_change_without_any_audio_at_telnyx_is_asked_about_again(
     await archive_recording(runtime, request_of(recording))
     touch(recording)
     recording.audio.clear()
-    with pytest.raises(NotFinished, match="has changed at Telnyx, and no address for its audio"):
+    with pytest.raises(NotFinished, match="has changed at Telnyx, which gives no address for its audio"):
         await archive_recording(runtime, request_of(recording, "event-2"))
     assert alerts(redis) == []

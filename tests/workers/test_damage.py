@@ -447,7 +447,7 @@ async def test_damage_beyond_the_limit_of_the_list_is_counted(runtime: Runtime) 
     rows = {f"recordings/2026/11/20/{n}/audio.wav": msgspec.json.encode(known) for n in range(1_003)}
     await runtime.redis.hset(DAMAGED, mapping=rows)
     found = [one for one in await known_conditions(runtime.redis, runtime.settings) if one.kind == "damaged"]
-    assert len(found) == 1_001 and found[-1].what == "3 more objects that are not listed"
+    assert len(found) == 1_001 and found[-1].what == "3 more objects, not listed here"
 
 
 async def test_an_unreadable_row_hides_no_match(runtime: Runtime) -> None:

@@ -167,7 +167,7 @@ async def test_init_refuses_a_redis_of_an_earlier_version_that_remembers_seals(
     async_redis: Any, redis: Any, tmp_path: Path
 ) -> None:
     redis.hset(SEALS, "1", "{}")
-    with pytest.raises(Exception, match="this Redis remembers one"):
+    with pytest.raises(Exception, match="this Redis belongs to one"):
         await init_archive(open_store((tmp_path / "one").as_uri()), async_redis)
     assert everything(tmp_path) == []
 
@@ -194,7 +194,7 @@ def test_an_archive_of_an_earlier_version_is_adopted_once_by_a_person(
     for n in (1, 2):
         (archive_folder / "seals" / f"000000000{n}.json").write_bytes(b"seal %d" % n)
     refused = run_callvault(["init"], environment)
-    assert refused.returncode == 1 and "`callvault init --adopt` takes up" in refused.stderr
+    assert refused.returncode == 1 and "run `callvault init --adopt`" in refused.stderr
     assert refused.stderr.count("\n") == 1 and not (archive_folder / "archive.json").exists()
     done = run_callvault(["init", "--adopt", "--json"], environment)
     report = json.loads(done.stdout)
@@ -210,13 +210,13 @@ def test_up_makes_its_archive_only_with_a_fresh_redis(environment: dict[str, str
     own |= {"CALLVAULT_DATA": str(tmp_path / "own")}
     redis.set(ARCHIVE, "0" * 32)
     done = run_callvault(["up", "--port", "0"], own)
-    assert done.returncode == 1 and "this Redis remembers one" in done.stderr, done.stderr
+    assert done.returncode == 1 and "this Redis belongs to one" in done.stderr, done.stderr
     assert not (tmp_path / "own" / "archive").exists()
     redis.delete(ARCHIVE)
     (tmp_path / "own" / "archive" / "recordings").mkdir(parents=True)
     (tmp_path / "own" / "archive" / "recordings" / "a").write_bytes(b"x")
     done = run_callvault(["up", "--port", "0"], own)
-    assert done.returncode == 1 and "`callvault init --adopt` takes up" in done.stderr
+    assert done.returncode == 1 and "run `callvault init --adopt`" in done.stderr
     done = run_callvault(["up", "--port", "0"], environment | {"CALLVAULT_ARCHIVE_URL": (tmp_path / "typo").as_uri()})
     assert done.returncode == 1 and "is no Callvault archive" in done.stderr
     assert not (tmp_path / "typo").exists()

@@ -215,7 +215,7 @@ async def test_lifting_a_hold_approves_no_finding_and_approving_lifts_no_hold(
     folder = folder_of(Path(), recording).as_posix() + "/"
     async with house(deleting) as runtime:
         await archive(runtime, recording)
-        with pytest.raises(UserError, match="not on hold"):
+        with pytest.raises(UserError, match="has no hold of its own"):
             await decisions.release(runtime, recording_id, "listened", "ann")
         await decisions.hold(runtime, recording_id, "case 17", "ann")
         await decisions.release(runtime, recording_id, "closed", "ann")

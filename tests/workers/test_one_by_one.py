@@ -157,7 +157,7 @@ async def test_a_day_that_telnyx_does_not_list_blocks_no_other_from_reconcile(
     await reconcile(runtime, request)
     assert queued(redis) == ids([recordings[0], recordings[2]])
     (told,) = alerts(redis, "not-compared")
-    assert told.startswith(f"Telnyx does not list its recordings ({ago(3)}): GET /v2/recordings: {status} ")
+    assert told.startswith(f"Telnyx cannot list recordings ({ago(3)}): GET /v2/recordings: {status} ")
 
 
 async def test_a_backfill_continues_at_the_first_day_that_was_not_compared(
@@ -178,7 +178,7 @@ async def test_a_key_that_may_not_list_transcriptions_still_has_every_recording_
     await reconcile(runtime, ReconcileRequest(since=ago(6).isoformat(), until=ago(1).isoformat()))
     assert queued(redis) == ids(recordings)
     (told,) = alerts(redis, "not-compared")
-    assert "likewise of 2 more days" in told, "three in a row, and then it is asked no more"
+    assert "nor those of 2 more days" in told, "three in a row, and then it is asked no more"
 
 
 async def test_reconcile_fails_as_a_whole_when_telnyx_lists_nothing(runtime: Runtime, sandbox: RunningSandbox) -> None:
@@ -218,7 +218,7 @@ async def test_media_that_cannot_be_fetched_blocks_no_other_media(
     asked = [r["path"] for r in sandbox.world.requests[requests:]]
     assert "/v2/media/a.mp3/download" not in asked, "its job asks, not each turn"
     await archive_medium(runtime, MediumRequest(medium={"media_name": "e.mp3"}))
-    assert alerts(redis, "media-lost") == ["Medium e.mp3 was gone before it could be archived."]
+    assert alerts(redis, "media-lost") == ["Telnyx no longer has medium e.mp3; it was not archived in time."]
 
 
 async def test_media_of_all_pages_are_archived(runtime: Runtime, sandbox: RunningSandbox, archive_folder: Path) -> None:
@@ -294,7 +294,7 @@ async def test_days_after_any_number_of_unlisted_ones_are_compared(
     await reconcile(runtime, ReconcileRequest(since=ago(9).isoformat(), until=ago(1).isoformat()))
     assert queued(redis) == ids([recordings[0], *recordings[-2:]])
     told = alerts(redis, "not-compared")
-    assert len(told) == 2 and all("likewise of 4 more days" in one for one in told)
+    assert len(told) == 2 and all("nor those of 4 more days" in one for one in told)
 
 
 async def test_when_telnyx_cannot_list_recordings_independent_work_still_happens(
@@ -432,7 +432,7 @@ async def test_drift_of_one_object_is_reported_although_another_is_unreadable(
     first, second = sorted(alerts(redis, "drift"))
     assert first.startswith("external_connections.c0 cannot be compared with telnyx.toml: GET ")
     assert first.partition(": ")[2].count("403") == 1
-    assert second == "external_connections.c1 is not as telnyx.toml says: webhook_timeout_secs."
+    assert second == "external_connections.c1 differs from telnyx.toml: webhook_timeout_secs."
     shown = run_callvault(["connections", "drift", str(path)], environment)
     assert (shown.returncode, shown.stderr.count("cannot be compared: ")) == (1, 1)
 

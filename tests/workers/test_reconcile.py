@@ -201,7 +201,7 @@ async def test_a_held_original_is_never_deleted_until_it_is_released(
         time.sleep(2)
         assert not any(r.deleted_at for r in (held, odd, of_held))
         nothing = run_callvault(["deletions", "release", odd.data["id"], "--why", "listened"], settings)
-        assert (nothing.returncode, "is not on hold" in nothing.stderr) == (1, True)
+        assert (nothing.returncode, "has no hold of its own" in nothing.stderr) == (1, True)
         for word, recording in (("release", held), ("approve", odd)):
             done = run_callvault(["deletions", word, recording.data["id"], "--why", "listened"], settings)
             assert done.returncode == 0, done.stderr
@@ -216,7 +216,7 @@ async def test_a_held_original_is_never_deleted_until_it_is_released(
     }
     assert run_callvault(["verify"], settings).returncode == 0
     gone = run_callvault(["deletions", "hold", held.data["id"], "--why", "x"], settings)
-    assert (gone.returncode, "its original had gone already (deleted at Telnyx" in gone.stdout) == (0, True)
+    assert (gone.returncode, "its original was already gone (deleted at Telnyx" in gone.stdout) == (0, True)
 
 
 async def test_a_pause_stops_all_deletions_and_is_shown(

@@ -48,7 +48,12 @@ async def pause(runtime: Runtime, recording_id: str) -> None:
         (nothing, {"CALLVAULT_HOLD_CONNECTIONS": "7"}, False, "its connection is on hold (CALLVAULT_HOLD_CONNECTIONS)"),
         (nothing, {}, True, "not approved: silent-channel"),
         (pause, {}, False, "deletion is paused: moving"),
-        (nothing, {"CALLVAULT_DELETE_ORIGINALS": "never"}, False, "set to delete nothing"),
+        (
+            nothing,
+            {"CALLVAULT_DELETE_ORIGINALS": "never"},
+            False,
+            "has deletion turned off (CALLVAULT_DELETE_ORIGINALS)",
+        ),
         (nothing, {"CALLVAULT_DELETE_AFTER": "30d"}, False, None),
     ],
 )
@@ -92,22 +97,22 @@ async def test_a_release_reports_what_it_lifted_and_what_still_keeps_the_origina
     recording_id = recording.data["id"]
     async with house(deleting) as runtime:
         await archive(runtime, recording)
-        with pytest.raises(UserError, match=r"is not on hold by a decision about it.*not approved: silent-channel"):
+        with pytest.raises(UserError, match=r"has no hold of its own.*not approved: silent-channel"):
             await decisions.release(runtime, recording_id, "x", "ann")
         await hold_connection(runtime, recording_id)
-        with pytest.raises(UserError, match="its original stays all the same: its connection is on hold: case 18"):
+        with pytest.raises(UserError, match="its original stays anyway: its connection is on hold: case 18"):
             await decisions.release(runtime, recording_id, "x", "ann")
         await hold(runtime, recording_id)
         released = await decisions.release(runtime, recording_id, "over", "ann")
-        assert released.follows == "its original stays all the same: its connection is on hold: case 18"
+        assert released.follows == "its original stays anyway: its connection is on hold: case 18"
         assert await decisions.release_connection(runtime, "7", "over", "ann") is None
         assert await decisions.approve(runtime, recording_id, "listened", "ann") == (["silent-channel"], None)
-        assert what_follows(None).startswith("its original is deleted once it is due")
+        assert what_follows(None).startswith("a worker deletes its original when it is due")
     async with house(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"}) as runtime:
         await hold_connection(runtime, recording_id)
         still = await decisions.release_connection(runtime, "7", "over", "ann")
-        assert still == "CALLVAULT_HOLD_CONNECTIONS of a worker names it"
-        with pytest.raises(UserError, match="it is on hold all the same: CALLVAULT_HOLD_CONNECTIONS"):
+        assert still == "a worker's CALLVAULT_HOLD_CONNECTIONS names it"
+        with pytest.raises(UserError, match="it is on hold anyway: a worker's CALLVAULT_HOLD_CONNECTIONS"):
             await decisions.release_connection(runtime, "7", "over", "ann")
 
 

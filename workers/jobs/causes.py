@@ -80,38 +80,38 @@ class Cause:
 CAUSES = {
     cause.name: cause
     for cause in (
-        Cause("not-there-yet", None, 600, 1, 60, "It is not at Telnyx: deleted there, or of another account. Discard."),
+        Cause("not-there-yet", None, 600, 1, 60, "Telnyx does not have it: deleted, or of another account. Discard."),
         Cause(
             "not-yet",
             None,
             None,
             2,
             3600,
-            "Telnyx lists the recording and has no audio of it yet; it goes on by itself. If the call is long over, ask their "
-            "support.",
+            "Telnyx lists the recording but has no audio for it yet. The job retries by itself. If the call ended long ago, "
+            "ask Telnyx support.",
             quiet_seconds=86_400,
         ),
-        Cause("in-progress", None, 86_400, 2, 1800, "Telnyx never finished the transcription; ask their support."),
-        Cause("throttled", None, None, 2, 60, "Telnyx limits the account; it goes on by itself."),
+        Cause("in-progress", None, 86_400, 2, 1800, "Telnyx never finished the transcription. Ask Telnyx support."),
+        Cause("throttled", None, None, 2, 60, "Telnyx limits the account. The job retries by itself."),
         Cause(
             "outage",
             None,
             None,
             1,
             60,
-            "Telnyx, its download host, Redis or the store is away, or brings next to nothing; it goes on by itself.",
+            "Telnyx, its download host, Redis or the store is down or sends almost nothing. The job retries by itself.",
         ),
-        Cause("refused", None, None, 5, 300, "A key or permission is missing; mend it and it goes on by itself."),
-        Cause("download", 8, None, 1, 60, "The audio could not be downloaded whole; see the attempts, then retry."),
-        Cause("not-audio", 4, None, 2, 60, "Telnyx serves an error page or text in place of audio; ask their support."),
+        Cause("refused", None, None, 5, 300, "A key or permission is missing. Fix it; the job retries by itself."),
+        Cause("download", 8, None, 1, 60, "The download is never complete. Read the attempts, then retry."),
+        Cause("not-audio", 4, None, 2, 60, "Telnyx sends an error page or text, not audio. Ask Telnyx support."),
         Cause(
             "forbidden-address",
             3,
             None,
             5,
             60,
-            "A download address that is never fetched: plain http, or not on the public internet; see the error, and who "
-            "answers for its name.",
+            "Callvault does not fetch this download address: it is plain http, or not on the public internet. Read the error, "
+            "and check how its host name resolves.",
         ),
         Cause(
             "rejected",
@@ -119,7 +119,7 @@ CAUSES = {
             None,
             0,
             0,
-            "Telnyx rejects the request; see the error, it will not change by itself.",
+            "Telnyx rejects the request. Read the error; a retry alone does not help.",
             stays=True,
         ),
         Cause(
@@ -128,7 +128,7 @@ CAUSES = {
             None,
             0,
             0,
-            "The archive holds something else under this key; compare before you retry.",
+            "The archive holds something else under this key. Compare the two before you retry.",
             stays=True,
         ),
         Cause(
@@ -137,7 +137,7 @@ CAUSES = {
             None,
             0,
             0,
-            "The archive does not hold what was sent; see the key, mend the store.",
+            "The archive does not hold the bytes that were sent. The error names the key. Fix the store.",
             stays=True,
         ),
         Cause(
@@ -146,10 +146,10 @@ CAUSES = {
             None,
             10,
             3600,
-            "Telnyx does not delete the original; see the error, ask their support, then retry.",
+            "Telnyx does not delete the original. Read the error, ask Telnyx support, then retry.",
             stays=True,
         ),
-        Cause("unexpected", 6, None, 1, 120, "A fault of Callvault, or an unforeseen answer; report it, then retry."),
+        Cause("unexpected", 6, None, 1, 120, "A bug in Callvault, or an unexpected answer. Report it, then retry."),
     )
 }
 

@@ -26,7 +26,7 @@ async def clocks_agree(runtime: Runtime) -> bool:
     await runtime.alerts.send(
         "clocks-differ",
         "redis",
-        f"{text}: nothing is deleted and nothing is sealed.",
-        "Set both by NTP; deletion and sealing then go on by themselves.",
+        f"{text}. Nothing is deleted or sealed until they agree.",
+        "Synchronize both with NTP. Deletion and sealing then continue.",
     )
     return False

@@ -200,7 +200,7 @@ class Comparison:
         try:
             day = recording.dated.date()
         except ValueError:  # its job says what is wrong with it; the sweep goes on
-            log.warning("a recording without a usable date", recording_id=recording_id)
+            log.warning("recording without a usable date", recording_id=recording_id)
         else:
             await self._know(day)
             if self._archived.has_recording(day, recording_id):

@@ -39,16 +39,16 @@ PENDING = ("pending_upload", "pending", "in_progress")
 FAULTS: dict[tuple[str, str], tuple[Severity, str]] = {
     ("connection", "inactive"): ("critical", "calls over it do not work"),
     ("connection", "without valid credentials"): ("critical", "calls over it will fail; renew the credentials"),
-    ("upload", "error"): ("warning", "its numbers cannot be used; `callvault telnyx uploads retry` tries again"),
+    ("upload", "error"): ("warning", "its numbers cannot be used; run `callvault telnyx uploads retry`"),
     ("upload", "partial_success"): ("warning", "some of its numbers cannot be used"),
     ("upload", "stuck"): (
         "warning",
-        "it has been pending too long; `callvault telnyx uploads refresh` has Telnyx look",
+        "it has been pending too long; run `callvault telnyx uploads refresh`",
     ),
     ("release", "failed"): ("warning", "its numbers are still assigned"),
     ("release", "expired"): ("warning", "its numbers are still assigned; begin a new release"),
     ("number", "gone"): ("critical", "it is no longer assigned to the connection"),
-    ("number", "moved"): ("warning", "it is at another location than before, which emergency calls depend on"),
+    ("number", "moved"): ("warning", "its location has changed, which emergency calls depend on"),
 }
 
 
@@ -228,7 +228,7 @@ async def _tell(runtime: Runtime, sight: _Sight, state: str, old: _State | None)
         await runtime.alerts.send(f"{sight.kind}-fault", group, text, advice, severity)
     elif old is not None and (sight.kind, old.state) in FAULTS and old.state != "moved":
         text = f"Connection {sight.connection_id}: {sight.kind} {what} is {state} again, no longer {old.state}."
-        await runtime.alerts.send(f"{sight.kind}-recovered", group, text, "Nothing is to be done.")
+        await runtime.alerts.send(f"{sight.kind}-recovered", group, text, "No action needed.")
 
 
 async def report_fault(runtime: Runtime, report: FaultReport) -> None:
@@ -252,7 +252,7 @@ async def _retry_upload(runtime: Runtime, sight: _Sight) -> None:
     try:
         await runtime.telnyx.uploads.retry(sight.connection_id, sight.id)
     except TelnyxError as error:  # the look at all the other things goes on
-        log.warning("an upload could not be tried again", ticket_id=sight.id, error=str(error))
+        log.warning("upload could not be retried", ticket_id=sight.id, error=str(error))
 
 
 def _family(kind: str) -> str:
@@ -288,8 +288,8 @@ async def _look_for_drift(runtime: Runtime, path: Path) -> None:
     changes, unread = await drift(runtime.telnyx, document)
     for change in changes:
         fields = ", ".join(difference.path for difference in change.differences) or f"to {change.action}"
-        text = f"{change.family}.{change.key} is not as {path.name} says: {fields}."
-        advice = f"See `callvault connections drift {path}`, then `apply` it or change the file."
+        text = f"{change.family}.{change.key} differs from {path.name}: {fields}."
+        advice = f"Run `callvault connections drift {path}`, then `apply` the file or change it."
         await runtime.alerts.send("drift", f"{change.family}.{change.key}", text, advice)
     for one in unread:
         text = f"{one.family}.{one.key} cannot be compared with {path.name}: {one.error}."

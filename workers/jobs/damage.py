@@ -90,7 +90,7 @@ async def keep_register(runtime: Runtime) -> None:
             try:
                 told[key] = await _write_down(runtime, damaged, key, found)
             except StoreError as error:  # its row waits; the others are written down
-                log.warning("damage not written down yet", key=key, error=str(error))
+                log.warning("damage not recorded yet", key=key, error=str(error))
     await damaged.hold_against(now)
     looks = 0
     for key, found in told.items():
@@ -117,9 +117,9 @@ async def _write_down(runtime: Runtime, damaged: DamagedObjects, key: str, found
     if row.number == found.number:
         return found
     await runtime.announce(layout.damage_key(key, row.number), row)
-    log.error("damage written down", key=key, state=state, what=found.what, found_by=found.found_by)
+    log.error("damage recorded", key=key, state=state, what=found.what, found_by=found.found_by)
     if found.found_by in ("verify", "get", "page"):  # jobs send their own, with what it means for them
-        advice = "`callvault status` lists what is damaged, with what to do; docs/runbook.md."
+        advice = "Run `callvault status`: it lists each damaged object and what to do. See docs/runbook.md."
         await runtime.alerts.send("archive-damaged", key, f"{key}: {found.what} (found by {found.found_by}).", advice)
     # Last: until then, a worker that is stopped leaves all of it to the next.
     await damaged.replace(key, found, _found(row))
@@ -133,12 +133,12 @@ async def _look_again(runtime: Runtime, damaged: DamagedObjects, key: str, found
             await _write_down(runtime, damaged, key, found)  # unless it stands there still
             return
     except (StoreError, ValueError) as error:  # the second: a key that no store has, which somebody made up
-        log.warning("damage not looked at again", key=key, error=str(error))
+        log.warning("damage not checked again", key=key, error=str(error))
         return
     at = format_instant(runtime.clock.now())
     row = await runtime.in_thread(write_down, runtime.archive, key, "whole", "", "register", at)
     await runtime.announce(layout.damage_key(key, row.number), row)
     log.warning("whole again", key=key, was=found.what)
-    text = f"{key} is whole again; it was: {found.what}."
-    await runtime.alerts.send("archive-repaired", key, text, "Find out what happened to it.")
+    text = f"{key} is intact again. The problem was: {found.what}."
+    await runtime.alerts.send("archive-repaired", key, text, "Find out what damaged it.")
     await damaged.replace(key, found, None)  # last, as above; what was found since the look began stays

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NOWHERE = "neither the archive nor Telnyx under this API key has such a recording: check the id"
+NOWHERE = "neither the archive nor Telnyx (with this API key) has this recording; check the id"
 _MOST_NAMED = 10
-_ONCE_FREE = "its original is deleted once it is due and nothing else keeps it"
+_ONCE_FREE = "a worker deletes its original when it is due, unless something else keeps it"
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ def too_late(decided: Decided) -> str:
         said += f"; too late for {len(decided.left)}, already deleted at Telnyx: {_some(decided.left)}"
     if decided.under_way:
         count, named = len(decided.under_way), _some(decided.under_way)
-        said += f"; the deletion of {count} was sent before, and its end is not known yet: {named}"
+        said += f"; the deletion of {count} was sent before, and its result is not known yet: {named}"
     if decided.transcriptions:
         count, named = len(decided.transcriptions), _some(decided.transcriptions)
-        said += f"; the deletion of the transcriptions of {count} was sent before; they are archived: {named}"
+        said += f"; the deletion of the transcriptions of {count} was sent before; the archive has them: {named}"
     return said
 
 
@@ -83,9 +83,9 @@ def to_know(decided: Decided) -> str:
     """What a person must know of a decision beside that it stands; empty if there is nothing."""
     said = too_late(decided)
     if decided.erased is not None:
-        said += f"; too late, nothing is left of it: {decided.erased}"
+        said += f"; too late, the recording was {decided.erased}"
     elif decided.had_gone is not None:
-        said += f"; its original had gone already{decided.had_gone}; what is archived cannot be erased while the hold stands"
+        said += f"; its original was already gone{decided.had_gone}; the hold keeps the archived copy from erasure"
     if decided.is_nowhere:
         said += f"; {NOWHERE}"
     for line in decided.unknown:
@@ -101,8 +101,8 @@ def what_follows(kept: str | None, gone: str | None = None) -> str:
         gone: what is on record of its end; None: nothing is.
     """
     if gone is not None:
-        return f"its original had gone already ({gone}); what is archived may be erased again, if nothing else holds it"
-    return _ONCE_FREE if kept is None else f"its original stays all the same: {kept}"
+        return f"its original was already gone ({gone}); the archived copy may be erased unless something else holds it"
+    return _ONCE_FREE if kept is None else f"its original stays anyway: {kept}"
 
 
 def _some(ids: tuple[str, ...]) -> str:

@@ -42,7 +42,7 @@ from workers.queue.script import server_seconds, write_when_full
 from workers.runtime import Runtime
 
 _ERASURE_SECONDS = 30.0
-_NOT_SHOWN = ", or is of another account than this API key (Telnyx does not show it)"
+_NOT_SHOWN = ", or belongs to another account than this API key (Telnyx does not show it)"
 
 
 async def hold(runtime: Runtime, recording_id: str, why: str, by: str) -> Decided:
@@ -106,7 +106,7 @@ async def _what_came_before(runtime: Runtime, recording_id: str, found: Whereabo
         async with sole_writer(runtime.redis, recording_id, _ERASURE_SECONDS):  # an erasure keeps it to its end
             erased = await runtime.in_thread(erasure_of, runtime.archive, found.folder)
     except HeldElsewhere:
-        return replace(decided, unknown=("whether it is being erased: a job or a command writes it just now",))
+        return replace(decided, unknown=("whether it is being erased: a job or a command is writing it",))
     return replace(decided, erased=erased)
 
 
@@ -126,14 +126,14 @@ async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Rel
     lifts = sorted(standing_holds(known))
     if not lifts:
         kept = None if folder is None else await what_keeps(runtime, folder)
-        stays = "nothing was changed" if kept is None else f"its original stays all the same: {kept}"
+        stays = "nothing was changed" if kept is None else f"its original stays anyway: {kept}"
         raise UserError(
-            f"recording {recording_id} is not on hold by a decision about it, so there is nothing to lift; {stays}. What was "
-            "found in its audio is let go by `callvault deletions approve`, a connection by `deletions release --connection`"
+            f"recording {recording_id} has no hold of its own, so there is nothing to release; {stays}. To let it go in "
+            "spite of a finding, run `callvault deletions approve`; to release a connection, `deletions release --connection`"
         )
     await _write(runtime, _decision("release", "recording", recording_id, why, by, lifts=lifts), folder)
     if found.erased is not None:
-        return Released(instead=f"nothing is left of it: {found.erased}")
+        return Released(instead=f"the recording was {found.erased}")
     if found.gone is not None:
         return Released(gone=found.gone)
     await _schedule(runtime, folder)
@@ -173,15 +173,15 @@ async def release_connection(runtime: Runtime, connection_id: str, why: str, by:
     known = await runtime.in_thread(decisions_about, runtime.archive, "connection", connection_id)
     if not (lifts := sorted(standing_holds(known))):
         held = await _held_by_setting(runtime, connection_id)
-        line = f"connection {connection_id} is not on hold by a decision, so there is nothing to lift"
-        raise UserError(line if held is None else f"{line}; it is on hold all the same: {held}")
+        line = f"no decision holds connection {connection_id}, so there is nothing to release"
+        raise UserError(line if held is None else f"{line}; it is on hold anyway: {held}")
     await _write(runtime, _decision("release", "connection", connection_id, why, by, lifts=lifts))
     return await _held_by_setting(runtime, connection_id)
 
 
 async def _held_by_setting(runtime: Runtime, connection_id: str) -> str | None:
     duties = await duties_of_workers(runtime)
-    return "CALLVAULT_HOLD_CONNECTIONS of a worker names it" if connection_id in duties.hold_connections else None
+    return "a worker's CALLVAULT_HOLD_CONNECTIONS names it" if connection_id in duties.hold_connections else None
 
 
 async def is_known_at_telnyx(runtime: Runtime, connection_id: str) -> bool:
@@ -210,16 +210,18 @@ async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> tup
     record = None if folder is None else await runtime.in_thread(runtime.archive.commit_record, folder)
     if folder is None or record is None:
         more = "".join(f"; not known: {line}" for line in found.unknown)
-        raise UserError(f"recording {recording_id} is not archived, so nothing was found in it{more}")
+        raise UserError(f"recording {recording_id} is not archived, so there is nothing to approve{more}")
     if found.gone is not None:
         raise UserError(
-            f"the original of recording {recording_id} had gone already ({found.gone}): nothing is left to approve"
+            f"the original of recording {recording_id} was already gone ({found.gone}): there is nothing to approve"
         )
     versions = await runtime.in_thread(runtime.archive.versions, folder)
     findings = findings_of(versions, record)
     if not findings:
-        same = "; Telnyx tells it otherwise now, and the audio is the same, which keeps nothing" if versions else ""
-        raise UserError(f"nothing was found in recording {recording_id}, so there is nothing to approve{same}")
+        same = (
+            "; Telnyx describes it differently now, but its audio is the same, so nothing keeps it" if versions else ""
+        )
+        raise UserError(f"recording {recording_id} has no findings, so there is nothing to approve{same}")
     await _write(runtime, _decision("approve", "recording", recording_id, why, by, findings=findings), folder)
     await _schedule(runtime, folder)
     return findings, await what_keeps(runtime, folder)
@@ -298,7 +300,7 @@ def _decision(
     findings: Sequence[str] = (),
 ) -> Decision:
     if not why.strip():
-        raise UserError("--why: say why; it is written into the archive")
+        raise UserError("--why: give a reason; the archive keeps it")
     return Decision(
         id=new_id(),
         decision=word,

@@ -180,7 +180,7 @@ async def _confirm(runtime: Runtime, batch: _Batch, one: Proven, failed: Excepti
                     runtime,
                     one.folder,
                     one.recording_id,
-                    f"{batch.refused.get(one.recording_id) or failed or 'Telnyx took the request, and still has it'}",
+                    f"{batch.refused.get(one.recording_id) or failed or 'Telnyx accepted the request and still has it'}",
                 )
                 return None
             ids = [str(transcription.id) for transcription in one.transcriptions]

@@ -166,9 +166,7 @@ async def _judge(runtime: Runtime, rules: Rules, folder: str) -> Proven | GoneBe
         except AddressAway as error:
             return await postpone_for(runtime, folder, error)
         except DownloadFailed as error:
-            await not_deleted(
-                runtime, folder, layout.recording_id_of(folder), f"its audio cannot be looked at: {error}"
-            )
+            await not_deleted(runtime, folder, layout.recording_id_of(folder), f"its audio cannot be checked: {error}")
             return None
         except Exception as error:  # Telnyx or the store is away: the original stays, and its turn comes again
             return await postpone_for(runtime, folder, error)

@@ -138,7 +138,9 @@ def state_duties(archive: Archive, duties: Duties) -> Duties:
         except ArchiveConflict:
             continue  # another worker of the unit has just taken the number
         return duties
-    raise StoreError(f"{layout.DUTIES}{duties.unit}: other workers state other duties all the time")
+    raise StoreError(
+        f"{layout.DUTIES}{duties.unit}: other workers keep stating other duties; give all workers of this unit the same settings"
+    )
 
 
 def retire_unit(archive: Archive, unit: str, by: str) -> None:
@@ -223,7 +225,7 @@ async def tell_duties(runtime: Runtime, worker_id: str) -> None:
                     await state_own_duties(runtime)
                     is_stated = True
             except (RedisError, OSError, StoreError, UnreadableRecord) as error:
-                log.warning("duties not told yet", error=f"{type(error).__name__}: {error}")
+                log.warning("duties not published yet", error=f"{type(error).__name__}: {error}")
             await asyncio.sleep(_TELL_SECONDS)
     finally:
         with suppress(RedisError, OSError):
@@ -240,7 +242,7 @@ async def state_own_duties(runtime: Runtime) -> None:
     own = await runtime.in_thread(state_duties, runtime.archive, own_duties(runtime.settings))
     effective = await effective_duties(runtime)
     if not _same(own, effective):
-        log.warning("stricter duties of others count", **differences(own, effective))
+        log.warning("stricter duties of other workers apply", **differences(own, effective))
 
 
 def differences(own: Duties, effective: Duties) -> dict[str, str]:

@@ -40,7 +40,7 @@ async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
         return
     if (doubt := await runtime.in_thread(_doubt, runtime, folder)) is not None:
         advice = (
-            "Run `callvault verify`, and find out who wrote it. The worker erases nothing and writes nothing there."
+            "Run `callvault verify` and find out who wrote it. The worker neither erases nor writes anything there."
         )
         await runtime.alerts.send("archive-damaged", "recordings", f"{doubt}.", advice)
         raise doubt
@@ -50,7 +50,7 @@ async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
     except StoreRefused as error:
         left = await runtime.in_thread(what_is_left, runtime.archive, folder)
         text = f"{folder} was erased, and {many(len(left), 'object was', 'objects were')} written there since: {error}."
-        advice = "Run `callvault erase` on it again, with credentials that may delete."
+        advice = "Run `callvault erase` on it again with credentials that may delete."
         await runtime.alerts.send("erasure-incomplete", folder, text, advice)
     await runtime.due.done(folder)
     raise Erased(f"{folder}: erased at its owner's wish, and nothing of it is written any more")

@@ -141,7 +141,7 @@ async def fetch_audio(
             try:
                 return once()
             except CannotBeResumed as error:
-                log.info("download begun anew", recording_id=recording.id, format=audio_format, why=str(error))
+                log.info("download restarted", recording_id=recording.id, format=audio_format, why=str(error))
                 time.sleep(_BEGIN_AGAIN_SECONDS * beginning)
         return once()
 

@@ -19,7 +19,7 @@ from workers.jobs.may_delete import Rules, pause_of, why_kept
 from workers.queue.damaged import KnownDamage
 from workers.runtime import Runtime
 
-_SETTING = "a worker or unit that serves this archive is set to delete nothing (CALLVAULT_DELETE_ORIGINALS)"
+_SETTING = "a worker or unit of this archive has deletion turned off (CALLVAULT_DELETE_ORIGINALS)"
 _AT_ONCE = 16
 
 

@@ -42,7 +42,7 @@ async def end_done_letters(runtime: Runtime) -> int:
         except (ValueError, UnreadableRecord, *OF_ONE_LIST):
             continue  # what it asks for, or what lies there, cannot be had or read; a person must look
         except (TelnyxError, StoreError) as error:
-            log.info("dead letters not looked at", error=f"{type(error).__name__}: {error}")
+            log.info("dead letters not checked", error=f"{type(error).__name__}: {error}")
             break
         if is_done and await runtime.attempts.discard(letter.job_id, letter.died_at):
             log.info("dead letter ended", job_id=letter.job_id, function=letter.function)

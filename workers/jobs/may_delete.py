@@ -100,7 +100,9 @@ async def read_rules(runtime: Runtime) -> Rules:
         raise Stopped(f"paused: {paused}", _PAUSED_SECONDS)
     duties = await effective_duties(runtime)
     if duties.delete_originals != "verified":
-        raise Stopped("a worker or unit that serves this archive is set to delete nothing", _OTHERS_SECONDS)
+        raise Stopped(
+            "a worker or unit of this archive has deletion turned off (CALLVAULT_DELETE_ORIGINALS)", _OTHERS_SECONDS
+        )
     if duties.sealed_first:
         await follow_the_archive(runtime)
     return Rules(duties, runtime.settings.delete_after.total_seconds(), connections, transcribing)
@@ -133,13 +135,13 @@ def why_kept(rules: Rules, record: CommitRecord, decisions: Decisions, findings:
     if connection_id in rules.duties.hold_connections:
         return Kept("its connection is on hold (CALLVAULT_HOLD_CONNECTIONS)")
     if record.is_in_custom_storage:
-        return Kept("custom storage: the original is the archive")
+        return Kept("custom storage: the original is the archived copy")
     if findings and not is_approved(decisions, findings):
         return Kept("not approved: " + ", ".join(findings))
     age = (utc_now() - record.latest_archived_at).total_seconds()
     if (left := rules.duties.delete_after_seconds - age) > 0:
         own = rules.own_grace_seconds - age
-        return Kept(f"its grace ends in {format_duration(left)}", own if own > 0 else min(left, _OTHERS_SECONDS))
+        return Kept(f"its grace period ends in {format_duration(left)}", own if own > 0 else min(left, _OTHERS_SECONDS))
     return None
 
 
@@ -204,4 +206,4 @@ def assert_fresh(began: tuple[float, float]) -> None:
         Stopped: it took too long: the store or Redis is slow, or this process stood still.
     """
     if any(now - then > LONGEST_QUESTION_SECONDS for then, now in zip(began, moment(), strict=True)):
-        raise Stopped("what forbids a deletion took too long to ask, so it may be forbidden by now", _OTHERS_SECONDS)
+        raise Stopped("the checks before the deletion took too long, so their answers may be outdated", _OTHERS_SECONDS)

@@ -79,7 +79,7 @@ async def archive_medium(runtime: Runtime, request: MediumRequest) -> None:
         if await _is_at_telnyx(runtime, name):
             raise
         # It expired between the list and the download.
-        text = f"Medium {name} was gone before it could be archived."
+        text = f"Telnyx no longer has medium {name}; it was not archived in time."
         await runtime.alerts.send("media-lost", name, text, "Upload it again if it is still needed.")
         return
     day = (first_instant(_changed_at(media)) or utc_now()).date()

@@ -65,7 +65,7 @@ async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by:
         folder = layout.recording_folder(recording.dated, recording_id)
     except NotFound:
         line = f"recording {recording_id} is not at Telnyx, so no day waits for it"
-        raise UserError(f"{line}; `callvault dead-letters discard` drops its dead letter") from None
+        raise UserError(f"{line}; to drop its dead letter, run `callvault dead-letters discard`") from None
     except ValueError as error:
         raise UserError(f"{error}, so no day waits for it") from None
     letter = await runtime.attempts.letter(recording_job_id(recording_id))
@@ -80,9 +80,7 @@ async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by:
             )
             await _write(runtime, folder, record, recording)
     except HeldElsewhere:
-        raise UserError(
-            f"recording {recording_id} is being archived right now; run it again once that is done"
-        ) from None
+        raise UserError(f"recording {recording_id} is being archived now; run the command again later") from None
     if letter is not None:
         await runtime.attempts.discard(letter.job_id, letter.died_at)
     return None if answer is None else await _record(runtime, folder)
@@ -114,7 +112,7 @@ async def _answer(
     except Exception as error:
         answer = why_not_handed_out(recording, error)
         if answer is None:
-            line = f"recording {recording.id} is not archived for another reason than that Telnyx gives no audio"
+            line = f"recording {recording.id} is not archived, but not because Telnyx gives no audio"
             raise UserError(f"{line}, so its day waits: {one_line(error)}") from error
     else:
         if await runtime.in_thread(runtime.archive.commit_record, folder) is not None:
@@ -126,11 +124,11 @@ async def _answer(
         if recording.connection_id:
             await _refuse_if_in_custom_storage(runtime, recording, recording.connection_id)
         elif not is_known_to_a_person:
-            line = f"Telnyx does not say of which connection recording {recording.id} is"
-            raise UserError(f"{line}, so its audio may lie in storage of your own, and its day waits for a person")
+            line = f"Telnyx does not name the connection of recording {recording.id}"
+            raise UserError(f"{line}, so its audio may be in your own storage, and its day waits for a person")
     if (audio_format := await _format_that_is_given(runtime, recording)) is not None:
-        line = f"of recording {recording.id} the {audio_format} can still be had"
-        raise UserError(f"{line}, so its day waits; ask Telnyx's support for the rest ({answer})")
+        line = f"Telnyx still gives the {audio_format} of recording {recording.id}"
+        raise UserError(f"{line}, so its day waits; ask Telnyx support for the rest ({answer})")
     return answer
 
 
@@ -143,8 +141,8 @@ async def _refuse_if_in_custom_storage(runtime: Runtime, recording: Recording, c
     """
     with suppress(NotFound):
         await runtime.telnyx.custom_storage_credentials.retrieve(connection_id)
-        line = f"connection {connection_id} has its recordings put into storage of your own"
-        raise UserError(f"{line}, where the audio of {recording.id} may lie, so its day waits; see docs/stores.md")
+        line = f"connection {connection_id} puts its recordings into your own storage"
+        raise UserError(f"{line}, where the audio of {recording.id} may be, so its day waits; see docs/stores.md")
 
 
 async def _format_that_is_given(runtime: Runtime, recording: Recording) -> str | None:
@@ -158,7 +156,7 @@ async def _format_that_is_given(runtime: Runtime, recording: Recording) -> str |
         except NotHandedOut:
             continue
         except DownloadFailed as error:
-            line = f"the {audio_format} of recording {recording.id} cannot be asked for now"
+            line = f"the {audio_format} of recording {recording.id} cannot be checked now"
             raise UserError(f"{line}, so its day waits: {error}") from error
         if mark.size != 0:
             return audio_format
@@ -178,9 +176,7 @@ async def _write(runtime: Runtime, folder: str, record: NotArchived, recording: 
     key = layout.not_archived_key(folder)
     async with sole_writer(runtime.redis, record.recording_id), unless_erased(runtime, folder):
         if (job_id := await who_names_a_place(runtime, recording)) is not None:
-            line = (
-                f"an event of recording {recording.id} named a place in storage of your own, and job {job_id} knows it"
-            )
+            line = f"an event of recording {recording.id} named a place in your own storage, and job {job_id} has it"
             raise UserError(f"{line}, so its day waits; `callvault dead-letters list` shows it if it was given up")
         if await runtime.in_thread(runtime.archive.commit_record, folder) is None:
             await runtime.in_thread(runtime.archive.put_not_archived, folder, record)
@@ -220,7 +216,7 @@ async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[st
             continue
         if record is not None:
             text = f"{day} is sealed without recording {recording_id}, which is not archived: {record.answer}."
-            advice = "Ask Telnyx's support for it. It is asked for again each week, and archived should it come."
+            advice = "Ask Telnyx support for it. The worker asks for it again each week and archives it if it comes."
             await runtime.alerts.send("sealed-without", day.isoformat(), text, advice)
 
 

@@ -71,7 +71,7 @@ async def _listed(runtime: Runtime, transcription_id: str) -> RecordingTranscrip
     except UnreadableRows as error:
         raise UserError(f"{error}; transcription {transcription_id} may be one of them, so its day waits") from error
     line = f"Telnyx does not list transcription {transcription_id}, so no day waits for it"
-    raise UserError(f"{line}; `callvault dead-letters discard` drops its dead letter")
+    raise UserError(f"{line}; to drop its dead letter, run `callvault dead-letters discard`")
 
 
 async def _accept(
@@ -93,14 +93,14 @@ async def _accept(
             return None
     except HeldElsewhere:
         raise UserError(
-            f"recording {request.recording_id} is being archived right now; run it again once that is done"
+            f"recording {request.recording_id} is being archived now; run the command again later"
         ) from None
     except Erased:
         raise UserError(
             f"recording {request.recording_id} was erased, so no day waits for transcription {transcription_id}"
         ) from None
     except Exception as error:
-        line = f"transcription {transcription_id} is not archived for another reason than that Telnyx does not give it"
+        line = f"transcription {transcription_id} is not archived, but not because Telnyx does not give it"
         raise UserError(f"{line}, so its day waits: {type(error).__name__}: {error}") from error
     else:
         return None
@@ -159,7 +159,7 @@ async def accept_transcriptions_in_time(runtime: Runtime, day: date, listed: Seq
             continue
         if record is not None:
             text = f"{day} is sealed without transcription {one.id}, which is not archived: {record.answer}."
-            advice = "Ask Telnyx's support for it. It is asked for again each week, and archived should it come."
+            advice = "Ask Telnyx support for it. The worker asks for it again each week and archives it if it comes."
             await runtime.alerts.send("sealed-without", day.isoformat(), text, advice)
 
 

@@ -72,7 +72,7 @@ class OneByOne:
             self.failed.append(Failure(kind, name, error))
             self._in_a_row[kind] += 1
             self._seconds[kind] += time.monotonic() - began
-            log.warning("passed over", kind=kind, name=name, error=f"{type(error).__name__}: {error}")
+            log.warning("skipped after an error", kind=kind, name=name, error=f"{type(error).__name__}: {error}")
             if self._in_a_row[kind] >= _MOST_IN_A_ROW:
                 await self._look_behind(kind)
             if must and not self.is_worth_it(kind):
@@ -90,7 +90,7 @@ class OneByOne:
         try:
             await self._answers(kind)
         except Exception as error:
-            log.warning("nothing more of a kind is tried", kind=kind, error=f"{type(error).__name__}: {error}")
+            log.warning("the rest of this kind is skipped", kind=kind, error=f"{type(error).__name__}: {error}")
             self._away.add(kind)
 
     def is_worth_it(self, kind: str) -> bool:

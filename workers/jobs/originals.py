@@ -148,7 +148,7 @@ async def _shown_otherwise(runtime: Runtime, folder: str, recording_id: str, cha
 
     That job says what is so: other content waits for a person, other words about the same content for nobody.
     """
-    log.warning("original kept: shown otherwise at Telnyx", recording_id=recording_id, difference=changed)
+    log.warning("original kept: changed at Telnyx", recording_id=recording_id, difference=changed)
     day = layout.day_of(layout.commit_key(folder))  # where it lies, whatever Telnyx says now of when it began
     request = RecordingRequest(
         recording_id=recording_id, started_at=f"{day}T00:00:00Z", found_by="reconcile", look_again=True

@@ -77,9 +77,9 @@ async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
     errors = await _each_of(walk, replay, partial(end_done_letters, runtime))
     for what in dict.fromkeys(one.kind for one in failed):
         days = [one for one in failed if one.kind == what]
-        text = f"Telnyx does not list its {what} ({days[0].name}): {days[0].error}"
-        text += f"; likewise of {many(len(days) - 1, 'more day')}" if len(days) > 1 else ""
-        advice = "The other days were compared. It is tried again with the next comparison; see docs/runbook.md."
+        text = f"Telnyx cannot list {what} ({days[0].name}): {days[0].error}"
+        text += f"; nor those of {many(len(days) - 1, 'more day')}" if len(days) > 1 else ""
+        advice = "The other days were compared. The next reconcile tries this again. See docs/runbook.md."
         await runtime.alerts.send("not-compared", what, f"{text}.", advice)
     if errors:
         raise errors[0]
@@ -255,7 +255,7 @@ async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
     )
     if tally.missing:
         log.warning(
-            "sealed days were not whole", since=first.isoformat(), until=last.isoformat(), missing=tally.missing
+            "sealed days were incomplete", since=first.isoformat(), until=last.isoformat(), missing=tally.missing
         )
     if errors:
         raise errors[0]
@@ -267,7 +267,7 @@ async def _sealed_days(runtime: Runtime) -> set[date]:
         return (await read_chain(runtime)).days
     except UnreadableRecord as error:
         await tell_wrong(runtime.redis, error, "sweep")
-        advice = "Run `callvault verify --seals`; until it is mended every day is compared with Telnyx."
+        advice = "Run `callvault verify --seals`. Until the seal is readable, reconcile compares every day with Telnyx."
         await runtime.alerts.send("archive-damaged", "seals", f"A seal cannot be read: {error}.", advice)
         return set()
 

@@ -300,7 +300,7 @@ async def _tell(runtime: Runtime, recording: Recording, folder: str, record: Com
         text = (
             f"Recording {recording.id}: {', '.join(record.audio.findings)}. It is archived, and its original is kept."
         )
-        advice = f"Listen to it; then `callvault deletions approve {recording.id} --why ...` lets the original go."
+        advice = f"Listen to it. To let the original go, run `callvault deletions approve {recording.id} --why ...`."
         await runtime.alerts.send("audio-finding", ",".join(record.audio.findings), text, advice)
     size = sum(o.size for o in record.objects)
     runtime.history.add("archived")

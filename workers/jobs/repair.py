@@ -86,7 +86,7 @@ async def repair(runtime: Runtime, recording_id: str, folder: str, file: Path | 
         await DamagedObjects(runtime.redis).look_soon(known.key)
     names = ", ".join(o.key for o in put_back)
     source = "a file" if file else "Telnyx"
-    text = f"Gone from the archive and put back from {source}, with the SHA-256 of the commit record: {names}."
+    text = f"Missing from the archive and restored from {source}, with the SHA-256 of the commit record: {names}."
     await runtime.alerts.send("archive-repaired", recording_id, text, "Find out who removed it.")
     return put_back
 

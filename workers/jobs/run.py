@@ -75,7 +75,7 @@ def job(
                 try:
                     await _failed(runtime, ctx["job_id"], name, payload, queue, error)
                 except (RedisError, OSError) as trouble:  # away or full: nothing is given up that is not written down
-                    log.warning("an attempt could not be written down", error=f"{type(trouble).__name__}: {trouble}")
+                    log.warning("failed attempt could not be recorded", error=f"{type(trouble).__name__}: {trouble}")
                     raise await again_in(runtime.redis, _UNWRITTEN_WAIT_SECONDS) from trouble
             else:
                 if queue == MAIN_QUEUE:  # what a sweep or a backfill enqueued no webhook waits for

@@ -75,7 +75,9 @@ async def complete_seals(runtime: Runtime) -> None:
     if not await runtime.redis.set(COMPLETED, "1", nx=True, ex=_COMPLETE_EVERY_SECONDS):
         return
     if failed := await complete(runtime):
-        advice = "The seals stand; their stamps follow when the authority answers. See CALLVAULT_TIMESTAMP_URL."
+        advice = (
+            "The seals are valid; their time stamps follow when the authority answers. See CALLVAULT_TIMESTAMP_URL."
+        )
         await runtime.alerts.send("time-stamp", "authority", f"No time stamp: {failed}.", advice)
 
 

@@ -72,7 +72,7 @@ async def put_transcription(
     """
     recording_id = transcription.recording_id or recording_id
     if not recording_id:
-        raise NotYet(f"transcription {transcription.id} does not say of which recording it is")
+        raise NotYet(f"transcription {transcription.id} does not name its recording")
     async with sole_writer(runtime.redis, recording_id):
         folder = await _folder(runtime, recording_id, transcription)
         await _put(runtime, folder, recording_id, transcription)

@@ -46,6 +46,6 @@ async def tell_unreadable(runtime: Runtime, error: UnreadableRows) -> None:
     if not new:
         return
     for row in new:
-        log.warning("a row cannot be read", path=error.path, id=row.id, why=row.why)
-    advice = "Report it, with the message; what else the list has is looked at all the same. See docs/runbook.md."
+        log.warning("row cannot be read", path=error.path, id=row.id, why=row.why)
+    advice = "Report it with this message. The rest of the list was processed. See docs/runbook.md."
     await runtime.alerts.send("unreadable-rows", error.path, f"{UnreadableRows(error.path, new)}.", advice)

@@ -51,7 +51,7 @@ async def look_again(
         return
     if not addresses:
         raise NotFinished(
-            f"recording {recording.id} has changed at Telnyx, and no address for its audio ({differences[0]})"
+            f"recording {recording.id} has changed at Telnyx, which gives no address for its audio ({differences[0]})"
         )
     if len(known) > _MOST_VERSIONS:
         raise ArchiveConflict(f"{folder}versions/: Telnyx has shown {many(len(known), 'content')} of one recording")
@@ -88,11 +88,11 @@ async def _archive_version(
     found = [finding for finding in record.audio.findings if finding not in findings_of(known[1:], known[0])]
     if is_new:  # other words about known audio are on record, and nothing for a person to look at unless they deny it
         text = f"Telnyx has other audio under the id of recording {recording.id}: {what}. Both are archived; the original stays."
-        advice = f"Listen to both; then `callvault deletions approve {recording.id} --why ...` lets the original go."
+        advice = f"Listen to both. To let the original go, run `callvault deletions approve {recording.id} --why ...`."
         await runtime.alerts.send("content-changed", str(recording.id), text, advice)
     elif found:
-        text = f"Telnyx says otherwise now of recording {recording.id} ({what}), and its audio disagrees: {', '.join(found)}."
-        advice = f"Listen to it; `callvault deletions approve {recording.id} --why ...` lets the original go."
+        text = f"Telnyx describes recording {recording.id} differently now ({what}), and its audio disagrees: {', '.join(found)}."
+        advice = f"Listen to it. To let the original go, run `callvault deletions approve {recording.id} --why ...`."
         await runtime.alerts.send("audio-finding", str(recording.id), text, advice)
 
 

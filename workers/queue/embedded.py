@@ -203,8 +203,9 @@ def redis_of(settings: Settings, *, is_there: bool = False) -> Iterator[str]:
         return
     server = EmbeddedServer(settings.data_folder)
     if is_there and not server.folder.is_dir():
-        line = f"data folder {settings.data_folder}: no service has run there"
-        raise NoServer(f"{line}; set REDIS_URL, or CALLVAULT_DATA or --data to the folder of the service")
+        what = "holds no service" if settings.data_folder.is_dir() else "does not exist"
+        advice = "set CALLVAULT_DATA or --data to the folder the service uses, or set REDIS_URL"
+        raise NoServer(f"data folder {settings.data_folder} {what}; {advice}")
     server.start()
     try:
         yield server.url
