@@ -1,6 +1,6 @@
-"""THE table of alerts: each kind, how severe it is, what it means, and what a person does. `docs/runbook.md` shows it.
+"""THE table of alerts: each kind, its severity, what it means and what to do. `docs/runbook.md` shows it.
 
-To add one: a row here, `alerts.send` where it is found; then `make docs`.
+To add one: add a row here, call `alerts.send` where the fault is found, then run `make docs`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class Kind:
     """A row of the table.
 
     Attributes:
-        severity: unless the user sets another (`CALLVAULT_ALERT_SEVERITIES`); None: each alert has its own.
-        meaning: what has happened.
+        severity: the default; the user can override it (`CALLVAULT_ALERT_SEVERITIES`). None: each alert sets its own.
+        meaning: what happened.
         remedy: what a person does.
     """
 
@@ -28,126 +28,126 @@ class Kind:
 
 _CONNECTION = Kind(
     None,
-    "an external connection, an upload, a release or a number is not as it should be",
-    "the alert says what it means and which command shows it; `...-recovered` tells its end",
+    "An external connection, an upload, a release or a number has a fault",
+    "The alert explains the fault and names the command that shows it. `...-recovered` follows when the fault is over",
 )
-_RECOVERED = Kind("info", "a fault of a connection, an upload, a release or a number is over", "nothing")
-_UNREACHABLE = "check its address and that Telnyx can reach it"
+_RECOVERED = Kind("info", "A fault of a connection, an upload, a release or a number is over", "Nothing")
+_UNREACHABLE = "Check the address, and that Telnyx can reach it"
 
 KINDS: dict[str, Kind] = {
     "dead-letter": Kind(
         "critical",
-        "a job was given up after its last attempt",
-        "`callvault dead-letters list` says why and what to do; [dead-letters.md](dead-letters.md) has every cause; after "
-        "mending, `callvault dead-letters retry --all`",
+        "A job failed its last attempt and will not be retried",
+        "Run `callvault dead-letters list` to see why and what to do; [dead-letters.md](dead-letters.md) lists every failure "
+        "class. After the fix, run `callvault dead-letters retry --all`",
     ),
     "archive-damaged": Kind(
         "critical",
-        "an object failed its proof just before the deletion of its original, which is kept; or a day is not whole and cannot "
-        "be sealed; or a seal cannot be read",
-        "`callvault verify` lists what is wrong. Audio that is gone is fetched again by itself while Telnyx has the original; "
-        "otherwise `callvault repair ID` puts it back, or `callvault repair ID --from FILE` from a copy of the archive. What is "
-        "mended is put back on the list of deletions by the next comparison",
+        "An object failed its check just before its original was to be deleted; the original is kept. Or a day is incomplete "
+        "and cannot be sealed. Or a seal cannot be read",
+        "Run `callvault verify` to list the problems. While Telnyx has the original, the worker fetches missing audio again. "
+        "Otherwise run `callvault repair ID`, or `callvault repair ID --from FILE` with a copy of the archive. The next "
+        "reconcile puts repaired recordings back on the deletion schedule",
     ),
     "archive-repaired": Kind(
         "info",
-        "an audio object that was gone from the archive was fetched from Telnyx again and put back, with the hash that its "
-        "commit record names",
-        "find out who removed it",
+        "An audio object was missing from the archive. The worker fetched it from Telnyx again and restored it; its hash "
+        "matches the commit record",
+        "Find out who removed it",
     ),
     "erasure-incomplete": Kind(
         "critical",
-        "a job wrote something of a recording that was erased while the job ran, and the worker may not delete it",
-        "run `callvault erase ID --reason ...` again, with credentials that may delete",
+        "A recording was erased while a job was writing to it. The job left an object behind, and the worker has no right to "
+        "delete it",
+        "Run `callvault erase ID --reason ...` again, with credentials that can delete",
     ),
     "deletion-stopped": Kind(
         "critical",
-        "so many of a batch failed their proof that deletion has paused itself",
-        "find out what happened to the bucket, `callvault verify`, mend it, then `callvault deletions resume`",
+        "Too many recordings of one batch failed their check, so the worker paused deletion",
+        "Find out what happened to the bucket, run `callvault verify`, repair the damage, then run `callvault deletions resume`",
     ),
     "deletion-refused": Kind(
         "warning",
-        "Telnyx was asked to delete an original more than once and still has it; the next attempts come later and later, and the "
-        "last one leaves a dead letter",
-        "`callvault telnyx recordings delete ID` shows the answer; ask their support. The recording is archived either way",
+        "Callvault asked Telnyx to delete an original more than once, and Telnyx still has it. The waits between attempts grow; "
+        "after the last attempt the job becomes a dead letter",
+        "Run `callvault telnyx recordings delete ID` to see Telnyx's answer, and ask Telnyx support. The recording is archived "
+        "either way",
     ),
     "content-changed": Kind(
         "critical",
-        "Telnyx has other audio under the id of an archived recording; both are archived, and the original stays until a person "
-        "approves. Where Telnyx only tells other times of the same audio there is no alert: that is on record, and keeps nothing",
-        "listen to both (`versions/` in the recording's folder has what came later); `callvault deletions approve ID --why ...` "
-        "lets the original go",
+        "Telnyx has different audio under the id of an archived recording. Both are archived, and the original stays until a "
+        "person approves its deletion. A change of times alone raises no alert: Callvault records it and keeps nothing back",
+        "Listen to both; the later version is in `versions/` of the recording's folder. `callvault deletions approve ID --why "
+        "...` allows the deletion of the original",
     ),
     "clocks-differ": Kind(
         "critical",
-        "the clock of a machine and the clock of the Redis server differ by more than a minute; while they do, a worker there "
-        "deletes and seals nothing, and a receiver answers webhooks 503 whose time it cannot judge",
-        "set both by NTP; it goes on by itself",
+        "The clock of a machine and the clock of the Redis server differ by more than a minute. Until they agree, the worker on "
+        "that machine deletes and seals nothing, and a receiver there answers 503 to webhooks whose time it cannot verify",
+        "Synchronise both clocks by NTP; work then resumes automatically",
     ),
     "another-archive": Kind(
         "critical",
-        "the Redis of a worker belongs to another archive than its own: nothing is archived, deleted or sealed",
-        "see which of `REDIS_URL` and `CALLVAULT_ARCHIVE_URL` is wrong, and restart with the right one; `callvault init "
-        "--adopt` has this Redis serve this archive from now on, if that is meant",
+        "A worker's Redis belongs to a different archive. The worker archives, deletes and seals nothing",
+        "Check `REDIS_URL` and `CALLVAULT_ARCHIVE_URL`, and restart the worker with the right values. If this Redis is meant to "
+        "serve this archive from now on, run `callvault init --adopt`",
     ),
     "no-worker": Kind(
         "critical",
-        "no worker is alive: events are accepted and wait; a receiver says it within half a minute or so",
-        "start one (`callvault worker`); its log says why the last one ended",
+        "No worker runs. Receivers accept events, and the jobs wait. A receiver notices within about half a minute",
+        "Start one: `callvault worker`. Its log says why the last one stopped",
     ),
     "jobs-fail": Kind(
         "critical",
-        "jobs, or the deletion of originals, have failed for more than five minutes (`CALLVAULT_QUEUE_AGE_LIMIT`) for something "
-        "that none is given up for: "
-        "Telnyx or the store is away (`outage`), a key or a right is missing (`refused`), or the account is slowed down "
-        "(`throttled`); or Telnyx has listed a recording for a day and has no audio of it (`not-yet`); nothing is lost, and it "
-        "goes on by itself once it is mended",
-        "the message has the last error; `callvault doctor` says whether Telnyx and the archive answer, `callvault status` "
-        "whether jobs still fail",
+        "Jobs or deletions have failed for more than five minutes (`CALLVAULT_QUEUE_AGE_LIMIT`), and Callvault retries them "
+        "without end: Telnyx or the store is away (`outage`), a key or a right is missing (`refused`), or Telnyx limits the "
+        "account's rate (`throttled`). Or Telnyx has listed a recording for a day without its audio (`not-yet`). Nothing is lost",
+        "The message has the last error. `callvault doctor` checks Telnyx and the archive; `callvault status` shows whether jobs "
+        "still fail. Jobs resume automatically after the fix",
     ),
     "turn-fails": Kind(
         "warning",
-        "what runs by the clock (media, log messages, external connections, drift) has failed for more than five minutes "
-        "(`CALLVAULT_QUEUE_AGE_LIMIT`), for one thing or for all; everything else goes on. The alert comes once a day",
-        "the message has the last error. If the API key lacks a right, give it that right in the Telnyx portal, or ignore the "
-        "alert",
+        "A periodic task (media, log messages, external connections, drift) has failed for more than five minutes "
+        "(`CALLVAULT_QUEUE_AGE_LIMIT`), for one thing or for all. All other work continues. The alert comes once a day",
+        "The message has the last error. If the API key lacks a right, grant it in the Telnyx portal, or ignore the alert",
     ),
     "unreadable-rows": Kind(
         "warning",
-        "a Telnyx list has rows that this version cannot read. The alert names each row once, by its id. Callvault reads all "
+        "A Telnyx list has rows that this version cannot read. The alert names each row once, by its id. Callvault reads all "
         "other rows, and fetches a recording by its id. The day of such a recording or transcription gets no seal until the row "
         "can be read",
-        "run `callvault telnyx recordings list` (or the list that the message names) to see the same error; report it, and "
+        "Run `callvault telnyx recordings list` (or the list that the message names) to see the same error. Report it, and "
         "install a version that reads the row",
     ),
     "not-compared": Kind(
         "warning",
-        "Telnyx does not list the recordings, the transcriptions or the failed webhooks of some days, while it lists others; "
-        "those were compared. The next comparison tries again, and a day that is not compared gets no seal",
-        "the message has Telnyx's answer: a right that the key lacks is given in the portal; for anything else ask their support",
+        "Telnyx refuses to list the recordings, transcriptions or failed webhooks of some days. Callvault reconciled the other "
+        "days. The next reconcile tries again; a day that is not reconciled gets no seal",
+        "The message has Telnyx's answer. If the API key lacks a right, grant it in the Telnyx portal; otherwise ask Telnyx "
+        "support",
     ),
     "pressure": Kind(
         "warning",
-        "jobs wait too long, or Redis uses more than 80% of its memory; events are still accepted, bulk work yields. Above 90% "
-        "webhooks are answered 503, and workers go on",
-        "more workers, or more memory for Redis; `callvault_oldest_job_seconds` and `/readyz` show it",
+        "Jobs wait too long, or Redis uses more than 80% of its memory. Receivers still accept events, and bulk jobs wait. Above "
+        "90% receivers answer 503, and workers continue",
+        "Add workers, or give Redis more memory. `callvault_oldest_job_seconds` and `/readyz` show the backlog",
     ),
     "no-replica": Kind(
         "warning",
-        "behind Sentinel, Redis has had no replica for 15 seconds; events are accepted by the one server that is left, and what "
-        "it loses is found by the next comparison only",
-        "bring a replica back; `INFO replication` on the primary lists those that are connected",
+        "Redis behind Sentinel has had no replica for 15 seconds. The primary alone accepts events; if it loses any, the next "
+        "reconcile finds them",
+        "Bring a replica back; `INFO replication` on the primary lists the connected ones",
     ),
     "audio-finding": Kind(
         "warning",
-        "the audio is not what Telnyx says: it does not parse, its length differs, or a channel is missing or silent; it is "
-        "archived, its original kept",
-        "listen to it; `callvault deletions approve ID --why ...` lets the original go",
+        "The audio differs from what Telnyx reports: it does not parse, its length differs, or a channel is missing or silent. "
+        "It is archived, and its original is kept",
+        "Listen to it; `callvault deletions approve ID --why ...` allows the deletion of the original",
     ),
     "log-message": Kind(
         "warning",
         "Telnyx wrote a log message about an external connection",
-        "`callvault logs list --connection ID`; the code and title say what",
+        "Run `callvault logs list --connection ID`; the code and title describe the problem",
     ),
     "connection-fault": _CONNECTION,
     "upload-fault": _CONNECTION,
@@ -159,42 +159,43 @@ KINDS: dict[str, Kind] = {
     "number-recovered": _RECOVERED,
     "call.recording.error": Kind(
         "critical",
-        "Telnyx could not keep a recording; with custom storage its credentials fail",
-        "`callvault telnyx custom-storage-credentials retrieve ID`, mend them, make a test call",
+        "Telnyx could not store a recording. With custom storage, its credentials fail",
+        "Run `callvault telnyx custom-storage-credentials retrieve ID`, correct the credentials, and make a test call",
     ),
-    "siprec.failed": Kind("warning", "a SIPREC session did not come about", _UNREACHABLE),
-    "streaming.failed": Kind("warning", "a media stream did not come about", _UNREACHABLE),
+    "siprec.failed": Kind("warning", "Telnyx could not start a SIPREC session", _UNREACHABLE),
+    "streaming.failed": Kind("warning", "Telnyx could not start a media stream", _UNREACHABLE),
     "media-lost": Kind(
-        "warning", "a medium expired before it could be archived", "upload it again if it is still needed"
+        "warning", "A media file expired before Callvault could archive it", "Upload it again if it is still needed"
     ),
     "drift": Kind(
         "warning",
-        "a managed thing is not as `CALLVAULT_CONNECTIONS_FILE` says",
-        "`callvault connections drift FILE`, then `apply`, or change the file",
+        "Something at Telnyx differs from `CALLVAULT_CONNECTIONS_FILE`",
+        "Run `callvault connections drift FILE`, then `apply`, or change the file",
     ),
     "sealed-without": Kind(
         "critical",
-        "a day has waited for a recording for `CALLVAULT_SEAL_WITHOUT_AFTER`, which Telnyx lists and gives no audio of: the "
-        "download address says no, or there is not a byte, or no audio behind it; or for a transcription that Telnyx lists and "
-        "does not give. The day is sealed without it, on record",
-        "ask Telnyx's support for it. It is asked for again each week; should it come, it is archived and sealed as "
-        "what came late",
+        "A day has waited `CALLVAULT_SEAL_WITHOUT_AFTER` for a recording that Telnyx lists without its audio (the download is "
+        "refused, empty, or not audio), or for a transcription that Telnyx lists and does not deliver. Callvault sealed the day "
+        "without it, and the seal records that",
+        "Ask Telnyx support for it. Callvault asks for it again each week; if it arrives, Callvault archives it and seals it as "
+        "a late arrival",
     ),
     "seal-unsigned": Kind(
         "critical",
-        "a seal has no signature, and this service does not remember having made it: Redis was lost behind it, the key is newer "
-        "than it, or somebody has changed the bucket. It is not signed",
-        "hold the chain against a head that you trust, from an older alert or a witness: `callvault verify --seals --head HASH`. "
-        "If it holds, `callvault seal --sign 7` signs seal 7 and `callvault seal --sign 1-7` the first seven; else restore it",
+        "A seal has no signature, and Callvault has no record of making it, so Callvault does not sign it. Either Redis lost the "
+        "record, or the signing key is newer than the seal, or somebody changed the bucket",
+        "Check the chain against a head that you trust, from an older alert or a witness: `callvault verify --seals --head "
+        "HASH`. If it matches, sign: `callvault seal --sign 7` signs seal 7, `callvault seal --sign 1-7` the first seven. "
+        "Otherwise restore the seal",
     ),
     "witness": Kind(
         "warning",
-        "an address of `CALLVAULT_WITNESS_URLS` did not take the head of the seals",
-        "mend the address; the head is sent again in an hour, and is in every alert too",
+        "An address of `CALLVAULT_WITNESS_URLS` did not accept the head of the seals",
+        "Correct the address. Callvault sends the head again in an hour, and includes it in every alert",
     ),
     "time-stamp": Kind(
         "warning",
-        "the authority of `CALLVAULT_TIMESTAMP_URL` does not answer; seals are made all the same",
-        "nothing, if it comes back: missing stamps are asked for every ten minutes",
+        "The authority of `CALLVAULT_TIMESTAMP_URL` does not answer. Callvault makes seals without time stamps meanwhile",
+        "Nothing if it comes back: Callvault requests missing time stamps every ten minutes",
     ),
 }
