@@ -117,7 +117,7 @@ def test_the_services_own_archive_can_be_the_custom_storage(sandbox: RunningSand
     assert (configuration["bucket"], configuration["aws_secret_access_key"]) == ("calls", "hush")
     assert run_callvault(["connections", "plan", str(path)], settings).returncode == 0
     refused = run_callvault(["connections", "plan", str(path)], sandbox.environment)
-    assert (refused.returncode, "needs CALLVAULT_ARCHIVE_URL=s3://" in refused.stderr) == (2, True)
+    assert (refused.returncode, "requires CALLVAULT_ARCHIVE_URL=s3://" in refused.stderr) == (2, True)
 
 
 def test_all_of_it_at_once_and_no_secret_shows(run: Any, sandbox: RunningSandbox) -> None:
@@ -205,14 +205,14 @@ def test_a_newcomer_starts_from_an_export(run: Any, sandbox: RunningSandbox) -> 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[external_connections", "not TOML"),
+        ("[external_connections", "invalid TOML"),
         ("[nothing.x]\na = 1", "unknown table [nothing]"),
         ("[siprec_connectors.x]\nhost = 'h'", "port is missing"),
-        ("[siprec_connectors.x]\nhost = 'h'\nport = 1\nprot = 2", "unknown prot"),
-        ("siprec_connectors = 3", "must hold tables"),
+        ("[siprec_connectors.x]\nhost = 'h'\nport = 1\nprot = 2", "unknown field prot"),
+        ("siprec_connectors = 3", "must contain tables"),
         (
             "[dialogflow_connections.1]\nservice_account = '$NOT_SET_ANYWHERE'",
-            "the environment has no NOT_SET_ANYWHERE",
+            "environment variable NOT_SET_ANYWHERE is not set",
         ),
     ],
 )

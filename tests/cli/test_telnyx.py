@@ -76,7 +76,7 @@ def test_an_operation_without_an_answer_prints_nothing(sandbox: RunningSandbox) 
         (["siprec-connectors", "create", "--json", "/nowhere"], 2, "cannot read '/nowhere'"),
         (["siprec-connectors", "create", "--json", "-"], 2, "is not JSON"),
         (["recordings", "list", "--filter", "created_at"], 2, "is not NAME=VALUE"),
-        (["recordings", "retrieve", ".."], 2, "cannot be one"),
+        (["recordings", "retrieve", ".."], 2, "is not a valid path segment"),
         (["recordings", "list", "--page-size", "251"], 2, "Invalid value"),
         (["recordings", "nothing"], 2, "No such command"),
     ],

@@ -123,7 +123,7 @@ def test_the_page_of_a_recording_shows_the_age_of_the_catalogue(
         assert client.get("/api/recordings?id=older").json()["hits"][0]["row"]["recording_id"] == "older"
         assert client.get("/api/recordings/nobody").status_code == 404
         note = client.get("/api/recordings").json()["note"]
-    assert "since no worker runs on the Redis of this machine" in note and "It is as of 2" in note
+    assert "because no worker uses the Redis of this machine" in note and "Last update: 2" in note
 
 
 def test_without_the_archive_a_search_shows_the_age_of_its_answer(

@@ -142,7 +142,7 @@ def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to(
     assert fetch(downloads, url) == b"RIFF\x00\x00"
     assert names.asked == [NAME]
     assert site.seen == [f"{NAME}:{site.port}"], "the request is for the name, and so is the certificate"
-    with pytest.raises(ForbiddenAddress, match=f"'{NAME}' stands for {PRIVATE}") as refused:
+    with pytest.raises(ForbiddenAddress, match=f"'{NAME}' resolves to {PRIVATE}") as refused:
         fetch(downloads, url)
     assert len(site.seen) == 1
     assert may_have_passed(cause_of(refused.value, Settings()).name), "names change, and sweeps try again"

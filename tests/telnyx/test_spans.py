@@ -119,7 +119,7 @@ async def test_a_list_that_never_settles_proves_nothing(
         made[number].deleted_at = text_of(DAY)
 
     when_listed(monkeypatch, sandbox, delete)
-    with pytest.raises(Unsettled, match="changed while it was read"):
+    with pytest.raises(Unsettled, match="changed each of 8 times that it was read"):
         await window(client)
 
 

@@ -23,7 +23,7 @@ async def test_alerts_are_grouped_counted_quiet_and_of_the_users_own_severity(
     redis.delete("callvault:alert-group:log-message:10015 7")  # the window is over
     await made.send("log-message", "10015 7", "message 50", "look")
     await made.close()
-    assert "49 more of this group since 20" in told[1], "with the time of the first of them"
+    assert "49 earlier alerts of this group since 20" in told[1], "with the time of the first of them"
 
     always = QuietHours(0, 24)
     quiet = Alerts(async_redis, [receiver_of_alerts.url], always, {"audio-finding": "critical", "pressure": "off"})

@@ -26,9 +26,9 @@ async def test_nothing_is_archived_under_the_id_of_another(
     request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording_id)
     sandbox.world.recordings[recording_id] = other
     sandbox.world.transcriptions[transcription["id"]] = transcription | {"id": "another"}
-    with pytest.raises(UnexpectedAnswer, match=f"asked for {recording_id}, and the answer is about {other.data['id']}"):
+    with pytest.raises(UnexpectedAnswer, match=f"asked for {recording_id}; Telnyx answered about {other.data['id']}"):
         await archive(runtime, one)
-    with pytest.raises(UnexpectedAnswer, match="the answer is about another"):
+    with pytest.raises(UnexpectedAnswer, match="Telnyx answered about another"):
         await archive_transcription(runtime, request)
     assert list(archive_folder.rglob("audio.*")) == []
     sandbox.world.recordings[recording_id] = one

@@ -100,7 +100,7 @@ async def test_an_unreadable_recording_is_fetched_by_its_id_reported_once_and_en
     assert queued(redis) == ids(recordings) | {transcription["id"]}
     told = alerts(redis, "unreadable-rows")
     assert len(told) == 2, "a list, once"
-    assert f"GET /recordings: 1 of its rows cannot be read: {recordings[1].data['id']} (duration_millis: " in told[1]
+    assert f"GET /recordings: 1 row cannot be read: {recordings[1].data['id']} (duration_millis: " in told[1]
 
 
 async def test_a_transcription_that_names_no_recording_is_archived_with_what_its_event_knows(
@@ -144,7 +144,7 @@ async def test_a_day_with_a_row_that_cannot_be_read_is_not_proven_complete(
     assert queued(redis) == ids([odd, other])
     outcome = await seal(runtime, ago(5))
     assert isinstance(outcome, Waits)
-    assert f"1 of its rows cannot be read: {odd.data['id']} (channels: " in outcome.why
+    assert f"1 row cannot be read: {odd.data['id']} (channels: " in outcome.why
 
 
 @pytest.mark.parametrize("status", [403, 500])
@@ -268,7 +268,7 @@ async def test_media_that_telnyx_never_serves_becomes_a_dead_letter(
             lambda: list((archive_folder / "media").rglob("media.json")), 60, "the medium that is handed out in the end"
         )
     (letter,) = redis.hvals(DEAD_LETTERS)
-    assert "media_name: '..' cannot be one" in json.loads(letter)["error"]
+    assert "media_name: '..' is not a valid path segment" in json.loads(letter)["error"]
 
 
 def connections_of(sandbox: RunningSandbox, count: int) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import msgspec
 from redis.exceptions import RedisError
 
+from config.counts import many
 from config.logs import get_logger
 from config.times import format_instant, utc_now
 from config.values import QuietHours
@@ -119,7 +120,9 @@ class Alerts:
         try:
             is_first, is_kept, untold, since = await _TELL(self._redis, keys, arguments)
             if untold:
-                before = f"And {int(untold)} more of this group since {since.decode()}, before this one."
+                before = (
+                    f"{many(int(untold), 'earlier alert')} of this group since {since.decode()}, not sent one by one."
+                )
         except (RedisError, OSError):
             pass  # told twice rather than not at all
         if is_kept:

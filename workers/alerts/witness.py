@@ -45,5 +45,5 @@ async def send_head(redis: Any, urls: Sequence[str], alerts: Alerts) -> None:
     rest_seconds = _EVERY_SECONDS if is_taken else _AGAIN_SECONDS
     await write_when_full(redis, ("SET", WITNESSED, "1", "EX", rest_seconds))
     if not is_taken:
-        advice = "See CALLVAULT_WITNESS_URLS; the head is sent again in an hour."
-        await alerts.send("witness", "head", f"A witness did not take the head of the seals: {line}.", advice)
+        advice = "Check CALLVAULT_WITNESS_URLS. Callvault sends the head again in an hour."
+        await alerts.send("witness", "head", f"A witness did not accept the head of the seals: {line}.", advice)

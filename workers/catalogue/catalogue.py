@@ -131,7 +131,7 @@ class Catalogue:
         try:
             self._db = self._open()
         except _AnotherVersion as error:
-            log.warning("the catalogue is built anew", why=str(error))
+            log.warning("rebuilding the catalogue", why=str(error))
             self._remove()
             self._db = self._open()
         except sqlite3.DatabaseError as error:
@@ -145,7 +145,7 @@ class Catalogue:
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, _VERSION):
-                raise _AnotherVersion(f"{self.path} is of version {version}, not {_VERSION}")
+                raise _AnotherVersion(f"{self.path} has version {version}; this version of Callvault needs {_VERSION}")
             db.executescript(_PRAGMAS)
             if version == 0:
                 db.execute("BEGIN IMMEDIATE")
@@ -162,7 +162,7 @@ class Catalogue:
     def _must_be_unusable(self, error: sqlite3.DatabaseError) -> None:
         """Let nothing be thrown away for an error that says nothing against the file; it has no code if it is ours."""
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
-            raise CatalogueBusy(f"the catalogue {self.path}: {error}") from None
+            raise CatalogueBusy(f"cannot use the catalogue {self.path} now: {error}") from None
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         aside = self.path.with_name(f"{self.path.name}.unusable")
@@ -170,7 +170,7 @@ class Catalogue:
             part = self.path.with_name(self.path.name + suffix)
             if part.exists():
                 part.replace(aside.with_name(aside.name + suffix))
-        log.warning("the catalogue could not be used and is built anew", why=str(error), set_aside=str(aside))
+        log.warning("the catalogue is unusable; rebuilding it", why=str(error), set_aside=str(aside))
 
     def start_anew(self, error: sqlite3.DatabaseError) -> None:
         """Set the file aside and begin an empty one, since it cannot be used any more.
@@ -245,8 +245,9 @@ class Catalogue:
                 self.remember(_ARCHIVE, identity_id)
         elif kept != identity_id:
             raise AnotherCatalogue(
-                f"the catalogue {self.path} is of archive {kept}, and the archive here is {identity_id}: check "
-                "CALLVAULT_ARCHIVE_URL and CALLVAULT_DATA, or `callvault index --rebuild` makes it anew from this one"
+                f"the catalogue {self.path} belongs to archive {kept}, but CALLVAULT_ARCHIVE_URL points to archive "
+                f"{identity_id}; check CALLVAULT_ARCHIVE_URL and CALLVAULT_DATA, or run `callvault index --rebuild` to rebuild "
+                "it from this archive"
             )
 
     @property

@@ -100,7 +100,7 @@ async def bring_up_to_date(
     if redis is not None:
         try:
             await catch_up(catalogue, archive, redis, show)
-            why = None if await _has_worker(redis) else "no worker runs on the Redis of this machine"
+            why = None if await _has_worker(redis) else "no worker uses the Redis of this machine"
         except (RedisError, OSError):
             why = "Redis does not answer"
     # Each unit (the workers of one Redis) states its duties in the archive, so that a second one is seen there.
@@ -253,7 +253,7 @@ def _take_rows(catalogue: Catalogue, key: str, data: bytes, day: str) -> None:
     except sqlite3.DatabaseError:
         raise
     except Exception as error:  # whatever pyarrow, or a row of another shape, raises
-        log.warning("the rows of a seal cannot be read", key=key, error=f"{type(error).__name__}: {error}")
+        log.warning("the Parquet rows of a seal cannot be read", key=key, error=f"{type(error).__name__}: {error}")
 
 
 def _take_unknown(catalogue: Catalogue, archive: Archive, keys: Iterator[str], show: Show) -> None:

@@ -90,17 +90,17 @@ class FollowedCatalogue:
     async def note(self) -> str | None:
         """What a person must know of an answer: that it may not be whole, and how old it is; None: it is as of now."""
         if self._following is not None:
-            return "The catalogue is still being read from the archive, so more may come; load this again in a moment."
+            return "The catalogue is still being built from the archive, so results may be missing; reload in a moment."
         why = self.problem
         if why is None and self._why is not None:
             days = f"The last {OPEN_DAYS} days and all sealed days"
-            why = f"{days} were read from the archive itself, since {self._why}."
+            why = f"{days} were read from the archive itself, because {self._why}."
         if why is None:
             return None
         as_of = None if self._catalogue is None else await asyncio.to_thread(self._catalogue.state, AS_OF)
         if as_of is None:
-            return f"{why} It has not been read whole yet."
-        return f"{why} It is as of {parse_instant(as_of):%Y-%m-%d %H:%M:%S} UTC."
+            return f"{why} The catalogue is not complete yet."
+        return f"{why} Last update: {parse_instant(as_of):%Y-%m-%d %H:%M:%S} UTC."
 
     async def close(self) -> None:
         """Stop following and close the file."""
@@ -116,17 +116,17 @@ class FollowedCatalogue:
             self.problem = None
             rest = 0.0 if self._why is None else _REST * (time.monotonic() - began)
         except StoreError as error:
-            self.problem = f"The archive does not answer, so the latest may be missing: {error}."
+            self.problem = f"The archive does not answer, so the latest recordings may be missing: {error}."
         except AnotherArchive as error:
-            self.problem = f"The latest may be missing: {error}."
+            self.problem = f"The latest recordings may be missing: {error}."
         except sqlite3.DatabaseError as error:
             try:
                 await asyncio.to_thread(catalogue.start_anew, error)
             except CatalogueBusy as busy:
-                self.problem = f"The latest may be missing: {busy}."
+                self.problem = f"The latest recordings may be missing: {busy}."
         except Exception as error:
-            log.error("the catalogue cannot be followed", error=f"{type(error).__name__}: {error}", exc_info=True)
-            self.problem = f"The catalogue cannot be brought up to date ({one_line(error)}); see the log."
+            log.error("the catalogue cannot be updated", error=f"{type(error).__name__}: {error}", exc_info=True)
+            self.problem = f"The catalogue cannot be updated ({one_line(error)}); see the log."
         finally:
             self._next_at = time.monotonic() + min(max(_FRESH_SECONDS, rest), _MOST_REST_SECONDS)
             self._following = None

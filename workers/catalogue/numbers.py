@@ -57,7 +57,7 @@ def wanted_number(text: str) -> Wanted:
     if not found:
         if not is_address:
             raise BadNumber(
-                f"{shown!r} is neither a telephone number nor a SIP address; a part of an address is written ann@, "
+                f"{shown!r} is neither a telephone number nor a SIP address; write a part of an address as ann@, "
                 "@example.com or sip:ann"
             )
         address = f"{user}{at}{host}"
@@ -67,9 +67,9 @@ def wanted_number(text: str) -> Wanted:
     is_international, digits = bool(found.group(1)), found.group(2)
     significant = digits.lstrip("0")
     if len(digits) > _LONGEST_DIGITS + 1 or len(significant) > _LONGEST_DIGITS:
-        raise BadNumber(f"{shown!r} has {many(len(digits), 'digit')}; a telephone number has {_LONGEST_DIGITS} at most")
+        raise BadNumber(f"{shown!r} has {many(len(digits), 'digit')}; a telephone number has at most {_LONGEST_DIGITS}")
     if len(significant) < _FEWEST_DIGITS:
-        raise BadNumber(f"{shown!r} is too short; give {_FEWEST_DIGITS} digits at least")
+        raise BadNumber(f"{shown!r} is too short; give at least {_FEWEST_DIGITS} digits")
     if is_international:
         return Wanted("begins", significant, _national(significant))
     if digits.startswith("0"):

@@ -22,15 +22,15 @@ STATES = ("archived", "kept", "held", "deleted", "erased", "damaged")
 FIELDS = {
     "number": "either party",
     "since": "first UTC day, or an instant such as 2026-11-25T07:30",
-    "until": "last UTC day, or the instant before which calls began",
+    "until": "last UTC day, or an instant; calls that began before it",
     "connection": "connection id",
     "session": "call session id",
     "leg": "call leg id",
     "id": "recording id",
-    "text": "words that were said",
+    "text": "spoken words",
     "min_duration": "a duration such as 90s",
     "state": f"{', '.join(STATES[:-1])} or {STATES[-1]}",
-    "findings": "1: only those in whose audio something was found; 0: all",
+    "findings": "1: only recordings with findings in the audio; 0: all",
 }
 
 # A name, a colon, and what it is to be. What a SIP address begins with is no name.
@@ -92,14 +92,14 @@ def read_query(words: Mapping[str, str | None]) -> Query:
     for name, value in given.items():
         read = _READERS.get(name)
         if read is None:
-            raise BadQuery(f"{name[:40]!r} is nothing to search by; {_KNOWN}")
+            raise BadQuery(f"unknown field {name[:40]!r}; {_KNOWN}")
         try:
             fields[_NAMES.get(name, name)] = read(value)
         except ValueError as error:
             raise BadQuery(str(error), name) from None
     query = msgspec.convert(fields, Query)
     if query.since and query.until and query.until <= query.since:
-        raise BadQuery(f"{given['until']} is before {given['since']}, so nothing can fit", "until")
+        raise BadQuery(f"{given['until']} must be after since ({given['since']})", "until")
     return query
 
 
@@ -113,17 +113,15 @@ def read_box(text: str) -> dict[str, str]:
         BadQuery: there is no such name, or one is given twice.
     """
     if len(text) > _LONGEST_BOX:
-        raise BadQuery(f"q: {many(len(text), 'character')}; {_LONGEST_BOX} at most")
+        raise BadQuery(f"q: {many(len(text), 'character')}; at most {_LONGEST_BOX} are allowed")
     words: dict[str, str] = {}
     quoted = re.split(r'((?<!\S)"[^"]*")', text)  # what stands in quotes by itself names nothing
     for piece in quoted[::2]:
         for name, in_quotes, plain in _NAMED.findall(piece):
             if name not in FIELDS:
-                raise BadQuery(
-                    f"{name[:40]}: is nothing to search by; {_KNOWN}. Words with a colon are written in quotes"
-                )
+                raise BadQuery(f"unknown field {name[:40]!r}; {_KNOWN}. Put words with a colon in quotes")
             if not (in_quotes or plain).strip():
-                raise BadQuery(f"{name}: no value behind the colon")
+                raise BadQuery(f"{name}: no value after the colon")
             _put(words, name, in_quotes or plain)
     rest = " ".join(" ".join(p if n % 2 else _NAMED.sub(" ", p) for n, p in enumerate(quoted)).split())
     if not rest:
@@ -134,7 +132,7 @@ def read_box(text: str) -> dict[str, str]:
         _put(words, "since", rest)
         _put(words, "until", rest)
     elif _is_instant(rest):
-        raise BadQuery(f"{rest[:40]}: an instant; say since:{rest[:40]} or until:{rest[:40]}")
+        raise BadQuery(f"{rest[:40]} is an instant; write since:{rest[:40]} or until:{rest[:40]}")
     else:
         _put(words, "number" if _NUMBER.fullmatch(rest) else "text", rest)
     return words
@@ -176,7 +174,7 @@ def _is_instant(text: str) -> bool:
 
 def _id(text: str) -> str:
     if len(text) > 200 or not text.isprintable() or " " in text:
-        raise ValueError("not an id")
+        raise ValueError(f"{text[:40]!r} is not an id")
     return text
 
 
@@ -198,7 +196,7 @@ def _state(text: str) -> str:
 
 def _yes_or_no(text: str) -> bool:
     if text.lower() not in (*_YES, *_NO):
-        raise ValueError(f"{text[:40]!r} is neither 1 nor 0")
+        raise ValueError(f"{text[:40]!r} is not 1 or 0")
     return text.lower() in _YES
 
 
@@ -216,7 +214,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "findings": _yes_or_no,
 }
 _NAMES = {"min_duration": "min_duration_seconds"}
-_KNOWN = f"known: {', '.join(FIELDS)}"
+_KNOWN = f"expected one of {', '.join(FIELDS)}"
 
 
 def conditions(query: Query) -> tuple[list[str], list[object]]:

@@ -103,15 +103,15 @@ def fold(text: str) -> str:
 def _typed(text: str) -> list[tuple[str, bool]]:
     """The phrases and words in what was typed, folded, and whether only their beginning was given."""
     if len(text) > _LONGEST:
-        raise BadWords(f"{many(len(text), 'character')}; {_LONGEST} at most")
+        raise BadWords(f"{many(len(text), 'character')}; at most {_LONGEST} are allowed")
     if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\r" for c in text):
-        raise BadWords(f"{text!r}: holds a control character")
+        raise BadWords(f"{text!r} contains a control character")
     if text.count('"') % 2:
-        raise BadWords(f"{text!r}: a quote is not closed")
+        raise BadWords(f"{text!r} has an unclosed quote")
     found = re.findall(r'"([^"]*)"|([^\s"]+)', text)
     terms = [(fold(phrase or word), word.endswith("*")) for phrase, word in found]
     if not (terms := [(folded, is_begin) for folded, is_begin in terms if _parts(folded)]):
-        raise BadWords(f"{text!r}: no word in it")
+        raise BadWords(f"{text!r} contains no word")
     return terms
 
 

@@ -68,17 +68,17 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Document:
     except OSError as error:
         raise BadDocument(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadDocument(f"{path}: not TOML: {error}") from None
+        raise BadDocument(f"{path}: invalid TOML: {error}") from None
     for name, things in document.items():
         family = FAMILIES.get(name)
         if family is None:
-            raise BadDocument(f"{path}: unknown table [{name}]; known: {', '.join(FAMILIES)}")
+            raise BadDocument(f"{path}: unknown table [{name}]; expected one of {', '.join(FAMILIES)}")
         for key, fields in _tables(path, name, things).items():
             where = f"{path}: [{name}.{key}]"
             if unknown := sorted(set(fields) - set(family.fields)):
-                raise BadDocument(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(family.fields)}")
+                raise BadDocument(f"{where}: unknown field {', '.join(unknown)}; expected {', '.join(family.fields)}")
             if missing := [field for field in family.required if field not in fields]:
-                raise BadDocument(f"{where}: {missing[0]} is missing")
+                raise BadDocument(f"{where}: required field {missing[0]} is missing")
             if fields.get("configuration") == "archive":
                 fields["configuration"] = _of_the_archive(where, environment)
             things[key] = _resolve(fields, where, environment)
@@ -87,7 +87,7 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Document:
 
 def _tables(path: Path, name: str, things: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(things, dict) or not all(isinstance(fields, dict) for fields in things.values()):
-        raise BadDocument(f"{path}: [{name}] must hold tables such as [{name}.office]")
+        raise BadDocument(f"{path}: [{name}] must contain tables such as [{name}.office]")
     return things
 
 
@@ -95,7 +95,7 @@ def _of_the_archive(where: str, environment: Mapping[str, str]) -> dict[str, str
     """The service's own archive as custom storage, so that Telnyx writes into the bucket that Callvault keeps."""
     parts = urlsplit(environment.get("CALLVAULT_ARCHIVE_URL", ""))
     if parts.scheme != "s3":
-        raise BadDocument(f'{where}: configuration = "archive" needs CALLVAULT_ARCHIVE_URL=s3://...')
+        raise BadDocument(f'{where}: configuration = "archive" requires CALLVAULT_ARCHIVE_URL=s3://...')
     names = {"region": "$AWS_REGION", "aws_access_key_id": "$AWS_ACCESS_KEY_ID"}
     names |= {"aws_secret_access_key": "$AWS_SECRET_ACCESS_KEY"}
     if "AWS_ENDPOINT_URL_S3" in environment:
@@ -112,6 +112,6 @@ def _resolve(value: Any, where: str, environment: Mapping[str, str]) -> Any:
     if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value)):
         name = reference.group(1)
         if name not in environment:
-            raise BadDocument(f"{where}: the environment has no {name}")
+            raise BadDocument(f"{where}: environment variable {name} is not set")
         return Secret(environment[name])
     return value

@@ -119,7 +119,7 @@ def _change(name: str, key: str, wanted: Fields, live: Live | None, *, set_untol
         return Change("create", name, key, wanted)
     differences = tuple(_differences(wanted, live.fields))
     if not FAMILIES[name].is_told and set_untold:
-        differences = tuple(Difference(field, "not told", after) for field, after in wanted.items())
+        differences = tuple(Difference(field, "not readable", after) for field, after in wanted.items())
     return Change("update", name, key, wanted, live, differences) if differences else None
 
 
@@ -170,7 +170,7 @@ async def export(client: TelnyxClient) -> str:
     Raises:
         TelnyxError: what the account has cannot be listed. What cannot be read of it is a comment.
     """
-    lines = ["# What is at Telnyx now. Secrets are names of environment variables; set them before you plan.", ""]
+    lines = ["# The Telnyx account as of now. Secrets are environment variables; set them before you run `plan`.", ""]
     connection_ids: list[str] = []
     for name, family in FAMILIES.items():
         if family.list_all is not None and name != "media":  # where a medium came from is not told

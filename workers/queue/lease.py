@@ -88,7 +88,7 @@ class _Lease:
                     if not await self.take():
                         continue
                 except (RedisError, OSError) as error:
-                    log.warning("a lease could not be renewed", of=self._what, error=str(error))
+                    log.warning("lease could not be renewed", of=self._what, error=str(error))
                     continue
                 is_lost = True
                 if holder is not None and not is_over:
@@ -100,7 +100,7 @@ class _Lease:
             yield
         except asyncio.CancelledError:
             if is_lost and holder is not None and holder.uncancel() == 0:
-                raise HeldElsewhere(f"another job has taken {self._what}") from None
+                raise HeldElsewhere(f"another job took the lease of {self._what}") from None
             raise
         finally:
             is_over = True
@@ -133,7 +133,7 @@ async def held(redis: AsyncRedis, key: str, what: str, wait_seconds: float) -> A
     lease, waits_until = _Lease(redis, key, what), time.monotonic() + wait_seconds
     while await lease.take():
         if time.monotonic() >= waits_until:
-            raise HeldElsewhere(f"another job works on {what}")
+            raise HeldElsewhere(f"another job holds the lease of {what}")
         await asyncio.sleep(_ASKED_EVERY_SECONDS)
     try:
         async with lease.kept():

@@ -200,7 +200,7 @@ class Leases:
             answer = await _JANITOR(self._redis, (LEASES, UNLEASED), (_UNLEASED_MS, _HEAD, *own, *self._queues))
         freed = [job_id.decode() for job_id in answer]
         if freed:
-            log.warning("jobs that nobody runs freed", jobs=freed[:20], count=len(freed))
+            log.warning("freed jobs of dead workers", jobs=freed[:20], count=len(freed))
         return freed
 
     async def run(self) -> None:

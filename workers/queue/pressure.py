@@ -33,6 +33,6 @@ async def pressure(redis: AsyncRedis, age_limit_seconds: float) -> dict[str, str
         found["jobs"] = f"the oldest job has waited {age:.0f}s"
     share = used_share(await redis.info("memory"))
     if share > _MEMORY_SHARE:
-        refused = ", so webhooks are answered 503" if share > EVENTS_SHARE else ""
+        refused = ", so receivers answer 503" if share > EVENTS_SHARE else ""
         found["memory"] = f"Redis uses {share:.0%} of its memory{refused}"
     return found

@@ -75,13 +75,15 @@ class Replicas:
             NotReplicated: it may not.
         """
         if confirmed < self.count:
-            raise NotReplicated(f"{confirmed} of {many(self.count, 'replica')} of Redis confirmed it in time")
+            raise NotReplicated(f"{confirmed} of {many(self.count, 'replica')} of Redis confirmed the event in time")
         if 0 < self._known == self.count:
             return
         if self.count == 0 < self._known:
-            raise NotReplicated("no replica of Redis is connected, and one was a moment ago")
+            raise NotReplicated("Redis has just lost its last replica")
         if address is None or address != self.address or not await self._is_primary(address):
-            raise NotReplicated("a replica of Redis is missing, and most Sentinels do not call this server primary")
+            raise NotReplicated(
+                "a replica of Redis is missing, and most Sentinels do not name this server as the primary"
+            )
         self._is_alone = self.count == 0
 
     async def _is_primary(self, address: Any) -> bool:

@@ -30,5 +30,5 @@ async def read_state(redis: AsyncRedis, key: str, kind: type[T]) -> dict[str, T]
         try:
             found[field.decode()] = msgspec.json.decode(data, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            log.warning("unreadable state left aside", key=key, error=str(error))
+            log.warning("ignored unreadable state in Redis", key=key, error=str(error))
     return found

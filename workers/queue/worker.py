@@ -82,7 +82,7 @@ async def again_in(redis: AsyncRedis, seconds: float) -> Retry:
 
 async def leave_to_newer(redis: AsyncRedis, what: str) -> Retry:
     """What a job raises that a newer version of Callvault has written: it waits for a worker that knows it."""
-    log.info("left to a newer worker", what=what)
+    log.info("job waits for a newer worker", what=what)
     return await again_in(redis, _OTHER_VERSION_WAIT_SECONDS)
 
 

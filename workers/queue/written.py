@@ -75,7 +75,7 @@ class UnsealedDays:
 
     async def overdue(self, now: float) -> dict[date, str]:
         """The days whose time has come (now is in seconds since the epoch), and why each waits; the oldest first."""
-        return {day: why or "its turn comes" for day, (at, why) in (await self.all()).items() if why or at <= now}
+        return {day: why or "waits for its turn" for day, (at, why) in (await self.all()).items() if why or at <= now}
 
     async def all(self) -> dict[date, tuple[float, str | None]]:
         """Every day on the list: when it is tried next (seconds since the epoch), and why it could not be sealed."""

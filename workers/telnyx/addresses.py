@@ -54,13 +54,13 @@ def judge(url: str, *, is_local: bool) -> None:
         parsed = httpx.URL(url)  # as it will be read to connect
         scheme, host = parsed.scheme, parsed.host
     except (httpx.InvalidURL, UnicodeError) as error:
-        raise Forbidden(f"not an address to download from: {error}") from None
+        raise Forbidden(f"invalid download address: {error}") from None
     if scheme not in ("http", "https") or not host or parsed.userinfo:
-        raise Forbidden(f"not an address to download from: scheme {scheme!r}")
+        raise Forbidden(f"invalid download address: expected http or https, a host and no user, got scheme {scheme!r}")
     if is_local:
         return
     if scheme != "https":
-        raise Forbidden(f"plain http to {host!r}")
+        raise Forbidden(f"download address of {host!r} uses http; expected https")
     if is_local_host(host) or (_is_ip(host) and not is_public(host)):
         raise Forbidden(f"{host!r} is not on the public internet")
 
@@ -93,7 +93,7 @@ class _PublicOnly(httpcore.NetworkBackend):
             Forbidden: an address is not public; then none is tried.
             httpcore.ConnectError, httpcore.ConnectTimeout: the name has no address now, or none of them answers.
         """
-        failed: Exception = httpcore.ConnectError(f"{host!r} has no address")
+        failed: Exception = httpcore.ConnectError(f"{host!r} has no IP address")
         for address in _addresses(host, port):
             try:
                 return self._sockets.connect_tcp(address, port, timeout, local_address, socket_options)
@@ -107,12 +107,12 @@ def _addresses(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError:
-        raise Forbidden(f"{host!r} is not a name") from None
+        raise Forbidden(f"{host!r} is not a host name") from None
     except OSError as error:
         raise httpcore.ConnectError(f"{host!r} does not resolve: {error}") from error
     addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
     if private := [address for address in addresses if not is_public(address)]:
-        raise Forbidden(f"{host!r} stands for {private[0]}, which is not on the public internet")
+        raise Forbidden(f"{host!r} resolves to {private[0]}, which is not on the public internet")
     return addresses
 
 

@@ -15,6 +15,7 @@ import msgspec
 import stamina
 import stamina.instrumentation
 
+from config.counts import many
 from config.tasks import end_tasks
 from workers.account import Account
 from workers.telnyx.errors import (
@@ -242,7 +243,9 @@ class TelnyxClient:
                 fresh = _unseen(items, seen)
                 stale_pages = 0 if fresh else stale_pages + 1
                 if stale_pages and not is_declared:
-                    what = f"GET {operation.path}: it has {total} pages, and page {number} brings nothing new"
+                    what = (
+                        f"GET {operation.path}: meta reports {many(total, 'page')}, but page {number} has no new rows"
+                    )
                     raise UnexpectedAnswer(f"{what}, so the rest of the list cannot be read")
                 if stale_pages and (total == _NO_TOTAL or stale_pages > _MOST_STALE_PAGES):
                     return

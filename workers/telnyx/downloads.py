@@ -152,7 +152,7 @@ class Downloads:
         except Forbidden as error:
             raise ForbiddenAddress(str(error)) from None
         except (httpx.InvalidURL, UnicodeError) as error:
-            raise ForbiddenAddress(f"not an address to download from, or led to none: {error}") from None
+            raise ForbiddenAddress(f"the download address, or one it redirects to, is invalid: {error}") from None
         except httpx.HTTPError as error:
             reason = f"{type(error).__name__} {error}".rstrip()
             raise AddressAway(f"download host {urlsplit(url).hostname} does not answer: {reason}") from error
@@ -238,8 +238,8 @@ class Download(Iterator[bytes]):
                         yield held
                     return
                 if got > total:
-                    raise DownloadFailed(f"more bytes than announced: {got} of {many(total, 'byte')}")
-                failed: DownloadFailed = DownloadFailed(f"{got} of {many(total, 'byte')}")
+                    raise DownloadFailed(f"received {many(got, 'byte')}; the server announced {total}")
+                failed: DownloadFailed = DownloadFailed(f"cut off after {got} of {many(total, 'byte')}")
             except TooSlow:
                 raise
             except AddressAway as error:
@@ -247,13 +247,15 @@ class Download(Iterator[bytes]):
             except httpx.HTTPError as error:
                 failed = DownloadFailed(f"{type(error).__name__} after {many(got, 'byte')}")
             if got and self.source.etag is None:
-                raise CannotBeResumed(f"cut off, and without a strong ETag it cannot be resumed: {failed}")
+                raise CannotBeResumed(f"cannot resume the download without a strong ETag: {failed}")
             if got > before:
                 failures = renewals = 0
             else:
                 failures += 1
             if failures > _MOST_FAILURES:
-                raise type(failed)(f"failed {many(failures, 'time')} in a row without progress, last: {failed}")
+                raise type(failed)(
+                    f"failed {many(failures, 'time')} in a row without progress, the last time: {failed}"
+                )
             with self._pace.waiting():
                 time.sleep(random.uniform(0, min(_LONGEST_WAIT_SECONDS, 0.1 * 2**failures)))  # noqa: S311
             self._pace.judge(0)
@@ -324,9 +326,7 @@ class _Pace:
             return
         if self._came < self._least_rate * self._waited:
             least = f"{self._least_rate:g} bytes a second (CALLVAULT_LEAST_DOWNLOAD_RATE)"
-            raise TooSlow(
-                f"{many(self._came, 'byte')} in {self._waited:.0f} s of waiting for them, and the least is {least}"
-            )
+            raise TooSlow(f"received {many(self._came, 'byte')} in {self._waited:.0f} s; the minimum is {least}")
         self._waited, self._came = 0.0, 0
 
 
@@ -342,19 +342,19 @@ def _accept(response: httpx.Response, got: int, source: SourceMark) -> SourceMar
     _refuse_status(response)
     status = response.status_code
     if response.headers.get("content-encoding", "identity") != "identity":
-        raise DownloadFailed("the answer is compressed though that was not accepted")
+        raise DownloadFailed("the server sent a compressed answer; the request asked for none")
     now = _mark(response)
     if not got:
         if status == 206:
-            raise DownloadFailed("a part was sent where the whole was asked for")
+            raise DownloadFailed("the server sent a part; the request asked for the whole")
         return now
     if status == 200 or now.etag is None or now.etag != source.etag:
-        raise CannotBeResumed("the audio changed while it was being downloaded, or cannot be resumed")
+        raise CannotBeResumed("the audio changed during the download, or the server cannot resume it")
     if not response.headers.get("content-range", "").startswith(f"bytes {got}-"):
-        raise CannotBeResumed(f"resumed at the wrong place: {response.headers.get('content-range')!r}")
+        raise CannotBeResumed(f"the server resumed at the wrong offset: {response.headers.get('content-range')!r}")
     if source.size is not None and now.size is not None and now.size != source.size:
         raise CannotBeResumed(
-            f"the audio had {many(source.size, 'byte')} when the download began, and has {now.size} now"
+            f"the audio had {many(source.size, 'byte')} when the download began; now it has {now.size}"
         )
     return SourceMark(source.size if now.size is None else now.size, source.etag, source.last_modified)
 
@@ -398,7 +398,7 @@ def _refuse_text(beginning: bytes) -> None:
     """
     head = beginning[:_SNIFFED_BYTES]
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"{", b"[")) or _is_text(head):
-        raise NotAudio("an error page or other text in place of audio: " + repr(head[:80].decode("ascii", "replace")))
+        raise NotAudio("received text instead of audio: " + repr(head[:80].decode("ascii", "replace")))
 
 
 def _may_begin_audio(beginning: bytes) -> bool:

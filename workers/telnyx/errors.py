@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from config.counts import many
 from config.times import utc_now
 
 _MOST_NAMED = 3  # of the rows that an error is about
@@ -90,7 +91,7 @@ class UnreadableRows(Inconclusive):
         self.rows = tuple(rows)
         named = ", ".join(map(str, self.rows[:_MOST_NAMED]))
         more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
-        super().__init__(f"GET {path}: {len(rows)} of its rows cannot be read: {named}{more}")
+        super().__init__(f"GET {path}: {many(len(rows), 'row')} cannot be read: {named}{more}")
 
 
 @dataclass(frozen=True)

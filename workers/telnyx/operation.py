@@ -106,7 +106,7 @@ class Operation(Generic[T]):
         for name in self.path_parameters:
             value = str(arguments[name])
             if value in ("", ".", ".."):
-                raise ValueError(f"{name}: {value!r} cannot be one")
+                raise ValueError(f"{name}: {value!r} is not a valid path segment")
             path = path.replace("{" + name + "}", quote(value, safe=""))
         query: dict[str, str] = {}
         undeclared = ("page_number",) if self.is_paged and "page_number" not in self.parameters else ()
@@ -142,7 +142,7 @@ class Operation(Generic[T]):
             return
         asked = str(arguments[self.path_parameters[0]])
         if str(answer.id).lower() != asked.lower():
-            raise UnexpectedAnswer(f"{self.method} {self.path}: asked for {asked}, and the answer is about {answer.id}")
+            raise UnexpectedAnswer(f"{self.method} {self.path}: asked for {asked}; Telnyx answered about {answer.id}")
 
     def read_item(self, item: Any) -> T:
         """Read one item; an item that is wrapped in a `data` of its own, as a sample in the docs shows, is unwrapped.
@@ -158,7 +158,7 @@ class Operation(Generic[T]):
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "all of it"
             why = f"{where}: {first['msg']}"
-            message = f"{self.method} {self.path}: the answer is not as documented ({why})"
+            message = f"{self.method} {self.path}: the answer does not match the API documentation ({why})"
             raise UnexpectedAnswer(message, why) from None
 
 

@@ -90,4 +90,4 @@ async def _settled(
         if found == before or not (items or unreadable):
             return items, unreadable
         before = found
-    raise Unsettled(f"a list of {filter_['created_at']} changed while it was read, {_WALKS} times in a row")
+    raise Unsettled(f"the list of {filter_['created_at']} changed each of {_WALKS} times that it was read")
