@@ -23,6 +23,8 @@ def test_the_wheel_alone_does_the_demo(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == ROOMS
+    scripts = {str(path.relative_to(ROOT)) for path in (ROOT / "workers").rglob("*.lua")}
+    assert scripts and scripts <= {*names}
     for needed in ("service/ops/templates/base.html", "service/ops/static/htmx-2.0.11.min.js", "sandbox/tone-dual.mp3"):
         assert needed in names
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True, timeout=120)

@@ -31,29 +31,7 @@ _MOST_OF_A_GROUP = 50  # of a window are remembered and logged: an outage that e
 _WINDOW_SECONDS = 900
 _MOST_UNDER_WAY = 100
 
-# KEYS: the group's mark, the counts, the alerts. ARGV: field of the counts, seconds of a window, instant, the alert, the most of
-# a group, the most of all. Returns whether it is the window's first and is kept, how many were not told before, since when.
-# Allowed while Redis is full, which is one of the things to be told: else each of a group would be delivered.
-_TELL = Script(
-    """
-local untold, since, is_kept = '', '', 1
-local is_first = redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[2]) and 1 or 0
-if is_first == 0 then
-  is_kept = redis.call('HINCRBY', KEYS[2], ARGV[1], 1) <= tonumber(ARGV[5]) and 1 or 0
-  redis.call('HSETNX', KEYS[2], ARGV[1] .. ' first', ARGV[3])
-else
-  local before = redis.call('HMGET', KEYS[2], ARGV[1], ARGV[1] .. ' first')
-  untold, since = before[1] or '', before[2] or ''
-  redis.call('HDEL', KEYS[2], ARGV[1], ARGV[1] .. ' first')
-end
-if is_kept == 1 then
-  redis.call('LPUSH', KEYS[3], ARGV[4])
-  redis.call('LTRIM', KEYS[3], 0, tonumber(ARGV[6]) - 1)
-end
-return {is_first, is_kept, untold, since}
-""",
-    when_full=True,
-)
+_RECORD = Script(__package__, "record_alert.lua")
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +96,7 @@ class Alerts:
         keys = (ALERT_GROUP + field, ALERT_COUNTS, ALERTS)
         arguments = (field, _WINDOW_SECONDS, alert.at, msgspec.json.encode(alert), _MOST_OF_A_GROUP, _KEPT)
         try:
-            is_first, is_kept, untold, since = await _TELL(self._redis, keys, arguments)
+            is_first, is_kept, untold, since = await _RECORD(self._redis, keys, arguments)
             if untold:
                 before = (
                     f"{many(int(untold), 'earlier alert')} of this group since {since.decode()}, not sent one by one."

@@ -26,7 +26,6 @@ from workers.keys import (
     connection_field,
 )
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
-from workers.queue.learnt import LEARNT
 from workers.queue.replicas import Replicas
 from workers.queue.room import EVENTS_SHARE, Room
 from workers.queue.script import AsyncRedis, Script
@@ -43,87 +42,20 @@ _MAX_BATCH = 500
 _INSPECTION_EVENTS = 500
 _INSPECTION_BYTES = 32 * 1024
 
-# ARGV: ms of a span of marks, job ttl ms, events kept for inspection, then all events as one MessagePack value, since writing
-# hundreds of arguments costs a receiver more than all else here, and the bytes that they speak of in one piece behind it (the
-# server's MessagePack knows no binary type). An event is its mark (bucket, member), the length of its body to keep, and its jobs:
-# queue, id, delay ms, length of its data, the field of an external connection that must be known, or "", and whether it learns.
-# The event is marked last: should the script fail half-way (out of memory), the delivery is answered 503 and its repetition
-# enqueues what is still missing. A repetition writes too, the mark's time: so a replica that confirms it has the event.
-# Marks lie by half days, in many small sets of integers, which the server packs into 8 bytes a mark (a key of its own took 119);
-# a set is forgotten two spans after its own.
-# A job that runs may have looked before this event happened: what is new is kept beside it, and follows when it ends. One that
-# waits and learns knows what either event told, the newer's where they differ, and runs now, in the event's queue. Which
-# connections are external may be garbled (pcall): then none is. Time is the server's, so that a receiver with a wrong
-# clock delays nothing.
-_ACCEPT = Script(f"""{LEARNT}
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local span = math.floor(now / ARGV[1])
-local accepted = {{}}
-local at = 1
-local function take(length)
-  at = at + length
-  return string.sub(ARGV[5], at - length, at - 1)
-end
-for n, told in ipairs(cmsgpack.unpack(ARGV[4])) do
-  local bucket, member, kept = ':' .. told[1], told[2], take(told[3])
-  local is_new = true
-  for past = span, span - 2, -1 do
-    is_new = is_new and redis.call('SISMEMBER', '{EVENT}' .. past .. bucket, member) == 0
-  end
-  for _, job in ipairs(told[4]) do
-    local queue, id, due, data, external, learns = job[1], job[2], now + job[3], take(job[4]), job[5], job[6]
-    if is_new then
-      local known, beside = '{ARQ_JOB}' .. id, '{REPEATED}' .. id
-      local wanted = external == '' or redis.pcall('HEXISTS', '{CONNECTION_STATE}', external) == 1
-      local ttl = tonumber(ARGV[2]) + due - now
-      if wanted and redis.call('SET', known, data, 'PX', ttl, 'NX') then
-        redis.call('ZADD', queue, due, id)
-      elseif wanted and redis.call('EXISTS', '{ARQ_IN_PROGRESS}' .. id) == 1 then
-        if learns then data = learnt(redis.call('GET', beside) or redis.call('GET', known), data) or data end
-        redis.call('SET', beside, data, 'PX', ttl)
-      elseif wanted and learns then
-        local both = learnt(redis.call('GET', known), data)
-        redis.call('SET', both and known or beside, both or data, 'PX', ttl)
-        if both then
-          if queue ~= '{BULK_QUEUE}' then redis.call('ZREM', '{BULK_QUEUE}', id) end
-          local at = redis.call('ZSCORE', queue, id)
-          if not at or tonumber(at) > due then redis.call('ZADD', queue, due, id) end
-        end
-      end
-    end
-  end
-  if is_new and kept ~= '' then
-    redis.call('LPUSH', '{INSPECTION}', kept)
-    redis.call('LTRIM', '{INSPECTION}', 0, tonumber(ARGV[3]) - 1)
-  end
-  redis.call('SADD', '{EVENT}' .. span .. bucket, member)
-  redis.call('PEXPIRE', '{EVENT}' .. span .. bucket, (span + 3) * ARGV[1] - now)
-  accepted[n] = is_new and 1 or 0
-end
-return accepted
-""")
-
-# KEYS: the job's data, its queue. ARGV: data, ttl ms, delay ms, id. One call a job keeps "data, then queue" atomic.
-_ENQUEUE = Script("""
-local t = redis.call('TIME')
-local due = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[3])
-if not redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2], 'NX') then return 0 end
-redis.call('ZADD', KEYS[2], due, ARGV[4])
-return 1
-""")
-
-# KEYS: the mark of its turn, the job's data, its queue. ARGV: ms between two turns, data, ttl ms, id.
-_TAKE_TURN = Script("""
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-if redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3], 'NX') then
-  local t = redis.call('TIME')
-  redis.call('ZADD', KEYS[3], t[1] * 1000 + math.floor(t[2] / 1000), ARGV[4])
-end
-redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
-return 1
-""")
-
+_ACCEPT = Script(
+    __package__,
+    "accept.lua",
+    uses=("merge_job.lua",),
+    EVENT=EVENT,
+    ARQ_JOB=ARQ_JOB,
+    ARQ_IN_PROGRESS=ARQ_IN_PROGRESS,
+    REPEATED=REPEATED,
+    CONNECTION_STATE=CONNECTION_STATE,
+    INSPECTION=INSPECTION,
+    BULK_QUEUE=BULK_QUEUE,
+)
+_ENQUEUE = Script(__package__, "enqueue.lua")
+_ENQUEUE_EVERY = Script(__package__, "enqueue_every.lua")
 
 _Rows = list[tuple[str, str, int, int, str, bool]]
 _Told = tuple[tuple[str, str, int, _Rows], list[bytes]]  # an event as the script reads it
@@ -265,4 +197,4 @@ async def enqueue_every(redis: AsyncRedis, mark: str, every: timedelta, job: Job
     """
     keys = (mark, ARQ_JOB + job.id, job.queue)
     data = encode_job(job, time.time_ns() // 1_000_000)
-    return bool(await _TAKE_TURN(redis, keys, (int(every.total_seconds() * 1000), data, JOB_TTL_MS, job.id)))
+    return bool(await _ENQUEUE_EVERY(redis, keys, (int(every.total_seconds() * 1000), data, JOB_TTL_MS, job.id)))

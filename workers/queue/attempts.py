@@ -26,7 +26,6 @@ from workers.keys import (
     REPEATED,
 )
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
-from workers.queue.learnt import LEARNT
 from workers.queue.script import AsyncRedis, Script, server_seconds, write_when_full
 from workers.queue.state import read_state
 
@@ -34,53 +33,8 @@ _MOST_ATTEMPTS_KEPT = 100
 _ATTEMPTS_TTL_SECONDS = 30 * 24 * 3600
 _MOST_FAILING = 1_000  # of a cause are known by name; the others are told again with their next attempts
 
-_QUEUES = ", ".join(f"'{queue}'" for queue in QUEUES.values())
-
-# KEYS: dead letters, job data, queue, in progress, data of an event that came meanwhile. ARGV: job id, the letter as it was
-# read, data to enqueue or "" to drop it, its ttl ms. Removes this letter and no other: a job that has failed again since is
-# buried anew. A job that waits already learns what the letter knows, or is followed by it where they cannot be put together; one
-# that runs may end as it did before, so it runs once more after that.
-_TAKE = Script(f"""{LEARNT}
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-if ARGV[3] ~= '' then
-  if redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4], 'NX') then
-    local t = redis.call('TIME')
-    redis.call('ZADD', KEYS[3], t[1] * 1000 + math.floor(t[2] / 1000), ARGV[1])
-  elseif redis.call('EXISTS', KEYS[4]) == 1 then
-    local follows = redis.call('GET', KEYS[5]) or redis.call('GET', KEYS[2])
-    redis.call('SET', KEYS[5], learnt(ARGV[3], follows) or ARGV[3], 'PX', ARGV[4])
-  else
-    local both = learnt(ARGV[3], redis.call('GET', KEYS[2]))
-    redis.call('SET', both and KEYS[2] or KEYS[5], both or ARGV[3], 'PX', ARGV[4])
-    local waits = false
-    for _, queue in ipairs({{{_QUEUES}}}) do waits = waits or redis.call('ZSCORE', queue, ARGV[1]) end
-    if not waits then
-      local t = redis.call('TIME')
-      redis.call('ZADD', KEYS[3], t[1] * 1000 + math.floor(t[2] / 1000), ARGV[1])
-    end
-  end
-end
-redis.call('HDEL', KEYS[1], ARGV[1])
-return 1
-""")
-
-# KEYS: what fails for a cause, its last error. ARGV: the error, ms until it is forgotten, how many are known, their names.
-_TELL_FAILING = Script(
-    """
-local t = redis.call('TIME')
-local now = tonumber(t[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-for i = 4, #ARGV do
-  if redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[3]) or redis.call('ZSCORE', KEYS[1], ARGV[i]) then
-    redis.call('ZADD', KEYS[1], now + ARGV[2] / 1000, ARGV[i])
-  end
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-return 1
-""",
-    when_full=True,
-)
+_END_DEAD_LETTER = Script(__package__, "end_dead_letter.lua", uses=("merge_job.lua",), QUEUES=tuple(QUEUES.values()))
+_RECORD_FAILING = Script(__package__, "record_failing.lua")
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -148,7 +102,7 @@ class Attempts:
             seconds: longer than until the next attempt.
         """
         keys = (FAILING_JOBS + cause, FAILING + cause)
-        await _TELL_FAILING(self._redis, keys, (error, int(seconds * 1000), _MOST_FAILING, *names))
+        await _RECORD_FAILING(self._redis, keys, (error, int(seconds * 1000), _MOST_FAILING, *names))
 
     async def failing(self, causes: Collection[str]) -> dict[str, str]:
         """Of some causes those that anything fails for now, each with its last error."""
@@ -253,4 +207,4 @@ class Attempts:
 
     async def _take(self, job: Job, row: bytes, data: bytes) -> bool:
         keys = (DEAD_LETTERS, ARQ_JOB + job.id, job.queue, ARQ_IN_PROGRESS + job.id, REPEATED + job.id)
-        return bool(await _TAKE(self._redis, keys, (job.id, row, data, JOB_TTL_MS)))
+        return bool(await _END_DEAD_LETTER(self._redis, keys, (job.id, row, data, JOB_TTL_MS)))

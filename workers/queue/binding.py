@@ -10,18 +10,7 @@ from config.errors import UserError
 from workers.keys import ARCHIVE, OF_AN_ARCHIVE, TIMES_OF_AN_ARCHIVE
 from workers.queue.script import AsyncRedis, Script
 
-# KEYS: the binding. ARGV: an id to bind it to where it is bound to none, or nothing. Gives the id that it is bound to. What is
-# no id counts as lost.
-_BINDING = Script(
-    """
-local found = redis.pcall('GET', KEYS[1])
-if type(found) == 'string' and string.match(found, '^' .. string.rep('%x', 32) .. '$') then return found end
-if not ARGV[1] then return false end
-redis.call('SET', KEYS[1], ARGV[1])
-return ARGV[1]
-""",
-    when_full=True,
-)
+_BIND = Script(__package__, "bind.lua")
 
 
 class AnotherArchive(UserError):
@@ -30,7 +19,7 @@ class AnotherArchive(UserError):
 
 async def bound_to(redis: AsyncRedis) -> str | None:
     """The id of the archive that a Redis belongs to; None if it remembers none."""
-    found: bytes | None = await _BINDING(redis, [ARCHIVE], [])
+    found: bytes | None = await _BIND(redis, [ARCHIVE], [])
     return None if found is None else found.decode()
 
 
@@ -41,7 +30,7 @@ async def assert_bound(redis: AsyncRedis, identity_id: str) -> None:
         AnotherArchive: it belongs to another.
         redis.exceptions.RedisError: Redis is away.
     """
-    found = (await _BINDING(redis, [ARCHIVE], [identity_id])).decode()
+    found = (await _BIND(redis, [ARCHIVE], [identity_id])).decode()
     if found != identity_id:
         raise AnotherArchive(
             f"this Redis belongs to archive {found}, but CALLVAULT_ARCHIVE_URL points to archive {identity_id}; check REDIS_URL "

@@ -12,15 +12,7 @@ from workers.keys import DAMAGED, DAMAGED_KNOWN, DAMAGED_LOOKED
 from workers.queue.script import AsyncRedis, Script, write_when_full
 from workers.queue.state import read_state
 
-# KEYS: the hash. ARGV: field, the row as it was read, the row that follows or "". What was told meanwhile stays.
-_REPLACE = Script(
-    """
-if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
-if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
-return 1
-""",
-    when_full=True,
-)
+_REPLACE = Script(__package__, "replace_field.lua")
 
 
 class KnownDamage(msgspec.Struct, frozen=True):

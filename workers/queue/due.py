@@ -23,36 +23,9 @@ _CLAIM_SECONDS = 60
 
 # All instants are the server's: a worker with a wrong clock deletes nothing before its time.
 
-# KEYS: the list. ARGV: how many, for how many seconds they are claimed.
-_CLAIM = Script(
-    """
-local t = redis.call('TIME')
-local now = t[1] + t[2] / 1000000
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
-for _, member in ipairs(due) do redis.call('ZADD', KEYS[1], now + ARGV[2], member) end
-return due
-""",
-    when_full=True,
-)
-
-# KEYS: the list. ARGV: for how many seconds, members.
-_EXTEND = Script(
-    """
-local t = redis.call('TIME')
-for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'XX', 'GT', t[1] + t[2] / 1000000 + ARGV[1], ARGV[i]) end
-return 1
-""",
-    when_full=True,
-)
-
-# KEYS: the list. ARGV: NX, LT or XX, seconds from now, member.
-_SET = Script(
-    """
-local t = redis.call('TIME')
-return redis.call('ZADD', KEYS[1], ARGV[1], t[1] + t[2] / 1000000 + ARGV[2], ARGV[3])
-""",
-    when_full=True,
-)
+_CLAIM = Script(__package__, "claim_due.lua")
+_EXTEND = Script(__package__, "extend_claims.lua")
+_SCHEDULE = Script(__package__, "schedule.lua")
 
 
 @dataclass(frozen=True)
@@ -80,11 +53,11 @@ class DueList:
         Returns:
             Whether it was added.
         """
-        return bool(await _SET(self._redis, (DELETIONS_DUE,), ("NX", after_seconds, folder)))
+        return bool(await _SCHEDULE(self._redis, (DELETIONS_DUE,), ("NX", after_seconds, folder)))
 
     async def hasten(self, folder: str, after_seconds: float) -> None:
         """Have a folder due after some seconds at the latest, whether it is listed or not."""
-        await _SET(self._redis, (DELETIONS_DUE,), ("LT", after_seconds, folder))
+        await _SCHEDULE(self._redis, (DELETIONS_DUE,), ("LT", after_seconds, folder))
 
     async def claim(self, count: int) -> list[str]:
         """Take up to `count` folders that are due; they come back in a minute unless `done`, postponed or kept."""
@@ -152,7 +125,7 @@ class DueList:
 
     async def postpone(self, folder: str, seconds: float) -> None:
         """Have a claimed folder come back later."""
-        await _SET(self._redis, (DELETIONS_DUE,), ("XX", seconds, folder))
+        await _SCHEDULE(self._redis, (DELETIONS_DUE,), ("XX", seconds, folder))
 
     async def done(self, folder: str) -> None:
         """Take a folder off the list."""

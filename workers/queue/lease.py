@@ -25,36 +25,8 @@ _FAILED_AGAIN_SECONDS = 60.0
 
 log = get_logger()
 
-# KEYS: the lease. ARGV: token, milliseconds, the most milliseconds that another's can last. Returns 0 if it is ours now, else the
-# milliseconds that the other's lasts. One that Redis has lost meanwhile is taken again. One that lasts too long, since the
-# server's clock was set back behind it, is made as short as it should be: who holds it and lives renews it.
-_HOLD = Script(
-    """
-local holder = redis.call('GET', KEYS[1])
-local left = redis.call('PTTL', KEYS[1])
-if holder and holder ~= ARGV[1] then
-  if left > tonumber(ARGV[3]) then
-    left = tonumber(ARGV[3])
-    redis.call('PEXPIRE', KEYS[1], left)
-  end
-  return math.max(1, left)
-end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 0
-""",
-    when_full=True,
-)
-
-# KEYS: the lease. ARGV: token, milliseconds for which nobody may take it, or 0.
-_LEAVE = Script(
-    """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-if ARGV[2] == '0' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
-return 1
-""",
-    when_full=True,
-)
+_TAKE = Script(__package__, "take_lease.lua")
+_RELEASE = Script(__package__, "release_lease.lua")
 
 
 class HeldElsewhere(Exception):
@@ -69,7 +41,7 @@ class _Lease:
 
     async def take(self) -> float:
         """Take it; returns 0 if it is ours, else for how many seconds it is another's unless that one renews it."""
-        return int(await _HOLD(self._redis, (self._key,), (self._token, _LASTS_MS, self._most_ms))) / 1000
+        return int(await _TAKE(self._redis, (self._key,), (self._token, _LASTS_MS, self._most_ms))) / 1000
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
@@ -109,7 +81,7 @@ class _Lease:
     async def leave(self, rests_seconds: float = 0.0) -> None:
         """Give it back; nobody may take it for some seconds more."""
         try:
-            await _LEAVE(self._redis, (self._key,), (self._token, max(0, int(rests_seconds * 1000))))
+            await _RELEASE(self._redis, (self._key,), (self._token, max(0, int(rests_seconds * 1000))))
         except (RedisError, OSError):
             pass  # it ends by itself
 

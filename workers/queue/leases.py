@@ -38,108 +38,15 @@ log = get_logger()
 
 _encoder = msgspec.msgpack.Encoder()
 
-# KEYS: leases, unleased. ARGV: unleased ms, head, worker id, jobs that it runs as one MessagePack value, then the queues.
-# Returns the freed job ids.
-_JANITOR = Script(
-    f"""
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local freed = {{}}
-local alive = {{}}
-local function is_alive(worker)
-  if alive[worker] == nil then
-    local left = redis.call('PTTL', '{WORKER}' .. worker)
-    -- Written while this server's clock was ahead: who lives beats again within the time of a heartbeat.
-    if left > {_HEARTBEAT_EXPIRES_SECONDS * 1000} then
-      redis.call('PEXPIRE', '{WORKER}' .. worker, {_HEARTBEAT_EXPIRES_SECONDS * 1000})
-    end
-    alive[worker] = left ~= -2
-  end
-  return alive[worker]
-end
-local here = {{}}
-for _, id in ipairs(cmsgpack.unpack(ARGV[4])) do here[id] = true end
-local function is_run(id, worker)
-  if worker == ARGV[3] then return here[id] end
-  return is_alive(worker)
-end
-local leases = redis.call('HGETALL', KEYS[1])
-for i = 1, #leases, 2 do
-  if not is_run(leases[i], leases[i + 1]) then
-    if redis.call('DEL', '{ARQ_IN_PROGRESS}' .. leases[i]) == 1 then freed[#freed + 1] = leases[i] end
-    redis.call('HDEL', KEYS[1], leases[i])
-  end
-end
-local seen = {{}}
-for q = 5, #ARGV do
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', ARGV[q], '-inf', now, 'LIMIT', 0, ARGV[2])) do
-    if redis.call('EXISTS', '{ARQ_IN_PROGRESS}' .. id) == 1 and redis.call('HEXISTS', KEYS[1], id) == 0 then
-      local since = redis.call('HGET', KEYS[2], id)
-      if not since then
-        since = now
-        redis.call('HSET', KEYS[2], id, now)
-      end
-      if now - tonumber(since) > tonumber(ARGV[1]) then
-        redis.call('DEL', '{ARQ_IN_PROGRESS}' .. id)
-        freed[#freed + 1] = id
-      else
-        seen[id] = true
-      end
-    end
-  end
-end
-for _, id in ipairs(redis.call('HKEYS', KEYS[2])) do
-  if not seen[id] then redis.call('HDEL', KEYS[2], id) end
-end
-return freed
-""",
-    when_full=True,
+_FREE = Script(
+    __package__,
+    "free_jobs.lua",
+    ARQ_IN_PROGRESS=ARQ_IN_PROGRESS,
+    WORKER=WORKER,
+    HEARTBEAT_MS=_HEARTBEAT_EXPIRES_SECONDS * 1000,
 )
-
-# KEYS: leases. ARGV: worker id, ended job ids as one MessagePack value. A job that runs again has another's lease, maybe.
-_LEAVE = """
-for _, id in ipairs(cmsgpack.unpack(ARGV[2])) do
-  if redis.call('HGET', KEYS[1], id) == ARGV[1] then redis.call('HDEL', KEYS[1], id) end
-end
-"""
-_LEAVE_ALL = Script(_LEAVE)
-
-# KEYS: leases, queue, the last answer. ARGV: as above, in-progress ms, most, page, pages, number of the claim, seconds that its
-# answer is kept. Returns id, score, id, ... Jobs in progress stay in arq's queue, so one looks past those of all other workers.
-# The client sends a claim again when its answer is lost (a cut connection, a failover), and what it named the first time would
-# be held by a worker that lives and knows nothing of it: so the same number gets the same answer.
-_CLAIM = Script(
-    f"""
-local kept = redis.call('GET', KEYS[3])
-if kept then
-  local number, answer = cmsgpack.unpack(kept)
-  if number == ARGV[7] then return answer end
-end
-{_LEAVE}
-local claimed = {{}}
-local function answered()
-  if #claimed > 0 then redis.call('SET', KEYS[3], cmsgpack.pack(ARGV[7], claimed), 'EX', ARGV[8]) end
-  return claimed
-end
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local page = tonumber(ARGV[5])
-for n = 0, tonumber(ARGV[6]) - 1 do
-  local found = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'WITHSCORES', 'LIMIT', n * page, page)
-  for i = 1, #found, 2 do
-    if redis.call('SET', '{ARQ_IN_PROGRESS}' .. found[i], '1', 'PX', ARGV[3], 'NX') then
-      redis.call('HSET', KEYS[1], found[i], ARGV[1])
-      claimed[#claimed + 1] = found[i]
-      claimed[#claimed + 1] = found[i + 1]
-      if #claimed >= 2 * tonumber(ARGV[4]) then return answered() end
-    end
-  end
-  if #found < 2 * page then break end
-end
-return answered()
-""",
-    when_full=True,
-)
+_CLAIM = Script(__package__, "claim_jobs.lua", uses=("release_jobs.lua",), ARQ_IN_PROGRESS=ARQ_IN_PROGRESS)
+_RELEASE_ALL = Script(__package__, "release_all_jobs.lua", uses=("release_jobs.lua",))
 
 
 class Leases:
@@ -197,7 +104,7 @@ class Leases:
         """Free every job whose worker is dead, or is this one and does not run it; returns their ids."""
         async with self._claiming:
             own = (self.worker_id, _encoder.encode([*self._running]))
-            answer = await _JANITOR(self._redis, (LEASES, UNLEASED), (_UNLEASED_MS, _HEAD, *own, *self._queues))
+            answer = await _FREE(self._redis, (LEASES, UNLEASED), (_UNLEASED_MS, _HEAD, *own, *self._queues))
         freed = [job_id.decode() for job_id in answer]
         if freed:
             log.warning("freed jobs of dead workers", jobs=freed[:20], count=len(freed))
@@ -226,7 +133,7 @@ class Leases:
     async def close(self) -> None:
         """Withdraw the heartbeat: whatever this worker still holds may run elsewhere at once."""
         try:
-            await _LEAVE_ALL(self._redis, (LEASES,), (self.worker_id, _encoder.encode(self._ended)))
+            await _RELEASE_ALL(self._redis, (LEASES,), (self.worker_id, _encoder.encode(self._ended)))
             await self._redis.delete(WORKER + self.worker_id)
         except (RedisError, OSError):
             pass

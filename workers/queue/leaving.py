@@ -21,18 +21,7 @@ from workers.queue.script import AsyncRedis, Script, write_when_full
 _ALIVE_SECONDS = 15
 _REMEMBERED_SECONDS = 3600
 
-
-# KEYS: those that left. ARGV: recording id, folder, seconds to remember.
-_REMEMBER = Script(
-    """
-local t = redis.call('TIME')
-local now = t[1] + t[2] / 1000000
-redis.call('ZADD', KEYS[1], now, ARGV[1] .. ' ' .. ARGV[2])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
-return 1
-""",
-    when_full=True,
-)
+_REMEMBER = Script(__package__, "remember_deleted.lua")
 
 
 class Leaving(msgspec.Struct, frozen=True):

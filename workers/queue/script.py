@@ -1,8 +1,11 @@
-"""A server-side script: sent by its digest, and in full to a server that does not have it yet.
+"""Scripts that run in Redis: each a `.lua` file, sent by its digest, and in full to a server that does not know it yet.
 
-A Redis that is full refuses every command that may take memory, also those of the workers that would free it. So what claims,
-finishes, beats or frees runs as a script that is allowed even then (`#!lua flags=allow-oom`, Redis 7.0, Valkey); what adds work
+A full Redis refuses every command that may take memory, even from workers that would free some. So whatever claims,
+ends, beats or frees runs as a script that is allowed then (`#!lua flags=allow-oom`, Redis 7.0, Valkey). What adds work
 does not.
+
+redis-py's `register_script` does not fit: in a pipeline it sends SCRIPT EXISTS, which `deploy/redis/users.acl` does
+not grant, and a script that the server does not know costs it three round trips instead of two.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any, TypeAlias
 
 from redis.exceptions import NoScriptError
@@ -18,17 +22,27 @@ from redis.exceptions import NoScriptError
 # honest Any here beats a cast at each call.
 AsyncRedis: TypeAlias = Any
 
+_Constant: TypeAlias = str | int | Sequence[str]
+
 
 class Script:
-    """One Lua script that runs atomically in Redis.
+    """A Lua script that runs atomically in Redis.
+
+    The file says what it expects and answers. One that begins with `#!lua flags=allow-oom` also runs while the server is full.
 
     Args:
-        text: in Lua.
-        when_full: whether it also runs while the server has no memory left.
+        package: where the file is: `__package__` of the module that runs it.
+        file: its name.
+        uses: files of shared functions, in this package.
+        constants: names that the script uses, such as keys of Redis: text, a number, or a list of texts.
     """
 
-    def __init__(self, text: str, *, when_full: bool = False) -> None:
-        self.text = "#!lua flags=allow-oom\n" + text if when_full else text
+    def __init__(self, package: str, file: str, *, uses: Sequence[str] = (), **constants: _Constant) -> None:
+        text = _read(package, file)
+        flags, text = text.split("\n", 1) if text.startswith("#!") else ("", text)
+        declared = (f"local {name} = {_literal(value)}" for name, value in constants.items())
+        shared = (_read(__package__, name) for name in uses)
+        self.text = "\n".join((*((flags,) if flags else ()), *declared, *shared, text))
         self._sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(self, redis: AsyncRedis, keys: Sequence[str], arguments: Sequence[bytes | str | float]) -> Any:
@@ -77,19 +91,20 @@ class Script:
         return answer, confirmed, replication
 
 
-# ARGV: of each command the number of its words, then the words. Returns the answers.
-_COMMANDS = Script(
-    """
-local answers, at = {}, 1
-while at <= #ARGV do
-  local words = tonumber(ARGV[at])
-  answers[#answers + 1] = redis.call(unpack(ARGV, at + 1, at + words))
-  at = at + words + 1
-end
-return answers
-""",
-    when_full=True,
-)
+def _read(package: str, file: str) -> str:
+    return files(package).joinpath(file).read_text("utf-8")
+
+
+def _literal(value: _Constant) -> str:
+    """A constant as Lua writes it."""
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return f"'{value}'"
+    return "{" + ", ".join(f"'{one}'" for one in value) + "}"
+
+
+_RUN_COMMANDS = Script(__package__, "run_commands.lua")
 
 
 async def write_when_full(redis: AsyncRedis, *commands: Sequence[bytes | str | float]) -> list[Any]:
@@ -108,7 +123,7 @@ async def write_when_full(redis: AsyncRedis, *commands: Sequence[bytes | str | f
     if not commands:
         return []
     words = [word for command in commands for word in (len(command), *command)]
-    answers: list[Any] = await _COMMANDS(redis, (), words)
+    answers: list[Any] = await _RUN_COMMANDS(redis, (), words)
     return answers
 
 

@@ -23,7 +23,6 @@ from redis.exceptions import RedisError
 from config.logs import get_logger
 from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, REPEATED
 from workers.queue.jobs import JOB_TTL_MS, deserialize, serialize
-from workers.queue.learnt import LEARNT
 from workers.queue.leases import Leases
 from workers.queue.script import AsyncRedis, Script, server_seconds
 
@@ -34,42 +33,7 @@ _UNEVEN = (0.75, 1.25)
 
 log = get_logger()
 
-# KEYS: queue, job data, in progress, tries, data of an event that came meanwhile. ARGV: id, data's ttl ms, "ended", "again" or
-# "unread", the score to run again at or "", the data that cannot be read or "".
-# arq's own writes the score by ZINCRBY, which the client sends twice when an answer is lost; and it drops a job whose data it
-# did not find though it has come since. A job that runs again does so with what an event has told meanwhile, and then at once;
-# where the two are of different versions, that follows. However often a job runs again, its data must not expire.
-_END = Script(
-    f"""{LEARNT}
-if ARGV[3] == 'unread' and (redis.call('GET', KEYS[2]) or '') ~= ARGV[5] then
-  redis.call('DEL', KEYS[3])
-  return 0
-end
-redis.call('DEL', KEYS[3])
-local newer = redis.call('GET', KEYS[5])
-if newer and ARGV[3] == 'again' and not are_alike(job_of(redis.call('GET', KEYS[2])), job_of(newer)) then newer = nil end
-if newer then
-  local t = redis.call('TIME')
-  redis.call('SET', KEYS[2], newer, 'PX', ARGV[2])
-  redis.call('ZADD', KEYS[1], t[1] * 1000 + math.floor(t[2] / 1000), ARGV[1])
-  redis.call('DEL', KEYS[5])
-end
-if ARGV[3] == 'again' then
-  if ARGV[4] ~= '' and not newer then
-    redis.call('ZADD', KEYS[1], 'XX', ARGV[4], ARGV[1])
-    redis.call('PEXPIRE', KEYS[2], ARGV[2])
-  end
-  return 0
-end
-redis.call('DEL', KEYS[4])
-if not newer then
-  redis.call('DEL', KEYS[2])
-  redis.call('ZREM', KEYS[1], ARGV[1])
-end
-return 0
-""",
-    when_full=True,
-)
+_END = Script(__package__, "end_run.lua", uses=("merge_job.lua",))
 
 
 async def again_in(redis: AsyncRedis, seconds: float) -> Retry:
