@@ -1,4 +1,4 @@
-# One image for every command; dependencies and the wheel's maker as locked, the service as an unprivileged user.
+# One image for every command. Dependencies and build tools are locked; the service runs as an unprivileged user.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /build
 COPY requirements.lock requirements-build.lock ./
@@ -12,7 +12,7 @@ COPY workers workers
 COPY service service
 COPY cli cli
 COPY sandbox sandbox
-# The date of what is in the wheel does not change it, so the same sources give the same wheel.
+# A fixed date makes the wheel reproducible: the same sources give the same bytes.
 RUN SOURCE_DATE_EPOCH=1767225600 /opt/build/bin/python -m hatchling build -t wheel -d /dist \
  && /opt/callvault/bin/pip install --no-cache-dir --no-deps /dist/*.whl
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Builds the image for real, without a Docker engine, and runs the demo in it as its unprivileged user on a read-only root. The base is a stand-in made by debootstrap under the name that the Dockerfile asks
-# for, so it shows that the steps work, not the published base. Debian, as root; some minutes.
+# Builds the image without a Docker engine and runs the demo in it, as its unprivileged user on a read-only root.
+# debootstrap builds a stand-in for the base image under the name in the Dockerfile. So this tests the build steps,
+# not the published base. Needs Debian and root; takes a few minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-if [ "$(id -u)" != 0 ]; then echo "image-check needs root: debootstrap and buildah make file systems" >&2; exit 1; fi
+if [ "$(id -u)" != 0 ]; then echo "image-check must run as root, because debootstrap and buildah create file systems; run it with sudo" >&2; exit 1; fi
 if ! command -v buildah >/dev/null || ! command -v debootstrap >/dev/null; then
   apt-get update -qq && apt-get install -y -qq --no-install-recommends buildah debootstrap >/dev/null
 fi
@@ -13,7 +14,7 @@ bah() { buildah --root "$work/storage" --runroot "$work/run" "$@"; }
 cleanup() { bah rm --all >/dev/null 2>&1 || true; rm -rf "$work"; }
 trap cleanup EXIT
 
-echo "making a stand-in for the base ..."
+echo "building a stand-in for the base image ..."
 debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$work/base" >"$work/debootstrap.log" 2>&1 \
   || { tail -5 "$work/debootstrap.log" >&2; exit 1; }
 base=$(bah from scratch)
@@ -27,10 +28,10 @@ mounts=(-v /etc/ssl/certs:/etc/ssl/certs:ro)
 timeout 900 buildah --root "$work/storage" --runroot "$work/run" bud --pull-never --network host "${mounts[@]}" \
   --tag callvault . >"$work/build.log" 2>&1 || { tail -20 "$work/build.log" >&2; exit 1; }
 
-echo "running the demo in it, as its user, with a root file system that cannot be written ..."
+echo "running the demo in the image, as its user, on a read-only root ..."
 image=$(bah from --pull-never localhost/callvault)
 root=$(bah mount "$image")
-# What `docker run --read-only --tmpfs /tmp --tmpfs /var/lib/callvault` does, in a mount namespace of its own.
+# Does what `docker run --read-only --tmpfs /tmp --tmpfs /var/lib/callvault` does, in its own mount namespace.
 timeout 180 unshare --mount bash -euo pipefail -c '
   mount --bind "$1" "$1"
   mount -o remount,bind,ro "$1"
@@ -41,7 +42,7 @@ timeout 180 unshare --mount bash -euo pipefail -c '
   for one in null urandom; do touch "$1/dev/$one" && mount --bind "/dev/$one" "$1/dev/$one"; done
   inside() { chroot --userspec=10001:10001 "$1" /usr/bin/env -i PATH=/opt/callvault/bin:/usr/bin:/bin HOME=/var/lib/callvault CALLVAULT_DATA=/var/lib/callvault "${@:2}"; }
   [ "$(inside "$1" id -u)" = 10001 ]
-  if inside "$1" touch /opt/callvault/written 2>/dev/null; then echo "the root file system can be written" >&2; exit 1; fi
+  if inside "$1" touch /opt/callvault/written 2>/dev/null; then echo "the root file system is writable; it must be read-only" >&2; exit 1; fi
   inside "$1" callvault demo --recordings 5
-  if inside "$1" callvault healthy 2>/dev/null; then echo "healthy though nothing runs" >&2; exit 1; fi
+  if inside "$1" callvault healthy 2>/dev/null; then echo "callvault healthy succeeded although nothing runs" >&2; exit 1; fi
 ' check "$root"
