@@ -20,7 +20,7 @@ _THIN_BYTES = 16 * 1024
 
 
 def server_context(folder: Path, name: str) -> tuple[ssl.SSLContext, Path]:
-    """Make a throw-away certificate; returns a server's TLS context with it, and the path that clients have to trust.
+    """Make a throw-away certificate; returns a server's TLS context, and the file that clients have to trust.
 
     Args:
         folder: where the certificate and its key are written.
@@ -74,8 +74,8 @@ class TcpProxy:
     Args:
         port: of the server.
         wrap: wraps the client's connection, for instance in TLS.
-        bytes_a_second: the bandwidth to the server, which all connections share; None: unlimited. With a limit the
-            kernel's receive buffer is small, so that the sender is as slow as the line.
+        bytes_a_second: the bandwidth to the server, which all connections share; None: unlimited. With a limit
+            the kernel's receive buffer is small, so that the sender is as slow as the line.
 
     Attributes:
         cut_after: close the connection after so many bytes to the server; None: never. One cut resets it.

@@ -89,10 +89,7 @@ def serves_http(port: int, path: str = "/") -> bool:
 def _start(
     command: Sequence[str], environment: Mapping[str, str], cwd: Path, *streams: IO[bytes]
 ) -> Forked | subprocess.Popen[bytes]:
-    """Start a process with these standard streams, in a session of its own.
-
-    `callvault` is forked where it can be.
-    """
+    """Start a process with these standard streams, in a session of its own; fork `callvault` if possible."""
     stdin, stdout, stderr = streams
     wanted = {**CLEAN, **environment}
     if command[0] == "callvault":
@@ -222,10 +219,7 @@ def running(
 
 @contextmanager
 def callvault(arguments: list[str], environment: dict[str, str], ready: str = "") -> Iterator[Process]:
-    """Run `callvault …` for the length of the block, which begins once it has printed a text.
-
-    Then kill it.
-    """
+    """Run `callvault …` for the block, which starts once it has printed a text; then kill it."""
     process = Process(["callvault", *arguments], environment)
     process.start()
     try:
@@ -236,16 +230,36 @@ def callvault(arguments: list[str], environment: dict[str, str], ready: str = ""
         process.kill()
 
 
+class Receiver(Process):
+    """A receiver on a free port; it gets a public key unless the environment has one."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.port = free_port()
+        command = ["callvault", "serve", "--port", str(self.port)]
+        super().__init__(command, {"TELNYX_PUBLIC_KEY": Signer().public_key, **environment})
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def webhooks(self) -> str:
+        """The address that webhooks go to."""
+        return self.url + "/webhooks/telnyx"
+
+
 @contextmanager
-def receiver(environment: dict[str, str]) -> Iterator[tuple[httpx.Client, Process]]:
-    """A receiver process and a client of it; it gets a public key unless the environment has one."""
-    port = free_port()
-    environment = {"TELNYX_PUBLIC_KEY": Signer().public_key} | environment
-    with (
-        callvault(["serve", "--port", str(port)], environment, "Uvicorn running") as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
-    ):
-        yield client, process
+def receiver(environment: Mapping[str, str], answer_seconds: float = 30) -> Iterator[tuple[httpx.Client, Receiver]]:
+    """Run a receiver for the length of the block, with a client of it; then kill it."""
+    process = Receiver(environment)
+    process.start()
+    try:
+        process.wait_for_output("Uvicorn running")
+        with httpx.Client(base_url=process.url, trust_env=False, timeout=answer_seconds) as client:
+            yield client, process
+    finally:
+        process.kill()
 
 
 def run_callvault(
@@ -275,10 +289,7 @@ def _text(stream: IO[bytes]) -> str:
 
 
 def callvault_here(arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
-    """Run a command in a thread of this process, where its start does not matter.
-
-    Exit status and standard output.
-    """
+    """Run a command in a thread of this process; returns its exit status and standard output."""
 
     def run() -> tuple[int, str]:
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:

@@ -133,7 +133,7 @@ def s3_strict() -> Iterator[Emulator]:
     with ministack() as port:
         environment = S3_ENVIRONMENT | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"}
         _make_bucket(environment)
-        # Its CRC of a multipart upload is composite where AWS gives one of the whole object, so the ETag proves there.
+        # Its CRC of a multipart upload is composite; AWS's is of the whole object. So the ETag is the proof here.
         yield Emulator("s3-strict", f"s3://{BUCKET}", environment, ("checksum", "etag"), rclone_remote(port))
 
 

@@ -28,8 +28,8 @@ class Yard:
     """The parts and what they share. Its Redis flushes always, as the embedded one does.
 
     Attributes:
-        archive: the settings that lead to the archive; a folder unless they are changed.
-        telnyx: the settings that lead to Telnyx; with the yard's own key for webhooks unless they are changed.
+        archive: the settings that point at the archive; by default a folder.
+        telnyx: the settings that point at Telnyx; by default with the key of `signer` for webhooks.
         settings: further settings of every part.
     """
 
@@ -41,7 +41,7 @@ class Yard:
         self.settings: dict[str, str] = {}
 
     def play_telnyx(self, address: str) -> None:
-        """Have the parts take a server for Telnyx."""
+        """Point the parts at a server that plays Telnyx."""
         self.telnyx = {**self.telnyx, "TELNYX_BASE_URL": f"{address}/v2"}
 
     @property

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.processes import callvault, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.webhooks import Signer, event
 from tests.workers.test_archive_recording import ask, assert_archived
@@ -34,10 +34,8 @@ def test_every_threat_has_its_test() -> None:
 
 
 def test_a_connection_that_trickles_or_stays_silent_is_closed(redis_url: str, tmp_path: Path) -> None:
-    port = free_port()
-    environment = {"REDIS_URL": redis_url, "TELNYX_PUBLIC_KEY": Signer().public_key, "CALLVAULT_DATA": str(tmp_path)}
-    with callvault(["serve", "--port", str(port)], environment, "Uvicorn running"):
-        silent, slow, second = (socket.create_connection(("127.0.0.1", port)) for _ in range(3))
+    with receiver({"REDIS_URL": redis_url, "CALLVAULT_DATA": str(tmp_path)}) as (_, serve):
+        silent, slow, second = (socket.create_connection(("127.0.0.1", serve.port)) for _ in range(3))
         started = time.monotonic()
         slow.sendall(b"POST /webhooks/telnyx HTTP/1.1\r\n")
         second.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -61,7 +59,7 @@ def test_a_connection_that_trickles_or_stays_silent_is_closed(redis_url: str, tm
             time.sleep(0.2)
         assert len(closed) == 3
         assert 8 < time.monotonic() - started < 15
-        assert httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200
+        assert httpx.get(serve.url + "/healthz", trust_env=False).status_code == 200
         for connection in (silent, slow, second):
             connection.close()
 
@@ -69,24 +67,23 @@ def test_a_connection_that_trickles_or_stays_silent_is_closed(redis_url: str, tm
 def test_logs_show_no_secrets_and_outside_input_starts_no_line(
     sandbox: RunningSandbox, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    port, signer = free_port(), Signer()
+    signer = Signer()
     settings = environment | SECRETS | {"TELNYX_PUBLIC_KEY": signer.public_key, "CALLVAULT_LOG_LEVEL": "debug"}
     secrets = [*SECRETS.values(), "secret-of-an-alert", sandbox.world.api_key]
     evil = 'x\n{"event": "forged", "level": "critical"}\r\x1b[31m\u2028'
     with (
         callvault(["worker"], settings, "worker ready") as worker,
-        callvault(["serve", "--port", str(port)], settings, "Uvicorn running") as serve,
+        receiver(settings) as (client, serve),
     ):
-        url = f"http://127.0.0.1:{port}"
         body = event("call.recording.error", evil, recording_id=evil, connection_id=evil, reason=evil)
-        assert httpx.post(url + "/webhooks/telnyx", content=body, headers=signer.headers(body)).status_code == 200
+        assert client.post("/webhooks/telnyx", content=body, headers=signer.headers(body)).status_code == 200
         recording = event("call.recording.saved", "e2", recording_id="../../" + evil)
-        httpx.post(url + "/webhooks/telnyx", content=recording, headers=signer.headers(recording))
-        httpx.post(
-            url + "/webhooks/telnyx", content=b"{}", headers={"telnyx-timestamp": evil.encode("ascii", "ignore").hex()}
+        client.post("/webhooks/telnyx", content=recording, headers=signer.headers(recording))
+        client.post(
+            "/webhooks/telnyx", content=b"{}", headers={"telnyx-timestamp": evil.encode("ascii", "ignore").hex()}
         )
-        httpx.post(url + "/ops/sign-in", data={"name": evil, "token": evil})
-        httpx.get(url + "/ops/recordings", params={"q": evil}, headers={"Authorization": "Bearer " + "wrong" * 5})
+        client.post("/ops/sign-in", data={"name": evil, "token": evil})
+        client.get("/ops/recordings", params={"q": evil}, headers={"Authorization": "Bearer " + "wrong" * 5})
         wait_for(lambda: "job failed" in worker.output and "sign-in refused" in serve.output, 30)
         output = worker.output + serve.output
     for line in output.splitlines():

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.processes import callvault, receiver, run_callvault, wait_for
 from lab.servers import HttpServer, RunningSandbox
 from workers.jobs.payloads import RecordingRequest, recording_job
 from workers.queue.accept import enqueue
@@ -53,16 +53,15 @@ async def _ask(redis_url: str, request: RecordingRequest) -> None:
 def test_a_trace_leads_from_the_webhook_to_the_commit_record(
     sandbox: RunningSandbox, environment: dict[str, str]
 ) -> None:
-    collector, port = _Collector(), free_port()
+    collector = _Collector()
     traced = environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}"}
     with (
-        callvault(["serve", "--port", str(port)], traced, "Uvicorn running") as receiver,
+        receiver(traced) as (_, serve),
         callvault(["worker"], traced, "worker ready") as worker,
     ):
-        url = f"http://127.0.0.1:{port}/webhooks/telnyx"
-        (recording,) = sandbox.control("calls", webhook_url=url, seconds=1)["recordings"]
+        (recording,) = sandbox.control("calls", webhook_url=serve.webhooks, seconds=1)["recordings"]
         worker.wait_for_output("recording archived")
-        assert (receiver.stop(), worker.stop()) == (0, 0)  # the rest is sent at the end
+        assert (serve.stop(), worker.stop()) == (0, 0)  # the rest is sent at the end
     wait_for(lambda: {span.name for span in collector.spans} >= {"webhook", "commit"}, what="the spans")
     collector.stop()
     (root,) = (span for span in collector.spans if span.name == "webhook")
@@ -71,8 +70,8 @@ def test_a_trace_leads_from_the_webhook_to_the_commit_record(
     job = of_one["archive_recording"]
     assert job.parent_span_id == root.span_id
     assert all(of_one[name].parent_span_id == job.span_id for name in ("find", "fetch and archive", "commit"))
-    told = {a.key: a.value.string_value for a in job.attributes}
-    assert told["callvault.recording_id"] == recording and told["callvault.event_id"]
+    found = {a.key: a.value.string_value for a in job.attributes}
+    assert found["callvault.recording_id"] == recording and found["callvault.event_id"]
     assert collector.services == {"callvault-serve", "callvault-worker"}
     everything = str(collector.spans)
     data = sandbox.world.recordings[recording].data

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
+
+from lab.processes import Missing, program
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -18,23 +20,20 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, _NAMES)), None)
 
 
-def put_there() -> int:
+def install() -> int:
     """Install a Chromium if there is no other; returns an exit status."""
     if chromium():
         return 0
     print("Installing Chromium ...", file=sys.stderr)
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "update", "-qq"], capture_output=True, timeout=300, check=False)
-        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]
-        subprocess.run(install, capture_output=True, timeout=600, check=False)
-    if chromium():
+    with suppress(Missing):
+        program("chromium", "chromium")
         return 0
     own = [sys.executable, "-m", "playwright", "install", "chromium"]
     done = subprocess.run(own, capture_output=True, timeout=600, check=False)
     if done.returncode:
-        print("There is no Chromium: `apt-get install chromium`, or what brings one here.", file=sys.stderr)
+        print("Chromium could not be installed; on Debian run `apt-get install chromium`.", file=sys.stderr)
     return done.returncode
 
 
 if __name__ == "__main__":
-    sys.exit(put_there())
+    sys.exit(install())

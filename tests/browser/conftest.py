@@ -14,7 +14,7 @@ import redis as sync_redis
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from config.times import utc_now
-from lab.processes import callvault, free_port, wait_for
+from lab.processes import callvault, receiver, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import make_archive
 from sandbox.main import furnish
@@ -32,7 +32,7 @@ class House:
     """What tests know of the deployment.
 
     Attributes:
-        said: a recording with an archived transcription, and a word of that.
+        spoken: a recording with an archived transcription, and a word of that.
     """
 
     url: str
@@ -40,7 +40,7 @@ class House:
     redis: Any
     archive: Path
     calls: list[dict[str, Any]]
-    said: tuple[str, str]
+    spoken: tuple[str, str]
 
     @property
     def webhooks(self) -> str:
@@ -67,7 +67,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     server.start()
     make_archive(root / "archive")
     calls = _fill(sandbox)
-    port = free_port()
     environment = sandbox.environment | {
         "REDIS_URL": server.url,
         "CALLVAULT_ARCHIVE_URL": (root / "archive").as_uri(),
@@ -80,16 +79,16 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with (
         sync_redis.Redis.from_url(server.url, decode_responses=True) as redis,
         callvault(["worker"], environment, "worker ready"),
-        callvault(["serve", "--port", str(port)], environment, "Uvicorn running"),
+        receiver(environment) as (_, serve),
     ):
         archive = root / "archive"
         records = "recordings/*/*/*/*/"
-        wait_for(lambda: len(list(archive.glob(records + "recording.json"))) == len(calls), 60, "the first sweep")
+        wait_for(lambda: len(list(archive.glob(records + "recording.json"))) == len(calls), 60, "the first reconcile")
         wait_for(lambda: len(list(archive.glob(records + "transcriptions/*.json"))) == 4, 60, "the transcriptions")
         wait_for(lambda: list(archive.glob("seals/*.json")), 60, "the seal of yesterday")
         transcription = next(t for t in sandbox.world.transcriptions.values() if t["recording_id"] == calls[0]["id"])
         word = max(transcription["transcription_text"].split(), key=len).strip(".,?!")
-        yield House(f"http://127.0.0.1:{port}", sandbox, redis, archive, calls, (calls[0]["id"], word))
+        yield House(serve.url, sandbox, redis, archive, calls, (calls[0]["id"], word))
     sandbox.stop()
     server.stop()
 

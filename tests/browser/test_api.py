@@ -49,7 +49,7 @@ def test_the_api_matches_its_openapi_document(house: House, api: httpx.Client, t
 
 
 def test_a_recording_as_json_is_what_the_archive_holds(house: House, api: httpx.Client) -> None:
-    recording_id, word = house.said
+    recording_id, word = house.spoken
     found = api.get("/api/recordings", params={"q": f'text:"{word}"'}).raise_for_status().json()
     assert recording_id in [hit["row"]["recording_id"] for hit in found["hits"]]
     assert all(hit["words"].isprintable() and f"[{word}]".lower() in hit["words"].lower() for hit in found["hits"])
@@ -61,7 +61,7 @@ def test_a_recording_as_json_is_what_the_archive_holds(house: House, api: httpx.
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "expected"),
     [
         ("/api/recordings?limit=2&foo=1", "'limit': no such parameter; known: q, number, since,"),
         ("/api/recordings?state=held&state=kept", "state: given twice"),
@@ -84,31 +84,31 @@ def test_a_recording_as_json_is_what_the_archive_holds(house: House, api: httpx.
         ("/api/openapi.json?v=2", "'v': no such parameter"),
     ],
 )
-def test_a_parameter_that_is_not_understood_is_refused(path: str, said: str, api: httpx.Client) -> None:
+def test_a_parameter_that_is_not_understood_is_refused(path: str, expected: str, api: httpx.Client) -> None:
     answer = api.get(path)
-    assert (answer.status_code, said in answer.json()["error"]) == (400, True), answer.text
+    assert (answer.status_code, expected in answer.json()["error"]) == (400, True), answer.text
     page = api.get(path.replace("/api/overview", "/ops").replace("/api/", "/ops/"))
     assert page.status_code == (404 if "openapi" in path else 400)
 
 
 def test_an_instant_is_honoured_by_the_api(house: House, api: httpx.Client) -> None:
     first, second = (house.calls[n]["recording_started_at"] for n in (3, 4))
-    told = api.get("/api/recordings", params={"since": first, "until": second}).raise_for_status().json()
-    assert [hit["row"]["recording_id"] for hit in told["hits"]] == [house.calls[3]["id"]]
-    assert told["query"]["since"].startswith(first[:19])
+    found = api.get("/api/recordings", params={"since": first, "until": second}).raise_for_status().json()
+    assert [hit["row"]["recording_id"] for hit in found["hits"]] == [house.calls[3]["id"]]
+    assert found["query"]["since"].startswith(first[:19])
 
 
 def test_a_change_with_a_field_that_is_not_understood_changes_nothing(house: House) -> None:
     with httpx.Client(base_url=house.url, trust_env=False) as client:
         client.post("/ops/sign-in", data={"name": "Eve", "token": TOKEN})
         token = client.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
-        for fields, said in (
+        for fields, expected in (
             ({"reason": "moving"}, "no such field; known: why, csrf"),
             ({"why": ["moving", "not moving"]}, "why: given twice"),
             ({"why": "x" * 501}, "why: 501 characters; 500 at most"),
         ):
             answer = client.post("/ops/deletions/pause", data={"csrf": token} | fields)
-            assert answer.status_code == 400 and said in answer.text, (said, answer.text)
+            assert answer.status_code == 400 and expected in answer.text, (expected, answer.text)
         assert house.redis.get("callvault:deletions:paused") is None
 
 
@@ -225,8 +225,8 @@ def test_durations_past_the_longest_bound_break_no_page(tmp_path: Path, redis_ur
         counts = {"answer<inf": 3, "answer<0.005": 1, "job:archive_recording<inf": 2}
         redis.hset(f"{HISTORY}{step}:{now // step}", mapping=counts)
     with pages({}, tmp_path, redis_url) as (client, _):
-        told = client.get("/api/overview").raise_for_status().json()
-        assert max(n for n in told["day"]["archive_p95_seconds"] if n is not None) == 1800
+        found = client.get("/api/overview").raise_for_status().json()
+        assert max(n for n in found["day"]["archive_p95_seconds"] if n is not None) == 1800
         assert client.get("/ops").status_code == 200
 
 
@@ -302,8 +302,8 @@ def test_the_page_of_deletions_knows_of_a_pause_when_redis_is_lost(tmp_path: Pat
         token = client.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
         assert client.post("/ops/deletions/pause", data={"csrf": token, "why": "case 17"}).status_code == 303
         redis.delete(DELETIONS_PAUSED, DELETIONS_PAUSED_BY)
-        told = client.get("/api/deletions").raise_for_status().json()
-        assert (told["paused"], told["paused_by"]) == ("case 17", "somebody on this machine") and told["paused_at"]
+        found = client.get("/api/deletions").raise_for_status().json()
+        assert (found["paused"], found["paused_by"]) == ("case 17", "somebody on this machine") and found["paused_at"]
         assert "Paused: case 17" in client.get("/ops/deletions").text
 
 
@@ -390,10 +390,10 @@ def test_status_shows_the_same_on_a_terminal(house: House, api: httpx.Client) ->
         "CALLVAULT_DELETE_ORIGINALS": "verified",
     }
 
-    def is_said_alike() -> bool:  # workers run, so two answers may differ by a change in between
+    def agree() -> bool:  # workers run, so two answers may differ by a change in between
         status, output = callvault_here(["status", "--json"], environment)
-        told, shown = json.loads(output), api.get("/api/overview").json()["status"]
-        assert status == (1 if told["conditions"] else 0)
-        return all(told[name] == shown[name] for name in ("archive_url", "dead_letters", "deletions", "seals"))
+        found, shown = json.loads(output), api.get("/api/overview").json()["status"]
+        assert status == (1 if found["conditions"] else 0)
+        return all(found[name] == shown[name] for name in ("archive_url", "dead_letters", "deletions", "seals"))
 
-    wait_for(is_said_alike, 60, "the same on both")
+    wait_for(agree, 60, "the same on both")

@@ -45,7 +45,7 @@ def test_a_recording_is_found_by_number_and_by_a_spoken_word(page: Page, house: 
     page.get_by_role("searchbox").fill(call["from"])
     page.get_by_role("searchbox").press("Enter")
     expect(page.get_by_role("link", name=call["id"])).to_be_visible()
-    recording_id, word = house.said
+    recording_id, word = house.spoken
     page.get_by_role("searchbox").fill(word)
     page.get_by_role("button", name="Search").click()
     expect(page.locator("mark").first).to_have_text(re.compile(word, re.IGNORECASE))
@@ -140,11 +140,11 @@ def test_deletion_is_paused_and_goes_on(page: Page, house: House) -> None:
 
 def test_an_original_is_held_and_released(page: Page, house: House) -> None:
     recording_id = house.calls[3]["id"]
-    for button, said in (("Hold: never delete it", "on hold"), ("Release: it may be deleted", "released")):
+    for button, spoken in (("Hold: never delete it", "on hold"), ("Release: it may be deleted", "released")):
         page.goto(f"/ops/recordings/{recording_id}")
         page.get_by_label("Why").first.fill("case 17")
         page.get_by_role("button", name=button).click()
-        expect(page.locator("#said")).to_contain_text(said)
+        expect(page.locator("#said")).to_contain_text(spoken)
         expect(page.locator("#said p")).to_be_in_viewport(ratio=1)  # on a phone the button is far below
         time.sleep(2.1)  # the catalogue is brought up to date every two seconds
     page.reload()

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.processes import callvault, free_port, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import make_archive
 
@@ -111,12 +111,8 @@ def test_serve_and_worker_share_an_embedded_redis(tmp_path: Path) -> None:
         "TELNYX_API_KEY": "KEY",
         "TELNYX_BASE_URL": "http://127.0.0.1:1/v2",
     }
-    port = free_port()
-    with (
-        callvault(["serve", "--port", str(port)], environment, "Uvicorn running") as serve,
-        callvault(["worker"], environment, "worker ready") as worker,
-    ):
-        assert httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200
+    with receiver(environment) as (client, serve), callvault(["worker"], environment, "worker ready") as worker:
+        assert client.get("/readyz").status_code == 200
         assert (worker.stop(), serve.stop()) == (0, 0)
 
 

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.processes import callvault, receiver, run_callvault, wait_for
 from lab.webhooks import Signer
 
 
@@ -20,9 +20,9 @@ def test_healthy_recognizes_live_hanging_and_missing_processes(environment: dict
     assert nobody.stderr == where + "no receiver or worker of this user runs there on this machine\n"
     with (
         callvault(["worker"], here, "worker ready") as worker,
-        callvault(["serve", "--port", str(free_port())], here, "Uvicorn running") as receiver,
+        receiver(here) as (_, serve),
     ):
-        names = [f"serve-{receiver.pid}", f"worker-{worker.pid}"]
+        names = [f"serve-{serve.pid}", f"worker-{worker.pid}"]
         wait_for(lambda: run_callvault(["healthy"], here).stdout == "".join(f"{name} alive\n" for name in names))
         assert run_callvault(["healthy"], here).returncode == 0
         shutil.rmtree(next(tmp_path.glob("callvault-alive-*")))  # as a cleaner of temporary folders does
@@ -40,8 +40,8 @@ def test_healthy_recognizes_live_hanging_and_missing_processes(environment: dict
         assert (missed.returncode, missed.stdout) == (1, f"{names[0]} alive\n")
         assert missed.stderr.startswith(f"callvault: {names[1]} was killed and none has started in its place")
         other = run_callvault(["healthy", "--data", str(tmp_path / "other")], here)
-        assert (other.returncode, other.stdout) == (1, ""), "another installation hears nothing of these"
+        assert (other.returncode, other.stdout) == (1, ""), "another installation does not see these"
         with callvault(["worker"], here, "worker ready"):
             wait_for(lambda: run_callvault(["healthy"], here).returncode == 0)
-        assert receiver.stop() == 0
+        assert serve.stop() == 0
     assert run_callvault(["healthy"], here).returncode == 1

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.processes import callvault, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from workers import keys
 from workers.keys import ARQ_JOB, BULK_QUEUE, MAIN_QUEUE
@@ -77,13 +77,8 @@ def test_state_of_the_wrong_type_is_reported_and_stops_no_webhook_and_no_recordi
     for key in sorted(set(STATE) - spared):
         redis.delete(key)
         put(key)
-    port = free_port()
-    with (
-        callvault(["serve", "--port", str(port)], environment, "Uvicorn running"),
-        callvault(["worker"], environment, "worker ready") as worker,
-    ):
-        url = f"http://127.0.0.1:{port}/webhooks/telnyx"
-        (recording,) = sandbox.control("calls", webhook_url=url, seconds=0.5)["recordings"]
+    with receiver(environment) as (_, serve), callvault(["worker"], environment, "worker ready") as worker:
+        (recording,) = sandbox.control("calls", webhook_url=serve.webhooks, seconds=0.5)["recordings"]
         wait_for(lambda: list(archive_folder.glob(f"recordings/*/*/*/{recording}/recording.json")), 60)
         assert not worker.has_ended
         assert worker.stop() == 0

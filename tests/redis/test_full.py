@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import httpx
 import pytest
 from arq import func
 from redis.exceptions import OutOfMemoryError
 
-from lab.processes import callvault, free_port, wait_for
+from lab.processes import callvault, receiver, wait_for
 from lab.redis import LEAST_PASSWORD, LEAST_USER, Server, least_rights
 from lab.servers import RunningSandbox
 from lab.webhooks import Signer, event
@@ -133,7 +132,7 @@ def test_a_redis_that_filled_up_is_drained_by_a_worker_that_starts_then(
     sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, tmp_path: Path
 ) -> None:
     recordings = [sandbox.world.add_recording(seconds=0.2) for _ in range(100)]
-    signer, port = Signer(), free_port()
+    signer = Signer()
     with Server(tmp_path) as plain, plain.client() as redis:
         redis.execute_command("ACL", "SETUSER", LEAST_USER, f">{unquote(LEAST_PASSWORD)}", *least_rights())
         here = environment | {
@@ -141,10 +140,7 @@ def test_a_redis_that_filled_up_is_drained_by_a_worker_that_starts_then(
             "TELNYX_PUBLIC_KEY": signer.public_key,
         }
         redis.config_set("maxmemory", redis.info("memory")["used_memory"] + 20_000_000)
-        with (
-            callvault(["serve", "--port", str(port)], here, "Uvicorn running"),
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
-        ):
+        with receiver(here, answer_seconds=5) as (client, _):
 
             def post(recording_id: str) -> int:
                 body = event("call.recording.saved", f"event-{recording_id}", recording_id=recording_id)
@@ -152,7 +148,7 @@ def test_a_redis_that_filled_up_is_drained_by_a_worker_that_starts_then(
 
             assert {post(recording.data["id"]) for recording in recordings} == {200}
             _fill(redis, 0.95)
-            assert redis.set("more", "1", px=1), "there is room, which is the workers'"
+            assert redis.set("more", "1", px=1), "the free memory is reserved for workers"
             wait_for(lambda: post("one-more") == 503, what="the refusal")
             queued = redis.zcard(MAIN_QUEUE)
             redis.setrange("ballast", redis.strlen("ballast") + 4_000_000, "x")

@@ -19,7 +19,7 @@ from redis.exceptions import NoPermissionError
 
 from config.settings import load_settings
 from lab.lines import TcpProxy, tls_proxy
-from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.processes import callvault, free_port, receiver, run_callvault, wait_for
 from lab.redis import Server, is_marked, least_rights, watched
 from lab.servers import RunningSandbox
 from lab.webhooks import Signer, event
@@ -202,8 +202,8 @@ def test_a_failover_by_sentinel_under_load_loses_no_event(
                 outputs = [receiver.output, *(worker.output for worker in workers)]
                 lost = sorted(accepted - _committed(archive_folder))
                 ways = [_way_of(one, load, killed_at, redis_servers.servers, outputs) for one in lost[:5]]
-                said = [line for line in "".join(outputs).splitlines() if "INFO" not in line][-100:]
-                raise AssertionError("\n".join([f"{error}; {len(lost)} are not:", *ways, *said])) from None
+                logged = [line for line in "".join(outputs).splitlines() if "INFO" not in line][-100:]
+                raise AssertionError("\n".join([f"{error}; {len(lost)} are not:", *ways, *logged])) from None
             killed.start()  # it comes back as a replica
             again = _body("late")
             answer = httpx.post(
@@ -256,13 +256,9 @@ async def test_without_a_replica_a_receiver_accepts_events_after_a_while_and_ale
 
 def _one_recording(sandbox: RunningSandbox, environment: dict[str, str], archive: Path, redis_url: str) -> None:
     """A webhook comes, its recording is archived."""
-    port = free_port()
     parts = environment | {"REDIS_URL": redis_url}
-    with (
-        callvault(["serve", "--port", str(port)], parts, "Uvicorn running"),
-        callvault(["worker"], parts, "worker ready"),
-    ):
-        made = sandbox.control("calls", webhook_url=f"http://127.0.0.1:{port}/webhooks/telnyx", seconds=1)
+    with receiver(parts) as (_, serve), callvault(["worker"], parts, "worker ready"):
+        made = sandbox.control("calls", webhook_url=serve.webhooks, seconds=1)
         wait_for(lambda: set(made["recordings"]) <= _committed(archive), what="the archiving")
 
 
@@ -316,18 +312,16 @@ def test_one_account_is_split_by_connection_over_two_redis(
     with Server(tmp_path) as first, Server(tmp_path) as second, ExitStack() as stack:
         hooks, workers = [], []
         for one in (first, second):
-            port = free_port()
             parts = environment | {
                 "REDIS_URL": one.url,
-                "CALLVAULT_DATA": str(tmp_path / f"data-{port}"),
+                "CALLVAULT_DATA": str(tmp_path / f"data-{one.port}"),
                 "CALLVAULT_DELETE_ORIGINALS": "verified",
                 "CALLVAULT_DELETE_AFTER": "1s",
                 "CALLVAULT_RECONCILE_EVERY": "5s",
                 "CALLVAULT_SEAL_AFTER": "0s",
             }
-            stack.enter_context(callvault(["serve", "--port", str(port)], parts, "Uvicorn running"))
             workers.append(stack.enter_context(callvault(["worker"], parts, "worker ready")))
-            hooks.append(f"http://127.0.0.1:{port}/webhooks/telnyx")
+            hooks.append(stack.enter_context(receiver(parts))[1].webhooks)
         made: set[str] = set()
         for n, hook in enumerate(hooks):
             calls = {"webhook_url": hook, "connection_id": f"connection-{n}", "seconds": 1}
@@ -369,5 +363,5 @@ async def test_a_claim_whose_answer_is_lost_gets_the_same_answer_when_it_is_sent
         redis.delete(ARQ_IN_PROGRESS + "a")
         proxy.lose_answer = True
         assert await leases.claim(MAIN_QUEUE, 2, 60_000) == [("a", 1)]
-        assert redis.hget(LEASES, "a") == leases.worker_id, "its lease was left before, not after, it was claimed again"
+        assert redis.hget(LEASES, "a") == leases.worker_id, "its lease was lost before it was claimed again"
         await client.aclose()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from lab.processes import callvault, free_port
+from lab.processes import receiver as start_receiver
 from lab.webhooks import Signer
 from workers.queue.embedded import EmbeddedServer
 
@@ -20,13 +20,9 @@ def signers() -> tuple[Signer, Signer]:
 @pytest.fixture(scope="module")
 def receiver(valkey: EmbeddedServer, signers: tuple[Signer, Signer]) -> Iterator[httpx.Client]:
     """A receiver process that knows two keys, as while keys rotate."""
-    port = free_port()
     environment = {
         "REDIS_URL": valkey.url,
         "TELNYX_PUBLIC_KEY": ",".join(signer.public_key for signer in signers),
     }
-    with (
-        callvault(["serve", "--port", str(port)], environment, "Uvicorn running"),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
-    ):
+    with start_receiver(environment, answer_seconds=5) as (client, _):
         yield client

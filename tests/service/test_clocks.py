@@ -6,11 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 
 from lab.clock import Clock
-from lab.processes import callvault, free_port, wait_for
+from lab.processes import receiver, wait_for
 from lab.webhooks import Signer, event
 from workers.keys import ALERTS
 
@@ -21,12 +20,9 @@ SAVED = event("call.recording.saved", "event-1", recording_id="recording-1")
 def test_a_good_signature_under_a_wrong_clock_gets_a_503_and_an_alert(
     redis_url: str, redis: Any, tmp_path: Path
 ) -> None:
-    clock, signer, port = Clock(tmp_path, "receiver", _AHEAD_SECONDS), Signer(), free_port()
+    clock, signer = Clock(tmp_path, "receiver", _AHEAD_SECONDS), Signer()
     environment = {"REDIS_URL": redis_url, "TELNYX_PUBLIC_KEY": signer.public_key} | clock.environment
-    with (
-        callvault(["serve", "--port", str(port)], environment, "Uvicorn running") as receiver,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
-    ):
+    with receiver(environment, answer_seconds=5) as (client, serve):
 
         def post(timestamp: float, by: Signer = signer) -> int:
             headers = by.headers(SAVED, int(timestamp))
@@ -36,8 +32,8 @@ def test_a_good_signature_under_a_wrong_clock_gets_a_503_and_an_alert(
         (alert,) = [msgspec.json.decode(row) for row in redis.lrange(ALERTS, 0, -1)]
         assert alert["kind"] == "clocks-differ" and "6m40s" in alert["text"]
         assert not redis.exists("arq:queue")
-        assert post(time.time(), Signer()) == 401, "what nobody signed is refused at any time"
+        assert post(time.time(), Signer()) == 401, "an unsigned webhook is always refused"
         clock.move(0)
         wait_for(lambda: post(time.time()) == 200, what="the right time")
         assert post(time.time() - _AHEAD_SECONDS) == 401, "an old one, by two clocks"
-        assert not receiver.has_ended
+        assert not serve.has_ended

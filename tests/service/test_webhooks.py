@@ -19,6 +19,7 @@ from redis.exceptions import ResponseError
 from starlette.routing import Router
 
 from lab.processes import callvault, free_port, wait_for
+from lab.processes import receiver as start_receiver
 from lab.servers import RunningSandbox
 from lab.webhooks import Signer, event
 from service.signature import Signatures
@@ -334,11 +335,10 @@ def own_redis(tmp_path: Any) -> Iterator[EmbeddedServer]:
 def test_redis_down_read_only_or_full_gives_503_with_retry_after_and_recovers(own_redis: EmbeddedServer) -> None:
     import redis as sync_redis
 
-    signer, port = Signer(), free_port()
+    signer = Signer()
     environment = {"REDIS_URL": own_redis.url, "TELNYX_PUBLIC_KEY": signer.public_key}
     with (
-        callvault(["serve", "--port", str(port)], environment, "Uvicorn running"),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=5) as client,
+        start_receiver(environment, answer_seconds=5) as (client, _),
         sync_redis.Redis.from_url(own_redis.url) as redis,
     ):
 
@@ -365,14 +365,11 @@ def test_redis_down_read_only_or_full_gives_503_with_retry_after_and_recovers(ow
         assert client.get("/healthz").status_code == 200
         own_redis.start()
         wait_for(lambda: answer("third").status_code == 200, 10)
-        assert redis.zcard("arq:queue") == 3, "what was accepted before the restart is still there"
+        assert redis.zcard("arq:queue") == 3, "events accepted before the restart survive it"
 
 
 async def test_an_event_accepted_half_way_is_completed_by_its_next_delivery(async_redis: Any, redis: Any) -> None:
-    """The event is marked last, so it is never marked without its jobs.
-
-    Here the script fails at the second of two.
-    """
+    """The event is marked last: here the script fails at the second of two jobs."""
     jobs = [Job("f", {}, f"job-{n}") for n in range(2)]
     data = [encode_job(job, 0) for job in jobs]
     rows = [
@@ -383,7 +380,7 @@ async def test_an_event_accepted_half_way_is_completed_by_its_next_delivery(asyn
     with pytest.raises(ResponseError):
         await _ACCEPT(async_redis, (), (1000, 1000, 10, events, b"".join(data)))
     assert redis.zrange("arq:queue", 0, -1) == ["job-0"]
-    assert await Acceptor(async_redis).accept("event", jobs), "it is new still"
+    assert await Acceptor(async_redis).accept("event", jobs), "it still counts as new"
     assert redis.zrange("arq:queue", 0, -1) == ["job-0", "job-1"]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from config.settings import load_settings
 from config.times import utc_now
-from lab.processes import callvault, run_callvault, wait_for
+from lab.processes import callvault, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox import connections as family
 from sandbox.tickets import RELEASE_STATUSES, UPLOAD_STATUSES
@@ -168,7 +168,7 @@ async def test_dismissal_comes_only_after_the_archive_has_it(
     blocked.write_text("a file where the folder must be")
     with pytest.raises(Exception, match="log-messages"):
         await mirror_log_messages(dismissing)
-    assert len(sandbox.world.log_messages) == 5, "nothing is dismissed that is not archived"
+    assert len(sandbox.world.log_messages) == 5, "only archived messages are dismissed"
     blocked.unlink()
     await mirror_log_messages(dismissing)
     assert len(archived(archive_folder)) == 5
@@ -190,7 +190,7 @@ async def test_a_message_is_read_in_the_archive_before_it_is_dismissed(
     monkeypatch.setenv("CALLVAULT_LOG_MESSAGES", "mirror-and-dismiss")
     dismissing = open_runtime(load_settings(), async_redis)
     await mirror_log_messages(dismissing)
-    assert len(sandbox.world.log_messages) == 1, "what is not in the archive stays"
+    assert len(sandbox.world.log_messages) == 1, "a message that is not archived stays"
     await mirror_log_messages(dismissing)
     assert sandbox.world.log_messages == {} and len(archived(archive_folder)) == 2
     await dismissing.close()
@@ -328,7 +328,7 @@ async def test_a_failed_upload_is_retried_once_for_its_reason(
     sandbox.control("upload", ticket_id=again, status="error")
     for _ in range(3):
         await watch_connections(retrying)
-    assert len(sandbox.world.uploads) == 2, "the same cause is not tried a second time"
+    assert len(sandbox.world.uploads) == 2, "the same reason is not retried a second time"
     await retrying.close()
 
 
@@ -387,19 +387,17 @@ async def test_an_event_leads_to_a_look_only_on_an_external_connection(
 async def test_a_recording_error_causes_an_alert_and_a_check_of_the_log(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
-    from lab.processes import free_port
     from sandbox.webhooks import Target
 
     connection = zoom(sandbox)
-    port = free_port()
     reason = "Failed to authorize with storage using custom credentials"
     with (
         callvault(["worker"], environment, "worker ready"),
-        callvault(["serve", "--port", str(port)], environment, "Uvicorn running"),
+        receiver(environment) as (_, serve),
     ):
-        wait_for(lambda: redis.hlen("callvault:connections"), 70, "the first look at connections")
+        wait_for(lambda: redis.hlen("callvault:connections"), 70, "the first check of connections")
         sandbox.world.log(connection["id"], "10015", "Invalid attribute", "the bucket's credentials")
-        target = Target(f"http://127.0.0.1:{port}/webhooks/telnyx")
+        target = Target(serve.webhooks)
         sandbox.control(
             "event",
             webhook_url=target.url,
@@ -412,7 +410,9 @@ async def test_a_recording_error_causes_an_alert_and_a_check_of_the_log(
         (row,) = json.loads(listed.stdout)["log_messages"]
         next((archive_folder / "log-messages").rglob("*.json")).with_name("odd.json").write_text("{")
         listed = run_callvault(["logs", "list", "--code", "10015"], environment)
-        assert "1 log message\n" in listed.stdout and "odd.json" in listed.stderr, "what is garbled hides no other"
+        assert "1 log message\n" in listed.stdout and "odd.json" in listed.stderr, (
+            "an unreadable message hides no other"
+        )
         assert run_callvault(["logs", "dismiss", row["message"]["id"]], environment).returncode == 0
         assert run_callvault(["logs", "dismiss", row["message"]["id"]], environment).returncode == 1
     assert reason in alerts(redis, "call.recording.error")[0]

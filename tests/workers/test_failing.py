@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
-
-from lab.processes import callvault, free_port, run_callvault, wait_for
+from lab.processes import callvault, free_port, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import S3_ENVIRONMENT
 from tests.workers.test_archive_recording import ask
@@ -21,7 +19,6 @@ from workers.queue.attempts import Attempts
 async def test_an_unreachable_store_causes_an_alert_although_no_job_is_given_up(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, redis: Any, receiver_of_alerts: Any
 ) -> None:
-    port = free_port()
     settings = environment | S3_ENVIRONMENT | {
         "CALLVAULT_ARCHIVE_URL": "s3://bucket/archive",
         "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{free_port()}",
@@ -33,22 +30,22 @@ async def test_an_unreachable_store_causes_an_alert_although_no_job_is_given_up(
         await ask(async_redis, recording, started_at=recording.data["recording_started_at"])
     with (
         callvault(["worker"], settings, "worker ready") as worker,
-        callvault(["serve", "--port", str(port)], settings, "Uvicorn running"),
+        receiver(settings) as (client, _),
     ):
         wait_for(lambda: any("has failed for" in text for text in receiver_of_alerts.texts), 90, "the alert")
         status = run_callvault(["status"], settings)
-        page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+        page = client.get("/metrics").text
         attempts = sum(redis.llen(key) for key in redis.keys("callvault:attempts:*"))
         assert worker.output.count('"job failed"') < attempts / 3, "not a line for each job and attempt"
         assert not [r for r in sandbox.world.requests if r["path"].startswith("/v2/recordings/")], (
-            "Telnyx is left alone"
+            "no request goes to Telnyx"
         )
     assert status.returncode == 1
     assert "jobs fail     outage: s3://bucket/archive" in status.stdout
     assert 'callvault_jobs_failing{cause="outage"} 1.0' in page
     assert 'callvault_jobs_failing{cause="throttled"} 0.0' in page
     assert redis.hlen("callvault:dead-letters") == 0
-    assert 0 < redis.ttl("callvault:failing:outage") <= 120, "it is not said for long once it is over"
+    assert 0 < redis.ttl("callvault:failing:outage") <= 120, "it is not shown for long after it is over"
 
 
 async def test_a_failure_class_has_passed_once_every_job_that_failed_by_it_succeeds(
@@ -69,16 +66,16 @@ async def test_a_failure_class_has_passed_once_every_job_that_failed_by_it_succe
     await attempts.record("d", "outage", "once, which is nothing to speak of")
     await attempts.done("d")
     await attempts.done("c")
-    assert await failing() == {"outage"}, "another job's end, or another cause's, says nothing of it"
+    assert await failing() == {"outage"}, "the end of another job, or of another class, does not count"
     await attempts.done("a")
     assert await failing() == {"outage"}
     await fail("b", "throttled")
-    assert await failing() == {"throttled"}, "it is answered now, and fails for something else"
+    assert await failing() == {"throttled"}, "it gets an answer now, and fails for another reason"
     await attempts.done("b")
     assert await failing() == set()
 
     await fail("lost", "outage", seconds=0.01)  # nobody runs this job any more
-    wait_for(lambda: not redis.exists(FAILING_JOBS + "outage"), 60, "the end of what is not told again")
+    wait_for(lambda: not redis.exists(FAILING_JOBS + "outage"), 60, "the end of a failure that is not reported again")
     assert await failing() == set()
 
     redis.set(FAILING + "outage", "as an earlier version wrote it, which knew of no job")

@@ -1,0 +1,48 @@
+"""The launcher of processes keeps its promises: a time limit, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.processes import CLEAN, ROOT, Process, wait_for
+
+_LAUNCHER = """
+import json, os, signal
+from lab.processes import Process
+started = [Process(["sleep", "300"]), Process(["callvault", "sandbox", "--port", "0"])]
+for process in started:
+    process.start()
+started[1].wait_for_output("http://")
+print(json.dumps([process.pid for process in started]), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("command", [["sleep", "60"], ["callvault", "sandbox", "--port", "0"]])
+def test_a_process_past_its_limit_is_killed(command: list[str]) -> None:
+    with Process(command, limit_seconds=0.5) as process:
+        wait_for(lambda: process.has_ended, 20, "the end of the process")
+        assert process.stop() == -signal.SIGKILL
+
+
+def test_a_killed_launcher_leaves_no_process_behind() -> None:
+    command = [sys.executable, "-c", _LAUNCHER]
+    done = subprocess.run(command, env=CLEAN, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    started = json.loads(done.stdout)
+    wait_for(lambda: not any(_runs(pid) for pid in started), 20, "the end of what it started")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
