@@ -10,7 +10,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.pairs import Result, say
+from bench.pairs import Result, log
 from config.times import utc_now
 from lab.processes import Missing
 
@@ -38,17 +38,17 @@ def main() -> None:
     results: list[Result] = []
     failed = False
     for name in names:
-        say(name)
+        log(name)
         try:
             for result in importlib.import_module(f"bench.{name}").run():
                 results.append(result)
                 if not sys.argv[1:]:
                     RESULTS.write_text(report(results))
         except Missing as missing:
-            say(f"  left out: {missing}")
+            log(f"  left out: {missing}")
         except Exception as error:  # the others still run
             failed = True
-            say(f"  failed: {type(error).__name__}: {error}")
+            log(f"  failed: {type(error).__name__}: {error}")
     print(report(results))
     sys.exit(failed)
 

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from bench import machine
-from bench.pairs import Result, alternate, once, say
+from bench.pairs import Result, alternate, log, once
 from lab.far import far
 from lab.origin import lay_out, nginx
 from lab.processes import CLEAN, Process, free_port, running, seconds_until, serves_http, wait_for
@@ -116,10 +116,7 @@ class _Place:
         return time.perf_counter() - started
 
     def shell_tools(self) -> float:
-        """Copy all that is stocked to a folder, flush it, read it back past the cache, compare its checksums.
-
-        Seconds.
-        """
+        """Copy everything to a folder, flush it, read it back past the cache, compare checksums; seconds."""
         copies = self.clear("file")
         forget = "find . -name '*.wav' -print0 | xargs -0 -P2 -I{} dd if={} iflag=nocache count=0 status=none"
         steps = (
@@ -299,7 +296,7 @@ def _memory(place: _Place) -> list[Result]:
         place.stock(count, size)
         place.callvault("file")
         peaks[name] = place.peak_mib
-        say(f"  peak memory, 16 in flight, {name}: {place.peak_mib:.0f} MiB")
+        log(f"  peak memory, 16 in flight, {name}: {place.peak_mib:.0f} MiB")
     rows = []
     for name in ("50 MB", "1 GB"):
         what = f"peak memory of a worker, 16 in flight, {name}, `file`"

@@ -1,6 +1,6 @@
 """The CPU that checking audio costs for each MB.
 
-python -m bench.audio
+Run it with `python -m bench.audio`.
 """
 
 from __future__ import annotations

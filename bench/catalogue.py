@@ -1,4 +1,4 @@
-"""The catalogue at a million recordings with transcripts of 100 words: build rate, size, memory, search times.
+"""The catalogue at a million recordings with 100 words each: build rate, size, memory, search times.
 
 python -m bench.catalogue [--recordings N]
 """

@@ -1,6 +1,6 @@
 """What the checks before each request cost a deletion: requests to Telnyx and to the store, and time.
 
-The other side does the rest of a deletion: prove again, list transcriptions, delete in bulk, confirm, write a receipt.
+The other side does the rest of a deletion: prove again, list transcriptions, delete in bulk, confirm, receipt.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import date
 from typing import Any, cast
 
-from bench.pairs import Result, alternate, say
+from bench.pairs import Result, alternate, log
 from config.times import format_instant, parse_instant, utc_now
 from lab.servers import RunningSandbox
 from lab.yard import yard
@@ -151,5 +151,5 @@ def run() -> list[Result]:
     for where, counts in counted.items():
         requests = ", ".join(f"{count / _RECORDINGS:g} {kind}" for kind, count in sorted(counts.items()))
         result.note += f"{'; ' if result.note else ''}requests to {where} a recording: {requests}"
-    say(f"  {result.note}")
+    log(f"  {result.note}")
     return [result]

@@ -52,7 +52,7 @@ class Result:
         return f"| {self.what} | {self.against} | {sides} | **{self.ratio:.2f}** ({spread}) | {self.goal} | {met} |"
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """Print progress on standard error."""
     print(text, file=sys.stderr, flush=True)
 
@@ -84,7 +84,7 @@ def alternate(
             a, b = b, a
         mine.append(a)
         other.append(b)
-        say(f"  {what} / {against}: {a:,.4g} / {b:,.4g} {unit}")
+        log(f"  {what} / {against}: {a:,.4g} / {b:,.4g} {unit}")
     ratios = [a / b for a, b in zip(mine, other, strict=True)]
     return Result(
         what,

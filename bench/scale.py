@@ -1,7 +1,7 @@
-"""Many machines on one: five receivers, six workers, one Valkey. The cost of an event, of a recording, of a burst.
+"""The cost of an event, a recording and a burst: five receivers, six workers and one Valkey on one machine.
 
-`python -m bench.scale` writes `bench/SCALE.md`, on which `docs/scaling.md` is based. It is not part of `make bench`, because
-it compares with no peer.
+`python -m bench.scale` writes `bench/SCALE.md`, on which `docs/scaling.md` is based. It is not part of
+`make bench`, because it compares with no peer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench import machine
-from bench.pairs import say
+from bench.pairs import log
 from config.times import utc_now
 from lab.origin import origin_of_everything
 from lab.processes import Process, seconds_until
@@ -52,10 +52,7 @@ def _waiting(own: Yard) -> int:
 def _drive(
     own: Yard, ports: Iterable[int], events: int, seconds: int, connections: int, delay_ms: int
 ) -> tuple[float, float]:
-    """Send events to every receiver at once, each connection waiting between two.
-
-    Events/s of all, and the worst p99.
-    """
+    """Send events to every receiver at once; returns events/s of all, and the worst p99."""
     files = {port: own.folder / f"events-{port}" for port in ports}
     for file in files.values():
         write_for_wrk(file, own.signer, events)
@@ -71,7 +68,7 @@ def _drive(
 
 def events_cost(own: Yard) -> list[str]:
     """Receivers, each under all the load that it takes."""
-    say("events")
+    log("events")
     own.clear()
     with own.receivers(RECEIVERS) as running:
         before_memory, before = _memory(own), _cpu(own, running.values())
@@ -89,7 +86,7 @@ def events_cost(own: Yard) -> list[str]:
 
 def recordings_cost(own: Yard, name: str) -> list[str]:
     """Workers whose queue never gets empty."""
-    say(f"recordings, {name}")
+    log(f"recordings, {name}")
     own.clear()
     with own.workers(WORKERS) as running:
         own.client.config_resetstat()
@@ -110,7 +107,7 @@ def recordings_cost(own: Yard, name: str) -> list[str]:
 
 def burst(own: Yard) -> list[str]:
     """A hundred times the mean for a while with workers running, then the time until the queue is empty."""
-    say("burst")
+    log("burst")
     own.clear()
     per_receiver = 100 * _BURST_MEAN // RECEIVERS
     connections = per_receiver // 10  # each ten times a second
@@ -126,7 +123,7 @@ def burst(own: Yard) -> list[str]:
 
 def backlog(own: Yard) -> list[str]:
     """The same workers at the head of a queue of hundreds of thousands."""
-    say("backlog")
+    log("backlog")
     rates = []
     for waiting in (0, _BACKLOG):
         own.clear()

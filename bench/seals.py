@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from bench import machine
-from bench.pairs import Result, alternate, say
+from bench.pairs import Result, alternate, log
 from config.logs import configure_logs
 from config.settings import load_settings
 from config.times import format_instant, utc_now
@@ -96,7 +96,7 @@ def _seal_a_day(place: Path) -> Result:
         return time.perf_counter() - started
 
     first = ours()
-    say(f"  first seal of {_RECORDINGS} recordings: {first:.1f} s")
+    log(f"  first seal of {_RECORDINGS} recordings: {first:.1f} s")
     return alternate(
         f"seal a day of {_RECORDINGS:,} recordings, `file`",
         "`sha256sum` of the manifest and one listing (`find`)",
@@ -131,7 +131,7 @@ def _sealed_archive(root: Path, days: int) -> None:
         before = hashlib.sha256(data).hexdigest()
 
 
-def _sweep_with_sealed_days() -> Result:
+def _reconcile_with_sealed_days() -> Result:
     sandbox = RunningSandbox(World())
 
     def seconds(days: int) -> float:
@@ -173,4 +173,4 @@ def run() -> list[Result]:
         make_archive(place)
         (place / "seals").mkdir()
         lay_out_a_day(place, _RECORDINGS)
-        return [_seal_a_day(place), _sweep_with_sealed_days()]
+        return [_seal_a_day(place), _reconcile_with_sealed_days()]

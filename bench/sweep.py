@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench import machine
 from bench.listing import A_DAY, DAYS, LAST_DAY, recording_id
-from bench.pairs import Result, once, say
+from bench.pairs import Result, log, once
 from config.logs import configure_logs
 from config.settings import load_settings
 from lab.processes import free_port, running, serves_http
@@ -70,7 +70,7 @@ def run() -> list[Result]:
             for days in (1, DAYS):
                 code = f"from bench.sweep import sweep_once; sweep_once({days})"
                 results[days] = machine.in_a_process(code, own.environment)
-                say(f"  sweep of {days} days: {results[days]}")
+                log(f"  sweep of {days} days: {results[days]}")
     one, all_ = results[1], results[DAYS]
     if (all_["found"], all_["missing"]) != (DAYS * A_DAY, DAYS * A_DAY // _MISSING):
         raise RuntimeError(f"the sweep found {all_}")

@@ -97,8 +97,8 @@ class House:
         return str(made)
 
     def _unit(self) -> str:
-        told = run_callvault(["deletions", "duties", "--json"], self.environment)
-        return str(json.loads(told.stdout)["units"][0]["unit"])
+        duties = run_callvault(["deletions", "duties", "--json"], self.environment)
+        return str(json.loads(duties.stdout)["units"][0]["unit"])
 
     def prepare(self, words: list[str]) -> None:
         """Make what a command needs: only a held recording can be released."""

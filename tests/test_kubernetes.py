@@ -130,7 +130,7 @@ def test_whatever_refers_to_pods_finds_them(overlay: str) -> None:
             assert found(spec["selector"]) == {name}
         elif one["kind"] in ("HorizontalPodAutoscaler", "ScaledObject"):
             assert spec["scaleTargetRef"]["name"] in labels
-            assert "replicas" not in of(overlay, "Deployment", name)["spec"], "the autoscaler has the say"
+            assert "replicas" not in of(overlay, "Deployment", name)["spec"], "the autoscaler decides"
     assert found(of(overlay, "NetworkPolicy", "callvault")["spec"]["podSelector"]["matchLabels"]) == {
         "callvault-receiver",
         "callvault-worker",

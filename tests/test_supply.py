@@ -22,7 +22,7 @@ def test_every_locked_package_has_its_hashes_and_no_address() -> None:
         assert "://" not in text
         for entry in re.split(r"\n(?=\S)", text.strip()):
             assert "--hash=sha256:" in entry, entry
-    assert locked().items() <= locked("requirements-dev.lock").items(), "what is tested is what is in the image"
+    assert locked().items() <= locked("requirements-dev.lock").items(), "the tests use the versions of the image"
 
 
 def test_the_bill_of_materials_names_every_package_of_the_image(tmp_path: Path) -> None:

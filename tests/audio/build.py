@@ -134,10 +134,10 @@ def ape(*, has_head: bool = True) -> bytes:
 def info(count: int | None, size: int | None, *, name: bytes = b"Info", added: tuple[int, int] | None = None) -> bytes:
     """A silent frame (mono, 8 kHz, 40 kbit/s) that gives the number of frames and the total length."""
     flags = (count is not None) + 2 * (size is not None)
-    told = name + struct.pack(">I", flags) + b"".join(struct.pack(">I", n) for n in (count, size) if n is not None)
+    fields = name + struct.pack(">I", flags) + b"".join(struct.pack(">I", n) for n in (count, size) if n is not None)
     if added:
-        told += b"LAME3.100" + bytes(12) + (added[0] << 12 | added[1]).to_bytes(3, "big")
-    return bytes((0xFF, 0xE3, 0x58, 0xC0)) + bytes(9) + told.ljust(_INFO_FRAME_BYTES - 13, b"\0")
+        fields += b"LAME3.100" + bytes(12) + (added[0] << 12 | added[1]).to_bytes(3, "big")
+    return bytes((0xFF, 0xE3, 0x58, 0xC0)) + bytes(9) + fields.ljust(_INFO_FRAME_BYTES - 13, b"\0")
 
 
 _INFO_FRAME_BYTES = 576 * 40 * 125 // RATE  # 360
@@ -145,5 +145,5 @@ _INFO_FRAME_BYTES = 576 * 40 * 125 // RATE  # 360
 
 def vbri(count: int, size: int) -> bytes:
     """The same as Fraunhofer's encoder writes it."""
-    told = b"VBRI" + struct.pack(">HHHII", 1, 0, 0, size, count)
-    return bytes((0xFF, 0xE3, 0x58, 0xC0)) + bytes(32) + told.ljust(_INFO_FRAME_BYTES - 36, b"\0")
+    fields = b"VBRI" + struct.pack(">HHHII", 1, 0, 0, size, count)
+    return bytes((0xFF, 0xE3, 0x58, 0xC0)) + bytes(32) + fields.ljust(_INFO_FRAME_BYTES - 36, b"\0")

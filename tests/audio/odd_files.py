@@ -21,16 +21,16 @@ class Odd:
         name: its description, also in the table.
         audio_format: as Telnyx calls it.
         make: its bytes.
-        told_ms: its length by Telnyx.
-        told_channels: its channels by Telnyx.
+        telnyx_ms: its length by Telnyx.
+        telnyx_channels: its channels by Telnyx.
         why: why Callvault's verdict differs from ffprobe's, if it does.
     """
 
     name: str
     audio_format: str
     make: Callable[[], bytes]
-    told_ms: int | None = 5000
-    told_channels: str = "single"
+    telnyx_ms: int | None = 5000
+    telnyx_channels: str = "single"
     why: str = ""
 
 
@@ -56,7 +56,7 @@ def all_odd() -> list[Odd]:
         *_wavs(),
         *_twins(),
         *_codecs(),
-        *_told(),
+        *_described(),
         *_mp3_tags(),
         *_mp3_counts(),
         *_mp3_frames(),
@@ -228,7 +228,7 @@ def _codecs() -> Iterator[Odd]:
     yield Odd("WAV with MP3 in it, cut by 30 %", "wav", lambda: _cut(wav(frames(5), mp3)), why=_CUT)
 
 
-def _told() -> Iterator[Odd]:
+def _described() -> Iterator[Odd]:
     law, gsm = form(7, 1, 8), form(0x31, 1, 0, block=65, per_second=1625, more=struct.pack("<HH", 2, 320))
     yield Odd("WAV, 2 s short", "wav", lambda: wav(pcm(3)))
     yield Odd("WAV, 2.001 s short", "wav", lambda: wav(pcm(2.999)))

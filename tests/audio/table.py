@@ -31,7 +31,7 @@ def read(odd: Odd, data: bytes, pieces: Iterator[bytes] | None = None) -> AudioR
 
 def expected(odd: Odd) -> Expected:
     """Telnyx's description of a file."""
-    return Expected(odd.told_ms, odd.told_channels)
+    return Expected(odd.telnyx_ms, odd.telnyx_channels)
 
 
 def in_words(summary: AudioSummary) -> str:
@@ -85,9 +85,9 @@ def recorded_version() -> str:
     return found[1]
 
 
-def told_in_words(odd: Odd) -> str:
+def telnyx_in_words(odd: Odd) -> str:
     """Telnyx's description as a cell of the table."""
-    return f"{odd.told_channels}, {(odd.told_ms or 0) / 1000:.3f} s"
+    return f"{odd.telnyx_channels}, {(odd.telnyx_ms or 0) / 1000:.3f} s"
 
 
 def _between(text: str, which: str) -> tuple[str, str, str]:
@@ -102,7 +102,7 @@ def main() -> None:
     text = DOCUMENT.read_text()
     for which, files in _MARKS.items():
         rows = [
-            f"| {odd.name} | {told_in_words(odd)} | {probe(odd)} "
+            f"| {odd.name} | {telnyx_in_words(odd)} | {probe(odd)} "
             f"| {in_words(read(odd, odd.make()).summary(expected(odd)))} | {odd.why} |"
             for odd in files()
         ]

@@ -37,7 +37,7 @@ from sandbox import recordings as sandbox_recordings
 from sandbox.world import Recording, World
 from tests.chaos.parts import Part, Watcher
 from tests.chaos.scenes import Scenes
-from tests.chaos.surfaces import said_on_surfaces
+from tests.chaos.surfaces import conditions_on_surfaces
 from workers.archive.layout import commit_key, receipt_key, recording_folder
 from workers.keys import QUEUES
 
@@ -96,12 +96,12 @@ class Chaos:
         per_second: float,
         scene_seconds: float,
         limit_seconds: float,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self._limit_seconds = limit_seconds
         self.rng = random.Random(seed)
         self.report = Report(seed, recordings)
-        self.folder, self.say, self._per_second = folder, say, per_second
+        self.folder, self.log, self._per_second = folder, log, per_second
         self.store_folder = folder / "store" / BUCKET
         self.store_folder.mkdir(parents=True)
         self.archive_folder = self.store_folder / "archive"
@@ -122,7 +122,7 @@ class Chaos:
             [f"http://127.0.0.1:{port}/webhooks/telnyx" for port in self.ports],
             rng=self.rng,
             seconds=scene_seconds,
-            say=say,
+            log=log,
         )
         self._letters: set[str] = set()
         self._changed_unseen: set[str] = set()  # ids of originals deleted right after their content changed
@@ -283,23 +283,23 @@ class Chaos:
             part = self.rng.choice(self.parts)
             part.kill_for(self.rng.uniform(0, 2))
             self.report.kills += 1
-            self.say(f"killed {part.name}")
+            self.log(f"killed {part.name}")
         elif kind == "valkey" and self.valkey.process is not None:
             self.valkey.process.kill()
             self.valkey.process.wait()
             self.report.kills += 1
-            self.say("killed valkey")
+            self.log("killed valkey")
         elif kind == "wipe" and self.rng.random() < 0.5:
             try:
                 self.redis.flushall()
             except redis.RedisError:
                 return
             self.report.wipes += 1
-            self.say("wiped valkey")
+            self.log("wiped valkey")
         elif kind == "faults":
             fault = self.rng.choice(FAULTS)
             self.sandbox.world.faults.change(dict(fault))
-            self.say(f"fault {fault}")
+            self.log(f"fault {fault}")
         elif kind == "calm":
             self.sandbox.world.faults.change(dict(CALM))
 
@@ -307,7 +307,7 @@ class Chaos:
         """End the faults, retry dead letters as a person would, wait until all is archived and deleted."""
         self.sandbox.world.faults.change(dict(CALM))
         self.scenes.calm_down()
-        self.say("calm")
+        self.log("calm")
         deadline = time.monotonic() + patience_seconds
         let_go_at = 0.0
         while time.monotonic() < deadline:
@@ -389,16 +389,16 @@ class Chaos:
 
     def _surfaces(self, when: str) -> set[str]:
         """Check that all surfaces show the same problems once they have settled; returns those."""
-        said: dict[str, set[str]] = {}
+        shown: dict[str, set[str]] = {}
         deadline = time.monotonic() + _SURFACES_SECONDS
         while time.monotonic() < deadline:
             self._tend()
-            said = said_on_surfaces(self.scenes.callvault, self.ports)
-            if len({frozenset(kinds) for kinds in said.values()}) == 1:
-                return said["status"]
+            shown = conditions_on_surfaces(self.scenes.callvault, self.ports)
+            if len({frozenset(kinds) for kinds in shown.values()}) == 1:
+                return shown["status"]
             time.sleep(0.5)
-        self.report.wrong.append(f"{when} surfaces differ: {said}")
-        return said.get("status", set())
+        self.report.wrong.append(f"{when} surfaces differ: {shown}")
+        return shown.get("status", set())
 
     def _check_redis(self) -> None:
         """Check that Redis holds no job data without a queue entry, no entry without data, no lease without a job."""
@@ -425,14 +425,14 @@ def run(
     per_second: float,
     patience_seconds: float,
     scene_seconds: float,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> Report:
     """Run once in a fresh folder, which is kept if something is wrong."""
     folder = Path(tempfile.mkdtemp(prefix="callvault-chaos-"))
     limit_seconds = 2 * recordings / per_second + 2 * patience_seconds + 3600
-    report = Chaos(folder, recordings, seed, per_second, scene_seconds, limit_seconds, say).run(patience_seconds)
+    report = Chaos(folder, recordings, seed, per_second, scene_seconds, limit_seconds, log).run(patience_seconds)
     if report.wrong:
-        say(f"the logs: {folder / 'logs'}")
+        log(f"the logs: {folder / 'logs'}")
     else:
         shutil.rmtree(folder, ignore_errors=True)
     return report
@@ -447,12 +447,12 @@ def main() -> None:
     parser.add_argument("--scene-seconds", type=float, default=60)
     options = parser.parse_args()
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
-    say(f"seed {options.seed}")
+    log(f"seed {options.seed}")
     pace = {"per_second": options.per_second, "patience_seconds": 600, "scene_seconds": options.scene_seconds}
-    report: Any = run(options.recordings, options.seed, **pace, say=say)
+    report: Any = run(options.recordings, options.seed, **pace, log=log)
     for name, value in vars(report).items():
         if name != "wrong":
             print(f"{name:<16} {value}")

@@ -51,13 +51,13 @@ class Scenes:
         *,
         rng: random.Random,
         seconds: float,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self.wrong: list[str] = []
         self.counts: dict[str, int] = {}
         self._folder, self._sandbox, self._valkey = folder, sandbox, valkey
         self._environment, self._hooks = environment, hooks
-        self._rng, self._seconds, self._say = rng, seconds, say
+        self._rng, self._seconds, self._log = rng, seconds, log
         self._asked: set[str] = set()  # requested holds; each may have been written, whatever the command printed
         self._held: set[str] = set()  # those whose command has answered
         self._is_paused = False
@@ -127,7 +127,7 @@ class Scenes:
             if time.monotonic() >= until:
                 del self._over[name]
                 end()
-                self._say(f"over: {name}")
+                self._log(f"over: {name}")
 
     def calm_down(self) -> None:
         """End all lasting scenes."""
@@ -187,20 +187,22 @@ class Scenes:
         self._asked.add(recording_id)
         was_gone = recording.deleted_at is not None
         done = self.callvault("deletions", "hold", recording_id, "--why", "chaos")
-        said = (done.stdout + done.stderr).strip()[-300:]
-        self._say(f"hold: {said}")
+        output = (done.stdout + done.stderr).strip()[-300:]
+        self._log(f"hold: {output}")
         if done.returncode != 0:
-            self._count("holds that came too late" if "too late" in said else "holds that failed")
+            self._count("holds that came too late" if "too late" in output else "holds that failed")
             return
         is_gone = recording.deleted_at is not None
-        if (is_gone and "had gone already" in said) or (was_gone and "not known" in said):  # Telnyx could not be asked
+        if (is_gone and "had gone already" in output) or (
+            was_gone and "not known" in output
+        ):  # Telnyx could not be asked
             self._count("holds of what had gone")
             return
         self._count("holds")
         with self._lock:
             self._held.add(recording_id)
         if recording.deleted_at is not None:
-            self.wrong.append(f"{recording_id}: `hold` said yes, and its original is gone: {done.stdout.strip()}")
+            self.wrong.append(f"{recording_id}: `hold` succeeded, and its original is gone: {done.stdout.strip()}")
             with self._lock:
                 self._held.discard(recording_id)
 
@@ -250,12 +252,12 @@ class Scenes:
             "event", webhook_url=self._rng.choice(self._hooks), event_type="call.recording.saved", payload=payload
         )
         self._count("changed contents")
-        self._say(f"changed {recording_id}")
+        self._log(f"changed {recording_id}")
 
     def _last(self, name: str, end: Callable[[], None]) -> None:
         self._over[name] = (time.monotonic() + self._seconds, end)
         self._count(name)
-        self._say(f"begins: {name}")
+        self._log(f"begins: {name}")
 
     def _account(self) -> None:
         """The key of another account, or one that was revoked: 404 for everything, or 401."""
@@ -293,6 +295,6 @@ class Scenes:
             try:
                 client.flushall()
             except redis.RedisError:
-                self._say("redis was away when its clock was set right")
+                self._log("redis was away when its clock was set right")
         with self._lock:
             self._clock_wrong_since = None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import httpx
 
 
-def said_on_surfaces(
+def conditions_on_surfaces(
     callvault: Callable[..., subprocess.CompletedProcess[str]], ports: Sequence[int]
 ) -> dict[str, set[str]]:
     """The kinds of conditions by surface. Receivers do not read the archive, so `archive-away` is left out.
@@ -21,7 +21,7 @@ def said_on_surfaces(
     done = callvault("status", "--json")
     if not done.stdout:  # Redis is down: the command reports only that
         return {"status": {"redis-away"}}
-    said = {"status": {one["kind"] for one in json.loads(done.stdout)["conditions"]}}
+    shown = {"status": {one["kind"] for one in json.loads(done.stdout)["conditions"]}}
     for port in ports:
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
@@ -31,10 +31,10 @@ def said_on_surfaces(
             continue  # it was killed
         if ready.status_code != 200:
             continue
-        said[f"readyz of {port}"] = {one["kind"] for one in ready.json().get("conditions", [])}
-        said[f"overview of {port}"] = {one["kind"] for one in overview["conditions"]}
+        shown[f"readyz of {port}"] = {one["kind"] for one in ready.json().get("conditions", [])}
+        shown[f"overview of {port}"] = {one["kind"] for one in overview["conditions"]}
         counted = [line for line in metrics.splitlines() if line.startswith("callvault_conditions{")]
-        said[f"metrics of {port}"] = {
+        shown[f"metrics of {port}"] = {
             line.partition('kind="')[2].partition('"')[0] for line in counted if not line.endswith(" 0.0")
         }
-    return {surface: kinds - {"archive-away"} for surface, kinds in said.items()}
+    return {surface: kinds - {"archive-away"} for surface, kinds in shown.items()}

@@ -100,6 +100,6 @@ def test_output_that_is_not_read_to_its_end_is_no_error(sandbox: RunningSandbox)
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline().startswith(b'{"id": ')
         process.stdout.close()
-        said = process.stderr.read().decode()
+        errors = process.stderr.read().decode()
         process.wait(30)
-    assert said == ""
+    assert errors == ""

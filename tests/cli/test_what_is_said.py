@@ -100,7 +100,7 @@ def test_an_error_is_shown_without_its_class_name() -> None:
     assert (
         one_line(FileNotFoundError(2, "No such file or directory", "/nowhere")) == "/nowhere: No such file or directory"
     )
-    assert one_line(TimeoutError()) == "TimeoutError", "what says nothing has at least a name"
+    assert one_line(TimeoutError()) == "TimeoutError", "an error without a text shows at least its name"
 
 
 def test_changed_audio_is_reported_with_its_path_and_moved_away_before_repair(
@@ -132,7 +132,7 @@ def test_changed_audio_is_reported_with_its_path_and_moved_away_before_repair(
 
     (small.root / key).rename(tmp_path / "altered.wav")
     mended = run_callvault(["repair", "11-one", "--from", str(tmp_path / "copy.wav")], here)
-    assert (mended.returncode, mended.stderr) == (0, ""), "what was done is said once"
+    assert (mended.returncode, mended.stderr) == (0, ""), "the result is printed once"
     assert mended.stdout.startswith(f"{key}: put back, {len(whole)} bytes")
     (alert,) = [
         row for row in map(json.loads, redis.lrange("callvault:alerts", 0, -1)) if row["kind"] == "archive-repaired"

@@ -49,5 +49,5 @@ async def test_a_killed_worker_is_missed_until_another_replaces_it(folder: Path)
     showing = asyncio.create_task(alive.show_alive("worker", data))
     while not alive.silences(data):
         await asyncio.sleep(0.01)
-    assert alive.killed(data) == ["serve-3", "worker-2"], "one is there for one"
+    assert alive.killed(data) == ["serve-3", "worker-2"], "one worker replaces one"
     await end_tasks([showing])

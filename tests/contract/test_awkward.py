@@ -91,7 +91,7 @@ def test_a_large_object_is_proven_by_the_md5_of_its_parts_or_of_all_its_bytes_wh
 
     assert proofs("parts") == ["etag", "etag"]
     server.manners.whole_etags = True
-    assert proofs("whole") == ["read-back", "etag"], "what is computed is learned of the last object"
+    assert proofs("whole") == ["read-back", "etag"], "the last object shows that it computes"
     server.manners.whole_etags = False
     assert proofs("parts again") == ["read-back", "etag"]
 
@@ -167,7 +167,7 @@ def test_a_store_that_keeps_conditions_is_not_asked_first(play: Play) -> None:
         another = open_store("s3://bucket/prefix", SMALL_PARTS)
     Archive(another).put("recordings/b.wav", iter([SMALL]), "audio/wav")
     probes = [seen for seen in server.seen if seen["path"].endswith("/probe/condition")]
-    assert [seen["if-none-match"] for seen in probes] == ["*"] * 3, "two of the first process, one of each later one"
+    assert [seen["if-none-match"] for seen in probes] == ["*"] * 3, "two in the first process, one in each later one"
 
 
 def test_a_store_that_ignores_conditions_is_asked_first(play: Play) -> None:

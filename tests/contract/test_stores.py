@@ -352,10 +352,10 @@ def test_the_same_bytes_under_another_mark_are_proven_by_reading_and_others_are_
     assert (proven.sha256, proven.proof.version) == (archived.sha256, stored.version)
     if stored.version != archived.proof.version:
         assert (proven.proof.by, proven.proof.value) == ("read-back", archived.sha256)
-        assert Archive(store).prove_again(proven).proof == proven.proof, "its new mark holds from then on"
+        assert Archive(store).prove_again(proven).proof == proven.proof, "its new ETag holds from then on"
     else:
         assert emulator.name in ("file", "s3-strict", "s3-strict-tls", "s3-weak"), (
-            "a store of versions has another mark"
+            "a store of versions has another ETag"
         )
     overwrite(emulator, prefix, "a", data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(Damaged, match="a: reads back with SHA-256"):

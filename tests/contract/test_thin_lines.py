@@ -94,7 +94,7 @@ def test_the_time_limit_of_a_connection_counts_for_silence_and_not_for_all_that_
             patient.settimeout(2)
             taking, began = threads.submit(take, end), time.monotonic()
             patient.sendall(data)
-            assert time.monotonic() - began > 2, "else it shows nothing"
+            assert time.monotonic() - began > 2, "otherwise the test shows nothing"
             taking.result()
             assert taken == data
             with pytest.raises(TimeoutError):  # nothing passes any more
@@ -118,7 +118,7 @@ def test_the_next_part_is_downloaded_while_one_is_on_its_way(cloud: tuple[Emulat
         line.flows.clear()
         try:
             wait_for(lambda: sum(drawn) >= 9.5 * MIB, 30, "the second part")
-            assert sum(drawn) <= 10 * MIB, "and no third, for which there would be a third one's memory"
+            assert sum(drawn) <= 10 * MIB, "there is no memory for a third"
         finally:
             line.flows.set()
         assert put.result().size == 2 * SIZE

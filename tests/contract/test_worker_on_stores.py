@@ -334,14 +334,14 @@ def test_an_archive_that_was_moved_is_read_once_and_its_new_marks_are_remembered
         report = json.loads(out)
         return code, report["checked_by"], [problem["kind"] for problem in report["problems"]]
 
-    assert looked_at() == (0, {"read-back": 1}, []), "the first run reads what has another mark"
+    assert looked_at() == (0, {"read-back": 1}, []), "the first run reads objects with another ETag"
     assert looked_at() == (0, {"mark": 1}, [])
     assert looked_at("--deep") == (0, {"read-back": 1}, [])
     assert looked_at(CALLVAULT_PROOF="read-back") == (0, {"read-back": 1}, [])
     text = callvault_here(["verify"], settings)[1]
     assert "1 by the store's mark, under which an earlier run read every byte" in text
     assert "not checked: the bytes of objects that the store's checksum, MD5 or mark holds" in text
-    assert looked_at("--fresh") == (0, {"read-back": 1}, []), "and forgets what earlier runs read"
+    assert looked_at("--fresh") == (0, {"read-back": 1}, []), "later runs forget what earlier runs read"
     with environ(s3.environment):
         client.put_object(Bucket="moved-to", Key=f"a/{audio.key}", Body=b"not bytes")
     assert looked_at() == (1, {}, ["damaged"])

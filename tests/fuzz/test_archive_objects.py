@@ -149,12 +149,12 @@ def test_a_name_that_claims_a_number_costs_one_line(name: str, archive: Archive,
 
 
 @given(st.lists(st.tuples(st.one_of(texts, st.sampled_from([FOLDER + n for n in NAMES])), bodies), max_size=5))
-def test_a_catalogue_takes_whatever_the_stream_brings(told: list[tuple[str, bytes]]) -> None:
+def test_a_catalogue_takes_whatever_the_stream_brings(entries: list[tuple[str, bytes]]) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         catalogue = Catalogue(Path(folder) / "catalogue.sqlite")
-        for key, data in told:
+        for key, data in entries:
             with suppress(UnreadableRecord):
                 catalogue.apply(key, data)
         assert catalogue.count() >= 0

@@ -47,7 +47,7 @@ def test_a_hanging_server_gets_no_second_one(tmp_path: Path) -> None:
             second.start(timeout_seconds=0.5)
     finally:
         first.process.send_signal(signal.SIGCONT)
-    assert first.is_running, "its socket is its own still"
+    assert first.is_running, "it still has its socket"
     second.start()
     second.stop()
     assert first.is_running, "it was joined"

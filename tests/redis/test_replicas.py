@@ -32,16 +32,16 @@ def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]
 @asynccontextmanager
 async def _acceptor(servers: Watched) -> AsyncIterator[tuple[Acceptor, Any, list[str]]]:
     """An acceptor that has seen the replicas, its client, and its alerts."""
-    client, told = connect_receiver(servers.url), list[str]()
+    client, alerts = connect_receiver(servers.url), list[str]()
     known = Replicas(client)
 
-    async def tell() -> None:
-        told.append("alone")
+    async def alert() -> None:
+        alerts.append("alone")
 
-    watching = asyncio.create_task(known.watch(tell))
+    watching = asyncio.create_task(known.watch(alert))
     acceptor = Acceptor(client, known)
     await asyncio.to_thread(wait_for, lambda: known.count == 2, 30, "the sight of two replicas")
-    yield acceptor, client, told
+    yield acceptor, client, alerts
     await end_tasks([watching])
     await client.aclose()
 
@@ -106,20 +106,20 @@ async def test_only_after_a_while_without_replicas_events_are_accepted_alone_wit
     monkeypatch.setattr(replicas, "MISSED_SECONDS", 2)
     monkeypatch.setattr(replicas, "_SILENT_SECONDS", 1)
     monkeypatch.setattr(replicas, "_LOOK_SECONDS", 0.1)
-    async with _acceptor(redis_servers) as (acceptor, _, told):
+    async with _acceptor(redis_servers) as (acceptor, _, alerts):
         silent = _replicas(redis_servers)
         _stop(*silent)
         try:
             with pytest.raises(NotReplicated):
                 await acceptor.accept("alone", [])
-            while not told:
+            while not alerts:
                 try:
                     await acceptor.accept("alone", [])
                 except NotReplicated:
-                    assert not told
+                    assert not alerts
                 await asyncio.sleep(0.05)
             assert await acceptor.accept("another", [])
-            assert told == ["alone"]
+            assert alerts == ["alone"]
         finally:
             _go_on(*silent)
         while acceptor._replicas is not None and acceptor._replicas.count < 2:

@@ -35,13 +35,13 @@ class SmallArchive:
         self.keys = keys
         (root / ".incoming").mkdir(parents=True)
         (root / "seals").mkdir()
-        said: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "schema": "callvault.archive/1",
             "id": "an-archive",
             "created_at": format_instant(noon(FIRST)),
         }
-        said |= {"by": "somebody", "adopted": False, "adopted_seals": 0, "adopted_head": None} | (identity or {})
-        self.write("archive.json", said)
+        fields |= {"by": "somebody", "adopted": False, "adopted_seals": 0, "adopted_head": None} | (identity or {})
+        self.write("archive.json", fields)
         self.sequence = 0
         self.head: str | None = None
         for days in range(FIRST, LAST - 1, -1):
@@ -108,26 +108,30 @@ class SmallArchive:
 
     def transcription(self, days: int, recording_id: str, name: str, at: datetime) -> str:
         key = layout.transcription_key(self.folder(days, recording_id), name)
-        said = {"id": name, "created_at": format_instant(at), "updated_at": format_instant(at)}
-        self.write(key, {"schema": "callvault.transcription/1", "transcription": said})
+        fields = {"id": name, "created_at": format_instant(at), "updated_at": format_instant(at)}
+        self.write(key, {"schema": "callvault.transcription/1", "transcription": fields})
         return key
 
     def receipt(self, folder: str, at: datetime, name: str = "deleted.json") -> str:
         recording_id = folder.split("/")[4]
-        said: dict[str, Any] = {"recording_id": recording_id, "objects": []}
+        fields: dict[str, Any] = {"recording_id": recording_id, "objects": []}
         if name == "gone.json":
-            said |= {"schema": "callvault.gone/1", "found_gone_at": format_instant(at)}
+            fields |= {"schema": "callvault.gone/1", "found_gone_at": format_instant(at)}
         else:
-            said |= {"schema": "callvault.deletion/1", "transcription_ids": [], "confirmed_gone_at": format_instant(at)}
-        self.write(folder + name, said)
+            fields |= {
+                "schema": "callvault.deletion/1",
+                "transcription_ids": [],
+                "confirmed_gone_at": format_instant(at),
+            }
+        self.write(folder + name, fields)
         return folder + name
 
     def not_archived(self, days: int, recording_id: str, at: datetime) -> str:
         """Write the record that a recording is not archived, and why."""
         folder = self.folder(days, recording_id)
-        said = {"schema": "callvault.not-archived/1", "recording_id": recording_id, "recording": {"id": recording_id}}
+        fields = {"schema": "callvault.not-archived/1", "recording_id": recording_id, "recording": {"id": recording_id}}
         self.write(
-            folder + "not-archived.json", said | {"answer": "404", "why": "x", "by": "y", "at": format_instant(at)}
+            folder + "not-archived.json", fields | {"answer": "404", "why": "x", "by": "y", "at": format_instant(at)}
         )
         return folder + "not-archived.json"
 
@@ -135,9 +139,9 @@ class SmallArchive:
         """Erase a recording; with another hash, as a forged record would."""
         keys = sorted(str(p.relative_to(self.root)) for p in (self.root / folder).rglob("*") if p.is_file())
         rows = [{"key": k, "size": (self.root / k).stat().st_size, "sha256": sha256 or self.sha256(k)} for k in keys]
-        said = {"schema": "callvault.erasure/1", "recording_id": folder.split("/")[4], "objects": rows}
+        fields = {"schema": "callvault.erasure/1", "recording_id": folder.split("/")[4], "objects": rows}
         data = self.write(
-            layout.erasure_key(folder), said | {"why": "x", "by": "y", "erased_at": format_instant(utc_now())}
+            layout.erasure_key(folder), fields | {"why": "x", "by": "y", "erased_at": format_instant(utc_now())}
         )
         if sign_with is not None:
             self.write(layout.erasure_signature_key(folder), sign_with.sign(data))

@@ -97,7 +97,7 @@ def test_a_call_is_found_by_spoken_words_which_are_marked(sealed: Sealed) -> Non
     both = find(sealed.environment, "--text", f'{word} "{phrase}"', "--since", day(5))
     assert ids(both) == expected
     assert find(sealed.environment, "--text", "xyzzy") == []
-    assert find(sealed.environment, "--text", "OR NOT NEAR(") == [], "no word of the index's own language"
+    assert find(sealed.environment, "--text", "OR NOT NEAR(") == [], "no word of the index's query language"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_search_that_cannot_be_is_one_clear_line(
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert done.stderr.startswith("callvault: ")
     assert text in done.stderr
-    assert not (Path(environment["CALLVAULT_DATA"]) / "catalogue.sqlite").exists(), "nothing was touched"
+    assert not (Path(environment["CALLVAULT_DATA"]) / "catalogue.sqlite").exists(), "nothing changed"
 
 
 def test_an_inventory_for_an_auditor_is_csv(sealed: Sealed) -> None:
@@ -160,7 +160,7 @@ def test_a_table_is_for_people(sealed: Sealed) -> None:
     assert sealed.calls[4][7]["from"] in done.stdout
     assert done.stdout.endswith("1 recording\n")
     said = run_callvault(["find", "--text", "the", "--limit", "2"], sealed.environment | {"COLUMNS": "80"}).stdout
-    assert len(said.splitlines()) == 6, "a head, two hits with what was said below each, the count"
+    assert len(said.splitlines()) == 6, "a header, two hits with their text below, the count"
 
 
 def test_audio_and_text_come_out_checked(sealed: Sealed, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_redis_and_the_catalogue_lost_and_rebuilt_give_the_same_answers(
     assert "building the catalogue: sealed day" in done.stderr
     assert [find(lost, *question) for question in questions] == answers
     away = lost | {"REDIS_URL": "redis://127.0.0.1:1/0"}
-    assert find(away, *questions[2]) == answers[2], "Redis need not even be there"
+    assert find(away, *questions[2]) == answers[2], "it needs no Redis"
     without_parquet = tmp_path / "archive"
     sealed.copy(without_parquet)
     shutil.rmtree(without_parquet / "catalogue")

@@ -60,7 +60,7 @@ async def test_an_erased_recording_is_gone_and_on_record(
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["parquet_files"] == 1
     assert json.loads(done.stdout)["signed"] is False
-    assert one.deleted_at, "the original is gone too, so that no sweep brings it back"
+    assert one.deleted_at, "the original is gone too, so reconcile cannot restore it"
     names = {path.name for path in folder.rglob("*") if path.is_file() and "decisions" not in path.parts}
     assert names == {"erased.json"}
     record = json.loads((folder / "erased.json").read_bytes())
@@ -72,7 +72,7 @@ async def test_an_erased_recording_is_gone_and_on_record(
 
     (row,) = find(environment, "--id", one.data["id"])
     assert (row["state"], row["from_number"], row["to_number"]) == ("erased", None, None)
-    assert "0s" not in run_callvault(["find", "--id", one.data["id"]], environment).stdout, "nobody knows its length"
+    assert "0s" not in run_callvault(["find", "--id", one.data["id"]], environment).stdout, "its length is unknown"
     assert find(environment, "--number", one.data["from"]) == []
     again = run_callvault(["get", one.data["id"]], environment)
     assert (again.returncode, "was erased" in again.stderr) == (1, True)
@@ -81,19 +81,19 @@ async def test_an_erased_recording_is_gone_and_on_record(
         verified = run_callvault(["verify", "--seals", "--json"], environment)
         report = json.loads(verified.stdout)
         assert (verified.returncode, report["problems"], report["erased"]) == (0, [], 3)
-        assert report["erased_recordings"] == 1, "it is counted among the recordings, and is not there"
+        assert report["erased_recordings"] == 1, "it counts as a recording, and is missing"
         assert seal(environment, seals_in(archive_folder)[0]["day"])[0] == 0, "the record of the erasure is sealed"
     assert "3 erased, on record" in run_callvault(["verify", "--seals"], environment).stdout
     assert " (1 erased, on record), " in run_callvault(["verify"], environment).stdout
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=30)
     with_key = environment | {"CALLVAULT_SEAL_KEY": str(key)}
-    assert "erasure" in kinds(with_key), "erased without the key, so nobody who holds it vouches for it"
+    assert "erasure" in kinds(with_key), "erased without the key, so no signature vouches for it"
     unsigned = run_callvault(["erase", one.data["id"], "--sign"], environment)
     assert (unsigned.returncode, "CALLVAULT_SEAL_KEY: not set" in unsigned.stderr) == (1, True)
     signed = run_callvault(["erase", one.data["id"], "--sign", "--json"], with_key)
     assert (signed.returncode, json.loads(signed.stdout)["signed"]) == (0, True), signed.stderr
-    assert kinds(with_key) <= {"signature"}, "of seals that were made without it"
+    assert kinds(with_key) <= {"signature"}, "seals that were made without it"
     assert kinds(environment) == set(), "the signature waits for the next seal of the day"
     lost = run_callvault(["index", "--rebuild"], environment)
     assert lost.returncode == 0, lost.stderr
@@ -113,7 +113,7 @@ def test_a_missing_recording_cannot_be_erased(environment: dict[str, str]) -> No
     )
     for arguments in (["erase", "nothing", "--reason", "x"], ["erase", "nothing", "--reason", "x", "--json"]):
         unasked = run_callvault(arguments, environment, stdin="y\n")
-        assert (unasked.returncode, unasked.stdout) == (1, ""), "nobody is asked about what is not there"
+        assert (unasked.returncode, unasked.stdout) == (1, ""), "there is no question about a missing recording"
         assert "is not in the archive" in unasked.stderr
 
 

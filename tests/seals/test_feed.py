@@ -97,7 +97,7 @@ async def test_entries_trimmed_from_the_change_feed_are_read_from_the_archive(
             await announce(async_redis, f"media/2026/01/01/{n}/x/media.json", b"{}", TODAY, 0)
         assert await async_redis.xlen("callvault:written") < 500
         await catch_up(catalogue, archive, async_redis)
-        assert name in found(catalogue), "and again, from a cursor that is there"
+        assert name in found(catalogue), "again, from an existing cursor"
 
 
 async def test_a_stream_that_has_lost_nothing_costs_no_listing(
@@ -134,7 +134,7 @@ async def test_while_another_process_writes_into_the_catalogue_only_its_reader_w
         following = asyncio.create_task(bring_up_to_date(catalogue, archive, async_redis))
         done, _ = await asyncio.wait([following], timeout=1)
         another.execute("ROLLBACK")  # reached too late if the event loop itself waits for SQLite
-    assert not done, "it had nothing to wait for"
+    assert not done, "it did not wait"
     await following
 
 
@@ -188,12 +188,12 @@ def test_stray_objects_in_the_register_of_damage_are_ignored(archive: Archive, c
 def test_an_erased_recording_does_not_come_back(archive: Archive, catalogue: Catalogue) -> None:
     key, data = put(archive, "gone", TODAY)
     erased = b'{"schema":"callvault.erasure/1","recording_id":"gone","objects":[],"why":"x","by":"x","erased_at":"2026-01-01"}'
-    said = b'{"schema":"callvault.transcription/1","transcription":{"transcription_text":"my secret"}}'
+    content = b'{"schema":"callvault.transcription/1","transcription":{"transcription_text":"my secret"}}'
     folder = key.removesuffix("recording.json")
     with catalogue.writing():
         catalogue.apply(f"{folder}erased.json", erased)
         catalogue.apply(key, data)
-        catalogue.apply(f"{folder}transcriptions/t.json", said)
+        catalogue.apply(f"{folder}transcriptions/t.json", content)
     (hit,) = search(catalogue.path, Query(id="gone"))
     assert (hit.state, hit.row.from_number) == ("erased", None)
     assert search(catalogue.path, Query(text="secret")) == []

@@ -72,7 +72,7 @@ async def test_whether_a_seal_lists_a_recording_is_known_exactly(
     assert [await is_sealed(runtime, one) for one in folders] == [True, False]
     sandbox.world.recordings[late.data["id"]] = late
     await archive(runtime, [late])
-    assert [await is_sealed(runtime, one) for one in folders] == [True, False], "archived, and in no seal yet"
+    assert [await is_sealed(runtime, one) for one in folders] == [True, False], "archived, and not sealed yet"
     assert await seal(runtime, ago(5), by_hand=True)
     assert [await is_sealed(runtime, one) for one in folders] == [True, True]
 

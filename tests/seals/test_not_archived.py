@@ -59,10 +59,7 @@ def letter_of(recording: Recording) -> DeadLetter:
 
 
 def verified(environment: dict[str, str], folder: Path) -> tuple[list[Any], int, int]:
-    """The problems of `callvault verify --seals`, and the numbers of archived and missing recordings.
-
-    The script agrees.
-    """
+    """The problems by `callvault verify --seals` and by the script, and the counts of recordings."""
     done = run_callvault(["verify", "--seals", "--json"], environment)
     report = json.loads(done.stdout)
     script = subprocess.run([sys.executable, SCRIPT, folder], capture_output=True, text=True, timeout=60, check=False)
@@ -98,11 +95,11 @@ async def test_on_request_a_day_is_sealed_without_a_recording_and_later_arrivals
 
     redis.delete(BULK_QUEUE, f"arq:job:archive_recording:{never.data['id']}")
     await count_sealed(runtime, CountRequest())
-    assert redis.zrange(BULK_QUEUE, 0, -1) == [f"archive_recording:{never.data['id']}"], "the weekly look asks for it"
+    assert redis.zrange(BULK_QUEUE, 0, -1) == [f"archive_recording:{never.data['id']}"], "the weekly check asks for it"
     request = RecordingRequest(recording_id=never.data["id"], found_by="reconcile")
     await archive_recording(runtime, request)
     assert committed(archive_folder, never) is None
-    assert run_callvault(words, environment).stdout.count("(Ann: ticket 7)") == 1, "said again, it is on record already"
+    assert run_callvault(words, environment).stdout.count("(Ann: ticket 7)") == 1, "it is on record already"
 
     never.audio.update(audio)
     never.data["status"] = "completed"
@@ -112,7 +109,7 @@ async def test_on_request_a_day_is_sealed_without_a_recording_and_later_arrivals
     assert isinstance(late, Link)
     assert (late.seal.recordings, "not_archived" in (archive_folder / layout.seal_key(2)).read_text()) == (1, False)
     assert verified(environment, archive_folder) == ([], 3, 0)
-    assert json.loads(path.read_bytes()) == record, "what was said stays"
+    assert json.loads(path.read_bytes()) == record, "the first record stays"
 
 
 async def test_audio_that_is_available_or_fails_differently_is_not_accepted_as_lost(
@@ -172,7 +169,7 @@ async def test_after_a_while_a_day_is_sealed_without_the_recording_and_an_alert_
         assert isinstance(await outcome(), Waits)
         await asyncio.sleep(1.1)  # its wait is over
         await outcome()
-        assert list(archive_folder.rglob("not-archived.json")) == [], "nothing was archived lately"
+        assert list(archive_folder.rglob("not-archived.json")) == [], "nothing was archived recently"
         await archive(runtime, [other])
         await runtime.history.flush()
         sandbox.world.faults.change({"answers": {f"/_downloads/{never.data['id']}": 404}})
@@ -248,7 +245,7 @@ async def test_an_event_with_a_custom_storage_location_counts_wherever_its_job_i
     other_call = RecordingRequest(event_id="e", locations=PLACES, call_leg_id="another")
     await enqueue(runtime.redis, recording_job(other_call))
     assert await accept_not_archived(runtime, never.data["id"], "why", "Ann") is not None, (
-        "what others know is no reason"
+        "facts of other recordings are no reason"
     )
 
 

@@ -354,7 +354,7 @@ def test_verify_and_the_script_agree(case: Callable[[SmallArchive], set[tuple[st
     expected = case(one)
     code, report = verify(one.root, tmp_path)
     assert {(p["kind"], p["key"]) for p in report["problems"]} == expected
-    assert len(report["problems"]) == len(expected), "each is said once"
+    assert len(report["problems"]) == len(expected), "each is reported once"
     assert code == (1 if expected else 0)
     assert by_script(one.root) == (code, expected)
     deep_code, deep = verify(one.root, tmp_path, "--deep")

@@ -221,11 +221,11 @@ async def test_sealed_days_are_counted_and_not_reconciled(
     redis.delete(RECONCILED + "open")
     with callvault(["worker"], environment, "worker ready") as worker:
         worker.wait_for_output('"reconciled"', 60)
-        assert '"found": 0' in worker.output, "the sealed day is not compared any more"
+        assert '"found": 0' in worker.output, "the sealed day is not compared again"
     late = recordings_of(sandbox, 5, 1)[0]
     redis.delete(RECONCILED + "sealed")
     with callvault(["worker"], environment, "worker ready"):
-        wait_for(lambda: committed(archive_folder, late), 60, "what Telnyx has and the archive has not")
+        wait_for(lambda: committed(archive_folder, late), 60, "the recordings that the archive lacks")
 
 
 async def test_a_seal_that_cannot_be_read_keeps_no_recording_from_being_archived(
@@ -236,7 +236,7 @@ async def test_a_seal_that_cannot_be_read_keeps_no_recording_from_being_archived
     redis.delete(SEALS, RECONCILED + "open")
     (lost,) = recordings_of(sandbox, 5, 1)
     with callvault(["worker"], environment, "worker ready") as worker:
-        wait_for(lambda: committed(archive_folder, lost), 60, "what no webhook told, on the damaged day")
+        wait_for(lambda: committed(archive_folder, lost), 60, "the recording without a webhook, on the damaged day")
         worker.wait_for_output("A seal cannot be read: seals/0000000001.json", 30)
     code, report = seal(environment, "4d")
     assert (code, "seals/0000000001.json: not a seal" in report["days"][0]["why"]) == (1, True)

@@ -81,7 +81,7 @@ def test_the_whole_archive_is_found_whole_by_the_service_and_by_others(sealed: S
     code, lines = by_script(sealed.archive)
     assert (code, lines) == (0, [f"3 seals, {3 * (2 * CALLS_A_DAY + TRANSCRIBED_A_DAY)} objects, 0 problems"])
     done = run_callvault(["verify", "--seals"], sealed.environment)
-    assert sum("seals 3/3" in line for line in done.stderr.splitlines()) < 5, "progress, and not a line an object"
+    assert sum("seals 3/3" in line for line in done.stderr.splitlines()) < 5, "progress, not one line for each object"
     told = done.stdout
     assert f"3 seals of {3 * (2 * CALLS_A_DAY + TRANSCRIBED_A_DAY)} objects" in told
     assert told.endswith("no problems\n")
@@ -237,7 +237,7 @@ def test_every_damage_is_named_exactly(
     assert all(problem["advice"] for problem in report["problems"])
     code, lines = by_script(archive)
     if script_kind is None:
-        assert (code, len(lines)) == (0, 1), "what it does not check, it says on standard error"
+        assert (code, len(lines)) == (0, 1), "unchecked parts are listed on standard error"
     else:
         assert code == 1
         assert any(line.startswith(f"{script_kind}: ") for line in lines), lines

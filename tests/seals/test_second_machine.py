@@ -148,7 +148,7 @@ async def test_with_workers_of_two_redis_servers_the_archive_is_read_too(
     assert await bring_up_to_date(catalogue, archive, async_redis) is None
     put(archive, "untold", TODAY)
     assert await bring_up_to_date(catalogue, archive, async_redis) is None
-    assert set(found(catalogue)) == {"told"}, "one Redis tells all, and the archive is left alone"
+    assert set(found(catalogue)) == {"told"}, "one Redis has everything, and the archive is not read"
     state_duties(archive, "two")
     said = await bring_up_to_date(catalogue, archive, async_redis)
     assert said == "workers of 2 Redis servers write into this archive"

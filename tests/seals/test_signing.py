@@ -95,7 +95,7 @@ async def test_an_unsigned_seal_of_this_service_is_signed_later(
     assert await complete(runtime) is None
     assert of_seal(archive_folder, 1, "sig").exists()
     assert alerts_of(redis, "seal-unsigned") == []
-    assert redis.hlen(MADE) == 0, "what is signed need not be remembered"
+    assert redis.hlen(MADE) == 0, "signed seals need not be remembered"
 
 
 async def test_a_person_signs_valid_seals_by_number_and_nothing_else(
@@ -137,7 +137,7 @@ async def test_a_half_made_seal_is_skipped_when_its_recordings_were_erased(
     folder = key_of(folder_of(archive_folder, erased), archive_folder)
     erase_recording(runtime, folder, erased.data["id"])
     other = await a_seal(sandbox, runtime, 4)
-    assert (other.seal.sequence, other.seal.recordings) == (2, 2), "another day is sealed behind the number passed over"
+    assert (other.seal.sequence, other.seal.recordings) == (2, 2), "another day is sealed after the skipped number"
     void = json.loads(of_seal(archive_folder, 1).read_bytes())
     assert "does not tell what" in void["void"]
     assert (void["recordings"], void["transcriptions"], void["bytes"]) == (0, 0, 0)

@@ -63,7 +63,7 @@ def test_every_day_from_the_archives_beginning_must_have_a_seal_up_to_what_the_c
     small.remove(layout.seal_key(SEALS), layout.seal_key(SEALS, "sha256"))
     day = layout.day_prefix(ago(LAST))
     code, report = verify(small.root, tmp_path)
-    assert (code, kinds(report)) == (1, {("unsealed", day)}), "an empty day, of which nothing else tells"
+    assert (code, kinds(report)) == (1, {("unsealed", day)}), "an empty day, which nothing else mentions"
     assert verify(small.root, tmp_path, CALLVAULT_SEAL_AFTER="3d")[0] == 0, "its seal is not due then"
     assert verify(small.root, tmp_path, "--until", ago(LAST + 1).isoformat())[0] == 0, "not of the days asked for"
     assert by_script(small.root, "--seal-after", "72") == (0, set())
@@ -181,7 +181,7 @@ def test_an_erasure_is_held_to_its_signature(signed: SmallArchive, key: Path, tm
     keys = SealKeys(str(key))
     unsigned = signed.erase(signed.folder(5, "5-one"))
     signature = unsigned.replace(".json", ".sig")
-    assert verify(signed.root, tmp_path)[0] == 0, "without the key nobody can tell"
+    assert verify(signed.root, tmp_path)[0] == 0, "unknown without the key"
     for options in (["--json"], ["--seals", "--json"]):
         out = callvault_here(
             ["verify", *options],
@@ -192,7 +192,7 @@ def test_an_erasure_is_held_to_its_signature(signed: SmallArchive, key: Path, tm
     assert kinds(verify(signed.root, tmp_path, **with_key)[1]) == {("erasure", signature)}
     signed.write(signature, keys.sign(b"something else"))
     assert kinds(verify(signed.root, tmp_path, **with_key)[1]) == {("erasure", signature)}
-    assert verify(signed.root, tmp_path)[0] == 1, "a signature is held to itself, also without the key"
+    assert verify(signed.root, tmp_path)[0] == 1, "a signature is checked against itself, even without the key"
     signed.write(signature, keys.sign((signed.root / unsigned).read_bytes()))
     code, report = verify(signed.root, tmp_path, **with_key)
     assert (code, report["problems"], report["erased"]) == (0, [], 3)
@@ -314,7 +314,7 @@ def test_a_stopped_run_resumes_only_on_request_and_shows_earlier_results(small: 
     assert (earlier["recordings"], earlier["through"]) == (2, ago(11).isoformat())
     assert earlier["begun_at"] < earlier["stopped_at"] < format_instant(utc_now())
     assert f"an earlier run looked at 2 recordings, to {ago(11)}, between {earlier['begun_at']}" in resumed.stderr
-    assert not state.exists(), "a run that came to its end leaves nothing to resume"
+    assert not state.exists(), "a finished run leaves nothing to resume"
 
     state.write_bytes(stopped)
     again = run_callvault(["verify", "--resume"], settings)

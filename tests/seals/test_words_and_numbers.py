@@ -38,8 +38,8 @@ SAID = {
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("said") / "catalogue.sqlite"
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("spoken") / "catalogue.sqlite"
     catalogue = Catalogue(path)
     with catalogue.writing():
         catalogue.put_rows(
@@ -122,8 +122,8 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("refund OR nothing", ""),
     ],
 )
-def test_words_are_found_in_every_script(typed: str, names: str, said: Path) -> None:
-    hits = search(said, Query(text=typed))
+def test_words_are_found_in_every_script(typed: str, names: str, spoken: Path) -> None:
+    hits = search(spoken, Query(text=typed))
     assert {hit.row.recording_id for hit in hits} == set(names.split())
     for hit in hits:
         assert hit.words is not None and "\x02" in hit.words, "and they are marked"
@@ -145,11 +145,13 @@ def test_words_are_found_in_every_script(typed: str, names: str, said: Path) -> 
     ],
 )
 def test_search_terms_are_marked_in_the_text_as_spoken(text: str, typed: str, shown: str | None) -> None:
-    said = marked(text, typed).replace("\x02", "<").replace("\x03", ">")
+    spoken = marked(text, typed).replace("\x02", "<").replace("\x03", ">")
     if shown is None:
-        assert said.startswith("... word") and "<refund>" in said and said.endswith("word ...") and len(said) < 230
+        assert (
+            spoken.startswith("... word") and "<refund>" in spoken and spoken.endswith("word ...") and len(spoken) < 230
+        )
     else:
-        assert said == shown
+        assert spoken == shown
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_without_a_worker_every_surface_and_an_alert_show_it_within_half_a_minut
         wait_for(lambda: client.get("/api/overview").json()["problems"], 5)
         assert callvault_here(["status"], environment)[0] == 1
         wait_for(lambda: receiver_of_alerts.texts, 10, "the alert")
-        assert receiver_of_alerts.texts[0].lower().count("no worker runs") == 1, "it is said once"
+        assert receiver_of_alerts.texts[0].lower().count("no worker runs") == 1, "there is one alert"
         assert time.monotonic() - started < 40
         with callvault(["worker"], environment, "worker ready"):
             wait_for(lambda: "conditions" not in client.get("/readyz").json(), 20, "that one runs")

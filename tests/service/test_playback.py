@@ -22,7 +22,7 @@ def test_playback_of_damaged_audio_is_cut_off_with_one_log_line(redis_url: str, 
         with pytest.raises(httpx.RemoteProtocolError):
             client.get("/ops/recordings/11-one/audio.wav")
         wait_for(lambda: "11-one" in process.output)
-        assert client.get("/ops/recordings/11-one/audio.wav").status_code == 409, "from then on nothing of it is sent"
+        assert client.get("/ops/recordings/11-one/audio.wav").status_code == 409, "nothing of it is sent after that"
     lines = [json.loads(line) for line in process.output.splitlines() if line.startswith("{")]
     errors = [line for line in lines if line["level"] == "error"]
     assert [(e["event"], e["recording_id"]) for e in errors] == [("playback cut off", "11-one")], process.output

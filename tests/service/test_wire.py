@@ -16,18 +16,18 @@ from tests.service.test_webhooks import SAVED, post
 
 def raw(client: httpx.Client, *pieces: bytes, answers: int = 1, ends_with: bytes = b"accepted before\n") -> bytes:
     """The receiver's answers on one connection to bytes in pieces, up to a number of answers or its close."""
-    said = b""
+    received = b""
     with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=10) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for n, piece in enumerate(pieces):
             if n:
                 time.sleep(0.05)  # so that it is sent alone
             connection.sendall(piece)
-        while said.count(b"HTTP/1.1 ") < answers or not said.endswith(ends_with):
+        while received.count(b"HTTP/1.1 ") < answers or not received.endswith(ends_with):
             if not (more := connection.recv(65536)):
                 break
-            said += more
-    return said
+            received += more
+    return received
 
 
 def request_of(body: bytes, headers: dict[str, str], *, method: str = "POST", **more: str) -> bytes:
@@ -68,8 +68,8 @@ def test_an_answer_is_the_same_however_the_request_comes(
 ) -> None:
     """We write nearly every answer at once; uvicorn writes those that close the connection."""
 
-    def parts(said: bytes) -> tuple[bytes, set[bytes], bytes]:
-        head, _, body = said.partition(b"\r\n\r\n")
+    def parts(received: bytes) -> tuple[bytes, set[bytes], bytes]:
+        head, _, body = received.partition(b"\r\n\r\n")
         status, *lines = head.split(b"\r\n")
         return status, {line for line in lines if not line.startswith(b"date:")}, body
 
@@ -94,10 +94,10 @@ def test_requests_that_come_together_are_answered_in_their_order(
     post(receiver, SAVED, headers)
     forged = headers | {"telnyx-timestamp": "1"}
     three = request_of(SAVED, headers) + request_of(SAVED, forged) + request_of(SAVED, headers)
-    said = raw(receiver, three, answers=3)
-    assert [part[:3] for part in said.split(b"HTTP/1.1 ")[1:]] == [b"200", b"401", b"200"]
+    received = raw(receiver, three, answers=3)
+    assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] == [b"200", b"401", b"200"]
 
 
 def test_an_answer_to_head_has_no_body(receiver: httpx.Client) -> None:
-    said = raw(receiver, request_of(b"", {}, method="HEAD"), ends_with=b"\r\n\r\n")
-    assert said.startswith(b"HTTP/1.1 405 ") and said.endswith(b"\r\n\r\n")
+    received = raw(receiver, request_of(b"", {}, method="HEAD"), ends_with=b"\r\n\r\n")
+    assert received.startswith(b"HTTP/1.1 405 ") and received.endswith(b"\r\n\r\n")

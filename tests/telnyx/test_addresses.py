@@ -97,8 +97,8 @@ class Names:
                 ipaddress.ip_address(host)  # no real server is asked
                 return resolve(host, *args, **options)
             self.asked.append(host)
-            told = self.answers[host]
-            found = told.pop(0) if len(told) > 1 else told[0]
+            in_turn = self.answers[host]
+            found = in_turn.pop(0) if len(in_turn) > 1 else in_turn[0]
             if not found:
                 raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
             return [one for address in found for one in resolve(address, *args, **options)]
@@ -145,7 +145,7 @@ def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to(
     with pytest.raises(ForbiddenAddress, match=f"'{NAME}' resolves to {PRIVATE}") as refused:
         fetch(downloads, url)
     assert len(site.seen) == 1
-    assert may_have_passed(cause_of(refused.value, Settings()).name), "names change, and sweeps try again"
+    assert may_have_passed(cause_of(refused.value, Settings()).name), "names change, and reconcile retries"
 
 
 def test_the_certificate_must_be_of_the_name(downloads: Downloads, site: Site, names: Names) -> None:

@@ -168,7 +168,7 @@ def test_without_a_strong_etag_nothing_is_resumed(how: str, downloads: Downloads
     files.plan = [how]
     with pytest.raises(CannotBeResumed, match="without a strong ETag"):
         fetch(downloads, files)
-    assert len(files.seen) == 1, "the rest is not even asked for"
+    assert len(files.seen) == 1, "the rest is not requested"
 
 
 def test_a_download_returns_what_the_server_declared_about_its_bytes(downloads: Downloads, files: Files) -> None:
@@ -179,7 +179,7 @@ def test_a_download_returns_what_the_server_declared_about_its_bytes(downloads: 
     files.plan = ["unmeasured"]
     unmeasured = downloads.stream(files.url, lambda: files.url, threading.Event())
     assert b"".join(unmeasured) == DATA
-    assert not unmeasured.is_measured, "a connection that just ends may end early"
+    assert not unmeasured.is_measured, "a connection without a length may end early"
 
 
 @pytest.mark.parametrize("how", ["good", "no range", "weak"])
@@ -219,7 +219,7 @@ def test_a_long_download_ends_however_often_it_is_cut_while_each_connection_brin
     ] * 30  # fewer bytes than a chunk, and an address that expires
     assert fetch(downloads, files) == DATA
     starts = [int(seen["range"][6:-1]) for seen in files.seen if "range" in seen]
-    assert starts == sorted(starts) and len(files.seen) > 100, "it never begins anew"
+    assert starts == sorted(starts) and len(files.seen) > 100, "it never starts over"
 
 
 @pytest.mark.parametrize("status", ["500", "503", "429", "408"])
@@ -255,7 +255,7 @@ def test_a_download_that_brings_almost_nothing_ends(files: Files, monkeypatch: p
     files.plan = ["cut", "drip"]  # it was fast enough at first
     with pytest.raises(TooSlow, match="CALLVAULT_LEAST_DOWNLOAD_RATE") as failed:
         fetch(downloads, files)
-    assert len(files.seen) == 2, "and it is not resumed, which would hold its place"
+    assert len(files.seen) == 2, "it is not resumed, which would occupy its slot"
     assert cause_of(failed.value, Settings()).is_never_given_up
     downloads.close()
 
@@ -318,7 +318,7 @@ def test_the_first_bytes_of_truncated_audio_do_not_count_as_text(
 @pytest.mark.parametrize("body", [b"R", b"RIFF", b"RIFF$$  WAVE", b"ID"])
 def test_possibly_truncated_bytes_do_not_count_as_text(body: bytes, downloads: Downloads, files: Files) -> None:
     files.data, files.plan = body, ["unmeasured"]
-    assert fetch(downloads, files) == body, "whoever takes it sees that it is not whole"
+    assert fetch(downloads, files) == body, "the client sees that it is not whole"
     files.data, files.plan = b"Refused", ["unmeasured"]
     with pytest.raises(NotAudio):
         fetch(downloads, files)

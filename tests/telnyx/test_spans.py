@@ -65,16 +65,16 @@ async def client(sandbox: RunningSandbox) -> AsyncIterator[TelnyxClient]:
 
 
 @pytest.mark.parametrize("instants", [spread(600), [DAY + timedelta(hours=9)] * 600], ids=["spread", "at-once"])
-@pytest.mark.parametrize("says_totals", [True, False], ids=["totals", "no-totals"])
+@pytest.mark.parametrize("gives_totals", [True, False], ids=["totals", "no-totals"])
 async def test_a_deletion_between_two_pages_hides_no_row(
     instants: list[datetime],
-    says_totals: bool,
+    gives_totals: bool,
     sandbox: RunningSandbox,
     client: TelnyxClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = fill(sandbox, instants)
-    if not says_totals:
+    if not gives_totals:
         monkeypatch.setattr(recordings, "page", lambda call, items: api.page(call, items) | {"meta": {}})
     newest = sandbox.world.live_recordings()[:6]
 
@@ -85,7 +85,7 @@ async def test_a_deletion_between_two_pages_hides_no_row(
     when_listed(monkeypatch, sandbox, delete)
     found = await window(client)
     assert {one.data["id"] for one in made if one.deleted_at is None} <= set(found)
-    assert len(found) == len(set(found)), "each is given once"
+    assert len(found) == len(set(found)), "each row is given once"
 
 
 async def test_every_row_is_given_once_however_they_lie(sandbox: RunningSandbox, client: TelnyxClient) -> None:
@@ -124,15 +124,15 @@ async def test_a_list_that_never_settles_proves_nothing(
 
 
 @pytest.mark.parametrize("count", [20, 600], ids=["a-page", "spans"])
-@pytest.mark.parametrize("says_totals", [True, False], ids=["totals", "no-totals"])
+@pytest.mark.parametrize("gives_totals", [True, False], ids=["totals", "no-totals"])
 async def test_rows_that_cannot_be_read_hide_no_other_and_prove_nothing(
     count: int,
-    says_totals: bool,
+    gives_totals: bool,
     sandbox: RunningSandbox,
     client: TelnyxClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if not says_totals:
+    if not gives_totals:
         monkeypatch.setattr(recordings, "page", lambda call, items: api.page(call, items) | {"meta": {}})
     made = fill(sandbox, spread(count))
     made[5].data["duration_millis"] = "a while"

@@ -65,7 +65,7 @@ async def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIte
         listening.close()
 
 
-def says(*pieces: bytes, closes: bool = False) -> Answer:
+def sends(*pieces: bytes, closes: bool = False) -> Answer:
     """An answer in pieces, each read before the next is sent."""
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -85,7 +85,7 @@ def client(connections: int = 4, seconds: float = 5.0, pool: float | None = None
 
 
 async def test_connections_are_kept_and_are_no_more_than_allowed() -> None:
-    async with serving(says(OK)) as (server, url), client(connections=3) as http:
+    async with serving(sends(OK)) as (server, url), client(connections=3) as http:
         for _ in range(5):
             assert (await http.post(url, json={"a": 1})).json() == {}
         assert server.connections == 1
@@ -97,10 +97,12 @@ async def test_connections_are_kept_and_are_no_more_than_allowed() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        says(OK[:30], OK[30:]),
-        says(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n", OK),
-        says(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n1;x=y\r\n}\r\n0\r\nx-trailer: 1\r\n\r\n"),
-        says(b"HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nConnection: Upgrade\r\ncontent-length: 2\r\n\r\n{}"),
+        sends(OK[:30], OK[30:]),
+        sends(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n", OK),
+        sends(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n1;x=y\r\n}\r\n0\r\nx-trailer: 1\r\n\r\n"
+        ),
+        sends(b"HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nConnection: Upgrade\r\ncontent-length: 2\r\n\r\n{}"),
     ],
 )
 async def test_an_answer_may_come_in_any_form_of_http(answer: Answer) -> None:
@@ -115,11 +117,11 @@ async def test_an_answer_may_come_in_any_form_of_http(answer: Answer) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        says(b"HTTP/1.1 200 OK\r\n\r\n{", b"}", closes=True),
-        says(b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n{}", closes=True),
-        says(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
-        says(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"),
-        says(OK + OK.replace(b"{}", b"[]").replace(b"200", b"404")),  # a second, unrequested answer
+        sends(b"HTTP/1.1 200 OK\r\n\r\n{", b"}", closes=True),
+        sends(b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n{}", closes=True),
+        sends(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
+        sends(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"),
+        sends(OK + OK.replace(b"{}", b"[]").replace(b"200", b"404")),  # a second, unrequested answer
     ],
 )
 async def test_a_connection_that_cannot_carry_another_answer_is_not_used_again(answer: Answer) -> None:
@@ -138,20 +140,20 @@ async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (says(closes=True), httpx.RemoteProtocolError),
+        (sends(closes=True), httpx.RemoteProtocolError),
         (reset, httpx.NetworkError),
-        (says(OK[:20], closes=True), httpx.RemoteProtocolError),
-        (says(OK[:-1], closes=True), httpx.RemoteProtocolError),
+        (sends(OK[:20], closes=True), httpx.RemoteProtocolError),
+        (sends(OK[:-1], closes=True), httpx.RemoteProtocolError),
         (
-            says(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n", closes=True),
+            sends(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n", closes=True),
             httpx.RemoteProtocolError,
         ),
-        (says(b"SSH-2.0-OpenSSH_9.2\r\n"), httpx.RemoteProtocolError),
-        (says(b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n"), httpx.RemoteProtocolError),
-        (says(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), httpx.RemoteProtocolError),
-        (says(b"HTTP/1.1 200 OK\r\n", *[b"x: " + b"y" * 1000 + b"\r\n"] * 200), httpx.RemoteProtocolError),
-        (says(OK[:20]), httpx.ReadTimeout),
-        (says(OK[:-1]), httpx.ReadTimeout),
+        (sends(b"SSH-2.0-OpenSSH_9.2\r\n"), httpx.RemoteProtocolError),
+        (sends(b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n"), httpx.RemoteProtocolError),
+        (sends(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), httpx.RemoteProtocolError),
+        (sends(b"HTTP/1.1 200 OK\r\n", *[b"x: " + b"y" * 1000 + b"\r\n"] * 200), httpx.RemoteProtocolError),
+        (sends(OK[:20]), httpx.ReadTimeout),
+        (sends(OK[:-1]), httpx.ReadTimeout),
     ],
 )
 async def test_an_incomplete_answer_is_an_error_and_closes_its_connection(
@@ -212,7 +214,7 @@ async def test_a_pending_close_of_a_kept_connection_is_noticed() -> None:
 
 async def test_a_free_connection_is_kept_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport_module, "_KEPT_SECONDS", 0.0)
-    async with serving(says(OK)) as (server, url), client() as http:
+    async with serving(sends(OK)) as (server, url), client() as http:
         for _ in range(3):
             await http.get(url)
     assert server.connections == 3
@@ -225,7 +227,7 @@ async def test_an_answer_that_we_cut_off_ourselves_is_not_taken_for_whole(
     """An answer without a length ends only where the server closes the connection."""
     context, certificate = server_context(tmp_path, "127.0.0.1")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    half = says(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+    half = sends(b"HTTP/1.1 200 OK\r\n\r\nhalf")
     async with (
         serving(half, context if tls else None) as (_, url),
         client() as http,
@@ -239,7 +241,7 @@ async def test_an_answer_that_we_cut_off_ourselves_is_not_taken_for_whole(
 
 
 async def test_a_cancelled_request_leaves_no_connection_and_no_slot_behind() -> None:
-    async with serving(says()) as (server, url), client(connections=2) as http:
+    async with serving(sends()) as (server, url), client(connections=2) as http:
         for n in (2, 4):
             waiting = [asyncio.create_task(http.get(url)) for _ in range(5)]
             while len(server.requests) < n:
@@ -247,14 +249,14 @@ async def test_a_cancelled_request_leaves_no_connection_and_no_slot_behind() -> 
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
-    async with serving(says(OK)) as (server, url), client(connections=1) as http:
+    async with serving(sends(OK)) as (server, url), client(connections=1) as http:
         async with http.stream("GET", url):
             pass  # and its body is not read
         assert (await http.get(url)).content == b"{}"
 
 
 async def test_a_request_that_gets_no_connection_in_time_fails_clearly() -> None:
-    async with serving(says()) as (_, url), client(connections=1, seconds=5, pool=0.1) as http:
+    async with serving(sends()) as (_, url), client(connections=1, seconds=5, pool=0.1) as http:
         first = asyncio.create_task(http.get(url))
         await asyncio.sleep(0.05)
         with pytest.raises(httpx.PoolTimeout):
@@ -276,7 +278,7 @@ async def test_a_connection_without_an_answer_times_out() -> None:
 
 
 async def test_the_next_address_of_a_name_is_tried_where_one_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(says(OK)) as (_, url), client() as http:
+    async with serving(sends(OK)) as (_, url), client() as http:
         port = int(url.rpartition(":")[2])
         stream = socket.SOCK_STREAM
         addresses = [
@@ -306,7 +308,7 @@ async def test_a_missing_name_or_server_is_a_connection_error() -> None:
 
 async def test_the_certificate_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context, certificate = server_context(tmp_path, "127.0.0.1")
-    async with serving(says(OK), context) as (server, url):
+    async with serving(sends(OK), context) as (server, url):
         async with client() as http:
             with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
                 await http.get(url)
@@ -333,12 +335,12 @@ async def test_a_large_answer_is_not_read_ahead() -> None:
 
     async with serving(answer) as (_, url), client() as http, http.stream("GET", url) as response:
         await asyncio.sleep(0.3)
-        assert sent < 20_000_000, "what the kernel holds, and a little"
+        assert sent < 20_000_000, "the kernel's buffers, and a little more"
         assert sum([len(piece) async for piece in response.aiter_bytes()]) == 64_000_000
 
 
 async def test_a_header_with_a_line_break_is_neither_sent_nor_shown() -> None:
-    async with serving(says(OK)) as (server, url), client() as http:
+    async with serving(sends(OK)) as (server, url), client() as http:
         with pytest.raises(httpx.LocalProtocolError) as refused:
             await http.get(url, headers={"Authorization": f"Bearer {KEY}\r\nx: y"})
         assert KEY not in f"{refused.value!r}"
@@ -348,7 +350,7 @@ async def test_a_header_with_a_line_break_is_neither_sent_nor_shown() -> None:
 async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(transport(1), Transport)
     body = b'{"data": {"id": "r"}}'
-    async with serving(says(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))) as (server, url):
+    async with serving(sends(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))) as (server, url):
         monkeypatch.setenv("HTTP_PROXY", url)
         async with TelnyxClient(Account(KEY, "http://api.example/v2", "")) as telnyx:
             assert (await telnyx.recordings.retrieve("r")).id == "r"
@@ -381,7 +383,7 @@ def test_a_server_is_understood_as_by_httpx_itself(answer: bytes, kept: int, cut
             return response.status_code, response.headers.multi_items(), response.content
 
     async def both() -> None:
-        async with serving(says(*pieces, closes=True)) as (_, url):
+        async with serving(sends(*pieces, closes=True)) as (_, url):
             assert await heard(Transport(1), url) == await heard(None, url)
 
     asyncio.run(both())

@@ -1,7 +1,4 @@
-"""A worker's parts in the test's process: real Redis, real store, the sandbox over HTTP.
-
-Tests call the jobs.
-"""
+"""A worker's parts in the test's process, on a real Redis, a real store and the sandbox over HTTP."""
 
 from __future__ import annotations
 

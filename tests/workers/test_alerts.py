@@ -74,4 +74,4 @@ async def test_an_alert_that_cannot_be_delivered_breaks_nothing(async_redis: Any
     made = Alerts(async_redis, ["json://127.0.0.1:1/"])
     started = time.monotonic()
     await made.send("a", "g", "text", "advice")
-    assert time.monotonic() - started < 8, "six tries with their waits would take longer"
+    assert time.monotonic() - started < 8, "six attempts with their waits would take longer"

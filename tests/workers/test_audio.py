@@ -42,11 +42,11 @@ def test_an_mp3_is_read_whatever_its_chunks(chunk: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told_ms", "findings"),
+    ("telnyx_ms", "findings"),
     [(10_000, []), (12_000, []), (12_001, ["duration"]), (7_999, ["duration"]), (8_000, []), (None, [])],
 )
-def test_a_length_that_differs_by_more_than_2_s_is_a_finding(told_ms: int | None, findings: list[str]) -> None:
-    assert read("wav", wav(b"\1\2" * 80_000), told_ms).findings == findings
+def test_a_length_that_differs_by_more_than_2_s_is_a_finding(telnyx_ms: int | None, findings: list[str]) -> None:
+    assert read("wav", wav(b"\1\2" * 80_000), telnyx_ms).findings == findings
 
 
 def test_an_hour_may_differ_by_18_s_and_not_by_three_minutes() -> None:
@@ -58,27 +58,27 @@ def test_an_hour_may_differ_by_18_s_and_not_by_three_minutes() -> None:
 def test_the_tolerance_is_as_asked() -> None:
     reader = AudioReader("wav")
     reader.feed(wav(b"\1\2" * 80_000))
-    for told_ms, tolerance_ms, percent, findings in (
+    for telnyx_ms, tolerance_ms, percent, findings in (
         (10_100, 100, 0, []),
         (10_101, 100, 0, ["duration"]),
         (12_000, 100, 20, []),
     ):
-        assert reader.summary(Expected(told_ms, None, tolerance_ms, percent)).findings == findings
+        assert reader.summary(Expected(telnyx_ms, None, tolerance_ms, percent)).findings == findings
 
 
 @pytest.mark.parametrize("audio_format", ["wav", "mp3"])
 @pytest.mark.parametrize(
-    ("told", "channels", "findings"),
+    ("duration", "channels", "findings"),
     [("dual", 1, ["channels"]), ("dual", 2, []), ("single", 1, []), ("single", 2, []), (None, 1, [])],
 )
 def test_one_channel_in_place_of_two_is_a_finding(
-    audio_format: str, told: str | None, channels: int, findings: list[str]
+    audio_format: str, duration: str | None, channels: int, findings: list[str]
 ) -> None:
     audio = make_wav("x", 1, channels) if audio_format == "wav" else make_mp3("x", 1, channels)
     reader = AudioReader(audio_format)
     for chunk in audio.read(0, audio.size):
         reader.feed(chunk)
-    summary = reader.summary(Expected(audio.duration_ms, told))
+    summary = reader.summary(Expected(audio.duration_ms, duration))
     assert (summary.channels, summary.findings) == (channels, findings)
 
 
@@ -193,9 +193,7 @@ def test_the_end_of_an_mp3_shows_by_its_last_frame_and_its_length_at_telnyx(chun
     assert not is_whole("mp3", body, None, chunk)
     assert not is_whole("mp3", body[:-1], audio.duration_ms, chunk)
     assert not is_whole("mp3", body, audio.duration_ms + 80, chunk), "a frame is missing"
-    assert not is_whole("mp3", body, audio.duration_ms - 1000, chunk), (
-        "whoever says less may be wrong about the end too"
-    )
+    assert not is_whole("mp3", body, audio.duration_ms - 1000, chunk), "a smaller size may be wrong about the end too"
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 10**9])

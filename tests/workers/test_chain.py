@@ -103,7 +103,7 @@ async def test_a_chain_that_differs_from_the_remembered_one_is_read_again_and_re
         chain = await read(runtime)
         assert len(chain.links) == (1 if how == "the last is gone" else 2)
         assert (day(3) in chain.days) == (how == "rolled back and gone on")
-    assert redis.hlen(SEALS) == len(chain.links) and not redis.exists(UNSEALED_KNOWN), "its days are found anew"
+    assert redis.hlen(SEALS) == len(chain.links) and not redis.exists(UNSEALED_KNOWN), "its days are found again"
     assert [json.loads(row)["kind"] for row in redis.lrange(ALERTS, 0, -1)] == ["archive-damaged"]
 
 

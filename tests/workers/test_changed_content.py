@@ -74,7 +74,7 @@ async def test_the_same_event_asks_telnyx_nothing_and_another_one_asks_once(
     assert sandbox.world.requests == []
     await archive_recording(runtime, request_of(recording, "event-2"))
     assert [r["method"] for r in sandbox.world.requests] == ["GET"]
-    assert recording.served == {"wav": 1}, "what is the same is not fetched again"
+    assert recording.served == {"wav": 1}, "unchanged audio is not fetched again"
 
 
 async def test_a_deletion_triggers_another_comparison_without_an_event(
@@ -116,7 +116,7 @@ async def test_the_same_bytes_with_other_words_are_kept_once(
     folder = await prefix(runtime, archive_folder, recording)
     (version,) = runtime.archive.versions(folder)
     assert [o.key for o in version.objects] == [f"{folder}audio.wav"]
-    assert alerts(redis) == [], "nothing is to be heard that was not there before"
+    assert alerts(redis) == [], "no new alert"
 
 
 async def test_a_version_that_was_stopped_before_its_commit_record_is_finished(

@@ -1,7 +1,4 @@
-"""Clock tasks wait for no other work, survive the death of workers, and trust no worker's clock.
-
-Real processes.
-"""
+"""Clock tasks wait for no other work, survive dead workers, and trust no worker's clock."""
 
 from __future__ import annotations
 

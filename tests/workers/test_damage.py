@@ -60,10 +60,7 @@ def flip(path: Path) -> bytes:
 
 
 async def find(runtime: Runtime, path: Path) -> bytes:
-    """Damage a file, and have the proof before a deletion find it and the register keep it.
-
-    Returns what was there.
-    """
+    """Damage a file, have a proof find it and the register keep it; returns what was there."""
     whole = flip(path)
     await delete_what_is_due(runtime)
     await keep(runtime)
@@ -144,7 +141,7 @@ async def test_damage_that_a_person_finds_is_recorded_by_a_worker_with_an_alert(
     done = run_callvault(arguments, environment)
     assert done.returncode == 1
     assert (await DamagedObjects(runtime.redis).all())[key].found_by == command
-    assert read_register(runtime.archive) == {}, "whoever looks writes nothing"
+    assert read_register(runtime.archive) == {}, "a reader writes nothing"
     await keep(runtime)
     assert read_register(runtime.archive)[key].found_by == command
     assert "archive-damaged" in await kinds_of_alerts(runtime)
@@ -179,7 +176,7 @@ async def test_pages_never_serve_damaged_audio_as_whole_and_show_what_is_wrong(
         with pytest.raises(httpx.RemoteProtocolError):
             client.get(audio)
         assert (await DamagedObjects(runtime.redis).all())[key].found_by == "page"
-        assert client.get(audio).status_code == 409, "what is known to be damaged is not even begun"
+        assert client.get(audio).status_code == 409, "audio with known damage is not served at all"
         one = client.get(f"/api/recordings/{recording_id}").json()
         assert one["state"] == "damaged" and key in one["damage"][0]
         assert "callvault repair" in client.get(f"/ops/recordings/{recording_id}").text
@@ -324,7 +321,7 @@ async def test_a_row_marked_whole_clears_nothing_by_itself(
     }
     (archive_folder / damage_key(key, 2)).write_bytes(json.dumps(row).encode())
     await keep(runtime)
-    assert read_register(runtime.archive)[key].number == 3, "it is damaged still, which is written down once more"
+    assert read_register(runtime.archive)[key].number == 3, "it is still damaged, which is recorded again"
     await keep(runtime)
     (archive_folder / damage_key(key, 4)).write_bytes(b"garbage")
     await runtime.redis.delete(DAMAGED)
@@ -430,7 +427,7 @@ async def test_damage_found_during_a_check_is_not_cleared_by_that_check(
         if row.state == "whole":
             flip(path)
             found = KnownDamage("damaged", "other bytes", "page", "2026-11-26T10:00:00.000000Z")
-            assert not await damaged.tell(key, found), "it is known still"
+            assert not await damaged.tell(key, found), "it is still known"
         await announce(announced, row)
 
     monkeypatch.setattr(type(runtime), "announce", lambda _, *told: meanwhile(*told))

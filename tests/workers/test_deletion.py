@@ -37,7 +37,7 @@ async def test_nothing_is_deleted_while_deletion_is_off(
             DELETIONS_DUE, {f"{folder_of(Path(), recording)}/": 0}
         )  # as another worker may have written
         await start_deletions(runtime)
-        assert await async_redis.zcard(CLOCK_QUEUE) == 0, "no deletion is begun"
+        assert await async_redis.zcard(CLOCK_QUEUE) == 0, "no deletion starts"
         await delete_what_is_due(runtime)  # and one that another worker began deletes nothing
     assert recording.deleted_at is None
     assert not [r for r in sandbox.world.requests if r["method"] == "DELETE" or r["path"].endswith("/delete")]
@@ -207,7 +207,7 @@ async def test_a_long_list_of_deletions_keeps_no_webhook_waiting(
         for n in range(5):
             late = sandbox.world.add_recording(seconds=0.1)
             await ask(async_redis, late)
-            wait_for(lambda: committed(archive_folder, late), 15, "the archiving of what came meanwhile")  # noqa: B023
+            wait_for(lambda: committed(archive_folder, late), 15, "the archiving of the new recording")  # noqa: B023
             assert n or any(job.startswith("delete_originals:") for job in redis.hkeys(LEASES)), (
                 "it waited for a deletion"
             )

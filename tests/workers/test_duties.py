@@ -101,10 +101,7 @@ def test_a_unit_is_a_database_of_a_server_however_its_address_writes_it() -> Non
 
 
 def test_a_command_and_the_worker_of_one_data_folder_are_of_one_unit(tmp_path: Path) -> None:
-    """`callvault up` gives its worker the address of the embedded server.
-
-    A command finds it by the folder.
-    """
+    """`callvault up` passes the embedded server's address to its worker; a command derives it."""
     command = settings_of({"CALLVAULT_DATA": str(tmp_path), "TELNYX_API_KEY": "KEY"})
     worker = settings_of({"REDIS_URL": socket_url(tmp_path), "TELNYX_API_KEY": "KEY"})
     assert unit_of(command) == unit_of(worker)
@@ -113,17 +110,14 @@ def test_a_command_and_the_worker_of_one_data_folder_are_of_one_unit(tmp_path: P
 async def test_the_hold_of_a_live_worker_counts_right_after_an_outage_of_redis(
     sandbox: RunningSandbox, deleting: dict[str, str]
 ) -> None:
-    """A newer worker of the unit states less.
-
-    The older worker's last statement is stale when Redis returns.
-    """
+    """A newer worker states less; the older one's last statement is stale when Redis returns."""
     recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
     held = own_duties(settings_of(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"}))
     async with house(deleting) as runtime:
         await archive(runtime, recording)
         await state_own_duties(runtime)
-        told = times.utc_now().timestamp() - 30
-        await runtime.redis.hset(LIVE_DUTIES, "older", msgspec.json.encode((told, held)))
+        stated_at = times.utc_now().timestamp() - 30
+        await runtime.redis.hset(LIVE_DUTIES, "older", msgspec.json.encode((stated_at, held)))
         await delete_what_is_due(runtime)
         assert not has_left(recording)
         with pytest.MonkeyPatch.context() as patch:

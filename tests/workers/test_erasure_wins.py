@@ -78,10 +78,7 @@ async def at_each_step(
     archive_folder: Path,
     make: Callable[[], Awaitable[tuple[Recording, Callable[[], Awaitable[None]]]]],
 ) -> int:
-    """Run a job again and again, each time on a new recording that is erased one step later.
-
-    Returns how many steps it has.
-    """
+    """Run a job repeatedly, on recordings erased one step later each time; returns the steps."""
     store = runtime.archive.store
     for step in range(1, _MOST_STEPS):
         recording, run = await make()
@@ -240,7 +237,7 @@ async def test_an_erasure_and_a_job_wait_for_each_other(sandbox: RunningSandbox,
         async with sole_writer(runtime.redis, recording.data["id"], 0):
             pass
     async with sole_writer(runtime.redis, recording.data["id"], 30):
-        assert archiving.done(), "the erasure begins once the job has ended"
+        assert archiving.done(), "the erasure starts once the job has ended"
         with pytest.raises(HeldElsewhere):
             await archive_recording(runtime, request_of(recording))
 

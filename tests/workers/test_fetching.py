@@ -56,7 +56,7 @@ async def test_a_download_that_cannot_be_resumed_starts_over_in_the_same_job(
     files.plan = plan
     fetched = await fetch(runtime, files)
     assert (fetched.taken.size, fetched.taken.sha256) == (len(WAV), AUDIO.sha256)
-    assert fetched.summary.duration_ms == 60_000, "the audio is watched from its beginning again"
+    assert fetched.summary.duration_ms == 60_000, "the audio is checked from its beginning again"
     assert files.seen[-1].get("range") is None
     assert len(in_archive(runtime)) == 1
 

@@ -198,7 +198,7 @@ async def test_an_original_that_telnyx_never_deletes_backs_off_and_becomes_a_dea
         assert {"deletion-refused", "dead-letter"} <= await kinds_of_alerts(runtime)
         await runtime.due.schedule(folder, 0)  # as reconcile does
         await delete_what_is_due(runtime)
-        assert await runtime.redis.zscore(DELETIONS_DUE, folder) is None, "a person is to look first"
+        assert await runtime.redis.zscore(DELETIONS_DUE, folder) is None, "a person must look first"
         assert not receipt(archive_folder, recording).exists()
         sandbox.world.faults.change({"delete_ignores": 0.0, "delete_refused": 0.0})
         await runtime.attempts.discard(letter_id(recording_id))
@@ -233,7 +233,7 @@ async def test_a_recording_that_changed_at_telnyx_stays_until_its_audio_is_compa
         recording.data.update(change)
         await delete_what_is_due(runtime)
         assert (has_left(recording), has_left(other)) == (False, True)
-        assert await kinds_of_alerts(runtime) == set(), "nobody knows yet whether it is other audio"
+        assert await kinds_of_alerts(runtime) == set(), "whether the audio differs is still unknown"
         again = RecordingRequest(recording_id=recording_id, found_by="reconcile", look_again=True)
         if then == "it is waited for":
             with pytest.raises(NotFinished):

@@ -154,7 +154,7 @@ async def test_a_hold_waits_for_an_erasure_and_reports_that_it_came_too_late(
             while not about.exists():
                 await asyncio.sleep(0.01)
             await asyncio.wait([holding], timeout=0.3)
-            assert not holding.done(), "as long as it may be erased, nobody hears that it is kept"
+            assert not holding.done(), "while it may be erased, no surface says that it is kept"
             erase(runtime.archive, key_of(archive_folder, recording), recording_id, "request", "dpo")
         decided = await holding
     assert decided.came_too_late and "erased at" in (decided.erased or "")

@@ -63,7 +63,7 @@ class JobStates(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.redis = connect_worker(self.url)
         self.archive: set[str] = set()
-        self.told: set[str] = set()
+        self.announced: set[str] = set()
         self.failure: dict[str, Exception | None] = {}
         self.events = 0
         self.do(self.redis.flushall())
@@ -81,16 +81,16 @@ class JobStates(RuleBasedStateMachine):
         self.events += 0 if again else 1
         request = RecordingRequest(event_id=f"e{self.events}-{recording}", recording_id=recording)
         self.do(Acceptor(self.redis).accept(str(request.event_id), [recording_job(request)]))
-        self.told.add(recording)
+        self.announced.add(recording)
 
     @rule(recording=IDS)
-    def sweep(self, recording: str) -> None:
+    def reconcile(self, recording: str) -> None:
         """Reconcile queues missing recordings, except those that wait for a person."""
         request = RecordingRequest(recording_id=recording)
         made = recording_job(request)
         if recording not in self.archive and not self.do(self.redis.hexists(DEAD_LETTERS, made.id)):
             self.do(enqueue(self.redis, made))
-        self.told.add(recording)
+        self.announced.add(recording)
 
     @rule(recording=IDS, error=st.sampled_from([None, NotYet("not there"), Damaged("x", "y"), OSError("away")]))
     def fail_from_now_on(self, recording: str, error: Exception | None) -> None:
@@ -164,15 +164,15 @@ class JobStates(RuleBasedStateMachine):
     def settle(self) -> None:
         """After reconcile, lease reaper, workers and time, every known recording is archived or a dead letter."""
         for _ in range(3):
-            for recording in sorted(self.told):
-                self.sweep(recording)
+            for recording in sorted(self.announced):
+                self.reconcile(recording)
             self.janitor()
             self.work()
         dead = {k.decode().removeprefix("archive_recording:") for k in self.do(self.redis.hkeys(DEAD_LETTERS))}
-        waiting = {r for r in self.told if isinstance(self.failure.get(r), (NotYet, OSError))}
+        waiting = {r for r in self.announced if isinstance(self.failure.get(r), (NotYet, OSError))}
         for recording in waiting - self.archive - dead:  # retried for as long as it takes
             assert self.do(self.redis.zscore(MAIN_QUEUE, f"archive_recording:{recording}")) is not None
-        assert self.told - waiting <= self.archive | dead
+        assert self.announced - waiting <= self.archive | dead
         assert self.do(self.redis.hlen("callvault:leases")) == 0
 
 

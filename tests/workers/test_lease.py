@@ -98,9 +98,9 @@ async def test_times_written_by_a_clock_ahead_delay_no_worker_and_free_no_live_l
     with pytest.raises(HeldElsewhere):
         async with held(async_redis, KEY, "a test", 1):
             pass
-    assert (redis.get(KEY), redis.pttl(KEY) <= 12_000) == ("another", True), "whoever holds it, and lives, renews it"
+    assert (redis.get(KEY), redis.pttl(KEY) <= 12_000) == ("another", True), "a live holder renews it"
     redis.set(KEY, "another", px=3_600_000)
-    assert await take_turn(async_redis, KEY, 24 * 3600, _nothing) > 3_000, "this one may rest so long"
+    assert await take_turn(async_redis, KEY, 24 * 3600, _nothing) > 3_000, "this turn may wait so long"
 
 
 async def test_a_worker_without_heartbeats_yields_to_its_successor(

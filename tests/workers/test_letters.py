@@ -15,7 +15,7 @@ from lab.servers import RunningSandbox
 from sandbox.world import Recording
 from tests.workers.house import request_of
 from tests.workers.test_archive_recording import assert_archived, committed, folder_of
-from tests.workers.test_reconcile import let_sweeps_start, past
+from tests.workers.test_reconcile import let_reconcile_start, past
 from workers.jobs.causes import CAUSES
 from workers.jobs.comparison import Tally
 from workers.jobs.letters import end_done_letters
@@ -124,7 +124,7 @@ async def test_reconcile_retries_dead_letters_whose_failure_may_have_passed(
     await bury(runtime, made, cause)
     tally, today = Tally(), utc_now().date()
     assert (await missing_of(runtime, today)).count == 1
-    assert redis.hlen(DEAD_LETTERS) == 1, "a day that waits for its seal is looked at every few seconds"
+    assert redis.hlen(DEAD_LETTERS) == 1, "a day that waits for its seal is checked every few seconds"
     await sweep(runtime, today, today, Tally(), found_by="reconcile", dry_run=True)
     assert redis.hlen(DEAD_LETTERS) == 1
     await sweep(runtime, today, today, tally, found_by="reconcile")
@@ -133,7 +133,7 @@ async def test_reconcile_retries_dead_letters_whose_failure_may_have_passed(
     assert redis.zrange(BULK_QUEUE, 0, -1) == ([] if is_left else [made.id]) and redis.zcard(MAIN_QUEUE) == 0
     if not is_left:
         data = deserialize(await runtime.redis.get(f"arq:job:{made.id}"))
-        assert data["a"][0] == msgspec.to_builtins(made.payload), "it knows what its event knew"
+        assert data["a"][0] == msgspec.to_builtins(made.payload), "it has the facts of its event"
 
 
 def test_reconcile_fetches_what_a_broken_download_host_left(
@@ -141,11 +141,11 @@ def test_reconcile_fetches_what_a_broken_download_host_left(
 ) -> None:
     (recording,) = past(sandbox, 0.01)
     sandbox.world.faults.change({"download_page": 1})
-    let_sweeps_start(redis)
+    let_reconcile_start(redis)
     with callvault(["worker"], environment, "worker ready"):
         wait_for(lambda: redis.hlen(DEAD_LETTERS), 60, "the dead letter")
         sandbox.world.faults.change({"download_page": 0})
-        let_sweeps_start(redis)
+        let_reconcile_start(redis)
         wait_for(lambda: committed(archive_folder, recording), 60, "the recording")
         wait_for(lambda: not redis.hlen(DEAD_LETTERS), 60, "the end of the letter")
 

@@ -85,8 +85,8 @@ async def test_after_a_hold_answers_no_deletion_starts_and_earlier_ones_are_repo
         await delete_what_is_due(worker)
         gone = {r.data["id"] for r in recordings if r.deleted_at}
     ours = {held} if scope == "recording" else {r.data["id"] for r in recordings}
-    assert gone & ours == gone_then & ours, "what the decision is about does not leave once it has answered"
-    assert (gone - gone_before) & ours <= set(decided.left) <= gone & ours, "what had left before is said"
+    assert gone & ours == gone_then & ours, "after the answer no deletion of its originals is sent"
+    assert (gone - gone_before) & ours <= set(decided.left) <= gone & ours, "earlier deletions are reported"
     assert not decided.under_way
 
 
@@ -232,8 +232,12 @@ async def test_lifting_a_hold_approves_no_finding_and_approving_lifts_no_hold(
         await decisions.release(runtime, recording_id, "closed", "ann")
         await delete_what_is_due(runtime)
     assert has_left(recording)
-    told = [json.loads(p.read_bytes()) for p in (archive_folder / "decisions/recordings" / recording_id).iterdir()]
-    assert {(one["decision"], one["by"]) for one in told} == {("hold", "ann"), ("release", "ann"), ("approve", "bob")}
+    written = [json.loads(p.read_bytes()) for p in (archive_folder / "decisions/recordings" / recording_id).iterdir()]
+    assert {(one["decision"], one["by"]) for one in written} == {
+        ("hold", "ann"),
+        ("release", "ann"),
+        ("approve", "bob"),
+    }
 
 
 async def test_a_decision_that_cannot_be_read_holds(
@@ -398,7 +402,7 @@ async def test_a_pause_outlives_redis(sandbox: RunningSandbox, deleting: dict[st
         await delete_what_is_due(runtime)
         assert not has_left(recording)
         await start_deletions(runtime)
-        assert await runtime.due.paused() == "moving the bucket", "whoever looks sees it again"
+        assert await runtime.due.paused() == "moving the bucket", "it is shown again"
         assert await decisions.resume(runtime, "moved", "ann")
         await delete_what_is_due(runtime)
     assert has_left(recording)

@@ -46,7 +46,7 @@ def test_the_next_part_comes_while_one_is_being_sent() -> None:
     with closing(parts_ahead(first, source, SIZE, buffers)) as parts:
         assert next(parts)[:1] == b"a"
         assert next(parts)[:1] == b"b"
-        assert third.wait(10), "drawn though it was not asked for yet"
+        assert third.wait(10), "read before it was requested"
         assert next(parts)[:1] == b"c"
 
 

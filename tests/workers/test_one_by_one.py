@@ -131,7 +131,7 @@ async def test_an_unreadable_row_is_reported_again_a_month_later_despite_others(
     wait_for(lambda: not redis.keys(f"{UNREADABLE_TOLD}*first"), 60, "the end of the month")
     await tell("first")
     assert len(alerts(redis, "unreadable-rows")) == 3
-    assert all(redis.ttl(key) > 0 for key in redis.keys(f"{UNREADABLE_TOLD}*")), "nothing is remembered for ever"
+    assert all(redis.ttl(key) > 0 for key in redis.keys(f"{UNREADABLE_TOLD}*")), "nothing is remembered forever"
 
 
 async def test_a_day_with_a_row_that_cannot_be_read_is_not_proven_complete(
@@ -178,7 +178,7 @@ async def test_a_key_that_may_not_list_transcriptions_still_has_every_recording_
     await reconcile(runtime, ReconcileRequest(since=ago(6).isoformat(), until=ago(1).isoformat()))
     assert queued(redis) == ids(recordings)
     (told,) = alerts(redis, "not-compared")
-    assert "nor those of 2 more days" in told, "three in a row, and then it is asked no more"
+    assert "nor those of 2 more days" in told, "three in a row, then no more requests"
 
 
 async def test_reconcile_fails_as_a_whole_when_telnyx_lists_nothing(runtime: Runtime, sandbox: RunningSandbox) -> None:
@@ -186,7 +186,7 @@ async def test_reconcile_fails_as_a_whole_when_telnyx_lists_nothing(runtime: Run
     with pytest.raises(Forbidden):
         await sweep(runtime, ago(9), ago(1), Tally(), found_by="reconcile")
     paths = [r["path"] for r in sandbox.world.requests]
-    assert paths.count("/v2/recordings") == 4, "three days, and whether it lists anything at all"
+    assert paths.count("/v2/recordings") == 4, "three days, and the check whether it lists anything"
 
 
 async def test_a_transcription_without_a_retrievable_recording_ends_no_reconcile(
@@ -212,7 +212,7 @@ async def test_media_that_cannot_be_fetched_blocks_no_other_media(
     kept = sorted(unquote(path.parents[1].name) for path in (archive_folder / "media").rglob("media.json"))
     assert kept == sorted(good)
     jobs = {unquote(job.split(":")[1]) for job in redis.zrange(MAIN_QUEUE, 0, -1)}
-    assert jobs == set(bad), "each that Telnyx still lists is tried again alone"
+    assert jobs == set(bad), "each one that Telnyx still lists is retried alone"
     requests = len(sandbox.world.requests)
     await archive_media(runtime)
     asked = [r["path"] for r in sandbox.world.requests[requests:]]
@@ -241,7 +241,7 @@ async def test_media_that_telnyx_no_longer_lists_is_forgotten(
     put_medium(sandbox, "odd.mp3")
     sandbox.world.media["odd.mp3"][0]["content_type"] = ["audio/mpeg"]
     await archive_media(runtime)
-    assert {*redis.hkeys(MEDIA_SEEN)} == {"a.mp3", "b.mp3", "odd.mp3"}, "a row that cannot be read may be any of them"
+    assert {*redis.hkeys(MEDIA_SEEN)} == {"a.mp3", "b.mp3", "odd.mp3"}, "an unreadable row may be any of them"
     del sandbox.world.media["odd.mp3"]
     await archive_media(runtime)
     assert redis.hkeys(MEDIA_SEEN) == ["b.mp3"]
@@ -265,7 +265,7 @@ async def test_media_that_telnyx_never_serves_becomes_a_dead_letter(
         wait_for(lambda: redis.hkeys(DEAD_LETTERS), 60, "the dead letter")
         sandbox.world.faults.change({"answers": {}})
         wait_for(
-            lambda: list((archive_folder / "media").rglob("media.json")), 60, "the medium that is handed out in the end"
+            lambda: list((archive_folder / "media").rglob("media.json")), 60, "the media that Telnyx serves in the end"
         )
     (letter,) = redis.hvals(DEAD_LETTERS)
     assert "media_name: '..' is not a valid path segment" in json.loads(letter)["error"]
@@ -475,7 +475,9 @@ async def test_a_failing_clock_task_causes_one_alert_a_day(
             assert time.monotonic() < deadline, "no alert came"
             await tell_turn_failing(runtime, "archive_media", OSError("away"), 3600)
             await asyncio.sleep(0.1)
-        assert redis.ttl(FAILING_SINCE + "archive_media") > 3700, "one that is given up after an hour is heard of too"
+        assert redis.ttl(FAILING_SINCE + "archive_media") > 3700, (
+            "one that is given up after an hour causes an alert too"
+        )
         await tell_turn_failing(runtime, "archive_media", OSError("away"), 3600)
         redis.delete(FAILING_SINCE + "archive_media")
         await tell_turn_failing(runtime, "archive_media", OSError("away, and new"), 3600)

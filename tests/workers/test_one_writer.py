@@ -55,12 +55,12 @@ async def test_two_jobs_of_one_recording_never_overwrite_each_other_on_a_store_w
             for n in range(TIMES):
                 recording = sandbox.world.add_recording(seconds=0.1 + n / 10)
                 await asyncio.gather(until_done(runtime, request_of(recording)), until_done(runtime, by_leg(recording)))
-            told: dict[str, set[bytes]] = {}
+            written: dict[str, set[bytes]] = {}
             for _, fields in await async_redis.xrange(WRITTEN):
-                told.setdefault(fields[b"key"].decode(), set()).add(fields[b"data"])
-            assert len(told) == TIMES
-            for key, said in told.items():
-                assert said == {runtime.archive.read_small(key)}, "what was announced is what stands"
+                written.setdefault(fields[b"key"].decode(), set()).add(fields[b"data"])
+            assert len(written) == TIMES
+            for key, contents in written.items():
+                assert contents == {runtime.archive.read_small(key)}, "the announced record is the stored one"
                 record = COMMIT_RECORD.read(runtime.archive.read_small(key), key)
                 for o in record.objects:
                     assert hash_object(runtime.archive.store, o.key) == o.sha256

@@ -85,7 +85,7 @@ async def test_a_dead_workers_heartbeat_of_a_server_with_a_clock_ahead_ends_soon
     await async_redis.zadd(MAIN_QUEUE, {"job": 1})
     await dead.claim(MAIN_QUEUE, 1, 60_000)
     redis.set(WORKER + dead.worker_id, "1", ex=3600)
-    assert await alive.free_dead_workers_jobs() == [], "it may live, and has not beaten since"
+    assert await alive.free_dead_workers_jobs() == [], "it may be alive, without a heartbeat since"
     assert 0 < redis.ttl(WORKER + dead.worker_id) <= 15
     redis.delete(WORKER + dead.worker_id)
     assert await alive.free_dead_workers_jobs() == ["job"]
@@ -343,7 +343,7 @@ async def test_a_lease_that_its_live_worker_does_not_run_is_freed(async_redis: A
         await async_redis.hset(LEASES, "ended", mine.worker_id)
         assert await mine.free_dead_workers_jobs() == ["ended"]
         assert await async_redis.hkeys(LEASES) == [JOB.id.encode()]
-        assert await async_redis.exists(ARQ_IN_PROGRESS + JOB.id), "that one it runs"
+        assert await async_redis.exists(ARQ_IN_PROGRESS + JOB.id), "it runs that one"
 
 
 async def test_the_wait_before_another_run_is_the_same_however_often_it_is_written(async_redis: Any) -> None:

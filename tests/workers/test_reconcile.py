@@ -25,7 +25,7 @@ from workers.queue.accept import enqueue
 SWEEPING = {"CALLVAULT_RECONCILE_EVERY": "2s", "CALLVAULT_RECONCILE_OPEN_EVERY": "1h"}
 
 
-def let_sweeps_start(redis: Any) -> None:
+def let_reconcile_start(redis: Any) -> None:
     redis.delete("callvault:reconciled:recent", "callvault:reconciled:open")
 
 
@@ -42,20 +42,20 @@ def test_with_an_empty_redis_reconcile_archives_everything_that_is_missing(
     recent, open_, closed = past(sandbox, 1, 3), past(sandbox, 20, 2), past(sandbox, 60)
     transcription = sandbox.world.add_transcription(open_[0])
     sandbox.world.complete_transcription(transcription)
-    let_sweeps_start(redis)
+    let_reconcile_start(redis)
     with callvault(["worker"], environment, "worker ready"):
         wait_for(lambda: all(committed(archive_folder, r) for r in (*recent, *open_)), 60, "the sweep")
         path = folder_of(archive_folder, open_[0]) / "transcriptions" / f"{transcription['id']}.json"
         wait_for(path.exists)
     assert assert_archived(archive_folder, recent[0])["found_by"] == "reconcile"
-    assert committed(archive_folder, closed[0]) is None, "a closed day costs nothing more"
+    assert committed(archive_folder, closed[0]) is None, "a closed day costs no further request"
 
 
 def test_reconcile_schedules_the_deletion_of_committed_recordings_still_at_telnyx(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
     (recording,) = past(sandbox, 1)
-    let_sweeps_start(redis)
+    let_reconcile_start(redis)
     with callvault(["worker"], environment, "worker ready"):
         wait_for(lambda: committed(archive_folder, recording), 60)
     redis.flushall()
@@ -77,7 +77,7 @@ def test_a_delivery_that_failed_is_replayed_through_the_table_of_events(
     }
     delivery = {"id": "d", "status": "failed", "started_at": text_of(now()), "finished_at": text_of(now())}
     sandbox.world.deliveries["d"] = delivery | {"webhook": event, "attempts": []}
-    let_sweeps_start(redis)
+    let_reconcile_start(redis)
     with callvault(["worker"], environment, "worker ready") as worker:
         record = assert_archived_in(archive_folder, recording, 60)
         worker.wait_for_output('"replayed": 1')
@@ -176,7 +176,9 @@ async def test_deletion_waits_for_transcriptions_where_the_connection_makes_them
         wait_for((archive_folder / "transcribing/7.json").exists)
         for recording in (first, second, other):
             await ask(async_redis, recording)
-        wait_for(lambda: first.deleted_at and other.deleted_at, what="the deletion of those that wait for nothing")
+        wait_for(
+            lambda: first.deleted_at and other.deleted_at, what="the deletion of the recordings that need not wait"
+        )
         if waits:
             time.sleep(2)
             assert second.deleted_at is None
@@ -257,7 +259,7 @@ async def test_many_damaged_at_once_stop_deletion_and_alert(
         worker.wait_for_output("deletion-stopped")
         time.sleep(2)
         deleted = sum(r.deleted_at is not None for r in recordings)
-        assert deleted < 4, "those that were due before are gone, the rest waits"
+        assert deleted < 4, "those due before are deleted, the rest waits"
         assert not any(r.deleted_at for r in recordings[:4])
         wait_for(lambda: any("deletion-stopped" in text for text in receiver_of_alerts.texts), 60, "the alert")
     assert any("callvault deletions resume" in text for text in receiver_of_alerts.texts)
@@ -307,7 +309,7 @@ def test_a_full_disk_stops_nothing_for_good(
 
     (recording,) = past(sandbox, 0.01)
     big = sandbox.world.add_recording(seconds=120)
-    let_sweeps_start(redis)
+    let_reconcile_start(redis)
     limit = 1_000_000
     process = subprocess.Popen(
         [sys.executable, "-m", "cli.main", "worker"],
@@ -350,7 +352,7 @@ def test_an_original_gone_before_our_request_is_recorded_as_gone_not_as_deleted_
 ) -> None:
     """Somebody else deleted it; or a worker did, died before its receipt, and Redis was lost on top of it."""
     recording, other = past(sandbox, 1, 2)
-    let_sweeps_start(redis)
+    let_reconcile_start(redis)
     with callvault(["worker"], environment, "worker ready"):
         wait_for(lambda: committed(archive_folder, recording) and committed(archive_folder, other), 60)
     sandbox.world.recordings[recording.data["id"]].deleted_at = text_of(now())
@@ -367,9 +369,9 @@ def test_a_recording_without_a_usable_date_is_archived_by_its_creation_and_ends_
     """They are the newest, so a reconcile that ended there would miss all others."""
     (sound,) = past(sandbox, 0.01)
     odd = [sandbox.world.add_recording(seconds=1) for _ in range(2)]
-    for one, told in zip(odd, ("not an instant", "0001-01-01T00:00:00Z"), strict=True):
-        one.data["recording_started_at"] = told
-    let_sweeps_start(redis)
+    for one, date in zip(odd, ("not an instant", "0001-01-01T00:00:00Z"), strict=True):
+        one.data["recording_started_at"] = date
+    let_reconcile_start(redis)
     with callvault(["worker"], environment, "worker ready"):
         wait_for(lambda: committed(archive_folder, sound), 60)
         for one in odd:
@@ -381,14 +383,14 @@ def test_a_stopping_worker_does_not_wait_for_reconcile(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
     sandbox.world.faults.change({"requests_per_second": 1})  # two requests a day of thirty: a minute
-    let_sweeps_start(redis)
+    let_reconcile_start(redis)
     with callvault(["worker"], environment | SWEEPING, "worker ready") as worker:
         wait_for(lambda: any(r["path"].startswith("/v2/recordings") for r in sandbox.world.requests), 40, "a sweep")
         started = time.monotonic()
         assert worker.stop() == 0
         assert time.monotonic() - started < 10
     assert any(job.startswith("reconcile:") for job in redis.zrange(CLOCK_QUEUE, 0, -1)), (
-        "another worker begins it again"
+        "another worker starts it again"
     )
 
 
@@ -408,5 +410,5 @@ def test_a_backfill_reports_what_was_given_up(
     assert committed(archive_folder, sound) is not None
     report = json.loads(again.stdout)
     assert committed(archive_folder, later) is not None
-    assert (report["queued"], report["done"]) == (1, 1), "what was given up before is nothing that this one did not do"
+    assert (report["queued"], report["done"]) == (1, 1), "earlier dead letters do not count for this run"
     assert (again.returncode, report["given_up"]) == (1, 1), "and still waits for a person"

@@ -62,11 +62,11 @@ async def test_audio_that_is_gone_is_fetched_again_by_itself_while_telnyx_has_it
     redis.delete(DELETIONS_DUE)
     await repair_recording(runtime, RepairRequest(folder=folder))
     assert path.read_bytes() == whole
-    assert redis.zcard(DELETIONS_DUE) == 1, "its original may go again, once it is proven"
+    assert redis.zcard(DELETIONS_DUE) == 1, "its original may be deleted again, once it is proven"
     assert [kind for kind, _ in alerts(redis)] == ["archive-repaired"]
     assert repair_job(folder).payload == RepairRequest(folder=folder)
     await repair_recording(runtime, RepairRequest(folder=folder))
-    assert recording.served == {"wav": 2}, "what is whole is left as it is"
+    assert recording.served == {"wav": 2}, "whole audio is not changed"
 
 
 async def test_a_deletion_fetches_missing_audio_again_but_not_changed_audio(

@@ -55,7 +55,7 @@ ID = "archive_recording:r"
 PLACES = {"wav": "s3://bucket/a.wav"}
 
 
-def told(event_id: str | None, **fields: Any) -> RecordingRequest:
+def request_of(event_id: str | None, **fields: Any) -> RecordingRequest:
     return RecordingRequest(event_id=event_id, recording_id="r", **fields)
 
 
@@ -76,11 +76,11 @@ async def waiting(redis: Any, key: str = ARQ_JOB) -> RecordingRequest:
 
 
 async def test_an_event_adds_its_facts_to_a_waiting_job_and_makes_it_run_now(async_redis: Any, redis: Any) -> None:
-    sweeps = told(None, started_at="2026-11-25T10:00:00Z", found_by="reconcile")
+    sweeps = request_of(None, started_at="2026-11-25T10:00:00Z", found_by="reconcile")
     await enqueue(async_redis, recording_job(sweeps))
     redis.zadd(BULK_QUEUE, {ID: (time.time() + 3600) * 1000})  # it has failed, and waits for an hour
-    await deliver(async_redis, told("event-1", locations=PLACES, call_leg_id="leg"))
-    assert await waiting(async_redis) == told(
+    await deliver(async_redis, request_of("event-1", locations=PLACES, call_leg_id="leg"))
+    assert await waiting(async_redis) == request_of(
         "event-1", started_at="2026-11-25T10:00:00Z", locations=PLACES, call_leg_id="leg", found_by="webhook"
     )
     assert redis.zcard(BULK_QUEUE) == 0
@@ -88,10 +88,12 @@ async def test_an_event_adds_its_facts_to_a_waiting_job_and_makes_it_run_now(asy
 
 
 async def test_an_event_with_fewer_facts_removes_none(async_redis: Any, redis: Any) -> None:
-    await deliver(async_redis, told("event-1", locations=PLACES, started_at="2026-11-25T10:00:00Z", conference_id="c"))
-    await deliver(async_redis, told("event-2", locations={"mp3": "s3://bucket/a.mp3"}, trace="t"))
-    await deliver(async_redis, told("event-3"))
-    assert await waiting(async_redis) == told(
+    await deliver(
+        async_redis, request_of("event-1", locations=PLACES, started_at="2026-11-25T10:00:00Z", conference_id="c")
+    )
+    await deliver(async_redis, request_of("event-2", locations={"mp3": "s3://bucket/a.mp3"}, trace="t"))
+    await deliver(async_redis, request_of("event-3"))
+    assert await waiting(async_redis) == request_of(
         "event-3",
         locations=PLACES | {"mp3": "s3://bucket/a.mp3"},
         started_at="2026-11-25T10:00:00Z",
@@ -106,19 +108,19 @@ async def test_an_event_with_fewer_facts_removes_none(async_redis: Any, redis: A
 async def test_facts_of_events_that_arrive_during_a_run_reach_the_next_run(
     end: str, async_redis: Any, redis: Any
 ) -> None:
-    await enqueue(async_redis, recording_job(told(None, started_at="2026-11-25T10:00:00Z", found_by="reconcile")))
+    await enqueue(async_redis, recording_job(request_of(None, started_at="2026-11-25T10:00:00Z", found_by="reconcile")))
     redis.set(ARQ_IN_PROGRESS + ID, "1")
-    await deliver(async_redis, told("event-1", locations=PLACES))
-    await deliver(async_redis, told("event-2"))
+    await deliver(async_redis, request_of("event-1", locations=PLACES))
+    await deliver(async_redis, request_of("event-2"))
     worker = worker_of(async_redis, BULK_QUEUE)
     await worker._write_end(ID, end, str((time.time() + 3600) * 1000) if end == "again" else "")
-    assert await waiting(async_redis) == told("event-2", locations=PLACES, started_at="2026-11-25T10:00:00Z")
+    assert await waiting(async_redis) == request_of("event-2", locations=PLACES, started_at="2026-11-25T10:00:00Z")
     assert redis.zscore(BULK_QUEUE, ID) <= time.time() * 1000 + 1
     assert not redis.exists(REPEATED + ID, ARQ_IN_PROGRESS + ID)
 
 
 async def test_a_job_that_fails_for_weeks_does_not_expire(async_redis: Any, redis: Any) -> None:
-    await deliver(async_redis, told("event-1"))
+    await deliver(async_redis, request_of("event-1"))
     redis.pexpire(ARQ_JOB + ID, 1000)
     worker = worker_of(async_redis, MAIN_QUEUE)
     await worker._write_end(ID, "again", str(time.time() * 1000))
@@ -138,13 +140,13 @@ async def test_parts_that_cannot_be_composed_are_sent_one_after_the_other(
     }[other]
     redis.set(ARQ_JOB + ID, data)
     redis.zadd(MAIN_QUEUE, {ID: 1})
-    await deliver(async_redis, told("event-1", locations=PLACES))
+    await deliver(async_redis, request_of("event-1", locations=PLACES))
     assert await async_redis.get(ARQ_JOB + ID) == data
     worker = worker_of(async_redis, MAIN_QUEUE)
     await worker._write_end(ID, "again", str(time.time() * 1000))
     assert await async_redis.get(ARQ_JOB + ID) == data, "it is left to a worker that knows it"
     await worker._write_end(ID, "ended")
-    assert await waiting(async_redis) == told("event-1", locations=PLACES)
+    assert await waiting(async_redis) == request_of("event-1", locations=PLACES)
 
 
 async def test_a_burst_of_checks_of_a_connection_stays_one_waiting_check(async_redis: Any, redis: Any) -> None:
@@ -157,13 +159,13 @@ async def test_a_burst_of_checks_of_a_connection_stays_one_waiting_check(async_r
 
 async def test_a_waiting_job_learns_the_facts_of_a_retried_dead_letter(async_redis: Any, redis: Any) -> None:
     attempts = Attempts(async_redis)
-    payload = msgspec.to_builtins(told("event-1", locations=PLACES))
+    payload = msgspec.to_builtins(request_of("event-1", locations=PLACES))
     await attempts.bury(DeadLetter(ID, "archive_recording", payload, MAIN_QUEUE, "download", "x", "2026", []))
-    await enqueue(async_redis, recording_job(told(None, started_at="2026-11-25T10:00:00Z", found_by="reconcile")))
+    await enqueue(async_redis, recording_job(request_of(None, started_at="2026-11-25T10:00:00Z", found_by="reconcile")))
     assert await attempts.retry(ID)
     known = await waiting(async_redis)
     assert (known.locations, known.started_at) == (PLACES, "2026-11-25T10:00:00Z")
-    assert (known.found_by, known.event_id) == ("webhook", "event-1"), "what the record will say is so"
+    assert (known.found_by, known.event_id) == ("webhook", "event-1"), "the record will be true"
     assert redis.zrange(BULK_QUEUE, 0, -1) == [ID] and redis.zcard(MAIN_QUEUE) == 0
 
 
@@ -172,7 +174,7 @@ async def test_a_waiting_job_learns_the_facts_of_a_retried_dead_letter(async_red
 async def test_a_dead_letter_merged_into_a_job_counts_as_found_by_webhook_if_either_was(
     state: str, letters: str, async_redis: Any, redis: Any
 ) -> None:
-    of_webhook, of_sweep = told("event-1", trace="t"), told(None, found_by="reconcile")
+    of_webhook, of_sweep = request_of("event-1", trace="t"), request_of(None, found_by="reconcile")
     letter, job = (of_webhook, of_sweep) if letters == "webhook" else (of_sweep, of_webhook)
     attempts = Attempts(async_redis)
     payload = msgspec.to_builtins(letter)
