@@ -1,4 +1,4 @@
-# The targets are the table of contents: `make help`.
+# Run `make help` for a list of targets.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -7,7 +7,7 @@ BIN := .venv/bin
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-install: .venv/installed  ## make .venv with callvault and its locked dependencies in it
+install: .venv/installed  ## create .venv with callvault and its locked dependencies
 
 .venv/installed: requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }
@@ -17,10 +17,10 @@ install: .venv/installed  ## make .venv with callvault and its locked dependenci
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: install    ## the main job end to end on this machine, then a report
+demo: install    ## run the whole pipeline on this machine against a simulated Telnyx
 	@$(BIN)/callvault demo
 
-# What tests need and cannot live in .venv: MiniStack pins botocore; Azurite and axe-core are packages of Node's.
+# What tests need but .venv cannot hold: MiniStack pins botocore; Azurite and axe-core are npm packages.
 .tools/installed: tests/ministack.lock Makefile .venv/installed
 	@echo "Installing the stores' emulators into .tools ..."
 	@test -x .tools/ministack/bin/python || $(PYTHON) -m venv .tools/ministack
@@ -34,27 +34,27 @@ demo: install    ## the main job end to end on this machine, then a report
 	@$(BIN)/python -m tests.browser.chromium
 	@touch $@
 
-test: install .tools/installed  ## every test, on real servers
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest  # else each of its processes compiles every module anew
+test: install .tools/installed  ## run every test, on real servers
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest  # otherwise each process compiles every module again
 
 N ?= 1000
 SEED ?= $(shell date +%s | tail -c 6)
-chaos: install   ## faults at random, checked from the sandbox's books: make chaos N=10000 SEED=7
+chaos: install   ## inject random faults and check that nothing is lost: make chaos N=10000 SEED=7
 	@$(BIN)/python -m tests.chaos.chaos --recordings $(N) --seed $(SEED)
 
-fuzz: install    ## what comes from outside, at its worst, twenty-five times as long as in `make test`; minutes
+fuzz: install    ## run the fuzz tests twenty-five times as long as `make test` does; minutes
 	@CALLVAULT_FUZZ=long $(BIN)/pytest tests/fuzz --timeout 3000
 
-bench: install   ## what we claim, measured against peers, into bench/RESULTS.md; 40 minutes, on a quiet machine
+bench: install   ## measure the claims against peers into bench/RESULTS.md; 40 minutes, quiet machine
 	@$(BIN)/python -m bench
 
-screenshots: install .tools/installed  ## the pictures of the ops pages in docs/images, from a real browser
+screenshots: install .tools/installed  ## take the screenshots of the ops pages in docs/images, in a real browser
 	@CALLVAULT_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/pytest -n0 tests/browser/test_screenshots.py
 
-image-check:     ## build the image with buildah and run the demo in it; Debian, as root, some minutes
+image-check:     ## build the image with buildah and run the demo in it; Debian, root, minutes
 	@deploy/image-check.sh
 
-check: install   ## format, lint, types, imports, generated documents; seconds
+check: install   ## check format, lint, types, imports, generated documents; seconds
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -62,22 +62,22 @@ check: install   ## format, lint, types, imports, generated documents; seconds
 	@$(BIN)/python -m docs.make --check
 	@$(BIN)/hadolint Dockerfile
 
-audit: install   ## known faults of the locked dependencies; needs a way to PyPI, and fails without one
+audit: install   ## check the locked dependencies for known vulnerabilities; needs PyPI
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock --progress-spinner off 2>.venv/audit.log \
-	  || { tail -1 .venv/audit.log >&2; echo "audit: a fault, or it could not look; see .venv/audit.log" >&2; exit 1; }
+	  || { tail -1 .venv/audit.log >&2; echo "audit: found a vulnerability, or could not reach PyPI; see .venv/audit.log" >&2; exit 1; }
 
-sbom: install    ## what is in the image, as CycloneDX: dist/callvault.cdx.json
+sbom: install    ## write the software bill of materials (CycloneDX): dist/callvault.cdx.json
 	@mkdir -p dist
 	@$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --validate -o dist/callvault.cdx.json
 
-docs: install    ## make the documents that come from tables in the code
+docs: install    ## write the documents that come from tables in the code
 	@$(BIN)/python -m docs.make
 
-format: install  ## format and mend what the linter can mend
+format: install  ## format, and fix what the linter can fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lock:            ## resolve the dependencies anew into the three hashed lock files
+lock:            ## resolve the dependencies again into the three hashed lock files
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
 	@printf 'certifi<=2026.10.18\n' > .venv-lock/constraints.txt
 	@for extra in "requirements.lock" "requirements-dev.lock --group dev"; do \
@@ -87,5 +87,5 @@ lock:            ## resolve the dependencies anew into the three hashed lock fil
 	  -c .venv-lock/constraints.txt --group pyproject.toml:build -o requirements-build.lock
 	@rm -rf .venv-lock
 
-clean:           ## remove what the targets made
+clean:           ## remove everything that the targets created
 	@rm -rf .venv .venv-lock .tools dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

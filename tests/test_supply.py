@@ -49,4 +49,4 @@ def test_an_audit_that_cannot_look_is_a_failure() -> None:
         check=False,
     )
     assert done.returncode != 0
-    assert "or it could not look" in done.stderr
+    assert "or could not reach PyPI" in done.stderr
