@@ -34,8 +34,8 @@ class _Flaky:
 
 
 async def test_a_renewal_that_failed_loses_no_lease(async_redis: Any, redis: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(lease, "_LASTS_MS", 900)
-    monkeypatch.setattr(lease, "_RENEWED_EVERY_SECONDS", 0.3)
+    monkeypatch.setattr(lease, "_LEASE_MS", 900)
+    monkeypatch.setattr(lease, "_RENEW_SECONDS", 0.3)
     client = _Flaky(async_redis)
     async with held(client, KEY, "a test", 1):
         client.fails = True
@@ -106,7 +106,7 @@ async def test_times_written_by_a_clock_ahead_delay_no_worker_and_free_no_live_l
 async def test_a_worker_without_heartbeats_yields_to_its_successor(
     async_redis: Any, redis: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(lease, "_RENEWED_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "_RENEW_SECONDS", 0.05)
 
     async def work() -> None:
         redis.set(KEY, "another", px=5_000)

@@ -105,7 +105,7 @@ async def test_a_lease_ends_soon_after_its_worker(runtime: Runtime, redis: Any) 
 async def test_a_writer_that_has_lost_its_lease_stops(
     runtime: Runtime, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.queue.lease._RENEWED_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr("workers.queue.lease._RENEW_SECONDS", 0.02)
     with pytest.raises(HeldElsewhere, match="another job took the lease of recording r"):
         async with sole_writer(runtime.redis, "r"):
             redis.set(WRITER + "r", "another")

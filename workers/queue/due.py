@@ -1,27 +1,23 @@
-"""The due list: which recordings' originals are to be deleted at Telnyx, and when.
+"""The deletion schedule: which originals to delete at Telnyx, and when. Also the pause of deletion.
 
-Lost with Redis, it is rebuilt by reconcile from the archive. Whoever claims an entry leaves it in the list with a
-later time, so that a worker that dies with it loses nothing.
+If Redis loses it, reconcile rebuilds it from the archive. A claimed entry stays in it with a later time, so a worker
+that dies loses none. All times are the server's: a worker with a wrong clock deletes nothing early.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import msgspec
-from redis.exceptions import RedisError
 
-from config.tasks import end_tasks
 from workers.hold import Hold
 from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE, DELETIONS_PAUSED, DELETIONS_PAUSED_BY, PAUSE_LOOKED
+from workers.queue.lease import renewed
 from workers.queue.script import AsyncRedis, Script, server_seconds, write_when_full
 
 _CLAIM_SECONDS = 60
-
-# All instants are the server's: a worker with a wrong clock deletes nothing before its time.
 
 _CLAIM = Script(__package__, "claim_due.lua")
 _EXTEND = Script(__package__, "extend_claims.lua")
@@ -30,7 +26,7 @@ _SCHEDULE = Script(__package__, "schedule.lua")
 
 @dataclass(frozen=True)
 class DueDeletion:
-    """An entry of the list.
+    """An entry of the deletion schedule.
 
     Attributes:
         folder: the recording's folder in the archive.
@@ -42,13 +38,13 @@ class DueDeletion:
 
 
 class DueList:
-    """The due list of one Redis."""
+    """The deletion schedule of one Redis."""
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
 
     async def schedule(self, folder: str, after_seconds: float) -> bool:
-        """Add a recording's folder, due after some seconds; one that is listed stays as it is.
+        """Add a recording's folder, due after some seconds; an entry that exists keeps its time.
 
         Returns:
             Whether it was added.
@@ -56,37 +52,31 @@ class DueList:
         return bool(await _SCHEDULE(self._redis, (DELETIONS_DUE,), ("NX", after_seconds, folder)))
 
     async def hasten(self, folder: str, after_seconds: float) -> None:
-        """Have a folder due after some seconds at the latest, whether it is listed or not."""
+        """Make a folder due after at most some seconds; add it if it is missing."""
         await _SCHEDULE(self._redis, (DELETIONS_DUE,), ("LT", after_seconds, folder))
 
     async def claim(self, count: int) -> list[str]:
-        """Take up to `count` folders that are due; they come back in a minute unless `done`, postponed or kept."""
+        """Claim up to `count` folders that are due; they are due again in a minute unless done, postponed or kept."""
         found = await _CLAIM(self._redis, (DELETIONS_DUE,), (count, _CLAIM_SECONDS))
         return [member.decode() for member in found]
 
     @asynccontextmanager
     async def kept(self, folders: Sequence[str]) -> AsyncIterator[None]:
-        """Keep claimed folders claimed while they are worked on; those of a worker that dies come back soon."""
+        """Keep claimed folders claimed while the block runs; if the worker dies, they are due again within a minute."""
 
         async def extend() -> None:
-            while True:
-                await asyncio.sleep(_CLAIM_SECONDS / 3)
-                with suppress(RedisError, OSError):  # the next one; two may be missed before a claim ends
-                    await _EXTEND(self._redis, (DELETIONS_DUE,), (_CLAIM_SECONDS, *folders))
+            await _EXTEND(self._redis, (DELETIONS_DUE,), (_CLAIM_SECONDS, *folders))
 
-        extending = asyncio.create_task(extend())
-        try:
+        async with renewed(extend, _CLAIM_SECONDS / 3, "a batch of deletions"):
             yield
-        finally:
-            await end_tasks([extending])
 
     async def show_pause(self, why: str | None, by: str = "", at: str = "") -> None:
-        """Tell whoever reads Redis of a pause, or with None that there is no pause; what counts is in the archive.
+        """Publish the pause in Redis, or remove it. The archive holds the decision that counts.
 
         Args:
-            why: the reason that was given.
-            by: who paused; empty where that is not known.
-            at: when, ISO 8601, UTC; likewise.
+            why: the reason; None: deletion is not paused.
+            by: who paused it; empty if unknown.
+            at: when, ISO 8601, UTC; empty if unknown.
         """
         if why is None:
             await self._redis.delete(DELETIONS_PAUSED, DELETIONS_PAUSED_BY)
@@ -95,7 +85,7 @@ class DueList:
         await write_when_full(self._redis, ("SET", DELETIONS_PAUSED, why), ("SET", DELETIONS_PAUSED_BY, row))
 
     async def is_time_to_look(self, every_seconds: float) -> bool:
-        """Whether it is time to look in the archive for a pause; only the first to ask within so many seconds gets True."""
+        """Whether to look for a pause in the archive now; True for one caller in each period."""
         mark = ("SET", PAUSE_LOOKED, "1", "NX", "PX", int(every_seconds * 1000))
         return (await write_when_full(self._redis, mark))[0] is not None
 
@@ -105,41 +95,41 @@ class DueList:
         return None if held is None else held.why
 
     async def pause(self) -> Hold | None:
-        """The pause of deletion: why, by whom and since when; None if it is not paused."""
+        """The pause: why, by whom and since when; None if deletion is not paused."""
         why, row = await self._redis.mget(DELETIONS_PAUSED, DELETIONS_PAUSED_BY)
         if why is None:
             return None
         with suppress(msgspec.MsgspecError):
             held = msgspec.json.decode(row or b"", type=Hold)
-            if held.why == why.decode():  # else a worker of another version has written the one and not the other
+            if held.why == why.decode():  # else a worker of another version wrote only one of the two
                 return held
         return Hold(why.decode())
 
     async def back_off(self, seconds: float) -> None:
-        """Have nobody go on for a while: what deletions need does not answer."""
+        """Stop all deletions for a while, because the store or Telnyx does not answer."""
         await write_when_full(self._redis, ("SET", DELETIONS_BACK_OFF, "1", "PX", int(seconds * 1000)))
 
     async def may_go_on(self) -> bool:
-        """Whether deletion is neither paused by anyone nor backs off from what does not answer."""
+        """Whether deletion is neither paused nor backing off."""
         return not await self._redis.exists(DELETIONS_PAUSED, DELETIONS_BACK_OFF)
 
     async def postpone(self, folder: str, seconds: float) -> None:
-        """Have a claimed folder come back later."""
+        """Make a claimed folder due later."""
         await _SCHEDULE(self._redis, (DELETIONS_DUE,), ("XX", seconds, folder))
 
     async def done(self, folder: str) -> None:
-        """Take a folder off the list."""
+        """Remove a folder."""
         await self._redis.zrem(DELETIONS_DUE, folder)
 
     async def count(self) -> int:
-        """How many are listed."""
+        """How many entries there are."""
         return int(await self._redis.zcard(DELETIONS_DUE))
 
     async def count_due(self) -> int:
-        """How many could be claimed now."""
+        """How many are due."""
         return int(await self._redis.zcount(DELETIONS_DUE, "-inf", await server_seconds(self._redis)))
 
     async def entries(self, count: int = 100) -> list[DueDeletion]:
-        """The first of the list, soonest first."""
+        """The first entries, soonest first."""
         rows = await self._redis.zrange(DELETIONS_DUE, 0, count - 1, withscores=True)
         return [DueDeletion(member.decode(), score) for member, score in rows]
