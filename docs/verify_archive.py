@@ -291,7 +291,7 @@ def check_recordings(archive):
     all_erased = {}
     for key in archive.paths:
         if key.startswith("recordings/") and (day_of(key) is None or not IN_A_RECORDING.fullmatch(key)):
-            archive.problem("unknown", key, "not a key of the archive's layout")
+            archive.problem("unknown", key, "not a key of the archive format")
     for (folder, recording_id), keys in folders_of(archive.paths).items():
         erased = erased_of(archive, folder, recording_id, keys)
         all_erased |= erased
@@ -341,9 +341,9 @@ def check_other(archive, folder, recording_id, key, committed):
     name = key[len(folder) :]
     kind = name.partition("/")[0]
     if last.startswith("audio.") and f"{place}/" not in committed and (name == last or kind == "versions"):
-        archive.problem("uncommitted", key, "audio without a commit record")
+        archive.problem("uncommitted", key, "the audio has no commit record")
     elif kind not in (*NAMES_ITS_RECORDING, "transcriptions", "decisions") or not name.endswith(".json"):
-        archive.problem("unknown", key, "no commit record names it")
+        archive.problem("unknown", key, "no commit record lists it")
     else:
         said = archive.record(key, kind)
         if said and kind in NAMES_ITS_RECORDING and encoded(said["recording_id"]) != recording_id:
@@ -370,7 +370,7 @@ def walk_chain(archive, head):
         if found := re.fullmatch(r"seals/(\d{10})\.(json|sha256|sig|tsr)", key):
             names.setdefault(int(found[1]), set()).add(found[2])
         elif key.startswith("seals/"):
-            archive.problem("unlisted", key, "not a key of the archive's layout")
+            archive.problem("unlisted", key, "not a key of the archive format")
         elif found := re.fullmatch(r"catalogue/(?:.*/)?([0-9]+)(?:\.[^/]*)?", key):
             names.setdefault(int(found[1]), set())  # the rows of a seal tell of it, should it be cut off the end
     good, hashes, before, expected = [], {}, None, 1
@@ -441,7 +441,7 @@ def check_days(archive, seals, erased):
         if key in late or (key.endswith("/erased.sig") and f"{key[:-4]}.json" in archive.paths):
             waiting += 1
         else:
-            archive.problem("unlisted", key, "lies under a sealed day, and no seal lists it")
+            archive.problem("unlisted", key, "its day is sealed, and no seal lists it")
     return len(listed), waiting
 
 

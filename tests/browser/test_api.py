@@ -258,9 +258,9 @@ def test_a_sealed_day_stays_sealed_on_the_calendar_while_a_further_seal_is_to_co
 
 def test_every_page_reports_an_archive_that_cannot_be_opened(tmp_path: Path, redis_url: str) -> None:
     with pages({"CALLVAULT_ARCHIVE_URL": "file:///proc/x"}, tmp_path, redis_url) as (client, _):
-        assert "is no Callvault archive" in client.get("/api/overview").json()["problems"][0]
+        assert "is not a Callvault archive" in client.get("/api/overview").json()["problems"][0]
         answer = client.get("/api/recordings")
-        assert answer.status_code == 503 and "is no Callvault archive" in answer.json()["error"]
+        assert answer.status_code == 503 and "is not a Callvault archive" in answer.json()["error"]
 
 
 def test_every_page_reports_a_redis_of_another_archive_and_events_are_still_accepted(

@@ -183,7 +183,12 @@ def test_an_unused_data_folder_gets_no_redis_and_is_not_reported_as_good(tmp_pat
         (["serve"], {"CALLVAULT_DELETE_AFTER": "soon"}, 2, "CALLVAULT_DELETE_AFTER: cannot use 'soon'"),
         (["demo", "--recordings", "0"], {}, 2, "Invalid value"),
         (["nothing"], {}, 2, "No such command"),
-        (["worker"], {"TELNYX_API_KEY": "K", "CALLVAULT_ARCHIVE_URL": "file:///proc/x"}, 1, "is no Callvault archive"),
+        (
+            ["worker"],
+            {"TELNYX_API_KEY": "K", "CALLVAULT_ARCHIVE_URL": "file:///proc/x"},
+            1,
+            "is not a Callvault archive",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line(

@@ -115,20 +115,22 @@ def test_changed_audio_is_reported_with_its_path_and_moved_away_before_repair(
     path, repair = f"{small.root.as_uri()}/{key}", "`callvault repair 11-one`"
 
     got = line_of(["get", "11-one", "--out", str(tmp_path / "out.wav")], here)
-    assert f"find out who changed it and move {path} out of the archive; then {repair} puts back the right" in got
+    assert f"find out who changed it and move {path} out of the archive; then run {repair} to restore it" in got
     refused = line_of(["repair", "11-one", "--from", str(tmp_path / "copy.wav")], here)
     assert "something else lies there" in refused and f"move {path} out of the archive; then {repair}" in refused
     report = json.loads(run_callvault(["verify", "--deep", "--json"], here).stdout)
     advice = {problem["key"]: problem["advice"] for problem in report["problems"]}
     assert f"move {key} out of the archive; then {repair}" in advice[key]
-    assert advice[gone].startswith("`callvault repair 11-two` puts it back from Telnyx")
+    assert advice[gone].startswith("run `callvault repair 11-two` to restore it from Telnyx")
     text = run_callvault(["status"], here).stdout
     assert f"move {path} out of the archive; then {repair}" in text and "`callvault repair 11-two` puts it" in text
     with receiver(here) as (client, _):
         page = wait_for(lambda: "11-one" in (text := client.get("/ops/recordings/11-one").text) and text)
         assert f"move {path} out of the archive; then <code>callvault repair 11-one</code>" in page
         overview = client.get("/ops").text
-        assert f"move {path} out of" in overview and "<code>callvault repair 11-two</code> puts it back" in overview
+        assert (
+            f"move {path} out of" in overview and "run <code>callvault repair 11-two</code> to restore it" in overview
+        )
 
     (small.root / key).rename(tmp_path / "altered.wav")
     mended = run_callvault(["repair", "11-one", "--from", str(tmp_path / "copy.wav")], here)

@@ -55,7 +55,7 @@ def test_blocks_that_are_gone_before_they_are_committed_are_sent_again(azure: Em
         blob.commit_block_list([])  # this discards the staged blocks
         blob.delete_blob()
 
-    with pytest.raises(StoreError, match="begun again") as raised:
+    with pytest.raises(StoreError, match="the upload starts again") as raised:
         archive.put("a", chunks_then(meddle), "audio/wav")
     assert not isinstance(raised.value, StoreRefused)
     assert archive.store.stat("a") is None

@@ -75,7 +75,7 @@ def test_the_same_content_again_is_success_and_other_content_a_conflict(size: in
     again = put(store, "a", data)
     assert (again.sha256, again.size) == (first.sha256, first.size)
     for other in (data[:-1] + bytes([data[-1] ^ 1]), data + b"x", data_of(50)):
-        with pytest.raises(ArchiveConflict, match="not overwritten"):
+        with pytest.raises(ArchiveConflict, match="Callvault does not overwrite it"):
             put(store, "a", other)
     assert b"".join(store.read("a")) == data
 
@@ -407,9 +407,9 @@ def test_orphans_of_today_are_left_alone(store: Store) -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("s3://nowhere-at-all", "there is no such bucket"),
-        ("gs://nowhere-at-all", "there is no such bucket"),
-        ("az://nowhere-at-all", "there is no such container"),
+        ("s3://nowhere-at-all", "the bucket does not exist"),
+        ("gs://nowhere-at-all", "the bucket does not exist"),
+        ("az://nowhere-at-all", "the container does not exist"),
     ],
 )
 def test_a_missing_bucket_is_reported_as_missing(url: str, text: str, emulator: Emulator) -> None:

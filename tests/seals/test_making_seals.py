@@ -122,7 +122,7 @@ async def test_no_seal_is_added_to_another_archive_than_the_one_that_was_opened(
     identity = archive_folder / layout.IDENTITY_KEY
     own = identity.read_text()
     identity.write_text(own.replace(json.loads(own)["id"], "0" * 32))
-    with pytest.raises(StoreError, match="another archive lies there now"):
+    with pytest.raises(StoreError, match="now holds another archive"):
         await seal(runtime, ago(5))
     identity.write_text(own)
     redis.set(ARCHIVE, "0" * 32)

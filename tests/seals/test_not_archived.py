@@ -124,7 +124,7 @@ async def test_audio_that_is_available_or_fails_differently_is_not_accepted_as_l
     sandbox.world.recordings.pop(gone.data["id"])
     sandbox.world.faults.change({"answers": {f"/_downloads/{two.data['id']}.mp3": 404}})
     refused = {
-        in_the_way.data["id"]: "but not because Telnyx gives no audio.*is not overwritten",
+        in_the_way.data["id"]: "but not because Telnyx gives no audio.*Callvault does not overwrite it",
         gone.data["id"]: "not at Telnyx",
         two.data["id"]: "Telnyx still gives the wav of",
     }

@@ -412,7 +412,7 @@ def test_a_place_without_an_archive_fails_the_check(what: str, tmp_path: Path) -
     assert (done.returncode, done.stdout) == (2, "")
     assert str(place) in done.stderr
     settings = {"CALLVAULT_ARCHIVE_URL": place.as_uri(), "CALLVAULT_DATA": str(tmp_path / "data")}
-    with pytest.raises(UserError, match="is no Callvault archive"):
+    with pytest.raises(UserError, match="is not a Callvault archive"):
         callvault_here(["verify", "--seals"], settings)
 
 

@@ -282,7 +282,7 @@ def test_a_receipt_that_came_after_the_seal_waits_for_the_next_and_is_no_problem
         ("passphrase", "not an OpenSSH private key without a passphrase"),
         ("rsa", "not an Ed25519 key; make one with `ssh-keygen -t ed25519 -N ''`"),
         ("public", "not an OpenSSH private key without a passphrase"),
-        ("behind", "a key behind the first is not an OpenSSH public key"),
+        ("behind", "a key after the first is not an OpenSSH public key"),
     ],
 )
 def test_an_unusable_key_is_one_clear_line(how: str, text: str, sealed: Sealed, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ async def archive_away(redis: Any, archive: Path) -> None:
 
 
 CAUSES: dict[str, tuple[Cause, str]] = {
-    "archive-away": (archive_away, "is its disk mounted"),
+    "archive-away": (archive_away, "that its disk is mounted"),
     "redis-full": (full, "% of its memory is used"),
     "no-worker": (job_without_a_worker, "nothing is archived, deleted or sealed; 1 job waits"),
     "damaged": (damage, "recordings/2026/01/02/r-1/audio.wav: reads back with another SHA-256 (found by verify"),

@@ -66,7 +66,7 @@ def test_a_folder_that_vanishes_under_a_worker_is_never_an_empty_archive(what_is
         lambda: store.erase("recordings/a"),
         store.remove_orphans,
     ):
-        with pytest.raises(StoreMissing, match="is its disk mounted"):
+        with pytest.raises(StoreMissing, match="check that its disk is mounted"):
             ask()
     assert everything(tmp_path / "archive") == []
     shutil.rmtree(folder, ignore_errors=True)
@@ -94,7 +94,8 @@ def test_without_an_archive_a_command_fails_and_makes_nothing(
     assert done.returncode == 1
     goes_on = command in ("doctor", "status")  # with its other details
     said = done.stdout if goes_on else done.stderr
-    assert "is no Callvault archive: is its disk mounted" in said and "`callvault init` makes one" in said
+    assert "is not a Callvault archive. Check the address, and that its disk is mounted" in said
+    assert "Run `callvault init` to make a new archive" in said
     assert goes_on or (done.stdout, done.stderr.count("\n")) == ("", 1)
     assert not typo.exists() or everything(typo) == []
 
@@ -105,7 +106,7 @@ async def test_a_worker_writes_nothing_into_a_place_without_an_archive(
     (archive_folder / "archive.json").unlink()
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(NoArchive, match="is no Callvault archive"):
+    with pytest.raises(NoArchive, match="is not a Callvault archive"):
         open_runtime(load_settings(), async_redis)
     archive = Archive(open_store(archive_folder.as_uri()), needs_identity=True)  # the store did not answer at the start
     with pytest.raises(NoArchive):
@@ -121,7 +122,7 @@ def test_a_swapped_archive_is_detected_at_once(now: str, tmp_path: Path) -> None
     (tmp_path / "archive" / "archive.json").unlink()
     if now == "another":
         make_archive(tmp_path / "archive")
-    with pytest.raises(StoreError, match="another archive lies there now" if now == "another" else "is gone"):
+    with pytest.raises(StoreError, match="now holds another archive" if now == "another" else "is gone"):
         archive.assert_identity()
 
 
@@ -218,7 +219,7 @@ def test_up_makes_its_archive_only_with_a_fresh_redis(environment: dict[str, str
     done = run_callvault(["up", "--port", "0"], own)
     assert done.returncode == 1 and "run `callvault init --adopt`" in done.stderr
     done = run_callvault(["up", "--port", "0"], environment | {"CALLVAULT_ARCHIVE_URL": (tmp_path / "typo").as_uri()})
-    assert done.returncode == 1 and "is no Callvault archive" in done.stderr
+    assert done.returncode == 1 and "is not a Callvault archive" in done.stderr
     assert not (tmp_path / "typo").exists()
 
 

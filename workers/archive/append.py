@@ -28,7 +28,7 @@ class Unfinished(Exception):
     """There is a manifest under the next sequence number, and no seal: a worker died, or another is at it."""
 
     def __init__(self, sequence: int) -> None:
-        super().__init__(f"{layout.seal_key(sequence, 'sha256')}: without its seal yet")
+        super().__init__(f"{layout.seal_key(sequence, 'sha256')}: the manifest has no seal yet")
         self.sequence = sequence
 
 

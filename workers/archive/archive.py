@@ -46,7 +46,7 @@ _LOOK_AGAIN_SECONDS = 0.2
 
 
 class ArchiveConflict(Exception):
-    """An object that is to be written once is there with other content. Nothing was overwritten; a person must look."""
+    """The key already holds other content. Nothing was overwritten; a person must decide."""
 
 
 class Archive:
@@ -133,13 +133,13 @@ class Archive:
             try:
                 stored = self.store.stat(key)
                 if stored is None:
-                    raise Damaged(key, "there, and then not there")
+                    raise Damaged(key, "it disappeared while it was checked")
                 proof = prove(self.store, Written(stored), source.sha256, source.size, self._proof_mode)
             except Damaged:
                 proof = self._read_again(key, source)
         except Damaged as error:
             raise ArchiveConflict(
-                f"{error}; it was there before and is not overwritten. Compare it with the original before you decide"
+                f"{error}; the key was already in use and Callvault does not overwrite it. Compare it with the original"
             ) from None
         return ArchivedObject(key, source.size, source.sha256, content_type, proof)
 

@@ -81,7 +81,7 @@ def erase(
     else:
         gone = [k for k in present if not _is_kept(folder, k)]
         if not gone:
-            raise UserError(f"there is nothing of recording {recording_id} in the archive")
+            raise UserError(f"recording {recording_id} is not in the archive")
         record = Erasure(
             recording_id=recording_id,
             objects=[ErasedObject(k, present[k].size, hash_object(archive.store, k)) for k in gone],
@@ -115,7 +115,7 @@ def erase_what_is_left(archive: Archive, folder: str) -> list[str]:
         for k in left:
             archive.store.erase(k)
         erased += left
-    raise StoreError(f"{folder}: something is written there again and again; stop whoever writes it, then erase again")
+    raise StoreError(f"{folder}: another process keeps writing here; stop it, then run the erasure again")
 
 
 def what_is_left(archive: Archive, folder: str) -> list[str]:
@@ -138,7 +138,7 @@ def sign_erasure(archive: Archive, folder: str, keys: SealKeys) -> Erasure:
     key = layout.erasure_key(folder)
     data = archive.read_small(key)
     if data is None:
-        raise UserError(f"{key}: there is no record of an erasure to sign")
+        raise UserError(f"{key}: the recording has no erasure record to sign; erase it first")
     try:
         record = ERASURE.read(data, key)
         sealed = _sealed_hashes(archive, folder)
@@ -146,7 +146,7 @@ def sign_erasure(archive: Archive, folder: str, keys: SealKeys) -> Erasure:
         raise UserError(f"{error}; nothing was signed. Run `callvault verify --seals`") from None
     for o in record.objects:
         if sealed.get(o.key, o.sha256) != o.sha256:
-            raise UserError(f"{key}: {o.key} has another SHA-256 there than in its seal; nothing was signed")
+            raise UserError(f"{key}: its SHA-256 of {o.key} differs from the seal's; nothing was signed")
     _sign(archive, folder, data, keys)
     return record
 
@@ -175,5 +175,5 @@ def _sign(archive: Archive, folder: str, data: bytes, keys: SealKeys) -> None:
         archive.put(key, keys.sign(data), "application/octet-stream")
     except ArchiveConflict:
         raise UserError(
-            f"{key}: there is another signature; find out who wrote it, and remove it by the store's tools"
+            f"{key}: another signature is already there; find out who wrote it, then remove it with the store's own tools"
         ) from None

@@ -59,7 +59,9 @@ class Erasures:
         try:
             from workers.archive.signatures import BadSignature, fingerprint, signer_of
         except ImportError:
-            raise UserError(f"{key}: cryptography is missing to check it; pip install 'callvault[seals]'") from None
+            raise UserError(
+                f"{key}: checking it needs the package cryptography; run `pip install 'callvault[seals]'`"
+            ) from None
         try:
             signer = signer_of(self._archive.read_small(key) or b"", data)
         except BadSignature as error:

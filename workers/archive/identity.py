@@ -38,7 +38,7 @@ def read_identity(store: Store) -> Identity | None:
     try:
         return IDENTITY.read(data, layout.IDENTITY_KEY)
     except UnreadableRecord as error:
-        raise NoArchive(f"{store.url}: {error}; restore it from a copy, nothing is written until then") from None
+        raise NoArchive(f"{store.url}: {error}; restore it from a copy. Callvault writes nothing until then") from None
 
 
 def open_identity(store: Store) -> Identity:
@@ -54,8 +54,8 @@ def open_identity(store: Store) -> Identity:
         found = None
     if found is None:
         raise NoArchive(
-            f"{store.url} is no Callvault archive: is its disk mounted, the address right? "
-            "`callvault init` makes one, `callvault init --adopt` takes up what an earlier version wrote"
+            f"{store.url} is not a Callvault archive. Check the address, and that its disk is mounted. "
+            "Run `callvault init` to make a new archive, `callvault init --adopt` to adopt what an earlier version wrote"
         )
     return found
 
@@ -68,10 +68,10 @@ def assert_same(store: Store, expected: Identity) -> None:
     """
     found = read_identity(store)
     if found is None:
-        raise StoreError(f"{store.url}: {layout.IDENTITY_KEY} is gone; is the archive's disk still mounted?")
+        raise StoreError(f"{store.url}: {layout.IDENTITY_KEY} is gone; check that the archive's disk is still mounted")
     if found.id != expected.id:
         raise StoreError(
-            f"{store.url}: another archive lies there now ({found.id}, opened was {expected.id}); restart what uses it"
+            f"{store.url} now holds another archive ({found.id}; this process opened {expected.id}); restart Callvault"
         )
 
 
@@ -101,7 +101,7 @@ def make_identity(store: Store, *, adopt: bool = False, by: str | None = None) -
         pass  # somebody was faster
     found = read_identity(store)
     if found is None:
-        raise StoreError(f"{store.url}: {layout.IDENTITY_KEY} was written, and is not there")
+        raise StoreError(f"{store.url}: {layout.IDENTITY_KEY} disappeared after it was written; try again")
     return found
 
 

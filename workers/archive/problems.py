@@ -1,4 +1,4 @@
-"""What `callvault verify` finds wrong, and what a person does about it."""
+"""The problems that `callvault verify` reports, and what to do about each."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ import msgspec
 from workers.archive import layout
 from workers.archive.records import WrongObject
 
-# Of an object that is gone or another than it was, `how_to_mend` says what to do.
+# `how_to_mend` has the advice for missing and damaged objects.
 ADVICE = {
-    "unlisted": "nobody sealed it: find out who put it there; what a worker wrote is sealed within a day of its writing",
-    "gap": "restore the seal from a copy of the archive; the last one may be made by `callvault seal --due`",
-    "seal-altered": "restore the seal and its manifest from a copy of the archive; find out who could write there",
-    "unsealed": "`callvault status` says what the day waits for; if it waits for nothing, seals were cut off the chain's "
-    "end: compare with a copy of the archive and with a head that was kept elsewhere (`verify --seals --head HASH`)",
-    "head": "compare with a copy of the archive: the chain was made anew, or cut off before that seal; find out who could "
-    "write there",
-    "signature": "restore the signature from a copy; keys that signed before belong behind CALLVAULT_SEAL_KEY",
-    "erasure": "ask whoever it names whether they erased the recording; if so, `callvault erase ID --sign` where the key of "
-    "the seals is; if not, restore the recording from a copy of the archive",
-    "time-stamp": "restore it from a copy; check that CALLVAULT_TIMESTAMP_CA is that authority's",
-    "uncommitted": "a worker may be at it right now; else restore the commit record from a copy if a seal lists it "
-    "(`verify --seals` says `missing`), before a comparison with Telnyx makes another; only if none does, `callvault backfill` "
-    "for its day finishes it",
-    "unknown": "not Callvault's; find out who put it there",
+    "unlisted": "find out who put it there; if a worker wrote it, a seal lists it within a day",
+    "gap": "restore the seal from a copy of the archive; if it is the last one, `callvault seal --due` can make it",
+    "seal-altered": "restore the seal and its manifest from a copy of the archive; find out who can write to the archive",
+    "unsealed": "run `callvault status` to see what the day waits for; if it waits for nothing, someone cut seals off the end "
+    "of the chain: compare the archive with a copy and with a head kept elsewhere (`callvault verify --seals --head HASH`)",
+    "head": "compare the archive with a copy: someone rebuilt the chain or cut it off before that seal; find out who can "
+    "write to the archive",
+    "signature": "restore the signature from a copy; if an earlier key made it, add its public key to CALLVAULT_SEAL_KEY",
+    "erasure": "ask the person it names whether they erased the recording; if they did, run `callvault erase ID --sign` "
+    "where the seal key is; if not, restore the recording from a copy of the archive",
+    "time-stamp": "restore it from a copy; check that CALLVAULT_TIMESTAMP_CA names the authority that made it",
+    "uncommitted": "a worker may be archiving it right now. Otherwise run `callvault verify --seals`: if a seal lists the "
+    "commit record, restore it from a copy before a reconcile writes another; if no seal does, run `callvault backfill` "
+    "for its day",
+    "unknown": "Callvault did not write it; find out who did",
 }
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Something that is wrong in the archive.
+    """A problem in the archive.
 
     Attributes:
         kind: `missing`, `damaged` or a row of `ADVICE`.
-        key: of the object, or of the day.
-        what: what is wrong with it, one line.
+        key: the key of the object, or the prefix of the day.
+        what: what is wrong, in one line.
     """
 
     kind: str
@@ -49,12 +49,12 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def how_to_mend(key: str, state: str, place: str = "") -> str:
-    """What a person does about one object, with its real id and path.
+    """What to do about one missing or damaged object, with its id and path.
 
     Args:
-        key: of the object; of no object where what is wrong is about something else.
-        state: `missing`: nothing lies there; `damaged`: something else does, which `repair` never writes over.
-        place: URL of the archive, so that the whole path is named; empty: the path within the archive.
+        key: the key of the object.
+        state: `missing`, or `damaged`: `callvault repair` never overwrites a damaged object.
+        place: the URL of the archive, to name the full path; empty names the path within the archive.
     """
     path = f"{place.rstrip('/')}/{key}" if place else key
     found = layout.recording_of(key)
@@ -63,14 +63,16 @@ def how_to_mend(key: str, state: str, place: str = "") -> str:
         command = f"`callvault repair {found[1]}`"
     if state == "missing":
         if command:
-            return f"{command} puts it back from Telnyx, or with `--from FILE` from a copy of the archive"
+            return (
+                f"run {command} to restore it from Telnyx; add `--from FILE` to restore it from a copy of the archive"
+            )
         return f"restore {path} from a copy of the archive"
     first = f"find out who changed it and move {path} out of the archive"
     if command:
-        return f"{first}; then {command} puts back the right bytes from Telnyx, or with `--from FILE` from a copy"
+        return f"{first}; then run {command} to restore it from Telnyx; add `--from FILE` to restore it from a copy"
     return f"{first}; then restore it from a copy"
 
 
 def wrong(error: WrongObject) -> Problem:
-    """What an error says of an object."""
+    """The problem that an error describes."""
     return Problem("damaged", error.key, error.what)

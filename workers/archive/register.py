@@ -86,7 +86,7 @@ def write_down(archive: Archive, key: str, state: DamageState, what: str, found_
         except ArchiveConflict:
             continue  # somebody else has just taken the number
         return row
-    raise StoreError(f"{layout.DAMAGE}: others write about {key} all the time")
+    raise StoreError(f"{layout.damage_folder(key)}: other processes keep writing here; try again later")
 
 
 def _number(key: str) -> int:

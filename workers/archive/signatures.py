@@ -114,9 +114,9 @@ def _public(data: bytes) -> bytes:
     try:
         key = load_ssh_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
-        raise BadKey("a key behind the first is not an OpenSSH public key") from None
+        raise BadKey("a key after the first is not an OpenSSH public key") from None
     if not isinstance(key, Ed25519PublicKey):
-        raise BadKey("a public key that is not Ed25519")
+        raise BadKey("a key after the first is not Ed25519")
     return _raw(key)
 
 

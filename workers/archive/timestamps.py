@@ -44,7 +44,7 @@ def request_timestamp(url: str, message: bytes, authorities: Path | None) -> byt
             for chunk in answer.iter_bytes():
                 stamp += chunk
                 if len(stamp) > _LARGEST_ANSWER_BYTES:
-                    raise BadTimestamp(f"an answer of more than {_LARGEST_ANSWER_BYTES} bytes")
+                    raise BadTimestamp(f"the answer is larger than {_LARGEST_ANSWER_BYTES} bytes")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise BadTimestamp(f"{type(error).__name__} {error}") from None
     verify_timestamp(bytes(stamp), message, authorities, nonce)
@@ -69,13 +69,13 @@ def verify_timestamp(stamp: bytes, message: bytes, authorities: Path | None, non
         answer = tsp.TimeStampResp.load(stamp, strict=True)
         status = answer["status"]["status"].native
         if status not in ("granted", "granted_with_mods"):
-            raise BadTimestamp(f"the authority says {status}")
+            raise BadTimestamp(f"the authority answered {status}")
         token: Any = answer["time_stamp_token"]["content"]
         said: Any = token["encap_content_info"]["content"].parsed
         if said["message_imprint"]["hashed_message"].native != digest:
-            raise BadTimestamp("it is the stamp of something else")
+            raise BadTimestamp("the time stamp is for other data")
         if nonce is not None and said["nonce"].native != nonce:
-            raise BadTimestamp("it is the answer to another request")
+            raise BadTimestamp("the answer belongs to another request")
         if authorities is not None:
             _hold_to(answer, token, digest, authorities)
         instant: datetime = said["gen_time"].native

@@ -301,7 +301,7 @@ def _check(checks: Checks, folder: _Folder) -> _Found:
     """One folder: its records, every object that they name, and everything else that lies there."""
     found = _Found()
     if folder.day == date.min:
-        found.problems = [Problem("unknown", key, "not a key of the archive's layout") for key in folder.found]
+        found.problems = [Problem("unknown", key, "not a key of the archive format") for key in folder.found]
         return found
     found.is_not_archived = is_not_archived(folder.prefix, folder.found)
     left = dict(folder.found)
@@ -390,10 +390,10 @@ def _check_other(archive: Archive, folder: _Folder, key: str, committed: Contain
     name = key.removeprefix(folder.prefix)
     place, _, last = key.rpartition("/")
     if last.startswith("audio.") and f"{place}/" not in committed and (name == last or name.startswith("versions/")):
-        return [Problem("uncommitted", key, "audio without a commit record")]
+        return [Problem("uncommitted", key, "the audio has no commit record")]
     reader = _BESIDE.get(name.partition("/")[0])
     if reader is None or not name.endswith(".json"):
-        return [Problem("unknown", key, "no commit record names it")]
+        return [Problem("unknown", key, "no commit record lists it")]
     try:
         record = reader.read(archive.read_small(key), key)
     except UnreadableRecord as error:

@@ -81,7 +81,7 @@ def walk_chain(archive: Archive, state: Verified, trust: Trust, show: Callable[[
         show(state)
     state.seals_after_head = sum(sequence > (state.head or 0) for sequence in hashes)
     if trust.head is not None and state.head is None:
-        state.problems.append(Problem("head", "seals/", f"no seal of this chain has the SHA-256 {trust.head}"))
+        state.problems.append(Problem("head", "seals/", f"no seal in the chain has the SHA-256 {trust.head}"))
     if trust.identity is not None:
         state.problems += _check_adopted(trust.identity, expected, hashes, good)
     return good
@@ -93,7 +93,7 @@ def _present(archive: Archive, state: Verified) -> dict[int, set[str]]:
     for stored in archive.store.list("seals/"):
         place = layout.seal_of(stored.key)
         if place is None:
-            state.problems.append(Problem("unlisted", stored.key, "not a key of the archive's layout"))
+            state.problems.append(Problem("unlisted", stored.key, "not a key of the archive format"))
         else:
             present.setdefault(place[0], set()).add(place[1])
     # The rows of a seal tell of it, should it be cut off the chain's end.

@@ -174,7 +174,7 @@ def _check_folder(checks: Checks, folder: _Folder, reconciled: datetime) -> _Fou
     unlisted = [key for key in present if key not in folder.listed]
     waiting = _waiting(prefix, unlisted, bytes_of, reconciled)
     found.waiting = len(waiting)
-    what = "lies under a sealed day, and no seal lists it"
+    what = "its day is sealed, and no seal lists it"
     found.problems += [Problem("unlisted", key, what) for key in unlisted if key not in waiting]
     return found
 
@@ -311,4 +311,6 @@ def _runs(days: list[date]) -> Iterator[tuple[date, date]]:
 
 def _unsealed_problem(first: date, last: date) -> Problem:
     which = f"{first} has" if first == last else f"{first} to {last} have"
-    return Problem("unsealed", layout.day_prefix(first), f"{which} no seal that counts, and should have one by now")
+    return Problem(
+        "unsealed", layout.day_prefix(first), f"{which} no seal; one was due by now (void seals do not count)"
+    )

@@ -101,7 +101,7 @@ class AzureStore:
                 expected = self._put_blocks(blob, key, first, source, extra)
         stored = self.stat(key)
         if stored is None:
-            raise StoreError(f"{self._shown(key)}: written, but not there")
+            raise StoreError(f"{self._shown(key)}: the store took the object and does not show it")
         return Written(stored, expected)
 
     def _put_whole(self, blob: BlobClient, key: str, body: bytes, extra: dict[str, Any]) -> dict[str, str]:
@@ -173,7 +173,7 @@ class AzureStore:
         except _OutOfRange:
             return
         if left:
-            raise StoreError(f"{self._shown(key)}: {many(left, 'byte')} too few read")
+            raise StoreError(f"{self._shown(key)}: the answer ended {many(left, 'byte')} too early")
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""
@@ -261,7 +261,9 @@ def _service(url: str, options: dict[str, Any]) -> BlobServiceClient:
             raise StoreRefused(f"{url}: AZURE_STORAGE_CONNECTION_STRING: {error}") from None
     account = os.environ.get("AZURE_STORAGE_ACCOUNT")
     if not account:
-        raise StoreRefused(f"{url}: set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT and an identity")
+        raise StoreRefused(
+            f"{url}: no credentials; set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT and an identity"
+        )
     from azure.identity import DefaultAzureCredential
 
     address = f"https://{account}.blob.core.windows.net"
@@ -307,18 +309,18 @@ def _error_of(name: str, error: Exception, *, is_write: bool) -> Exception | Non
     text = " ".join(str(error).split())[:300]
     is_there = isinstance(error, ResourceExistsError) and code in ("BlobAlreadyExists", "ConditionNotMet")
     if is_there or status == 412:
-        return KeyExists(name) if is_write else StoreError(f"{name}: changed while it was read")
+        return KeyExists(name) if is_write else StoreError(f"{name}: the object changed while it was read")
     if code == "ContainerNotFound":
-        return StoreRefused(f"{name}: there is no such container")
+        return StoreRefused(f"{name}: the container does not exist; create it or correct the address")
     if isinstance(error, ResourceNotFoundError) or status == 404:
         return _Missing(name)
     if status == 416:
         return _OutOfRange(name)
     if code == "InvalidBlockList":
-        return _NoBlocks(f"{name}: the blocks of the upload are no more; it is begun again")
+        return _NoBlocks(f"{name}: the store dropped the blocks of the upload; the upload starts again")
     if isinstance(error, ClientAuthenticationError) or status in (401, 403):
         role = "the role Storage Blob Data Contributor, or a SAS with create, write, read and list"
-        return StoreRefused(f"{name}: {code or status} {text}; it needs {role}")
+        return StoreRefused(f"{name}: {code or status} {text}; the credentials need {role}")
     if status == 409:
-        return StoreError(f"{name}: {code}; another operation is under way")
+        return StoreError(f"{name}: {code}; another operation is in progress")
     return StoreError(f"{name}: {type(error).__name__} {text}")

@@ -107,7 +107,9 @@ class GcsStore:
         expected = base64.b64encode(crc.digest()).decode()
         stored = self.stat(key)  # asked anew: what the upload's answer says is not what lies there
         if stored is None:
-            raise StoreError(f"gs://{self._bucket.name}/{self._name(key)}: written, but not there")
+            raise StoreError(
+                f"gs://{self._bucket.name}/{self._name(key)}: the store took the object and does not show it"
+            )
         return Written(stored, {"crc32c": expected})
 
     def _put_whole(self, blob: Any, key: str, body: bytes, content_type: str) -> None:
@@ -133,7 +135,7 @@ class GcsStore:
             if stream.failure is not None:  # what the source raised comes out as itself
                 raise stream.failure from None
             if isinstance(error, ValueError):  # the SDK's word for an answer that names another place than the stream's
-                raise StoreError(f"{self._shown(key)}: the store kept only a part of a block; {error}") from error
+                raise StoreError(f"{self._shown(key)}: the store kept only part of a block; {error}") from error
             raise
 
     def stat(self, key: str) -> StoredObject | None:
@@ -165,9 +167,7 @@ class GcsStore:
                     retry=self._retry,
                 )
             if len(chunk) != stop - start:
-                raise StoreError(
-                    f"{self._shown(key)}: {many(len(chunk), 'byte')} read where {stop - start} were asked for"
-                )
+                raise StoreError(f"{self._shown(key)}: the store sent {many(len(chunk), 'byte')} of {stop - start}")
             yield chunk
             start = stop
 
@@ -292,17 +292,21 @@ def _error_of(name: str, permission: str, error: Exception) -> Exception | None:
     status = _status_of(error)
     text = " ".join(str(error).split())[:300]
     if isinstance(error, PreconditionFailed) or status == 412:
-        return KeyExists(name) if permission == _CREATE else StoreError(f"{name}: changed while it was read")
+        return KeyExists(name) if permission == _CREATE else StoreError(f"{name}: the object changed while it was read")
     if isinstance(error, DefaultCredentialsError):
         line = f"{name}: no credentials; set GOOGLE_APPLICATION_CREDENTIALS, or run with a workload identity"
         return StoreRefused(line)
     if isinstance(error, (Forbidden, Unauthorized)) or status in (401, 403):
-        return StoreRefused(f"{name}: {text}; it needs {permission}")
+        return StoreRefused(f"{name}: {text}; the credentials need {permission}")
     if "upload_id=" in str(getattr(getattr(error, "response", None), "url", "")) and status in (404, 410):
-        return StoreError(f"{name}: the upload is no more; it is begun again")
+        return StoreError(f"{name}: the store dropped the upload; the upload starts again")
     if isinstance(error, NotFound) or status == 404:
         is_of_bucket = permission in (_CREATE, _LIST)  # which need no object to be there
-        return StoreRefused(f"{name}: there is no such bucket") if is_of_bucket else StoreError(f"{name}: not found")
+        return (
+            StoreRefused(f"{name}: the bucket does not exist; create it or correct the address")
+            if is_of_bucket
+            else StoreError(f"{name}: not found")
+        )
     if isinstance(error, _ERRORS):
         return StoreError(f"{name}: {type(error).__name__} {text}")
     return None

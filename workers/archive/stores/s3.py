@@ -76,7 +76,7 @@ class S3Store:
                 checksums, etags = self._parts.put(key, first, source, wishes)
         stored = self.stat(key)
         if stored is None:
-            raise StoreError(f"{bucket.name(key)}: written, but not there")
+            raise StoreError(f"{bucket.name(key)}: the store took the object and does not show it")
         if len(first) == bucket.options.part_bytes:
             self._parts.learn(stored)
         return Written(stored, checksums, etags)
@@ -97,7 +97,7 @@ class S3Store:
     def _described(self, key: str, said: Mapping[str, str]) -> StoredObject:
         """An object by the headers that describe it."""
         if "content-length" not in said or "etag" not in said:
-            raise StoreError(f"{self._bucket.name(key)}: the store tells neither its size nor its ETag")
+            raise StoreError(f"{self._bucket.name(key)}: the store's answer has no size or no ETag")
         checksums = {}
         if self._checks.are_believed:
             sha256 = said.get("x-amz-checksum-sha256", "-")

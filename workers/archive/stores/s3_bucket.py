@@ -133,7 +133,7 @@ class Bucket:
         with told(request.name):
             answer = self._lean.send(request, lambda: self.client_of(dialect).upload_part(**named, Body=part))
         if (etag := answer.headers.get("etag")) is None:
-            raise StoreError(f"{request.name}: the store tells no ETag of part {number}")
+            raise StoreError(f"{request.name}: the store's answer has no ETag for part {number}")
         return etag
 
     def client_of(self, dialect: Dialect) -> Any:
@@ -175,7 +175,7 @@ class Bucket:
     def assert_goes_on(self, page: Mapping[str, Any], token: str, prefix: str) -> None:
         """See that a page of a list that is not its last says where the next begins: the SDK takes it for the last."""
         if page.get("IsTruncated") and not page.get(token):
-            raise StoreError(f"{self.name(prefix)}: the store cut its list short, and does not say where it goes on")
+            raise StoreError(f"{self.name(prefix)}: the store's listing is incomplete and has no token to continue")
 
 
 def condition(dialect: Dialect) -> dict[str, str]:

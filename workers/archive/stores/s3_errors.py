@@ -117,27 +117,31 @@ def _answer(name: str, error: ClientError) -> Exception:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     what = error.operation_name
     if code == "NoSuchBucket":
-        return StoreRefused(f"{name}: there is no such bucket")
+        return StoreRefused(f"{name}: the bucket does not exist; create it or correct the address")
     if code in _MISSING:
         return Missing(name)
     if code == "NoSuchUpload":
-        return NoUpload(f"{name}: there is no such upload any more")
+        return NoUpload(f"{name}: the store has ended the upload")
     if status == 412 or code == "PreconditionFailed":
         return KeyExists(name)
     if status == 409 or code == "ConditionalRequestConflict":
-        return WriteUnderWay(f"{name}: another write is under way")
+        return WriteUnderWay(f"{name}: another write is in progress")
     if status == 416:
         return OutOfRange(name)
     message = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
     line = f"{name}: {what}: {code} {message}".rstrip()
     if code in _CHECKED:
-        return BadDigest(f"{line}; the body was damaged on its way")
+        return BadDigest(f"{line}; the body was damaged in transit")
     if code in _PASSING:
         return StoreError(line)
     if code in _CREDENTIALS:
         return StoreRefused(line)
     if code in _NOT_UNDERSTOOD or status in (400, 401, 403, 501):
         permission = _PERMISSIONS.get(what)
-        hint = f"; it needs {permission}" if permission and status == 403 and code != "SignatureDoesNotMatch" else ""
+        hint = (
+            f"; the credentials need {permission}"
+            if permission and status == 403 and code != "SignatureDoesNotMatch"
+            else ""
+        )
         return NotUnderstood(line + hint)
     return StoreError(line)

@@ -179,7 +179,9 @@ class Parts:
         """
         stored = self._stat(key)
         if stored is None:
-            raise StoreError(f"{self._bucket.name(key)}: the upload was ended by another, and nothing is there")
+            raise StoreError(
+                f"{self._bucket.name(key)}: the upload ended without an object; another process or the store ended it"
+            )
         is_held = stored.checksums.get("crc64nvme") == checksums["crc64nvme"] or stored.etag in etags
         if stored.size != size or not is_held:
             raise KeyExists(key)

@@ -228,12 +228,14 @@ def open_store(url: str, options: StoreOptions | None = None) -> Store:
     """
     scheme = urlsplit(url).scheme
     if scheme not in _STORES:
-        raise StoreRefused(f"{url}: no store for {scheme}://; known: {', '.join(sorted(_STORES))}")
+        raise StoreRefused(f"{url}: unknown store {scheme}://; use {', '.join(f'{one}://' for one in sorted(_STORES))}")
     module, _, name = _STORES[scheme].partition(":")
     try:
         kind = getattr(importlib.import_module(module), name)
     except ImportError as error:
-        raise StoreRefused(f"{url}: {error.name} is missing; pip install 'callvault[{_EXTRAS[scheme]}]'") from None
+        raise StoreRefused(
+            f"{url}: this store needs the package {error.name}; run `pip install 'callvault[{_EXTRAS[scheme]}]'`"
+        ) from None
     store: Store = kind(url, options or StoreOptions())
     return store
 
@@ -269,7 +271,7 @@ def open_bucket_of(url: str) -> tuple[Store, str]:
         store = open_store(f"az://{parts.path.lstrip('/').partition('/')[0]}")
     key = store.key_of(url)
     if key is None:
-        raise StoreRefused(f"{url}: of another storage account than the one that is set")
+        raise StoreRefused(f"{url}: the object is in another storage account; set that account's connection string")
     return store, key
 
 
