@@ -12,14 +12,8 @@ from config.counts import many
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.proof import Damaged, Missing
+from workers.archive.readers import ANY_RECORD, COMMIT_RECORD, DECISION, ERASURE, GONE, RECEIPT, TRANSCRIPTION
 from workers.archive.records import (
-    ANY_RECORD,
-    COMMIT_RECORD,
-    DECISION,
-    ERASURE,
-    GONE,
-    RECEIPT,
-    TRANSCRIPTION,
     AnyDecision,
     ArchivedObject,
     Decision,

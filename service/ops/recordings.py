@@ -23,7 +23,8 @@ from service.ops.parts import Ops
 from workers.archive import layout
 from workers.archive.problems import how_to_mend
 from workers.archive.proof import Missing
-from workers.archive.records import SEAL, ArchivedObject, UnreadableRecord, WrongObject
+from workers.archive.readers import SEAL
+from workers.archive.records import ArchivedObject, UnreadableRecord, WrongObject
 from workers.catalogue.inventory import bracketed, csv_lines
 from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import FIELDS, Query, join, read_box, read_query

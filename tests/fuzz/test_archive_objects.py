@@ -18,7 +18,8 @@ from tests.fuzz.values import DEEP, documents, like, texts
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.audio import AudioReader, Expected
-from workers.archive.records import COMMIT_RECORD, UnreadableRecord
+from workers.archive.readers import COMMIT_RECORD
+from workers.archive.records import UnreadableRecord
 from workers.archive.seals import SealedFolder, read_link, read_manifest
 from workers.archive.stores.store import open_store
 from workers.archive.verify import Verified, verify

@@ -14,7 +14,8 @@ from sandbox.world import Recording, now, text_of
 from tests.workers.house import request_of
 from tests.workers.test_archive_recording import folder_of
 from workers.archive.archive import ArchiveConflict
-from workers.archive.records import COMMIT_RECORD, UnreadableRecord
+from workers.archive.readers import COMMIT_RECORD
+from workers.archive.records import UnreadableRecord
 from workers.archive.sameness import difference
 from workers.jobs.causes import NotFinished
 from workers.jobs.recordings import archive_recording

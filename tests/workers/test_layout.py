@@ -53,12 +53,12 @@ def test_many_threads_may_read_their_first_record_at_once() -> None:
     program = """
 import sys, threading
 sys.setswitchinterval(1e-6)
-from workers.archive import records
+from workers.archive import readers, records
 start = threading.Barrier(16)
 def read():
     start.wait()
     try:
-        records.COMMIT_RECORD.read(b'{"recording": {"id": "x"}, "objects": [{"key": "k"}]}', "k")
+        readers.COMMIT_RECORD.read(b'{"recording": {"id": "x"}, "objects": [{"key": "k"}]}', "k")
     except records.UnreadableRecord:
         pass
 threads = [threading.Thread(target=read) for _ in range(16)]

@@ -15,7 +15,7 @@ from lab.stores import environ, make_archive, s3_weak
 from sandbox.world import Recording
 from tests.workers.house import request_of, runtime_of
 from workers.archive.proof import hash_object
-from workers.archive.records import COMMIT_RECORD
+from workers.archive.readers import COMMIT_RECORD
 from workers.archive.stores.store import StoreError
 from workers.jobs.payloads import RecordingRequest
 from workers.jobs.recordings import archive_recording

@@ -15,11 +15,8 @@ from typing import Any
 from workers.archive import layout
 from workers.archive.identity import assert_same, open_identity
 from workers.archive.proof import Damaged, ProofMode, prove, prove_again
+from workers.archive.readers import COMMIT_RECORD, NOT_ARCHIVED, TRANSCRIPTION, TRANSCRIPTION_NOT_ARCHIVED
 from workers.archive.records import (
-    COMMIT_RECORD,
-    NOT_ARCHIVED,
-    TRANSCRIPTION,
-    TRANSCRIPTION_NOT_ARCHIVED,
     ArchivedObject,
     CommitRecord,
     DeletionReceipt,

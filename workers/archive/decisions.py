@@ -13,7 +13,8 @@ from typing import Literal
 from workers.archive import layout
 from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
-from workers.archive.records import DECISION, AnyDecision, CommitRecord, Decision, EarlierDecision, UnreadableRecord
+from workers.archive.readers import DECISION
+from workers.archive.records import AnyDecision, CommitRecord, Decision, EarlierDecision, UnreadableRecord
 from workers.hold import Hold, together
 
 Scope = Literal["recording", "connection", "everything"]

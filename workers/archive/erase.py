@@ -19,7 +19,8 @@ from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.proof import hash_object
-from workers.archive.records import ERASURE, ErasedObject, Erasure, UnreadableRecord
+from workers.archive.readers import ERASURE
+from workers.archive.records import ErasedObject, Erasure, UnreadableRecord
 from workers.archive.seals import Chain, read_manifest
 from workers.archive.stores.store import StoreError
 

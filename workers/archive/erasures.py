@@ -15,7 +15,8 @@ from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.problems import Problem, wrong
 from workers.archive.proof import hash_object
-from workers.archive.records import ERASURE, Identity, UnreadableRecord
+from workers.archive.readers import ERASURE
+from workers.archive.records import Identity, UnreadableRecord
 from workers.archive.seals import read_link, read_manifest
 
 

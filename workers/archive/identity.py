@@ -12,7 +12,8 @@ import secrets
 
 from config.times import format_instant, utc_now
 from workers.archive import layout
-from workers.archive.records import IDENTITY, Identity, UnreadableRecord, encode_record
+from workers.archive.readers import IDENTITY
+from workers.archive.records import Identity, UnreadableRecord, encode_record
 from workers.archive.source import Source
 from workers.archive.stores.store import KeyExists, Store, StoreError, StoreMissing, StoreRefused
 

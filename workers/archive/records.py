@@ -6,12 +6,11 @@ A reader needs nothing but the bucket and a SHA-256 tool, so the shapes are a co
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
 from config.times import first_instant, parse_instant
-from workers.archive import layout
 from workers.source_mark import SourceMark
 
 ProofKind = Literal["checksum", "etag", "read-back"]
@@ -434,97 +433,3 @@ Record = (
 def encode_record(record: Record) -> bytes:
     """Canonical bytes: fields in the order of the schema, two spaces, a newline at the end."""
     return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-
-
-R = TypeVar("R")
-
-
-class RecordReader(Generic[R]):
-    """Reads one kind of record, whatever lies under its key.
-
-    Args:
-        kind: its schema.
-        name: what an error calls it.
-    """
-
-    def __init__(self, kind: Any, name: str) -> None:
-        self._decoder: msgspec.json.Decoder[R] = msgspec.json.Decoder(kind)
-        self._name = name
-
-    def read(self, data: bytes | None, key: str) -> R:
-        """Read a record.
-
-        Raises:
-            UnreadableRecord: it cannot be read, or is not there; the text names the key.
-        """
-        try:
-            return self._decoder.decode(data or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # a text's bytes are looked at last
-            raise UnreadableRecord(key, f"not {self._name} ({error})") from None
-
-
-class CommitRecordReader(RecordReader[CommitRecord]):
-    """Reads commit records, of recordings and of versions.
-
-    It refuses one that names another recording, of no object, or of one elsewhere: by its word an original would be
-    deleted that nobody has. A version whose bytes equal the first's names the first's audio object.
-    """
-
-    def read(self, data: bytes | None, key: str) -> CommitRecord:
-        """Read a commit record.
-
-        Args:
-            data: its bytes; None where nothing lies under the key.
-            key: of the record.
-
-        Raises:
-            UnreadableRecord: as `RecordReader.read`; or it is of another recording, names no object, or one elsewhere.
-        """
-        record = super().read(data, key)
-        folder, recording_id = key.removesuffix("recording.json"), str(record.recording.get("id"))
-        first = layout.home_of(folder)
-        if not first.endswith(f"/{layout.encode_name(recording_id)}/"):
-            raise UnreadableRecord(key, f"not a commit record of this recording but of {recording_id}")
-        if not record.objects:
-            raise UnreadableRecord(key, "not a commit record (it names no object)")
-        places = (folder, "/") if first == folder else (folder, f"{first}audio.", "/")
-        for known in record.objects:
-            if not known.key.startswith(places):  # a slash: where custom storage has put it
-                raise UnreadableRecord(key, f"not a commit record ({known.key} lies elsewhere)")
-        return record
-
-
-class DamageReader(RecordReader[Damage]):
-    """Reads rows of the register of damage. It refuses one that belongs under another key: it would clear another object."""
-
-    def read(self, data: bytes | None, key: str) -> Damage:
-        """Read a row.
-
-        Raises:
-            UnreadableRecord: as `RecordReader.read`; or it is of another object, or has another number.
-        """
-        row = super().read(data, key)
-        if layout.damage_key(row.key, row.number) != key:
-            raise UnreadableRecord(key, f"says that it is row {row.number} of {row.key}")
-        return row
-
-
-# Made once, here: msgspec 0.22 prepares a type at its first use, and threads that do so at once crash the process.
-COMMIT_RECORD = CommitRecordReader(CommitRecord, "a commit record")
-DECISION: RecordReader[AnyDecision] = RecordReader(AnyDecision, "a decision")
-DUTIES: RecordReader[Duties] = RecordReader(Duties, "a statement of duties")
-DAMAGE = DamageReader(Damage, "a row of the register of damage")
-IDENTITY: RecordReader[Identity] = RecordReader(Identity, "an archive's identity")
-GONE: RecordReader[Gone] = RecordReader(Gone, "a record of an original that was gone")
-NOT_ARCHIVED: RecordReader[NotArchived] = RecordReader(NotArchived, "a record of a recording that is not archived")
-TRANSCRIPTION_NOT_ARCHIVED: RecordReader[TranscriptionNotArchived] = RecordReader(
-    TranscriptionNotArchived, "a record of a transcription that is not archived"
-)
-TRANSCRIBING: RecordReader[Transcribing] = RecordReader(Transcribing, "a mark of awaited transcriptions")
-TRANSCRIPTION: RecordReader[TranscriptionRecord] = RecordReader(TranscriptionRecord, "a transcription")
-LOG_MESSAGE: RecordReader[LogMessageRecord] = RecordReader(LogMessageRecord, "a log message")
-RECEIPT: RecordReader[Receipt] = RecordReader(Receipt, "a receipt")
-MEDIA: RecordReader[MediaRecord] = RecordReader(MediaRecord, "a medium's record")
-ERASURE: RecordReader[Erasure] = RecordReader(Erasure, "a record of an erasure")
-SEAL: RecordReader[Seal] = RecordReader(Seal, "a seal")
-ANY_RECORD: RecordReader[dict[str, Any]] = RecordReader(dict[str, Any], "a record")

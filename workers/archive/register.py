@@ -14,7 +14,8 @@ from workers.archive.ahead import ahead
 from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.erasures import Erasures
 from workers.archive.problems import Problem
-from workers.archive.records import DAMAGE, Damage, DamageState, UnreadableRecord
+from workers.archive.readers import DAMAGE
+from workers.archive.records import Damage, DamageState, UnreadableRecord
 from workers.archive.stores.store import StoredObject, StoreError
 from workers.archive.verify import Verified, check_folder, check_root, known_identity
 from workers.archive.verify_seals import verify_seals

@@ -24,16 +24,8 @@ from workers.archive import layout
 from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
 from workers.archive.proof import hash_object
-from workers.archive.records import (
-    COMMIT_RECORD,
-    MEDIA,
-    SEAL,
-    CommitRecord,
-    Identity,
-    Seal,
-    UnreadableRecord,
-    WrongObject,
-)
+from workers.archive.readers import COMMIT_RECORD, MEDIA, SEAL
+from workers.archive.records import CommitRecord, Identity, Seal, UnreadableRecord, WrongObject
 from workers.archive.stores.store import StoredObject
 
 _COPY_BYTES = 256 * 1024

@@ -24,7 +24,7 @@ from workers.archive.identity import NoArchive, read_identity
 from workers.archive.marks import ProvenMarks
 from workers.archive.problems import Problem, wrong
 from workers.archive.proof import Damaged, hash_object
-from workers.archive.records import (
+from workers.archive.readers import (
     COMMIT_RECORD,
     DAMAGE,
     DECISION,
@@ -36,13 +36,9 @@ from workers.archive.records import (
     TRANSCRIBING,
     TRANSCRIPTION,
     TRANSCRIPTION_NOT_ARCHIVED,
-    ArchivedObject,
-    CommitRecord,
-    Decision,
-    Identity,
     RecordReader,
-    UnreadableRecord,
 )
+from workers.archive.records import ArchivedObject, CommitRecord, Decision, Identity, UnreadableRecord
 from workers.archive.stores.store import StoredObject
 
 # What may lie beside a commit record: the first part of its name, and how it is read.

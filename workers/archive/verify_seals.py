@@ -23,7 +23,8 @@ from workers.archive.erasures import Erasures
 from workers.archive.marks import ProvenMarks
 from workers.archive.problems import Problem, wrong
 from workers.archive.proof import Damaged, hash_object
-from workers.archive.records import ANY_RECORD, COMMIT_RECORD, MEDIA, ArchivedObject, Identity, UnreadableRecord
+from workers.archive.readers import ANY_RECORD, COMMIT_RECORD, MEDIA
+from workers.archive.records import ArchivedObject, Identity, UnreadableRecord
 from workers.archive.seals import Link, folder_of, objects_of_day, present_seals, read_manifest
 from workers.archive.stores.store import StoredObject
 from workers.archive.verify import Checks, Verified, commit_keys, known_identity, missing_record, other_hash

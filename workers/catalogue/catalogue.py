@@ -18,7 +18,8 @@ from config.logs import get_logger
 from config.private import close_files, private_file, private_folder
 from workers.archive import layout
 from workers.archive.decisions import word_of
-from workers.archive.records import COMMIT_RECORD, DAMAGE, DECISION, ERASURE, RECEIPT, Damage
+from workers.archive.readers import COMMIT_RECORD, DAMAGE, DECISION, ERASURE, RECEIPT
+from workers.archive.records import Damage
 from workers.catalogue.numbers import address_of, digits_of
 from workers.catalogue.rows import Row, row_of_commit, transcript_of
 from workers.catalogue.words import indexed

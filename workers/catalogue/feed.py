@@ -29,7 +29,8 @@ from workers.archive import layout
 from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
 from workers.archive.decisions import held_connections
-from workers.archive.records import DUTIES, Duties, Seal, UnreadableRecord
+from workers.archive.readers import DUTIES
+from workers.archive.records import Duties, Seal, UnreadableRecord
 from workers.archive.seals import present_seals, read_link, read_manifest
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.parquet import has_parquet, read_rows

@@ -9,14 +9,8 @@ import msgspec
 from config.times import first_instant, format_instant, parse_instant
 from workers.archive import layout
 from workers.archive.decisions import word_of
-from workers.archive.records import (
-    DECISION,
-    ERASURE,
-    RECEIPT,
-    TRANSCRIPTION,
-    AnyDecision,
-    CommitRecord,
-)
+from workers.archive.readers import DECISION, ERASURE, RECEIPT, TRANSCRIPTION
+from workers.archive.records import AnyDecision, CommitRecord
 from workers.archive.seals import SealedFolder
 
 _INT64 = 2**63  # what SQLite and Parquet hold; Telnyx's number stays in the commit record

@@ -26,7 +26,8 @@ from config.times import format_duration, format_instant, utc_now
 from config.values import TranscriptionPolicy, read_transcriptions
 from workers.archive import layout
 from workers.archive.archive import Archive, ArchiveConflict
-from workers.archive.records import DUTIES, Duties, UnreadableRecord
+from workers.archive.readers import DUTIES
+from workers.archive.records import Duties, UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.keys import LIVE_DUTIES
 from workers.queue.embedded import socket_url

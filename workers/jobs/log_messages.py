@@ -20,7 +20,8 @@ from config.logs import get_logger
 from config.times import format_instant, parse_instant, utc_now
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.records import LOG_MESSAGE, LogMessageRecord, UnreadableRecord
+from workers.archive.readers import LOG_MESSAGE
+from workers.archive.records import LogMessageRecord, UnreadableRecord
 from workers.jobs.one_by_one import OneByOne
 from workers.jobs.payloads import MirrorRequest
 from workers.jobs.unreadable import tell_unreadable

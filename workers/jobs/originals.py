@@ -10,11 +10,8 @@ from config.times import format_instant, utc_now
 from workers.archive import layout
 from workers.archive.decisions import Decisions, decisions_about, findings_of, read_decisions
 from workers.archive.proof import Damaged, Missing
-from workers.archive.records import (
-    TRANSCRIPTION,
-    ArchivedObject,
-    CommitRecord,
-)
+from workers.archive.readers import TRANSCRIPTION
+from workers.archive.records import ArchivedObject, CommitRecord
 from workers.archive.register import look
 from workers.archive.sameness import difference
 from workers.jobs.fetching import addresses_of

@@ -8,7 +8,8 @@ from datetime import date
 
 from workers.archive import layout
 from workers.archive.archive import Archive
-from workers.archive.records import ERASURE, GONE, RECEIPT, UnreadableRecord
+from workers.archive.readers import ERASURE, GONE, RECEIPT
+from workers.archive.records import UnreadableRecord
 from workers.archive.stores.store import StoreError
 from workers.catalogue.lookup import find_in_archive
 from workers.runtime import Runtime
