@@ -10,7 +10,7 @@ from typing import Any
 from bench.pairs import Result, alternate
 from lab.stores import by_boto3, environ
 from tests.contract.awkward import AwkwardS3, Manners
-from workers.archive.stores.s3_dialects import DIALECTS
+from workers.archive.stores.s3_fallbacks import FALLBACKS
 from workers.archive.stores.store import open_store
 
 _TIMES = 100
@@ -36,7 +36,7 @@ def run() -> Iterator[Result]:
 def _put(size_bytes: int) -> Callable[[Any], object]:
     body = b"x" * size_bytes
     digest = hashlib.sha256(body).hexdigest()
-    return lambda bucket: bucket.put("a", body, digest, DIALECTS[0], {"ContentType": "audio/wav"})
+    return lambda bucket: bucket.put("a", body, digest, FALLBACKS[0], {"ContentType": "audio/wav"})
 
 
 def _row(what: str, goal: str, ask: Callable[[Any], object], ours: Any, theirs: Any) -> Result:

@@ -225,7 +225,7 @@ def test_a_refusal_that_passes_lowers_nothing(times: int, answer: tuple[int, str
 def test_a_refused_feature_of_a_store_is_tried_again_after_a_while(
     size: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.archive.stores.s3_dialects._AGAIN_SECONDS", 0)
+    monkeypatch.setattr("workers.archive.stores.s3_fallbacks._AGAIN_SECONDS", 0)
     store, server = play(refuses=dict(REFUSALS["and one says not implemented"][0]))
     put(store, SMALL)
     server.manners.refuses.clear()

@@ -28,7 +28,7 @@ from tests.contract.awkward import AwkwardS3, Manners
 from workers.archive.archive import Archive
 from workers.archive.source import Source
 from workers.archive.stores import s3_lean
-from workers.archive.stores.s3_dialects import DIALECTS, Dialect
+from workers.archive.stores.s3_fallbacks import FALLBACKS, Fallback
 from workers.archive.stores.s3_lean import Lean, Request, Signer
 from workers.archive.stores.store import MIB, Store, StoreOptions, StoreRefused, open_store
 
@@ -243,8 +243,8 @@ def test_a_bucket_is_reached_as_boto3_reaches_it(bucket: str, settings: dict[str
         assert asked[-1].url.replace(":443/", "/") == f"{address}a%20b"
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
-def test_a_part_sends_what_boto3_sends(dialect: Dialect) -> None:
+@pytest.mark.parametrize("fallback", FALLBACKS, ids=lambda fallback: fallback.name)
+def test_a_part_sends_what_boto3_sends(fallback: Fallback) -> None:
     body = b"x" * MIB
     crc = base64.b64encode(crc64nvme(body).to_bytes(8, "big")).decode()
     with awkward() as server:
@@ -252,7 +252,7 @@ def test_a_part_sends_what_boto3_sends(dialect: Dialect) -> None:
         for is_lean in (True, False):
             store: Any = opened(server) if is_lean else by_boto3(opened(server))
             server.uploads["a+b/c="] = {}
-            etag = store._bucket.put_part("ü a.wav", "a+b/c=", 3, body, dialect, crc)
+            etag = store._bucket.put_part("ü a.wav", "a+b/c=", 3, body, fallback, crc)
             assert (etag, server.uploads["a+b/c="][3]) == (f'"{hashlib.md5(body).hexdigest()}"', body)
             left_out = ONLY_BOTO3 | OF_THE_MOMENT | {"query"}  # in another order
             sent.append({n: v for n, v in server.seen[-1].items() if n not in left_out})

@@ -28,14 +28,14 @@ _TO_THE_END = 1 << 62
 
 
 @dataclass(frozen=True)
-class _Dialect:
-    """How a twin writes its chunks.
+class _Variant:
+    """How a variant of WAV writes its chunks.
 
     Attributes:
-        order: of the bytes of a number.
-        name_bytes: of a chunk's name; the first four tell it, and a longer one is a GUID.
-        size_bytes: of its size.
-        counts_head: whether that size includes name and size.
+        order: the byte order of numbers.
+        name_bytes: the length of a chunk's name; the first four bytes identify it, a longer name is a GUID.
+        size_bytes: the length of a chunk's size field.
+        counts_head: whether the size includes name and size field.
         aligned_bytes: chunks begin at multiples of this.
     """
 
@@ -51,13 +51,13 @@ class _Dialect:
         return self.name_bytes + self.size_bytes
 
 
-_LITTLE = _Dialect()
-_WAVE64 = _Dialect(name_bytes=16, size_bytes=8, counts_head=True, aligned_bytes=8)
-_DIALECTS = {
+_LITTLE = _Variant()
+_WAVE64 = _Variant(name_bytes=16, size_bytes=8, counts_head=True, aligned_bytes=8)
+_VARIANTS = {
     b"RIFF": _LITTLE,
     b"RF64": _LITTLE,
     b"BW64": _LITTLE,
-    b"RIFX": _Dialect(order="big"),
+    b"RIFX": _Variant(order="big"),
     b"riff": _WAVE64,
 }
 _FORMS = {4: b"WAVE", 16: b"wave\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"}
@@ -138,7 +138,7 @@ class Wav:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._dialect: _Dialect | None = None
+        self._variant: _Variant | None = None
         self._format: _Format | None = None
         self._said_samples = 0  # as the fact chunk says; 0 where it does not
         self._is_broken = False
@@ -182,38 +182,38 @@ class Wav:
                 taken = min(self._skip, len(self._buffer))
                 del self._buffer[:taken]
                 self._skip -= taken
-            elif not (self._take_chunk(self._dialect) if self._dialect else self._take_file_head()):
+            elif not (self._take_chunk(self._variant) if self._variant else self._take_file_head()):
                 return
 
     def _take_file_head(self) -> bool:
         buffer = self._buffer
         if len(buffer) < 4:
             return False
-        dialect = _DIALECTS.get(bytes(buffer[:4]))
-        if dialect is None:
+        variant = _VARIANTS.get(bytes(buffer[:4]))
+        if variant is None:
             self._is_broken = True
             return False
-        head_bytes = dialect.head_bytes + dialect.name_bytes
+        head_bytes = variant.head_bytes + variant.name_bytes
         if len(buffer) < head_bytes:
             return False
-        self._is_broken = buffer[dialect.head_bytes : head_bytes] != _FORMS[dialect.name_bytes]
-        self._dialect = dialect
-        size = int.from_bytes(buffer[dialect.name_bytes : dialect.head_bytes], dialect.order)
-        if not _is_open(size, dialect.size_bytes):
-            self._file_bytes = size if dialect.counts_head else size + dialect.head_bytes
+        self._is_broken = buffer[variant.head_bytes : head_bytes] != _FORMS[variant.name_bytes]
+        self._variant = variant
+        size = int.from_bytes(buffer[variant.name_bytes : variant.head_bytes], variant.order)
+        if not _is_open(size, variant.size_bytes):
+            self._file_bytes = size if variant.counts_head else size + variant.head_bytes
         del buffer[:head_bytes]
         return True
 
-    def _take_chunk(self, dialect: _Dialect) -> bool:
-        buffer, head_bytes = self._buffer, dialect.head_bytes
+    def _take_chunk(self, variant: _Variant) -> bool:
+        buffer, head_bytes = self._buffer, variant.head_bytes
         if len(buffer) < head_bytes:
             return False
         name = bytes(buffer[:4])
-        announced = int.from_bytes(buffer[dialect.name_bytes : head_bytes], dialect.order)
-        size = announced - head_bytes if dialect.counts_head else announced
+        announced = int.from_bytes(buffer[variant.name_bytes : head_bytes], variant.order)
+        size = announced - head_bytes if variant.counts_head else announced
         if name == b"data":
             del buffer[:head_bytes]
-            self._begin_data(dialect, announced, size)
+            self._begin_data(variant, announced, size)
             return True
         if size < 0:
             self._is_broken = True
@@ -224,11 +224,11 @@ class Wav:
                 return False
             if len(buffer) < head_bytes + size:
                 return False
-            self._read_format(bytes(buffer[head_bytes : head_bytes + size]), dialect)
+            self._read_format(bytes(buffer[head_bytes : head_bytes + size]), variant)
         elif name == b"fact" and size == 4:
             if len(buffer) < head_bytes + 4:
                 return False
-            samples = int.from_bytes(buffer[head_bytes : head_bytes + 4], dialect.order)
+            samples = int.from_bytes(buffer[head_bytes : head_bytes + 4], variant.order)
             self._said_samples = 0 if _is_open(samples, 4) else samples
         elif name == b"ds64" and size >= 16:
             if len(buffer) < 24:
@@ -236,28 +236,28 @@ class Wav:
             file_bytes, self._data_bytes_64 = (int.from_bytes(buffer[at : at + 8], "little") for at in (8, 16))
             self._file_bytes = 0 if _is_open(file_bytes, 8) else file_bytes + 8
         del buffer[:head_bytes]
-        self._skip = size + -size % dialect.aligned_bytes
+        self._skip = size + -size % variant.aligned_bytes
         return True
 
-    def _begin_data(self, dialect: _Dialect, announced: int, size: int) -> None:
+    def _begin_data(self, variant: _Variant, announced: int, size: int) -> None:
         """Begin a data chunk; players play all of them, one after the other."""
-        size_bytes = dialect.size_bytes
+        size_bytes = variant.size_bytes
         if announced == 0xFFFFFFFF and self._data_bytes_64:
             announced = size = self._data_bytes_64
             size_bytes = 8
         self._in_data = True
         self._is_open = size <= 0 or _is_open(announced, size_bytes)
         self._left = _TO_THE_END if self._is_open else size
-        self._align = -size % dialect.aligned_bytes
+        self._align = -size % variant.aligned_bytes
 
-    def _read_format(self, body: bytes, dialect: _Dialect) -> None:
+    def _read_format(self, body: bytes, variant: _Variant) -> None:
         if len(body) < 14:
             self._is_broken = True
             return
         fields = ((0, 2), (2, 4), (4, 8), (8, 12), (12, 14), (14, 16))
-        tag, channels, rate, per_second, block, bits = (int.from_bytes(body[a:b], dialect.order) for a, b in fields)
+        tag, channels, rate, per_second, block, bits = (int.from_bytes(body[a:b], variant.order) for a, b in fields)
         if tag == _EXTENSIBLE and len(body) >= 26:
-            tag = int.from_bytes(body[24:26], dialect.order)
+            tag = int.from_bytes(body[24:26], variant.order)
         form = self._format = _Format(tag, channels, rate, per_second, block, bits)
         self._is_broken = not (0 < channels <= 64 and rate > 0)
         if self._is_broken:

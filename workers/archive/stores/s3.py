@@ -1,12 +1,11 @@
-"""`s3://bucket/prefix`: AWS S3 and all that speaks it, by boto3.
+"""`s3://bucket/prefix`: AWS S3 and compatible stores, by boto3.
 
-What a store that speaks S3 keeps of AWS's promises is found out, never assumed: whether it checks a checksum (a put with
-a wrong SHA-256 when a worker starts), whether it takes our headers at all (a refused dialect is given up for the next,
-once, and said), whether an ETag is an MD5. Create-only is asked for always; an endpoint that has not been shown to
-keep the condition is asked first whether the key is there.
+Which of AWS's promises a compatible store keeps is tested, never assumed: whether it checks checksums (`s3_checks.py`),
+which headers it takes (`s3_fallbacks.py`), whether an ETag is an MD5 (`s3_md5s.py`). Every write asks for create-only; if
+the endpoint is not known to honour that (`s3_conditions.py`), the store first looks whether the key exists.
 
-Sources: docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html and conditional-writes.html; what
-botocore really sends over TLS and plain HTTP, and what other stores refuse, is in docs/stores.md.
+Sources: docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html and conditional-writes.html;
+docs/stores.md has what botocore really sends over TLS and plain HTTP, and what other stores refuse.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from workers.archive.source import Source
 from workers.archive.stores.s3_bucket import Bucket
 from workers.archive.stores.s3_checks import Checks
 from workers.archive.stores.s3_conditions import Conditions
-from workers.archive.stores.s3_dialects import Dialect, SpokenDialect
 from workers.archive.stores.s3_errors import Missing, OutOfRange, WriteUnderWay, says_unknown, told
+from workers.archive.stores.s3_fallbacks import ChosenFallback, Fallback
 from workers.archive.stores.s3_parts import Parts, probe_key
 from workers.archive.stores.store import (
     Buffers,
@@ -40,16 +39,16 @@ _PROBE_BODY = b"Callvault asks whether this store understands these headers.\n"
 
 
 class S3Store:
-    """An archive in a bucket that speaks S3."""
+    """An archive in a bucket of S3 or a compatible store."""
 
     def __init__(self, url: str, options: StoreOptions) -> None:
         self.url = url
         self._bucket = Bucket(url, options)
         self._buffers = Buffers(options)
-        self._dialect = SpokenDialect(url, is_fixed=self._bucket.is_aws)
+        self._fallback = ChosenFallback(url, is_fixed=self._bucket.is_aws)
         self._checks = Checks(self._bucket)
-        self._conditions = Conditions(self._bucket, self._dialect)
-        self._parts = Parts(self._bucket, self._dialect, self._buffers, self.stat)
+        self._conditions = Conditions(self._bucket, self._fallback)
+        self._parts = Parts(self._bucket, self._fallback, self._buffers, self.stat)
 
     def make_place(self) -> None:
         """See `Store.make_place`. The bucket is there already, or its owner makes it."""
@@ -71,7 +70,7 @@ class S3Store:
             if len(first) < bucket.options.part_bytes:
                 checksums, etags = self._put_whole(key, first, source.sha256, wishes)
             else:
-                if is_kept and not bucket.is_aws:  # by a put; the end of an upload in parts is another operation
+                if is_kept and not bucket.is_aws:  # tested for a single put, not for multipart uploads
                     self._assert_free(key)
                 checksums, etags = self._parts.put(key, first, source, wishes)
         stored = self.stat(key)
@@ -82,7 +81,7 @@ class S3Store:
         return Written(stored, checksums, etags)
 
     def _assert_free(self, key: str) -> None:
-        """See that nothing is there yet, since the store may ignore a condition."""
+        """Raise KeyExists if the key is in use: the store may ignore the condition."""
         if self.stat(key) is not None:
             raise KeyExists(key)
 
@@ -95,7 +94,7 @@ class S3Store:
             return None
 
     def _described(self, key: str, said: Mapping[str, str]) -> StoredObject:
-        """An object by the headers that describe it."""
+        """Make a StoredObject from the headers of an answer."""
         if "content-length" not in said or "etag" not in said:
             raise StoreError(f"{self._bucket.name(key)}: the store's answer has no size or no ETag")
         checksums = {}
@@ -128,7 +127,7 @@ class S3Store:
         try:
             with told(self._bucket.name(key)):
                 chunks = answer.body.iter_chunks(_READ_BYTES)
-                # Some stores answer a range with the whole.
+                # Some stores ignore the range and send the whole object.
                 yield from _cut(chunks, start, end) if span and "content-range" not in answer.headers else chunks
         finally:
             answer.body.close()
@@ -155,7 +154,7 @@ class S3Store:
         return f"/{name}" if url.startswith("s3://") and bucket == self._bucket.bucket else None
 
     def erase(self, key: str) -> None:
-        """See `Store.erase`. Every version, and what marks it as deleted; where versions are not kept, the object."""
+        """See `Store.erase`. Deletes every version and delete marker, then the object itself."""
         client, place, name = self._bucket.client, self._bucket.at(key), self._bucket.name(key)
         for version in self._versions_of(key):
             with told(name):
@@ -164,7 +163,7 @@ class S3Store:
             client.delete_object(**place)
 
     def _versions_of(self, key: str) -> tuple[str, ...]:
-        """The versions of an object and what marks it as deleted; none where the store says that it keeps none."""
+        """The versions and delete markers of an object; empty if the store does not keep versions."""
         bucket, name = self._bucket, self._bucket.at(key)["Key"]
         found: tuple[str, ...] = ()
         try:
@@ -186,24 +185,24 @@ class S3Store:
     def _put_whole(
         self, key: str, body: bytes, sha256: str, wishes: dict[str, Any]
     ) -> tuple[dict[str, str], tuple[str, ...]]:
-        def send(dialect: Dialect) -> None:
-            if not dialect.conditions:
+        def send(fallback: Fallback) -> None:
+            if not fallback.conditions:
                 self._assert_free(key)
-            self._put_patiently(key, body, sha256, dialect, wishes)
+            self._put_patiently(key, body, sha256, fallback, wishes)
 
-        def ask(dialect: Dialect) -> None:
+        def ask(fallback: Fallback) -> None:
             digest = hashlib.sha256(_PROBE_BODY).hexdigest()
-            self._put_patiently(probe_key(), _PROBE_BODY, digest, dialect, wishes)
+            self._put_patiently(probe_key(), _PROBE_BODY, digest, fallback, wishes)
 
-        self._dialect.send(send, ask)
+        self._fallback.send(send, ask)
         etags = () if self._checks.known else (hashlib.md5(body, usedforsecurity=False).hexdigest(),)
         return {"sha256": sha256}, etags
 
-    def _put_patiently(self, key: str, body: bytes, sha256: str, dialect: Dialect, wishes: dict[str, Any]) -> None:
-        """Put; a 409 says that another write is under way: ask again."""
+    def _put_patiently(self, key: str, body: bytes, sha256: str, fallback: Fallback, wishes: dict[str, Any]) -> None:
+        """Put, and retry while another write of the same key is in progress (409)."""
         for attempt in range(_CONFLICT_TRIES):
             try:
-                self._bucket.put(key, body, sha256, dialect, wishes)
+                self._bucket.put(key, body, sha256, fallback, wishes)
                 return
             except WriteUnderWay:
                 if attempt == _CONFLICT_TRIES - 1:

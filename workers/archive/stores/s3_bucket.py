@@ -1,4 +1,4 @@
-"""A bucket that speaks S3: its clients, the names of its objects, its frequent requests, and what goes with every upload."""
+"""An S3 bucket: its clients, object names, frequent requests, and the options of every upload."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from botocore.awsrequest import AWSHTTPConnectionPool, AWSHTTPSConnectionPool
 from botocore.config import Config
 
 from workers.archive.stores import lines
-from workers.archive.stores.s3_dialects import Dialect
 from workers.archive.stores.s3_errors import told
+from workers.archive.stores.s3_fallbacks import Fallback
 from workers.archive.stores.s3_lean import Answer, Lean, Request
 from workers.archive.stores.store import StoreError, StoreOptions, split_url
 
@@ -93,8 +93,8 @@ class Bucket:
         with told(request.name):
             return self._lean.send(request, lambda: self.client.get_object(**place, **named))
 
-    def put(self, key: str, body: bytes, sha256: str, dialect: Dialect, wishes: dict[str, Any]) -> Mapping[str, str]:
-        """Put an object in one request, create-only and with its checksum, as the dialect says them.
+    def put(self, key: str, body: bytes, sha256: str, fallback: Fallback, wishes: dict[str, Any]) -> Mapping[str, str]:
+        """Put an object in one request, create-only and with the checksum that the fallback sends.
 
         Returns:
             The headers of the answer.
@@ -103,45 +103,45 @@ class Bucket:
             KeyExists: there is one already.
         """
         place = self.at(key)
-        integrity = {"ChecksumSHA256": in_base64(sha256)} if dialect.checksums else {}
-        arguments = wishes | (md5_of(body) if dialect.md5 else integrity) | condition(dialect)
+        integrity = {"ChecksumSHA256": in_base64(sha256)} if fallback.checksums else {}
+        arguments = wishes | (md5_of(body) if fallback.md5 else integrity) | condition(fallback)
         request = Request("PUT", place["Key"], self.name(key), _headers_of(arguments), body, sha256)
         with told(request.name):
-            put = self.client_of(dialect).put_object
+            put = self.client_of(fallback).put_object
             return self._lean.send(request, lambda: put(**place, Body=body, **arguments)).headers
 
-    def put_part(self, key: str, upload_id: str, number: int, part: bytes, dialect: Dialect, crc: str) -> str:
-        """Send a part of an upload, with its checksum as the dialect says it.
+    def put_part(self, key: str, upload_id: str, number: int, part: bytes, fallback: Fallback, crc: str) -> str:
+        """Send a part of a multipart upload, with the checksum that the fallback sends.
 
         Args:
-            key: the object's.
-            upload_id: the store's.
-            number: from 1 on.
+            key: the key of the object.
+            upload_id: the store's id of the upload.
+            number: the number of the part, from 1.
             part: its bytes.
-            dialect: what is spoken.
-            crc: the part's CRC-64/NVME, in base64.
+            fallback: the fallback in use.
+            crc: the CRC-64/NVME of the part, in base64.
 
         Returns:
-            Its ETag, as the end of the upload has to name it.
+            The ETag of the part, which completes the upload.
         """
-        arguments = {"ChecksumCRC64NVME": crc} if dialect.checksums else md5_of(part) if dialect.md5 else {}
+        arguments = {"ChecksumCRC64NVME": crc} if fallback.checksums else md5_of(part) if fallback.md5 else {}
         sha256 = hashlib.sha256(part).hexdigest()
         place = self.at(key)
         query = (("partNumber", str(number)), ("uploadId", upload_id))
         request = Request("PUT", place["Key"], self.name(key), _headers_of(arguments), part, sha256, query)
         named = {**place, "UploadId": upload_id, "PartNumber": number, **arguments}
         with told(request.name):
-            answer = self._lean.send(request, lambda: self.client_of(dialect).upload_part(**named, Body=part))
+            answer = self._lean.send(request, lambda: self.client_of(fallback).upload_part(**named, Body=part))
         if (etag := answer.headers.get("etag")) is None:
             raise StoreError(f"{request.name}: the store's answer has no ETag for part {number}")
         return etag
 
-    def client_of(self, dialect: Dialect) -> Any:
-        """The client to write with in a dialect."""
-        return self.client if dialect.checksums else self._signing
+    def client_of(self, fallback: Fallback) -> Any:
+        """The boto3 client for writes with a fallback."""
+        return self.client if fallback.checksums else self._signing
 
     def at(self, key: str) -> dict[str, str]:
-        """Where an object lies, as arguments of boto3's."""
+        """The bucket and key of an object, as boto3 arguments."""
         return {"Bucket": self.bucket, "Key": key[1:] if key.startswith("/") else self.prefix + key}
 
     def name(self, key: str) -> str:
@@ -155,7 +155,7 @@ class Bucket:
         return str(url)
 
     def wishes(self, content_type: str, attributes: Mapping[str, str]) -> dict[str, Any]:
-        """What the user wants of an object, as arguments of boto3's for the first request of its upload."""
+        """The user's options for an object, as boto3 arguments for the first request of its upload."""
         options = self.options
         extra: dict[str, Any] = {"ContentType": content_type}
         if options.encryption_key:
@@ -173,18 +173,18 @@ class Bucket:
         return extra
 
     def assert_goes_on(self, page: Mapping[str, Any], token: str, prefix: str) -> None:
-        """See that a page of a list that is not its last says where the next begins: the SDK takes it for the last."""
+        """Raise StoreError if a truncated page has no token: the SDK would take it for the last page."""
         if page.get("IsTruncated") and not page.get(token):
             raise StoreError(f"{self.name(prefix)}: the store's listing is incomplete and has no token to continue")
 
 
-def condition(dialect: Dialect) -> dict[str, str]:
-    """What asks for create-only in a dialect, as arguments of boto3's."""
-    return {"IfNoneMatch": "*"} if dialect.conditions else {}
+def condition(fallback: Fallback) -> dict[str, str]:
+    """The boto3 arguments that ask for create-only with a fallback."""
+    return {"IfNoneMatch": "*"} if fallback.conditions else {}
 
 
 def md5_of(body: bytes) -> dict[str, str]:
-    """`Content-MD5` of a body, as an argument of boto3's."""
+    """The boto3 argument for the `Content-MD5` of a body."""
     return {"ContentMD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
 
 
@@ -194,12 +194,12 @@ def in_base64(hexadecimal: str) -> str:
 
 
 def _headers_of(arguments: Mapping[str, Any]) -> dict[str, str]:
-    """The headers that arguments of boto3's for a put become."""
+    """The HTTP headers for the boto3 arguments of a put."""
     headers = {_HEADERS[name]: value for name, value in arguments.items() if name != "Metadata"}
     return headers | {f"x-amz-meta-{name.lower()}": value for name, value in arguments.get("Metadata", {}).items()}
 
 
 def _in_pieces(client: Any) -> Any:
-    """The client, its connections sending in pieces. botocore has no option for that; its pools are named in one table."""
+    """Make the client's connections send in pieces. botocore has no option for it, but one table of its pools."""
     client._endpoint.http_session._pool_classes_by_scheme.update(_POOLS)
     return client

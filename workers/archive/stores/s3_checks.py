@@ -1,4 +1,4 @@
-"""Whether an endpoint that speaks S3 checks a checksum that it is sent: found out by a wrong one, never assumed."""
+"""Tests whether an S3 endpoint checks the checksums that it is sent, by sending a wrong one."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _PROBE_BODY = b"Callvault asks whether this store checks checksums.\n"
 
 
 class Checks:
-    """What is known of a store's checksums; used from several threads.
+    """Whether a store checks checksums. Several threads use it.
 
     Attributes:
-        known: whether it checks them; None until it has been asked.
+        known: whether it checks them; None until it has been probed.
     """
 
     def __init__(self, bucket: Bucket) -> None:
@@ -31,16 +31,16 @@ class Checks:
         self._lock = Lock()
         self.known: bool | None = True if bucket.is_aws else None
         self._until = math.inf
-        self._is_marked: bool | None = None  # an earlier process found that it checks none; for those that only read
+        self._is_marked: bool | None = None  # an earlier process found that the store checks none; for readers
         self._may_ask = False
 
     def find_out(self) -> None:
-        """Ask by a write, now and whenever it matters from now on. An outage now only means that it is asked later."""
+        """Probe the store by a write, now and whenever it matters later. After an outage it is probed again."""
         self._may_ask = True
         self._find_out()
 
     def look(self) -> None:
-        """Learn what matters before an object is described: who only reads goes by what was found out before."""
+        """Learn the answer before an object is described. A process that only reads uses an earlier probe."""
         if self._may_ask:
             self._find_out()
         elif self.known is None and self._is_marked is None:
@@ -48,11 +48,10 @@ class Checks:
 
     @property
     def are_believed(self) -> bool:
-        """Whether a checksum that the store tells counts."""
+        """Whether the store's checksums count as proof."""
         return bool(self.known or (self.known is None and self._is_marked is False))
 
     def _find_out(self) -> None:
-        """Whether an endpoint that is not AWS's checks a SHA-256: once a process, before it matters."""
         if self.known is not None and time.monotonic() < self._until:
             return
         with self._lock:
@@ -66,10 +65,10 @@ class Checks:
                     )
 
     def _refuses_a_wrong_checksum(self) -> tuple[bool, float]:
-        """Whether a put with a wrong checksum is refused as that, and until when (monotonic) the answer holds.
+        """Whether the store refuses a put with a wrong checksum, and until when (monotonic) the answer holds.
 
         Raises:
-            StoreError: no answer to the question; it is asked before the next object is described.
+            StoreError: the store did not answer; it is probed again before the next object is described.
         """
         wrong = in_base64(hashlib.sha256(b"something else").hexdigest())
         if self._has_mark():
@@ -84,7 +83,7 @@ class Checks:
         return False, math.inf
 
     def _has_mark(self) -> bool:
-        """Whether an earlier wrong put was taken, and lies there as a mark."""
+        """Whether the store took an earlier put with a wrong checksum: the probe object still exists."""
         try:
             self._bucket.head(_PROBE)
         except Missing:

@@ -1,4 +1,4 @@
-"""Whether an endpoint that speaks S3 keeps `If-None-Match`: shown by two writes of one small object, never assumed."""
+"""Tests whether an S3 endpoint honours `If-None-Match`, by two writes of one small object."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from threading import Lock
 
 from config.logs import get_logger
 from workers.archive.stores.s3_bucket import Bucket
-from workers.archive.stores.s3_dialects import SpokenDialect
+from workers.archive.stores.s3_fallbacks import ChosenFallback
 from workers.archive.stores.store import KeyExists, StoreError
 
 log = get_logger()
@@ -20,24 +20,24 @@ _PROBE_BODY = b"Callvault asks whether this store refuses to overwrite.\n"
 
 
 class Conditions:
-    """What is known of a store's conditions; used from several threads.
+    """Whether a store honours conditions. Several threads use it.
 
     Args:
         bucket: the bucket.
-        dialect: what is spoken with it.
+        fallback: the fallback in use.
     """
 
-    def __init__(self, bucket: Bucket, dialect: SpokenDialect) -> None:
+    def __init__(self, bucket: Bucket, fallback: ChosenFallback) -> None:
         self._bucket = bucket
-        self._dialect = dialect
+        self._fallback = fallback
         self._lock = Lock()
         self._are_kept = bucket.is_aws
         self._until = math.inf if bucket.is_aws else 0.0
 
     def are_kept(self) -> bool:
-        """Whether a put in one request of what is there already is refused; asked by a write when a process first needs it.
+        """Whether the store refuses to overwrite an object with a single put; probed when a process first needs it.
 
-        An outage is no answer: nothing is taken for kept, and it is asked again after a minute.
+        During an outage the answer is no, and the store is probed again after a minute.
         """
         if time.monotonic() < self._until:
             return self._are_kept
@@ -53,19 +53,19 @@ class Conditions:
         return self._are_kept
 
     def _refuses_to_overwrite(self) -> bool:
-        """Whether the second of two writes is refused; the first is made by the first process, and stays.
+        """Whether the store refuses the second of two writes. The first process makes the first one, and it stays.
 
-        Where it is not, the same bytes have taken the place of the same.
+        A store that does not refuse has replaced the probe with the same bytes.
         """
         return not self._takes() or not self._takes()
 
     def _takes(self) -> bool:
-        dialect = self._dialect.now
-        if not dialect.conditions:
-            raise StoreError("conditions are not asked for now")
+        fallback = self._fallback.now
+        if not fallback.conditions:
+            raise StoreError("the current fallback sends no conditions")
         try:
             digest = hashlib.sha256(_PROBE_BODY).hexdigest()
-            self._bucket.put(_PROBE, _PROBE_BODY, digest, dialect, {"ContentType": "text/plain"})
+            self._bucket.put(_PROBE, _PROBE_BODY, digest, fallback, {"ContentType": "text/plain"})
         except KeyExists:
             return False
         return True

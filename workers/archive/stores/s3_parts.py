@@ -1,4 +1,4 @@
-"""Objects in parts on S3: each part sent while the next is being downloaded, and made an object at the end or not at all."""
+"""Multipart uploads to S3: each part is sent while the next is downloaded."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from workers.archive import layout
 from workers.archive.source import Source
 from workers.archive.stores.next_part import parts_ahead
 from workers.archive.stores.s3_bucket import Bucket, condition
-from workers.archive.stores.s3_dialects import Dialect, SpokenDialect
 from workers.archive.stores.s3_errors import BadDigest, NotUnderstood, NoUpload, told
+from workers.archive.stores.s3_fallbacks import ChosenFallback, Fallback
 from workers.archive.stores.s3_md5s import Form, Md5s, forms_like
 from workers.archive.stores.store import Buffers, KeyExists, StoredObject, StoreError
 
@@ -29,7 +29,7 @@ _PROBE_BODY = b"Callvault asks whether this store understands checksums of parts
 
 @dataclass
 class _Upload:
-    """An upload in parts: its key, the store's id of it, and what is to be said of each part at its end."""
+    """A multipart upload: its key, the store's id, and the list of parts that completes it."""
 
     key: str
     id: str = ""
@@ -37,46 +37,48 @@ class _Upload:
 
 
 class Parts:
-    """Uploads in parts to one bucket.
+    """Multipart uploads to one bucket.
 
     Args:
         bucket: the bucket.
-        dialect: what is spoken with it.
-        buffers: the memory of all its uploads.
+        fallback: the fallback in use.
+        buffers: the memory of all uploads.
         stat: describes an object, as `Store.stat`.
     """
 
     def __init__(
-        self, bucket: Bucket, dialect: SpokenDialect, buffers: Buffers, stat: Callable[[str], StoredObject | None]
+        self, bucket: Bucket, fallback: ChosenFallback, buffers: Buffers, stat: Callable[[str], StoredObject | None]
     ) -> None:
         self._bucket = bucket
-        self._dialect = dialect
+        self._fallback = fallback
         self._buffers = buffers
         self._stat = stat
-        self._forms: tuple[Form, ...] = () if bucket.is_aws else ("parts", "whole")  # on AWS a checksum proves always
+        self._forms: tuple[Form, ...] = (
+            () if bucket.is_aws else ("parts", "whole")
+        )  # on AWS a checksum is always the proof
 
     def put(
         self, key: str, first: bytes, source: Source, extra: dict[str, Any]
     ) -> tuple[dict[str, str], tuple[str, ...]]:
-        """Multipart: equal parts, each sent while the next is being downloaded.
+        """Upload an object in equal parts, each sent while the next is downloaded.
 
         Returns:
-            What the store's checksums must be, and its ETag may.
+            The checksums that the store must show, and the ETags that it may show.
         """
         part_bytes = self._bucket.options.part_bytes
         upload = _Upload(key)
 
-        def begin(dialect: Dialect) -> None:
+        def begin(fallback: Fallback) -> None:
             if upload.id:
                 self._abort(upload)
-            self._begin(upload, first, dialect, extra)
+            self._begin(upload, first, fallback, extra)
 
-        def ask(dialect: Dialect) -> None:
+        def ask(fallback: Fallback) -> None:
             probe = _Upload(probe_key())
             try:
-                self._begin(probe, _PROBE_BODY, dialect, extra)
+                self._begin(probe, _PROBE_BODY, fallback, extra)
                 with told(self._bucket.name(probe.key)):
-                    self._complete_once(probe, _base64_crc(crc64nvme(_PROBE_BODY)), dialect)
+                    self._complete_once(probe, _base64_crc(crc64nvme(_PROBE_BODY)), fallback)
             except BaseException:
                 if probe.id:
                     self._abort(probe)
@@ -89,12 +91,12 @@ class Parts:
                     crc = crc64nvme(part, crc)
                     md5s.update(part)
                     if number == 1:
-                        dialect = self._dialect.send(begin, ask)
+                        fallback = self._fallback.send(begin, ask)
                     else:
-                        upload.parts.append(self._put_part(upload, number, part, dialect))
+                        upload.parts.append(self._put_part(upload, number, part, fallback))
             written = {"crc64nvme": _base64_crc(crc)}, md5s.etags()
             try:
-                self._complete(upload, written[0]["crc64nvme"], dialect, ask)
+                self._complete(upload, written[0]["crc64nvme"], fallback, ask)
             except NoUpload:
                 self._assert_completed(key, source.size, *written)
         except BaseException:
@@ -104,14 +106,13 @@ class Parts:
         return written
 
     def learn(self, stored: StoredObject) -> None:
-        """Learn from an object that went up in parts which MD5s to compute of the next."""
+        """Learn from an uploaded object which MD5s to compute for the next."""
         self._forms = forms_like(stored)
 
     def remove_orphans(self) -> int:
-        """See `Store.remove_orphans`. Without the permission to list uploads, the bucket's lifecycle rule must do it.
+        """See `Store.remove_orphans`. Without the permission to list uploads, a lifecycle rule of the bucket must do it.
 
-        An archive may share its bucket with others, at the bucket's root too: an upload is ours only where its key is one
-        that we make.
+        An archive may share its bucket with other data, so only uploads with a key of the archive format are removed.
         """
         bucket, removed = self._bucket, 0
         pages = bucket.client.get_paginator("list_multipart_uploads").paginate(
@@ -128,54 +129,54 @@ class Parts:
                         removed += 1
         return removed
 
-    def _begin(self, upload: _Upload, first: bytes, dialect: Dialect, extra: dict[str, Any]) -> None:
+    def _begin(self, upload: _Upload, first: bytes, fallback: Fallback, extra: dict[str, Any]) -> None:
         bucket = self._bucket
-        kind = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if dialect.checksums else {}
+        kind = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if fallback.checksums else {}
         with told(bucket.name(upload.key)):
-            begun = bucket.client_of(dialect).create_multipart_upload(**bucket.at(upload.key), **kind, **extra)
+            begun = bucket.client_of(fallback).create_multipart_upload(**bucket.at(upload.key), **kind, **extra)
             upload.id = begun["UploadId"]
-            upload.parts = [self._put_part(upload, 1, first, dialect)]
+            upload.parts = [self._put_part(upload, 1, first, fallback)]
 
-    def _put_part(self, upload: _Upload, number: int, part: bytes, dialect: Dialect) -> dict[str, Any]:
+    def _put_part(self, upload: _Upload, number: int, part: bytes, fallback: Fallback) -> dict[str, Any]:
         crc = _base64_crc(crc64nvme(part))
-        etag = self._bucket.put_part(upload.key, upload.id, number, part, dialect, crc)
-        return {"PartNumber": number, "ETag": etag} | ({"ChecksumCRC64NVME": crc} if dialect.checksums else {})
+        etag = self._bucket.put_part(upload.key, upload.id, number, part, fallback, crc)
+        return {"PartNumber": number, "ETag": etag} | ({"ChecksumCRC64NVME": crc} if fallback.checksums else {})
 
-    def _complete(self, upload: _Upload, crc: str, dialect: Dialect, ask: Callable[[Dialect], None]) -> None:
-        """Make an object of the parts, by the checksum of the whole where the store understands that.
+    def _complete(self, upload: _Upload, crc: str, fallback: Fallback, ask: Callable[[Fallback], None]) -> None:
+        """Complete the upload, with the checksum of the whole object if the store understands that.
 
-        Some stores make a checksum of the parts' checksums instead and refuse ours; where that has been shown, they are
-        completed without. Each part was checked as it went up, and what proves the object then is a lower rung. Where it
-        has not, the refusal means damage, and nothing is completed.
+        Some stores compute a checksum of the parts' checksums instead and refuse ours. If a probe shows that, the upload
+        is completed without: each part was checked as it went up, and the object gets a lower proof level. Otherwise the
+        refusal means damage, and the upload is not completed.
 
         Raises:
-            NoUpload: it is completed, maybe: see `_assert_completed`.
+            NoUpload: the upload may be complete already; see `_assert_completed`.
         """
         for _ in range(_COMPLETE_TRIES):
             try:
                 with told(self._bucket.name(upload.key)):
-                    self._complete_once(upload, crc, dialect)
+                    self._complete_once(upload, crc, fallback)
                 return
             except (NotUnderstood, BadDigest) as error:
                 refusal: StoreError = error
-            if (lower := self._dialect.after(dialect, refusal, ask)) == dialect and isinstance(refusal, BadDigest):
+            if (lower := self._fallback.after(fallback, refusal, ask)) == fallback and isinstance(refusal, BadDigest):
                 raise refusal
-            dialect = lower
+            fallback = lower
         raise refusal
 
-    def _complete_once(self, upload: _Upload, crc: str, dialect: Dialect) -> None:
-        whole = {"ChecksumCRC64NVME": crc, "ChecksumType": "FULL_OBJECT"} if dialect.of_whole else {}
+    def _complete_once(self, upload: _Upload, crc: str, fallback: Fallback) -> None:
+        whole = {"ChecksumCRC64NVME": crc, "ChecksumType": "FULL_OBJECT"} if fallback.of_whole else {}
         parts = {"UploadId": upload.id, "MultipartUpload": {"Parts": upload.parts}}
-        self._bucket.client_of(dialect).complete_multipart_upload(
-            **self._bucket.at(upload.key), **parts, **whole, **condition(dialect)
+        self._bucket.client_of(fallback).complete_multipart_upload(
+            **self._bucket.at(upload.key), **parts, **whole, **condition(fallback)
         )
 
     def _assert_completed(self, key: str, size: int, checksums: dict[str, str], etags: tuple[str, ...]) -> None:
-        """See what became of an upload that is no more: its answer may have been lost, and the SDK asked again.
+        """Check the result of an upload that the store no longer knows: the SDK may have retried after a lost answer.
 
         Raises:
-            KeyExists: there is an object that is not shown to be this one; whoever asked looks at its bytes.
-            StoreError: there is no object.
+            KeyExists: the key holds an object that is not proven to be this one; the caller checks its bytes.
+            StoreError: the key holds no object.
         """
         stored = self._stat(key)
         if stored is None:
@@ -187,13 +188,13 @@ class Parts:
             raise KeyExists(key)
 
     def _abort(self, upload: _Upload) -> None:
-        with suppress(ClientError, BotoCoreError):  # what cannot be aborted now is an orphan for the janitor
+        with suppress(ClientError, BotoCoreError):  # `remove_orphans` removes it later
             self._bucket.client.abort_multipart_upload(**self._bucket.at(upload.key), UploadId=upload.id)
         upload.id = ""
 
 
 def probe_key() -> str:
-    """A key for a small write that shows what the store understands."""
+    """A key for a probe of the store."""
     return f"probe/{secrets.token_hex(8)}"
 
 
