@@ -1,21 +1,24 @@
-"""`callvault backfill`: an account's past against the archive, what is missing through the workers, with progress."""
+"""`callvault backfill`: compare past days with Telnyx, and have the workers archive what is missing."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import json as json_module
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from typing import Annotated
 
 import msgspec
+import typer
 
 from cli.console import open_console
+from cli.options import DataFolder, Json, Until, day_of, service_of
 from cli.progress import progress
 from cli.resume import StateFile
-from cli.up import stop_signals
+from cli.supervisor import stop_signals
 from config.counts import many
 from config.settings import Settings
 from config.sizes import format_size
@@ -29,23 +32,30 @@ from workers.queue.script import server_now, server_seconds
 from workers.runtime import Runtime, runtime_at
 
 _STATE_DAYS = 30
-_SOON_SECONDS = 600  # longer than a job ever waits but for what Telnyx has not finished
+_SOON_SECONDS = 600  # a job waits longer only for a recording that Telnyx has not finished
 
 
-def run(
-    settings: Settings,
-    redis_url: str,
-    *,
-    since: date,
-    until: date | None,
-    connection_id: str | None,
-    dry_run: bool,
-    as_json: bool,
+def command(
+    since: Annotated[
+        str, typer.Option(metavar="DAY", help="First UTC day: 2026-11-25, yesterday, or 30d (30 days ago).")
+    ],
+    until: Until = None,
+    connection: Annotated[str | None, typer.Option(metavar="ID", help="Only recordings of this connection.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; report how much is missing.")] = False,
+    data: DataFolder = None,
+    json: Json = False,
 ) -> int:
-    """Backfill a span of days; returns the exit status: 1 if it was stopped, or something was given up or not compared."""
-    with stop_signals() as asked_to_stop:
-        backfill = _Backfill(settings, since, until or utc_now().date(), connection_id, dry_run, asked_to_stop)
-        return asyncio.run(backfill.run(redis_url, as_json))
+    """Archive recordings that Telnyx already has.
+
+    A worker must be running. If you stop this command, the same command continues where it stopped.
+    Exit status 1: it was stopped, a job failed for good, or a day could not be compared.
+
+    Example: callvault backfill --since 30d --dry-run
+    """
+    first = day_of(since, "--since")
+    last = day_of(until, "--until", at_end=True) if until else utc_now().date()
+    with service_of(data) as (settings, url), stop_signals() as asked_to_stop:
+        return asyncio.run(_Backfill(settings, first, last, connection, dry_run, asked_to_stop).run(url, json))
 
 
 class _Stopped(Exception):
@@ -53,10 +63,10 @@ class _Stopped(Exception):
 
 
 class _State(Tally):
-    """What a backfill resumes from.
+    """The state that a backfill resumes from.
 
     Attributes:
-        begun_at: when it began, by the clock of Redis, as dead letters are dated; empty where that is not known.
+        begun_at: when it began, by the clock of Redis, which also dates dead letters; empty: unknown.
     """
 
     begun_at: str = ""
@@ -64,12 +74,12 @@ class _State(Tally):
 
 @dataclass(frozen=True)
 class _Ends:
-    """How the jobs ended that are not done.
+    """Jobs that are not done.
 
     Attributes:
-        given_up: dead letters of backfills, which wait for a person.
-        given_up_now: of these, those since this backfill began.
-        left: tried again later than it is worth waiting for: Telnyx lists what they are about and has not finished it.
+        given_up: dead letters of all backfills.
+        given_up_now: dead letters since this backfill began.
+        left: jobs that workers retry much later, because Telnyx has not finished the recording.
     """
 
     given_up: int = 0
@@ -104,13 +114,13 @@ class _Backfill:
             async with runtime_at(self._settings, redis_url) as runtime:
                 ends = await self._run(runtime)
         except _Stopped:
-            self._console.print("Stopped; the same command goes on from here. What is queued is done by the workers.")
+            self._console.print("Stopped. Run the same command to continue. Workers finish the queued jobs.")
             self._is_stopped = True
-        self._tell(self._tally, ends, as_json)
+        self._print(self._tally, ends, as_json)
         return 1 if ends.given_up or self._failed or self._tally.unreadable or self._is_stopped else 0
 
     async def _run(self, runtime: Runtime) -> _Ends:
-        """Sweep, and wait for what that queued."""
+        """Compare the days, then wait for the jobs that this queued."""
         settings, span = self._settings, f"{self._since} {self._until} {self._connection_id}"
         identity = await runtime.in_thread(lambda: runtime.archive.identity)
         self._tally.begun_at = format_instant(await server_now(runtime.redis))
@@ -121,17 +131,17 @@ class _Backfill:
             self._tally,
             _STATE_DAYS,
             archive_id=identity.id,
-            begin_anew="To begin anew, remove this file",
+            start_over="remove this file to start over",
         )
         if self._dry_run:
             await self._sweep(runtime, self._tally, lambda _: None)
             return _Ends()
         self._tally = file.load()
         if self._tally.through:
-            self._console.print(f"Resumed after {self._tally.through}.")
+            self._console.print(f"Resuming after {self._tally.through}.")
         await self._sweep(runtime, self._tally, lambda _: file.save(self._tally))
         ends = await self._wait(runtime, self._tally)
-        if not self._failed:  # the same command goes on from the first day that could not be compared
+        if not self._failed:  # else the same command continues at the first day that could not be compared
             file.forget()
         return ends
 
@@ -159,10 +169,10 @@ class _Backfill:
         show(note, days=days)
 
     async def _wait(self, runtime: Runtime, tally: _State) -> _Ends:
-        """Wait for the workers to do what was queued."""
+        """Wait for the workers to finish the queued jobs."""
         left = 0
         with progress(self._console, done=tally.queued) as show:
-            # Where this run queued nothing, the queue holds the clockwork's own jobs, and nobody waits for those.
+            # If this run queued nothing, the queue holds only jobs of the workers' own schedule.
             while tally.queued:
                 until = int((await server_seconds(runtime.redis) + _SOON_SECONDS) * 1000)
                 if (waiting := await runtime.redis.zcount(BULK_QUEUE, "-inf", until)) == 0:
@@ -171,7 +181,7 @@ class _Backfill:
                     break
                 if self._asked_to_stop():
                     raise _Stopped
-                note = "" if await living_workers(runtime.redis) else "no worker runs; start `callvault worker`"
+                note = "" if await living_workers(runtime.redis) else "no worker is running; start `callvault worker`"
                 show(note, done=max(0, tally.queued - waiting))
                 await asyncio.sleep(0.1)
         letters = [
@@ -181,7 +191,7 @@ class _Backfill:
         ]
         return _Ends(len(letters), sum(one.died_at >= tally.begun_at for one in letters), left)
 
-    def _tell(self, tally: _State, ends: _Ends, as_json: bool) -> None:
+    def _print(self, tally: _State, ends: _Ends, as_json: bool) -> None:
         given_up, left = ends.given_up, ends.left
         done = 0 if self._dry_run or self._is_stopped else max(0, tally.queued - ends.given_up_now - left)
         if as_json:
@@ -190,23 +200,23 @@ class _Backfill:
             report["found_recordings"] = tally.found - tally.found_transcriptions
             report["missing_recordings"] = tally.missing - tally.missing_transcriptions
             report["not_compared"] = [f"{one.kind}, {one.name}: {one.error}" for one in self._failed]
-            sys.stdout.write(json.dumps(report) + "\n")
+            sys.stdout.write(json_module.dumps(report) + "\n")
             return
         size, length = format_size(tally.bytes), format_duration(tally.seconds)
         lines = [
             f"found at Telnyx     {_apart(tally.found, tally.found_transcriptions)}",
-            f"missing here        {_apart(tally.missing, tally.missing_transcriptions)}",
-            f"audio missing here  {length}, about {size}" if tally.seconds else "audio missing here  none",
+            f"not in the archive  {_apart(tally.missing, tally.missing_transcriptions)}",
+            f"missing audio       {length}, about {size}" if tally.seconds else "missing audio       none",
         ]
         if not self._dry_run:
             lines += [f"queued              {tally.queued}", f"done                {done}"]
             lines += [f"deletions scheduled {tally.scheduled}"]
         if left:
-            lines.append(f"left for later      {left}  (Telnyx has not finished them; the workers ask again)")
+            lines.append(f"left for later      {left}  (Telnyx has not finished them; the workers retry)")
         if given_up:
-            lines.append(f"given up            {given_up}  (see `callvault dead-letters list`)")
+            lines.append(f"failed for good     {given_up}  (see `callvault dead-letters list`)")
         if tally.unreadable:
-            lines.append(f"unreadable rows     {tally.unreadable}  (the log names them)")
+            lines.append(f"unreadable rows     {tally.unreadable}  (see the log)")
         lines += [f"not compared        {one.kind}, {one.name}: {one.error}" for one in self._failed]
         sys.stdout.write("\n".join(lines) + "\n")
 

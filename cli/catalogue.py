@@ -1,4 +1,4 @@
-"""The catalogue as commands use it: opened, brought up to date with progress, and built anew where it cannot be used."""
+"""The search catalogue as commands use it: opened, updated with progress, rebuilt if its file is corrupt."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ T = TypeVar("T")
 
 @contextmanager
 def opened(settings: Settings, *, rebuild: bool = False) -> Iterator[tuple[Catalogue, Archive]]:
-    """The catalogue and the archive of the settings; with `rebuild`, an empty one in place of what is there.
+    """The catalogue and the archive of the settings; `rebuild` empties the catalogue first.
 
     Raises:
-        StoreRefused, AnotherCatalogue: there is no archive, or the catalogue is of another.
+        StoreRefused, AnotherCatalogue: the archive does not exist, or the catalogue belongs to another.
     """
     archive = open_archive(settings)
     catalogue = Catalogue(settings.data_folder / "catalogue.sqlite")
@@ -52,16 +52,16 @@ def opened(settings: Settings, *, rebuild: bool = False) -> Iterator[tuple[Catal
 
 
 def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, says_how: bool = True) -> None:
-    """Bring it up to date. Where the archive is away, say how old it is, and go on with what there is.
+    """Update the catalogue. If the archive does not answer, print how old the catalogue is and use it.
 
     Args:
         settings: of the process.
         catalogue: the catalogue.
         archive: the archive.
-        says_how: also print a line if the answer was read from the archive, because no Redis knows of all that was written.
+        says_how: print a line if the update read the archive, because no Redis knows all changes.
 
     Raises:
-        StoreError: the archive is away, and the catalogue has nothing yet.
+        StoreError: the archive does not answer, and the catalogue is empty.
     """
     said = [0.0]
 
@@ -75,11 +75,11 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, sa
     except StoreError as error:
         if (as_of := catalogue.state(AS_OF)) is None:
             raise
-        told = f"{parse_instant(as_of):%Y-%m-%d %H:%M:%S}"
-        _say(f"The archive does not answer, so this is as of {told} UTC, and the latest may be missing: {error}")
+        at = f"{parse_instant(as_of):%Y-%m-%d %H:%M:%S} UTC"
+        _say(f"The archive does not answer; results are as of {at}, and newer recordings may be missing: {error}")
         return
     if why is not None and says_how:
-        _say(f"The last {OPEN_DAYS} days and all sealed days were read from the archive itself, since {why}.")
+        _say(f"Read the last {OPEN_DAYS} days and all sealed days from the archive, because {why}.")
 
 
 def _say(line: str) -> None:
@@ -87,7 +87,7 @@ def _say(line: str) -> None:
 
 
 def look_up(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> Hit:
-    """One recording, in a catalogue that is brought up to date first; what is not in there is looked for in the archive itself.
+    """Find one recording: in the catalogue after an update, else in the archive.
 
     Raises:
         UserError: it is not in the archive.
@@ -102,20 +102,20 @@ def look_up(settings: Settings, catalogue: Catalogue, archive: Archive, recordin
         return hits[0]
     since = first_day(catalogue, archive)
     raise UserError(
-        f"recording {recording_id} is not in the archive (looked for under every day since {since}): check the id; "
-        "`callvault find` lists recordings by number, day or words"
+        f"recording {recording_id} is not in the archive (searched every day since {since}); check the ID, or search "
+        "with `callvault find`"
     )
 
 
 def take(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> bool:
-    """Look for a recording in the archive itself, first under the day that Telnyx tells; returns whether it lies there.
+    """Look for a recording in the archive, first under the day that Telnyx has for it; returns whether it was found.
 
     Raises:
-        StoreError: the archive is away.
+        StoreError: the archive does not answer.
     """
 
     async def ask() -> date | None:
-        from workers.telnyx.client import TelnyxClient  # most searches ask nobody
+        from workers.telnyx.client import TelnyxClient  # most searches need no client
 
         async with TelnyxClient(Account.from_settings(settings)) as telnyx:
             return await day_at_telnyx(telnyx, recording_id)
@@ -130,20 +130,20 @@ def _catch_up(
     async def run(url: str | None) -> str | None:
         if url is None:
             return await bring_up_to_date(catalogue, archive, None, show)
-        redis = connect_receiver(url)  # a person waits: seconds, not the patience of a worker
+        redis = connect_receiver(url)  # gives up within seconds, since a person waits
         try:
             return await bring_up_to_date(catalogue, archive, redis, show)
         finally:
             await redis.aclose()
 
     if settings.redis_url is None and not EmbeddedServer(settings.data_folder).folder.is_dir():
-        return asyncio.run(run(None))  # a search makes no Redis: an empty one would tell of nothing
+        return asyncio.run(run(None))  # a search starts no Redis: an empty one knows nothing
     with redis_of(settings) as url:
         return asyncio.run(run(url))
 
 
 def _mended(catalogue: Catalogue, work: Callable[[], T]) -> T:
-    """Do something; should the file turn out corrupt, once more on a new one."""
+    """Do something; if the catalogue's file is corrupt, do it once more with a new file."""
     try:
         return work()
     except sqlite3.DatabaseError as error:
@@ -152,10 +152,10 @@ def _mended(catalogue: Catalogue, work: Callable[[], T]) -> T:
 
 
 def searched(settings: Settings, catalogue: Catalogue, archive: Archive, query: Query) -> list[Hit]:
-    """The latest recording that fits, in a list, or none; should the file turn out corrupt, it is built anew first.
+    """The latest matching recording, as a list of at most one. Rebuilds a corrupt catalogue first.
 
     Raises:
-        StoreError: it has to be built anew, and the archive is away.
+        StoreError: the catalogue must be rebuilt, and the archive does not answer.
     """
     try:
         return search(catalogue.path, query, 1)

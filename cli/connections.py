@@ -13,6 +13,7 @@ import typer
 
 from cli.console import open_console
 from cli.options import Json
+from cli.usage import group
 from config.counts import many
 from config.errors import UserError
 from config.settings import load_settings
@@ -22,10 +23,10 @@ from workers.connections.plan import Change, apply, drift, export, plan
 from workers.telnyx.client import TelnyxClient
 from workers.telnyx.errors import TelnyxError
 
-app = typer.Typer(help="The account's configuration as code.", no_args_is_help=True, rich_markup_mode=None)
+command = group("Manage the account's configuration as code.")
 
-File = Annotated[Path, typer.Argument(help="The TOML file.", show_default=False)]
-Prune = Annotated[bool, typer.Option("--prune", help="Remove what Telnyx lists and the file does not name.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="TOML file.", show_default=False)]
+Prune = Annotated[bool, typer.Option("--prune", help="Delete what Telnyx has but the file does not name.")]
 
 _COLOURS = {"create": "green", "update": "yellow", "delete": "red"}
 _MARKS = {"create": "+", "update": "~", "delete": "-"}
@@ -62,26 +63,32 @@ def _show(changes: list[Change], as_json: bool) -> None:
             before, after = difference.shown()
             line = f"    {difference.path}: {before} -> {after}"
             console.print(line)
-    sys.stdout.write(f"{many(len(changes), 'difference')}\n" if changes else "as the file says\n")
+    sys.stdout.write(f"{many(len(changes), 'difference')}\n" if changes else "no differences\n")
 
 
-@app.command("plan")
-def show_plan(file: File, prune: Prune = False, json: Json = False) -> None:
-    """Show what would change; exit status 2 if anything would.
+@command.command("plan")
+def show_plan(file: File, prune: Prune = False, json: Json = False) -> int:
+    """Show what `apply` would change.
+
+    Exit status 2: there are changes.
 
     Example: callvault connections plan telnyx.toml
     """
     document = load(file)
     changes = _on_telnyx(lambda client: plan(client, document, prune=prune))
     _show(changes, json)
-    raise typer.Exit(2 if changes else 0)
+    return 2 if changes else 0
 
 
-@app.command("apply")
+@command.command("apply")
 def apply_plan(
-    file: File, prune: Prune = False, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+    file: File,
+    prune: Prune = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Make the account as the file says; asks first, stops at the first error, and can be run again.
+    """Change the account to match the file.
+
+    It asks first and stops at the first error; you can run it again.
 
     Example: callvault connections apply telnyx.toml
     """
@@ -101,13 +108,15 @@ async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: boo
             sys.stdout.write(f"done: {change.action} {change.family}.{change.key}\n")
     except TelnyxError as error:
         failed = changes[done]
-        line = f"{failed.action} {failed.family}.{failed.key}: {error}; {done} of {len(changes)} made, run it again after mending"
-        raise UserError(line) from None
+        line = f"{failed.action} {failed.family}.{failed.key}: {error}; {done} of {len(changes)} made"
+        raise UserError(f"{line}; fix it and run the command again") from None
 
 
-@app.command("drift")
-def show_drift(file: File, json: Json = False) -> None:
-    """Say what someone has changed in a managed thing since; exit status 1 if anything.
+@command.command("drift")
+def show_drift(file: File, json: Json = False) -> int:
+    """Show changes that someone made outside of the file.
+
+    Exit status 1: there are some, or something could not be compared.
 
     Example: callvault connections drift telnyx.toml
     """
@@ -116,12 +125,12 @@ def show_drift(file: File, json: Json = False) -> None:
     _show(changes, json)
     for one in unread:
         sys.stderr.write(f"callvault: {one.family}.{one.key} cannot be compared: {one.error}\n")
-    raise typer.Exit(1 if changes or unread else 0)
+    return 1 if changes or unread else 0
 
 
-@app.command("export")
+@command.command("export")
 def export_file() -> None:
-    """Write the file from what is at Telnyx now.
+    """Print a file for the account as it is now.
 
     Example: callvault connections export > telnyx.toml
     """

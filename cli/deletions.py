@@ -1,4 +1,4 @@
-"""`callvault deletions`: what is to be deleted at Telnyx, what a person decides about it, and what workers are set to do."""
+"""`callvault deletions`: the deletion schedule, holds, pauses and approvals, and the workers' deletion rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import msgspec
 import typer
 from redis.exceptions import RedisError
 
-from cli.options import DataFolder, Json
+from cli.options import By, DataFolder, Json, RecordingId, Why
+from cli.usage import group
 from config.counts import many
 from config.errors import UsedWrongly, UserError
 from config.settings import load_settings
@@ -37,16 +38,14 @@ from workers.queue.embedded import redis_of
 from workers.runtime import Runtime, runtime_at
 from workers.telnyx.errors import TelnyxError
 
-app = typer.Typer(help="Originals that are to be deleted at Telnyx.", no_args_is_help=True, rich_markup_mode=None)
+command = group("List, pause, hold or approve deletions at Telnyx.")
 
-RecordingId = Annotated[str | None, typer.Argument(help="The recording's id.", show_default=False)]
-ConnectionId = Annotated[str | None, typer.Option("--connection", help="All recordings of this connection instead.")]
-Why = Annotated[str, typer.Option(help="Why; it is written into the archive.")]
-By = Annotated[str | None, typer.Option(help="Who decides; default: the user of this machine.")]
+SomeRecordingId = Annotated[str | None, typer.Argument(metavar="ID", help="ID of the recording.", show_default=False)]
+ConnectionId = Annotated[
+    str | None, typer.Option("--connection", metavar="ID", help="All recordings of this connection.")
+]
 
 T = TypeVar("T")
-
-_NO_WHY = "no reason given"
 
 
 def _run(data: Path | None, work: Callable[[Runtime], Awaitable[T]], **needs: bool) -> T:
@@ -60,9 +59,11 @@ def _run(data: Path | None, work: Callable[[Runtime], Awaitable[T]], **needs: bo
         return asyncio.run(run(url))
 
 
-@app.command("list")
+@command.command("list")
 def list_deletions(data: DataFolder = None, json: Json = False) -> None:
-    """List what is due next, and whether deletion is paused.
+    """List the originals that are scheduled for deletion.
+
+    It shows when each is due, what keeps it, and whether deletion is paused.
 
     Example: callvault deletions list
     """
@@ -99,18 +100,18 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
     for entry in entries:
         wait = entry.due_at - now
         when = "due" if wait <= 0 else f"in {format_duration(wait)}"
-        stays = f"  stays: {kept[entry.folder]}" if entry.folder in kept else ""
-        sys.stdout.write(f"{when:<10} {entry.folder}{stays}\n")
-    state = {"verified": "running", "never": "never; `callvault deletions duties` says whose setting that is"}.get(mode)
+        keeps = f"  kept: {kept[entry.folder]}" if entry.folder in kept else ""
+        sys.stdout.write(f"{when:<10} {entry.folder}{keeps}\n")
+    state = {"verified": "on", "never": "off; `callvault deletions duties` shows which setting turns it off"}.get(mode)
     state = f"paused: {pause}" if pause is not None else state or "unknown"
     if problem is not None:
-        state += f"; what keeps each original is not known: {problem}"
-    sys.stdout.write(f"{many(count, 'original')} on the list; deletion: {state}\n")
+        state += f"; cannot check what keeps each original: {problem}"
+    sys.stdout.write(f"{many(count, 'original')} scheduled; deletion: {state}\n")
 
 
-@app.command("holds")
+@command.command("holds")
 def list_holds(data: DataFolder = None, json: Json = False) -> None:
-    """List all holds that stand: what they are about, why, by whom, since when.
+    """List active holds: what, why, by whom, since when.
 
     Example: callvault deletions holds
     """
@@ -121,19 +122,22 @@ def list_holds(data: DataFolder = None, json: Json = False) -> None:
     for one in found:
         what = "everything (deletion is paused)" if one.scope == "everything" else f"{one.scope} {one.subject}"
         sys.stdout.write(f"{what}: {one}\n")
-    sys.stdout.write(f"{many(len(found), 'hold stands', 'holds stand')}\n")
+    sys.stdout.write(f"{many(len(found), 'active hold')}\n")
 
 
-@app.command("duties")
+@command.command("duties")
 def show_duties(
     retire: Annotated[
-        str | None, typer.Option("--retire", help="This unit is gone for good: its duties count no more.")
+        str | None, typer.Option("--retire", metavar="UNIT", help="Ignore the rules of a unit that is gone for good.")
     ] = None,
     by: By = None,
     data: DataFolder = None,
     json: Json = False,
 ) -> None:
-    """List what the workers of each unit (of each Redis) are set to do with originals; the strictest counts for all.
+    """List the deletion rules of the workers; the strictest apply.
+
+    A unit is the workers on one Redis. Each unit publishes its settings in the archive, and every worker
+    obeys the strictest of them.
 
     Example: callvault deletions duties
     """
@@ -154,26 +158,26 @@ def show_duties(
         return
     for one in rows:
         name = f"{one.unit}{' (this one)' if one.unit == own else ''}"
-        sys.stdout.write(f"{name}{' retired' if one.retired else ''}\n  {_in_words(one)}\n  {one.by}, {one.at}\n")
-    sys.stdout.write(f"what counts for all workers\n  {_in_words(effective)}\n")
+        sys.stdout.write(f"{name}{', retired' if one.retired else ''}\n  {_in_words(one)}\n  {one.by}, {one.at}\n")
+    sys.stdout.write(f"in effect for all workers\n  {_in_words(effective)}\n")
     decided = "; ".join(f"{connection} ({why})" for connection, why in held.items()) or "none"
-    sys.stdout.write(f"  connections on hold by decision: {decided}; `callvault deletions holds` lists all holds\n")
+    sys.stdout.write(f"  connections held by a decision: {decided} (`callvault deletions holds` lists all holds)\n")
 
 
 def _in_words(duties: Duties) -> str:
     held = ", ".join(duties.hold_connections) or "none"
-    when = " and its day is sealed" if duties.sealed_first else ""
+    when = ", once the day is sealed" if duties.sealed_first else ""
     delete = (
         "never" if duties.delete_originals == "never" else f"after {format_duration(duties.delete_after_seconds)}{when}"
     )
-    return (
-        f"delete originals: {delete}; connections on hold by setting: {held}; transcriptions: {duties.transcriptions}"
-    )
+    return f"delete originals: {delete}; connections held by a setting: {held}; transcriptions: {duties.transcriptions}"
 
 
-@app.command("pause")
-def pause(why: Why = _NO_WHY, by: By = None, data: DataFolder = None) -> None:
-    """Delete nothing until resumed, wherever a worker of this archive runs.
+@command.command("pause")
+def pause(why: Why = decisions.NO_REASON, by: By = None, data: DataFolder = None) -> int:
+    """Pause all deletions at Telnyx.
+
+    The pause is recorded in the archive, and every worker of this archive obeys it.
 
     Example: callvault deletions pause --why "bucket is being moved"
     """
@@ -183,30 +187,31 @@ def pause(why: Why = _NO_WHY, by: By = None, data: DataFolder = None) -> None:
         return decided, await runtime.in_thread(pause_of, runtime.archive)
 
     decided, standing_pause = _run(data, work, needs_redis=False)
-    _end(f"{'paused' if decided.is_new else 'it was paused already'}: {standing_pause}", decided)
+    return _report(f"{'paused' if decided.is_new else 'already paused'}: {standing_pause}", decided)
 
 
-@app.command("resume")
-def resume(why: Why = _NO_WHY, by: By = None, data: DataFolder = None) -> None:
-    """Go on deleting.
+@command.command("resume")
+def resume(why: Why = decisions.NO_REASON, by: By = None, data: DataFolder = None) -> None:
+    """Resume deletions.
 
     Example: callvault deletions resume
     """
     was_paused = _run(data, lambda runtime: decisions.resume(runtime, why, by or getpass.getuser()))
-    sys.stdout.write("resumed\n" if was_paused else "it was not paused\n")
+    sys.stdout.write("resumed\n" if was_paused else "not paused; nothing changed\n")
 
 
-@app.command("hold")
+@command.command("hold")
 def hold(
     why: Why,
-    recording_id: RecordingId = None,
+    recording_id: SomeRecordingId = None,
     connection: ConnectionId = None,
     by: By = None,
     data: DataFolder = None,
-) -> None:
-    """Keep a recording, or those of a connection, until the hold is lifted: its original is not deleted, nothing is erased.
+) -> int:
+    """Hold a recording, or all recordings of a connection.
 
-    Once this has answered, no deletion of it leaves; one that had left before is said, and the exit status is 1.
+    Its original is not deleted and nothing is erased until you release the hold. The hold is in force when
+    this command ends. Exit status 1: a deletion was sent before that, or no such recording exists.
 
     Example: callvault deletions hold ID --why "case 17"
     """
@@ -221,11 +226,11 @@ def hold(
     decided = _run(data, work, needs_redis=False)
     if connection is not None:
         _warn_if_unknown(connection, data)
-    _end(f"{what} is on hold", decided)
+    return _report(f"{what} is on hold", decided)
 
 
 def _warn_if_unknown(connection: str, data: Path | None) -> None:
-    """Say that no recording of a connection is known: a mistyped id would hold nothing, and nobody would know."""
+    """Warn that a connection has no recordings: a mistyped ID would hold nothing."""
     from cli.catalogue import opened, searched, up_to_date
     from workers.catalogue.query import Query
 
@@ -237,42 +242,43 @@ def _warn_if_unknown(connection: str, data: Path | None) -> None:
             up_to_date(settings, catalogue, archive, says_how=False)
             if searched(settings, catalogue, archive, Query(connection=connection)):
                 return
-        line = f"no recording of connection {connection} is known, neither in the archive nor at Telnyx: check the id"
+        line = f"connection {connection} has no recordings in the archive or at Telnyx; check the ID"
     except (UserError, StoreError, TelnyxError, RedisError, OSError) as error:
-        line = f"whether a recording of connection {connection} is known cannot be seen now: {error}"
-    sys.stderr.write(f"callvault: {line}. The hold stands all the same, for recordings to come too\n")
+        line = f"cannot check whether connection {connection} has recordings: {error}"
+    sys.stderr.write(f"callvault: {line}. The hold is active, and applies to future recordings, too\n")
 
 
-@app.command("release")
+@command.command("release")
 def release(
     why: Why,
-    recording_id: RecordingId = None,
+    recording_id: SomeRecordingId = None,
     connection: ConnectionId = None,
     by: By = None,
     data: DataFolder = None,
 ) -> None:
-    """Lift the holds that stand now; `callvault deletions holds` lists them. What was found in its audio `approve` lets go.
+    """Release the holds of a recording or a connection.
+
+    `callvault deletions holds` lists them. An original that is kept for findings in its audio needs
+    `callvault deletions approve` instead.
 
     Example: callvault deletions release ID --why "case 17 is closed"
     """
     name, person = _one(recording_id, connection), by or getpass.getuser()
     if connection is not None:
         held = _run(data, lambda runtime: decisions.release_connection(runtime, connection, why, person))
-        still = "" if held is None else f"; it is on hold all the same: {held}"
+        still = "" if held is None else f", but still on hold: {held}"
         sys.stdout.write(f"connection {name} is released{still}\n")
         return
     released = _run(data, lambda runtime: decisions.release(runtime, name, why, person))
     sys.stdout.write(f"{name} is released; {released.follows}\n")
 
 
-@app.command("approve")
-def approve(
-    recording_id: Annotated[str, typer.Argument(help="The recording's id.", show_default=False)],
-    why: Why,
-    by: By = None,
-    data: DataFolder = None,
-) -> None:
-    """Let an original go in spite of what was found in its audio, or of another content that Telnyx has shown.
+@command.command("approve")
+def approve(recording_id: RecordingId, why: Why, by: By = None, data: DataFolder = None) -> None:
+    """Allow the deletion of an original with findings.
+
+    Findings are oddities in the audio, or content that changed at Telnyx. Until you approve them, the
+    original is kept.
 
     Example: callvault deletions approve ID --why "listened to it"
     """
@@ -283,17 +289,16 @@ def approve(
 
 def _one(recording_id: str | None, connection: str | None) -> str:
     if (recording_id is None) == (connection is None):
-        raise UsedWrongly("give a recording's id, or --connection with the id of one")
+        raise UsedWrongly("give the ID of a recording, or --connection and the ID of a connection")
     return _id(recording_id or connection or "")
 
 
 def _id(text: str) -> str:
     if not is_id(text):
-        raise UsedWrongly(f"{text!r} cannot be an id of Telnyx")
+        raise UsedWrongly(f"{text!r} is not a Telnyx ID")
     return text
 
 
-def _end(line: str, decided: Decided) -> None:
+def _report(line: str, decided: Decided) -> int:
     sys.stdout.write(f"{line}{to_know(decided)}\n")
-    if not decided.is_as_meant:
-        raise typer.Exit(1)
+    return 0 if decided.is_as_meant else 1

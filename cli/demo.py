@@ -1,4 +1,4 @@
-"""`callvault demo`: the main job end to end on this machine, checked against the sandbox's own books, then a report."""
+"""`callvault demo`: archive sample calls on this machine, check the archive against the sandbox's books, report."""
 
 from __future__ import annotations
 
@@ -8,19 +8,30 @@ import re
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from cli.console import open_console
 from cli.init import init
+from cli.options import AudioFolder, Json
 from cli.progress import progress
-from cli.supervisor import Part, Supervisor
-from cli.up import answers, free_port, locked, sandbox_environment, start_sandbox, stop_signals, wait_until
+from cli.supervisor import (
+    READY_SECONDS,
+    Part,
+    Supervisor,
+    answers,
+    free_port,
+    locked,
+    sandbox_environment,
+    start_sandbox,
+    stop_signals,
+)
 from config.settings import load_settings
 from config.sizes import format_size
 from config.times import format_duration, parse_instant
@@ -30,15 +41,15 @@ from workers.archive.proof import hash_object
 from workers.archive.stores.store import open_store
 from workers.queue.embedded import EmbeddedServer
 
-_PATIENCE_SECONDS = 120.0  # without any progress
+_PATIENCE_SECONDS = 120.0  # without progress
 _HOST = "127.0.0.1"
-# Every how many-th call is of a kind, so that each kind occurs among twenty.
+# One call in so many is of this kind; each kind occurs among twenty calls.
 _KINDS = {"mp3": 5, "mono": 3, "transcribed": 3, "without_id": 4, "conference": 10, "both_formats": 9}
 
 
 @dataclass
 class Report:
-    """What came of a demo; `--json` prints these fields."""
+    """The result of a demo; `--json` prints these fields."""
 
     recordings: int
     archived: int = 0
@@ -53,18 +64,31 @@ class Report:
 
     @property
     def is_good(self) -> bool:
-        """Whether every recording is archived, verified and deleted, and nothing differs."""
+        """Whether every recording was archived, verified and deleted, and nothing differs."""
         return not self.mismatches and self.recordings == self.archived == self.verified == self.deleted
 
 
-def run(*, recordings: int, audio: Path | None, data: Path | None, keep: bool, as_json: bool) -> int:
-    """Run the demo; returns the exit status: 0 only if all of it holds."""
-    console = open_console(stderr=as_json)
+def command(
+    recordings: Annotated[int, typer.Option(metavar="N", help="Number of calls to make.", min=1, max=100_000)] = 20,
+    audio: AudioFolder = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Data folder. [default: a new temporary one]")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep everything running afterwards.")] = False,
+    json: Json = False,
+) -> int:
+    """Archive sample calls on this machine, then report.
+
+    It runs a local stand-in for Telnyx, archives its calls, verifies them, and deletes the originals.
+    Exit status 1: a call was not archived, verified and deleted.
+
+    Example: callvault demo --recordings 50
+    """
+    console = open_console(stderr=json)
     folder = (data or Path(tempfile.mkdtemp(prefix="callvault-demo-"))).resolve()
     with locked(folder), stop_signals() as asked_to_stop:
         server = EmbeddedServer(folder)
-        supervisor = Supervisor(lambda line: console.print(line, style="yellow"), server)
-        try:
+        with Supervisor(lambda line: console.print(line, style="yellow"), server) as supervisor:
             address = (folder / "archive").as_uri()
             asyncio.run(init(load_settings(data_folder=folder, archive_url=address), server.url))
             demo = _Demo(folder, recordings, audio, supervisor, server.url)
@@ -72,20 +96,16 @@ def run(*, recordings: int, audio: Path | None, data: Path | None, keep: bool, a
                 demo.make_calls()
                 demo.wait(show, asked_to_stop)
             report = demo.check()
-            _print(report, demo, console, as_json)
+            _print(report, demo, console, json)
             if keep:
                 console.print(f"\nStill running: receiver {demo.receiver_url}")
-                console.print(f"               sandbox  {demo.facts['base_url']}\nCtrl-C ends it.")
-                while not asked_to_stop():
-                    supervisor.tend()
-                    time.sleep(0.1)
-        finally:
-            supervisor.stop()
+                console.print(f"               sandbox  {demo.facts['base_url']}\nPress Ctrl-C to stop.")
+                supervisor.tend_until(asked_to_stop)
     return 0 if report.is_good else 1
 
 
 class _Demo:
-    """One run: the parts, the calls, and what the books of both sides say."""
+    """One run: the parts, the calls, and the books of both sides."""
 
     def __init__(
         self, folder: Path, recordings: int, audio: Path | None, supervisor: Supervisor, redis_url: str
@@ -110,12 +130,12 @@ class _Demo:
         self.receiver_url = f"http://{_HOST}:{port}"
         supervisor.add(Part("worker", ["worker"], environment, logs / "worker.log"))
         supervisor.add(Part("receiver", ["serve", "--port", str(port)], environment, logs / "receiver.log"))
-        wait_until(lambda: answers(_HOST, port), supervisor, 30, "the receiver's start")
+        supervisor.tend_until(lambda: answers(_HOST, port), READY_SECONDS, "the receiver did not start")
         self._http = httpx.Client(timeout=30, trust_env=False)
         self._archive = Archive(open_store(self.report.archive_url))
 
     def make_calls(self) -> None:
-        """Have the sandbox make the calls; its webhooks come in while this goes on."""
+        """Have the sandbox make the calls; its webhooks arrive meanwhile."""
         self._started = time.monotonic()
         body = _KINDS | {
             "count": self.report.recordings,
@@ -126,7 +146,7 @@ class _Demo:
         self.ids = set(answer["recordings"])
 
     def wait(self, show: Any, asked_to_stop: Any) -> None:
-        """Wait until all is archived and deleted, or nothing has moved for two minutes."""
+        """Wait until everything is archived and deleted, or two minutes pass without progress."""
         moved, before = time.monotonic(), -1
         while True:
             rows = [row for row in self._books()["recordings"] if row["id"] in self.ids]
@@ -151,7 +171,7 @@ class _Demo:
         return names.count("recording.json"), names.count("deleted.json")
 
     def check(self) -> Report:
-        """Read the archive itself, every byte, against what the sandbox says it served."""
+        """Compare every byte in the archive with what the sandbox served."""
         report = self.report
         report.seconds = round(time.monotonic() - self._started, 2)
         books = self._books()
@@ -180,29 +200,28 @@ class _Demo:
             key = layout.audio_key(folder, audio_format)
             known = next((o.sha256 for o in record.objects if o.key == key), None)
             if known != audio["sha256"] or hash_object(self._archive.store, key) != audio["sha256"]:
-                report.mismatches.append(f"{key}: differs from what was served")
+                report.mismatches.append(f"{key}: differs from what the sandbox served")
                 is_whole = False
             report.bytes += audio["size"]
         report.verified += is_whole
         if row["deleted_at"] is not None and self._archive.read_small(layout.receipt_key(folder)) is not None:
             report.deleted += 1
         else:
-            report.mismatches.append(f"{name}: the original is still at Telnyx, or there is no receipt")
+            report.mismatches.append(f"{name}: the original was not deleted, or its receipt is missing")
 
     def _check_transcription(self, transcription: dict[str, Any], books: dict[str, Any]) -> None:
         row = next(r for r in books["recordings"] if r["id"] == transcription["recording_id"])
         folder = layout.recording_folder(parse_instant(row["recording_started_at"]), row["id"])
         data = self._archive.read_small(layout.transcription_key(folder, transcription["id"]))
         if data is None or json.loads(data)["transcription"] != transcription:
-            self.report.mismatches.append(f"transcription {transcription['id']}: not in the archive as it was")
+            self.report.mismatches.append(f"transcription {transcription['id']}: missing from the archive, or changed")
         else:
             self.report.transcriptions += 1
 
 
 def _print(report: Report, demo: _Demo, console: Console, as_json: bool) -> None:
     if as_json:
-        fields = {name: getattr(report, name) for name in report.__dataclass_fields__}
-        sys.stdout.write(json.dumps(fields) + "\n")
+        sys.stdout.write(json.dumps(asdict(report)) + "\n")
         sys.stdout.flush()
         return
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -225,4 +244,4 @@ def _print(report: Report, demo: _Demo, console: Console, as_json: bool) -> None
     path = demo.folder / "archive" / "recordings"
     console.print(f"\nThe archive: {path}\nThe logs:    {demo.folder / 'logs'}")
     if not report.is_good:
-        console.print("The demo failed: see what differs above, and the logs.", style="bold red")
+        console.print("The demo failed; see the differences above, and the logs.", style="bold red")

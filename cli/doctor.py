@@ -1,19 +1,20 @@
-"""`callvault doctor`: what breaks in practice, looked at one by one, each with how to mend it."""
+"""`callvault doctor`: check what breaks in practice, and say how to fix it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import json as json_module
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from redis.exceptions import RedisError
+import typer
 
-from cli.checks import CHECKS, NEEDS_REDIS, Check, Noted, Wrong, send_test
 from cli.console import open_console
-from config.settings import Settings
-from workers.one_line import one_line
-from workers.queue.connect import connect_receiver
+from cli.options import DataFolder, Json, service_of
+
+if TYPE_CHECKING:
+    from cli.checks import Check
+    from config.settings import Settings
 
 _PATIENCE_SECONDS = 20
 _MARKS = {
@@ -24,34 +25,52 @@ _MARKS = {
 }
 
 
-def run(settings: Settings, redis_url: str, *, test_alert: bool, as_json: bool) -> int:
-    """Look at everything; returns the exit status: 1 if anything is wrong."""
-    return asyncio.run(_run(settings, redis_url, test_alert, as_json))
+def command(
+    alert: Annotated[bool, typer.Option("--alert", help="Send a test alert, too.")] = False,
+    data: DataFolder = None,
+    json: Json = False,
+) -> int:
+    """Check the installation and say how to fix it.
+
+    It checks settings, keys, webhooks, Redis, the archive and alerts. Exit status 1: a check failed.
+
+    Example: callvault doctor --alert
+    """
+    with service_of(data) as (settings, url):
+        rows = asyncio.run(_check(settings, url, alert))
+    is_good = all(row["good"] for row in rows)
+    if json:
+        sys.stdout.write(json_module.dumps({"good": is_good, "checks": rows}) + "\n")
+    else:
+        _print(rows)
+    return 0 if is_good else 1
 
 
-async def _run(settings: Settings, redis_url: str, test_alert: bool, as_json: bool) -> int:
-    redis = connect_receiver(redis_url)  # a person waits: seconds, not the patience of a worker
+async def _check(settings: Settings, redis_url: str, test_alert: bool) -> list[dict[str, Any]]:
+    from cli.checks import CHECKS, NEEDS_REDIS, send_test
+    from workers.queue.connect import connect_receiver
+
+    redis = connect_receiver(redis_url)  # gives up within seconds, since a person waits
     rows: list[dict[str, Any]] = []
     try:
         for name, check in CHECKS.items():
             if name in NEEDS_REDIS and any(row["check"] == "Redis" and not row["good"] for row in rows):
-                said = {"good": False, "found": "not looked at: Redis does not answer", "advice": ""}
-                rows.append({"check": name} | said)
+                rows.append({"check": name, "good": False, "found": "skipped: Redis does not answer", "advice": ""})
                 continue
             rows.append({"check": name} | await _one(check, settings, redis))
         if test_alert:
             rows.append({"check": "test alert"} | await _one(send_test, settings, redis))
     finally:
         await redis.aclose()
-    is_good = all(row["good"] for row in rows)
-    if as_json:
-        sys.stdout.write(json.dumps({"good": is_good, "checks": rows}) + "\n")
-    else:
-        _print(rows)
-    return 0 if is_good else 1
+    return rows
 
 
 async def _one(check: Check, settings: Settings, redis: Any) -> dict[str, Any]:
+    from redis.exceptions import RedisError
+
+    from cli.checks import Noted, Wrong
+    from workers.one_line import one_line
+
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             return {"good": True, "found": await check(settings, redis), "advice": ""}
@@ -63,16 +82,16 @@ async def _one(check: Check, settings: Settings, redis: Any) -> dict[str, Any]:
         return {
             "good": False,
             "found": f"no answer within {_PATIENCE_SECONDS}s",
-            "advice": "is it reachable from here?",
+            "advice": "check the network between this machine and it",
         }
     except (RedisError, OSError) as error:
         return {
             "good": False,
             "found": one_line(error),
-            "advice": "docs/redis.md and docs/stores.md say what is needed",
+            "advice": "see docs/redis.md and docs/stores.md for the requirements",
         }
     except Exception as error:
-        return {"good": False, "found": f"{type(error).__name__}: {one_line(error)}", "advice": "see the error"}
+        return {"good": False, "found": f"{type(error).__name__}: {one_line(error)}", "advice": "report this error"}
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

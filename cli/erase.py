@@ -1,16 +1,19 @@
-"""`callvault erase`: a recording erased at its owner's wish, at Telnyx and in the archive, on record."""
+"""`callvault erase`: erase a recording at Telnyx and in the archive, and record the erasure."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import json as json_module
 import sys
-from collections.abc import Callable
 from contextlib import suppress
+from typing import Annotated
+
+import typer
 
 from cli.catalogue import look_up, opened, up_to_date
+from cli.options import By, DataFolder, Json, RecordingId, service_of, settings_of
 from config.counts import many
-from config.errors import UserError
+from config.errors import UsedWrongly, UserError
 from config.settings import Settings
 from workers.archive import layout
 from workers.archive.archive import Archive
@@ -27,42 +30,48 @@ from workers.runtime import Runtime, runtime_at
 from workers.telnyx.client import LARGEST_PAGE, asking
 from workers.telnyx.errors import NotFound
 
-_WAIT_SECONDS = 30  # for a job that archives the recording just now
+_WAIT_SECONDS = 30  # for a job that is archiving the recording
 
 
-def run(
-    settings: Settings,
-    url: str,
-    recording_id: str,
-    *,
-    why: str,
-    by: str | None,
-    as_json: bool,
-    is_meant: Callable[[], bool],
+def command(
+    recording_id: RecordingId,
+    reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Reason; the archive records it. Required unless --sign.")
+    ] = None,
+    by: By = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    sign: Annotated[bool, typer.Option("--sign", help="Erase nothing; sign the record of an earlier erasure.")] = False,
+    data: DataFolder = None,
+    json: Json = False,
 ) -> int:
-    """Erase it; returns the exit status.
+    """Erase a recording for good.
 
-    Args:
-        settings: of the process.
-        url: the address of its Redis.
-        recording_id: the recording's id.
-        why: the reason, for the record.
-        by: who; None: the user of this machine.
-        as_json: print one JSON document.
-        is_meant: asks the person once it is known that the recording is there and may be erased.
+    It erases the recording at Telnyx and in the archive; hashes and a record of the erasure stay. The
+    credentials must allow deletion. See docs/erasure.md.
 
-    Raises:
-        UserError: it is not there, is on hold, or the credentials may not delete.
+    Example: callvault erase ID --reason "request of 2026-11-20, GDPR article 17"
     """
-    if not why.strip():
-        raise UserError("--reason: say why; it is all that is left to tell")
+    if sign and (reason is not None or by is not None or yes):
+        raise UsedWrongly("--sign erases nothing and keeps the recorded reason; leave out --reason, --by and --yes")
+    if sign:
+        return _sign(settings_of(data), recording_id, json)
+    if reason is None:
+        raise UsedWrongly("--reason: missing; say why, the archive records it")
+    if not reason.strip():
+        raise UserError("--reason: is empty; say why, the archive records it")
+    with service_of(data) as (settings, url):
+        return _run(settings, url, recording_id, reason, by, yes=yes, as_json=json)
+
+
+def _run(settings: Settings, url: str, recording_id: str, why: str, by: str | None, *, yes: bool, as_json: bool) -> int:
     if not has_parquet():
-        raise UserError("pyarrow is missing, so its rows could not be erased; pip install 'callvault[parquet]'")
+        raise UserError("pyarrow is missing, so Parquet rows cannot be erased; pip install 'callvault[parquet]'")
     with opened(settings) as (catalogue, archive):
         row = look_up(settings, catalogue, archive, recording_id).row
         folder = layout.recording_folder(row.date, recording_id)
         _refuse_if_held(settings, archive, folder, row)
-        if not is_meant():
+        question = f"Erase recording {recording_id} from the archive and at Telnyx?"
+        if not yes and not typer.confirm(question, err=as_json):
             return 1
         done = asyncio.run(_erase(settings, url, archive, folder, row, why, by))
         files = forget(archive, row.date, recording_id)
@@ -72,30 +81,25 @@ def run(
     if as_json:
         report: dict[str, object] = {"recording_id": recording_id, "objects": [o.key for o in record.objects]}
         report |= {"erased": done.keys, "parquet_files": files, "erased_at": record.erased_at, "signed": signed}
-        sys.stdout.write(json.dumps(report) + "\n")
+        sys.stdout.write(json_module.dumps(report) + "\n")
         return 0
-    now = f"{many(len(done.keys), 'object')} erased, {many(files, 'Parquet file')} written anew"
+    erased = f"{many(len(done.keys), 'object')} erased, {many(files, 'Parquet file')} rewritten"
     if done.is_first:
-        sys.stdout.write(f"{now}\n")
+        sys.stdout.write(f"{erased}\n")
     else:
-        what = "nothing was left of it to erase" if not done.keys and not files else f"erased now: {now}"
-        sys.stdout.write(f"It was erased before, at {record.erased_at} by {record.by}; {what}\n")
-        sys.stdout.write(f"the reason on record is the first: {record.why}\n")
-    sys.stdout.write(f"on record: {done.key}, {many(len(record.objects), 'object')}\n")
+        what = "nothing was left to erase" if not done.keys and not files else f"now {erased}"
+        sys.stdout.write(f"already erased at {record.erased_at} by {record.by}; {what}\n")
+        sys.stdout.write(f"the first reason stays on record: {record.why}\n")
+    sys.stdout.write(f"record: {done.key}, {many(len(record.objects), 'object')}\n")
     if not signed:
         sys.stdout.write(
-            "not signed: CALLVAULT_SEAL_KEY is not set here; `callvault verify` asks for a signature where it is set. "
-            f"Run `callvault erase {recording_id} --sign` there\n"
+            "not signed: CALLVAULT_SEAL_KEY is not set. `callvault verify` reports the missing signature where the "
+            f"key is set; run `callvault erase {recording_id} --sign` there\n"
         )
     return 0
 
 
-def run_sign(settings: Settings, recording_id: str, *, as_json: bool) -> int:
-    """Sign the record of an erasure that stands already; returns the exit status.
-
-    Raises:
-        UserError: there is no such record, it is not to be believed, or the key is not set.
-    """
+def _sign(settings: Settings, recording_id: str, as_json: bool) -> int:
     keys = open_seal_keys(settings)
     with opened(settings) as (catalogue, archive):
         row = look_up(settings, catalogue, archive, recording_id).row
@@ -103,46 +107,50 @@ def run_sign(settings: Settings, recording_id: str, *, as_json: bool) -> int:
         record = sign_erasure(archive, folder, keys)
     if as_json:
         report = {"recording_id": recording_id, "why": record.why, "by": record.by, "erased_at": record.erased_at}
-        sys.stdout.write(json.dumps(report | {"signed": True}) + "\n")
+        sys.stdout.write(json_module.dumps(report | {"signed": True}) + "\n")
     else:
         sys.stdout.write(f"signed: {layout.erasure_key(folder)}: {record.why} (by {record.by}, {record.erased_at})\n")
     return 0
 
 
 def _refuse_if_held(settings: Settings, archive: Archive, folder: str, row: Row) -> None:
-    """Refuse what is on hold; a decision that cannot be read may be a hold."""
+    """Refuse to erase what is on hold. An unreadable decision may be a hold."""
     decisions = decisions_on(archive, folder)
     if unreadable := [name for name, decision in decisions.items() if decision is None]:
-        line = f"a decision about recording {row.recording_id} cannot be read ({unreadable[0]})"
-        raise UserError(f"{line}, so nobody can say whether the recording is on hold; restore it from a copy")
+        line = f"cannot read a decision about recording {row.recording_id} ({unreadable[0]})"
+        raise UserError(f"{line}, which may be a hold; restore it from a copy")
     if (why := why_held(decisions)) is not None:
         raise UserError(f"recording {row.recording_id} is on hold ({why}); release it first")
     if row.connection_id is None:
         if row.key is None and (held := held_connections(archive)):
-            line = f"the commit record of recording {row.recording_id} is not there, so nobody knows of which connection it is"
-            raise UserError(f"{line}, and {', '.join(held)} is on hold; restore the record, or release that first")
+            line = f"the commit record of recording {row.recording_id} is missing, so its connection is unknown"
+            raise UserError(
+                f"{line}, and connection {', '.join(held)} is on hold; restore the record, or release the hold"
+            )
         return
     if (why := why_held(decisions_about(archive, "connection", row.connection_id))) is not None:
         raise UserError(
-            f"recording {row.recording_id} is of connection {row.connection_id}, which is on hold ({why}); release that first"
+            f"recording {row.recording_id} belongs to connection {row.connection_id}, which is on hold ({why}); "
+            "release it first"
         )
     stated = [own_duties(settings), *stated_duties(archive).values()]
     if any(row.connection_id in duties.hold_connections for duties in stated if not duties.retired):
-        line = f"recording {row.recording_id} is of connection {row.connection_id}, which CALLVAULT_HOLD_CONNECTIONS "
+        line = f"recording {row.recording_id} belongs to connection {row.connection_id}, which"
         raise UserError(
-            f"{line}here or of a worker names; `callvault deletions holds` says whose it is. Release it there first"
+            f"{line} CALLVAULT_HOLD_CONNECTIONS here or of a worker holds; find which with `callvault deletions holds`, "
+            "and remove it there first"
         )
 
 
 async def _erase(
     settings: Settings, url: str, archive: Archive, folder: str, row: Row, why: str, by: str | None
 ) -> Erased:
-    """Under the recording's lease, so that no job writes meanwhile. The original first, so that no sweep brings it back."""
+    """Erase under the recording's lease, so no job writes meanwhile; the original first, so no job archives it again."""
     async with runtime_at(settings, url) as runtime:
         keys = None if settings.seal_key is None else open_seal_keys(settings)
 
         async def ask_anew() -> None:
-            """Before each deletion: the archive is still the one that was opened, and nothing holds the recording."""
+            """Check before each deletion that the archive is the same and nothing holds the recording."""
             await runtime.in_thread(archive.assert_identity)
             await runtime.assert_bound()
             await runtime.in_thread(_refuse_if_held, settings, archive, folder, row)
@@ -154,13 +162,13 @@ async def _erase(
                 await ask_anew()
 
                 def ask_once_more() -> None:
-                    """Behind the hashing, which takes as long as the recording is large."""
+                    """Check again after hashing, which can take minutes."""
                     _refuse_if_held(settings, archive, folder, row)
 
                 done = await runtime.in_thread(erase, archive, folder, row.recording_id, why, by, keys, ask_once_more)
         except HeldElsewhere:
-            line = f"recording {row.recording_id} is being archived or repaired right now, and nothing was erased"
-            raise UserError(f"{line}; run the command again once that is done") from None
+            line = f"recording {row.recording_id} is being archived or repaired by another process; nothing was erased"
+            raise UserError(f"{line}; try again in a moment") from None
         await runtime.due.done(folder)
         await runtime.announce(done.key, done.record)
         return done

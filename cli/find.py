@@ -1,51 +1,109 @@
-"""`callvault find`: a search of the catalogue, as a table, JSON lines or CSV."""
+"""`callvault find`: search the catalogue; print a table, JSON lines or CSV."""
 
 from __future__ import annotations
 
 import itertools
-import json
+import json as json_module
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
-from cli.catalogue import opened, searched, take, up_to_date
+import typer
+
 from cli.console import bold
-from cli.options import option
+from cli.options import DataFolder, option, refuse_empty, settings_of
 from config.counts import many
 from config.errors import UsedWrongly
-from config.settings import Settings
 from config.times import format_duration
-from workers.catalogue.inventory import csv_lines, described
-from workers.catalogue.query import BadQuery, read_query
-from workers.catalogue.search import Hit, search_all
 from workers.catalogue.words import pieces
+
+if TYPE_CHECKING:
+    from workers.catalogue.search import Hit
 
 _ON_A_TERMINAL = 50
 _HEAD = ("started (UTC)", "from", "to", "length", "state", "seal", "recording")
 
 
-def run(settings: Settings, words: Mapping[str, str | None], *, limit: int | None, as_csv: bool, as_json: bool) -> int:
-    """Search; returns the exit status: 0 also when nothing was found.
+def command(
+    number: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER", help="Caller or called: full, national or partial number, ann@ or @host for SIP."
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help='First UTC day or time: 2026-11-25, "last week", 7d, 2026-11-25T07:30.'),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Last UTC day, or the time before which calls started.")
+    ] = None,
+    connection: Annotated[str | None, typer.Option(metavar="ID", help="Connection ID.")] = None,
+    session: Annotated[str | None, typer.Option(metavar="ID", help="Call session ID.")] = None,
+    leg: Annotated[str | None, typer.Option(metavar="ID", help="Call leg ID.")] = None,
+    id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Recording ID.")] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="WORDS", help='Words in the transcript: all words, "a phrase", prefix*.')
+    ] = None,
+    min_duration: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Minimum length, such as 30s or 5m.")
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help="archived, kept, held, deleted, erased or damaged.")
+    ] = None,
+    findings: Annotated[bool, typer.Option("--findings", help="Only recordings with findings in the audio.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Maximum results. [default: 50 on a terminal, else all]", min=1)
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header, for an inventory.")] = False,
+    data: DataFolder = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON lines, one per recording.")] = False,
+) -> int:
+    """Find recordings by number, time or spoken words.
 
-    Raises:
-        UsedWrongly: the search cannot be.
+    Newest first. Exit status 0 even if nothing matches.
+
+    Example: callvault find --number "+49 30 1234567" --since "last week" --text 'refund "account number"'
     """
+    from cli.catalogue import opened, searched, take, up_to_date
+    from workers.catalogue.inventory import csv_lines, described
+    from workers.catalogue.query import BadQuery, read_query
+    from workers.catalogue.search import search_all
+
+    words = {
+        "number": number,
+        "since": since,
+        "until": until,
+        "connection": connection,
+        "session": session,
+        "leg": leg,
+        "id": id,
+        "text": text,
+        "min_duration": min_duration,
+        "state": state,
+        "findings": "1" if findings else None,
+    }
+    refuse_empty(**words)
+    if csv and json:
+        raise UsedWrongly("--csv and --json exclude each other")
+    settings = settings_of(data)
     try:
         query = read_query(words)
     except BadQuery as error:
         raise UsedWrongly(f"{option(error.field)}: {error.why}") from None
-    is_table = not as_csv and not as_json
+    is_table = not csv and not json
     most = limit or (_ON_A_TERMINAL if is_table and sys.stdout.isatty() else None)
     with opened(settings) as (catalogue, archive):
         up_to_date(settings, catalogue, archive)
-        # The first hit tells whether the file can be read at all; then the rest comes page by page.
+        # `searched` rebuilds a corrupt file; `search_all` then reads the results page by page.
         first = searched(settings, catalogue, archive, query)
         if not first and query.id is not None and take(settings, catalogue, archive, query.id):
             first = searched(settings, catalogue, archive, query)
         hits: Iterable[Hit] = itertools.islice(search_all(catalogue.path, query), most) if first else ()
-        if as_json:
+        if json:
             for hit in hits:
-                sys.stdout.write(json.dumps(described(hit)) + "\n")
-        elif as_csv:
+                sys.stdout.write(json_module.dumps(described(hit)) + "\n")
+        elif csv:
             sys.stdout.writelines(csv_lines(hits))
         else:
             write_table(list(hits), most)
@@ -53,7 +111,7 @@ def run(settings: Settings, words: Mapping[str, str | None], *, limit: int | Non
 
 
 def write_table(hits: list[Hit], most: int | None) -> None:
-    """A line a hit, and what was said below it: a column for that would leave the others no room."""
+    """Print a line per result, with the matching words below it."""
     lines = [_HEAD, *map(_cells, hits)] if hits else []
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line, hit in zip(lines, [None, *hits], strict=False):
@@ -61,7 +119,7 @@ def write_table(hits: list[Hit], most: int | None) -> None:
         sys.stdout.write((bold(text) if hit is None else text) + "\n")
         if hit is not None and hit.words is not None:
             sys.stdout.write(f"    {_marked(hit.words)}\n")
-    more = " (there may be more: --limit)" if most is not None and len(hits) >= most else ""
+    more = " (there may be more; use --limit)" if most is not None and len(hits) >= most else ""
     sys.stdout.write(f"{many(len(hits), 'recording')}{more}\n")
 
 
@@ -77,7 +135,7 @@ def _cells(hit: Hit) -> tuple[str, ...]:
 
 
 def _shown(text: str) -> str:
-    """Without what a terminal would obey: parties and words come from outside."""
+    """Replace control characters: numbers and words come from outside, and a terminal would obey them."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 

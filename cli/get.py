@@ -1,4 +1,4 @@
-"""`callvault get`: a recording's audio or text out of the archive, its hash checked first."""
+"""`callvault get`: copy a recording or its transcript to a file, after checking its hash."""
 
 from __future__ import annotations
 
@@ -6,62 +6,83 @@ import hashlib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from cli.catalogue import look_up, opened, searched
+import typer
+
 from cli.console import open_console
-from cli.telling import tell_register
+from cli.options import DataFolder, RecordingId, settings_of
 from config.counts import many
-from config.errors import UserError
-from config.settings import Settings
+from config.errors import UsedWrongly, UserError
 from workers.archive import layout
 from workers.archive.archive import Archive
 from workers.archive.problems import Problem, how_to_mend, wrong
 from workers.archive.proof import Damaged, Missing
 from workers.archive.records import ArchivedObject, UnreadableRecord
-from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import Query
 from workers.catalogue.rows import transcript_of
 
+if TYPE_CHECKING:
+    from config.settings import Settings
 
-def run(settings: Settings, recording_id: str, *, out: Path | None, audio_format: str | None, transcript: bool) -> int:
-    """Write it; returns the exit status.
 
-    Raises:
-        UserError: it is not in the archive, was erased, or is not what its commit record says.
+def command(
+    recording_id: RecordingId,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="File to write, - for standard output. [default: ID.wav or ID.mp3]"),
+    ] = None,
+    audio_format: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="wav or mp3, if the recording has both.")
+    ] = None,
+    transcript: Annotated[
+        bool, typer.Option("--transcript", help="Write the transcript instead of the audio.")
+    ] = False,
+    data: DataFolder = None,
+) -> int:
+    """Copy a recording or its transcript to a file.
+
+    The audio must match the SHA-256 in its commit record; otherwise nothing is written.
+
+    Example: callvault get ID --out call.wav
     """
+    from cli.catalogue import look_up, opened, searched
+
+    if audio_format not in (None, "wav", "mp3"):
+        raise UsedWrongly(f"--format: cannot use {audio_format!r}; expected wav or mp3")
+    if transcript and audio_format is not None:
+        raise UsedWrongly("--transcript and --format exclude each other")
+    settings = settings_of(data)
     with opened(settings) as (catalogue, archive):
-        folder = _folder(settings, catalogue, archive, recording_id)
+        hits = searched(settings, catalogue, archive, Query(id=recording_id))
+        hit = hits[0] if hits else look_up(settings, catalogue, archive, recording_id)
+        folder = layout.recording_folder(hit.row.date, recording_id)
+        if hit.state == "erased":
+            _refuse_if_erased(archive, folder, recording_id)
         if transcript:
             return _write_transcript(archive, folder, recording_id, out)
         try:
             record = archive.commit_record(folder)
         except UnreadableRecord as error:
-            raise _told(settings, archive, wrong(error)) from None
+            raise _damaged(settings, archive, wrong(error)) from None
         if record is None:
             _refuse_if_erased(archive, folder, recording_id)  # the catalogue may not know of it yet
-            raise _told(settings, archive, Problem("missing", layout.commit_key(folder), "gone from the archive"))
+            raise _damaged(settings, archive, Problem("missing", layout.commit_key(folder), "gone from the archive"))
         chosen = _choose(record.objects, audio_format, recording_id)
         try:
             return _write_audio(archive, chosen, recording_id, out)
         except Damaged as damage:
             kind = "missing" if isinstance(damage, Missing) else "damaged"
-            raise _told(settings, archive, Problem(kind, damage.key, damage.what)) from None
+            raise _damaged(settings, archive, Problem(kind, damage.key, damage.what)) from None
 
 
-def _told(settings: Settings, archive: Archive, problem: Problem) -> UserError:
-    """Tell the register of damage of a problem, and give the error for a person."""
-    tell_register(settings, archive.identity.id, [problem], "get")
+def _damaged(settings: Settings, archive: Archive, problem: Problem) -> UserError:
+    """Register a problem; returns the error for the user."""
+    from cli.register import register_problems
+
+    register_problems(settings, archive.identity.id, [problem], "get")
     advice = how_to_mend(problem.key, problem.kind, archive.store.url)
     return UserError(f"{problem.key}: {problem.what}; nothing was written; {advice}")
-
-
-def _folder(settings: Settings, catalogue: Catalogue, archive: Archive, recording_id: str) -> str:
-    hits = searched(settings, catalogue, archive, Query(id=recording_id))
-    hit = hits[0] if hits else look_up(settings, catalogue, archive, recording_id)
-    folder = layout.recording_folder(hit.row.date, recording_id)
-    if hit.state == "erased":
-        _refuse_if_erased(archive, folder, recording_id)
-    return folder
 
 
 def _refuse_if_erased(archive: Archive, folder: str, recording_id: str) -> None:
@@ -78,12 +99,12 @@ def _choose(objects: list[ArchivedObject], audio_format: str | None, recording_i
 
 
 def _write_audio(archive: Archive, wanted: ArchivedObject, recording_id: str, out: Path | None) -> int:
-    """Through a temporary file, so that nobody ever takes unchecked bytes for the recording."""
+    """Write through a temporary file, so that no unchecked bytes ever appear under the name."""
     suffix = "mp3" if wanted.content_type == "audio/mpeg" else "wav"
     path = out or Path(f"{layout.encode_name(recording_id)}.{suffix}")
     to_stdout = str(path) == "-"
     if not to_stdout and path.exists():
-        raise UserError(f"{path}: there is such a file already; choose another with --out")
+        raise UserError(f"{path} already exists; choose another file with --out")
     temporary = (
         Path(f".{os.getpid()}.{layout.encode_name(recording_id)[:100]}.part")
         if to_stdout
@@ -112,7 +133,7 @@ def _write_audio(archive: Archive, wanted: ArchivedObject, recording_id: str, ou
         temporary.unlink(missing_ok=True)
     if not to_stdout:
         open_console(stderr=True).print(
-            f"{path}: {many(wanted.size, 'byte')}, SHA-256 {wanted.sha256}, as in its commit record"
+            f"{path}: {many(wanted.size, 'byte')}, SHA-256 {wanted.sha256} as in the commit record"
         )
     return 0
 

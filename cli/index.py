@@ -1,29 +1,42 @@
-"""`callvault index`: the catalogue brought up to date, or built anew from the archive alone."""
+"""`callvault index`: update the search catalogue, or rebuild it from the archive."""
 
 from __future__ import annotations
 
-import json
+import json as json_module
 import sys
 import time
+from typing import Annotated
 
-from cli.catalogue import opened, up_to_date
+import typer
+
+from cli.options import DataFolder, Json, settings_of
 from config.counts import many
-from config.settings import Settings
 from config.sizes import format_size
 from config.times import format_duration
 
 
-def run(settings: Settings, *, rebuild: bool, as_json: bool) -> int:
-    """Bring it up to date; returns the exit status."""
-    started = time.monotonic()
+def command(
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Rebuild it from the archive alone.")] = False,
+    data: DataFolder = None,
+    json: Json = False,
+) -> int:
+    """Update or rebuild the search catalogue.
+
+    `callvault find` and the ops pages update it by themselves.
+
+    Example: callvault index --rebuild
+    """
+    from cli.catalogue import opened, up_to_date
+
+    settings, started = settings_of(data), time.monotonic()
     with opened(settings, rebuild=rebuild) as (catalogue, archive):
         up_to_date(settings, catalogue, archive)
         count, path = catalogue.count(), catalogue.path
     seconds = time.monotonic() - started
     size = path.stat().st_size
-    if as_json:
+    if json:
         report = {"recordings": count, "bytes": size, "path": str(path), "seconds": round(seconds, 2)}
-        sys.stdout.write(json.dumps(report) + "\n")
+        sys.stdout.write(json_module.dumps(report) + "\n")
     else:
         sys.stdout.write(f"{many(count, 'recording')}, {format_size(size)}, {format_duration(seconds)}: {path}\n")
     return 0

@@ -1,55 +1,79 @@
-"""`callvault init`: make the archive of the settings, and have this Redis belong to it."""
+"""`callvault init`: create the archive of the settings, and bind Redis to it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import json as json_module
 import sys
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+import typer
 
+from cli.options import DataFolder, Json, settings_of
 from config.counts import many
 from config.private import private_folder
-from config.settings import Settings
-from workers.init import Initialised, init_archive
-from workers.queue.connect import connect_receiver
-from workers.runtime import open_archive_store
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from workers.init import Initialised
 
 _REDIS = {
-    "was bound": "belongs to it",
-    "bound": "belongs to it from now on",
-    "bound anew": "belongs to it from now on; its memory of seals and deletions is read from here anew",
+    "was bound": "already bound to this archive",
+    "bound": "now bound to this archive",
+    "bound anew": "now bound to this archive; its data about seals and deletions is rebuilt from the archive",
 }
 
 
-def run(settings: Settings, url: str, *, adopt: bool, as_json: bool) -> int:
-    """Make it, or say what is there; returns the exit status.
+def command(
+    adopt: Annotated[
+        bool,
+        typer.Option("--adopt", help="Accept objects of an earlier version, or a Redis that served another archive."),
+    ] = False,
+    data: DataFolder = None,
+    json: Json = False,
+) -> int:
+    """Create the archive at CALLVAULT_ARCHIVE_URL.
 
-    Raises:
-        UserError, StoreError: it cannot be made, or a person has to say first that it is meant.
+    Run it once for each archive. No other command creates one, so a wrong address is an error and not a
+    new, empty archive.
+
+    Example: callvault init
     """
-    done = asyncio.run(init(settings, url, adopt=adopt))
+    from workers.queue.embedded import redis_of
+
+    settings = settings_of(data)
+    with redis_of(settings) as url:
+        done = asyncio.run(init(settings, url, adopt=adopt))
     identity = done.identity
-    if as_json:
+    if json:
         report = {"archive_url": settings.archive_address} | msgspec.to_builtins(identity)
-        sys.stdout.write(json.dumps(report | {"made": done.is_new, "redis": done.redis}) + "\n")
+        sys.stdout.write(json_module.dumps(report | {"made": done.is_new, "redis": done.redis}) + "\n")
         return 0
-    made = "made" if done.is_new else "there already, made"
+    created = "created" if done.is_new else "already exists, created"
     sys.stdout.write(f"archive  {settings.archive_address}\n")
-    sys.stdout.write(f"id       {identity.id}, {made} by {identity.by} at {identity.created_at}\n")
+    sys.stdout.write(f"id       {identity.id}, {created} by {identity.by} at {identity.created_at}\n")
     if identity.adopted:
         chain = many(identity.adopted_seals, "seal") if identity.adopted_seals else "no seals"
-        sys.stdout.write(f"adopted  with what an earlier version wrote: {chain}\n")
+        sys.stdout.write(f"adopted  objects of an earlier version: {chain}\n")
     sys.stdout.write(f"redis    {_REDIS[done.redis]}\n")
     return 0
 
 
 async def init(settings: Settings, url: str, *, adopt: bool = False) -> Initialised:
-    """Make the archive of the settings and bind a Redis to it; raises as `init_archive`."""
+    """Create the archive of the settings and bind a Redis to it.
+
+    Raises:
+        UserError, StoreError, RedisError: as `init_archive`.
+    """
+    from workers.init import init_archive
+    from workers.queue.connect import connect_receiver
+    from workers.runtime import open_archive_store
+
     if settings.archive_url is None:  # the archive lies in the data folder
         await asyncio.to_thread(private_folder, settings.data_folder)
     store = await asyncio.to_thread(open_archive_store, settings)
-    redis = connect_receiver(url)  # a person waits: seconds, not the patience of a worker
+    redis = connect_receiver(url)  # gives up within seconds, since a person waits
     try:
         return await init_archive(store, redis, adopt=adopt)
     finally:

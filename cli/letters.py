@@ -1,4 +1,4 @@
-"""`callvault dead-letters`: jobs that were given up."""
+"""`callvault dead-letters`: jobs that failed for good."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from cli.options import DataFolder, Json
+from cli.options import By, DataFolder, Json, Why
+from cli.usage import group
 from config.counts import many
 from config.errors import UsedWrongly, UserError
 from config.settings import load_settings
@@ -22,10 +23,12 @@ from workers.queue.attempts import Attempts
 from workers.queue.connect import connect_command
 from workers.queue.embedded import redis_of
 
-dead_letters = typer.Typer(help="Jobs that were given up.", no_args_is_help=True, rich_markup_mode=None)
+command = group("List, retry or discard jobs that failed for good.")
 
-JobId = Annotated[str | None, typer.Argument(help="Its job id.", show_default=False)]
-All = Annotated[bool, typer.Option("--all", help="All of them.")]
+JobId = Annotated[
+    str | None, typer.Argument(metavar="JOB", help="Job ID, as `dead-letters list` shows it.", show_default=False)
+]
+All = Annotated[bool, typer.Option("--all", help="All dead letters.")]
 
 
 def _on_redis(data: Any, work: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -46,9 +49,9 @@ def _print_json(value: Any) -> None:
     sys.stdout.write(json_module.dumps(value) + "\n")
 
 
-@dead_letters.command("list")
+@command.command("list")
 def list_letters(data: DataFolder = None, json: Json = False) -> None:
-    """List them: job, cause, error, what to do.
+    """List dead letters: job, cause, error, what to do.
 
     Example: callvault dead-letters list
     """
@@ -58,47 +61,48 @@ def list_letters(data: DataFolder = None, json: Json = False) -> None:
         return
     for letter in letters:
         sys.stdout.write(
-            f"{letter.job_id}\n  {letter.cause}, {many(len(letter.attempts), 'attempt')}, given up {letter.died_at}\n"
+            f"{letter.job_id}\n  {letter.cause}, {many(len(letter.attempts), 'attempt')}, failed {letter.died_at}\n"
         )
         sys.stdout.write(f"  {letter.error}\n  {advice_of(letter.cause)}\n")
     sys.stdout.write(f"{many(len(letters), 'dead letter')}\n")
 
 
-@dead_letters.command("retry")
+@command.command("retry")
 def retry_letters(job_id: JobId = None, every: All = False, data: DataFolder = None) -> None:
-    """Enqueue one again, or all of them.
+    """Retry one dead letter, or all.
 
     Example: callvault dead-letters retry --all
     """
-    sys.stdout.write(f"{_each(job_id, every, data, lambda attempts, one, _: attempts.retry(one))} enqueued again\n")
+    sys.stdout.write(f"{_each(job_id, every, data, lambda attempts, one, _: attempts.retry(one))} queued again\n")
 
 
-@dead_letters.command("discard")
+@command.command("discard")
 def discard_letters(job_id: JobId = None, every: All = False, data: DataFolder = None) -> None:
-    """Drop one for good, or all of them.
+    """Discard one dead letter, or all.
 
     Example: callvault dead-letters discard archive_recording:ID
     """
     sys.stdout.write(f"{_each(job_id, every, data, Attempts.discard)} discarded\n")
 
 
-@dead_letters.command("accept")
+@command.command("accept")
 def accept_letter(
     what: Annotated[
         str,
         typer.Argument(
             metavar="ID",
-            help="The id of the recording, or of its job; for a transcription, the id of its job.",
+            help="ID of the recording, or job ID; for a transcription, its job ID.",
             show_default=False,
         ),
     ],
-    why: Annotated[str, typer.Option(help="Why; it is written into the archive.")],
-    by: Annotated[str | None, typer.Option(help="Who decides; default: the user of this machine.")] = None,
+    why: Why,
+    by: By = None,
     data: DataFolder = None,
 ) -> None:
-    """Have a day sealed without a recording or transcription that Telnyx lists and does not give; it is on record in the archive.
+    """Seal a day without a recording that Telnyx cannot provide.
 
-    It is asked for once more. If it can be had it is archived instead.
+    For a recording or transcription that Telnyx lists but does not deliver. Callvault asks Telnyx once more
+    and archives it if it can; otherwise the archive records your decision.
 
     Example: callvault dead-letters accept ID --why "support says that it is empty"
     """
@@ -119,18 +123,18 @@ def accept_letter(
     with redis_of(settings, is_there=True) as url:
         record = asyncio.run(accept(url))
     if record is None:
-        sys.stdout.write(f"{kind} {id_} is archived: {'it' if is_transcription else 'its audio'} could be had\n")
+        sys.stdout.write(f"{kind} {id_} is archived: Telnyx delivered it this time\n")
         return
-    line = f"its day is sealed without it, on record since {record.at} ({record.by}: {record.why})"
+    line = f"its day can be sealed without it, as recorded at {record.at} ({record.by}: {record.why})"
     sys.stdout.write(f"{kind} {id_} is not archived: {record.answer}; {line}\n")
 
 
 def _each(
     job_id: str | None, every: bool, data: Any, act: Callable[[Attempts, str, str | None], Awaitable[bool]]
 ) -> int:
-    """Act on one letter, or on all that there are now, each with its time; returns how many it was done to."""
+    """Act on one dead letter or on all; returns how many it changed."""
     if (job_id is None) == (not every):
-        raise UsedWrongly("give a job id, or --all")
+        raise UsedWrongly("give a job ID, or --all")
 
     async def work(redis: Any) -> int:
         attempts = Attempts(redis)
@@ -139,7 +143,7 @@ def _each(
         else:
             done = [await act(attempts, job_id, None)]
         if job_id is not None and not any(done):
-            raise UserError(f"there is no dead letter {job_id}; see `callvault dead-letters list`")
+            raise UserError(f"no dead letter {job_id}; run `callvault dead-letters list` to see all")
         return sum(done)
 
     return int(_on_redis(data, work))

@@ -1,4 +1,4 @@
-"""`callvault logs`: the log messages of external connections, as the mirror has them; dismissal at Telnyx."""
+"""`callvault logs`: log messages of external connections, from the archive; dismissal at Telnyx."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from cli.options import DataFolder, Json, Since, day_of
+from cli.usage import group
 from config.counts import many
 from config.errors import UserError
 from config.settings import load_settings
@@ -22,20 +23,22 @@ from workers.runtime import open_archive
 from workers.telnyx.client import TelnyxClient
 from workers.telnyx.errors import NotFound
 
-app = typer.Typer(help="Log messages of external connections.", no_args_is_help=True, rich_markup_mode=None)
+command = group("List or dismiss log messages of connections.")
 
 _DAYS = 30
 
 
-@app.command("list")
+@command.command("list")
 def list_logs(
-    connection: Annotated[str | None, typer.Option(help="Only of this connection.")] = None,
-    code: Annotated[str | None, typer.Option(help="Only of this code.")] = None,
+    connection: Annotated[str | None, typer.Option(metavar="ID", help="Only this connection.")] = None,
+    code: Annotated[str | None, typer.Option(metavar="CODE", help="Only this code.")] = None,
     since: Since = None,
     data: DataFolder = None,
     json: Json = False,
 ) -> None:
-    """List what the archive holds of the last 30 days, or since a day; newest last.
+    """List archived log messages of the last 30 days.
+
+    Newest last. Use --since to start on another day.
 
     Example: callvault logs list --code 10015
     """
@@ -49,18 +52,20 @@ def list_logs(
         message = row.message
         meta = message.get("meta") or {}
         about = " ".join(str(meta[n]) for n in ("external_connection_id", "telephone_number") if meta.get(n))
-        again = f" (back, seen {many(row.occurrence, 'time')})" if row.occurrence > 1 else ""
+        again = f" (reappeared, seen {many(row.occurrence, 'time')})" if row.occurrence > 1 else ""
         title = f"{message.get('code')} {message.get('title')}: {message.get('detail')}"
         sys.stdout.write(f"{row.first_seen_at}  {about}\n  {title}{again}\n  id {message.get('id') or 'none'}\n")
     sys.stdout.write(f"{many(len(rows), 'log message')}\n")
 
 
-@app.command("dismiss")
+@command.command("dismiss")
 def dismiss(
-    message_id: Annotated[str, typer.Argument(help="The message's id, as `logs list` shows it.", show_default=False)],
+    message_id: Annotated[
+        str, typer.Argument(metavar="ID", help="ID of the message, as `logs list` shows it.", show_default=False)
+    ],
     data: DataFolder = None,
 ) -> None:
-    """Dismiss one at Telnyx; it stays in the archive.
+    """Dismiss a message at Telnyx; the archive keeps it.
 
     Example: callvault logs dismiss ID
     """
@@ -73,4 +78,4 @@ async def _dismiss(account: Account, message_id: str) -> None:
         try:
             await client.log_messages.dismiss(message_id)
         except NotFound:
-            raise UserError(f"there is no log message {message_id} at Telnyx") from None
+            raise UserError(f"Telnyx has no log message {message_id}; `callvault logs list` shows the IDs") from None

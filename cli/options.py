@@ -1,39 +1,51 @@
-"""Options that several commands share."""
+"""What several commands share: options, and the settings and Redis of the service."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from config.errors import UsedWrongly
 from config.times import parse_day
 
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+RecordingId = Annotated[str, typer.Argument(metavar="ID", help="ID of the recording.", show_default=False)]
 DataFolder = Annotated[
-    Path | None, typer.Option("--data", help="Data folder; default: CALLVAULT_DATA, else ./callvault-data.")
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Data folder. [default: CALLVAULT_DATA or ./callvault-data]"),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Since = Annotated[
-    str | None, typer.Option(help='First day, UTC: 2026-11-25, yesterday, "last week", or 7d for a week ago.')
+    str | None,
+    typer.Option(metavar="DAY", help='First UTC day: 2026-11-25, yesterday, "last week" or 7d (7 days ago).'),
 ]
-Until = Annotated[str | None, typer.Option(help="Last day, UTC, written likewise.")]
+Until = Annotated[str | None, typer.Option(metavar="DAY", help="Last UTC day, in the same forms.")]
+By = Annotated[str | None, typer.Option(metavar="NAME", help="Who decides. [default: your user name]")]
+Why = Annotated[str, typer.Option(metavar="TEXT", help="Reason; the archive records it.")]
+Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")]
 AudioFolder = Annotated[
-    Path | None, typer.Option("--audio", help="Folder of WAV and MP3 files of your own.", exists=True, file_okay=False)
+    Path | None,
+    typer.Option("--audio", metavar="DIR", help="Use the WAV and MP3 files in DIR.", exists=True, file_okay=False),
 ]
 
 
 def option(name: str) -> str:
-    """The option that a person types for a parameter: `--min-duration` for `min_duration`."""
+    """The option of a parameter: `--min-duration` for `min_duration`."""
     return f"--{name.replace('_', '-')}"
 
 
 def day_of(text: str, option: str = "", *, at_end: bool = False) -> date:
-    """The UTC day that an option names, or the one argument of a command; see `parse_day`.
+    """Read the UTC day of an option or argument; see `parse_day`.
 
     Raises:
-        UsedWrongly: it names none; the text says which option.
+        UsedWrongly: the text is not a day; the error names the option.
     """
     try:
         return parse_day(text, at_end=at_end)
@@ -41,12 +53,33 @@ def day_of(text: str, option: str = "", *, at_end: bool = False) -> date:
         raise UsedWrongly(f"{option}: {error}" if option else str(error)) from None
 
 
-def not_empty(**given: str | None) -> None:
-    """See that no option was given without a value, as by an empty variable of a script: it would silently ask for everything.
+def refuse_empty(**given: str | None) -> None:
+    """Refuse an option with an empty value: an unset variable of a script would otherwise ask for everything.
 
     Raises:
-        UsedWrongly: one was.
+        UsedWrongly: an option is empty.
     """
     for name, value in given.items():
         if value is not None and not value.strip():
             raise UsedWrongly(f"{option(name)}: is empty; leave it out, or give a value")
+
+
+def settings_of(data: Path | None) -> Settings:
+    """The settings from the environment. Imported here because `--help` needs none."""
+    from config.settings import load_settings
+
+    return load_settings(data_folder=data)
+
+
+@contextmanager
+def service_of(data: Path | None) -> Iterator[tuple[Settings, str]]:
+    """The settings, and the address of the Redis of a service that has run before.
+
+    Raises:
+        UserError: no service has run in the data folder.
+    """
+    from workers.queue.embedded import redis_of
+
+    settings = settings_of(data)
+    with redis_of(settings, is_there=True) as url:
+        yield settings, url

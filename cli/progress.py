@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal; elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from config.times import format_duration
 
 _PLAIN_SECONDS = 2.0
-_UNCHANGED_SECONDS = 30.0  # a log says once in a while that it waits, not the same line again and again
+_UNCHANGED_SECONDS = 30.0  # how often an unchanged line is repeated
 
 
 @contextmanager
 def progress(console: Console, **totals: int) -> Iterator[Callable[..., None]]:
-    """Show how far several counts have come.
+    """Show the progress of several counts.
 
     Args:
-        console: where to.
-        totals: what each count grows to, by its name; underscores show as blanks.
+        console: where to print.
+        totals: the final value of each count by its name; underscores print as spaces.
 
     Yields:
-        A function that takes the counts by the same names, and a note that is shown beside them.
+        A function that takes the counts by the same names, and a note to print beside them.
     """
     titles = {name: name.replace("_", " ") for name in totals}
     if not console.is_terminal:

@@ -1,54 +1,71 @@
-"""`callvault repair`: audio that is gone from the archive is put back, from Telnyx or a file, if its hash is that on record."""
+"""`callvault repair`: restore missing audio from Telnyx or a file, if its hash matches the commit record."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import json as json_module
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from cli.catalogue import look_up, opened
+import typer
+
+from cli.options import DataFolder, Json, RecordingId, service_of
 from config.counts import many
 from config.errors import UserError
-from config.settings import Settings
 from workers.archive import layout
 from workers.archive.records import ArchivedObject
-from workers.jobs.repair import repair
-from workers.queue.lease import HeldElsewhere
-from workers.runtime import runtime_at
-from workers.telnyx.downloads import DownloadFailed
-from workers.telnyx.errors import TelnyxError
+
+if TYPE_CHECKING:
+    from config.settings import Settings
 
 
-def run(settings: Settings, url: str, recording_id: str, *, file: Path | None, as_json: bool) -> int:
-    """Repair it; returns the exit status.
+def command(
+    recording_id: RecordingId,
+    file: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="Audio from a copy. [default: download from Telnyx]")
+    ] = None,
+    data: DataFolder = None,
+    json: Json = False,
+) -> int:
+    """Restore missing audio from Telnyx or a copy.
 
-    Raises:
-        UserError: it is not in the archive, or cannot be repaired from there.
+    The audio must have the SHA-256 of the commit record, so seals stay valid.
+
+    Example: callvault repair ID --from /mnt/copy/audio.wav
     """
-    with opened(settings) as (catalogue, archive):
-        row = look_up(settings, catalogue, archive, recording_id).row
-        folder = layout.recording_folder(row.date, recording_id)
-    put_back = asyncio.run(_repair(settings, url, recording_id, folder, file))
-    if as_json:
+    from cli.catalogue import look_up, opened
+
+    with service_of(data) as (settings, url):
+        with opened(settings) as (catalogue, archive):
+            row = look_up(settings, catalogue, archive, recording_id).row
+            folder = layout.recording_folder(row.date, recording_id)
+        put_back = asyncio.run(_repair(settings, url, recording_id, folder, file))
+    if json:
         rows = [{"key": o.key, "size": o.size, "sha256": o.sha256} for o in put_back]
-        sys.stdout.write(json.dumps({"recording_id": recording_id, "put_back": rows}) + "\n")
+        sys.stdout.write(json_module.dumps({"recording_id": recording_id, "put_back": rows}) + "\n")
         return 0
     for o in put_back:
-        sys.stdout.write(f"{o.key}: put back, {many(o.size, 'byte')}, SHA-256 {o.sha256}, as in its commit record\n")
+        sys.stdout.write(f"{o.key}: restored, {many(o.size, 'byte')}, SHA-256 {o.sha256} as in the commit record\n")
     if not put_back:
-        sys.stdout.write(f"recording {recording_id}: no audio is missing, and nothing was written\n")
+        sys.stdout.write(f"recording {recording_id}: no audio is missing; nothing was written\n")
     return 0
 
 
 async def _repair(
     settings: Settings, url: str, recording_id: str, folder: str, file: Path | None
 ) -> list[ArchivedObject]:
+    from workers.jobs.repair import repair
+    from workers.queue.lease import HeldElsewhere
+    from workers.runtime import runtime_at
+    from workers.telnyx.downloads import DownloadFailed
+    from workers.telnyx.errors import TelnyxError
+
     async with runtime_at(settings, url, needs_telnyx=file is None) as runtime:
         try:
             return await repair(runtime, recording_id, folder, file)
         except HeldElsewhere:
-            line = f"recording {recording_id} is being archived or repaired right now"
-            raise UserError(f"{line}; run the command again once that is done") from None
+            line = f"recording {recording_id} is being archived or repaired by another process"
+            raise UserError(f"{line}; try again in a moment") from None
         except (TelnyxError, DownloadFailed) as error:
-            raise UserError(f"recording {recording_id} could not be fetched from Telnyx: {error}; try again") from None
+            raise UserError(f"cannot download recording {recording_id} from Telnyx: {error}; try again") from None

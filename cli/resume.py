@@ -1,4 +1,4 @@
-"""How far long work has come, in a file of the data folder, so that the same command can go on from there."""
+"""The progress of long work, in a file of the data folder, so that the same command can continue it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class AnotherState(UserError):
-    """The saved state of work on another archive."""
+    """The saved state belongs to another archive."""
 
 
 class _Saved(msgspec.Struct):
@@ -30,27 +30,27 @@ class StateFile(Generic[S]):
     Args:
         folder: the data folder.
         name: of the command.
-        identity: what tells this work from other work of the same command, whose state must not resume it.
+        identity: what distinguishes this work from other work of the same command.
         new: the state at the start.
-        days: how long a state is worth resuming from.
-        archive_id: of the archive that the work is about.
-        begin_anew: what a person does where the state is of another archive, and that is meant.
+        days: how long a state can be resumed.
+        archive_id: of the archive.
+        start_over: what to do where the state belongs to another archive, and the address is right.
     """
 
     def __init__(
-        self, folder: Path, name: str, identity: object, new: S, days: int, *, archive_id: str, begin_anew: str
+        self, folder: Path, name: str, identity: object, new: S, days: int, *, archive_id: str, start_over: str
     ) -> None:
         digest = hashlib.sha256(str(identity).encode()).hexdigest()[:16]
         self._path = folder / f"{name}-{digest}.json"
         self._new = new
         self._seconds = days * 24 * 3600
-        self._archive_id, self._begin_anew = archive_id, begin_anew
+        self._archive_id, self._start_over = archive_id, start_over
 
     def saved(self) -> S | None:
-        """Where the last run was stopped; None if none was, or it was too long ago, or its state cannot be read.
+        """Where the last run was stopped; None if none was, it was too long ago, or its state is unreadable.
 
         Raises:
-            AnotherState: it was about another archive.
+            AnotherState: it belongs to another archive.
         """
         try:
             if time.time() - self._path.stat().st_mtime < self._seconds:
@@ -60,20 +60,20 @@ class StateFile(Generic[S]):
         return None
 
     def load(self) -> S:
-        """Where the last run was stopped; the start where there is no such state."""
+        """Where the last run was stopped; else the state at the start."""
         return self.saved() or self._new
 
     def _read(self, data: bytes) -> S:
         saved = msgspec.json.decode(data, type=_Saved)
         if saved.archive != self._archive_id:
             raise AnotherState(
-                f"{self._path}: the saved state is of archive {saved.archive}, and the archive here is {self._archive_id}; "
-                f"is the address right? {self._begin_anew}"
+                f"{self._path} belongs to archive {saved.archive}, but CALLVAULT_ARCHIVE_URL is archive "
+                f"{self._archive_id}; check the address, or {self._start_over}"
             )
         return msgspec.json.decode(saved.state, type=type(self._new))
 
     def save(self, state: S) -> None:
-        """Remember a state; a run that is killed meanwhile leaves the one before."""
+        """Save a state, atomically."""
         private_folder(self._path.parent)
         temporary = self._path.with_suffix(".new")
         private_file(temporary)
@@ -81,5 +81,5 @@ class StateFile(Generic[S]):
         temporary.replace(self._path)
 
     def forget(self) -> None:
-        """The work is done, or its state is not wanted."""
+        """Remove the state, once the work is done."""
         self._path.unlink(missing_ok=True)

@@ -1,17 +1,22 @@
-"""`callvault seal`: seal a day by hand, or all whose time has come; sign seals by hand."""
+"""`callvault seal`: seal a day or all due days by hand; sign seals by hand."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import json as json_module
+import re
 import sys
 from contextlib import suppress
 from datetime import date
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from cli.console import open_console
+from cli.options import DataFolder, Json, day_of, service_of
 from cli.progress import progress
 from config.counts import many
+from config.errors import UsedWrongly
 from config.settings import Settings
 from config.sizes import format_size
 from workers.archive.records import UnreadableRecord
@@ -26,12 +31,39 @@ from workers.status import next_of, open_days
 from workers.telnyx.errors import StatusError
 
 
-def run(settings: Settings, url: str, *, day: date | None, as_json: bool) -> int:
-    """Seal a day, or with None all that are due; returns the exit status: 1 if one has to wait."""
-    return asyncio.run(_run(settings, url, day, as_json))
+def command(
+    day: Annotated[
+        str | None, typer.Argument(metavar="DAY", help="UTC day, such as 2026-11-25.", show_default=False)
+    ] = None,
+    due: Annotated[bool, typer.Option("--due", help="Seal every day that is due.")] = False,
+    sign: Annotated[
+        str | None,
+        typer.Option("--sign", metavar="N", help="Sign unsigned seals: number 7, or 1-7.", show_default=False),
+    ] = None,
+    data: DataFolder = None,
+    json: Json = False,
+) -> int:
+    """Seal finished days, or sign seals, by hand.
+
+    Workers seal each finished day by themselves. A day is compared with Telnyx first. Exit status 1: a day
+    cannot be sealed yet.
+
+    Example: callvault seal --due
+    """
+    if [day is not None, due, sign is not None].count(True) != 1:
+        raise UsedWrongly("give a day, --due, or --sign with a number")
+    if sign is not None:
+        numbers = re.fullmatch(r"([1-9]\d{0,9})(?:-([1-9]\d{0,9}))?", sign, re.ASCII)
+        if numbers is None:
+            raise UsedWrongly(f"--sign: cannot use {sign!r}; expected a number such as 7, or a range such as 1-7")
+        with service_of(data) as (settings, url):
+            return asyncio.run(_sign(settings, url, int(numbers[1]), int(numbers[2] or numbers[1]), json))
+    chosen = day_of(day) if day else None
+    with service_of(data) as (settings, url):
+        return asyncio.run(_seal_days(settings, url, chosen, json))
 
 
-async def _run(settings: Settings, url: str, day: date | None, as_json: bool) -> int:
+async def _seal_days(settings: Settings, url: str, day: date | None, as_json: bool) -> int:
     async with runtime_at(settings, url) as runtime:
         days = [day] if day is not None else await _due(runtime)
         outcomes: list[tuple[date, Any]] = []
@@ -43,11 +75,11 @@ async def _run(settings: Settings, url: str, day: date | None, as_json: bool) ->
         now, waiting = await server_seconds(runtime.redis), UnsealedDays(runtime.redis)
         left, due = await waiting.all(), await waiting.overdue(now)
     still = open_days(len(left), len(due), next_of(left, now))
-    return _tell(outcomes, stamp, still, as_json)
+    return _print(outcomes, stamp, still, as_json)
 
 
 async def _seal(runtime: Runtime, day: date) -> Link | Waits | None:
-    """Seal one day; what Telnyx does not answer about it keeps no other from its seal."""
+    """Seal a day. If Telnyx refuses to answer about it, the next days are still sealed."""
     try:
         return await seal(runtime, day, by_hand=True)
     except StatusError as error:
@@ -57,14 +89,9 @@ async def _seal(runtime: Runtime, day: date) -> Link | Waits | None:
 async def _due(runtime: Runtime) -> list[date]:
     await find_unsealed(runtime, FindUnsealedRequest())
     days, now = UnsealedDays(runtime.redis), await server_seconds(runtime.redis)
-    with suppress(UnreadableRecord):  # each day on the list says then why it cannot be sealed
+    with suppress(UnreadableRecord):  # `_seal` reports it for each due day
         await days.add_missing(await days_without_a_seal(runtime), now)
     return list(await days.overdue(now))
-
-
-def sign(settings: Settings, url: str, *, first: int, last: int, as_json: bool) -> int:
-    """Sign the seals of these numbers, both inclusive, at a person's word; returns the exit status."""
-    return asyncio.run(_sign(settings, url, first, last, as_json))
 
 
 async def _sign(settings: Settings, url: str, first: int, last: int, as_json: bool) -> int:
@@ -72,18 +99,18 @@ async def _sign(settings: Settings, url: str, first: int, last: int, as_json: bo
         links = await sign_by_hand(runtime, first, last)
     if as_json:
         rows = [{"sequence": one.seal.sequence, "day": one.seal.day, "sha256": one.sha256} for one in links]
-        sys.stdout.write(json.dumps({"signed": rows}) + "\n")
+        sys.stdout.write(json_module.dumps({"signed": rows}) + "\n")
     else:
         for one in links:
             sys.stdout.write(f"seal {one.seal.sequence}, {one.seal.day}, SHA-256 {one.sha256}: signed\n")
     return 0
 
 
-def _tell(outcomes: list[tuple[date, Any]], stamp: str | None, still: str, as_json: bool) -> int:
+def _print(outcomes: list[tuple[date, Any]], stamp: str | None, still: str, as_json: bool) -> int:
     waits = [outcome for _, outcome in outcomes if isinstance(outcome, Waits)]
     if as_json:
         rows = [{"day": day.isoformat()} | _described(outcome) for day, outcome in outcomes]
-        sys.stdout.write(json.dumps({"days": rows, "time_stamp": stamp}) + "\n")
+        sys.stdout.write(json_module.dumps({"days": rows, "time_stamp": stamp}) + "\n")
         return 1 if waits else 0
     for day, outcome in outcomes:
         if isinstance(outcome, Waits):
@@ -96,7 +123,7 @@ def _tell(outcomes: list[tuple[date, Any]], stamp: str | None, still: str, as_js
             if not sealed.bytes:
                 counts = "nothing"
             elif not (sealed.recordings or sealed.transcriptions):
-                counts = "what has come beside its recordings since its last seal"
+                counts = "objects added to its recordings since its last seal"
             sys.stdout.write(f"{day}  seal {sealed.sequence}: {counts}, {format_size(sealed.bytes)}\n")
     if not outcomes:
         sys.stdout.write(f"{still}\n")

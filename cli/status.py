@@ -1,41 +1,55 @@
-"""`callvault status`: how things stand, from Redis and the chain of seals."""
+"""`callvault status`: queues, deletions, dead letters, seals, and everything that is wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import json
+import json as json_module
 import sys
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from cli.options import DataFolder, Json, service_of
 from config.counts import many
-from config.settings import Settings
 from config.times import format_duration
-from workers.hold import Hold
-from workers.runtime import runtime_at
-from workers.status import Status, open_days, read_status
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from workers.status import Status
 
 _DAYS_SHOWN = 10
-_SHOWN = 10  # of each kind of what is wrong
+_SHOWN = 10  # of each kind of condition
 
 
-def run(settings: Settings, url: str, *, as_json: bool) -> int:
-    """Say it; returns the exit status: 1 if something waits for a person."""
-    found = asyncio.run(_look(settings, url))
-    if as_json:
-        sys.stdout.write(json.dumps(msgspec.to_builtins(found)) + "\n")
+def command(data: DataFolder = None, json: Json = False) -> int:
+    """Show queues, deletions, dead letters and seals.
+
+    Exit status 1: something needs your attention.
+
+    Example: callvault status
+    """
+    with service_of(data) as (settings, url):
+        found = asyncio.run(_read(settings, url))
+    if json:
+        sys.stdout.write(json_module.dumps(msgspec.to_builtins(found)) + "\n")
     else:
-        _tell(found)
+        _print(found)
     return 1 if found.needs_a_person else 0
 
 
-async def _look(settings: Settings, url: str) -> Status:
+async def _read(settings: Settings, url: str) -> Status:
+    from workers.runtime import runtime_at
+    from workers.status import read_status
+
     async with runtime_at(settings, url, needs_telnyx=False, needs_archive=False) as runtime:
         return await read_status(runtime)
 
 
-def _tell(found: Status) -> None:
+def _print(found: Status) -> None:
+    from workers.hold import Hold
+    from workers.status import open_days
+
     lines = [("archive", found.archive_url)]
     for _, group in itertools.groupby(found.conditions, key=lambda one: one.kind):
         same = list(group)
@@ -43,27 +57,25 @@ def _tell(found: Status) -> None:
             lines += [(one.kind.replace("-", " "), one.what) for one in alike]
             lines.append(("", advice))
         if len(same) > _SHOWN:
-            lines.append(("", f"and {len(same) - _SHOWN} more; `--json` lists all"))
+            lines.append(("", f"and {len(same) - _SHOWN} more; `callvault status --json` lists all"))
     for name, queue in found.queues.items():
-        oldest = f", the oldest for {format_duration(queue.oldest_seconds)}" if queue.oldest_seconds else ""
-        later = f", {queue.later} of them later" if queue.later else ""
-        jobs = many(queue.jobs, "job waits or runs", "jobs wait or run")
-        lines.append((f"{name} queue", f"{jobs}{later}{oldest}"))
-    letters = found.dead_letters
-    if not letters:
+        later = f", {queue.later} scheduled for later" if queue.later else ""
+        oldest = f", oldest due job waiting {format_duration(queue.oldest_seconds)}" if queue.oldest_seconds else ""
+        lines.append((f"{name} queue", f"{many(queue.jobs, 'job')}{later}{oldest}"))
+    if not found.dead_letters:  # else they are among the conditions
         lines.append(("dead letters", "none"))
     deletions = found.deletions
     pause = Hold(deletions.paused or "", deletions.paused_by or "", deletions.paused_at or "")
     state = deletions.mode if deletions.paused is None else f"paused: {pause}"
-    lines.append(("deletion", f"{state}; {many(deletions.due, 'original')} on the list"))
+    lines.append(("deletion", f"{state}; {many(deletions.due, 'original')} scheduled"))
     seals = found.seals
-    last = f", the last of {seals.last_day} at {seals.last_sealed_at}" if seals.count else ""
+    last = f", last for {seals.last_day}, sealed {seals.last_sealed_at}" if seals.count else ""
     days = open_days(seals.days_open, len(seals.overdue), seals.next_at)
     lines.append(("seals", f"{seals.count}{last}; {days}"))
-    overdue = seals.overdue
-    for row in overdue[:_DAYS_SHOWN]:
-        lines.append(("  waits", f"{row.day}, over for {format_duration(row.over_for_seconds)}: {row.why}"))
-    if len(overdue) > _DAYS_SHOWN:
-        lines.append(("", f"and {many(len(overdue) - _DAYS_SHOWN, 'more day')}"))
+    for row in seals.overdue[:_DAYS_SHOWN]:
+        since = format_duration(row.over_for_seconds)
+        lines.append(("  waiting", f"{row.day}, ended {since} ago: {row.why}"))
+    if len(seals.overdue) > _DAYS_SHOWN:
+        lines.append(("", f"and {many(len(seals.overdue) - _DAYS_SHOWN, 'more day')}"))
     width = max(len(name) for name, _ in lines) + 2
     sys.stdout.write("".join(f"{name:<{width}}{text}\n" for name, text in lines))

@@ -1,32 +1,53 @@
-"""A supervisor of processes: starts the parts in order, starts again what dies, stops them in the opposite order."""
+"""Run the parts of Callvault as child processes: start them in order, restart what dies, stop them in reverse order."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
 import os
+import random
+import select
+import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any, Self, cast
 
+from config.errors import UserError
+from config.private import private_file, private_folder
 from workers.queue.embedded import EmbeddedServer, die_with_parent
 
+# `-P` keeps the current folder off the import path: a `config.py` there would replace ours.
+CALLVAULT = (sys.executable, "-P", "-m", "cli.main")
+
+READY_SECONDS = 30.0
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 30.0
 _HEALTHY_SECONDS = 60.0
 _STOP_SECONDS = 35.0  # longer than a worker's drain
+_TEND_SECONDS = 0.1
+
+
+def say(line: str) -> None:
+    """Print a line for the person at the terminal."""
+    print(f"callvault: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 @dataclass
 class Part:
-    """One supervised process.
+    """A supervised process.
 
     Attributes:
-        name: how it is called when something is said about it.
+        name: for messages.
         arguments: of `callvault`.
         environment: added to this process's own.
-        log: where its standard error goes; None: where ours goes.
+        log: file for its standard error; None: this process's standard error.
     """
 
     name: str
@@ -39,11 +60,11 @@ class Part:
     start_again_at: float = 0.0
 
     def start(self, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-        """Start it, in a session of its own: Ctrl-C reaches only the supervisor, which ends the parts in order."""
+        """Start it in its own session: Ctrl-C reaches only the supervisor, which stops the parts in order."""
         stderr = None if self.log is None else self.log.open("ab")
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cli.main", *self.arguments],
+                [*CALLVAULT, *self.arguments],
                 env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
@@ -59,32 +80,51 @@ class Part:
 
 
 class Supervisor:
-    """Runs parts until stopped. Call `tend` a few times a second.
+    """Runs parts until it is left. Call `tend` a few times a second.
 
     Args:
-        say: where it tells that something died and is started again.
-        server: the embedded server that the parts need, if they do; it is started first and stopped last.
+        say: prints that a part died and restarts.
+        server: the embedded Redis that the parts need, if any; starts first and stops last.
     """
 
     def __init__(self, say: Callable[[str], None], server: EmbeddedServer | None = None) -> None:
         self.parts: list[Part] = []
         self._say = say
         self._server = server
-        if server is not None:
-            server.start()
+
+    def __enter__(self) -> Self:
+        """Start the server."""
+        if self._server is not None:
+            self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the parts in reverse order, each with time to finish its work; then the server."""
+        for part in reversed(self.parts):
+            if part.process is None or part.process.poll() is not None:
+                continue
+            part.process.terminate()
+            try:
+                part.process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._say(f"{part.name} did not stop within {_STOP_SECONDS:g}s; killed")
+                part.process.kill()
+                part.process.wait()
+        if self._server is not None:
+            self._server.stop()
 
     def add(self, part: Part) -> Part:
-        """Start a part and keep it running from now on."""
+        """Start a part, and keep it running from now on."""
         if part.process is None:
             part.start()
         self.parts.append(part)
         return part
 
     def tend(self) -> None:
-        """Start again what has died, after a wait that doubles while it keeps dying."""
+        """Restart what has died, after a wait that doubles while it keeps dying."""
         now = time.monotonic()
         if self._server is not None and self._server.process is not None and self._server.process.poll() is not None:
-            self._say(f"valkey ended with status {self._server.process.returncode}; started again")
+            self._say(f"valkey exited with status {self._server.process.returncode}; restarting it")
             self._server.start()
         for part in self.parts:
             if part.process is None:
@@ -93,21 +133,106 @@ class Supervisor:
             elif (status := part.process.poll()) is not None:
                 part.restarts = part.restarts + 1 if now - part.started_at < _HEALTHY_SECONDS else 1
                 wait = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** (part.restarts - 1))
-                self._say(f"{part.name} ended with status {status}; started again in {wait:g}s")
+                self._say(f"{part.name} exited with status {status}; restarting it in {wait:g}s")
                 part.process = None
                 part.start_again_at = now + wait
 
-    def stop(self) -> None:
-        """Stop the parts, the last added first, each given the time to finish what it does; then the server."""
-        for part in reversed(self.parts):
-            if part.process is None or part.process.poll() is not None:
-                continue
-            part.process.terminate()
+    def tend_until(self, is_true: Callable[[], bool], seconds: float | None = None, what: str = "") -> None:
+        """Keep the parts running until something is true.
+
+        Raises:
+            UserError: it was not true within so many seconds; the text says what did not happen.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not is_true():
+            if deadline is not None and time.monotonic() > deadline:
+                raise UserError(f"{what} within {seconds:g}s")
+            self.tend()
+            time.sleep(_TEND_SECONDS)
+
+
+@contextmanager
+def locked(data_folder: Path) -> Iterator[None]:
+    """Hold a data folder for this process.
+
+    Raises:
+        UserError: another process holds it, or it cannot be created.
+    """
+    try:
+        private_folder(data_folder)
+        private_file(data_folder / "lock")
+        file = (data_folder / "lock").open("a+")
+    except OSError as error:
+        raise UserError(f"data folder {data_folder}: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            line = f"data folder {data_folder} is in use by another callvault (process {owner}); stop it, or use --data"
+            raise UserError(line) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Catch SIGTERM and SIGINT; yields a function that tells whether one has arrived."""
+    came: list[int] = []
+    before = {s: signal.signal(s, lambda number, _: came.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def start_sandbox(arguments: list[str], log: Path | None) -> tuple[Part, dict[str, Any]]:
+    """Start a sandbox; returns it with the JSON document that it prints about itself.
+
+    Raises:
+        UserError: it did not start.
+    """
+    part = Part("sandbox", ["sandbox", "--json", *arguments], log=log)
+    process = part.start(stdout=subprocess.PIPE)
+    output = cast(IO[bytes], process.stdout)
+    ready, _, _ = select.select([output], [], [], READY_SECONDS)
+    line = output.readline() if ready else b""
+    if not line:
+        process.kill()
+        raise UserError("the sandbox did not start" + (f"; see {log}" if log else ""))
+    return part, json.loads(line)
+
+
+def sandbox_environment(facts: dict[str, Any]) -> dict[str, str]:
+    """The settings that point the parts at a sandbox."""
+    return {
+        "TELNYX_BASE_URL": facts["base_url"],
+        "TELNYX_API_KEY": facts["api_key"],
+        "TELNYX_PUBLIC_KEY": facts["public_key"],
+    }
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Find a port that is free now; the system picks none of this range for outgoing connections."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with socket.socket() as probe:
             try:
-                part.process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._say(f"{part.name} does not end; killed")
-                part.process.kill()
-                part.process.wait()
-        if self._server is not None:
-            self._server.stop()
+                probe.bind((host, port))
+                return port
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether something listens."""
+    try:
+        with socket.create_connection((host, port), 1):
+            return True
+    except OSError:
+        return False

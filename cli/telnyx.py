@@ -1,6 +1,6 @@
-"""`callvault telnyx FAMILY OPERATION …`: every operation of the table on the command line, JSON out.
+"""`callvault telnyx FAMILY OPERATION …`: every operation of the Telnyx API as a command, JSON out.
 
-Arguments come from the table: what the path names are arguments, the fields of a body and the query are options.
+Arguments come from the table of operations: path parameters are arguments, fields of body and query are options.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from cli.usage import group
 from config.errors import UsedWrongly
 from config.settings import load_settings
 from workers.account import Account
@@ -24,22 +25,17 @@ from workers.telnyx.operation import Operation
 from workers.telnyx.operations import FAMILIES, all_operations
 
 
-def build() -> typer.Typer:
+def _build() -> typer.Typer:
     """The commands of all families."""
     rows = all_operations()
     width = max(len(f"{row.family} {command_name(row)}") for row in rows)
     listing = "\n".join(f"{f'{row.family} {command_name(row)}':<{width}}  {row.summary}" for row in rows)
-    app = typer.Typer(
-        help="Any operation of the Telnyx API, JSON out.\n\n"
-        "Example: callvault telnyx recordings list --filter created_at.gte=2026-11-25\n\n\b\n" + listing,
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
+    app = group(
+        "Call any operation of the Telnyx API.\n\nThe answer is printed as JSON.\n\n"
+        "Example: callvault telnyx recordings list --filter created_at.gte=2026-11-25\n\n\b\n" + listing
     )
     for family in FAMILIES:
-        summary = (family.__doc__ or "").strip().splitlines()[0]
-        sub = typer.Typer(help=summary, no_args_is_help=True, rich_markup_mode=None)
+        sub = group((family.__doc__ or "").strip().splitlines()[0])
         for row in rows:
             if row.family == family.name:
                 sub.command(command_name(row), help=_help(row))(_command(row))
@@ -78,21 +74,21 @@ def _command(row: Operation[Any]) -> Callable[..., None]:
 
     parameters = [_parameter(name, str, typer.Argument(show_default=False)) for name in row.path_parameters]
     for name in row.body_parameters:
-        option = typer.Option(
-            f"--{name.replace('_', '-')}", help="Text, or JSON for anything else.", show_default=False
-        )
+        option = typer.Option(f"--{name.replace('_', '-')}", metavar="VALUE", help="Text or JSON.", show_default=False)
         parameters.append(_parameter(name, str | None, option, None))
     if row.body_parameters:
-        help_text = "The whole body as JSON: a file, or - for standard input."
-        parameters.append(_parameter("json", str | None, typer.Option("--json", help=help_text), None))
+        body_option = typer.Option("--json", metavar="FILE", help="Body as JSON from FILE, or - for standard input.")
+        parameters.append(_parameter("json", str | None, body_option, None))
     if "filter" in row.query_parameters:
-        help_text = "NAME=VALUE, with dots for what is nested, such as created_at.gte=2026-11-25; repeatable."
-        parameters.append(_parameter("filter", list[str], typer.Option("--filter", help=help_text), []))
+        help_text = "Filter, such as created_at.gte=2026-11-25; repeatable."
+        option = typer.Option("--filter", metavar="NAME=VALUE", help=help_text)
+        parameters.append(_parameter("filter", list[str], option, []))
     if row.is_paged and "page_size" in row.parameters:
-        parameters.append(_parameter("page_number", int | None, typer.Option(help="Page to begin with.", min=1), None))
-        size = typer.Option(help="Items a page; all pages are walked.", min=1, max=250)
+        first = typer.Option(metavar="N", help="First page.", min=1)
+        parameters.append(_parameter("page_number", int | None, first, None))
+        size = typer.Option(metavar="N", help="Items per page; all pages are fetched.", min=1, max=250)
         parameters.append(_parameter("page_size", int | None, size, None))
-    made: Any = command  # a function takes a signature of its own, which its type does not tell
+    made: Any = command  # a function's type does not allow to set its signature
     made.__signature__ = inspect.Signature(parameters)
     made.__annotations__ = {p.name: p.annotation for p in parameters}
     return cast(Callable[..., None], made)
@@ -109,13 +105,13 @@ def _body(row: Operation[Any], given: dict[str, Any]) -> dict[str, Any]:
         body = _read_json(given["json"])
         if unknown := sorted(set(body) - set(row.body_parameters)):
             known = ", ".join(row.body_parameters)
-            raise UsedWrongly(f"--json: no field {', '.join(unknown)} in {row.family} {row.name}; it has {known}")
+            raise UsedWrongly(f"--json: unknown field {', '.join(unknown)}; {row.family} {row.name} has {known}")
     for name in row.body_parameters:
         if given[name] is not None:
             body[name] = _value(given[name], row.hints[name])
     empty = inspect.Parameter.empty
     if missing := [n for n in row.body_parameters if row.parameters[n].default is empty and n not in body]:
-        raise UsedWrongly(f"{row.family} {row.name} needs --{missing[0].replace('_', '-')}, or it in --json")
+        raise UsedWrongly(f"{row.family} {row.name} needs --{missing[0].replace('_', '-')}, as an option or in --json")
     return body
 
 
@@ -128,12 +124,12 @@ def _read_json(source: str) -> dict[str, Any]:
     except ValueError as error:
         raise UsedWrongly(f"--json: {source!r} is not JSON: {error}") from None
     if not isinstance(body, dict):
-        raise UsedWrongly(f"--json: {source!r} must hold an object")
+        raise UsedWrongly(f"--json: {source!r} must contain a JSON object")
     return body
 
 
 def _value(text: str, hint: Any) -> Any:
-    """Text for a field that is a text, JSON for any other."""
+    """Text for a text field, JSON for any other."""
     if "str" in str(hint).replace("dict[str", "").replace("list[str", ""):
         return None if text == "null" and "None" in str(hint) else text
     try:
@@ -147,7 +143,7 @@ def _filter(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
-            raise UsedWrongly(f"--filter: {pair!r} is not NAME=VALUE")
+            raise UsedWrongly(f"--filter: cannot use {pair!r}; expected NAME=VALUE")
         *outer, last = name.split(".")
         place = found
         for part in outer:
@@ -178,3 +174,6 @@ def _print(value: Any) -> None:
         sys.stdout.buffer.write(value)
     elif value is not None:
         sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+command = _build()

@@ -1,53 +1,46 @@
-"""`callvault verify`: runs the verification with progress, resumes it when asked to, and says what it found."""
+"""`callvault verify`: verify the archive, resume a stopped run, report the problems."""
 
 from __future__ import annotations
 
-import json
+import json as json_module
+import re
 import sys
 import time
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-from rich.console import Console
+import typer
 
 from cli.console import open_console
-from cli.progress import progress
+from cli.options import DataFolder, Json, Since, Until, day_of, settings_of
 from cli.resume import StateFile
-from cli.telling import tell_register
 from config.counts import many
-from config.settings import Settings
+from config.errors import UsedWrongly
 from config.sizes import format_size
 from config.times import format_duration, format_instant, utc_now
 from workers.archive.marks import ProvenMarks
 from workers.archive.verify import Verified, count_recordings, verify
 from workers.archive.verify_seals import count_seals, verify_seals
-from workers.jobs.signing import open_seal_keys
-from workers.runtime import open_archive
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from config.settings import Settings
 
 _STATE_DAYS = 7
-_HELD_BY = {
+_CHECKED_BY = {
     "checksum": "by the store's checksum",
     "etag": "by the store's MD5",
     "read-back": "by reading every byte",
-    "mark": "by the store's mark, under which an earlier run read every byte",
+    "mark": "by the store's version mark, unchanged since an earlier run read every byte",
 }
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for.
-
-    Attributes:
-        since, until: days, both inclusive; None: no end.
-        deep: read every byte.
-        seals: the chain of seals too.
-        head: SHA-256 of a seal that must be in the chain.
-        resume: go on where an earlier run was stopped.
-        fresh: forget what earlier runs saw.
-        as_json: one JSON document.
-    """
+    """The options of a run; dates are inclusive, None is no limit."""
 
     since: date | None
     until: date | None
@@ -59,8 +52,51 @@ class Options:
     as_json: bool
 
 
-def run(settings: Settings, options: Options) -> int:
-    """Verify a span of days; returns the exit status: 1 if anything is wrong."""
+def command(
+    since: Since = None,
+    until: Until = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Read and hash every byte.")] = False,
+    seals: Annotated[
+        bool, typer.Option("--seals", help="Verify the chain of seals and all that it lists, too.")
+    ] = False,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="SHA256", help="Require this seal in the chain; implies --seals.", show_default=False),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run that was stopped.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ignore the results of earlier runs.")] = False,
+    data: DataFolder = None,
+    json: Json = False,
+) -> int:
+    """Verify recordings and seals in the archive.
+
+    It compares each object with its commit record. Exit status 1: it found a problem.
+
+    Example: callvault verify --since 7d --seals
+    """
+    if resume and fresh:
+        raise UsedWrongly("--resume and --fresh exclude each other")
+    if head is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", head):
+        raise UsedWrongly("--head: expected the SHA-256 of a seal, 64 hexadecimal digits")
+    options = Options(
+        since=day_of(since, "--since") if since else None,
+        until=day_of(until, "--until", at_end=True) if until else None,
+        deep=deep,
+        seals=seals or head is not None,
+        head=head.lower() if head else None,
+        resume=resume,
+        fresh=fresh,
+        as_json=json,
+    )
+    return _run(settings_of(data), options)
+
+
+def _run(settings: Settings, options: Options) -> int:
+    from cli.progress import progress
+    from cli.register import register_problems
+    from workers.jobs.signing import open_seal_keys
+    from workers.runtime import open_archive
+
     console = open_console(stderr=True)
     archive = open_archive(settings)
     archive_id = archive.identity.id
@@ -74,7 +110,7 @@ def run(settings: Settings, options: Options) -> int:
         Verified(),
         _STATE_DAYS,
         archive_id=archive_id,
-        begin_anew="`callvault verify --fresh` begins anew",
+        start_over="run `callvault verify --fresh` to start over",
     )
     marks = ProvenMarks(settings.data_folder, f"{archive_id} {settings.archive_address}")
     if options.fresh:
@@ -86,7 +122,7 @@ def run(settings: Settings, options: Options) -> int:
     span["marks"] = marks if settings.proof == "store" else None
 
     def save(state: Verified) -> None:
-        if stopped is None or state.through >= stopped.through:  # until then `--resume` goes on further than this run
+        if stopped is None or state.through >= stopped.through:  # until then `--resume` would lose progress
             file.save(state)
 
     started = time.monotonic()
@@ -106,30 +142,27 @@ def run(settings: Settings, options: Options) -> int:
     marks.close()
     file.forget()
     seconds = time.monotonic() - started
-    if (untold := tell_register(settings, archive_id, state.problems, "verify")) is not None:
-        console.print(
-            f"What is damaged is not in the service's register, and `callvault status` does not show it: {untold}."
-        )
+    if (error := register_problems(settings, archive_id, state.problems, "verify")) is not None:
+        console.print(f"`callvault status` will not show this damage; it could not be recorded in Redis: {error}")
     if options.as_json:
-        sys.stdout.write(json.dumps(_report(settings, options, state, seconds)) + "\n")
+        sys.stdout.write(json_module.dumps(_report(settings, options, state, seconds)) + "\n")
     else:
-        _tell(settings, options, state, seconds)
+        _print(settings, options, state, seconds)
     return 1 if state.problems else 0
 
 
 def _begin(console: Console, stopped: Verified | None, options: Options) -> Verified:
-    """The state to begin with, and a line if it is not the start or need not be."""
+    """The state to start with; prints a line about an earlier run that was stopped."""
     if options.resume and stopped is not None:
         state = stopped.resume()
-        console.print(f"Resumed after {state.through}: {_earlier(state)}.")
+        console.print(f"Resuming after {state.through}; {_earlier(state)}.")
         return state
     if options.resume:
-        console.print("There is no stopped run of this verification to resume; it begins anew.")
+        console.print("No stopped run to resume; starting over.")
     elif stopped is not None:
         console.print(
-            f"An earlier run was stopped on {stopped.saved_at} after {stopped.through}, "
-            f"{many(stopped.recordings, 'recording')} in. "
-            "This one begins anew; `--resume` goes on from there, `--fresh` forgets it."
+            f"An earlier run was stopped at {stopped.saved_at} after {stopped.through} "
+            f"({many(stopped.recordings, 'recording')}). Starting over; use --resume to continue it, --fresh to drop it."
         )
     return Verified(begun_at=format_instant(utc_now()))
 
@@ -138,9 +171,11 @@ def _earlier(state: Verified) -> str:
     earlier = state.earlier
     if earlier is None:
         return ""
-    seen = many(earlier.recordings, "recording", "recordings")
     span = f"between {earlier.begun_at} and {earlier.stopped_at}"
-    return f"an earlier run looked at {seen}, to {earlier.through}, {span}; this one did not look at them again"
+    return (
+        f"an earlier run checked {many(earlier.recordings, 'recording')} up to {earlier.through}, {span}, "
+        "and this run did not check them again"
+    )
 
 
 def _report(settings: Settings, options: Options, state: Verified, seconds: float) -> dict[str, Any]:
@@ -168,55 +203,54 @@ def _report(settings: Settings, options: Options, state: Verified, seconds: floa
     return report
 
 
-def _tell(settings: Settings, options: Options, state: Verified, seconds: float) -> None:
+def _print(settings: Settings, options: Options, state: Verified, seconds: float) -> None:
     lines = [f"{p.kind:<12} {p.key}\n             {p.what}\n             {p.advice}" for p in state.problems]
-    held = [f"{state.checked_by[how]} {words}" for how, words in _HELD_BY.items() if how in state.checked_by]
-    lines += [f"objects checked: {', '.join(held)}"] if held else []
+    checked = [f"{state.checked_by[how]} {words}" for how, words in _CHECKED_BY.items() if how in state.checked_by]
+    lines += [f"objects checked: {', '.join(checked)}"] if checked else []
     lines += [f"resumed: {_earlier(state)}"] if state.earlier is not None else []
     if options.seals:
         signed = ", ".join(f"{count} by {signer}" for signer, count in sorted(state.signed_by.items()))
         lines.append(f"seals signed: {signed or 'none'}; unsigned: {state.unsigned}; time-stamped: {state.stamped}")
-        lines += [f"seals void: {state.void}, their numbers are passed over on record"] if state.void else []
+        lines += [f"void seals: {state.void}; the archive records why their numbers are skipped"] if state.void else []
     if options.head is not None and state.head is not None:
-        lines.append(f"head found: it is seal {state.head}; {many(state.seals_after_head, 'seal')} came after it")
+        lines.append(f"head found: seal {state.head}, followed by {many(state.seals_after_head, 'later seal')}")
     lines += [f"not checked: {line}" for line in _not_checked(settings, options, state)]
-    verdict = many(len(state.problems), "problem") if state.problems else "no problems"
+    verdict = f"{many(len(state.problems), 'problem')} found" if state.problems else "no problems found"
     lines += [_not_archived(state.not_archived)] if state.not_archived else []
-    erased = f" ({state.erased_recordings} erased, on record)" if state.erased_recordings else ""
+    erased = f" ({state.erased_recordings} erased, as recorded)" if state.erased_recordings else ""
     counts = (
         f"{many(state.recordings, 'recording')}{erased}, {many(state.objects, 'object')}, {format_size(state.bytes)}"
     )
     if options.seals:
         counts += f", {many(state.seals, 'seal')} of {many(state.sealed_objects, 'object')}"
-        counts += f" ({state.erased} erased, on record)" if state.erased else ""
-        waits = many(state.waiting, "object waits", "objects wait")
-        counts += f", {waits} for the next seal of their day" if state.waiting else ""
+        counts += f" ({state.erased} erased, as recorded)" if state.erased else ""
+        counts += f", {many(state.waiting, 'object')} not sealed yet" if state.waiting else ""
     sys.stdout.write("\n".join([*lines, f"{counts}, {format_duration(seconds)}: {verdict}"]) + "\n")
 
 
 def _not_archived(count: int) -> str:
-    which = many(count, "recording is", "recordings are")
-    return f"{which} not archived, on record (not-archived.json in its folder says why): Telnyx gave no audio"
+    which = many(count, "recording", "recordings")
+    return f"{which} accepted as not archived, because Telnyx gave no audio (see not-archived.json in the folder)"
 
 
 def _not_checked(settings: Settings, options: Options, state: Verified) -> list[str]:
-    """What this run did not look at, one line each."""
+    """What this run did not check, a line each."""
     lines = []
     if options.since or options.until:
-        lines.append(f"days before {options.since or 'the first'} and after {options.until or 'the last'}")
+        outside = [f"before {options.since}"] if options.since else []
+        outside += [f"after {options.until}"] if options.until else []
+        lines.append(f"days {' and '.join(outside)}")
     if not options.seals:
-        lines.append("seals, media and log messages, and whether a whole recording is gone (`--seals`)")
+        lines.append("seals, media, log messages, and whether whole recordings are missing (use --seals)")
     if not (options.deep or settings.proof == "read-back") and set(state.checked_by) - {"read-back"}:
-        lines.append("the bytes of objects that the store's checksum, MD5 or mark holds (`--deep` reads them)")
+        lines.append("the bytes of objects that the store vouches for by checksum, MD5 or mark (use --deep)")
     if settings.seal_key is None and (state.signed_by or options.seals):
-        lines.append(
-            "who signed seals and erasures, and whether one that lacks a signature should have one (CALLVAULT_SEAL_KEY)"
-        )
+        lines.append("signatures of seals and erasures, and whether one is missing (set CALLVAULT_SEAL_KEY)")
     if settings.timestamp_ca is None and state.stamped:
-        lines.append("which authority stamped the seals (CALLVAULT_TIMESTAMP_CA)")
+        lines.append("which authority time-stamped the seals (set CALLVAULT_TIMESTAMP_CA)")
     if options.seals and state.unsealed_objects:
         lines.append(
-            "whether a whole recording is gone from a day without a seal yet: "
-            f"{many(state.unsealed_objects, 'object lies', 'objects lie')} there"
+            "whether whole recordings are missing from days that are not sealed yet "
+            f"({many(state.unsealed_objects, 'object')} there)"
         )
     return lines

@@ -21,7 +21,6 @@ from workers.jobs.kept import what_keeps_each
 from workers.jobs.may_delete import pause_of
 
 _MOST = 100
-_NO_WHY = "no reason given"
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -125,13 +124,13 @@ async def _in_state(ops: Ops, state: str) -> list[Hit]:
 
 async def pause(ops: Ops, form: dict[str, str]) -> str:
     """Delete nothing until resumed."""
-    decided = await decisions.pause(ops.runtime, form.get("why", _NO_WHY), form["by"])
+    decided = await decisions.pause(ops.runtime, form.get("why", decisions.NO_REASON), form["by"])
     return f"deletion is paused{to_know(decided)}"
 
 
 async def resume(ops: Ops, form: dict[str, str]) -> str:
     """Go on deleting."""
-    was_paused = await decisions.resume(ops.runtime, form.get("why", _NO_WHY), form["by"])
+    was_paused = await decisions.resume(ops.runtime, form.get("why", decisions.NO_REASON), form["by"])
     return "deletion goes on" if was_paused else "deletion was not paused"
 
 

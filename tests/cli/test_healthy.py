@@ -16,8 +16,8 @@ def test_healthy_recognizes_live_hanging_and_missing_processes(environment: dict
     here = environment | {"TMPDIR": str(tmp_path), "TELNYX_PUBLIC_KEY": Signer().public_key}
     nobody = run_callvault(["healthy"], here)
     assert (nobody.returncode, nobody.stdout) == (1, "")
-    where = f"callvault: data folder {here['CALLVAULT_DATA']}: "
-    assert nobody.stderr == where + "no receiver or worker of this user runs there on this machine\n"
+    where = f"data folder {here['CALLVAULT_DATA']}"
+    assert nobody.stderr == f"callvault: no receiver or worker runs on this machine for {where}\n"
     with (
         callvault(["worker"], here, "worker ready") as worker,
         receiver(here) as (_, serve),
@@ -31,14 +31,14 @@ def test_healthy_recognizes_live_hanging_and_missing_processes(environment: dict
         file = next(tmp_path.glob("callvault-alive-*/worker-*"))
         file.write_text(f"{time.monotonic() - 31}")  # as if it had been stopped for so long
         hanging = run_callvault(["healthy"], here)
-        told = re.search(rf"^{names[1]} hangs: nothing from it for (\d+)s$", hanging.stdout, re.MULTILINE)
+        told = re.search(rf"^{names[1]} hangs: no sign of life for (\d+)s$", hanging.stdout, re.MULTILINE)
         assert hanging.returncode == 1 and told and 31 <= int(told[1]) <= 60, hanging.stdout
         worker.send_signal(signal.SIGCONT)
         wait_for(lambda: run_callvault(["healthy"], here).returncode == 0)
         worker.stop(signal.SIGKILL)
         missed = run_callvault(["healthy"], here)
         assert (missed.returncode, missed.stdout) == (1, f"{names[0]} alive\n")
-        assert missed.stderr.startswith(f"callvault: {names[1]} was killed and none has started in its place")
+        assert missed.stderr.startswith(f"callvault: {names[1]} was killed and not replaced; start another, or remove ")
         other = run_callvault(["healthy", "--data", str(tmp_path / "other")], here)
         assert (other.returncode, other.stdout) == (1, ""), "another installation does not see these"
         with callvault(["worker"], here, "worker ready"):

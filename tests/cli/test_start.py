@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import typer
+
+from cli.main import COMMANDS, Command
+from cli.supervisor import CALLVAULT
+from tests.parts import CallvaultProcess, free_port, run_callvault, wait_for
 
 _SLOW = {
     "apprise", "arq", "azure", "boto3", "botocore", "cryptography", "httpx", "prometheus_client",
@@ -52,7 +59,7 @@ def test_the_help_of_a_command_does_not_import_its_modules(words: str, tmp_path:
 def test_a_search_and_a_status_import_no_client_and_no_store(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     subprocess.run(
-        [sys.executable, "-m", "cli.main", "init"],
+        [*CALLVAULT, "init"],
         check=True,
         capture_output=True,
         env={"CALLVAULT_DATA": str(folder)},
@@ -66,3 +73,44 @@ def test_a_search_and_a_status_import_no_client_and_no_store(tmp_path: Path) -> 
     found = imported_by("find", folder=folder) & (_SLOW - needed)
     assert not found, found
     assert not imported_by("status", folder=folder) & (_SLOW - needed - {"arq"})
+
+
+@pytest.mark.parametrize("row", [row for rows in COMMANDS.values() for row in rows], ids=lambda row: row.name)
+def test_the_table_has_the_summary_that_the_command_itself_shows(row: Command) -> None:
+    command = import_module(row.module).command
+    own = command.info.help if isinstance(command, typer.Typer) else command.__doc__
+    assert isinstance(own, str) and own.splitlines()[0] == row.summary
+
+
+def test_each_summary_fits_its_line(tmp_path: Path) -> None:
+    """Also those of the commands of a group; a line that is cut ends with dots."""
+    groups = ["deletions", "dead-letters", "logs", "connections"]
+    for words in ([], *([group] for group in groups)):
+        shown = run_callvault([*words, "--help"], {"COLUMNS": "80"}).stdout
+        assert "..." not in shown.partition("\n\n")[2], shown
+        assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "words, ready, times",
+    [
+        ("up --sandbox --port {port}", "receiver  http://", 1),
+        ("serve --processes 2 --port {port}", "Application startup complete", 2),
+        ("worker --processes 2", "worker ready", 2),
+    ],
+)
+def test_modules_in_the_current_folder_replace_none_of_ours(
+    words: str, ready: str, times: int, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (folder := tmp_path / "work").mkdir()
+    for name in ("cli", "config", "service", "workers", "sandbox"):
+        (folder / f"{name}.py").write_text(f"raise SystemExit('{name}.py of the current folder')\n")
+    if words.startswith("up"):
+        environment = {"CALLVAULT_DATA": str(tmp_path / "data")}
+    running = CallvaultProcess(words.format(port=free_port()).split(), environment, cwd=folder)
+    try:
+        wait_for(lambda: running.output.count(ready) == times or "of the current folder" in running.output)
+        assert running.output.count(ready) == times, running.output
+        assert running.stop() == 0
+    finally:
+        running.stop(signal.SIGKILL)

@@ -43,14 +43,27 @@ def line_of(arguments: list[str], environment: dict[str, str]) -> str:
         (["find", "--min-duration", "long"], "--min-duration: 'long' is not a duration"),
         (["find", "--state", "lost"], "--state: 'lost' is not a state; expected archived, kept,"),
         (["find", "--since", "today", "--until", "yesterday"], "--until: yesterday is before today"),
-        (["seal"], "give a day, --due, or --sign and a number"),
+        (["seal"], "give a day, --due, or --sign with a number"),
         (["verify", "--head", "x"], "--head: expected the SHA-256"),
-        (["seal", "--sign", "x"], "--sign: 'x' is not a number such as 7"),
+        (["seal", "--sign", "x"], "--sign: cannot use 'x'; expected a number such as 7"),
         (["seal", "soon"], "'soon' is not a day such as 2026-11-25"),
         (["verify", "--until", "soon"], "--until: 'soon' is not a day such as 2026-11-25"),
         (["backfill", "--since", "soon"], "--since: 'soon' is not a day such as 2026-11-25"),
         (["logs", "list", "--since", "soon"], "--since: 'soon' is not a day such as 2026-11-25"),
         (["get", "nope"], "recording nope is not in the archive"),
+        (["find", "--sinse", "7d"], "unknown option --sinse; did you mean --since?"),
+        (["find", "--colour"], "unknown option --colour; see `callvault find --help`"),
+        (["find", "a", "b"], "unexpected argument: a b; see `callvault find --help`"),
+        (["find", "--since"], "--since needs a value"),
+        (["find", "--csv=1"], "--csv does not take a value"),
+        (["verfy"], "unknown command verfy; did you mean verify?"),
+        (["deletions", "lst"], "unknown command lst; did you mean list?"),
+        (["telnyx", "recording", "list"], "unknown command recording; did you mean recordings?"),
+        (["get"], "missing argument ID; see `callvault get --help`"),
+        (["backfill"], "missing option --since; see `callvault backfill --help`"),
+        (["serve", "--port", "99999"], "--port: expected at most 65535"),
+        (["serve", "--port", "http"], "--port: expected a whole number"),
+        (["demo", "--audio", "/nowhere"], "--audio: '/nowhere' does not exist"),
     ],
 )
 def test_an_option_is_called_as_it_is_typed(arguments: list[str], said: str, here: dict[str, str]) -> None:
@@ -92,7 +105,7 @@ def test_a_store_that_is_away_is_one_line(arguments: list[str], here: dict[str, 
     aws |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "CALLVAULT_ARCHIVE_URL": "s3://bucket/here"}
     line = line_of(arguments, here | aws)
     assert line.startswith("callvault: s3://bucket/here/archive.json: ")
-    assert line.endswith("`callvault doctor` looks closer")
+    assert line.endswith("; run `callvault doctor` for details")
 
 
 def test_an_error_is_shown_without_its_class_name() -> None:
@@ -135,7 +148,7 @@ def test_changed_audio_is_reported_with_its_path_and_moved_away_before_repair(
     (small.root / key).rename(tmp_path / "altered.wav")
     mended = run_callvault(["repair", "11-one", "--from", str(tmp_path / "copy.wav")], here)
     assert (mended.returncode, mended.stderr) == (0, ""), "the result is printed once"
-    assert mended.stdout.startswith(f"{key}: put back, {len(whole)} bytes")
+    assert mended.stdout.startswith(f"{key}: restored, {len(whole)} bytes")
     (alert,) = [
         row for row in map(json.loads, redis.lrange("callvault:alerts", 0, -1)) if row["kind"] == "archive-repaired"
     ]

@@ -75,7 +75,7 @@ def test_states_and_marks_are_closed(tmp_path: Path) -> None:
         n: int
 
     data = tmp_path / "data"
-    file = StateFile(data, "verify", "x", State(0), 1, archive_id="a", begin_anew="")
+    file = StateFile(data, "verify", "x", State(0), 1, archive_id="a", start_over="")
     file.save(State(1))
     marks = ProvenMarks(data, "a")
     marks.remember(ArchivedObject("key", 1, "0" * 64, "audio/wav", Proof("read-back", "sha256", "0" * 64, "v")))

@@ -339,8 +339,8 @@ def test_an_archive_that_was_moved_is_read_once_and_its_new_marks_are_remembered
     assert looked_at("--deep") == (0, {"read-back": 1}, [])
     assert looked_at(CALLVAULT_PROOF="read-back") == (0, {"read-back": 1}, [])
     text = callvault_here(["verify"], settings)[1]
-    assert "1 by the store's mark, under which an earlier run read every byte" in text
-    assert "not checked: the bytes of objects that the store's checksum, MD5 or mark holds" in text
+    assert "1 by the store's version mark, unchanged since an earlier run read every byte" in text
+    assert "not checked: the bytes of objects that the store vouches for by checksum, MD5 or mark" in text
     assert looked_at("--fresh") == (0, {"read-back": 1}, []), "later runs forget what earlier runs read"
     with environ(s3.environment):
         client.put_object(Bucket="moved-to", Key=f"a/{audio.key}", Body=b"not bytes")

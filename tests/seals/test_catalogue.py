@@ -120,7 +120,7 @@ def test_a_call_is_found_by_spoken_words_which_are_marked(sealed: Sealed) -> Non
         (["--since", "2026-11-26T7h"], "such as 2026-11-25T07:30"),
         (["--id", ""], "--id: is empty"),
         (["--min-duration", " "], "--min-duration: is empty"),
-        (["--csv", "--json"], "give --csv or --json"),
+        (["--csv", "--json"], "--csv and --json exclude each other"),
     ],
 )
 def test_a_search_that_cannot_be_is_one_clear_line(
@@ -170,7 +170,7 @@ def test_audio_and_text_come_out_checked(sealed: Sealed, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     assert hashlib.sha256(out.read_bytes()).hexdigest() == call["sha256"]
     again = run_callvault(["get", call["id"], "--out", str(out)], sealed.environment)
-    assert (again.returncode, "there is such a file already" in again.stderr) == (1, True)
+    assert (again.returncode, "already exists; choose another file with --out" in again.stderr) == (1, True)
     said = next(t for t in sealed.transcriptions if t["recording_id"] == call["id"])
     done = run_callvault(["get", call["id"], "--transcript"], sealed.environment)
     assert done.stdout == said["transcription_text"] + "\n"

@@ -49,7 +49,7 @@ async def test_an_erased_recording_is_gone_and_on_record(
     unreadable.parent.mkdir()
     unreadable.write_text("{")
     refused = run_callvault(["erase", other.data["id"], "--reason", "x", "--yes"], environment)
-    assert (refused.returncode, "nobody can say whether" in refused.stderr) == (1, True)
+    assert (refused.returncode, "which may be a hold" in refused.stderr) == (1, True)
     unreadable.unlink()
     unreadable.parent.rmdir()
     assert (folder / "recording.json").exists()
@@ -83,8 +83,8 @@ async def test_an_erased_recording_is_gone_and_on_record(
         assert (verified.returncode, report["problems"], report["erased"]) == (0, [], 3)
         assert report["erased_recordings"] == 1, "it counts as a recording, and is missing"
         assert seal(environment, seals_in(archive_folder)[0]["day"])[0] == 0, "the record of the erasure is sealed"
-    assert "3 erased, on record" in run_callvault(["verify", "--seals"], environment).stdout
-    assert " (1 erased, on record), " in run_callvault(["verify"], environment).stdout
+    assert "3 erased, as recorded" in run_callvault(["verify", "--seals"], environment).stdout
+    assert " (1 erased, as recorded), " in run_callvault(["verify"], environment).stdout
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=30)
     with_key = environment | {"CALLVAULT_SEAL_KEY": str(key)}
@@ -108,9 +108,7 @@ def test_a_missing_recording_cannot_be_erased(environment: dict[str, str]) -> No
     assert (without_a_reason.returncode, "--reason" in without_a_reason.stderr) == (2, True)
     done = run_callvault(["erase", "nothing", "--reason", "x", "--yes"], environment)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert done.stderr.startswith(
-        "callvault: recording nothing is not in the archive (looked for under every day since "
-    )
+    assert done.stderr.startswith("callvault: recording nothing is not in the archive (searched every day since ")
     for arguments in (["erase", "nothing", "--reason", "x"], ["erase", "nothing", "--reason", "x", "--json"]):
         unasked = run_callvault(arguments, environment, stdin="y\n")
         assert (unasked.returncode, unasked.stdout) == (1, ""), "there is no question about a missing recording"

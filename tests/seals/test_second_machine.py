@@ -72,7 +72,10 @@ def test_without_a_redis_a_search_finds_what_was_archived_since_and_makes_no_red
     assert find(second) == {"first", "since", "weeks-old"}
     assert not (tmp_path / "second" / "valkey").exists()
     done = run_callvault(["find"], second)
-    assert "read from the archive itself, since this machine has no Redis (REDIS_URL is not set)" in done.stderr
+    assert (
+        "Read the last 31 days and all sealed days from the archive, because this machine has no Redis (REDIS_URL is not set)"
+        in done.stderr
+    )
 
 
 @pytest.mark.parametrize("days", [0, 40, 399])
@@ -104,7 +107,7 @@ def test_a_recording_older_than_all_days_is_found_by_its_day_at_telnyx(
 def test_a_failed_lookup_shows_how_far_it_searched(archive: Archive, second: dict[str, str]) -> None:
     done = run_callvault(["get", "nobody"], second)
     since = TODAY - timedelta(days=400)
-    assert done.returncode == 1 and f"(looked for under every day since {since})" in done.stderr
+    assert done.returncode == 1 and f"(searched every day since {since})" in done.stderr
 
 
 def test_the_page_of_a_recording_shows_the_age_of_the_catalogue(
@@ -134,7 +137,7 @@ def test_without_the_archive_a_search_shows_the_age_of_its_answer(
     up_to_date(settings, catalogue, archive)
     (tmp_path / "archive").rename(tmp_path / "away")
     up_to_date(settings, catalogue, archive)
-    assert f"so this is as of {TODAY} " in capsys.readouterr().err
+    assert f"results are as of {TODAY} " in capsys.readouterr().err
     assert set(found(catalogue)) == {"first"}
 
 

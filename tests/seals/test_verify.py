@@ -119,7 +119,7 @@ def test_a_head_kept_elsewhere_must_be_in_the_chain(small: SmallArchive, tmp_pat
     code, report = verify(small.root, tmp_path, "--head", head.upper())
     assert (code, report["head"]) == (0, {"sha256": head, "sequence": SEALS - 2, "seals_after": 2})
     text = told(small.root, tmp_path, "--head", head)
-    assert f"head found: it is seal {SEALS - 2}; 2 seals came after it" in text
+    assert f"head found: seal {SEALS - 2}, followed by 2 later seals" in text
     assert by_script(small.root, "--head", head) == (0, set())
     for sequence in (SEALS - 2, SEALS - 1, SEALS):
         small.remove(layout.seal_key(sequence), layout.seal_key(sequence, "sha256"))
@@ -153,7 +153,7 @@ def test_void_seals_are_counted_and_reported(small: SmallArchive, tmp_path: Path
     small.seal(LAST, only=[], void="half made")
     code, report = verify(small.root, tmp_path)
     assert (code, report["void"], report["seals"]) == (0, 1, SEALS + 1)
-    assert "seals void: 1, their numbers are passed over on record" in told(small.root, tmp_path, "--seals")
+    assert "void seals: 1; the archive records why their numbers are skipped" in told(small.root, tmp_path, "--seals")
 
 
 # Who signed.
@@ -167,10 +167,10 @@ def test_without_the_key_the_signer_and_the_unchecked_parts_are_shown(
     signer = fingerprint(SealKeys(str(key)).public)
     assert (code, report["signed"], report["unsigned"], report["stamped"]) == (0, SEALS - 1, 1, 0)
     assert report["signed_by"] == {signer: SEALS - 1}
-    assert any("who signed seals" in line for line in report["not_checked"])
+    assert any("signatures of seals" in line for line in report["not_checked"])
     text = told(signed.root, tmp_path, "--seals")
     assert f"seals signed: {SEALS - 1} by {signer}; unsigned: 1; time-stamped: 0" in text
-    assert "not checked: who signed seals and erasures" in text
+    assert "not checked: signatures of seals and erasures" in text
     code, report = verify(signed.root, tmp_path, CALLVAULT_SEAL_KEY=str(key))
     assert (code, kinds(report)) == (1, {("signature", layout.seal_key(2, "sig"))})
     assert not any("who signed" in line for line in report["not_checked"])
@@ -265,7 +265,7 @@ def test_read_back_is_obeyed_and_unread_objects_are_reported(small: SmallArchive
     _, report = verify(small.root, tmp_path)
     assert report["checked_by"] == {"read-back": 8}, "a folder proves by reading"
     assert "objects checked: 8 by reading every byte" in told(small.root, tmp_path)
-    assert "not checked: seals, media and log messages" in told(small.root, tmp_path)
+    assert "not checked: seals, media, log messages" in told(small.root, tmp_path)
     assert "not checked: days before" in told(small.root, tmp_path, "--since", "7d")
 
 
@@ -313,23 +313,23 @@ def test_a_stopped_run_resumes_only_on_request_and_shows_earlier_results(small: 
     earlier = report["earlier"]
     assert (earlier["recordings"], earlier["through"]) == (2, ago(11).isoformat())
     assert earlier["begun_at"] < earlier["stopped_at"] < format_instant(utc_now())
-    assert f"an earlier run looked at 2 recordings, to {ago(11)}, between {earlier['begun_at']}" in resumed.stderr
+    assert f"an earlier run checked 2 recordings up to {ago(11)}, between {earlier['begun_at']}" in resumed.stderr
     assert not state.exists(), "a finished run leaves nothing to resume"
 
     state.write_bytes(stopped)
     again = run_callvault(["verify", "--resume"], settings)
-    assert f"resumed: an earlier run looked at 2 recordings, to {ago(11)}" in again.stdout
-    assert "no problems" in again.stdout
+    assert f"resumed: an earlier run checked 2 recordings up to {ago(11)}" in again.stdout
+    assert "no problems found" in again.stdout
 
     state.write_bytes(stopped)
     anew = run_callvault(["verify", "--json"], settings)
     report = json.loads(anew.stdout)
     assert (anew.returncode, report["earlier"], len(report["problems"])) == (1, None, 1)
-    assert "An earlier run was stopped on" in anew.stderr and "`--resume` goes on from there" in anew.stderr
+    assert "An earlier run was stopped at" in anew.stderr and "use --resume to continue it" in anew.stderr
 
     state.write_bytes(stopped)
     fresh = run_callvault(["verify", "--fresh", "--json"], settings)
     assert (fresh.returncode, "earlier run" in fresh.stderr) == (1, False)
     nothing = run_callvault(["verify", "--resume", "--json"], settings)
-    assert "There is no stopped run" in nothing.stderr
+    assert "No stopped run to resume" in nothing.stderr
     assert run_callvault(["verify", "--resume", "--fresh"], settings).returncode == 2

@@ -135,7 +135,7 @@ async def test_every_surface_shows_a_problem_until_it_is_over(
         assert status == 1
         if kind == "archive-away":
             assert json.loads(output)["deletions"]["mode"] == "unknown"
-            assert "not known: " in callvault_here(["deletions", "list"], environment)[1]
+            assert "cannot check what keeps each original: " in callvault_here(["deletions", "list"], environment)[1]
         status, text = callvault_here(["status"], environment)
         assert status == 1 and said in text and found["advice"] in text
         assert said in found["what"] and found["advice"] and found["severity"] == told.severity
@@ -184,7 +184,7 @@ def test_without_redis_nothing_is_reported_as_good(environment: dict[str, str], 
         status, output = callvault_here(["doctor", "--json"], environment)
         rows = {row["check"]: row["found"] for row in json.loads(output)["checks"]}
         assert status == 1 and rows["Redis"].startswith("does not take a write: ")
-        assert rows["what is known"] == rows["Redis persistence"] == "not looked at: Redis does not answer"
+        assert rows["what is known"] == rows["Redis persistence"] == "skipped: Redis does not answer"
 
 
 def test_without_a_worker_every_surface_and_an_alert_show_it_within_half_a_minute(

@@ -194,9 +194,9 @@ async def test_every_surface_shows_the_hold_of_a_connection(
     assert {key: row["decided"] for key, row in rows.items()} == {("connection", "7"): True, ("connection", "8"): False}
     assert (rows["connection", "7"]["why"], rows["connection", "7"]["by"]) == ("case 17", "ann")
     told = run_callvault(["deletions", "holds"], settings).stdout
-    assert "connection 7: case 17 (by ann, since 20" in told and told.endswith("2 holds stand\n")
+    assert "connection 7: case 17 (by ann, since 20" in told and told.endswith("2 active holds\n")
     duties = run_callvault(["deletions", "duties"], settings).stdout
-    assert "connections on hold by setting: 8;" in duties and "by decision: 7 (case 17);" in duties
+    assert "connections held by a setting: 8;" in duties and "by a decision: 7 (case 17) (" in duties
     assert found_in(settings, "held") == set(ids[:2])
     with pages(settings, tmp_path / "pages", settings["REDIS_URL"]) as (client, _):
         states = {hit["row"]["recording_id"]: hit["state"] for hit in client.get("/api/recordings").json()["hits"]}
@@ -228,7 +228,7 @@ async def test_damage_is_kept_as_a_state_that_every_surface_shows_with_its_reaso
         await runtime.due.schedule(folder, 60)
     (row,) = json.loads(run_callvault(["deletions", "list", "--json"], deleting).stdout)["first"]
     assert row["recording_id"] == recording_id and row["kept"].startswith(said)
-    assert f"stays: {said}" in run_callvault(["deletions", "list"], deleting).stdout
+    assert f"kept: {said}" in run_callvault(["deletions", "list"], deleting).stdout
     with pages(deleting, tmp_path / "pages", deleting["REDIS_URL"]) as (client, _):
         told = client.get(f"/api/recordings/{recording_id}").json()
         assert (told["state"], told["kept"].startswith(said)) == ("damaged", True)
@@ -247,7 +247,7 @@ async def test_a_pause_without_a_reason_keeps_who_paused_and_when(
     first = run_callvault(["deletions", "pause", "--by", "ann"], deleting)
     again = run_callvault(["deletions", "pause", "--by", "bob"], deleting)
     text = "no reason given (by ann, since 20"
-    assert first.stdout.startswith(f"paused: {text}") and again.stdout.startswith(f"it was paused already: {text}")
+    assert first.stdout.startswith(f"paused: {text}") and again.stdout.startswith(f"already paused: {text}")
     for command in ("deletions list", "status", "deletions holds"):
         assert text in run_callvault(command.split(), deleting).stdout, command
     status = json.loads(run_callvault(["status", "--json"], deleting).stdout)["deletions"]
@@ -323,7 +323,7 @@ async def test_a_recording_of_an_unknown_connection_is_not_erased_while_any_is_h
         )
         await keep_register(runtime)
     done = run_callvault(["erase", recording_id, "--reason", "x", "--yes"], deleting)
-    assert (done.returncode, "of which connection it is" in done.stderr) == (1, True), done.stderr
+    assert (done.returncode, "so its connection is unknown" in done.stderr) == (1, True), done.stderr
     assert (folder / "audio.wav").exists() and not has_left(recording)
 
 

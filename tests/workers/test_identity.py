@@ -202,7 +202,7 @@ def test_an_archive_of_an_earlier_version_is_adopted_once_by_a_person(
     assert (report["adopted"], report["adopted_seals"], report["made"]) == (True, 2, True)
     assert report["adopted_head"] == hashlib.sha256(b"seal 2").hexdigest()
     again = run_callvault(["init"], environment)
-    assert again.returncode == 0 and report["id"] in again.stdout and "there already" in again.stdout
+    assert again.returncode == 0 and report["id"] in again.stdout and "already exists, created by" in again.stdout
 
 
 @pytest.mark.timeout(180)
@@ -316,11 +316,12 @@ def test_a_catalogue_of_another_archive_is_refused_until_it_is_rebuilt(
 
 def test_saved_state_of_another_archive_resumes_nothing_and_shows_how_to_start_over(tmp_path: Path) -> None:
     def file(archive_id: str) -> StateFile[Tally]:
-        return StateFile(tmp_path, "backfill", "x", Tally(), 7, archive_id=archive_id, begin_anew="Do this")
+        return StateFile(tmp_path, "backfill", "x", Tally(), 7, archive_id=archive_id, start_over="do this")
 
     file("one").save(Tally(found=7))
     assert file("one").load().found == 7
-    with pytest.raises(AnotherState, match=r"is of archive one, and the archive here is other; .* Do this"):
+    mismatch = "belongs to archive one, but CALLVAULT_ARCHIVE_URL is archive other; check the address, or do this"
+    with pytest.raises(AnotherState, match=mismatch):
         file("other").load()
     file("other").forget()
     assert file("other").load() == Tally()

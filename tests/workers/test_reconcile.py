@@ -104,8 +104,8 @@ def test_backfill_prices_does_resumes_and_is_then_done(
     apart = run_callvault([*arguments[:-1], "--dry-run"], environment).stdout.splitlines()
     assert apart == [
         "found at Telnyx     10 recordings, 1 transcription",
-        "missing here        10 recordings, 1 transcription",
-        "audio missing here  10s, about 320.0 kB",
+        "not in the archive  10 recordings, 1 transcription",
+        "missing audio       10s, about 320.0 kB",
     ]
     report = json.loads(run_callvault([*arguments, "--dry-run"], environment).stdout)
     names = ("found_recordings", "found_transcriptions", "missing_recordings", "missing_transcriptions")
@@ -133,11 +133,11 @@ def test_a_stopped_backfill_continues_where_it_stopped(
     with callvault(["backfill", "--since", "62d"], environment, "found ") as first:
         wait_for(lambda: redis.zcard("arq:queue:bulk") > 100, 30)
         assert first.stop() == 1
-        assert "goes on from here" in first.output
+        assert "Run the same command to continue" in first.output
     queued = redis.zcard("arq:queue:bulk")
     sandbox.world.faults.change({"requests_per_second": 0})
     before = len(sandbox.world.requests)
-    with callvault(["backfill", "--since", "62d"], environment, "Resumed after") as second:
+    with callvault(["backfill", "--since", "62d"], environment, "Resuming after") as second:
         wait_for(lambda: redis.zcard("arq:queue:bulk") == 59 * 20, 60, "the rest")
         assert second.stop() == 1
     assert queued < 59 * 20
@@ -287,7 +287,7 @@ async def test_a_dead_letter_is_listed_retried_and_discarded_by_hand(
         assert all(len(letter["attempts"]) >= 2 for letter in letters)
         recording.visible_from = now() - timedelta(hours=1)
         job_id = f"archive_recording:{recording.data['id']}"
-        assert run_callvault(["dead-letters", "retry", job_id], settings).stdout == "1 enqueued again\n"
+        assert run_callvault(["dead-letters", "retry", job_id], settings).stdout == "1 queued again\n"
         assert_archived(archive_folder, recording)
         assert run_callvault(["dead-letters", "discard", "--all"], settings).stdout == "1 discarded\n"
         assert run_callvault(["dead-letters", "discard", job_id], settings).returncode == 1
@@ -303,8 +303,8 @@ def test_a_full_disk_stops_nothing_for_good(
     """A limit on file sizes ends writes half-way, as a full disk does."""
     import resource
     import subprocess
-    import sys
 
+    from cli.supervisor import CALLVAULT
     from lab.processes import CLEAN
 
     (recording,) = past(sandbox, 0.01)
@@ -312,7 +312,7 @@ def test_a_full_disk_stops_nothing_for_good(
     let_reconcile_start(redis)
     limit = 1_000_000
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "worker"],
+        [*CALLVAULT, "worker"],
         env={**CLEAN, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -159,7 +159,7 @@ async def test_the_command_repairs_and_lists_what_it_restored(
     path = audio_of(archive_folder, recording)
     whole = path.read_bytes()
     arguments = ["repair", recording.data["id"]]
-    assert callvault_here(arguments, environment)[1].endswith("no audio is missing, and nothing was written\n")
+    assert callvault_here(arguments, environment)[1].endswith("no audio is missing; nothing was written\n")
     path.unlink()
     done = run_callvault([*arguments, "--json"], environment)
     (row,) = json.loads(done.stdout)["put_back"]
@@ -168,7 +168,7 @@ async def test_the_command_repairs_and_lists_what_it_restored(
     copy = tmp_path / "copy.wav"
     copy.write_bytes(whole)
     status, out = callvault_here([*arguments, "--from", str(copy)], environment)
-    assert (status, "as in its commit record" in out, path.read_bytes()) == (0, True, whole)
+    assert (status, "as in the commit record" in out, path.read_bytes()) == (0, True, whole)
     path.write_bytes(whole[:-1])
     done = run_callvault(arguments, environment)
     assert (done.returncode, "something else lies there" in done.stderr) == (1, True)

@@ -79,7 +79,7 @@ async def test_the_reasons_that_keep_an_original_are_shown(
         assert await what_keeps_each(runtime, [folder]) == ({} if said is None else {folder: said})
     listed = json.loads(run_callvault(["deletions", "list", "--json"], environment).stdout)["first"]
     assert [row["kept"] for row in listed] == [said]
-    assert (f"stays: {said}" in run_callvault(["deletions", "list"], environment).stdout) == (said is not None)
+    assert (f"kept: {said}" in run_callvault(["deletions", "list"], environment).stdout) == (said is not None)
     redis_url = environment.pop("REDIS_URL")
     with pages(environment, tmp_path / "pages", redis_url) as (client, _):
         told = client.get(f"/api/recordings/{recording_id}").json()
@@ -126,11 +126,11 @@ async def test_a_hold_of_an_unknown_connection_is_placed_with_a_warning(
     for connection, said in (
         ("7", ""),
         ("8", ""),
-        ("78", "no recording of connection 78 is known, neither in the archive"),
+        ("78", "connection 78 has no recordings in the archive or at Telnyx"),
     ):
         done = run_callvault(["deletions", "hold", "--connection", connection, "--why", "case 17"], deleting)
         assert (done.returncode, done.stdout) == (0, f"connection {connection} is on hold\n"), done.stderr
-        assert said in done.stderr and ("check the id" in done.stderr) == bool(said)
+        assert said in done.stderr and ("check the ID" in done.stderr) == bool(said)
         assert list((archive_folder / "decisions" / "connections" / connection).iterdir())
     assert at_telnyx.deleted_at is None
 
@@ -139,7 +139,7 @@ async def test_a_hold_of_an_unknown_connection_is_placed_with_a_warning(
 def test_an_impossible_id_is_a_usage_error(word: str, environment: dict[str, str]) -> None:
     for text in ("", " ", "../x", "a b"):
         done = run_callvault(["deletions", word, text, "--why", "x"], environment)
-        assert (done.returncode, "cannot be an id of Telnyx" in done.stderr) == (2, True), done.stderr
+        assert (done.returncode, "is not a Telnyx ID" in done.stderr) == (2, True), done.stderr
 
 
 async def test_a_repeated_erasure_reports_that_nothing_was_left(
@@ -150,12 +150,12 @@ async def test_a_repeated_erasure_reports_that_nothing_was_left(
         await archive(runtime, recording)
     arguments = ["erase", recording.data["id"], "--reason", "request", "--by", "dpo", "--yes"]
     first = run_callvault(arguments, environment)
-    assert first.stdout.splitlines()[0] == "2 objects erased, 0 Parquet files written anew", first.stderr
+    assert first.stdout.splitlines()[0] == "2 objects erased, 0 Parquet files rewritten", first.stderr
     again = run_callvault([*arguments[:3], "another", *arguments[4:]], environment)
     assert again.returncode == 0, again.stderr
-    assert "by dpo; nothing was left of it to erase" in again.stdout and "objects erased" not in again.stdout
-    assert "the reason on record is the first: request" in again.stdout
+    assert "by dpo; nothing was left to erase" in again.stdout and "objects erased" not in again.stdout
+    assert "the first reason stays on record: request" in again.stdout
     (folder_of(archive_folder, recording) / "audio.wav").write_bytes(b"left by a job")
     third = run_callvault(arguments, environment)
-    assert "erased now: 1 object erased, 0 Parquet files" in third.stdout
+    assert "now 1 object erased, 0 Parquet files" in third.stdout
     assert json.loads(run_callvault([*arguments, "--json"], environment).stdout)["erased"] == []

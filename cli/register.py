@@ -1,4 +1,4 @@
-"""What a command finds damaged goes into the register: told to Redis, from where a worker writes it down."""
+"""Report damage that a command found to the service: a worker writes it into the archive's register of damage."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from workers.queue.connect import connect_receiver
 from workers.queue.embedded import redis_of
 
 
-def tell_register(settings: Settings, archive_id: str, problems: Sequence[Problem], by: str) -> str | None:
-    """Tell the service's Redis of what is damaged, if it serves this archive.
+def register_problems(settings: Settings, archive_id: str, problems: Sequence[Problem], by: str) -> str | None:
+    """Report problems to the service's Redis, if it serves this archive.
 
     Args:
         settings: of the process.
-        archive_id: of the archive that was looked at.
-        problems: what was found; not all are about an object.
-        by: who looked, see `records.Damage`.
+        archive_id: of the archive that was checked.
+        problems: what was found; those that are not about an object are skipped.
+        by: the command, see `records.Damage`.
 
     Returns:
-        Why telling Redis failed, in a few words; None if it did not, or nothing was damaged.
+        Why it failed; None: it did not, or nothing was damaged.
     """
     if not any(problem.kind in REGISTERED for problem in problems):
         return None
     try:
         with redis_of(settings, is_there=True) as url:
-            return asyncio.run(_tell(url, archive_id, problems, by))
+            return asyncio.run(_report(url, archive_id, problems, by))
     except (UserError, RedisError, OSError) as error:
         return one_line(error)
 
 
-async def _tell(url: str, archive_id: str, problems: Sequence[Problem], by: str) -> str | None:
+async def _report(url: str, archive_id: str, problems: Sequence[Problem], by: str) -> str | None:
     redis = connect_receiver(url)
     try:
         if (bound := await bound_to(redis)) != archive_id:

@@ -1,0 +1,85 @@
+"""What a person reads who mistyped a command: one line that names the mistake and the nearest right word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from config.errors import UsedWrongly
+
+_SHORTER = (
+    ("Input should be ", "expected "),
+    ("a valid integer", "a whole number"),
+    ("greater than or equal to", "at least"),
+    ("less than or equal to", "at most"),
+)
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # Typer exports neither this class nor its children
+
+
+class Group(TyperGroup):
+    """A group of commands that suggests the nearest one for a mistyped name."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that was typed."""
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise UsedWrongly(_unknown("command", args[0], self.list_commands(ctx), ctx))
+        return super().resolve_command(ctx, args)
+
+
+def group(summary: str, cls: type[TyperGroup] = Group) -> typer.Typer:
+    """A group of commands, such as `callvault deletions`."""
+    return typer.Typer(
+        cls=cls,
+        help=summary,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+
+def explain(error: Any) -> str:
+    """Describe a `UsageError`: one line, or the help where no command was given."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return str(error.format_message())
+    what = str(error.format_message()).rstrip(".")
+    match type(error).__name__:
+        case "NoSuchOption":
+            options = [name for parameter in error.ctx.command.params for name in parameter.opts]
+            return _unknown("option", error.option_name, options, error.ctx)
+        case "BadParameter":
+            return f"{_name_of(error.param)}: {_plain(error.message)}"
+        case "MissingParameter":
+            what = f"missing {error.param.param_type_name} {_name_of(error.param)}"
+        case "BadOptionUsage":
+            what = what.removeprefix("Option ").replace("'", "").replace("requires an argument", "needs a value")
+        case _ if what.startswith("Got unexpected extra argument"):
+            what = f"unexpected argument: {what.rpartition('(')[2].rstrip(')')}"
+    return what + _see_help(error.ctx)
+
+
+def _unknown(kind: str, typed: str, known: Iterable[str], ctx: Any) -> str:
+    near = get_close_matches(typed, [*known], 1)
+    return f"unknown {kind} {typed}" + (f"; did you mean {near[0]}?" if near else _see_help(ctx))
+
+
+def _see_help(ctx: Any) -> str:
+    return "" if ctx is None else f"; see `{ctx.command_path} --help`"
+
+
+def _name_of(parameter: Any) -> str:
+    """`--port` for an option, `ID` for an argument, as the help shows it."""
+    return str(parameter.opts[0] if parameter.param_type_name == "option" else parameter.display_name_raw)
+
+
+def _plain(message: str) -> str:
+    """Shorten a message of Pydantic or Typer."""
+    text = message.partition(", unable to parse")[0].rstrip(".").removeprefix("dir ")
+    for long, short in _SHORTER:
+        text = text.replace(long, short)
+    return text

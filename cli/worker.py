@@ -1,0 +1,44 @@
+"""`callvault worker`: one worker process, or several under a supervisor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import DataFolder, settings_of
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+
+def command(
+    processes: Annotated[int, typer.Option(metavar="N", help="Number of worker processes.", min=1, max=64)] = 1,
+    data: DataFolder = None,
+) -> int:
+    """Run workers: archive, verify, delete originals.
+
+    Workers delete originals at Telnyx only if CALLVAULT_DELETE_ORIGINALS=verified.
+
+    Example: callvault worker --processes 2
+    """
+    from workers.queue.embedded import redis_of
+
+    settings = settings_of(data)
+    with redis_of(settings) as url:
+        if processes > 1:
+            return _run_several(settings, url, processes)
+        from workers.main import run
+
+        return run(settings, url)
+
+
+def _run_several(settings: Settings, url: str, processes: int) -> int:
+    from cli.supervisor import Part, Supervisor, say, stop_signals
+
+    environment = {"REDIS_URL": url, "CALLVAULT_DATA": str(settings.data_folder)}
+    with stop_signals() as asked_to_stop, Supervisor(say) as supervisor:
+        for number in range(1, processes + 1):
+            supervisor.add(Part(f"worker {number}", ["worker"], environment))
+        supervisor.tend_until(asked_to_stop)
+    return 0
