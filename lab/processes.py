@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,14 +20,14 @@ import httpx
 import pytest
 
 from cli.main import app
-from cli.up import answers
-from cli.up import free_port as free_port
+from cli.supervisor import CALLVAULT as CALLVAULT  # from nothing; the program `callvault` is forked instead
+from cli.supervisor import answers
+from cli.supervisor import free_port as free_port
 from lab.forks import Forked, Forks, die_with_parent
 from lab.webhooks import Signer
 
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("CALLVAULT_", "TELNYX_", "REDIS_", "AWS_"))}
 ROOT = Path(__file__).parent.parent
-CALLVAULT = (sys.executable, "-m", "cli.main")  # from nothing; the program `callvault` is forked instead
 LIMIT_SECONDS = 3600.0
 _OF_THE_INTERPRETER = ("LD_", "PYTHON")  # an interpreter reads these as it starts, which a forked one does not
 _FORKS = Forks(CLEAN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -13,7 +12,7 @@ import typer
 
 from cli.main import COMMANDS, Command
 from cli.supervisor import CALLVAULT
-from tests.parts import CallvaultProcess, free_port, run_callvault, wait_for
+from lab.processes import Process, free_port, run_callvault, wait_for
 
 _SLOW = {
     "apprise", "arq", "azure", "boto3", "botocore", "cryptography", "httpx", "prometheus_client",
@@ -107,10 +106,8 @@ def test_modules_in_the_current_folder_replace_none_of_ours(
         (folder / f"{name}.py").write_text(f"raise SystemExit('{name}.py of the current folder')\n")
     if words.startswith("up"):
         environment = {"CALLVAULT_DATA": str(tmp_path / "data")}
-    running = CallvaultProcess(words.format(port=free_port()).split(), environment, cwd=folder)
-    try:
+    command = ["callvault", *words.format(port=free_port()).split()]
+    with Process(command, environment, cwd=folder) as running:
         wait_for(lambda: running.output.count(ready) == times or "of the current folder" in running.output)
         assert running.output.count(ready) == times, running.output
         assert running.stop() == 0
-    finally:
-        running.stop(signal.SIGKILL)
