@@ -1,1 +1,1 @@
-"""What answers HTTP: the webhook receiver, health and metrics."""
+"""Answer HTTP: the webhook receiver, health, metrics and the ops pages."""

@@ -1,4 +1,4 @@
-"""The Starlette application: its routes and its life."""
+"""The Starlette application of a receiver: its routes, and what starts and ends with it."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ from workers.queue.room import Room
 log = get_logger()
 
 WEBHOOK_PATH = "/webhooks/telnyx"
-_COLLECT_AFTER = 50_000  # new objects
+_GC_THRESHOLD = 50_000  # new objects
 
 
 def create_app(settings: Settings, redis_url: str) -> Starlette:
     """The application of one receiver process.
 
     Raises:
-        SettingsError: TELNYX_PUBLIC_KEY is not set; an endpoint that cannot verify accepts anything from anyone.
+        SettingsError: TELNYX_PUBLIC_KEY is not set. Without it, nothing could be verified.
     """
     if not settings.telnyx_public_keys:
         raise SettingsError(
             "TELNYX_PUBLIC_KEY is not set; set it to the webhook public key from the Telnyx portal (API keys, Public key)"
         )
 
-    pages = OpsApp(settings)
+    pages = OpsApp()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -58,22 +58,21 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         room = app.state.room = Room(app.state.redis)
         app.state.acceptor = Acceptor(app.state.redis, replicas, room)
         app.state.clocks = Clocks(settings, app.state.redis)
-        pages.redis = app.state.redis
         app.state.signatures = Signatures(settings.telnyx_public_keys)
-        # What is there now stays for good: the collector need not look at it again and again while requests wait.
+        # What exists now lives until the process ends, so the garbage collector need not visit it during requests.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_COLLECT_AFTER, 20, 100)
+        gc.set_threshold(_GC_THRESHOLD, 20, 100)
         counting = asyncio.create_task(Counting(History(app.state.redis)).run())
         try:
             await app.state.redis.ping()
         except (RedisError, OSError) as error:
-            log.warning("Redis does not answer yet; webhooks are refused until it does", error=type(error).__name__)
+            log.warning("Redis does not answer; webhooks get 503 until it does", error=type(error).__name__)
         running = [counting, asyncio.create_task(show_alive("serve", settings.data_folder))]
         running.append(asyncio.create_task(watch_workers(settings, app.state.redis)))
         running.append(asyncio.create_task(room.watch()))
         if replicas is not None:
-            running.append(asyncio.create_task(replicas.watch(partial(_tell_no_replica, settings, app.state.redis))))
+            running.append(asyncio.create_task(replicas.watch(partial(_alert_no_replica, settings, app.state.redis))))
         yield
         await end_tasks(running)
         await pages.close()
@@ -94,7 +93,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
 
 
 class _Application(Starlette):
-    """Starlette's, with webhooks answered before all that is its own: it would take a tenth of their time."""
+    """Answers webhooks before Starlette's own middleware, which would take a tenth of their time."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -106,10 +105,10 @@ class _Application(Starlette):
         await self._webhooks(scope, receive, send)
 
 
-async def _tell_no_replica(settings: Settings, redis: Any) -> None:
+async def _alert_no_replica(settings: Settings, redis: Any) -> None:
     from workers.runtime import open_alerts  # most receivers never need it
 
-    text = "Redis has no replica: events are accepted, and would be lost with the one server that has them."
+    text = "Redis has no replica. Callvault accepts events, but they exist on one server only and are lost with it."
     await open_alerts(settings, redis).send(
-        "no-replica", "redis", text, "See the replicas of Redis, and Sentinel's log."
+        "no-replica", "redis", text, "Check the replicas of Redis and the log of Sentinel."
     )

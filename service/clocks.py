@@ -1,7 +1,7 @@
-"""A webhook that is signed rightly and whose time is wrong: somebody repeats an old one, or this machine's clock is wrong.
+"""Decide about a webhook with a good signature and a timestamp outside the window.
 
-Telnyx tries a 503 again, and another receiver may take it; a 401 it never does. So where this clock and the Redis server's
-differ, nothing is refused for its time. Redis is asked only then.
+Either somebody replays an old webhook, or this machine's clock is wrong. Telnyx retries a 503, which another receiver may
+accept, but never a 401. So while this clock and the Redis server's differ, no webhook is refused for its timestamp.
 """
 
 from __future__ import annotations
@@ -15,38 +15,39 @@ from config.settings import Settings
 from config.times import format_duration
 from workers.queue.clocks import MOST_APART_SECONDS, seconds_apart
 
-_TOLD_EVERY_SECONDS = 60
+_ALERT_EVERY_SECONDS = 60
 
 log = get_logger()
 
 
 class Clocks:
-    """This machine's clock against the Redis server's; one per process."""
+    """Compares this machine's clock with the Redis server's; one per process."""
 
     def __init__(self, settings: Settings, redis: Any) -> None:
         self._settings, self._redis = settings, redis
-        self._told_at = -math.inf
+        self._alerted_at = -math.inf
 
     async def are_apart(self) -> bool:
-        """Whether the two differ by more than a minute; if they do, an alert says so.
+        """Whether the two differ by more than a minute; alerts if so.
 
         Raises:
-            redis.exceptions.RedisError, OSError: Redis is away.
+            redis.exceptions.RedisError, OSError: Redis does not answer.
         """
         apart = await seconds_apart(self._redis)
         if apart <= MOST_APART_SECONDS:
             return False
-        if time.monotonic() - self._told_at > _TOLD_EVERY_SECONDS:
-            self._told_at = time.monotonic()
-            await self._tell(format_duration(apart))
+        if time.monotonic() - self._alerted_at > _ALERT_EVERY_SECONDS:
+            self._alerted_at = time.monotonic()
+            await self._alert(format_duration(apart))
         return True
 
-    async def _tell(self, apart: str) -> None:
+    async def _alert(self, apart: str) -> None:
         from workers.runtime import open_alerts  # most receivers never need it
 
         await open_alerts(self._settings, self._redis).send(
             "clocks-differ",
             "receiver",
-            f"A receiver's clock and the Redis server's differ by {apart}: it answers webhooks 503 whose time it cannot judge.",
-            "Set both by NTP; it goes on by itself.",
+            f"A receiver's clock and the Redis server's clock differ by {apart}. "
+            "The receiver answers 503 to webhooks whose timestamp it cannot check.",
+            "Synchronize both clocks by NTP. The receiver then accepts these webhooks again.",
         )

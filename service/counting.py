@@ -1,4 +1,4 @@
-"""What the receiver's metrics grow by goes into the history, every two seconds: counting a webhook twice would cost it."""
+"""Copy the growth of the receiver's metrics into the history every two seconds, so a webhook is counted only once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SECONDS = 2
 
 
 class Counting:
-    """Reads the metrics of this process and tells the history how they grew."""
+    """Reads the metrics of this process and adds their growth to the history."""
 
     def __init__(self, history: History) -> None:
         self._history = history
@@ -19,13 +19,13 @@ class Counting:
         self._read()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Copy every two seconds until cancelled."""
         while True:
             await asyncio.sleep(_SECONDS)
             await self.once()
 
     async def once(self) -> None:
-        """Tell what has grown since the last time."""
+        """Add the growth since the last time."""
         before = self._before
         for name, value in self._read().items():
             if grown := int(value - before.get(name, 0)):
@@ -40,7 +40,7 @@ class Counting:
                     found[prefix + sample.labels[label]] = sample.value
         up_to = 0.0
         for sample in next(iter(metrics.ACCEPT_SECONDS.collect())).samples:
-            if sample.name.endswith("_bucket"):  # Prometheus counts what is below each bound, all of it
+            if sample.name.endswith("_bucket"):  # Prometheus buckets are cumulative
                 found[f"answer<{sample.labels['le']}"] = sample.value - up_to
                 up_to = sample.value
         self._before = found

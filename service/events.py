@@ -1,8 +1,8 @@
-"""One `Event` out of the envelopes that Telnyx sends: API v2, API v1, and TeXML forms.
+"""Parse the envelopes that Telnyx sends into an `Event`: API v2, API v1 and TeXML forms.
 
 Sources: developers.telnyx.com/docs/voice/programmable-voice/voice-api-webhooks (v2: `data`, `meta`), the same page's
 other form (`metadata.event`), the v1 pages (flat, underscores), and the callbacks of the API reference (TeXML).
-Every field of a payload is optional: the documents, the SDK and what is really sent differ.
+Every field of a payload is optional: the documents, the SDK and the real webhooks differ.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LONGEST_ID = 200
 _MOST_FORM_FIELDS = 200
 _TYPE = re.compile(r"[a-z0-9_]{1,64}(\.[a-z0-9_]{1,64}){0,6}")
 
-# v1 writes types with underscores, and the saved recording by another name.
+# API v1 writes types with underscores and calls a saved recording by another name.
 _V1_TYPES = {
     "recording_saved": "call.recording.saved",
     "call_recording_saved": "call.recording.saved",
@@ -32,19 +32,19 @@ _V1_TYPES = {
 
 
 class Unparseable(Exception):
-    """A body that is not what its content type says."""
+    """The body does not parse as its content type."""
 
 
 def parse_json(body: bytes) -> Event | None:
-    """The event in a JSON body; None if it is JSON of a shape that no envelope has.
+    """The event in a JSON body; None if the JSON is not one of the envelopes.
 
     Raises:
-        Unparseable: it is not JSON.
+        Unparseable: the body is not JSON.
     """
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Unparseable("not JSON") from None
+        raise Unparseable("the body is not JSON") from None
     if not isinstance(document, dict):
         return None
     metadata = document.get("metadata")
@@ -65,12 +65,12 @@ def _event(envelope: dict[str, Any]) -> Event | None:
 
 
 def parse_form(body: bytes) -> Event | None:
-    """The event in a TeXML form; None if it is a form of another kind.
+    """The event in a TeXML form; None if it is another kind of form.
 
-    TeXML has no event id: the id and status of a recording, or the id of a transcription, stands for it.
+    TeXML has no event ids. The id and status of the recording or transcription serve as one.
 
     Raises:
-        Unparseable: it is not a form.
+        Unparseable: the body is not a form.
     """
     try:
         fields = dict(
@@ -82,7 +82,7 @@ def parse_form(body: bytes) -> Event | None:
             )
         )
     except (UnicodeDecodeError, ValueError):
-        raise Unparseable("not a form") from None
+        raise Unparseable("the body is not a form") from None
     for name, event_type in (("Transcription", "texml.transcription"), ("Recording", "texml.recording")):
         sid, status = fields.get(f"{name}Sid", ""), fields.get(f"{name}Status", "")
         if sid and status and len(sid) + len(status) <= _LONGEST_ID:

@@ -1,4 +1,4 @@
-"""`/healthz`: the process lives. `/readyz`: Redis is reachable and takes writes. `/metrics`: Prometheus."""
+"""`/healthz`: the process is alive. `/readyz`: Redis accepts writes. `/metrics`: Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
 
 _READY_TTL_SECONDS = 60
-_MOST_TOLD = 50
+_MOST_CONDITIONS = 50
 
 
 async def healthz(request: Request) -> Response:
-    """200 while the process answers; asks nothing else, so that an outage of Redis does not restart receivers."""
+    """200 while the process answers. It asks nothing else, so that an outage of Redis restarts no receiver."""
     return JSONResponse({"status": "ok"})
 
 
 async def readyz(request: Request) -> Response:
-    """200 if Redis takes events, else 503 with the reason; the body lists what else is wrong."""
+    """200 if Redis accepts events, else 503 with the reason. The body lists what else is wrong."""
     try:
         await request.app.state.redis.set(READINESS, "1", ex=_READY_TTL_SECONDS)
     except (RedisError, OSError) as error:
@@ -43,31 +43,31 @@ async def readyz(request: Request) -> Response:
     try:
         found = await known_conditions(request.app.state.redis, request.app.state.settings)
     except (RedisError, OSError):
-        return JSONResponse(answer, status)  # the list of faults is a courtesy; readiness was settled above
+        return JSONResponse(answer, status)  # the conditions do not change the status
     if found:
-        answer["conditions"] = [{"kind": c.kind, "about": c.about, "what": c.what} for c in found[:_MOST_TOLD]]
-    if tight := [c.what for c in found if c.kind == "pressure"]:
-        answer["pressure"] = tight
+        answer["conditions"] = [{"kind": c.kind, "about": c.about, "what": c.what} for c in found[:_MOST_CONDITIONS]]
+    if backlog := [c.what for c in found if c.kind == "pressure"]:
+        answer["pressure"] = backlog
     return JSONResponse(answer, status)
 
 
 async def metrics_page(request: Request) -> Response:
-    """The metrics of this process, and of the queues as Redis has them now."""
+    """The metrics of this process, and those of the queues as Redis has them now."""
     try:
         await _read_queues(request.app.state.redis)
-        _show(await known_conditions(request.app.state.redis, request.app.state.settings))
+        _set_conditions(await known_conditions(request.app.state.redis, request.app.state.settings))
         metrics.REDIS_UP.set(1)
     except (RedisError, OSError):
         metrics.REDIS_UP.set(0)
-        metrics.CONDITIONS.clear()  # nobody knows of the others
+        metrics.CONDITIONS.clear()  # the others are unknown
         metrics.CONDITIONS.labels("redis-away", CONDITIONS["redis-away"].severity).set(1)
     return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
-def _show(found: Sequence[Condition]) -> None:
+def _set_conditions(found: Sequence[Condition]) -> None:
     counts = Counter(one.kind for one in found)
     for kind, row in CONDITIONS.items():
-        if kind != "archive-away":  # a receiver does not ask the archive
+        if kind != "archive-away":  # a receiver does not read the archive
             metrics.CONDITIONS.labels(kind, row.severity).set(counts[kind])
 
 

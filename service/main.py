@@ -21,7 +21,7 @@ _MOST_CONNECTIONS = 2_000
 
 
 def create_app_of_environment() -> Starlette:
-    """For uvicorn, which makes the application anew in each of several processes."""
+    """The application of one of several processes; uvicorn calls this in each."""
     settings = load_settings()
     configure_logs(settings.log_level, program="serve")
     open_tracing("serve")
@@ -29,10 +29,10 @@ def create_app_of_environment() -> Starlette:
 
 
 def run(settings: Settings, redis_url: str, *, host: str, port: int, processes: int) -> int:
-    """Serve until SIGTERM or SIGINT, finish the requests that run, and return the exit status.
+    """Serve until SIGTERM or SIGINT, finish open requests and return the exit status.
 
     Raises:
-        SettingsError: it cannot start.
+        SettingsError: a setting cannot be used.
     """
     configure_logs(settings.log_level, program="serve")
     for sentence in unknown_settings():

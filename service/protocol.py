@@ -1,7 +1,7 @@
-"""How connections are held to a pace, closed in the middle of an answer, and answered in one write.
+"""Extend uvicorn's protocol: time limits, answers in one write, and answers that are cut off.
 
-uvicorn bounds neither the time of a request's head nor the time of a silent connection. What ends an answer before its length
-it takes for a fault of the application, and logs a stack trace.
+uvicorn limits neither how long the head of a request takes nor how long a connection stays silent. It takes an answer
+that ends before its length for a fault of the application and logs a stack trace.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 HEAD_SECONDS = 10  # as for a body; Telnyx itself gives up after 2 s
 
-_CYCLE = "callvault.cycle"  # uvicorn's word for a request and its answer
+_CYCLE = "callvault.cycle"  # uvicorn calls a request and its answer a cycle
 
 
 async def close_early(scope: Scope, receive: Receive) -> None:
-    """Close the connection of a request whose answer cannot be finished; returns once it is closed."""
+    """Close the connection of a request whose answer cannot be finished. Returns once it is closed."""
     if (cycle := _cycle(scope)) is not None:
         cycle.transport.close()
     while (await receive())["type"] != "http.disconnect":
@@ -27,21 +27,21 @@ async def close_early(scope: Scope, receive: Receive) -> None:
 
 
 def is_body_here(scope: Scope) -> bool:
-    """Whether all of a request's body has come, so that nobody need wait for it; False also where this cannot be seen."""
+    """Whether the whole body of a request has arrived; False also if the server does not show it."""
     cycle = _cycle(scope)
     return cycle is not None and not cycle.more_body
 
 
 def answer_at_once(scope: Scope, head: bytes, body: bytes) -> bool:
-    """Answer a request in one write; uvicorn takes two, and takes each header apart.
+    """Answer a request in one write; uvicorn needs two, and parses each header.
 
     Args:
-        scope: of the request, of which nothing has been answered.
-        head: the status line and the headers, without an empty line; the length of the body is among them.
-        body: all of it.
+        scope: of the request, which has no answer yet.
+        head: the status line and the headers, with the length of the body, without an empty line.
+        body: the whole body.
 
     Returns:
-        False where it has to be sent by ASGI's messages.
+        False if the answer must be sent as ASGI messages.
     """
     cycle = _cycle(scope)
     if cycle is None or cycle.flow.write_paused or not cycle.keep_alive or scope["method"] == "HEAD":
@@ -64,21 +64,25 @@ def _cycle(scope: Scope) -> RequestResponseCycle | None:
 
 
 class PacedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, but a connection without a request, a head that trickles, or a body behind its answer is ended."""
+    """uvicorn's protocol with time limits.
+
+    It closes a connection that sends no request, whose head does not arrive in time, or that still sends a body after
+    the answer.
+    """
 
     _is_in_head = True
     _closing: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for a first request."""
+        """Start the timer for the first request."""
         super().connection_made(cast(asyncio.Transport, transport))  # uvicorn's is narrower than asyncio's own
         self._closing = self.loop.call_later(HEAD_SECONDS, transport.close)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; a head that came in one piece costs nothing but this look.
+        """Parse data, and start the timer if it leaves a head unfinished.
 
-        What comes behind the answer is the rest of a body that nobody wants. It ends uvicorn's wait for a further request, so
-        it has its time too.
+        Data after the answer is the rest of a body that nobody reads. It ends uvicorn's own wait for the next request, so
+        it gets a timer too.
         """
         super().data_received(data)
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn declares
@@ -87,24 +91,24 @@ class PacedProtocol(HttpToolsProtocol):
             self._closing = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """Note that a head begins."""
         self._is_in_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """It is there."""
+        """Stop the timer of the head."""
         self._is_in_head = False
-        self._stop_waiting()
+        self._stop_timer()
         super().on_headers_complete()
-        if self.cycle is not None:  # ASGI's place for what only one server has; weak, since the cycle holds the scope
+        if self.cycle is not None:  # ASGI's place for features of one server; weak, because the cycle holds the scope
             self.scope["extensions"] = cast(dict[str, dict[object, object]], {_CYCLE: weakref.ref(self.cycle)})
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
-        self._stop_waiting()
+        """Stop the timer."""
+        self._stop_timer()
         super().connection_lost(exc)
 
-    def _stop_waiting(self) -> None:
+    def _stop_timer(self) -> None:
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None

@@ -1,4 +1,4 @@
-"""Telnyx's signature: Ed25519 over `timestamp|raw body`, with keys in rotation and a replay window.
+"""Verify Telnyx's signature: Ed25519 over `timestamp|raw body`, with several keys and a replay window.
 
 Source: developers.telnyx.com/development/api-fundamentals/webhooks/receiving-webhooks and the official SDK's
 `lib/webhook_verification.py` (same headers, same bytes, the same 300 s in both directions).
@@ -20,11 +20,11 @@ REPLAY_WINDOW_SECONDS = 300
 
 
 class SignatureRefused(Exception):
-    """The request is not proven to come from Telnyx; the text is a short reason, safe to log and to answer."""
+    """The request does not prove that it comes from Telnyx. The text is a short reason, safe to log and to answer."""
 
 
 class OutsideWindow(SignatureRefused):
-    """It is signed rightly, and its time is too far from ours."""
+    """The signature is good, but its timestamp is outside the replay window."""
 
 
 class Signatures:
@@ -47,20 +47,20 @@ class Signatures:
             now: seconds since the epoch.
 
         Raises:
-            SignatureRefused: missing, malformed, or of no known key.
-            OutsideWindow: it is good, and outside the replay window.
+            SignatureRefused: the signature is missing, malformed or made by no known key.
+            OutsideWindow: the signature is good, but too old or from the future.
         """
         if not timestamp or not signature:
-            raise SignatureRefused("unsigned")
-        # At most 12 digits: int() of a long text is slow, and Unix seconds have ten until the year 2286.
+            raise SignatureRefused("the request has no signature")
+        # int() of a long text is slow; Unix seconds have ten digits until the year 2286.
         if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
-            raise SignatureRefused("timestamp malformed")
+            raise SignatureRefused("the timestamp is malformed")
         try:
             raw = binascii.a2b_base64(signature, strict_mode=True)
         except (binascii.Error, ValueError):
-            raise SignatureRefused("signature malformed") from None
+            raise SignatureRefused("the signature is malformed") from None
         if len(raw) != 64:
-            raise SignatureRefused("signature malformed")
+            raise SignatureRefused("the signature is malformed")
         signed = b"%b%b|%b" % (raw, timestamp.encode(), body)
         for key in self._keys:
             try:
@@ -68,6 +68,6 @@ class Signatures:
             except BadSignatureError:
                 continue
             if abs(now - int(timestamp)) > REPLAY_WINDOW_SECONDS:
-                raise OutsideWindow("timestamp outside the replay window")
+                raise OutsideWindow("the timestamp is outside the replay window")
             return
-        raise SignatureRefused("signature does not match")
+        raise SignatureRefused("the signature matches no known key")

@@ -1,10 +1,14 @@
 """`POST /webhooks/telnyx`: read, verify, parse, accept, answer.
 
-In this order, so that nothing is parsed before it is verified: 405 not a POST, 408 too slow, 413 too large, 401 not
-signed by Telnyx or an old one, 415 neither JSON nor form, 400 not parseable, 503 when Redis cannot take it now, else 200.
-Telnyx retries 408, 429 and 5xx only, and may be done within a minute: what is signed and cannot be kept, or looks old to a
-clock that may be wrong, is 503, never 4xx; a signed event of an unknown type or shape is 200, counted, and kept for
-inspection. Never a redirect.
+The steps run in this order, so that nothing is parsed before it is verified. The answers:
+
+- 405 not a POST, 408 too slow, 413 too large, 415 neither JSON nor a form, 400 not parseable;
+- 401 not signed by Telnyx, or signed too long ago;
+- 503 a signed event that Redis cannot take now, or whose timestamp cannot be checked because clocks differ;
+- 200 otherwise. An event of an unknown type or shape goes to quarantine.
+
+Telnyx retries only 408, 429 and 5xx, and may give up within a minute. So a signed event that Callvault cannot store gets
+503, never a 4xx, and nothing gets a redirect.
 """
 
 from __future__ import annotations
@@ -29,14 +33,15 @@ from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, OutsideWindow,
 from workers.jobs.routing import Event, jobs_of, look_jobs
 from workers.queue.accept import Acceptor, Overloaded
 
-LARGEST_BODY_BYTES = 4 * 1024 * 1024  # a transcription comes whole in its event: 1.4 MB for some hours of speech
+LARGEST_BODY_BYTES = 4 * 1024 * 1024  # an event holds its whole transcription: 1.4 MB for some hours of speech
 
-# Whoever is not Telnyx must not fill the memory with large bodies, nor with them keep out the small ones, which nearly all are.
+# Bodies are read before they are verified. A flood of large ones must neither fill the memory nor keep out small ones.
 _SMALL_BYTES = 64 * 1024
-_ROOM_BYTES = 128 * 1024 * 1024  # of one process, for what all bodies are larger than that
+_LARGE_BODIES_BYTES = 128 * 1024 * 1024  # of one process, for the part of all bodies above `_SMALL_BYTES`
 
-_BODY_SECONDS = 10  # a body that trickles holds a connection; Telnyx itself gives up after 2 s
-_TOO_SLOW = "the body did not come in time"
+_BODY_SECONDS = 10  # Telnyx itself gives up after 2 s
+_TOO_SLOW = "the body did not arrive in time"
+_RETRY = "the event cannot be stored now; send it again"
 _RETRY_AFTER_SECONDS = b"5"
 _TIMESTAMP, _SIGNATURE = TIMESTAMP_HEADER.encode(), SIGNATURE_HEADER.encode()
 _HEADERS = {b"content-length", b"content-type", _TIMESTAMP, _SIGNATURE}
@@ -44,39 +49,45 @@ _HEADERS = {b"content-length", b"content-type", _TIMESTAMP, _SIGNATURE}
 log = get_logger()
 
 
-class _Gone(Exception):
-    """There is no more of a body to come."""
+class _Incomplete(Exception):
+    """The rest of a body does not arrive."""
 
 
-class _NoRoom(Exception):
-    """Too many large bodies are held already."""
+class _TooManyLargeBodies(Exception):
+    """The memory for large bodies is used up."""
 
 
-class _Room:
-    """What one request holds of the room for large bodies, until it is answered."""
+class _Memory:
+    """The memory for large bodies of one process."""
 
-    _held_by_all = 0
+    def __init__(self, size_bytes: int) -> None:
+        self.free_bytes = size_bytes
 
-    def __init__(self) -> None:
-        self._held = 0
 
-    def hold(self, size: int) -> None:
-        """Hold a body of this size.
+class _Reservation:
+    """The memory that one request reserves until it is answered."""
+
+    def __init__(self, memory: _Memory) -> None:
+        self._memory = memory
+        self._reserved_bytes = 0
+
+    def extend(self, size_bytes: int) -> None:
+        """Reserve memory for a body of this size.
 
         Raises:
-            _NoRoom: there is no room for it now.
+            _TooManyLargeBodies: there is not enough now.
         """
-        more = size - _SMALL_BYTES - self._held
+        more = size_bytes - _SMALL_BYTES - self._reserved_bytes
         if more <= 0:
             return
-        if _Room._held_by_all + more > _ROOM_BYTES:
-            raise _NoRoom
-        self._held += more
-        _Room._held_by_all += more
+        if more > self._memory.free_bytes:
+            raise _TooManyLargeBodies
+        self._reserved_bytes += more
+        self._memory.free_bytes -= more
 
-    def leave(self) -> None:
-        """Give back what is held."""
-        _Room._held_by_all -= self._held
+    def release(self) -> None:
+        """Give the memory back."""
+        self._memory.free_bytes += self._reserved_bytes
 
 
 _Answer = tuple[int, str, str]  # status, outcome for the metrics, text
@@ -86,13 +97,14 @@ class Webhooks:
     """The endpoint, as a middleware before all routes: routing and a request object would cost a third of the time.
 
     Args:
-        app: what answers everything else.
-        path: the endpoint's.
+        app: answers every other request.
+        path: of the endpoint.
     """
 
     def __init__(self, app: ASGIApp, path: str) -> None:
         self._app = app
         self._path = path
+        self._memory = _Memory(_LARGE_BODIES_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -100,11 +112,11 @@ class Webhooks:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        room = _Room()
+        reservation = _Reservation(self._memory)
         try:
-            status, outcome, text = await _receive(scope, receive, room)
+            status, outcome, text = await _receive(scope, receive, reservation)
         finally:
-            room.leave()
+            reservation.release()
         _count_webhook(outcome).inc()
         metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
         start, answer = _messages(status, text)
@@ -131,23 +143,23 @@ def _messages(status: int, text: str) -> tuple[Message, Message]:
 
 @functools.lru_cache(64)
 def _head(status: int, text: str) -> bytes:
-    """The same as the bytes of a head."""
+    """The start of the answer as bytes, for `answer_at_once`."""
     start, _ = _messages(status, text)
     lines = [b"%b: %b\r\n" % header for header in start["headers"]]
     return b"HTTP/1.1 %d %b\r\n%b" % (status, HTTPStatus(status).phrase.encode(), b"".join(lines))
 
 
-async def _receive(scope: Scope, receive: Receive, room: _Room) -> _Answer:
+async def _receive(scope: Scope, receive: Receive, reservation: _Reservation) -> _Answer:
     if scope["method"] != "POST":
-        return 405, "not-post", "webhooks are sent by POST"
+        return 405, "not-post", "send webhooks by POST"
     headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
     try:
-        body = await _read(headers, receive, room, is_here=is_body_here(scope))
-    except _Gone:
+        body = await _read(headers, receive, reservation, is_here=is_body_here(scope))
+    except _Incomplete:
         return 408, "too-slow", _TOO_SLOW
-    except _NoRoom:
+    except _TooManyLargeBodies:
         log.warning("webhook not accepted", error="too many large bodies at once")
-        return 503, "unavailable", "cannot be kept now, please retry"
+        return 503, "unavailable", _RETRY
     if body is None:
         return 413, "too-large", "the body is larger than 4 MiB"
     state = scope["app"].state
@@ -157,8 +169,8 @@ async def _receive(scope: Scope, receive: Receive, room: _Room) -> _Answer:
     except SignatureRefused as error:
         client = scope["client"][0] if scope.get("client") else None
         if isinstance(error, OutsideWindow) and not await _is_surely_old(state.clocks):
-            log.error("webhook not judged: its time is wrong by this clock, which may be wrong itself", client=client)
-            return 503, "unavailable", "its time cannot be judged now, please retry"
+            log.error("webhook not accepted", error="its timestamp cannot be checked: clocks may differ", client=client)
+            return 503, "unavailable", "the timestamp cannot be checked now; send it again"
         log.warning("webhook refused", reason=str(error), client=client)
         return 401, "unverified", str(error)
     content_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
@@ -168,63 +180,65 @@ async def _receive(scope: Scope, receive: Receive, room: _Room) -> _Answer:
         elif content_type == "application/json" or content_type.endswith("+json"):
             event = parse_json(body)
         else:
-            return 415, "unsupported-type", "neither JSON nor a form"
+            return 415, "unsupported-type", "the content type is neither JSON nor a form"
     except Unparseable as error:
         return 400, "unparseable", str(error)
     return await _accept(state.acceptor, event, body)
 
 
 async def _is_surely_old(clocks: Clocks) -> bool:
-    """Whether what is outside the replay window is so by two clocks; not where Redis cannot say."""
+    """Whether two clocks agree that a timestamp is outside the replay window; False while Redis does not answer."""
     try:
         return not await clocks.are_apart()
     except (RedisError, OSError):
         return False
 
 
-async def _read(headers: dict[bytes, str], receive: Receive, room: _Room, *, is_here: bool) -> bytes | None:
-    """The body, at most 4 MiB; None if it is larger, of which no more is read.
+async def _read(
+    headers: dict[bytes, str], receive: Receive, reservation: _Reservation, *, is_here: bool
+) -> bytes | None:
+    """Read the body; None, without reading on, if it is larger than 4 MiB.
 
     Args:
         headers: of the request.
-        receive: gives the messages of it.
-        room: what this request holds of the room for large bodies.
-        is_here: whether all of it has come, so that there is nothing to wait for.
+        receive: its messages.
+        reservation: its part of the memory for large bodies.
+        is_here: whether the whole body has arrived, so that no timer is needed.
 
     Raises:
-        _NoRoom: it is large, and so are too many others just now.
-        _Gone: it did not come within 10 seconds, or whoever sent it went away.
+        _TooManyLargeBodies: the body is large, and the memory for such bodies is used up.
+        _Incomplete: the body did not arrive within 10 seconds, or the sender closed the connection.
     """
     announced = headers.get(b"content-length", "0")
     if announced.isdigit() and int(announced[:12]) > LARGEST_BODY_BYTES:
         return None
     chunks: list[bytes] = []
     size, more = 0, True
-    timer = None if is_here else _begin_to_wait()
+    timer = None if is_here else _start_timer()
     try:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise _Gone
+                raise _Incomplete
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
             if size > LARGEST_BODY_BYTES:
                 return None
-            room.hold(size)
+            reservation.extend(size)
             more = message.get("more_body", False)
     except asyncio.CancelledError as error:
         if error.args != (_TOO_SLOW,) or (task := asyncio.current_task()) is None:
             raise
         task.uncancel()
-        raise _Gone from None
+        raise _Incomplete from None
     finally:
         if timer is not None:
             timer.cancel()
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _begin_to_wait() -> asyncio.TimerHandle:
-    """Have this task cancelled if the body does not come. `asyncio.timeout` takes as long as parsing the event."""
+def _start_timer() -> asyncio.TimerHandle:
+    """Cancel this task when time is up. `asyncio.timeout` would take as long as parsing the event."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101
     return asyncio.get_running_loop().call_later(_BODY_SECONDS, task.cancel, _TOO_SLOW)
@@ -240,8 +254,8 @@ async def _accept(acceptor: Acceptor, event: Event | None, body: bytes) -> _Answ
             is_new = await acceptor.accept(event.id, every_job, keep=body if jobs is None else b"")
     except (RedisError, OSError, Overloaded) as error:
         log.error("webhook not accepted", error=f"{type(error).__name__}: {error}", event_id=event.id)
-        return 503, "unavailable", "cannot be kept now, please retry"
+        return 503, "unavailable", _RETRY
     if not is_new:
-        return 200, "duplicate", "accepted before"
+        return 200, "duplicate", "already accepted"
     _count_event("other" if jobs is None else event.type).inc()
-    return (200, "kept", "kept for inspection") if jobs is None else (200, "accepted", "accepted")
+    return (200, "kept", "accepted into quarantine") if jobs is None else (200, "accepted", "accepted")

@@ -1,28 +1,21 @@
-"""The ops pages as an application of their own, loaded when one is first asked for: a start of the receiver pays nothing."""
+"""The ops pages as an application of their own. It loads with the first request, so a receiver starts without it."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from starlette.datastructures import State
 from starlette.types import ASGIApp, Receive, Scope, Send
-
-from config.settings import Settings
 
 if TYPE_CHECKING:
     from service.ops.parts import Ops
 
 
 class OpsApp:
-    """Answers all that the receiver itself does not.
+    """Answers every request that the receiver itself does not. It uses the receiver's settings and Redis client."""
 
-    Attributes:
-        redis: the receiver's client; set when the receiver starts.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self.redis: Any = None
-        self._settings = settings
+    def __init__(self) -> None:
         self._app: ASGIApp | None = None
         self._ops: Ops | None = None
         self._loading = asyncio.Lock()
@@ -32,22 +25,22 @@ class OpsApp:
         if self._app is None:
             async with self._loading:
                 if self._app is None:
-                    self._app = await asyncio.to_thread(self._load)
+                    self._app = await asyncio.to_thread(self._load, scope["app"].state)
         await self._app(scope, receive, send)
 
-    def _load(self) -> ASGIApp:
+    def _load(self, receiver: State) -> ASGIApp:
         from starlette.applications import Starlette
 
         from service.ops.parts import Ops
         from service.ops.site import routes
 
-        self._ops = Ops(self._settings, self.redis)
+        self._ops = Ops(receiver.settings, receiver.redis)
         app = Starlette(routes=routes())
         app.state.ops = self._ops
         app.router.redirect_slashes = False
         return app
 
     async def close(self) -> None:
-        """Close what pages have opened."""
+        """Close what the pages have opened."""
         if self._ops is not None:
             await self._ops.close()

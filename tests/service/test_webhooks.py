@@ -122,7 +122,8 @@ def test_a_body_of_just_4_mib_is_read(receiver: httpx.Client, redis: Any, signer
 async def test_large_bodies_share_a_limit_and_block_no_small_one(
     async_redis: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.webhooks._ROOM_BYTES", 3 * MIB)
+    monkeypatch.setattr("service.webhooks._LARGE_BODIES_BYTES", 3 * MIB)
+    webhooks = Webhooks(Router(), "/w")
     signer = Signer()
     state = SimpleNamespace(signatures=Signatures([signer.public_key]), acceptor=Acceptor(async_redis))
     gate, held = asyncio.Event(), asyncio.Semaphore(0)
@@ -149,7 +150,7 @@ async def test_large_bodies_share_a_limit_and_block_no_small_one(
             "headers": headers,
             "app": SimpleNamespace(state=state),
         }
-        await Webhooks(Router(), "/w")(scope, receive, send)
+        await webhooks(scope, receive, send)
         return int(sent[0]["status"])
 
     large = event("call.recording.saved", "large", recording_id="r", filler="x" * 2 * MIB)
@@ -240,7 +241,7 @@ def test_the_same_event_later_is_a_duplicate_even_when_its_job_is_done(
 ) -> None:
     assert post(receiver, SAVED, signers[0].headers(SAVED)).text == "accepted\n"
     redis.delete("arq:queue", "arq:job:archive_recording:recording-1")
-    assert post(receiver, SAVED, signers[0].headers(SAVED)).text == "accepted before\n"
+    assert post(receiver, SAVED, signers[0].headers(SAVED)).text == "already accepted\n"
     assert redis.zcard("arq:queue") == 0
 
 
@@ -286,7 +287,7 @@ def test_a_texml_callback_is_deduplicated_by_recording_and_status(
         answer = post(receiver, body, headers)
         assert answer.status_code == 200
         texts.append(answer.text)
-    assert texts == ["accepted\n", "accepted\n", "accepted before\n"]
+    assert texts == ["accepted\n", "accepted\n", "already accepted\n"]
     assert redis.zrange("arq:queue", 0, -1) == ["archive_recording:sid-1"]
 
 

@@ -14,7 +14,7 @@ from lab.webhooks import Signer
 from tests.service.test_webhooks import SAVED, post
 
 
-def raw(client: httpx.Client, *pieces: bytes, answers: int = 1, ends_with: bytes = b"accepted before\n") -> bytes:
+def raw(client: httpx.Client, *pieces: bytes, answers: int = 1, ends_with: bytes = b"already accepted\n") -> bytes:
     """The receiver's answers on one connection to bytes in pieces, up to a number of answers or its close."""
     received = b""
     with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=10) as connection:
@@ -78,7 +78,7 @@ def test_an_answer_is_the_same_however_the_request_comes(
     whole = request_of(SAVED, headers)
     split = whole.index(b"\r\n\r\n") + 4
     expected = parts(raw(receiver, whole))
-    assert expected[::2] == (b"HTTP/1.1 200 OK", b"accepted before\n")
+    assert expected[::2] == (b"HTTP/1.1 200 OK", b"already accepted\n")
     assert parts(raw(receiver, whole[:split], whole[split : split + 9], whole[split + 9 :])) == expected
     closing = parts(raw(receiver, request_of(SAVED, headers, Connection="close")))
     assert closing == (expected[0], expected[1] | {b"connection: close"}, expected[2])
