@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from config.errors import UserError
+from config.times import utc_now
 from lab.processes import run_callvault
 from lab.servers import RunningSandbox
 from tests.browser.test_api import pages
-from tests.workers.house import archive, house
+from tests.workers.house import archive, delete_what_is_due, has_left, house
 from tests.workers.test_archive_recording import folder_of
 from workers.jobs import decisions
+from workers.jobs.comparison import Tally
 from workers.jobs.decided import what_follows
+from workers.jobs.duties import own_duties, retire_unit, state_duties
 from workers.jobs.kept import what_keeps, what_keeps_each
+from workers.jobs.put_off import letter_id
+from workers.jobs.reconcile import sweep
+from workers.keys import DELETIONS_DUE, MAIN_QUEUE
+from workers.queue.attempts import DeadLetter
 from workers.runtime import Runtime
 
 Act = Callable[[Runtime, str], Awaitable[Any]]
@@ -88,6 +97,107 @@ async def test_the_reasons_that_keep_an_original_are_shown(
     assert told["kept"] == said and (told["deletion_due_at"] is None) == (said is not None)
     assert ("deletion of the original is due" in steps) == (said is None)
     assert steps.get("its original stays") == said
+
+
+async def release(runtime: Runtime, recording_id: str) -> None:
+    await decisions.release(runtime, recording_id, "over", "ann")
+
+
+async def release_connection(runtime: Runtime, recording_id: str) -> None:
+    await decisions.release_connection(runtime, "7", "over", "ann")
+
+
+async def approve(runtime: Runtime, recording_id: str) -> None:
+    await decisions.approve(runtime, recording_id, "listened", "ann")
+
+
+async def have_another_unit_turn_deletion_off(runtime: Runtime, recording_id: str) -> None:
+    other = msgspec.structs.replace(own_duties(runtime.settings), unit="other", delete_originals="never")
+    await runtime.in_thread(state_duties, runtime.archive, other)
+
+
+async def retire_that_unit(runtime: Runtime, recording_id: str) -> None:
+    await runtime.in_thread(retire_unit, runtime.archive, "other", "ann")
+
+
+async def give_up(runtime: Runtime, recording_id: str) -> None:
+    letter = DeadLetter(letter_id(recording_id), "schedule_again", {}, MAIN_QUEUE, "not-deleted", "x", "2026-11-25", [])
+    await runtime.attempts.bury(letter)
+
+
+async def discard(runtime: Runtime, recording_id: str) -> None:
+    await runtime.attempts.discard(letter_id(recording_id))
+
+
+@pytest.mark.parametrize(
+    ("act", "silent", "undo", "is_scheduled_at_once"),
+    [
+        (hold, False, release, True),
+        (hold_connection, False, release_connection, False),
+        (nothing, True, approve, True),
+        (have_another_unit_turn_deletion_off, False, retire_that_unit, False),
+        (give_up, False, discard, False),
+    ],
+)
+async def test_a_sweep_leaves_alone_what_a_standing_reason_keeps_until_the_reason_ends(
+    act: Act,
+    silent: bool,
+    undo: Act,
+    is_scheduled_at_once: bool,
+    sandbox: RunningSandbox,
+    deleting: dict[str, str],
+    logged: Callable[[], str],
+) -> None:
+    started = utc_now() - timedelta(days=1)
+    kept, other = (
+        sandbox.world.add_recording(seconds=4, silent=one, connection_id=connection, started_at=started)
+        for one, connection in ((silent, "7"), (False, "8"))
+    )
+    day = started.date()
+    async with house(deleting) as runtime:
+        await archive(runtime, kept)
+        await act(runtime, kept.data["id"])
+        await sweep(runtime, day, day, Tally(), found_by="reconcile")
+        await delete_what_is_due(runtime)
+        await runtime.redis.delete(DELETIONS_DUE)
+        lines = logged().count("original kept") + logged().count("originals kept for now")
+        sandbox.world.requests.clear()
+        for _ in range(2):
+            tally = Tally()
+            await sweep(runtime, day, day, tally, found_by="reconcile")
+            await delete_what_is_due(runtime)
+            assert (tally.scheduled, await runtime.due.count(), has_left(kept)) == (0, 0, False)
+        assert logged().count("original kept") + logged().count("originals kept for now") == lines
+        assert not [row for row in sandbox.world.requests if kept.data["id"] in row["path"]]
+
+        await archive(runtime, other)
+        await runtime.redis.delete(DELETIONS_DUE)
+        await undo(runtime, kept.data["id"])
+        assert await runtime.due.count() == is_scheduled_at_once
+        tally = Tally()
+        await sweep(runtime, day, day, tally, found_by="reconcile")
+        assert (tally.scheduled, await runtime.due.count()) == (1 + (not is_scheduled_at_once), 2)
+        await delete_what_is_due(runtime)
+        assert has_left(kept) and has_left(other)
+
+
+async def test_a_sweep_schedules_damage_that_nobody_knows_of_and_leaves_known_damage_alone(
+    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path, logged: Callable[[], str]
+) -> None:
+    started = utc_now() - timedelta(days=1)
+    recording = sandbox.world.add_recording(seconds=4, started_at=started)
+    day = started.date()
+    async with house(deleting) as runtime:
+        await archive(runtime, recording)
+        (folder_of(archive_folder, recording) / "recording.json").write_bytes(b"{")
+        for scheduled in (1, 0, 0):
+            await runtime.redis.delete(DELETIONS_DUE)
+            tally = Tally()
+            await sweep(runtime, day, day, tally, found_by="reconcile")
+            assert tally.scheduled == scheduled
+            await delete_what_is_due(runtime)
+        assert logged().count("deletion blocked: the archive is damaged") == 1
+        assert not has_left(recording)
 
 
 async def test_a_release_reports_what_it_lifted_and_what_still_keeps_the_original(

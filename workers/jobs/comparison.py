@@ -14,6 +14,7 @@ from workers.archive.records import FoundBy, UnreadableRecord
 from workers.jobs.archived_days import ArchivedDays
 from workers.jobs.causes import may_have_passed
 from workers.jobs.damage import tell_wrong
+from workers.jobs.kept import schedule_unless_kept
 from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
 from workers.jobs.unreadable import tell_unreadable
 from workers.keys import BULK_QUEUE
@@ -38,6 +39,7 @@ log = get_logger()
 
 # What Telnyx may answer to one list, or about one thing, and not to others; all else fails whatever is asked.
 OF_ONE_LIST = (BadRequest, Conflict, Forbidden, Invalid, NotFound, ServerError, UnexpectedAnswer, Unsettled)
+_SCHEDULED_AT_ONCE = 100
 _MOST_NAMED = 1_000  # recordings that a day waits for
 _WAV_BYTES_PER_SECOND = 16_000  # 8 kHz, 16 bit, one channel: what Telnyx's recordings are, as far as is known
 
@@ -134,6 +136,9 @@ class Comparison:
         self._retries_letters = retries_letters
         self._asks_for_set_aside = asks_for_set_aside
         self._schedules = schedules and runtime.settings.delete_originals == "verified"
+        self._originals: list[
+            str
+        ] = []  # folders of archived recordings that are still at Telnyx, to be scheduled together
 
     async def of_recordings(
         self,
@@ -159,6 +164,7 @@ class Comparison:
             for row in error.rows:
                 if row.id is not None:
                     await self._enqueue(recording_job(RecordingRequest(recording_id=row.id, found_by=self._found_by)))
+        await self._schedule()
 
     async def of_transcriptions(
         self,
@@ -205,7 +211,9 @@ class Comparison:
             await self._know(day)
             if self._archived.has_recording(day, recording_id):
                 if self._schedules and self._archived.lacks_receipt(day, recording_id):
-                    await self._schedule(layout.recording_folder(day, recording_id))
+                    self._originals.append(layout.recording_folder(day, recording_id))
+                    if len(self._originals) >= _SCHEDULED_AT_ONCE:
+                        await self._schedule()
                 return
             if self._archived.is_set_aside(day, recording_id) and await self._is_on_record(day, recording_id):
                 if self._asks_for_set_aside:
@@ -278,9 +286,9 @@ class Comparison:
             return None
         return None if record is None else key
 
-    async def _schedule(self, folder: str) -> None:
-        grace = self._runtime.settings.delete_after.total_seconds()
-        self.tally.scheduled += await self._runtime.due.schedule(folder, grace)
+    async def _schedule(self) -> None:
+        originals, self._originals = self._originals, []
+        self.tally.scheduled += await schedule_unless_kept(self._runtime, originals)
 
     async def _know(self, day: date) -> None:
         if not self._archived.knows(day):

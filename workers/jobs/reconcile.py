@@ -25,6 +25,7 @@ from workers.jobs.archived_days import without_receipt
 from workers.jobs.chain import read_chain
 from workers.jobs.comparison import OF_ONE_LIST, Comparison, Tally, recordings_of, transcriptions_of, window
 from workers.jobs.damage import tell_wrong
+from workers.jobs.kept import schedule_unless_kept
 from workers.jobs.letters import end_done_letters
 from workers.jobs.one_by_one import Failure, OneByOne
 from workers.jobs.payloads import VERSION
@@ -156,7 +157,7 @@ async def sweep(
         if connection_id is None and lists.is_worth_it("transcriptions"):
             async with lists.of("transcriptions", f"{day}", must=False):
                 await comparison.of_transcriptions(transcriptions_of(runtime, day, day), day, room=partial(room, True))
-        if runtime.settings.delete_originals == "verified" and not dry_run:
+        if not dry_run:
             await _schedule_deletions(runtime, day, tally)
         if not lists.failed:
             tally.through = day.isoformat()
@@ -273,12 +274,12 @@ async def _sealed_days(runtime: Runtime) -> set[date]:
 
 
 async def _schedule_deletions(runtime: Runtime, day: date, tally: Tally) -> None:
-    """Put what is committed and has no receipt on the due list: still at Telnyx, or gone with its receipt not written."""
-    grace = runtime.settings.delete_after.total_seconds()
+    """Schedule the originals of a day that are committed and have no receipt: still at Telnyx, or deleted without a receipt."""
+    if runtime.settings.delete_originals != "verified":
+        return
     folders = without_receipt(runtime.archive.store.list(layout.day_prefix(day)))
     while batch := await runtime.in_thread(lambda: list(itertools.islice(folders, _ASK_EVERY))):
-        for folder in batch:
-            tally.scheduled += await runtime.due.schedule(folder, grace)
+        tally.scheduled += await schedule_unless_kept(runtime, batch)
 
 
 def _days(since: date, until: date) -> Iterator[date]:

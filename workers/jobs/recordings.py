@@ -31,6 +31,7 @@ from workers.jobs.fetching import (
     fetch_audio,
     why_not_handed_out,
 )
+from workers.jobs.may_delete import why_kept_by_record
 from workers.jobs.payloads import RecordingRequest, recording_job_id
 from workers.jobs.versions import look_again
 from workers.queue.recording_lease import sole_writer
@@ -214,11 +215,11 @@ async def _committed(runtime: Runtime, folder: str) -> CommitRecord | None:
 
 
 async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord) -> None:
-    """Put a committed recording on the due list, if deletion is on and nothing keeps its original."""
+    """Schedule the deletion of a recording's original, if deletion is on and its record does not keep it."""
     if runtime.settings.delete_originals != "verified":
         return
-    if record.audio.findings or record.is_in_custom_storage:
-        return  # `callvault deletions approve` puts it on the list; custom storage is never deleted
+    if why_kept_by_record(record, {}, record.audio.findings) is not None:
+        return  # `callvault deletions approve` schedules it; custom storage is never deleted
     grace = runtime.settings.delete_after.total_seconds()
     await runtime.due.schedule(folder, grace)
 

@@ -51,6 +51,14 @@ class DueList:
         """
         return bool(await _SCHEDULE(self._redis, (DELETIONS_DUE,), ("NX", after_seconds, folder)))
 
+    async def unlisted(self, folders: Sequence[str]) -> list[str]:
+        """Those of some folders that are not listed."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for folder in folders:
+                pipe.zscore(DELETIONS_DUE, folder)
+            scores = await pipe.execute()
+        return [folder for folder, score in zip(folders, scores, strict=True) if score is None]
+
     async def hasten(self, folder: str, after_seconds: float) -> None:
         """Make a folder due after at most some seconds; add it if it is missing."""
         await _SCHEDULE(self._redis, (DELETIONS_DUE,), ("LT", after_seconds, folder))
