@@ -28,7 +28,8 @@ from workers.archive.seals import Chain, Manifest, folders_of_day
 from workers.archive.stores.store import open_store
 from workers.catalogue.parquet import RowsFile
 from workers.catalogue.rows import row_of
-from workers.jobs.reconcile import ReconcileRequest, reconcile
+from workers.jobs.payloads import ReconcileRequest
+from workers.jobs.reconcile import reconcile
 from workers.runtime import runtime_at
 
 _DAY = date(2026, 11, 20)

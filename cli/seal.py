@@ -21,9 +21,10 @@ from config.settings import Settings
 from config.sizes import format_size
 from workers.archive.records import UnreadableRecord
 from workers.archive.seals import Link
+from workers.jobs.payloads import FindUnsealedRequest
 from workers.jobs.seals import Waits, seal
 from workers.jobs.signing import complete, sign_by_hand
-from workers.jobs.unsealed import FindUnsealedRequest, days_without_a_seal, find_unsealed
+from workers.jobs.unsealed import days_without_a_seal, find_unsealed
 from workers.queue.script import server_seconds
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime, runtime_at

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 from arq.worker import Function
@@ -27,27 +28,9 @@ from workers.archive.stores.store import StoreError, StoreRefused
 from workers.clock import run_clock
 from workers.conditions import living_workers
 from workers.jobs.clocks import clocks_agree
-from workers.jobs.connections import report_fault
-from workers.jobs.deletion import DeletionTurn, delete_originals
 from workers.jobs.duties import is_sealed_first, tell_duties
-from workers.jobs.log_messages import mirror_log_messages
-from workers.jobs.media import archive_medium
-from workers.jobs.payloads import (
-    FaultReport,
-    MediumRequest,
-    MirrorRequest,
-    RecordingRequest,
-    RepairRequest,
-    TranscriptionRequest,
-)
-from workers.jobs.put_off import DeletionRequest, schedule_again
-from workers.jobs.reconcile import CountRequest, ReconcileRequest, count_sealed, reconcile
-from workers.jobs.recordings import archive_recording
-from workers.jobs.repair import repair_recording
+from workers.jobs.payloads import JOBS
 from workers.jobs.run import LONGEST_SECONDS, job
-from workers.jobs.seals import seal_day
-from workers.jobs.transcriptions import archive_transcription
-from workers.jobs.unsealed import FindUnsealedRequest, SealRequest, find_unsealed
 from workers.keys import BULK_QUEUE, CLOCK_QUEUE, CLOCKS, MAIN_QUEUE, NO_WORKER, SEAL_QUEUE, WORKER_ENDED
 from workers.one_line import one_line
 from workers.queue.binding import AnotherArchive
@@ -62,7 +45,6 @@ from workers.runtime import CLOCK_JOBS, SEAL_JOBS, Runtime, open_runtime
 log = get_logger()
 
 DRAIN_SECONDS = 25
-_BEGUN_AGAIN = {"reconcile", "count_sealed", "find_unsealed"}  # they take minutes, and lose nothing by another start
 _FEW_JOBS = {CLOCK_QUEUE: CLOCK_JOBS, SEAL_QUEUE: SEAL_JOBS}  # at once
 # Each look costs an idle worker 0.2 ms of CPU; only who waits for the main queue waits for milliseconds.
 _LOOK_SECONDS = {MAIN_QUEUE: 0.05, BULK_QUEUE: 0.25, CLOCK_QUEUE: 0.5, SEAL_QUEUE: 0.5}
@@ -75,20 +57,10 @@ _NICENESS = 5  # a third of what a receiver gets where both want all, and all wh
 
 
 def job_functions(queue: str) -> list[Function]:
-    """The arq functions of a queue."""
+    """The arq functions of a queue, by the table of jobs."""
     return [
-        job(archive_recording, RecordingRequest, queue),
-        job(archive_transcription, TranscriptionRequest, queue),
-        job(archive_medium, MediumRequest, queue),
-        job(repair_recording, RepairRequest, queue),
-        job(reconcile, ReconcileRequest, queue),
-        job(report_fault, FaultReport, queue, needs_archive=False),
-        job(mirror_log_messages, MirrorRequest, queue),
-        job(find_unsealed, FindUnsealedRequest, queue),
-        job(seal_day, SealRequest, queue),
-        job(count_sealed, CountRequest, queue),
-        job(delete_originals, DeletionTurn, queue),
-        job(schedule_again, DeletionRequest, queue),
+        job(getattr(import_module(row.module), name), row.request, queue, needs_archive=row.needs_archive)
+        for name, row in JOBS.items()
     ]
 
 
@@ -297,7 +269,8 @@ async def _drain(workers: list[LeasingWorker]) -> None:
     withdrawn its heartbeat.
     """
     running = [(job_id, task) for worker in workers for job_id, task in worker.tasks.items()]
-    await end_tasks(task for job_id, task in running if job_id.partition(":")[0] in _BEGUN_AGAIN)
+    begin_anew = {name for name, row in JOBS.items() if row.begins_anew}
+    await end_tasks(task for job_id, task in running if job_id.partition(":")[0] in begin_anew)
     jobs = {task for _, task in running if not task.done()}
     if jobs:
         await asyncio.wait(jobs, timeout=DRAIN_SECONDS)

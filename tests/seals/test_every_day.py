@@ -20,11 +20,11 @@ from workers.archive.seals import Link
 from workers.jobs import reconcile
 from workers.jobs import seals as seals_module
 from workers.jobs.chain import read_chain
-from workers.jobs.payloads import TranscriptionRequest
-from workers.jobs.reconcile import CountRequest, count_sealed
+from workers.jobs.payloads import CountRequest, FindUnsealedRequest, TranscriptionRequest
+from workers.jobs.reconcile import count_sealed
 from workers.jobs.seals import Waits, seal
 from workers.jobs.transcriptions import archive_transcription
-from workers.jobs.unsealed import FindUnsealedRequest, find_unsealed, start_seals
+from workers.jobs.unsealed import find_unsealed, start_seals
 from workers.keys import BULK_QUEUE, CLOCK_QUEUE, DELETIONS_DUE, UNSEALED, UNSEALED_KNOWN, UNSEALED_RECKONED
 from workers.queue import clocks
 from workers.queue.script import start_of

@@ -26,9 +26,9 @@ from workers.archive.erase import erase
 from workers.archive.seals import Link
 from workers.jobs.not_archived import accept_in_time, accept_not_archived
 from workers.jobs.not_transcribed import accept_transcription
-from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job
+from workers.jobs.payloads import CountRequest, RecordingRequest, TranscriptionRequest, recording_job
 from workers.jobs.places import who_names_a_place
-from workers.jobs.reconcile import CountRequest, count_sealed, missing_of
+from workers.jobs.reconcile import count_sealed, missing_of
 from workers.jobs.recordings import archive_recording
 from workers.jobs.seals import Waits, seal
 from workers.jobs.transcriptions import archive_transcription

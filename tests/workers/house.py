@@ -15,8 +15,8 @@ from config.settings import Settings, load_settings
 from lab.processes import CLEAN
 from sandbox.world import Recording
 from tests.workers.test_archive_recording import folder_of
-from workers.jobs.deletion import DeletionTurn, delete_originals
-from workers.jobs.payloads import RecordingRequest
+from workers.jobs.deletion import delete_originals
+from workers.jobs.payloads import DeletionTurn, RecordingRequest
 from workers.jobs.recordings import archive_recording
 from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE
 from workers.queue.connect import connect_worker

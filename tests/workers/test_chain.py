@@ -17,8 +17,8 @@ from sandbox.world import Recording
 from workers.archive.seals import Chain, Link
 from workers.init import init_archive
 from workers.jobs.chain import known_chain, read_chain
-from workers.jobs.payloads import RecordingRequest
-from workers.jobs.reconcile import ReconcileRequest, reconcile
+from workers.jobs.payloads import ReconcileRequest, RecordingRequest
+from workers.jobs.reconcile import reconcile
 from workers.jobs.recordings import archive_recording
 from workers.jobs.seals import seal
 from workers.keys import ALERTS, BULK_QUEUE, SEALS, UNSEALED_KNOWN

@@ -21,8 +21,7 @@ from tests.workers.test_deletion import DELETING
 from workers import clock
 from workers.alerts import delivery
 from workers.archive.layout import seal_key
-from workers.jobs.payloads import RecordingRequest, recording_job
-from workers.jobs.unsealed import SealRequest
+from workers.jobs.payloads import RecordingRequest, SealRequest, recording_job
 from workers.keys import ALERTS, BULK_QUEUE, CLOCKS, DELETIONS_DUE, LEASES, MAIN_QUEUE, RECONCILED, TURN
 from workers.queue.accept import Acceptor, enqueue
 from workers.queue.jobs import Job

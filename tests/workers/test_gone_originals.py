@@ -32,8 +32,8 @@ from workers.jobs import decisions
 from workers.jobs.causes import NotFinished
 from workers.jobs.duties import state_own_duties
 from workers.jobs.kept import what_keeps
-from workers.jobs.payloads import RecordingRequest
-from workers.jobs.put_off import DeletionRequest, letter_id, schedule_again
+from workers.jobs.payloads import DeletionRequest, RecordingRequest
+from workers.jobs.put_off import letter_id, schedule_again
 from workers.jobs.recordings import archive_recording
 from workers.keys import DELETIONS_DUE, LEAVING
 from workers.queue.leaving import Leaving

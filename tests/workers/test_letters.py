@@ -19,8 +19,14 @@ from tests.workers.test_reconcile import let_reconcile_start, past
 from workers.jobs.causes import CAUSES
 from workers.jobs.comparison import Tally
 from workers.jobs.letters import end_done_letters
-from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
-from workers.jobs.reconcile import ReconcileRequest, missing_of, reconcile, sweep
+from workers.jobs.payloads import (
+    ReconcileRequest,
+    RecordingRequest,
+    TranscriptionRequest,
+    recording_job,
+    transcription_job,
+)
+from workers.jobs.reconcile import missing_of, reconcile, sweep
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
 from workers.jobs.transcriptions import archive_transcription

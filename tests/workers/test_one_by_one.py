@@ -28,8 +28,14 @@ from workers.jobs.connections import look_for_drift, watch_connections
 from workers.jobs.failing import tell_turn_failing
 from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media, archive_medium
-from workers.jobs.payloads import MediumRequest, TranscriptionRequest, recording_job, transcription_job
-from workers.jobs.reconcile import ReconcileRequest, missing_of, reconcile, sweep
+from workers.jobs.payloads import (
+    MediumRequest,
+    ReconcileRequest,
+    TranscriptionRequest,
+    recording_job,
+    transcription_job,
+)
+from workers.jobs.reconcile import missing_of, reconcile, sweep
 from workers.jobs.seals import Waits, seal
 from workers.jobs.transcriptions import archive_transcription
 from workers.jobs.unreadable import tell_unreadable

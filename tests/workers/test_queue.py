@@ -8,7 +8,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
-from typing import Any
+from importlib import import_module
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from arq import Retry, func
@@ -16,7 +17,7 @@ from arq.constants import in_progress_key_prefix, job_key_prefix
 from redis.exceptions import ResponseError
 
 from config.tasks import end_tasks
-from workers.jobs.payloads import RecordingRequest, recording_job
+from workers.jobs.payloads import JOBS, RecordingRequest, recording_job
 from workers.keys import (
     ARQ_IN_PROGRESS,
     ARQ_JOB,
@@ -38,6 +39,7 @@ from workers.queue.limits import SharedLimiter
 from workers.queue.pressure import oldest_waiting_seconds, pressure
 from workers.queue.worker import LeasingWorker
 from workers.queue.written import UnsealedDays
+from workers.runtime import Runtime
 
 JOB = recording_job(RecordingRequest(event_id="e", recording_id="r"))
 
@@ -431,3 +433,10 @@ async def test_state_that_cannot_be_read_counts_as_lost_and_hides_nothing_else(a
     assert await attempts.letters() == [letter]
     assert await days.due(2.0, 20) == [date(2026, 11, 25)]
     assert await days.all() == {date(2026, 11, 25): (1.0, "why")}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_each_row_of_the_table_of_jobs_names_a_function_that_takes_its_request(name: str) -> None:
+    hints = get_type_hints(getattr(import_module(JOBS[name].module), name))
+    parameters = [hint for parameter, hint in hints.items() if parameter != "return"]
+    assert parameters[0] is Runtime and JOBS[name].request in (parameters[1], *get_args(parameters[1]))

@@ -12,8 +12,6 @@ import random
 import time
 from collections.abc import Sequence
 
-import msgspec
-
 from config.counts import many
 from config.logs import get_logger
 from workers.archive import layout
@@ -26,12 +24,11 @@ from workers.jobs.delete_at_telnyx import delete_at_telnyx
 from workers.jobs.duties import other_units
 from workers.jobs.may_delete import Rules, Stopped, pause_of, read_rules
 from workers.jobs.originals import GoneBefore, Proven, look_at_original
-from workers.jobs.payloads import VERSION, repair_job
+from workers.jobs.payloads import DeletionTurn, deletion_job, repair_job
 from workers.jobs.put_off import Away, all_later, back_off, not_deleted, postpone_for
 from workers.jobs.receipts import settle_gone, write_receipt
 from workers.keys import TOLD_GONE
 from workers.queue.accept import enqueue
-from workers.queue.jobs import clock_job
 from workers.queue.script import write_when_full
 from workers.queue.worker import again_in
 from workers.runtime import Runtime
@@ -52,12 +49,6 @@ class _Failed:
     """A recording whose archive is not whole."""
 
 
-class DeletionTurn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Delete what is due."""
-
-    v: int = VERSION
-
-
 async def start_deletions(runtime: Runtime) -> None:
     """Enqueue a job for each batch that is due, four at most at once."""
     if runtime.settings.delete_originals != "verified":
@@ -67,7 +58,7 @@ async def start_deletions(runtime: Runtime) -> None:
         return
     batches = math.ceil(await runtime.due.count_due() / runtime.settings.delete_batch)
     for turn in range(min(batches, _MOST_TURNS)):
-        await enqueue(runtime.redis, clock_job("delete_originals", DeletionTurn(), str(turn)))
+        await enqueue(runtime.redis, deletion_job(turn))
 
 
 async def _show_pause(runtime: Runtime) -> None:

@@ -1,14 +1,20 @@
-"""The one argument of each job: small, typed, versioned. Written by the receiver and reconcile, read by the workers."""
+"""THE table of jobs: the name of each, its request, and the module whose function of that name does it.
+
+A request is the one argument of a job: small, typed and versioned. Receivers and sweeps write it, workers read it. To add a job:
+its request, a row of `JOBS`, and the function that makes the job.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import msgspec
 
 from workers.archive.layout import encode_name
-from workers.keys import BULK_QUEUE, MAIN_QUEUE
-from workers.queue.jobs import Job
+from workers.keys import BULK_QUEUE, MAIN_QUEUE, SEAL_QUEUE
+from workers.queue.jobs import Job, clock_job
 
 VERSION = 1
 
@@ -69,15 +75,106 @@ class FaultReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     call_leg_id: str | None = None
 
 
-def fault_job(report: FaultReport) -> Job:
-    """The job that tells of a fault."""
-    return Job("report_fault", report, f"report_fault:{report.event_id}")
-
-
 class MirrorRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Poll the log messages now."""
 
     v: int = VERSION
+
+
+class MediumRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which medium to archive, as Telnyx lists it."""
+
+    v: int = VERSION
+    medium: dict[str, Any]
+
+
+class RepairRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Restore what is missing of a committed recording.
+
+    Attributes:
+        folder: of the recording, in the archive.
+    """
+
+    v: int = VERSION
+    folder: str
+
+
+class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Compare a span of days with Telnyx: both ISO 8601, inclusive."""
+
+    v: int = VERSION
+    since: str
+    until: str
+
+
+class CountRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Count the sealed days."""
+
+    v: int = VERSION
+
+
+class FindUnsealedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Find the days that hold something no seal lists."""
+
+    v: int = VERSION
+
+
+class SealRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Seal a day, ISO 8601."""
+
+    v: int = VERSION
+    day: str
+
+
+class DeletionTurn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Delete the originals that are due."""
+
+    v: int = VERSION
+
+
+class DeletionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Schedule an original again whose deletion was given up."""
+
+    v: int = VERSION
+    folder: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table of jobs.
+
+    Attributes:
+        request: the type of its one argument.
+        module: where the function is that does it; its name is the job's.
+        needs_archive: whether it runs only where Redis belongs to the archive.
+        begins_anew: whether it takes minutes and loses nothing by a new start, so that a worker that stops cancels it at once.
+    """
+
+    request: type[msgspec.Struct]
+    module: str
+    needs_archive: bool = True
+    begins_anew: bool = False
+
+
+JOBS: dict[str, Row] = {
+    "archive_recording": Row(RecordingRequest, "workers.jobs.recordings"),
+    "archive_transcription": Row(TranscriptionRequest, "workers.jobs.transcriptions"),
+    "archive_medium": Row(MediumRequest, "workers.jobs.media"),
+    "repair_recording": Row(RepairRequest, "workers.jobs.repair"),
+    "reconcile": Row(ReconcileRequest, "workers.jobs.reconcile", begins_anew=True),
+    "report_fault": Row(FaultReport, "workers.jobs.connections", needs_archive=False),
+    "mirror_log_messages": Row(MirrorRequest, "workers.jobs.log_messages"),
+    "find_unsealed": Row(FindUnsealedRequest, "workers.jobs.unsealed", begins_anew=True),
+    "seal_day": Row(SealRequest, "workers.jobs.seals"),
+    "count_sealed": Row(CountRequest, "workers.jobs.reconcile", begins_anew=True),
+    "delete_originals": Row(DeletionTurn, "workers.jobs.deletion"),
+    "schedule_again": Row(DeletionRequest, "workers.jobs.put_off"),
+}
+
+
+def fault_job(report: FaultReport) -> Job:
+    """The job that alerts of a fault."""
+    return Job("report_fault", report, f"report_fault:{report.event_id}")
 
 
 def mirror_job(connection_id: str) -> Job:
@@ -88,32 +185,39 @@ def mirror_job(connection_id: str) -> Job:
     )
 
 
-class MediumRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which medium to archive, as Telnyx lists it."""
-
-    v: int = VERSION
-    medium: dict[str, Any]
-
-
 def medium_job(name: str, changed_at: str, request: MediumRequest) -> Job:
     """The job that archives one version of a medium, whatever its name is made of."""
     return Job("archive_medium", request, f"archive_medium:{encode_name(name)}:{encode_name(changed_at)}")
 
 
-class RepairRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Put back what is gone of a committed recording.
-
-    Attributes:
-        folder: of the recording, in the archive.
-    """
-
-    v: int = VERSION
-    folder: str
-
-
 def repair_job(folder: str) -> Job:
-    """The job that puts back what is gone of a recording, while Telnyx has it."""
+    """The job that restores what is missing of a recording, while Telnyx has it."""
     return Job("repair_recording", RepairRequest(folder=folder), f"repair_recording:{folder}", BULK_QUEUE)
+
+
+def reconcile_job(name: str, since: date, until: date) -> Job:
+    """The job of a sweep, by its name: one of them at a time."""
+    return clock_job("reconcile", ReconcileRequest(since=since.isoformat(), until=until.isoformat()), name)
+
+
+def count_job() -> Job:
+    """The job that counts the sealed days."""
+    return clock_job("count_sealed", CountRequest())
+
+
+def find_unsealed_job() -> Job:
+    """The job that finds the days that hold something no seal lists."""
+    return clock_job("find_unsealed", FindUnsealedRequest())
+
+
+def seal_job(day: date) -> Job:
+    """The job that seals a day. Versions without a queue for seals have another id for it, so it waits for none of them."""
+    return Job("seal_day", SealRequest(day=day.isoformat()), f"seal_day:seals:{day}", SEAL_QUEUE)
+
+
+def deletion_job(turn: int) -> Job:
+    """One of the jobs that delete what is due side by side, by its number."""
+    return clock_job("delete_originals", DeletionTurn(), str(turn))
 
 
 def recording_job_id(identity: str) -> str:

@@ -14,7 +14,7 @@ from workers.jobs.causes import CAUSES, Cause
 from workers.jobs.failing import memory_seconds, tell_failing
 from workers.jobs.judge import cause_of
 from workers.jobs.may_delete import Kept, Stopped
-from workers.jobs.payloads import VERSION
+from workers.jobs.payloads import DeletionRequest
 from workers.keys import MAIN_QUEUE
 from workers.one_line import one_line
 from workers.queue.attempts import DeadLetter
@@ -40,13 +40,6 @@ class Away:
     folder: str
     cause: Cause
     error: str
-
-
-class DeletionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Put an original back on the list whose deletion was given up."""
-
-    v: int = VERSION
-    folder: str
 
 
 async def keep(runtime: Runtime, folder: str, kept: Kept) -> None:

@@ -28,12 +28,11 @@ from workers.jobs.damage import tell_wrong
 from workers.jobs.kept import schedule_unless_kept
 from workers.jobs.letters import end_done_letters
 from workers.jobs.one_by_one import Failure, OneByOne
-from workers.jobs.payloads import VERSION
+from workers.jobs.payloads import CountRequest, ReconcileRequest, count_job, reconcile_job
 from workers.jobs.routing import Event, jobs_of
 from workers.jobs.unreadable import readable
 from workers.keys import BULK_QUEUE, RECONCILED
 from workers.queue.accept import DEDUPE_SECONDS, Acceptor, enqueue_every
-from workers.queue.jobs import clock_job
 from workers.queue.script import server_now
 from workers.runtime import Runtime
 from workers.telnyx.client import LARGEST_PAGE
@@ -46,14 +45,6 @@ _FULL = 2_000  # jobs of the bulk queue past which reconcile waits
 _FULL_WAIT_SECONDS = 0.5
 _ASK_EVERY = 100
 _COUNT_EVERY = timedelta(days=7)
-
-
-class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which days to compare: both ISO 8601, inclusive."""
-
-    v: int = VERSION
-    since: str
-    until: str
 
 
 async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
@@ -308,12 +299,6 @@ async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) 
             tally.replayed += 1
 
 
-class CountRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Count the sealed days."""
-
-    v: int = VERSION
-
-
 async def count_at_telnyx(runtime: Runtime, day: date) -> int | None:
     """How many recordings Telnyx has of a UTC day; None where its answer does not say.
 
@@ -332,9 +317,8 @@ async def start_sweeps(runtime: Runtime) -> None:
     """
     today = (await server_now(runtime.redis)).date()
     for name, every, span in sweeps(runtime.settings):
-        request = ReconcileRequest(since=(today - span).isoformat(), until=today.isoformat())
-        await enqueue_every(runtime.redis, RECONCILED + name, every, clock_job("reconcile", request, name))
-    await enqueue_every(runtime.redis, RECONCILED + "sealed", _COUNT_EVERY, clock_job("count_sealed", CountRequest()))
+        await enqueue_every(runtime.redis, RECONCILED + name, every, reconcile_job(name, today - span, today))
+    await enqueue_every(runtime.redis, RECONCILED + "sealed", _COUNT_EVERY, count_job())
 
 
 def sweeps(settings: Settings) -> tuple[tuple[str, timedelta, timedelta], ...]:

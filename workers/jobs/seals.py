@@ -34,9 +34,9 @@ from workers.jobs.clocks import clocks_agree
 from workers.jobs.damage import tell_wrong
 from workers.jobs.not_archived import accept_in_time, forget_waiting
 from workers.jobs.not_transcribed import accept_transcriptions_in_time
+from workers.jobs.payloads import SealRequest
 from workers.jobs.reconcile import missing_of
 from workers.jobs.signing import making_of
-from workers.jobs.unsealed import SealRequest
 from workers.keys import COMPLETED, SEALING
 from workers.queue.lease import held
 from workers.queue.script import server_seconds

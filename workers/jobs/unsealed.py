@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
-import msgspec
-
 from config.times import utc_now
 from workers.archive import layout
 from workers.archive.archive import Archive
@@ -22,10 +20,9 @@ from workers.archive.seals import Chain, days_to_seal, sealed_keys
 from workers.archive.stores.store import StoredObject
 from workers.jobs.archived_days import without_receipt
 from workers.jobs.chain import read_chain
-from workers.jobs.payloads import VERSION
-from workers.keys import SEAL_QUEUE, UNSEALED_KNOWN, UNSEALED_RECKONED
+from workers.jobs.payloads import FindUnsealedRequest, find_unsealed_job, seal_job
+from workers.keys import UNSEALED_KNOWN, UNSEALED_RECKONED
 from workers.queue.accept import enqueue
-from workers.queue.jobs import Job, clock_job
 from workers.queue.script import server_seconds, start_of, write_when_full
 from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime, sealable_at
@@ -35,31 +32,18 @@ _RECKON_EVERY_SECONDS = 60
 _SCHEDULED_AT_ONCE = 100
 
 
-class SealRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which day to seal, ISO 8601."""
-
-    v: int = VERSION
-    day: str
-
-
-class FindUnsealedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Find the days that hold something no seal lists."""
-
-    v: int = VERSION
-
-
 async def start_seals(runtime: Runtime) -> None:
     """Enqueue a job for each day whose time has come; behind another start of Redis, first one that finds them.
 
     In a queue of their own: a bulk download may take hours, and the deletions of a day wait for its seal. A day that is not whole
-    yet waits on the list, ever longer. Versions without that queue have another id for the job, so it waits for none of them.
+    yet waits on the list, ever longer.
     """
     redis = runtime.redis
     known = await redis.get(UNSEALED_KNOWN)
     if known is None or known.decode("utf-8", "replace") != await start_of(redis):
-        await enqueue(redis, clock_job("find_unsealed", FindUnsealedRequest()))
+        await enqueue(redis, find_unsealed_job())
     for day in await UnsealedDays(redis).due(await server_seconds(redis), _AT_ONCE):
-        await enqueue(redis, Job("seal_day", SealRequest(day=day.isoformat()), f"seal_day:seals:{day}", SEAL_QUEUE))
+        await enqueue(redis, seal_job(day))
     mark = ("SET", UNSEALED_RECKONED, "1", "NX", "EX", _RECKON_EVERY_SECONDS)
     if (await write_when_full(redis, mark))[0] is not None:
         with suppress(UnreadableRecord):  # each day on the list says then why it cannot be sealed
