@@ -17,7 +17,7 @@ from config.logs import get_logger
 from workers.alerts.witness import send_head
 from workers.jobs.connections import look_for_drift, refresh_operator_connect, watch_connections
 from workers.jobs.damage import keep_register
-from workers.jobs.deletion import start_deletions
+from workers.jobs.deletion import refresh_pause, start_deletions
 from workers.jobs.failing import tell_turn_failing
 from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media
@@ -74,6 +74,7 @@ async def witness_seals(runtime: Runtime) -> None:
 _HOUR = 3600
 TURNS = (
     Turn(start_deletions, 2),
+    Turn(refresh_pause, 30),
     Turn(start_sweeps, 10),  # whether it is time for one, not the sweeps themselves
     Turn(start_seals, 5),  # likewise
     Turn(keep_register, 30, _HOUR),

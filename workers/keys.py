@@ -37,30 +37,25 @@ FAILING_SINCE = "callvault:failing-since:"  # + what: since when (seconds) it fa
 TURN_TOLD = "callvault:turn-told:"  # + function: a person has been told today that it fails by the clock
 DEAD_LETTERS = "callvault:dead-letters"  # hash: job id -> dead letter
 DELETIONS_DUE = "callvault:deletions:due"  # sorted set: "day/recording id" by the instant (seconds) it is due
-NO_WORKER = (
-    "callvault:no-worker"  # since when no worker is alive: by the last one that stopped, or a receiver that sees none
-)
+# Since when no worker is alive, written by the last one that stopped, or by a receiver that sees none.
+NO_WORKER = "callvault:no-worker"
 WORKER_ENDED = "callvault:worker-ended"  # why the last worker stopped itself, until one starts
 READINESS = "callvault:ready"  # written to see that Redis takes writes
 TELNYX_PAUSE = "callvault:telnyx-pause"  # while it is there, no request goes to Telnyx
 DELETIONS_PAUSED = "callvault:deletions:paused"  # why deletion is paused
 DELETIONS_PAUSED_BY = "callvault:deletions:paused-by"  # by whom, and since when
-DELETIONS_BACK_OFF = (
-    "callvault:deletions:back-off"  # the store or Telnyx does not answer: no deletion is begun meanwhile
-)
+# Set while the store or Telnyx does not answer: workers start no deletion.
+DELETIONS_BACK_OFF = "callvault:deletions:back-off"
 DECIDED_EARLY = "callvault:decided-early"  # hash: recordings that were decided about before they were committed
 LEAVING = "callvault:deletions:leaving"  # hash: recording id -> whose deletion is under way
 LEFT = "callvault:deletions:left"  # sorted set: "recording id, folder" of the originals that left in the last hour, by when
-LEFT_TRANSCRIPTIONS = (
-    "callvault:deletions:left-transcriptions"  # the same of those of which only a transcription has left
-)
+# The same for recordings of which only a transcription was deleted.
+LEFT_TRANSCRIPTIONS = "callvault:deletions:left-transcriptions"
 LEAVING_ALIVE = "callvault:deletions:turn:"  # + token: the turn that deletes it lives
 TOLD_GONE = "callvault:deletions:gone"  # hash: recording ids that stopped deletion, since Telnyx had them no more
-PAUSE_LOOKED = "callvault:deletions:pause-looked"  # it is not yet time to look in the archive for a pause again
 DAMAGED = "callvault:damaged"  # hash: key of an object -> what is known to be wrong with it
-DAMAGED_KNOWN = (
-    "callvault:damaged-known"  # when the hash above was last held against the archive's register, which counts
-)
+# When the hash above was last compared with the list of damage in the archive, which is the source of truth.
+DAMAGED_KNOWN = "callvault:damaged-known"
 DAMAGED_LOOKED = "callvault:damaged-looked:"  # + key: it is not yet time to look at it again
 CLOCKS = "callvault:clocks"  # hash: worker id -> by how many seconds its clock is ahead, of those that are far from the server's
 LIVE_DUTIES = "callvault:duties"  # hash: worker id -> when, and the duties that it is set to
@@ -87,9 +82,8 @@ LOG_NO_ID_TOLD = "callvault:log-no-id-told"  # that messages without an id canno
 REFRESHED = "callvault:operator-connect-refreshed"  # it is not yet time for another refresh
 DRIFT_LOOKED = "callvault:drift-looked"  # likewise for the comparison with the file
 UPLOADS_RETRIED = "callvault:uploads-retried"  # set: "connection numbers cause" of uploads that were tried again
-UNREADABLE_TOLD = (
-    "callvault:unreadable-told:"  # + list, space, row's id: an alert this month said that it cannot be read
-)
+# + list, space, id of a row: an alert of this month reported that it cannot be read.
+UNREADABLE_TOLD = "callvault:unreadable-told:"
 ALERTS = "callvault:alerts"  # list: the last alerts, newest first
 ALERT_GROUP = "callvault:alert-group:"  # + "kind:group": told within this window
 ALERT_COUNTS = "callvault:alert-counts"  # hash: "kind:group" -> how many were not told; "… first" -> since when

@@ -34,7 +34,7 @@ from workers.archive.records import Decision, EarlierDecision
 from workers.jobs import decisions
 from workers.jobs.chain import is_sealed
 from workers.jobs.decided import Decided, too_late
-from workers.jobs.deletion import start_deletions
+from workers.jobs.deletion import refresh_pause
 from workers.jobs.duties import (
     effective_duties,
 )
@@ -401,7 +401,7 @@ async def test_a_pause_outlives_redis(sandbox: RunningSandbox, deleting: dict[st
         await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)
         await delete_what_is_due(runtime)
         assert not has_left(recording)
-        await start_deletions(runtime)
+        await refresh_pause(runtime)
         assert await runtime.due.paused() == "moving the bucket", "it is shown again"
         assert await decisions.resume(runtime, "moved", "ann")
         await delete_what_is_due(runtime)

@@ -42,7 +42,6 @@ _LONGEST_LEFT_SECONDS = 5
 _LEAST_FAILURES = 3
 _RECEIPT_SECONDS = 30.0  # from a unit's deletion to its receipt: it asks for each original of a batch once more
 _RECEIPT_LOOK_SECONDS = 1.0
-_PAUSE_LOOK_SECONDS = 30.0
 
 
 class _Failed:
@@ -53,7 +52,6 @@ async def start_deletions(runtime: Runtime) -> None:
     """Enqueue a job for each batch that is due, four at most at once."""
     if runtime.settings.delete_originals != "verified":
         return
-    await _show_pause(runtime)
     if not await runtime.due.may_go_on():
         return
     batches = math.ceil(await runtime.due.count_due() / runtime.settings.delete_batch)
@@ -61,9 +59,9 @@ async def start_deletions(runtime: Runtime) -> None:
         await enqueue(runtime.redis, deletion_job(turn))
 
 
-async def _show_pause(runtime: Runtime) -> None:
-    """Have Redis, which status and pages read, tell of a pause what the archive says: a pause may be lost, or made elsewhere."""
-    if await runtime.due.is_time_to_look(_PAUSE_LOOK_SECONDS):
+async def refresh_pause(runtime: Runtime) -> None:
+    """Copy the pause from the archive to Redis, which status and pages read. Redis may be lost, or the pause made elsewhere."""
+    if runtime.settings.delete_originals == "verified":
         await show_pause(runtime, await runtime.in_thread(pause_of, runtime.archive))
 
 

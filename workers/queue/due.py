@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from workers.hold import Hold
-from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE, DELETIONS_PAUSED, DELETIONS_PAUSED_BY, PAUSE_LOOKED
+from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE, DELETIONS_PAUSED, DELETIONS_PAUSED_BY
 from workers.queue.lease import renewed
 from workers.queue.script import AsyncRedis, Script, server_seconds, write_when_full
 
@@ -91,11 +91,6 @@ class DueList:
             return
         row = msgspec.json.encode(Hold(why, by, at))
         await write_when_full(self._redis, ("SET", DELETIONS_PAUSED, why), ("SET", DELETIONS_PAUSED_BY, row))
-
-    async def is_time_to_look(self, every_seconds: float) -> bool:
-        """Whether to look for a pause in the archive now; True for one caller in each period."""
-        mark = ("SET", PAUSE_LOOKED, "1", "NX", "PX", int(every_seconds * 1000))
-        return (await write_when_full(self._redis, mark))[0] is not None
 
     async def paused(self) -> str | None:
         """Why deletion is paused; None if it is not."""
