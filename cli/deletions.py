@@ -244,7 +244,7 @@ def _warn_if_unknown(connection: str, data: Path | None) -> None:
                 return
         line = f"connection {connection} has no recordings in the archive or at Telnyx; check the ID"
     except (UserError, StoreError, TelnyxError, RedisError, OSError) as error:
-        line = f"cannot check whether connection {connection} has recordings: {error}"
+        line = f"cannot check for recordings of connection {connection}: {error}"
     sys.stderr.write(f"callvault: {line}. The hold is active, and applies to future recordings, too\n")
 
 

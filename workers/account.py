@@ -1,4 +1,4 @@
-"""One Telnyx account and its archive, as one value that travels; nothing below reads them from a global."""
+"""One Telnyx account as one value that is passed on; no code below reads it from a global."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ class Account:
     Attributes:
         api_key: API v2 key; never in a repr, a log or an error.
         base_url: where the API is, without a trailing slash.
-        archive_url: where its archive is.
     """
 
     api_key: str = field(repr=False)
     base_url: str
-    archive_url: str
 
     @property
     def key_fingerprint(self) -> str:
-        """Tells one API key from another, and nothing of the key itself."""
+        """Tells one API key from another without revealing the key."""
         return hashlib.sha256(b"callvault " + self.api_key.encode()).hexdigest()[:16]
 
     @classmethod
@@ -36,4 +34,4 @@ class Account:
         """
         if settings.telnyx_api_key is None:
             raise SettingsError("TELNYX_API_KEY: not set; expected an API v2 key from the Telnyx portal")
-        return cls(settings.telnyx_api_key.get_secret_value(), settings.telnyx_base_url, settings.archive_address)
+        return cls(settings.telnyx_api_key.get_secret_value(), settings.telnyx_base_url)

@@ -75,7 +75,7 @@ async def _make(store: Store, redis: AsyncRedis, adopt: bool) -> Identity:
     holds = await asyncio.to_thread(_holds_objects, store)
     if not adopt and holds:
         raise UserError(
-            f"{store.url} holds objects but no archive.json: for an archive of an earlier version, run `callvault init "
+            f"no archive.json beside the objects in {store.url}: for an archive of an earlier version, run `callvault init "
             "--adopt`; if archive.json was lost, restore it from a copy; for a new archive, choose an empty place"
         )
     if not adopt and await remembers_an_archive(redis):

@@ -56,7 +56,12 @@ _TURNS_AT_ONCE = 12
 
 @dataclass(frozen=True)
 class Runtime:
-    """The parts of a worker that jobs use."""
+    """The parts of a worker that jobs use.
+
+    Attributes:
+        deletion_gate: limits how many originals are checked at once, so that other jobs get threads.
+        told: by worker, the duties that it published and since when.
+    """
 
     settings: Settings
     account: Account
@@ -71,12 +76,8 @@ class Runtime:
     threads: ThreadPoolExecutor
     chain: Chain  # as this process read it last; `workers/jobs/chain.py` says when it may be used
     sealed: SealedRecordings
-    deletion_gate: (
-        asyncio.Semaphore
-    )  # how many recordings are looked at and deleted at once, so that others get threads
-    told: dict[bytes, tuple[bytes, float]] = field(
-        default_factory=dict
-    )  # by worker: the duties it told, and since when
+    deletion_gate: asyncio.Semaphore
+    told: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
 
     @property
     def has_api_key(self) -> bool:

@@ -151,7 +151,7 @@ async def test_apply_interrupted_at_every_step_and_run_again_converges(sandbox: 
     path = tmp_path / "telnyx.toml"
     path.write_text("".join(TABLES.values()).replace("SAMPLE", f"{sandbox.world.base_url}/_sandbox/sample.mp3"))
     document = load(path, SECRETS)
-    account = Account(sandbox.world.api_key, sandbox.base_url, "")
+    account = Account(sandbox.world.api_key, sandbox.base_url)
     async with TelnyxClient(account) as client:
         for left in range(len(TABLES), 0, -1):
             changes = await plan(client, document)

@@ -42,7 +42,7 @@ def line_of(arguments: list[str], environment: dict[str, str]) -> str:
     [
         (["find", "--min-duration", "long"], "--min-duration: 'long' is not a duration"),
         (["find", "--state", "lost"], "--state: 'lost' is not a state; expected archived, kept,"),
-        (["find", "--since", "today", "--until", "yesterday"], "--until: yesterday is before today"),
+        (["find", "--since", "today", "--until", "yesterday"], "--until: yesterday must be after since (today)"),
         (["seal"], "give a day, --due, or --sign with a number"),
         (["verify", "--head", "x"], "--head: expected the SHA-256"),
         (["seal", "--sign", "x"], "--sign: cannot use 'x'; expected a number such as 7"),
@@ -130,13 +130,13 @@ def test_changed_audio_is_reported_with_its_path_and_moved_away_before_repair(
     got = line_of(["get", "11-one", "--out", str(tmp_path / "out.wav")], here)
     assert f"find out who changed it and move {path} out of the archive; then run {repair} to restore it" in got
     refused = line_of(["repair", "11-one", "--from", str(tmp_path / "copy.wav")], here)
-    assert "something else lies there" in refused and f"move {path} out of the archive; then {repair}" in refused
+    assert "something else lies there" in refused and f"move {path} out of the archive; then run {repair}" in refused
     report = json.loads(run_callvault(["verify", "--deep", "--json"], here).stdout)
     advice = {problem["key"]: problem["advice"] for problem in report["problems"]}
-    assert f"move {key} out of the archive; then {repair}" in advice[key]
+    assert f"move {key} out of the archive; then run {repair}" in advice[key]
     assert advice[gone].startswith("run `callvault repair 11-two` to restore it from Telnyx")
     text = run_callvault(["status"], here).stdout
-    assert f"move {path} out of the archive; then {repair}" in text and "`callvault repair 11-two` puts it" in text
+    assert f"move {path} out of the archive; then run {repair}" in text and "`callvault repair 11-two` puts it" in text
     with receiver(here) as (client, _):
         page = wait_for(lambda: "11-one" in (text := client.get("/ops/recordings/11-one").text) and text)
         assert f"move {path} out of the archive; then <code>callvault repair 11-one</code>" in page

@@ -44,7 +44,7 @@ def sdk_of(sandbox: RunningSandbox, **options: Any) -> Any:
 
 @pytest.fixture
 async def client(sandbox: RunningSandbox) -> AsyncIterator[TelnyxClient]:
-    account = Account(sandbox.world.api_key, sandbox.base_url, "file:///nowhere")
+    account = Account(sandbox.world.api_key, sandbox.base_url)
     async with TelnyxClient(account) as made:
         yield made
 

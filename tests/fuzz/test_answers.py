@@ -93,7 +93,7 @@ def test_any_answer_of_the_api_is_a_model_or_an_error_of_the_table(status: int, 
     server.body = body
 
     async def ask() -> None:
-        account = Account("KEY", f"{server.url}/v2", "file:///nowhere")
+        account = Account("KEY", f"{server.url}/v2")
         async with TelnyxClient(account, budget_seconds=0.05) as client:
             try:
                 found = await client.recordings.retrieve("an-id")

@@ -232,5 +232,5 @@ async def test_a_witness_that_does_not_answer_is_an_alert_and_is_tried_again(
     await a_seal(sandbox, runtime)
     await send_head(async_redis, [f"json://127.0.0.1:{free_port()}/"], runtime.alerts)
     (told,) = alerts_of(redis, "witness")
-    assert "did not take the head" in told["text"]
+    assert "did not accept the head" in told["text"]
     assert 0 < redis.ttl(WITNESSED) <= 3600

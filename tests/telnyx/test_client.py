@@ -75,7 +75,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture
 async def client(server: Scripted) -> AsyncIterator[TelnyxClient]:
-    async with TelnyxClient(Account(KEY, server.url, "file:///x"), timeout_seconds=2) as made:
+    async with TelnyxClient(Account(KEY, server.url), timeout_seconds=2) as made:
         yield made
 
 
@@ -148,14 +148,14 @@ async def test_an_answer_that_trickles_is_no_answer(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(client_module, "_LONGEST_ANSWER_SECONDS", 0.3)
     server = await asyncio.start_server(trickle, "127.0.0.1", 0)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v2"
-    async with TelnyxClient(Account(KEY, address, ""), budget_seconds=0.5) as client:
+    async with TelnyxClient(Account(KEY, address), budget_seconds=0.5) as client:
         with pytest.raises(errors.TimedOut):
             await client.recordings.retrieve("x")
     server.close()
 
 
 async def test_a_refused_connection_and_a_timeout_are_different_errors() -> None:
-    async with TelnyxClient(Account(KEY, f"http://127.0.0.1:{free_port()}", ""), budget_seconds=1) as client:
+    async with TelnyxClient(Account(KEY, f"http://127.0.0.1:{free_port()}"), budget_seconds=1) as client:
         with pytest.raises(errors.ConnectionFailed) as caught:
             await client.recordings.retrieve("x")
     assert not isinstance(caught.value, errors.TimedOut)
@@ -222,7 +222,7 @@ async def test_a_create_that_telnyx_may_have_carried_out_is_never_repeated(
 ) -> None:
     server.requests.clear()
     server.answers = [None if f is None else server.fail(f) for f in failures] + [(200, {}, b'{"data": {}}')]
-    async with TelnyxClient(Account(KEY, server.url, ""), timeout_seconds=2) as client:
+    async with TelnyxClient(Account(KEY, server.url), timeout_seconds=2) as client:
         try:
             await create(client)
         except errors.TelnyxError:
@@ -237,7 +237,7 @@ async def test_a_create_that_telnyx_may_have_carried_out_is_never_repeated(
 async def test_retries_never_exceed_their_budget(failures: list[int | None], server: Scripted, no_waits: None) -> None:
     server.requests.clear()
     server.answers = [None if f is None else server.fail(f) for f in failures] + [GOOD]
-    async with TelnyxClient(Account(KEY, server.url, ""), timeout_seconds=2) as client:
+    async with TelnyxClient(Account(KEY, server.url), timeout_seconds=2) as client:
         try:
             await client.recordings.retrieve("r")
         except errors.TelnyxError:
@@ -251,7 +251,7 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_long_outage_ends_with_the_budget_of_time() -> None:
-    async with TelnyxClient(Account(KEY, f"http://127.0.0.1:{free_port()}", ""), budget_seconds=0.5) as client:
+    async with TelnyxClient(Account(KEY, f"http://127.0.0.1:{free_port()}"), budget_seconds=0.5) as client:
         started = time.monotonic()
         with pytest.raises(errors.ConnectionFailed):
             await client.recordings.retrieve("r")
@@ -330,7 +330,7 @@ async def test_a_list_that_announces_more_pages_is_walked_although_undocumented(
 async def test_the_next_page_is_fetched_while_the_current_one_is_consumed(sandbox: RunningSandbox) -> None:
     for _ in range(6):
         sandbox.world.add_recording(seconds=0.25)
-    async with TelnyxClient(Account(sandbox.world.api_key, sandbox.base_url, "")) as client:
+    async with TelnyxClient(Account(sandbox.world.api_key, sandbox.base_url)) as client:
         walk = aiter(client.recordings.list(page_size=2))
         await anext(walk)
         for _ in range(100):
@@ -352,7 +352,7 @@ async def test_pages_give_every_item_once_whatever_is_inserted_meanwhile(
     world = sandbox.world
     world.recordings.clear()
     before = {world.add_recording(seconds=0.25).data["id"] for _ in range(there)}
-    async with TelnyxClient(Account(world.api_key, sandbox.base_url, "")) as client:
+    async with TelnyxClient(Account(world.api_key, sandbox.base_url)) as client:
         found = []
         async for recording in client.recordings.list(page_size=size):
             found.append(recording.id)
@@ -373,7 +373,7 @@ async def test_one_workers_429_slows_all_down(async_redis: Any, sandbox: Running
     from workers.queue.limits import SharedLimiter
 
     recording = World.add_recording(sandbox.world, seconds=0.25).data["id"]
-    account = Account(sandbox.world.api_key, sandbox.base_url, "")
+    account = Account(sandbox.world.api_key, sandbox.base_url)
     async with (
         TelnyxClient(account, SharedLimiter(async_redis)) as one,
         TelnyxClient(account, SharedLimiter(async_redis)) as other,
@@ -395,7 +395,7 @@ async def test_a_telnyx_in_trouble_is_an_outage_which_nothing_is_given_up_for(
     status: int, server: Scripted, no_waits: None
 ) -> None:
     server.answers = [(status, {}, b"")]
-    async with TelnyxClient(Account(KEY, server.url, ""), budget_seconds=0.1) as client:
+    async with TelnyxClient(Account(KEY, server.url), budget_seconds=0.1) as client:
         with pytest.raises(errors.ServerError) as failed:
             await client.recordings.retrieve("r")
     assert cause_of(failed.value, Settings()).name == "outage"

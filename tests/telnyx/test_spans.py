@@ -60,7 +60,7 @@ async def window(client: TelnyxClient) -> list[str]:
 
 @pytest.fixture
 async def client(sandbox: RunningSandbox) -> AsyncIterator[TelnyxClient]:
-    async with TelnyxClient(Account(sandbox.world.api_key, sandbox.base_url, "")) as made:
+    async with TelnyxClient(Account(sandbox.world.api_key, sandbox.base_url)) as made:
         yield made
 
 

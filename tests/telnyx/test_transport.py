@@ -352,7 +352,7 @@ async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatc
     body = b'{"data": {"id": "r"}}'
     async with serving(sends(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))) as (server, url):
         monkeypatch.setenv("HTTP_PROXY", url)
-        async with TelnyxClient(Account(KEY, "http://api.example/v2", "")) as telnyx:
+        async with TelnyxClient(Account(KEY, "http://api.example/v2")) as telnyx:
             assert (await telnyx.recordings.retrieve("r")).id == "r"
     assert server.requests[0].startswith(b"GET http://api.example/v2/recordings/r ")
 
@@ -391,7 +391,7 @@ def test_a_server_is_understood_as_by_httpx_itself(answer: bytes, kept: int, cut
 
 async def test_a_failing_api_raises_connection_and_server_errors_only(sandbox: RunningSandbox) -> None:
     recording = World.add_recording(sandbox.world, seconds=0.25).data["id"]
-    account = Account(sandbox.world.api_key, sandbox.base_url, "")
+    account = Account(sandbox.world.api_key, sandbox.base_url)
     async with TelnyxClient(account, connections=2, timeout_seconds=2, budget_seconds=30) as telnyx:
         sandbox.world.faults.change({"api_cut": 0.3, "api_503": 0.2, "seed": 7})
         found = await asyncio.gather(

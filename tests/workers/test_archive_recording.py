@@ -225,7 +225,7 @@ async def test_an_error_page_is_never_archived_as_audio_and_becomes_a_dead_lette
     letter = json.loads(next(iter(redis.hgetall("callvault:dead-letters").values())))
     assert (letter["cause"], letter["function"], len(letter["attempts"])) == ("not-audio", "archive_recording", 4)
     assert letter["payload"]["recording_id"] == recording.data["id"]
-    assert all("error page" in attempt["error"] for attempt in letter["attempts"])
+    assert all("text instead of audio" in attempt["error"] for attempt in letter["attempts"])
     assert not folder_of(archive_folder, recording).exists()
 
 
