@@ -18,7 +18,7 @@ from lab.processes import free_port, running, serves_http
 from lab.yard import yard
 from workers.archive import layout
 from workers.jobs.comparison import Tally
-from workers.jobs.reconcile import sweep
+from workers.jobs.reconcile import Sweep, sweep
 from workers.runtime import runtime_at
 
 _MISSING = 1_000  # one in so many
@@ -42,7 +42,7 @@ async def _sweep(days: int) -> None:
     tally = Tally()
     async with runtime_at(settings, settings.redis_url.get_secret_value() if settings.redis_url else "") as runtime:
         started = time.perf_counter()
-        await sweep(runtime, LAST_DAY - timedelta(days=days - 1), LAST_DAY, tally, found_by="reconcile")
+        await sweep(runtime, Sweep(LAST_DAY - timedelta(days=days - 1), LAST_DAY, "reconcile"), tally)
         seconds = time.perf_counter() - started
     print(
         json.dumps(

@@ -26,7 +26,7 @@ from config.times import format_duration, format_instant, utc_now
 from workers.conditions import living_workers
 from workers.jobs.comparison import Tally
 from workers.jobs.one_by_one import Failure
-from workers.jobs.reconcile import sweep
+from workers.jobs.reconcile import Sweep, sweep
 from workers.keys import BULK_QUEUE
 from workers.queue.script import server_now, server_seconds
 from workers.runtime import Runtime, runtime_at
@@ -147,17 +147,8 @@ class _Backfill:
 
     async def _sweep(self, runtime: Runtime, tally: Tally, save: Callable[[Tally], None]) -> None:
         with progress(self._console, days=(self._until - self._since).days + 1) as show:
-            self._failed = await sweep(
-                runtime,
-                self._since,
-                self._until,
-                tally,
-                found_by="backfill",
-                connection_id=self._connection_id,
-                dry_run=self._dry_run,
-                show=lambda tally: self._show(tally, show),
-                save=save,
-            )
+            what = Sweep(self._since, self._until, "backfill", self._connection_id, dry_run=self._dry_run)
+            self._failed = await sweep(runtime, what, tally, lambda tally: self._show(tally, show), save)
 
     def _show(self, tally: Tally, show: Callable[..., None]) -> None:
         if self._asked_to_stop():

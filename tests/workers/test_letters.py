@@ -26,7 +26,7 @@ from workers.jobs.payloads import (
     recording_job,
     transcription_job,
 )
-from workers.jobs.reconcile import missing_of, reconcile, sweep
+from workers.jobs.reconcile import Sweep, missing_of, reconcile, sweep
 from workers.jobs.recordings import archive_recording
 from workers.jobs.run import job
 from workers.jobs.transcriptions import archive_transcription
@@ -131,9 +131,9 @@ async def test_reconcile_retries_dead_letters_whose_failure_may_have_passed(
     tally, today = Tally(), utc_now().date()
     assert (await missing_of(runtime, today)).count == 1
     assert redis.hlen(DEAD_LETTERS) == 1, "a day that waits for its seal is checked every few seconds"
-    await sweep(runtime, today, today, Tally(), found_by="reconcile", dry_run=True)
+    await sweep(runtime, Sweep(today, today, "reconcile", dry_run=True), Tally())
     assert redis.hlen(DEAD_LETTERS) == 1
-    await sweep(runtime, today, today, tally, found_by="reconcile")
+    await sweep(runtime, Sweep(today, today, "reconcile"), tally)
     is_left = cause in ("rejected", "conflict", "damaged", "not-deleted")
     assert (redis.hlen(DEAD_LETTERS), tally.queued) == ((1, 0) if is_left else (0, 1))
     assert redis.zrange(BULK_QUEUE, 0, -1) == ([] if is_left else [made.id]) and redis.zcard(MAIN_QUEUE) == 0

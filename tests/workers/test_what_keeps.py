@@ -24,7 +24,7 @@ from workers.jobs.decided import what_follows
 from workers.jobs.duties import own_duties, retire_unit, state_duties
 from workers.jobs.kept import what_keeps, what_keeps_each
 from workers.jobs.put_off import letter_id
-from workers.jobs.reconcile import sweep
+from workers.jobs.reconcile import Sweep, sweep
 from workers.keys import DELETIONS_DUE, MAIN_QUEUE
 from workers.queue.attempts import DeadLetter
 from workers.runtime import Runtime
@@ -157,14 +157,14 @@ async def test_a_sweep_leaves_alone_what_a_standing_reason_keeps_until_the_reaso
     async with house(deleting) as runtime:
         await archive(runtime, kept)
         await act(runtime, kept.data["id"])
-        await sweep(runtime, day, day, Tally(), found_by="reconcile")
+        await sweep(runtime, Sweep(day, day, "reconcile"), Tally())
         await delete_what_is_due(runtime)
         await runtime.redis.delete(DELETIONS_DUE)
         lines = logged().count("original kept") + logged().count("originals kept for now")
         sandbox.world.requests.clear()
         for _ in range(2):
             tally = Tally()
-            await sweep(runtime, day, day, tally, found_by="reconcile")
+            await sweep(runtime, Sweep(day, day, "reconcile"), tally)
             await delete_what_is_due(runtime)
             assert (tally.scheduled, await runtime.due.count(), has_left(kept)) == (0, 0, False)
         assert logged().count("original kept") + logged().count("originals kept for now") == lines
@@ -175,7 +175,7 @@ async def test_a_sweep_leaves_alone_what_a_standing_reason_keeps_until_the_reaso
         await undo(runtime, kept.data["id"])
         assert await runtime.due.count() == is_scheduled_at_once
         tally = Tally()
-        await sweep(runtime, day, day, tally, found_by="reconcile")
+        await sweep(runtime, Sweep(day, day, "reconcile"), tally)
         assert (tally.scheduled, await runtime.due.count()) == (1 + (not is_scheduled_at_once), 2)
         await delete_what_is_due(runtime)
         assert has_left(kept) and has_left(other)
@@ -193,7 +193,7 @@ async def test_a_sweep_schedules_damage_that_nobody_knows_of_and_leaves_known_da
         for scheduled in (1, 0, 0):
             await runtime.redis.delete(DELETIONS_DUE)
             tally = Tally()
-            await sweep(runtime, day, day, tally, found_by="reconcile")
+            await sweep(runtime, Sweep(day, day, "reconcile"), tally)
             assert tally.scheduled == scheduled
             await delete_what_is_due(runtime)
         assert logged().count("deletion blocked: the archive is damaged") == 1

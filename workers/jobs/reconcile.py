@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterator
+from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
 
@@ -58,7 +59,7 @@ async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
 
     async def walk() -> None:
         skip = await _sealed_days(runtime)
-        failed.extend(await sweep(runtime, since, until, tally, found_by="reconcile", skip=skip))
+        failed.extend(await sweep(runtime, Sweep(since, until, "reconcile", skip=skip), tally))
 
     async def replay() -> None:
         try:
@@ -89,41 +90,58 @@ async def _each_of(*steps: Callable[[], Awaitable[object]]) -> list[Exception]:
     return errors
 
 
-async def sweep(
-    runtime: Runtime,
-    since: date,
-    until: date,
-    tally: Tally,
-    *,
-    found_by: FoundBy,
-    connection_id: str | None = None,
-    skip: Collection[date] = (),
-    dry_run: bool = False,
-    show: Callable[[Tally], None] = lambda _: None,
-    save: Callable[[Tally], None] = lambda _: None,
-) -> list[Failure]:
-    """Compare days of `created_at`, both inclusive, the latest last. A day that Telnyx does not list keeps no other back.
+@dataclass(frozen=True)
+class Sweep:
+    """Which days to compare, and how.
 
-    Args:
-        runtime: the worker's parts.
-        since: first day.
-        until: last day.
-        tally: counted on; one with `through` begins after that day.
+    Attributes:
+        since: the first day of `created_at`.
+        until: the last day, inclusive.
         found_by: what the commit records will say.
         connection_id: only recordings of this connection.
         skip: days not to compare.
         dry_run: enqueue and schedule nothing.
+    """
+
+    since: date
+    until: date
+    found_by: FoundBy
+    connection_id: str | None = None
+    skip: Collection[date] = ()
+    dry_run: bool = False
+
+    def days(self, through: str) -> Iterator[date]:
+        """The days to compare, the latest last; those up to `through` (ISO 8601, may be empty) are done."""
+        begin = max(self.since, date.fromisoformat(through) + timedelta(days=1)) if through else self.since
+        for i in range((self.until - begin).days + 1):
+            if (day := begin + timedelta(days=i)) not in self.skip:
+                yield day
+
+
+async def sweep(
+    runtime: Runtime,
+    what: Sweep,
+    tally: Tally,
+    show: Callable[[Tally], None] = lambda _: None,
+    save: Callable[[Tally], None] = lambda _: None,
+) -> list[Failure]:
+    """Compare days one after the other. A day that Telnyx cannot list does not stop the others.
+
+    Args:
+        runtime: the worker's parts.
+        what: which days, and how.
+        tally: counted on; one with `through` begins after that day.
         show: called now and then.
-        save: called after each day, up to the first that could not be compared: a backfill goes on from there.
+        save: called after each day, up to the first that could not be compared: a backfill continues from there.
 
     Returns:
         What could not be compared.
 
     Raises:
-        TelnyxError: Telnyx is away, or lists nothing of what was asked for.
-        StoreError: the archive is away.
+        TelnyxError: Telnyx does not answer, or can list nothing of what was asked for.
+        StoreError: the archive does not answer.
     """
-    comparison = Comparison(runtime, tally, found_by, dry_run=dry_run, schedules=not dry_run)
+    comparison = Comparison(runtime, tally, what.found_by, dry_run=what.dry_run, schedules=not what.dry_run)
     wait_for_room = _room(runtime, tally, show)
 
     async def answers(kind: str) -> None:
@@ -138,17 +156,14 @@ async def sweep(
         tally.found_transcriptions += is_transcription
         await wait_for_room()
 
-    begin = date.fromisoformat(tally.through) + timedelta(days=1) if tally.through else since
-    for day in _days(max(begin, since), until):
-        if day in skip:
-            continue
+    for day in what.days(tally.through):
         async with lists.of("recordings", f"{day}"):
-            await comparison.of_recordings(recordings_of(runtime, day, day, connection_id), room=room)
-        # Transcriptions do not say of which connection they are.
-        if connection_id is None and lists.is_worth_it("transcriptions"):
+            await comparison.of_recordings(recordings_of(runtime, day, day, what.connection_id), room=room)
+        # Transcriptions do not name their connection.
+        if what.connection_id is None and lists.is_worth_it("transcriptions"):
             async with lists.of("transcriptions", f"{day}", must=False):
                 await comparison.of_transcriptions(transcriptions_of(runtime, day, day), day, room=partial(room, True))
-        if not dry_run:
+        if not what.dry_run:
             await _schedule_deletions(runtime, day, tally)
         if not lists.failed:
             tally.through = day.isoformat()
@@ -271,11 +286,6 @@ async def _schedule_deletions(runtime: Runtime, day: date, tally: Tally) -> None
     folders = without_receipt(runtime.archive.store.list(layout.day_prefix(day)))
     while batch := await runtime.in_thread(lambda: list(itertools.islice(folders, _ASK_EVERY))):
         tally.scheduled += await schedule_unless_kept(runtime, batch)
-
-
-def _days(since: date, until: date) -> Iterator[date]:
-    for i in range((until - since).days + 1):
-        yield since + timedelta(days=i)
 
 
 async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) -> None:
