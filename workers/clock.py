@@ -1,7 +1,7 @@
-"""What runs by the clock: THE table of turns, each done by one worker at a time, at the times that the Redis server's clock says.
+"""What runs by the clock: THE table of turns. One worker at a time takes a turn, timed by the clock of the Redis server.
 
-A turn is no job: it waits in no queue, behind no work that it is there to watch, and a long one holds up no other. One that
-dies with its worker is another's within seconds. To add one: a row here; what takes minutes is begun as a job (`clock_job`).
+A turn is not a job: it waits in no queue behind the work that it watches, and a long turn delays no other. If its worker dies,
+another takes it within seconds. To add one: a row here. A turn starts anything that takes minutes as a job (`clock_job`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workers.jobs.failing import tell_turn_failing
 from workers.jobs.log_messages import mirror_log_messages
 from workers.jobs.media import archive_media
 from workers.jobs.reconcile import start_sweeps
-from workers.jobs.run import Repeated
+from workers.jobs.run import LogThrottle
 from workers.jobs.signing import complete_seals
 from workers.jobs.unsealed import start_seals
 from workers.keys import TURN
@@ -35,7 +35,7 @@ log = get_logger()
 
 _LEAST_SECONDS = 0.2
 _FAILED_SECONDS = 2.0
-_failed = Repeated()  # of this process
+_throttle = LogThrottle()  # one per process
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Turn:
     """A row of the table.
 
     Attributes:
-        function: what is done; its name is the turn's.
-        every_seconds: from one beginning to the next.
-        longest_seconds: after which it is given up, and begun anew when its time comes.
-        needs_archive: whether it is done only where Redis belongs to the archive.
+        function: what the turn does; its name is the turn's.
+        every_seconds: from one start to the next.
+        longest_seconds: the limit after which it is cancelled; it starts again at its next time.
+        needs_archive: whether it runs only while Redis belongs to the archive.
     """
 
     function: Callable[[Runtime], Awaitable[object]]
@@ -56,7 +56,7 @@ class Turn:
 
 
 async def watch_pressure(runtime: Runtime) -> None:
-    """Say when jobs wait too long or Redis is nearly full."""
+    """Alert when jobs wait too long or Redis is nearly full."""
     limit = runtime.settings.queue_age_limit.total_seconds()
     for what, text in (await pressure(runtime.redis, limit)).items():
         advice = (
@@ -75,11 +75,11 @@ _HOUR = 3600
 TURNS = (
     Turn(start_deletions, 2),
     Turn(refresh_pause, 30),
-    Turn(start_sweeps, 10),  # whether it is time for one, not the sweeps themselves
-    Turn(start_seals, 5),  # likewise
+    Turn(start_sweeps, 10),  # starts the sweeps that are due, as jobs
+    Turn(start_seals, 5),  # starts the seals that are due, as jobs
     Turn(keep_register, 30, _HOUR),
     Turn(watch_pressure, 30, needs_archive=False),
-    Turn(witness_seals, 60, _HOUR),  # a witness that hangs is asked several times before that is an alert
+    Turn(witness_seals, 60, _HOUR),  # a witness that hangs is asked several times before an alert
     Turn(complete_seals, 10, _HOUR),
     Turn(mirror_log_messages, 60, _HOUR),
     Turn(watch_connections, 60, _HOUR, needs_archive=False),
@@ -90,9 +90,9 @@ TURNS = (
 
 
 def run_clock(runtime: Runtime) -> list[asyncio.Task[None]]:
-    """Begin to take turns; whoever asked ends the tasks by `end_tasks`. What is being done then is another worker's at once.
+    """Start to take turns; the caller ends the tasks with `end_tasks`, and another worker takes an unfinished turn at once.
 
-    They are in no task group, which cancels each once only.
+    They are not in a task group, which would cancel each only once.
     """
     return [asyncio.create_task(_run(runtime, turn)) for turn in TURNS]
 
@@ -111,9 +111,9 @@ async def _run(runtime: Runtime, turn: Turn) -> None:
         try:
             seconds = await take_turn(runtime.redis, TURN + name, turn.every_seconds, work)
         except AnotherArchive:
-            pass  # `watch_binding` says it, once
+            pass  # `watch_binding` alerts, once
         except Exception as error:
-            if times := _failed.count(type(error).__name__):
+            if times := _throttle.count(type(error).__name__):
                 log.warning("turn failed", what=name, error=f"{type(error).__name__}: {error}", times=times)
             with suppress(RedisError, OSError):
                 await tell_turn_failing(runtime, name, error, turn.longest_seconds)

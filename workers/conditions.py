@@ -1,7 +1,7 @@
-"""THE table of what can be wrong with the service, and how it is seen that it is: one answer for every surface.
+"""THE table of what can be wrong with the service, and how to detect it: one answer for every surface.
 
-`callvault status`, the doctor, the ops pages and their API, `/readyz` and the metrics show what `known_conditions` finds; none of
-them has a judgement of its own. To add one: a row here and its look; then `make docs`.
+`callvault status`, the doctor, the ops pages and their API, `/readyz` and the metrics show what `known_conditions` finds, and
+decide nothing themselves. To add a condition: a row here and a look; then `make docs`.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Condition(msgspec.Struct, frozen=True):
     Attributes:
         kind: a row of `CONDITIONS`.
         severity: as there.
-        about: the object, day, cause or machine that it is about; empty where it is about all.
-        what: what is known of it, to be read behind the heading of its kind.
-        advice: what a person does.
+        about: the object, day, failure class or machine; empty if it is about the whole service.
+        what: the details, shown after the heading of its kind.
+        advice: what to do.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Condition(msgspec.Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """The heading of its kind, and what is known of it; where that is no more than the meaning of its kind, the meaning."""
+        """The heading and the details; the meaning of its kind where there are no details."""
         meaning = CONDITIONS[self.kind].meaning
         return meaning[0].upper() + meaning[1:] if self.what == meaning else f"{self.heading}: {self.what}"
 
@@ -65,10 +65,10 @@ class Row:
     """A row of the table.
 
     Attributes:
-        severity: `critical`: a promise is not kept now, or may soon not be; `warning`: something waits for a person.
-        heading: what is so, in few words; `what` of a condition follows it.
-        meaning: what that means.
-        advice: what a person does, unless the condition itself has better advice.
+        severity: `critical`: a promise is broken, or may be soon; `warning`: something waits for a person.
+        heading: a few words; the details of a condition follow it.
+        meaning: what it means for the service.
+        advice: what to do, unless the condition itself has better advice.
     """
 
     severity: Severity
@@ -156,7 +156,7 @@ CONDITIONS: dict[str, Row] = {
 
 
 def condition(kind: str, what: str = "", about: str = "", advice: str = "") -> Condition:
-    """A condition of a kind; without words of its own it says what its row says."""
+    """A condition of a kind; its row gives the texts that are left out."""
     row = CONDITIONS[kind]
     return Condition(kind, row.severity, about, what or row.meaning, advice or row.advice)
 
@@ -180,7 +180,7 @@ Look = Callable[[_Moment], Awaitable[list[Condition]]]
 
 
 async def _no_worker(at: _Moment) -> list[Condition]:
-    """A service that never had a worker and has nothing to do is not broken: what waits, or a receiver, says that it is."""
+    """A service that never had a worker and has no work is not broken; waiting jobs, or a receiver's note, show that it is."""
     if at.alive:
         return []
     since, ended = await at.redis.mget(NO_WORKER, WORKER_ENDED)
@@ -209,7 +209,7 @@ async def _damaged(at: _Moment) -> list[Condition]:
         found.append(condition("damaged", many(more, "more object, not listed here", "more objects, not listed here")))
     known_at = await damaged.known_at()
     if not at.alive:
-        return found  # which is said already
+        return found  # `no-worker` says it already
     if known_at is None or at.now - known_at > _REGISTER_OLD_SECONDS:
         since = "" if known_at is None else f" for {format_duration(at.now - known_at)}"
         what = f"no worker has read the archive's list of damaged objects{since}"
@@ -283,17 +283,17 @@ _LOOKS: Sequence[Look] = (
 
 
 async def known_conditions(redis: AsyncRedis, settings: Settings) -> list[Condition]:
-    """What is wrong, as far as Redis knows; the worst first.
+    """All conditions that Redis knows of, the worst first.
 
     Raises:
-        redis.exceptions.RedisError: Redis is away, which is a condition of its own: `condition("redis-away")`.
+        redis.exceptions.RedisError: Redis does not answer, a condition of its own: `condition("redis-away")`.
     """
     at = _Moment(redis, settings, await server_seconds(redis), await living_workers(redis))
     return [found for look in _LOOKS for found in await look(at)]
 
 
 async def living_workers(redis: AsyncRedis) -> set[str]:
-    """The ids of the workers whose heart beats: one that has died is gone from here within 15 seconds."""
+    """The ids of the workers with a heartbeat; a dead worker disappears within 15 seconds."""
     ids = [worker.decode() for worker in await redis.hkeys(LIVE_DUTIES)]
     if not ids:
         return set()

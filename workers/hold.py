@@ -1,4 +1,4 @@
-"""A hold that stands. Apart, since the archive says which do and Redis shows a pause, which is a hold of everything."""
+"""A hold, as the archive has it; Redis shows a pause, which is a hold of everything."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import msgspec
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """A hold that no release lifts.
+    """A hold that no release has lifted.
 
     Attributes:
-        why: the reason that was given.
-        by: who placed it; empty where that is not known.
-        at: when, ISO 8601, UTC; likewise.
+        why: the reason.
+        by: who placed it; empty if unknown.
+        at: when, ISO 8601, UTC; empty if unknown.
     """
 
     why: str
@@ -28,7 +28,7 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 def together(holds: Iterable[Hold]) -> Hold | None:
-    """Several holds of one thing as one: every reason and person once, and since the first; None of none."""
+    """Several holds of one thing as one: each reason and person once, since the first; None without holds."""
     rows = sorted(holds, key=lambda hold: hold.at)
     if not rows:
         return None

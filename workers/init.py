@@ -1,4 +1,4 @@
-"""Make an archive and bind Redis to it, on purpose: for `callvault init`, and for `up` and `demo` in the folder that they own."""
+"""Make an archive and bind Redis to it: for `callvault init`, and for `up` and `demo` in their own folder."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _LOCK_SECONDS = 120
 
 @dataclass(frozen=True)
 class Initialised:
-    """What `init_archive` found and did.
+    """The result of `init_archive`.
 
     Attributes:
-        is_new: whether the identity was made just now.
-        redis: whether Redis belonged to it already, remembered none before, or remembered another.
+        is_new: whether this call made the identity.
+        redis: whether Redis belonged to the archive already, to none before, or to another.
     """
 
     identity: Identity
@@ -37,17 +37,17 @@ class Initialised:
 
 
 async def init_archive(store: Store, redis: AsyncRedis, *, adopt: bool = False) -> Initialised:
-    """Make an archive in a store, and bind Redis to it. Where both are so already, nothing changes.
+    """Make an archive in a store, and bind Redis to it. If both are done already, nothing changes.
 
     Args:
-        store: where it lies.
-        redis: that is to serve it.
-        adopt: a person says that the objects there, and what this Redis remembers, are no reason to refuse.
+        store: where to make it.
+        redis: the Redis that is to serve it.
+        adopt: whether a person accepts the objects there and the other archive that this Redis belongs to.
 
     Raises:
-        UserError: the store holds objects, or Redis remembers another archive, and neither is said to be meant.
-        StoreError: the store does not answer, or does not take the identity.
-        redis.exceptions.RedisError: Redis is away.
+        UserError: without `adopt`, the store holds objects or Redis belongs to another archive.
+        StoreError: the store does not answer, or refuses the identity.
+        redis.exceptions.RedisError: Redis does not answer.
     """
     async with redis.lock(INITIALISING, timeout=_LOCK_SECONDS, blocking_timeout=_LOCK_SECONDS):
         identity = await asyncio.to_thread(_read, store)
@@ -90,7 +90,7 @@ async def _make(store: Store, redis: AsyncRedis, adopt: bool) -> Identity:
 
 
 def _keep_pause(store: Store, why: str) -> None:
-    """Write a pause of deletion into the archive, which an earlier version kept in Redis alone."""
+    """Write a pause into the archive that an earlier version kept in Redis alone."""
     at, by = format_instant(utc_now()), getpass.getuser()
     pause = Decision(id=new_id(), decision="hold", scope="everything", subject="", why=why, by=by, at=at)
     put_decision(Archive(store), pause)

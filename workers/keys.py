@@ -1,6 +1,6 @@
 """Every Redis key of Callvault, in one place. arq's own (`arq:job:*`, `arq:in-progress:*`, `arq:retry:*`) stay arq's.
 
-Redis is never the ledger: all of these may be lost at any moment, and reconcile makes it good from the archive.
+Redis is not the source of truth: all of these may be lost at any time, and workers restore them from the archive.
 """
 
 from __future__ import annotations

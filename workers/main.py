@@ -1,7 +1,6 @@
-"""The worker: the functions, what runs when, start and stop.
+"""The worker process: its job functions, start and stop.
 
-One process runs an arq worker a queue, so that bulk work never delays a webhook, and neither delays a seal or what the
-clock begins.
+It runs one arq worker per queue, so that bulk work never delays a webhook, and neither delays a seal or a turn of the clock.
 """
 
 from __future__ import annotations
@@ -65,14 +64,14 @@ def job_functions(queue: str) -> list[Function]:
 
 
 async def watch_binding(runtime: Runtime, said: str | None = None) -> str | None:
-    """Bind a Redis that was lost, and alert where it belongs to another archive: nothing is archived, deleted or sealed then.
+    """Bind a Redis that was lost, and alert once if it belongs to another archive: no job runs then.
 
     Args:
         runtime: the worker's parts.
-        said: what the last look returned.
+        said: what the last call returned.
 
     Returns:
-        What is wrong; None if nothing is.
+        The problem; None if Redis belongs to this archive.
 
     Raises:
         StoreError, redis.exceptions.RedisError: one of them is away.
@@ -89,18 +88,18 @@ async def watch_binding(runtime: Runtime, said: str | None = None) -> str | None
 
 
 async def _keep_bound(runtime: Runtime) -> None:
-    """Look at the binding every other second, in each process: a clockwork of all workers looks for one of them only."""
+    """Check the binding every two seconds in each process; a turn of the clock would check it for one worker only."""
     said: str | None = None
     while True:
         try:
             said = await watch_binding(runtime, said)
         except (StoreError, RedisError, OSError):
-            pass  # an outage, which the jobs say
+            pass  # the jobs report an outage
         await asyncio.sleep(_BINDING_SECONDS)
 
 
-async def _tell_clock(runtime: Runtime, worker_id: str) -> None:
-    """Look at the clock of Redis, and tell it when this machine's is far from its own."""
+async def _publish_clock(runtime: Runtime, worker_id: str) -> None:
+    """Compare this machine's clock with that of Redis, and publish the difference while it is large."""
     while True:
         try:
             ahead = utc_now().timestamp() - await runtime.clock.look(runtime.redis)
@@ -128,11 +127,11 @@ def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:
 
 
 class WorkerStopped(UserError):
-    """A worker that stopped itself; the text says what failed, why it stopped, and what to do."""
+    """The worker stopped itself; the text says what failed, why it stopped, and what to do."""
 
 
 def _stopped_by(error: BaseException) -> WorkerStopped:
-    """What a person reads of a worker that an error has ended."""
+    """The error that a person reads when a worker has ended."""
     known = isinstance(error, RedisError | OSError)
     what = one_line(error) if known else f"a bug in Callvault, {type(error).__name__}: {one_line(error)}; report it"
     rest = "It cannot claim jobs without Redis. " if known else ""
@@ -140,11 +139,11 @@ def _stopped_by(error: BaseException) -> WorkerStopped:
 
 
 async def work(settings: Settings, redis_url: str) -> None:
-    """Run jobs until SIGTERM or SIGINT, then let those that run finish, for 25 s at most.
+    """Run jobs until SIGTERM or SIGINT, then give running jobs 25 s to finish.
 
     Raises:
-        SettingsError, StoreRefused, AnotherArchive: it cannot start.
-        WorkerStopped: Redis or the worker itself failed, so that a supervisor starts it again.
+        SettingsError, StoreRefused, AnotherArchive: the worker cannot start.
+        WorkerStopped: Redis or the worker itself failed; a supervisor starts it again.
     """
     redis = connect_worker(redis_url, connections=4 * settings.concurrency + 56)
     runtime = open_runtime(settings, redis)
@@ -154,9 +153,9 @@ async def work(settings: Settings, redis_url: str) -> None:
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stop.set)
     try:
-        await _answer_of(redis)
+        await _wait_for_redis(redis)
         await runtime.clock.look(redis)
-        await _look_at_the_store(runtime)
+        await _prepare_store(runtime)
         if runtime.archive.is_known:
             await runtime.assert_bound()
         await leases.beat()
@@ -167,12 +166,12 @@ async def work(settings: Settings, redis_url: str) -> None:
         alive = asyncio.create_task(show_alive("worker", settings.data_folder))
         binding = asyncio.create_task(_keep_bound(runtime))
         telling = asyncio.create_task(tell_duties(runtime, leases.worker_id))
-        own_clock = asyncio.create_task(_tell_clock(runtime, leases.worker_id))
+        own_clock = asyncio.create_task(_publish_clock(runtime, leases.worker_id))
         clock = run_clock(runtime)
-        yielding = asyncio.create_task(_yield_to_small_work(runtime, workers[1]))
+        yielding = asyncio.create_task(_hold_bulk_while_webhooks_wait(runtime, workers[1]))
         running = [asyncio.create_task(worker.async_run()) for worker in workers]
         stopping = asyncio.create_task(stop.wait())
-        _say_what_deletion_means(settings)
+        _warn_if_deleted_before_seal(settings)
         log.info("worker ready", archive=settings.archive_address, concurrency=settings.concurrency)
         await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
         failed = [error for ended in running if ended.done() and (error := ended.exception())]
@@ -187,14 +186,14 @@ async def work(settings: Settings, redis_url: str) -> None:
             raise _stopped_by(failed[0])
     finally:
         await leases.close()
-        await _say_if_last(redis)
+        await _record_no_worker(redis)
         await runtime.close()
         with suppress(Exception):
             await redis.aclose()
 
 
-async def _say_if_last(redis: AsyncRedis) -> None:
-    """Leave behind since when no worker runs, if this was the last one: nobody else may be there to notice."""
+async def _record_no_worker(redis: AsyncRedis) -> None:
+    """Record since when no worker runs, if this was the last one: nobody else may notice."""
     with suppress(RedisError, OSError, TimeoutError):
         async with asyncio.timeout(_REDIS_SECONDS):  # a worker's client would wait longer than a supervisor does
             if await living_workers(redis):
@@ -202,11 +201,11 @@ async def _say_if_last(redis: AsyncRedis) -> None:
             await write_when_full(redis, ("SET", NO_WORKER, await server_seconds(redis), "NX"))
 
 
-async def _answer_of(redis: AsyncRedis) -> None:
-    """Wait for Redis as long as its client does; a silent start would look like a hung one.
+async def _wait_for_redis(redis: AsyncRedis) -> None:
+    """Wait for Redis as long as its client does, and log that: a silent start would look like a hung one.
 
     Raises:
-        redis.exceptions.RedisError: it is away.
+        redis.exceptions.RedisError: Redis does not answer.
     """
     task = asyncio.ensure_future(redis.ping())
     done, _ = await asyncio.wait([task], timeout=_REDIS_SECONDS)
@@ -215,7 +214,7 @@ async def _answer_of(redis: AsyncRedis) -> None:
     await task
 
 
-def _say_what_deletion_means(settings: Settings) -> None:
+def _warn_if_deleted_before_seal(settings: Settings) -> None:
     if settings.delete_originals == "verified" and not is_sealed_first(settings):
         log.warning(
             "originals may be deleted before their day is sealed, because CALLVAULT_DELETE_AFTER is shorter than a seal "
@@ -225,8 +224,8 @@ def _say_what_deletion_means(settings: Settings) -> None:
         )
 
 
-async def _look_at_the_store(runtime: Runtime) -> None:
-    """Find out what the store keeps, and clear what killed workers left there; an outage is no reason not to start.
+async def _prepare_store(runtime: Runtime) -> None:
+    """Probe the store, and remove the unfinished uploads of killed workers. The worker also starts during an outage.
 
     Raises:
         StoreRefused: a person must change something first.
@@ -241,7 +240,7 @@ async def _look_at_the_store(runtime: Runtime) -> None:
         log.warning("the archive does not answer yet", error=str(error))
         return
     if not await clocks_agree(runtime):
-        return  # what is being uploaded just now would look forgotten to a clock that is ahead
+        return  # to a clock that is ahead, a running upload looks abandoned
     try:
         if removed := await runtime.in_thread(store.remove_orphans):
             log.info("unfinished uploads removed", count=removed)
@@ -251,8 +250,8 @@ async def _look_at_the_store(runtime: Runtime) -> None:
         )
 
 
-async def _yield_to_small_work(runtime: Runtime, bulk: LeasingWorker) -> None:
-    """Start no bulk work while webhooks' jobs wait too long."""
+async def _hold_bulk_while_webhooks_wait(runtime: Runtime, bulk: LeasingWorker) -> None:
+    """Start no bulk jobs while jobs of webhooks wait too long."""
     limit = runtime.settings.queue_age_limit.total_seconds()
     while True:
         try:
@@ -263,10 +262,10 @@ async def _yield_to_small_work(runtime: Runtime, bulk: LeasingWorker) -> None:
 
 
 async def _drain(workers: list[LeasingWorker]) -> None:
-    """Wait for the jobs that run, cancel what is left; a cancelled job runs again elsewhere. Sweeps are not waited for.
+    """Wait for running jobs except sweeps, then cancel the rest; a cancelled job runs again on another worker.
 
-    Those who claim jobs have ended before. What a claim that was cut short has claimed is free once this process has
-    withdrawn its heartbeat.
+    The tasks that claim jobs have ended before. A job that an interrupted claim took is free once this process has withdrawn
+    its heartbeat.
     """
     running = [(job_id, task) for worker in workers for job_id, task in worker.tasks.items()]
     begin_anew = {name for name, row in JOBS.items() if row.begins_anew}
@@ -277,8 +276,8 @@ async def _drain(workers: list[LeasingWorker]) -> None:
     await end_tasks(jobs)
 
 
-async def _say_why(redis_url: str, why: str) -> None:
-    """Leave behind why this worker ended, for `callvault status` and the pages; with Redis away its log alone says it."""
+async def _record_why_ended(redis_url: str, why: str) -> None:
+    """Record in Redis why this worker ended, for `callvault status` and the pages; without Redis only the log has it."""
     redis = connect_receiver(redis_url)
     with suppress(RedisError, OSError):
         if not await living_workers(redis):
@@ -291,15 +290,15 @@ async def _work(settings: Settings, redis_url: str) -> None:
     try:
         await work(settings, redis_url)
     except (UserError, StoreRefused, RedisError) as error:
-        await _say_why(redis_url, one_line(error))
+        await _record_why_ended(redis_url, one_line(error))
         raise
 
 
-def _let_receivers_go_first() -> None:
-    """Give way to receivers on the same machine: a webhook waits for milliseconds, and a job can wait for seconds.
+def _lower_priority() -> None:
+    """Run below receivers on the same machine: a webhook may wait for milliseconds, a job for seconds.
 
-    Linux groups processes by their session, and weighs groups before processes (sched(7), "The autogroup feature"); the group
-    of another's session is not ours to weigh. Containers and units of systemd are weighed by whoever runs them.
+    Linux groups processes by session and weighs groups before processes (sched(7), "The autogroup feature"), so the group is
+    lowered too, unless another process leads the session. Whoever runs containers or systemd units weighs those.
     """
     os.nice(_NICENESS)
     if os.getsid(0) == os.getpid():
@@ -311,7 +310,7 @@ def run(settings: Settings, redis_url: str) -> int:
     """Run a worker process; returns its exit status.
 
     Raises:
-        UserError, StoreRefused, redis.exceptions.RedisError: it could not start, or stopped itself.
+        UserError, StoreRefused, redis.exceptions.RedisError: the worker could not start, or stopped itself.
     """
     import uvloop
 
@@ -319,6 +318,6 @@ def run(settings: Settings, redis_url: str) -> int:
     for sentence in unknown_settings():
         log.warning(sentence)
     open_tracing("worker")
-    _let_receivers_go_first()
+    _lower_priority()
     uvloop.run(_work(settings, redis_url))
     return 0

@@ -1,4 +1,4 @@
-"""An error in one line for whoever is on call: no class names, and nothing that only a client's author can read."""
+"""An error in one line for the person on call: no class names, no words that only the author of a client understands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.sentinel import MasterNotFoundError
 
-# The first row that fits; more special before more general.
+# The first row that matches counts: special rows before general ones.
 _REDIS: tuple[tuple[type[RedisError], str], ...] = (
     (AuthenticationError, "Redis{at} rejects the user or the password; check REDIS_URL"),
     (BusyLoadingError, "Redis{at} is still loading its data; wait until it has finished"),
@@ -36,7 +36,7 @@ def one_line(error: BaseException) -> str:
     """What failed, in one line.
 
     Args:
-        error: one that is expected; of others a caller names the class too, for whoever mends Callvault.
+        error: an expected one; for others the caller adds the name of the class.
     """
     text = " ".join(str(error).split())
     if isinstance(error, RedisError):

@@ -1,4 +1,4 @@
-"""What every job works with: one value, made at the start of a worker and closed at its end."""
+"""The parts that every job works with, as one value: made when a worker starts, closed when it ends."""
 
 from __future__ import annotations
 
@@ -81,19 +81,19 @@ class Runtime:
 
     @property
     def has_api_key(self) -> bool:
-        """Whether there is an API key, so that Telnyx can be asked at all."""
+        """Whether there is an API key, so that Telnyx can be asked."""
         return self.account.api_key != _NO_KEY
 
     @cached_property
     def telnyx(self) -> TelnyxClient:
-        """The client of the account; made when it is first asked for, since most commands never do."""
+        """The client of the account; made on first use, since most commands need none."""
         from workers.telnyx.client import TelnyxClient
 
         return TelnyxClient(self.account, SharedLimiter(self.redis), connections=_jobs_at_once(self.settings))
 
     @cached_property
     def downloads(self) -> Downloads:
-        """What fetches audio; made when it is first asked for."""
+        """Downloads audio; made on first use."""
         from workers.telnyx.downloads import Downloads
 
         return Downloads(
@@ -103,26 +103,26 @@ class Runtime:
         )
 
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
-        """Run something that blocks in a worker thread."""
+        """Run a blocking function in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
 
     async def assert_bound(self) -> None:
-        """See that this Redis belongs to this archive; one that remembers none belongs to it from here on.
+        """Check that this Redis belongs to this archive; bind a Redis that belongs to no archive yet.
 
         Raises:
-            AnotherArchive: it belongs to another.
-            StoreError: which archive this is cannot be read now.
-            redis.exceptions.RedisError: Redis is away.
+            AnotherArchive: Redis belongs to another archive.
+            StoreError: the identity of the archive cannot be read now.
+            redis.exceptions.RedisError: Redis does not answer.
         """
         if not self.archive.is_known:
             await self.in_thread(lambda: self.archive.identity)
         await assert_bound(self.redis, self.archive.identity.id)
 
     async def announce(self, key: str, record: Record) -> None:
-        """Tell catalogues of a record that has just been written, and that its day is to be sealed.
+        """Publish a new record on the change feed, and mark its day as unsealed.
 
         Raises:
-            redis.exceptions.RedisError: Redis is away; the job that wrote it runs again, and tells then.
+            redis.exceptions.RedisError: Redis does not answer; the job that wrote the record runs again.
         """
         day = layout.day_of(key)
         at = 0.0 if day is None else sealable_at(self.settings, day)
@@ -143,23 +143,23 @@ def _jobs_at_once(settings: Settings) -> int:
 
 
 def sealable_at(settings: Settings, day: date) -> float:
-    """When a day can be sealed at the earliest: seconds since the epoch."""
+    """The earliest time at which a day can be sealed, in seconds since the epoch."""
     return (end_of_day(day) + settings.seal_after).timestamp()
 
 
 def open_archive(settings: Settings, now: Callable[[], datetime] = utc_now, *, needs_archive: bool = True) -> Archive:
-    """The archive of the settings. Nothing is made: that is `callvault init`'s.
+    """Open the archive of the settings. `callvault init` makes archives; this does not.
+
+    While the store does not answer, the identity is read later, before anything is written, so a process also starts during
+    an outage.
 
     Args:
         settings: of the process.
         now: see `StoreOptions`.
-        needs_archive: whether there is nothing to do without one. Else each question to it raises `NoArchive`.
-
-    Where the store does not answer, its identity is read later, and before anything is written: an outage is no reason not to
-    start.
+        needs_archive: whether the caller needs an archive. If not, each question to a missing one raises `NoArchive`.
 
     Raises:
-        StoreRefused: it cannot be opened, or is no archive; the line says what to do.
+        StoreRefused: it cannot be opened, or is not an archive; the text says what to do.
     """
     address = settings.archive_address
     if settings.archive_url is None and not settings.data_folder.is_dir():
@@ -179,7 +179,7 @@ def open_archive(settings: Settings, now: Callable[[], datetime] = utc_now, *, n
 
 
 def open_archive_store(settings: Settings, now: Callable[[], datetime] = utc_now) -> Store:
-    """The store of the settings, whatever lies in it.
+    """Open the store of the settings, whether it holds an archive or not.
 
     Raises:
         StoreRefused: it cannot be opened.
@@ -210,7 +210,7 @@ def open_runtime(
     Args:
         settings: of the process.
         redis: a client; the caller closes it.
-        needs_telnyx: whether there is nothing to do without an API key. Without one, Telnyx refuses what is asked of it.
+        needs_telnyx: whether the caller needs an API key. Without a key, Telnyx refuses each request.
         needs_archive: as for `open_archive`.
 
     Raises:
@@ -239,7 +239,7 @@ def open_runtime(
         sealed=SealedRecordings(archive),
         deletion_gate=asyncio.Semaphore(_DELETIONS_AT_ONCE),
     )
-    if needs_telnyx:  # what cannot be made stops the start, and no job
+    if needs_telnyx:  # fail at the start, not in a job
         _ = made.telnyx, made.downloads
     return made
 
@@ -253,13 +253,13 @@ async def runtime_at(
     needs_redis: bool = True,
     needs_archive: bool = True,
 ) -> AsyncIterator[Runtime]:
-    """The parts of a worker, for a command that works beside them; closed at the end, and their Redis too.
+    """The parts of a worker, for a command; they and their Redis are closed at the end.
 
     Args:
         settings: of the process.
         redis_url: the address of its Redis.
         needs_telnyx: as for `open_runtime`.
-        needs_redis: whether there is nothing to do while Redis is away, so that it is not seen which archive it belongs to.
+        needs_redis: whether the command needs Redis. If not, and Redis is down, its binding is not checked.
         needs_archive: as for `open_archive`.
 
     Raises:

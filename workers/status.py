@@ -1,4 +1,4 @@
-"""How things stand: what `callvault status` says on a terminal and the ops pages show, from Redis and the chain of seals."""
+"""The status that `callvault status` and the ops pages show, from Redis and the chain of seals."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class DeletionStatus(msgspec.Struct, frozen=True):
     """Deletion of originals: what the workers are set to, how many are on the list, and if it is paused, why.
 
     Attributes:
-        mode: `never`, `verified`, or `unknown` while the archive, which says it, cannot be asked.
-        paused_by: who paused it; None where it is not paused or that is not known.
-        paused_at: since when, ISO 8601, UTC; likewise.
+        mode: `never`, `verified`, or `unknown` while the archive cannot be read.
+        paused_by: who paused it; None if it is not paused or if that is unknown.
+        paused_at: since when, ISO 8601, UTC; None if it is not paused or if that is unknown.
     """
 
     mode: str
@@ -77,12 +77,12 @@ class SealStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """How things stand.
+    """The status of the service.
 
     Attributes:
-        archive_problem: why the archive could not be asked; None if it answers, or need not be asked.
-        conditions: all that is wrong, the worst first; every other surface says the same.
-        failing: causes that jobs fail for again and again, though none is given up, each with its last error.
+        archive_problem: why the archive could not be read; None if it answered.
+        conditions: all that is wrong, the worst first; every other surface shows the same.
+        failing: failure classes of jobs that fail repeatedly and are retried, each with the last error.
     """
 
     archive_url: str
@@ -97,7 +97,7 @@ class Status(msgspec.Struct, frozen=True):
 
     @property
     def needs_a_person(self) -> bool:
-        """Whether something waits for a person."""
+        """Whether a person must act."""
         return bool(self.conditions)
 
 
@@ -125,10 +125,10 @@ def next_of(days: Mapping[date, tuple[float, str | None]], now: float) -> str | 
 
 
 async def read_status(runtime: Runtime) -> Status:
-    """Look at everything; an archive that does not answer within five seconds is a condition, and all else is still said.
+    """Read the whole status; an archive that does not answer within five seconds is one of the conditions.
 
     Raises:
-        redis.exceptions.RedisError: Redis is away.
+        redis.exceptions.RedisError: Redis does not answer.
     """
     redis, settings = runtime.redis, runtime.settings
     now = await server_seconds(redis)
@@ -144,7 +144,7 @@ async def read_status(runtime: Runtime) -> Status:
     except (StoreError, UnreadableRecord) as error:
         problem = str(error)
     if problem is not None:
-        chain = await remembered_chain(runtime)  # the problem says that it may be otherwise
+        chain = await remembered_chain(runtime)  # the problem says that this may be outdated
     conditions = await known_conditions(redis, settings)
     if problem is not None:
         conditions.insert(0, condition("archive-away", problem))

@@ -1,4 +1,4 @@
-"""Delete originals at Telnyx in bulk; ask anew before each request leaves, and confirm that they are gone."""
+"""Delete originals at Telnyx in bulk: ask the rule before each request, then confirm that they are gone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CONFIRM_WAITS_SECONDS = (0.0, 0.2, 1.0)
 
 
 async def delete_at_telnyx(runtime: Runtime, token: str, proven: Sequence[Proven]) -> None:
-    """Delete what is proven. What fails half-way comes back soon: what is gone by then only gets its receipt."""
+    """Delete what is proven. What fails half-way is tried again soon; an original gone by then only gets its receipt."""
     if not proven:
         return
     batch = _Batch(runtime, token, proven)
@@ -45,7 +45,7 @@ async def delete_at_telnyx(runtime: Runtime, token: str, proven: Sequence[Proven
     except Stopped as stopped:
         await all_later(runtime, [one.folder for one in batch.rows.values()], stopped)
         await batch.drop(list(batch.rows))
-    except Exception as failed:  # some may be gone all the same, which the confirmation finds out
+    except Exception as failed:  # some may be gone anyway; the confirmation finds out
         error = failed
         log.warning("bulk deletion failed", error=f"{type(error).__name__}: {error}")
     await back_off(
@@ -54,20 +54,20 @@ async def delete_at_telnyx(runtime: Runtime, token: str, proven: Sequence[Proven
 
 
 class _Batch:
-    """The originals that are being deleted together, as long as they may be."""
+    """The originals that are deleted together, while they may be."""
 
     def __init__(self, runtime: Runtime, token: str, proven: Sequence[Proven]) -> None:
         self._runtime, self._token = runtime, token
-        self.refused: dict[str, str] = {}  # by recording: why Telnyx does not delete this very one
+        self.refused: dict[str, str] = {}  # by recording: why Telnyx refuses to delete it
         self.rows: dict[str, Proven] = {one.recording_id: one for one in proven}
         self.asked_at: dict[str, str] = {}
 
     async def begin(self) -> None:
-        """Tell that these are about to leave; only then is anything asked for the last time."""
+        """Announce in Redis that these are about to be deleted, before the last questions are asked."""
         await self._runtime.leaving.put({id_: self._row(id_) for id_ in self.rows})
 
     async def ask(self, recording_ids: Sequence[str]) -> None:
-        """The question before a request that deletes some of them: says so once it may leave; raises what `ask_anew` does."""
+        """Ask the rule before a request that deletes some of them, and record that it leaves; raises what `ask_anew` does."""
         began = moment()
         await self._ask(recording_ids)
         at, before = format_instant(utc_now()), dict(self.asked_at)
@@ -80,7 +80,7 @@ class _Batch:
             raise
 
     async def ask_of_transcription(self, recording_id: str) -> None:
-        """The same before a request that deletes a transcription: of the recording itself nothing is said yet."""
+        """The same before a request that deletes a transcription; the recording itself is not marked yet."""
         began = moment()
         await self._ask([recording_id])
         await self._runtime.leaving.transcription_leaves(recording_id, self.rows[recording_id].folder)
@@ -91,18 +91,18 @@ class _Batch:
         await ask_anew(self._runtime, {id_: (one.record, one.decisions, one.findings) for id_, one in rows.items()})
 
     async def over(self, recording_id: str) -> None:
-        """The end of a deletion that did not delete is known, for now: whoever waits for it need wait no more."""
+        """Record that a deletion ended without deleting, so that nobody waits for it any longer."""
         await self._runtime.leaving.put({recording_id: msgspec.structs.replace(self._row(recording_id), is_over=True)})
 
     async def withhold(self, kept: Mapping[str, Kept]) -> None:
-        """Take those out that may not be deleted after all."""
+        """Remove those that may not be deleted after all."""
         for id_, why in kept.items():
             if id_ in self.rows:
                 await keep(self._runtime, self.rows[id_].folder, why)
         await self.drop(kept)
 
     async def drop(self, recording_ids: Sequence[str] | Mapping[str, Kept]) -> None:
-        """Take some out: nothing more is done about them now."""
+        """Remove some from the batch."""
         for id_ in recording_ids:
             self.rows.pop(id_, None)
         await self._runtime.leaving.take_away([id_ for id_ in recording_ids if id_ not in self.asked_at])
@@ -114,7 +114,7 @@ class _Batch:
 
 
 async def _delete_transcriptions(runtime: Runtime, batch: _Batch, one: Proven) -> Away | None:
-    """They go first, one by one: they have no bulk call, and whether a recording takes them along is not documented."""
+    """Delete transcriptions first, one by one: Telnyx has no bulk call, and does not say whether a recording takes them along."""
     try:
         async with runtime.deletion_gate:
             for transcription in one.transcriptions:
@@ -135,7 +135,7 @@ async def _delete_transcriptions(runtime: Runtime, batch: _Batch, one: Proven) -
 
 
 async def _delete_in_bulk(runtime: Runtime, batch: _Batch, recording_ids: Sequence[str]) -> None:
-    """Delete recordings at Telnyx; a batch that is refused is halved, down to single ones; what is withheld is left out."""
+    """Delete recordings at Telnyx. A refused batch is halved, down to single recordings; withheld ones are left out."""
     recording_ids = [id_ for id_ in recording_ids if id_ in batch.rows]
     if not recording_ids:
         return
@@ -149,7 +149,7 @@ async def _delete_in_bulk(runtime: Runtime, batch: _Batch, recording_ids: Sequen
         await batch.withhold(withheld.kept)
         await _delete_in_bulk(runtime, batch, recording_ids)
     except NotFound:
-        if len(recording_ids) > 1:  # what a 404 means when only some are gone is not documented
+        if len(recording_ids) > 1:  # Telnyx does not document a 404 where only some are gone
             await _delete_halves(runtime, batch, recording_ids)
     except (BadRequest, Invalid, Conflict, Forbidden) as error:
         if len(recording_ids) == 1:
@@ -166,11 +166,11 @@ async def _delete_halves(runtime: Runtime, batch: _Batch, recording_ids: Sequenc
 
 
 async def _confirm(runtime: Runtime, batch: _Batch, one: Proven, failed: Exception | None) -> Away | None:
-    """See that an original is gone, then write its receipt; if either cannot be done now, its turn comes again."""
+    """Confirm that an original is gone, then write its receipt; what cannot be done now is tried again."""
     asked_at = batch.asked_at.get(one.recording_id)
     try:
         async with runtime.deletion_gate:
-            if asked_at is None:  # nothing was sent about it
+            if asked_at is None:  # no request named it
                 await runtime.leaving.take_away([one.recording_id])
                 return await postpone_for(runtime, one.folder, failed or RuntimeError("no request was sent"))
             if not await _is_gone(runtime, one.recording_id):

@@ -1,7 +1,7 @@
-"""`delete_originals`: take what is due, prove it again, ask everything anew, delete it in bulk, confirm, write receipts.
+"""`delete_originals`: claim what is due, prove it again, ask the rule, delete in bulk, confirm, write receipts.
 
-Nothing is deleted unless this very turn finds its commit record and objects whole in the store, and Telnyx shows it as it was
-archived. Whether it may go is `may_delete.py`, asked in the moment before each request leaves.
+A turn deletes an original only if it has found the commit record and the objects whole in the store, and if Telnyx shows it
+as archived. `may_delete.py` is the rule, asked just before each request.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _RECEIPT_LOOK_SECONDS = 1.0
 
 
 class _Failed:
-    """A recording whose archive is not whole."""
+    """A recording whose archived copy is not whole."""
 
 
 async def start_deletions(runtime: Runtime) -> None:
@@ -66,9 +66,9 @@ async def refresh_pause(runtime: Runtime) -> None:
 
 
 async def delete_originals(runtime: Runtime, _: DeletionTurn) -> None:
-    """The job: delete the originals that are due, batch by batch, until none is, deletion is paused, or its turn ends.
+    """The job: delete the originals that are due, batch by batch, until none is left, deletion is paused, or its turn ends.
 
-    A worker with a wrong clock leaves the list as it is, and its turn to another.
+    A worker with a wrong clock leaves its turn to another worker.
 
     Raises:
         Retry: the clocks differ here.
@@ -93,15 +93,15 @@ async def _delete_batch(runtime: Runtime, token: str, folders: Sequence[str]) ->
     except Stopped as stopped:
         await all_later(runtime, folders, stopped)
         return
-    except Exception as error:  # Redis, the store or what lies there cannot be asked: everything stays
+    except Exception as error:  # the rule cannot be read: everything stays
         await back_off(runtime, [await postpone_for(runtime, folder, error) for folder in folders])
         return
-    judged = await asyncio.gather(*(_judge(runtime, rules, folder) for folder in folders))
+    judged = await asyncio.gather(*(_check(runtime, rules, folder) for folder in folders))
     await back_off(runtime, judged)
     proven = [one for one in judged if isinstance(one, Proven)]
     gone = [one for one in judged if isinstance(one, GoneBefore)]
-    gone = await _unless_anothers(runtime, gone)
-    if proven:  # they are there, so what a person went on about is no longer so
+    gone = await _not_settled_by_others(runtime, gone)
+    if proven:  # they are at Telnyx again
         await runtime.redis.hdel(TOLD_GONE, *(one.recording_id for one in proven))
     told = await runtime.redis.hmget(TOLD_GONE, [one.recording_id for one in gone]) if gone else []
     unknown = [one for one, known in zip(gone, told, strict=True) if known is None]
@@ -130,26 +130,26 @@ def _are_many(runtime: Runtime, count: int, folders: Sequence[str]) -> bool:
 
 
 async def _stop(runtime: Runtime, folders: Sequence[str], why: str, advice: str) -> None:
-    """The safety stop: so many at once is not bad luck but a bucket that changed under us, or another account."""
-    await stop(runtime, f"{why}. {advice}", "callvault")  # whoever looks has the advice too, and not the alert alone
+    """The safety stop: so many failures at once mean that the bucket was changed, or that the key is another account's."""
+    await stop(runtime, f"{why}. {advice}", "callvault")  # status and pages show the advice too
     for folder in folders:
         await runtime.due.postpone(folder, 0)
     await runtime.alerts.send("deletion-stopped", "all", f"Deletion has paused itself: {why}.", advice)
 
 
-async def _judge(runtime: Runtime, rules: Rules, folder: str) -> Proven | GoneBefore | _Failed | Away | None:
-    """Look at an original and prove its recording again; None if nothing is to be done about it now."""
+async def _check(runtime: Runtime, rules: Rules, folder: str) -> Proven | GoneBefore | _Failed | Away | None:
+    """Check an original and prove its recording again; None if it stays for now."""
     async with runtime.deletion_gate:
         try:
             one = await look_at_original(runtime, rules, folder)
-            return await _unless_ours(runtime, one) if isinstance(one, GoneBefore) else one
+            return await _not_deleted_by_us(runtime, one) if isinstance(one, GoneBefore) else one
         except (Damaged, UnreadableRecord) as error:
             log.error("deletion blocked: the archive is damaged", folder=folder, error=str(error))
             await tell_wrong(runtime.redis, error, "deletion")
             advice = f"Run `callvault verify`; the original of {folder} is kept."
             await runtime.alerts.send("archive-damaged", "recordings", str(error), advice)
             await runtime.due.done(folder)
-            if isinstance(error, Missing):  # where other bytes lie, a person must look
+            if isinstance(error, Missing):  # other bytes under its key are for a person to check
                 await enqueue(runtime.redis, repair_job(folder))
             return _Failed()
         except AddressAway as error:
@@ -157,15 +157,15 @@ async def _judge(runtime: Runtime, rules: Rules, folder: str) -> Proven | GoneBe
         except DownloadFailed as error:
             await not_deleted(runtime, folder, layout.recording_id_of(folder), f"its audio cannot be checked: {error}")
             return None
-        except Exception as error:  # Telnyx or the store is away: the original stays, and its turn comes again
+        except Exception as error:  # Telnyx or the store is down: the original stays and is tried again
             return await postpone_for(runtime, folder, error)
 
 
-async def _unless_anothers(runtime: Runtime, gone: list[GoneBefore]) -> list[GoneBefore]:
-    """Those of which no other unit writes what became of them.
+async def _not_settled_by_others(runtime: Runtime, gone: list[GoneBefore]) -> list[GoneBefore]:
+    """Those for which no other unit writes a receipt soon.
 
-    A unit that has deleted an original confirms that and then writes its receipt; another one on the same archive may see
-    the 404 in between, and would take a batch of these for a wrong key, or write down of one that it was gone before.
+    A unit that deletes an original confirms it and then writes the receipt. Another unit on the same archive may see the 404
+    in between, and would take a batch of these for a wrong key, or record that the original was gone before.
     """
     if not gone:
         return gone
@@ -182,15 +182,15 @@ async def _unless_anothers(runtime: Runtime, gone: list[GoneBefore]) -> list[Gon
 
 
 async def _is_settled(runtime: Runtime, folder: str) -> bool:
-    """Whether the archive says of an original that it was deleted, or was gone."""
+    """Whether the archive records that an original was deleted or gone."""
     keys = (layout.receipt_key(folder), layout.gone_key(folder))
     return any([await runtime.in_thread(runtime.archive.store.stat, key) is not None for key in keys])
 
 
-async def _unless_ours(runtime: Runtime, gone: GoneBefore) -> GoneBefore | None:
-    """None if an earlier turn of ours deleted the original and could not write its receipt, which is written here.
+async def _not_deleted_by_us(runtime: Runtime, gone: GoneBefore) -> GoneBefore | None:
+    """None if an earlier turn of ours deleted the original without a receipt, which is written here.
 
-    Under another API key than the one that showed it, a 404 may only mean another account, so it ends no deletion of ours.
+    Under another API key than the one that showed it, a 404 may only mean another account, so it proves no deletion.
     """
     left = await runtime.leaving.of(gone.recording_id)
     if left is None or left.asked_at is None or left.key not in ("", runtime.account.key_fingerprint):

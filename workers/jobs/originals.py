@@ -1,4 +1,4 @@
-"""Look at an original just before its deletion: does the archive have it whole, does Telnyx show it as it was archived?"""
+"""Check an original just before its deletion: is it whole in the archive, and does Telnyx show it as archived?"""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _WAIT_FOR_TRANSCRIPTION_SECONDS = 30
 
 @dataclass(frozen=True)
 class Proven:
-    """A recording whose original may be deleted now, as far as is known.
+    """A recording whose original may be deleted now, as far as this turn can see.
 
     Attributes:
-        decisions: those that lie in its folder.
-        findings: what keeps it without a person's approval.
-        seen_at: when Telnyx showed it as it was archived.
+        decisions: those in its folder.
+        findings: what keeps it unless a person approves.
+        seen_at: when Telnyx showed it as archived.
     """
 
     folder: str
@@ -54,7 +54,7 @@ class Proven:
 
 @dataclass(frozen=True)
 class GoneBefore:
-    """A recording whose original Telnyx does not show; unless an earlier turn of ours has deleted it, it was gone before."""
+    """A recording whose original Telnyx does not show: gone before, unless an earlier turn of ours deleted it."""
 
     folder: str
     recording_id: str
@@ -62,11 +62,11 @@ class GoneBefore:
 
 
 async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Proven | GoneBefore | None:
-    """Look at a recording in the archive and at Telnyx; None if its original stays for now, which has been logged and scheduled.
+    """Check a recording in the archive and at Telnyx; None if its original stays for now (logged and scheduled again).
 
     Raises:
         Damaged, UnreadableRecord: the archive is not whole.
-        DownloadFailed: its audio cannot be looked at now.
+        DownloadFailed: its audio cannot be checked now.
     """
     keys = await runtime.in_thread(runtime.archive.keys_of, folder)
     if layout.erasure_key(folder) in keys or layout.receipt_key(folder) in keys:
@@ -94,7 +94,7 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
     for key in told_here:
         if key not in known and (problem := await runtime.in_thread(look, runtime.archive, key)) is not None:
             raise (Missing if problem.kind == "missing" else Damaged)(key, problem.what)
-    # A mark and a checksum of the store's do not clear what somebody has read as wrong.
+    # Somebody has read these bytes as wrong, so a checksum of the store does not clear them.
     mode = "read-back" if told_here else None
     objects = [await runtime.in_thread(runtime.archive.prove_again, o, mode) for o in known.values()]
     archived = {layout.transcription_of(key) for key in keys if key.startswith(f"{folder}transcriptions/")}
@@ -109,7 +109,7 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
     seen_at = format_instant(utc_now())
     changed = await _difference(runtime, recording, [record, *versions])
     if changed is not None:
-        await _shown_otherwise(runtime, folder, recording_id, changed)
+        await _recheck_changed(runtime, folder, recording_id, changed)
         return None
     return Proven(folder, recording_id, record, decisions, findings, objects, transcriptions, seen_at)
 
@@ -117,19 +117,19 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
 async def _decisions(
     runtime: Runtime, folder: str, keys: Sequence[str], recording_id: str, findings: Sequence[str]
 ) -> Decisions:
-    """The decisions in a recording's folder; where one is needed or there are any, all that are about it."""
+    """The decisions in a recording's folder; if there are any, or findings need one, all that are about it."""
     beside = [key for key in keys if key.startswith(f"{folder}decisions/")]
     decisions = await runtime.in_thread(read_decisions, runtime.archive, beside)
     if not findings and not decisions:
-        return decisions  # those under its id are read in the last moment
+        return decisions  # `ask_anew` reads those under its id
     return {**decisions, **await runtime.in_thread(decisions_about, runtime.archive, "recording", recording_id)}
 
 
 async def _difference(runtime: Runtime, recording: Recording, known: Sequence[CommitRecord]) -> str | None:
-    """How what Telnyx shows now differs from all that is archived of it; None if one of them is it.
+    """How the recording at Telnyx differs from every archived version; None if one of them is the same.
 
     Raises:
-        DownloadFailed: its audio cannot be looked at now, which says nothing of what it is.
+        DownloadFailed: its audio cannot be checked now.
     """
     told = recording.as_returned()
     marks: dict[str, SourceMark] = {}
@@ -140,13 +140,13 @@ async def _difference(runtime: Runtime, recording: Recording, known: Sequence[Co
     return None if None in found else found[-1]
 
 
-async def _shown_otherwise(runtime: Runtime, folder: str, recording_id: str, changed: str) -> None:
-    """Telnyx shows it otherwise than it was archived: it stays until its audio has been fetched and held against the archive's.
+async def _recheck_changed(runtime: Runtime, folder: str, recording_id: str, changed: str) -> None:
+    """Keep an original that differs from the archive until a job has fetched its audio and compared it.
 
-    That job says what is so: other content waits for a person, other words about the same content for nobody.
+    Other audio then waits for a person; other metadata of the same audio waits for nobody.
     """
     log.warning("original kept: changed at Telnyx", recording_id=recording_id, difference=changed)
-    day = layout.day_of(layout.commit_key(folder))  # where it lies, whatever Telnyx says now of when it began
+    day = layout.day_of(layout.commit_key(folder))  # Telnyx may show another day by now
     request = RecordingRequest(
         recording_id=recording_id, started_at=f"{day}T00:00:00Z", found_by="reconcile", look_again=True
     )
@@ -157,10 +157,10 @@ async def _shown_otherwise(runtime: Runtime, folder: str, recording_id: str, cha
 async def _transcriptions(
     runtime: Runtime, rules: Rules, folder: str, record: CommitRecord, archived: set[str]
 ) -> list[RecordingTranscription] | None:
-    """The transcriptions that Telnyx has of a recording, if all that are to come are in the archive; else None.
+    """The transcriptions that Telnyx has of a recording; None while the archive lacks one that exists or is awaited.
 
     Raises:
-        Damaged: one in the archive does not say what Telnyx says.
+        Damaged: a transcription in the archive differs from the one at Telnyx.
     """
     recording_id, policy = str(record.recording["id"]), rules.transcriptions
     listed = runtime.telnyx.recording_transcriptions.list(filter={"recording_id": recording_id}, page_size=LARGEST_PAGE)
@@ -186,7 +186,7 @@ async def _transcriptions(
 
 
 async def _is_transcribing(runtime: Runtime, rules: Rules, connection_id: str) -> bool:
-    """Whether transcriptions of a connection are awaited; what only Redis knows of, from an earlier version, is written down."""
+    """Whether transcriptions of a connection are awaited. An earlier version noted that in Redis alone: it is copied."""
     if connection_id in rules.transcribing:
         return True
     if not connection_id or not await runtime.redis.sismember(TRANSCRIBING, connection_id):
@@ -196,7 +196,7 @@ async def _is_transcribing(runtime: Runtime, rules: Rules, connection_id: str) -
 
 
 async def _prove_transcription(runtime: Runtime, folder: str, transcription: RecordingTranscription) -> None:
-    """Read a transcription from the archive and hold it against Telnyx's own words."""
+    """Compare a transcription in the archive with the text at Telnyx."""
     if transcription.transcription_text is None:  # a list need not carry the text
         transcription = await runtime.telnyx.recording_transcriptions.retrieve(str(transcription.id))
     key = layout.transcription_key(folder, str(transcription.id))

@@ -1,4 +1,4 @@
-"""An original that stays for now: when it is asked about again, when a person hears of it, and when its deletion is given up."""
+"""Originals that stay for now: when they are checked again, when a person is alerted, and when their deletion is given up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TOLD_AFTER = 2
 
 @dataclass(frozen=True)
 class Away:
-    """A recording that could not be looked at, mostly since Telnyx or the store does not answer.
+    """A recording that could not be checked, mostly because Telnyx or the store does not answer.
 
     Attributes:
         folder: of the recording.
@@ -43,7 +43,7 @@ class Away:
 
 
 async def keep(runtime: Runtime, folder: str, kept: Kept) -> None:
-    """Log why an original stays, and have it come back when it may go; without an instant for that, not by itself."""
+    """Log why an original stays and schedule it again; a standing reason takes it off the schedule."""
     log.info("original kept", folder=folder, why=kept.why)
     if kept.seconds is None:
         await runtime.due.done(folder)
@@ -52,7 +52,7 @@ async def keep(runtime: Runtime, folder: str, kept: Kept) -> None:
 
 
 async def all_later(runtime: Runtime, folders: Sequence[str], stopped: Stopped) -> None:
-    """Nothing is deleted now: have all of a batch come back, and nobody begin another until then."""
+    """Postpone a whole batch, and start no other until then."""
     log.info("originals kept for now", recordings=len(folders), why=str(stopped))
     for folder in folders:
         await runtime.due.postpone(folder, stopped.seconds)
@@ -60,7 +60,7 @@ async def all_later(runtime: Runtime, folders: Sequence[str], stopped: Stopped) 
 
 
 async def back_off(runtime: Runtime, outcomes: Sequence[object]) -> None:
-    """Say in one line what could not be looked at; if that is half of it, no batch is begun for a while.
+    """Log in one line what could not be checked; if that is half of the batch, start no other for a while.
 
     One that fails again and again keeps its original for ever, so status shows it at once, and an alert comes after a while.
     """
@@ -68,33 +68,33 @@ async def back_off(runtime: Runtime, outcomes: Sequence[object]) -> None:
     if not away:
         return
     log.warning("deletions postponed", recordings=len(away), of=len(outcomes), error=away[0].error)
-    if 2 * len(away) >= len(outcomes):  # fewer may be the recordings' own fault, which must keep no other waiting
+    if 2 * len(away) >= len(outcomes):  # fewer may be the recordings' own fault
         await runtime.due.back_off(_BACK_OFF_SECONDS)
     for cause in {one.cause.name: one.cause for one in away}.values():
         of_it = [one for one in away if one.cause.name == cause.name]
         names = [f"delete_originals {one.folder}" for one in of_it]
         since = await runtime.attempts.failing_seconds(names, memory_seconds(cause))
         longest, one = max(zip(since, of_it, strict=True), key=lambda pair: pair[0])
-        if longest:  # a single failure is nothing to speak of
+        if longest:  # a single failure alerts nobody
             error = f"{layout.recording_id_of(one.folder)}: {one.error}"
             await tell_failing(runtime, "delete_originals", names, cause, error, longest)
 
 
 async def postpone_for(runtime: Runtime, folder: str, error: Exception) -> Away:
-    """An original could not be looked at or deleted: have it come back soon."""
+    """Postpone an original that could not be checked or deleted; it is tried again soon."""
     await runtime.due.postpone(folder, _AWAY_SECONDS)
     return Away(folder, cause_of(error, runtime.settings), one_line(error))
 
 
 async def ask_later(runtime: Runtime, folder: str, recording_id: str, name: str, said: str) -> None:
-    """Have an original come back later and later while the same is true: soon at first, since a wrong key is soon mended."""
+    """Postpone an original longer and longer while the same cause lasts: soon at first, as a wrong key is soon fixed."""
     attempts = await runtime.attempts.record(letter_id(recording_id), name, said)
     times = sum(attempt.cause == name for attempt in attempts)
     await runtime.due.postpone(folder, CAUSES["not-deleted"].wait_seconds(times))
 
 
 async def not_deleted(runtime: Runtime, folder: str, recording_id: str, error: str) -> None:
-    """Telnyx does not delete or show an original: back off, tell a person, and give it up in the end."""
+    """Back off from an original that Telnyx does not delete or show, alert a person, and give it up in the end."""
     cause, job_id = CAUSES["not-deleted"], letter_id(recording_id)
     attempts = await runtime.attempts.record(job_id, cause.name, error)
     times, seconds = cause.of(attempts)
@@ -114,10 +114,10 @@ async def not_deleted(runtime: Runtime, folder: str, recording_id: str, error: s
 
 
 def letter_id(recording_id: str) -> str:
-    """What the deletion of an original is called among attempts and dead letters."""
+    """The id of the deletion of an original among attempts and dead letters."""
     return f"delete_original:{recording_id}"
 
 
 async def schedule_again(runtime: Runtime, request: DeletionRequest) -> None:
-    """The job of a retried dead letter: put an original back on the list."""
+    """The job of a retried dead letter: schedule an original again."""
     await runtime.due.schedule(request.folder, 0)

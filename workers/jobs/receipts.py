@@ -1,4 +1,4 @@
-"""What is written down of an original that is gone at Telnyx: that we deleted it, or that it was gone before we asked."""
+"""Receipts of originals that are gone at Telnyx: deleted by us, or gone before we asked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def write_receipt(
     seen_at: str,
     asked_at: str,
 ) -> None:
-    """Write the receipt of an original that we deleted, and take it off every list.
+    """Write the receipt of an original that we deleted, and remove it from every list.
 
     Args:
         runtime: the worker's parts.
@@ -58,7 +58,7 @@ async def write_receipt(
 
 
 async def settle_gone(runtime: Runtime, settled: Sequence[GoneBefore], gone: Sequence[GoneBefore]) -> None:
-    """Write down what was gone before we asked, where this key sees other originals or a person went on; the rest waits."""
+    """Record originals that were gone before we asked, if this key sees other originals or a person resumed; the rest waits."""
     for one in gone:
         if one not in settled:
             log.warning("original not at Telnyx; asked again later", recording_id=one.recording_id)

@@ -1,4 +1,4 @@
-"""How every job is run: its payload read, its failure judged by the table of causes, its end remembered."""
+"""How every job runs: read its payload, classify its failure by the table of causes, remember its end."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _UNWRITTEN_WAIT_SECONDS = 10
 _HELD_WAIT_SECONDS = 2
 _LONGEST_HELD_WAIT_SECONDS = 30  # a long download must not have each further event of it ask Telnyx every few seconds
 _LONGEST_ERROR = 1_000
-_AGAIN_AND_AGAIN = 3  # a single failure is nothing to speak of
+_LEAST_ATTEMPTS = 3  # attempts before a repeated failure is reported
 
 
 def job(
     function: Callable[[Runtime, P], Awaitable[None]], payload_type: type[P], queue: str, *, needs_archive: bool = True
 ) -> Function:
-    """Make an arq function of a job. It runs only where Redis belongs to the archive, unless it needs none.
+    """Make the arq function of a job. It runs only while Redis belongs to the archive, unless it needs no archive.
 
-    What it raises is judged by the table of causes: tried again after a wait, or given up as a dead letter. arq's own
-    count of tries is not used, since it also counts throttling, outages and the deaths of workers.
+    The table of causes decides about an error: retry after a wait, or give up with a dead letter. arq's own count of tries
+    is not used, because it also counts throttling, outages and dead workers.
     """
     name = function.__name__
 
@@ -65,22 +65,22 @@ def job(
                         await runtime.assert_bound()
                     with span(name, told.get("trace"), **ids):
                         await function(runtime, msgspec.convert(payload, payload_type))
-            except Retry:  # nothing has failed: the job says itself when it is to run again
+            except Retry:  # not a failure: the job itself says when to run again
                 raise
-            except HeldElsewhere as busy:  # nothing has failed: whoever has the recording goes on with it
+            except HeldElsewhere as busy:  # not a failure: another job has the recording
                 log.debug("waits for another writer", function=name, why=str(busy))
                 wait = min(_LONGEST_HELD_WAIT_SECONDS, _HELD_WAIT_SECONDS * 2 ** min(ctx["job_try"] - 1, 10))
                 raise await again_in(runtime.redis, wait) from busy
             except Exception as error:
                 try:
                     await _failed(runtime, ctx["job_id"], name, payload, queue, error)
-                except (RedisError, OSError) as trouble:  # away or full: nothing is given up that is not written down
+                except (RedisError, OSError) as trouble:  # away or full: no job is given up without a record
                     log.warning("failed attempt could not be recorded", error=f"{type(trouble).__name__}: {trouble}")
                     raise await again_in(runtime.redis, _UNWRITTEN_WAIT_SECONDS) from trouble
             else:
-                if queue == MAIN_QUEUE:  # what a sweep or a backfill enqueued no webhook waits for
+                if queue == MAIN_QUEUE:  # no webhook waits for what a sweep or a backfill enqueued
                     runtime.history.observe(f"job:{name}", time.time() - ctx["enqueue_time"].timestamp())
-                with suppress(RedisError, OSError):  # what is done stays done; a sweep ends its letter then
+                with suppress(RedisError, OSError):  # the job is done anyway; a sweep ends its dead letter
                     if await runtime.attempts.done(ctx["job_id"]):
                         log.info("dead letter ended", function=name)
 
@@ -89,10 +89,10 @@ def job(
 
 
 async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, queue: str, error: Exception) -> None:
-    """Remember a failed attempt, then have the job run again or give it up.
+    """Record a failed attempt, then retry the job or give it up.
 
     Raises:
-        Retry: it runs again after the wait that its cause has.
+        Retry: the job runs again after the wait of its cause.
     """
     cause = cause_of(error, runtime.settings)
     what = f"{type(error).__name__}: {one_line(error)}" if cause.name == "unexpected" else one_line(error)
@@ -100,10 +100,10 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     attempts = await runtime.attempts.record(job_id, cause.name, line)
     times, seconds = cause.of(attempts)
     if not cause.is_final(times, seconds):
-        if cause.is_never_given_up and times >= _AGAIN_AND_AGAIN and seconds >= cause.quiet_seconds:
+        if cause.is_never_given_up and times >= _LEAST_ATTEMPTS and seconds >= cause.quiet_seconds:
             await tell_failing(runtime, function, [job_id], cause, line, seconds)
         wait = cause.wait_seconds(times)
-        if unsaid := _repeated.count((function, cause.name)) if cause.is_never_given_up else 1:
+        if unsaid := _throttle.count((function, cause.name)) if cause.is_never_given_up else 1:
             said = {"error": line, "again_in_seconds": round(wait, 2), "times": unsaid}
             log.warning("job failed", function=function, cause=cause.name, **said)
         raise await again_in(runtime.redis, wait) from error
@@ -116,14 +116,16 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     await runtime.alerts.send("dead-letter", cause.name, text, f"{cause.advice} See `callvault dead-letters list`.")
 
 
-class Repeated:
-    """What every job that waits has again and again, as in an outage: said once in ten seconds, with how often."""
+class LogThrottle:
+    """Limits log lines that every waiting job repeats, as in an outage: one in ten seconds, with a count."""
 
     def __init__(self) -> None:
-        self._kinds: dict[Hashable, tuple[float, int]] = {}  # when it was said, and how often it was not since
+        self._kinds: dict[
+            Hashable, tuple[float, int]
+        ] = {}  # when the last line was logged, and how many were left out since
 
     def count(self, kind: Hashable) -> int:
-        """How often it has been since it was last said, with this time; 0: it need not be said now."""
+        """How many lines this one stands for, itself included; 0 if it is left out."""
         said_at, unsaid = self._kinds.get(kind, (-math.inf, 0))
         if time.monotonic() - said_at < _SAID_EVERY_SECONDS:
             self._kinds[kind] = said_at, unsaid + 1
@@ -132,4 +134,4 @@ class Repeated:
         return unsaid + 1
 
 
-_repeated = Repeated()  # of this process
+_throttle = LogThrottle()  # of this process
