@@ -12,7 +12,6 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from arq.worker import Function
 from redis.exceptions import RedisError
 
 from config.alive import show_alive
@@ -38,7 +37,7 @@ from workers.queue.connect import connect_receiver, connect_worker
 from workers.queue.leases import Leases
 from workers.queue.pressure import oldest_waiting_seconds
 from workers.queue.script import AsyncRedis, server_seconds, write_when_full
-from workers.queue.worker import LeasingWorker
+from workers.queue.worker import Function, LeasingWorker
 from workers.runtime import CLOCK_JOBS, SEAL_JOBS, Runtime, open_runtime
 
 log = get_logger()

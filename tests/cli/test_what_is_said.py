@@ -136,7 +136,7 @@ def test_changed_audio_is_reported_with_its_path_and_moved_away_before_repair(
     assert f"move {key} out of the archive; then run {repair}" in advice[key]
     assert advice[gone].startswith("run `callvault repair 11-two` to restore it from Telnyx")
     text = run_callvault(["status"], here).stdout
-    assert f"move {path} out of the archive; then run {repair}" in text and "`callvault repair 11-two` puts it" in text
+    assert f"move {path} out of the archive; then run {repair}" in text and "`callvault repair 11-two`" in text
     with receiver(here) as (client, _):
         page = wait_for(lambda: "11-one" in (text := client.get("/ops/recordings/11-one").text) and text)
         assert f"move {path} out of the archive; then <code>callvault repair 11-one</code>" in page

@@ -10,8 +10,6 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
-from arq import Retry
-from arq.worker import Function, func
 from redis.exceptions import RedisError
 
 from config.counts import many
@@ -26,7 +24,7 @@ from workers.keys import MAIN_QUEUE
 from workers.one_line import one_line
 from workers.queue.attempts import DeadLetter
 from workers.queue.lease import HeldElsewhere
-from workers.queue.worker import again_in, leave_to_newer
+from workers.queue.worker import Function, Retry, again_in, func, leave_to_newer
 from workers.runtime import Runtime
 
 P = TypeVar("P", bound=msgspec.Struct)

@@ -131,7 +131,7 @@ async def connect_command(url: str, *, needs_redis: bool = True, connections: in
 
 
 def _workers_client(url: str, options: dict[str, Any]) -> ArqRedis:
-    from workers.queue.client import WorkersRedis  # arq, which receivers do without
+    from workers.queue.worker import WorkersRedis  # imports arq, which receivers do without
 
     made_with = {"job_serializer": serialize, "job_deserializer": deserialize, "expires_extra_ms": JOB_TTL_MS}
     client: ArqRedis = _client(url, WorkersRedis, made_with, options)

@@ -1,7 +1,16 @@
-"""arq's worker, as it has to be run so that it loses no work, with jobs claimed in one round trip as soon as there is room.
+"""Everything that Callvault takes from arq, and everything that it replaces in it (decision 25). Nothing else imports arq.
 
-arq's defaults that lose work are set otherwise: MessagePack for pickle, no kept results (a kept one blocks its job id,
-arq issues #531 and #432), no limit of tries (the table of causes decides).
+Taken: the loop around one job (`run_job`: read, call, time out, `Retry`), and `ArqRedis` under it.
+Replaced, because arq's own loses work:
+
+- writing a job: `jobs.py` and `accept.py` (arq pickles, takes three round trips, and costs the receiver its import)
+- claiming jobs: `LeasingWorker.main` and `leases.py` (a killed worker's job would wait for its timeout: arq issue #343)
+- ending a run: `end_run.lua` (arq's ZINCRBY is sent twice when an answer is lost)
+- the count of tries and the end of a failed job: `workers/jobs/run.py` and `attempts.py` (arq counts outages too)
+- results: none are kept (a kept one blocks its job id: arq issues #531 and #432)
+- an unknown function: the job waits for a newer worker (arq drops it)
+- counting a job's starts while Redis is full: `WorkersRedis` (a refused INCR would end the worker)
+- periodic jobs: `workers/clock.py`
 """
 
 from __future__ import annotations
@@ -15,9 +24,10 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from arq import Retry
+from arq import ArqRedis, Retry
 from arq.constants import retry_key_prefix
 from arq.worker import Function, Worker, func
+from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from config.logs import get_logger
@@ -26,34 +36,53 @@ from workers.queue.jobs import JOB_TTL_MS, deserialize, serialize
 from workers.queue.leases import Leases
 from workers.queue.script import AsyncRedis, Script, server_seconds
 
+__all__ = ["Function", "LeasingWorker", "Retry", "WorkersRedis", "again_in", "func", "leave_to_newer"]
+
 _OTHER_VERSION_WAIT_SECONDS = 10
 _IDLE_AFTER_SECONDS = 10
 _IDLE_FACTOR = 3
-_UNEVEN = (0.75, 1.25)
+_JITTER = (0.75, 1.25)
 
 log = get_logger()
 
 _END = Script(__package__, "end_run.lua", uses=("merge_job.lua",))
+_INCR = "#!lua flags=allow-oom\nreturn redis.call('INCRBY', KEYS[1], ARGV[1])"
+
+
+class _WorkersPipeline(Pipeline):
+    def incrby(self, name: Any, amount: int = 1) -> Any:
+        """INCRBY, also while Redis is full; `incr` is the same."""
+        return self.eval(_INCR, 1, name, str(amount))
+
+    incr = incrby
+
+
+class WorkersRedis(ArqRedis):
+    """arq's client, whose pipelines count also while Redis is full."""
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> _WorkersPipeline:
+        """A pipeline of commands, as of any client."""
+        return _WorkersPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
 
 async def again_in(redis: AsyncRedis, seconds: float) -> Retry:
-    """What a job raises to run again after some seconds: arq adds them to this worker's clock, others go by Redis's."""
+    """The `Retry` that a job raises to run again after some seconds by the clock of Redis; arq counts by this machine's."""
     ahead = 0.0
-    with suppress(RedisError, OSError):  # whatever else a job raises, arq takes for its end
+    with suppress(RedisError, OSError):  # arq ends the job for good on any other exception
         ahead = time.time() - await server_seconds(redis)
     return Retry(defer=seconds - ahead)
 
 
 async def leave_to_newer(redis: AsyncRedis, what: str) -> Retry:
-    """What a job raises that a newer version of Callvault has written: it waits for a worker that knows it."""
+    """The `Retry` of a job that a newer version of Callvault has written: it waits for a worker that knows it."""
     log.info("job waits for a newer worker", what=what)
     return await again_in(redis, _OTHER_VERSION_WAIT_SECONDS)
 
 
 class _Functions(dict[str, Any]):
-    """The functions of a worker. arq drops a job whose function it does not know; here it waits for a newer worker.
+    """The functions of a worker. A job whose function is unknown waits for a newer worker; arq would drop it.
 
-    The clockwork of older versions, which was jobs, is left alone: its turns come by themselves, on workers that have it.
+    The exception are the periodic jobs of older versions (`cron:`): workers of those versions start them again.
     """
 
     def __init__(self, known: dict[str, Any], redis: AsyncRedis) -> None:
@@ -72,15 +101,15 @@ class LeasingWorker(Worker):
     """An arq worker of one queue that claims jobs together with their leases.
 
     Args:
-        functions: what it can run.
+        functions: the functions that it can run.
         redis: a client made by `connect_worker`.
-        leases: of this process.
+        leases: the leases of this process.
         queue: its queue.
-        runtime: what its functions find under `runtime` in their context.
-        most_jobs: how many it runs at once.
-        timeout_seconds: of a job.
-        poll_seconds: between two looks for jobs while there are none; arq's 0.5 s is a delay for every webhook. Three times
-            as long once none has come for a while.
+        runtime: passed to the functions as `runtime` in their context.
+        most_jobs: how many jobs it runs at once.
+        timeout_seconds: the time limit of a job.
+        poll_seconds: between two polls while no job waits; three times as long after ten idle seconds. arq's 0.5 s
+            would delay every webhook.
     """
 
     def __init__(
@@ -114,31 +143,31 @@ class LeasingWorker(Worker):
         self.functions = _Functions(self.functions, redis)
         self._leases = leases
         self._scores: dict[str, int] = {}  # in the queue, of the jobs that run
-        self._look = asyncio.Event()
+        self._wake = asyncio.Event()
         self._are_more_waiting = False
         self._claimed_at = 0.0  # by the loop's clock
 
     async def main(self) -> None:
-        """Look for jobs now and then, and as soon as there is room again while more are waiting; without an end.
+        """Poll for jobs for ever, and claim at once when a slot is free while more jobs wait.
 
-        arq's own takes four round trips a job, writes no lease, leaves a free slot idle until its next look, and begins what runs
-        by the clock as jobs that wait behind all others, at the time of the worker's own clock (see `workers/clock.py`).
+        arq's own loop takes four round trips a job, writes no lease, and leaves a free slot idle until its next poll. It runs
+        periodic work as jobs, behind all other jobs and by the worker's own clock (see `workers/clock.py`).
         """
         while True:
             for job_id, task in list(self.tasks.items()):
                 if task.done():
                     del self.tasks[job_id]
-                    task.result()  # what failed in arq's own hands ends the worker
+                    task.result()  # an exception from arq itself ends the worker
             if self.allow_pick_jobs and self.job_counter < self.max_jobs:
                 await self._start_jobs(self.max_jobs - self.job_counter)
             is_idle = self.loop.time() - self._claimed_at > _IDLE_AFTER_SECONDS
-            # Uneven: of two workers with the same pace one would always be first, and it may be one that puts jobs back.
-            seconds = self.poll_delay_s * (_IDLE_FACTOR if is_idle else 1) * random.uniform(*_UNEVEN)  # noqa: S311
-            # `asyncio.timeout` costs half as much as the look itself.
-            timer = self.loop.call_later(seconds, self._look.set)
-            await self._look.wait()
+            # Jitter: otherwise the same one of two workers would always be first, and it may be one that puts jobs back.
+            seconds = self.poll_delay_s * (_IDLE_FACTOR if is_idle else 1) * random.uniform(*_JITTER)  # noqa: S311
+            # `asyncio.timeout` would cost half as much as the poll itself.
+            timer = self.loop.call_later(seconds, self._wake.set)
+            await self._wake.wait()
             timer.cancel()
-            self._look.clear()
+            self._wake.clear()
 
     async def _start_jobs(self, room: int) -> None:
         claimed = await self._leases.claim(self.queue_name, room, int(self.in_progress_timeout_s * 1000))
@@ -146,8 +175,8 @@ class LeasingWorker(Worker):
         if claimed:
             self._claimed_at = self.loop.time()
         for job_id, score in claimed:
-            # Freed by another worker, which took us for dead, and claimed again while it still runs here: it goes on under
-            # the new lease. Twice in one process, arq would mix the two up and drop the job, should the second ask for a retry.
+            # Another worker took us for dead and freed the job, which still runs here: it goes on under the new lease. arq
+            # would mix up two runs in one process, and drop the job if the second one raised Retry.
             if (running := self.tasks.get(job_id)) is not None and not running.done():
                 continue
             self.job_counter += 1
@@ -161,7 +190,7 @@ class LeasingWorker(Worker):
         self._leases.leave(job_id)
         self.job_counter -= 1
         if self._are_more_waiting:
-            self._look.set()
+            self._wake.set()
 
     async def finish_job(
         self,
@@ -173,12 +202,12 @@ class LeasingWorker(Worker):
         incr_score: int | None,
         keep_in_progress: float | None,
     ) -> None:
-        """End a run, as arq asks for it: for good, or to run again at the score that is `incr_score` behind its own."""
+        """End a run as arq asks for it: for good, or to run again at its score plus `incr_score`."""
         again_at = str(self._scores[job_id] + incr_score) if incr_score and not finish else ""
         await self._write_end(job_id, "ended" if finish else "again", again_at)
 
     async def finish_failed_job(self, job_id: str, result_data: bytes | None) -> None:
-        """Drop what arq could not run: its data is not there, or cannot be read. Data that has come since is left to run."""
+        """Drop a job whose data is missing or unreadable. If readable data has come since, the job runs again."""
         data = await self.pool.get(ARQ_JOB + job_id) or b""
         try:
             deserialize(data)
