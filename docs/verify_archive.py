@@ -145,6 +145,7 @@ SHAPES = {
     },
 }
 NAMES_ITS_RECORDING = ("deleted.json", "gone.json", "not-archived.json", "transcriptions-not-archived")
+BESIDE = (*NAMES_ITS_RECORDING, "transcriptions", "decisions")
 WRITTEN_AT = {  # when a record says that it was written
     "recording.json": "archived_at",
     "deleted.json": "confirmed_gone_at",
@@ -342,7 +343,7 @@ def check_other(archive, folder, recording_id, key, committed):
     kind = name.partition("/")[0]
     if last.startswith("audio.") and f"{place}/" not in committed and (name == last or kind == "versions"):
         archive.problem("uncommitted", key, "the audio has no commit record")
-    elif kind not in (*NAMES_ITS_RECORDING, "transcriptions", "decisions") or not name.endswith(".json"):
+    elif kind not in BESIDE or not name.endswith(".json") or (kind.endswith(".json") and name != kind):
         archive.problem("unknown", key, "no commit record lists it")
     else:
         said = archive.record(key, kind)

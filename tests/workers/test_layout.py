@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from datetime import date
@@ -9,7 +10,7 @@ from urllib.parse import unquote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.archive import layout
+from workers.archive import kinds, layout
 
 DAY = date(2026, 1, 2)
 
@@ -46,6 +47,27 @@ def test_a_key_is_read_back() -> None:
     assert layout.recording_of("recordings/2026/01/02/x/transcriptions/t.json") == (DAY, "x", "transcriptions/t.json")
     for other in ("seals/0000000001.json", "recordings/2026/13/02/x/y", "recordings/a/b/c/d/e", "x"):
         assert layout.recording_of(other) is None
+
+
+def test_the_document_of_the_format_has_every_kind_of_object() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "archive-format.md").read_text().replace("\\|", "|")
+    rows = [line.partition("` | ")[0] + "`" for line in document.splitlines() if line.startswith("| `")]
+    spelled = {
+        kinds.SEAL: "seals/{sequence}.sha256`, `.json`, `.sig`, `.tsr",
+        kinds.DECISION: "decisions/connections/{connection_id}/{id}.json",
+    }
+    for kind in kinds.KINDS:
+        folder, slash, name = spelled.get(kind, kind.key).rpartition("/")
+        assert any(f"`{folder}{slash}" in row and f"{name}`" in row for row in rows), kind.key
+
+
+@given(st.sampled_from(kinds.KINDS))
+def test_the_kind_of_an_object_is_read_from_its_key(kind: kinds.Kind) -> None:
+    values = {"YYYY": "2026", "MM": "01", "DD": "02", "wav|mp3": "wav", "sequence": "0000000001", "number": "00000001"}
+    values |= {"sha256|json|sig|tsr": "tsr", "YYYY-MM-DD": "2026-01-02"}
+    key = re.sub(r"\{([^}]+)\}", lambda found: values.get(found[1], "x"), kind.key)
+    assert kinds.kind_of(key) is kind
+    assert kinds.kind_of(f"else/{key}") is None
 
 
 def test_many_threads_may_read_their_first_record_at_once() -> None:

@@ -16,7 +16,7 @@ import msgspec
 
 from config.errors import UserError
 from config.times import format_instant, utc_now
-from workers.archive import layout
+from workers.archive import kinds, layout
 from workers.archive.archive import Archive, ArchiveConflict
 from workers.archive.proof import hash_object
 from workers.archive.readers import ERASURE
@@ -27,7 +27,6 @@ from workers.archive.stores.store import StoreError
 if TYPE_CHECKING:
     from workers.archive.signatures import SealKeys
 
-_KEPT = ("deleted.json", "gone.json", "erased.json", "erased.sig")
 _MOST_ROUNDS = 5
 
 
@@ -125,8 +124,8 @@ def what_is_left(archive: Archive, folder: str) -> list[str]:
 
 
 def _is_kept(folder: str, key: str) -> bool:
-    name = key.removeprefix(folder)
-    return name in _KEPT or name.startswith("decisions/")
+    kind = kinds.kind_in_folder(key.removeprefix(folder))
+    return kind is not None and kind.survives_erasure
 
 
 def sign_erasure(archive: Archive, folder: str, keys: SealKeys) -> Erasure:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Collection, Container
 
 from config.errors import UserError
-from workers.archive import layout
+from workers.archive import kinds, layout
 from workers.archive.archive import Archive
 from workers.archive.problems import Problem, wrong
 from workers.archive.proof import hash_object
@@ -93,7 +93,7 @@ class Erasures:
                 ):
                     return {}
                 rows = read_manifest(self._archive, sequence)
-                listed |= {name: sha256 for sha256, name in rows if name.endswith("/erased.json")}
+                listed |= {name: sha256 for sha256, name in rows if kinds.kind_of(name) is kinds.ERASURE}
                 before = link.sha256
         except (UnreadableRecord, KeyError):
             return {}

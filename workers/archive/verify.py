@@ -1,70 +1,41 @@
-"""`callvault verify`: the archive against its own commit records, by the same ladder that proved it.
+"""`callvault verify`: checks the archive against its commit records, with the same proofs as the archiving worker.
 
-It asks nobody but the store, so it works with Redis and Telnyx gone. Cost: a listing, and for each recording its record
-and one question for each object; with `deep` every byte is read.
+It needs the store alone, so it works without Redis and Telnyx. It costs one listing, and for each recording a read of its
+record and one request for each object; with `deep` it reads every byte.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
 
 import msgspec
 
 from config.times import format_instant, utc_now
-from workers.archive import layout
+from workers.archive import kinds, layout
 from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
 from workers.archive.erasures import Erasures
+from workers.archive.folder import Folder, commit_keys, folders_in, is_not_archived, read_folder
 from workers.archive.identity import NoArchive, read_identity
 from workers.archive.marks import ProvenMarks
 from workers.archive.problems import Problem, wrong
 from workers.archive.proof import Damaged, hash_object
 from workers.archive.readers import (
     COMMIT_RECORD,
-    DAMAGE,
-    DECISION,
-    DUTIES,
-    GONE,
-    IDENTITY,
-    NOT_ARCHIVED,
-    RECEIPT,
-    TRANSCRIBING,
-    TRANSCRIPTION,
-    TRANSCRIPTION_NOT_ARCHIVED,
-    RecordReader,
 )
 from workers.archive.records import ArchivedObject, CommitRecord, Decision, Identity, UnreadableRecord
-from workers.archive.stores.store import StoredObject
-
-# What may lie beside a commit record: the first part of its name, and how it is read.
-_BESIDE: dict[str, RecordReader[Any]] = {
-    "deleted.json": RECEIPT,
-    "gone.json": GONE,
-    "not-archived.json": NOT_ARCHIVED,
-    "transcriptions": TRANSCRIPTION,
-    "transcriptions-not-archived": TRANSCRIPTION_NOT_ARCHIVED,
-    "decisions": DECISION,
-}
-_AT_ROOT: dict[str, RecordReader[Any]] = {
-    layout.DECISIONS: DECISION,
-    layout.DUTIES: DUTIES,
-    layout.DAMAGE: DAMAGE,
-    layout.TRANSCRIBING: TRANSCRIBING,
-    layout.IDENTITY_KEY: IDENTITY,
-}
 
 
 class Earlier(msgspec.Struct, frozen=True):
-    """What an earlier run saw that was stopped, and this one did not look at again.
+    """What an interrupted run checked, which this run does not check again.
 
     Attributes:
         begun_at: when that run began; ISO 8601, UTC.
-        stopped_at: when it came to the end of the last day that it saw.
+        stopped_at: when it finished its last day.
         through: that day.
     """
 
@@ -77,26 +48,26 @@ class Earlier(msgspec.Struct, frozen=True):
 
 
 class Verified(msgspec.Struct):
-    """What a verification found so far; also what it resumes from.
+    """The result of a verification so far, from which a later run can resume.
 
     Attributes:
-        checked_by: how many of the objects, by what held them: a rung of the proof's ladder, or `mark`: the store's mark,
-            under which an earlier run on this machine read the same bytes.
-        sealed_objects: listed by seals; of recordings, media and log messages.
-        erased: of them, erased on record.
-        erased_recordings: of the recordings, those that were erased, on record.
-        not_archived: recordings that are on record as not archived, and are not in the archive.
-        waiting: objects that came after the seal of their day, for its next one.
-        unsealed_objects: objects of days that have no seal yet.
-        void: seals whose number is passed over.
+        checked_by: the number of objects by proof level, or by `mark`: an earlier run on this machine read the same bytes
+            under the store's present mark.
+        sealed_objects: objects that seals list, of recordings, media and log messages.
+        erased: sealed objects that an erasure record names.
+        erased_recordings: recordings with an erasure record.
+        not_archived: recordings with a record that they are not archived, and no commit record.
+        waiting: objects that came after the seal of their day and wait for the next one.
+        unsealed_objects: objects of days without a seal.
+        void: void seals.
         unsigned: seals without a signature.
-        signed_by: how many seals, by the fingerprint of the key that signed them.
+        signed_by: the number of seals by the fingerprint of the key that signed them.
         stamped: seals with a time stamp.
-        head: the number of the seal that was asked for by its hash; None if it is not in the chain, or was not asked for.
-        seals_after_head: how many seals came after it.
-        through: the last day that is done, ISO 8601; empty at the start.
+        head: the number of the seal given by its hash; None if none was given or the chain does not have it.
+        seals_after_head: the number of seals after that one.
+        through: the last finished day, ISO 8601; empty at the start.
         begun_at, saved_at: instants, ISO 8601.
-        earlier: of an earlier run, that this one resumed.
+        earlier: the interrupted run that this one resumed.
     """
 
     recordings: int = 0
@@ -123,7 +94,7 @@ class Verified(msgspec.Struct):
     earlier: Earlier | None = None
 
     def resume(self) -> Verified:
-        """This state as a further run begins with it."""
+        """The state with which the next run begins."""
         counts = (self.recordings, self.objects, self.bytes)
         self.earlier = Earlier(*counts, self.begun_at, self.saved_at, self.through)
         return self
@@ -131,13 +102,13 @@ class Verified(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Checks:
-    """How objects are looked at.
+    """How to check objects.
 
     Attributes:
-        archive: the archive, which knows what counts as proof.
-        erasures: what they excuse.
-        deep: read and hash every object, whatever proved it.
-        marks: what was proven by reading before; None: what needs reading is read.
+        archive: the archive, with its proof mode.
+        erasures: the erasure records of the archive.
+        deep: read and hash every object.
+        marks: marks of objects that earlier runs have read; None to read each object that needs it.
     """
 
     archive: Archive
@@ -146,12 +117,15 @@ class Checks:
     marks: ProvenMarks | None = None
 
     def check(self, known: ArchivedObject) -> str:
-        """Look at an object; returns what held it, as `Verified.checked_by` names it.
+        """Check an object.
+
+        Returns:
+            What proved it, as `Verified.checked_by` names it.
 
         Raises:
-            Damaged: it is not the object of its record.
-            KeyError: it is not there.
-            StoreError: the store cannot be asked now.
+            Damaged: the object differs from its record.
+            KeyError: the object is missing.
+            StoreError: the store does not answer.
         """
         store = self.archive.store
         if self.deep:
@@ -169,15 +143,8 @@ class Checks:
         return proven.proof.by
 
 
-@dataclass
-class _Folder:
-    prefix: str
-    day: date
-    found: dict[str, StoredObject] = field(default_factory=dict)
-
-
 def count_recordings(archive: Archive, since: date | None, until: date | None) -> int:
-    """How many folders of recordings there are, by a listing alone."""
+    """The number of recordings in a span of days, by a listing."""
     return sum(1 for _ in _folders(archive, since, until))
 
 
@@ -193,25 +160,25 @@ def verify(
     show: Callable[[Verified], None] = lambda _: None,
     save: Callable[[Verified], None] = lambda _: None,
 ) -> Verified:
-    """Verify a span of days, both inclusive; None is the archive's own end. Then what lies at the archive's root.
+    """Verify the recordings of a span of days, both ends inclusive, then the records at the archive's root.
 
     Args:
         archive: the archive.
-        state: where to begin; a new one for all of it.
-        since: first day.
-        until: last day.
-        deep: read and hash every object, whatever proved it.
-        trusted: raw public keys of which one must have signed each erasure; None: signatures are held to themselves.
+        state: the state to resume from; a new one to verify everything.
+        since: the first day; None for the first of the archive.
+        until: the last day; None for the last of the archive.
+        deep: read and hash every object.
+        trusted: raw public keys, one of which must have signed each erasure; None to check signatures alone.
         marks: see `Checks`.
         show: called after each recording.
         save: called after each day, with a state to resume from.
 
     Raises:
-        StoreError: the store cannot be asked now; what was saved resumes it.
+        StoreError: the store does not answer; a later run can resume from the saved state.
     """
     checks = Checks(archive, Erasures(archive, known_identity(archive), trusted), deep, marks)
     begin = date.fromisoformat(state.through) if state.through else None
-    days = itertools.groupby(_folders(archive, since, until), key=lambda folder: folder.day)
+    days = itertools.groupby(_folders(archive, since, until), key=lambda folder: folder.day or date.min)
     for day, folders in days:
         if begin is not None and day <= begin:
             deque(folders, maxlen=0)
@@ -233,58 +200,40 @@ def verify(
 
 
 def check_folder(archive: Archive, prefix: str, *, deep: bool = False) -> list[Problem]:
-    """What is wrong in the folder of one recording.
+    """The problems in the folder of one recording.
 
     Args:
         archive: the archive.
-        prefix: of the folder, with the slash at its end.
-        deep: read and hash every object, whatever proved it.
+        prefix: the prefix of the folder, with the slash at its end.
+        deep: read and hash every object.
 
     Raises:
-        StoreError: the store cannot be asked now.
+        StoreError: the store does not answer.
     """
-    day = layout.day_of(f"{prefix}recording.json") or date.min
-    folder = _Folder(prefix, day, {stored.key: stored for stored in archive.store.list(prefix)})
+    folder = read_folder(archive.store, prefix)
     checks = Checks(archive, Erasures(archive, known_identity(archive), None), deep)
     return _check(checks, folder).problems
 
 
 def known_identity(archive: Archive) -> Identity | None:
-    """Which archive it is; None where that is not known, which `verify` says of a record that cannot be read."""
+    """The identity of the archive; None if it has none or its record is damaged, which `check_root` reports."""
     try:
         return read_identity(archive.store)
     except NoArchive:
         return None
 
 
-def _folders(archive: Archive, since: date | None, until: date | None) -> Iterator[_Folder]:
-    """The recordings' folders, in order, each with what a listing found in it."""
-    current: _Folder | None = None
-    for stored in archive.store.list("recordings/"):
-        place = layout.recording_of(stored.key)
-        if place is None:
-            day, prefix = date.min, stored.key
-        else:
-            day, prefix = place[0], stored.key.removesuffix(place[2])
-            if (since and day < since) or (until and day > until):
-                continue
-        if current is None or current.prefix != prefix:
-            if current is not None:
-                yield current
-            current = _Folder(prefix, day)
-        current.found[stored.key] = stored
-    if current is not None:
-        yield current
+def _folders(archive: Archive, since: date | None, until: date | None) -> Iterator[Folder]:
+    """The recordings of a span of days, and every key under `recordings/` that is not of a recording."""
+    for folder in folders_in(archive.store.list("recordings/")):
+        day = folder.day
+        if day is None or not ((since and day < since) or (until and day > until)):
+            yield folder
 
 
 @dataclass
 class _Found:
-    """What was found in a folder: what is wrong, the sizes of the objects that records name, and what held them.
-
-    Attributes:
-        is_not_archived: whether it only says that its recording is not archived, and why.
-        is_erased: whether its recording was erased, on record.
-    """
+    """The result for one folder: its problems, the sizes of the objects that records name, and what proved them."""
 
     problems: list[Problem] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -293,21 +242,21 @@ class _Found:
     is_erased: bool = False
 
 
-def _check(checks: Checks, folder: _Folder) -> _Found:
-    """One folder: its records, every object that they name, and everything else that lies there."""
+def _check(checks: Checks, folder: Folder) -> _Found:
+    """Check one folder: its records, every object that they name, and everything else in it."""
     found = _Found()
-    if folder.day == date.min:
-        found.problems = [Problem("unknown", key, "not a key of the archive format") for key in folder.found]
+    if folder.day is None:
+        found.problems = [Problem("unknown", key, "not a key of the archive format") for key in folder.objects]
         return found
-    found.is_not_archived = is_not_archived(folder.prefix, folder.found)
-    left = dict(folder.found)
+    found.is_not_archived = is_not_archived(folder.prefix, folder.objects)
+    left = dict(folder.objects)
     erased, found.problems = checks.erasures.read(folder.prefix, left)
     commit_key = layout.commit_key(folder.prefix)
     found.is_erased = commit_key in erased and commit_key not in left
     left.pop(layout.erasure_key(folder.prefix), None)
     left.pop(layout.erasure_signature_key(folder.prefix), None)
     committed = set[str]()
-    for key in commit_keys(folder.prefix, folder.found):
+    for key in commit_keys(folder.prefix, folder.objects):
         del left[key]
         place = key.removesuffix("recording.json")
         try:
@@ -315,33 +264,20 @@ def _check(checks: Checks, folder: _Folder) -> _Found:
         except UnreadableRecord as error:
             found.problems.append(wrong(error))
             for audio in [other for other in left if other.startswith(f"{place}audio.")]:
-                del left[audio]  # it was committed: what its record says of it cannot be read, and that is said
+                del left[audio]  # its damaged commit record is the problem, not the audio
             continue
         committed.add(place)
         _check_objects(checks, folder, record, erased, found)
         for known in record.objects:
             left.pop(known.key, None)
-    found.problems += missing_record(folder.prefix, folder.found, erased)
+    found.problems += missing_record(folder.prefix, folder.objects, erased)
     for key in sorted(left):
         found.problems += _check_other(checks.archive, folder, key, committed)
     return found
 
 
-def is_not_archived(prefix: str, present: Collection[str]) -> bool:
-    """Whether a recording's folder says that it is not archived, and it has not come since."""
-    others = (layout.commit_key(prefix), layout.erasure_key(prefix))
-    return layout.not_archived_key(prefix) in present and not any(key in present for key in others)
-
-
-def commit_keys(prefix: str, present: Iterable[str]) -> list[str]:
-    """The keys of the commit records in a recording's folder: its own first, then its versions'."""
-    own = layout.commit_key(prefix)
-    keys = [key for key in present if key == own or layout.is_version(key.removeprefix(prefix))]
-    return sorted(keys, key=lambda key: (key != own, key))
-
-
 def missing_record(prefix: str, present: Collection[str], erased: Container[str]) -> list[Problem]:
-    """A commit record that must have been there, is not, and was not erased."""
+    """A missing commit record: other objects show that it was written, and no erasure names it."""
     key = layout.commit_key(prefix)
     if key in present or key in erased:
         return []
@@ -353,11 +289,11 @@ def missing_record(prefix: str, present: Collection[str], erased: Container[str]
 
 
 def _check_objects(
-    checks: Checks, folder: _Folder, record: CommitRecord, erased: Mapping[str, str], found: _Found
+    checks: Checks, folder: Folder, record: CommitRecord, erased: Mapping[str, str], found: _Found
 ) -> None:
     for known in record.objects:
         found.sizes.append(known.size)
-        is_there = known.key in folder.found or known.is_adopted
+        is_there = known.key in folder.objects or known.is_adopted
         if not is_there and known.key in erased:
             if erased[known.key] != known.sha256:
                 found.problems.append(other_hash(folder.prefix, known.key, "commit record"))
@@ -371,27 +307,25 @@ def _check_objects(
             found.problems.append(Problem("missing", known.key, "listed, and then not there"))
         except Damaged as error:
             found.problems.append(wrong(error))
-        except ValueError as error:  # a key that no store has
+        except ValueError as error:  # a key that no store can have
             found.problems.append(Problem("damaged", known.key, str(error)))
 
 
 def other_hash(prefix: str, key: str, who: str) -> Problem:
-    """An erasure that does not tell what was there."""
+    """The problem of an erasure record that names another hash."""
     what = f"says that {key} was erased, with another SHA-256 than its {who} has"
     return Problem("erasure", layout.erasure_key(prefix), what)
 
 
-def _check_other(archive: Archive, folder: _Folder, key: str, committed: Container[str]) -> list[Problem]:
-    """What no commit record names. `committed`: the folders whose commit record was read."""
-    name = key.removeprefix(folder.prefix)
-    place, _, last = key.rpartition("/")
-    if last.startswith("audio.") and f"{place}/" not in committed and (name == last or name.startswith("versions/")):
+def _check_other(archive: Archive, folder: Folder, key: str, committed: Container[str]) -> list[Problem]:
+    """Check an object that no commit record names. `committed`: the folders whose commit record could be read."""
+    kind = kinds.kind_in_folder(key.removeprefix(folder.prefix))
+    if kind in (kinds.AUDIO, kinds.VERSION_AUDIO) and f"{key.rpartition('/')[0]}/" not in committed:
         return [Problem("uncommitted", key, "the audio has no commit record")]
-    reader = _BESIDE.get(name.partition("/")[0])
-    if reader is None or not name.endswith(".json"):
+    if kind is None or kind.reader is None or not key.endswith(".json"):
         return [Problem("unknown", key, "no commit record lists it")]
     try:
-        record = reader.read(archive.read_small(key), key)
+        record = kind.read(archive.read_small(key), key)
     except UnreadableRecord as error:
         return [wrong(error)]
     recording_id = getattr(record, "recording_id", None)
@@ -401,7 +335,7 @@ def _check_other(archive: Archive, folder: _Folder, key: str, committed: Contain
 
 
 def _check_copy(archive: Archive, key: str, decision: Decision) -> list[Problem]:
-    """A decision beside a recording is a copy, which is sealed; the one that counts lies at the root and says the same."""
+    """Compare the copy of a decision in a recording's folder, which seals list, with the decision at the root."""
     root = layout.decision_key(decision.scope, decision.subject, decision.id)
     data = archive.read_small(root)
     if data is None:
@@ -412,16 +346,16 @@ def _check_copy(archive: Archive, key: str, decision: Decision) -> list[Problem]
 
 
 def check_root(archive: Archive) -> list[Problem]:
-    """What is wrong with the records that belong to no day: decisions, duties, the register of damage, the archive's identity.
+    """The problems of the records at the archive's root: decisions, duties, the register of damage, the identity.
 
     Raises:
-        StoreError: the store cannot be asked now.
+        StoreError: the store does not answer.
     """
     problems = []
-    for prefix, reader in _AT_ROOT.items():
-        for stored in archive.store.list(prefix):
+    for kind in kinds.AT_THE_ROOT:
+        for stored in archive.store.list(kind.prefix):
             try:
-                record = reader.read(archive.read_small(stored.key), stored.key)
+                record = kind.read(archive.read_small(stored.key), stored.key)
             except UnreadableRecord as error:
                 problems.append(wrong(error))
                 continue

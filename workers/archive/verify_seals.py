@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from config.times import parse_instant, utc_now
-from workers.archive import layout
+from workers.archive import kinds, layout
 from workers.archive.ahead import ahead
 from workers.archive.archive import Archive
 from workers.archive.erasures import Erasures
+from workers.archive.folder import commit_keys
 from workers.archive.marks import ProvenMarks
 from workers.archive.problems import Problem, wrong
 from workers.archive.proof import Damaged, hash_object
@@ -27,7 +28,7 @@ from workers.archive.readers import ANY_RECORD, COMMIT_RECORD, MEDIA
 from workers.archive.records import ArchivedObject, Identity, UnreadableRecord
 from workers.archive.seals import Link, folder_of, objects_of_day, present_seals, read_manifest
 from workers.archive.stores.store import StoredObject
-from workers.archive.verify import Checks, Verified, commit_keys, known_identity, missing_record, other_hash
+from workers.archive.verify import Checks, Verified, known_identity, missing_record, other_hash
 from workers.archive.verify_chain import Trust, walk_chain
 
 _SEALED_WITHIN = timedelta(days=2)  # a sealed day gets a further seal a day later at most, if a worker runs
@@ -38,18 +39,6 @@ UNSEALED_SLACK = timedelta(
     hours=24
 )  # how much later than CALLVAULT_SEAL_AFTER a day's seal may come: Telnyx may be away
 _LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
-
-# When an object says that it was written, by its name or the name of its folder.
-_WRITTEN_AT = {
-    "recording.json": "archived_at",
-    "deleted.json": "confirmed_gone_at",
-    "gone.json": "found_gone_at",
-    "not-archived.json": "at",
-    "transcriptions-not-archived": "at",
-    "erased.json": "erased_at",
-    "decisions": "at",
-    "log-messages": "first_seen_at",
-}
 
 
 @dataclass
@@ -232,15 +221,11 @@ def _waiting(prefix: str, unlisted: list[str], bytes_of: dict[str, bytes], recon
 
 def _is_recent(key: str, data: bytes, reconciled: datetime) -> bool:
     """Whether an object is dated so lately that no seal lists it yet: within two days, and too late for the seal of its day."""
-    name = key.rpartition("/")[2]
-    kind = next((part for part in (name, *key.split("/")) if part in _WRITTEN_AT), None)
+    kind = kinds.kind_of(key)
+    if kind is None or kind.written_at is None:
+        return False
     try:
-        said = ANY_RECORD.read(data, key)
-        if "/transcriptions/" in key:
-            at = said["transcription"].get("updated_at") or said["transcription"]["created_at"]
-        else:
-            at = said[_WRITTEN_AT[kind or ""]]
-        written = parse_instant(at)
+        written = parse_instant(kind.written_at(ANY_RECORD.read(data, key)))
     except (UnreadableRecord, ValueError, TypeError, KeyError, AttributeError):
         return False
     return written >= reconciled - _ON_ITS_WAY and abs(utc_now() - written) < _SEALED_WITHIN
