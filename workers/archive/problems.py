@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from workers.archive import layout
+from workers.archive import kinds, layout
 from workers.archive.records import WrongObject
 
 # `how_to_mend` has the advice for missing and damaged objects.
@@ -59,7 +59,7 @@ def how_to_mend(key: str, state: str, place: str = "") -> str:
     path = f"{place.rstrip('/')}/{key}" if place else key
     found = layout.recording_of(key)
     command = ""
-    if found is not None and found[2].rpartition("/")[2].startswith("audio."):
+    if found is not None and kinds.kind_of(key) in (kinds.AUDIO, kinds.VERSION_AUDIO):
         command = f"`callvault repair {found[1]}`"
     if state == "missing":
         if command:
