@@ -16,7 +16,7 @@ from pathlib import Path
 from config.errors import UserError
 from config.logs import get_logger
 from config.private import close_files, private_file, private_folder
-from workers.archive import layout
+from workers.archive import kinds, layout
 from workers.archive.decisions import word_of
 from workers.archive.readers import COMMIT_RECORD, DAMAGE, DECISION, ERASURE, RECEIPT
 from workers.archive.records import Damage
@@ -279,14 +279,14 @@ class Catalogue:
         place = layout.recording_of(key)
         if place is None:
             return True
-        _, recording_id, name = place
-        if name.startswith("transcriptions/"):
+        recording_id, kind = place[1], kinds.kind_in_folder(place[2])
+        if kind is kinds.TRANSCRIPTION:
             sql, value = "SELECT 1 FROM transcripts WHERE transcription_id = ?", layout.transcription_of(key)
-        elif name.startswith("decisions/"):
+        elif kind is kinds.DECISION_COPY:
             sql = "SELECT 1 FROM decisions WHERE recording_id = ? AND name = ?"
             return self._db.execute(sql, (recording_id, layout.name_of(key))).fetchone() is not None
-        elif name in _KNOWN_BY:
-            sql, value = f"SELECT 1 FROM recordings WHERE recording_id = ? AND {_KNOWN_BY[name]} NOT NULL", recording_id  # noqa: S608
+        elif kind is not None and kind in _KNOWN_BY:
+            sql, value = f"SELECT 1 FROM recordings WHERE recording_id = ? AND {_KNOWN_BY[kind]} NOT NULL", recording_id  # noqa: S608
         else:
             return True
         return self._db.execute(sql, (value,)).fetchone() is not None
@@ -303,23 +303,23 @@ class Catalogue:
         place = layout.recording_of(key)
         if place is None:
             return
-        day, recording_id, name = place[0].isoformat(), place[1], place[2]
-        if name == "recording.json":
+        day, recording_id, kind = place[0].isoformat(), place[1], kinds.kind_in_folder(place[2])
+        if kind is kinds.COMMIT:
             self._put_row(row_of_commit(recording_id, day, COMMIT_RECORD.read(data, key)))
-        elif name.startswith("transcriptions/"):
+        elif kind is kinds.TRANSCRIPTION:
             self._put_transcript(
                 self._number(recording_id, day), layout.transcription_of(key), transcript_of(data, key)
             )
-        elif name == "deleted.json":
+        elif kind is kinds.RECEIPT:
             self._set(recording_id, day, "deleted_at = ?", RECEIPT.read(data, key).confirmed_gone_at)
-        elif name.startswith("decisions/"):
+        elif kind is kinds.DECISION_COPY:
             DECISION.read(data, key)
             row = (recording_id, layout.name_of(key), data)
             self._db.execute("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?)", row)
             sql = "SELECT name, data FROM decisions WHERE recording_id = ?"
             known = {name: DECISION.read(data, key) for name, data in self._db.execute(sql, (recording_id,))}
             self._set(recording_id, day, "decision = ?", word_of(known))
-        elif name == "erased.json":
+        elif kind is kinds.ERASURE:
             self._erase(self._number(recording_id, day), ERASURE.read(data, key).erased_at)
 
     def _put_damage(self, row: Damage) -> None:
@@ -352,7 +352,7 @@ class Catalogue:
     def put_seal(self, sequence: int, day: str, keys: Iterable[str]) -> None:
         """Take a seal: which commit records its manifest lists, within a transaction."""
         places = (layout.recording_of(key) for key in keys)
-        ids = ((sequence, p[1]) for p in places if p is not None and p[2] == "recording.json")
+        ids = ((sequence, p[1]) for p in places if p is not None and kinds.kind_in_folder(p[2]) is kinds.COMMIT)
         self._db.executemany("UPDATE recordings SET seal = coalesce(seal, ?) WHERE recording_id = ?", ids)
         self._db.execute("INSERT OR IGNORE INTO seals VALUES (?, ?)", (sequence, day))
 
@@ -410,4 +410,4 @@ def _make_indexes(db: sqlite3.Connection) -> None:
         db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {where}")
 
 
-_KNOWN_BY = {"recording.json": "coalesce(key, erased_at)", "deleted.json": "deleted_at", "erased.json": "erased_at"}
+_KNOWN_BY = {kinds.COMMIT: "coalesce(key, erased_at)", kinds.RECEIPT: "deleted_at", kinds.ERASURE: "erased_at"}

@@ -7,7 +7,7 @@ from datetime import date, datetime
 import msgspec
 
 from config.times import first_instant, format_instant, parse_instant
-from workers.archive import layout
+from workers.archive import kinds, layout
 from workers.archive.decisions import word_of
 from workers.archive.readers import DECISION, ERASURE, RECEIPT, TRANSCRIPTION
 from workers.archive.records import AnyDecision, CommitRecord
@@ -107,15 +107,15 @@ def row_of(folder: SealedFolder) -> Row | None:
     row = row_of_commit(place[1], place[0].isoformat(), folder.commit)
     decisions: dict[str, AnyDecision] = {}
     for key in sorted(records):
-        name = key.rpartition("/")[2] if "/transcriptions/" not in key else "transcription"
-        if name == "transcription":
+        kind = kinds.kind_of(key)
+        if kind is kinds.TRANSCRIPTION:
             row.transcription_ids = [*row.transcription_ids, layout.transcription_of(key)]
             row.transcripts = [*row.transcripts, transcript_of(records[key], key)]
-        elif name == "deleted.json":
+        elif kind is kinds.RECEIPT:
             row.deleted_at = _instant(RECEIPT.read(records[key], key).confirmed_gone_at)
-        elif "/decisions/" in key:
+        elif kind is kinds.DECISION_COPY:
             decisions[layout.name_of(key)] = DECISION.read(records[key], key)
-        elif name == "erased.json":
+        elif kind is kinds.ERASURE:
             ERASURE.read(records[key], key)
             return None
     row.decision = word_of(decisions)
