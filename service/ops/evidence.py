@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import date, timedelta
 from typing import Literal
 
@@ -14,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from config.times import parse_day, utc_now
 from service.ops.access import Refused
 from service.ops.parts import Ops
-from workers.archive import layout
+from workers.archive import kinds, layout
 from workers.archive.seals import Chain
 from workers.jobs.chain import read_chain
 from workers.jobs.reconcile import count_at_telnyx
@@ -173,15 +174,9 @@ def _day(chain: Chain, waiting: dict[date, tuple[float, str | None]], broken: di
 
 
 def _count(ops: Ops, day: date) -> tuple[int, int, int, int]:
-    counts = [0, 0, 0, 0]
-    for stored in ops.runtime.archive.store.list(layout.day_prefix(day)):
-        place = layout.recording_of(stored.key)
-        if place is not None:
-            name = place[2]
-            for i, wanted in enumerate(("recording.json", "deleted.json", "erased.json")):
-                counts[i] += name == wanted
-            counts[3] += name.startswith("transcriptions/")
-    return counts[0], counts[1], counts[2], counts[3]
+    listed = ops.runtime.archive.store.list(layout.day_prefix(day))
+    found = Counter(kinds.kind_of(stored.key) for stored in listed)
+    return found[kinds.COMMIT], found[kinds.RECEIPT], found[kinds.ERASURE], found[kinds.TRANSCRIPTION]
 
 
 async def manifest(ops: Ops, request: Request) -> Response:

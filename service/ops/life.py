@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from config.counts import many
-from workers.archive import layout
+from workers.archive import kinds, layout
 from workers.archive.archive import Archive
+from workers.archive.kinds import Kind
 from workers.archive.proof import Damaged, Missing
 from workers.archive.readers import ANY_RECORD, COMMIT_RECORD, DECISION, ERASURE, GONE, RECEIPT, TRANSCRIPTION
 from workers.archive.records import (
@@ -77,9 +78,9 @@ def read_life(archive: Archive, folder: str) -> Life:
     """
     life = Life(folder, {stored.key: stored.size for stored in archive.store.list(folder)})
     for key in life.sizes:
-        name = key.removeprefix(folder)
-        read = _READERS.get(name.partition("/")[0])
-        if read is None or not name.endswith(".json"):
+        kind = kinds.kind_in_folder(key.removeprefix(folder))
+        read = _READERS.get(kind) if kind is not None else None
+        if read is None or not key.endswith(".json"):
             continue
         try:
             read(life, key, archive.read_small(key) or b"")
@@ -102,8 +103,6 @@ def _read_commit(life: Life, key: str, data: bytes) -> None:
 
 def _read_version(life: Life, key: str, data: bytes) -> None:
     """Other audio, which keeps the original until a person approves, or other words about the same."""
-    if not layout.is_version(key.removeprefix(life.folder)):
-        return
     version = COMMIT_RECORD.read(data, key)
     if {o.sha256 for o in version.objects} <= {o.sha256 for o in life.objects}:
         step = Step(version.archived_at, "Telnyx tells it otherwise now", f"the audio is the same; {key}")
@@ -141,14 +140,14 @@ def _read_erasure(life: Life, key: str, data: bytes) -> None:
     life.steps.append(Step(erased.erased_at, "erased", f"{erased.why} (by {erased.by})"))
 
 
-_READERS: dict[str, Callable[[Life, str, bytes], None]] = {  # by the name of an object, or of its folder
-    "recording.json": _read_commit,
-    "versions": _read_version,
-    "transcriptions": _read_transcription,
-    "deleted.json": _read_receipt,
-    "decisions": _read_decision,
-    "gone.json": _read_gone,
-    "erased.json": _read_erasure,
+_READERS: dict[Kind, Callable[[Life, str, bytes], None]] = {
+    kinds.COMMIT: _read_commit,
+    kinds.VERSION: _read_version,
+    kinds.TRANSCRIPTION: _read_transcription,
+    kinds.RECEIPT: _read_receipt,
+    kinds.DECISION_COPY: _read_decision,
+    kinds.GONE: _read_gone,
+    kinds.ERASURE: _read_erasure,
 }
 
 
