@@ -142,7 +142,7 @@ def test_changed_audio_is_reported_with_its_path_and_moved_away_before_repair(
         assert f"move {path} out of the archive; then <code>callvault repair 11-one</code>" in page
         overview = client.get("/ops").text
         assert (
-            f"move {path} out of" in overview and "run <code>callvault repair 11-two</code> to restore it" in overview
+            f"move {path} out of" in overview and "Run <code>callvault repair 11-two</code> to restore it" in overview
         )
 
     (small.root / key).rename(tmp_path / "altered.wav")
