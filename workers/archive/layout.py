@@ -12,12 +12,38 @@ import hashlib
 import re
 from datetime import date, datetime
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import quote, unquote
 
 LONGEST_NAME_BYTES = 200
 IDENTITY_KEY = "archive.json"
 KINDS = ("log-messages", "media", "recordings")  # the folders that are ordered by day, sorted
+
+
+class Outside(NamedTuple):
+    """An object in the archive's bucket but outside its prefix, where custom storage put it.
+
+    Attributes:
+        name: its name in the bucket.
+    """
+
+    name: str
+
+    @property
+    def key(self) -> str:
+        """Its key: a slash, then the name. Every other key is relative to the prefix."""
+        return f"/{self.name}"
+
+    @classmethod
+    def of(cls, key: str) -> Outside | None:
+        """The object of a key; None if the key is relative to the prefix."""
+        return cls(key[1:]) if key.startswith("/") else None
+
+
+def name_in_bucket(key: str, prefix: str) -> str:
+    """The name in the bucket of an object of the archive with this prefix."""
+    outside = Outside.of(key)
+    return prefix + key if outside is None else outside.name
 
 
 def encode_name(name: str) -> str:

@@ -78,9 +78,9 @@ class CommitRecordReader(RecordReader[CommitRecord]):
             raise UnreadableRecord(key, f"not a commit record of this recording but of {recording_id}")
         if not record.objects:
             raise UnreadableRecord(key, "not a commit record (it names no object)")
-        places = (folder, "/") if first == folder else (folder, f"{first}audio.", "/")
+        places = (folder,) if first == folder else (folder, f"{first}audio.")
         for known in record.objects:
-            if not known.key.startswith(places):  # a slash: where custom storage has put it
+            if not known.is_adopted and not known.key.startswith(places):
                 raise UnreadableRecord(key, f"not a commit record ({known.key} lies elsewhere)")
         return record
 

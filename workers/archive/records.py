@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from config.times import first_instant, parse_instant
+from workers.archive.layout import Outside
 from workers.source_mark import SourceMark
 
 ProofKind = Literal["checksum", "etag", "read-back"]
@@ -51,8 +52,8 @@ class ArchivedObject(msgspec.Struct, frozen=True):
 
     @property
     def is_adopted(self) -> bool:
-        """Whether it lies outside the archive's prefix, where Telnyx itself put it by custom storage."""
-        return self.key.startswith("/")
+        """Whether it lies outside the archive's prefix, where Telnyx put it by custom storage."""
+        return Outside.of(self.key) is not None
 
 
 class AudioSummary(msgspec.Struct, frozen=True):

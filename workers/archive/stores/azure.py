@@ -40,6 +40,7 @@ from azure.storage.blob import (
 from urllib3.exceptions import HTTPError
 
 from config.counts import many
+from workers.archive.layout import Outside, name_in_bucket
 from workers.archive.source import Source
 from workers.archive.stores import lines
 from workers.archive.stores.adapter import InPiecesAdapter
@@ -206,7 +207,7 @@ class AzureStore:
         here, there = urlsplit(self._container.url), urlsplit(url)
         path = here.path.rstrip("/") + "/"
         is_here = there.netloc == here.netloc and there.path.startswith(path)
-        return "/" + unquote(there.path.removeprefix(path)) if is_here else None
+        return Outside(unquote(there.path.removeprefix(path))).key if is_here else None
 
     def erase(self, key: str) -> None:
         """See `Store.erase`. With its snapshots; a container with soft delete keeps them for its own while."""
@@ -239,11 +240,10 @@ class AzureStore:
         return extra
 
     def _blob(self, key: str) -> BlobClient:
-        return self._container.get_blob_client(key[1:] if key.startswith("/") else self._prefix + key)
+        return self._container.get_blob_client(name_in_bucket(key, self._prefix))
 
     def _shown(self, key: str) -> str:
-        name = key[1:] if key.startswith("/") else self._prefix + key
-        return f"az://{self._container.container_name}/{name}"
+        return f"az://{self._container.container_name}/{name_in_bucket(key, self._prefix)}"
 
 
 def _transport() -> RequestsTransport:

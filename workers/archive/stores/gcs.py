@@ -29,6 +29,7 @@ from urllib3.exceptions import HTTPError
 
 from config.counts import many
 from config.logs import get_logger
+from workers.archive import layout
 from workers.archive.source import Source
 from workers.archive.stores import lines
 from workers.archive.stores.adapter import InPiecesAdapter
@@ -197,7 +198,7 @@ class GcsStore:
     def key_of(self, url: str) -> str | None:
         """See `Store.key_of`."""
         bucket, name = name_in_bucket(url)
-        return f"/{name}" if url.startswith("gs://") and bucket == self._bucket.name else None
+        return layout.Outside(name).key if url.startswith("gs://") and bucket == self._bucket.name else None
 
     def erase(self, key: str) -> None:
         """See `Store.erase`. Every generation; a bucket with soft delete keeps them for its own while."""
@@ -214,7 +215,7 @@ class GcsStore:
         return 0
 
     def _name(self, key: str) -> str:
-        return key[1:] if key.startswith("/") else self._prefix + key
+        return layout.name_in_bucket(key, self._prefix)
 
     def _shown(self, key: str) -> str:
         return f"gs://{self._bucket.name}/{self._name(key)}"

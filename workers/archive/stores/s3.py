@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from workers.archive.layout import Outside
 from workers.archive.source import Source
 from workers.archive.stores.s3_bucket import Bucket
 from workers.archive.stores.s3_checks import Checks
@@ -151,7 +152,7 @@ class S3Store:
     def key_of(self, url: str) -> str | None:
         """See `Store.key_of`."""
         bucket, name = name_in_bucket(url)
-        return f"/{name}" if url.startswith("s3://") and bucket == self._bucket.bucket else None
+        return Outside(name).key if url.startswith("s3://") and bucket == self._bucket.bucket else None
 
     def erase(self, key: str) -> None:
         """See `Store.erase`. Deletes every version and delete marker, then the object itself."""

@@ -12,6 +12,7 @@ import boto3
 from botocore.awsrequest import AWSHTTPConnectionPool, AWSHTTPSConnectionPool
 from botocore.config import Config
 
+from workers.archive.layout import name_in_bucket
 from workers.archive.stores import lines
 from workers.archive.stores.s3_errors import told
 from workers.archive.stores.s3_fallbacks import Fallback
@@ -142,7 +143,7 @@ class Bucket:
 
     def at(self, key: str) -> dict[str, str]:
         """The bucket and key of an object, as boto3 arguments."""
-        return {"Bucket": self.bucket, "Key": key[1:] if key.startswith("/") else self.prefix + key}
+        return {"Bucket": self.bucket, "Key": name_in_bucket(key, self.prefix)}
 
     def name(self, key: str) -> str:
         """An object's own address, for errors."""

@@ -1,12 +1,12 @@
-"""The interface of every store, its promises, and which URL opens which.
+"""The interface of every store, and which URL opens which store.
 
-A store holds objects that are written once. It is used from several threads at once, blocks, and the service
-deletes nothing: it needs no permission to delete or overwrite. Credentials come from the SDK's own chain. To add one: a module
-with a class that keeps these promises, a row in `_STORES`, its scheme in `config/values.py`, a server of it in
-`tests/contract/`.
+A store holds objects that are written once. Several threads use it, and its methods block. The service deletes and
+overwrites nothing, so it needs no permission for either. Credentials come from the SDK's own chain.
 
-A key is relative to the archive's prefix; one that begins with a slash is relative to the bucket, which only happens
-for objects that were there before us (adopted from custom storage).
+To add a store: a module with a class that implements `Store`, a row in `_STORES`, its scheme in `config/values.py`, and a
+server of it in `tests/contract/`.
+
+A key is relative to the archive's prefix, or the key of a `layout.Outside`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ MIB = 1024 * 1024
 
 
 class StoreError(Exception):
-    """The store could not do it this time: away, throttled, a cut connection. Trying again later makes sense."""
+    """A passing failure: the store is away or throttles, or the connection broke. A retry may succeed."""
 
 
 class StoreRefused(StoreError, UserError):
-    """The store will not do it until a person changes something: a permission, a bucket, a key. The text says what."""
+    """A lasting refusal: a person must change a permission, a bucket or a key first. The text says which."""
 
 
 class StoreMissing(StoreError):
-    """The place where the archive lies is not there: no folder, or the empty mount point of a disk that is not mounted."""
+    """The archive's folder does not exist, or is the empty mount point of an unmounted disk."""
 
 
 class KeyExists(Exception):
-    """There is an object under this key already; nothing was written."""
+    """The key is already in use; nothing was written."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class StoredObject:
     """An object as the store describes it.
 
     Attributes:
-        key: see above.
-        size: bytes.
-        version: the store's own mark of this very object (version id, generation, ETag); None if it has none.
-        checksums: checksums of all its bytes that the store itself made or checked, by algorithm; empty if this store
-            is not known to check.
-        etag: the ETag where it may be an MD5 (of the body, or of the parts' MD5s with their count), else None.
+        key: its key.
+        size: its size in bytes.
+        version: the store's mark of this object (version id, generation, ETag); None if the store has none.
+        checksums: checksums of all bytes that the store computed or checked, by algorithm; empty if the store is not
+            known to check.
+        etag: the ETag if it may be an MD5 (of the body, or of the parts' MD5s with their count), else None.
     """
 
     key: str
@@ -66,12 +66,12 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Written:
-    """An object that a store has just taken.
+    """An object that was just written.
 
     Attributes:
-        stored: as the store describes it afterwards.
-        checksums: what we computed while sending, by algorithm, to compare with the store's.
-        etags: what the ETag is if it is an MD5 of the body, or of the parts' MD5s with their count; those that we computed.
+        stored: the object as the store describes it afterwards.
+        checksums: the checksums computed while sending, by algorithm, to compare with the store's.
+        etags: the ETags that the store may show, as far as they were computed.
     """
 
     stored: StoredObject
@@ -81,17 +81,17 @@ class Written:
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """What the user wants of every object, and how much memory uploads may take.
+    """The user's options for every object, and the memory of uploads.
 
     Attributes:
-        part_bytes: an object up to this size goes in one request, a larger one in parts of it.
-        buffer_bytes: of all uploads of this process together.
-        encryption_key: the user's key: a KMS key id (S3), a key's resource name (GCS), an encryption scope (Azure).
-        storage_class: the store's own word, such as `STANDARD_IA`, `NEARLINE`, `Cool`.
-        retention: how long each object is locked, from `now` on; None: as the bucket says.
+        part_bytes: an object up to this size is sent in one request, a larger one in parts of this size.
+        buffer_bytes: the memory of all uploads of this process together.
+        encryption_key: the user's key: a KMS key id (S3), the resource name of a key (GCS), an encryption scope (Azure).
+        storage_class: the store's name of the class, such as `STANDARD_IA`, `NEARLINE`, `Cool`.
+        retention: how long each object is locked from `now` on; None to use the bucket's default.
         retention_mode: `governance` or `compliance`.
-        label: what a recording's attributes (connection, channels, day) become: nothing, metadata, or tags.
-        now: the time, UTC; a lock must not end too early because this machine's clock is wrong.
+        label: whether a recording's attributes (connection, channels, day) become metadata, tags or nothing.
+        now: the time, UTC; a lock must not end too early because the clock of this machine is wrong.
     """
 
     part_bytes: int = 5 * MIB
@@ -105,71 +105,71 @@ class StoreOptions:
 
 
 class Store(Protocol):
-    """Where the archive is kept. Every method raises `StoreError` when the store does not answer as it should."""
+    """A place for an archive. Every method raises `StoreError` if the store does not answer as expected."""
 
     url: str
 
     def make_place(self) -> None:
-        """Make the place of a new archive, where that is the store's to make: a folder. A bucket is made by its owner.
+        """Create the folder of a new archive. The owner creates a bucket.
 
-        Nothing else makes one, so that a disk that is not mounted is never taken for an empty archive.
+        No other method creates it, so an unmounted disk is never taken for an empty archive.
 
         Raises:
-            StoreRefused: it cannot be made.
+            StoreRefused: the folder cannot be created.
         """
 
     def find_out(self) -> None:
-        """Find out by a write under `probe/`, where that is needed, what the store checks; whoever only reads does not ask."""
+        """Test by a write under `probe/` what the store checks, if that is unknown. A process that only reads skips it."""
 
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
-        """Write an object, create-only, drawing the source to its end with bounded memory.
+        """Write an object, create-only and with bounded memory; the source is read to its end.
 
-        The object is there whole and durable when this returns, and not there at all, nor any part of it, when this
-        raises, whatever the source raised.
+        When this returns, the whole object is durable. When it raises, no part of the object exists, whatever the source
+        raised.
 
         Args:
-            key: see above.
+            key: the key of the object.
             source: its bytes.
             content_type: its media type.
-            attributes: of the recording it belongs to, for metadata or tags.
+            attributes: attributes of its recording, for metadata or tags.
 
         Raises:
-            KeyExists: there is one already. The source may or may not have been drawn.
+            KeyExists: the key is already in use. The source may or may not have been read.
         """
 
     def stat(self, key: str) -> StoredObject | None:
-        """Describe an object; None if nothing lies there."""
+        """Describe an object; None if the key is not in use."""
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes from `start` to before `end`, from the store itself and not from a cache.
 
         Raises:
-            KeyError: there is no such object.
+            KeyError: the key is not in use.
         """
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """All objects whose key begins with a prefix, ordered by key, page by page."""
+        """List the objects whose key begins with a prefix, ordered by key, page by page."""
 
     def presign(self, key: str, seconds: int) -> str | None:
-        """An address from which anyone may get the object for a while; None where the store has none."""
+        """An address from which anyone can get the object for a while; None if the store has no such addresses."""
 
     def key_of(self, url: str) -> str | None:
-        """The key of an object by its own URL (`s3://…`, `gs://…`, an Azure address); None if it lies elsewhere."""
+        """The key of an object from its URL (`s3://…`, `gs://…`, an Azure address); None if it is in another bucket."""
 
     def erase(self, key: str) -> None:
-        """Delete an object for good, all its versions too. Only `callvault erase` does, with its owner's credentials.
+        """Delete an object and all its versions for good. Only `callvault erase` calls it, with the owner's credentials.
 
         Raises:
-            StoreRefused: the credentials may not, or a lock forbids it.
+            StoreRefused: the credentials lack the permission, or a lock forbids it.
         """
 
     def remove_orphans(self) -> int:
-        """Remove the unfinished uploads of killed workers, older than a day; returns how many."""
+        """Remove unfinished uploads of killed workers that are older than a day; returns how many."""
 
 
 @contextmanager
 def told_by(tell: Callable[[Exception], Exception | None]) -> Iterator[None]:
-    """Raise what an SDK raises as an error of the store; what `tell` gives None for passes as it is."""
+    """Translate the exceptions of an SDK into store errors; those for which `tell` returns None pass unchanged."""
     try:
         yield
     except Exception as error:
@@ -180,22 +180,22 @@ def told_by(tell: Callable[[Exception], Exception | None]) -> Iterator[None]:
 
 
 class Buffers:
-    """The memory of all uploads of a store: an upload waits for its first part's, and takes more only if there is some.
+    """The memory of all uploads of a store. An upload waits for the memory of its first part, and never for more.
 
-    So uploads never wait for each other in a circle, and a large one still overlaps download and upload when it can.
+    So uploads cannot block each other, and a large one overlaps download and upload whenever memory is free.
 
     Attributes:
-        threads: in which parts are drawn: as many as there is memory for, so that a slow download holds up no other.
+        threads: download the next parts; one thread for each part in memory, so a slow download delays no other.
     """
 
     def __init__(self, options: StoreOptions) -> None:
         parts = max(1, options.buffer_bytes // options.part_bytes)
         self._parts = threading.BoundedSemaphore(parts)
-        self.threads = ThreadPoolExecutor(parts, thread_name_prefix="callvault-part")  # begun as they are needed
+        self.threads = ThreadPoolExecutor(parts, thread_name_prefix="callvault-part")
 
     @contextmanager
     def of(self, source: Source) -> Iterator[None]:
-        """The memory of an upload's first part, waited for; what is in memory already, as a record, waits for nobody."""
+        """Wait for the memory of an upload's first part. A source that is in memory already does not wait."""
         if source.is_in_memory:
             yield
             return
@@ -203,11 +203,11 @@ class Buffers:
             yield
 
     def take_another(self) -> bool:
-        """The memory of one part more, if there is some now."""
+        """Take the memory of one more part if it is free now."""
         return self._parts.acquire(blocking=False)
 
     def give(self) -> None:
-        """Give the memory of a part back."""
+        """Return the memory of a part."""
         self._parts.release()
 
 
@@ -221,10 +221,10 @@ _EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 
 
 def open_store(url: str, options: StoreOptions | None = None) -> Store:
-    """Open the store of an archive URL; a cloud's SDK is imported only here, when its store is chosen.
+    """Open the store of an archive URL. It imports the SDK of that store alone.
 
     Raises:
-        StoreRefused: no such kind of store, its SDK is not installed, or it cannot be opened.
+        StoreRefused: the scheme is unknown, the SDK is not installed, or the store cannot be opened.
     """
     scheme = urlsplit(url).scheme
     if scheme not in _STORES:
@@ -244,14 +244,14 @@ _AZURE_HOST = ".blob.core.windows.net"
 
 
 def lies_in_a_bucket(url: str) -> bool:
-    """Whether an address is an object's own, which custom storage gives and which is read with the user's credentials.
+    """Whether an address from custom storage needs the user's credentials to be read.
 
-    `s3://…`, `gs://…`, or an Azure address without a signature; presigned ones carry their own authority.
+    Such addresses are `s3://…`, `gs://…`, and Azure addresses without a signature; presigned ones need no credentials.
     """
     if url.startswith(("s3://", "gs://")):
         return True
     if "?" in url or not url.startswith("https://") or _AZURE_HOST not in url.lower():
-        return False  # nearly all that a webhook brings: taking it apart costs more
+        return False  # most addresses of webhooks, without the cost of parsing
     try:
         return (urlsplit(url).hostname or "").endswith(_AZURE_HOST)
     except ValueError:
@@ -259,10 +259,10 @@ def lies_in_a_bucket(url: str) -> bool:
 
 
 def open_bucket_of(url: str) -> tuple[Store, str]:
-    """The store of another bucket, to read one object from it by its own URL; and the object's key there.
+    """Open another bucket to read one object by its URL; returns the store and the object's key.
 
     Raises:
-        StoreRefused: no such kind of bucket, or it cannot be opened.
+        StoreRefused: the kind of bucket is unknown, or the bucket cannot be opened.
     """
     parts = urlsplit(url)
     if parts.scheme in ("s3", "gs"):
@@ -276,13 +276,13 @@ def open_bucket_of(url: str) -> tuple[Store, str]:
 
 
 def name_in_bucket(url: str) -> tuple[str, str]:
-    """The bucket and the name of an object, from its own address (`s3://…`, `gs://…`), in which nothing is encoded."""
+    """The bucket and name of an object from its address (`s3://…`, `gs://…`), in which nothing is percent-encoded."""
     bucket, _, name = url.partition("://")[2].partition("/")
     return bucket, name
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Bucket and prefix of an archive URL; the prefix ends in a slash unless it is empty."""
+    """The bucket and prefix of an archive URL; the prefix ends in a slash unless it is empty."""
     parts = urlsplit(url)
     prefix = parts.path.strip("/")
     return parts.netloc, f"{prefix}/" if prefix else ""
