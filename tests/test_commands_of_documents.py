@@ -218,3 +218,17 @@ def test_the_manifests_that_are_applied_are_there() -> None:
     for place in re.findall(r"kubectl apply -k (\S+)", text):
         done = subprocess.run(["kubectl", "kustomize", str(ROOT / place)], capture_output=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_the_quickstart_makes_calls_in_the_sandbox(tmp_path: Path) -> None:
+    port = free_port()
+    environment = {"CALLVAULT_DATA": str(tmp_path)}
+    with callvault(["up", "--sandbox", "--port", str(port)], environment, "worker ready") as running:
+        (command,) = re.findall(r"curl -d .*", running.output)
+        shown_command = re.sub(r"127\.0\.0\.1:\d+/_", "127.0.0.1:PORT/_", command).replace(f":{port}/", ":8080/")
+        assert f"    {shown_command}\n" in (ROOT / "docs" / "quickstart.md").read_text()
+        wait_for(lambda: running.output.count("recording archived") == 6, 60, "what the sandbox began with")
+        done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        wait_for(lambda: running.output.count("recording archived") == 9, 60, "the three calls")
+        assert "no problems" in run_callvault(["verify"], environment).stdout
