@@ -1,9 +1,9 @@
-"""Checks an archive that lies in a folder, with Python 3.11 alone: `python verify_archive.py FOLDER`. It uses nothing else.
+"""Verifies an archive in a folder: `python verify_archive.py FOLDER`. Needs Python 3.11 and nothing else.
 
-It says what `callvault verify --seals --deep` says without keys: it hashes every object, holds the objects of a recording
-against its commit record, the objects of a sealed day against its seals, and walks the chain of seals. It does not check
-signatures and time stamps. Options: `--head HASH`, the SHA-256 of a seal that you kept elsewhere; `--seal-after HOURS`, if
-the service runs with another CALLVAULT_SEAL_AFTER than two days.
+It reports what `callvault verify --seals --deep` reports without keys. It hashes every object, compares the objects of
+a recording with its commit record and the objects of a sealed day with its seals, and walks the chain of seals. It does
+not check signatures and time stamps. Use `--head HASH` for the SHA-256 of a seal that you kept elsewhere, and
+`--seal-after HOURS` if the service has another CALLVAULT_SEAL_AFTER than two days.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 NOW = datetime.now(UTC)
-LATE_HOURS = 48  # what comes for a sealed day gets a further seal a day later at most, if a worker runs
-WAY_HOURS = 1  # a record may be in the store so long after the time in it, and its day sealed in between
-SLACK_HOURS = 24  # how much later than --seal-after a day's seal may come
+LATE_HOURS = 48  # a late arrival is sealed within a day, if a worker runs
+WAY_HOURS = 1  # a record may be stored this long after the time in it, and its day sealed in between
+SLACK_HOURS = 24  # a seal may be this much later than --seal-after
 IN_A_DAY = re.compile(r"(recordings|media|log-messages)/(\d{4})/(\d\d)/(\d\d)/.+")
 IN_A_RECORDING = re.compile(r"(recordings/\d{4}/\d\d/\d\d/([^/]+)/)(.+)")
 MARK = {"size": (int, None), "etag": (str, None), "last_modified": (str, None)}
@@ -28,8 +28,8 @@ OBJECT = {"key": str, "size": int, "sha256": str, "content_type": str, "proof": 
 AUDIO = {"format": str, "channels": int, "sample_rate_hz": int, "duration_ms": int, "findings": [str]}
 EARLIER_RECEIPT = {"recording_id": str, "objects": [OBJECT], "transcription_ids": [str], "confirmed_gone_at": str}
 EARLIER_DECISION = {"decision": {"hold", "release"}, "why": str, "at": str}
-# The shape of each record, by its name and its schema: a type; a set of values; a tuple of shapes of which one fits; in a list
-# the shape of each; fields by their names, `?` behind those that may lack, `*` for all others.
+# The shape of each record, by name and schema. A shape is a type, a set of values, a tuple of alternatives, a list with
+# the shape of its items, or a dict of fields. `?` marks an optional field, `*` stands for any field.
 SHAPES = {
     "recording.json": {
         "callvault.recording/1": {
@@ -146,7 +146,7 @@ SHAPES = {
 }
 NAMES_ITS_RECORDING = ("deleted.json", "gone.json", "not-archived.json", "transcriptions-not-archived")
 BESIDE = (*NAMES_ITS_RECORDING, "transcriptions", "decisions")
-WRITTEN_AT = {  # when a record says that it was written
+WRITTEN_AT = {  # the field with the time of writing
     "recording.json": "archived_at",
     "deleted.json": "confirmed_gone_at",
     "gone.json": "found_gone_at",
@@ -178,7 +178,7 @@ def fits(value, shape):
 
 
 def read_record(data, name):
-    """The record in some bytes, None if they are not a record of that name."""
+    """Parse a record of a given name; None if the bytes are not one."""
     try:
         said = json.loads(data.decode())
         schemas = SHAPES[name]
@@ -190,7 +190,7 @@ def read_record(data, name):
 
 
 def instant(text):
-    """An instant as the archive writes it; ValueError if it is not one."""
+    """Parse a time as the archive writes it; ValueError if it is not one."""
     if not isinstance(text, str):
         raise ValueError(f"{text!r} is not an instant")
     found = datetime.fromisoformat(text.strip())
@@ -200,7 +200,7 @@ def instant(text):
 
 
 def encoded(name):
-    """An id as it stands in keys: percent-encoded; cut, with its SHA-256 behind it, if it is longer than 200 bytes."""
+    """An id as keys contain it: percent-encoded; above 200 bytes cut, with its SHA-256 appended."""
     text = quote(name, safe="")
     if not text.strip("."):
         text = text.replace(".", "%2E") or "%00"
@@ -209,7 +209,7 @@ def encoded(name):
 
 
 def day_of(key):
-    """The day that a key lies under; None for other keys."""
+    """The day in a key; None if it has none."""
     found = IN_A_DAY.fullmatch(key)
     try:
         return date(*map(int, found.groups()[1:])) if found else None
@@ -218,7 +218,7 @@ def day_of(key):
 
 
 class Archive:
-    """The files of an archive by their keys, and what is wrong with them."""
+    """The files of an archive by key, and the problems found."""
 
     def __init__(self, root):
         paths = (path for path in root.rglob("*") if path.is_file())
@@ -228,7 +228,7 @@ class Archive:
         self.sha256 = functools.lru_cache(None)(self._sha256)
 
     def read(self, key):
-        """The bytes under a key."""
+        """The bytes of a key."""
         return self.paths[key].read_bytes()
 
     def _sha256(self, key):
@@ -239,18 +239,18 @@ class Archive:
         return digest.hexdigest()
 
     def problem(self, kind, key, what):
-        """Note something that is wrong; of one kind once for each key."""
+        """Record a problem, once per kind and key."""
         self.problems.setdefault((kind, key), what)
 
     def record(self, key, name):
-        """The record under a key, None if it cannot be read or is of another kind."""
+        """The record of a key; None, with a problem, if it is not of that kind."""
         said = read_record(self.read(key), name)
         if said is None:
             self.problem("damaged", key, "not a record of its kind")
         return said
 
     def commit_record(self, key, folder, recording_id):
-        """The commit record under a key, None if it cannot be read, is of another recording, or its objects lie elsewhere."""
+        """The commit record of a key; None, with a problem, if it is invalid, of another recording or with objects elsewhere."""
         own = key[: -len("recording.json")]
         places = (own, "/") if own == folder else (own, f"{folder}audio.", "/")
         said = read_record(self.read(key), "recording.json")
@@ -263,7 +263,7 @@ class Archive:
 
 
 def folders_of(keys):
-    """The keys of each recording, by its folder and id."""
+    """The keys of each recording, by folder and id."""
     folders = {}
     for key in keys:
         if (found := IN_A_RECORDING.fullmatch(key)) and day_of(key):
@@ -272,13 +272,13 @@ def folders_of(keys):
 
 
 def commit_keys(folder, keys):
-    """The commit records of a recording and of its versions: other contents that Telnyx showed under the same id."""
+    """The commit records of a recording and of its versions (other content that Telnyx showed under the same id)."""
     own = re.escape(folder) + r"(versions/[^/]+/)?recording\.json"
     return sorted((key for key in keys if re.fullmatch(own, key)), key=lambda key: ("/versions/" in key, key))
 
 
 def erased_of(archive, folder, recording_id, keys):
-    """The SHA-256 of what was erased of a recording, by key."""
+    """The SHA-256 of the erased objects of a recording, by key."""
     key = f"{folder}erased.json"
     said = archive.record(key, "erased.json") if key in keys else None
     if said and encoded(said["recording_id"]) != recording_id:
@@ -288,7 +288,7 @@ def erased_of(archive, folder, recording_id, keys):
 
 
 def check_recordings(archive):
-    """Every recording against its commit records; returns what was erased, by key."""
+    """Check every recording against its commit records; returns the erased objects by key."""
     all_erased = {}
     for key in archive.paths:
         if key.startswith("recordings/") and (day_of(key) is None or not IN_A_RECORDING.fullmatch(key)):
@@ -301,7 +301,7 @@ def check_recordings(archive):
             left.discard(key)
             record = archive.commit_record(key, folder, recording_id)
             place = key[: -len("recording.json")]
-            if record is None:  # which is said; the audio beside it was committed
+            if record is None:  # already reported; the audio beside it was committed
                 left -= {other for other in left if other.startswith(f"{place}audio.")}
             else:
                 committed.add(place)
@@ -310,7 +310,11 @@ def check_recordings(archive):
         own = f"{folder}recording.json"
         witnesses = {f"{folder}deleted.json", f"{folder}gone.json", *commit_keys(folder, keys)}
         if own not in keys and own not in erased and witnesses & set(keys):
-            archive.problem("missing", own, "it was archived, by what lies beside it; its commit record is not there")
+            archive.problem(
+                "missing",
+                own,
+                "the commit record is missing, but a receipt or a version beside it shows that it existed",
+            )
         left -= {f"{folder}erased.json"} | ({f"{folder}erased.sig"} if f"{folder}erased.json" in keys else set())
         for key in left:
             check_other(archive, folder, recording_id, key, committed)
@@ -318,26 +322,26 @@ def check_recordings(archive):
 
 
 def count_not_archived(archive):
-    """The recordings that are on record as not archived, and have not come since: no damage."""
+    """Count the recordings that are on record as not archived and have not arrived since. They are no damage."""
     said = [key for key in archive.paths if IN_A_RECORDING.fullmatch(key) and key.count("/") == 5]
     folders = {key.removesuffix("not-archived.json") for key in said if key.endswith("/not-archived.json")}
     return sum(not {f"{one}recording.json", f"{one}erased.json"} & archive.paths.keys() for one in folders)
 
 
 def check_objects(archive, folder, hashes, erased):
-    """What a commit record names; a key that begins with a slash lies outside the archive."""
+    """Check the objects of a commit record; a key that begins with a slash is outside the archive."""
     for key, sha256 in hashes.items():
         if key in archive.paths:
             if archive.sha256(key) != sha256:
                 archive.problem("damaged", key, "its commit record has another SHA-256")
         elif key in erased and erased[key] != sha256:
-            archive.problem("erasure", f"{folder}erased.json", f"says that {key} was erased, with another SHA-256")
+            archive.problem("erasure", f"{folder}erased.json", f"names another SHA-256 for {key}")
         elif key not in erased and not key.startswith("/"):
-            archive.problem("missing", key, "named in the commit record, and not there")
+            archive.problem("missing", key, "named in the commit record, but missing")
 
 
 def check_other(archive, folder, recording_id, key, committed):
-    """What no commit record names."""
+    """Check an object that no commit record names."""
     place, _, last = key.rpartition("/")
     name = key[len(folder) :]
     kind = name.partition("/")[0]
@@ -354,18 +358,18 @@ def check_other(archive, folder, recording_id, key, committed):
 
 
 def check_copy(archive, key, said):
-    """A decision beside a recording is a copy; the one that counts lies at the root."""
+    """Compare the copy of a decision beside a recording with the one at the root, which counts."""
     of = {"recording": "recordings/", "connection": "connections/", "everything": "everything/"}[said["scope"]]
     subject = "" if said["scope"] == "everything" else encoded(said["subject"]) + "/"
     root = f"decisions/{of}{subject}{encoded(said['id'])}.json"
     if root not in archive.paths:
-        archive.problem("missing", root, f"a decision is gone, and its copy is there ({key})")
+        archive.problem("missing", root, f"the decision is missing, but its copy exists ({key})")
     elif archive.sha256(root) != archive.sha256(key):
-        archive.problem("damaged", root, f"a decision that says another thing than its copy ({key})")
+        archive.problem("damaged", root, f"the decision differs from its copy ({key})")
 
 
 def walk_chain(archive, head):
-    """The chain of seals: those whose manifests can be believed, in order, how many there are, and the head's place."""
+    """Walk the chain; returns the seals with valid manifests, the hash of every seal, and the number after the last."""
     names = {}
     for key in archive.paths:
         if found := re.fullmatch(r"seals/(\d{10})\.(json|sha256|sig|tsr)", key):
@@ -373,7 +377,7 @@ def walk_chain(archive, head):
         elif key.startswith("seals/"):
             archive.problem("unlisted", key, "not a key of the archive format")
         elif found := re.fullmatch(r"catalogue/(?:.*/)?([0-9]+)(?:\.[^/]*)?", key):
-            names.setdefault(int(found[1]), set())  # the rows of a seal tell of it, should it be cut off the end
+            names.setdefault(int(found[1]), set())  # rows reveal a seal that was cut off the end
     good, hashes, before, expected = [], {}, None, 1
     for sequence in sorted(names):
         if sequence > expected:
@@ -387,13 +391,13 @@ def walk_chain(archive, head):
         hashes[sequence] = archive.sha256(key)
         seal = read_seal(archive, key, sequence)
         if seal and (before or sequence <= 1) and is_next and seal["previous_sha256"] != before:
-            archive.problem("seal-altered", key, "does not tell the hash of the seal before it")
+            archive.problem("seal-altered", key, "does not contain the hash of the seal before it")
         before = hashes[sequence]
         if seal and manifest not in archive.paths:
             archive.problem("gap", manifest, "the manifest of a seal is missing")
         elif seal and archive.sha256(manifest) != seal["manifest_sha256"]:
-            archive.problem("seal-altered", manifest, "is not the manifest that its seal tells of")
-        elif seal and "void" not in seal:  # the number of a void seal is passed over, on record
+            archive.problem("seal-altered", manifest, "does not match its seal")
+        elif seal and "void" not in seal:  # a void seal only passes over its number
             good.append(seal)
     if head and head not in hashes.values():
         archive.problem("head", "seals/", f"no seal of this chain has the SHA-256 {head}")
@@ -401,19 +405,19 @@ def walk_chain(archive, head):
 
 
 def read_seal(archive, key, sequence):
-    """A seal, None if it is not one."""
+    """Parse a seal; None, with a problem, if it is not one."""
     seal = read_record(archive.read(key), "seal")
     try:
         if seal and seal["sequence"] == sequence:
             return seal | {"day": date.fromisoformat(seal["day"]), "compared": instant(seal["reconciled_at"])}
     except ValueError:
         pass
-    archive.problem("seal-altered", key, "not a seal, or another number's")
+    archive.problem("seal-altered", key, "not a seal, or the seal of another number")
     return None
 
 
 def check_days(archive, seals, erased):
-    """The objects of sealed days against what their seals list; returns how many are listed, and how many wait."""
+    """Check the objects of sealed days against their seals; returns how many are listed and how many wait for one."""
     listed, compared, waiting = {}, {}, 0
     for seal in seals:
         compared[seal["day"]] = max(compared.get(seal["day"], seal["compared"]), seal["compared"])
@@ -422,19 +426,19 @@ def check_days(archive, seals, erased):
             if re.fullmatch(".{64}  .+", line):
                 listed[line[66:]] = line[:64]
             elif line:
-                archive.problem("seal-altered", manifest, "a line that sha256sum did not write")
+                archive.problem("seal-altered", manifest, "a line is not in the format of sha256sum")
     for key, sha256 in listed.items():
         folder = "/".join(key.split("/")[:5])
         if key in archive.paths:
             if archive.sha256(key) != sha256:
                 archive.problem("damaged", key, "its seal has another SHA-256")
         elif key not in erased:
-            archive.problem("missing", key, "listed by a seal, and not there")
+            archive.problem("missing", key, "listed by a seal, but missing")
         elif erased[key] != sha256:
-            archive.problem("erasure", f"{folder}/erased.json", f"says that {key} was erased, with another SHA-256")
+            archive.problem("erasure", f"{folder}/erased.json", f"names another SHA-256 for {key}")
     unlisted = [key for key in archive.paths if key not in listed and day_of(key) in compared]
     late = {key for key in unlisted if key.endswith(".json") and came_lately(archive, key, compared[day_of(key)])}
-    for (folder, recording_id), keys in folders_of(late).items():  # a commit record that came lately brings its audio
+    for (folder, recording_id), keys in folders_of(late).items():  # the audio of a late commit record is late too
         for key in commit_keys(folder, keys):
             record = archive.commit_record(key, folder, recording_id)
             late |= record["hashes"].keys() if record else set()
@@ -447,7 +451,7 @@ def check_days(archive, seals, erased):
 
 
 def came_lately(archive, key, compared=None):
-    """Whether a record is dated so lately that no seal lists it yet: within two days, and too late for the seal of its day."""
+    """Whether a record is too recent for a seal: written within two days, and after the seal of its day."""
     try:
         said = json.loads(archive.read(key))
         if "/transcriptions/" in key:
@@ -463,26 +467,26 @@ def came_lately(archive, key, compared=None):
 
 
 def check_identity(archive, seals, hashes, after_last):
-    """What archive.json says of the chain as it was then; returns the day from which every day has a seal."""
+    """Check the chain against archive.json; returns the day from which every day must have a seal."""
     if "archive.json" not in archive.paths or not (identity := archive.record("archive.json", "archive.json")):
         return None
     try:
         last, created = identity["adopted_seals"], instant(identity["created_at"])
         later = [instant(seal["sealed_at"]) for seal in seals if seal["sequence"] > last][:1]
     except ValueError:
-        archive.problem("damaged", "archive.json", "an instant that cannot be read")
+        archive.problem("damaged", "archive.json", "contains a time that cannot be read")
         return None
     if after_last <= last:
         archive.problem("gap", f"seals/{after_last:010d}.json", f"seals {after_last} to {last} are missing")
     elif last and hashes.get(last, identity["adopted_head"]) != identity["adopted_head"]:
         archive.problem("seal-altered", f"seals/{last:010d}.json", "is not the seal that archive.json names")
     elif later and created > later[0] + timedelta(hours=1):
-        archive.problem("damaged", "archive.json", "says that it was made after seals that came behind it")
+        archive.problem("damaged", "archive.json", "claims to be newer than seals that were made after it")
     return created.date()
 
 
 def check_unsealed(archive, sealed, required_from, seal_after_hours):
-    """The days that must have a seal by now and have none: seals cut off the end of the chain leave no gap in it."""
+    """Report days without the seal that is due: seals cut off the end of the chain leave no gap in it."""
     required_to = (NOW - timedelta(hours=seal_after_hours + SLACK_HOURS)).date() - timedelta(days=1)
     missing = set()
     for key in archive.paths:
@@ -494,30 +498,32 @@ def check_unsealed(archive, sealed, required_from, seal_after_hours):
         missing.add(day)
         day += timedelta(days=1)
     missing -= sealed
-    for day in sorted(missing):  # one line for days that follow each other
+    for day in sorted(missing):  # one line per run of days
         if day - timedelta(days=1) not in missing:
-            archive.problem("unsealed", f"recordings/{day:%Y/%m/%d}/", f"{day}, and the days behind it, have no seal")
+            archive.problem(
+                "unsealed", f"recordings/{day:%Y/%m/%d}/", f"no seal for {day} and the days directly after it"
+            )
 
 
 def check_root(archive):
-    """The records that belong to no day."""
+    """Check the records that belong to no day."""
     for key in archive.paths:
         name = key.partition("/")[0]
         if "/" in key and name in ("decisions", "duties", "damage", "transcribing"):
             said = archive.record(key, name)
             if said and name == "decisions" and "id" in said and not key.endswith(f"/{encoded(str(said['id']))}.json"):
-                archive.problem("damaged", key, "names another decision")
+                archive.problem("damaged", key, "contains another decision")
             if said and name == "damage" and key != f"damage/{encoded(said['key'])}/{said['number']:08d}.json":
-                archive.problem("damaged", key, "is another row, or of another object")
+                archive.problem("damaged", key, "contains another entry, or the entry of another object")
 
 
 def many(number: int, one: str, more: str = "") -> str:
-    """A number and what it counts."""
+    """A number with its noun."""
     return f"{number} {one if number == 1 else more or one + 's'}"
 
 
 def main():
-    """Check, say what is wrong, and end with status 1 if anything is."""
+    """Verify, print every problem, and exit with status 1 if there is any."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--head", help="SHA-256 of a seal that must be in the chain")
@@ -526,12 +532,10 @@ def main():
     )
     options = parser.parse_args()
     if not options.folder.is_dir():
-        parser.error(f"{options.folder} is not there, or is no folder: is its disk mounted, the path right?")
+        parser.error(f"{options.folder} is not a folder; check the path, and that its disk is mounted")
     archive = Archive(options.folder)
     if not any(re.match(r"archive\.json$|(recordings|seals)/", key) for key in archive.paths):
-        parser.error(
-            f"{options.folder} holds no archive: no archive.json, no recordings/, no seals/. Is the path right?"
-        )
+        parser.error(f"{options.folder} has no archive.json, recordings/ or seals/; give the folder of an archive")
     erased = check_recordings(archive)
     check_root(archive)
     seals, hashes, after_last = walk_chain(archive, options.head and options.head.lower())
@@ -545,7 +549,7 @@ def main():
     sys.stderr.write(f"The seals list {listed} of {many(len(archive.paths), 'object')}; {waits} for a further seal. ")
     if not_archived := count_not_archived(archive):
         sys.stderr.write(
-            f"Not archived, on record, since Telnyx gave no audio of them: {many(not_archived, 'recording')}. "
+            f"Not archived, on record, because Telnyx delivered no audio: {many(not_archived, 'recording')}. "
         )
     sys.stderr.write(
         "Not checked: signatures, time stamps, and whether a whole recording is gone from a day without a seal.\n"
