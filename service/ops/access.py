@@ -1,7 +1,7 @@
-"""Who may see the ops pages: sign-in by token, a signed session cookie, CSRF tokens on every change, headers on every answer.
+"""Access to the ops pages: sign-in by token, signed session cookies, CSRF tokens, security headers.
 
-Without `CALLVAULT_OPS_TOKEN` the pages answer on this machine only: to a loopback address, under a loopback name (so that
-no web page elsewhere reaches them by a name of its own that points here), and never through a proxy.
+Without `CALLVAULT_OPS_TOKEN` the pages answer only on this machine: to a loopback address, under a loopback name (which
+defeats DNS rebinding) and never through a proxy.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Person:
     """Who is signed in.
 
     Attributes:
-        name: as given at sign-in; for the log only, everybody may do the same.
-        csrf: the token that each of this person's changes must carry; empty for a program with the token itself.
+        name: as given at sign-in; it is recorded with changes and grants nothing.
+        csrf: the token that each of this person's changes must carry; empty for a program that sends the ops token.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Person:
 
 
 class Refused(Exception):
-    """A request that is not allowed; the answer says why."""
+    """The request is refused; the text says why."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -74,11 +74,11 @@ class Refused(Exception):
 
 
 class Access:
-    """Decides who may.
+    """Decides who may enter.
 
     Args:
-        settings: with the token, and the data folder, which keeps a key for sessions where no token is set.
-        redis: counts refused sign-ins for all receivers; with Redis away each counts alone.
+        settings: with the token, and the data folder, which holds the session key if no token is set.
+        redis: counts failed sign-ins for all receivers; without Redis, each receiver counts its own.
     """
 
     def __init__(self, settings: Settings, redis: Any) -> None:
@@ -90,14 +90,14 @@ class Access:
 
     @property
     def needs_token(self) -> bool:
-        """Whether one has to sign in."""
+        """Whether a person has to sign in."""
         return self._token is not None
 
     async def person(self, request: Request) -> Person | None:
-        """Who asks; None: nobody that may.
+        """The person or program that sends a request; None if it has not signed in.
 
         Raises:
-            Refused: there is no token, and the request is not of this machine; or its address was refused too often.
+            Refused: no token is set and the request is not from this machine, or its address failed too often.
         """
         if self._token is None:
             _must_be_local(request)
@@ -111,15 +111,15 @@ class Access:
         return Person(str(name), str(csrf))
 
     async def sign_in(self, request: Request, form: Mapping[str, str]) -> Person:
-        """Check what was typed into the sign-in form.
+        """Check the sign-in form.
 
         Raises:
-            Refused: wrong, or refused too often lately.
+            Refused: the token is wrong, or the address failed too often.
         """
         name = "".join(c for c in form.get("name", "") if c.isprintable())[:_LONGEST_NAME].strip() or "somebody"
         if not await self._is_let_in(request, form.get("token", "")):
             log.warning("sign-in refused", who=name, client=_address(request))
-            raise Refused(401, "that is not the token")
+            raise Refused(401, "wrong token")
         log.info("signed in", who=name, client=_address(request))
         return self.new_person(name)
 
@@ -139,30 +139,30 @@ class Access:
         )
 
     def check_change(self, request: Request, person: Person, form: Mapping[str, str]) -> None:
-        """See that a change was asked for from our own pages.
+        """Check that a change comes from our own pages.
 
         Raises:
-            Refused: it was not.
+            Refused: it does not.
         """
-        if not person.csrf:  # it came with the token itself, which no browser adds by itself
+        if not person.csrf:  # the request carries the ops token, which no browser adds by itself
             return
         given = request.headers.get("x-csrf-token") or form.get("csrf", "")
         if not hmac.compare_digest(given.encode(), person.csrf.encode()):
-            raise Refused(403, "this page is too old, or the request is not of our pages; load it again")
+            raise Refused(403, "the page has expired or the request comes from another site; reload the page")
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            raise Refused(403, "the request is not of our pages")
+            raise Refused(403, "the request comes from another site")
 
     async def _is_let_in(self, request: Request, given: str) -> bool:
-        """Whether that is the token; tries are counted by address, however they come."""
+        """Whether the token is right; failures are counted by address."""
         if await self._count(_address(request), 0) >= _MOST_REFUSED:
-            raise Refused(429, "too many refused sign-ins from your address; try again in a quarter of an hour")
+            raise Refused(429, "too many failed sign-ins from your address; try again in 15 minutes")
         is_it = self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
         if not is_it:
             await self._count(_address(request), 1)
         return is_it
 
     async def _count(self, address: str, more: int) -> int:
-        """Refused sign-ins of an address within the last quarter of an hour, with `more` added."""
+        """Add `more` to the failed sign-ins of an address in the last 15 minutes, and return their number."""
         try:
             key = SIGN_INS + address
             if more:
@@ -180,7 +180,7 @@ class Access:
 
 
 def signed_out(request: Request) -> Response:
-    """The answer to nobody: pages lead to the sign-in, the API says so."""
+    """The answer to a request without a sign-in: a redirect to the sign-in page, or 401 from the API."""
     if request.url.path.startswith("/api/"):
         return JSONResponse({"error": "not signed in"}, 401, {"WWW-Authenticate": "Bearer"})
     target = f"/ops/sign-in?next={quote(request.url.path)}" if request.method == "GET" else "/ops/sign-in"
@@ -193,7 +193,7 @@ async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form, 64 KiB at most.
 
     Raises:
-        Refused: it is larger, or not text, or gives a field twice.
+        Refused: the form is larger, is not text, or has a field twice.
     """
     body = b""
     async for chunk in request.stream():
@@ -217,7 +217,7 @@ def _must_be_local(request: Request) -> None:
     name = urlsplit(f"//{request.headers.get('host', '')}").hostname
     if client in _LOOPBACK_CLIENTS and name in _LOOPBACK_NAMES and not any(h in request.headers for h in _FORWARDED):
         return
-    raise Refused(403, "CALLVAULT_OPS_TOKEN is not set, so the ops pages answer on this machine only")
+    raise Refused(403, "CALLVAULT_OPS_TOKEN is not set, so the ops pages answer only on this machine")
 
 
 def _address(request: Request) -> str:
@@ -225,7 +225,7 @@ def _address(request: Request) -> str:
 
 
 def _key_of(data_folder: Path) -> str:
-    """The key of this machine's sessions, made when it is first needed; the same for all its receivers."""
+    """The session key of this machine, shared by its receivers and created at the first use."""
     path, made = data_folder / "ops.key", data_folder / f"ops.key.{secrets.token_hex(8)}"
     try:
         private_folder(data_folder)
@@ -237,4 +237,4 @@ def _key_of(data_folder: Path) -> str:
             made.unlink()
         return path.read_text()
     except OSError:
-        return secrets.token_urlsafe(32)  # sessions then end with the process
+        return secrets.token_urlsafe(32)  # sessions end with the process

@@ -25,7 +25,7 @@ def bars(values: Sequence[float | None], what: str, unit: str = "") -> Markup:
         for i, value in enumerate(values)
         if value and (height := max(1.0, value / top * _HEIGHT))
     ]
-    label = f"{what}: {f'at most {top:g}{unit}' if top else 'nothing'}"
+    label = f"{what}: {f'at most {top:g}{unit}' if top else 'none'}"
     return Markup(
         '<svg class="chart" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">'
         '<line x1="0" y1="{}" x2="{}" y2="{}"/>{}</svg>'

@@ -1,4 +1,4 @@
-"""Connections: state, uploads, releases and numbers as Telnyx has them now, log messages as the archive has them."""
+"""The page of connections: state, uploads, releases and numbers from Telnyx, log messages from the archive."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ARCHIVE_SECONDS = 5
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """An upload or a release of numbers; Telnyx tells of no upload when it began."""
+    """An upload or a release of numbers; Telnyx does not report when an upload was created."""
 
     id: str
     status: str
@@ -37,7 +37,7 @@ class Ticket(msgspec.Struct, frozen=True):
 
 
 class Number(msgspec.Struct, frozen=True):
-    """A phone number of a connection and the location that emergency calls from it are of."""
+    """A phone number of a connection, with its location for emergency calls."""
 
     id: str
     number: str
@@ -65,8 +65,8 @@ class Message(msgspec.Struct, frozen=True):
     """A log message.
 
     Attributes:
-        id: None where Telnyx gave none: such a message cannot be dismissed.
-        is_at_telnyx: whether the last poll saw it there; so is one of which nobody knows.
+        id: None if Telnyx gave none; such a message cannot be dismissed.
+        is_at_telnyx: whether the last poll found it at Telnyx; True also if unknown.
     """
 
     id: str | None
@@ -84,8 +84,8 @@ class Connections(msgspec.Struct, frozen=True):
     """The external connections, and the log messages of the last 30 days, the newest first, 200 at most.
 
     Attributes:
-        problem: why Telnyx cannot be asked; None: it was.
-        messages_problem: why the log messages cannot be read; None: they were.
+        problem: why Telnyx did not answer; None: it did.
+        messages_problem: why the log messages could not be read; None: they were.
     """
 
     connections: list[Connection]
@@ -95,11 +95,11 @@ class Connections(msgspec.Struct, frozen=True):
 
 
 async def look(ops: Ops, request: Request) -> Connections:
-    """Look at all of them; log messages are filtered by the query's `connection`, `code` and `since`.
+    """Read them all; `connection`, `code` and `since` of the query filter the log messages.
 
     Raises:
-        BadQuery: `since` is no day, or too long ago; `connection` is no id.
-        StoreError: the archive could not even be opened.
+        BadQuery: `since` is not a day or too long ago, or `connection` is not an id.
+        StoreError: the archive could not be opened.
     """
     words = {name: request.query_params.get(name) or None for name in ("connection", "code", "since")}
     since = utc_now().date() - timedelta(days=_DAYS)
@@ -108,7 +108,9 @@ async def look(ops: Ops, request: Request) -> Connections:
     except ValueError as error:
         raise BadQuery(f"since: {error}") from None
     if since < utc_now().date() - timedelta(days=_MOST_DAYS):
-        raise BadQuery(f"since: at most {_MOST_DAYS} days ago; `callvault logs list --since {since}` lists older ones")
+        raise BadQuery(
+            f"since: at most {_MOST_DAYS} days ago; run `callvault logs list --since {since}` for older ones"
+        )
     if words["connection"] is not None and not is_id(words["connection"]):
         raise BadQuery("connection: not an id")
     rows: list[LogMessageRecord] = []
@@ -120,7 +122,7 @@ async def look(ops: Ops, request: Request) -> Connections:
     except StoreError as error:
         messages_problem = f"The archive: {error}"
     except TimeoutError:
-        messages_problem = f"The archive does not answer within {_ARCHIVE_SECONDS} s"
+        messages_problem = f"The archive did not answer within {_ARCHIVE_SECONDS} s"
     try:
         there = await still_there(ops.redis)
     except (RedisError, OSError):
@@ -135,9 +137,9 @@ async def look(ops: Ops, request: Request) -> Connections:
                 try:
                     connections += [await _connection(ops, one)]
                 except TelnyxError as error:  # the others are shown
-                    problem = f"Connection {one.id} is not shown: {error}"
+                    problem = f"Callvault could not read connection {one.id}: {error}"
     except TelnyxError as error:
-        problem = f"Telnyx cannot be asked: {error}"
+        problem = f"Callvault could not ask Telnyx: {error}"
     except TimeoutError:
         problem = "Telnyx did not answer within 15 s"
     return Connections(
@@ -186,17 +188,17 @@ async def dismiss(ops: Ops, form: dict[str, str]) -> str:
     try:
         await ops.runtime.telnyx.log_messages.dismiss(form["id"])
     except NotFound:
-        return f"log message {form['id']} is not at Telnyx any more: somebody has dismissed it already"
-    return f"log message {form['id']} dismissed at Telnyx; it stays in the archive"
+        return f"log message {form['id']} is no longer at Telnyx; it was already dismissed"
+    return f"log message {form['id']} is dismissed at Telnyx; the archive keeps it"
 
 
 async def retry_upload(ops: Ops, form: dict[str, str]) -> str:
-    """Try a failed upload again."""
+    """Retry a failed upload."""
     await ops.runtime.telnyx.uploads.retry(form["connection"], form["id"])
-    return f"upload {form['id']} is tried again"
+    return f"Telnyx retries upload {form['id']}"
 
 
 async def refresh(ops: Ops, form: dict[str, str]) -> str:
-    """Have Telnyx read the Operator Connect state again."""
+    """Ask Telnyx to refresh the Operator Connect state."""
     await ops.runtime.telnyx.operator_connect.refresh()
-    return "Telnyx reads the Operator Connect state again; what it finds comes as log messages"
+    return "Telnyx refreshes the Operator Connect state and reports the result as log messages"

@@ -1,4 +1,4 @@
-"""Deletions: what is due, held or kept; pause and resume, hold and release."""
+"""The page of deletions: the schedule, holds and kept originals; pause, resume, hold, release and approve."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _MOST = 100
 
 
 class Due(msgspec.Struct, frozen=True):
-    """An original on the list, and when it is looked at (ISO 8601, UTC).
+    """An original on the deletion schedule, and when it is due (ISO 8601, UTC).
 
     Attributes:
         recording_id: of its recording.
         folder: of its recording in the archive.
-        kept: what keeps it then, as things stand; None: nothing.
+        kept: why Callvault would not delete it, as of now; None: it would.
     """
 
     recording_id: str
@@ -42,12 +42,12 @@ class Deletions(msgspec.Struct, frozen=True):
     """Deletion of originals.
 
     Attributes:
-        mode: what the workers are set to, `never` or `verified`; `unknown` while the archive cannot be asked.
-        paused: why it is paused; None: it is not.
-        paused_by: who paused it, and paused_at since when; None where that is not known.
-        due: how many are on the list, and `first` the 100 whose turn comes next.
-        holds: the holds that stand, 100 at most; None: the archive cannot be asked.
-        held: recordings on hold, 100 at most; likewise kept: for something found in their audio.
+        mode: how the workers are set, `never` or `verified`; `unknown` while the archive does not answer.
+        paused: the reason of a pause; None: deletion is not paused.
+        paused_by: who paused it; paused_at: since when; None if unknown.
+        due: number of originals on the schedule; `first`: the next 100.
+        holds: the current holds, at most 100; None: the archive does not answer.
+        held: recordings on hold, at most 100; kept: originals kept because of findings in their audio, at most 100.
     """
 
     mode: str
@@ -89,7 +89,7 @@ async def look(ops: Ops, request: Request) -> Deletions:
 
 
 async def _pause(ops: Ops) -> Hold | None:
-    """The pause by the archive, which counts; by Redis where the archive cannot be asked."""
+    """The pause as the archive records it; as Redis has it while the archive does not answer."""
     try:
         return await ops.runtime.in_thread(pause_of, ops.runtime.archive)
     except (StoreError, UnreadableRecord):
@@ -107,7 +107,7 @@ async def _kept(ops: Ops, folders: list[str]) -> dict[str, str]:
     try:
         return await what_keeps_each(ops.runtime, folders)
     except (StoreError, UnreadableRecord):
-        return dict.fromkeys(folders, "the archive cannot be asked")
+        return dict.fromkeys(folders, "the archive does not answer")
 
 
 async def _mode(ops: Ops) -> str:
@@ -123,30 +123,30 @@ async def _in_state(ops: Ops, state: str) -> list[Hit]:
 
 
 async def pause(ops: Ops, form: dict[str, str]) -> str:
-    """Delete nothing until resumed."""
+    """Pause deletion."""
     decided = await decisions.pause(ops.runtime, form.get("why", decisions.NO_REASON), form["by"])
     return f"deletion is paused{to_know(decided)}"
 
 
 async def resume(ops: Ops, form: dict[str, str]) -> str:
-    """Go on deleting."""
+    """Resume deletion."""
     was_paused = await decisions.resume(ops.runtime, form.get("why", decisions.NO_REASON), form["by"])
-    return "deletion goes on" if was_paused else "deletion was not paused"
+    return "deletion is resumed" if was_paused else "deletion was not paused"
 
 
 async def hold(ops: Ops, form: dict[str, str]) -> str:
-    """Never delete an original until it is released."""
+    """Put a recording on hold, so that nothing deletes its original."""
     decided = await decisions.hold(ops.runtime, form["id"], form["why"], form["by"])
     return f"recording {form['id']} is on hold{to_know(decided)}"
 
 
 async def release(ops: Ops, form: dict[str, str]) -> str:
-    """Lift the holds of an original."""
+    """Lift the holds of a recording."""
     released = await decisions.release(ops.runtime, form["id"], form["why"], form["by"])
     return f"recording {form['id']} is released; {released.follows}"
 
 
 async def approve(ops: Ops, form: dict[str, str]) -> str:
-    """Let an original go in spite of what was found."""
+    """Allow the deletion of an original despite the findings."""
     findings, kept = await decisions.approve(ops.runtime, form["id"], form["why"], form["by"])
     return f"recording {form['id']}: approved {', '.join(findings)}; {what_follows(kept)}"

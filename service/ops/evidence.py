@@ -1,4 +1,4 @@
-"""Evidence: the chain of seals as a calendar, one day against Telnyx, and what an auditor runs."""
+"""The evidence pages: the chain of seals as a calendar, one day compared with Telnyx, commands for auditors."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _WEEKS = 14
 State = Literal["sealed", "open", "waits", "broken", "nothing"]
 
 COMMANDS = (
-    ("callvault verify --seals", "every seal, its manifest, its place in the chain, its signature and time stamp"),
-    ("callvault verify --deep", "every object read again and hashed"),
-    ("python verify_archive.py FOLDER", "the same on a downloaded bucket, with nothing of ours installed"),
-    ("sha256sum -c seals/0000000001.sha256", "one sealed day, in a downloaded bucket"),
+    ("callvault verify --seals", "check every seal: manifest, place in the chain, signature and time stamp"),
+    ("callvault verify --deep", "read and hash every object"),
+    ("python verify_archive.py FOLDER", "check a downloaded bucket without installing Callvault"),
+    ("sha256sum -c seals/0000000001.sha256", "check one sealed day of a downloaded bucket"),
 )
 
 
@@ -38,10 +38,10 @@ class Day(msgspec.Struct, frozen=True):
     """A UTC day and its seals.
 
     Attributes:
-        state: `sealed`, also while a further seal is to come; `open`: its time has not come; `waits`: it has, and `why` says
-            what keeps it; `broken`: a seal of it does not fit the one before; `nothing`: nothing of it waits for a seal.
+        state: `sealed`, also if a further seal will follow; `open`: not due yet; `waits`: due, and `why` says what delays
+            it; `broken`: one of its seals does not match the previous one; `nothing`: the day has nothing to seal.
         seals: their sequence numbers.
-        recordings: that its seals list.
+        recordings: number of recordings in its seals.
     """
 
     day: str
@@ -52,10 +52,10 @@ class Day(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """The chain of seals, and the days of the last weeks, the oldest first.
+    """The chain of seals, and the days of the last 14 weeks, the oldest first.
 
     Attributes:
-        broken: what is wrong with the chain, as far as reading it shows; None: every seal fits the one before.
+        broken: where the chain is broken; None: every seal matches the previous one.
     """
 
     seals: int
@@ -79,8 +79,8 @@ class DayCounts(msgspec.Struct, frozen=True):
     """One day: what the archive holds and what Telnyx counts.
 
     Attributes:
-        archived: commit records of the day; deleted: receipts; erased: records of erasure.
-        at_telnyx: recordings that Telnyx has of the day; None: it does not say, and `note` why.
+        archived: number of commit records; deleted: of receipts; erased: of erasure records.
+        at_telnyx: number of recordings at Telnyx; None: unknown, and `note` says why.
     """
 
     day: str
@@ -128,9 +128,9 @@ async def look_at_day(ops: Ops, request: Request) -> DayCounts:
     try:
         at_telnyx = await count_at_telnyx(ops.runtime, day)
     except TelnyxError as error:
-        note = f"Telnyx cannot be asked: {error}"
+        note = f"Callvault could not ask Telnyx: {error}"
     if at_telnyx is None and note is None:
-        note = "Telnyx does not say how many it has"
+        note = "Telnyx did not report how many recordings it has"
     seals = [
         SealOf(s.sequence, s.sealed_at, s.recordings, s.transcriptions, s.bytes, s.manifest_sha256)
         for s in (link.seal for link in chain.of_day(day))
@@ -139,7 +139,7 @@ async def look_at_day(ops: Ops, request: Request) -> DayCounts:
 
 
 async def _read(ops: Ops) -> tuple[Chain, dict[date, tuple[float, str | None]]]:
-    """The chain and the days that wait; with Redis away, from the archive alone."""
+    """The chain and the days that are not sealed; without Redis, the chain alone."""
     try:
         return await read_chain(ops.runtime), await UnsealedDays(ops.redis).all()
     except (RedisError, OSError):
@@ -149,11 +149,11 @@ async def _read(ops: Ops) -> tuple[Chain, dict[date, tuple[float, str | None]]]:
 
 
 def _broken(chain: Chain) -> dict[str, str]:
-    """The days of which a seal does not fit the one before, and which."""
+    """The days with a seal that does not match the previous one."""
     before, found = None, {}
     for link in chain.links:
         if link.seal.previous_sha256 != before:
-            found[link.seal.day] = f"seal {link.seal.sequence} does not fit seal {link.seal.sequence - 1}"
+            found[link.seal.day] = f"seal {link.seal.sequence} does not match seal {link.seal.sequence - 1}"
         before = link.sha256
     return found
 
@@ -165,8 +165,8 @@ def _day(chain: Chain, waiting: dict[date, tuple[float, str | None]], broken: di
     if day in waiting:
         at, why = waiting[day]
         is_due = why is not None or at <= utc_now().timestamp()
-        state = "waits" if is_due else "sealed" if links else "open"  # what has come since gets a further seal
-        why = why or ("its turn comes" if state == "waits" else None)
+        state = "waits" if is_due else "sealed" if links else "open"  # later objects get a further seal
+        why = why or ("the next run seals it" if state == "waits" else None)
     if day.isoformat() in broken:
         state, why = "broken", broken[day.isoformat()]
     recordings = sum(link.seal.recordings for link in links)
@@ -180,15 +180,15 @@ def _count(ops: Ops, day: date) -> tuple[int, int, int, int]:
 
 
 async def manifest(ops: Ops, request: Request) -> Response:
-    """A seal's manifest, to be checked with `sha256sum -c`.
+    """The manifest of a seal, in the format of `sha256sum -c`.
 
     Raises:
-        Refused: no seal has that number.
+        Refused: no seal has this number.
         StoreError: the archive cannot be read now.
     """
     sequence = request.path_params["sequence"]
     key = layout.seal_key(min(sequence, 10**10 - 1), "sha256")
     if await asyncio.to_thread(ops.runtime.archive.store.stat, key) is None:
-        raise Refused(404, f"{key}: there is no such manifest")
+        raise Refused(404, f"no manifest {key} in the archive")
     headers = {"Content-Disposition": f'attachment; filename="{sequence:010d}.sha256"'}
     return StreamingResponse(ops.runtime.archive.store.read(key), 200, headers, "text/plain")

@@ -1,10 +1,11 @@
-"""Dead letters: why jobs were given up; retry or discard."""
+"""The page of dead letters: why jobs failed for good; retry or discard them."""
 
 from __future__ import annotations
 
 import msgspec
 from starlette.requests import Request
 
+from config.counts import many
 from service.ops.parts import Ops
 from workers.jobs.causes import advice_of
 from workers.queue.attempts import Attempt
@@ -16,8 +17,8 @@ class Letter(msgspec.Struct, frozen=True):
     """A job that was given up.
 
     Attributes:
-        cause: a row of the table of causes, and `advice` what a person does about it.
-        attempts: all that are remembered, the earliest first.
+        cause: its failure class; `advice`: what to do about it.
+        attempts: the recorded attempts, the earliest first.
     """
 
     job_id: str
@@ -30,7 +31,7 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class Letters(msgspec.Struct, frozen=True):
-    """The jobs that were given up: how many, and the latest 100."""
+    """The dead letters: their number, and the latest 100."""
 
     count: int
     letters: list[Letter]
@@ -61,13 +62,13 @@ async def look(ops: Ops, request: Request) -> Letters:
 async def retry(ops: Ops, form: dict[str, str]) -> str:
     """Enqueue a dead letter's job again, or all of them."""
     done = [await ops.runtime.attempts.retry(job_id) for job_id in await _ids(ops, form)]
-    return f"{sum(done)} enqueued again"
+    return f"{many(sum(done), 'job')} enqueued again"
 
 
 async def discard(ops: Ops, form: dict[str, str]) -> str:
-    """Drop a dead letter for good."""
+    """Drop a dead letter permanently."""
     done = await ops.runtime.attempts.discard(form["id"])
-    return f"{int(done)} discarded"
+    return f"{many(int(done), 'job')} discarded"
 
 
 async def _ids(ops: Ops, form: dict[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The history of a recording, read from its folder in the archive."""
+"""Read the history of a recording from its folder in the archive."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DECIDED = {"hold": "held", "release": "released", "approve": "approved"}
 
 
 class Step(msgspec.Struct, frozen=True):
-    """Something that happened to a recording; `at` is ISO 8601, UTC, None where nobody knows."""
+    """An event in the life of a recording; `at` is ISO 8601, UTC, or None if unknown."""
 
     at: str | None
     what: str
@@ -102,13 +102,13 @@ def _read_commit(life: Life, key: str, data: bytes) -> None:
 
 
 def _read_version(life: Life, key: str, data: bytes) -> None:
-    """Other audio, which keeps the original until a person approves, or other words about the same."""
+    """A version has different audio, or the same audio with different details from Telnyx."""
     version = COMMIT_RECORD.read(data, key)
     if {o.sha256 for o in version.objects} <= {o.sha256 for o in life.objects}:
-        step = Step(version.archived_at, "Telnyx tells it otherwise now", f"the audio is the same; {key}")
+        step = Step(version.archived_at, "details changed at Telnyx", f"the audio is the same; {key}")
     else:
-        detail = f"{key}; its original stays until that is approved"
-        step = Step(version.archived_at, "other audio archived beside it", detail)
+        detail = f"{key}; Callvault keeps the original until you approve"
+        step = Step(version.archived_at, "different audio archived as a new version", detail)
     life.steps.append(step)
 
 
@@ -132,7 +132,7 @@ def _read_decision(life: Life, key: str, data: bytes) -> None:
 
 
 def _read_gone(life: Life, key: str, data: bytes) -> None:
-    life.steps.append(Step(GONE.read(data, key).found_gone_at, "gone at Telnyx", "before we asked for its deletion"))
+    life.steps.append(Step(GONE.read(data, key).found_gone_at, "gone at Telnyx", "not deleted by Callvault"))
 
 
 def _read_erasure(life: Life, key: str, data: bytes) -> None:
@@ -156,7 +156,7 @@ def _proofs(objects: Sequence[ArchivedObject]) -> str:
 
 
 def _missing(objects: Sequence[ArchivedObject], sizes: Mapping[str, int]) -> list[WrongObject]:
-    """What a listing of its folder shows to be wrong with a recording's audio; custom storage's lies elsewhere."""
+    """Audio that a listing of the folder shows to be missing or damaged; adopted audio lies elsewhere."""
     found: list[WrongObject] = []
     for known in objects:
         if known.is_adopted or sizes.get(known.key) == known.size:

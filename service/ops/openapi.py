@@ -11,12 +11,12 @@ import msgspec
 from service.ops.page import Page
 
 _ERRORS = {
-    "400": "The query cannot be used",
-    "401": "Not signed in",
-    "403": "Not from here",
+    "400": "The query is not valid",
+    "401": "The request has no valid token",
+    "403": "The request is not allowed from this address",
     "404": "Not found",
-    "429": "Too many refused tries from this address",
-    "502": "Telnyx cannot be asked",
+    "429": "Too many failed sign-ins from this address",
+    "502": "Telnyx does not answer, or refuses the request",
     "503": "Redis or the archive does not answer",
 }
 
@@ -36,7 +36,7 @@ def document(pages: Sequence[Page]) -> dict[str, Any]:
         "info": {
             "title": "Callvault",
             "version": "1",
-            "description": "What the ops pages show, as JSON; it changes nothing.",
+            "description": "The content of the ops pages as JSON, read-only.",
         },
         "security": [{"token": []}],
         "paths": {f"/api{page.path or '/overview'}": {"get": _operation(page)} for page in pages},

@@ -1,4 +1,4 @@
-"""The overview: is it healthy, what waits, what has been done in the last hour and day."""
+"""The overview page: health, queues, and the work of the last hour and day."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FRESH_SECONDS = 1.5  # less than the pages' own two seconds
 
 
 class LastAlert(Alert, frozen=True, kw_only=True):
-    """The last alert of its kind and group, and how many more of it there were before, of those that are remembered."""
+    """The last alert of its kind and group, and the number of earlier ones that Redis still has."""
 
     more: int = 0
 
@@ -51,15 +51,15 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class Overview(msgspec.Struct, frozen=True):
-    """How things stand now, and what was done in the last 24 hours.
+    """The state now, and the work of the last 24 hours.
 
     Attributes:
         conditions: what is wrong, the worst first; empty: healthy.
-        problems: the same, a sentence each.
-        status: as `callvault status` says it; None with Redis or the archive away.
-        outcomes: webhooks of the last day by outcome; likewise events by type.
-        totals: of the last day: archived, archived_bytes, deleted, deleted_bytes; None with Redis away.
-        alerts: the last of each kind and group, the newest first, 20 at most.
+        problems: the same, one sentence each.
+        status: as `callvault status` shows it; None while Redis or the archive does not answer.
+        outcomes: webhooks of the last day by outcome; events: events of the last day by type.
+        totals: of the last day: archived, archived_bytes, deleted, deleted_bytes; None while Redis does not answer.
+        alerts: the last one of each kind and group, the newest first, at most 20.
     """
 
     conditions: list[Condition]
@@ -74,9 +74,9 @@ class Overview(msgspec.Struct, frozen=True):
 
 
 async def look(ops: Ops, request: Request | None = None) -> Overview:
-    """Look at everything; what is away is a problem on the page, never an error page.
+    """Read the overview. A part that does not answer is a problem on the page, never an error page.
 
-    However many watch, it is looked at once in two seconds: each look asks the archive whether there is a new seal.
+    It is read at most once in two seconds, however many people watch: each reading lists the archive for new seals.
     """
     async with ops.looking:
         if ops.overview is None or time.monotonic() - ops.overview[0] > _FRESH_SECONDS:
@@ -104,7 +104,7 @@ async def _look(ops: Ops) -> Overview:
         except StoreError as error:  # it cannot even be opened
             found = [condition("archive-away", str(error)), *await known_conditions(ops.redis, ops.settings)]
     except (RedisError, OSError):
-        found, hour = [condition("redis-away", "webhooks are refused until it does")], None
+        found, hour = [condition("redis-away", "the receiver answers webhooks with 503 until it does")], None
     return Overview(
         conditions=found,
         problems=[one.sentence for one in found],

@@ -1,4 +1,4 @@
-"""Recordings: searched through the catalogue, one seen whole from the archive, its audio with seeking."""
+"""The pages of recordings: a search in the catalogue, and one recording read from the archive."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Found(msgspec.Struct, frozen=True):
     """A page of recordings.
 
     Attributes:
-        query: what was understood of the search.
+        query: the search as Callvault understood it.
         hits: the latest first.
-        after: the place to ask for the next page from; None at the end.
-        note: what a person must know of the answer, such as that more is being read.
+        after: pass it to get the next page; None at the end.
+        note: a warning about the result, such as that the catalogue is still being read.
     """
 
     query: Query
@@ -59,18 +59,18 @@ class Detail(msgspec.Struct, frozen=True):
     """One recording.
 
     Attributes:
-        state: as in a search, by what is seen now; `received` while its job waits or runs.
-        damage: what is known to be wrong with its objects, a line each.
-        how_to_mend: what to do about that, a line for each object.
-        proven: when all of its audio was last proven, and how; None where that is not known.
+        state: as in a search, but read now; `received` while its job is queued or running.
+        damage: one line for each thing that is wrong with its objects.
+        how_to_mend: one line for each object, with what to do.
+        proven: the last recorded proof of all of its audio; None if unknown.
         row: as the catalogue has it; None while it is not archived.
         objects: its audio.
-        transcriptions: what was said.
-        history: its life, the earliest first.
-        deletion_due_at: ISO 8601, UTC, if its original is on the list and nothing keeps it then.
-        kept: what keeps its original, as things stand; None: nothing but its time, or it is gone.
-        holds: the holds that stand on it, its own and those of its connection.
-        record: the commit record, as it lies in the archive.
+        transcriptions: their texts.
+        history: the earliest event first.
+        deletion_due_at: ISO 8601, UTC, if its original is scheduled for deletion and nothing keeps it.
+        kept: why Callvault keeps the original; None: only its time does, or the original is gone.
+        holds: the current holds on it, its own and those of its connection.
+        record: the commit record as stored in the archive.
     """
 
     recording_id: str
@@ -92,13 +92,13 @@ async def look(ops: Ops, request: Request) -> Found:
     """Search.
 
     Raises:
-        BadQuery: the search cannot be.
+        BadQuery: the search is not valid.
     """
     given = {name: request.query_params.get(name) for name in FIELDS}
     query = read_query(join(given, read_box(request.query_params.get("q", ""))))
     after = request.query_params.get("after")
     if after is not None and not re.fullmatch(r"[0-9TZ:.+-]*~\d{1,18}", after):
-        raise UserError("after: not a place that a page before this one gave")
+        raise UserError("after: not a value that a previous page returned")
     hits = await ops.catalogue.ask(lambda path: search(path, query, PER_PAGE + 1, after))
     if not hits and query.id is not None and after is None and await _take(ops, query.id):
         hits = await ops.catalogue.ask(lambda path: search(path, query, PER_PAGE + 1))
@@ -110,7 +110,7 @@ async def look(ops: Ops, request: Request) -> Found:
 
 
 def told(found: Found) -> Found:
-    """A page of recordings as the API tells it: the words looked for in brackets, as in `callvault find --json`."""
+    """A page of recordings for the API: matching words in brackets, as in `callvault find --json`."""
     hits = [msgspec.structs.replace(hit, words=bracketed(hit.words)) for hit in found.hits]
     return msgspec.structs.replace(found, hits=hits)
 
@@ -119,7 +119,7 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
     """One recording, from the archive itself.
 
     Raises:
-        Refused: no recording has that id.
+        Refused: no recording has this id.
         StoreError: the archive cannot be read now.
     """
     recording_id = request.path_params["recording_id"]
@@ -132,10 +132,10 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
             score = await ops.redis.zscore(DELETIONS_DUE, folder)
             due_at = None if score is None else instant_of(score)
     except (RedisError, OSError):
-        pass  # the archive alone tells the rest
+        pass  # the archive has the rest
     if hit is None:
         if waits:
-            steps = [Step(None, "received", "its job waits or runs")]
+            steps = [Step(None, "received", "its job is queued or running")]
             return Detail(recording_id, "received", [], [], None, None, [], [], steps, None, None, [], None)
         raise Refused(404, f"recording {recording_id} is not in the archive")
     folder = layout.recording_folder(hit.row.date, recording_id)
@@ -155,7 +155,7 @@ def _read(
     holds: list[Holding],
     told: Mapping[str, KnownDamage],
 ) -> tuple[Detail, list[WrongObject]]:
-    """The recording, and what is seen to be wrong with it though nobody has told of it."""
+    """The recording, and damage that nobody has reported yet."""
     row = hit.row
     life = read_life(ops.runtime.archive, layout.recording_folder(row.date, row.recording_id))
     is_deleted, is_erased = life.has("deleted.json"), life.has("erased.json")
@@ -181,9 +181,9 @@ def _read(
     if is_deleted or is_erased or kept is not None:
         due_at = None
     if kept is not None:
-        steps.append(Step(None, "its original stays", kept))
+        steps.append(Step(None, "original kept", kept))
     if due_at is not None:
-        steps.append(Step(due_at, "deletion of the original is due"))
+        steps.append(Step(due_at, "original due for deletion"))
     steps = sorted((s for s in steps if s.at or s.detail), key=lambda step: _sort_key(step.at))
     row = shown(ops, hit).row
     if life.record is not None:
@@ -194,7 +194,7 @@ def _read(
 
 
 async def tell_seen(ops: Ops, seen: Iterable[WrongObject]) -> None:
-    """Have the register know what a person has just seen; with Redis away, the person has seen it all the same."""
+    """Report damage that this page has found to the register; while Redis is away, it is only shown."""
     with suppress(RedisError, OSError):
         for wrong in seen:
             await tell_wrong(ops.redis, wrong, "page")
@@ -205,7 +205,7 @@ def _sealed_at(ops: Ops, sequence: int) -> str | None:
     try:
         return SEAL.read(ops.runtime.archive.read_small(key), key).sealed_at
     except UnreadableRecord:
-        return None  # the page of seals says so
+        return None  # the evidence page reports it
 
 
 def _sort_key(at: str | None) -> float:
@@ -233,7 +233,7 @@ async def hit_of(ops: Ops, recording_id: str) -> Hit | None:
 
 
 async def _take(ops: Ops, recording_id: str) -> bool:
-    """Look for a recording in the archive itself, first under the day that Telnyx tells."""
+    """Look for a recording in the archive itself, first under the day that Telnyx reports."""
     near = await day_at_telnyx(ops.runtime.telnyx, recording_id)
     return await ops.catalogue.take_from_archive(recording_id, near)
 
@@ -242,7 +242,7 @@ async def inventory(ops: Ops, request: Request) -> Response:
     """All recordings of a day as CSV, as `callvault find --csv` writes it.
 
     Raises:
-        Refused: it is no day.
+        Refused: the path is not a day.
     """
     try:
         day = parse_day(request.path_params["day"])
@@ -259,7 +259,7 @@ async def inventory(ops: Ops, request: Request) -> Response:
 
 
 def shown(ops: Ops, hit: Hit) -> Hit:
-    """A hit as it may be shown: with its numbers masked, if that is set."""
+    """A hit, with its numbers masked if `CALLVAULT_OPS_MASK_NUMBERS` is set."""
     if not ops.settings.ops_mask_numbers:
         return hit
     row = msgspec.structs.replace(
@@ -269,7 +269,7 @@ def shown(ops: Ops, hit: Hit) -> Hit:
 
 
 def _masked(number: str | None) -> str | None:
-    """The country's digits and the last two of a number; of a SIP address its host."""
+    """The first three and the last two characters of a number; the host of a SIP address."""
     if number is None:
         return None
     if "@" in number:

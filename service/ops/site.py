@@ -1,7 +1,7 @@
-"""THE table of the ops pages and of the JSON API beside them: a page, an answer or a change is a row here.
+"""The table of the ops pages, of the JSON API and of the changes that people make there: each is a row.
 
-Every row goes through the same door: who asks (`access.py`), what is looked at (its module), how it is shown (its
-template, or JSON of the same value).
+`_Door` admits a request (`access.py`), the page's module reads what it shows, and its template renders it. The API sends
+the same value as JSON.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ Change = Callable[[Ops, dict[str, str]], Awaitable[str]]
 
 
 _SEARCH = (
-    ("q", "one box: an id, a number, a day, words that were said, or name:value"),
+    ("q", "free search: an id, a number, a day, spoken words, or name:value"),
     *FIELDS.items(),
-    ("after", "the `after` of the page before"),
+    ("after", "the `after` of the previous page"),
 )
-_MESSAGES = (("connection", "of this connection"), ("code", "of this code"), ("since", "first UTC day"))
+_MESSAGES = (("connection", "id of a connection"), ("code", "code of the message"), ("since", "first UTC day"))
 
 PAGES = (
     Page("", "overview.html", "Overview", overview.look, overview.Overview, True),
@@ -123,7 +123,7 @@ def routes() -> Sequence[BaseRoute]:
 
 
 class _Door:
-    """Lets in who may, and turns what goes wrong behind it into one line for a person."""
+    """Admits requests that may enter, and turns errors behind it into one line for a person."""
 
     def __init__(self, inside: Callable[[Ops, Request], Awaitable[Response]], *parameters: str) -> None:
         self._inside, self._parameters = inside, parameters
@@ -166,27 +166,27 @@ class _Door:
             return _problem(request, person, 503, one_line(error))
         except Exception as error:
             log.error("a page failed", path=request.url.path, error=f"{type(error).__name__}: {error}", exc_info=True)
-            return _problem(request, person, 500, "This page failed; the log says why")
+            return _problem(request, person, 500, "Callvault could not show this page; see its log for the error")
 
 
 def check_names(given: Iterable[tuple[str, str]], known: Iterable[str], what: str) -> None:
-    """See that each name is known and given once: what is not understood is refused, and not left aside.
+    """Check that each name is known and given once. Ignoring an unknown one would hide a mistake.
 
     Raises:
-        Refused: one is not.
+        Refused: a name is unknown or given twice.
     """
     seen: set[str] = set()
     for name, _ in given:
         if name not in known:
-            understood = f"known: {', '.join(known)}" if known else f"there is no {what} here"
-            raise Refused(400, f"{name[:40]!r}: no such {what}; {understood}")
+            accepted = f"known: {', '.join(known)}" if known else f"this page takes no {what}"
+            raise Refused(400, f"{name[:40]!r}: no such {what}; {accepted}")
         if name in seen:
             raise Refused(400, f"{name}: given twice")
         seen.add(name)
 
 
 class _Static(StaticFiles):
-    """Files that change only with the version: kept by browsers, and no secret."""
+    """Files that change only with the version, so browsers may cache them; they hold no secret."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -196,7 +196,7 @@ class _Static(StaticFiles):
 
 
 def render(template: str, request: Request, person: Person | None, title: str, **values: Any) -> str:
-    """A template as text; `person` is None on pages for those who are not signed in."""
+    """Render a template; `person` is None on pages that need no sign-in."""
     csrf = person.csrf if person else ""
     shared = {"person": person, "csrf": csrf, "path": request.url.path, "title": title, "params": request.query_params}
     shared["can_sign_out"] = request.app.state.ops.access.needs_token
@@ -236,12 +236,12 @@ async def _change(ops: Ops, request: Request) -> Response:
     about = {name: value for name in dict.fromkeys((*fields, "why")) if (value := form.get(name, "")).strip()}
     for name in fields:
         if name not in about:
-            raise Refused(400, f"{name}: is needed")
+            raise Refused(400, f"{name}: missing")
     for name, value in about.items():
         if len(value) > _LONGEST_FIELD:
-            raise Refused(400, f"{name}: {many(len(value), 'character')}; {_LONGEST_FIELD} at most")
+            raise Refused(400, f"{name}: {many(len(value), 'character')}; the maximum is {_LONGEST_FIELD}")
     said = await change(ops, about | {"by": person.name})
-    ops.overview = None  # whoever made a change sees it
+    ops.overview = None  # so that the person sees the change
     log.info("changed from the ops pages", who=person.name, what=request.url.path, about=about, said=said)
     if request.headers.get("hx-request"):
         return HTMLResponse(render("said.html", request, person, "", text=said, is_good=True))
@@ -249,9 +249,9 @@ async def _change(ops: Ops, request: Request) -> Response:
 
 
 async def _live(ops: Ops, request: Request) -> Response:
-    """The overview's changing part by server-sent events, until whoever watches goes away."""
+    """The changing part of the overview as server-sent events, until the browser disconnects."""
     if ops.watchers >= _MOST_WATCHERS:
-        raise Refused(503, "too many watch this already; load the page again by hand")
+        raise Refused(503, "too many live overviews are open; reload the page by hand")
     person: Person = request.state.person
 
     async def events() -> AsyncIterator[str]:
@@ -278,7 +278,7 @@ async def _openapi(ops: Ops, request: Request) -> Response:
 
 
 async def _to_the_pages(request: Request) -> Response:
-    if request.method == "POST":  # a webhook that was sent to the wrong place must not be led on
+    if request.method == "POST":  # do not redirect a webhook with a wrong path
         return Response("Not Found", 404)
     return RedirectResponse("/ops", 307)
 

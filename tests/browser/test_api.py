@@ -71,8 +71,8 @@ def test_a_recording_as_json_is_what_the_archive_holds(house: House, api: httpx.
         ("/api/recordings?findings=maybe", "findings: 'maybe' is not 1 or 0"),
         ("/api/recordings?since=2026-11-26T7h", "since: "),
         ("/api/recordings?since=2026-11-26T07:30+01:00", "since: "),
-        ("/api/recordings?after=x", "after: not a place"),
-        ("/api/overview?since=7d", "'since': no such parameter; there is no parameter here"),
+        ("/api/recordings?after=x", "after: not a value"),
+        ("/api/overview?since=7d", "'since': no such parameter; this page takes no parameter"),
         ("/api/evidence?day=2026-11-25", "'day': no such parameter"),
         ("/api/evidence/2026-11-25?x=1", "'x': no such parameter"),
         ("/api/connections?since=2026-11-26T07:30", "since: "),
@@ -105,7 +105,7 @@ def test_a_change_with_a_field_that_is_not_understood_changes_nothing(house: Hou
         for fields, expected in (
             ({"reason": "moving"}, "no such field; known: why, csrf"),
             ({"why": ["moving", "not moving"]}, "why: given twice"),
-            ({"why": "x" * 501}, "why: 501 characters; 500 at most"),
+            ({"why": "x" * 501}, "why: 501 characters; the maximum is 500"),
         ):
             answer = client.post("/ops/deletions/pause", data={"csrf": token} | fields)
             assert answer.status_code == 400 and expected in answer.text, (expected, answer.text)
@@ -245,7 +245,7 @@ def test_the_overview_shows_each_kind_of_alert_once(tmp_path: Path, redis_url: s
     with pages({}, tmp_path, redis_url) as (client, _):
         alerts = client.get("/api/overview").json()["alerts"]
         assert [(a["text"], a["more"]) for a in alerts] == [("failure 299", 299), ("the first", 0)]
-        assert "And 299 more of this kind before it." in client.get("/ops").text
+        assert "299 earlier alerts of this kind." in client.get("/ops").text
 
 
 def test_a_sealed_day_stays_sealed_on_the_calendar_while_a_further_seal_is_to_come(

@@ -28,7 +28,7 @@ def test_nobody_gets_in_without_the_token(browser: Browser, house: House) -> Non
     assert page.url.endswith("/ops/sign-in?next=/ops/recordings")
     assert house.calls[0]["from"] not in page.content()
     sign_in(page, "not-the-token-at-all")
-    expect(page.get_by_role("alert")).to_have_text("that is not the token")
+    expect(page.get_by_role("alert")).to_have_text("wrong token")
     sign_in(page)
     expect(page.get_by_role("heading", name="Overview", exact=True)).to_be_visible()
     cookie = context.cookies()[0]
@@ -67,7 +67,7 @@ def test_two_seconds_are_played_from_the_middle(page: Page, house: House) -> Non
     page.on("request", lambda request: ranges.append(request.headers.get("range", "")))
     page.goto(f"/ops/recordings/{house.calls[0]['id']}")
     levels = page.locator(".levels")
-    expect(levels).to_have_attribute("aria-label", re.compile(r"channel 1: sound in \d+ % of 6 s; channel 2"))
+    expect(levels).to_have_attribute("aria-label", re.compile(r"channel 1: sound in \d+% of 6 s; channel 2"))
     expect(page.locator("canvas")).to_be_visible()
     played = page.locator("audio").evaluate(
         """async (audio) => {
@@ -119,14 +119,14 @@ def test_a_dead_letter_is_retried(page: Page, house: House) -> None:
     page.goto("/ops/dead-letters")
     expect(page.get_by_text("cut off 9 times").first).to_be_visible()
     page.get_by_role("button", name=f"Retry {job_id}").click()
-    expect(page.locator("#said")).to_contain_text("1 enqueued again")
+    expect(page.locator("#said")).to_contain_text("1 job enqueued again")
     # Telnyx does not know it, so it becomes a dead letter again, with its new attempts.
     wait_for(lambda: "not at Telnyx" in (house.redis.hget("callvault:dead-letters", job_id) or ""), 40)
 
 
 def test_deletion_is_paused_and_goes_on(page: Page, house: House) -> None:
     page.goto("/ops/deletions")
-    page.get_by_label("Why").first.fill("the bucket is moved")
+    page.get_by_label("Reason").first.fill("the bucket is moved")
     page.get_by_role("button", name="Pause deletion").click()
     expect(page.locator("#said")).to_contain_text("deletion is paused")
     assert house.redis.get("callvault:deletions:paused") == "the bucket is moved"
@@ -134,15 +134,15 @@ def test_deletion_is_paused_and_goes_on(page: Page, house: House) -> None:
     expect(page.get_by_text("Deletion is paused: the bucket is moved")).to_be_visible()
     page.goto("/ops/deletions")
     page.get_by_role("button", name="Resume deletion").click()
-    expect(page.locator("#said")).to_contain_text("deletion goes on")
+    expect(page.locator("#said")).to_contain_text("deletion is resumed")
     assert house.redis.get("callvault:deletions:paused") is None
 
 
 def test_an_original_is_held_and_released(page: Page, house: House) -> None:
     recording_id = house.calls[3]["id"]
-    for button, spoken in (("Hold: never delete it", "on hold"), ("Release: it may be deleted", "released")):
+    for button, spoken in (("Hold: prevent deletion", "on hold"), ("Release: allow deletion", "released")):
         page.goto(f"/ops/recordings/{recording_id}")
-        page.get_by_label("Why").first.fill("case 17")
+        page.get_by_label("Reason").first.fill("case 17")
         page.get_by_role("button", name=button).click()
         expect(page.locator("#said")).to_contain_text(spoken)
         expect(page.locator("#said p")).to_be_in_viewport(ratio=1)  # on a phone the button is far below
@@ -156,7 +156,7 @@ def test_the_page_of_a_day_shows_what_telnyx_has(page: Page, house: House) -> No
     page.goto("/ops/evidence")
     page.get_by_role("listitem", name=re.compile(day)).click()
     expect(page.get_by_role("row", name="At Telnyx now 12")).to_be_visible()
-    expect(page.get_by_text("Nothing that Telnyx counts is missing here.")).to_be_visible()
+    expect(page.get_by_text("The archive has every recording that Telnyx counts.")).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("link", name="Inventory (CSV)").click()
     text = Path(download.value.path()).read_text()
@@ -167,10 +167,10 @@ def test_an_upload_is_tried_again_and_operator_connect_read_again(page: Page, ho
     connection_id = next(iter(house.sandbox.world.connections))
     house.sandbox.control("upload", connection_id=connection_id, status="error")
     page.goto("/ops/connections")
-    page.get_by_role("button", name="Try again").first.click()
-    expect(page.locator("#said")).to_contain_text("is tried again")
-    page.get_by_role("button", name="Have Telnyx read Operator Connect again").click()
-    expect(page.locator("#said")).to_contain_text("Telnyx reads the Operator Connect state again")
+    page.get_by_role("button", name="Retry").first.click()
+    expect(page.locator("#said")).to_contain_text("Telnyx retries upload")
+    page.get_by_role("button", name="Refresh Operator Connect").click()
+    expect(page.locator("#said")).to_contain_text("Telnyx refreshes the Operator Connect state")
     asked = [request["path"] for request in house.sandbox.world.requests]
     assert any(path.endswith("/retry") for path in asked)
     assert "/v2/operator_connect/actions/refresh" in asked
@@ -199,7 +199,7 @@ def test_every_page_is_read_by_keyboard_and_ear(page: Page, house: House) -> Non
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path
     page.goto("/ops")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
 
 
 # For everything that a person reads or presses: how far it lies off the screen, in pixels, and what it is.
@@ -234,7 +234,7 @@ def test_on_a_phone_state_and_link_of_every_list_are_on_the_screen(width: int, b
         page.goto("/ops/evidence")
         expect(page.locator(".calendar a").last).to_be_in_viewport(ratio=1)
         page.goto("/ops")
-        link = page.get_by_role("article").filter(has_text="Dead letters").get_by_role("link", name="Look")
+        link = page.get_by_role("article").filter(has_text="Dead letters").get_by_role("link", name="Show")
         expect(link).to_be_in_viewport(ratio=1)
     finally:
         context.close()

@@ -246,7 +246,7 @@ async def test_a_recording_that_changed_at_telnyx_stays_until_its_audio_is_compa
         with pages(deleting, tmp_path / "pages", deleting["REDIS_URL"]) as (client, _):
             told = client.get(f"/api/recordings/{recording_id}").json()
         steps = {step["what"]: step["detail"] for step in told["history"]}
-        assert steps["Telnyx tells it otherwise now"].startswith("the audio is the same; ") and told["kept"] == kept
+        assert steps["details changed at Telnyx"].startswith("the audio is the same; ") and told["kept"] == kept
         if then == "it goes":
             with pytest.raises(UserError, match=r"nothing to approve; .* its audio is the same, so nothing keeps it"):
                 await decisions.approve(runtime, recording_id, "looked", "ann")

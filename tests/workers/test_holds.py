@@ -119,7 +119,7 @@ async def test_a_recording_whose_original_is_gone_is_held_and_cannot_be_erased(
     with pages(deleting, tmp_path / "pages", deleting["REDIS_URL"]) as (client, _):
         assert client.get(f"/api/recordings/{recording_id}").json()["state"] == "held"
         page = client.get(f"/ops/recordings/{recording_id}").text
-        assert "On hold: case 17 (by ann, since 20" in page and "Release: it may be deleted" in page
+        assert "On hold: case 17 (by ann, since 20" in page and "Release: allow deletion" in page
     released = run_callvault(["deletions", "release", recording_id, "--why", "over"], deleting)
     assert released.returncode == 0, released.stderr
     assert "the archived copy may be erased unless" in released.stdout
@@ -202,7 +202,7 @@ async def test_every_surface_shows_the_hold_of_a_connection(
         states = {hit["row"]["recording_id"]: hit["state"] for hit in client.get("/api/recordings").json()["hits"]}
         assert [states[one] for one in ids] == ["held", "held", "archived"]
         assert [client.get(f"/api/recordings/{one}").json()["state"] for one in ids] == ["held", "held", "archived"]
-        assert "Held with its connection" in client.get(f"/ops/recordings/{ids[0]}").text
+        assert 'Its connection <span class="id">7</span> is on hold: ' in client.get(f"/ops/recordings/{ids[0]}").text
         assert {h["row"]["recording_id"] for h in client.get("/api/deletions").json()["held"]} == set(ids[:2])
         assert "case 17 (by ann, since 20" in client.get("/ops/deletions").text
     assert run_callvault(["deletions", "release", "--connection", "7", "--why", "over"], settings).returncode == 0
@@ -233,7 +233,7 @@ async def test_damage_is_kept_as_a_state_that_every_surface_shows_with_its_reaso
         told = client.get(f"/api/recordings/{recording_id}").json()
         assert (told["state"], told["kept"].startswith(said)) == ("damaged", True)
         page = client.get(f"/ops/recordings/{recording_id}").text
-        assert "Hold: never delete it" in page and f"stays: {said}" in page
+        assert "Hold: prevent deletion" in page and f"Callvault keeps the original at Telnyx: {said}" in page
     held = run_callvault(["deletions", "hold", recording_id, *HOLD], deleting)
     assert held.returncode == 0, held.stderr
     async with house(deleting) as runtime:

@@ -1,5 +1,5 @@
 "use strict";
-// Levels of the channels over time, drawn from the audio itself: who spoke when, and where the silence is.
+// Draw the audio levels of each channel over time, so that a person sees who speaks when.
 const LONGEST_BYTES = 60e6;
 const STEPS = 900;
 const SILENT = 0.01;
@@ -40,7 +40,7 @@ function said(channels, seconds) {
   return channels
     .map((tops, n) => {
       const spoken = tops.filter((top) => top > SILENT).length / tops.length;
-      return `channel ${n + 1}: sound in ${Math.round(spoken * 100)} % of ${Math.round(seconds)} s`;
+      return `channel ${n + 1}: sound in ${Math.round(spoken * 100)}% of ${Math.round(seconds)} s`;
     })
     .join("; ");
 }
@@ -55,7 +55,7 @@ async function show(place) {
     box.replaceChildren(line);
     box.setAttribute("aria-label", text);
   };
-  if (Number(place.dataset.bytes) > LONGEST_BYTES) return tell("Too long for its levels to be drawn here.");
+  if (Number(place.dataset.bytes) > LONGEST_BYTES) return tell("This recording is too long to draw its audio levels here.");
   try {
     const answer = await fetch(place.dataset.audio);
     if (!answer.ok) throw new Error(`status ${answer.status}`);
@@ -73,15 +73,15 @@ async function show(place) {
     });
     again();
   } catch (error) {
-    tell(`Its levels cannot be drawn: ${error.message}.`);
+    tell(`The audio levels cannot be drawn: ${error.message}.`);
   }
 }
 
 document.querySelectorAll(".listen").forEach(show);
-// An answer that says why a change was refused is shown like one that says it was made.
+// Show the answer to a refused change too; htmx drops answers with an error status.
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.xhr.status >= 400) event.detail.shouldSwap = true;
 });
 
-// The latest days are what a person comes for; on a narrow screen they would lie beside it.
+// On a narrow screen, scroll the calendar to the latest days.
 for (const calendar of document.querySelectorAll(".calendar")) calendar.scrollLeft = calendar.scrollWidth;
