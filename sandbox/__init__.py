@@ -1,1 +1,1 @@
-"""A Telnyx that lives on this machine. It knows none of the other rooms, like a true peer."""
+"""A Telnyx API on this machine, for tests and trials. It imports no other room."""

@@ -1,4 +1,4 @@
-"""The sandbox's application: the API with its key, faults and rate limit; downloads; the control endpoint."""
+"""The Starlette application of the sandbox: API, downloads and control endpoint, with faults and a rate limit."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _ERROR_PAGE = (
 
 
 class _CutConnection(Response):
-    """Ends the connection in the middle of its answer."""
+    """Cuts the connection in the middle of the answer."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Announce more than is sent; the server then closes the connection."""
+        """Announce more bytes than are sent, so that the server closes the connection."""
         headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"{", "more_body": True})
@@ -51,7 +51,7 @@ class _RateLimit:
         self._used = 0
 
     def take(self, faults: Faults) -> tuple[bool, dict[str, str]]:
-        """Whether a request is within the limit, and the headers that tell of it."""
+        """Whether a request is within the limit, and the rate limit headers."""
         second = int(time.time())
         if second != self._second:
             self._second, self._used = second, 0
@@ -96,7 +96,7 @@ async def _answer(
         headers["x-ratelimit-remaining"] = "0"
         raise too_many()
     if (status := faults.answer(request.method, request.url.path, request.url.query)) is not None:
-        raise ApiError(status, "10007", "Unexpected error", "This request is always answered so.")
+        raise ApiError(status, "10007", "Unexpected error", "A fault of the sandbox answers this request.")
     if faults.strikes("api_500"):
         raise ApiError(500, "10007", "Unexpected error", "An unexpected error occurred.")
     if faults.strikes("api_503"):
@@ -171,7 +171,7 @@ def _download(world: World) -> Any:
                     raise ConnectionAbortedError("cut on purpose")
                 async for piece in _at_rate(chunk, faults):
                     sent += len(piece)
-                    if sent == audio.size:  # before the last piece: whoever has it may hang up at once
+                    if sent == audio.size:  # before the last piece: the client may disconnect right after it
                         recording.served[audio_format] = recording.served.get(audio_format, 0) + 1
                     yield piece
 
@@ -190,7 +190,7 @@ def _download(world: World) -> Any:
 
 
 async def _at_rate(chunk: bytes, faults: Faults) -> AsyncIterator[bytes]:
-    """A chunk as fast as downloads are just now: ten pieces a second, so that a slow one is slow and does not hang."""
+    """Send a chunk at the configured speed, in ten pieces a second, so that a slow download never stalls."""
     while chunk and (rate := faults.download_bytes_per_second):
         size = max(1, int(rate / 10))
         yield chunk[:size]
@@ -201,7 +201,7 @@ async def _at_rate(chunk: bytes, faults: Faults) -> AsyncIterator[bytes]:
 
 
 def _range(request: Request, audio: Audio) -> tuple[int, int, int]:
-    """Where to start, before which byte to end, and the status; one range is known, `bytes=N-` or `bytes=N-M`."""
+    """The first byte, the end and the status; accepts a single range, `bytes=N-` or `bytes=N-M`."""
     condition = request.headers.get("if-range")
     found = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
     if found is None or (condition and audio.sha256[:32] not in condition) or int(found[1]) >= audio.size:
@@ -215,7 +215,7 @@ def _control(world: World) -> Any:
             body = json.loads(await request.body() or b"{}")
             return JSONResponse(await control(world, request.app.state.deliverer, request.path_params["what"], body))
         except KeyError as error:
-            return JSONResponse({"error": f"unknown: {error}"}, 404)
+            return JSONResponse({"error": f"unknown command, id or missing field: {error}"}, 404)
         except (ValueError, TypeError) as error:
             return JSONResponse({"error": str(error)}, 422)
 
@@ -228,7 +228,7 @@ async def _sample(request: Request) -> Response:
 
 
 def create_app(world: World) -> Starlette:
-    """The application of a world. `world.base_url` must be its own address without a path."""
+    """The application of a world; `world.base_url` must be its own URL without a path."""
     limit = _RateLimit()
 
     @asynccontextmanager

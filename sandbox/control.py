@@ -1,14 +1,16 @@
-"""The control endpoint, `/_sandbox/…`: make calls, switch faults on, read the books. Not a part of Telnyx's API.
+"""The control endpoint, `/_sandbox/…`: make calls, switch on faults, read the books. It is not part of Telnyx's API.
 
 POST calls     {"count": 20, "webhook_url": …, …}   see `Calls`; answers {"recordings": [ids]}
 POST faults    {"api_429": 0.1, "seed": 7, …}        see `sandbox/faults.py`; answers all faults
 POST event     {"webhook_url": …, "event_type": …, "payload": {…}}
-POST connection {"id": …, …}                         change a connection behind everyone's back
+POST connection {"id": …, …}                         change a connection without a request to the API
 POST log_messages {"connection_id": …, "count": 100}
 POST upload    {"connection_id": …, "status": "error"}       likewise `release`
 POST key       {"rotate": true}                      sign webhooks with the next key; answers both public keys
-GET books      every recording ever made: hash, size, when deleted, how often served
-GET requests   what was asked of the API
+POST clock     {"url_lifetime_seconds": 600, "step_seconds": 0.3}
+GET books      every recording ever made: hash, size, deletion, number of downloads
+GET requests   the requests to the API
+GET pending    number of webhooks under way
 """
 
 from __future__ import annotations
@@ -25,24 +27,24 @@ from sandbox.world import Recording, World
 
 @dataclass
 class Calls:
-    """What calls are to be made.
+    """The calls to make. An option marked (n) applies to every n-th call; 0: to none.
 
     Attributes:
-        count: how many; each leaves a recording.
+        count: number of calls; each leaves a recording.
         webhook_url: where their webhooks go; empty: nowhere.
         version: of the webhooks: `2`, `1` or `texml`.
-        seconds: length of each.
-        mp3: every how many-th is MP3; 0: none. Likewise the next.
-        mono: has one channel.
-        transcribed: gets a transcription.
-        without_id: its webhook has no recording id.
-        duplicated: its webhook is sent twice.
-        conference: is of a conference.
-        both_formats: has WAV and MP3.
-        silent: its last channel is nothing but zeros.
-        wrong_duration: Telnyx gives a duration that is not the audio's.
-        started_at: ISO 8601, for calls of the past; `spread_seconds` between one and the next.
-        per_second: how many a second; 0: all at once.
+        seconds: length of each call.
+        mp3: (n) MP3 instead of WAV.
+        mono: (n) one channel.
+        transcribed: (n) with a transcription.
+        without_id: (n) no recording id in the webhook.
+        duplicated: (n) the webhook is sent twice.
+        conference: (n) a conference recording.
+        both_formats: (n) WAV and MP3.
+        silent: (n) the last channel is all zeros.
+        wrong_duration: (n) the API reports a duration that does not match the audio.
+        started_at: ISO 8601, for past calls, `spread_seconds` apart.
+        per_second: calls per second; 0: all at once.
     """
 
     count: int = 1
@@ -136,7 +138,7 @@ def _transcribed(
 
 
 def books(world: World) -> dict[str, Any]:
-    """Everything that was ever there, for whoever checks an archive against it."""
+    """Everything that ever existed, to check an archive against."""
     rows = [
         {
             "id": r.data["id"],
@@ -163,16 +165,18 @@ def books(world: World) -> dict[str, Any]:
 
 
 async def control(world: World, deliverer: Deliverer, what: str, body: dict[str, Any]) -> Any:
-    """Carry out one order.
+    """Carry out one command.
 
     Raises:
-        ValueError: it cannot be carried out; the text says why.
-        KeyError: there is no such order.
+        ValueError: the command is not valid; the text says why.
+        KeyError: the command does not exist, or a field is missing.
     """
     if what == "calls":
         known = {f.name for f in fields(Calls)}
         if unknown := set(body) - known:
-            raise ValueError(f"calls have no {', '.join(sorted(unknown))}")
+            raise ValueError(
+                f"unknown options of calls: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
+            )
         return {"recordings": await make_calls(world, deliverer, Calls(**body))}
     if what == "faults":
         world.faults.change(body)

@@ -1,4 +1,4 @@
-"""Misbehaviour on demand: which faults there are, how often each, deterministic by seed."""
+"""Faults on demand: which ones there are and how often each strikes, deterministic by seed."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from urllib.parse import unquote
 
 @dataclass
 class Faults:
-    """Shares from 0 to 1 unless said otherwise; all off at the start.
+    """The faults, each a share from 0 to 1 unless stated otherwise; all are off at the start.
 
     Attributes:
         api_429: API requests answered 429 with `retry-after`.
         api_500: API requests answered 500.
         api_503: API requests answered 503 without a body.
-        api_401: API requests answered 401, as to a key that was revoked.
-        other_account: API requests answered as to the key of another account: empty lists, 404 for each id.
-        answers: statuses by a part of "METHOD /path?query", unquoted: what such requests are answered; for ever, and for a
-            download with 200 no byte.
-        api_cut: API requests whose connection is cut after they were carried out.
-        retry_after_seconds: what the 429s ask for.
-        requests_per_second: a rate limit on all of the API; 0: none.
-        download_cut: downloads cut off half-way.
+        api_401: API requests answered 401, as if the key were revoked.
+        other_account: API requests answered as for another account's key: empty lists, 404 for each id.
+        answers: the status for every request that contains a part of "METHOD /path?query", unquoted; a download answered
+            200 this way has no content.
+        api_cut: API requests that are carried out before their connection is cut.
+        retry_after_seconds: `retry-after` of the 429s.
+        requests_per_second: rate limit of the whole API; 0: none.
+        download_cut: downloads cut off halfway.
         download_500: downloads answered 500.
         download_page: downloads answered 200 with an XML error page.
-        download_stall: downloads that stop half-way for `stall_seconds`.
+        download_stall: downloads that stop halfway for `stall_seconds`.
         stall_seconds: how long a stalled download or API answer hangs.
-        download_untagged: downloads whose answer has no ETag.
-        download_bytes_per_second: how fast downloads are; 0: as fast as they can.
-        download_expired: addresses that have expired when they are handed out.
-        webhook_lost: webhooks never sent, and remembered as failed.
+        download_untagged: downloads without an ETag.
+        download_bytes_per_second: speed limit of downloads; 0: none.
+        download_expired: download URLs that have already expired.
+        webhook_lost: webhooks never sent, and recorded as failed.
         webhook_duplicate: webhooks sent twice.
         webhook_delay_seconds: longest random delay of a webhook, which also puts them out of order.
-        webhook_without_id: `call.recording.saved` without `recording_id`, as its documents have it.
-        bulk_delete_limit: most ids of one bulk deletion; more is 422. 0: none.
-        bulk_delete_ignores: ids of a bulk deletion that are left where they are.
-        delete_ignores: deletions of recordings, single or bulk, that are answered and not carried out.
-        delete_refused: deletions of recordings that are answered 403.
-        log_message_ids: whether log messages carry an `id` (the documents leave it out).
-        not_found_seconds: how long a new recording is 404, as a webhook can outrun the API.
+        webhook_without_id: `call.recording.saved` without `recording_id`, as in Telnyx's documents.
+        bulk_delete_limit: maximum number of ids in one bulk deletion; more is 422. 0: no limit.
+        bulk_delete_ignores: ids of a bulk deletion that are not deleted.
+        delete_ignores: deletions of recordings, single or bulk, that are answered but not carried out.
+        delete_refused: deletions of recordings answered 403.
+        log_message_ids: whether log messages have an `id` (Telnyx's documents leave it out).
+        not_found_seconds: how long the API answers 404 for a new recording: a webhook can arrive before it.
     """
 
     api_429: float = 0.0
@@ -77,7 +77,7 @@ class Faults:
         self.counts: dict[str, int] = {}
 
     def strikes(self, name: str) -> bool:
-        """Whether a fault happens now; counted."""
+        """Whether a fault strikes now; counted."""
         share = getattr(self, name)
         if not share or self._rng.random() >= share:
             return False
@@ -85,20 +85,20 @@ class Faults:
         return True
 
     def answer(self, method: str, path: str, query: str) -> int | None:
-        """The status that this very request is answered with; None: nothing is the matter with it."""
+        """The status from `answers` for a request, or None."""
         what = f"{method} {path}?{unquote(query)}"
         return next((status for part, status in self.answers.items() if part in what), None)
 
     def change(self, values: dict[str, Any]) -> None:
-        """Set some of them; a seed starts the draw anew.
+        """Set some faults; a seed restarts the random sequence.
 
         Raises:
-            ValueError: there is no such fault.
+            ValueError: a fault does not exist.
         """
         known: dict[str, type] = {f.name: type(getattr(Faults(), f.name)) for f in fields(self)}
         for name, value in values.items():
             if name not in known:
-                raise ValueError(f"no fault {name!r}; there are {', '.join(known)}")
+                raise ValueError(f"unknown fault {name!r}; known: {', '.join(known)}")
             setattr(self, name, known[name](value))
         if "seed" in values:
             self._rng = random.Random(self.seed)

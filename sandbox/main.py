@@ -1,4 +1,4 @@
-"""The sandbox as a process: makes its world, serves it, says where it is."""
+"""Run the sandbox as a process: create its world, serve it and print its address."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _STANDING_RECORDINGS = 6
 
 
 class CannotStart(Exception):
-    """What keeps a sandbox from its start, in one line for a person."""
+    """The sandbox cannot start; the text is one line for a person."""
 
 
 def furnish(world: World) -> None:
-    """What a world holds at the start: connections, addresses, numbers, releases, log messages, recordings."""
+    """Fill a world: connections, addresses, numbers, releases, log messages and recordings."""
     for kind, name in (("zoom", "zoom-office"), ("operator_connect", "teams-office")):
         connection = family.add_connection(world, kind, tags=[name])
         family.add_address(world, connection["id"])
@@ -62,10 +62,10 @@ def furnish(world: World) -> None:
 
 
 def began(world: World, memory: Path) -> int:
-    """Date a world as the first one that had this file, and keep that there; returns the number of this start, from 1.
+    """Give a world the start time that a file remembers, or remember this one; returns the number of this start, from 1.
 
     Raises:
-        CannotStart: the file cannot be read or written, or holds something else.
+        CannotStart: the file cannot be read or written, or is not a memory file.
     """
     starts = 1
     try:
@@ -76,9 +76,7 @@ def began(world: World, memory: Path) -> int:
     except OSError as error:
         raise CannotStart(f"--memory: {memory}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
-        raise CannotStart(
-            f"--memory: {memory} is no memory of a sandbox; remove it, and the calls begin anew"
-        ) from None
+        raise CannotStart(f"--memory: {memory} is not a memory file of a sandbox; remove it to start anew") from None
     return starts
 
 
@@ -96,15 +94,15 @@ def run(
 
     Args:
         host: to listen on.
-        port: likewise; 0: a free one.
-        audio_folder: files to serve as recordings; None: they are made.
-        as_json: one line on standard output when it is ready.
-        api_key: to accept; None: one is made.
-        empty: begin without connections and recordings.
-        memory: file in which it keeps when it began, so that a later start holds the same calls; None: it keeps nothing.
+        port: to listen on; 0: a free one.
+        audio_folder: files to serve as recordings; None: generate them.
+        as_json: print one line of JSON when it is ready.
+        api_key: to accept; None: generate one.
+        empty: start without connections and recordings.
+        memory: file that remembers the first start, so that later starts have the same calls; None: remember nothing.
 
     Raises:
-        CannotStart: the address cannot be listened on, or the memory cannot be used.
+        CannotStart: the port is not available, or the memory file cannot be used.
     """
     world = World(audio_folder=audio_folder, api_key=api_key)
     listener = socket.socket()
@@ -119,7 +117,7 @@ def run(
     if not empty:
         furnish(world)
     if starts > 1:
-        world.rng.seed(f"start {starts}")  # what is made from here on has ids that no earlier start gave
+        world.rng.seed(f"start {starts}")  # later objects get ids that no earlier start used
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -128,7 +126,7 @@ def run(
 
     for ending in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has stopped
         signal.signal(ending, lambda *_: sys.exit(0))
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # connections cut on purpose are no errors
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # the sandbox cuts connections on purpose
     config = uvicorn.Config(
         create_app(world), loop="uvloop", http="httptools", ws="none", log_config=None, access_log=False
     )
@@ -147,11 +145,11 @@ def _ready(world: World, as_json: bool) -> str:
     }
     if as_json:
         return json.dumps(facts)
-    lines = [f"A Telnyx on this machine, at {facts['base_url']}. Point a Callvault at it with:", ""]
+    lines = [f"The sandbox listens at {facts['base_url']}. Point Callvault at it:", ""]
     lines += [f"  export TELNYX_BASE_URL={facts['base_url']}"]
     lines += [f"  export TELNYX_API_KEY={facts['api_key']}", f"  export TELNYX_PUBLIC_KEY={facts['public_key']}", ""]
     example = '{"count": 3, "webhook_url": "http://127.0.0.1:8080/webhooks/telnyx"}'
-    lines += ["Have it make calls:", f"  curl -d '{example}' {facts['control_url']}/calls", "", "Ctrl-C ends it."]
+    lines += ["Make calls:", f"  curl -d '{example}' {facts['control_url']}/calls", "", "Press Ctrl-C to stop."]
     return "\n".join(lines)
 
 

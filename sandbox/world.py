@@ -1,4 +1,4 @@
-"""The state of the sandbox: everything that its Telnyx knows, in memory, and what it holds at the start."""
+"""The state of the sandbox, in memory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def text_of(instant: datetime) -> str:
 
 @dataclass
 class Recording:
-    """A recording: what the API shows of it, its audio by format, and what became of it."""
+    """A recording: its data in the API, its audio by format, its deletion and its downloads."""
 
     data: dict[str, Any]
     audio: dict[str, Audio]
@@ -56,7 +56,7 @@ class Recording:
 
 @dataclass
 class Ticket:
-    """An upload or a release: what the API shows, and the statuses it will still pass through."""
+    """An upload or a release: its data in the API, and the statuses that follow."""
 
     data: dict[str, Any]
     connection_id: str
@@ -65,16 +65,17 @@ class Ticket:
 
 
 class World:
-    """Everything. One per sandbox.
+    """The whole state of one sandbox.
 
     Args:
         audio_folder: the user's own WAV and MP3 files to serve as recordings.
-        seed: of all that is drawn.
+        seed: of all random values.
+        api_key: to accept; None: generate one.
     """
 
     def __init__(self, *, audio_folder: Path | None = None, seed: int = 1, api_key: str | None = None) -> None:
         self.rng = random.Random(seed)
-        self.began_at = now()  # what a world holds at its start is dated from here
+        self.began_at = now()  # the recordings of the start are dated relative to this
         self.api_key = api_key or "KEY" + uuid.UUID(int=self.rng.getrandbits(128)).hex.upper()
         self.signing_key = SigningKey(self.rng.randbytes(32))
         self.url_secret = self.rng.randbytes(32)
@@ -101,22 +102,22 @@ class World:
         self.releases: dict[str, Ticket] = {}
         self.log_messages: dict[str, dict[str, Any]] = {}
         self.deliveries: dict[str, dict[str, Any]] = {}
-        self.requests: list[dict[str, Any]] = []  # what was asked of the API, newest last, bounded
-        self.misuse: list[str] = []  # what the real service would punish: a key sent to a download address
+        self.requests: list[dict[str, Any]] = []  # requests to the API, newest last, bounded
+        self.misuse: list[str] = []  # mistakes of the client, such as a key sent to a download URL
         self._numbers = itertools.count(1)
 
     @property
     def next_signing_key(self) -> SigningKey:
-        """What webhooks will be signed with after a rotation; it follows from the present one."""
+        """The key that signs webhooks after a rotation, derived from the current one."""
         return SigningKey(hashlib.sha256(bytes(self.signing_key)).digest())
 
     @functools.cached_property
     def another_account(self) -> World:
-        """An account that has nothing."""
+        """An empty account."""
         return World()
 
     def public_keys(self) -> dict[str, str]:
-        """The public keys of now and of after a rotation, base64."""
+        """The current and the next public key, base64."""
         keys = {"public_key": self.signing_key, "next_public_key": self.next_signing_key}
         return {name: base64.b64encode(key.verify_key.encode()).decode() for name, key in keys.items()}
 
