@@ -165,7 +165,7 @@ def run() -> Iterator[Result]:
                     yield _same_promises(place, what, processes, goal)
                 yield _rate(place, what, store, processes, goal, "/s", 400)
         yield _cpu(place, "Celery task with requests and boto3", "archive", "<= 0.8")
-        same = "the same that asks, puts create-only and proves as Callvault does"
+        same = "the same with Callvault's checks, create-only puts and proofs"
         yield _cpu(place, same, "archive_with_promises", "<= 0.6")
         for size, count, name in ((50 * _MB, 12, "50 MB"), (1_000 * _MB, 2, "1 GB")):
             place.stock(count, size)
@@ -226,7 +226,7 @@ def _same_promises(place: _Place, what: str, processes: int, goal: str) -> Resul
         unit="/s",
         goal=goal,
         note=f"`callvault worker --processes {processes}`; `rclone copy ... --transfers 16 && sync -- *.wav . && ... dd "
-        "iflag=nocache && sha256sum -c`; nginx serves both. The other side asks for nothing, records nothing, and has the sums",
+        "iflag=nocache && sha256sum -c`; nginx serves both. The other side makes no request, records nothing, and has the sums",
     )
 
 

@@ -139,7 +139,7 @@ def run() -> list[Result]:
                 return 1000 * seconds / _RECORDINGS
 
             result = alternate(
-                f"a deletion, of a turn of {_RECORDINGS}, `file`, everything asked anew",
+                f"a deletion with all checks, in a turn of {_RECORDINGS}, `file`",
                 "prove, delete in bulk, confirm",
                 ours,
                 lambda: 1000 * asyncio.run(_bare(environment, sandbox)) / _RECORDINGS,

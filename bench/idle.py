@@ -1,4 +1,4 @@
-"""What a worker and a receiver with nothing to do cost: CPU and memory."""
+"""The CPU and memory of an idle worker and an idle receiver."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run() -> list[Result]:
                 memory = sum(map(machine.pss_mib, both))
     finally:
         sandbox.stop()
-    what = "a worker and a receiver with nothing to do"
+    what = "an idle worker and an idle receiver"
     note = f"`callvault worker` and `callvault serve` on `file`, {_SECONDS} s; memory is PSS; one run"
     return [
         once(f"{what}, CPU", "one core", share, 100, unit="%", goal="<= 1 %", note=note),

@@ -154,7 +154,7 @@ def _reconcile_with_sealed_days() -> Result:
 
     try:
         return alternate(
-            "hourly sweep of an account with 1,000 sealed days",
+            "hourly reconcile of an account with 1,000 sealed days",
             "the same with 10",
             lambda: seconds(1_000),
             lambda: seconds(10),

@@ -70,15 +70,15 @@ def run() -> list[Result]:
             for days in (1, DAYS):
                 code = f"from bench.sweep import sweep_once; sweep_once({days})"
                 results[days] = machine.in_a_process(code, own.environment)
-                log(f"  sweep of {days} days: {results[days]}")
+                log(f"  reconcile of {days} days: {results[days]}")
     one, all_ = results[1], results[DAYS]
     if (all_["found"], all_["missing"]) != (DAYS * A_DAY, DAYS * A_DAY // _MISSING):
-        raise RuntimeError(f"the sweep found {all_}")
+        raise RuntimeError(f"reconcile found {all_}")
     pages = DAYS * A_DAY / _PAGE / all_["seconds"]
     note = f"goal: flat, under 150 MiB; one run: {all_['seconds']:.0f} s, {pages:.0f} pages of 250 a second, each asked for while"
     note += (
         " the one before is compared; the listing server shares the machine. Telnyx documents no figure for its limit"
     )
-    what = f"memory of a sweep of {DAYS * A_DAY:,} recordings, 0.1 % missing, `file`"
+    what = f"memory of a reconcile of {DAYS * A_DAY:,} recordings, 0.1 % missing, `file`"
     against = f"itself at {A_DAY:,} recordings"
     return [once(what, against, all_["peak_mib"], one["peak_mib"], unit="MiB", goal="<= 1.2", note=note)]
