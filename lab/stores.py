@@ -38,7 +38,7 @@ class Emulator:
     Attributes:
         url: archive URL without a prefix.
         environment: the settings that point the SDK at it.
-        rungs: the proof level of a small and of a large object.
+        proof_levels: the proof level of a small and of a large object.
         rclone: the bucket as a remote of rclone.
         keeps_conditions: whether it refuses a second writer.
         is_by_boto3: whether boto3 sends the small requests of S3 too.
@@ -47,7 +47,7 @@ class Emulator:
     name: str
     url: str
     environment: dict[str, str] = field(default_factory=dict)
-    rungs: tuple[str, str] = ("read-back", "read-back")
+    proof_levels: tuple[str, str] = ("read-back", "read-back")
     rclone: str = ""
     keeps_conditions: bool = True
     is_by_boto3: bool = False
@@ -170,9 +170,9 @@ def s3_weak(folder: Path, bucket: str = BUCKET) -> Iterator[Emulator]:
     (folder / bucket).mkdir(parents=True)
     with running(rclone_s3(folder, port), lambda: listens(port)):
         environment = S3_ENVIRONMENT | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"}
-        rungs = ("etag", "etag")
+        proof_levels = ("etag", "etag")
         remote = rclone_remote(port, bucket)
-        yield Emulator("s3-weak", f"s3://{bucket}", environment, rungs, remote, keeps_conditions=False)
+        yield Emulator("s3-weak", f"s3://{bucket}", environment, proof_levels, remote, keeps_conditions=False)
 
 
 def rclone_remote(port: int, bucket: str = BUCKET) -> str:

@@ -109,7 +109,7 @@ class Chaos:
         world = World(seed=seed)
         world.step_seconds = 1
         self.sandbox = RunningSandbox(world)
-        self._judge_deletions()
+        self._check_deletions()
         self.valkey = SkewedServer(folder / "data", Clock(folder, "redis"))
         self.valkey.start()
         self.redis: Any = redis.Redis.from_url(self.valkey.url, decode_responses=True)
@@ -162,18 +162,18 @@ class Chaos:
         logs.mkdir(exist_ok=True)
         return Part(name, command, environment, logs / f"{name.replace(' ', '-')}.log", self._limit_seconds)
 
-    def _judge_deletions(self) -> None:
+    def _check_deletions(self) -> None:
         """Check in the moment of each deletion that the archive has the recording whole."""
         delete = sandbox_recordings._delete
 
-        def judged(world: World, recording: Recording) -> None:
+        def checked(world: World, recording: Recording) -> None:
             if world is self.sandbox.world:
-                self._judge_deletion(recording)
+                self._check_deletion(recording)
             delete(world, recording)
 
-        sandbox_recordings._delete = judged
+        sandbox_recordings._delete = checked
 
-    def _judge_deletion(self, recording: Recording) -> None:
+    def _check_deletion(self, recording: Recording) -> None:
         """Check what must be true in the moment an original is deleted."""
         why, wrong = self.scenes.why_kept(recording), self._what_is_wrong(recording)
         if why is not None:

@@ -56,7 +56,7 @@ def test_an_object_comes_back_as_it_was_and_is_proven(size: int, store: Store, e
     archived = put(store, "recordings/a.wav", data)
     assert (archived.size, archived.sha256) == (size, hashlib.sha256(data).hexdigest())
     assert b"".join(store.read("recordings/a.wav")) == data
-    expected = emulator.rungs[size >= PART]
+    expected = emulator.proof_levels[size >= PART]
     assert archived.proof.by == expected
     assert archived.proof.version is not None or emulator.name == "file"
     assert Archive(store).prove_again(archived) == archived

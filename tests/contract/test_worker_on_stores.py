@@ -73,7 +73,7 @@ async def test_the_main_job_with_deletion_and_verification(
             record = wait_for_record(archive, recording)
             for o in record.objects:
                 assert o.sha256 == recording.audio[o.key.rpartition(".")[2]].sha256
-                assert o.proof.by == emulator.rungs[o.size >= 5 * 1024 * 1024]
+                assert o.proof.by == emulator.proof_levels[o.size >= 5 * 1024 * 1024]
         wait_for(lambda: all(r.deleted_at for r in (*recordings, large)), what="the deletion")
         assert worker.stop() == 0
     verified = run_callvault(["verify", "--json"], on_store)
