@@ -301,31 +301,20 @@ def test_a_full_disk_stops_nothing_for_good(
     sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
 ) -> None:
     """A limit on file sizes ends writes half-way, as a full disk does."""
-    import resource
-    import subprocess
-
-    from cli.supervisor import CALLVAULT
-    from lab.processes import CLEAN
+    from lab.processes import CALLVAULT, Process
 
     (recording,) = past(sandbox, 0.01)
     big = sandbox.world.add_recording(seconds=120)
     let_reconcile_start(redis)
-    limit = 1_000_000
-    process = subprocess.Popen(
-        [*CALLVAULT, "worker"],
-        env={**CLEAN, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
+    worker = Process(["prlimit", "--fsize=1000000", *CALLVAULT, "worker"], environment)
+    worker.start()
     try:
         wait_for(lambda: committed(archive_folder, recording), 60)
         wait_for(lambda: any("attempts" in k for k in redis.scan_iter("callvault:attempts:*")), 30)
         assert committed(archive_folder, big) is None
         assert not (folder_of(archive_folder, big) / "audio.wav").exists()
     finally:
-        process.kill()
-        process.wait()
+        worker.kill()
     with callvault(["worker"], environment, "worker ready"):
         wait_for(lambda: committed(archive_folder, big), 60, "the recording, once there is room")
     assert_archived(archive_folder, big)
