@@ -221,7 +221,7 @@ class Chaos:
             self._check()
             self._verify()
             if wrong := self._surfaces("in the end") - {"clocks"}:  # one worker's clock is ahead on purpose
-                self.report.wrong.append(f"all is done, and surfaces say that something is wrong: {wrong}")
+                self.report.wrong.append(f"everything is done, but surfaces show problems: {wrong}")
         finally:
             self.scenes.close()
             for part in reversed(self.parts):
@@ -385,7 +385,7 @@ class Chaos:
             done = self.scenes.callvault("verify", *arguments, "--json")
             if done.returncode != 0:
                 what = f"{done.stdout[-3000:]} {done.stderr[-1000:]}".strip()
-                self.report.wrong.append(f"`verify {' '.join(arguments)}` says no: {what}")
+                self.report.wrong.append(f"`verify {' '.join(arguments)}` fails: {what}")
 
     def _surfaces(self, when: str) -> set[str]:
         """Check that all surfaces show the same problems once they have settled; returns those."""

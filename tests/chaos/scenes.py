@@ -295,6 +295,6 @@ class Scenes:
             try:
                 client.flushall()
             except redis.RedisError:
-                self._log("redis was away when its clock was set right")
+                self._log("redis was down when its clock was corrected")
         with self._lock:
             self._clock_wrong_since = None
