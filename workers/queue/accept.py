@@ -1,7 +1,7 @@
-"""Acceptance: one round trip that deduplicates an event and enqueues its jobs, shared by concurrent requests.
+"""Accept events: one round trip deduplicates an event and enqueues its jobs, shared by concurrent requests.
 
-Requests that arrive while a flush is on its way wait for the next, which carries them all in one call of one
-server-side script. A 2xx is answered only after that call has come back, so it means that Redis holds the jobs.
+Requests that arrive during a flush wait for the next one, which sends them all in one call of one script. The receiver
+answers 2xx only after that call, so a 2xx means that Redis holds the jobs.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from workers.queue.replicas import Replicas
 from workers.queue.room import EVENTS_SHARE, Room
 from workers.queue.script import AsyncRedis, Script
 
-# Telnyx is done retrying within about a minute; a day also covers a person who re-sends from the portal. Past it a
-# repeated event only costs a job that finds its commit record there.
+# Telnyx retries for about a minute; a day also covers a person who re-sends from the portal. A later repetition only
+# costs a job that finds the commit record.
 DEDUPE_SECONDS = 24 * 3600
 
 _SPAN_MS = DEDUPE_SECONDS * 1000 // 2
 _BUCKETS = 2**16  # of a span; up to 33 million events in one, each bucket is a set of at most 512 integers
-_REPLICA_MS = 500  # two of it, one after the other, are well below the 2 s that Telnyx waits
+_REPLICA_MS = 500  # twice in a row is well below the 2 s that Telnyx waits
 _MAX_WAITING = 10_000
 _MAX_BATCH = 500
 _INSPECTION_EVENTS = 500
@@ -58,12 +58,12 @@ _ENQUEUE = Script(__package__, "enqueue.lua")
 _ENQUEUE_EVERY = Script(__package__, "enqueue_every.lua")
 
 _Rows = list[tuple[str, str, int, int, str, bool]]
-_Told = tuple[tuple[str, str, int, _Rows], list[bytes]]  # an event as the script reads it
+_Event = tuple[tuple[str, str, int, _Rows], list[bytes]]  # an event as `accept.lua` reads it, and its bytes
 _encoder = msgspec.msgpack.Encoder()
 
 
 class Overloaded(Exception):
-    """More events wait for Redis than this process is willing to hold, or than Redis has room for."""
+    """Too many events wait for Redis, or its memory is nearly full. Telnyx gets a 503 and retries."""
 
 
 class Acceptor:
@@ -71,40 +71,40 @@ class Acceptor:
 
     Args:
         redis: the client that writes.
-        replicas: those that must have an event too before it counts as accepted; None: the server alone is enough.
-        room: what is known of the memory of Redis; None: it alone says when it is full.
+        replicas: the replicas that must confirm an event; None: the server alone is enough.
+        room: watches the memory of Redis; None: Redis itself refuses events when it is full.
     """
 
     def __init__(self, redis: AsyncRedis, replicas: Replicas | None = None, room: Room | None = None) -> None:
         self._redis = redis
         self._replicas = replicas
         self._room = room
-        self._waiting: list[tuple[_Told, asyncio.Future[bool]]] = []
+        self._waiting: list[tuple[_Event, asyncio.Future[bool]]] = []
         self._flusher: asyncio.Task[None] | None = None
 
     async def accept(self, event_id: str, jobs: Sequence[Job], *, keep: bytes = b"") -> bool:
         """Hand one event to Redis.
 
         Args:
-            event_id: what it is deduplicated by.
-            jobs: what is to be done about it; may be empty.
-            keep: its body, if it is to be kept for inspection; cut at 32 KiB.
+            event_id: identifies repetitions of the event.
+            jobs: its jobs; may be empty.
+            keep: its body, to be put into quarantine; cut at 32 KiB.
 
         Returns:
-            True if it was new, False if it had been accepted before.
+            True if the event is new, False if it was accepted before.
 
         Raises:
-            redis.exceptions.RedisError: Redis is away, read-only or out of memory, or its replicas did not confirm in time;
-                nothing is promised then.
-            Overloaded: too many are waiting already, or the rest of the memory of Redis is the workers'.
+            redis.exceptions.RedisError: Redis is away, read-only or out of memory, or its replicas did not confirm in time.
+                The event may or may not be accepted.
+            Overloaded: too many events wait, or the memory that is left is reserved for workers.
         """
         if len(self._waiting) >= _MAX_WAITING:
             raise Overloaded(f"{_MAX_WAITING} events already wait for Redis; Telnyx will retry")
         if self._room is not None and not self._room.is_left:
             raise Overloaded(f"Redis uses more than {EVENTS_SHARE:.0%} of its memory; raise maxmemory or add workers")
-        told = _told(event_id, jobs, keep[:_INSPECTION_BYTES], time.time_ns() // 1_000_000)
+        event = _event_of(event_id, jobs, keep[:_INSPECTION_BYTES], time.time_ns() // 1_000_000)
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((told, done))
+        self._waiting.append((event, done))
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush())
         return await done
@@ -113,7 +113,7 @@ class Acceptor:
         while self._waiting:
             batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
             try:
-                accepted = await self._call([told for told, _ in batch])
+                accepted = await self._call([event for event, _ in batch])
             except Exception as error:
                 for _, done in batch:
                     if not done.done():
@@ -123,7 +123,7 @@ class Acceptor:
                     if not done.done():
                         done.set_result(is_new == 1)
 
-    async def _call(self, batch: list[_Told]) -> list[int]:
+    async def _call(self, batch: list[_Event]) -> list[int]:
         events = _encoder.encode([event for event, _ in batch])
         data = b"".join(piece for _, pieces in batch for piece in pieces)
         arguments = (_SPAN_MS, JOB_TTL_MS, _INSPECTION_EVENTS, events, data)
@@ -132,15 +132,15 @@ class Acceptor:
         return await self._confirmed(self._replicas, arguments)
 
     async def _confirmed(self, replicas: Replicas, arguments: Sequence[bytes | str | float]) -> list[int]:
-        """Write events, and have the replicas confirm them.
+        """Write events and wait for the replicas to confirm them.
 
         Raises:
-            NotReplicated: they did not in time; Telnyx repeats them, and they are asked again.
+            NotReplicated: they did not confirm in time; Telnyx retries.
         """
         address, asked = replicas.address, replicas.count
         answer, confirmed, replication = await _ACCEPT.and_wait(self._redis, (), arguments, asked, _REPLICA_MS)
         replicas.see(replication)
-        if asked < replicas.count > confirmed:  # one has joined: the same once more, as if Telnyx had repeated it
+        if asked < replicas.count > confirmed:  # a replica has joined: write again, as if Telnyx had retried
             asked = replicas.count
             _, confirmed, replication = await _ACCEPT.and_wait(self._redis, (), arguments, asked, _REPLICA_MS)
             replicas.see(replication)
@@ -148,7 +148,7 @@ class Acceptor:
         return cast(list[int], answer)
 
 
-def _told(event_id: str, jobs: Sequence[Job], keep: bytes, now_ms: int) -> _Told:
+def _event_of(event_id: str, jobs: Sequence[Job], keep: bytes, now_ms: int) -> _Event:
     pieces: list[bytes] = [keep]
     rows: _Rows = []
     for job in jobs:
@@ -160,7 +160,7 @@ def _told(event_id: str, jobs: Sequence[Job], keep: bytes, now_ms: int) -> _Told
 
 
 def mark_of(event_id: str) -> tuple[str, str]:
-    """The bucket and the integer that say that an event was accepted, both as text; no two of 10^9 events share them."""
+    """The mark of an accepted event: a bucket and an integer, as text. No two of 10^9 events share one."""
     digest = hashlib.blake2b(event_id.encode("utf-8", "surrogatepass"), digest_size=10).digest()
     bucket = int.from_bytes(digest[:2], "big") % _BUCKETS
     return f"{bucket:x}", str(int.from_bytes(digest[2:], "big", signed=True))
@@ -181,16 +181,16 @@ async def enqueue(redis: AsyncRedis, job: Job) -> bool:
 
 
 async def enqueue_every(redis: AsyncRedis, mark: str, every: timedelta, job: Job) -> bool:
-    """Enqueue a job unless it was within the last while; its turn is never used up without the job.
+    """Enqueue a periodic job, unless its period still runs. The period begins together with the job.
 
     Args:
         redis: Redis.
-        mark: the key that says that it was.
-        every: how long a turn lasts.
-        job: what is to be done.
+        mark: the key that exists during the period.
+        every: the period.
+        job: the job.
 
     Returns:
-        Whether its turn has come.
+        Whether the period was over.
 
     Raises:
         redis.exceptions.RedisError: Redis did not take it.

@@ -1,7 +1,7 @@
-"""What became of a job's attempts: the history of its failures, and the dead letters of those that were given up.
+"""The failed attempts of jobs, and their dead letters.
 
-arq has no dead letters and forgets a failed job; here the job, its argument and every attempt with its time and error
-are kept until a person retries or discards it.
+arq has no dead letters and forgets a failed job. A dead letter keeps the job, its argument and every attempt with its
+time and error, until a person retries or discards it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from workers.queue.state import read_state
 
 _MOST_ATTEMPTS_KEPT = 100
 _ATTEMPTS_TTL_SECONDS = 30 * 24 * 3600
-_MOST_FAILING = 1_000  # of a cause are known by name; the others are told again with their next attempts
+_MOST_FAILING = 1_000  # by name for one failure class; the others are recorded again with their next attempts
 
 _END_DEAD_LETTER = Script(__package__, "end_dead_letter.lua", uses=("merge_job.lua",), QUEUES=tuple(QUEUES.values()))
 _RECORD_FAILING = Script(__package__, "record_failing.lua")
@@ -42,7 +42,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
     Attributes:
         at: ISO 8601, UTC.
-        cause: a row of the table of causes.
+        cause: its failure class, a row of the table in `workers/jobs/causes.py`.
         error: one line.
     """
 
@@ -52,7 +52,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A job that was given up."""
+    """A job that failed its last attempt."""
 
     job_id: str
     function: str
@@ -71,10 +71,10 @@ class Attempts:
         self._redis = redis
 
     async def record(self, job_id: str, cause: str, error: str) -> list[Attempt]:
-        """Remember a failed attempt, by the server's clock.
+        """Record a failed attempt, by the server's clock.
 
         Returns:
-            All that are remembered of the job, oldest first, the last 100.
+            The last 100 attempts of the job, oldest first.
         """
         key = ATTEMPTS + job_id
         at = format_instant(datetime.fromtimestamp(await server_seconds(self._redis), UTC))
@@ -86,18 +86,18 @@ class Attempts:
             ("LRANGE", key, 0, -1),
         )
         attempts = [msgspec.json.decode(row, type=Attempt) for row in rows]
-        if len(attempts) > 1 and attempts[-2].cause != cause:  # that one has passed for this job
+        if len(attempts) > 1 and attempts[-2].cause != cause:  # the job no longer fails for the earlier one
             await self._redis.zrem(FAILING_JOBS + attempts[-2].cause, job_id)
         return attempts
 
     async def tell_failing(self, names: Sequence[str], cause: str, error: str, seconds: float) -> None:
-        """Remember for some seconds that something fails again and again and is not given up.
+        """Record for some seconds that something fails again and again and will be retried.
 
-        It is over for each by itself: when it succeeds, fails for another cause, or has not failed so for that long.
+        An entry ends when its job succeeds or fails for another class, or after that time.
 
         Args:
-            names: what fails, such as the ids of jobs.
-            cause: a row of the table of causes.
+            names: what fails, such as ids of jobs.
+            cause: the failure class.
             error: one line.
             seconds: longer than until the next attempt.
         """
@@ -105,7 +105,7 @@ class Attempts:
         await _RECORD_FAILING(self._redis, keys, (error, int(seconds * 1000), _MOST_FAILING, *names))
 
     async def failing(self, causes: Collection[str]) -> dict[str, str]:
-        """Of some causes those that anything fails for now, each with its last error."""
+        """The failure classes that something fails for now, each with its last error."""
         now = await server_seconds(self._redis)
         async with self._redis.pipeline(transaction=False) as pipe:
             for cause in causes:
@@ -116,11 +116,11 @@ class Attempts:
         return {cause: (error or b"see the log").decode() for cause, count, error in told if count}
 
     async def failing_seconds(self, names: Sequence[str], forgotten_seconds: float) -> list[float]:
-        """Remember that some things fail now; a thing that has not failed for so long begins anew.
+        """Record that some things fail now, and since when.
 
         Args:
             names: what fails.
-            forgotten_seconds: how long a failure is remembered.
+            forgotten_seconds: after that long without a failure, counting starts again.
 
         Returns:
             For how many seconds each has been failing, by the server's clock.
@@ -137,7 +137,7 @@ class Attempts:
         return [now - float(since or now) for since in answers[2::3]]
 
     async def done(self, job_id: str) -> bool:
-        """The job is done: its failures no longer matter, it fails for nothing any more, and a dead letter of it ends.
+        """Forget the failures of a job that has succeeded, and end its dead letter.
 
         Returns:
             Whether there was a dead letter.
@@ -152,7 +152,7 @@ class Attempts:
         return bool(ended)
 
     async def bury(self, letter: DeadLetter) -> None:
-        """Give a job up."""
+        """Turn a job into a dead letter."""
         put = ("HSET", DEAD_LETTERS, letter.job_id, msgspec.json.encode(letter))
         await write_when_full(self._redis, put, ("DEL", ATTEMPTS + letter.job_id))
 
@@ -166,7 +166,7 @@ class Attempts:
         return sorted(letters.values(), key=lambda letter: letter.died_at)
 
     async def letter(self, job_id: str) -> DeadLetter | None:
-        """The dead letter of a job, if there is one that can be read."""
+        """The dead letter of a job; None if it has none, or one that cannot be read."""
         row = await self._redis.hget(DEAD_LETTERS, job_id)
         try:
             return None if row is None else msgspec.json.decode(row, type=DeadLetter)
@@ -177,11 +177,11 @@ class Attempts:
         """Enqueue a dead letter's job again.
 
         Args:
-            job_id: of its job.
-            queue: where; None: where it was.
+            job_id: the id of its job.
+            queue: where to run it; None: in its own queue.
 
         Returns:
-            False if there is no such letter.
+            False if there is no such dead letter.
         """
         while (row := await self._redis.hget(DEAD_LETTERS, job_id)) is not None:
             letter = msgspec.json.decode(row, type=DeadLetter)
@@ -194,11 +194,11 @@ class Attempts:
         """Drop a dead letter for good.
 
         Args:
-            job_id: of its job.
-            died_at: the letter that a person has looked at; another may have followed it. None: any letter.
+            job_id: the id of its job.
+            died_at: identifies the letter that a person looked at; the job may have a newer one. None: any letter.
 
         Returns:
-            False if there is no such letter.
+            False if there is no such dead letter.
         """
         row = await self._redis.hget(DEAD_LETTERS, job_id)
         if row is None or (died_at is not None and msgspec.json.decode(row, type=DeadLetter).died_at != died_at):

@@ -1,7 +1,7 @@
-"""Which archive a Redis belongs to. What it remembers of one (seals, counts, days, the due list) is wrong of every other.
+"""Which archive a Redis belongs to. Its state (seals, counts, days, the deletion schedule) is wrong for any other archive.
 
-A Redis that remembers none is bound by whoever comes first: it may be lost whole at any moment. One that belongs to another is
-refused, until a person says by `callvault init --adopt` that it is meant.
+An unbound Redis is bound to the first archive that uses it, since Redis may lose everything at any moment. A Redis of another
+archive is refused until a person runs `callvault init --adopt`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ class AnotherArchive(UserError):
 
 
 async def bound_to(redis: AsyncRedis) -> str | None:
-    """The id of the archive that a Redis belongs to; None if it remembers none."""
+    """The id of the archive that a Redis belongs to; None if it is unbound."""
     found: bytes | None = await _BIND(redis, [ARCHIVE], [])
     return None if found is None else found.decode()
 
 
 async def assert_bound(redis: AsyncRedis, identity_id: str) -> None:
-    """See that a Redis belongs to an archive; one that remembers none belongs to it from here on.
+    """Check that a Redis belongs to an archive; bind it if it is unbound.
 
     Raises:
         AnotherArchive: it belongs to another.
@@ -39,12 +39,12 @@ async def assert_bound(redis: AsyncRedis, identity_id: str) -> None:
 
 
 async def remembers_an_archive(redis: AsyncRedis) -> bool:
-    """Whether a Redis has served an archive, also one of a version that gave archives no identity."""
+    """Whether a Redis has served an archive, including one from before archives had identities."""
     return bool(await redis.exists(ARCHIVE, *OF_AN_ARCHIVE))
 
 
 async def bind_anew(redis: AsyncRedis, identity_id: str) -> None:
-    """Have a Redis belong to an archive, and forget what it remembers of another."""
+    """Bind a Redis to an archive, and delete its state of another."""
     async with redis.pipeline(transaction=True) as pipe:
         pipe.delete(*OF_AN_ARCHIVE, *TIMES_OF_AN_ARCHIVE)
         pipe.set(ARCHIVE, identity_id)

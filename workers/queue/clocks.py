@@ -1,4 +1,4 @@
-"""This machine's clock and the Redis server's: how far they are apart, and what time it is by the server's."""
+"""This machine's clock and the Redis server's: how far they differ, and the time by the server's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_APART_SECONDS = 60.0
 
 
 async def seconds_apart(redis: AsyncRedis) -> float:
-    """How far the two clocks differ at least, whatever time the question took; 0 if they need not differ at all.
+    """By how much the two clocks differ at least, whatever the round trip took; 0 if they may agree.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
@@ -24,16 +24,16 @@ async def seconds_apart(redis: AsyncRedis) -> float:
 
 
 class ServerClock:
-    """The Redis server's time in one process: looked at now and then, and counted on by a clock that nobody sets.
+    """The Redis server's time in one process: read now and then, and counted on by a monotonic clock.
 
-    Before the first look it is this machine's own.
+    Before the first read it is this machine's own.
     """
 
     def __init__(self) -> None:
         self._seen: tuple[float, float] | None = None  # the server's time, and the count then
 
     async def look(self, redis: AsyncRedis) -> float:
-        """Look at the server's clock; returns its time, in seconds since the epoch.
+        """Read the server's clock; returns its time, in seconds since the epoch.
 
         Raises:
             redis.exceptions.RedisError: Redis is away.
@@ -49,15 +49,15 @@ class ServerClock:
         return datetime.fromtimestamp(seen[0] + _counted_seconds() - seen[1], UTC)
 
     def machine_if_ahead(self) -> datetime | None:
-        """The time by this machine's own clock, where that is ahead of the server's by more than a minute."""
+        """The time by this machine's clock if it is more than a minute ahead of the server's; else None."""
         own = utc_now()
         return own if (own - self.now()).total_seconds() > MOST_APART_SECONDS else None
 
     def latest(self) -> datetime:
-        """The time by the clock that is ahead: for what must not end too early, whichever of the two is wrong."""
+        """The time by the clock that is ahead: for what must not end early, whichever clock is wrong."""
         return max(self.now(), utc_now())
 
 
 def _counted_seconds() -> float:
-    """Seconds since some moment, those of a machine that slept too where the system counts them (Linux)."""
+    """Monotonic seconds, including those of a sleeping machine where the system counts them (Linux)."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -1,7 +1,7 @@
-"""A connection to Redis as users run it: plain, TLS, a private socket, or behind Sentinel.
+"""Connections to Redis: plain, TLS, a Unix socket, or behind Sentinel.
 
-`arq.connections.RedisSettings.from_dsn` takes neither TLS options nor retries, and a worker dies when Redis goes away
-unless its connection also retries on OSError (the refused connect), so connections are made here.
+`arq.connections.RedisSettings.from_dsn` takes neither TLS options nor retries. A worker would stop when Redis goes away, unless
+its connection also retries on OSError (a refused connect).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def _options(*, patience_seconds: float, timeout_seconds: float, connections: in
 
 
 class _PrimaryPool(SentinelConnectionPool):
-    """Connections to the primary that Sentinel names; none to a former one is kept."""
+    """Connections to the primary that Sentinel names. Those to a former primary are closed."""
 
     async def release(self, connection: Any) -> None:
-        """Take a connection back, and close it if another server has become primary while it was used."""
+        """Return a connection to the pool; close it if another server has become the primary."""
         if self.is_master and (connection.host, connection.port) != self.master_address:
             await connection.disconnect()
         await super().release(connection)
@@ -77,19 +77,19 @@ def _client(url: str, kind: Any, made_with: dict[str, Any], options: dict[str, A
 
 
 def _tls_options(query: dict[str, str]) -> dict[str, Any]:
-    """The options of TLS as the address gives them; the server's name is checked, which redis-py 5 leaves out."""
+    """The TLS options of the URL. The server's name is checked, which redis-py 5 does not do by default."""
     given: dict[str, Any] = {name: query[name] for name in REDIS_TLS_OPTIONS if name in query}
     is_checked = given.get("ssl_cert_reqs") != "none" and given.get("ssl_check_hostname") != "false"
     return given | {"ssl_check_hostname": is_checked}
 
 
 def has_replicas(client: Any) -> bool:
-    """Whether Sentinel may put a replica in the place of the server that a client writes to."""
+    """Whether a client connects through Sentinel, which may promote a replica."""
     return isinstance(client.connection_pool, SentinelConnectionPool)
 
 
 def connect_receiver(url: str) -> Redis:
-    """A client for the receiver: it tries twice, a second each at most, since Telnyx waits two and then delivers again.
+    """A client for the receiver: two tries of at most a second, since Telnyx waits two seconds and then retries.
 
     Args:
         url: `redis://`, `rediss://`, `unix://` or `redis+sentinel://host:port,host:port/master-name/db`, with the
@@ -100,23 +100,23 @@ def connect_receiver(url: str) -> Redis:
 
 
 def connect_worker(url: str, *, connections: int = 64) -> ArqRedis:
-    """A client for workers: it rides out a restart of Redis of some 15 seconds before it gives up."""
+    """A client for workers: it retries for 17 seconds, which covers a restart of Redis."""
     return _workers_client(url, _options(patience_seconds=17.0, timeout_seconds=10.0, connections=connections))
 
 
 async def connect_command(url: str, *, needs_redis: bool = True, connections: int = 64) -> ArqRedis:
-    """A client for a command, behind which a person waits: whether Redis answers is settled here, within some seconds.
+    """A client for a command, where a person waits: it finds out within seconds whether Redis answers.
 
-    One that answers now is a worker's client, which rides out a later restart. One that does not answer is asked once more by
-    each later call, and each fails within a second.
+    If Redis answers, the result is a worker's client, which rides out a later restart. If not, each later call tries for at most
+    a second.
 
     Args:
         url: as for `connect_receiver`.
-        needs_redis: whether there is nothing to do while Redis is away.
-        connections: at most.
+        needs_redis: whether the command cannot work without Redis.
+        connections: the most connections.
 
     Raises:
-        redis.exceptions.RedisError, OSError: Redis does not answer, and is needed.
+        redis.exceptions.RedisError, OSError: the command needs Redis, and Redis does not answer.
     """
     first = _workers_client(url, _options(patience_seconds=2.5, timeout_seconds=2.0, connections=1))
     try:

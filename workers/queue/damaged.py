@@ -1,6 +1,6 @@
-"""What is known to be damaged, as Redis has it for whoever shows it. The register in the archive counts; this is its copy.
+"""Known damage, as a copy in Redis of the register in the archive. The register is the source of truth.
 
-Whoever finds something tells it here, also those who may not write into the archive; a worker writes it down there.
+Whoever finds damage reports it here, even without the right to write into the archive. A worker then writes it there.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _REPLACE = Script(__package__, "replace_field.lua")
 
 
 class KnownDamage(msgspec.Struct, frozen=True):
-    """What is wrong with an object.
+    """A damaged or missing object.
 
     Attributes:
         state: `damaged` or `missing`.
         what: one line.
-        found_by: who looked, see `records.Damage`.
+        found_by: what found it, see `records.Damage`.
         at: ISO 8601, UTC.
-        number: of its row in the archive's register; 0: not written down yet.
-        told_again_at: when somebody found it once more; a look that began before that does not clear it.
+        number: the number of its row in the archive's register; 0: not written yet.
+        told_again_at: when it was last reported again; a check that began earlier does not clear it.
     """
 
     state: str
@@ -36,13 +36,13 @@ class KnownDamage(msgspec.Struct, frozen=True):
 
 
 class DamagedObjects:
-    """The objects that are known to be damaged, of one Redis."""
+    """The known damage of one Redis."""
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
 
     async def tell(self, key: str, found: KnownDamage) -> bool:
-        """Tell of an object; False if it is known. It is looked at with the next turn either way.
+        """Report an object; returns False if it is known. The next turn checks it either way.
 
         Raises:
             redis.exceptions.RedisError: Redis is away.
@@ -52,13 +52,15 @@ class DamagedObjects:
             commands = (("DEL", DAMAGED_LOOKED + key), ("HSETNX", DAMAGED, key, row))
             if (await write_when_full(self._redis, *commands))[1]:
                 return True
-            # A look that is under way may have found it whole before this: its row must be another than that look has read.
+            # A check under way may have found the object whole before this: the row must differ from the one that it read.
             known = await self._redis.hget(DAMAGED, key)
-            if known is not None and await _REPLACE(self._redis, (DAMAGED,), (key, known, _told_again(known, found))):
+            if known is not None and await _REPLACE(
+                self._redis, (DAMAGED,), (key, known, _reported_again(known, found))
+            ):
                 return False
 
     async def all(self) -> dict[str, KnownDamage]:
-        """All that are known, by key.
+        """All known damage, by key.
 
         Raises:
             redis.exceptions.RedisError: Redis is away.
@@ -66,31 +68,31 @@ class DamagedObjects:
         return await read_state(self._redis, DAMAGED, KnownDamage)
 
     async def known_at(self) -> float | None:
-        """When this was last held against the archive's register; seconds since the epoch, None if it never was."""
+        """When this copy was last compared with the register, in seconds since the epoch; None: never."""
         at = await self._redis.get(DAMAGED_KNOWN)
         return None if at is None else float(at)
 
     async def replace(self, key: str, old: KnownDamage | None, new: KnownDamage | None) -> bool:
-        """Put a row in the place of the one that was read, None: of none, or by none; False if it is another by now."""
+        """Replace a row, unless it has changed since it was read. None stands for no row. Returns whether it did."""
         rows = ["" if row is None else msgspec.json.encode(row) for row in (old, new)]
         return bool(await _REPLACE(self._redis, (DAMAGED,), (key, *rows)))
 
     async def hold_against(self, now: float) -> None:
-        """Remember that it says what the archive's register says."""
+        """Record that this copy agrees with the register."""
         await write_when_full(self._redis, ("SET", DAMAGED_KNOWN, now))
 
     async def is_time_to_look(self, key: str, seconds: float) -> bool:
-        """Whether it is time to look at an object again, and if so, have the next time come after so many seconds."""
+        """Whether to check an object now; True for one caller in each period of so many seconds."""
         mark = ("SET", DAMAGED_LOOKED + key, "1", "NX", "PX", int(seconds * 1000))
         return (await write_when_full(self._redis, mark))[0] is not None
 
     async def look_soon(self, key: str) -> None:
-        """Have an object be looked at with the next turn."""
+        """Have the next turn check an object."""
         await self._redis.delete(DAMAGED_LOOKED + key)
 
 
-def _told_again(row: bytes, found: KnownDamage) -> bytes:
-    """What is known already, told once more; a row that cannot be read gives way."""
+def _reported_again(row: bytes, found: KnownDamage) -> bytes:
+    """The known row with the time of this report; an unreadable row is replaced."""
     try:
         known = msgspec.json.decode(row, type=KnownDamage)
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -32,7 +32,7 @@ _LONGEST_SOCKET_PATH = 100  # sun_path holds 104 (macOS) to 108 (Linux) bytes
 
 
 class NoServer(UserError):
-    """The embedded server cannot be had; the text says what to do."""
+    """No embedded server can be started; the text says what to do."""
 
 
 def server_binary() -> str:
@@ -57,7 +57,7 @@ def server_binary() -> str:
 
 
 def socket_path(data_folder: Path) -> Path:
-    """Where the embedded server of a data folder listens; the same for every process that names the folder."""
+    """The socket of a data folder's embedded server; the same for every process with that folder."""
     path = data_folder.resolve() / "valkey" / "valkey.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
         return path
@@ -82,13 +82,13 @@ def _answers(path: Path) -> bool:
 
 
 def die_with_parent() -> None:
-    """For `preexec_fn`: have the kernel end this child when its parent dies, however that dies. Linux only."""
+    """For `preexec_fn`: have the kernel end this child when its parent dies. Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class EmbeddedServer:
-    """The embedded server of a data folder: started if none runs there, joined if one does."""
+    """The embedded server of a data folder: started, or joined if one runs."""
 
     def __init__(self, data_folder: Path) -> None:
         self.folder = data_folder.resolve() / "valkey"
@@ -97,13 +97,13 @@ class EmbeddedServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, timeout_seconds: float = 60) -> None:
-        """Start the server, or join the one that runs; returns once it answers.
+        """Start the server, or join the one that runs; return once it answers.
 
-        Loading a long append-only file takes its time, so the wait is long. A server that lives and does not answer, because it
-        hangs or stops, is waited for: a second one would write into the same files, and take its socket away from it.
+        The wait is long, because loading a long append-only file takes time. If a server runs and does not answer, wait for it:
+        a second one would write into the same files and take over its socket.
 
         Raises:
-            NoServer: no binary; or one ended, or did not answer in time, and the text says where its log is.
+            NoServer: no binary was found; or the server stopped or did not answer in time, and the text names its log.
         """
         private_folder(self.folder.parent)
         private_folder(self.folder)
@@ -127,10 +127,10 @@ class EmbeddedServer:
                 time.sleep(0.005)
 
     def _alone(self, timeout_seconds: float) -> IO[str] | None:
-        """The lock that a server inherits and keeps for as long as its process lives; None: one runs and answers.
+        """The lock that a server inherits and holds while its process lives; None if a server runs and answers.
 
         Raises:
-            NoServer: a server lives and does not answer.
+            NoServer: a server runs and does not answer.
         """
         file = (self.folder / "server.lock").open("w")
         deadline = time.monotonic() + timeout_seconds
@@ -156,7 +156,7 @@ class EmbeddedServer:
             "--maxmemory-policy", "noeviction", "--logfile", str(self.folder / "valkey.log"), "--daemonize", "no",
         ]
         # fmt: on
-        return subprocess.Popen(  # a session of its own: Ctrl-C at the terminal must reach it last, from us
+        return subprocess.Popen(  # its own session: we stop it last, so Ctrl-C in the terminal must not reach it
             arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -186,17 +186,17 @@ class EmbeddedServer:
 
 @contextmanager
 def redis_of(settings: Settings, *, is_there: bool = False) -> Iterator[str]:
-    """The Redis of a process: the one of `REDIS_URL`, else the embedded one of the data folder, started or joined.
+    """The URL of a process's Redis: `REDIS_URL`, else the embedded server of the data folder, started or joined.
 
-    One that was started here is stopped at the end.
+    A server that was started here is stopped at the end.
 
     Args:
-        settings: of the process.
-        is_there: whether it must have been there before: an empty one would tell a person in the wrong folder that all is
-            well.
+        settings: the settings of the process.
+        is_there: whether the data folder must have a server already. An empty one would report no problems to a person in
+            the wrong folder.
 
     Raises:
-        NoServer: no server is there, and none can be started.
+        NoServer: no server runs, and none can be started.
     """
     if settings.redis_url is not None:
         yield settings.redis_url.get_secret_value()

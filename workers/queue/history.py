@@ -1,6 +1,6 @@
-"""What happened when: counts by minute for an hour, by ten minutes for a day, so that people see it as charts.
+"""Counts for charts: by minute for an hour, by ten minutes for a day.
 
-Counted in each process and written every two seconds. It expires by itself; lost with Redis, nothing but charts is gone.
+Each process counts and writes every two seconds. The counts expire; if Redis loses them, only the charts are empty.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _LONGEST_SECONDS = _BOUNDS[-2]
 
 
 class History:
-    """What one process counts."""
+    """The counts of one process."""
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
         self._counts: Counter[str] = Counter()
 
     def add(self, name: str, count: int = 1) -> None:
-        """Count something; names are our own, and few."""
+        """Count something under one of a few fixed names."""
         self._counts[name] += count
 
     def observe(self, name: str, seconds: float) -> None:
-        """Count how long something took."""
+        """Count a duration in its bucket."""
         self.add(f"{name}<{next(bound for bound in _BOUNDS if seconds <= bound)}")
 
     async def flush(self) -> None:
-        """Write what has been counted since; kept for the next time if Redis is away."""
+        """Write the new counts; keep them for the next time if Redis is away."""
         counts, self._counts = self._counts, Counter()
         if not counts:
             return
@@ -83,9 +83,9 @@ async def read_history(redis: AsyncRedis, span: tuple[int, int], now: float) -> 
 
 
 def quantile(counts: Mapping[str, int], name: str, share: float) -> float | None:
-    """What `share` of the observed durations were at most, in seconds: the bound of a bucket; None without any.
+    """The quantile of observed durations, in seconds: the bound of a bucket; None without durations.
 
-    The last bucket has no bound; of what lies there only the longest known bound is known, which it was more than.
+    The last bucket has no bound, so for durations in it the answer is the longest bound, which they exceeded.
     """
     buckets = sorted((float(key.partition("<")[2]), n) for key, n in counts.items() if key.startswith(f"{name}<"))
     left = share * sum(n for _, n in buckets)

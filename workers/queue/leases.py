@@ -1,13 +1,13 @@
-"""Leases: which worker holds which job, so that a dead worker's jobs run elsewhere within 30 seconds.
+"""Leases of jobs: which worker runs which job, so that a dead worker's jobs run elsewhere within 30 seconds.
 
-arq frees a killed worker's job only when `arq:in-progress:*` expires, its timeout plus 10 s (arq issue #343): hours,
-with a timeout that suits the longest recording. And arq's key does not say who holds the job. So a worker claims jobs
-and leaves leases with its id on them in one step, it keeps a heartbeat, and the janitor, which every worker runs, frees
-the jobs of those whose heartbeat has stopped. A job in progress that has no lease (a stock arq worker claimed it) is
-free after 30 s. The leases of jobs that have ended go with the next claim.
+arq frees a killed worker's job only when `arq:in-progress:*` expires: its timeout plus 10 s (arq issue #343), which is
+hours with a timeout for the longest recording. And arq's key does not name the worker. So a worker claims jobs together
+with leases that carry its id, and sends heartbeats. Every worker runs the lease reaper, which frees the jobs of workers
+without a heartbeat. A job in progress without a lease (a stock arq worker claimed it) is freed after 30 s. The next claim
+releases the leases of jobs that have ended.
 
-A failover may take Redis back by a moment, so that it has a claim and no longer the job's end: a worker also frees what is
-leased to itself and does not run.
+A failover may set Redis back by a moment, to after a claim and before the end of its job. So a worker also frees jobs
+that are leased to itself and that it does not run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from workers.queue.script import AsyncRedis, Script, write_when_full
 HEARTBEAT_SECONDS = 3
 _HEARTBEAT_EXPIRES_SECONDS = 15
 _UNLEASED_MS = 30_000
-_ANSWER_KEPT_SECONDS = 600  # longer than a worker tries to have one
+_ANSWER_KEPT_SECONDS = 600  # longer than a worker retries a claim
 _PAGE, _PAGES = 200, 50
 _HEAD = 1_000  # jobs in progress stay in arq's queue with an old score, so they are found at its head
 
@@ -50,26 +50,24 @@ _RELEASE_ALL = Script(__package__, "release_all_jobs.lua", uses=("release_jobs.l
 
 
 class Leases:
-    """The leases of one worker process, its heartbeat, and its share of the janitor's work."""
+    """The leases of one worker process, its heartbeat, and its lease reaper."""
 
     def __init__(self, redis: AsyncRedis, queues: Sequence[str] = tuple(QUEUES.values())) -> None:
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._redis = redis
         self._queues = queues
-        self._running: set[str] = set()  # claimed and not ended: what this worker's leases should be
+        self._running: set[str] = set()  # claimed and not ended
         self._ended: list[str] = []
-        self._claiming = (
-            asyncio.Lock()
-        )  # while a claim is under way, Redis may know of leases that this worker does not
+        self._claiming = asyncio.Lock()  # during a claim, Redis may hold leases that this worker does not know yet
         self._claims: Counter[str] = Counter()  # by queue: how many have been answered
 
     async def claim(self, queue: str, most: int, in_progress_ms: int) -> list[tuple[str, int]]:
-        """Claim jobs that are due and that nobody holds, as arq's workers do, each with its lease.
+        """Claim jobs that are due and that nobody runs, each with its lease.
 
         Args:
-            queue: where they wait.
+            queue: the queue.
             most: how many to claim, at least one.
-            in_progress_ms: milliseconds that a claim lasts, should nobody end or free it.
+            in_progress_ms: after how many milliseconds a claim expires if nobody ends or frees it.
 
         Returns:
             The claimed jobs: id, and score in the queue (milliseconds since the epoch).
@@ -92,16 +90,16 @@ class Leases:
             return claimed
 
     def leave(self, job_id: str) -> None:
-        """A job has ended, well or not: its lease goes with the next claim."""
+        """Note that a job has ended; the next claim releases its lease."""
         self._running.discard(job_id)
         self._ended.append(job_id)
 
     async def beat(self) -> None:
-        """Show that this worker lives."""
+        """Send a heartbeat."""
         await write_when_full(self._redis, ("SET", WORKER + self.worker_id, "1", "EX", _HEARTBEAT_EXPIRES_SECONDS))
 
     async def free_dead_workers_jobs(self) -> list[str]:
-        """Free every job whose worker is dead, or is this one and does not run it; returns their ids."""
+        """Free the jobs of dead workers, and those leased to this worker that it does not run; returns their ids."""
         async with self._claiming:
             own = (self.worker_id, _encoder.encode([*self._running]))
             answer = await _FREE(self._redis, (LEASES, UNLEASED), (_UNLEASED_MS, _HEAD, *own, *self._queues))
@@ -111,17 +109,17 @@ class Leases:
         return freed
 
     async def run(self) -> None:
-        """Beat and clean until cancelled; an outage of Redis is waited out.
+        """Send heartbeats and free the jobs of dead workers until cancelled, through outages of Redis.
 
-        Behind an outage the heartbeats of all have expired. So nobody is taken for dead before this worker has beaten for
-        as long as a heartbeat lasts without trouble, in which all that live have beaten again (decision 10).
+        After an outage all heartbeats have expired. So this worker frees nothing before it has sent heartbeats without trouble
+        for as long as one lasts: by then every living worker has sent one too (decision 10).
         """
         well_since = time.monotonic()
         while True:
             began = time.monotonic()
             try:
                 await self.beat()
-                if time.monotonic() - began > HEARTBEAT_SECONDS:  # an outage that the client's own patience rode out
+                if time.monotonic() - began > HEARTBEAT_SECONDS:  # the client retried through an outage
                     well_since = time.monotonic()
                 if time.monotonic() - well_since >= _HEARTBEAT_EXPIRES_SECONDS:
                     await self.free_dead_workers_jobs()
@@ -131,7 +129,7 @@ class Leases:
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def close(self) -> None:
-        """Withdraw the heartbeat: whatever this worker still holds may run elsewhere at once."""
+        """End the heartbeat: the jobs that this worker still holds can run elsewhere at once."""
         try:
             await _RELEASE_ALL(self._redis, (LEASES,), (self.worker_id, _encoder.encode(self._ended)))
             await self._redis.delete(WORKER + self.worker_id)

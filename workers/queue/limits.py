@@ -1,4 +1,4 @@
-"""The shared limiter: when Telnyx says 429 to one worker of an account, all of them wait."""
+"""The shared rate limiter: when Telnyx answers 429 to one worker of an account, all workers wait."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from workers.keys import TELNYX_PAUSE
 from workers.queue.script import AsyncRedis, write_when_full
 
 _LONGEST_PAUSE_SECONDS = 60.0
-_LOOK_SECONDS = 0.1  # a round trip for every request would cost a worker more than the request is worth
-_SPREAD = 0.25  # those who waited together do not come back in the same instant
+_POLL_SECONDS = 0.1  # a round trip to Redis for every request would cost too much
+_SPREAD = 0.25  # so that workers do not resume at the same instant
 
 
 class SharedLimiter:
-    """A pause of all requests to Telnyx, kept in Redis. With Redis away it limits nothing: each backs off alone."""
+    """A pause of all requests to Telnyx, kept in Redis. While Redis is away, each worker backs off alone."""
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
@@ -25,9 +25,9 @@ class SharedLimiter:
         self._paused_until = 0.0
 
     async def wait(self) -> None:
-        """Return once requests may be sent; waits a minute at most. Another worker's pause is known within 0.1 s."""
+        """Wait until requests may be sent, at most a minute. Another worker's pause takes effect within 0.1 s."""
         if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK_SECONDS
+            self._look_at = time.monotonic() + _POLL_SECONDS
             try:
                 left_ms = await self._redis.pttl(TELNYX_PAUSE)
             except (RedisError, OSError):
@@ -38,7 +38,7 @@ class SharedLimiter:
             await asyncio.sleep(left * (1 + random.uniform(0, _SPREAD)))  # noqa: S311
 
     async def pause(self, seconds: float) -> None:
-        """Have everyone wait; a pause that lasts longer already stays."""
+        """Pause all workers; a pause that lasts longer stays."""
         milliseconds = max(1, int(min(seconds, _LONGEST_PAUSE_SECONDS) * 1000))
         self._look_at = 0.0
         try:

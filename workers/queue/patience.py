@@ -1,4 +1,4 @@
-"""How long a call of Redis is tried again: for one span of time, however deep the client nests its tries."""
+"""How long a call to Redis is retried: one time limit, however deep the client nests its retries."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ends_at: ContextVar[float | None] = ContextVar("ends_at", default=None)
 
 
 class Patience(Retry):
-    """Tries again until a span of time is over.
+    """Retries until a time limit.
 
-    redis-py tries a command again, within that the connection that it needs, within that the question whether the connection
-    is sound, and each by a count of its own: twenty tries each are six minutes where a server ends while a command is under
-    way, and hours where it hangs. Here all of one call have the span of the outermost.
+    redis-py retries a command, within that its connection, and within that the health check of the connection, each by a count
+    of its own. Twenty tries each take six minutes if the server stops during a command, and hours if it hangs. Here all
+    retries of one call share the time limit of the outermost.
 
     Args:
-        seconds: from the first try of a call to the beginning of its last.
+        seconds: from the first try of a call to the start of its last.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -32,7 +32,7 @@ class Patience(Retry):
         self._seconds = seconds
 
     async def call_with_retry(self, do: Callable[[], Awaitable[T]], fail: Callable[[RedisError], Awaitable[Any]]) -> T:
-        """Call `do` until it does not fail, or the time is over; `fail` is called behind each failure.
+        """Call `do` until it succeeds or the time is over; call `fail` after each failure.
 
         Raises:
             Exception: what `do` raised last.

@@ -1,7 +1,7 @@
-"""Backpressure: whether jobs wait too long or Redis is nearly full.
+"""The backlog: whether jobs wait too long or Redis is nearly full.
 
-Jobs that wait are said, never acted on by refusing events; bulk work yields first. Receivers refuse events only where the memory
-of Redis is nearly out (`room.py`), and stay in the balancer.
+A backlog of jobs raises an alert and makes bulk jobs wait; receivers still accept events. They refuse events only when the
+memory of Redis is nearly full (`room.py`), and stay in the load balancer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MEMORY_SHARE = 0.8
 
 
 async def oldest_waiting_seconds(redis: AsyncRedis, queue: str) -> float:
-    """How long the oldest job that is due and that nobody works on has waited, in seconds; 0 if none has."""
+    """How many seconds the oldest due job that nobody runs has waited; 0 if none waits."""
     now_ms = await server_seconds(redis) * 1000
     due = await redis.zrangebyscore(queue, "-inf", now_ms, start=0, num=_HEAD, withscores=True)
     if not due:
@@ -26,9 +26,9 @@ async def oldest_waiting_seconds(redis: AsyncRedis, queue: str) -> float:
 
 
 async def pressure(redis: AsyncRedis, age_limit_seconds: float) -> dict[str, str]:
-    """What is too much now: `jobs`, `memory` or both, each with a short sentence."""
+    """What is over its limit: `jobs`, `memory` or both, each with a sentence."""
     found = {}
-    age = await oldest_waiting_seconds(redis, MAIN_QUEUE)  # bulk work may wait; it is there to yield
+    age = await oldest_waiting_seconds(redis, MAIN_QUEUE)  # bulk jobs may wait
     if age > age_limit_seconds:
         found["jobs"] = f"the oldest job has waited {age:.0f}s"
     share = used_share(await redis.info("memory"))

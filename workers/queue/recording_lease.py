@@ -1,7 +1,7 @@
-"""One writer a recording at a time.
+"""One writer per recording at a time.
 
-On a store that ignores `If-None-Match` two writers of one recording overwrite each other's objects; and what is erased
-must not come back from a job that was half-way through.
+On a store that ignores `If-None-Match`, two writers of one recording would overwrite each other's objects. And a job that
+runs during an erasure must not bring erased objects back.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ from workers.queue.script import AsyncRedis
 
 
 def sole_writer(redis: AsyncRedis, recording_id: str, wait_seconds: float = 2.0) -> AbstractAsyncContextManager[None]:
-    """Be the only one that writes a recording, for as long as the block lasts.
-
-    Should Redis have given the lease to another meanwhile, the block is cancelled.
+    """Hold the lease to write a recording while the block runs. If another writer takes it, the block is cancelled.
 
     Args:
         redis: the client.
-        recording_id: Telnyx's id of it.
+        recording_id: its id at Telnyx.
         wait_seconds: how long to wait for another writer.
 
     Raises:
-        HeldElsewhere: another writer still has it, or has got it meanwhile.
+        HeldElsewhere: another writer keeps it, or took it.
         redis.exceptions.RedisError: Redis is away.
     """
     return held(redis, WRITER + recording_id, f"recording {recording_id}", wait_seconds)

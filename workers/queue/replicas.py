@@ -1,7 +1,7 @@
-"""Which replicas must have an event before it is answered 200, and when an event is accepted without any (decision 9).
+"""Which replicas must confirm an event before the receiver answers 200, and when none is needed (decision 9).
 
-Behind Sentinel a replica takes the place of a server that dies, and Sentinel may choose any of them. So each one that is
-connected must have confirmed an event. With none connected for a while, the one server that is left must be enough.
+If the primary dies, Sentinel may promote any replica. So every connected replica must confirm an event. If none has been
+connected for a while, the primary alone is enough.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from config.counts import many
 from config.logs import get_logger
 from workers.queue.script import AsyncRedis
 
-# How long a replica that is gone is missed. Longer than a new primary needs to get its first one, and so short that a
-# webhook that Telnyx repeats for a minute still comes through.
+# How long events wait for a lost replica. Longer than a new primary needs to get its first one, and short enough that a
+# webhook still arrives while Telnyx retries it, for a minute.
 MISSED_SECONDS = 15
 _SILENT_SECONDS = 5  # a replica confirms every second; one that is silent for longer no longer counts as connected
 _LOOK_SECONDS = 1
@@ -30,14 +30,14 @@ log = get_logger()
 
 
 class NotReplicated(RedisError):
-    """Redis has it, and a replica that should have it too did not confirm it in time. Sent again, it is asked again."""
+    """Redis has the event, and a replica did not confirm it in time. Telnyx retries."""
 
 
 class Replicas:
-    """What a receiver knows of the replicas of its Redis.
+    """What a receiver knows about the replicas of its Redis.
 
     Attributes:
-        count: how many are connected, as last seen; each of them must confirm what is written.
+        count: how many are connected, as last seen; each must confirm a write.
     """
 
     def __init__(self, redis: AsyncRedis) -> None:
@@ -54,7 +54,7 @@ class Replicas:
         return self._pool.master_address
 
     def see(self, replication: Mapping[str, Any]) -> None:
-        """Take notice of the section `replication` of the server's INFO."""
+        """Update the counts from the section `replication` of INFO."""
         rows = [value for key, value in replication.items() if key.startswith("slave") and isinstance(value, dict)]
         self.count = sum(row.get("state") == "online" and int(row.get("lag", 0)) <= _SILENT_SECONDS for row in rows)
         now = time.monotonic()
@@ -65,14 +65,14 @@ class Replicas:
             log.info("Redis has a replica again")
 
     async def judge(self, address: Any, confirmed: int) -> None:
-        """Say whether what was written will outlive the server.
+        """Check that a write survives the loss of the primary.
 
         Args:
-            address: of the primary, as it was before the write.
-            confirmed: how many replicas have it.
+            address: of the primary before the write.
+            confirmed: how many replicas have the write.
 
         Raises:
-            NotReplicated: it may not.
+            NotReplicated: it may not survive.
         """
         if confirmed < self.count:
             raise NotReplicated(f"{confirmed} of {many(self.count, 'replica')} of Redis confirmed the event in time")
@@ -87,7 +87,7 @@ class Replicas:
         self._is_alone = self.count == 0
 
     async def _is_primary(self, address: Any) -> bool:
-        """Whether most Sentinels call a server the primary, and none knows of a successor that it has or is about to get."""
+        """Whether most Sentinels name a server as the primary, and none knows a successor or a failover under way."""
         manager, name, agreeing = self._pool.sentinel_manager, self._pool.service_name, 0
         asked = (sentinel.sentinel_masters() for sentinel in manager.sentinels)
         for answer in await asyncio.gather(*asked, return_exceptions=True):
@@ -100,17 +100,17 @@ class Replicas:
         return 2 * agreeing > len(manager.sentinels)
 
     async def watch(self, tell: Callable[[], Awaitable[None]]) -> None:
-        """Look every second until cancelled: who is primary, who its replicas are.
+        """Watch the primary and its replicas every second, until cancelled.
 
         Args:
-            tell: called when events are accepted without a replica, and every 15 minutes while they are.
+            tell: called when events are accepted without a replica, and then every 15 minutes.
         """
         while True:
             try:
                 await self._pool.get_master_address()  # a change closes the connections to the former primary
                 self.see(await self._redis.info("replication"))
             except (RedisError, OSError):
-                pass  # webhooks are answered 503 meanwhile, and say so
+                pass  # the receiver answers 503 meanwhile, with the reason
             if self._is_alone and time.monotonic() - self._told_at > _TELL_EVERY_SECONDS:
                 self._told_at = time.monotonic()
                 await tell()

@@ -1,7 +1,7 @@
-"""Whether Redis has room for more events: receivers stop a good while before its memory is out, and leave the rest to workers.
+"""Whether Redis has room for more events. Receivers stop at 90% of its memory and leave the rest to workers.
 
-An event that is answered 503 comes again, and is found by the next sweep if it does not. A Redis that is full to the brim also
-refuses workers what they need to make room.
+Telnyx retries an event that gets a 503; if the retries fail too, the next reconcile finds the recording. A Redis that is
+completely full would also refuse the workers that make room.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from workers.queue.script import AsyncRedis
 
 EVENTS_SHARE = 0.9  # of its memory
 _LOOK_SECONDS = 0.25  # eight thousand events a second are 2 MB until the next look
-_FAR_SHARE, _FAR_LOOK_SECONDS = 0.5, 1.0  # below it the end is far, and who does nothing costs nothing
+_FAR_SHARE, _FAR_LOOK_SECONDS = 0.5, 1.0  # below this share, fewer polls are enough
 
 
 def used_share(memory: Mapping[str, Any]) -> float:
-    """How much of what it may use a server uses, from the section `memory` of its INFO; 0 where no limit is set."""
+    """The share of its memory limit that a server uses, from the section `memory` of INFO; 0 without a limit."""
     most = memory.get("maxmemory") or 0
     used = memory.get("used_memory", 0) - memory.get("mem_not_counted_for_evict", 0)
     return used / most if most else 0.0
 
 
 class Room:
-    """What a receiver knows of the memory of its Redis.
+    """What a receiver knows about the memory of its Redis.
 
     Attributes:
         is_left: whether there is room for more events, as last seen.
@@ -38,13 +38,13 @@ class Room:
         self._redis = redis
 
     async def watch(self) -> None:
-        """Look four times a second until cancelled, and once a second while most of the memory is free."""
+        """Poll four times a second until cancelled; once a second while more than half of the memory is free."""
         while True:
             seconds = _LOOK_SECONDS
             try:
                 share = used_share(await self._redis.info("memory"))
             except (RedisError, OSError):
-                pass  # what is asked of it meanwhile fails too, and says so
+                pass  # accepting events fails too, with the reason
             else:
                 self.is_left = share <= EVENTS_SHARE
                 seconds = _FAR_LOOK_SECONDS if share < _FAR_SHARE else _LOOK_SECONDS

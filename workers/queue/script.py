@@ -64,12 +64,12 @@ class Script:
         replicas: int,
         milliseconds: int,
     ) -> tuple[Any, int, dict[str, Any]]:
-        """Run it, then wait on the same connection for replicas to have what it wrote (redis.io/commands/wait).
+        """Run it, then wait on the same connection until replicas have its writes (redis.io/commands/wait).
 
-        WAIT asks for what this connection has written. So a script that writes nothing is confirmed by anyone at once.
+        WAIT covers what this connection has written. So every replica confirms a script that writes nothing at once.
 
         Returns:
-            What it returned, how many replicas had it in time, and the section `replication` of INFO after that.
+            Its answer, how many replicas confirmed in time, and the section `replication` of INFO after that.
 
         Raises:
             redis.exceptions.RedisError: as above.
@@ -108,11 +108,11 @@ _RUN_COMMANDS = Script(__package__, "run_commands.lua")
 
 
 async def write_when_full(redis: AsyncRedis, *commands: Sequence[bytes | str | float]) -> list[Any]:
-    """Run commands atomically in one round trip, also while the server has no memory left; for what ends or frees work.
+    """Run commands atomically in one round trip, also while the server is full; for what ends or frees work.
 
     Args:
         redis: the client.
-        commands: each its words, as the protocol has them; at most some thousand words a command.
+        commands: the words of each; at most a few thousand words per command.
 
     Returns:
         The raw answer of each; a missing value is None.
@@ -128,17 +128,17 @@ async def write_when_full(redis: AsyncRedis, *commands: Sequence[bytes | str | f
 
 
 async def server_seconds(redis: AsyncRedis) -> float:
-    """The instant by the server's clock, in seconds since the epoch: one clock for all, whatever theirs say."""
+    """The time by the server's clock, in seconds since the epoch: one clock for all machines."""
     seconds, microseconds = await redis.time()
     return float(seconds) + float(microseconds) / 1e6
 
 
 async def start_of(redis: AsyncRedis) -> str:
-    """What changes when Redis is started anew or another server has become the primary, and so may know less than before."""
+    """A text that changes when Redis restarts or another server becomes the primary, and so may have lost writes."""
     server, replication = await redis.info("server"), await redis.info("replication")
     return f"{server.get('run_id')} {replication.get('master_replid')}"
 
 
 async def server_now(redis: AsyncRedis) -> datetime:
-    """The same as an instant in UTC."""
+    """The time by the server's clock, in UTC."""
     return datetime.fromtimestamp(await server_seconds(redis), UTC)

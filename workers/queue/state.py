@@ -1,4 +1,4 @@
-"""Hashes of Redis that hold one JSON value a field: what cannot be read counts as lost, as all of Redis may be lost."""
+"""Hashes in Redis with one JSON value per field. An unreadable value counts as lost."""
 
 from __future__ import annotations
 

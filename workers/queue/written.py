@@ -1,7 +1,7 @@
-"""What workers have written into the archive lately: a bounded stream for catalogues, and the days to be sealed.
+"""The change feed: a bounded stream of what workers wrote into the archive, for catalogues; and the days to seal.
 
-Redis hears of both after the object is in the archive, and before the job that wrote it ends; what a crash leaves untold, the
-job's next run tells. Lost with Redis, both are found again from the archive.
+A worker publishes both after the object is in the archive and before its job ends; after a crash the job's next run
+publishes them. If Redis loses them, they are rebuilt from the archive.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _LARGEST_BYTES = 16 * 1024
 
 
 async def announce(redis: AsyncRedis, key: str, data: bytes, day: date | None, sealable_at: float) -> None:
-    """Tell of a record that has been written.
+    """Publish a record that was written.
 
     Args:
         redis: Redis.
-        key: of the object.
-        data: its bytes; of a large one nothing is sent, and it is read from the archive by whoever wants it.
-        day: that it lies under; None for a seal.
-        sealable_at: seconds since the epoch, when the day can be sealed at the earliest.
+        key: the key of the object.
+        data: its bytes; readers fetch large objects from the archive.
+        day: its day in the archive; None for a seal.
+        sealable_at: when the day can be sealed at the earliest, in seconds since the epoch.
     """
     fields = ("key", key, *(("data", data) if len(data) <= _LARGEST_BYTES else ()))
     unsealed = [] if day is None else [("ZADD", UNSEALED, "NX", sealable_at, day.isoformat())]
@@ -39,46 +39,46 @@ async def announce(redis: AsyncRedis, key: str, data: bytes, day: date | None, s
 
 
 class UnsealedDays:
-    """The days that hold something no seal lists, and why they wait."""
+    """The days that hold something that no seal lists, and why they wait."""
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
 
     async def add(self, day: date, try_at: float, why: str | None = None) -> None:
-        """Put a day on the list, or back on it, to be tried at an instant (seconds since the epoch).
+        """Add a day, or change when it is tried next.
 
         Args:
             day: UTC.
-            try_at: when.
-            why: why it could not be sealed though its time had come; None: its time has not come.
+            try_at: when to try, in seconds since the epoch.
+            why: why it could not be sealed although it was due; None: it was not due.
         """
         member = day.isoformat()
         reason = ("HDEL", UNSEALED_WHY, member) if why is None else ("HSET", UNSEALED_WHY, member, why)
         await write_when_full(self._redis, ("ZADD", UNSEALED, try_at, member), reason)
 
     async def add_missing(self, days: Sequence[date], try_at: float) -> None:
-        """Put days on the list that are not on it; those that are keep their time and their reason."""
+        """Add days; those that are listed keep their time and reason."""
         await write_when_full(self._redis, *(("ZADD", UNSEALED, "NX", try_at, day.isoformat()) for day in days))
 
     async def take(self, day: date) -> None:
-        """Take a day off before it is sealed, so that what is written meanwhile puts it back."""
+        """Remove a day before it is sealed, so that a write meanwhile adds it again."""
         await self._redis.zrem(UNSEALED, day.isoformat())
 
     async def sealed(self, day: date) -> None:
-        """It no longer waits."""
+        """Forget why a day waited."""
         await self._redis.hdel(UNSEALED_WHY, day.isoformat())
 
     async def due(self, now: float, count: int) -> list[date]:
-        """Those whose time has come, the oldest day first."""
+        """The due days, the oldest first."""
         found = await self._redis.zrangebyscore(UNSEALED, "-inf", now, start=0, num=count)
         return sorted(day for member in found if (day := _day(member)) is not None)
 
     async def overdue(self, now: float) -> dict[date, str]:
-        """The days whose time has come (now is in seconds since the epoch), and why each waits; the oldest first."""
+        """The days that are due (now is in seconds since the epoch), and why each waits; the oldest first."""
         return {day: why or "waits for its turn" for day, (at, why) in (await self.all()).items() if why or at <= now}
 
     async def all(self) -> dict[date, tuple[float, str | None]]:
-        """Every day on the list: when it is tried next (seconds since the epoch), and why it could not be sealed."""
+        """Every listed day: when it is tried next (seconds since the epoch), and why it could not be sealed."""
         rows: list[Any] = await self._redis.zrange(UNSEALED, 0, -1, withscores=True)
         reasons = (await self._redis.hgetall(UNSEALED_WHY)).items()
         why = {day: text.decode("utf-8", "replace") for member, text in reasons if (day := _day(member)) is not None}
@@ -87,7 +87,7 @@ class UnsealedDays:
 
 
 def _day(member: bytes) -> date | None:
-    """A day of the list; None for anything else, which is left aside."""
+    """A listed day; None for anything else."""
     try:
         return date.fromisoformat(member.decode())
     except ValueError:
