@@ -98,7 +98,7 @@ async def _keep_bound(runtime: Runtime) -> None:
 
 
 async def _publish_clock(runtime: Runtime, worker_id: str) -> None:
-    """Compare this machine's clock with that of Redis, and publish the difference while it is large."""
+    """Compare this machine's clock with the clock of Redis, and publish the difference while it is large."""
     while True:
         try:
             ahead = utc_now().timestamp() - await runtime.clock.look(runtime.redis)

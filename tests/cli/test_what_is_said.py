@@ -139,7 +139,7 @@ def test_changed_audio_is_reported_with_its_path_and_moved_away_before_repair(
     assert f"move {path} out of the archive; then run {repair}" in text and "`callvault repair 11-two`" in text
     with receiver(here) as (client, _):
         page = wait_for(lambda: "11-one" in (text := client.get("/ops/recordings/11-one").text) and text)
-        assert f"move {path} out of the archive; then <code>callvault repair 11-one</code>" in page
+        assert f"move {path} out of the archive; then run <code>callvault repair 11-one</code>" in page
         overview = client.get("/ops").text
         assert (
             f"move {path} out of" in overview and "Run <code>callvault repair 11-two</code> to restore it" in overview
