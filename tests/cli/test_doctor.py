@@ -57,10 +57,10 @@ def test_each_problem_is_shown_with_its_fix(environment: dict[str, str], redis: 
         *("webhook key", "webhook deliveries", "webhook URLs", "Telnyx API"),
         *("Redis persistence", "Redis eviction", "archive", "disk", "alerts", "test alert"),
     }
-    assert found["test alert"]["found"] == "not taken by 1 of 1 address: number 1 (json)"
+    assert found["test alert"]["found"] == "1 of 1 address refused it: number 1 (json)"
     assert all(found[name]["advice"] for name in bad)
     assert "401" in found["Telnyx API"]["found"]
-    assert found["alerts"]["advice"] == "is audio-finding meant?"
+    assert found["alerts"]["advice"] == "did you mean audio-finding?"
 
 
 def test_the_doctor_finds_faults_that_settings_cannot_show(
@@ -78,17 +78,17 @@ def test_the_doctor_finds_faults_that_settings_cannot_show(
         wait_for(lambda: any(d["status"] == "failed" for d in sandbox.world.deliveries.values()), 40)
         status, found = checks(environment)
         assert status == 1
-        assert "401: TELNYX_PUBLIC_KEY is not the key of this account" in found["webhook deliveries"]["advice"]
-        assert "/webhooks/other: its path is not /webhooks/telnyx" in found["webhook URLs"]["found"]
+        assert "401: TELNYX_PUBLIC_KEY belongs to another account" in found["webhook deliveries"]["advice"]
+        assert "/webhooks/other: the path must be /webhooks/telnyx" in found["webhook URLs"]["found"]
         second["webhook_event_url"] = good
         assert checks(environment)[1]["webhook URLs"]["good"]
         second["webhook_event_url"] = f"{sandbox.world.base_url}/webhooks/telnyx"
-        assert "where a receiver answers 401" in checks(environment)[1]["webhook URLs"]["found"]
+        assert "an unsigned webhook; a receiver answers 401" in checks(environment)[1]["webhook URLs"]["found"]
     second["webhook_event_url"] = None
-    assert "not reachable from here" in checks(environment)[1]["webhook URLs"]["found"]
+    assert "cannot be reached from this machine" in checks(environment)[1]["webhook URLs"]["found"]
     first["webhook_event_url"] = None
     row = checks(environment)[1]["webhook URLs"]
-    assert row["good"] and "have no webhook URL" in row["found"] and row["advice"]
+    assert row["good"] and "without a webhook URL" in row["found"] and row["advice"]
 
 
 def test_a_wrong_clock_is_reported(environment: dict[str, str], tmp_path: Path) -> None:
@@ -102,6 +102,6 @@ def test_a_wrong_clock_is_reported(environment: dict[str, str], tmp_path: Path) 
 def test_the_rights_of_a_bucket_are_tried_on_the_probe_alone(environment: dict[str, str], tmp_path: Path) -> None:
     with s3_weak(tmp_path) as store:
         _, found = checks(environment | store.settings)
-    assert "written once, and proven by" in found["archive"]["found"] and found["archive"]["good"]
-    assert found["archive's rights"]["found"] == "these credentials may delete objects"
+    assert "can list, cannot overwrite, objects proven by" in found["archive"]["found"] and found["archive"]["good"]
+    assert found["archive's rights"]["found"] == "these credentials can delete objects"
     assert found["archive's rights"]["good"] and found["archive's rights"]["advice"]
