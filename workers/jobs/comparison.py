@@ -1,4 +1,4 @@
-"""What Telnyx lists, held against what the archive has: what is missing is counted and enqueued."""
+"""Compare what Telnyx lists with the archive; count and enqueue what is missing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from workers.telnyx.spans import list_window
 
 log = get_logger()
 
-# What Telnyx may answer to one list, or about one thing, and not to others; all else fails whatever is asked.
+# Errors that may concern one list or one thing alone; any other means that Telnyx is down.
 OF_ONE_LIST = (BadRequest, Conflict, Forbidden, Invalid, NotFound, ServerError, UnexpectedAnswer, Unsettled)
 _SCHEDULED_AT_ONCE = 100
 _MOST_NAMED = 1_000  # recordings that a day waits for
@@ -45,20 +45,20 @@ _WAV_BYTES_PER_SECOND = 16_000  # 8 kHz, 16 bit, one channel: what Telnyx's reco
 
 
 class Tally(msgspec.Struct):
-    """What a sweep has come across so far; also what a backfill resumes from.
+    """What a sweep has found so far; a backfill resumes from it.
 
     Attributes:
         found: recordings and transcriptions at Telnyx.
         found_transcriptions: of these, transcriptions.
-        missing: what of found is not in the archive.
+        missing: those of them that the archive lacks.
         missing_transcriptions: of these, transcriptions.
-        queued: jobs that this made; fewer than missing where they were queued already.
+        queued: jobs enqueued; fewer than missing if some were queued already.
         unreadable: rows at Telnyx that cannot be read.
-        scheduled: originals put on the due list.
+        scheduled: originals added to the deletion schedule.
         replayed: failed deliveries replayed.
         seconds: of audio missing, for the price of the work.
         bytes: of audio missing, estimated from its length.
-        through: the last day that is done, ISO 8601; empty at the start.
+        through: the last finished day, ISO 8601; empty at the start.
     """
 
     found: int = 0
@@ -96,21 +96,21 @@ def transcriptions_of(runtime: Runtime, since: date, until: date) -> AsyncIterat
 
 
 class Comparison:
-    """What Telnyx has, held against the archive; what is missing there is counted and enqueued.
+    """Compares what Telnyx has with the archive; counts and enqueues what is missing.
 
     Args:
         runtime: the worker's parts.
         tally: counted on.
         found_by: what the commit records will say.
         dry_run: enqueue nothing.
-        schedules: whether what is archived, and should be deleted, is put on the due list.
-        retries_letters: whether jobs that were given up are tried again, where that may help.
-        asks_for_set_aside: whether what is on record as not archived is asked for again.
+        schedules: whether to schedule the deletion of archived originals.
+        retries_letters: whether to retry dead letters, where that may help.
+        asks_for_set_aside: whether to ask again for what has a record that it is not archived.
 
     Attributes:
-        tally: what was counted.
-        missing_recordings: ids of those that are missing, of a thousand at most.
-        missing_transcriptions: likewise, as Telnyx lists them.
+        tally: the counts.
+        missing_recordings: ids of missing recordings, a thousand at most.
+        missing_transcriptions: missing transcriptions as Telnyx lists them, a thousand at most.
         unreadable: the last list that had rows which cannot be read.
     """
 
@@ -146,11 +146,11 @@ class Comparison:
         is_meant: Callable[[Recording], bool] = lambda _: True,
         room: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Hold the recordings of a list against the archive; one that cannot be read is fetched by its id.
+        """Compare the recordings of a list with the archive; enqueue a row that cannot be read by its id.
 
         Args:
             rows: the list.
-            is_meant: which of them.
+            is_meant: which rows to compare.
             room: called after each.
         """
         try:
@@ -173,12 +173,12 @@ class Comparison:
         is_meant: Callable[[RecordingTranscription], bool] = lambda _: True,
         room: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Hold the transcriptions of a list against the archive.
+        """Compare the transcriptions of a list with the archive.
 
         Args:
             rows: the list.
-            day: when those were made that do not say it.
-            is_meant: which of them.
+            day: the day of rows that do not name theirs.
+            is_meant: which rows to compare.
             room: called after each.
         """
         try:
@@ -201,11 +201,11 @@ class Comparison:
         await tell_unreadable(self._runtime, error)
 
     async def _of_recording(self, recording: Recording) -> None:
-        """Hold one recording against the archive."""
+        """Compare one recording with the archive."""
         recording_id = str(recording.id)
         try:
             day = recording.dated.date()
-        except ValueError:  # its job says what is wrong with it; the sweep goes on
+        except ValueError:  # its job reports that; the sweep continues
             log.warning("recording without a usable date", recording_id=recording_id)
         else:
             await self._know(day)
@@ -227,7 +227,7 @@ class Comparison:
         await self._missing(recording_job(self._request(recording)))
 
     async def _is_on_record(self, day: date, recording_id: str) -> bool:
-        """Whether what lies there says that this recording is not archived; anything else is damage, and its day waits."""
+        """Whether a record says that this recording is not archived; any other content is damage, and its day waits."""
         folder = layout.recording_folder(day, recording_id)
         try:
             record = await self._runtime.in_thread(self._runtime.archive.not_archived, folder)
@@ -245,9 +245,9 @@ class Comparison:
         return RecordingRequest(recording_id=str(recording.id), started_at=started_at, found_by=self._found_by)
 
     async def _of_transcription(self, transcription: RecordingTranscription, day: date) -> None:
-        """Hold one transcription against the archive; the day is when it was created."""
+        """Compare one transcription with the archive, by the day on which it was created."""
         recording_id, transcription_id = transcription.recording_id or "", str(transcription.id)
-        for near in (day, day - timedelta(days=1)):  # that of its recording, which was before it
+        for near in (day, day - timedelta(days=1)):  # its recording may be of the day before
             await self._know(near)
             if self._archived.has_transcription(near, recording_id, transcription_id):
                 return
@@ -272,7 +272,7 @@ class Comparison:
         await self._missing(transcription_job(request))
 
     async def _set_aside_at(self, day: date, transcription: RecordingTranscription) -> str | None:
-        """Where it is on record that a transcription is not archived; None: nowhere. What else lies there is damage."""
+        """The key of the record that a transcription is not archived; None without one. Any other content is damage."""
         recording_id, transcription_id = transcription.recording_id or "", str(transcription.id)
         await self._know(day)
         if not self._archived.is_transcription_set_aside(day, recording_id, transcription_id):
@@ -295,14 +295,14 @@ class Comparison:
             await self._runtime.in_thread(self._archived.load, day)
 
     async def _is_settled(self, recording_id: str, transcription_id: str, day: date) -> bool:
-        """Whether a transcription that was made long after its recording lies beside it, or its recording was erased."""
+        """Whether a transcription made long after its recording is archived with it, or its recording was erased."""
         runtime = self._runtime
         try:
             dated = (await runtime.telnyx.recordings.retrieve(recording_id)).dated
             folder: str | None = layout.recording_folder(dated, recording_id)
-        except NotFound:  # then its job looks for it so too
+        except NotFound:  # its job looks for it the same way
             folder = await runtime.in_thread(runtime.archive.find_folder, recording_id, day)
-        except (ValueError, *OF_ONE_LIST):  # its job says what is wrong with it; the others are looked at
+        except (ValueError, *OF_ONE_LIST):  # its job reports that
             return False
         if folder is None:
             return False
@@ -316,7 +316,7 @@ class Comparison:
         await self._enqueue(job)
 
     async def _enqueue(self, job: Job) -> None:
-        """Enqueue the job; one that was given up only if that may have passed, else a person has yet to look at it."""
+        """Enqueue a job; retry a dead letter only if its cause may have passed, else it waits for a person."""
         if self._dry_run:
             return
         letter = await self._runtime.attempts.letter(job.id)

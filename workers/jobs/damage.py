@@ -1,4 +1,4 @@
-"""Damage is a state: reported where it is found, kept in the register of the archive, cleared by a check that finds it whole."""
+"""Damage is a state: jobs report it, a register in the archive keeps it, and a check that finds the object intact clears it."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _MOST_LOOKS = 20  # of a turn
 
 
 def found_in(problem: Problem, by: str) -> KnownDamage:
-    """A problem as the register has it."""
+    """A problem as a row of the register."""
     state = "missing" if problem.kind in ("missing", "gap") else "damaged"
     return KnownDamage(state, problem.what, by, format_instant(utc_now()))
 
 
 async def tell_wrong(redis: AsyncRedis, error: WrongObject, by: str) -> None:
-    """Tell of an object that a job found not to be what it must be; the job sends its own alert.
+    """Report an object that a job found damaged; the job sends its own alert.
 
     Raises:
-        redis.exceptions.RedisError: Redis is away.
+        redis.exceptions.RedisError: Redis does not answer.
     """
     state = "missing" if isinstance(error, Missing) else "damaged"
     found = KnownDamage(state, error.what, by, format_instant(await server_now(redis)))
@@ -45,17 +45,17 @@ async def tell_wrong(redis: AsyncRedis, error: WrongObject, by: str) -> None:
 
 
 async def tell_problems(redis: AsyncRedis, problems: Iterable[Problem], by: str) -> int:
-    """Tell of what a verification found; returns how many objects were not known to be damaged.
+    """Report what a verification found; returns how many objects were not known to be damaged.
 
     Raises:
-        redis.exceptions.RedisError: Redis is away.
+        redis.exceptions.RedisError: Redis does not answer.
     """
     told = DamagedObjects(redis)
     return sum([await told.tell(p.key, found_in(p, by)) for p in problems if p.kind in REGISTERED])
 
 
 async def known_damage(runtime: Runtime) -> dict[str, KnownDamage]:
-    """What is known to be wrong, by key: what the archive's register says, and what Redis has heard since, if it answers.
+    """The known damage by key: from the register in the archive, and from Redis what was reported since, if it answers.
 
     Raises:
         StoreError: the archive cannot be asked now.
@@ -69,7 +69,7 @@ async def known_damage(runtime: Runtime) -> dict[str, KnownDamage]:
 
 
 async def keep_register(runtime: Runtime) -> None:
-    """Write down what others found, have Redis say what the archive's register says, and look again at what is in it.
+    """Write reports into the register, copy the register to Redis, and check its objects again.
 
     Raises:
         StoreError, redis.exceptions.RedisError: one of them is away; the next turn goes on.
@@ -127,7 +127,7 @@ async def _write_down(runtime: Runtime, damaged: DamagedObjects, key: str, found
 
 
 async def _look_again(runtime: Runtime, damaged: DamagedObjects, key: str, found: KnownDamage) -> None:
-    """Clear an object that is whole; one that cannot be looked at now stays as it is."""
+    """Clear an object that is intact; one that cannot be checked now stays as it is."""
     try:
         if await runtime.in_thread(look, runtime.archive, key) is not None:
             await _write_down(runtime, damaged, key, found)  # unless it stands there still

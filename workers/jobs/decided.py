@@ -1,4 +1,4 @@
-"""What came of a decision about originals, and what a person must know of it."""
+"""The result of a decision about originals, and what a person must know about it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ _ONCE_FREE = "a worker deletes its original when it is due, unless something els
 
 @dataclass(frozen=True)
 class Decided:
-    """What came of a decision.
+    """The result of a decision.
 
     Attributes:
-        is_new: whether it was written; False: it stood already.
-        left: ids of the recordings whose original had left before.
-        under_way: of those whose deletion was sent before and whose end is not known yet.
-        transcriptions: of those that stay, but of which the deletion of a transcription was sent before.
-        had_gone: what is known of an original that was gone long before, to follow these words; None: it is there, or that is not
-            known.
-        erased: what is on record of the erasure of a recording; None: nothing is.
+        is_new: whether it was written now; False if it was in force already.
+        left: ids of the recordings whose original was deleted before.
+        under_way: ids of those whose deletion was sent before, with a result that is not known yet.
+        transcriptions: ids of those that stay, but whose transcription was to be deleted before.
+        had_gone: why an original was already gone, to follow these words; None if it is there or that is unknown.
+        erased: the erasure of the recording, such as `erased at …`; None without one.
         is_nowhere: whether neither Telnyx nor the archive has the recording.
-        unknown: what could not be looked up, and why, a line each; the decision stands all the same.
+        unknown: what could not be looked up, and why, a line each; the decision is in force anyway.
     """
 
     is_new: bool = True
@@ -36,23 +35,23 @@ class Decided:
 
     @property
     def came_too_late(self) -> bool:
-        """Whether something left, or may leave, that it would have kept."""
+        """Whether something was or may be deleted that it would have kept."""
         return bool(self.left or self.under_way or self.transcriptions or self.erased)
 
     @property
     def is_as_meant(self) -> bool:
-        """Whether all that it is about is there and stays, as far as could be asked."""
+        """Whether everything that it is about is there and stays, as far as could be seen."""
         return not (self.came_too_late or self.is_nowhere)
 
 
 @dataclass(frozen=True)
 class Released:
-    """What came of a release.
+    """The result of a release.
 
     Attributes:
-        kept: what keeps the original all the same; None: nothing but its time, or it is gone.
-        gone: what is on record of the end of the original; None: nothing is.
-        instead: said in place of both: no such recording exists, it was erased, or a look-up failed; None: nothing of that kind.
+        kept: what keeps the original anyway; None if only time does, or if it is gone.
+        gone: why the original is gone; None if no record says so.
+        instead: shown in place of both: no such recording, erased, or a look-up failed; else None.
     """
 
     kept: str | None = None
@@ -61,12 +60,12 @@ class Released:
 
     @property
     def follows(self) -> str:
-        """What becomes of the original, in one line."""
+        """What happens to the original, in one line."""
         return self.instead or what_follows(self.kept, self.gone)
 
 
 def too_late(decided: Decided) -> str:
-    """What a person must know of a decision that came too late for something; empty if it did not."""
+    """What a person must know if a decision came too late for something; else empty."""
     said = ""
     if decided.left:
         said += f"; too late for {len(decided.left)}, already deleted at Telnyx: {_some(decided.left)}"
@@ -80,7 +79,7 @@ def too_late(decided: Decided) -> str:
 
 
 def to_know(decided: Decided) -> str:
-    """What a person must know of a decision beside that it stands; empty if there is nothing."""
+    """What else a person must know about a decision; empty if nothing."""
     said = too_late(decided)
     if decided.erased is not None:
         said += f"; too late, the recording was {decided.erased}"
@@ -94,11 +93,11 @@ def to_know(decided: Decided) -> str:
 
 
 def what_follows(kept: str | None, gone: str | None = None) -> str:
-    """What becomes of an original that was released or approved.
+    """What happens to an original that was released or approved.
 
     Args:
-        kept: what keeps it all the same; None: nothing but its time.
-        gone: what is on record of its end; None: nothing is.
+        kept: what keeps it anyway; None if only time does.
+        gone: why it is gone; None if no record says so.
     """
     if gone is not None:
         return f"its original was already gone ({gone}); the archived copy may be erased unless something else holds it"

@@ -1,7 +1,7 @@
-"""What a person decides about originals: to hold them, to lift a hold, to approve what was found, to pause all deletion.
+"""What a person decides about originals: hold them, release a hold, approve findings, pause all deletion.
 
-A decision is written into the archive first; then a deletion that was already under way is waited for. So once this returns, no
-deletion leaves that the decision forbids, and the answer says whether one had left before.
+Each function writes the decision into the archive first, then waits for deletions that were under way. So once it returns, no
+worker sends a deletion that the decision forbids, and the answer says whether one was sent before.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ _NOT_SHOWN = ", or belongs to another account than this API key (Telnyx does not
 
 
 async def hold(runtime: Runtime, recording_id: str, why: str, by: str) -> Decided:
-    """Hold a recording: until this hold is lifted, its original is not deleted, and what is archived of it not erased.
+    """Hold a recording: until a release, its original is not deleted and its archived copy is not erased.
 
-    The hold is placed first. Nothing that cannot be looked up behind it, for want of a key, of Telnyx or of Redis, lets it fail.
+    The hold is placed first. A look-up that fails after it, without an API key, Telnyx or Redis, does not undo it.
 
     Raises:
         UserError: no reason is given, or that cannot be the id of a recording.
@@ -82,7 +82,7 @@ async def hold(runtime: Runtime, recording_id: str, why: str, by: str) -> Decide
 
 
 async def _moment(runtime: Runtime) -> float | None:
-    """Now, by the clock of Redis; None: it is away."""
+    """Now, by the clock of Redis; None if Redis does not answer."""
     try:
         return await server_seconds(runtime.redis)
     except (RedisError, OSError):
@@ -90,7 +90,7 @@ async def _moment(runtime: Runtime) -> float | None:
 
 
 async def _what_came_before(runtime: Runtime, recording_id: str, found: Whereabouts, since: float) -> Decided:
-    """Wait for a deletion or an erasure that was under way when a recording was held, and say how it ended."""
+    """Wait for a deletion or an erasure that was under way when a recording was held; returns how it ended."""
     row = await runtime.leaving.of(recording_id)
     under_way = await wait_for(runtime, {recording_id})
     is_there = await is_at_telnyx(runtime, recording_id)
@@ -112,7 +112,7 @@ async def _what_came_before(runtime: Runtime, recording_id: str, found: Whereabo
 
 
 async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Released:
-    """Lift the holds of a recording that stand now, and no other. It approves nothing that was found in its audio.
+    """Release the holds of a recording that are in force now. It approves no findings.
 
     Raises:
         UserError: no decision about it holds it; the text says what keeps it.
@@ -162,10 +162,10 @@ async def hold_connection(runtime: Runtime, connection_id: str, why: str, by: st
 
 
 async def release_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> str | None:
-    """Lift the holds of a connection that stand now.
+    """Release the holds of a connection that are in force now.
 
     Returns:
-        What holds it all the same; None: nothing.
+        What holds it anyway; None if nothing does.
 
     Raises:
         UserError: no decision holds it.
@@ -197,10 +197,10 @@ async def is_known_at_telnyx(runtime: Runtime, connection_id: str) -> bool:
 
 
 async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> tuple[list[str], str | None]:
-    """Let an original go in spite of what was found in its audio, or of another content that Telnyx has shown. It lifts no hold.
+    """Allow the deletion of an original in spite of findings or of changed content at Telnyx. It releases no hold.
 
     Returns:
-        What was approved, and what keeps the original all the same; None: nothing but its time.
+        What was approved, and what keeps the original anyway; None if only time does.
 
     Raises:
         UserError: it is not archived, its original is gone, or nothing was found.
@@ -244,7 +244,7 @@ async def pause(runtime: Runtime, why: str, by: str) -> Decided:
 
 
 async def stop(runtime: Runtime, why: str, by: str) -> bool:
-    """Pause deletion without waiting for what is under way, as a worker does that stops itself; False if it was paused.
+    """Pause deletion without waiting for what is under way, as the safety stop does; False if it was paused before.
 
     Raises:
         StoreError, redis.exceptions.RedisError: one of them is away.
@@ -255,7 +255,7 @@ async def stop(runtime: Runtime, why: str, by: str) -> bool:
 
 
 async def _paused(runtime: Runtime, why: str, by: str) -> tuple[Hold, bool]:
-    """The pause that stands, and whether it was written now."""
+    """The pause in force, and whether it was written now."""
     standing = await runtime.in_thread(pause_of, runtime.archive)
     if standing is not None:
         return standing, False
@@ -265,7 +265,7 @@ async def _paused(runtime: Runtime, why: str, by: str) -> tuple[Hold, bool]:
 
 
 async def show_pause(runtime: Runtime, pause: Hold | None) -> None:
-    """Have Redis, which status and pages read, tell of a pause, or that there is no pause.
+    """Copy the pause, or that there is no pause, to Redis, which status and pages read.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
@@ -277,7 +277,7 @@ async def show_pause(runtime: Runtime, pause: Hold | None) -> None:
 
 
 async def resume(runtime: Runtime, why: str, by: str) -> bool:
-    """Go on deleting; False if it was not paused.
+    """Resume deletion; False if it was not paused.
 
     Raises:
         StoreError, redis.exceptions.RedisError: one of them is away.
@@ -324,7 +324,7 @@ async def _write(runtime: Runtime, decision: Decision, folder: str | None = None
 
 
 async def _announce_copy(runtime: Runtime, decision: Decision, folder: str | None) -> None:
-    """Put a decision that stands into its recording's folder too; one that is archived just now takes it up itself."""
+    """Copy a decision into its recording's folder; a job that archives the recording now copies it itself."""
     if folder is None:
         await write_when_full(runtime.redis, ("HSET", DECIDED_EARLY, decision.subject, "1"))
     else:
@@ -332,9 +332,9 @@ async def _announce_copy(runtime: Runtime, decision: Decision, folder: str | Non
 
 
 async def take_up_decisions(runtime: Runtime, recording_id: str, folder: str) -> None:
-    """Put what was decided about a recording before it was committed into its folder, for the seal of its day and for searches.
+    """Copy decisions that were made before a recording was committed into its folder, for the seal of its day and for searches.
 
-    Should Redis have been lost in between, it is missing there; what counts lies under the recording's id all the same.
+    If Redis was lost in between, the copy is missing; the decision under the recording's id applies anyway.
 
     Raises:
         StoreError, redis.exceptions.RedisError: one of them is away; the job runs again.

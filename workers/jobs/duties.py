@@ -1,8 +1,8 @@
-"""Duties: what workers may do with originals. They belong to the archive, and the strictest counts.
+"""Duties: what workers may do with originals. They belong to the archive, and the strictest applies.
 
-Several units (workers on one Redis) may serve one archive, and a worker may run on settings of last week. So each unit states in
-the archive what its workers are set to do, each worker tells its Redis the same while it lives, and whoever deletes obeys the
-strictest of all of these and of its own settings, read again in that moment.
+Several units (the workers on one Redis) may serve one archive, and a worker may run on last week's settings. So each unit states
+its settings in the archive, each worker publishes them in its Redis while it lives, and a worker that deletes obeys the strictest
+of all of these and of its own settings, read again at that moment.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _STRICTNESS = ("ignore", "wait", "require")
 
 
 def unit_of(settings: Settings) -> str:
-    """The unit that a process belongs to: named by its Redis without credentials; for one on this machine, by the machine too."""
+    """The unit of a process, named by the address of its Redis without credentials; for a local Redis, by the machine too."""
     url = settings.redis_url.get_secret_value() if settings.redis_url else socket_url(settings.data_folder)
     parts = urlsplit(url)
     database = "".join(values[-1] for name, values in parse_qs(parts.query).items() if name == "db")
@@ -58,7 +58,7 @@ def unit_of(settings: Settings) -> str:
 
 
 def own_duties(settings: Settings) -> Duties:
-    """The duties that the settings of this process say; `state_duties` numbers them."""
+    """The duties of the settings of this process; `state_duties` numbers them."""
     return Duties(
         unit=unit_of(settings),
         number=0,
@@ -73,7 +73,7 @@ def own_duties(settings: Settings) -> Duties:
 
 
 def is_sealed_first(settings: Settings) -> bool:
-    """Whether an original stays until its day is sealed: always, unless a person has set a grace that is shorter."""
+    """Whether an original stays until its day is sealed: always, unless a person has set a shorter grace period."""
     return "delete_after" not in settings.model_fields_set or settings.delete_after >= settings.seal_after + _A_DAY
 
 
@@ -92,7 +92,7 @@ def strictest(all_of_them: Iterable[Duties]) -> Duties:
 
 
 def policy_of(duties: Duties) -> TranscriptionPolicy:
-    """The policy about transcriptions; what cannot be read requires one."""
+    """The policy about transcriptions; an unreadable one means `require`."""
     try:
         policy = read_transcriptions(duties.transcriptions)
     except ValueError:
@@ -101,10 +101,10 @@ def policy_of(duties: Duties) -> TranscriptionPolicy:
 
 
 def stated_duties(archive: Archive) -> dict[str, Duties]:
-    """What each unit states, by its last number; blocks.
+    """The last statement of each unit; blocks.
 
     Raises:
-        UnreadableRecord: a statement cannot be read, so nobody knows what it forbids.
+        UnreadableRecord: a statement cannot be read, so what it forbids is unknown.
         StoreError: the store cannot be asked now.
     """
     last = {
@@ -114,7 +114,7 @@ def stated_duties(archive: Archive) -> dict[str, Duties]:
 
 
 async def other_units(runtime: Runtime) -> list[str]:
-    """The units beside this one that state what they do with originals of this archive.
+    """The other units that have stated duties in this archive.
 
     Raises:
         UnreadableRecord, StoreError: as `stated_duties`.
@@ -124,7 +124,7 @@ async def other_units(runtime: Runtime) -> list[str]:
 
 
 def state_duties(archive: Archive, duties: Duties) -> Duties:
-    """State a unit's duties in the archive under its next number, unless its last number says the same; blocks.
+    """State a unit's duties in the archive under its next number, unless the last statement is the same; blocks.
 
     Raises:
         UnreadableRecord, StoreError: as `stated_duties`.
@@ -145,7 +145,7 @@ def state_duties(archive: Archive, duties: Duties) -> Duties:
 
 
 def retire_unit(archive: Archive, unit: str, by: str) -> None:
-    """Say that a unit is gone for good, so that its duties count no more; blocks.
+    """Record that a unit is gone for good, so that its duties no longer apply; blocks.
 
     Raises:
         UserError: no unit of this name has stated anything.
@@ -164,7 +164,7 @@ def _same(one: Duties, other: Duties) -> bool:
 
 
 async def effective_duties(runtime: Runtime) -> Duties:
-    """The strictest of what the archive states, what workers on this Redis are set to, and this process's own settings.
+    """The strictest of the duties in the archive, those of the workers on this Redis, and this process's own.
 
     Raises:
         UnreadableRecord, StoreError: as `stated_duties`.
@@ -175,9 +175,9 @@ async def effective_duties(runtime: Runtime) -> Duties:
 
 
 async def workers_duties(runtime: Runtime) -> Duties:
-    """What counts for the workers: the strictest of what the archive states and what workers on this Redis tell.
+    """What applies to the workers: the strictest of the duties in the archive and those that workers on this Redis publish.
 
-    For showing. The settings of whoever looks count only where no worker has said anything yet.
+    For display: the settings of the calling process apply only if no worker has published any yet.
 
     Raises:
         UnreadableRecord, StoreError: as `stated_duties`.
@@ -189,10 +189,10 @@ async def workers_duties(runtime: Runtime) -> Duties:
 
 
 async def _live(runtime: Runtime) -> list[Duties]:
-    """The duties that the living workers on this Redis tell.
+    """The duties that living workers on this Redis publish.
 
-    One is gone whose row has not changed for a while under the eyes of this process. What a row says of its time proves nothing:
-    behind an outage of Redis, or a failover to an older replica, all rows are old.
+    A worker is gone if this process has not seen its row change for a while. The time in a row proves nothing: after an outage
+    of Redis, or a failover to an older replica, all rows are old.
     """
     now, found = time.monotonic(), []
     rows = await runtime.redis.hgetall(LIVE_DUTIES)
@@ -214,7 +214,7 @@ async def _live(runtime: Runtime) -> list[Duties]:
 
 
 async def tell_duties(runtime: Runtime, worker_id: str) -> None:
-    """Tell this Redis the duties of a worker for as long as it lives, and state them in the archive once it answers."""
+    """Publish the duties of a worker in Redis while it lives, and state them in the archive once that answers."""
     duties, is_stated = own_duties(runtime.settings), False
     try:
         while True:
@@ -234,7 +234,7 @@ async def tell_duties(runtime: Runtime, worker_id: str) -> None:
 
 
 async def state_own_duties(runtime: Runtime) -> None:
-    """State this worker's duties in the archive, and say where stricter ones of others count.
+    """State this worker's duties in the archive, and log where stricter ones of others apply.
 
     Raises:
         UnreadableRecord, StoreError: as `stated_duties`.
@@ -247,7 +247,7 @@ async def state_own_duties(runtime: Runtime) -> None:
 
 
 def differences(own: Duties, effective: Duties) -> dict[str, str]:
-    """Where duties differ from stricter ones, by name, for a log line or a person."""
+    """Where duties differ from stricter ones, by name."""
     found: dict[str, str] = {}
     if own.delete_originals != effective.delete_originals:
         found["delete_originals"] = effective.delete_originals

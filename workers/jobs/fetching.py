@@ -1,4 +1,4 @@
-"""Fetching the audio of a recording from Telnyx, in a thread that does it all: read, hash, look at the audio, write."""
+"""Fetch the audio of a recording from Telnyx. One thread does it all: read, hash, analyse, write."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RENEWAL_SECONDS = 60
 
 
 class OtherBytes(DownloadFailed):
-    """Not the bytes that were asked for; nothing was written."""
+    """The bytes are not the expected ones; nothing was written."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Fetched(Generic[T]):
     """Audio that was fetched.
 
     Attributes:
-        taken: what its taker made of the bytes.
-        summary: what the audio itself says.
-        source: what the download address said of it.
+        taken: the result of the consumer of the bytes.
+        summary: what the audio itself shows.
+        source: what the download address reported.
     """
 
     taken: T
@@ -52,7 +52,7 @@ class Fetched(Generic[T]):
 
 
 def addresses_of(recording: Recording) -> dict[str, str]:
-    """The download addresses of a recording, by format; formats that we do not know are left out."""
+    """The download addresses of a recording by format; unknown formats are left out."""
     return {f: url for f in CONTENT_TYPES if (url := getattr(recording.download_urls, f, None))}
 
 
@@ -62,7 +62,7 @@ def as_archived(recording: Recording) -> dict[str, Any]:
 
 
 def expected_audio(runtime: Runtime, recording: Recording) -> Expected:
-    """What the audio of a recording is held against."""
+    """What the audio of a recording is compared with."""
     settings = runtime.settings
     tolerance_ms = settings.audio_tolerance.total_seconds() * 1000
     return Expected(recording.duration_millis, recording.channels, tolerance_ms, settings.audio_tolerance_percent)

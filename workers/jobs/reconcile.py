@@ -1,8 +1,8 @@
-"""`reconcile`: the account's recordings and transcriptions against the archive's; what is missing is enqueued.
+"""`reconcile`: compare the account's recordings and transcriptions with the archive, and enqueue what is missing.
 
-Webhooks lost for any reason are made good so, and a lost Redis. It walks days of `created_at` one by one, each in spans that
-fit one page (`workers/telnyx/spans.py`), and lists the archive by day. Memory holds hashes of what lies in four days,
-eight bytes each, whatever the account's age. Neither a sweep nor a count goes on while the bulk queue is full.
+It recovers lost webhooks, whatever lost them, and a lost Redis. It walks days of `created_at` one by one, each in spans that
+fit one page (`workers/telnyx/spans.py`), and lists the archive by day. Memory holds hashes of four days, eight bytes each,
+whatever the account's age. A sweep or a count waits while the bulk queue is full.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
 
 
 async def _each_of(*steps: Callable[[], Awaitable[object]]) -> list[Exception]:
-    """Take steps of which none depends on another, all of them; returns what failed, the first first."""
+    """Run all of some independent steps; returns their errors in order."""
     errors: list[Exception] = []
     for step in steps:
         try:
@@ -145,7 +145,7 @@ async def sweep(
     wait_for_room = _room(runtime, tally, show)
 
     async def answers(kind: str) -> None:
-        """See whether Telnyx lists anything of a kind, whatever single days are like."""
+        """Check whether Telnyx can list a kind at all, whatever fails for single days."""
         telnyx = runtime.telnyx
         await telnyx.count((telnyx.recordings if kind == "recordings" else telnyx.recording_transcriptions).list)
 
@@ -175,7 +175,7 @@ async def sweep(
 def _room(
     runtime: Runtime, tally: Tally, show: Callable[[Tally], None] = lambda _: None
 ) -> Callable[[], Awaitable[None]]:
-    """What a comparison calls after each row: it shows how far it is and, now and then, waits while the bulk queue is full."""
+    """What a comparison calls after each row: it shows the progress and, now and then, waits while the bulk queue is full."""
     asked_at = tally.queued
 
     async def room() -> None:
@@ -191,12 +191,12 @@ def _room(
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """What of a day is not in the archive.
+    """What the archive lacks of a day.
 
     Attributes:
         count: recordings and transcriptions.
-        recordings: ids of the recordings among them, of a thousand at most.
-        transcriptions: those among them, as Telnyx lists them, of a thousand at most.
+        recordings: ids of the missing recordings, a thousand at most.
+        transcriptions: the missing transcriptions as Telnyx lists them, a thousand at most.
     """
 
     count: int
@@ -205,14 +205,14 @@ class Missing(msgspec.Struct, frozen=True):
 
 
 async def missing_of(runtime: Runtime, day: date) -> Missing:
-    """How much of a day is at Telnyx and not in the archive; all of it is enqueued.
+    """How much of a day the archive lacks; all of it is enqueued.
 
-    Compared is what was created on the day, and what was created on the next and began on this one. A transcription
-    that Telnyx is still making does not count: once it is there, it gets a further seal. Nor does what is on record as not
-    archived (`workers/jobs/not_archived.py`, `not_transcribed.py`).
+    It compares what was created on the day, and what was created on the next day and began on this one. A transcription that
+    Telnyx has not finished does not count; a further seal lists it later. Nor does a recording or transcription with a record
+    that it is not archived (`workers/jobs/not_archived.py`, `not_transcribed.py`).
 
     Raises:
-        Inconclusive: the lists do not show all that there is, so nobody knows; what they show is enqueued.
+        Inconclusive: the lists may be incomplete; what they show is enqueued.
         TelnyxError, StoreError: one of them is away.
     """
     # A day that waits for its seal is compared every few seconds, and what is given up is tried again by the hour.
@@ -241,11 +241,11 @@ def _began_on(recording: Recording, day: date) -> bool:
 
 
 async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
-    """Hold all that Telnyx has of the sealed days against what ought to be there: what is committed and has no receipt.
+    """Compare all that Telnyx has of the sealed days with the archive.
 
-    What is not in the archive is enqueued, transcriptions too, and what is on record as not archived. What is in it, and should
-    be deleted, is put on the due list, whatever else says that it is gone. The sealed days are listed as one window: days that
-    Telnyx has nothing of cost nothing.
+    It enqueues what the archive lacks, transcriptions too, and asks again for what has a record that it is not archived. It
+    schedules the deletion of what is archived, even if a record says that the original is gone. The sealed days are listed as
+    one window, so days of which Telnyx has nothing cost nothing.
 
     Raises:
         TelnyxError, StoreError: one of them is away; the next turn begins anew.
@@ -269,7 +269,7 @@ async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
 
 
 async def _sealed_days(runtime: Runtime) -> set[date]:
-    """The days that need not be compared any more; none of them while a seal cannot be read."""
+    """The days that need no further comparison; an empty set while a seal cannot be read."""
     try:
         return (await read_chain(runtime)).days
     except UnreadableRecord as error:
@@ -289,10 +289,9 @@ async def _schedule_deletions(runtime: Runtime, day: date, tally: Tally) -> None
 
 
 async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) -> None:
-    """Hand what Telnyx failed to deliver since a day to the same table of events, deduplicated like any event.
+    """Replay the deliveries that Telnyx failed to make since a day through the table of events, deduplicated like any event.
 
-    Never further back than events are remembered: what is older has been replayed before, and its recording is found
-    by the sweep itself.
+    It goes no further back than events are remembered: older ones were replayed before, and the sweep finds their recordings.
     """
     remembered = await server_now(runtime.redis) - timedelta(seconds=DEDUPE_SECONDS)
     first = format_instant(max(window(since)[0], remembered))
@@ -310,7 +309,7 @@ async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) 
 
 
 async def count_at_telnyx(runtime: Runtime, day: date) -> int | None:
-    """How many recordings Telnyx has of a UTC day; None where its answer does not say.
+    """How many recordings Telnyx has of a UTC day; None if its answer has no count.
 
     Raises:
         TelnyxError: it cannot be asked now.
@@ -321,9 +320,9 @@ async def count_at_telnyx(runtime: Runtime, day: date) -> int | None:
 
 
 async def start_sweeps(runtime: Runtime) -> None:
-    """Enqueue the sweeps whose time has come; whichever worker asks first, and all at once after a lost Redis.
+    """Enqueue the sweeps that are due; the first worker that asks does it, and after a lost Redis all are due.
 
-    Which days is the server's to say: a worker with a wrong clock would use up the hour with others.
+    The clock of Redis decides which days: a worker with a wrong clock would sweep others.
     """
     today = (await server_now(runtime.redis)).date()
     for name, every, span in sweeps(runtime.settings):

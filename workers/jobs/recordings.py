@@ -50,7 +50,7 @@ _SAME_MOMENT = timedelta(seconds=2)
 
 
 async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None:
-    """Archive the recording of a request. One that is committed already is compared with Telnyx, if a new event is about it.
+    """Archive the recording of a request; compare one that is committed already with Telnyx, if a new event is about it.
 
     Raises:
         NotYet: it is not at Telnyx.
@@ -110,7 +110,7 @@ async def _archive_by_id(runtime: Runtime, request: RecordingRequest, recording_
 
 
 async def _refuse_if_sealed(runtime: Runtime, folder: str) -> None:
-    """Refuse to write a commit record anew that a seal lists: its words would be others, and the seal would never hold again.
+    """Refuse to rewrite a missing commit record that a seal lists: it would differ, and the seal would never verify again.
 
     Raises:
         Missing: the one that the seal lists is gone.
@@ -131,7 +131,7 @@ async def _refuse_if_sealed(runtime: Runtime, folder: str) -> None:
 async def _archive(
     runtime: Runtime, request: RecordingRequest, recording: Recording, folder: str, record: CommitRecord | None
 ) -> None:
-    """Archive what Telnyx shows, or hold it against what is committed; under the recording's lease."""
+    """Archive what Telnyx shows, or compare it with what is committed; under the recording's lease."""
     if record is None:
         await _refuse_if_sealed(runtime, folder)
         try:
@@ -151,12 +151,12 @@ async def _archive(
 
 
 async def is_archived(runtime: Runtime, request: RecordingRequest, since: datetime) -> bool:
-    """Whether nothing is left to do of what a request asked for that was given up.
+    """Whether the work of a request that was given up has been done since.
 
     Args:
         runtime: the worker's parts.
         request: what was asked for.
-        since: when it was given up. What was archived after that is what its event told of.
+        since: when it was given up. What was archived after that covers its event.
 
     Raises:
         TelnyxError, StoreError: one of them is away.
@@ -188,7 +188,7 @@ async def _is_done(runtime: Runtime, request: RecordingRequest, folder: str, sin
 
 
 async def _is_known_to_be_none(runtime: Runtime, recording: Recording, folder: str, error: Exception) -> bool:
-    """Whether it is on record that Telnyx gives no audio of a recording, and it still gives none: no failure any more."""
+    """Whether a record says that Telnyx gives no audio of a recording, and it still gives none: then that is no failure."""
     answer = why_not_handed_out(recording, error)
     if answer is None or not await runtime.in_thread(runtime.archive.is_set_aside, folder):
         return False
@@ -197,13 +197,13 @@ async def _is_known_to_be_none(runtime: Runtime, recording: Recording, folder: s
 
 
 def _is_to_be_compared(request: RecordingRequest, record: CommitRecord) -> bool:
-    """Whether a committed recording may have changed at Telnyx: another event tells of it, or a deletion found so."""
+    """Whether a committed recording may have changed at Telnyx: another event names it, or a deletion found a difference."""
     is_another_event = request.found_by == "webhook" and request.event_id not in (None, record.event_id)
     return request.look_again or is_another_event
 
 
 async def _committed(runtime: Runtime, folder: str) -> CommitRecord | None:
-    """The commit record of an earlier run. That may have died before it told of it, so that is made good here."""
+    """The commit record of an earlier run, announced again in case that run died before it did so."""
     record = await runtime.in_thread(runtime.archive.commit_record, folder)
     if record is None:
         return None
