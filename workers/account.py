@@ -10,7 +10,7 @@ from config.settings import Settings, SettingsError
 
 @dataclass(frozen=True)
 class Account:
-    """Who we act for.
+    """The Telnyx account that the service acts for.
 
     Attributes:
         api_key: API v2 key; never in a repr, a log or an error.

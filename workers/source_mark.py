@@ -1,4 +1,4 @@
-"""What a server says of the bytes behind a download address. Apart, since downloads make it and commit records keep it."""
+"""What a server reports about the bytes of a download. Apart, because downloads make it and commit records keep it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class SourceMark(msgspec.Struct, frozen=True):
-    """What a download address said of the bytes behind it; None where it did not.
+    """What a download address reported about its bytes; None where it did not.
 
     Attributes:
         size: bytes.

@@ -1,4 +1,4 @@
-"""Why jobs fail and what follows: THE table of causes. Which error is of which cause is in `judge.py`.
+"""THE table of failure classes: why jobs fail, and what follows. `judge.py` finds the class of an error.
 
 To add one: a row here, and its errors there. `docs/dead-letters.md` is made from the table.
 """
@@ -15,11 +15,11 @@ from workers.queue.attempts import Attempt
 
 
 class NotYet(Exception):
-    """Telnyx does not know what the job needs; a webhook can outrun the API."""
+    """Telnyx does not know the recording yet; a webhook can arrive before the API shows it."""
 
 
 class NotFinished(Exception):
-    """Telnyx lists the recording, and its audio is not to be had yet."""
+    """Telnyx lists the recording, but does not give its audio yet."""
 
 
 class InProgress(Exception):
@@ -52,16 +52,16 @@ class Cause:
 
     @property
     def is_never_given_up(self) -> bool:
-        """Whether jobs that fail so are tried for ever: nothing is lost, and nobody hears of a dead letter."""
+        """Whether such jobs are retried for ever, and never become dead letters."""
         return self.tries is None and self.give_up_seconds is None
 
     def wait_seconds(self, attempts: int) -> float:
-        """How long to wait after so many failed attempts: exponential, between half and the whole of it."""
+        """The wait after so many failed attempts: exponential, with a random part of up to half."""
         longest = min(self.longest_wait_seconds, self.first_wait_seconds * 2.0 ** min(attempts - 1, 30))
         return longest * random.uniform(0.5, 1)  # noqa: S311
 
     def of(self, attempts: Sequence[Attempt]) -> tuple[int, float]:
-        """How many of a job's attempts, oldest first, failed for this cause, and for how many seconds without a break.
+        """How many attempts of a job, oldest first, failed in this class, and for how many seconds without a break.
 
         What lies between two attempts counts if both failed so: in an outage between them Telnyx told nobody that it is not
         there, and what was listed meanwhile is there.
@@ -71,7 +71,7 @@ class Cause:
         return same, sum((parse_instant(b.at) - parse_instant(a.at)).total_seconds() for a, b in pairs)
 
     def is_final(self, attempts: int, seconds: float) -> bool:
-        """Whether a job is given up that failed so often, and for so long, for this cause."""
+        """Whether a job that failed so often and for so long is given up."""
         if self.tries is not None and attempts >= self.tries:
             return True
         return self.give_up_seconds is not None and seconds >= self.give_up_seconds
@@ -155,10 +155,10 @@ CAUSES = {
 
 
 def may_have_passed(name: str) -> bool:
-    """Whether a job that was given up for this cause may succeed by now; nothing is known of one of another version."""
+    """Whether a job that was given up in this class may succeed by now; False for a class of another version."""
     return name in CAUSES and not CAUSES[name].stays
 
 
 def advice_of(name: str) -> str:
-    """What a person does about a dead letter of a cause; nothing is known of one that another version gave up for."""
+    """What to do about a dead letter of a class; empty for a class of another version."""
     return CAUSES[name].advice if name in CAUSES else ""

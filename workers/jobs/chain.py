@@ -102,9 +102,7 @@ async def _forget(runtime: Runtime, last: Link) -> None:
     """Forget what follows from a chain that the archive does not hold: its seals, the days without a seal."""
     await runtime.redis.delete(SEALS, UNSEALED_KNOWN)
     seal = last.seal
-    text = (
-        f"Seal {seal.sequence} of {seal.day} is not in the archive as it was made: it is gone, or another lies there."
-    )
+    text = f"Seal {seal.sequence} of {seal.day} is missing from the archive, or another seal is in its place."
     advice = (
         "If the archive was put back to an older copy on purpose, nothing is to be done: what is missing is fetched again while "
         "Telnyx has it. Else hold it against a copy with `callvault verify --seals`."

@@ -1,4 +1,4 @@
-"""Two clocks are asked before what cannot be undone: this machine's and the Redis server's."""
+"""Compare two clocks before anything that cannot be undone: this machine's and the Redis server's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What jobs do about a recording that its owner had erased: they write nothing of it, and take back what slipped in."""
+"""What jobs do about an erased recording: they write nothing of it, and erase what was written since."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ log = get_logger()
 
 
 class Erased(UserError):
-    """Its owner had the recording erased, so nothing of it is written any more."""
+    """The recording was erased, so no job writes anything of it."""
 
 
 async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
-    """Stop whoever is about to write something of an erased recording, or has just done so.
+    """Stop a job that is about to write something of an erased recording, or has just done so.
 
     Jobs ask under the recording's lease: before they write, so that nothing is written, and after, should the erasure have
     come from where the lease is not known. What was written since is erased too; where the worker may not, a person is

@@ -1,4 +1,4 @@
-"""What fails again and again and is given up by nobody: a state while it lasts, and after a while an alert."""
+"""What fails repeatedly and is retried without end: a state while it lasts, and after a while an alert."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _ONE_FOR_ALL = ("outage", "throttled")  # whatever meets them: one alert
 
 
 def memory_seconds(cause: Cause) -> float:
-    """How long a failure is remembered: past the next attempt, so that it is not told for long once it is over."""
+    """How long a failure is remembered: past the next attempt, and not much longer."""
     return max(2 * cause.longest_wait_seconds, _SHORTEST_MEMORY_SECONDS)
 
 
 async def tell_failing(
     runtime: Runtime, what: str, names: Sequence[str], cause: Cause, error: str, seconds: float
 ) -> None:
-    """Have status and metrics say that something fails, and tell a person once it has for `CALLVAULT_QUEUE_AGE_LIMIT`.
+    """Show a failure in status and metrics, and alert once it has lasted for `CALLVAULT_QUEUE_AGE_LIMIT`.
 
     Args:
         runtime: the worker's parts.
@@ -48,7 +48,7 @@ async def tell_failing(
 
 
 async def tell_turn_failing(runtime: Runtime, what: str, error: Exception, longest_seconds: float) -> None:
-    """Tell a person of what runs by the clock and has failed for a while; of each once a day.
+    """Alert about a turn of the clock that has failed for a while, once a day for each.
 
     Args:
         runtime: the worker's parts.

@@ -1,4 +1,4 @@
-"""Which holds stand, for people who look: what people decided, and what settings of workers say."""
+"""The holds in force, for display: those that people placed, and those that settings of workers place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SETTING = "CALLVAULT_HOLD_CONNECTIONS"
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """A hold that stands, and what it is about.
+    """A hold in force, and what it holds.
 
     Attributes:
         scope: `recording`, `connection`, or `everything` (deletion is paused).
@@ -40,7 +40,7 @@ class Holding(msgspec.Struct, frozen=True):
 
 
 def standing(archive: Archive) -> list[Holding]:
-    """All holds that stand, the first placed first within each kind; blocks.
+    """All holds in force, oldest first within each kind; blocks.
 
     Holds that a version before 2 wrote lie with their recordings alone, and are not among them.
 
@@ -54,7 +54,7 @@ def standing(archive: Archive) -> list[Holding]:
 
 
 def holds_on(archive: Archive, folder: str, connection_id: str | None) -> list[Holding]:
-    """The holds that stand on one recording: of itself, and of its connection; blocks.
+    """The holds in force on one recording: its own, and those of its connection; blocks.
 
     Raises:
         UnreadableRecord, StoreError: as `standing`.

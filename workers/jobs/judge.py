@@ -1,4 +1,4 @@
-"""Which error is of which cause. Apart from the table of causes, which also receivers read and which knows no SDK."""
+"""The failure class of each error. Apart from the table of classes, which receivers read too and which imports no SDK."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _ERRORS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
 
 
 def cause_of(error: BaseException, settings: Settings) -> Cause:
-    """The cause that an error is of, with what the user has set about it."""
+    """The failure class of an error, with the user's settings for it."""
     name = next((name for name, kinds in _ERRORS if isinstance(error, kinds)), "unexpected")
     cause = CAUSES[name]
     if name == "not-there-yet":

@@ -1,4 +1,4 @@
-"""Dead letters whose work another way has done: they end by themselves.
+"""End dead letters whose work has been done in another way.
 
 A job that succeeds ends the letter of its own id at once, and the recording's. What is left are letters of events that did not
 name their recording, and those that an older state of Redis has brought back.
@@ -27,7 +27,7 @@ _MOST = 1_000  # a turn, whichever: each costs a request or two, and those that 
 
 
 async def end_done_letters(runtime: Runtime) -> int:
-    """End the dead letters of recordings and transcriptions that are archived by now; returns how many.
+    """End the dead letters of recordings and transcriptions that are archived by now; returns their number.
 
     One that cannot be asked about now stays until the next turn.
 

@@ -27,7 +27,7 @@ log = get_logger()
 
 
 async def archive_media(runtime: Runtime) -> None:
-    """Archive every medium that is new or has changed since; one that cannot be is left to a job.
+    """Archive every medium that is new or has changed; a failure is left to a job.
 
     Raises:
         TelnyxError, StoreError: one of them is away; the next turn does the rest.
@@ -96,11 +96,11 @@ def _changed_at(media: Media) -> str:
 
 
 async def _is_left_to_its_job(runtime: Runtime, job: Job) -> bool:
-    """Whether its job waits or runs, or was given up, so that a person has to look."""
+    """Whether its job waits or runs, or has a dead letter that waits for a person."""
     return bool(await runtime.redis.exists(ARQ_JOB + job.id) or await runtime.redis.hexists(DEAD_LETTERS, job.id))
 
 
 async def _is_at_telnyx(runtime: Runtime, name: str) -> bool:
-    """Whether Telnyx lists it, or may: by the list, since a name may be one that no address can carry."""
+    """Whether Telnyx lists it, or may. Its name may not fit into an address, so the list is asked."""
     listed, unreadable = await read_all(runtime.telnyx.media.list())
     return unreadable is not None or any(media.media_name == name for media in listed)

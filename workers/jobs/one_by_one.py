@@ -1,4 +1,4 @@
-"""One thing after the other, where one that fails keeps no other back."""
+"""Do one thing after the other; one that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATIENCE_SECONDS = 600.0  # that failing things of a kind may take in all, each
 
 @dataclass(frozen=True)
 class Failure:
-    """What failed of one thing.
+    """The failure of one thing.
 
     Attributes:
         kind: what sort of thing, such as `recordings`.
@@ -31,7 +31,7 @@ class Failure:
 
 
 class OneByOne:
-    """Remembers what fails, and goes on, unless what is behind the things is away.
+    """Remembers failures and continues, unless the service behind the things is down.
 
     Where three of a kind fail in a row, something is asked that works whatever single things are like. If it works, they have
     failed alone, and the next is tried; if not, or after ten minutes of failures, no other of the kind is worth a try.
@@ -55,7 +55,7 @@ class OneByOne:
 
     @asynccontextmanager
     async def of(self, kind: str, name: str, *, must: bool = True) -> AsyncIterator[None]:
-        """Around the work on one thing.
+        """Wrap the work on one thing.
 
         Args:
             kind: what sort of thing.
@@ -82,7 +82,7 @@ class OneByOne:
             self._done += 1
 
     async def _look_behind(self, kind: str) -> None:
-        """Find out whether what is behind a kind is there, though the last things of it have failed."""
+        """Check whether the service behind a kind answers, though the last things of it have failed."""
         self._in_a_row[kind] = 0
         if self._seconds[kind] >= _PATIENCE_SECONDS:
             self._away.add(kind)
@@ -94,15 +94,15 @@ class OneByOne:
             self._away.add(kind)
 
     def is_worth_it(self, kind: str) -> bool:
-        """Whether what is behind a kind is not known to be away."""
+        """Whether another thing of a kind is worth a try: the service behind it is not known to be down."""
         return kind not in self._away
 
     def raise_if_nothing_was_done(self) -> None:
-        """Raise the first error where nothing at all has worked."""
+        """Raise the first error if nothing at all has worked."""
         if not self._done:
             self.raise_the_first()
 
     def raise_the_first(self) -> None:
-        """Raise the first error, if there is any: all the rest is done."""
+        """Raise the first error, if there is any; the rest is done by now."""
         if self.failed:
             raise self.failed[0].error

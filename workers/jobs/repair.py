@@ -1,4 +1,4 @@
-"""Putting back audio that is gone from the archive, while its commit record stands: from Telnyx, or from a file.
+"""Restore audio that is missing from the archive while its commit record is there: from Telnyx, or from a file.
 
 The bytes must have the SHA-256 of the commit record, so the seals that list them hold again. Where other bytes lie under a
 key, nothing is done: a person must find out why, and move them away first.
@@ -28,7 +28,7 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 class CannotRepair(UserError):
-    """It cannot be put back from there.
+    """The audio cannot be restored from there.
 
     Attributes:
         what: what is wrong, on which object.
@@ -42,7 +42,7 @@ class CannotRepair(UserError):
 
 
 async def repair_recording(runtime: Runtime, request: RepairRequest) -> None:
-    """The job: put back what is gone of a recording, if Telnyx has the very bytes; else send an alert.
+    """The job: restore what is missing of a recording, if Telnyx has the same bytes; else send an alert.
 
     Raises:
         Exception: Telnyx or the store is away; the job runs again.
@@ -58,7 +58,7 @@ async def repair_recording(runtime: Runtime, request: RepairRequest) -> None:
 
 
 async def repair(runtime: Runtime, recording_id: str, folder: str, file: Path | None = None) -> list[ArchivedObject]:
-    """Put back the audio objects that are gone from a recording's folder.
+    """Restore the audio objects that are missing from a recording's folder.
 
     Args:
         runtime: the worker's parts.
@@ -67,7 +67,7 @@ async def repair(runtime: Runtime, recording_id: str, folder: str, file: Path | 
         file: where the bytes are; None: they are fetched from Telnyx.
 
     Returns:
-        What was put back; nothing if nothing was missing.
+        The restored objects; empty if nothing was missing.
 
     Raises:
         Erased: the recording was erased.
@@ -103,7 +103,7 @@ async def _put_back(
 
 
 def _look(runtime: Runtime, folder: str) -> tuple[CommitRecord, list[ArchivedObject]]:
-    """The commit record, and which of the objects that it and its versions name are gone; reads those that are there."""
+    """The commit record, and the objects of it and its versions that are missing; reads those that are there."""
     archive = runtime.archive
     try:
         record, versions = archive.commit_record(folder), archive.versions(folder)
@@ -162,7 +162,7 @@ def _putter(runtime: Runtime, known: ArchivedObject) -> Callable[[Iterator[bytes
 
 
 def _put_file(runtime: Runtime, missing: list[ArchivedObject], file: Path) -> ArchivedObject:
-    """Put back the one missing object that a file has the bytes of."""
+    """Restore the one missing object whose bytes a file has."""
     try:
         found = _hash_file(file)
         known = next((o for o in missing if o.sha256 == found), None)

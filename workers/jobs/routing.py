@@ -2,8 +2,7 @@
 
 It stands here and not beside the receiver because reconcile replays through it what Telnyx failed to deliver.
 
-A type that has no row is answered 200, counted, and kept for inspection. A type whose row is empty is known, and
-nothing is to be done about it.
+A type without a row gets a 200, is counted, and goes to quarantine. A type whose row is empty is known and needs no job.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _LONGEST_VALUE = 2_000
 
 
 class Event(msgspec.Struct, frozen=True):
-    """What happened, whatever envelope told it.
+    """An event, whatever envelope it came in.
 
     Attributes:
         id: what it is deduplicated by.
@@ -46,7 +45,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 def _text(payload: dict[str, Any], *names: str) -> str | None:
-    """The first of some fields that is a text of sensible length."""
+    """The first of some fields that holds a text of sensible length."""
     for name in names:
         value = payload.get(name)
         if isinstance(value, str) and 0 < len(value) <= _LONGEST_VALUE:
@@ -55,7 +54,7 @@ def _text(payload: dict[str, Any], *names: str) -> str | None:
 
 
 def _instant(payload: dict[str, Any], *names: str) -> str | None:
-    """The first of some fields that is an instant."""
+    """The first of some fields that holds an instant."""
     for name in names:
         text = _text(payload, name)
         if text is not None and first_instant(text) is not None:
@@ -142,12 +141,12 @@ ROUTES: dict[str, Callable[[Event], Sequence[Job] | None]] = {
 
 
 def jobs_of(event: Event) -> Sequence[Job] | None:
-    """What is to be done about an event; None if its type is not known, or it does not say what it is about."""
+    """The jobs for an event; None if its type is unknown, or if it does not name its subject."""
     route = ROUTES.get(event.type)
     return None if route is None else route(event)
 
 
 def look_jobs(event: Event) -> Sequence[Job]:
-    """Beside all else: whatever happens on a connection, its log messages may tell more of it, should it be external."""
+    """The poll of log messages that follows any event on a connection: an external one may have logged more."""
     connection_id = _text(event.payload, "connection_id")
     return [mirror_job(connection_id)] if connection_id else []

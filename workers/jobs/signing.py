@@ -1,4 +1,4 @@
-"""Sign and stamp seals. The service signs what it has just made, and what it remembers having made; nothing else.
+"""Sign and stamp seals. The service signs only what it has just made, and what it remembers having made.
 
 Whoever can write into the bucket could put a chain of their own there, without signatures, and wait for them. So what Redis
 remembers of seals is written before the seal is, and never read from the archive.
@@ -38,7 +38,7 @@ _NAMED = 3  # seals that an alert names with their hashes
 
 
 def making_of(runtime: Runtime, put_rows: Callable[[int], None]) -> Making:
-    """What happens beside a seal that this worker makes: it is remembered in Redis, written, and signed.
+    """The steps around a seal that this worker makes: remember it in Redis, write its rows, sign it.
 
     Args:
         runtime: the worker's parts.
@@ -68,7 +68,7 @@ def _field(sequence: int, sha256: str) -> str:
 
 
 async def complete_seals(runtime: Runtime) -> None:
-    """Now and then, sign and stamp the seals that are not yet; an authority that is down delays its stamp, and nothing else."""
+    """Sign and stamp the seals that lack it; an authority that is down delays only its own stamps."""
     settings = runtime.settings
     if settings.seal_key is None and settings.timestamp_url is None:
         return
@@ -82,7 +82,7 @@ async def complete_seals(runtime: Runtime) -> None:
 
 
 async def complete(runtime: Runtime) -> str | None:
-    """Sign what this service remembers having made, and stamp what is not yet, the newest first: a stamp covers all before it.
+    """Sign the seals that this service remembers having made, and stamp the newest first: a stamp covers all before it.
 
     Returns:
         Why a stamp could not be had; None if none was wanted or all were.
@@ -161,7 +161,7 @@ def _stamp(runtime: Runtime, sequences: list[int]) -> str | None:
 
 
 async def sign_by_hand(runtime: Runtime, first: int, last: int) -> list[Link]:
-    """Sign seals at a person's word, however they came about; those that have a signature keep it.
+    """Sign seals because a person asks for it, whoever made them; signed ones keep their signature.
 
     The chain is read from the archive alone, and must hold from its first seal to the last that is signed.
 
@@ -191,7 +191,7 @@ async def sign_by_hand(runtime: Runtime, first: int, last: int) -> list[Link]:
 
 
 def _chain_up_to(runtime: Runtime, first: int, last: int) -> list[Link]:
-    """Seals of the archive, the chain up to them and their manifests held; blocks."""
+    """Seals of the archive, after a check of the chain up to them and of their manifests; blocks."""
     archive, advice = runtime.archive, "run `callvault verify --seals`"
     chain = Chain(archive)
     try:

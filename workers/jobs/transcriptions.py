@@ -1,4 +1,4 @@
-"""`archive_transcription`: fetch it from Telnyx once it is completed, and put it beside its recording."""
+"""`archive_transcription`: fetch a completed transcription from Telnyx, and store it with its recording."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = get_logger()
 
 
 async def archive_transcription(runtime: Runtime, request: TranscriptionRequest) -> None:
-    """Archive a transcription; does nothing if it is there already, or on record as not given and not given still.
+    """Archive a transcription, unless it is archived already, or Telnyx still does not give one that it did not give before.
 
     Nor is anything done about one whose recording was erased.
 
@@ -79,7 +79,7 @@ async def put_transcription(
 
 
 async def _put(runtime: Runtime, folder: str, recording_id: str, transcription: RecordingTranscription) -> None:
-    """Write it and tell of it, unless its recording was erased; under the recording's lease."""
+    """Write and announce it under the recording's lease, unless the recording was erased."""
     record = TranscriptionRecord(transcription=transcription.as_returned())
     async with unless_erased(runtime, folder):
         record = await runtime.in_thread(runtime.archive.put_transcription, folder, str(transcription.id), record)
@@ -88,7 +88,7 @@ async def _put(runtime: Runtime, folder: str, recording_id: str, transcription: 
 
 
 async def _folder(runtime: Runtime, recording_id: str, transcription: RecordingTranscription) -> str:
-    """Where the recording lies: by its own date at Telnyx, else, once it is gone there, by looking in the archive."""
+    """The folder of the recording: by its date at Telnyx, else, once it is gone there, found in the archive."""
     try:
         recording = await runtime.telnyx.recordings.retrieve(recording_id)
         if recording.connection_id:

@@ -1,4 +1,4 @@
-"""Deletions that were under way when a person decided otherwise: waited for, and what of them had left is said."""
+"""Wait for deletions that were under way when a person decided otherwise, and report which had left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OTHER_UNITS_SECONDS = 10.0  # what another unit has asked about by then has lef
 
 
 async def what_left_before(runtime: Runtime, connection_id: str | None, since: float | None) -> Decided:
-    """What left, as far as it can be seen; the decision stands all the same."""
+    """What was deleted before the decision, as far as it can be seen; the decision is in force anyway."""
     if since is None:
         return Decided(unknown=(NO_REDIS,))
     try:
@@ -33,7 +33,7 @@ async def what_left_before(runtime: Runtime, connection_id: str | None, since: f
 
 
 async def _what_left(runtime: Runtime, connection_id: str | None, since: float) -> Decided:
-    """Wait for the deletions under way, and say which originals have left since an instant; of one connection, or all."""
+    """Wait for the deletions under way; returns the originals deleted since an instant, of one connection or of all."""
     every = {id_: row for id_, row in (await runtime.leaving.all()).items() if not row.is_over}
     rows = {id_: row for id_, row in every.items() if await _may_be_of(runtime, row, connection_id)}
     under_way = await wait_for(runtime, set(rows))
@@ -51,7 +51,7 @@ async def _what_left(runtime: Runtime, connection_id: str | None, since: float) 
 
 
 async def _may_be_of(runtime: Runtime, row: Leaving, connection_id: str | None) -> bool:
-    """Whether a deletion under way is of a connection, as far as that can be read: else it is waited for."""
+    """Whether a deletion under way is of a connection; if that cannot be read, it counts as one."""
     if not row.folder or connection_id is None:
         return True
     try:
@@ -73,7 +73,7 @@ async def _is_of(runtime: Runtime, folder: str, connection_id: str | None) -> bo
 
 
 async def wait_for(runtime: Runtime, recording_ids: set[str]) -> set[str]:
-    """Wait until the end of deletions that were under way is known; returns those whose end is not."""
+    """Wait for the results of deletions that were under way; returns those whose result is still unknown."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     others = await other_units(runtime)

@@ -19,7 +19,7 @@ _MOST_TOLD = 100  # of one listing: where all rows have changed their shape, a h
 
 
 async def readable(runtime: Runtime, rows: AsyncIterable[T]) -> AsyncIterator[T]:
-    """The rows of a list that can be read, with an alert for the others. Not for a list whose gaps mean something.
+    """The readable rows of a list, with an alert for the others. Not for lists where a gap has a meaning.
 
     Raises:
         TelnyxError: a page could not be had.
@@ -32,7 +32,7 @@ async def readable(runtime: Runtime, rows: AsyncIterable[T]) -> AsyncIterator[T]
 
 
 async def tell_unreadable(runtime: Runtime, error: UnreadableRows) -> None:
-    """Tell of rows that cannot be read, of each once a month.
+    """Alert about rows that cannot be read, once a month for each.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.

@@ -1,4 +1,4 @@
-"""Where a recording is, in the archive and at Telnyx, as far as each can be asked: what people decide waits for no network."""
+"""Where a recording is, in the archive and at Telnyx, as far as each answers: a decision does not wait for the network."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Whereabouts:
 
 
 async def find_recording(runtime: Runtime, recording_id: str) -> Whereabouts:
-    """Look for a recording; what cannot be asked is said in the answer, and raises nothing."""
+    """Look for a recording; the answer names what could not be asked, and nothing is raised."""
     unknown: list[str] = []
     near: date | None = None
     is_there: bool | None = None
@@ -56,7 +56,7 @@ async def find_recording(runtime: Runtime, recording_id: str) -> Whereabouts:
 
 
 async def is_at_telnyx(runtime: Runtime, recording_id: str) -> bool | None:
-    """Whether Telnyx shows a recording; None: it cannot be asked now."""
+    """Whether Telnyx shows a recording; None if Telnyx does not answer now."""
     try:
         return await _day_at_telnyx(runtime, recording_id) is not None
     except (TelnyxError, ValueError):
@@ -64,7 +64,7 @@ async def is_at_telnyx(runtime: Runtime, recording_id: str) -> bool | None:
 
 
 async def _day_at_telnyx(runtime: Runtime, recording_id: str) -> date | None:
-    """The day that Telnyx tells of a recording; None: it does not show it.
+    """The day of a recording at Telnyx; None if Telnyx does not show it.
 
     Raises:
         TelnyxError, ValueError: it cannot be asked now, or tells no day.
@@ -98,7 +98,7 @@ def _gone(archive: Archive, folder: str) -> str | None:
 
 
 def erasure_of(archive: Archive, folder: str) -> str | None:
-    """What is on record of the erasure of a recording, one line; None: nothing is; blocks.
+    """The recorded erasure of a recording in one line; None without one; blocks.
 
     Raises:
         UnreadableRecord: the record cannot be read.
