@@ -1,9 +1,8 @@
 """The chain of seals as this process and Redis remember it, so that neither a sweep nor a seal reads all of it again.
 
-Before a remembered chain is used, it is compared with the archive: the last seal must be there to the byte, and each must
-name the one before. If not, the archive is new, was emptied, or was restored from an older copy, and the chain is read anew.
-The memory of the process is used only while Redis remembers as many seals: otherwise another worker has added some, or Redis
-has lost them.
+Each use compares it with the archive first: the archive must hold the last seal, byte for byte, and each seal must name the one
+before. If not, the archive is new, was emptied or is an older copy, and the chain is read again. The memory of the process is
+used only while Redis remembers as many seals: otherwise another worker has added some, or Redis has lost them.
 """
 
 from __future__ import annotations
@@ -104,8 +103,8 @@ async def _forget(runtime: Runtime, last: Link) -> None:
     seal = last.seal
     text = f"Seal {seal.sequence} of {seal.day} is missing from the archive, or another seal is in its place."
     advice = (
-        "If the archive was put back to an older copy on purpose, nothing is to be done: what is missing is fetched again while "
-        "Telnyx has it. Else hold it against a copy with `callvault verify --seals`."
+        "If you restored an older copy of the archive on purpose, do nothing: workers fetch what is missing while Telnyx has it. "
+        "Otherwise compare the archive with a copy: `callvault verify --seals`."
     )
     problem = Problem("seal-altered", layout.seal_key(seal.sequence), "gone, or another lies there than was made")
     await tell_problems(runtime.redis, [problem], "seal")

@@ -1,7 +1,7 @@
-"""`watch_connections`: faults of external connections, told before their users notice.
+"""`watch_connections`: alerts about faults of external connections before their users notice.
 
 Uploads that failed or hang, releases that failed or expired, numbers that are gone or moved, connections that are inactive
-or without valid credentials. What was seen last is kept in Redis, so that one alert tells of each change, and one of its end.
+or without valid credentials. Redis keeps what was seen last, so that each fault gets one alert, and its end another.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ FAULTS: dict[tuple[str, str], tuple[Severity, str]] = {
 
 
 class _State(msgspec.Struct):
-    """What was last seen of one thing.
+    """The last known state of one thing.
 
     Attributes:
         since: seconds since the epoch, by the server's clock.
@@ -67,7 +67,7 @@ class _State(msgspec.Struct):
 
 @dataclass(frozen=True)
 class _Sight:
-    """What is seen of one thing now.
+    """The current state of one thing.
 
     Attributes:
         detail: what Telnyx says of its state.
@@ -86,7 +86,7 @@ class _Sight:
 
 
 async def watch_connections(runtime: Runtime) -> None:
-    """Look at every external connection once. Of what cannot be looked at now, what was seen last stays.
+    """Check every external connection once. What cannot be checked now keeps its last known state.
 
     Raises:
         TelnyxError: Telnyx does not list the connections; or the first list of one that it does not give, once all others are
@@ -140,7 +140,7 @@ class _Look:
         self.after: dict[str, _State] = {}
 
     async def at(self, sight: _Sight) -> None:
-        """Hold one thing against what was seen of it last, and tell what has changed."""
+        """Compare one thing with its last known state, and alert about a change."""
         limit = self._runtime.settings.upload_pending_limit.total_seconds()
         key = f"{sight.kind}:{sight.connection_id}:{sight.id}"
         old = self._before.get(key)
@@ -232,7 +232,7 @@ async def _tell(runtime: Runtime, sight: _Sight, state: str, old: _State | None)
 
 
 async def report_fault(runtime: Runtime, report: FaultReport) -> None:
-    """Tell of a fault that a webhook told of; its event type is the kind of its alert."""
+    """Alert about a fault that a webhook reported; its event type is the kind of the alert."""
     kind = KINDS.get(report.event_type, Kind("warning", "see the event", "see the event"))
     text = f"Connection {report.connection_id}: {report.event_type}: {report.reason}: {kind.meaning}."
     text += f" Call leg {report.call_leg_id}." if report.call_leg_id else ""
@@ -241,7 +241,7 @@ async def report_fault(runtime: Runtime, report: FaultReport) -> None:
 
 
 async def _retry_upload(runtime: Runtime, sight: _Sight) -> None:
-    """Try a failed upload again, once for each cause; the same numbers failing for the same cause are not tried again."""
+    """Retry a failed upload, once per cause; numbers that fail again for the same cause are not retried."""
     if sight.kind != "upload" or sight.state not in ("error", "partial_success"):
         return
     if runtime.settings.upload_retry == "never":
@@ -251,7 +251,7 @@ async def _retry_upload(runtime: Runtime, sight: _Sight) -> None:
     await runtime.redis.expire(UPLOADS_RETRIED, _RETRIED_SECONDS)
     try:
         await runtime.telnyx.uploads.retry(sight.connection_id, sight.id)
-    except TelnyxError as error:  # the look at all the other things goes on
+    except TelnyxError as error:  # the other checks continue
         log.warning("upload could not be retried", ticket_id=sight.id, error=str(error))
 
 
@@ -260,7 +260,7 @@ def _family(kind: str) -> str:
 
 
 async def _tell_of_lost_numbers(runtime: Runtime, before: dict[str, _State], after: dict[str, _State]) -> None:
-    """Numbers that were there at the last look, of a connection that still is."""
+    """Alert about numbers that have disappeared from a connection that is still there."""
     for key in before.keys() - after.keys():
         kind, connection_id, number_id = key.split(":", 2)
         if kind == "number" and connection_field(connection_id) in after:
@@ -269,7 +269,7 @@ async def _tell_of_lost_numbers(runtime: Runtime, before: dict[str, _State], aft
 
 
 async def refresh_operator_connect(runtime: Runtime) -> None:
-    """Have Telnyx read the Operator Connect state again, if it is time; its results come as log messages."""
+    """Ask Telnyx to refresh the Operator Connect state, if that is due; the results come as log messages."""
     every = runtime.settings.operator_connect_refresh
     if every is None:
         return
@@ -277,7 +277,7 @@ async def refresh_operator_connect(runtime: Runtime) -> None:
 
 
 async def look_for_drift(runtime: Runtime) -> None:
-    """Compare the account with the file of its configuration, every hour; a difference is an alert."""
+    """Compare the account with its configuration file every hour; a difference is an alert."""
     path = runtime.settings.connections_file
     if path is not None:
         await take_turn(runtime.redis, DRIFT_LOOKED, _DRIFT_SECONDS, lambda: _look_for_drift(runtime, path))

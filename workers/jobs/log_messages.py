@@ -1,4 +1,4 @@
-"""The log messages of external connections, mirrored: archived, counted, alerted, and dismissed if that is wished.
+"""Mirror the log messages of external connections: archive, count and alert, and dismiss them if the user wants that.
 
 A documented message has no id, time or severity (developers.telnyx.com, "List all log messages"); a live one may carry an
 `id`. So identity is the id, else a fingerprint of all that the message says, and the times are ours. There is no filter by
@@ -40,7 +40,7 @@ _DAYS_TO_ARCHIVE = 2  # a message may be archived some polls after it was first 
 
 
 class Seen(msgspec.Struct):
-    """What the polls have seen of one message.
+    """What the polls know of one message.
 
     Attributes:
         first_seen_at: ISO 8601, UTC; of this occurrence. Likewise the next.
@@ -59,7 +59,7 @@ class Seen(msgspec.Struct):
 
 
 def identify(message: LogMessage) -> tuple[str, Literal["id", "fingerprint"]]:
-    """What tells a message from others."""
+    """The identity of a message."""
     if message.id:
         return message.id, "id"
     meta, source = message.meta, message.source
@@ -145,7 +145,7 @@ async def _archive(runtime: Runtime, identity: str, message: LogMessage, state: 
 
 
 async def _tell(runtime: Runtime, new: list[LogMessage]) -> None:
-    """One alert a code and connection, however many there are."""
+    """Send one alert per code and connection, however many messages there are."""
     groups: dict[tuple[str, str], list[LogMessage]] = {}
     for message in new:
         meta = message.meta
@@ -163,9 +163,9 @@ async def _tell(runtime: Runtime, new: list[LogMessage]) -> None:
 
 
 async def _dismiss(runtime: Runtime, alone: OneByOne, messages: dict[str, LogMessage], seen: dict[str, Seen]) -> None:
-    """Dismiss at Telnyx what lies in the archive now, word for word; without an id that cannot be done, which is said once.
+    """Dismiss the messages at Telnyx that the archive holds word for word; those without an id cannot be, which is logged once.
 
-    What Redis remembers of the archive is no proof: the message is read there again; if it is gone, the next poll archives it.
+    What Redis remembers of the archive is no proof: the message is read from the archive again.
     """
     for identity, message in messages.items():
         if not seen[identity].is_archived:

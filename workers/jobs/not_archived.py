@@ -1,8 +1,8 @@
-"""A recording that Telnyx lists and gives no audio of: its day is sealed without it, on record, at a person's word or in time.
+"""Seal a day without a recording that Telnyx lists but gives no audio for: when a person says so, or after a time limit.
 
-Nothing else passes here. Its audio is asked for once more, in full, in the moment before; only where Telnyx or its download host
-itself says that it has none, a record says so. The weekly look goes on to ask for it, and what comes then is archived and
-sealed as what came late.
+A record in the archive says so. Just before, the worker asks for the audio once more, in full. It writes the record only if
+Telnyx or its download host itself answers that it has no audio. The weekly count keeps asking. If the audio comes, it is
+archived, and a further seal lists it.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ _SMALL_BYTES = 1024 * 1024  # an error page in place of audio is smaller
 
 
 async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by: str | None) -> NotArchived | None:
-    """Have the day of a recording sealed without it, unless its audio can be had after all.
+    """Let the day of a recording be sealed without it, unless its audio comes after all.
 
     Args:
         runtime: the worker's parts.
         recording_id: Telnyx's.
-        why: the reason, which is written into the archive.
-        by: who says so; None: `CALLVAULT_SEAL_WITHOUT_AFTER` does.
+        why: the reason; the archive keeps it.
+        by: who says so; None for `CALLVAULT_SEAL_WITHOUT_AFTER`.
 
     Returns:
-        What is on record now; None if its audio came, and it is archived.
+        The record; None if the audio came and is archived.
 
     Raises:
         UserError: it is not for this: not at Telnyx, erased, being archived, or not archived for another reason.
@@ -87,7 +87,7 @@ async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by:
 
 
 def _request(recording: Recording, letter: DeadLetter | None) -> RecordingRequest:
-    """Ask for a recording as its dead letter did, so that its record says what found it; else as a sweep does."""
+    """The request of its dead letter, so that its record says what found it; without one, the request of a sweep."""
     with suppress(msgspec.ValidationError):
         if letter is not None and payload_version(letter.payload) == VERSION:
             return replace(msgspec.convert(letter.payload, RecordingRequest), recording_id=recording.id)
@@ -98,7 +98,7 @@ def _request(recording: Recording, letter: DeadLetter | None) -> RecordingReques
 async def _answer(
     runtime: Runtime, recording: Recording, request: RecordingRequest, *, is_known_to_a_person: bool
 ) -> str | None:
-    """What is answered to who asks for the audio of a recording now; None if it is archived.
+    """The answer to a request for the audio of a recording now; None if it is archived.
 
     Raises:
         UserError: it could not be asked for, or something else than Telnyx keeps it from the archive.
@@ -133,7 +133,7 @@ async def _answer(
 
 
 async def _refuse_if_in_custom_storage(runtime: Runtime, recording: Recording, connection_id: str) -> None:
-    """Refuse where the audio of a recording without an address may lie in a bucket of the user's, which only its webhook names.
+    """Refuse a recording without an address whose audio may be in the user's own bucket, which only its webhook names.
 
     Raises:
         UserError: it may.
@@ -146,7 +146,7 @@ async def _refuse_if_in_custom_storage(runtime: Runtime, recording: Recording, c
 
 
 async def _format_that_is_given(runtime: Runtime, recording: Recording) -> str | None:
-    """Of a recording in several formats one that can be had; it is not archived as long as one of them cannot."""
+    """A format that Telnyx gives of a recording with several; one missing format keeps the recording from the archive."""
     addresses = addresses_of(await runtime.telnyx.recordings.retrieve(str(recording.id)))
     for audio_format, url in addresses.items() if len(addresses) > 1 else ():
         if lies_in_a_bucket(url):
@@ -168,7 +168,7 @@ async def _record(runtime: Runtime, folder: str) -> NotArchived | None:
 
 
 async def _write(runtime: Runtime, folder: str, record: NotArchived, recording: Recording) -> None:
-    """Write it down, under the recording's lease, unless it was archived or erased meanwhile; then its day is tried again.
+    """Write the record under the recording's lease, unless it was archived or erased meanwhile, and have its day tried again.
 
     Raises:
         UserError: an event named a place in custom storage, and its job has not ended well yet.
@@ -187,14 +187,14 @@ async def _write(runtime: Runtime, folder: str, record: NotArchived, recording: 
 
 
 async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[str]) -> None:
-    """Have a day that waits for recordings be sealed without those that it has waited for too long, with an alert for each.
+    """Let a day be sealed without the recordings that it has waited for too long, with an alert for each.
 
-    Not while nothing at all was downloaded within a day: then it may be the way to the download host that is closed.
+    Not if nothing at all was downloaded within a day: then the download host may be out of reach.
 
     Args:
         runtime: the worker's parts.
         day: UTC.
-        recording_ids: what it waits for.
+        recording_ids: the recordings that it waits for.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
@@ -211,7 +211,7 @@ async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[st
                 await runtime.attempts.retry(recording_job_id(recording_id), BULK_QUEUE)
                 continue
             record = await accept_not_archived(runtime, recording_id, why, None)
-        except Exception as error:  # its day waits on; the others of the day are asked for
+        except Exception as error:  # its day keeps waiting; the next one is asked for
             log.info("a day waits for a recording", recording_id=recording_id, day=day.isoformat(), why=str(error))
             continue
         if record is not None:
@@ -221,7 +221,7 @@ async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[st
 
 
 async def _is_given(runtime: Runtime, recording_id: str) -> bool:
-    """Whether Telnyx gives audio of a recording, or what is too large for an error page in its place.
+    """Whether Telnyx gives audio of a recording, or something that is too large for an error page.
 
     Raises:
         TelnyxError, DownloadFailed: it cannot be asked now.
@@ -235,7 +235,7 @@ async def _is_given(runtime: Runtime, recording_id: str) -> bool:
 
 
 async def waited(runtime: Runtime, day: date, names: Sequence[str]) -> dict[str, float]:
-    """For how many seconds a day has waited for some things, by the server's clock: recordings by their ids.
+    """How many seconds a day has waited for each of some things, by the server's clock; recordings go by their ids.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
@@ -260,7 +260,7 @@ def _since(row: bytes | None, now: float) -> float:
 
 
 async def forget_waiting(runtime: Runtime, day: date) -> None:
-    """A day is sealed, and waits for nothing more.
+    """Forget what a day waited for, once it is sealed.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.

@@ -1,7 +1,7 @@
-"""A transcription that Telnyx lists as completed and does not give: its day is sealed without it, at a person's word or in time.
+"""Seal a day without a completed transcription that Telnyx does not give: when a person says so, or after a time limit.
 
-The same way as `not_archived.py`: it is asked for once more in the moment before, what is answered is written down, and the
-weekly look goes on to ask for it. An original stays at Telnyx as long as a transcription of it is listed and not archived.
+As in `not_archived.py`, the worker asks once more just before and records the answer, and the weekly count keeps asking. An
+original stays at Telnyx while a transcription of it is listed and not archived.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _AT_ONCE = 20
 async def accept_transcription(
     runtime: Runtime, transcription_id: str, why: str, by: str
 ) -> TranscriptionNotArchived | None:
-    """Have the day of a transcription sealed without it, at a person's word, unless it can be had after all.
+    """Let the day of a transcription be sealed without it, because a person says so, unless it comes after all.
 
     Args:
         runtime: the worker's parts.
         transcription_id: Telnyx's.
-        why: the reason, which is written into the archive.
+        why: the reason; the archive keeps it.
         by: who says so.
 
     Returns:
-        What is on record now; None if it came, and is archived.
+        The record; None if it came and is archived.
 
     Raises:
         UserError: it is not for this: Telnyx does not list it, its recording was erased, or something else keeps it from the
@@ -77,7 +77,7 @@ async def _listed(runtime: Runtime, transcription_id: str) -> RecordingTranscrip
 async def _accept(
     runtime: Runtime, listed: RecordingTranscription, why: str, by: str, recording_id_of_event: str | None = None
 ) -> TranscriptionNotArchived | None:
-    """Ask for a transcription once more, and write down what is answered; None if it is archived."""
+    """Ask for a transcription once more, and record the answer; None if it is archived."""
     transcription_id, recording_id = str(listed.id), listed.recording_id or ""
     if (created := first_instant(listed.created_at)) is None:
         raise UserError(f"Telnyx does not say when transcription {transcription_id} was made, so no day waits for it")
@@ -125,7 +125,7 @@ async def _accept(
 async def _why_not_by_its_row(
     runtime: Runtime, listed: RecordingTranscription, request: TranscriptionRequest, answer: str
 ) -> str | None:
-    """Archive a transcription by the list's own row, where that has its words; why not, or None if it is archived so."""
+    """Archive a transcription from its row in the list, if that has the text; returns why not, or None if it is archived."""
     if listed.transcription_text is None or listed.status != "completed":
         return answer
     try:
@@ -136,14 +136,14 @@ async def _why_not_by_its_row(
 
 
 async def accept_transcriptions_in_time(runtime: Runtime, day: date, listed: Sequence[RecordingTranscription]) -> None:
-    """Have a day be sealed without the transcriptions that it has waited for too long, with an alert for each.
+    """Let a day be sealed without the transcriptions that it has waited for too long, with an alert for each.
 
-    Telnyx' API itself lists them, moments before, and answers that it does not give them; no other host is asked.
+    The API itself has just listed them and answers that it does not give them; no other host is involved.
 
     Args:
         runtime: the worker's parts.
         day: UTC.
-        listed: what it waits for.
+        listed: the transcriptions that it waits for.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
@@ -154,7 +154,7 @@ async def accept_transcriptions_in_time(runtime: Runtime, day: date, listed: Seq
     for one in [one for one in listed if times[_name(one)] >= limit][:_AT_ONCE]:
         try:
             record = await _accept(runtime, one, why, "callvault")
-        except Exception as error:  # its day waits on; the others of the day are asked for
+        except Exception as error:  # its day keeps waiting; the next one is asked for
             log.info("a day waits for a transcription", transcription_id=one.id, day=day.isoformat(), why=str(error))
             continue
         if record is not None:

@@ -1,4 +1,4 @@
-"""Content that changes at Telnyx under the id of an archived recording: archived beside the first, never over it."""
+"""Archive content that changes at Telnyx under the id of an archived recording: next to the first, never over it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _MOST_VERSIONS = 20  # a server that says something else each time must not fill
 async def look_again(
     runtime: Runtime, request: RecordingRequest, recording: Recording, folder: str, record: CommitRecord
 ) -> None:
-    """Hold what Telnyx has of a committed recording against the archive, and archive what differs as a version.
+    """Compare a committed recording with Telnyx, and archive what differs as a version.
 
-    It is under the recording's lease. Custom storage is left out: what lies in the user's bucket is the user's.
+    The caller holds the recording's lease. Custom storage is left out: the user's bucket is the user's.
 
     Raises:
         ArchiveConflict: Telnyx has shown so many contents that a person must look.
