@@ -1,1 +1,1 @@
-"""What is kept: keys, commit records, proof, and the stores underneath."""
+"""The archive: keys, records, proofs, seals, and the stores that hold them."""

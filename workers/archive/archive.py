@@ -1,7 +1,7 @@
-"""The archive: put an object, prove it, and commit a recording by the record that is written last.
+"""The archive: writes objects, proves them, and commits a recording by the record that is written last.
 
-All of this blocks and runs in worker threads; nothing in it is overwritten or deleted, and everything may be done
-twice with the same result.
+Everything here blocks and runs in worker threads. It overwrites and deletes nothing, and may run twice with the same
+result.
 """
 
 from __future__ import annotations
@@ -50,45 +50,45 @@ class Archive:
     """One archive in one store.
 
     Args:
-        store: where it is kept.
+        store: the store that holds it.
         proof_mode: see `CALLVAULT_PROOF`.
-        needs_identity: whether nothing may be written before it is known which archive this is; so it is in every process.
+        needs_identity: refuse to write before the identity is known, as every process of the service does.
     """
 
     def __init__(self, store: Store, proof_mode: ProofMode = "store", *, needs_identity: bool = False) -> None:
         self.store = store
         self._proof_mode: ProofMode = proof_mode
         self._read_once: dict[str, bytes] = {}
-        self._transcribing: set[str] = set()  # those that are known to be written down
+        self._transcribing: set[str] = set()  # connections whose mark exists
         self._needs_identity = needs_identity
         self._identity: Identity | None = None
         self._opening = threading.Lock()
 
     @property
     def is_known(self) -> bool:
-        """Whether its identity has been read; not yet where the store has not answered since this process started."""
+        """Whether its identity has been read; False until the store answers for the first time."""
         return self._identity is not None
 
     @property
     def identity(self) -> Identity:
-        """Which archive this process has opened; read when it is first asked for, and never again.
+        """The identity of the archive that this process opened, read once.
 
         Raises:
-            NoArchive: it has no identity.
+            NoArchive: the archive has no identity.
             StoreError: the store does not answer.
         """
         return self._identity or self._keep(open_identity(self.store))
 
     def _keep(self, found: Identity) -> Identity:
-        with self._opening:  # of several threads that have read it, the first counts for all
+        with self._opening:  # the first of several threads decides for all
             self._identity = self._identity or found
             return self._identity
 
     def assert_identity(self) -> None:
-        """See that the archive that this process opened lies there still: one small read of the store itself.
+        """Check by one small read that the store still holds the archive that this process opened.
 
         Raises:
-            StoreError: it does not, or cannot be seen now. Nothing may be written or deleted.
+            StoreError: it does not, or does not answer. Nothing may be written or deleted.
         """
         assert_same(self.store, self.identity)
 
@@ -102,13 +102,12 @@ class Archive:
     ) -> ArchivedObject:
         """Stream an object into the store and prove it there.
 
-        An object that is there already with the same content (an earlier run was stopped before its commit) is
-        success, and is proven all the same.
+        If the key already holds the same content, as after a run that stopped before its commit, that object is proven.
 
         Raises:
-            ArchiveConflict: it is there with other content.
-            Damaged: the store does not hold what was sent.
-            StoreError: the store did not take it now, or is no archive.
+            ArchiveConflict: the key holds other content.
+            Damaged: the stored object differs from what was sent.
+            StoreError: the store did not take the object now, or holds no archive.
         """
         if self._needs_identity and not self.is_known:
             _ = self.identity
@@ -124,7 +123,7 @@ class Archive:
         return ArchivedObject(key, source.size, source.sha256, content_type, proof)
 
     def _taken_up(self, key: str, source: Source, content_type: str) -> ArchivedObject:
-        """An object that is there already: ours if it has the same content."""
+        """Prove the object that already has the key; it is ours if it has the same content."""
         source.drain()
         try:
             try:
@@ -141,10 +140,10 @@ class Archive:
         return ArchivedObject(key, source.size, source.sha256, content_type, proof)
 
     def _read_again(self, key: str, source: Source) -> Proof:
-        """Look once more at what failed its proof, by reading it: what was seen may have been another writer half-way.
+        """Read an object that failed its proof once more: another writer may have been in the middle of it.
 
         Raises:
-            Damaged: the store does not hold what was sent.
+            Damaged: the stored object differs from what was sent.
         """
         time.sleep(_LOOK_AGAIN_SECONDS)
         stored = self.store.stat(key)
@@ -153,11 +152,11 @@ class Archive:
         return prove(self.store, Written(stored), source.sha256, source.size, "read-back")
 
     def adopt(self, key: str, content_type: str, observers: tuple[Callable[[bytes], object], ...]) -> ArchivedObject:
-        """Take up an object that custom storage has put into the archive's own bucket: hash it where it lies.
+        """Adopt an object that custom storage put into the archive's bucket: hash it in place.
 
         Raises:
-            KeyError: it is not there.
-            Damaged: it changed while it was read.
+            KeyError: the key is not in use.
+            Damaged: the object changed while it was read.
         """
         before = self.store.stat(key)
         if before is None:
@@ -171,13 +170,13 @@ class Archive:
         return ArchivedObject(key, source.size, source.sha256, content_type, proof)
 
     def commit(self, folder: str, record: CommitRecord) -> CommitRecord:
-        """Write the commit record, last and once; after a look whether this is the archive still that was opened.
+        """Check the identity of the archive, then write the commit record of a recording.
 
         Returns:
-            The record that stands: this one, or the one of another run that has the same objects.
+            The record in the archive: this one, or one of another run with the same objects.
 
         Raises:
-            ArchiveConflict: there is one that tells of other objects.
+            ArchiveConflict: the archive has a commit record of other objects.
         """
         key = layout.commit_key(folder)
         if self._needs_identity:
@@ -193,38 +192,38 @@ class Archive:
         return record
 
     def commit_record(self, folder: str) -> CommitRecord | None:
-        """The commit record of a recording's folder; None if it is not committed.
+        """The commit record of a recording; None if it is not committed.
 
         Raises:
-            UnreadableRecord: there is something else under its key.
-            StoreError: the store cannot be read now.
+            UnreadableRecord: the key holds something else.
+            StoreError: the store does not answer.
         """
         key = layout.commit_key(folder)
         data = self.read_small(key)
         return None if data is None else COMMIT_RECORD.read(data, key)
 
     def versions(self, folder: str) -> list[CommitRecord]:
-        """The commit records of other contents that Telnyx has shown under a recording's id, in the order of their keys.
+        """The commit records of a recording's versions, in the order of their keys.
 
         Raises:
             UnreadableRecord: one cannot be read.
-            StoreError: the store cannot be read now.
+            StoreError: the store does not answer.
         """
         keys = [found.key for found in self.store.list(f"{folder}versions/")]
         return [COMMIT_RECORD.read(self.read_small(k), k) for k in keys if layout.is_version(k.removeprefix(folder))]
 
     def is_erased(self, folder: str) -> bool:
-        """Whether its owner had a recording erased: nothing of it is to be written any more."""
+        """Whether the owner had a recording erased, so nothing of it may be written any more."""
         return self.store.stat(layout.erasure_key(folder)) is not None
 
     def put_transcription(self, folder: str, transcription_id: str, record: TranscriptionRecord) -> TranscriptionRecord:
-        """Archive a transcription and prove it. One that stands already with the same words is left as it is.
+        """Archive a transcription and prove it. An earlier record with the same text stays.
 
         Returns:
-            The record that stands: this one, or the earlier one.
+            The record in the archive: this one, or the earlier one.
 
         Raises:
-            ArchiveConflict: it is there with other words.
+            ArchiveConflict: the archive has the transcription with another text.
         """
         key = layout.transcription_key(folder, transcription_id)
         try:
@@ -236,57 +235,57 @@ class Archive:
                 raise conflict from None
             if not _same_words(there, record):
                 raise
-            return there  # Telnyx touches a transcription, such as its `updated_at`, without another word in it
+            return there  # Telnyx changes fields such as `updated_at` without a change of the text
         return record
 
     def put_receipt(self, folder: str, receipt: DeletionReceipt) -> None:
-        """Write the receipt of a deletion; one that stands already is left as it is."""
+        """Write the receipt of a deletion; an earlier one stays."""
         try:
             self.put_record(layout.receipt_key(folder), receipt)
         except ArchiveConflict:
             pass  # another run confirmed the same deletion at another moment
 
     def put_transcribing(self, connection_id: str) -> None:
-        """Write down that transcriptions of a connection's recordings are awaited; once for each process at most."""
+        """Record that recordings of a connection get transcriptions; at most once in each process."""
         if connection_id not in self._transcribing:
             self.put_record(layout.transcribing_key(connection_id), Transcribing(connection_id=connection_id))
             self._transcribing.add(connection_id)
 
     def put_gone(self, folder: str, record: Gone) -> None:
-        """Write down that an original was gone before we asked; what says so already is left as it is."""
+        """Record that an original was gone before its deletion; an earlier record stays."""
         try:
             self.put_record(layout.gone_key(folder), record)
         except ArchiveConflict:
             pass  # found at another moment
 
     def is_set_aside(self, folder: str) -> bool:
-        """Whether it is on record that Telnyx gives no audio of a recording, so that no day waits for it."""
+        """Whether the archive records that Telnyx has no audio of a recording, so no day waits for it."""
         return self.store.stat(layout.not_archived_key(folder)) is not None
 
     def not_archived(self, folder: str) -> NotArchived | None:
-        """What is on record of a recording that is not archived; None if nothing is.
+        """The record that a recording is not archived; None if it does not exist.
 
         Raises:
-            UnreadableRecord: there is something else under its key.
-            StoreError: the store cannot be read now.
+            UnreadableRecord: the key holds something else.
+            StoreError: the store does not answer.
         """
         key = layout.not_archived_key(folder)
         data = self.read_small(key)
         return None if data is None else NOT_ARCHIVED.read(data, key)
 
     def put_not_archived(self, folder: str, record: NotArchived) -> None:
-        """Write down that a recording is not archived, and why; what says so already is left as it is."""
+        """Record that a recording is not archived, and why; an earlier record stays."""
         try:
             self.put_record(layout.not_archived_key(folder), record)
         except ArchiveConflict:
-            pass  # said at another moment, or by somebody else
+            pass  # of another moment or person
 
     def transcription_not_archived(self, key: str) -> TranscriptionNotArchived | None:
-        """What is on record under a key of a transcription that is not archived; None if nothing is.
+        """The record under a key that a transcription is not archived; None if it does not exist.
 
         Raises:
-            UnreadableRecord: there is something else under it, or it is about another transcription.
-            StoreError: the store cannot be read now.
+            UnreadableRecord: the key holds something else, or the record of another transcription.
+            StoreError: the store does not answer.
         """
         if (data := self.read_small(key)) is None:
             return None
@@ -297,18 +296,18 @@ class Archive:
         return record
 
     def put_transcription_not_archived(self, key: str, record: TranscriptionNotArchived) -> None:
-        """Write down that a transcription is not archived, and why; what says so already is left as it is."""
+        """Record that a transcription is not archived, and why; an earlier record stays."""
         try:
             self.put_record(key, record)
         except ArchiveConflict:
-            pass  # said at another moment, or by somebody else
+            pass  # of another moment or person
 
     def prove_again(self, known: ArchivedObject, mode: ProofMode | None = None) -> ArchivedObject:
-        """Prove an archived object anew, by the archive's own mode or another; see `proof.prove_again`."""
+        """Prove an archived object again, in the archive's proof mode or another; see `proof.prove_again`."""
         return prove_again(self.store, known, mode or self._proof_mode)
 
     def find_folder(self, recording_id: str, near: date, days: int = 2) -> str | None:
-        """The folder of a committed or erased recording whose day is only roughly known, near days first."""
+        """Find the folder of a committed or erased recording whose day is roughly known; the nearest day first."""
         for distance in sorted(range(-days, days + 1), key=abs):
             folder = layout.recording_folder(near + timedelta(days=distance), recording_id)
             for key in (layout.commit_key(folder), layout.erasure_key(folder)):
@@ -317,17 +316,17 @@ class Archive:
         return None
 
     def put_log_message(self, key: str, record: LogMessageRecord) -> None:
-        """Archive a log message; one that another worker has just archived is left as it is."""
+        """Archive a log message; an earlier record of another worker stays."""
         try:
             self.put_record(key, record)
         except ArchiveConflict:
-            pass  # seen by both within moments: the same message, another instant
+            pass  # the same message, seen at another instant
 
     def put_media(self, folder: str, content: bytes, media: dict[str, Any], content_type: str) -> MediaRecord:
-        """Archive one version of a medium: its bytes, then what Telnyx says of it.
+        """Archive one content of a medium: its bytes, then its record.
 
         Raises:
-            ArchiveConflict: something else lies under its hash.
+            ArchiveConflict: the key of this content holds other bytes.
         """
         archived = self.put(f"{folder}content", content, content_type)
         record = MediaRecord(media=media, object=archived)
@@ -338,18 +337,18 @@ class Archive:
         return record
 
     def put_erasure(self, folder: str, record: Erasure) -> None:
-        """Write down what is about to be erased; one that stands already is left as it is."""
+        """Write the erasure record before the erasure; an earlier one stays."""
         try:
             self.put_record(layout.erasure_key(folder), record)
         except ArchiveConflict:
-            pass  # somebody else has just begun
+            pass  # of another process that has just begun
 
     def keys_of(self, folder: str) -> list[str]:
-        """All keys of a recording's folder; one listing."""
+        """List the keys of a recording's folder."""
         return [stored.key for stored in self.store.list(folder)]
 
     def read_once(self, key: str) -> bytes | None:
-        """A small object, written once: read from the store the first time only; None if it is not there."""
+        """Read a small object, from the store the first time only; None if the key is not in use."""
         if (known := self._read_once.get(key)) is not None:
             return known
         data = self.read_small(key)
@@ -360,18 +359,18 @@ class Archive:
         return data
 
     def read_small(self, key: str) -> bytes | None:
-        """A record's bytes; None if nothing lies there. Reads 16 MiB at most, whatever lies there."""
+        """Read the bytes of a record, 16 MiB at most; None if the key is not in use."""
         try:
             return b"".join(self.store.read(key, 0, _LARGEST_RECORD_BYTES))
         except KeyError:
             return None
 
     def put_record(self, key: str, record: Record) -> ArchivedObject:
-        """Put a record and prove it; raises as `put`."""
+        """Write a record and prove it; raises as `put`."""
         return self.put(key, encode_record(record), "application/json")
 
 
 def _same_words(one: TranscriptionRecord, other: TranscriptionRecord) -> bool:
-    """Whether two records are of one transcription and have the same text in it."""
+    """Whether two records have the same transcription id and text."""
     names = ("id", "transcription_text")
     return all(one.transcription.get(name) == other.transcription.get(name) for name in names)

@@ -1,7 +1,7 @@
-"""Which archive this is: `archive.json` at its root, written once and on purpose, never by accident.
+"""The identity of an archive: `archive.json` at its root, written once by `callvault init`.
 
-Redis, the catalogue and saved states remember the id in it, so that nothing takes one archive for another, nor an empty folder
-for an archive. All of this blocks.
+Redis, the catalogue and saved states remember its id, so nothing confuses two archives or takes an empty folder for an
+archive. Everything here blocks.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _LARGEST_BYTES = 64 * 1024
 
 
 class NoArchive(StoreRefused):
-    """There is no archive there, or one whose identity cannot be read."""
+    """The store holds no archive, or one whose identity cannot be read."""
 
 
 def read_identity(store: Store) -> Identity | None:
-    """Read the identity that lies in a store now, from the store itself; None if nothing lies there.
+    """Read the identity from the store; None if it has none.
 
     Raises:
-        StoreMissing: the place itself is not there.
-        NoArchive: what lies under its key is no identity.
+        StoreMissing: the archive's folder does not exist.
+        NoArchive: `archive.json` cannot be read.
         StoreError: the store does not answer.
     """
     try:
@@ -46,7 +46,7 @@ def open_identity(store: Store) -> Identity:
     """The identity of an archive that must have one.
 
     Raises:
-        NoArchive: it has no identity; the line says what to do.
+        NoArchive: it has none; the text says what to do.
         StoreError: the store does not answer.
     """
     try:
@@ -62,10 +62,10 @@ def open_identity(store: Store) -> Identity:
 
 
 def assert_same(store: Store, expected: Identity) -> None:
-    """Read the identity anew and hold it against the one that this process opened.
+    """Read the identity again and compare it with the one that this process opened.
 
     Raises:
-        StoreError: it is another, or gone, or cannot be read now. Nothing may be written or deleted.
+        StoreError: it differs, is gone, or cannot be read now. Nothing may be written or deleted.
     """
     found = read_identity(store)
     if found is None:
@@ -77,12 +77,12 @@ def assert_same(store: Store, expected: Identity) -> None:
 
 
 def make_identity(store: Store, *, adopt: bool = False, by: str | None = None) -> Identity:
-    """Give a store its identity; of two at once one wins, and both return the winner's.
+    """Give a store an identity. If two processes do so at once, both return the first one.
 
     Args:
-        store: without an identity.
-        adopt: whether it holds objects already; the end of their chain of seals is remembered.
-        by: who did it; None: the system's user.
+        store: a store without an identity.
+        adopt: whether it holds objects already; the identity then remembers the end of their chain of seals.
+        by: the person; None for the system's user.
 
     Raises:
         StoreError: the store did not take it.
@@ -99,7 +99,7 @@ def make_identity(store: Store, *, adopt: bool = False, by: str | None = None) -
     try:
         store.put(layout.IDENTITY_KEY, Source(encode_record(identity)), "application/json", {})
     except KeyExists:
-        pass  # somebody was faster
+        pass  # another process was faster
     found = read_identity(store)
     if found is None:
         raise StoreError(f"{store.url}: {layout.IDENTITY_KEY} disappeared after it was written; try again")
@@ -107,7 +107,7 @@ def make_identity(store: Store, *, adopt: bool = False, by: str | None = None) -
 
 
 def _end_of_chain(store: Store) -> tuple[int, str | None]:
-    """How many seals there are, and the SHA-256 of the last; whether they are whole `callvault verify --seals` says."""
+    """The number of seals and the SHA-256 of the last; `callvault verify --seals` checks the chain itself."""
     last = None
     for stored in store.list("seals/"):
         place = layout.seal_of(stored.key)

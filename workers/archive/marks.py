@@ -1,7 +1,7 @@
-"""Marks of objects that `callvault verify` has proven by reading, kept on this machine so that it reads each once.
+"""Marks of objects that `callvault verify` has read, kept on this machine so that it reads each object once.
 
-Where an archive was moved, mirrored or partly restored, the store's marks are others than those in the commit records, and
-prove nothing by themselves. A mark that was read under names the same bytes for as long as it stands.
+After an archive was moved, mirrored or partly restored, the store's marks differ from those in the commit records and
+prove nothing. Once an object was read, its new mark names the same bytes until the mark changes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from workers.archive.records import ArchivedObject
 
 
 class ProvenMarks:
-    """The marks of one archive, in a file. It is used by several threads at once. What cannot be read counts as lost.
+    """The marks of one archive, in a file. Several threads use it. An unreadable file counts as empty.
 
     Args:
         folder: the data folder.
-        archive: names the archive; the marks of another are not used.
+        archive: the name of the archive, which selects its file.
     """
 
     def __init__(self, folder: Path, archive: str) -> None:
@@ -30,7 +30,7 @@ class ProvenMarks:
         self._db = self._open() if self._path.exists() else None
 
     def of(self, known: ArchivedObject) -> str | None:
-        """The mark under which an object's bytes were read; None if they were not."""
+        """The mark that an object had when it was read; None if it was not read."""
         with self._lock:
             if self._db is None:
                 return None
@@ -52,7 +52,7 @@ class ProvenMarks:
                 self._db.execute("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?)", row)
 
     def forget(self) -> None:
-        """Forget all of them, so that each object is read again."""
+        """Forget all marks, so each object is read again."""
         with self._lock:
             if self._db is not None:
                 with suppress(sqlite3.DatabaseError):
@@ -78,7 +78,7 @@ class ProvenMarks:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
         try:
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = OFF")  # what is lost is read again
+            db.execute("PRAGMA synchronous = OFF")  # a lost mark costs one read
             db.execute(
                 "CREATE TABLE IF NOT EXISTS marks (key TEXT PRIMARY KEY, mark TEXT, sha256 TEXT, size INTEGER) "
                 "WITHOUT ROWID"

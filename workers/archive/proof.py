@@ -1,10 +1,10 @@
-"""What counts as proof that an object lies whole in the store: observed for each object, never assumed.
+"""Proves that the store holds an object whole: observed for each object, never assumed.
 
-The ladder, strongest first; the commit record says which rung held:
+The proof levels, strongest first; the commit record names the one that succeeded:
 
-1. `checksum`: the store made or checked a checksum of all the bytes, and it equals ours.
-2. `etag`: an ETag that is the MD5 of the body, or of its parts, and equals ours.
-3. `read-back`: the object is read from the store again and hashed.
+1. `checksum`: the store computed or checked a checksum of all bytes, and it equals ours.
+2. `etag`: the ETag is the MD5 of the body or of its parts, and equals ours.
+3. `read-back`: the object is read from the store and hashed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ ProofMode = Literal["store", "read-back"]
 
 
 class Damaged(WrongObject):
-    """An object in the archive is not what it must be, or not there. Its original must not be deleted."""
+    """An object in the archive is damaged or missing. Its original must not be deleted."""
 
 
 class Missing(Damaged):
-    """An object is gone from the archive; nothing else lies in its place."""
+    """An object is missing from the archive."""
 
 
 def prove(store: Store, written: Written, sha256: str, size: int, mode: ProofMode = "store") -> Proof:
@@ -32,14 +32,14 @@ def prove(store: Store, written: Written, sha256: str, size: int, mode: ProofMod
 
     Args:
         store: the store.
-        written: what the store said of the object after it took it, and what we computed to compare that with.
-        sha256: ours, hexadecimal.
-        size: ours, bytes.
-        mode: `read-back` demands the last rung always.
+        written: the store's description of the object, and our values to compare with it.
+        sha256: our SHA-256, hexadecimal.
+        size: our size in bytes.
+        mode: `read-back` always reads the object.
 
     Raises:
-        Damaged: it holds something else.
-        StoreError: it cannot be asked now.
+        Damaged: the stored object differs.
+        StoreError: the store does not answer.
     """
     stored = written.stored
     if stored.size != size:
@@ -52,24 +52,24 @@ def prove(store: Store, written: Written, sha256: str, size: int, mode: ProofMod
             if theirs != ours[algorithm]:
                 raise Damaged(stored.key, f"the store's {algorithm} is {theirs}, ours {ours[algorithm]}")
             return Proof("checksum", algorithm, theirs, stored.version)
-        # An ETag that differs need not be an MD5 at all, so it only ever proves, and never accuses.
+        # A different ETag need not be an MD5, so it proves no damage.
         if stored.etag and stored.etag in written.etags:
             return Proof("etag", "md5", stored.etag, stored.version)
     return _read_back(store, stored, sha256)
 
 
 def prove_again(store: Store, known: ArchivedObject, mode: ProofMode = "store") -> ArchivedObject:
-    """Prove an archived object anew: the same mark and checksum where the store gives one, else by reading it.
+    """Prove an archived object again: by its mark and checksum if the store shows them, else by reading it.
 
-    A store's mark names one writing, not the bytes: an object that a person put back from a copy, or an archive that was
-    moved or mirrored, has other marks over the same bytes. Such an object is read once; other bytes are damage.
+    A mark names one write, not the bytes: an object that was restored from a copy, or an archive that was moved or
+    mirrored, has other marks for the same bytes. Such an object is read once; other bytes are damage.
 
     Returns:
-        The object with the proof of this moment: by read-back and with the new mark, where the mark is another.
+        The object with its present proof; with another mark, the proof is a read-back and names the new mark.
 
     Raises:
-        Damaged: it is gone, or not the object of the commit record.
-        StoreError: the store cannot be asked now.
+        Damaged: the object is missing or differs from its commit record.
+        StoreError: the store does not answer.
     """
     stored = store.stat(known.key)
     if stored is None:
@@ -83,12 +83,12 @@ def prove_again(store: Store, known: ArchivedObject, mode: ProofMode = "store") 
 
 
 def has_another_mark(stored: StoredObject, known: ArchivedObject) -> bool:
-    """Whether the store's mark is another than the one in the commit record, so that its checksum proves nothing."""
+    """Whether the store's mark differs from the commit record, so its checksum proves nothing."""
     return known.proof.version is not None and stored.version != known.proof.version
 
 
 def _prove_another_mark(store: Store, stored: StoredObject, known: ArchivedObject) -> ArchivedObject:
-    """Read an object whose mark is another, and hold its mark to the bytes that were read."""
+    """Read an object with another mark, and check that the mark did not change meanwhile."""
     if stored.size != known.size:
         raise Damaged(
             known.key, f"replaced; {many(stored.size, 'byte')} in the store, {known.size} in the commit record"
@@ -101,11 +101,11 @@ def _prove_another_mark(store: Store, stored: StoredObject, known: ArchivedObjec
 
 
 def hash_object(store: Store, key: str) -> str:
-    """Hexadecimal SHA-256 of what the store gives back.
+    """Read an object and return its SHA-256, hexadecimal.
 
     Raises:
-        KeyError: there is no such object.
-        StoreError: the store cannot be read now.
+        KeyError: the key is not in use.
+        StoreError: the store does not answer.
     """
     digest = hashlib.sha256()
     for chunk in store.read(key):

@@ -1,4 +1,4 @@
-"""A stream of bytes on its way into a store: hashed once, looked at by whoever asked to, cut into parts on demand."""
+"""A stream of bytes on its way into a store: hashed once, shown to observers, cut into parts on demand."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 
 class Source:
-    """The bytes of one object. A store draws its `chunks` or `parts` to the end; then size and digest are known.
+    """The hashed stream of one object. Its size and digest are known once a store has read it to the end.
 
     Args:
-        chunks: the bytes, in order; or all of them, where they are in memory already.
-        observers: called with each chunk as it passes; what they raise ends the upload.
+        chunks: the bytes in order, or all of them if they are in memory already.
+        observers: called with each chunk; an exception of theirs ends the upload.
     """
 
     def __init__(
@@ -29,11 +29,11 @@ class Source:
 
     @property
     def sha256(self) -> str:
-        """Hexadecimal SHA-256 of what has passed so far."""
+        """Hexadecimal SHA-256 of the bytes read so far."""
         return self._sha256.hexdigest()
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes as they come, hashed and observed."""
+        """The bytes, hashed and shown to the observers."""
         for chunk in self._chunks:
             self._sha256.update(chunk)
             self.size += len(chunk)
@@ -42,7 +42,7 @@ class Source:
             yield chunk
 
     def part(self, size: int) -> bytes:
-        """The next bytes, exactly `size` of them unless the end comes before."""
+        """The next `size` bytes, or fewer at the end."""
         pieces: list[bytes] = []
         length = len(self._rest)
         if self._rest:
@@ -61,6 +61,6 @@ class Source:
         return data
 
     def drain(self) -> None:
-        """Take what is left, for its digest alone."""
+        """Read the rest for its digest."""
         for _ in self.chunks():
             pass
