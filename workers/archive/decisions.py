@@ -1,7 +1,7 @@
-"""What people decided about originals, as it lies in the archive; which holds stand. No clock orders anything here.
+"""Decisions of people about originals, and which holds apply. No clock orders decisions.
 
-A decision lies under the id of what it is about, so it is found wherever the recording lies and whatever its date says. One about
-a recording lies in the recording's folder too, where the seal of its day lists it.
+The key of a decision has the id of its subject, so it is found without the day of the recording. A decision about a
+recording has a copy in the recording's folder, which the seal of the day lists.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def new_id() -> str:
 
 
 def put_decision(archive: Archive, decision: Decision, folder: str | None = None) -> None:
-    """Write a decision down; with the folder of its committed recording, there too.
+    """Write a decision, and its copy into the folder of a committed recording.
 
     Raises:
-        StoreError: the store did not take it now.
+        StoreError: the store did not take it.
     """
     archive.put_record(layout.decision_key(decision.scope, decision.subject, decision.id), decision)
     if folder is not None:
@@ -43,10 +43,10 @@ def put_decision(archive: Archive, decision: Decision, folder: str | None = None
 
 
 def decisions_about(archive: Archive, scope: Scope, subject: str = "") -> Decisions:
-    """The decisions about one thing: one listing, and a read of each that was not read before.
+    """The decisions about one subject: one listing, and a read of each new decision.
 
     Raises:
-        StoreError: the store cannot be asked now.
+        StoreError: the store does not answer.
     """
     return read_decisions(
         archive, (stored.key for stored in archive.store.list(layout.decision_prefix(scope, subject)))
@@ -54,17 +54,17 @@ def decisions_about(archive: Archive, scope: Scope, subject: str = "") -> Decisi
 
 
 def decisions_on(archive: Archive, folder: str) -> Decisions:
-    """All decisions about an archived recording, those that lie in its folder too; blocks.
+    """All decisions about an archived recording, with those in its folder; blocks.
 
     Raises:
-        StoreError: the store cannot be asked now.
+        StoreError: the store does not answer.
     """
-    beside = read_decisions(archive, archive.keys_of(f"{folder}decisions/"))
-    return {**beside, **decisions_about(archive, "recording", layout.recording_id_of(folder))}
+    copies = read_decisions(archive, archive.keys_of(f"{folder}decisions/"))
+    return {**copies, **decisions_about(archive, "recording", layout.recording_id_of(folder))}
 
 
 def held_connections(archive: Archive) -> dict[str, str]:
-    """The connections on hold by a decision, each with why; one listing."""
+    """The connections that a decision holds, each with the reason; one listing."""
     by_connection: dict[str, list[str]] = {}
     for stored in archive.store.list(layout.CONNECTION_DECISIONS):
         by_connection.setdefault(layout.subject_of(stored.key), []).append(stored.key)
@@ -73,12 +73,12 @@ def held_connections(archive: Archive) -> dict[str, str]:
 
 
 def all_holds(archive: Archive) -> list[tuple[Scope, str, Hold]]:
-    """Every hold that stands, with its scope and what it is about; one listing, and a read of each decision; blocks.
+    """Every hold that applies, with its scope and subject: one listing, and a read of each decision; blocks.
 
-    Holds of versions before 2 lie in the recordings' folders alone, and are not among them.
+    It does not find holds of versions before 2, which are in the recordings' folders alone.
 
     Raises:
-        StoreError: the store cannot be asked now.
+        StoreError: the store does not answer.
     """
     by_subject: dict[tuple[Scope, str], list[str]] = {}
     for stored in archive.store.list(layout.DECISIONS):
@@ -89,7 +89,7 @@ def all_holds(archive: Archive) -> list[tuple[Scope, str, Hold]]:
 
 
 def read_decisions(archive: Archive, keys: Iterator[str] | Collection[str]) -> Decisions:
-    """Read decisions by their keys. One whose subject differs from its key's counts as unreadable."""
+    """Read decisions by their keys. A decision whose subject differs from its key counts as unreadable."""
     found: dict[str, AnyDecision | None] = {}
     for key in keys:
         try:
@@ -103,7 +103,7 @@ def read_decisions(archive: Archive, keys: Iterator[str] | Collection[str]) -> D
 
 
 def standing_holds(decisions: Decisions) -> dict[str, Hold]:
-    """The holds that no release lifts, by name. A decision that cannot be read may be a hold, so it counts as one."""
+    """The holds that no release lifts, by name. An unreadable decision may be a hold, so it counts as one."""
     lifted = {
         name
         for one in decisions.values()
@@ -122,13 +122,13 @@ def standing_holds(decisions: Decisions) -> dict[str, Hold]:
 
 
 def why_held(decisions: Decisions) -> str | None:
-    """Why something is on hold; None if it is not."""
+    """The reason of the holds; None without a hold."""
     held = together(standing_holds(decisions).values())
     return None if held is None else held.why
 
 
 def is_approved(decisions: Decisions, findings: Collection[str]) -> bool:
-    """Whether a person has approved all of some findings."""
+    """Whether people have approved all of these findings."""
     approved = {
         finding
         for one in decisions.values()
@@ -136,15 +136,15 @@ def is_approved(decisions: Decisions, findings: Collection[str]) -> bool:
         for finding in one.findings
     }
     earlier = _earlier(decisions)
-    if earlier is not None and earlier[1].decision == "release":  # in versions before 2 one word did both
-        approved |= {finding for finding in findings if not finding.startswith(CHANGED)}  # which they did not know
+    if earlier is not None and earlier[1].decision == "release":  # in versions before 2 a release approved too
+        approved |= {finding for finding in findings if not finding.startswith(CHANGED)}  # unknown to them
     return approved.issuperset(findings)
 
 
 def findings_of(versions: Sequence[CommitRecord], record: CommitRecord) -> list[str]:
-    """What keeps an original until a person approves: what was found in its audio, and each other content of the same id.
+    """The findings that keep an original until a person approves them: those of its audio, and each other content.
 
-    Audio that agrees with what Telnyx told first may not agree with what Telnyx tells now, such as of another length.
+    The findings of versions count too: Telnyx may later show other values, such as another length.
     """
     others = {o.sha256 for version in versions for o in version.objects} - {o.sha256 for o in record.objects}
     in_audio = (finding for one in (record, *versions) for finding in one.audio.findings)
@@ -152,7 +152,7 @@ def findings_of(versions: Sequence[CommitRecord], record: CommitRecord) -> list[
 
 
 def word_of(decisions: Decisions) -> str | None:
-    """What stands of some decisions about a recording, in one word: `hold`, `approve`, `release`, or None for nothing."""
+    """The result of the decisions about a recording: `hold`, `approve`, `release`, or None."""
     if standing_holds(decisions):
         return "hold"
     if any(isinstance(one, Decision) and one.decision == "approve" for one in decisions.values()):
@@ -162,6 +162,6 @@ def word_of(decisions: Decisions) -> str | None:
 
 
 def _earlier(decisions: Decisions) -> tuple[str, EarlierDecision] | None:
-    """Of the decisions that an earlier version wrote, the one that counts: the latest by its own instant."""
+    """The decision of a version before 2 that counts: the latest by its own instant."""
     rows = [(name, one) for name, one in decisions.items() if isinstance(one, EarlierDecision)]
     return max(rows, key=lambda row: row[0], default=None)

@@ -1,8 +1,8 @@
-"""Erasing a recording, at its owner's wish and with credentials of their own: the service itself can delete nothing.
+"""Erases a recording for its owner, with the owner's credentials: the service itself can delete nothing.
 
-What was erased is on record first (`erased.json`: keys, sizes, hashes, why, who), signed where the key of the seals is, and
-then gone: audio, transcriptions, commit record, and its row in the Parquet files. Receipts and decisions stay; they hold
-hashes and ids. It blocks.
+It first writes `erased.json` (keys, sizes, hashes, why, who) and signs it if the seal key is set. Then it erases audio,
+transcriptions, commit record and the row in the Parquet files. Receipts and decisions stay; they hold hashes and ids.
+Everything here blocks.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _MOST_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Erased:
-    """What an erasure has done.
+    """The result of an erasure.
 
     Attributes:
-        record: what is on record of it, maybe since an earlier time.
-        key: where that lies.
-        keys: the objects that were erased this time.
-        is_first: whether the record was written this time.
+        record: the erasure record, maybe of an earlier run.
+        key: the key of the record.
+        keys: the objects that this run erased.
+        is_first: whether this run wrote the record.
     """
 
     record: Erasure
@@ -56,19 +56,19 @@ def erase(
     keys: SealKeys | None = None,
     ask: Callable[[], None] = lambda: None,
 ) -> Erased:
-    """Erase what lies in a recording's folder. Run again, it goes on where it was stopped.
+    """Erase a recording. A second run continues an interrupted one.
 
     Args:
         archive: the archive.
-        folder: of the recording.
+        folder: the folder of the recording.
         recording_id: its id.
         why: the reason, for the record.
-        by: who; None: the user of this machine.
-        keys: sign the record with these; None: it stays unsigned, and `verify` asks for a signature.
-        ask: called just before the record is written; what it raises stops the erasure, and nothing is erased.
+        by: the person; None for the user of this machine.
+        keys: the keys that sign the record; None to leave it unsigned, which `verify` reports.
+        ask: called just before the record is written; an exception of it stops the erasure, and nothing is erased.
 
     Raises:
-        UserError: there is nothing of it in the archive; or a record of it stands that cannot be signed.
+        UserError: the archive does not have the recording, or its erasure record cannot be signed.
         StoreError: the store did not take the record, or may not delete.
     """
     key = layout.erasure_key(folder)
@@ -97,15 +97,15 @@ def erase(
 
 
 def erase_what_is_left(archive: Archive, folder: str) -> list[str]:
-    """Erase what lies in the folder of a recording that was erased on record, until a listing finds nothing more.
+    """Erase the rest of an erased recording until a listing finds nothing more.
 
-    A job that was half-way through when the record was written may have put something there since.
+    A job that was running when the record was written may have added objects since.
 
     Returns:
-        The keys of what was erased.
+        The keys of the erased objects.
 
     Raises:
-        StoreError: the store may not delete, or is away.
+        StoreError: the store may not delete, or does not answer.
     """
     erased: list[str] = []
     for _ in range(_MOST_ROUNDS):
@@ -119,7 +119,7 @@ def erase_what_is_left(archive: Archive, folder: str) -> list[str]:
 
 
 def what_is_left(archive: Archive, folder: str) -> list[str]:
-    """The keys of a recording's folder that an erasure does not keep."""
+    """The keys of a recording's folder that an erasure removes."""
     return [stored.key for stored in archive.store.list(folder) if not _is_kept(folder, stored.key)]
 
 
@@ -129,10 +129,10 @@ def _is_kept(folder: str, key: str) -> bool:
 
 
 def sign_erasure(archive: Archive, folder: str, keys: SealKeys) -> Erasure:
-    """Sign the record of an erasure that stands already, once its hashes are found to be those that seals list.
+    """Sign an existing erasure record, after its hashes were compared with the seals.
 
     Raises:
-        UserError: it is not there, cannot be read, tells of other hashes than the seals, or has another signature.
+        UserError: the record is missing, unreadable, has other hashes than the seals, or has another signature.
         StoreError: the store does not answer, or did not take the signature.
     """
     key = layout.erasure_key(folder)
@@ -152,12 +152,12 @@ def sign_erasure(archive: Archive, folder: str, keys: SealKeys) -> Erasure:
 
 
 def is_signed(archive: Archive, folder: str) -> bool:
-    """Whether there is a signature of the record of an erasure."""
+    """Whether the erasure record of a folder has a signature."""
     return archive.store.stat(layout.erasure_signature_key(folder)) is not None
 
 
 def _sealed_hashes(archive: Archive, folder: str) -> dict[str, str]:
-    """What seals list of a recording."""
+    """The SHA-256 of each object of a recording that seals list, by key."""
     place = layout.recording_of(folder + "erased.json")
     chain = Chain(archive)
     chain.refresh()

@@ -1,7 +1,7 @@
-"""Which erasures `callvault verify` believes: `erased.json` excuses that objects are gone, so it is held to its signature.
+"""Which erasure records `callvault verify` accepts: a record explains missing objects, so its signature is checked.
 
-Older versions did not sign. What they wrote is believed if a seal lists it that was in the chain when the archive got its
-identity (`Identity.adopted_seals`).
+Older versions did not sign. Their records are accepted if a seal lists them that the archive had when it got its identity
+(`Identity.adopted_seals`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from workers.archive.seals import read_link, read_manifest
 
 
 class Erasures:
-    """Reads the erasures of an archive. It is used by several threads at once.
+    """Reads the erasure records of an archive. Several threads use it.
 
     Args:
         archive: the archive.
-        identity: which archive it is; None where that is not known.
-        trusted: raw public keys of which one must have signed each erasure; None: a signature is held to itself.
+        identity: its identity; None if unknown.
+        trusted: raw public keys, one of which must have signed each erasure; None to check signatures alone.
     """
 
     def __init__(self, archive: Archive, identity: Identity | None, trusted: Collection[bytes] | None) -> None:
@@ -37,7 +37,7 @@ class Erasures:
         self._adopted: dict[str, str] | None = None
 
     def read(self, folder: str, present: Container[str]) -> tuple[dict[str, str], list[Problem]]:
-        """The SHA-256 of each object of a folder that was erased, by key; and what is wrong with the record of it."""
+        """The SHA-256 of each erased object of a folder by key, and the problems of its erasure record."""
         key, signature = layout.erasure_key(folder), layout.erasure_signature_key(folder)
         if key not in present:
             alone = [Problem("unknown", signature, "the signature of an erasure that is not there")]
@@ -72,14 +72,14 @@ class Erasures:
         return []
 
     def _is_older(self, key: str, data: bytes) -> bool:
-        """Whether an older version wrote it, which could not sign."""
+        """Whether an older version wrote the record, which could not sign."""
         with self._lock:
             if self._adopted is None:
                 self._adopted = self._read_adopted()
         return self._adopted.get(key) == hashlib.sha256(data).hexdigest()
 
     def _read_adopted(self) -> dict[str, str]:
-        """The erasures that the adopted seals list; none if those seals are not the ones that were adopted."""
+        """The erasure records that the adopted seals list; empty if the chain does not match the identity."""
         listed: dict[str, str] = {}
         before: str | None = None
         identity = self._identity

@@ -1,6 +1,6 @@
-"""What the archive says about itself: commit records and receipts, as values and as canonical JSON.
+"""The records of the archive, such as commit records and receipts, as values and as canonical JSON.
 
-A reader needs nothing but the bucket and a SHA-256 tool, so the shapes are a contract; a change gets a new `schema`.
+Readers outside this project depend on their shapes (docs/archive-format.md); a changed shape gets a new `schema`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Proof(msgspec.Struct, frozen=True):
     """How an object was proven in the store.
 
     Attributes:
-        by: the rung of the ladder that held (see `workers/archive/proof.py`).
-        algorithm: of the checksum that was compared, such as `sha256` or `crc64nvme`.
-        value: that checksum: hexadecimal for SHA-256 and MD5, else as the store writes it.
-        version: the store's own mark of this very object, None where it has none (`file`).
+        by: the proof level (see `workers/archive/proof.py`).
+        algorithm: the algorithm of the compared checksum, such as `sha256` or `crc64nvme`.
+        value: the checksum: hexadecimal for SHA-256 and MD5, else as the store writes it.
+        version: the store's mark of this object; None if the store has none (`file`).
     """
 
     by: ProofKind
@@ -36,12 +36,12 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 class ArchivedObject(msgspec.Struct, frozen=True):
-    """An object of the archive, proven.
+    """A proven object of the archive.
 
     Attributes:
-        key: relative to the archive's prefix.
-        size: bytes.
-        sha256: hexadecimal, of all its bytes.
+        key: relative to the archive's prefix, or the key of a `layout.Outside`.
+        size: its size in bytes.
+        sha256: the SHA-256 of all its bytes, hexadecimal.
     """
 
     key: str
@@ -57,13 +57,14 @@ class ArchivedObject(msgspec.Struct, frozen=True):
 
 
 class AudioSummary(msgspec.Struct, frozen=True):
-    """What the audio itself says, read while it streamed.
+    """What the audio bytes show, read while they streamed.
 
     Attributes:
         format: `wav` or `mp3`.
-        channels: number of channels; 0 if it is no such file.
-        duration_ms: milliseconds, as far as it could be read; 0 if it could not.
-        findings: what is not as Telnyx says: `unparsable`, `duration`, `channels`, `silent-channel`, `not-looked-at`.
+        channels: the number of channels; 0 if the file is not of its format.
+        duration_ms: the length of the readable part in milliseconds; 0 if it is unknown.
+        findings: differences from what Telnyx says: `unparsable`, `duration`, `channels`, `silent-channel`,
+            `not-looked-at`.
     """
 
     format: str
@@ -74,17 +75,17 @@ class AudioSummary(msgspec.Struct, frozen=True):
 
 
 class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`recording.json`: written last and once; where it is, the recording is archived and proven.
+    """`recording.json`: written last and once. A recording that has one is archived and proven.
 
-    The same shape under `versions/` is another content that Telnyx has shown under the same id.
+    The same shape under `versions/` records other content that Telnyx showed under the same id.
 
     Attributes:
-        recording: as Telnyx returned it, without `download_urls`.
+        recording: the recording as Telnyx returned it, without `download_urls`.
         objects: the audio objects.
         archived_at: ISO 8601, UTC, by the clock of Redis.
-        machine_clock: likewise by the worker's own, where that was ahead by more than a minute: one of them was wrong.
-        event_id: the webhook event that led here, None if none did.
-        sources: by format, what the address it came from said of it; records of earlier versions do not say.
+        machine_clock: the same by the worker's clock, if that was more than a minute ahead.
+        event_id: the webhook event that led to the recording; None if none did.
+        sources: what the download address said of the bytes, by format; earlier versions did not record it.
     """
 
     schema: Literal["callvault.recording/1"] = "callvault.recording/1"
@@ -99,26 +100,26 @@ class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_in_custom_storage(self) -> bool:
-        """Whether what Telnyx put into the user's bucket is the archive's copy, so that there is no other original."""
+        """Whether the archive's copy is the object that Telnyx put into the user's bucket, so no other original exists."""
         return any(one.is_adopted for one in self.objects)
 
     @property
     def latest_archived_at(self) -> datetime:
-        """When it was archived at the latest, by what two clocks said, and never before its call was over."""
+        """The latest time of archiving by both clocks, and never before the end of the call."""
         told = [self.archived_at, *([self.machine_clock] if isinstance(self.machine_clock, str) else [])]
         of_call = (first_instant(self.recording.get(name)) for name in ("recording_ended_at", "created_at"))
         return max([*map(parse_instant, told), *(at for at in of_call if at is not None)])
 
 
 class TranscriptionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`transcriptions/{id}.json`: the transcription as Telnyx returned it; nothing in it differs between two runs."""
+    """`transcriptions/{id}.json`: the transcription as Telnyx returned it, the same in every run."""
 
     schema: Literal["callvault.transcription/1"] = "callvault.transcription/1"
     transcription: dict[str, Any]
 
 
 class EarlierReceipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="callvault.deletion/1"):
-    """`deleted.json` as versions before 2 wrote it: Telnyx answered 404; whether it ever was there under this key is not said."""
+    """`deleted.json` of versions before 2: Telnyx answered 404, maybe because this API key never had the recording."""
 
     recording_id: str
     objects: list[ArchivedObject]
@@ -127,13 +128,13 @@ class EarlierReceipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="schem
 
 
 class DeletionReceipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="callvault.deletion/2"):
-    """`deleted.json`: we deleted the original at Telnyx, and what was seen while we did.
+    """`deleted.json`: the receipt of a deletion at Telnyx by the worker.
 
     Attributes:
-        objects: the audio objects with the proof of that moment.
-        transcription_ids: the transcriptions that were deleted with it.
-        seen_at: when Telnyx still had it under this API key, just before; ISO 8601, UTC, as all instants here.
-        asked_at: when Telnyx was asked to delete it.
+        objects: the audio objects with their proofs just before the deletion.
+        transcription_ids: the transcriptions that were deleted with the recording.
+        seen_at: when Telnyx last showed the recording under this API key; ISO 8601, UTC, as all instants here.
+        asked_at: when the worker asked Telnyx to delete it.
         confirmed_gone_at: when Telnyx answered 404 for it.
     """
 
@@ -146,11 +147,11 @@ class DeletionReceipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="sche
 
 
 class Gone(msgspec.Struct, frozen=True, kw_only=True):
-    """`gone.json`: the original was gone at Telnyx before we asked for its deletion; no deletion of ours.
+    """`gone.json`: the original was gone at Telnyx before the worker asked for its deletion.
 
     Attributes:
-        objects: the audio objects with the proof of that moment.
-        found_gone_at: when Telnyx answered 404 for it, and had others of the account; ISO 8601, UTC.
+        objects: the audio objects with their proofs at that moment.
+        found_gone_at: when Telnyx answered 404 for it and showed other recordings of the account; ISO 8601, UTC.
     """
 
     schema: Literal["callvault.gone/1"] = "callvault.gone/1"
@@ -160,15 +161,15 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NotArchived(msgspec.Struct, frozen=True, kw_only=True):
-    """`not-archived.json`: Telnyx lists a recording and gives no audio of it, so its day is sealed without it.
+    """`not-archived.json`: Telnyx lists a recording without audio, so its day is sealed without it.
 
-    Should the audio be had later, it is archived beside this, and sealed as what came late.
+    If Telnyx has the audio later, the worker archives it in the same folder and a further seal lists it.
 
     Attributes:
-        recording: as Telnyx returned it, without `download_urls`.
-        answer: what was answered when its audio was asked for, just before.
-        why: the reason given.
-        by: who said that the day is to be sealed without it; `callvault` if `CALLVAULT_SEAL_WITHOUT_AFTER` did.
+        recording: the recording as Telnyx returned it, without `download_urls`.
+        answer: the answer to the last request for its audio.
+        why: the reason.
+        by: who decided to seal the day without it; `callvault` for `CALLVAULT_SEAL_WITHOUT_AFTER`.
         at: ISO 8601, UTC.
     """
 
@@ -182,11 +183,11 @@ class NotArchived(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TranscriptionNotArchived(msgspec.Struct, frozen=True, kw_only=True):
-    """`transcriptions-not-archived/{id}.json`: Telnyx lists a transcription and does not give it; its day is sealed without it.
+    """`transcriptions-not-archived/{id}.json`: Telnyx lists a transcription without text; its day is sealed without it.
 
     Attributes:
-        recording_id: of its recording; empty where Telnyx does not say.
-        transcription: as Telnyx listed it, without its words, which an erasure of the recording would not find here.
+        recording_id: the id of its recording; empty if Telnyx does not say.
+        transcription: the transcription as Telnyx listed it, without text, which an erasure would not find here.
         answer, why, by, at: as in `NotArchived`.
     """
 
@@ -201,10 +202,10 @@ class TranscriptionNotArchived(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EarlierDecision(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="callvault.decision/1"):
-    """`decisions/{instant}.json` in a recording's folder, as versions before 2 wrote it; of these the latest counts.
+    """`decisions/{instant}.json` in a recording's folder, of versions before 2; the latest counts.
 
     Attributes:
-        decision: `hold`: the original is never deleted; `release`: neither a hold nor a finding keeps it.
+        decision: `hold` keeps the original; `release` lifts holds and approves findings.
     """
 
     decision: Literal["hold", "release"]
@@ -213,18 +214,18 @@ class EarlierDecision(msgspec.Struct, frozen=True, kw_only=True, tag_field="sche
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="callvault.decision/2"):
-    """`decisions/{scope}/{subject}/{id}.json`: what a person decided about originals. No clock orders decisions.
+    """`decisions/{scope}/{subject}/{id}.json`: a person's decision about originals. No clock orders decisions.
 
     Attributes:
         id: random; the name of the object.
-        decision: `hold`: what it is about is not deleted; `release`: lifts the holds that it names, and no other;
-            `approve`: what was found in a recording no longer keeps its original.
-        scope: whether it is about one recording, one connection, or everything (a pause).
+        decision: `hold` keeps originals; `release` lifts the holds that it names, and no other; `approve` lets an
+            original go despite the findings that it names.
+        scope: one recording, one connection, or everything (a pause).
         subject: the id of the recording or connection; empty for everything.
-        lifts: ids of the holds that a release lifts.
-        findings: what an approval is about.
-        by: who decided.
-        at: ISO 8601, UTC; for people to read, never compared.
+        lifts: the ids of the holds that a release lifts.
+        findings: the findings that an approval names.
+        by: the person.
+        at: ISO 8601, UTC; for people, never compared.
     """
 
     id: str
@@ -239,19 +240,19 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", ta
 
 
 class Duties(msgspec.Struct, frozen=True, kw_only=True):
-    """`duties/{unit}/{number}.json`: what the workers on one Redis are set to do with originals; the last number counts.
+    """`duties/{unit}/{number}.json`: the deletion settings of the workers on one Redis; the last number counts.
 
-    The strictest of all units counts for every worker.
+    The strictest settings of all units apply to every worker.
 
     Attributes:
-        unit: names the Redis, without its credentials.
+        unit: the Redis, without its credentials.
         delete_originals: `never` or `verified`.
-        delete_after_seconds: the grace.
-        hold_connections: connections under hold by setting.
+        delete_after_seconds: the grace period.
+        hold_connections: the connections that a setting holds.
         transcriptions: as `CALLVAULT_TRANSCRIPTIONS` writes it.
         sealed_first: whether an original stays until a seal lists its commit record.
-        retired: whether the unit is gone, so that its duties count no more.
-        at: ISO 8601, UTC; for people to read, never compared.
+        retired: whether the unit is gone, so its duties no longer count.
+        at: ISO 8601, UTC; for people, never compared.
     """
 
     schema: Literal["callvault.duties/1"] = "callvault.duties/1"
@@ -268,14 +269,14 @@ class Duties(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
-    """`damage/{key}/{number}.json`: an object of the archive was found damaged or gone, or whole again; the last number counts.
+    """`damage/{key}/{number}.json`: an object was found damaged, missing or whole again; the last number counts.
 
     Attributes:
-        key: of the object, relative to the archive's prefix.
-        state: `damaged`: other bytes than its records say; `missing`; `whole`: a later check found it right again.
-        what: what is wrong with it, one line; empty where it is whole.
-        found_by: who looked: `deletion`, `job`, `seal`, `sweep`, `verify`, `get`, `page`; `register`: what looks again.
-        at: ISO 8601, UTC; for people to read, never compared.
+        key: the key of the object.
+        state: `damaged`: its bytes differ from its records; `missing`; `whole`: a later check found it intact.
+        what: what is wrong, in one line; empty if it is whole.
+        found_by: `deletion`, `job`, `seal`, `sweep`, `verify`, `get`, `page`, or `register` for a repeated check.
+        at: ISO 8601, UTC; for people, never compared.
     """
 
     schema: Literal["callvault.damage/1"] = "callvault.damage/1"
@@ -288,21 +289,21 @@ class Damage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Transcribing(msgspec.Struct, frozen=True, kw_only=True):
-    """`transcribing/{connection_id}.json`: a transcription of this connection has been seen, so more are awaited."""
+    """`transcribing/{connection_id}.json`: this connection has had a transcription, so its recordings await theirs."""
 
     schema: Literal["callvault.transcribing/1"] = "callvault.transcribing/1"
     connection_id: str
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """`archive.json` at the archive's root: which archive this is. Written once, by `callvault init`.
+    """`archive.json`: the identity of the archive, written once by `callvault init`.
 
     Attributes:
         id: random.
-        created_at: ISO 8601, UTC. Every day from here on gets a seal, an empty one too.
-        adopted: whether it held objects when it got its identity.
-        adopted_seals: how many seals its chain had then.
-        adopted_head: SHA-256 of the last of them; None where there was none.
+        created_at: ISO 8601, UTC. Every day from here on gets a seal, also an empty day.
+        adopted: whether the archive held objects when it got its identity.
+        adopted_seals: the number of seals at that time.
+        adopted_head: the SHA-256 of the last of them; None if there were none.
     """
 
     schema: Literal["callvault.archive/1"] = "callvault.archive/1"
@@ -318,9 +319,9 @@ class LogMessageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """`log-messages/…/{identity}.json`: a log message as Telnyx returned it.
 
     Attributes:
-        identified_by: `id` if Telnyx gave one, else `fingerprint` of all that the message says.
-        occurrence: 1, or how often it has come back after it was gone.
-        first_seen_at: ISO 8601, UTC; the message itself carries no time.
+        identified_by: `id` if Telnyx gave one, else `fingerprint` of the whole message.
+        occurrence: 1, or more if the message came back after it was gone.
+        first_seen_at: ISO 8601, UTC; the message itself has no time.
     """
 
     schema: Literal["callvault.log-message/1"] = "callvault.log-message/1"
@@ -331,7 +332,7 @@ class LogMessageRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MediaRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`media/…/media.json`: what Telnyx says of a medium, and the object that holds its bytes; written last."""
+    """`media/…/media.json`: a medium as Telnyx describes it, and the object of its bytes; written last."""
 
     schema: Literal["callvault.media/1"] = "callvault.media/1"
     media: dict[str, Any]
@@ -339,12 +340,12 @@ class MediaRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True):
-    """`erased.json`: what of a recording its owner had erased, with credentials of their own. Hashes and sizes stay.
+    """`erased.json`: the objects of a recording that its owner erased. Their hashes and sizes stay.
 
     Attributes:
-        objects: key, bytes and SHA-256 of each object that was erased.
-        why: the reason given, such as a request under GDPR article 17.
-        by: who did it.
+        objects: key, size and SHA-256 of each erased object.
+        why: the reason, such as a request under GDPR article 17.
+        by: the person.
     """
 
     schema: Literal["callvault.erasure/1"] = "callvault.erasure/1"
@@ -364,18 +365,18 @@ class ErasedObject(msgspec.Struct, frozen=True):
 
 
 class Seal(msgspec.Struct, frozen=True, kw_only=True):
-    """`seals/{sequence}.json`: what a closed day held, chained to the seal before.
+    """`seals/{sequence}.json`: what a closed day held, chained to the previous seal.
 
     Attributes:
         sequence: 1, 2, 3 ...
         day: UTC, ISO 8601.
-        recordings: how many commit records the manifest lists; likewise transcriptions.
-        bytes: of all that the manifest lists.
-        manifest_sha256: hexadecimal, of `seals/{sequence}.sha256`.
-        previous_sha256: hexadecimal, of the JSON of the seal before; None for the first.
-        reconciled_at: when a comparison with Telnyx found nothing of this day missing; ISO 8601, UTC.
-        not_archived: how many recordings the manifest lists as not archived. Not there in a seal of none.
-        void: why its number is passed over: its manifest counts for nothing. Not there in a seal that counts.
+        recordings: the number of commit records in the manifest; likewise transcriptions.
+        bytes: the size of all objects in the manifest.
+        manifest_sha256: the SHA-256 of `seals/{sequence}.sha256`, hexadecimal.
+        previous_sha256: the SHA-256 of the previous seal's JSON, hexadecimal; None for the first.
+        reconciled_at: when a reconcile with Telnyx found the day complete; ISO 8601, UTC.
+        not_archived: the number of recordings that the manifest lists as not archived; absent if zero.
+        void: why the seal does not count; absent in a seal that counts.
     """
 
     schema: Literal["callvault.seal/1"] = "callvault.seal/1"
@@ -393,11 +394,11 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WrongObject(Exception):
-    """An object of the archive is not what it must be.
+    """An object of the archive is wrong.
 
     Attributes:
-        key: of the object.
-        what: what is wrong with it, one line without the key.
+        key: the key of the object.
+        what: what is wrong, in one line without the key.
     """
 
     def __init__(self, key: str, what: str) -> None:
@@ -407,7 +408,7 @@ class WrongObject(Exception):
 
 
 class UnreadableRecord(WrongObject):
-    """A record in the archive that is not JSON, or not of its schema."""
+    """A record is missing, is not JSON, or does not match its schema."""
 
 
 Receipt = EarlierReceipt | DeletionReceipt

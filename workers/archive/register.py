@@ -1,7 +1,7 @@
-"""The register of what is known to be wrong in the archive. It lies in the archive, so losing Redis does not clear it.
+"""The register of damage: the known problems of the archive, kept in the archive so that a lost Redis does not clear it.
 
-What is found damaged or gone is written down under its key; so is the look that finds it whole again. Nothing is overwritten: of
-each object the last number counts.
+A row records that an object was found damaged, missing or whole again. Rows are never overwritten: of each object the
+last number counts.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _TRIES = 50
 
 
 def read_register(archive: Archive) -> dict[str, Damage]:
-    """The last row of each object that ever was in the register, by its key; one listing, and a read of what is new; blocks.
+    """The last row of each object in the register, by its key: one listing, and a read of each new row; blocks.
 
-    A row that cannot be read is damage itself, and hides none of those before it.
+    An unreadable row is damage itself, and does not hide earlier rows.
 
     Raises:
-        StoreError: the store cannot be asked now.
+        StoreError: the store does not answer.
     """
     return _last_rows(archive, archive.store.list(layout.DAMAGE))
 
@@ -59,22 +59,22 @@ def _read(archive: Archive, key: str) -> Damage:
 
 
 def write_down(archive: Archive, key: str, state: DamageState, what: str, found_by: str, at: str) -> Damage:
-    """Write down what an object was found to be, unless its last row says the same; reads the rows of that object alone; blocks.
+    """Record the state of an object unless its last row is the same; reads the rows of that object alone; blocks.
 
     Args:
         archive: the archive.
-        key: of the object.
+        key: the key of the object.
         state, what, found_by, at: see `Damage`.
 
     Returns:
-        The row that stands.
+        The last row of the object.
 
     Raises:
-        StoreError: the store did not take it now.
+        StoreError: the store did not take the row.
     """
     for _ in range(_TRIES):
         rows = list(archive.store.list(layout.damage_folder(key)))
-        itself = archive.store.list(key) if key.startswith(layout.DAMAGE) else ()  # a row that cannot be read says so
+        itself = archive.store.list(key) if key.startswith(layout.DAMAGE) else ()  # an unreadable row
         last = _last_rows(archive, (*rows, *itself)).get(key)
         if last is not None and (last.state, last.what) == (state, what):
             return last
@@ -85,7 +85,7 @@ def write_down(archive: Archive, key: str, state: DamageState, what: str, found_
         try:
             archive.put_record(layout.damage_key(key, number), row)
         except ArchiveConflict:
-            continue  # somebody else has just taken the number
+            continue  # another process took the number
         return row
     raise StoreError(f"{layout.damage_folder(key)}: other processes keep writing here; try again later")
 
@@ -96,17 +96,17 @@ def _number(key: str) -> int:
 
 
 def look(archive: Archive, key: str) -> Problem | None:
-    """What is wrong with an object now; None if it is as its records and its seal say, every byte of it read; blocks.
+    """Check an object against its records and seals, and read every byte; None if it is whole; blocks.
 
     Raises:
-        StoreError: the store cannot be asked now.
+        StoreError: the store does not answer.
     """
     place = layout.recording_of(key)
     if archive.store.stat(key) is None and (place is None or not _is_erased(archive, place[0], place[1])):
         return Problem("missing", key, "not there")
     if place is not None:
         folder = layout.recording_folder(place[0], place[1])
-        for deep in (False, True):  # what shows without reading need not be read
+        for deep in (False, True):  # the cheap check first
             if found := _about(key, check_folder(archive, folder, deep=deep)):
                 return found
     elif found := _about(key, check_root(archive)):
@@ -117,7 +117,7 @@ def look(archive: Archive, key: str) -> Problem | None:
 
 
 def _is_erased(archive: Archive, day: date, recording_id: str) -> bool:
-    """Whether it is on record that a recording was erased, and nothing is wrong with that record."""
+    """Whether a recording has a valid erasure record."""
     folder = layout.recording_folder(day, recording_id)
     keys = archive.keys_of(folder)
     _, problems = Erasures(archive, known_identity(archive), None).read(folder, keys)
