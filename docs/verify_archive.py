@@ -1,9 +1,9 @@
-"""Verifies an archive in a folder: `python verify_archive.py FOLDER`. Needs Python 3.11 and nothing else.
+"""Checks an archive in a folder with Python 3.11 and nothing else: `python verify_archive.py FOLDER`.
 
-It reports what `callvault verify --seals --deep` reports without keys. It hashes every object, compares the objects of
-a recording with its commit record and the objects of a sealed day with its seals, and walks the chain of seals. It does
-not check signatures and time stamps. Use `--head HASH` for the SHA-256 of a seal that you kept elsewhere, and
-`--seal-after HOURS` if the service has another CALLVAULT_SEAL_AFTER than two days.
+It reports the same problems as `callvault verify --seals --deep` without keys. It hashes every object, compares the objects
+of a recording with its commit record and those of a sealed day with its seals, and checks the chain of seals. It does not
+check signatures and time stamps. Options: `--head HASH`, the SHA-256 of a seal that you kept elsewhere; `--seal-after
+HOURS`, if the service runs with another CALLVAULT_SEAL_AFTER than two days.
 """
 
 import argparse
@@ -532,10 +532,10 @@ def main():
     )
     options = parser.parse_args()
     if not options.folder.is_dir():
-        parser.error(f"{options.folder} is not a folder; check the path, and that its disk is mounted")
+        parser.error(f"folder {options.folder} does not exist; check the path, and that its disk is mounted")
     archive = Archive(options.folder)
     if not any(re.match(r"archive\.json$|(recordings|seals)/", key) for key in archive.paths):
-        parser.error(f"{options.folder} has no archive.json, recordings/ or seals/; give the folder of an archive")
+        parser.error(f"{options.folder} holds no archive (no archive.json, recordings/ or seals/); check the path")
     erased = check_recordings(archive)
     check_root(archive)
     seals, hashes, after_last = walk_chain(archive, options.head and options.head.lower())
@@ -546,13 +546,11 @@ def main():
     lines.append(f"{many(len(hashes), 'seal')}, {many(listed, 'object')}, {many(len(lines), 'problem')}")
     print("\n".join(lines))  # noqa: T201
     waits = many(waiting, "waits", "wait")
-    sys.stderr.write(f"The seals list {listed} of {many(len(archive.paths), 'object')}; {waits} for a further seal. ")
+    sys.stderr.write(f"Seals list {listed} of {many(len(archive.paths), 'object')}; {waits} for the next seal. ")
     if not_archived := count_not_archived(archive):
-        sys.stderr.write(
-            f"Not archived, on record, because Telnyx delivered no audio: {many(not_archived, 'recording')}. "
-        )
+        sys.stderr.write(f"Recorded as not archived, since Telnyx had no audio: {many(not_archived, 'recording')}. ")
     sys.stderr.write(
-        "Not checked: signatures, time stamps, and whether a whole recording is gone from a day without a seal.\n"
+        "Not checked: signatures, time stamps, and whether a whole recording is missing from a day without a seal.\n"
     )
     sys.exit(1 if archive.problems else 0)
 

@@ -64,7 +64,7 @@ def verified(environment: dict[str, str], folder: Path) -> tuple[list[Any], int,
     report = json.loads(done.stdout)
     script = subprocess.run([sys.executable, SCRIPT, folder], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == script.returncode == bool(report["problems"]), script.stdout
-    assert (f"delivered no audio: {report['not_archived']} recording" in script.stderr) == bool(report["not_archived"])
+    assert (f"Telnyx had no audio: {report['not_archived']} recording" in script.stderr) == bool(report["not_archived"])
     return report["problems"], report["recordings"], report["not_archived"]
 
 

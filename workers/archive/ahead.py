@@ -1,4 +1,4 @@
-"""Work on many things in threads, a bounded number ahead of whoever takes the results, and in their order."""
+"""Runs work on many items in threads, a bounded number ahead of the reader, and returns the results in order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 def ahead(items: Iterable[T], work: Callable[[T], R], at_once: int = AT_ONCE) -> Iterator[R]:
-    """The results of `work` on each item, in the order of the items; what one raises is raised in its place."""
+    """The results of `work` in the order of the items; an exception is raised in place of its result."""
     with ThreadPoolExecutor(at_once, thread_name_prefix="callvault-ahead") as threads:
         waiting: deque[Future[R]] = deque()
         try:

@@ -1,6 +1,6 @@
-"""Add a seal to the chain: the manifest, which claims the number; the rows; the seal; its signature.
+"""Adds a seal to the chain: the manifest, which claims the number, then the rows, the seal, and its signature.
 
-All of this blocks and runs in worker threads. `docs/decisions/0006` says why in this order.
+Everything here blocks and runs in worker threads. `docs/decisions/0006` explains the order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _COPY_BYTES = 256 * 1024
 
 
 class Unfinished(Exception):
-    """There is a manifest under the next sequence number, and no seal: a worker died, or another is at it."""
+    """The next sequence number has a manifest and no seal: a worker died, or another one is writing it."""
 
     def __init__(self, sequence: int) -> None:
         super().__init__(f"{layout.seal_key(sequence, 'sha256')}: the manifest has no seal yet")
@@ -33,17 +33,17 @@ class Unfinished(Exception):
 
 
 class SealedMeanwhile(Exception):
-    """The day got a seal after it was listed: what is new of it must be listed again."""
+    """The day got a seal after it was listed; its new objects must be listed again."""
 
 
 @dataclass(frozen=True)
 class Making:
-    """What happens beside a seal while it is made.
+    """The steps that accompany the writing of a seal.
 
     Attributes:
-        put_rows: writes the rows of a sequence number for query engines, before its seal is written.
-        remember: is given number and SHA-256 of a seal, before it is written.
-        sign: makes the signature of a seal's bytes; None: seals are not signed.
+        put_rows: writes the rows of a sequence number for query engines, before its seal.
+        remember: receives the number and SHA-256 of a seal before it is written.
+        sign: signs the bytes of a seal; None to leave seals unsigned.
     """
 
     put_rows: Callable[[int], None] = lambda _: None

@@ -1,8 +1,7 @@
-"""What the audio itself says: read from the bytes while they stream by, at no second pass.
+"""Reads what the audio shows while its bytes stream, and compares that with what Telnyx says.
 
-A WAV's chunks and an MP3's frames are walked to the end, which gives channels, rate and length (`wav.py`, `mp3.py`); here
-that is held against what Telnyx says. A file is never refused for what is found: it is archived, marked in the commit
-record, and its original is kept until a person says otherwise. docs/audio.md has the rules, and a table of odd files.
+`wav.py` and `mp3.py` read the channels, rate and length from chunks and frames. No finding refuses a file: it is archived,
+the commit record names the finding, and the original stays until a person approves. docs/audio.md has the rules.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ TOLERANCE_PERCENT = 0.5
 
 @dataclass(frozen=True)
 class Expected:
-    """What Telnyx says of a recording, and how far its length may be from that.
+    """What Telnyx says of a recording, and the tolerance of its length.
 
     Attributes:
-        duration_ms: its `duration_millis`; None where it says nothing.
-        channels: its `channels`: `single` or `dual`; None where it says nothing.
-        tolerance_ms: by how much the lengths may differ.
-        tolerance_percent: or by this share of what Telnyx says, where that is more.
+        duration_ms: `duration_millis` at Telnyx; None if unknown.
+        channels: `channels` at Telnyx, `single` or `dual`; None if unknown.
+        tolerance_ms: how much the lengths may differ.
+        tolerance_percent: the same as a share of Telnyx's length, if that is more.
     """
 
     duration_ms: int | None = None
@@ -37,7 +36,7 @@ class Expected:
 
 
 class AudioReader:
-    """Watches one audio file go by: pass it every chunk, then ask for its summary.
+    """Reads one audio file: feed it every chunk, then take the summary.
 
     Args:
         audio_format: `wav` or `mp3`, as Telnyx calls the file.
@@ -48,29 +47,30 @@ class AudioReader:
         self._container: Container = Wav() if audio_format == "wav" else Mp3()
 
     def feed(self, chunk: bytes) -> None:
-        """The next bytes. Never raises, whatever the bytes.
+        """Read the next bytes. Never raises.
 
-        Of a WAV each channel is looked at only until it sounds, which costs next to nothing; of an MP3 every frame's
-        head is read, some microseconds for each second of audio.
+        It reads each channel of a WAV until its first sound, and the header of every MP3 frame: some microseconds for
+        each second of audio.
         """
         self._container.feed(chunk)
 
     def is_whole(self, expected: Expected) -> bool:
-        """Whether the audio itself shows that its end has been reached, where nobody else says how long it is.
+        """Whether the audio itself shows that it is complete, if no other source gives its length.
 
-        Of a WAV by the sizes in its head; of an MP3 by its last frame, and its information header or `duration_millis`.
+        A WAV shows it by the sizes in its header; an MP3 by its last frame, with its information header or
+        `duration_millis`.
         """
         return self._container.is_whole(expected.duration_ms)
 
     def summary(self, expected: Expected) -> AudioSummary:
-        """What was found, held against what Telnyx says."""
+        """The result, compared with what Telnyx says."""
         seen = self._container.seen(expected.duration_ms)
         findings = list(_find(seen, expected))
         return AudioSummary(self._format, seen.channels, seen.rate_hz, seen.duration_ms or 0, findings)
 
 
 def _find(seen: Seen, expected: Expected) -> Sequence[str]:
-    """What is not as Telnyx says; `docs/archive-format.md` has the words."""
+    """The differences from what Telnyx says; `docs/archive-format.md` describes each."""
     if not seen.channels:
         return ["unparsable"]
     is_single_in_place_of_dual = expected.channels == "dual" and seen.channels == 1
@@ -92,7 +92,7 @@ def _is_other_length(duration_ms: int | None, expected: Expected) -> bool:
 
 
 def merge_summaries(summaries: Sequence[AudioSummary]) -> AudioSummary:
-    """One summary of a recording's formats: the first, with what was found in any."""
+    """Merge the summaries of a recording's formats: the first, with the findings of all."""
     first = summaries[0]
     findings = sorted({finding for summary in summaries for finding in summary.findings})
     return AudioSummary(first.format, first.channels, first.sample_rate_hz, first.duration_ms, findings)

@@ -1,4 +1,4 @@
-"""What a reader of one kind of audio file promises; `wav.py` and `mp3.py` keep it."""
+"""The interface of the readers of audio files, `wav.py` and `mp3.py`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class Seen:
     """What the bytes of a file show.
 
     Attributes:
-        channels: number of channels; 0 if it is no such file. The rest then says nothing.
+        channels: the number of channels; 0 if the file is not of its format, and the rest then means nothing.
         rate_hz: samples a second.
-        duration_ms: of what was read; None where the codec does not tell how long its bytes last.
-        is_cut: it ends before its own head says, or a part is missing inside.
-        has_silent_channel: one channel is nothing but digital silence.
+        duration_ms: the length of what was read; None if the codec does not define it.
+        is_cut: the file ends before the size in its header, or a part is missing inside.
+        has_silent_channel: one channel holds digital silence alone.
     """
 
     channels: int
@@ -32,14 +32,14 @@ class Container(Protocol):
     """Reads one file as it streams by."""
 
     def feed(self, chunk: bytes) -> None:
-        """The next bytes, as many as there are. Never raises, and holds a few kilobytes at most."""
+        """Read the next bytes. Never raises, and buffers a few kilobytes at most."""
 
     def seen(self, expected_ms: int | None) -> Seen:
-        """What was read, after the last bytes.
+        """The result after the last bytes.
 
         Args:
-            expected_ms: the length that Telnyx gives, which may settle what the file leaves open.
+            expected_ms: the length that Telnyx gives, used where the file leaves it open.
         """
 
     def is_whole(self, expected_ms: int | None) -> bool:
-        """Whether the file itself shows that its end has been reached, where nobody else says how long it is."""
+        """Whether the file itself shows that it is complete, if no other source gives its length."""

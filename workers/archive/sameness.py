@@ -1,7 +1,7 @@
-"""Whether what Telnyx says of a recording now is what it said when the recording was archived.
+"""Compares a recording at Telnyx with what Telnyx showed when it was archived.
 
-Telnyx may show other content under the same id: a second `recording.saved`, another length, other bytes. A recording in
-the API has no checksum, so its fields are held against each other, and what its download addresses say of the bytes.
+Telnyx may show other content under the same id: a second `recording.saved`, another length, other bytes. The API has no
+checksum of a recording, so its fields and the headers of its download addresses are compared.
 """
 
 from __future__ import annotations

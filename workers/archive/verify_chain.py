@@ -1,4 +1,4 @@
-"""The chain of seals as `callvault verify --seals` walks it: each seal, its manifest, the one before, who signed it, and when."""
+"""Checks the chain of seals for `callvault verify --seals`: each seal, its manifest, link, signature and time stamp."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _CLOCKS_APART = timedelta(hours=1)  # the identity and the seals are written by 
 
 @dataclass(frozen=True)
 class Trust:
-    """What the chain is held against, besides itself.
+    """What the chain is compared with.
 
     Attributes:
-        keys: raw public keys of which one must have signed each seal; None: a signature is held to itself.
+        keys: raw public keys, one of which must have signed each seal; None to check signatures alone.
         authorities: see `timestamps.verify_timestamp`.
-        head: SHA-256 of a seal's JSON that must be in the chain; None: of none.
-        identity: which archive it is; None where that is not known.
+        head: the SHA-256 of a seal's JSON that must be in the chain; None for none.
+        identity: the identity of the archive; None if unknown.
     """
 
     keys: Collection[bytes] | None = None
@@ -42,10 +42,10 @@ class Trust:
 
 
 def walk_chain(archive: Archive, state: Verified, trust: Trust, show: Callable[[Verified], None]) -> list[Link]:
-    """Walk the whole chain; what is wrong with it is added to the state.
+    """Check the whole chain and add its problems to the state.
 
     Returns:
-        The seals whose manifests can be believed, without those that are void.
+        The seals with a valid manifest, without void seals.
     """
     good: list[Link] = []
     hashes: dict[int, str] = {}
@@ -88,7 +88,7 @@ def walk_chain(archive: Archive, state: Verified, trust: Trust, show: Callable[[
 
 
 def _present(archive: Archive, state: Verified) -> dict[int, set[str]]:
-    """What there is of each number."""
+    """The suffixes of the objects of each number."""
     present: dict[int, set[str]] = {}
     for stored in archive.store.list("seals/"):
         place = layout.seal_of(stored.key)
@@ -96,7 +96,7 @@ def _present(archive: Archive, state: Verified) -> dict[int, set[str]]:
             state.problems.append(Problem("unlisted", stored.key, "not a key of the archive format"))
         else:
             present.setdefault(place[0], set()).add(place[1])
-    # The rows of a seal tell of it, should it be cut off the chain's end.
+    # The rows of a seal show that it existed, even if it was cut off the end of the chain.
     for stored in archive.store.list("catalogue/"):
         number = stored.key.rpartition("/")[2].partition(".")[0]
         if number.isascii() and number.isdigit():
@@ -105,10 +105,10 @@ def _present(archive: Archive, state: Verified) -> dict[int, set[str]]:
 
 
 def _wait_for_last_seal(archive: Archive, sequence: int) -> set[str]:
-    """Wait three seconds for the last seal, which a worker may be making: it writes the manifest first.
+    """Wait three seconds for the last seal: a worker may be writing it, and writes the manifest first.
 
     Returns:
-        What lies under its number then, by suffix; empty if the seal has not come.
+        The suffixes of the objects of its number; empty if the seal did not appear.
     """
     for _ in range(_LOOKS):
         time.sleep(_LOOK_SECONDS)
@@ -119,7 +119,7 @@ def _wait_for_last_seal(archive: Archive, sequence: int) -> set[str]:
 
 
 def _gap(first: int, last: int) -> Problem:
-    """Seals that left nothing behind: one line for all, since a name may claim any number."""
+    """Missing seals, as one problem: an object's name may claim any number."""
     which, of = (f"seal {first} is", "it") if first == last else (f"seals {first} to {last} are", "them")
     return Problem("gap", layout.seal_key(first), f"{which} missing; there is nothing of {of}")
 
@@ -127,14 +127,14 @@ def _gap(first: int, last: int) -> Problem:
 def _check_seal(
     archive: Archive, key: str, data: bytes, names: set[str], before: str | None
 ) -> tuple[Link | None, list[Problem]]:
-    """A seal against the one before and its manifest.
+    """Check a seal against the previous seal and its manifest.
 
     Args:
         archive: the archive.
-        key: of the seal.
+        key: the key of the seal.
         data: its bytes.
-        names: what lies under its number.
-        before: SHA-256 of the seal before; empty for the first of all, None where that is missing.
+        names: the suffixes of the objects of its number.
+        before: the SHA-256 of the previous seal; empty for the first seal, None if the previous one is missing.
     """
     try:
         link = read_link(data, key)
@@ -191,7 +191,7 @@ def _check_stamp(
 
 
 def _check_adopted(identity: Identity, after_last: int, hashes: dict[int, str], good: list[Link]) -> list[Problem]:
-    """What the archive's identity says of the chain as it was then, against the chain as it is."""
+    """Compare the chain with the seals that the archive's identity names."""
     last = identity.adopted_seals
     if after_last <= last:
         return [_gap(after_last, last)]

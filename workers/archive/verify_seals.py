@@ -1,7 +1,7 @@
-"""`callvault verify --seals`: the chain of seals, and each sealed day against what its seals list.
+"""`callvault verify --seals`: checks the chain of seals, and each sealed day against its seals.
 
-It asks nobody but the store. JSON objects are read and hashed; audio is held to the hash in its commit record, whose own
-proof `verify` asks for, and with `deep` it is read too.
+It needs the store alone. It reads and hashes JSON objects. For audio it compares the hash in the commit record, which
+`verify` proves; with `deep` it reads the audio too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from workers.archive.stores.store import StoredObject
 from workers.archive.verify import Checks, Verified, known_identity, missing_record, other_hash
 from workers.archive.verify_chain import Trust, walk_chain
 
-_SEALED_WITHIN = timedelta(days=2)  # a sealed day gets a further seal a day later at most, if a worker runs
+_SEALED_WITHIN = timedelta(days=2)  # a running worker writes a further seal within a day
 _ON_ITS_WAY = timedelta(
     hours=1
 )  # a record may be in the store so long after the time in it; the store's retries included
@@ -48,7 +48,7 @@ class _Folder:
 
 
 def count_seals(archive: Archive) -> int:
-    """How many seals there are, by a listing alone."""
+    """The number of seals, by a listing."""
     return sum("json" in names for names in present_seals(archive).values())
 
 
@@ -66,24 +66,23 @@ def verify_seals(
     marks: ProvenMarks | None = None,
     show: Callable[[Verified], None] = lambda _: None,
 ) -> Verified:
-    """Walk the whole chain, then the sealed days of a span, both ends inclusive; then look for days without a seal.
+    """Check the whole chain, the sealed days of a span, both ends inclusive, and look for days without a seal.
 
     Args:
         archive: the archive.
-        state: counted on, and what is wrong is added to it.
-        since: first day.
-        until: last day.
+        state: the result so far, to which counts and problems are added.
+        since: the first day.
+        until: the last day.
         deep: read and hash every listed object.
-        trusted: raw public keys of which one must have signed each seal and erasure; None: signatures are held to
-            themselves.
+        trusted: raw public keys, one of which must have signed each seal and erasure; None to check signatures alone.
         authorities: see `timestamps.verify_timestamp`.
-        head: SHA-256 of a seal's JSON that must be in the chain.
+        head: the SHA-256 of a seal's JSON that must be in the chain.
         seal_after: see `CALLVAULT_SEAL_AFTER`.
         marks: see `Checks`.
         show: called after each seal and each folder.
 
     Raises:
-        StoreError: the store cannot be asked now.
+        StoreError: the store does not answer.
     """
     identity = known_identity(archive)
     chain = walk_chain(archive, state, Trust(trusted, authorities, head, identity), show)
@@ -96,7 +95,7 @@ def verify_seals(
         if not ((since and day < since) or (until and day > until)):
             _check_day(checks, state, day, list(links), show)
     state.problems += _unsealed(archive, state, sealed, _span(identity, since, until, seal_after))
-    once: dict[tuple[str, str], Problem] = {}  # `verify` may have said the same of an object
+    once: dict[tuple[str, str], Problem] = {}  # `verify` may have reported the same problem
     for problem in state.problems:
         once.setdefault((problem.kind, problem.key), problem)
     state.problems = list(once.values())
@@ -118,7 +117,7 @@ def _check_day(checks: Checks, state: Verified, day: date, links: list[Link], sh
 
 
 def _folders(archive: Archive, day: date, links: list[Link]) -> Iterator[_Folder]:
-    """What is listed and what is present, side by side, in the order of keys."""
+    """The folders of a day, with the objects that seals list and those that exist, in the order of keys."""
     manifests = [((key, sha256) for sha256, key in read_manifest(archive, link.seal.sequence)) for link in links]
     listed: Iterator[tuple[str, Any]] = heapq.merge(*manifests)
     present: Iterator[tuple[str, Any]] = ((stored.key, stored) for stored in objects_of_day(archive, day))
@@ -135,7 +134,7 @@ def _folders(archive: Archive, day: date, links: list[Link]) -> Iterator[_Folder
 
 @dataclass
 class _Found:
-    """What was found in a folder: what is wrong; how much is listed, erased on record, and waits for a seal."""
+    """The result for one folder: its problems, and the number of objects listed, erased, and waiting for a seal."""
 
     problems: list[Problem]
     listed: int = 0
@@ -172,7 +171,7 @@ def _check_folder(checks: Checks, folder: _Folder, reconciled: datetime) -> _Fou
 def _check_listed(
     checks: Checks, key: str, sha256: str, bytes_of: dict[str, bytes], told: dict[str, ArchivedObject]
 ) -> list[Problem]:
-    """An object that a seal lists: a record by its bytes, the rest by its own record, whose proof is asked for."""
+    """Check an object that a seal lists: a record by its bytes, any other object by the record that names it."""
     store = checks.archive.store
     try:
         if key in bytes_of:
@@ -181,7 +180,7 @@ def _check_listed(
             found = hash_object(store, key)
         else:
             found = told[key].sha256
-            if key.startswith("media/"):  # `verify` has asked for the proof of recordings
+            if key.startswith("media/"):  # `verify` proves recordings
                 checks.check(told[key])
     except KeyError:
         return [Problem("missing", key, "listed, and then not there")]
@@ -193,13 +192,13 @@ def _check_listed(
 
 
 def _told(prefix: str, bytes_of: dict[str, bytes]) -> dict[str, ArchivedObject]:
-    """Audio and media, as their own records tell them."""
+    """Audio and media as their records name them, by key."""
     told: dict[str, ArchivedObject] = {}
-    for key in reversed(commit_keys(prefix, bytes_of)):  # the recording's own last: of what both name, it counts
+    for key in reversed(commit_keys(prefix, bytes_of)):  # the recording's own record last, so it wins
         try:
             told |= {o.key: o for o in COMMIT_RECORD.read(bytes_of[key], key).objects}
         except UnreadableRecord:
-            pass  # its own hash tells that it is damaged
+            pass  # its hash shows the damage
     try:
         if (key := layout.media_key(prefix)) in bytes_of:
             known = MEDIA.read(bytes_of[key], key).object
@@ -210,17 +209,17 @@ def _told(prefix: str, bytes_of: dict[str, bytes]) -> dict[str, ArchivedObject]:
 
 
 def _waiting(prefix: str, unlisted: list[str], bytes_of: dict[str, bytes], reconciled: datetime) -> set[str]:
-    """What no seal lists yet since it came lately: records that say so, what they name, and the signature of an erasure."""
+    """Objects too recent for a seal: recent records, the objects that they name, and signatures of erasures."""
     waiting = {key for key in unlisted if key in bytes_of and _is_recent(key, bytes_of[key], reconciled)}
     records = {key: bytes_of[key] for key in waiting}
     waiting |= {key for key in _told(prefix, records) if key in unlisted}
-    if layout.erasure_key(prefix) in bytes_of:  # it is held to its signature, by whom and whenever it was signed
+    if layout.erasure_key(prefix) in bytes_of:  # its signature is checked, whenever it was made
         waiting |= {layout.erasure_signature_key(prefix)} & set(unlisted)
     return waiting
 
 
 def _is_recent(key: str, data: bytes, reconciled: datetime) -> bool:
-    """Whether an object is dated so lately that no seal lists it yet: within two days, and too late for the seal of its day."""
+    """Whether a record is too recent for a seal: written within two days, and after its day was reconciled."""
     kind = kinds.kind_of(key)
     if kind is None or kind.written_at is None:
         return False
@@ -233,11 +232,11 @@ def _is_recent(key: str, data: bytes, reconciled: datetime) -> bool:
 
 @dataclass(frozen=True)
 class _Span:
-    """Which days are asked for, and which of them must have a seal.
+    """The days to check, and which of them must have a seal.
 
     Attributes:
-        first, last: what is asked for; None: no end.
-        required_from: every day from here on must have a seal; None: only those that hold something.
+        first, last: the days to check; None for no end.
+        required_from: every day from here on must have a seal; None for only the days that hold something.
         required_to: the last day that must have one.
     """
 
@@ -247,7 +246,7 @@ class _Span:
     required_to: date
 
     def holds(self, day: date) -> bool:
-        """Whether a day is asked for."""
+        """Whether a day is in the span."""
         return not ((self.first and day < self.first) or (self.last and day > self.last))
 
 
@@ -257,15 +256,15 @@ def _span(identity: Identity | None, since: date | None, until: date | None, sea
         try:
             required_from = parse_instant(identity.created_at).date()
         except ValueError:
-            pass  # `walk_chain` says so
+            pass  # `walk_chain` reports it
     return _Span(since, until, required_from, (utc_now() - seal_after - UNSEALED_SLACK).date() - timedelta(days=1))
 
 
 def _unsealed(archive: Archive, state: Verified, sealed: set[date], span: _Span) -> list[Problem]:
-    """The days that must have a seal by now and have none: seals cut off the chain's end leave no gap in it.
+    """The days that must have a seal by now and have none, as after seals were cut off the end of the chain.
 
-    From the archive's identity on that is every day. Older versions sealed no empty day, and what is fetched long after its
-    day waits for its first seal: so before, it is the days that hold something that was not written lately.
+    From the day of the archive's identity, every day must have one. Before, only days with objects that are not recent:
+    older versions sealed no empty days, and a backfilled day waits for its first seal.
     """
     missing = set[date]()
     if span.required_from is not None:
@@ -289,7 +288,7 @@ def _came_lately(archive: Archive, keys: list[str]) -> bool:
 
 
 def _runs(days: list[date]) -> Iterator[tuple[date, date]]:
-    """Sorted days as spans of days that follow each other."""
+    """Group sorted days into spans of consecutive days."""
     for _, run in itertools.groupby(enumerate(days), key=lambda pair: pair[1].toordinal() - pair[0]):
         span = [day for _, day in run]
         yield span[0], span[-1]

@@ -294,7 +294,7 @@ class _NoBlocks(StoreError):
 
 
 def _told(name: str, *, is_write: bool = False) -> AbstractContextManager[None]:
-    """Tell what the SDK raises as an error of the store, about an object of this name."""
+    """Translate the exceptions of the SDK into store errors about the object with this name."""
     return told_by(lambda error: _error_of(name, error, is_write=is_write))
 
 

@@ -1,7 +1,7 @@
-"""`file:///path`: the archive as a folder. Objects appear whole, by a link from a temporary file that is on disk.
+"""`file:///path`: the archive as a folder. Objects appear whole, by a hard link from a temporary file on the same disk.
 
-Only `make_place` makes the folder. Where it is not there later (an unmounted disk leaves an empty mount point), every method
-says so, and none says that an object is not there.
+Only `make_place` creates the folder. If it is missing later (an unmounted disk leaves an empty mount point), every method
+raises `StoreMissing`, and none reports a missing object.
 
 A hard link is create-only on every POSIX file system (link(2) fails with EEXIST), so two writers cannot overwrite each
 other; the data and then the folder's entry are flushed to disk before `put` returns.
@@ -183,16 +183,16 @@ class FileStore:
         return removed
 
     def _must_be_there(self) -> None:
-        """See that the archive's folder is there, by what `make_place` and `callvault init` have put into it.
+        """Check that the archive's folder exists, by the entries that `make_place` and `callvault init` made in it.
 
         Raises:
-            StoreMissing: it is not.
+            StoreMissing: the folder does not exist.
         """
         if not self._incoming.is_dir() and not (self.root / layout.IDENTITY_KEY).is_file():
             raise StoreMissing(f"{self.url}: the archive folder does not exist; check that its disk is mounted")
 
     def _open_new(self, temporary: Path) -> int:
-        """Open a new temporary file. Its folder is made again where only that is missing: a copy need not have kept it."""
+        """Open a new temporary file. Its folder is created again if only that is missing, as in a copy of the archive."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
             return os.open(temporary, flags, 0o640)
@@ -225,7 +225,7 @@ class FileStore:
 
 
 def _errors_of(key: str) -> AbstractContextManager[None]:
-    """Tell what the file system refuses as an error of the store."""
+    """Translate errors of the file system into store errors."""
     return told_by(lambda error: _error_of(key, error))
 
 

@@ -240,7 +240,7 @@ def _status_of(error: Exception) -> int | None:
 
 
 def _leave_it(*_: Any, **__: Any) -> None:
-    """What is damaged is left to the proof, and to a person."""
+    """Keep a damaged object: the proof reports it, and a person decides."""
 
 
 class _Stream(RawIOBase):
@@ -274,9 +274,9 @@ class _Stream(RawIOBase):
 
 @contextmanager
 def _leaving_damage_to_the_proof(name: str) -> Iterator[None]:
-    """Go on where the store's answer names another checksum than ours: other bytes lie there, or the answer was damaged.
+    """Continue if the store's answer has another checksum than ours: the object or only the answer may be damaged.
 
-    The proof that follows reads what lies there.
+    The proof that follows reads the object.
     """
     try:
         yield
@@ -285,7 +285,7 @@ def _leaving_damage_to_the_proof(name: str) -> Iterator[None]:
 
 
 def _told(name: str, permission: str = "") -> AbstractContextManager[None]:
-    """Tell what the SDK raises as an error of the store, about an object of this name; `permission` is what it needs."""
+    """Translate the exceptions of the SDK into store errors about an object; `permission` is what the request needs."""
     return told_by(lambda error: _error_of(name, permission, error))
 
 

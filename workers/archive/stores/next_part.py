@@ -1,4 +1,4 @@
-"""The parts of a source, the next one being fetched while a store sends the one before."""
+"""Cuts a source into parts, and fetches the next one while a store sends the previous one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from workers.archive.stores.store import Buffers
 
 
 def parts_ahead(first: bytes, source: Source, size_bytes: int, buffers: Buffers) -> Generator[bytes, None, None]:
-    """The parts of a source; each but the first is drawn in a thread while the one before is being used.
+    """The parts of a source; a thread reads the next one while the caller uses the current one.
 
-    Where there is no memory for a second part, it is drawn when it is asked for. To be closed (`contextlib.closing`): no
-    part is being drawn any more then.
+    Without memory for a second part, it is read when the caller needs it. Close the generator (`contextlib.closing`) to
+    wait for a read in progress.
 
     Args:
-        first: the part that was drawn already, for which there is memory.
+        first: the first part, read already, with its memory taken.
         source: the rest.
-        size_bytes: of each part but the last.
+        size_bytes: the size of each part but the last.
         buffers: the memory of all uploads, and the threads that fill it.
     """
     part, coming, overlapping = first, None, False

@@ -1,4 +1,4 @@
-"""What S3, and what speaks it, says when it says no; and what that means for us."""
+"""Translates the errors of S3 and compatible stores into store errors."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from workers.archive.stores.store import KeyExists, StoreError, StoreRefused, to
 
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _CHECKED = ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
-# What stores answer to a header they do not know; misleading ones about credentials and signatures among them. One such
-# answer alone says nothing: healthy stores give some of them for a moment.
+# Answers to an unknown header; some are misleading ones about credentials and signatures. One such answer proves nothing:
+# healthy stores give some of them for a moment.
 _NOT_UNDERSTOOD = {
     "NotImplemented",
     "InvalidArgument",
@@ -36,9 +36,9 @@ _NOT_UNDERSTOOD = {
 }
 # These are about the credentials or the clock, whatever the headers.
 _CREDENTIALS = {"InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestTimeTooSkewed"}
-# A status of 400, and yet only the line or the load.
+# These have status 400 but are about the connection or the load, and pass.
 _PASSING = {"RequestTimeout", "IncompleteBody", "RequestTimeoutException", "PriorRequestNotComplete"}
-# What a store says of an operation that it does not know.
+# Answers to an unknown operation.
 _UNKNOWN = {
     "NotImplemented",
     "MethodNotAllowed",
@@ -62,7 +62,7 @@ _PERMISSIONS = {
 
 
 class Missing(StoreError):
-    """There is no such object."""
+    """The key is not in use."""
 
 
 class OutOfRange(StoreError):
@@ -70,23 +70,23 @@ class OutOfRange(StoreError):
 
 
 class BadDigest(StoreError):
-    """The store's checksum of what came is not the one that was sent with it."""
+    """The store received bytes that do not match the checksum."""
 
 
 class WriteUnderWay(StoreError):
-    """Another write of the same key runs: ask again."""
+    """Another write of the same key is in progress; retry."""
 
 
 class NoUpload(StoreError):
-    """There is no such upload in parts: it was completed, aborted, or never begun."""
+    """The store has no such multipart upload: it was completed, aborted, or never begun."""
 
 
 class NotUnderstood(StoreRefused):
-    """Refused, maybe only for a header that this store does not know."""
+    """The store refused the request, maybe for a header that it does not know."""
 
 
 def says_unknown(error: StoreError) -> bool:
-    """Whether an answer says that the store does not know the operation at all."""
+    """Whether an error means that the store does not know the operation."""
     answer = error.__cause__
     if not isinstance(answer, ClientError):
         return False
@@ -95,7 +95,7 @@ def says_unknown(error: StoreError) -> bool:
 
 
 def told(name: str) -> AbstractContextManager[None]:
-    """Tell what boto3 raises as an error of the store, about an object of this name."""
+    """Translate the exceptions of boto3 into store errors about the object with this name."""
     return told_by(lambda error: _error_of(name, error))
 
 

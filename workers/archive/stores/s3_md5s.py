@@ -1,8 +1,8 @@
-"""Which MD5s may be the ETag of an object that goes up in parts: what a store made of the last one says which to compute.
+"""Which MD5s may be the ETag of a multipart object: the ETag of the previous object shows which to compute.
 
 AWS and most others give the MD5 of the parts' MD5s with their count (docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html);
-some, such as `rclone serve s3`, the MD5 of all the bytes; others a mark that is no MD5. A wrong guess costs that one object
-a reading back, and no promise.
+some, such as `rclone serve s3`, the MD5 of all bytes; others a mark that is no MD5. After a wrong guess, the object is
+proven by reading it back.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FORMS: tuple[tuple[re.Pattern[str], Form], ...] = (
 
 
 def forms_like(stored: StoredObject) -> tuple[Form, ...]:
-    """The forms that the ETag of an object like this one may have; none where a checksum proves it, or its ETag is no MD5."""
+    """The forms that the ETag of a similar object may have; none if a checksum proves it or its ETag is no MD5."""
     if stored.checksums or stored.etag is None:
         return ()
     return tuple(form for pattern, form in _FORMS if pattern.fullmatch(stored.etag))
