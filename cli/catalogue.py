@@ -63,11 +63,11 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, sa
     Raises:
         StoreError: the archive does not answer, and the catalogue is empty.
     """
-    said = [0.0]
+    shown_at = [0.0]
 
     def show(what: str, count: int) -> None:
-        if time.monotonic() - said[0] > _SAY_EVERY_SECONDS:
-            said[0] = time.monotonic()
+        if time.monotonic() - shown_at[0] > _SAY_EVERY_SECONDS:
+            shown_at[0] = time.monotonic()
             _say(f"building the catalogue: {what}, {many(count, 'recording')} so far")
 
     try:

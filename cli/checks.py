@@ -175,9 +175,9 @@ async def _clock(settings: Settings, redis: Any) -> str:
     skews = {"Redis": time.time() - await server_seconds(redis)}
     try:
         async with httpx.AsyncClient(timeout=5) as http:
-            told = (await http.head(settings.telnyx_base_url)).headers.get("date")
-        if told:
-            skews["Telnyx"] = time.time() - parsedate_to_datetime(told).timestamp()
+            date = (await http.head(settings.telnyx_base_url)).headers.get("date")
+        if date:
+            skews["Telnyx"] = time.time() - parsedate_to_datetime(date).timestamp()
     except (httpx.HTTPError, ValueError):
         pass  # `_api_key` checks whether Telnyx answers
     for whose, skew in skews.items():

@@ -1,4 +1,4 @@
-"""`callvault deletions`: the deletion schedule, holds, pauses and approvals, and the workers' deletion rules."""
+"""`callvault deletions`: the deletion schedule, holds, pauses, approvals, and the workers' rules."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
             }
             for entry in entries
         ]
-        told = {"mode": mode, "paused": pause and pause.why, "due": count, "first": rows}
-        told |= {"paused_by": pause and pause.by, "paused_at": pause and pause.at}
-        told |= {"duties": msgspec.to_builtins(duties), "archive_problem": problem}
-        sys.stdout.write(json_module.dumps(told) + "\n")
+        report = {"mode": mode, "paused": pause and pause.why, "due": count, "first": rows}
+        report |= {"paused_by": pause and pause.by, "paused_at": pause and pause.at}
+        report |= {"duties": msgspec.to_builtins(duties), "archive_problem": problem}
+        sys.stdout.write(json_module.dumps(report) + "\n")
         return
     now = time.time()
     for entry in entries:
@@ -152,9 +152,9 @@ def show_duties(
     stated, effective, own, held = _run(data, work)
     rows = [*stated.values()]
     if json:
-        told = {"units": msgspec.to_builtins(rows), "effective": msgspec.to_builtins(effective), "own": own}
-        told |= {"held_by_decision": held}
-        sys.stdout.write(json_module.dumps(told) + "\n")
+        report = {"units": msgspec.to_builtins(rows), "effective": msgspec.to_builtins(effective), "own": own}
+        report |= {"held_by_decision": held}
+        sys.stdout.write(json_module.dumps(report) + "\n")
         return
     for one in rows:
         name = f"{one.unit}{' (this one)' if one.unit == own else ''}"

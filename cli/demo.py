@@ -1,4 +1,4 @@
-"""`callvault demo`: archive sample calls on this machine, check the archive against the sandbox's books, report."""
+"""`callvault demo`: archive sample calls on this machine, check the archive, report."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def _refuse_if_held(settings: Settings, archive: Archive, folder: str, row: Row)
 async def _erase(
     settings: Settings, url: str, archive: Archive, folder: str, row: Row, why: str, by: str | None
 ) -> Erased:
-    """Erase under the recording's lease, so no job writes meanwhile; the original first, so no job archives it again."""
+    """Erase under the recording's lease: the original first, so no job archives it again."""
     async with runtime_at(settings, url) as runtime:
         keys = None if settings.seal_key is None else open_seal_keys(settings)
 

@@ -53,14 +53,14 @@ def progress(console: Console, **totals: int) -> Iterator[Callable[..., None]]:
 
 def _plain(console: Console, totals: dict[str, int], titles: dict[str, str]) -> Callable[..., None]:
     started = time.monotonic()
-    said_at, said, has_said_done = 0.0, dict[str, int](), False
+    shown_at, shown, has_shown_done = 0.0, dict[str, int](), False
 
     def plain(note: str = "", **counts: int) -> None:
-        nonlocal said_at, said, has_said_done
+        nonlocal shown_at, shown, has_shown_done
         is_done = all(counts[name] >= totals[name] for name in counts)
-        wait = _PLAIN_SECONDS if counts != said else _UNCHANGED_SECONDS
-        if (is_done and not has_said_done) or time.monotonic() - said_at > wait:
-            said_at, said, has_said_done = time.monotonic(), counts, is_done
+        wait = _PLAIN_SECONDS if counts != shown else _UNCHANGED_SECONDS
+        if (is_done and not has_shown_done) or time.monotonic() - shown_at > wait:
+            shown_at, shown, has_shown_done = time.monotonic(), counts, is_done
             parts = [f"{titles[name]} {count}/{totals[name]}" for name, count in counts.items()]
             first = next(iter(counts))
             if 0 < counts[first] < totals[first]:

@@ -1,4 +1,4 @@
-"""Report damage that a command found to the service: a worker writes it into the archive's register of damage."""
+"""Report damage that a command found; a worker writes it into the archive's register of damage."""
 
 from __future__ import annotations
 
