@@ -67,10 +67,10 @@ async def days_without_a_seal(runtime: Runtime) -> list[date]:
 
 
 async def find_unsealed(runtime: Runtime, _: FindUnsealedRequest) -> None:
-    """The job behind another start of Redis: list the archive for what a lost or older Redis does not know.
+    """The job after each start of Redis: list the archive for what a lost or older Redis does not know.
 
-    Every day that holds something no seal lists is put on the list. So is, should deletion be on, every recording that is
-    committed and has neither a receipt nor been found gone, on the due list.
+    It lists every day that holds something no seal lists. If deletion is on, it also schedules the original of every committed
+    recording that has no receipt and was not found gone.
 
     Raises:
         StoreError: the store cannot be listed now.
