@@ -7,7 +7,11 @@ RUN python3 -m venv /opt/callvault \
  && python3 -m venv /opt/build \
  && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE ./
+COPY text text
 COPY config config
+COPY process process
+COPY telnyx_api telnyx_api
+COPY archive archive
 COPY workers workers
 COPY service service
 COPY cli cli

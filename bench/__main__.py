@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.pairs import Result, log
-from config.times import utc_now
 from lab.processes import Missing
+from text.times import utc_now
 
 NAMES = ("receiver", "latency", "idle", "requests", "archive", "deletion", "seals", "sweep")
 RESULTS = Path(__file__).parent / "RESULTS.md"

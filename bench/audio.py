@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 
+from archive.audio import AudioReader
 from sandbox.audio import Audio, make_mp3, make_wav
-from workers.archive.audio import AudioReader
 
 _CHUNK_BYTES = 256 * 1024  # as downloads come
 _RUNS = 5

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.machine import own_peak_mib
-from config.times import format_instant
+from text.times import format_instant
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import Query
 from workers.catalogue.rows import Row

@@ -13,18 +13,18 @@ from contextlib import suppress
 from datetime import date
 from typing import Any, cast
 
+from archive import layout
+from archive.records import CommitRecord, DeletionReceipt
+from archive.stores.store import Store, StoredObject
 from bench.pairs import Result, alternate, log
-from config.times import format_instant, parse_instant, utc_now
 from lab.servers import RunningSandbox
 from lab.yard import yard
 from sandbox.world import World
+from telnyx_api.errors import NotFound
 from tests.workers.house import archive, delete_what_is_due, house
-from workers.archive import layout
-from workers.archive.records import CommitRecord, DeletionReceipt
-from workers.archive.stores.store import Store, StoredObject
+from text.times import format_instant, parse_instant, utc_now
 from workers.keys import DELETIONS_DUE
 from workers.runtime import Runtime
-from workers.telnyx.errors import NotFound
 
 _RECORDINGS = 100
 

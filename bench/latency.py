@@ -15,15 +15,15 @@ from arq.worker import Worker, func
 
 from bench.pairs import Result, alternate
 from bench.seals import lay_out_a_day
-from config.tasks import end_tasks
 from lab.processes import CALLVAULT, CLEAN, Process, free_port, serves_http
 from lab.yard import Yard, yard
+from process.tasks import end_tasks
+from workers.engine.connect import connect_worker
+from workers.engine.leases import Leases
+from workers.engine.worker import LeasingWorker
 from workers.keys import MAIN_QUEUE
 from workers.queue.accept import Acceptor
-from workers.queue.connect import connect_worker
 from workers.queue.jobs import Job, deserialize
-from workers.queue.leases import Leases
-from workers.queue.worker import LeasingWorker
 
 _PER_SECOND = 50
 _JOBS = 300

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from archive.stores.s3_fallbacks import FALLBACKS
+from archive.stores.store import open_store
 from bench.pairs import Result, alternate
 from lab.stores import by_boto3, environ
 from tests.contract.awkward import AwkwardS3, Manners
-from workers.archive.stores.s3_fallbacks import FALLBACKS
-from workers.archive.stores.store import open_store
 
 _TIMES = 100
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from bench import machine
 from bench.pairs import log
-from config.times import utc_now
 from lab.origin import origin_of_everything
 from lab.processes import Process, seconds_until
 from lab.webhooks import write_for_wrk
 from lab.yard import Yard, yard
+from text.times import utc_now
 from workers.keys import MAIN_QUEUE
 
 RECEIVERS, WORKERS = 5, 6

@@ -12,24 +12,24 @@ import time
 from datetime import date, timedelta
 from pathlib import Path
 
+from archive.append import Making, append
+from archive.archive import Archive
+from archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof, Seal, encode_record
+from archive.seals import Chain, Manifest, folders_of_day
+from archive.stores.store import open_store
 from bench import machine
 from bench.pairs import Result, alternate, log
-from config.logs import configure_logs
 from config.settings import load_settings
-from config.times import format_instant, utc_now
 from lab.servers import RunningSandbox
 from lab.stores import make_archive
 from lab.yard import yard
+from process.logs import configure_logs
 from sandbox.world import World
-from workers.archive.append import Making, append
-from workers.archive.archive import Archive
-from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof, Seal, encode_record
-from workers.archive.seals import Chain, Manifest, folders_of_day
-from workers.archive.stores.store import open_store
+from text.times import format_instant, utc_now
 from workers.catalogue.parquet import RowsFile
 from workers.catalogue.rows import row_of
-from workers.jobs.payloads import ReconcileRequest
-from workers.jobs.reconcile import reconcile
+from workers.reconcile.reconcile import reconcile
+from workers.recordings.requests import ReconcileRequest
 from workers.runtime import runtime_at
 
 _DAY = date(2026, 11, 20)

@@ -9,16 +9,16 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+from archive import layout
 from bench import machine
 from bench.listing import A_DAY, DAYS, LAST_DAY, recording_id
 from bench.pairs import Result, log, once
-from config.logs import configure_logs
 from config.settings import load_settings
 from lab.processes import free_port, running, serves_http
 from lab.yard import yard
-from workers.archive import layout
-from workers.jobs.comparison import Tally
-from workers.jobs.reconcile import Sweep, sweep
+from process.logs import configure_logs
+from workers.reconcile.comparison import Tally
+from workers.reconcile.reconcile import Sweep, sweep
 from workers.runtime import runtime_at
 
 _MISSING = 1_000  # one in so many

@@ -19,16 +19,16 @@ from cli.options import DataFolder, Json, Until, day_of, service_of
 from cli.progress import progress
 from cli.resume import StateFile
 from cli.supervisor import stop_signals
-from config.counts import many
 from config.settings import Settings
-from config.sizes import format_size
-from config.times import format_duration, format_instant, utc_now
+from text.counts import many
+from text.sizes import format_size
+from text.times import format_duration, format_instant, utc_now
 from workers.conditions import living_workers
-from workers.jobs.comparison import Tally
-from workers.jobs.one_by_one import Failure
-from workers.jobs.reconcile import Sweep, sweep
+from workers.engine.one_by_one import Failure
 from workers.keys import BULK_QUEUE
 from workers.queue.script import server_now, server_seconds
+from workers.reconcile.comparison import Tally
+from workers.reconcile.reconcile import Sweep, sweep
 from workers.runtime import Runtime, runtime_at
 
 _STATE_DAYS = 30

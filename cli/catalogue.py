@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from datetime import date
 from typing import TypeVar
 
-from config.counts import many
-from config.errors import UserError
+from archive.archive import Archive
+from archive.stores.store import StoreError
 from config.settings import Settings
-from config.times import parse_instant
-from workers.account import Account
-from workers.archive.archive import Archive
-from workers.archive.stores.store import StoreError
+from telnyx_api.account import Account
+from text.counts import many
+from text.errors import UserError
+from text.times import parse_instant
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.feed import AS_OF, OPEN_DAYS, bring_up_to_date
 from workers.catalogue.lookup import day_at_telnyx, first_day, take_from_archive
@@ -115,7 +115,7 @@ def take(settings: Settings, catalogue: Catalogue, archive: Archive, recording_i
     """
 
     async def ask() -> date | None:
-        from workers.telnyx.client import TelnyxClient  # most searches need no client
+        from telnyx_api.client import TelnyxClient  # most searches need no client
 
         async with TelnyxClient(Account.from_settings(settings)) as telnyx:
             return await day_at_telnyx(telnyx, recording_id)

@@ -20,29 +20,29 @@ import httpx
 from nacl.signing import SigningKey
 from redis.exceptions import RedisError
 
-from config.counts import many
-from config.errors import UserError
+from archive.archive import ArchiveConflict
+from archive.identity import NoArchive
+from archive.proof import Damaged
+from archive.stores.store import StoreError
 from config.settings import Settings, unknown_settings
-from config.sizes import format_size
-from config.times import format_duration, utc_now
 from service.app import WEBHOOK_PATH
 from service.signature import SignatureRefused, Signatures
-from workers.account import Account
+from telnyx_api.account import Account
+from telnyx_api.client import LARGEST_PAGE, TelnyxClient
+from telnyx_api.errors import Forbidden, TelnyxError
+from text.counts import many
+from text.errors import UserError
+from text.one_line import one_line
+from text.sizes import format_size
+from text.times import format_duration, utc_now
 from workers.alerts.delivery import NotDelivered, deliver_once
 from workers.alerts.kinds import KINDS
-from workers.archive.archive import ArchiveConflict
-from workers.archive.identity import NoArchive
-from workers.archive.proof import Damaged
-from workers.archive.stores.store import StoreError
 from workers.conditions import known_conditions
 from workers.keys import DOCTOR
-from workers.one_line import one_line
 from workers.queue.binding import bound_to
 from workers.queue.room import used_share
 from workers.queue.script import server_seconds
 from workers.runtime import open_archive
-from workers.telnyx.client import LARGEST_PAGE, TelnyxClient
-from workers.telnyx.errors import Forbidden, TelnyxError
 
 _SKEW_SECONDS = 30  # far below the five minutes after which webhooks are refused
 _OLDEST_REDIS = (7, 0)  # older versions cannot run scripts while memory is full

@@ -14,14 +14,14 @@ import typer
 from cli.console import open_console
 from cli.options import Json
 from cli.usage import group
-from config.counts import many
-from config.errors import UserError
 from config.settings import load_settings
-from workers.account import Account
+from telnyx_api.account import Account
+from telnyx_api.client import TelnyxClient
+from telnyx_api.errors import TelnyxError
+from text.counts import many
+from text.errors import UserError
 from workers.connections.document import Document, load
 from workers.connections.plan import Change, apply, drift, export, plan
-from workers.telnyx.client import TelnyxClient
-from workers.telnyx.errors import TelnyxError
 
 command = group("Manage the account's configuration as code.")
 

@@ -15,28 +15,28 @@ import msgspec
 import typer
 from redis.exceptions import RedisError
 
+from archive.decisions import held_connections
+from archive.hold import Hold
+from archive.layout import recording_id_of
+from archive.records import Duties, UnreadableRecord
+from archive.stores.store import StoreError
 from cli.options import By, DataFolder, Json, RecordingId, Why
 from cli.usage import group
-from config.counts import many
-from config.errors import UsedWrongly, UserError
 from config.settings import load_settings
-from config.times import format_duration
 from config.values import is_id
-from workers.archive.decisions import held_connections
-from workers.archive.layout import recording_id_of
-from workers.archive.records import Duties, UnreadableRecord
-from workers.archive.stores.store import StoreError
-from workers.hold import Hold
-from workers.jobs import decisions
-from workers.jobs.decided import Decided, to_know, what_follows
-from workers.jobs.decisions import is_known_at_telnyx
-from workers.jobs.duties import retire_unit, stated_duties, unit_of, workers_duties
-from workers.jobs.holds import standing
-from workers.jobs.kept import what_keeps_each
-from workers.jobs.may_delete import pause_of
+from telnyx_api.errors import TelnyxError
+from text.counts import many
+from text.errors import UsedWrongly, UserError
+from text.times import format_duration
+from workers.deletion import decisions
+from workers.deletion.decided import Decided, to_know, what_follows
+from workers.deletion.decisions import is_known_at_telnyx
+from workers.deletion.duties import retire_unit, stated_duties, unit_of, workers_duties
+from workers.deletion.holds import standing
+from workers.deletion.kept import what_keeps_each
+from workers.deletion.may_delete import pause_of
 from workers.queue.embedded import redis_of
 from workers.runtime import Runtime, runtime_at
-from workers.telnyx.errors import TelnyxError
 
 command = group("List, pause, hold or approve deletions at Telnyx.")
 

@@ -17,6 +17,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from archive import layout
+from archive.archive import Archive
+from archive.proof import hash_object
+from archive.stores.store import open_store
 from cli.console import open_console
 from cli.init import init
 from cli.options import AudioFolder, Json
@@ -33,12 +37,8 @@ from cli.supervisor import (
     stop_signals,
 )
 from config.settings import load_settings
-from config.sizes import format_size
-from config.times import format_duration, parse_instant
-from workers.archive import layout
-from workers.archive.archive import Archive
-from workers.archive.proof import hash_object
-from workers.archive.stores.store import open_store
+from text.sizes import format_size
+from text.times import format_duration, parse_instant
 from workers.queue.embedded import EmbeddedServer
 
 _PATIENCE_SECONDS = 120.0  # without progress

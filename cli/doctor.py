@@ -69,7 +69,7 @@ async def _one(check: Check, settings: Settings, redis: Any) -> dict[str, Any]:
     from redis.exceptions import RedisError
 
     from cli.checks import Noted, Wrong
-    from workers.one_line import one_line
+    from text.one_line import one_line
 
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):

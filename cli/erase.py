@@ -10,25 +10,25 @@ from typing import Annotated
 
 import typer
 
+from archive import layout
+from archive.archive import Archive
+from archive.decisions import decisions_about, decisions_on, held_connections, why_held
+from archive.erase import Erased, erase, is_signed, sign_erasure
 from cli.catalogue import look_up, opened, up_to_date
 from cli.options import By, DataFolder, Json, RecordingId, service_of, settings_of
-from config.counts import many
-from config.errors import UsedWrongly, UserError
 from config.settings import Settings
-from workers.archive import layout
-from workers.archive.archive import Archive
-from workers.archive.decisions import decisions_about, decisions_on, held_connections, why_held
-from workers.archive.erase import Erased, erase, is_signed, sign_erasure
+from telnyx_api.client import LARGEST_PAGE, asking
+from telnyx_api.errors import NotFound
+from text.counts import many
+from text.errors import UsedWrongly, UserError
 from workers.catalogue.forget import forget
 from workers.catalogue.parquet import has_parquet
 from workers.catalogue.rows import Row
-from workers.jobs.duties import own_duties, stated_duties
-from workers.jobs.signing import open_seal_keys
-from workers.queue.lease import HeldElsewhere
-from workers.queue.recording_lease import sole_writer
+from workers.deletion.duties import own_duties, stated_duties
+from workers.engine.lease import HeldElsewhere
+from workers.recordings.lease import sole_writer
 from workers.runtime import Runtime, runtime_at
-from workers.telnyx.client import LARGEST_PAGE, asking
-from workers.telnyx.errors import NotFound
+from workers.seals.signing import open_seal_keys
 
 _WAIT_SECONDS = 30  # for a job that is archiving the recording
 

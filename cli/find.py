@@ -12,9 +12,9 @@ import typer
 
 from cli.console import bold
 from cli.options import DataFolder, option, refuse_empty, settings_of
-from config.counts import many
-from config.errors import UsedWrongly
-from config.times import format_duration
+from text.counts import many
+from text.errors import UsedWrongly
+from text.times import format_duration
 from workers.catalogue.words import pieces
 
 if TYPE_CHECKING:

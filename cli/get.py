@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from archive import layout
+from archive.archive import Archive
+from archive.problems import Problem, how_to_mend, wrong
+from archive.proof import Damaged, Missing
+from archive.records import ArchivedObject, UnreadableRecord
 from cli.console import open_console
 from cli.options import DataFolder, RecordingId, settings_of
-from config.counts import many
-from config.errors import UsedWrongly, UserError
-from workers.archive import layout
-from workers.archive.archive import Archive
-from workers.archive.problems import Problem, how_to_mend, wrong
-from workers.archive.proof import Damaged, Missing
-from workers.archive.records import ArchivedObject, UnreadableRecord
+from text.counts import many
+from text.errors import UsedWrongly, UserError
 from workers.catalogue.query import Query
 from workers.catalogue.rows import transcript_of
 

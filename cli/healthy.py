@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from cli.options import DataFolder, settings_of
-from config.alive import LONGEST_SILENCE_SECONDS, file_of, killed, silences
+from process.alive import LONGEST_SILENCE_SECONDS, file_of, killed, silences
 
 
 def command(data: DataFolder = None) -> int:

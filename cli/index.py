@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from cli.options import DataFolder, Json, settings_of
-from config.counts import many
-from config.sizes import format_size
-from config.times import format_duration
+from text.counts import many
+from text.sizes import format_size
+from text.times import format_duration
 
 
 def command(

@@ -11,8 +11,8 @@ import msgspec
 import typer
 
 from cli.options import DataFolder, Json, settings_of
-from config.counts import many
-from config.private import private_folder
+from process.private import private_folder
+from text.counts import many
 
 if TYPE_CHECKING:
     from config.settings import Settings

@@ -13,15 +13,15 @@ import typer
 
 from cli.options import DataFolder, Json, Since, day_of
 from cli.usage import group
-from config.counts import many
-from config.errors import UserError
 from config.settings import load_settings
-from config.times import utc_now
-from workers.account import Account
-from workers.jobs.log_messages import read_log_messages
+from telnyx_api.account import Account
+from telnyx_api.client import TelnyxClient
+from telnyx_api.errors import NotFound
+from text.counts import many
+from text.errors import UserError
+from text.times import utc_now
+from workers.connections.log_messages import read_log_messages
 from workers.runtime import open_archive
-from workers.telnyx.client import TelnyxClient
-from workers.telnyx.errors import NotFound
 
 command = group("List or dismiss log messages of connections.")
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import typer
 
+from cli.lazily import import_lazily
 from cli.usage import Group, UsageError, explain, group
-from config.errors import UsedWrongly, UserError
-from config.lazily import import_lazily
-from config.leave import leave_soon
-from config.logs import configure_logs
+from process.leave import leave_soon
+from process.logs import configure_logs
+from text.errors import UsedWrongly, UserError
 
 # Libraries load these for features that Callvault does not use; together that takes longer than most commands run.
 import_lazily("jwt")  # redis, for logins with tokens; cryptography comes with it
@@ -49,7 +49,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command("status", "cli.status", "Show queues, deletions, dead letters and seals."),
         Command("doctor", "cli.doctor", "Check the installation and say how to fix it."),
         Command("healthy", "cli.healthy", "Check that local receivers and workers are alive."),
-        Command("dead-letters", "cli.letters", "List, retry or discard jobs that failed for good."),
+        Command("dead-letters", "cli.dead_letters", "List, retry or discard jobs that failed for good."),
     ),
     "Recordings": (
         Command("find", "cli.find", "Find recordings by number, time or spoken words."),
@@ -126,9 +126,9 @@ def _run() -> None:
     except Exception as error:
         from redis.exceptions import RedisError
 
-        from workers.archive.stores.store import StoreError, StoreRefused
-        from workers.one_line import one_line
-        from workers.telnyx.errors import TelnyxError
+        from archive.stores.store import StoreError, StoreRefused
+        from telnyx_api.errors import TelnyxError
+        from text.one_line import one_line
 
         if isinstance(error, RedisError):
             _end(f"{one_line(error)}; run `callvault doctor` for details", 1)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from config.errors import UsedWrongly
-from config.times import parse_day
+from text.errors import UsedWrongly
+from text.times import parse_day
 
 if TYPE_CHECKING:
     from config.settings import Settings

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from config.times import format_duration
+from text.times import format_duration
 
 _PLAIN_SECONDS = 2.0
 _UNCHANGED_SECONDS = 30.0  # how often an unchanged line is repeated

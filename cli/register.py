@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from redis.exceptions import RedisError
 
-from config.errors import UserError
+from archive.problems import Problem
 from config.settings import Settings
-from workers.archive.problems import Problem
-from workers.jobs.damage import REGISTERED, tell_problems
-from workers.one_line import one_line
+from text.errors import UserError
+from text.one_line import one_line
+from workers.damage.damage import REGISTERED, tell_problems
 from workers.queue.binding import bound_to
 from workers.queue.connect import connect_receiver
 from workers.queue.embedded import redis_of

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from archive import layout
+from archive.records import ArchivedObject
 from cli.options import DataFolder, Json, RecordingId, service_of
-from config.counts import many
-from config.errors import UserError
-from workers.archive import layout
-from workers.archive.records import ArchivedObject
+from text.counts import many
+from text.errors import UserError
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -55,11 +55,11 @@ def command(
 async def _repair(
     settings: Settings, url: str, recording_id: str, folder: str, file: Path | None
 ) -> list[ArchivedObject]:
-    from workers.jobs.repair import repair
-    from workers.queue.lease import HeldElsewhere
+    from telnyx_api.downloads import DownloadFailed
+    from telnyx_api.errors import TelnyxError
+    from workers.engine.lease import HeldElsewhere
+    from workers.recordings.repair import repair
     from workers.runtime import runtime_at
-    from workers.telnyx.downloads import DownloadFailed
-    from workers.telnyx.errors import TelnyxError
 
     async with runtime_at(settings, url, needs_telnyx=file is None) as runtime:
         try:

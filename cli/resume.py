@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from config.errors import UserError
-from config.private import private_file, private_folder
+from process.private import private_file, private_folder
+from text.errors import UserError
 
 S = TypeVar("S", bound=msgspec.Struct)
 

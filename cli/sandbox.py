@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.options import AudioFolder, Host, Json
-from config.errors import UserError
+from text.errors import UserError
 
 
 def command(

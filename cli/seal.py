@@ -12,24 +12,24 @@ from typing import Annotated, Any
 
 import typer
 
+from archive.records import UnreadableRecord
+from archive.seals import Link
 from cli.console import open_console
 from cli.options import DataFolder, Json, day_of, service_of
 from cli.progress import progress
-from config.counts import many
-from config.errors import UsedWrongly
 from config.settings import Settings
-from config.sizes import format_size
-from workers.archive.records import UnreadableRecord
-from workers.archive.seals import Link
-from workers.jobs.payloads import FindUnsealedRequest
-from workers.jobs.seals import Waits, seal
-from workers.jobs.signing import complete, sign_by_hand
-from workers.jobs.unsealed import days_without_a_seal, find_unsealed
+from telnyx_api.errors import StatusError
+from text.counts import many
+from text.errors import UsedWrongly
+from text.sizes import format_size
+from workers.queue.change_feed import UnsealedDays
 from workers.queue.script import server_seconds
-from workers.queue.written import UnsealedDays
+from workers.recordings.requests import FindUnsealedRequest
 from workers.runtime import Runtime, runtime_at
+from workers.seals.seal import Waits, seal
+from workers.seals.signing import complete, sign_by_hand
+from workers.seals.unsealed import days_without_a_seal, find_unsealed
 from workers.status import next_of, open_days
-from workers.telnyx.errors import StatusError
 
 
 def command(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cli.options import DataFolder, Json, service_of
-from config.counts import many
-from config.times import format_duration
+from text.counts import many
+from text.times import format_duration
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -47,7 +47,7 @@ async def _read(settings: Settings, url: str) -> Status:
 
 
 def _print(found: Status) -> None:
-    from workers.hold import Hold
+    from archive.hold import Hold
     from workers.status import open_days
 
     lines = [("archive", found.archive_url)]

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
-from config.errors import UserError
-from config.private import private_file, private_folder
+from process.private import private_file, private_folder
+from text.errors import UserError
 from workers.queue.embedded import EmbeddedServer, die_with_parent
 
 # `-P` keeps the current folder off the import path: a `config.py` there would replace ours.

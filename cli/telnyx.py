@@ -16,13 +16,13 @@ from typing import Annotated, Any, cast
 import typer
 
 from cli.usage import group
-from config.errors import UsedWrongly
 from config.settings import load_settings
-from workers.account import Account
-from workers.telnyx.client import TelnyxClient
-from workers.telnyx.models import Model
-from workers.telnyx.operation import Operation
-from workers.telnyx.operations import FAMILIES, all_operations
+from telnyx_api.account import Account
+from telnyx_api.client import TelnyxClient
+from telnyx_api.models import Model
+from telnyx_api.operation import Operation
+from telnyx_api.operations import FAMILIES, all_operations
+from text.errors import UsedWrongly
 
 
 def _build() -> typer.Typer:

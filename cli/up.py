@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from cli.options import DataFolder, Host, settings_of
-from config.errors import UsedWrongly, UserError
+from text.errors import UsedWrongly, UserError
 
 if TYPE_CHECKING:
     from config.settings import Settings

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from config.errors import UsedWrongly
+from text.errors import UsedWrongly
 
 _SHORTER = (
     ("Input should be ", "expected "),

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from archive.marks import ProvenMarks
+from archive.verify import Verified, count_recordings, verify
+from archive.verify_seals import count_seals, verify_seals
 from cli.console import open_console
 from cli.options import DataFolder, Json, Since, Until, day_of, settings_of
 from cli.resume import StateFile
-from config.counts import many
-from config.errors import UsedWrongly
-from config.sizes import format_size
-from config.times import format_duration, format_instant, utc_now
-from workers.archive.marks import ProvenMarks
-from workers.archive.verify import Verified, count_recordings, verify
-from workers.archive.verify_seals import count_seals, verify_seals
+from text.counts import many
+from text.errors import UsedWrongly
+from text.sizes import format_size
+from text.times import format_duration, format_instant, utc_now
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,8 +94,8 @@ def command(
 def _run(settings: Settings, options: Options) -> int:
     from cli.progress import progress
     from cli.register import register_problems
-    from workers.jobs.signing import open_seal_keys
     from workers.runtime import open_archive
+    from workers.seals.signing import open_seal_keys
 
     console = open_console(stderr=True)
     archive = open_archive(settings)

@@ -1,1 +1,1 @@
-"""What the user sets: every setting typed and checked at start-up, and how logs are written."""
+"""What the user sets: every setting typed and checked at start-up."""

@@ -15,8 +15,6 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from config.counts import many
-from config.errors import UsedWrongly
 from config.values import (
     QuietHours,
     TranscriptionPolicy,
@@ -35,6 +33,8 @@ from config.values import (
     read_token,
     read_transcriptions,
 )
+from text.counts import many
+from text.errors import UsedWrongly
 
 SERVE_REDIS_URL = "CALLVAULT_SERVE_REDIS_URL"  # set by a parent process for its receivers
 _FROM_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")

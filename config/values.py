@@ -13,8 +13,8 @@ from datetime import timedelta
 from typing import Literal
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from config.counts import many
-from config.times import format_duration, parse_duration
+from text.counts import many
+from text.times import format_duration, parse_duration
 
 ARCHIVE_SCHEMES = ("file", "s3", "gs", "az")
 SHORTEST_TOKEN = 16  # characters

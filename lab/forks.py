@@ -28,10 +28,8 @@ from typing import IO
 import msgspec
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_ROOMS = ("cli", "service", "workers", "config", "sandbox")
-_CLOUDS = {
-    f"workers.archive.stores.{name}" for name in ("s3", "gcs", "azure", "adapter")
-}  # imported when one is opened
+_ROOMS = ("archive", "cli", "config", "process", "sandbox", "service", "telnyx_api", "text", "workers")
+_CLOUDS = {f"archive.stores.{name}" for name in ("s3", "gcs", "azure", "adapter")}  # imported when one is opened
 _ROOT = Path(__file__).parent.parent
 _NUMBER = struct.Struct("i")
 

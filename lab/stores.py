@@ -17,11 +17,11 @@ import httpx
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from archive.identity import make_identity, read_identity
+from archive.records import Identity
+from archive.stores.store import Store, StoreMissing, StoreOptions, open_store
 from lab.lines import TcpProxy, tls_proxy, tls_wrap
 from lab.processes import ROOT, free_port, listens, running
-from workers.archive.identity import make_identity, read_identity
-from workers.archive.records import Identity
-from workers.archive.stores.store import Store, StoreMissing, StoreOptions, open_store
 
 TOOLS = ROOT / ".tools"
 AZURE_ACCOUNT = "devstoreaccount1"

@@ -16,10 +16,10 @@ from lab.processes import CALLVAULT, ROOT, Process, free_port, serves_http, wait
 from lab.redis import Server
 from lab.stores import environ, make_archive
 from lab.webhooks import Signer
-from workers.jobs.payloads import RecordingRequest, recording_job
+from workers.engine.connect import connect_worker
 from workers.keys import RECONCILED, UNSEALED_KNOWN, WORKER, WRITTEN
 from workers.queue.accept import Acceptor
-from workers.queue.connect import connect_worker
+from workers.recordings.requests import RecordingRequest, recording_job
 
 _ENQUEUED_AT_ONCE = 5_000
 

@@ -14,10 +14,10 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from config.alive import show_alive
-from config.logs import get_logger
 from config.settings import Settings, SettingsError
-from config.tasks import end_tasks
+from process.alive import show_alive
+from process.logs import get_logger
+from process.tasks import end_tasks
 from service.clocks import Clocks
 from service.counting import Counting
 from service.health import healthz, metrics_page, readyz

@@ -10,10 +10,10 @@ import math
 import time
 from typing import Any
 
-from config.logs import get_logger
 from config.settings import Settings
-from config.times import format_duration
-from workers.queue.clocks import MOST_APART_SECONDS, seconds_apart
+from process.logs import get_logger
+from text.times import format_duration
+from workers.engine.server_clock import MOST_APART_SECONDS, seconds_apart
 
 _ALERT_EVERY_SECONDS = 60
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from workers.jobs.routing import Event
+from workers.recordings.routing import Event
 
 _LONGEST_ID = 200
 _MOST_FORM_FIELDS = 200

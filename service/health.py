@@ -11,15 +11,15 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from config.times import end_of_day
 from service import metrics
+from text.times import end_of_day
 from workers.conditions import CONDITIONS, Condition, known_conditions
-from workers.jobs.causes import CAUSES
+from workers.engine.attempts import Attempts
+from workers.engine.failure_classes import CAUSES
 from workers.keys import DEAD_LETTERS, DELETIONS_DUE, QUEUES, READINESS
-from workers.queue.attempts import Attempts
-from workers.queue.pressure import oldest_waiting_seconds
+from workers.queue.backlog import oldest_waiting_seconds
+from workers.queue.change_feed import UnsealedDays
 from workers.queue.script import server_seconds
-from workers.queue.written import UnsealedDays
 
 _READY_TTL_SECONDS = 60
 _MOST_CONDITIONS = 50

@@ -7,10 +7,10 @@ import os
 import uvicorn
 from starlette.applications import Starlette
 
-from config.leave import end_on_signals
-from config.logs import configure_logs, get_logger
 from config.settings import SERVE_REDIS_URL, Settings, load_settings, unknown_settings
-from config.tracing import open_tracing
+from process.leave import end_on_signals
+from process.logs import configure_logs, get_logger
+from process.tracing import open_tracing
 from service.app import create_app
 from service.protocol import PacedProtocol
 

@@ -23,15 +23,15 @@ import msgspec
 from redis.exceptions import RedisError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from config.logs import get_logger
-from config.tracing import span
+from process.logs import get_logger
+from process.tracing import span
 from service import metrics
 from service.clocks import Clocks
 from service.events import Unparseable, parse_form, parse_json
 from service.protocol import answer_at_once, is_body_here
 from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, OutsideWindow, SignatureRefused, Signatures
-from workers.jobs.routing import Event, jobs_of, look_jobs
 from workers.queue.accept import Acceptor, Overloaded
+from workers.recordings.routing import Event, jobs_of, look_jobs
 
 LARGEST_BODY_BYTES = 4 * 1024 * 1024  # an event holds its whole transcription: 1.4 MB for some hours of speech
 

@@ -18,8 +18,8 @@ from lab.redis import LEAST_PASSWORD, LEAST_USER, least_rights
 from lab.servers import HttpServer, RunningSandbox
 from lab.stores import make_archive
 from sandbox.world import World
+from workers.engine.connect import connect_worker
 from workers.keys import RECONCILED
-from workers.queue.connect import connect_worker
 from workers.queue.embedded import EmbeddedServer
 from workers.runtime import Runtime, open_runtime
 

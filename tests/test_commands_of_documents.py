@@ -15,19 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from config.times import utc_now
+from archive import layout
 from lab.processes import callvault, free_port, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import make_archive
 from sandbox.audio import make_wav
 from sandbox.world import World
-from workers.archive import layout
-from workers.jobs.payloads import MirrorRequest, RecordingRequest, recording_job
+from text.times import utc_now
+from workers.engine.attempts import Attempts, DeadLetter
+from workers.engine.connect import connect_worker
 from workers.queue.accept import enqueue
-from workers.queue.attempts import Attempts, DeadLetter
-from workers.queue.connect import connect_worker
 from workers.queue.embedded import EmbeddedServer
 from workers.queue.jobs import Job
+from workers.recordings.requests import MirrorRequest, RecordingRequest, recording_job
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if path.name != "CHANGELOG.md"]

@@ -10,8 +10,8 @@ import pytest
 
 from docs.make import DOCUMENTS
 from workers.alerts.kinds import KINDS
-from workers.jobs.connections import FAULTS
-from workers.jobs.routing import ROUTES
+from workers.connections.watch import FAULTS
+from workers.recordings.routing import ROUTES
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,7 +28,11 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 
 
 def test_every_kind_of_alert_that_is_sent_is_in_the_table_and_every_row_is_sent() -> None:
-    sources = [path.read_text() for room in ("workers", "cli", "service") for path in (ROOT / room).glob("**/*.py")]
+    sources = [
+        path.read_text()
+        for room in ("archive", "cli", "process", "service", "telnyx_api", "text", "workers")
+        for path in (ROOT / room).glob("**/*.py")
+    ]
     kinds = {kind for text in sources for kind in re.findall(r'\.send\(\s*"([a-z.-]+)"', text)}
     kinds |= {f"{kind}-fault" for kind, _ in FAULTS}
     kinds |= {f"{kind}-recovered" for kind, _ in FAULTS}
@@ -47,7 +51,9 @@ _NOT_PLAIN = re.compile(
     r"\b(?:is|are|was|were|be|been|being) told\b(?! apart)|\bit is none\b|\bthere is none\b|\bis none\b(?! of)|\bthat of\b"
     r"|\blest\b|\bas it must be\b"
 )
-_ROOMS = ("cli", "service", "workers", "config", "sandbox", "lab", "bench", "tests")
+_ROOMS = (
+    "archive", "bench", "cli", "config", "lab", "process", "sandbox", "service", "telnyx_api", "tests", "text", "workers",
+)  # fmt: skip
 
 
 def _texts(path: Path) -> list[tuple[int, str]]:

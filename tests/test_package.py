@@ -13,7 +13,7 @@ import pytest
 from lab.processes import CLEAN
 
 ROOT = Path(__file__).parent.parent
-ROOMS = {"cli", "config", "sandbox", "service", "workers"}
+ROOMS = {"archive", "cli", "config", "process", "sandbox", "service", "telnyx_api", "text", "workers"}
 
 
 @pytest.mark.timeout(400)

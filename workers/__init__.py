@@ -1,1 +1,1 @@
-"""What runs in the background: jobs, their queue, the Telnyx client, the archive."""
+"""What runs in the background, one room for each promise."""

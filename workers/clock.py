@@ -13,23 +13,23 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from config.logs import get_logger
-from workers.alerts.witness import send_head
-from workers.jobs.connections import look_for_drift, refresh_operator_connect, watch_connections
-from workers.jobs.damage import keep_register
-from workers.jobs.deletion import refresh_pause, start_deletions
-from workers.jobs.failing import tell_turn_failing
-from workers.jobs.log_messages import mirror_log_messages
-from workers.jobs.media import archive_media
-from workers.jobs.reconcile import start_sweeps
-from workers.jobs.run import LogThrottle
-from workers.jobs.signing import complete_seals
-from workers.jobs.unsealed import start_seals
+from process.logs import get_logger
+from workers.connections.log_messages import mirror_log_messages
+from workers.connections.media import archive_media
+from workers.connections.watch import look_for_drift, refresh_operator_connect, watch_connections
+from workers.damage.damage import keep_register
+from workers.deletion.deletion import refresh_pause, start_deletions
+from workers.engine.failing import tell_turn_failing
+from workers.engine.lease import take_turn
+from workers.engine.run import LogThrottle
 from workers.keys import TURN
+from workers.queue.backlog import pressure
 from workers.queue.binding import AnotherArchive
-from workers.queue.lease import take_turn
-from workers.queue.pressure import pressure
+from workers.reconcile.reconcile import start_sweeps
 from workers.runtime import Runtime
+from workers.seals.signing import complete_seals
+from workers.seals.unsealed import start_seals
+from workers.seals.witness import send_head
 
 log = get_logger()
 

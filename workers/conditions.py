@@ -11,20 +11,20 @@ from dataclasses import dataclass
 
 import msgspec
 
-from config.counts import many
+from archive.problems import how_to_mend
 from config.settings import Settings
-from config.times import end_of_day, format_duration
+from text.counts import many
+from text.times import end_of_day, format_duration
 from workers.alerts.kinds import Severity
-from workers.archive.problems import how_to_mend
-from workers.jobs.causes import CAUSES, advice_of
+from workers.damage.damaged import DamagedObjects
+from workers.deletion.schedule import DueList
+from workers.engine.attempts import Attempts
+from workers.engine.failure_classes import CAUSES, advice_of
 from workers.keys import CLOCKS, LIVE_DUTIES, NO_WORKER, QUEUES, WORKER, WORKER_ENDED
-from workers.queue.attempts import Attempts
-from workers.queue.damaged import DamagedObjects
-from workers.queue.due import DueList
-from workers.queue.pressure import pressure
+from workers.queue.backlog import pressure
+from workers.queue.change_feed import UnsealedDays
 from workers.queue.room import EVENTS_SHARE, used_share
 from workers.queue.script import AsyncRedis, server_seconds
-from workers.queue.written import UnsealedDays
 
 _SEAL_SLACK_SECONDS = 3600  # a day is on the list of those that wait for some time before each seal
 _REGISTER_OLD_SECONDS = 300

@@ -7,16 +7,16 @@ import getpass
 from dataclasses import dataclass
 from typing import Literal
 
-from config.errors import UserError
-from config.times import format_instant, utc_now
-from workers.archive.archive import Archive
-from workers.archive.decisions import new_id, put_decision
-from workers.archive.identity import make_identity, read_identity
-from workers.archive.records import Decision, Identity
-from workers.archive.stores.store import Store, StoreMissing
+from archive.archive import Archive
+from archive.decisions import new_id, put_decision
+from archive.identity import make_identity, read_identity
+from archive.records import Decision, Identity
+from archive.stores.store import Store, StoreMissing
+from text.errors import UserError
+from text.times import format_instant, utc_now
+from workers.deletion.schedule import DueList
 from workers.keys import INITIALISING
 from workers.queue.binding import assert_bound, bind_anew, bound_to, remembers_an_archive
-from workers.queue.due import DueList
 from workers.queue.script import AsyncRedis
 
 _LOCK_SECONDS = 120

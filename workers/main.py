@@ -14,30 +14,31 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from config.alive import show_alive
-from config.errors import UserError
-from config.logs import configure_logs, get_logger
+from archive import layout
+from archive.stores.store import StoreError, StoreRefused
 from config.settings import Settings, unknown_settings
-from config.tasks import end_tasks
-from config.times import format_duration, utc_now
-from config.tracing import open_tracing
-from workers.archive import layout
-from workers.archive.stores.store import StoreError, StoreRefused
+from process.alive import show_alive
+from process.logs import configure_logs, get_logger
+from process.tasks import end_tasks
+from process.tracing import open_tracing
+from text.errors import UserError
+from text.one_line import one_line
+from text.times import format_duration, utc_now
 from workers.clock import run_clock
 from workers.conditions import living_workers
-from workers.jobs.clocks import clocks_agree
-from workers.jobs.duties import is_sealed_first, tell_duties
-from workers.jobs.payloads import JOBS
-from workers.jobs.run import LONGEST_SECONDS, job
+from workers.deletion.duties import is_sealed_first, tell_duties
+from workers.engine.clocks import clocks_agree
+from workers.engine.connect import connect_worker
+from workers.engine.leases import Leases
+from workers.engine.run import LONGEST_SECONDS, job
+from workers.engine.server_clock import MOST_APART_SECONDS
+from workers.engine.worker import Function, LeasingWorker
 from workers.keys import BULK_QUEUE, CLOCK_QUEUE, CLOCKS, MAIN_QUEUE, NO_WORKER, SEAL_QUEUE, WORKER_ENDED
-from workers.one_line import one_line
+from workers.queue.backlog import oldest_waiting_seconds
 from workers.queue.binding import AnotherArchive
-from workers.queue.clocks import MOST_APART_SECONDS
-from workers.queue.connect import connect_receiver, connect_worker
-from workers.queue.leases import Leases
-from workers.queue.pressure import oldest_waiting_seconds
+from workers.queue.connect import connect_receiver
 from workers.queue.script import AsyncRedis, server_seconds, write_when_full
-from workers.queue.worker import Function, LeasingWorker
+from workers.recordings.requests import JOBS
 from workers.runtime import CLOCK_JOBS, SEAL_JOBS, Runtime, open_runtime
 
 log = get_logger()

@@ -15,33 +15,33 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 from redis.exceptions import RedisError
 
-from config.logs import get_logger
+from archive import layout
+from archive.archive import Archive
+from archive.identity import NoArchive
+from archive.records import Record, encode_record
+from archive.sealed import SealedRecordings
+from archive.seals import Chain
+from archive.stores.store import MIB, Store, StoreError, StoreOptions, StoreRefused, open_store
 from config.settings import Settings
-from config.times import end_of_day, utc_now
 from config.values import is_local_host
-from workers.account import Account
+from process.logs import get_logger
+from telnyx_api.account import Account
+from text.times import end_of_day, utc_now
 from workers.alerts.alerts import Alerts
-from workers.archive import layout
-from workers.archive.archive import Archive
-from workers.archive.identity import NoArchive
-from workers.archive.records import Record, encode_record
-from workers.archive.sealed import SealedRecordings
-from workers.archive.seals import Chain
-from workers.archive.stores.store import MIB, Store, StoreError, StoreOptions, StoreRefused, open_store
-from workers.queue.attempts import Attempts
+from workers.deletion.leaving import LeavingOriginals
+from workers.deletion.schedule import DueList
+from workers.engine.attempts import Attempts
+from workers.engine.connect import connect_command
+from workers.engine.server_clock import ServerClock
 from workers.queue.binding import assert_bound
-from workers.queue.clocks import ServerClock
-from workers.queue.connect import connect_command
-from workers.queue.due import DueList
+from workers.queue.change_feed import announce
 from workers.queue.history import History
-from workers.queue.leaving import LeavingOriginals
 from workers.queue.limits import SharedLimiter
 from workers.queue.script import AsyncRedis
-from workers.queue.written import announce
 
 if TYPE_CHECKING:
-    from workers.telnyx.client import TelnyxClient
-    from workers.telnyx.downloads import Downloads
+    from telnyx_api.client import TelnyxClient
+    from telnyx_api.downloads import Downloads
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Runtime:
     history: History
     clock: ServerClock
     threads: ThreadPoolExecutor
-    chain: Chain  # as this process read it last; `workers/jobs/chain.py` says when it may be used
+    chain: Chain  # as this process read it last; `workers/seals/chain.py` says when it may be used
     sealed: SealedRecordings
     deletion_gate: asyncio.Semaphore
     told: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
@@ -87,14 +87,14 @@ class Runtime:
     @cached_property
     def telnyx(self) -> TelnyxClient:
         """The client of the account; made on first use, since most commands need none."""
-        from workers.telnyx.client import TelnyxClient
+        from telnyx_api.client import TelnyxClient
 
         return TelnyxClient(self.account, SharedLimiter(self.redis), connections=_jobs_at_once(self.settings))
 
     @cached_property
     def downloads(self) -> Downloads:
         """Downloads audio; made on first use."""
-        from workers.telnyx.downloads import Downloads
+        from telnyx_api.downloads import Downloads
 
         return Downloads(
             is_local=is_local_host(urlsplit(self.account.base_url).hostname or ""),

@@ -8,21 +8,21 @@ from datetime import UTC, date, datetime
 
 import msgspec
 
-from config.counts import many
-from config.times import end_of_day, format_instant, parse_instant
-from workers.archive.records import UnreadableRecord
-from workers.archive.seals import Chain
-from workers.archive.stores.store import StoreError
+from archive.hold import Hold
+from archive.records import UnreadableRecord
+from archive.seals import Chain
+from archive.stores.store import StoreError
+from text.counts import many
+from text.times import end_of_day, format_instant, parse_instant
 from workers.conditions import Condition, condition, known_conditions
-from workers.hold import Hold
-from workers.jobs.causes import CAUSES
-from workers.jobs.chain import known_chain, remembered_chain
-from workers.jobs.duties import workers_duties
+from workers.deletion.duties import workers_duties
+from workers.engine.failure_classes import CAUSES
 from workers.keys import QUEUES
-from workers.queue.pressure import oldest_waiting_seconds, pressure
+from workers.queue.backlog import oldest_waiting_seconds, pressure
+from workers.queue.change_feed import UnsealedDays
 from workers.queue.script import server_seconds
-from workers.queue.written import UnsealedDays
 from workers.runtime import Runtime
+from workers.seals.chain import known_chain, remembered_chain
 
 _ARCHIVE_SECONDS = 5
 

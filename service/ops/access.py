@@ -22,9 +22,9 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from config.logs import get_logger
-from config.private import private_folder
 from config.settings import Settings
+from process.logs import get_logger
+from process.private import private_folder
 from workers.keys import SIGN_INS
 
 COOKIE = "callvault_session"

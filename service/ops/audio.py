@@ -15,17 +15,17 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from config.logs import get_logger
+from archive import layout
+from archive.problems import how_to_mend
+from archive.proof import Damaged, Missing
+from archive.records import ArchivedObject
+from archive.stores.store import StoreError
+from process.logs import get_logger
 from service.ops.access import Refused
 from service.ops.parts import Ops
 from service.ops.recordings import hit_of, tell_seen
 from service.protocol import close_early
-from workers.archive import layout
-from workers.archive.problems import how_to_mend
-from workers.archive.proof import Damaged, Missing
-from workers.archive.records import ArchivedObject
-from workers.archive.stores.store import StoreError
-from workers.queue.damaged import DamagedObjects
+from workers.damage.damaged import DamagedObjects
 
 _NOTHING = b""
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")

@@ -9,17 +9,17 @@ import msgspec
 from redis.exceptions import RedisError
 from starlette.requests import Request
 
-from config.times import parse_day, utc_now
+from archive.records import LogMessageRecord
+from archive.stores.store import StoreError
 from config.values import is_id
 from service.ops.parts import Ops
-from workers.archive.records import LogMessageRecord
-from workers.archive.stores.store import StoreError
+from telnyx_api.client import LARGEST_PAGE, read_all
+from telnyx_api.errors import NotFound, TelnyxError
+from telnyx_api.models import ExternalConnection, Release, Upload
+from text.times import parse_day, utc_now
 from workers.catalogue.query import BadQuery
-from workers.jobs.connections import state_of
-from workers.jobs.log_messages import read_log_messages, still_there
-from workers.telnyx.client import LARGEST_PAGE, read_all
-from workers.telnyx.errors import NotFound, TelnyxError
-from workers.telnyx.models import ExternalConnection, Release, Upload
+from workers.connections.log_messages import read_log_messages, still_there
+from workers.connections.watch import state_of
 
 _DAYS = 30
 _MOST_DAYS = 366

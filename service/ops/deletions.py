@@ -5,20 +5,20 @@ from __future__ import annotations
 import msgspec
 from starlette.requests import Request
 
+from archive.hold import Hold
+from archive.layout import recording_id_of
+from archive.records import UnreadableRecord
+from archive.stores.store import StoreError
 from service.ops.parts import Ops
 from service.ops.recordings import instant_of, shown
-from workers.archive.layout import recording_id_of
-from workers.archive.records import UnreadableRecord
-from workers.archive.stores.store import StoreError
 from workers.catalogue.query import Query
 from workers.catalogue.search import Hit, search
-from workers.hold import Hold
-from workers.jobs import decisions
-from workers.jobs.decided import to_know, what_follows
-from workers.jobs.duties import workers_duties
-from workers.jobs.holds import Holding, standing
-from workers.jobs.kept import what_keeps_each
-from workers.jobs.may_delete import pause_of
+from workers.deletion import decisions
+from workers.deletion.decided import to_know, what_follows
+from workers.deletion.duties import workers_duties
+from workers.deletion.holds import Holding, standing
+from workers.deletion.kept import what_keeps_each
+from workers.deletion.may_delete import pause_of
 
 _MOST = 100
 

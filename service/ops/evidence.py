@@ -12,15 +12,15 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from config.times import parse_day, utc_now
+from archive import kinds, layout
+from archive.seals import Chain
 from service.ops.access import Refused
 from service.ops.parts import Ops
-from workers.archive import kinds, layout
-from workers.archive.seals import Chain
-from workers.jobs.chain import read_chain
-from workers.jobs.reconcile import count_at_telnyx
-from workers.queue.written import UnsealedDays
-from workers.telnyx.errors import TelnyxError
+from telnyx_api.errors import TelnyxError
+from text.times import parse_day, utc_now
+from workers.queue.change_feed import UnsealedDays
+from workers.reconcile.reconcile import count_at_telnyx
+from workers.seals.chain import read_chain
 
 _WEEKS = 14
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 from starlette.requests import Request
 
-from config.counts import many
 from service.ops.parts import Ops
-from workers.jobs.causes import advice_of
-from workers.queue.attempts import Attempt
+from text.counts import many
+from workers.engine.attempts import Attempt
+from workers.engine.failure_classes import advice_of
 
 _MOST = 100
 

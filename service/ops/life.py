@@ -8,13 +8,12 @@ from typing import Any
 
 import msgspec
 
-from config.counts import many
-from workers.archive import kinds, layout
-from workers.archive.archive import Archive
-from workers.archive.kinds import Kind
-from workers.archive.proof import Damaged, Missing
-from workers.archive.readers import ANY_RECORD, COMMIT_RECORD, DECISION, ERASURE, GONE, RECEIPT, TRANSCRIPTION
-from workers.archive.records import (
+from archive import kinds, layout
+from archive.archive import Archive
+from archive.kinds import Kind
+from archive.proof import Damaged, Missing
+from archive.readers import ANY_RECORD, COMMIT_RECORD, DECISION, ERASURE, GONE, RECEIPT, TRANSCRIPTION
+from archive.records import (
     AnyDecision,
     ArchivedObject,
     Decision,
@@ -22,6 +21,7 @@ from workers.archive.records import (
     UnreadableRecord,
     WrongObject,
 )
+from text.counts import many
 
 _DECIDED = {"hold": "held", "release": "released", "approve": "approved"}
 

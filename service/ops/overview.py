@@ -11,9 +11,9 @@ import msgspec
 from redis.exceptions import RedisError
 from starlette.requests import Request
 
+from archive.stores.store import StoreError
 from service.ops.parts import Ops
 from workers.alerts.alerts import Alert
-from workers.archive.stores.store import StoreError
 from workers.conditions import Condition, condition, known_conditions
 from workers.keys import ALERTS
 from workers.queue.history import DAY, HOUR, quantile, read_history

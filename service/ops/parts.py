@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
+from archive.stores.store import StoreError, StoreRefused
 from config.settings import Settings
 from service.ops.access import Access
-from workers.archive.stores.store import StoreError, StoreRefused
 from workers.catalogue.follow import FollowedCatalogue
 from workers.queue.binding import AnotherArchive
 from workers.runtime import Runtime, open_runtime

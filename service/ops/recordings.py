@@ -15,26 +15,26 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from config.errors import UserError
-from config.times import format_instant, parse_day, parse_instant
+from archive import layout
+from archive.problems import how_to_mend
+from archive.proof import Missing
+from archive.readers import SEAL
+from archive.records import ArchivedObject, UnreadableRecord, WrongObject
 from service.ops.access import Refused
 from service.ops.life import Said, Step, read_life
 from service.ops.parts import Ops
-from workers.archive import layout
-from workers.archive.problems import how_to_mend
-from workers.archive.proof import Missing
-from workers.archive.readers import SEAL
-from workers.archive.records import ArchivedObject, UnreadableRecord, WrongObject
+from text.errors import UserError
+from text.times import format_instant, parse_day, parse_instant
 from workers.catalogue.inventory import bracketed, csv_lines
 from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import FIELDS, Query, join, read_box, read_query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit, search, search_all, state_of
-from workers.jobs.damage import known_damage, tell_wrong
-from workers.jobs.holds import Holding, holds_on
-from workers.jobs.kept import what_keeps
+from workers.damage.damage import known_damage, tell_wrong
+from workers.damage.damaged import KnownDamage
+from workers.deletion.holds import Holding, holds_on
+from workers.deletion.kept import what_keeps
 from workers.keys import ARQ_JOB, DELETIONS_DUE
-from workers.queue.damaged import KnownDamage
 
 PER_PAGE = 50
 

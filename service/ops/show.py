@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-from config.counts import many
-from config.sizes import format_size
-from config.times import format_duration, parse_instant
-from workers.archive import layout
+from archive import layout
+from text.counts import many
+from text.sizes import format_size
+from text.times import format_duration, parse_instant
 from workers.catalogue.words import pieces
 from workers.conditions import Condition
 

@@ -20,21 +20,21 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from config.counts import many
-from config.errors import UserError
-from config.logs import get_logger
+from archive.records import UnreadableRecord
+from archive.stores.store import StoreError
+from process.logs import get_logger
 from service.ops import audio, charts, connections, deletions, evidence, letters, overview, recordings
 from service.ops.access import COOKIE, HEADERS, Person, Refused, read_form, signed_out
 from service.ops.openapi import document
 from service.ops.page import Page
 from service.ops.parts import Ops
 from service.ops.show import FILTERS
-from workers.archive.records import UnreadableRecord
-from workers.archive.stores.store import StoreError
+from telnyx_api.errors import TelnyxError
+from text.counts import many
+from text.errors import UserError
+from text.one_line import one_line
 from workers.catalogue.catalogue import CatalogueBusy
 from workers.catalogue.query import FIELDS
-from workers.one_line import one_line
-from workers.telnyx.errors import TelnyxError
 
 log = get_logger()
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+from archive.audio import AudioReader, Expected
+from archive.records import AudioSummary
 from tests.audio import tools
 from tests.audio.odd_files import Odd, all_odd
-from workers.archive.audio import AudioReader, Expected
-from workers.archive.records import AudioSummary
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "audio.md"
 _MARKS = {"by hand": all_odd, "by tools": tools.all_made}

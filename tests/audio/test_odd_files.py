@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archive.audio import AudioReader
 from tests.audio import table, tools
 from tests.audio.build import id3v1
 from tests.audio.odd_files import Odd, all_odd
-from workers.archive.audio import AudioReader
 
 ODD = all_odd()
 MADE = tools.all_made()

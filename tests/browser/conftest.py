@@ -13,13 +13,13 @@ import pytest
 import redis as sync_redis
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
-from config.times import utc_now
 from lab.processes import callvault, receiver, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import make_archive
 from sandbox.main import furnish
 from sandbox.world import World
 from tests.browser.chromium import chromium
+from text.times import utc_now
 from workers.queue.embedded import EmbeddedServer
 
 TOKEN = "a-token-for-tests-only"

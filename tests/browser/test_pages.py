@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from lab.processes import wait_for
 from tests.browser.conftest import House, sign_in
-from workers.queue.attempts import Attempt, DeadLetter
+from workers.engine.attempts import Attempt, DeadLetter
 
 PAGES = ("", "/recordings", "/evidence", "/connections", "/dead-letters", "/deletions")
 AXE = Path(__file__).parents[2] / ".tools" / "axe" / "node_modules" / "axe-core" / "axe.min.js"

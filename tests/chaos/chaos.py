@@ -28,7 +28,7 @@ from typing import Any
 import httpx
 import redis
 
-from config.times import parse_instant, utc_now
+from archive.layout import commit_key, receipt_key, recording_folder
 from lab.clock import Clock, SkewedServer
 from lab.processes import free_port, listens, run_callvault, wait_for
 from lab.servers import RunningSandbox
@@ -38,7 +38,7 @@ from sandbox.world import Recording, World
 from tests.chaos.parts import Part, Watcher
 from tests.chaos.scenes import Scenes
 from tests.chaos.surfaces import conditions_on_surfaces
-from workers.archive.layout import commit_key, receipt_key, recording_folder
+from text.times import parse_instant, utc_now
 from workers.keys import QUEUES
 
 FAULTS: tuple[dict[str, float], ...] = (

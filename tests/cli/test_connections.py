@@ -11,10 +11,10 @@ import pytest
 from lab.processes import run_callvault
 from lab.servers import RunningSandbox
 from sandbox import connections as family
-from workers.account import Account
+from telnyx_api.account import Account
+from telnyx_api.client import TelnyxClient
 from workers.connections.document import load
 from workers.connections.plan import apply, plan
-from workers.telnyx.client import TelnyxClient
 
 SECRETS = {"CALLS_KEY": "AKIAhush", "CALLS_SECRET": "hush-hush", "DIALOGFLOW": '{"type": "service_account", "a": 1}'}
 

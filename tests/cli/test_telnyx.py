@@ -13,8 +13,8 @@ from cli.supervisor import CALLVAULT
 from cli.telnyx import command_name
 from lab.processes import CLEAN, run_callvault
 from lab.servers import RunningSandbox
+from telnyx_api.operations import all_operations
 from tests.conformance.calls import prepare
-from workers.telnyx.operations import all_operations
 
 ROOT = Path(__file__).parent.parent.parent
 

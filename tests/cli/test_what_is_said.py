@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from config.times import utc_now
 from lab.processes import callvault, free_port, receiver, run_callvault, wait_for
 from tests.seals.small import SmallArchive
-from workers.jobs.causes import NotYet
-from workers.one_line import one_line
+from text.one_line import one_line
+from text.times import utc_now
+from workers.engine.failure_classes import NotYet
 from workers.queue.embedded import EmbeddedServer
 
 

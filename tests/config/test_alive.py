@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from config import alive
-from config.tasks import end_tasks
+from process import alive
+from process.tasks import end_tasks
 
 
 @pytest.fixture

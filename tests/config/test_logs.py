@@ -10,7 +10,7 @@ import sys
 
 _PROGRAM = """
 import logging
-from config.logs import bound_fields, configure_logs, get_logger
+from process.logs import bound_fields, configure_logs, get_logger
 configure_logs("info", program="serve")
 log = get_logger()
 log.debug("too small")
@@ -56,7 +56,7 @@ def test_a_person_at_a_terminal_gets_lines_to_read() -> None:
 _TALKING_LIBRARIES = """
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from config.logs import configure_logs, get_logger
+from process.logs import configure_logs, get_logger
 configure_logs("debug", program="worker")
 import apprise, requests
 class Server(BaseHTTPRequestHandler):

@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from archive.marks import ProvenMarks
+from archive.records import ArchivedObject, Proof
 from cli.resume import StateFile
-from config.private import private_file, private_folder
 from lab.processes import callvault, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import make_archive
-from workers.archive.marks import ProvenMarks
-from workers.archive.records import ArchivedObject, Proof
+from process.private import private_file, private_folder
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.rows import Row
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.settings import SettingsError, load_settings, unknown_settings
-from config.times import format_duration, format_instant, parse_day, parse_duration, parse_instant, parse_moment
+from text.times import format_duration, format_instant, parse_day, parse_duration, parse_instant, parse_moment
 
 SECRET = "a-very-secret-value"
 

@@ -13,11 +13,11 @@ from pydantic import BaseModel
 from lab.servers import RunningSandbox
 from lab.webhooks import event
 from sandbox.webhooks import Deliverer, recording_payload
+from telnyx_api.account import Account
+from telnyx_api.client import TelnyxClient
+from telnyx_api.operation import Pages
+from telnyx_api.operations import all_operations
 from tests.conformance.calls import DELIVERIES, ROWS, Row, prepare
-from workers.account import Account
-from workers.telnyx.client import TelnyxClient
-from workers.telnyx.operation import Pages
-from workers.telnyx.operations import all_operations
 
 BOTH = [*ROWS, *DELIVERIES]
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
+from archive.archive import Archive, ArchiveConflict
+from archive.proof import Damaged, ProofMode
+from archive.records import ArchivedObject
+from archive.source import Source
+from archive.stores.store import KeyExists, Store, StoreError, StoreRefused, open_store
 from lab.lines import TcpProxy
 from lab.stores import PART, SMALL_PARTS, by_boto3, environ
 from tests.contract.awkward import AwkwardS3, Manners
-from workers.archive.archive import Archive, ArchiveConflict
-from workers.archive.proof import Damaged, ProofMode
-from workers.archive.records import ArchivedObject
-from workers.archive.source import Source
-from workers.archive.stores.store import KeyExists, Store, StoreError, StoreRefused, open_store
 
 SMALL = random.Random(1).randbytes(1000)
 LARGE = random.Random(2).randbytes(11 * PART // 5)
@@ -180,7 +180,7 @@ def test_a_store_that_ignores_conditions_is_asked_first(play: Play) -> None:
 
 
 def test_an_outage_does_not_show_that_conditions_are_kept(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.archive.stores.s3_conditions._ASK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr("archive.stores.s3_conditions._ASK_AGAIN_SECONDS", 0)
     store, server = play(checks=True, conditions=False, refusals=[(403, "AccessDenied")] * 4)
     with suppress(StoreError):
         put(store, SMALL)
@@ -225,7 +225,7 @@ def test_a_refusal_that_passes_lowers_nothing(times: int, answer: tuple[int, str
 def test_a_refused_feature_of_a_store_is_tried_again_after_a_while(
     size: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.archive.stores.s3_fallbacks._AGAIN_SECONDS", 0)
+    monkeypatch.setattr("archive.stores.s3_fallbacks._AGAIN_SECONDS", 0)
     store, server = play(refuses=dict(REFUSALS["and one says not implemented"][0]))
     put(store, SMALL)
     server.manners.refuses.clear()
@@ -336,7 +336,7 @@ def test_a_range_that_is_answered_with_the_whole_is_cut(play: Play) -> None:
 def test_an_outage_during_the_checksum_probe_settles_nothing(
     answer: tuple[int, str], play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.archive.stores.s3_checks._ASK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr("archive.stores.s3_checks._ASK_AGAIN_SECONDS", 0)
     store, server = play(checks=True, probe_failures=[answer] * 5)
     for number in range(5):
         with suppress(StoreError):

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from azure.storage.blob import BlobServiceClient
 
+from archive.archive import Archive, ArchiveConflict
+from archive.stores.store import MIB, StoreError, StoreRefused
 from lab import stores
 from lab.stores import BUCKET, Emulator, behind
 from tests.contract.test_stores import chunks_of, data_of, overwrite
-from workers.archive.archive import Archive, ArchiveConflict
-from workers.archive.stores.store import MIB, StoreError, StoreRefused
 
 DATA = data_of(10 * MIB)  # two blocks to the byte, so that their source ends right before they are committed
 

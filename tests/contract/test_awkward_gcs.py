@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from archive.archive import Archive
+from archive.proof import Damaged
+from archive.records import ArchivedObject
+from archive.stores.store import MIB, Store, StoreError, StoreRefused, open_store
 from lab.stores import environ
 from tests.contract.awkward_gcs import AwkwardGcs, GcsManners
 from tests.contract.test_stores import chunks_of, data_of
-from workers.archive.archive import Archive
-from workers.archive.proof import Damaged
-from workers.archive.records import ArchivedObject
-from workers.archive.stores.store import MIB, Store, StoreError, StoreRefused, open_store
 
 DATA = data_of(11 * MIB)
 Play = Callable[..., tuple[Store, AwkwardGcs]]

@@ -23,14 +23,14 @@ from botocore.credentials import Credentials, RefreshableCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archive.archive import Archive
+from archive.source import Source
+from archive.stores import s3_lean
+from archive.stores.s3_fallbacks import FALLBACKS, Fallback
+from archive.stores.s3_lean import Lean, Request, Signer
+from archive.stores.store import MIB, Store, StoreOptions, StoreRefused, open_store
 from lab.stores import by_boto3, environ
 from tests.contract.awkward import AwkwardS3, Manners
-from workers.archive.archive import Archive
-from workers.archive.source import Source
-from workers.archive.stores import s3_lean
-from workers.archive.stores.s3_fallbacks import FALLBACKS, Fallback
-from workers.archive.stores.s3_lean import Lean, Request, Signer
-from workers.archive.stores.store import MIB, Store, StoreOptions, StoreRefused, open_store
 
 HOSTS = st.sampled_from(["bucket.s3.eu-west-1.amazonaws.com", "127.0.0.1:9000", "r2.example.com"])
 NAMES = st.sampled_from(

@@ -8,9 +8,9 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
 
+from archive.archive import Archive
+from archive.stores.store import MIB, StoreError, StoreRefused, open_store
 from lab.stores import AZURE_ACCOUNT, AZURE_KEY, BUCKET, azure, environ
-from workers.archive.archive import Archive
-from workers.archive.stores.store import MIB, StoreError, StoreRefused, open_store
 
 
 def test_on_azure_create_write_read_and_list_are_enough() -> None:

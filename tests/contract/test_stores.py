@@ -14,13 +14,13 @@ from urllib.parse import quote, unquote
 import httpx
 import pytest
 
+from archive.archive import Archive, ArchiveConflict
+from archive.proof import Damaged
+from archive.records import ArchivedObject, Proof
+from archive.source import Source
+from archive.stores.store import KeyExists, Store, StoreOptions, StoreRefused, open_store
 from config.values import read_archive_url
 from lab.stores import BUCKET, PART, SMALL_PARTS, Emulator, environ, rclone
-from workers.archive.archive import Archive, ArchiveConflict
-from workers.archive.proof import Damaged
-from workers.archive.records import ArchivedObject, Proof
-from workers.archive.source import Source
-from workers.archive.stores.store import KeyExists, Store, StoreOptions, StoreRefused, open_store
 
 LARGE = 12 * PART // 5 + 12345
 _numbers = itertools.count()

@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 from urllib3.connection import HTTPConnection
 
-from config.times import parse_instant
+from archive.archive import Archive
+from archive.layout import recording_folder
+from archive.stores import lines
+from archive.stores.store import MIB, Store, StoreError
 from lab import stores
 from lab.processes import callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import Emulator, behind, make_archive
 from tests.contract.test_stores import chunks_of, data_of
-from workers.archive.archive import Archive
-from workers.archive.layout import recording_folder
-from workers.archive.stores import lines
-from workers.archive.stores.store import MIB, Store, StoreError
-from workers.jobs.payloads import RecordingRequest, recording_job
+from text.times import parse_instant
 from workers.main import DRAIN_SECONDS
 from workers.queue.accept import enqueue
+from workers.recordings.requests import RecordingRequest, recording_job
 
 SIZE = 6 * MIB  # a part of 5 MiB, and the rest
 AT_ONCE = 4
@@ -159,11 +159,11 @@ def test_a_line_that_falls_silent_ends_the_write_and_nothing_is_there(
 def test_an_answer_that_is_cut_is_an_outage_and_never_an_empty_one(
     cut: int, ask: Callable[[Store], object], cloud: tuple[Emulator, Path | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import workers.archive.stores.azure
-    import workers.archive.stores.gcs
+    import archive.stores.azure
+    import archive.stores.gcs
 
-    monkeypatch.setattr(workers.archive.stores.azure, "_RETRIES", 1)
-    monkeypatch.setattr(workers.archive.stores.gcs, "_TRIES", 2)
+    monkeypatch.setattr(archive.stores.azure, "_RETRIES", 1)
+    monkeypatch.setattr(archive.stores.gcs, "_TRIES", 2)
     Archive(cloud[0].open("cut")).put("a", chunks_of(data_of(SIZE)), "audio/wav")
     with behind(cloud[0], 1e9) as (line, emulator):
         store = emulator.open("cut")

@@ -11,24 +11,24 @@ from typing import Any
 
 import pytest
 
-from config.times import parse_instant, utc_now
+from archive.archive import Archive
+from archive.layout import audio_key, commit_key, recording_folder
+from archive.proof import Damaged
+from archive.records import ArchivedObject, AudioSummary, CommitRecord, NotArchived
+from archive.source import Source
+from archive.stores.store import StoreOptions, open_store
 from lab.clock import Clock
 from lab.processes import callvault, callvault_here, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import BUCKET, Emulator, environ, make_archive, s3_strict
 from tests.contract.conftest import STORES
 from tests.contract.test_stores import overwrite
-from workers.archive.archive import Archive
-from workers.archive.layout import audio_key, commit_key, recording_folder
-from workers.archive.proof import Damaged
-from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, NotArchived
-from workers.archive.source import Source
-from workers.archive.stores.store import StoreOptions, open_store
-from workers.jobs.fetching import DOWNLOADED
-from workers.jobs.payloads import RecordingRequest, recording_job
+from text.times import parse_instant, utc_now
 from workers.queue.accept import enqueue
 from workers.queue.history import DAY, read_history
 from workers.queue.script import server_seconds
+from workers.recordings.fetching import DOWNLOADED
+from workers.recordings.requests import RecordingRequest, recording_job
 
 GB = 1_000_000_000
 
@@ -373,7 +373,7 @@ def test_verify_asks_for_the_proof_that_is_set(proof: str, s3: Emulator, tmp_pat
 
 @pytest.mark.parametrize("interrupted_after", [1])
 def test_verify_resumes_where_it_was_stopped(interrupted_after: int, tmp_path: Path) -> None:
-    from workers.archive.verify import Verified, verify
+    from archive.verify import Verified, verify
 
     make_archive(tmp_path / "archive")
     archive = Archive(open_store((tmp_path / "archive").as_uri()))

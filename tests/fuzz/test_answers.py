@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from config.settings import Settings
 from lab.servers import HttpServer
+from telnyx_api.account import Account
+from telnyx_api.client import TelnyxClient
+from telnyx_api.downloads import DownloadFailed, Downloads
+from telnyx_api.errors import TelnyxError
 from tests.fuzz.values import DEEP, documents, like, texts
-from workers.account import Account
-from workers.jobs.causes import CAUSES
-from workers.jobs.judge import cause_of
-from workers.telnyx.client import TelnyxClient
-from workers.telnyx.downloads import DownloadFailed, Downloads
-from workers.telnyx.errors import TelnyxError
+from workers.engine.classify import cause_of
+from workers.engine.failure_classes import CAUSES
 
 EXAMPLES = 60  # each is a request
 HEADERS = ("content-length", "content-range", "content-encoding", "content-type", "etag", "location", "retry-after")
@@ -133,7 +133,7 @@ def _judge(error: Exception) -> None:
 def test_any_answer_to_a_download_is_bytes_or_a_failed_download(
     status: int, headers: dict[str, str], body: bytes, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.telnyx.downloads.time.sleep", lambda _: None)
+    monkeypatch.setattr("telnyx_api.downloads.time.sleep", lambda _: None)
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     server.head = f"HTTP/1.1 {status} X\r\n{lines}connection: close\r\n\r\n".encode("ascii", "ignore")
     server.body = body

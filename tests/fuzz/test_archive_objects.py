@@ -13,17 +13,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from archive import layout
+from archive.archive import Archive
+from archive.audio import AudioReader, Expected
+from archive.readers import COMMIT_RECORD
+from archive.records import UnreadableRecord
+from archive.seals import SealedFolder, read_link, read_manifest
+from archive.stores.store import open_store
+from archive.verify import Verified, verify
+from archive.verify_seals import verify_seals
 from lab.stores import make_archive
 from tests.fuzz.values import DEEP, documents, like, texts
-from workers.archive import layout
-from workers.archive.archive import Archive
-from workers.archive.audio import AudioReader, Expected
-from workers.archive.readers import COMMIT_RECORD
-from workers.archive.records import UnreadableRecord
-from workers.archive.seals import SealedFolder, read_link, read_manifest
-from workers.archive.stores.store import open_store
-from workers.archive.verify import Verified, verify
-from workers.archive.verify_seals import verify_seals
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.rows import row_of
 

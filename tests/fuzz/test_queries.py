@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from config.errors import UserError
-from config.times import parse_day, parse_duration, parse_instant
 from tests.fuzz.test_archive_objects import FOLDER, RECORD
 from tests.fuzz.values import texts
+from text.errors import UserError
+from text.times import parse_day, parse_duration, parse_instant
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import read_box, read_query
 from workers.catalogue.search import search

@@ -13,7 +13,8 @@ from config.settings import Settings, SettingsError, load_settings
 from lab.processes import CLEAN
 from tests.fuzz.values import texts
 from workers.connections.document import BadDocument, load
-from workers.queue.connect import connect_receiver, connect_worker
+from workers.engine.connect import connect_worker
+from workers.queue.connect import connect_receiver
 
 NAMES = sorted(str(field.validation_alias) for field in Settings.model_fields.values())
 HINTS = st.sampled_from(

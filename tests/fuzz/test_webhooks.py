@@ -15,8 +15,8 @@ from lab.webhooks import Signer
 from service.events import Unparseable, parse_form, parse_json
 from service.signature import SignatureRefused, Signatures
 from tests.fuzz.values import DEEP, documents, like, texts
-from workers.jobs.routing import ROUTES, Event, jobs_of, look_jobs
 from workers.queue.jobs import encode_job
+from workers.recordings.routing import ROUTES, Event, jobs_of, look_jobs
 
 SIGNER = Signer()
 FIELDS = (

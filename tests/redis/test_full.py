@@ -20,18 +20,18 @@ from lab.servers import RunningSandbox
 from lab.webhooks import Signer, event
 from tests.workers.test_archive_recording import committed
 from workers.alerts.alerts import Alerts
-from workers.alerts.witness import send_head
+from workers.deletion.leaving import LeavingOriginals
+from workers.deletion.schedule import DueList
+from workers.engine.attempts import Attempts, DeadLetter
+from workers.engine.connect import connect_worker
+from workers.engine.leases import Leases
+from workers.engine.worker import LeasingWorker
 from workers.keys import ALERT_COUNTS, ALERTS, ARQ_JOB, DEAD_LETTERS, MAIN_QUEUE, SEALS, UNSEALED, WORKER
 from workers.queue.accept import Acceptor, enqueue
-from workers.queue.attempts import Attempts, DeadLetter
-from workers.queue.connect import connect_worker
-from workers.queue.due import DueList
+from workers.queue.change_feed import announce
 from workers.queue.jobs import Job
-from workers.queue.leases import Leases
-from workers.queue.leaving import LeavingOriginals
-from workers.queue.recording_lease import sole_writer
-from workers.queue.worker import LeasingWorker
-from workers.queue.written import announce
+from workers.recordings.lease import sole_writer
+from workers.seals.witness import send_head
 
 
 @contextmanager

@@ -9,7 +9,8 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from workers.queue.connect import connect_command, connect_receiver, connect_worker
+from workers.engine.connect import connect_command, connect_worker
+from workers.queue.connect import connect_receiver
 
 
 class Server:

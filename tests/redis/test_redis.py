@@ -24,6 +24,8 @@ from lab.redis import Server, is_marked, least_rights, watched
 from lab.servers import RunningSandbox
 from lab.webhooks import Signer, event
 from service.app import create_app
+from workers.engine.connect import connect_worker
+from workers.engine.leases import Leases
 from workers.keys import (
     ALERTS,
     ARQ_IN_PROGRESS,
@@ -37,15 +39,17 @@ from workers.keys import (
     UNSEALED_WHY,
 )
 from workers.queue import replicas
-from workers.queue.connect import connect_worker
-from workers.queue.leases import Leases
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def test_the_user_of_the_tests_is_the_documented_one_and_may_use_nothing_that_is_not_used() -> None:
     """Every other test runs as that user; this one checks that it has no unused right."""
-    sources = [path.read_text() for room in ("workers", "service", "cli") for path in (ROOT / room).glob("**/*.py")]
+    sources = [
+        path.read_text()
+        for room in ("workers", "telnyx_api", "service", "cli")
+        for path in (ROOT / room).glob("**/*.py")
+    ]
     import arq.connections
     import arq.jobs
     import arq.worker

@@ -13,9 +13,9 @@ import pytest
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import RedisError
 
-from config.tasks import end_tasks
 from lab.processes import wait_for
 from lab.redis import Server, Watched, is_marked, watched
+from process.tasks import end_tasks
 from workers.queue import replicas
 from workers.queue.accept import Acceptor
 from workers.queue.connect import connect_receiver

@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from config.times import end_of_day, utc_now
 from lab.processes import callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import make_archive
 from sandbox.world import World
 from tests.seals.authority import Authority
+from text.times import end_of_day, utc_now
 from workers.queue.embedded import EmbeddedServer
 
 CALLS_A_DAY = 100

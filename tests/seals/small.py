@@ -9,9 +9,9 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from config.times import end_of_day, format_instant, utc_now
-from workers.archive import layout
-from workers.archive.signatures import SealKeys
+from archive import layout
+from archive.signatures import SealKeys
+from text.times import end_of_day, format_instant, utc_now
 
 FIRST, LAST = (
     12,

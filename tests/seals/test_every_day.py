@@ -11,24 +11,24 @@ from typing import Any
 
 import pytest
 
-from config.times import format_instant, utc_now
+from archive import layout
+from archive.seals import Link
 from lab.servers import RunningSandbox
 from tests.seals.test_making_seals import ago, archive, at_noon, key_of, recordings_of
 from tests.workers.test_archive_recording import folder_of
-from workers.archive import layout
-from workers.archive.seals import Link
-from workers.jobs import reconcile
-from workers.jobs import seals as seals_module
-from workers.jobs.chain import read_chain
-from workers.jobs.payloads import CountRequest, FindUnsealedRequest, TranscriptionRequest
-from workers.jobs.reconcile import count_sealed
-from workers.jobs.seals import Waits, seal
-from workers.jobs.transcriptions import archive_transcription
-from workers.jobs.unsealed import find_unsealed, start_seals
+from text.times import format_instant, utc_now
+from workers.engine import server_clock as clocks
 from workers.keys import BULK_QUEUE, CLOCK_QUEUE, DELETIONS_DUE, UNSEALED, UNSEALED_KNOWN, UNSEALED_RECKONED
-from workers.queue import clocks
 from workers.queue.script import start_of
+from workers.reconcile import reconcile
+from workers.reconcile.reconcile import count_sealed
+from workers.recordings.requests import CountRequest, FindUnsealedRequest, TranscriptionRequest
+from workers.recordings.transcriptions import archive_transcription
 from workers.runtime import Runtime
+from workers.seals import seal as seals_module
+from workers.seals.chain import read_chain
+from workers.seals.seal import Waits, seal
+from workers.seals.unsealed import find_unsealed, start_seals
 
 OLDEST = 6  # days ago: when the archive was made
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
+from archive import layout
+from archive.append import Making, append, put_file
+from archive.archive import Archive
+from archive.records import ArchivedObject, AudioSummary, CommitRecord, Damage, Proof, encode_record
+from archive.register import write_down
+from archive.seals import Chain, Link, Manifest, folders_of_day
+from archive.stores.store import open_store
 from cli.find import write_table
-from config.times import format_instant, utc_now
 from lab.stores import make_archive
-from workers.archive import layout
-from workers.archive.append import Making, append, put_file
-from workers.archive.archive import Archive
-from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, Damage, Proof, encode_record
-from workers.archive.register import write_down
-from workers.archive.seals import Chain, Link, Manifest, folders_of_day
-from workers.archive.stores.store import open_store
+from text.times import format_instant, utc_now
 from workers.catalogue import feed
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.feed import bring_up_to_date, catch_up, read_archive
@@ -28,8 +28,8 @@ from workers.catalogue.parquet import RowsFile
 from workers.catalogue.query import Query
 from workers.catalogue.rows import Row, row_of
 from workers.catalogue.search import Hit, search
-from workers.queue import written
-from workers.queue.written import announce
+from workers.queue import change_feed as written
+from workers.queue.change_feed import announce
 
 TODAY = utc_now().date()
 

@@ -10,23 +10,23 @@ from typing import Any
 
 import pytest
 
-from config.times import end_of_day, utc_now
+from archive import layout
+from archive.records import UnreadableRecord
+from archive.seals import Link
+from archive.stores.store import StoreError
 from lab.servers import RunningSandbox
 from sandbox.world import Recording, text_of
 from tests.telnyx.test_spans import fill, when_listed
 from tests.workers.test_archive_recording import folder_of
-from workers.archive import layout
-from workers.archive.records import UnreadableRecord
-from workers.archive.seals import Link
-from workers.archive.stores.store import StoreError
-from workers.jobs.chain import is_sealed, read_chain
-from workers.jobs.payloads import RecordingRequest
-from workers.jobs.reconcile import missing_of
-from workers.jobs.recordings import archive_recording
-from workers.jobs.seals import seal
+from text.times import end_of_day, utc_now
 from workers.keys import ARCHIVE
 from workers.queue.binding import AnotherArchive
+from workers.reconcile.reconcile import missing_of
+from workers.recordings.archive_recording import archive_recording
+from workers.recordings.requests import RecordingRequest
 from workers.runtime import Runtime
+from workers.seals.chain import is_sealed, read_chain
+from workers.seals.seal import seal
 
 
 def ago(days: int) -> date:

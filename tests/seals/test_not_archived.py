@@ -14,29 +14,29 @@ from typing import Any
 import msgspec
 import pytest
 
-from config.errors import UserError
+from archive import layout
+from archive.erase import erase
+from archive.seals import Link
 from lab.processes import run_callvault
 from lab.servers import RunningSandbox
 from sandbox.world import Recording, text_of
 from tests.seals.test_making_seals import ago, archive, at_noon, key_of, recordings_of
 from tests.workers.house import kinds_of_alerts, runtime_of
 from tests.workers.test_archive_recording import committed, folder_of
-from workers.archive import layout
-from workers.archive.erase import erase
-from workers.archive.seals import Link
-from workers.jobs.not_archived import accept_in_time, accept_not_archived
-from workers.jobs.not_transcribed import accept_transcription
-from workers.jobs.payloads import CountRequest, RecordingRequest, TranscriptionRequest, recording_job
-from workers.jobs.places import who_names_a_place
-from workers.jobs.reconcile import count_sealed, missing_of
-from workers.jobs.recordings import archive_recording
-from workers.jobs.seals import Waits, seal
-from workers.jobs.transcriptions import archive_transcription
+from text.errors import UserError
+from workers.engine.attempts import DeadLetter
 from workers.keys import ALERTS, ARQ_JOB, BULK_QUEUE, REPEATED, WAITED_FOR
 from workers.queue.accept import enqueue
-from workers.queue.attempts import DeadLetter
 from workers.queue.jobs import deserialize
+from workers.reconcile.not_archived import accept_in_time, accept_not_archived
+from workers.reconcile.not_transcribed import accept_transcription
+from workers.reconcile.reconcile import count_sealed, missing_of
+from workers.recordings.archive_recording import archive_recording
+from workers.recordings.places import who_names_a_place
+from workers.recordings.requests import CountRequest, RecordingRequest, TranscriptionRequest, recording_job
+from workers.recordings.transcriptions import archive_transcription
 from workers.runtime import Runtime
+from workers.seals.seal import Waits, seal
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "verify_archive.py"
 

@@ -17,7 +17,7 @@ from sandbox.world import now, text_of
 from tests.seals.test_sealing import recordings_of, seal
 from tests.workers.house import request_of, runtime_of
 from tests.workers.test_archive_recording import folder_of
-from workers.jobs.recordings import archive_recording
+from workers.recordings.archive_recording import archive_recording
 
 
 @pytest.mark.parametrize("source", ["Telnyx", "a file"])

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from config.errors import UserError
-from config.times import end_of_day, format_instant, utc_now
+from archive import layout
 from lab.processes import callvault_here
 from tests.seals.small import FIRST, LAST, SmallArchive, ago, noon
-from workers.archive import layout
+from text.errors import UserError
+from text.times import end_of_day, format_instant, utc_now
 
 SEEDS = 400 if os.environ.get("CALLVAULT_FUZZ") == "long" else 16
 SCRIPT = Path(__file__).parents[2] / "docs" / "verify_archive.py"

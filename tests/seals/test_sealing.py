@@ -14,18 +14,19 @@ from typing import Any
 import pytest
 
 from config.settings import load_settings
-from config.times import end_of_day, utc_now
 from lab.processes import callvault, callvault_here, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox.world import Recording
 from tests.seals.authority import Authority
 from tests.workers.test_archive_recording import ask, committed, folder_of
 from tests.workers.test_deletion import DELETING
-from workers.jobs import reconcile, seals
-from workers.jobs.seals import seal as make_seal
+from text.times import end_of_day, utc_now
 from workers.keys import RECONCILED, SEALS, UNSEALED
-from workers.queue.written import announce
+from workers.queue.change_feed import announce
+from workers.reconcile import reconcile
 from workers.runtime import Runtime, open_runtime
+from workers.seals import seal as seals
+from workers.seals.seal import seal as make_seal
 
 pytestmark = pytest.mark.timeout(300)  # the first test process makes the archive, and the others wait for it
 

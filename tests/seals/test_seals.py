@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from config.times import format_instant, parse_instant, utc_now
+from archive.layout import recording_folder
+from archive.signatures import BadKey, SealKeys
 from lab.processes import callvault_here, run_callvault
 from tests.seals.authority import openssl
 from tests.seals.conftest import CALLS_A_DAY, DAYS, TRANSCRIBED_A_DAY, Sealed
-from workers.archive.layout import recording_folder
-from workers.archive.signatures import BadKey, SealKeys
+from text.times import format_instant, parse_instant, utc_now
 
 pytestmark = pytest.mark.timeout(300)  # the first test process makes the archive, and the others wait for it
 

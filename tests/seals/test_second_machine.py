@@ -10,22 +10,22 @@ from typing import Any
 
 import pytest
 
+from archive import layout
+from archive.archive import Archive
+from archive.erase import erase
+from archive.records import DeletionReceipt, Duties, encode_record
+from archive.source import Source
 from cli.catalogue import up_to_date
 from lab.processes import callvault_here, run_callvault
 from lab.servers import RunningSandbox
 from tests.browser.test_api import pages
 from tests.seals.test_feed import TODAY, archive, catalogue, found, put
 from tests.workers.house import settings_of
-from workers.archive import layout
-from workers.archive.archive import Archive
-from workers.archive.erase import erase
-from workers.archive.records import DeletionReceipt, Duties, encode_record
-from workers.archive.source import Source
 from workers.catalogue import lookup
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.feed import bring_up_to_date
 from workers.keys import LIVE_DUTIES
-from workers.queue.written import announce
+from workers.queue.change_feed import announce
 
 __all__ = ["archive", "catalogue"]
 

@@ -11,21 +11,21 @@ from typing import Any
 
 import pytest
 
-from config.errors import UserError
+from archive import append as append_module
+from archive import layout
+from archive.seals import Chain, Link
 from lab.processes import free_port
 from lab.servers import RunningSandbox
 from tests.seals.test_making_seals import ago, archive, key_of, recordings_of
 from tests.workers.test_archive_recording import folder_of
+from text.errors import UserError
 from workers.alerts.alerts import Alerts
 from workers.alerts.head import head_line
-from workers.alerts.witness import send_head
-from workers.archive import append as append_module
-from workers.archive import layout
-from workers.archive.seals import Chain, Link
-from workers.jobs.seals import seal
-from workers.jobs.signing import complete, sign_by_hand
 from workers.keys import ALERTS, ARCHIVE, MADE, SEALS, WITNESSED
 from workers.runtime import Runtime
+from workers.seals.seal import seal
+from workers.seals.signing import complete, sign_by_hand
+from workers.seals.witness import send_head
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ async def test_a_half_made_seal_is_skipped_when_its_recordings_were_erased(
 
 
 def erase_recording(runtime: Runtime, folder: str, recording_id: str) -> None:
-    from workers.archive.erase import erase
+    from archive.erase import erase
 
     erase(runtime.archive, folder, recording_id, "a request under article 17", "the owner")
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from config.times import format_instant, utc_now
+from archive import layout
+from archive.archive import Archive
+from archive.erase import erase, sign_erasure
+from archive.signatures import SealKeys, fingerprint
+from archive.stores.store import open_store
 from lab.processes import callvault_here, run_callvault
 from tests.seals.small import FIRST, LAST, SmallArchive, ago, noon
 from tests.seals.test_same_verdict import by_script, verify
-from workers.archive import layout
-from workers.archive.archive import Archive
-from workers.archive.erase import erase, sign_erasure
-from workers.archive.signatures import SealKeys, fingerprint
-from workers.archive.stores.store import open_store
+from text.times import format_instant, utc_now
 
 SEALS = FIRST - LAST + 1
 

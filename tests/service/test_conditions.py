@@ -12,10 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
-from config.times import format_instant, utc_now
 from lab.processes import callvault, callvault_here, free_port, receiver, wait_for
 from lab.servers import RunningSandbox
+from text.times import format_instant, utc_now
 from workers.conditions import CONDITIONS
+from workers.damage.damaged import DamagedObjects, KnownDamage
+from workers.deletion.schedule import DueList
+from workers.engine.attempts import Attempts, DeadLetter
 from workers.keys import (
     ARCHIVE,
     CLOCKS,
@@ -26,9 +29,6 @@ from workers.keys import (
     UNSEALED_WHY,
     WORKER,
 )
-from workers.queue.attempts import Attempts, DeadLetter
-from workers.queue.damaged import DamagedObjects, KnownDamage
-from workers.queue.due import DueList
 from workers.queue.embedded import EmbeddedServer
 
 Cause = Callable[[Any, Path], Awaitable[None]]

@@ -15,11 +15,11 @@ import pytest
 from config.settings import Settings
 from lab.lines import server_context
 from lab.servers import HttpServer
-from workers.jobs.causes import may_have_passed
-from workers.jobs.judge import cause_of
-from workers.telnyx import addresses
-from workers.telnyx.addresses import is_public
-from workers.telnyx.downloads import AddressAway, Downloads, ForbiddenAddress
+from telnyx_api import addresses
+from telnyx_api.addresses import is_public
+from telnyx_api.downloads import AddressAway, Downloads, ForbiddenAddress
+from workers.engine.classify import cause_of
+from workers.engine.failure_classes import may_have_passed
 
 NAME = "recordings.example.com"
 PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"  # stands for the first
@@ -122,7 +122,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 @pytest.fixture
 def downloads(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Downloads]:
-    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("telnyx_api.downloads._LONGEST_WAIT_SECONDS", 0.01)
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     made = Downloads(is_local=False, timeout_seconds=2)

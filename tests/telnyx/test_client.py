@@ -19,11 +19,11 @@ from config.settings import Settings
 from lab.processes import free_port
 from lab.servers import HttpServer, RunningSandbox
 from sandbox.world import World
-from workers.account import Account
-from workers.jobs.judge import cause_of
-from workers.telnyx import client as client_module
-from workers.telnyx import errors
-from workers.telnyx.client import TelnyxClient, _unseen
+from telnyx_api import client as client_module
+from telnyx_api import errors
+from telnyx_api.account import Account
+from telnyx_api.client import TelnyxClient, _unseen
+from workers.engine.classify import cause_of
 
 Answer = tuple[int, dict[str, str], bytes]
 KEY = "KEY-that-must-never-show"
@@ -247,7 +247,7 @@ async def test_retries_never_exceed_their_budget(failures: list[int | None], ser
 
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.telnyx.client._FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr("telnyx_api.client._FIRST_WAIT_SECONDS", 0.001)
 
 
 async def test_a_long_outage_ends_with_the_budget_of_time() -> None:

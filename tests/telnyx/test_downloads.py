@@ -14,9 +14,7 @@ import pytest
 from config.settings import Settings
 from lab.servers import HttpServer
 from sandbox.audio import Audio, make_mp3, make_wav
-from workers.jobs.judge import cause_of
-from workers.source_mark import SourceMark
-from workers.telnyx.downloads import (
+from telnyx_api.downloads import (
     AddressAway,
     Cancelled,
     CannotBeResumed,
@@ -26,6 +24,8 @@ from workers.telnyx.downloads import (
     NotAudio,
     TooSlow,
 )
+from telnyx_api.source_mark import SourceMark
+from workers.engine.classify import cause_of
 
 DATA = bytes(range(256)) * 4096
 
@@ -201,7 +201,7 @@ def test_a_check_of_something_that_does_not_answer_fails(how: str, downloads: Do
 def test_a_download_that_is_cut_for_ever_ends(
     downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("telnyx_api.downloads._LONGEST_WAIT_SECONDS", 0.01)
     files.plan = ["cut"] * 100
     with pytest.raises(DownloadFailed, match="9 times in a row without progress"):
         fetch(downloads, files)
@@ -210,7 +210,7 @@ def test_a_download_that_is_cut_for_ever_ends(
 def test_a_long_download_ends_however_often_it_is_cut_while_each_connection_brings_some_of_it(
     downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("telnyx_api.downloads._LONGEST_WAIT_SECONDS", 0.01)
     files.plan = [
         "cut after 30000",
         "403",
@@ -226,7 +226,7 @@ def test_a_long_download_ends_however_often_it_is_cut_while_each_connection_brin
 def test_a_failing_server_is_an_outage(
     status: str, downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("telnyx_api.downloads._LONGEST_WAIT_SECONDS", 0.01)
     files.plan = [status] * 20
     with pytest.raises(AddressAway, match=status) as failed:
         fetch(downloads, files)
@@ -240,7 +240,7 @@ def test_a_failing_server_is_an_outage(
 def test_an_unreachable_server_is_an_outage(
     downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("telnyx_api.downloads._LONGEST_WAIT_SECONDS", 0.01)
     files.server.stop()
     for url in (files.url, files.url.replace("127.0.0.1", "not-there.invalid")):
         with pytest.raises(AddressAway) as failed:
@@ -250,7 +250,7 @@ def test_an_unreachable_server_is_an_outage(
 
 
 def test_a_download_that_brings_almost_nothing_ends(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.telnyx.downloads._PACE_SECONDS", 0.3)
+    monkeypatch.setattr("telnyx_api.downloads._PACE_SECONDS", 0.3)
     downloads = Downloads(is_local=True, timeout_seconds=2, least_rate=100_000)
     files.plan = ["cut", "drip"]  # it was fast enough at first
     with pytest.raises(TooSlow, match="CALLVAULT_LEAST_DOWNLOAD_RATE") as failed:
@@ -261,7 +261,7 @@ def test_a_download_that_brings_almost_nothing_ends(files: Files, monkeypatch: p
 
 
 def test_a_slow_consumer_does_not_slow_the_download(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.telnyx.downloads._PACE_SECONDS", 0.3)
+    monkeypatch.setattr("telnyx_api.downloads._PACE_SECONDS", 0.3)
     downloads = Downloads(is_local=True, timeout_seconds=2, least_rate=2_000_000)
     got = b""
     for chunk in downloads.stream(files.url, lambda: files.url, threading.Event()):
@@ -303,7 +303,7 @@ def test_audio_is_no_text(audio: Audio, downloads: Downloads, files: Files) -> N
 def test_the_first_bytes_of_truncated_audio_do_not_count_as_text(
     most: int, downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("telnyx_api.downloads._LONGEST_WAIT_SECONDS", 0.01)
     files.data = b"RIFF$$  WAVEfmt " + DATA
     files.plan = [f"cut after {most}"] * 3
     assert fetch(downloads, files) == files.data
@@ -358,7 +358,7 @@ def test_redirects_are_followed_five_at_most_also_when_a_download_is_resumed(
 def test_a_redirect_to_what_is_no_address_is_a_failed_download(
     location: str, downloads: Downloads, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("telnyx_api.downloads._LONGEST_WAIT_SECONDS", 0.01)
     files.plan = [f"301 to {location}"] * 20
     with pytest.raises(DownloadFailed):
         fetch(downloads, files)

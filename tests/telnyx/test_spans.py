@@ -11,10 +11,10 @@ import pytest
 from lab.servers import RunningSandbox
 from sandbox import api, recordings
 from sandbox.world import Recording, text_of
-from workers.account import Account
-from workers.telnyx.client import TelnyxClient
-from workers.telnyx.errors import UnreadableRows, Unsettled
-from workers.telnyx.spans import list_window
+from telnyx_api.account import Account
+from telnyx_api.client import TelnyxClient
+from telnyx_api.errors import UnreadableRows, Unsettled
+from telnyx_api.spans import list_window
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 LAST = DAY + timedelta(days=1) - timedelta(microseconds=1)

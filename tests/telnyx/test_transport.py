@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from lab.lines import server_context
 from lab.servers import RunningSandbox
 from sandbox.world import World
-from workers.account import Account
-from workers.telnyx import errors
-from workers.telnyx import transport as transport_module
-from workers.telnyx.client import TelnyxClient
-from workers.telnyx.transport import Transport, transport
+from telnyx_api import errors
+from telnyx_api import transport as transport_module
+from telnyx_api.account import Account
+from telnyx_api.client import TelnyxClient
+from telnyx_api.transport import Transport, transport
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -15,11 +15,11 @@ from config.settings import Settings, load_settings
 from lab.processes import CLEAN
 from sandbox.world import Recording
 from tests.workers.test_archive_recording import folder_of
-from workers.jobs.deletion import delete_originals
-from workers.jobs.payloads import DeletionTurn, RecordingRequest
-from workers.jobs.recordings import archive_recording
+from workers.deletion.deletion import delete_originals
+from workers.engine.connect import connect_worker
 from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE
-from workers.queue.connect import connect_worker
+from workers.recordings.archive_recording import archive_recording
+from workers.recordings.requests import DeletionTurn, RecordingRequest
 from workers.runtime import Runtime, open_runtime
 
 

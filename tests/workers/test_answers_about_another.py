@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from lab.servers import RunningSandbox
+from telnyx_api.errors import UnexpectedAnswer
 from tests.workers.house import archive, delete_what_is_due, has_left, runtime_of
 from tests.workers.test_archive_recording import committed
-from workers.jobs.payloads import TranscriptionRequest
-from workers.jobs.transcriptions import archive_transcription
+from workers.recordings.requests import TranscriptionRequest
+from workers.recordings.transcriptions import archive_transcription
 from workers.runtime import Runtime
-from workers.telnyx.errors import UnexpectedAnswer
 
 
 async def test_nothing_is_archived_under_the_id_of_another(

@@ -13,14 +13,12 @@ from typing import Any
 import pytest
 from arq.worker import Retry
 
-from config.times import parse_instant, utc_now
+from archive.layout import recording_folder
 from lab.processes import callvault, free_port, wait_for
 from lab.servers import RunningSandbox
 from sandbox.world import Recording
-from workers.archive.layout import recording_folder
-from workers.jobs.payloads import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
-from workers.jobs.recordings import archive_recording
-from workers.jobs.run import job
+from text.times import parse_instant, utc_now
+from workers.engine.run import job
 from workers.keys import (
     ARCHIVE,
     CLOCK_QUEUE,
@@ -32,6 +30,8 @@ from workers.keys import (
     WRITTEN_EPOCH,
 )
 from workers.queue.accept import enqueue
+from workers.recordings.archive_recording import archive_recording
+from workers.recordings.requests import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
 from workers.runtime import Runtime
 
 
@@ -175,7 +175,7 @@ async def test_a_broken_download_is_repaired(
 async def test_jobs_wait_for_an_unreachable_download_host_and_none_is_given_up(
     sandbox: RunningSandbox, runtime: Runtime, redis: Any, archive_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.telnyx.downloads._LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("telnyx_api.downloads._LONGEST_WAIT_SECONDS", 0.01)
     recording = sandbox.world.add_recording(seconds=1)
     there, sandbox.world.base_url = sandbox.world.base_url, f"http://127.0.0.1:{free_port()}"
     function = job(archive_recording, RecordingRequest, "arq:queue").coroutine
@@ -198,7 +198,7 @@ async def test_a_trickling_download_gives_up_its_slot_and_is_retried_later(
     monkeypatch: pytest.MonkeyPatch,
     logged: Callable[[], str],
 ) -> None:
-    monkeypatch.setattr("workers.telnyx.downloads._PACE_SECONDS", 0.5)
+    monkeypatch.setattr("telnyx_api.downloads._PACE_SECONDS", 0.5)
     recording = sandbox.world.add_recording(seconds=20)
     sandbox.world.faults.change({"download_bytes_per_second": 100})
     function = job(archive_recording, RecordingRequest, "arq:queue").coroutine

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archive.audio import AudioReader, Expected
+from archive.records import AudioSummary
 from sandbox.audio import make_mp3, make_wav
-from workers.archive.audio import AudioReader, Expected
-from workers.archive.records import AudioSummary
 
 
 def read(audio_format: str, data: bytes, expected_ms: int | None = None, chunk: int = 4096) -> AudioSummary:

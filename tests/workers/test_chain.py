@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from config.times import end_of_day, utc_now
+from archive.seals import Chain, Link
 from lab.servers import RunningSandbox
 from lab.stores import make_archive
 from sandbox.world import Recording
-from workers.archive.seals import Chain, Link
+from text.times import end_of_day, utc_now
 from workers.init import init_archive
-from workers.jobs.chain import known_chain, read_chain
-from workers.jobs.payloads import ReconcileRequest, RecordingRequest
-from workers.jobs.reconcile import reconcile
-from workers.jobs.recordings import archive_recording
-from workers.jobs.seals import seal
 from workers.keys import ALERTS, BULK_QUEUE, SEALS, UNSEALED_KNOWN
+from workers.reconcile.reconcile import reconcile
+from workers.recordings.archive_recording import archive_recording
+from workers.recordings.requests import ReconcileRequest, RecordingRequest
 from workers.runtime import Runtime, open_runtime
+from workers.seals.chain import known_chain, read_chain
+from workers.seals.seal import seal
 
 DAYS = (5, 4)
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
+from archive.archive import ArchiveConflict
+from archive.readers import COMMIT_RECORD
+from archive.records import UnreadableRecord
+from archive.sameness import difference
 from lab.servers import RunningSandbox
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
 from tests.workers.house import request_of
 from tests.workers.test_archive_recording import folder_of
-from workers.archive.archive import ArchiveConflict
-from workers.archive.readers import COMMIT_RECORD
-from workers.archive.records import UnreadableRecord
-from workers.archive.sameness import difference
-from workers.jobs.causes import NotFinished
-from workers.jobs.recordings import archive_recording
+from workers.engine.failure_classes import NotFinished
 from workers.keys import ALERTS, WRITTEN
+from workers.recordings.archive_recording import archive_recording
 from workers.runtime import Runtime
 
 
@@ -137,7 +137,7 @@ async def test_a_version_that_was_stopped_before_its_commit_record_is_finished(
 async def test_endless_content_changes_do_not_fill_the_archive(
     sandbox: RunningSandbox, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, archive_folder: Path
 ) -> None:
-    monkeypatch.setattr("workers.jobs.versions._MOST_VERSIONS", 2)
+    monkeypatch.setattr("workers.recordings.versions._MOST_VERSIONS", 2)
     recording = sandbox.world.add_recording(seconds=1)
     for n in range(3):
         touch(recording)

@@ -11,20 +11,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from config.tasks import end_tasks
-from config.times import utc_now
+from archive.layout import seal_key
 from lab.clock import Clock
 from lab.processes import callvault, wait_for
 from lab.servers import RunningSandbox
+from process.tasks import end_tasks
 from tests.workers.test_archive_recording import ask, assert_archived, committed
 from tests.workers.test_deletion import DELETING
+from text.times import utc_now
 from workers import clock
 from workers.alerts import delivery
-from workers.archive.layout import seal_key
-from workers.jobs.payloads import RecordingRequest, SealRequest, recording_job
 from workers.keys import ALERTS, BULK_QUEUE, CLOCKS, DELETIONS_DUE, LEASES, MAIN_QUEUE, RECONCILED, TURN
 from workers.queue.accept import Acceptor, enqueue
 from workers.queue.jobs import Job
+from workers.recordings.requests import RecordingRequest, SealRequest, recording_job
 from workers.runtime import Runtime
 
 _BEHIND_SECONDS = -40 * 24 * 3600

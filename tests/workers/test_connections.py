@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
+from archive.stores.store import StoredObject
 from config.settings import load_settings
-from config.times import utc_now
 from lab.processes import callvault, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox import connections as family
 from sandbox.tickets import RELEASE_STATUSES, UPLOAD_STATUSES
-from workers.archive.stores.store import StoredObject
-from workers.jobs.connections import look_for_drift, refresh_operator_connect, watch_connections
-from workers.jobs.log_messages import mirror_log_messages
-from workers.jobs.media import archive_media
-from workers.jobs.routing import Event, jobs_of, look_jobs
+from text.times import utc_now
+from workers.connections.log_messages import mirror_log_messages
+from workers.connections.media import archive_media
+from workers.connections.watch import look_for_drift, refresh_operator_connect, watch_connections
 from workers.keys import ALERTS, CONNECTION_STATE, LOG_NO_ID_TOLD, connection_field
 from workers.queue.accept import Acceptor
+from workers.recordings.routing import Event, jobs_of, look_jobs
 from workers.runtime import Runtime, open_runtime
 
 

@@ -13,22 +13,22 @@ import httpx
 import msgspec
 import pytest
 
+from archive.erase import erase
+from archive.layout import damage_key
+from archive.register import read_register, write_down
+from archive.stores.store import StoredObject
 from lab.processes import callvault_here, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox.world import Recording
 from tests.workers.house import archive, delete_what_is_due, kinds_of_alerts, runtime_of
 from tests.workers.test_archive_recording import folder_of
 from workers.alerts.alerts import Alerts
-from workers.archive.erase import erase
-from workers.archive.layout import damage_key
-from workers.archive.register import read_register, write_down
-from workers.archive.stores.store import StoredObject
 from workers.conditions import known_conditions
-from workers.jobs.damage import keep_register
-from workers.jobs.payloads import TranscriptionRequest
-from workers.jobs.transcriptions import archive_transcription
+from workers.damage.damage import keep_register
+from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.keys import DAMAGED
-from workers.queue.damaged import DamagedObjects, KnownDamage
+from workers.recordings.requests import TranscriptionRequest
+from workers.recordings.transcriptions import archive_transcription
 from workers.runtime import Runtime
 
 

@@ -9,30 +9,30 @@ import msgspec
 import pytest
 from arq.worker import Retry
 
-from config.times import format_instant, utc_now
 from lab.processes import callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox.world import Recording
 from tests.workers.house import request_of
 from tests.workers.test_archive_recording import assert_archived, committed, folder_of
 from tests.workers.test_reconcile import let_reconcile_start, past
-from workers.jobs.causes import CAUSES
-from workers.jobs.comparison import Tally
-from workers.jobs.letters import end_done_letters
-from workers.jobs.payloads import (
+from text.times import format_instant, utc_now
+from workers.engine.attempts import DeadLetter
+from workers.engine.failure_classes import CAUSES
+from workers.engine.run import job
+from workers.keys import ARQ_JOB, BULK_QUEUE, DEAD_LETTERS, MAIN_QUEUE, REPEATED
+from workers.queue.jobs import Job, deserialize, encode_job
+from workers.reconcile.comparison import Tally
+from workers.reconcile.dead_letters import end_done_letters
+from workers.reconcile.reconcile import Sweep, missing_of, reconcile, sweep
+from workers.recordings.archive_recording import archive_recording
+from workers.recordings.requests import (
     ReconcileRequest,
     RecordingRequest,
     TranscriptionRequest,
     recording_job,
     transcription_job,
 )
-from workers.jobs.reconcile import Sweep, missing_of, reconcile, sweep
-from workers.jobs.recordings import archive_recording
-from workers.jobs.run import job
-from workers.jobs.transcriptions import archive_transcription
-from workers.keys import ARQ_JOB, BULK_QUEUE, DEAD_LETTERS, MAIN_QUEUE, REPEATED
-from workers.queue.attempts import DeadLetter
-from workers.queue.jobs import Job, deserialize, encode_job
+from workers.recordings.transcriptions import archive_transcription
 from workers.runtime import Runtime
 
 

@@ -17,10 +17,10 @@ from lab.stores import s3_weak
 from sandbox.world import Recording
 from tests.workers.house import archive, delete_what_is_due, house
 from tests.workers.test_archive_recording import ask, assert_archived, committed, folder_of
-from workers.jobs.deletion import start_deletions
-from workers.jobs.payloads import TranscriptionRequest
-from workers.jobs.transcriptions import archive_transcription
+from workers.deletion.deletion import start_deletions
 from workers.keys import CLOCK_QUEUE, DELETIONS_BACK_OFF, DELETIONS_DUE, LEASES
+from workers.recordings.requests import TranscriptionRequest
+from workers.recordings.transcriptions import archive_transcription
 
 DELETING = {"CALLVAULT_DELETE_ORIGINALS": "verified", "CALLVAULT_DELETE_AFTER": "1s"}
 AT_ONCE = DELETING | {"CALLVAULT_DELETE_AFTER": "0s"}

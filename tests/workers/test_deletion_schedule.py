@@ -10,8 +10,8 @@ import pytest
 from redis.exceptions import ConnectionError as Away
 
 from tests.workers.house import house
-from workers.queue import due
-from workers.queue.due import DueList
+from workers.deletion import schedule as due
+from workers.deletion.schedule import DueList
 
 
 async def test_a_claim_outlives_a_moment_without_redis(

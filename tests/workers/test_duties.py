@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from config import times
 from lab.servers import RunningSandbox
 from tests.workers.house import (
     archive,
@@ -17,8 +16,9 @@ from tests.workers.house import (
     settings_of,
 )
 from tests.workers.test_archive_recording import folder_of
-from workers.jobs import duties
-from workers.jobs.duties import (
+from text import times
+from workers.deletion import duties
+from workers.deletion.duties import (
     effective_duties,
     own_duties,
     retire_unit,

@@ -11,25 +11,25 @@ from typing import Any
 
 import pytest
 
-from config.errors import UserError
+from archive import layout
+from archive.archive import Archive, ArchiveConflict
+from archive.erase import erase, erase_what_is_left
+from archive.records import Erasure
+from archive.stores.store import Store, StoreRefused
 from lab.servers import RunningSandbox
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
 from tests.workers.house import request_of, runtime_of
 from tests.workers.test_archive_recording import folder_of
-from workers.archive import layout
-from workers.archive.archive import Archive, ArchiveConflict
-from workers.archive.erase import erase, erase_what_is_left
-from workers.archive.records import Erasure
-from workers.archive.stores.store import Store, StoreRefused
-from workers.jobs.not_transcribed import accept_transcription
-from workers.jobs.payloads import RepairRequest, TranscriptionRequest
-from workers.jobs.recordings import archive_recording
-from workers.jobs.repair import repair_recording
-from workers.jobs.transcriptions import archive_transcription
+from text.errors import UserError
+from workers.engine.lease import HeldElsewhere
 from workers.keys import ALERTS, DELETIONS_DUE, WRITER
-from workers.queue.lease import HeldElsewhere
-from workers.queue.recording_lease import sole_writer
+from workers.reconcile.not_transcribed import accept_transcription
+from workers.recordings.archive_recording import archive_recording
+from workers.recordings.lease import sole_writer
+from workers.recordings.repair import repair_recording
+from workers.recordings.requests import RepairRequest, TranscriptionRequest
+from workers.recordings.transcriptions import archive_transcription
 from workers.runtime import Runtime
 
 _MOST_STEPS = 60

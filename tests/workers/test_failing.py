@@ -11,9 +11,9 @@ from lab.processes import callvault, free_port, receiver, run_callvault, wait_fo
 from lab.servers import RunningSandbox
 from lab.stores import S3_ENVIRONMENT
 from tests.workers.test_archive_recording import ask
-from workers.jobs.causes import CAUSES
+from workers.engine.attempts import Attempts
+from workers.engine.failure_classes import CAUSES
 from workers.keys import FAILING, FAILING_JOBS
-from workers.queue.attempts import Attempts
 
 
 async def test_an_unreachable_store_causes_an_alert_although_no_job_is_given_up(

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from sandbox.audio import make_wav
+from telnyx_api.downloads import CannotBeResumed, DownloadFailed
+from telnyx_api.models import Recording
 from tests.telnyx.test_downloads import Files
-from workers.jobs.fetching import Fetched, fetch_audio, only_if
+from workers.recordings.fetching import Fetched, fetch_audio, only_if
 from workers.runtime import Runtime
-from workers.telnyx.downloads import CannotBeResumed, DownloadFailed
-from workers.telnyx.models import Recording
 
 AUDIO = make_wav("x", 60, 1)
 WAV = b"".join(AUDIO.read(0, AUDIO.size))
@@ -23,7 +23,7 @@ WAV = b"".join(AUDIO.read(0, AUDIO.size))
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.jobs.fetching._BEGIN_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("workers.recordings.fetching._BEGIN_AGAIN_SECONDS", 0.01)
 
 
 @pytest.fixture

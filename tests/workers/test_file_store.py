@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.archive.source import Source
-from workers.archive.stores.file import FileStore
-from workers.archive.stores.store import StoreRefused, open_store
+from archive.source import Source
+from archive.stores.file import FileStore
+from archive.stores.store import StoreRefused, open_store
 
 
 def store_at(path: Path) -> FileStore:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from archive.proof import Damaged
 from lab.servers import RunningSandbox
 from tests.workers.house import archive, house, kinds_of_alerts, request_of
 from tests.workers.test_archive_recording import folder_of
-from workers.archive.proof import Damaged
-from workers.jobs import decisions
-from workers.jobs.recordings import archive_recording
+from workers.deletion import decisions
+from workers.recordings.archive_recording import archive_recording
 
 
 def erasure(recording_id: str) -> str:

@@ -12,8 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from config import times
-from config.errors import UserError
+from archive.archive import Archive
 from lab.redis import Server
 from lab.servers import RunningSandbox
 from sandbox.world import World
@@ -27,16 +26,17 @@ from tests.workers.house import (
     receipt,
 )
 from tests.workers.test_archive_recording import folder_of
-from workers.archive.archive import Archive
-from workers.jobs import decisions
-from workers.jobs.causes import NotFinished
-from workers.jobs.duties import state_own_duties
-from workers.jobs.kept import what_keeps
-from workers.jobs.payloads import DeletionRequest, RecordingRequest
-from workers.jobs.put_off import letter_id, schedule_again
-from workers.jobs.recordings import archive_recording
+from text import times
+from text.errors import UserError
+from workers.deletion import decisions
+from workers.deletion.duties import state_own_duties
+from workers.deletion.kept import what_keeps
+from workers.deletion.leaving import Leaving
+from workers.deletion.put_off import letter_id, schedule_again
+from workers.engine.failure_classes import NotFinished
 from workers.keys import DELETIONS_DUE, LEAVING
-from workers.queue.leaving import Leaving
+from workers.recordings.archive_recording import archive_recording
+from workers.recordings.requests import DeletionRequest, RecordingRequest
 
 
 async def test_the_key_of_another_account_writes_no_receipt_and_stops_deletion(

@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
-from config.errors import UserError
+from archive import layout
+from archive.erase import erase
+from archive.records import Decision
+from archive.stores.store import StoreError
 from lab.processes import free_port, run_callvault
 from lab.servers import RunningSandbox
 from tests.browser.test_api import pages
 from tests.workers.house import archive, delete_what_is_due, has_left, house
 from tests.workers.test_archive_recording import folder_of
 from tests.workers.test_damage import flip
-from workers.archive import layout
-from workers.archive.erase import erase
-from workers.archive.records import Decision
-from workers.archive.stores.store import StoreError
-from workers.jobs import decisions
-from workers.jobs.damage import keep_register
-from workers.jobs.duties import state_own_duties
-from workers.jobs.kept import what_keeps
-from workers.queue.damaged import DamagedObjects, KnownDamage
-from workers.queue.recording_lease import sole_writer
+from text.errors import UserError
+from workers.damage.damage import keep_register
+from workers.damage.damaged import DamagedObjects, KnownDamage
+from workers.deletion import decisions
+from workers.deletion.duties import state_own_duties
+from workers.deletion.kept import what_keeps
+from workers.recordings.lease import sole_writer
 
 HOLD = ("--why", "case 17", "--by", "ann")
 

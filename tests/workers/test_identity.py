@@ -11,25 +11,25 @@ from typing import Any
 
 import pytest
 
+from archive.archive import Archive
+from archive.identity import NoArchive
+from archive.source import Source
+from archive.stores.store import StoreError, StoreMissing, open_store
 from cli.resume import AnotherState, StateFile
 from config.settings import load_settings
 from lab.processes import callvault_here, run_callvault
 from lab.servers import RunningSandbox
 from lab.stores import make_archive
 from tests.workers.test_archive_recording import committed, folder_of
-from workers.archive.archive import Archive
-from workers.archive.identity import NoArchive
-from workers.archive.source import Source
-from workers.archive.stores.store import StoreError, StoreMissing, open_store
+from workers.deletion.may_delete import pause_of
+from workers.engine.run import job
 from workers.init import init_archive
-from workers.jobs.comparison import Tally
-from workers.jobs.may_delete import pause_of
-from workers.jobs.payloads import RecordingRequest
-from workers.jobs.recordings import archive_recording
-from workers.jobs.run import job
 from workers.keys import ALERTS, ARCHIVE, DELETIONS_PAUSED, MAIN_QUEUE, SEALS, TRANSCRIBING, UNSEALED_KNOWN
 from workers.main import watch_binding
 from workers.queue.binding import AnotherArchive, assert_bound
+from workers.reconcile.comparison import Tally
+from workers.recordings.archive_recording import archive_recording
+from workers.recordings.requests import RecordingRequest
 from workers.runtime import Runtime, open_archive, open_runtime, runtime_at
 
 READING = ("status", "doctor", "find", "get ID", "verify", "verify --seals", "index", "logs list", "seal --due",

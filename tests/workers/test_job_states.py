@@ -22,22 +22,22 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from archive.proof import Damaged
 from config.settings import Settings
 from lab.processes import wait_for
 from workers.alerts.alerts import Alerts
-from workers.archive.proof import Damaged
-from workers.jobs import run
-from workers.jobs.causes import NotYet
-from workers.jobs.payloads import RecordingRequest, recording_job
-from workers.jobs.run import job
+from workers.engine import run
+from workers.engine.attempts import Attempts
+from workers.engine.connect import connect_worker
+from workers.engine.failure_classes import NotYet
+from workers.engine.leases import Leases
+from workers.engine.run import job
+from workers.engine.worker import LeasingWorker
 from workers.keys import ARQ_IN_PROGRESS, DEAD_LETTERS, MAIN_QUEUE
 from workers.queue.accept import Acceptor, enqueue
-from workers.queue.attempts import Attempts
-from workers.queue.connect import connect_worker
 from workers.queue.embedded import EmbeddedServer
 from workers.queue.history import History
-from workers.queue.leases import Leases
-from workers.queue.worker import LeasingWorker
+from workers.recordings.requests import RecordingRequest, recording_job
 
 IDS = st.sampled_from(["a", "b", "c"])
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.archive import kinds, layout
+from archive import kinds, layout
 
 DAY = date(2026, 1, 2)
 
@@ -75,7 +75,7 @@ def test_many_threads_may_read_their_first_record_at_once() -> None:
     program = """
 import sys, threading
 sys.setswitchinterval(1e-6)
-from workers.archive import readers, records
+from archive import readers, records
 start = threading.Barrier(16)
 def read():
     start.wait()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as Away
 
-from config.tasks import end_tasks
-from workers.queue import lease
-from workers.queue.lease import HeldElsewhere, held, take_turn
+from process.tasks import end_tasks
+from workers.engine import lease
+from workers.engine.lease import HeldElsewhere, held, take_turn
 
 KEY = "callvault:turn:test"
 

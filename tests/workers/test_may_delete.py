@@ -13,10 +13,10 @@ import msgspec
 import pytest
 from arq import Retry
 
-import workers.jobs.may_delete
-import workers.queue.clocks
-from config import times
-from config.errors import UserError
+import workers.deletion.may_delete
+import workers.engine.server_clock
+from archive.decisions import decisions_about, is_approved, put_decision, standing_holds
+from archive.records import Decision, EarlierDecision
 from lab.clock import Clock, SkewedServer
 from lab.servers import RunningSandbox
 from tests.workers.house import (
@@ -29,21 +29,21 @@ from tests.workers.house import (
 )
 from tests.workers.test_archive_recording import folder_of
 from tests.workers.test_changed_content import change
-from workers.archive.decisions import decisions_about, is_approved, put_decision, standing_holds
-from workers.archive.records import Decision, EarlierDecision
-from workers.jobs import decisions
-from workers.jobs.chain import is_sealed
-from workers.jobs.decided import Decided, too_late
-from workers.jobs.deletion import refresh_pause
-from workers.jobs.duties import (
+from text import times
+from text.errors import UserError
+from workers.deletion import decisions
+from workers.deletion.decided import Decided, too_late
+from workers.deletion.deletion import refresh_pause
+from workers.deletion.duties import (
     effective_duties,
 )
-from workers.jobs.payloads import TranscriptionRequest
-from workers.jobs.recordings import archive_recording
-from workers.jobs.seals import seal
-from workers.jobs.transcriptions import archive_transcription
+from workers.deletion.leaving import Leaving
 from workers.keys import DELETIONS_DUE, LEAVING
-from workers.queue.leaving import Leaving
+from workers.recordings.archive_recording import archive_recording
+from workers.recordings.requests import TranscriptionRequest
+from workers.recordings.transcriptions import archive_transcription
+from workers.seals.chain import is_sealed
+from workers.seals.seal import seal
 
 
 async def has_begun(sandbox: RunningSandbox, what: str) -> None:
@@ -277,7 +277,7 @@ async def test_different_clocks_stop_deletion_and_are_reported(
     async with house(deleting) as runtime:
         await archive(runtime, recording)
         with monkeypatch.context() as patch:
-            for module in (workers.queue.clocks, workers.jobs.may_delete):
+            for module in (workers.engine.server_clock, workers.deletion.may_delete):
                 patch.setattr(module, "utc_now", lambda: times.utc_now() + timedelta(hours=hours))
             with pytest.raises(Retry):  # so that another worker takes it
                 await delete_what_is_due(runtime)
@@ -310,11 +310,11 @@ async def test_a_pause_behind_another_redis_counts_also_while_the_store_is_slow(
             asked += 1
             if asked == 2:  # in the last moment, after the check for pauses
                 put_decision(runtime.archive, pausing)
-                monkeypatch.setattr(workers.jobs.may_delete, "LONGEST_QUESTION_SECONDS", 0.01)
+                monkeypatch.setattr(workers.deletion.may_delete, "LONGEST_QUESTION_SECONDS", 0.01)
                 await asyncio.sleep(0.02)
             return await effective_duties(runtime)
 
-        monkeypatch.setattr(workers.jobs.may_delete, "effective_duties", slow)
+        monkeypatch.setattr(workers.deletion.may_delete, "effective_duties", slow)
         await delete_what_is_due(runtime)
         assert asked == 2
         assert not await runtime.redis.hlen(LEAVING)
@@ -361,11 +361,11 @@ async def test_a_slow_clock_at_archiving_shortens_no_grace(
         async with house(environment) as runtime:
             with monkeypatch.context() as patch:
                 if wrong == "worker":
-                    patch.setattr(workers.queue.clocks, "utc_now", lambda: times.utc_now() - timedelta(hours=2))
+                    patch.setattr(workers.engine.server_clock, "utc_now", lambda: times.utc_now() - timedelta(hours=2))
                 await runtime.clock.look(runtime.redis)
                 await archive(runtime, recording)
             clock.move(0)
-            while await workers.queue.clocks.seconds_apart(runtime.redis) > 1:
+            while await workers.engine.server_clock.seconds_apart(runtime.redis) > 1:
                 await asyncio.sleep(0.02)
             await delete_what_is_due(runtime)
             assert not has_left(recording)
@@ -417,7 +417,7 @@ async def test_without_a_delete_after_setting_an_original_stays_until_its_day_is
         await archive(runtime, recording)
         later = times.utc_now() + timedelta(days=1, seconds=1)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(workers.jobs.may_delete, "utc_now", lambda: later)  # the grace of 24 h is over
+            patch.setattr(workers.deletion.may_delete, "utc_now", lambda: later)  # the grace of 24 h is over
             await delete_what_is_due(runtime)
     assert not has_left(recording)
 
@@ -438,6 +438,6 @@ async def test_recordings_sealed_in_a_lost_chain_do_not_count_as_sealed(
             await archive(another, other)
             await seal(another, (began - timedelta(days=1)).date())  # as many seals as before
         later = times.utc_now() + timedelta(days=1, seconds=1)
-        monkeypatch.setattr(workers.jobs.may_delete, "utc_now", lambda: later)  # the grace of 24 h is over
+        monkeypatch.setattr(workers.deletion.may_delete, "utc_now", lambda: later)  # the grace of 24 h is over
         await delete_what_is_due(runtime)
     assert not has_left(recording)

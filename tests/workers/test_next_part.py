@@ -8,9 +8,9 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from workers.archive.source import Source
-from workers.archive.stores.next_part import parts_ahead
-from workers.archive.stores.store import Buffers, StoreOptions
+from archive.source import Source
+from archive.stores.next_part import parts_ahead
+from archive.stores.store import Buffers, StoreOptions
 
 SIZE = 100
 

@@ -14,31 +14,21 @@ from urllib.parse import unquote
 import msgspec
 import pytest
 
-from config.times import format_instant, utc_now
+from archive.stores.store import StoreError
 from lab.processes import callvault, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox import connections as family
 from sandbox.world import Recording, text_of
+from telnyx_api.errors import Forbidden, StatusError, UnreadableRow, UnreadableRows
 from tests.workers.house import archive, delete_what_is_due, has_left, house, request_of, runtime_of
 from tests.workers.test_archive_recording import folder_of
-from workers.archive.stores.store import StoreError
-from workers.jobs.causes import CAUSES
-from workers.jobs.comparison import Tally
-from workers.jobs.connections import look_for_drift, watch_connections
-from workers.jobs.failing import tell_turn_failing
-from workers.jobs.log_messages import mirror_log_messages
-from workers.jobs.media import archive_media, archive_medium
-from workers.jobs.payloads import (
-    MediumRequest,
-    ReconcileRequest,
-    TranscriptionRequest,
-    recording_job,
-    transcription_job,
-)
-from workers.jobs.reconcile import Sweep, missing_of, reconcile, sweep
-from workers.jobs.seals import Waits, seal
-from workers.jobs.transcriptions import archive_transcription
-from workers.jobs.unreadable import tell_unreadable
+from text.times import format_instant, utc_now
+from workers.connections.log_messages import mirror_log_messages
+from workers.connections.media import archive_media, archive_medium
+from workers.connections.watch import look_for_drift, watch_connections
+from workers.engine.attempts import DeadLetter
+from workers.engine.failing import tell_turn_failing
+from workers.engine.failure_classes import CAUSES
 from workers.keys import (
     ALERTS,
     ARQ_JOB,
@@ -51,10 +41,20 @@ from workers.keys import (
     UNREADABLE_TOLD,
 )
 from workers.queue.accept import Acceptor
-from workers.queue.attempts import DeadLetter
 from workers.queue.jobs import deserialize
+from workers.reconcile.comparison import Tally
+from workers.reconcile.reconcile import Sweep, missing_of, reconcile, sweep
+from workers.reconcile.unreadable import tell_unreadable
+from workers.recordings.requests import (
+    MediumRequest,
+    ReconcileRequest,
+    TranscriptionRequest,
+    recording_job,
+    transcription_job,
+)
+from workers.recordings.transcriptions import archive_transcription
 from workers.runtime import Runtime
-from workers.telnyx.errors import Forbidden, StatusError, UnreadableRow, UnreadableRows
+from workers.seals.seal import Waits, seal
 
 
 def ago(days: int) -> date:

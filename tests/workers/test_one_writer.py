@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 from arq.worker import Retry
 
+from archive.proof import hash_object
+from archive.readers import COMMIT_RECORD
+from archive.stores.store import StoreError
 from lab.servers import RunningSandbox
 from lab.stores import environ, make_archive, s3_weak
 from sandbox.world import Recording
 from tests.workers.house import request_of, runtime_of
-from workers.archive.proof import hash_object
-from workers.archive.readers import COMMIT_RECORD
-from workers.archive.stores.store import StoreError
-from workers.jobs.payloads import RecordingRequest
-from workers.jobs.recordings import archive_recording
-from workers.jobs.run import job
+from workers.engine.lease import HeldElsewhere
+from workers.engine.run import job
 from workers.keys import ATTEMPTS, WRITER, WRITTEN
-from workers.queue.lease import HeldElsewhere
-from workers.queue.recording_lease import sole_writer
+from workers.recordings.archive_recording import archive_recording
+from workers.recordings.lease import sole_writer
+from workers.recordings.requests import RecordingRequest
 from workers.runtime import Runtime
 
 TIMES = 25
@@ -105,7 +105,7 @@ async def test_a_lease_ends_soon_after_its_worker(runtime: Runtime, redis: Any) 
 async def test_a_writer_that_has_lost_its_lease_stops(
     runtime: Runtime, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.queue.lease._RENEW_SECONDS", 0.02)
+    monkeypatch.setattr("workers.engine.lease._RENEW_SECONDS", 0.02)
     with pytest.raises(HeldElsewhere, match="another job took the lease of recording r"):
         async with sole_writer(runtime.redis, "r"):
             redis.set(WRITER + "r", "another")

@@ -16,8 +16,11 @@ from arq import Retry, func
 from arq.constants import in_progress_key_prefix, job_key_prefix
 from redis.exceptions import ResponseError
 
-from config.tasks import end_tasks
-from workers.jobs.payloads import JOBS, RecordingRequest, recording_job
+from process.tasks import end_tasks
+from workers.engine import leases
+from workers.engine.attempts import Attempts, DeadLetter
+from workers.engine.leases import Leases
+from workers.engine.worker import LeasingWorker
 from workers.keys import (
     ARQ_IN_PROGRESS,
     ARQ_JOB,
@@ -30,15 +33,12 @@ from workers.keys import (
     UNSEALED_WHY,
     WORKER,
 )
-from workers.queue import leases
 from workers.queue.accept import Acceptor, enqueue, enqueue_every
-from workers.queue.attempts import Attempts, DeadLetter
+from workers.queue.backlog import oldest_waiting_seconds, pressure
+from workers.queue.change_feed import UnsealedDays
 from workers.queue.jobs import Job, deserialize
-from workers.queue.leases import Leases
 from workers.queue.limits import SharedLimiter
-from workers.queue.pressure import oldest_waiting_seconds, pressure
-from workers.queue.worker import LeasingWorker
-from workers.queue.written import UnsealedDays
+from workers.recordings.requests import JOBS, RecordingRequest, recording_job
 from workers.runtime import Runtime
 
 JOB = recording_job(RecordingRequest(event_id="e", recording_id="r"))

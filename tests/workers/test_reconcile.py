@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from config.times import parse_instant, utc_now
+from archive.layout import recording_folder
 from lab.processes import callvault, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox.webhooks import recording_payload
 from sandbox.world import now, text_of
 from tests.workers.test_archive_recording import ask, assert_archived, committed, folder_of
 from tests.workers.test_deletion import DELETING
-from workers.archive.layout import recording_folder
-from workers.jobs.payloads import TranscriptionRequest, transcription_job
+from text.times import parse_instant, utc_now
 from workers.keys import CLOCK_QUEUE
 from workers.queue.accept import enqueue
+from workers.recordings.requests import TranscriptionRequest, transcription_job
 
 SWEEPING = {"CALLVAULT_RECONCILE_EVERY": "2s", "CALLVAULT_RECONCILE_OPEN_EVERY": "1h"}
 

@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from config.times import utc_now
+from archive.proof import Missing
+from archive.seals import Link
 from lab.processes import callvault_here, run_callvault
 from lab.servers import RunningSandbox
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
 from tests.workers.house import archive, delete_what_is_due, house, request_of, runtime_of
 from tests.workers.test_archive_recording import folder_of
-from workers.archive.proof import Missing
-from workers.archive.seals import Link
-from workers.jobs.payloads import RepairRequest, repair_job
-from workers.jobs.recordings import archive_recording
-from workers.jobs.repair import CannotRepair, repair, repair_recording
-from workers.jobs.seals import seal
+from text.times import utc_now
 from workers.keys import ALERTS, ARQ_JOB, DELETIONS_DUE
+from workers.recordings.archive_recording import archive_recording
+from workers.recordings.repair import CannotRepair, repair, repair_recording
+from workers.recordings.requests import RepairRequest, repair_job
 from workers.runtime import Runtime
+from workers.seals.seal import seal
 
 
 @pytest.fixture

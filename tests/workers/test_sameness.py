@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from workers.archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof
-from workers.archive.sameness import difference
-from workers.source_mark import SourceMark
+from archive.records import ArchivedObject, AudioSummary, CommitRecord, Proof
+from archive.sameness import difference
+from telnyx_api.source_mark import SourceMark
 
 SAID = {
     "id": "r",

@@ -13,13 +13,13 @@ from arq.worker import func
 from lab.processes import callvault, wait_for
 from lab.servers import RunningSandbox
 from tests.workers.test_archive_recording import assert_archived
-from workers.jobs.payloads import RecordingRequest, recording_job
+from workers.engine.attempts import Attempts, DeadLetter
+from workers.engine.leases import Leases
+from workers.engine.worker import LeasingWorker
 from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, BULK_QUEUE, MAIN_QUEUE, REPEATED
 from workers.queue.accept import Acceptor, enqueue
-from workers.queue.attempts import Attempts, DeadLetter
 from workers.queue.jobs import Job, deserialize
-from workers.queue.leases import Leases
-from workers.queue.worker import LeasingWorker
+from workers.recordings.requests import RecordingRequest, recording_job
 
 
 @pytest.mark.parametrize("known", ["nothing but the leg", "the id"])

@@ -12,16 +12,16 @@ import msgspec
 import pytest
 from arq.worker import func
 
-from config.tasks import end_tasks
 from lab.processes import callvault, wait_for
 from lab.servers import RunningSandbox
+from process.tasks import end_tasks
 from tests.workers.test_archive_recording import assert_archived
-from workers.jobs import payloads
+from workers.engine.leases import Leases
+from workers.engine.worker import LeasingWorker
 from workers.keys import ARQ_JOB, DEAD_LETTERS, MAIN_QUEUE
 from workers.queue.accept import enqueue
 from workers.queue.jobs import Job
-from workers.queue.leases import Leases
-from workers.queue.worker import LeasingWorker
+from workers.recordings import requests as payloads
 
 NEWER = payloads.VERSION + 1
 

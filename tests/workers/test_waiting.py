@@ -11,17 +11,17 @@ import pytest
 from arq.worker import Retry
 
 from config.settings import Settings
-from config.times import format_instant, utc_now
 from lab.servers import RunningSandbox
 from tests.workers.house import kinds_of_alerts, runtime_of
 from tests.workers.test_archive_recording import assert_archived
-from workers.jobs import judge
-from workers.jobs.causes import CAUSES, NotFinished, NotYet
-from workers.jobs.judge import cause_of
-from workers.jobs.payloads import RecordingRequest
-from workers.jobs.recordings import archive_recording
-from workers.jobs.run import job
-from workers.queue.attempts import Attempt
+from text.times import format_instant, utc_now
+from workers.engine import classify as judge
+from workers.engine.attempts import Attempt
+from workers.engine.classify import cause_of
+from workers.engine.failure_classes import CAUSES, NotFinished, NotYet
+from workers.engine.run import job
+from workers.recordings.archive_recording import archive_recording
+from workers.recordings.requests import RecordingRequest
 from workers.runtime import Runtime
 
 LONGER_THAN_KNOWN = {"CALLVAULT_NOT_FOUND_WAIT": "1s", "CALLVAULT_QUEUE_AGE_LIMIT": "1s"}

@@ -11,22 +11,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from config.errors import UserError
-from config.times import utc_now
 from lab.processes import run_callvault
 from lab.servers import RunningSandbox
 from tests.browser.test_api import pages
 from tests.workers.house import archive, delete_what_is_due, has_left, house
 from tests.workers.test_archive_recording import folder_of
-from workers.jobs import decisions
-from workers.jobs.comparison import Tally
-from workers.jobs.decided import what_follows
-from workers.jobs.duties import own_duties, retire_unit, state_duties
-from workers.jobs.kept import what_keeps, what_keeps_each
-from workers.jobs.put_off import letter_id
-from workers.jobs.reconcile import Sweep, sweep
+from text.errors import UserError
+from text.times import utc_now
+from workers.deletion import decisions
+from workers.deletion.decided import what_follows
+from workers.deletion.duties import own_duties, retire_unit, state_duties
+from workers.deletion.kept import what_keeps, what_keeps_each
+from workers.deletion.put_off import letter_id
+from workers.engine.attempts import DeadLetter
 from workers.keys import DELETIONS_DUE, MAIN_QUEUE
-from workers.queue.attempts import DeadLetter
+from workers.reconcile.comparison import Tally
+from workers.reconcile.reconcile import Sweep, sweep
 from workers.runtime import Runtime
 
 Act = Callable[[Runtime, str], Awaitable[Any]]

@@ -13,10 +13,10 @@ from typing import Any, Literal, cast
 import msgspec
 from redis.exceptions import RedisError
 
-from config.counts import many
-from config.logs import get_logger
-from config.times import format_instant, utc_now
 from config.values import QuietHours
+from process.logs import get_logger
+from text.counts import many
+from text.times import format_instant, utc_now
 from workers.alerts.delivery import NotDelivered, deliver
 from workers.alerts.head import head_line
 from workers.alerts.kinds import KINDS, Severity

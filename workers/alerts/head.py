@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from config.counts import many
+from text.counts import many
 from workers.keys import ARCHIVE, SEALS
 
 

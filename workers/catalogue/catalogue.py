@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-from config.errors import UserError
-from config.logs import get_logger
-from config.private import close_files, private_file, private_folder
-from workers.archive import kinds, layout
-from workers.archive.decisions import word_of
-from workers.archive.readers import COMMIT_RECORD, DAMAGE, DECISION, ERASURE, RECEIPT
-from workers.archive.records import Damage
+from archive import kinds, layout
+from archive.decisions import word_of
+from archive.readers import COMMIT_RECORD, DAMAGE, DECISION, ERASURE, RECEIPT
+from archive.records import Damage
+from process.logs import get_logger
+from process.private import close_files, private_file, private_folder
+from text.errors import UserError
 from workers.catalogue.numbers import address_of, digits_of
 from workers.catalogue.rows import Row, row_of_commit, transcript_of
 from workers.catalogue.words import indexed

@@ -23,21 +23,21 @@ from datetime import date, timedelta
 import msgspec
 from redis.exceptions import RedisError
 
-from config.logs import get_logger
-from config.times import format_instant, utc_now
-from workers.archive import layout
-from workers.archive.ahead import ahead
-from workers.archive.archive import Archive
-from workers.archive.decisions import held_connections
-from workers.archive.readers import DUTIES
-from workers.archive.records import Duties, Seal, UnreadableRecord
-from workers.archive.seals import present_seals, read_link, read_manifest
+from archive import layout
+from archive.ahead import ahead
+from archive.archive import Archive
+from archive.decisions import held_connections
+from archive.readers import DUTIES
+from archive.records import Duties, Seal, UnreadableRecord
+from archive.seals import present_seals, read_link, read_manifest
+from process.logs import get_logger
+from text.times import format_instant, utc_now
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.parquet import has_parquet, read_rows
 from workers.keys import LIVE_DUTIES, WRITTEN, WRITTEN_EPOCH
 from workers.queue.binding import assert_bound
+from workers.queue.change_feed import STREAM_LENGTH
 from workers.queue.script import AsyncRedis, server_seconds, start_of
-from workers.queue.written import STREAM_LENGTH
 
 log = get_logger()
 

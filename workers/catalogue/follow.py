@@ -10,15 +10,15 @@ from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
-from config.logs import get_logger
-from config.tasks import end_tasks
-from config.times import parse_instant
-from workers.archive.archive import Archive
-from workers.archive.stores.store import StoreError
+from archive.archive import Archive
+from archive.stores.store import StoreError
+from process.logs import get_logger
+from process.tasks import end_tasks
+from text.one_line import one_line
+from text.times import parse_instant
 from workers.catalogue.catalogue import Catalogue, CatalogueBusy
 from workers.catalogue.feed import AS_OF, OPEN_DAYS, bring_up_to_date
 from workers.catalogue.lookup import take_from_archive
-from workers.one_line import one_line
 from workers.queue.binding import AnotherArchive
 from workers.queue.script import AsyncRedis
 

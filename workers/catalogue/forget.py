@@ -7,8 +7,8 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from workers.archive.append import put_file
-from workers.archive.archive import Archive
+from archive.append import put_file
+from archive.archive import Archive
 from workers.catalogue.parquet import read_rows, write_rows
 
 

@@ -10,14 +10,14 @@ import asyncio
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-from config.times import parse_instant, utc_now
-from workers.archive.ahead import ahead
-from workers.archive.archive import Archive
+from archive.ahead import ahead
+from archive.archive import Archive
+from text.times import parse_instant, utc_now
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.feed import take_folder
 
 if TYPE_CHECKING:
-    from workers.telnyx.client import TelnyxClient
+    from telnyx_api.client import TelnyxClient
 
 _DAYS_BEFORE = 400  # a backfill may bring what is older than the archive
 _MOST_DAYS = 1_500
@@ -26,7 +26,7 @@ _TELNYX_SECONDS = 3.0
 
 async def day_at_telnyx(telnyx: TelnyxClient, recording_id: str) -> date | None:
     """The day of a recording as Telnyx tells it; None where it has it no more, or does not answer within three seconds."""
-    from workers.telnyx.errors import TelnyxError
+    from telnyx_api.errors import TelnyxError
 
     try:
         async with asyncio.timeout(_TELNYX_SECONDS):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
 
-from config.counts import many
+from text.counts import many
 
 _LONGEST_DIGITS = 15  # of an E.164 number (ITU-T E.164, 6.1)
 _FEWEST_DIGITS = 3

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from config.counts import many
-from config.errors import UsedWrongly
-from config.times import format_instant, parse_day, parse_duration, parse_moment
+from text.counts import many
+from text.errors import UsedWrongly
+from text.times import format_instant, parse_day, parse_duration, parse_moment
 from workers.catalogue.numbers import wanted_number
 from workers.catalogue.words import words_query
 

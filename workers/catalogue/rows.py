@@ -6,12 +6,12 @@ from datetime import date, datetime
 
 import msgspec
 
-from config.times import first_instant, format_instant, parse_instant
-from workers.archive import kinds, layout
-from workers.archive.decisions import word_of
-from workers.archive.readers import DECISION, ERASURE, RECEIPT, TRANSCRIPTION
-from workers.archive.records import AnyDecision, CommitRecord
-from workers.archive.seals import SealedFolder
+from archive import kinds, layout
+from archive.decisions import word_of
+from archive.readers import DECISION, ERASURE, RECEIPT, TRANSCRIPTION
+from archive.records import AnyDecision, CommitRecord
+from archive.seals import SealedFolder
+from text.times import first_instant, format_instant, parse_instant
 
 _INT64 = 2**63  # what SQLite and Parquet hold; Telnyx's number stays in the commit record
 

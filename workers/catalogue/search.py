@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from workers.archive.decisions import Decisions, word_of
+from archive.decisions import Decisions, word_of
 from workers.catalogue.catalogue import COLUMNS
 from workers.catalogue.numbers import Wanted, wanted_number
 from workers.catalogue.query import Query, conditions

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
-from config.counts import many
+from text.counts import many
 
 _LONGEST = 500
 _BEFORE, _LENGTH = 60, 200  # characters of what is shown around the words that were looked for

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from config.errors import UsedWrongly
+from text.errors import UsedWrongly
 from workers.connections.families import FAMILIES
 
 _REFERENCE = re.compile(r"\$([A-Z][A-Z0-9_]*)")

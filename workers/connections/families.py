@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from workers.telnyx.client import LARGEST_PAGE, TelnyxClient
-from workers.telnyx.errors import NotFound
-from workers.telnyx.models import ExternalConnection, Model
+from telnyx_api.client import LARGEST_PAGE, TelnyxClient
+from telnyx_api.errors import NotFound
+from telnyx_api.models import ExternalConnection, Model
 
 Fields = dict[str, Any]
 

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from telnyx_api.client import TelnyxClient, read_all
+from telnyx_api.errors import TelnyxError
 from workers.connections.document import Document
 from workers.connections.families import FAMILIES, Fields, Live
-from workers.telnyx.client import TelnyxClient, read_all
-from workers.telnyx.errors import TelnyxError
 
 _MOST_IN_A_ROW = 3
 _SECRET_WORDS = ("secret", "key", "credentials", "service_account", "password", "token")

@@ -1,1 +1,1 @@
-"""How work is queued on Redis: acceptance, leases, retries, dead letters."""
+"""How events become jobs on Redis: accepted once, durably, in one round trip."""

@@ -6,7 +6,7 @@ archive is refused until a person runs `callvault init --adopt`.
 
 from __future__ import annotations
 
-from config.errors import UserError
+from text.errors import UserError
 from workers.keys import ARCHIVE, OF_AN_ARCHIVE, TIMES_OF_AN_ARCHIVE
 from workers.queue.script import AsyncRedis, Script
 

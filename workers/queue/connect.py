@@ -6,26 +6,22 @@ its connection also retries on OSError (a refused connect).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from config.values import REDIS_TLS_OPTIONS, sentinel_hosts
-from workers.queue.jobs import JOB_TTL_MS, deserialize, serialize
 from workers.queue.patience import Patience
-
-if TYPE_CHECKING:
-    from arq import ArqRedis
 
 _OUTAGES: list[type[Exception]] = [RedisConnectionError, RedisTimeoutError, OSError]
 
 
-def _options(*, patience_seconds: float, timeout_seconds: float, connections: int) -> dict[str, Any]:
+def options_of(*, patience_seconds: float, timeout_seconds: float, connections: int) -> dict[str, Any]:
+    """The options of a client: how long it retries a call, how long it waits for an answer, its most connections."""
     return {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
@@ -46,7 +42,8 @@ class _PrimaryPool(SentinelConnectionPool):
         await super().release(connection)
 
 
-def _client(url: str, kind: Any, made_with: dict[str, Any], options: dict[str, Any]) -> Any:
+def client_of(url: str, kind: Any, made_with: dict[str, Any], options: dict[str, Any]) -> Any:
+    """A client of a kind (a class of redis-py or arq), made with further arguments, for any URL that Callvault takes."""
     parts = urlsplit(url)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     if parts.scheme != "redis+sentinel":
@@ -95,44 +92,5 @@ def connect_receiver(url: str) -> Redis:
         url: `redis://`, `rediss://`, `unix://` or `redis+sentinel://host:port,host:port/master-name/db`, with the
             options that `docs/redis.md` lists.
     """
-    client: Redis = _client(url, Redis, {}, _options(patience_seconds=0.2, timeout_seconds=1.0, connections=16))
-    return client
-
-
-def connect_worker(url: str, *, connections: int = 64) -> ArqRedis:
-    """A client for workers: it retries for 17 seconds, which covers a restart of Redis."""
-    return _workers_client(url, _options(patience_seconds=17.0, timeout_seconds=10.0, connections=connections))
-
-
-async def connect_command(url: str, *, needs_redis: bool = True, connections: int = 64) -> ArqRedis:
-    """A client for a command, where a person waits: it finds out within seconds whether Redis answers.
-
-    If Redis answers, the result is a worker's client, which rides out a later restart. If not, each later call tries for at most
-    a second.
-
-    Args:
-        url: as for `connect_receiver`.
-        needs_redis: whether the command cannot work without Redis.
-        connections: the most connections.
-
-    Raises:
-        redis.exceptions.RedisError, OSError: the command needs Redis, and Redis does not answer.
-    """
-    first = _workers_client(url, _options(patience_seconds=2.5, timeout_seconds=2.0, connections=1))
-    try:
-        await first.ping()
-    except (RedisError, OSError):
-        if needs_redis:
-            raise
-        return _workers_client(url, _options(patience_seconds=0.5, timeout_seconds=0.5, connections=connections))
-    finally:
-        await first.aclose()
-    return connect_worker(url, connections=connections)
-
-
-def _workers_client(url: str, options: dict[str, Any]) -> ArqRedis:
-    from workers.queue.worker import WorkersRedis  # imports arq, which receivers do without
-
-    made_with = {"job_serializer": serialize, "job_deserializer": deserialize, "expires_extra_ms": JOB_TTL_MS}
-    client: ArqRedis = _client(url, WorkersRedis, made_with, options)
+    client: Redis = client_of(url, Redis, {}, options_of(patience_seconds=0.2, timeout_seconds=1.0, connections=16))
     return client

@@ -22,9 +22,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from config.errors import UserError
-from config.private import close_files, private_folder
 from config.settings import Settings
+from process.private import close_files, private_folder
+from text.errors import UserError
 
 _PR_SET_PDEATHSIG = 1
 _ANOTHER_SECONDS = 20.0  # as long as one that was told to stop may take

@@ -15,8 +15,8 @@ from typing import Any
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import RedisError
 
-from config.counts import many
-from config.logs import get_logger
+from process.logs import get_logger
+from text.counts import many
 from workers.queue.script import AsyncRedis
 
 # How long events wait for a lost replica. Longer than a new primary needs to get its first one, and short enough that a

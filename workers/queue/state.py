@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from config.logs import get_logger
+from process.logs import get_logger
 from workers.queue.script import AsyncRedis
 
 T = TypeVar("T")

@@ -1,0 +1,121 @@
+"""Reads the archive's records from their JSON bytes: one reader for each kind."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from archive import layout
+from archive.records import (
+    AnyDecision,
+    CommitRecord,
+    Damage,
+    Duties,
+    Erasure,
+    Gone,
+    Identity,
+    LogMessageRecord,
+    MediaRecord,
+    NotArchived,
+    Receipt,
+    Seal,
+    Transcribing,
+    TranscriptionNotArchived,
+    TranscriptionRecord,
+    UnreadableRecord,
+)
+
+R = TypeVar("R")
+
+
+class RecordReader(Generic[R]):
+    """Reads one kind of record.
+
+    Args:
+        kind: the type of the record.
+        name: the name of the record in errors.
+    """
+
+    def __init__(self, kind: Any, name: str) -> None:
+        self._decoder: msgspec.json.Decoder[R] = msgspec.json.Decoder(kind)
+        self._name = name
+
+    def read(self, data: bytes | None, key: str) -> R:
+        """Read a record.
+
+        Args:
+            data: its bytes; None if the archive has no such object.
+            key: the key of the record.
+
+        Raises:
+            UnreadableRecord: the record is missing or cannot be read; the text names the key.
+        """
+        try:
+            return self._decoder.decode(data or b"")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise UnreadableRecord(key, f"not {self._name} ({error})") from None
+
+
+class CommitRecordReader(RecordReader[CommitRecord]):
+    """Reads commit records of recordings and of versions.
+
+    It refuses a record that names another recording, no object, or an object outside its folder: the worker would
+    delete an original that the archive does not have. A version with the same bytes names the first audio object.
+    """
+
+    def read(self, data: bytes | None, key: str) -> CommitRecord:
+        """Read a commit record.
+
+        Raises:
+            UnreadableRecord: as `RecordReader.read`, or the record names another recording, no object, or an
+                object outside its folder.
+        """
+        record = super().read(data, key)
+        folder, recording_id = key.removesuffix("recording.json"), str(record.recording.get("id"))
+        first = layout.home_of(folder)
+        if not first.endswith(f"/{layout.encode_name(recording_id)}/"):
+            raise UnreadableRecord(key, f"not a commit record of this recording but of {recording_id}")
+        if not record.objects:
+            raise UnreadableRecord(key, "not a commit record (it names no object)")
+        places = (folder,) if first == folder else (folder, f"{first}audio.")
+        for known in record.objects:
+            if not known.is_adopted and not known.key.startswith(places):
+                raise UnreadableRecord(key, f"not a commit record ({known.key} lies elsewhere)")
+        return record
+
+
+class DamageReader(RecordReader[Damage]):
+    """Reads rows of the register of damage. It refuses a row under a wrong key: it would clear another object."""
+
+    def read(self, data: bytes | None, key: str) -> Damage:
+        """Read a row.
+
+        Raises:
+            UnreadableRecord: as `RecordReader.read`, or the row belongs under another key.
+        """
+        row = super().read(data, key)
+        if layout.damage_key(row.key, row.number) != key:
+            raise UnreadableRecord(key, f"says that it is row {row.number} of {row.key}")
+        return row
+
+
+# Module constants: msgspec 0.22 prepares a type at its first use, and crashes if several threads do so at once.
+COMMIT_RECORD = CommitRecordReader(CommitRecord, "a commit record")
+DECISION: RecordReader[AnyDecision] = RecordReader(AnyDecision, "a decision")
+DUTIES: RecordReader[Duties] = RecordReader(Duties, "a statement of duties")
+DAMAGE = DamageReader(Damage, "a row of the register of damage")
+IDENTITY: RecordReader[Identity] = RecordReader(Identity, "an archive's identity")
+GONE: RecordReader[Gone] = RecordReader(Gone, "a record of an original that was gone")
+NOT_ARCHIVED: RecordReader[NotArchived] = RecordReader(NotArchived, "a record of a recording that is not archived")
+TRANSCRIPTION_NOT_ARCHIVED: RecordReader[TranscriptionNotArchived] = RecordReader(
+    TranscriptionNotArchived, "a record of a transcription that is not archived"
+)
+TRANSCRIBING: RecordReader[Transcribing] = RecordReader(Transcribing, "a mark of awaited transcriptions")
+TRANSCRIPTION: RecordReader[TranscriptionRecord] = RecordReader(TranscriptionRecord, "a transcription")
+LOG_MESSAGE: RecordReader[LogMessageRecord] = RecordReader(LogMessageRecord, "a log message")
+RECEIPT: RecordReader[Receipt] = RecordReader(Receipt, "a receipt")
+MEDIA: RecordReader[MediaRecord] = RecordReader(MediaRecord, "a medium's record")
+ERASURE: RecordReader[Erasure] = RecordReader(Erasure, "a record of an erasure")
+SEAL: RecordReader[Seal] = RecordReader(Seal, "a seal")
+ANY_RECORD: RecordReader[dict[str, Any]] = RecordReader(dict[str, Any], "a record")

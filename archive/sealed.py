@@ -1,0 +1,75 @@
+"""Which commit records the seals list: read from the manifests of a day, and remembered of a few days."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from bisect import bisect_left
+from datetime import date
+
+from archive import layout
+from archive.archive import Archive
+from archive.seals import Chain, Link, lines_of
+
+_DAYS_REMEMBERED = 8
+
+
+class SealedRecordings:
+    """The commit records that the seals of a chain list, by day, eight bytes each.
+
+    A manifest never changes, so what was read stays true for as long as the chain holds the seals that it was read from.
+
+    Attributes:
+        reading: held by whoever reads, so that a day is read once.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self.reading = asyncio.Lock()
+        self._archive = archive
+        self._chain: Chain | None = None
+        self._days: dict[date, tuple[list[str], array[int]]] = {}  # which seals have been read, and what they list
+
+    @property
+    def seals(self) -> int | None:
+        """How many seals the chain has that is followed; None at the start."""
+        return None if self._chain is None else len(self._chain.links)
+
+    @property
+    def last(self) -> Link | None:
+        """The last seal of the chain that is followed; None for an empty chain."""
+        return self._chain.links[-1] if self._chain is not None and self._chain.links else None
+
+    def follow(self, chain: Chain) -> None:
+        """Follow a chain from here on; of days whose seals are others in it, nothing is known any more."""
+        self._chain = chain
+        self._days = {day: known for day, known in self._days.items() if known[0] == _seals_of(chain, day)}
+
+    def lists(self, key: str) -> bool:
+        """Whether a seal that has been read lists a commit record."""
+        day = layout.day_of(key)
+        listed = self._days[day][1] if day in self._days else array("q")
+        place = bisect_left(listed, hash(key))
+        return place < len(listed) and listed[place] == hash(key)
+
+    def read_day(self, day: date | None) -> None:
+        """Read the manifests of a day, unless they have been; blocks.
+
+        Raises:
+            UnreadableRecord: a manifest cannot be read, or is not the one of its seal.
+            StoreError: the store cannot be read now.
+        """
+        if self._chain is None or day is None or day in self._days or not self._chain.of_day(day):
+            return
+        found = [
+            hash(key)
+            for link in self._chain.of_day(day)
+            for _, key in lines_of(self._archive, link)
+            if (place := layout.recording_of(key)) is not None and place[2] == "recording.json"
+        ]
+        while len(self._days) >= _DAYS_REMEMBERED:
+            del self._days[next(iter(self._days))]
+        self._days[day] = (_seals_of(self._chain, day), array("q", sorted(found)))
+
+
+def _seals_of(chain: Chain, day: date) -> list[str]:
+    return [link.sha256 for link in chain.of_day(day)]

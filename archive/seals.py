@@ -1,0 +1,355 @@
+"""Seals: what a closed day held, listed in a manifest, chained. A hash proves what is there; a seal, that nothing has gone.
+
+A manifest is in the format of `sha256sum`, sorted by key. It is written first, and claims the next sequence number;
+then the seal itself, which tells its hash and the hash of the seal before. A worker that dies in between leaves a manifest
+without a seal, which whoever comes next finishes, or passes over by a void seal. All of this blocks and runs in worker threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import IO
+
+import msgspec
+
+from archive import layout
+from archive.ahead import ahead
+from archive.archive import Archive
+from archive.proof import hash_object
+from archive.readers import COMMIT_RECORD, MEDIA, SEAL
+from archive.records import CommitRecord, Identity, Seal, UnreadableRecord, WrongObject
+from archive.stores.store import StoredObject
+from text.counts import many
+from text.times import parse_instant
+
+_COPY_BYTES = 256 * 1024
+_FOLDERS_A_THREAD = 8  # at a time: handing one over costs as much as hashing it
+
+
+class CannotSeal(WrongObject):
+    """A day that is not whole; the text says what is wrong with it."""
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A seal and the SHA-256 of its JSON, which the next one tells."""
+
+    seal: Seal
+    sha256: str
+
+
+class Chain:
+    """The seals of an archive as far as they have been read.
+
+    Args:
+        archive: the archive.
+        links: those that are known already, in order, from the first.
+    """
+
+    def __init__(self, archive: Archive, links: list[Link] | None = None) -> None:
+        self._archive = archive
+        self.links: list[Link] = []
+        self._by_day: dict[date, tuple[Link, ...]] = {}
+        for link in links or ():
+            if link.seal.sequence == len(self.links) + 1:
+                self._add(link)
+
+    def refresh(self) -> list[Link]:
+        """Read the seals that have come since; returns them.
+
+        Raises:
+            UnreadableRecord: one cannot be read.
+            StoreError: the store cannot be read now.
+        """
+        known = len(self.links)
+        if not known:  # many at once
+            sealed = (sequence for sequence, names in present_seals(self._archive).items() if "json" in names)
+            for link in ahead(sealed, self._read):
+                if link is None or link.seal.sequence != len(self.links) + 1:
+                    break
+                self._add(link)
+        while (link := self._read(len(self.links) + 1)) is not None:
+            self._add(link)
+        return self.links[known:]
+
+    def copy(self) -> Chain:
+        """The same chain as a value of its own: what is read into one is not in the other."""
+        copy = Chain(self._archive)
+        copy.become(self)
+        return copy
+
+    def become(self, other: Chain) -> None:
+        """Hold what another holds now."""
+        self.links, self._by_day = other.links.copy(), other._by_day.copy()
+
+    def of_day(self, day: date) -> tuple[Link, ...]:
+        """The seals of a day that count, in order; void ones do not."""
+        return self._by_day.get(day, ())
+
+    @property
+    def days(self) -> set[date]:
+        """The days that have a seal that counts."""
+        return set(self._by_day)
+
+    def _add(self, link: Link) -> None:
+        self.links.append(link)
+        if link.seal.void is msgspec.UNSET:
+            day = date.fromisoformat(link.seal.day)
+            self._by_day[day] = (*self.of_day(day), link)
+
+    def _read(self, sequence: int) -> Link | None:
+        data = self._archive.read_small(layout.seal_key(sequence))
+        return None if data is None else read_link(data, layout.seal_key(sequence))
+
+
+def present_seals(archive: Archive) -> dict[int, set[str]]:
+    """What lies under each sequence number, in order: `json`, `sha256`, `sig`, `tsr` or some of them; by a listing alone."""
+    present: dict[int, set[str]] = {}
+    for stored in archive.store.list("seals/"):
+        if (place := layout.seal_of(stored.key)) is not None:
+            present.setdefault(place[0], set()).add(place[1])
+    return present
+
+
+def read_link(data: bytes, key: str) -> Link:
+    """Read a seal.
+
+    Raises:
+        UnreadableRecord: it is no seal, or belongs under another key; the text names the key.
+    """
+    try:
+        seal = SEAL.read(data, key)
+        date.fromisoformat(seal.day)
+    except ValueError as error:
+        raise UnreadableRecord(key, f"not a seal ({error})") from None
+    if layout.seal_key(seal.sequence) != key:
+        raise UnreadableRecord(key, f"says that it is seal {seal.sequence}")
+    return Link(seal, hashlib.sha256(data).hexdigest())
+
+
+@dataclass
+class SealedFolder:
+    """What is new of one recording, medium or log message since the last seal of its day.
+
+    Attributes:
+        prefix: what its keys begin with.
+        present: all that lies there now, by key.
+        new: the keys that no seal lists yet, sorted.
+        records: the bytes of the JSON objects that were read, by key.
+        commit: the commit record of a recording, read.
+        lines: a line of the manifest for each new key.
+        bytes: of all new objects.
+    """
+
+    prefix: str
+    present: dict[str, StoredObject] = field(default_factory=dict)
+    new: list[str] = field(default_factory=list)
+    records: dict[str, bytes] = field(default_factory=dict)
+    commit: CommitRecord | None = None
+    lines: list[str] = field(default_factory=list)
+    bytes: int = 0
+
+
+class Manifest:
+    """A manifest in a temporary file, with what a seal tells of it. A context manager: the file goes at its end."""
+
+    def __init__(self) -> None:
+        self.recordings = self.transcriptions = self.not_archived = self.bytes = self.objects = 0
+        self._digest = hashlib.sha256()
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+
+    def __enter__(self) -> Manifest:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal, of all its bytes."""
+        return self._digest.hexdigest()
+
+    def add(self, folder: SealedFolder) -> None:
+        """Add the lines of a folder; they come in the order of their keys."""
+        data = "".join(folder.lines).encode()
+        self._file.write(data)
+        self._digest.update(data)
+        self.bytes += folder.bytes
+        self.objects += len(folder.new)
+        if layout.recording_of(folder.prefix) is not None:
+            names = [key.removeprefix(folder.prefix) for key in folder.new]
+            self.recordings += names.count("recording.json")
+            self.transcriptions += sum(name.startswith("transcriptions/") for name in names)
+            self.not_archived += names.count("not-archived.json")
+
+    def chunks(self) -> Iterator[bytes]:
+        """Its bytes from the start."""
+        self._file.seek(0)
+        while chunk := self._file.read(_COPY_BYTES):
+            yield chunk
+
+
+def days_to_seal(identity: Identity, last: date) -> list[date]:
+    """The days that must have a seal, an empty one too: from the day the archive got its identity to the last closed day.
+
+    Args:
+        identity: of the archive.
+        last: the last day whose time to be sealed has come.
+    """
+    first = parse_instant(identity.created_at).date()
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def objects_of_day(archive: Archive, day: date) -> Iterator[StoredObject]:
+    """All objects of a day, of every kind, in the order of their keys."""
+    for kind in layout.KINDS:
+        yield from archive.store.list(layout.day_prefix(day, kind))
+
+
+def sealed_keys(archive: Archive, links: Sequence[Link]) -> Iterator[str]:
+    """The keys that the manifests of some seals list, in order.
+
+    Raises:
+        UnreadableRecord: a manifest cannot be read, or is not the one of its seal; raised behind its last line.
+    """
+    return heapq.merge(*((key for _, key in lines_of(archive, link)) for link in links))
+
+
+def lines_of(archive: Archive, link: Link) -> Iterator[tuple[str, str]]:
+    """SHA-256 and key of each line of the manifest of a seal, held against the hash that the seal tells.
+
+    Raises:
+        UnreadableRecord: as `read_manifest`, and when it is not the manifest that the seal tells of; raised behind its last line.
+    """
+    return read_manifest(archive, link.seal.sequence, link.seal.manifest_sha256)
+
+
+def read_manifest(archive: Archive, sequence: int, expected: str | None = None) -> Iterator[tuple[str, str]]:
+    """SHA-256 and key of each line of a manifest.
+
+    Args:
+        archive: the archive.
+        sequence: its number.
+        expected: the SHA-256 that all its bytes must have, hexadecimal; None: any.
+
+    Raises:
+        UnreadableRecord: it is not there, not in the format of `sha256sum`, or of another hash.
+    """
+    key = layout.seal_key(sequence, "sha256")
+    digest = hashlib.sha256()
+    rest = b""
+    try:
+        for chunk in itertools.chain(archive.store.read(key), (None,)):
+            digest.update(chunk or b"")
+            lines = (rest + (chunk or b"")).split(b"\n")
+            rest = lines.pop()
+            for line in lines:
+                sha256, gap, name = line.partition(b"  ")
+                if len(sha256) != 64 or not gap or not name:
+                    raise UnreadableRecord(key, "a line that `sha256sum` did not write")
+                yield sha256.decode("ascii", "replace"), name.decode("utf-8", "replace")
+    except KeyError:
+        raise UnreadableRecord(key, "not there") from None
+    if rest:
+        raise UnreadableRecord(key, "ends within a line")
+    if expected not in (None, digest.hexdigest()):
+        raise UnreadableRecord(key, f"not the manifest that seal {sequence} tells of")
+
+
+def folders_of_day(
+    archive: Archive, day: date, links: Sequence[Link], only: Callable[[str], bool] | None = None
+) -> Iterator[SealedFolder]:
+    """The folders of a day that hold something no seal lists yet, hashed, in the order of their keys.
+
+    Args:
+        archive: the archive.
+        day: UTC.
+        links: the seals that the day has.
+        only: which of the new keys count; None for all.
+
+    Raises:
+        CannotSeal: one is not whole.
+        StoreError: the store cannot be read now.
+    """
+    folders = _new_folders(archive, day, links, only)
+    some = iter(lambda: list(itertools.islice(folders, _FOLDERS_A_THREAD)), [])
+    for few in ahead(some, lambda few: [_hash_folder(archive, folder) for folder in few]):
+        yield from few
+
+
+def _new_folders(
+    archive: Archive, day: date, links: Sequence[Link], only: Callable[[str], bool] | None
+) -> Iterator[SealedFolder]:
+    sealed = sealed_keys(archive, links)
+    listed = next(sealed, None)
+    for prefix, objects in itertools.groupby(objects_of_day(archive, day), key=lambda stored: folder_of(stored.key)):
+        folder = SealedFolder(prefix)
+        for stored in objects:
+            while listed is not None and listed < stored.key:
+                listed = next(sealed, None)
+            folder.present[stored.key] = stored
+            if stored.key != listed and (only is None or only(stored.key)):
+                folder.new.append(stored.key)
+        _look_for_a_lost_commit(folder)
+        if folder.new:
+            yield folder
+
+
+def _look_for_a_lost_commit(folder: SealedFolder) -> None:
+    """A receipt is written beside a commit record alone: where only the receipt is left, a recording has been lost.
+
+    Raises:
+        CannotSeal: so it is.
+    """
+    commit = layout.commit_key(folder.prefix)
+    if commit in folder.present or layout.erasure_key(folder.prefix) in folder.present:
+        return
+    for key in (layout.receipt_key(folder.prefix), layout.gone_key(folder.prefix)):
+        if key in folder.present:
+            raise CannotSeal(commit, f"gone, though {key} is there; run `callvault verify`")
+
+
+def folder_of(key: str) -> str:
+    """The folder of a recording or of a version of a medium; of a log message, its day's."""
+    depth = {"recordings": 5, "media": 6}.get(key.partition("/")[0], 4)
+    return "/".join(key.split("/")[:depth]) + "/"
+
+
+def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
+    """Hash what is new: objects that a record names by that record, whose proof they had; the rest by reading it."""
+    known: dict[str, tuple[int, str]] = {}
+    try:
+        if (key := layout.commit_key(folder.prefix)) in folder.present:
+            folder.records[key] = archive.read_small(key) or b""
+            folder.commit = COMMIT_RECORD.read(folder.records[key], key)
+            known = {o.key: (o.size, o.sha256) for o in folder.commit.objects if not o.is_adopted}
+        elif (key := layout.media_key(folder.prefix)) in folder.present:
+            folder.records[key] = archive.read_small(key) or b""
+            o = MEDIA.read(folder.records[key], key).object
+            known = {o.key: (o.size, o.sha256)}
+    except UnreadableRecord as error:
+        raise CannotSeal(key, f"unreadable ({error}); run `callvault verify`") from None
+    if layout.erasure_key(folder.prefix) not in folder.present:
+        for key, (size, _) in known.items():
+            there = folder.present.get(key)
+            if there is None or there.size != size:
+                what = "gone" if there is None else f"{many(there.size, 'byte')}, {size} in its record"
+                raise CannotSeal(key, f"{what}; run `callvault verify`")
+    for key in folder.present:
+        if key.endswith(".json") and key not in folder.records:
+            folder.records[key] = archive.read_small(key) or b""
+    for key in folder.new:
+        if key in known:
+            sha256 = known[key][1]
+        elif key in folder.records:
+            sha256 = hashlib.sha256(folder.records[key]).hexdigest()
+        else:
+            sha256 = hash_object(archive.store, key)
+        folder.lines.append(f"{sha256}  {key}\n")
+        folder.bytes += folder.present[key].size
+    return folder

@@ -1,0 +1,326 @@
+"""`az://container/prefix`: Azure Blob Storage, by azure-storage-blob.
+
+Of a blob put in one request Azure makes an MD5 and refuses a body that does not have the one it was sent. Of blocks, each
+is checked against its MD5 as it is staged, and the block's id carries that MD5, so that the committed list says which
+checked blocks the blob is made of; the MD5 property that a client sets when it commits is not checked and proves nothing.
+Create-only is `If-None-Match: *` on the put and on the block list.
+Sources: learn.microsoft.com/rest/api/storageservices/put-blob, put-block, put-block-list and specifying-conditional-headers.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import requests
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    ResourceExistsError,
+    ResourceNotFoundError,
+)
+from azure.core.pipeline.transport import RequestsTransport
+from azure.storage.blob import (
+    BlobBlock,
+    BlobClient,
+    BlobSasPermissions,
+    BlobServiceClient,
+    ContentSettings,
+    ExponentialRetry,
+    ImmutabilityPolicy,
+    generate_blob_sas,
+)
+from urllib3.exceptions import HTTPError
+
+from archive.layout import Outside, name_in_bucket
+from archive.source import Source
+from archive.stores import lines
+from archive.stores.adapter import InPiecesAdapter
+from archive.stores.next_part import parts_ahead
+from archive.stores.store import (
+    Buffers,
+    KeyExists,
+    StoredObject,
+    StoreError,
+    StoreOptions,
+    StoreRefused,
+    Written,
+    split_url,
+    told_by,
+)
+from text.counts import many
+
+_BLOCKS = "md5-of-blocks"
+_READ_BYTES = 4 * 1024 * 1024
+_RETRIES = 5
+
+
+class AzureStore:
+    """An archive in a container; the account comes from `AZURE_STORAGE_CONNECTION_STRING`, else from
+    `AZURE_STORAGE_ACCOUNT` with the default credential chain (managed identity, workload identity, environment)."""
+
+    def __init__(self, url: str, options: StoreOptions) -> None:
+        self.url = url
+        container, self._prefix = split_url(url)
+        self._options = options
+        self._buffers = Buffers(options)
+        limits = {
+            "connection_timeout": lines.CONNECT_SECONDS,
+            "read_timeout": lines.SILENCE_SECONDS,
+            "max_single_put_size": options.part_bytes,
+            "max_block_size": options.part_bytes,
+            "max_single_get_size": _READ_BYTES,
+            "max_chunk_get_size": _READ_BYTES,
+        }
+        # The SDK's own wait before the second try is 15 s.
+        retry = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=_RETRIES, random_jitter_range=1)
+        self._service = _service(url, limits | {"transport": _transport(), "retry_policy": retry})
+        self._container = self._service.get_container_client(container)
+
+    def make_place(self) -> None:
+        """See `Store.make_place`. The container is there already, or its owner makes it."""
+
+    def find_out(self) -> None:
+        """See `Store.find_out`. Azure checks the MD5 that it is sent."""
+
+    def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
+        """See `Store.put`. Up to a part in one request, more in blocks; what is staged and not committed is no blob."""
+        blob = self._blob(key)
+        with self._buffers.of(source):
+            first = source.part(self._options.part_bytes)
+            extra = self._extra(content_type, attributes)
+            if len(first) < self._options.part_bytes:
+                expected = self._put_whole(blob, key, first, extra)
+            else:
+                expected = self._put_blocks(blob, key, first, source, extra)
+        stored = self.stat(key)
+        if stored is None:
+            raise StoreError(f"{self._shown(key)}: the store took the object and does not show it")
+        return Written(stored, expected)
+
+    def _put_whole(self, blob: BlobClient, key: str, body: bytes, extra: dict[str, Any]) -> dict[str, str]:
+        digest = hashlib.md5(body, usedforsecurity=False)
+        try:
+            with _told(self._shown(key), is_write=True):
+                blob.upload_blob(body, length=len(body), overwrite=False, headers=_checked_by(digest), **extra)
+        except KeyExists:
+            if self.stat(key) is not None:
+                raise
+            # Blocks that an interrupted upload has staged can stand in the way; a block list takes their place.
+            return self._put_blocks(blob, key, body, Source(iter(())), extra)
+        return {"md5": digest.hexdigest()}
+
+    def _put_blocks(
+        self, blob: BlobClient, key: str, first: bytes, source: Source, extra: dict[str, Any]
+    ) -> dict[str, str]:
+        ids: list[str] = []
+        scope = {n: v for n, v in extra.items() if n == "encryption_scope"}
+        with closing(parts_ahead(first, source, self._options.part_bytes, self._buffers)) as parts:
+            for part in parts:
+                digest = hashlib.md5(part, usedforsecurity=False)
+                block_id = f"{len(ids):08d}-{digest.hexdigest()}"
+                with _told(self._shown(key)):
+                    blob.stage_block(block_id, part, length=len(part), headers=_checked_by(digest), **scope)
+                ids.append(block_id)
+        try:
+            with _told(self._shown(key), is_write=True):
+                blob.commit_block_list(
+                    [BlobBlock(block_id) for block_id in ids], match_condition=MatchConditions.IfMissing, **extra
+                )
+        except _NoBlocks:  # another writer's object has taken their place; or it is ours, and the answer was lost
+            if self.stat(key) is None:
+                raise
+            raise KeyExists(key) from None
+        return {_BLOCKS: _of_blocks(ids)}
+
+    def stat(self, key: str) -> StoredObject | None:
+        """See `Store.stat`."""
+        blob = self._blob(key)
+        try:
+            with _told(self._shown(key)):
+                found = blob.get_blob_properties()
+                committed = [] if found.size == 0 else blob.get_block_list("committed")[0]
+        except _Missing:
+            return None
+        checksums: dict[str, str] = {}
+        if committed:  # the MD5 property was set by whoever committed; only the blocks' own were checked
+            if all(len(block.id) == 41 and block.id[8] == "-" for block in committed):
+                checksums[_BLOCKS] = _of_blocks([block.id for block in committed])
+        elif found.content_settings.content_md5:
+            checksums["md5"] = bytes(found.content_settings.content_md5).hex()
+        return StoredObject(key, found.size, found.etag.strip('"'), checksums)
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """See `Store.read`."""
+        if end is not None and end <= start:
+            return
+        try:
+            with _told(self._shown(key)):
+                length = None if end is None else end - start
+                stream = self._blob(key).download_blob(start, length, max_concurrency=1)
+                left = stream.size
+                for chunk in stream.chunks():
+                    left -= len(chunk)
+                    yield chunk
+        except _Missing:
+            raise KeyError(key) from None
+        except _OutOfRange:
+            return
+        if left:
+            raise StoreError(f"{self._shown(key)}: the answer ended {many(left, 'byte')} too early")
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """See `Store.list`."""
+        with _told(self._shown(prefix)):
+            for blob in self._container.list_blobs(name_starts_with=self._prefix + prefix):
+                yield StoredObject(blob.name.removeprefix(self._prefix), blob.size)
+
+    def presign(self, key: str, seconds: int) -> str | None:
+        """See `Store.presign`. A shared access signature, by the account's key or a user delegation key."""
+        blob = self._blob(key)
+        until = datetime.now(UTC) + timedelta(seconds=seconds)
+        account_key = getattr(self._service.credential, "account_key", None)
+        delegation = None
+        if account_key is None:
+            with _told(self._shown(key)):
+                delegation = self._service.get_user_delegation_key(datetime.now(UTC) - timedelta(minutes=5), until)
+        token = generate_blob_sas(
+            account_name=str(self._service.account_name),
+            container_name=self._container.container_name,
+            blob_name=blob.blob_name,
+            account_key=account_key,
+            user_delegation_key=delegation,
+            permission=BlobSasPermissions(read=True),
+            expiry=until,
+        )
+        return f"{blob.url}?{token}"
+
+    def key_of(self, url: str) -> str | None:
+        """See `Store.key_of`."""
+        here, there = urlsplit(self._container.url), urlsplit(url)
+        path = here.path.rstrip("/") + "/"
+        is_here = there.netloc == here.netloc and there.path.startswith(path)
+        return Outside(unquote(there.path.removeprefix(path))).key if is_here else None
+
+    def erase(self, key: str) -> None:
+        """See `Store.erase`. With its snapshots; a container with soft delete keeps them for its own while."""
+        try:
+            with _told(self._shown(key)):
+                self._blob(key).delete_blob(delete_snapshots="include")
+        except _Missing:
+            pass
+
+    def remove_orphans(self) -> int:
+        """See `Store.remove_orphans`. Blocks that are staged and not committed are no blob, and expire in a week."""
+        return 0
+
+    def _extra(self, content_type: str, attributes: Mapping[str, str]) -> dict[str, Any]:
+        options = self._options
+        extra: dict[str, Any] = {"content_settings": ContentSettings(content_type=content_type)}
+        if options.encryption_key:
+            extra["encryption_scope"] = options.encryption_key
+        if options.storage_class:
+            extra["standard_blob_tier"] = options.storage_class
+        if options.retention is not None:
+            mode = "locked" if options.retention_mode == "compliance" else "unlocked"
+            extra["immutability_policy"] = ImmutabilityPolicy(
+                expiry_time=options.now() + options.retention, policy_mode=mode
+            )
+        if options.label == "metadata" and attributes:
+            extra["metadata"] = dict(attributes)
+        if options.label == "tags" and attributes:
+            extra["tags"] = dict(attributes)
+        return extra
+
+    def _blob(self, key: str) -> BlobClient:
+        return self._container.get_blob_client(name_in_bucket(key, self._prefix))
+
+    def _shown(self, key: str) -> str:
+        return f"az://{self._container.container_name}/{name_in_bucket(key, self._prefix)}"
+
+
+def _transport() -> RequestsTransport:
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, InPiecesAdapter())
+    return RequestsTransport(session=session)
+
+
+def _service(url: str, options: dict[str, Any]) -> BlobServiceClient:
+    if connection := os.environ.get("AZURE_STORAGE_CONNECTION_STRING"):
+        try:
+            return BlobServiceClient.from_connection_string(connection, **options)
+        except ValueError as error:
+            raise StoreRefused(f"{url}: AZURE_STORAGE_CONNECTION_STRING: {error}") from None
+    account = os.environ.get("AZURE_STORAGE_ACCOUNT")
+    if not account:
+        raise StoreRefused(
+            f"{url}: no credentials; set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT and an identity"
+        )
+    from azure.identity import DefaultAzureCredential
+
+    address = f"https://{account}.blob.core.windows.net"
+    return BlobServiceClient(address, DefaultAzureCredential(), **options)
+
+
+def _checked_by(digest: hashlib._Hash) -> dict[str, str]:
+    """The header by which Azure checks what it is sent. The SDK's own way (`validate_content`) hashes it once more."""
+    return {"Content-MD5": base64.b64encode(digest.digest()).decode()}
+
+
+def _of_blocks(ids: list[str]) -> str:
+    """One value for a list of blocks: the MD5 of their MD5s, and their count; as S3 writes it for parts."""
+    md5s = b"".join(bytes.fromhex(block_id[9:]) for block_id in ids)
+    return f"{hashlib.md5(md5s, usedforsecurity=False).hexdigest()}-{len(ids)}"
+
+
+class _Missing(StoreError):
+    pass
+
+
+class _OutOfRange(StoreError):
+    pass
+
+
+class _NoBlocks(StoreError):
+    pass
+
+
+def _told(name: str, *, is_write: bool = False) -> AbstractContextManager[None]:
+    """Translate the exceptions of the SDK into store errors about the object with this name."""
+    return told_by(lambda error: _error_of(name, error, is_write=is_write))
+
+
+def _error_of(name: str, error: Exception, *, is_write: bool) -> Exception | None:
+    if isinstance(error, (requests.RequestException, HTTPError, OSError)):  # let through while a body is read
+        return StoreError(f"{name}: {type(error).__name__} {error}")
+    if not isinstance(error, AzureError):
+        return None
+    raw = getattr(error, "error_code", "")  # the SDK gives some as text and some as an enumeration
+    code = str(getattr(raw, "value", raw) or "")
+    status = getattr(error, "status_code", None)
+    text = " ".join(str(error).split())[:300]
+    is_there = isinstance(error, ResourceExistsError) and code in ("BlobAlreadyExists", "ConditionNotMet")
+    if is_there or status == 412:
+        return KeyExists(name) if is_write else StoreError(f"{name}: the object changed while it was read")
+    if code == "ContainerNotFound":
+        return StoreRefused(f"{name}: the container does not exist; create it or correct the address")
+    if isinstance(error, ResourceNotFoundError) or status == 404:
+        return _Missing(name)
+    if status == 416:
+        return _OutOfRange(name)
+    if code == "InvalidBlockList":
+        return _NoBlocks(f"{name}: the store dropped the blocks of the upload; the upload starts again")
+    if isinstance(error, ClientAuthenticationError) or status in (401, 403):
+        role = "the role Storage Blob Data Contributor, or a SAS with create, write, read and list"
+        return StoreRefused(f"{name}: {code or status} {text}; the credentials need {role}")
+    if status == 409:
+        return StoreError(f"{name}: {code}; another operation is in progress")
+    return StoreError(f"{name}: {type(error).__name__} {text}")

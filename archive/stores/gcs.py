@@ -1,0 +1,313 @@
+"""`gs://bucket/prefix`: Google Cloud Storage, by google-cloud-storage.
+
+GCS keeps a CRC32C of every object and refuses a body that does not have the one it was sent (one request: in the
+metadata; resumable: `x-goog-hash` on the last chunk). Create-only is `ifGenerationMatch=0` on the first request.
+Sources: cloud.google.com/storage/docs/data-validation and /docs/request-preconditions; what the client really sends
+was seen at a socket (docs/stores.md).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
+from datetime import timedelta
+from http.client import HTTPException
+from io import RawIOBase
+from typing import Any
+
+import google.auth
+import google_crc32c
+import requests
+import stamina
+from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, PreconditionFailed, Unauthorized
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
+from google.cloud import storage
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from requests.exceptions import ChunkedEncodingError
+from urllib3.exceptions import HTTPError
+
+from archive import layout
+from archive.source import Source
+from archive.stores import lines
+from archive.stores.adapter import InPiecesAdapter
+from archive.stores.next_part import parts_ahead
+from archive.stores.store import (
+    Buffers,
+    KeyExists,
+    StoredObject,
+    StoreError,
+    StoreOptions,
+    StoreRefused,
+    Written,
+    name_in_bucket,
+    split_url,
+    told_by,
+)
+from process.logs import get_logger
+from text.counts import many
+
+log = get_logger()
+
+_TRIES = 5
+# What the SDK raises, and what it lets through of the libraries under it; `requests` has its errors under OSError.
+_ERRORS = (GoogleAPIError, GoogleAuthError, InvalidResponse, DataCorruption, HTTPError, HTTPException, OSError)
+_PASSING = (408, 429, 500, 502, 503, 504)
+_READ_BYTES = 1024 * 1024
+_CHUNK_UNIT = 256 * 1024  # a resumable chunk is a multiple of this
+_CREATE, _GET, _LIST, _DELETE = (f"storage.objects.{what}" for what in ("create", "get", "list", "delete"))
+
+
+class GcsStore:
+    """An archive in a bucket of Google Cloud Storage; credentials are the application default ones."""
+
+    def __init__(self, url: str, options: StoreOptions) -> None:
+        self.url = url
+        bucket, self._prefix = split_url(url)
+        self._options = options
+        self._buffers = Buffers(options)
+        self._timeout = (lines.CONNECT_SECONDS, lines.SILENCE_SECONDS)
+        # By number: by time, as the client's own, a block that needs minutes on a thin line would have one try.
+        self._retry: Any = stamina.retry(on=_is_passing, attempts=_TRIES, timeout=None, wait_initial=0.5, wait_max=8)
+        with _told(url):
+            self._client = storage.Client()
+            session = self._client._http
+            if not session.is_mtls:  # which has an adapter of its own
+                for scheme in ("http://", "https://"):
+                    session.mount(scheme, InPiecesAdapter())
+        self._bucket = self._client.bucket(bucket)
+
+    def make_place(self) -> None:
+        """See `Store.make_place`. The bucket is there already, or its owner makes it."""
+
+    def find_out(self) -> None:
+        """See `Store.find_out`. Google makes a checksum of every object."""
+
+    def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
+        """See `Store.put`. Up to a part in one request, more in one resumable upload."""
+        part_bytes = max(_CHUNK_UNIT, self._options.part_bytes // _CHUNK_UNIT * _CHUNK_UNIT)
+        blob = self._bucket.blob(self._name(key), part_bytes, kms_key_name=self._options.encryption_key)
+        blob.delete = _leave_it  # the SDK would delete it where an upload's answer names another checksum than ours
+        if self._options.storage_class:
+            blob.storage_class = self._options.storage_class
+        if self._options.retention is not None:
+            locked = self._options.retention_mode == "compliance"
+            blob.retention.mode = "Locked" if locked else "Unlocked"
+            blob.retention.retain_until_time = self._options.now() + self._options.retention
+        if self._options.label != "none" and attributes:
+            blob.metadata = dict(attributes)
+        with self._buffers.of(source):
+            first = source.part(part_bytes)
+            crc = google_crc32c.Checksum()
+            if len(first) < part_bytes:
+                crc.update(first)
+                self._put_whole(blob, key, first, content_type)
+            else:
+                with closing(parts_ahead(first, source, part_bytes, self._buffers)) as parts:
+                    self._put_stream(blob, key, _Stream(parts, crc), content_type)
+        expected = base64.b64encode(crc.digest()).decode()
+        stored = self.stat(key)  # asked anew: what the upload's answer says is not what lies there
+        if stored is None:
+            raise StoreError(
+                f"gs://{self._bucket.name}/{self._name(key)}: the store took the object and does not show it"
+            )
+        return Written(stored, {"crc32c": expected})
+
+    def _put_whole(self, blob: Any, key: str, body: bytes, content_type: str) -> None:
+        with _told(self._shown(key), _CREATE):
+            blob.upload_from_string(
+                body, content_type, if_generation_match=0, checksum="crc32c", timeout=self._timeout, retry=self._retry
+            )
+
+    def _put_stream(self, blob: Any, key: str, stream: _Stream, content_type: str) -> None:
+        if self.stat(key) is not None:  # GCS itself would say so only at the end of the upload
+            raise KeyExists(key)
+        try:
+            with _told(self._shown(key), _CREATE), _leaving_damage_to_the_proof(self._shown(key)):
+                blob.upload_from_file(
+                    stream,
+                    content_type=content_type,
+                    if_generation_match=0,
+                    checksum="crc32c",
+                    timeout=self._timeout,
+                    retry=self._retry,
+                )
+        except BaseException as error:
+            if stream.failure is not None:  # what the source raised comes out as itself
+                raise stream.failure from None
+            if isinstance(error, ValueError):  # the SDK's word for an answer that names another place than the stream's
+                raise StoreError(f"{self._shown(key)}: the store kept only part of a block; {error}") from error
+            raise
+
+    def stat(self, key: str) -> StoredObject | None:
+        """See `Store.stat`."""
+        with _told(self._shown(key), _GET):
+            blob = self._bucket.get_blob(self._name(key), timeout=self._timeout, retry=self._retry)
+        if blob is None:
+            return None
+        checksums = {"crc32c": blob.crc32c} if blob.crc32c else {}
+        return StoredObject(key, blob.size, str(blob.generation), checksums)
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """See `Store.read`. Ranged reads of a part each, all of one generation."""
+        stored = self.stat(key)
+        if stored is None:
+            raise KeyError(key)
+        end = stored.size if end is None else min(end, stored.size)
+        blob = self._bucket.blob(self._name(key))
+        while start < end:
+            stop = min(start + _READ_BYTES, end)
+            with _told(self._shown(key), _GET):
+                chunk = blob.download_as_bytes(
+                    start=start,
+                    end=stop - 1,
+                    if_generation_match=int(stored.version or 0),
+                    raw_download=True,
+                    checksum=None,
+                    timeout=self._timeout,
+                    retry=self._retry,
+                )
+            if len(chunk) != stop - start:
+                raise StoreError(f"{self._shown(key)}: the store sent {many(len(chunk), 'byte')} of {stop - start}")
+            yield chunk
+            start = stop
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """See `Store.list`."""
+        with _told(self._shown(prefix), _LIST):
+            found = self._client.list_blobs(
+                self._bucket, prefix=self._prefix + prefix, timeout=self._timeout, retry=self._retry
+            )
+            for blob in found:
+                yield StoredObject(blob.name.removeprefix(self._prefix), blob.size)
+
+    def presign(self, key: str, seconds: int) -> str | None:
+        """See `Store.presign`. None where the credentials cannot sign (a workload identity without that right)."""
+        try:
+            credentials, _ = google.auth.default()
+            url = self._bucket.blob(self._name(key)).generate_signed_url(
+                version="v4",
+                expiration=timedelta(seconds=seconds),
+                credentials=credentials,
+                api_access_endpoint=self._client.api_endpoint,
+            )
+        except (AttributeError, GoogleAuthError):
+            return None
+        return str(url)
+
+    def key_of(self, url: str) -> str | None:
+        """See `Store.key_of`."""
+        bucket, name = name_in_bucket(url)
+        return layout.Outside(name).key if url.startswith("gs://") and bucket == self._bucket.name else None
+
+    def erase(self, key: str) -> None:
+        """See `Store.erase`. Every generation; a bucket with soft delete keeps them for its own while."""
+        name = self._name(key)
+        with _told(self._shown(key), _DELETE):
+            listed = self._client.list_blobs(
+                self._bucket, prefix=name, versions=True, timeout=self._timeout, retry=self._retry
+            )
+            for blob in [blob for blob in listed if blob.name == name]:
+                self._bucket.delete_blob(name, generation=blob.generation, timeout=self._timeout, retry=self._retry)
+
+    def remove_orphans(self) -> int:
+        """See `Store.remove_orphans`. An unfinished resumable upload is no object and expires by itself in a week."""
+        return 0
+
+    def _name(self, key: str) -> str:
+        return layout.name_in_bucket(key, self._prefix)
+
+    def _shown(self, key: str) -> str:
+        return f"gs://{self._bucket.name}/{self._name(key)}"
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether trying again may help: a broken connection, or an answer that says "later"
+    (cloud.google.com/storage/docs/retry-strategy)."""
+    if isinstance(error, (ConnectionError, requests.ConnectionError, requests.Timeout, ChunkedEncodingError)):
+        return True
+    if isinstance(error, (HTTPError, HTTPException)):  # while a body is read
+        return True
+    if isinstance(error, TransportError):  # of the credentials
+        return bool(error.retryable)
+    return _status_of(error) in _PASSING
+
+
+def _status_of(error: Exception) -> int | None:
+    """The status of the answer that an error stands for."""
+    status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "code", None)
+    return None if status is None else int(status)
+
+
+def _leave_it(*_: Any, **__: Any) -> None:
+    """Keep a damaged object: the proof reports it, and a person decides."""
+
+
+class _Stream(RawIOBase):
+    """The parts of a source as the file that the SDK reads; its length is not known, so the SDK reads to the end."""
+
+    def __init__(self, parts: Iterator[bytes], crc: Any) -> None:
+        self._rest = b""
+        self._parts = parts
+        self._crc = crc
+        self._position = 0
+        self.failure: BaseException | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            while len(self._rest) < size and (part := next(self._parts, None)) is not None:
+                self._crc.update(part)
+                self._rest = self._rest + part if self._rest else part
+        except BaseException as error:
+            self.failure = error
+            raise
+        data, self._rest = self._rest[:size], self._rest[size:]
+        self._position += len(data)
+        return data
+
+
+@contextmanager
+def _leaving_damage_to_the_proof(name: str) -> Iterator[None]:
+    """Continue if the store's answer has another checksum than ours: the object or only the answer may be damaged.
+
+    The proof that follows reads the object.
+    """
+    try:
+        yield
+    except DataCorruption as error:
+        log.warning("the store's answer names another checksum", object=name, error=" ".join(str(error).split())[:300])
+
+
+def _told(name: str, permission: str = "") -> AbstractContextManager[None]:
+    """Translate the exceptions of the SDK into store errors about an object; `permission` is what the request needs."""
+    return told_by(lambda error: _error_of(name, permission, error))
+
+
+def _error_of(name: str, permission: str, error: Exception) -> Exception | None:
+    status = _status_of(error)
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, PreconditionFailed) or status == 412:
+        return KeyExists(name) if permission == _CREATE else StoreError(f"{name}: the object changed while it was read")
+    if isinstance(error, DefaultCredentialsError):
+        line = f"{name}: no credentials; set GOOGLE_APPLICATION_CREDENTIALS, or run with a workload identity"
+        return StoreRefused(line)
+    if isinstance(error, (Forbidden, Unauthorized)) or status in (401, 403):
+        return StoreRefused(f"{name}: {text}; the credentials need {permission}")
+    if "upload_id=" in str(getattr(getattr(error, "response", None), "url", "")) and status in (404, 410):
+        return StoreError(f"{name}: the store dropped the upload; the upload starts again")
+    if isinstance(error, NotFound) or status == 404:
+        is_of_bucket = permission in (_CREATE, _LIST)  # which need no object to be there
+        return (
+            StoreRefused(f"{name}: the bucket does not exist; create it or correct the address")
+            if is_of_bucket
+            else StoreError(f"{name}: not found")
+        )
+    if isinstance(error, _ERRORS):
+        return StoreError(f"{name}: {type(error).__name__} {text}")
+    return None

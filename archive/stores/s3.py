@@ -1,0 +1,222 @@
+"""`s3://bucket/prefix`: AWS S3 and compatible stores, by boto3.
+
+Which of AWS's promises a compatible store keeps is tested, never assumed: whether it checks checksums (`s3_checks.py`),
+which headers it takes (`s3_fallbacks.py`), whether an ETag is an MD5 (`s3_md5s.py`). Every write asks for create-only; if
+the endpoint is not known to honour that (`s3_conditions.py`), the store first looks whether the key exists.
+
+Sources: docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html and conditional-writes.html;
+docs/stores.md has what botocore really sends over TLS and plain HTTP, and what other stores refuse.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from archive.layout import Outside
+from archive.source import Source
+from archive.stores.s3_bucket import Bucket
+from archive.stores.s3_checks import Checks
+from archive.stores.s3_conditions import Conditions
+from archive.stores.s3_errors import Missing, OutOfRange, WriteUnderWay, says_unknown, told
+from archive.stores.s3_fallbacks import ChosenFallback, Fallback
+from archive.stores.s3_parts import Parts, probe_key
+from archive.stores.store import (
+    Buffers,
+    KeyExists,
+    StoredObject,
+    StoreError,
+    StoreOptions,
+    Written,
+    name_in_bucket,
+)
+
+_READ_BYTES = 256 * 1024
+_CONFLICT_TRIES = 5
+_PROBE_BODY = b"Callvault asks whether this store understands these headers.\n"
+
+
+class S3Store:
+    """An archive in a bucket of S3 or a compatible store."""
+
+    def __init__(self, url: str, options: StoreOptions) -> None:
+        self.url = url
+        self._bucket = Bucket(url, options)
+        self._buffers = Buffers(options)
+        self._fallback = ChosenFallback(url, is_fixed=self._bucket.is_aws)
+        self._checks = Checks(self._bucket)
+        self._conditions = Conditions(self._bucket, self._fallback)
+        self._parts = Parts(self._bucket, self._fallback, self._buffers, self.stat)
+
+    def make_place(self) -> None:
+        """See `Store.make_place`. The bucket is there already, or its owner makes it."""
+
+    def find_out(self) -> None:
+        """See `Store.find_out`."""
+        self._checks.find_out()
+
+    def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
+        """See `Store.put`."""
+        bucket = self._bucket
+        self.find_out()
+        is_kept = self._conditions.are_kept()
+        if not is_kept:
+            self._assert_free(key)
+        with self._buffers.of(source):
+            first = source.part(bucket.options.part_bytes)
+            wishes = bucket.wishes(content_type, attributes)
+            if len(first) < bucket.options.part_bytes:
+                checksums, etags = self._put_whole(key, first, source.sha256, wishes)
+            else:
+                if is_kept and not bucket.is_aws:  # tested for a single put, not for multipart uploads
+                    self._assert_free(key)
+                checksums, etags = self._parts.put(key, first, source, wishes)
+        stored = self.stat(key)
+        if stored is None:
+            raise StoreError(f"{bucket.name(key)}: the store took the object and does not show it")
+        if len(first) == bucket.options.part_bytes:
+            self._parts.learn(stored)
+        return Written(stored, checksums, etags)
+
+    def _assert_free(self, key: str) -> None:
+        """Raise KeyExists if the key is in use: the store may ignore the condition."""
+        if self.stat(key) is not None:
+            raise KeyExists(key)
+
+    def stat(self, key: str) -> StoredObject | None:
+        """See `Store.stat`."""
+        self._checks.look()
+        try:
+            return self._described(key, self._bucket.head(key))
+        except Missing:
+            return None
+
+    def _described(self, key: str, said: Mapping[str, str]) -> StoredObject:
+        """Make a StoredObject from the headers of an answer."""
+        if "content-length" not in said or "etag" not in said:
+            raise StoreError(f"{self._bucket.name(key)}: the store's answer has no size or no ETag")
+        checksums = {}
+        if self._checks.are_believed:
+            sha256 = said.get("x-amz-checksum-sha256", "-")
+            if "-" not in sha256:
+                checksums["sha256"] = base64.b64decode(sha256).hex()
+            if said.get("x-amz-checksum-type") == "FULL_OBJECT" and "x-amz-checksum-crc64nvme" in said:
+                checksums["crc64nvme"] = said["x-amz-checksum-crc64nvme"]
+        etag = said["etag"].strip('"')
+        own_encryption = (
+            said.get("x-amz-server-side-encryption") in ("aws:kms", "aws:kms:dsse")
+            or "x-amz-server-side-encryption-customer-algorithm" in said
+        )
+        version = said.get("x-amz-version-id")
+        mark = version if version not in (None, "null") else etag
+        return StoredObject(key, int(said["content-length"]), mark, checksums, None if own_encryption else etag)
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """See `Store.read`."""
+        if end is not None and end <= start:
+            return
+        span = None if start == 0 and end is None else f"bytes={start}-{'' if end is None else end - 1}"
+        try:
+            answer = self._bucket.get(key, span)
+        except Missing:
+            raise KeyError(key) from None
+        except OutOfRange:
+            return
+        try:
+            with told(self._bucket.name(key)):
+                chunks = answer.body.iter_chunks(_READ_BYTES)
+                # Some stores ignore the range and send the whole object.
+                yield from _cut(chunks, start, end) if span and "content-range" not in answer.headers else chunks
+        finally:
+            answer.body.close()
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """See `Store.list`."""
+        bucket = self._bucket
+        pages = bucket.client.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket.bucket, Prefix=bucket.prefix + prefix
+        )
+        with told(bucket.name(prefix)):
+            for page in pages:
+                for found in page.get("Contents", ()):
+                    yield StoredObject(found["Key"].removeprefix(bucket.prefix), found["Size"])
+                bucket.assert_goes_on(page, "NextContinuationToken", prefix)
+
+    def presign(self, key: str, seconds: int) -> str | None:
+        """See `Store.presign`."""
+        return self._bucket.presign(key, seconds)
+
+    def key_of(self, url: str) -> str | None:
+        """See `Store.key_of`."""
+        bucket, name = name_in_bucket(url)
+        return Outside(name).key if url.startswith("s3://") and bucket == self._bucket.bucket else None
+
+    def erase(self, key: str) -> None:
+        """See `Store.erase`. Deletes every version and delete marker, then the object itself."""
+        client, place, name = self._bucket.client, self._bucket.at(key), self._bucket.name(key)
+        for version in self._versions_of(key):
+            with told(name):
+                client.delete_object(**place, VersionId=version)
+        with told(name):
+            client.delete_object(**place)
+
+    def _versions_of(self, key: str) -> tuple[str, ...]:
+        """The versions and delete markers of an object; empty if the store does not keep versions."""
+        bucket, name = self._bucket, self._bucket.at(key)["Key"]
+        found: tuple[str, ...] = ()
+        try:
+            with told(bucket.name(key)):
+                pages = bucket.client.get_paginator("list_object_versions").paginate(Bucket=bucket.bucket, Prefix=name)
+                for page in pages:
+                    both = (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+                    found += tuple(version["VersionId"] for version in both if version["Key"] == name)
+                    bucket.assert_goes_on(page, "NextKeyMarker", key)
+        except StoreError as error:
+            if bucket.is_aws or not says_unknown(error):
+                raise
+        return found
+
+    def remove_orphans(self) -> int:
+        """See `Store.remove_orphans`."""
+        return self._parts.remove_orphans()
+
+    def _put_whole(
+        self, key: str, body: bytes, sha256: str, wishes: dict[str, Any]
+    ) -> tuple[dict[str, str], tuple[str, ...]]:
+        def send(fallback: Fallback) -> None:
+            if not fallback.conditions:
+                self._assert_free(key)
+            self._put_patiently(key, body, sha256, fallback, wishes)
+
+        def ask(fallback: Fallback) -> None:
+            digest = hashlib.sha256(_PROBE_BODY).hexdigest()
+            self._put_patiently(probe_key(), _PROBE_BODY, digest, fallback, wishes)
+
+        self._fallback.send(send, ask)
+        etags = () if self._checks.known else (hashlib.md5(body, usedforsecurity=False).hexdigest(),)
+        return {"sha256": sha256}, etags
+
+    def _put_patiently(self, key: str, body: bytes, sha256: str, fallback: Fallback, wishes: dict[str, Any]) -> None:
+        """Put, and retry while another write of the same key is in progress (409)."""
+        for attempt in range(_CONFLICT_TRIES):
+            try:
+                self._bucket.put(key, body, sha256, fallback, wishes)
+                return
+            except WriteUnderWay:
+                if attempt == _CONFLICT_TRIES - 1:
+                    raise
+                time.sleep(0.2 * 2**attempt)
+
+
+def _cut(chunks: Iterator[bytes], start: int, end: int | None) -> Iterator[bytes]:
+    """The bytes from `start` to before `end` of all of them."""
+    passed = 0
+    for chunk in chunks:
+        if piece := chunk[max(0, start - passed) : None if end is None else max(0, end - passed)]:
+            yield piece
+        passed += len(chunk)
+        if end is not None and passed >= end:
+            return

@@ -1,0 +1,296 @@
+"""The frequent requests of S3 without boto3's pipeline, which costs a worker several times what signing and sending do.
+
+Everything is as boto3 resolves it: the credentials, which may be refreshed, the address and its style, the region, the pool of
+connections with its TLS, proxies and time limits. What is not plainly done, refused or absent goes to boto3 at once, which
+tries again, follows the bucket's region and tells errors; and where a request cannot be resolved (another signature, no
+credentials) all go there.
+
+The signature is Signature Version 4 (docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html), with the hash of
+the body in it always; botocore's own takes forty times as long, since it derives the day's key anew each time. No request
+waits for `100 Continue`, as boto3's writes do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.response import StreamingBody
+from urllib3.exceptions import HTTPError
+
+from archive.stores.s3_errors import Missing, OutOfRange
+from archive.stores.store import KeyExists
+from process.logs import get_logger
+
+log = get_logger()
+
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+_REST_SECONDS = 60.0
+_GIVEN_UP_SECONDS = 3600.0
+_LARGEST_ERROR_BYTES = 64 * 1024
+_SAMPLE = "callvault"
+_AUTHORIZATION = re.compile(r"AWS4-HMAC-SHA256 Credential=[^,]+/\d{8}/([a-z0-9-]+)/s3/aws4_request,")
+_is_wanted: ContextVar[bool] = ContextVar("is_wanted", default=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the store said: its headers, their names in small letters; and the body, to be read to its end or closed."""
+
+    headers: Mapping[str, str]
+    body: StreamingBody
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request.
+
+    Attributes:
+        method: `HEAD`, `GET` or `PUT`.
+        key: the object's, in the bucket.
+        name: the object's address, for errors.
+        headers: their names in small letters.
+        body: of a put.
+        sha256: of the body, hexadecimal.
+        query: names and values, in the order of the names.
+    """
+
+    method: str
+    key: str
+    name: str
+    headers: Mapping[str, str]
+    body: bytes | None = None
+    sha256: str = EMPTY_SHA256
+    query: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How boto3 reaches the bucket: the address before a key, its host, the region, and how it calls itself."""
+
+    address: str
+    path: str
+    host: str
+    region: str
+    agent: str
+
+
+class Lean:
+    """Sends the frequent requests to one bucket; used from several threads.
+
+    Args:
+        client: boto3's, whose ways and connections are taken.
+        credentials: botocore's, which it refreshes by itself; None if there are none.
+        bucket: its name.
+        url: of the archive, for the log.
+    """
+
+    def __init__(self, client: Any, credentials: Any, bucket: str, url: str) -> None:
+        self._client = client
+        self._credentials = credentials
+        self._bucket = bucket
+        self._url = url
+        self._session = client._endpoint.http_session
+        self._signer = Signer()
+        self._lock = Lock()
+        self._way: _Way | None = None
+        self._rests_until = 0.0
+        self._has_said = False
+        client.meta.events.register("before-send.s3.HeadObject", _catch)
+
+    def send(self, request: Request, instead: Callable[[], dict[str, Any]]) -> Answer:
+        """Send a request; by boto3 where its answer is not plain.
+
+        Args:
+            request: the request.
+            instead: the same by boto3.
+
+        Raises:
+            Missing: there is no such object.
+            KeyExists: there is one already.
+            OutOfRange: it ends before the range begins.
+            Exception: what boto3 raises.
+        """
+        is_plain = all(value.isascii() for value in request.headers.values())
+        way = self._resolved() if is_plain and time.monotonic() >= self._rests_until else None
+        if way is None:
+            return _told_by_boto3(instead())
+        try:
+            answer = self._exchange(request, way)
+            status = answer.status_code
+            if status in (200, 206):
+                return _told(answer, is_streamed=request.method == "GET")
+            said = answer.raw.read(_LARGEST_ERROR_BYTES)
+            answer.raw.close()
+        except (BotoCoreError, HTTPError, OSError):
+            return self._by_boto3(instead, None)
+        if status == 404 and (request.method == "HEAD" or b"<Code>NoSuchKey</Code>" in said):
+            raise Missing(request.name)
+        if status == 412 and request.method == "PUT":
+            raise KeyExists(request.name)
+        if status == 416 and request.method == "GET":
+            raise OutOfRange(request.name)
+        return self._by_boto3(instead, status)
+
+    def _by_boto3(self, instead: Callable[[], dict[str, Any]], status: int | None) -> Answer:
+        """Leave a while to boto3, which slows down where a store is busy; a long one where it does what was refused here."""
+        if status == 409:  # of another write under way, not of ours
+            return _told_by_boto3(instead())
+        self._rests_until = time.monotonic() + _REST_SECONDS
+        answer = _told_by_boto3(instead())
+        if status is not None and 300 <= status < 500 and status not in (408, 429):
+            self._give_up(f"it answered {status} where boto3 was served", _GIVEN_UP_SECONDS)
+        return answer
+
+    def _give_up(self, why: str, seconds: float) -> None:
+        self._rests_until = time.monotonic() + seconds
+        if not self._has_said:
+            self._has_said = True
+            log.info("requests go to this store by boto3", store=self._url, why=why)
+
+    def _exchange(self, request: Request, way: _Way) -> AWSResponse:
+        path = way.path + quote(request.key, safe="/~")
+        query = urlencode(request.query, quote_via=quote, safe="~")
+        headers = {"host": way.host, **request.headers}
+        headers |= self._signer.sign(
+            request.method, path, headers, request.sha256, self._credentials, way.region, query
+        )
+        headers["user-agent"] = way.agent
+        if request.body is not None:
+            headers["content-length"] = str(len(request.body))
+        url = f"{way.address}{path}?{query}" if query else way.address + path
+        prepared = AWSPreparedRequest(request.method, url, headers, request.body, stream_output=True)
+        return self._session.send(prepared)
+
+    def _resolved(self) -> _Way | None:
+        """How boto3 reaches the bucket; None where it has to do all itself, or cannot either."""
+        if self._way is not None or self._credentials is None:
+            return self._way
+        with self._lock:
+            if self._way is None:
+                try:
+                    sample = self._sample()
+                except (BotoCoreError, ClientError, OSError):
+                    return None  # boto3 is about to say what it lacks
+                self._way = _way_of(sample)
+                if self._way is None:
+                    self._give_up("it wants another signature or another form of requests", math.inf)
+        return self._way
+
+    def _sample(self) -> Any:
+        """A request as boto3 makes it; it is caught before it is sent."""
+        token = _is_wanted.set(True)
+        try:
+            self._client.head_object(Bucket=self._bucket, Key=_SAMPLE)
+        except _Caught as caught:
+            return caught.request
+        finally:
+            _is_wanted.reset(token)
+        raise AssertionError("boto3 asks nobody before it sends")
+
+
+class Signer:
+    """Signs requests to S3, keeping the key of a day."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[tuple[str, str, str], bytes] | None = None
+
+    def sign(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        sha256: str,
+        credentials: Any,
+        region: str,
+        query: str = "",
+    ) -> dict[str, str]:
+        """The headers that make a request a signed one.
+
+        Args:
+            method: such as `PUT`.
+            path: of the address, encoded.
+            headers: to be signed, `host` among them; their names in small letters.
+            sha256: of the body, hexadecimal.
+            credentials: botocore's.
+            region: such as `us-east-1`.
+            query: of the address, encoded, in the order of its names.
+        """
+        now = credentials.get_frozen_credentials()
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        added = {"x-amz-content-sha256": sha256, "x-amz-date": stamp}
+        if now.token:
+            added["x-amz-security-token"] = now.token
+        every = sorted({**headers, **added}.items())
+        names = ";".join(name for name, _ in every)
+        lines = (f"{name}:{' '.join(value.split())}" for name, value in every)
+        canonical = "\n".join((method, path, query, *lines, "", names, sha256))
+        scope = f"{stamp[:8]}/{region}/s3/aws4_request"
+        signed = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        signature = hmac.digest(self._key(now.secret_key, stamp[:8], region), signed.encode(), "sha256").hex()
+        credential = f"AWS4-HMAC-SHA256 Credential={now.access_key}/{scope}"
+        added["authorization"] = f"{credential}, SignedHeaders={names}, Signature={signature}"
+        return added
+
+    def _key(self, secret: str, day: str, region: str) -> bytes:
+        what = (secret, day, region)
+        kept = self._kept
+        if kept is None or kept[0] != what:
+            key = f"AWS4{secret}".encode()
+            for part in (day, region, "s3", "aws4_request"):
+                key = hmac.digest(key, part.encode(), "sha256")
+            self._kept = kept = (what, key)
+        return kept[1]
+
+
+class _Caught(Exception):
+    def __init__(self, request: Any) -> None:
+        super().__init__("not sent")
+        self.request = request
+
+
+def _catch(request: Any, **_: Any) -> None:
+    """Catch a request that is wanted for its form alone; others pass."""
+    if _is_wanted.get():
+        raise _Caught(request)
+
+
+def _way_of(sample: Any) -> _Way | None:
+    """The way of a sampled request; None if it has another form than we make."""
+    headers = {
+        name.lower(): value.decode() if isinstance(value, bytes) else value for name, value in sample.headers.items()
+    }
+    found = _AUTHORIZATION.match(headers.get("authorization", ""))
+    parts = urlsplit(sample.url)
+    if found is None or parts.query or not parts.path.endswith(f"/{_SAMPLE}"):
+        return None
+    # A port that the scheme implies is left out, as HTTP clients do.
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    host = host if parts.port in (None, default) else f"{host}:{parts.port}"
+    address = f"{parts.scheme}://{parts.netloc}"
+    return _Way(address, parts.path.removesuffix(_SAMPLE), host, found[1], headers.get("user-agent", ""))
+
+
+def _told(answer: AWSResponse, *, is_streamed: bool) -> Answer:
+    """The answer, its connection free for the next request unless its body is yet to be read."""
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    if not is_streamed:
+        answer.raw.read()
+    return Answer(headers, StreamingBody(answer.raw, headers.get("content-length")))
+
+
+def _told_by_boto3(answer: dict[str, Any]) -> Answer:
+    return Answer(answer["ResponseMetadata"]["HTTPHeaders"], answer.get("Body"))

@@ -1,0 +1,288 @@
+"""The interface of every store, and which URL opens which store.
+
+A store holds objects that are written once. Several threads use it, and its methods block. The service deletes and
+overwrites nothing, so it needs no permission for either. Credentials come from the SDK's own chain.
+
+To add a store: a module with a class that implements `Store`, a row in `_STORES`, its scheme in `config/values.py`, and a
+server of it in `tests/contract/`.
+
+A key is relative to the archive's prefix, or the key of a `layout.Outside`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
+
+from archive.source import Source
+from text.errors import UserError
+from text.times import utc_now
+
+MIB = 1024 * 1024
+
+
+class StoreError(Exception):
+    """A passing failure: the store is away or throttles, or the connection broke. A retry may succeed."""
+
+
+class StoreRefused(StoreError, UserError):
+    """A lasting refusal: a person must change a permission, a bucket or a key first. The text says which."""
+
+
+class StoreMissing(StoreError):
+    """The archive's folder does not exist, or is the empty mount point of an unmounted disk."""
+
+
+class KeyExists(Exception):
+    """The key is already in use; nothing was written."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as the store describes it.
+
+    Attributes:
+        key: its key.
+        size: its size in bytes.
+        version: the store's mark of this object (version id, generation, ETag); None if the store has none.
+        checksums: checksums of all bytes that the store computed or checked, by algorithm; empty if the store is not
+            known to check.
+        etag: the ETag if it may be an MD5 (of the body, or of the parts' MD5s with their count), else None.
+    """
+
+    key: str
+    size: int
+    version: str | None = None
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """An object that was just written.
+
+    Attributes:
+        stored: the object as the store describes it afterwards.
+        checksums: the checksums computed while sending, by algorithm, to compare with the store's.
+        etags: the ETags that the store may show, as far as they were computed.
+    """
+
+    stored: StoredObject
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    etags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """The user's options for every object, and the memory of uploads.
+
+    Attributes:
+        part_bytes: an object up to this size is sent in one request, a larger one in parts of this size.
+        buffer_bytes: the memory of all uploads of this process together.
+        encryption_key: the user's key: a KMS key id (S3), the resource name of a key (GCS), an encryption scope (Azure).
+        storage_class: the store's name of the class, such as `STANDARD_IA`, `NEARLINE`, `Cool`.
+        retention: how long each object is locked from `now` on; None to use the bucket's default.
+        retention_mode: `governance` or `compliance`.
+        label: whether a recording's attributes (connection, channels, day) become metadata, tags or nothing.
+        now: the time, UTC; a lock must not end too early because the clock of this machine is wrong.
+    """
+
+    part_bytes: int = 5 * MIB
+    buffer_bytes: int = 64 * MIB
+    encryption_key: str | None = None
+    storage_class: str | None = None
+    retention: timedelta | None = None
+    retention_mode: Literal["governance", "compliance"] = "governance"
+    label: Literal["none", "metadata", "tags"] = "none"
+    now: Callable[[], datetime] = utc_now
+
+
+class Store(Protocol):
+    """A place for an archive. Every method raises `StoreError` if the store does not answer as expected."""
+
+    url: str
+
+    def make_place(self) -> None:
+        """Create the folder of a new archive. The owner creates a bucket.
+
+        No other method creates it, so an unmounted disk is never taken for an empty archive.
+
+        Raises:
+            StoreRefused: the folder cannot be created.
+        """
+
+    def find_out(self) -> None:
+        """Test by a write under `probe/` what the store checks, if that is unknown. A process that only reads skips it."""
+
+    def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
+        """Write an object, create-only and with bounded memory; the source is read to its end.
+
+        When this returns, the whole object is durable. When it raises, no part of the object exists, whatever the source
+        raised.
+
+        Args:
+            key: the key of the object.
+            source: its bytes.
+            content_type: its media type.
+            attributes: attributes of its recording, for metadata or tags.
+
+        Raises:
+            KeyExists: the key is already in use. The source may or may not have been read.
+        """
+
+    def stat(self, key: str) -> StoredObject | None:
+        """Describe an object; None if the key is not in use."""
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes from `start` to before `end`, from the store itself and not from a cache.
+
+        Raises:
+            KeyError: the key is not in use.
+        """
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """List the objects whose key begins with a prefix, ordered by key, page by page."""
+
+    def presign(self, key: str, seconds: int) -> str | None:
+        """An address from which anyone can get the object for a while; None if the store has no such addresses."""
+
+    def key_of(self, url: str) -> str | None:
+        """The key of an object from its URL (`s3://…`, `gs://…`, an Azure address); None if it is in another bucket."""
+
+    def erase(self, key: str) -> None:
+        """Delete an object and all its versions for good. Only `callvault erase` calls it, with the owner's credentials.
+
+        Raises:
+            StoreRefused: the credentials lack the permission, or a lock forbids it.
+        """
+
+    def remove_orphans(self) -> int:
+        """Remove unfinished uploads of killed workers that are older than a day; returns how many."""
+
+
+@contextmanager
+def told_by(tell: Callable[[Exception], Exception | None]) -> Iterator[None]:
+    """Translate the exceptions of an SDK into store errors; those for which `tell` returns None pass unchanged."""
+    try:
+        yield
+    except Exception as error:
+        told = tell(error)
+        if told is None:
+            raise
+        raise told from error
+
+
+class Buffers:
+    """The memory of all uploads of a store. An upload waits for the memory of its first part, and never for more.
+
+    So uploads cannot block each other, and a large one overlaps download and upload whenever memory is free.
+
+    Attributes:
+        threads: download the next parts; one thread for each part in memory, so a slow download delays no other.
+    """
+
+    def __init__(self, options: StoreOptions) -> None:
+        parts = max(1, options.buffer_bytes // options.part_bytes)
+        self._parts = threading.BoundedSemaphore(parts)
+        self.threads = ThreadPoolExecutor(parts, thread_name_prefix="callvault-part")
+
+    @contextmanager
+    def of(self, source: Source) -> Iterator[None]:
+        """Wait for the memory of an upload's first part. A source that is in memory already does not wait."""
+        if source.is_in_memory:
+            yield
+            return
+        with self._parts:
+            yield
+
+    def take_another(self) -> bool:
+        """Take the memory of one more part if it is free now."""
+        return self._parts.acquire(blocking=False)
+
+    def give(self) -> None:
+        """Return the memory of a part."""
+        self._parts.release()
+
+
+_STORES = {
+    "file": "archive.stores.file:FileStore",
+    "s3": "archive.stores.s3:S3Store",
+    "gs": "archive.stores.gcs:GcsStore",
+    "az": "archive.stores.azure:AzureStore",
+}
+_EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
+
+
+def open_store(url: str, options: StoreOptions | None = None) -> Store:
+    """Open the store of an archive URL. It imports the SDK of that store alone.
+
+    Raises:
+        StoreRefused: the scheme is unknown, the SDK is not installed, or the store cannot be opened.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme not in _STORES:
+        raise StoreRefused(f"{url}: unknown store {scheme}://; use {', '.join(f'{one}://' for one in sorted(_STORES))}")
+    module, _, name = _STORES[scheme].partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise StoreRefused(
+            f"{url}: this store needs the package {error.name}; run `pip install 'callvault[{_EXTRAS[scheme]}]'`"
+        ) from None
+    store: Store = kind(url, options or StoreOptions())
+    return store
+
+
+_AZURE_HOST = ".blob.core.windows.net"
+
+
+def lies_in_a_bucket(url: str) -> bool:
+    """Whether an address from custom storage needs the user's credentials to be read.
+
+    Such addresses are `s3://…`, `gs://…`, and Azure addresses without a signature; presigned ones need no credentials.
+    """
+    if url.startswith(("s3://", "gs://")):
+        return True
+    if "?" in url or not url.startswith("https://") or _AZURE_HOST not in url.lower():
+        return False  # most addresses of webhooks, without the cost of parsing
+    try:
+        return (urlsplit(url).hostname or "").endswith(_AZURE_HOST)
+    except ValueError:
+        return False
+
+
+def open_bucket_of(url: str) -> tuple[Store, str]:
+    """Open another bucket to read one object by its URL; returns the store and the object's key.
+
+    Raises:
+        StoreRefused: the kind of bucket is unknown, or the bucket cannot be opened.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in ("s3", "gs"):
+        store = open_store(f"{parts.scheme}://{parts.netloc}")
+    else:  # an Azure address: https://account.blob.core.windows.net/container/name
+        store = open_store(f"az://{parts.path.lstrip('/').partition('/')[0]}")
+    key = store.key_of(url)
+    if key is None:
+        raise StoreRefused(f"{url}: the object is in another storage account; set that account's connection string")
+    return store, key
+
+
+def name_in_bucket(url: str) -> tuple[str, str]:
+    """The bucket and name of an object from its address (`s3://…`, `gs://…`), in which nothing is percent-encoded."""
+    bucket, _, name = url.partition("://")[2].partition("/")
+    return bucket, name
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """The bucket and prefix of an archive URL; the prefix ends in a slash unless it is empty."""
+    parts = urlsplit(url)
+    prefix = parts.path.strip("/")
+    return parts.netloc, f"{prefix}/" if prefix else ""

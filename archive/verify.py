@@ -1,0 +1,364 @@
+"""`callvault verify`: checks the archive against its commit records, with the same proofs as the archiving worker.
+
+It needs the store alone, so it works without Redis and Telnyx. It costs one listing, and for each recording a read of its
+record and one request for each object; with `deep` it reads every byte.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+import msgspec
+
+from archive import kinds, layout
+from archive.ahead import ahead
+from archive.archive import Archive
+from archive.erasures import Erasures
+from archive.folder import Folder, commit_keys, folders_in, is_not_archived, read_folder
+from archive.identity import NoArchive, read_identity
+from archive.marks import ProvenMarks
+from archive.problems import Problem, wrong
+from archive.proof import Damaged, hash_object
+from archive.readers import (
+    COMMIT_RECORD,
+)
+from archive.records import ArchivedObject, CommitRecord, Decision, Identity, UnreadableRecord
+from text.times import format_instant, utc_now
+
+
+class Earlier(msgspec.Struct, frozen=True):
+    """What an interrupted run checked, which this run does not check again.
+
+    Attributes:
+        begun_at: when that run began; ISO 8601, UTC.
+        stopped_at: when it finished its last day.
+        through: that day.
+    """
+
+    recordings: int
+    objects: int
+    bytes: int
+    begun_at: str
+    stopped_at: str
+    through: str
+
+
+class Verified(msgspec.Struct):
+    """The result of a verification so far, from which a later run can resume.
+
+    Attributes:
+        checked_by: the number of objects by proof level, or by `mark`: an earlier run on this machine read the same bytes
+            under the store's present mark.
+        sealed_objects: objects that seals list, of recordings, media and log messages.
+        erased: sealed objects that an erasure record names.
+        erased_recordings: recordings with an erasure record.
+        not_archived: recordings with a record that they are not archived, and no commit record.
+        waiting: objects that came after the seal of their day and wait for the next one.
+        unsealed_objects: objects of days without a seal.
+        void: void seals.
+        unsigned: seals without a signature.
+        signed_by: the number of seals by the fingerprint of the key that signed them.
+        stamped: seals with a time stamp.
+        head: the number of the seal given by its hash; None if none was given or the chain does not have it.
+        seals_after_head: the number of seals after that one.
+        through: the last finished day, ISO 8601; empty at the start.
+        begun_at, saved_at: instants, ISO 8601.
+        earlier: the interrupted run that this one resumed.
+    """
+
+    recordings: int = 0
+    objects: int = 0
+    bytes: int = 0
+    checked_by: dict[str, int] = {}
+    seals: int = 0
+    sealed_objects: int = 0
+    erased: int = 0
+    erased_recordings: int = 0
+    not_archived: int = 0
+    waiting: int = 0
+    unsealed_objects: int = 0
+    void: int = 0
+    unsigned: int = 0
+    signed_by: dict[str, int] = {}
+    stamped: int = 0
+    head: int | None = None
+    seals_after_head: int = 0
+    problems: list[Problem] = []
+    through: str = ""
+    begun_at: str = ""
+    saved_at: str = ""
+    earlier: Earlier | None = None
+
+    def resume(self) -> Verified:
+        """The state with which the next run begins."""
+        counts = (self.recordings, self.objects, self.bytes)
+        self.earlier = Earlier(*counts, self.begun_at, self.saved_at, self.through)
+        return self
+
+
+@dataclass(frozen=True)
+class Checks:
+    """How to check objects.
+
+    Attributes:
+        archive: the archive, with its proof mode.
+        erasures: the erasure records of the archive.
+        deep: read and hash every object.
+        marks: marks of objects that earlier runs have read; None to read each object that needs it.
+    """
+
+    archive: Archive
+    erasures: Erasures
+    deep: bool = False
+    marks: ProvenMarks | None = None
+
+    def check(self, known: ArchivedObject) -> str:
+        """Check an object.
+
+        Returns:
+            What proved it, as `Verified.checked_by` names it.
+
+        Raises:
+            Damaged: the object differs from its record.
+            KeyError: the object is missing.
+            StoreError: the store does not answer.
+        """
+        store = self.archive.store
+        if self.deep:
+            if (found := hash_object(store, known.key)) != known.sha256:
+                raise Damaged(known.key, f"reads back with SHA-256 {found}, not {known.sha256}")
+            return "read-back"
+        if self.marks is not None and (mark := self.marks.of(known)) is not None:
+            stored = store.stat(known.key)
+            if stored is not None and (stored.version, stored.size) == (mark, known.size):
+                return "mark"
+        proven = self.archive.prove_again(known)
+        is_new_mark = proven.proof.version not in (None, known.proof.version)
+        if self.marks is not None and is_new_mark and proven.proof.by == "read-back":
+            self.marks.remember(proven)
+        return proven.proof.by
+
+
+def count_recordings(archive: Archive, since: date | None, until: date | None) -> int:
+    """The number of recordings in a span of days, by a listing."""
+    return sum(1 for _ in _folders(archive, since, until))
+
+
+def verify(
+    archive: Archive,
+    state: Verified,
+    *,
+    since: date | None = None,
+    until: date | None = None,
+    deep: bool = False,
+    trusted: Collection[bytes] | None = None,
+    marks: ProvenMarks | None = None,
+    show: Callable[[Verified], None] = lambda _: None,
+    save: Callable[[Verified], None] = lambda _: None,
+) -> Verified:
+    """Verify the recordings of a span of days, both ends inclusive, then the records at the archive's root.
+
+    Args:
+        archive: the archive.
+        state: the state to resume from; a new one to verify everything.
+        since: the first day; None for the first of the archive.
+        until: the last day; None for the last of the archive.
+        deep: read and hash every object.
+        trusted: raw public keys, one of which must have signed each erasure; None to check signatures alone.
+        marks: see `Checks`.
+        show: called after each recording.
+        save: called after each day, with a state to resume from.
+
+    Raises:
+        StoreError: the store does not answer; a later run can resume from the saved state.
+    """
+    checks = Checks(archive, Erasures(archive, known_identity(archive), trusted), deep, marks)
+    begin = date.fromisoformat(state.through) if state.through else None
+    days = itertools.groupby(_folders(archive, since, until), key=lambda folder: folder.day or date.min)
+    for day, folders in days:
+        if begin is not None and day <= begin:
+            deque(folders, maxlen=0)
+            continue
+        for found in ahead(folders, lambda f: _check(checks, f)):
+            state.recordings += not found.is_not_archived
+            state.not_archived += found.is_not_archived
+            state.erased_recordings += found.is_erased
+            state.problems += found.problems
+            state.objects += len(found.sizes)
+            state.bytes += sum(found.sizes)
+            for how in found.checked_by:
+                state.checked_by[how] = state.checked_by.get(how, 0) + 1
+            show(state)
+        state.through, state.saved_at = day.isoformat(), format_instant(utc_now())
+        save(state)
+    state.problems += check_root(archive)
+    return state
+
+
+def check_folder(archive: Archive, prefix: str, *, deep: bool = False) -> list[Problem]:
+    """The problems in the folder of one recording.
+
+    Args:
+        archive: the archive.
+        prefix: the prefix of the folder, with the slash at its end.
+        deep: read and hash every object.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    folder = read_folder(archive.store, prefix)
+    checks = Checks(archive, Erasures(archive, known_identity(archive), None), deep)
+    return _check(checks, folder).problems
+
+
+def known_identity(archive: Archive) -> Identity | None:
+    """The identity of the archive; None if it has none or its record is damaged, which `check_root` reports."""
+    try:
+        return read_identity(archive.store)
+    except NoArchive:
+        return None
+
+
+def _folders(archive: Archive, since: date | None, until: date | None) -> Iterator[Folder]:
+    """The recordings of a span of days, and every key under `recordings/` that is not of a recording."""
+    for folder in folders_in(archive.store.list("recordings/")):
+        day = folder.day
+        if day is None or not ((since and day < since) or (until and day > until)):
+            yield folder
+
+
+@dataclass
+class _Found:
+    """The result for one folder: its problems, the sizes of the objects that records name, and what proved them."""
+
+    problems: list[Problem] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    checked_by: list[str] = field(default_factory=list)
+    is_not_archived: bool = False
+    is_erased: bool = False
+
+
+def _check(checks: Checks, folder: Folder) -> _Found:
+    """Check one folder: its records, every object that they name, and everything else in it."""
+    found = _Found()
+    if folder.day is None:
+        found.problems = [Problem("unknown", key, "not a key of the archive format") for key in folder.objects]
+        return found
+    found.is_not_archived = is_not_archived(folder.prefix, folder.objects)
+    left = dict(folder.objects)
+    erased, found.problems = checks.erasures.read(folder.prefix, left)
+    commit_key = layout.commit_key(folder.prefix)
+    found.is_erased = commit_key in erased and commit_key not in left
+    left.pop(layout.erasure_key(folder.prefix), None)
+    left.pop(layout.erasure_signature_key(folder.prefix), None)
+    committed = set[str]()
+    for key in commit_keys(folder.prefix, folder.objects):
+        del left[key]
+        place = key.removesuffix("recording.json")
+        try:
+            record = COMMIT_RECORD.read(checks.archive.read_small(key), key)
+        except UnreadableRecord as error:
+            found.problems.append(wrong(error))
+            for audio in [other for other in left if other.startswith(f"{place}audio.")]:
+                del left[audio]  # its damaged commit record is the problem, not the audio
+            continue
+        committed.add(place)
+        _check_objects(checks, folder, record, erased, found)
+        for known in record.objects:
+            left.pop(known.key, None)
+    found.problems += missing_record(folder.prefix, folder.objects, erased)
+    for key in sorted(left):
+        found.problems += _check_other(checks.archive, folder, key, committed)
+    return found
+
+
+def missing_record(prefix: str, present: Collection[str], erased: Container[str]) -> list[Problem]:
+    """A missing commit record: other objects show that it was written, and no erasure names it."""
+    key = layout.commit_key(prefix)
+    if key in present or key in erased:
+        return []
+    witnesses = [layout.receipt_key(prefix), layout.gone_key(prefix), *commit_keys(prefix, present)]
+    for witness in (witness for witness in witnesses if witness in present):
+        name = witness.removeprefix(prefix)
+        return [Problem("missing", key, f"{name} says that the recording was archived; its commit record is not there")]
+    return []
+
+
+def _check_objects(
+    checks: Checks, folder: Folder, record: CommitRecord, erased: Mapping[str, str], found: _Found
+) -> None:
+    for known in record.objects:
+        found.sizes.append(known.size)
+        is_there = known.key in folder.objects or known.is_adopted
+        if not is_there and known.key in erased:
+            if erased[known.key] != known.sha256:
+                found.problems.append(other_hash(folder.prefix, known.key, "commit record"))
+            continue
+        if not is_there:
+            found.problems.append(Problem("missing", known.key, "named in the commit record, and not there"))
+            continue
+        try:
+            found.checked_by.append(checks.check(known))
+        except KeyError:
+            found.problems.append(Problem("missing", known.key, "listed, and then not there"))
+        except Damaged as error:
+            found.problems.append(wrong(error))
+        except ValueError as error:  # a key that no store can have
+            found.problems.append(Problem("damaged", known.key, str(error)))
+
+
+def other_hash(prefix: str, key: str, who: str) -> Problem:
+    """The problem of an erasure record that names another hash."""
+    what = f"says that {key} was erased, with another SHA-256 than its {who} has"
+    return Problem("erasure", layout.erasure_key(prefix), what)
+
+
+def _check_other(archive: Archive, folder: Folder, key: str, committed: Container[str]) -> list[Problem]:
+    """Check an object that no commit record names. `committed`: the folders whose commit record could be read."""
+    kind = kinds.kind_in_folder(key.removeprefix(folder.prefix))
+    if kind in (kinds.AUDIO, kinds.VERSION_AUDIO) and f"{key.rpartition('/')[0]}/" not in committed:
+        return [Problem("uncommitted", key, "the audio has no commit record")]
+    if kind is None or kind.reader is None or not key.endswith(".json"):
+        return [Problem("unknown", key, "no commit record lists it")]
+    try:
+        record = kind.read(archive.read_small(key), key)
+    except UnreadableRecord as error:
+        return [wrong(error)]
+    recording_id = getattr(record, "recording_id", None)
+    if recording_id is not None and not folder.prefix.endswith(f"/{layout.encode_name(recording_id)}/"):
+        return [Problem("damaged", key, f"names another recording, {recording_id}")]
+    return _check_copy(archive, key, record) if isinstance(record, Decision) else []
+
+
+def _check_copy(archive: Archive, key: str, decision: Decision) -> list[Problem]:
+    """Compare the copy of a decision in a recording's folder, which seals list, with the decision at the root."""
+    root = layout.decision_key(decision.scope, decision.subject, decision.id)
+    data = archive.read_small(root)
+    if data is None:
+        return [Problem("missing", root, f"a decision is gone, and its copy is there ({key})")]
+    if data != archive.read_small(key):
+        return [Problem("damaged", root, f"a decision that says another thing than its copy ({key})")]
+    return []
+
+
+def check_root(archive: Archive) -> list[Problem]:
+    """The problems of the records at the archive's root: decisions, duties, the register of damage, the identity.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    problems = []
+    for kind in kinds.AT_THE_ROOT:
+        for stored in archive.store.list(kind.prefix):
+            try:
+                record = kind.read(archive.read_small(stored.key), stored.key)
+            except UnreadableRecord as error:
+                problems.append(wrong(error))
+                continue
+            if isinstance(record, Decision) and not stored.key.endswith(f"/{layout.encode_name(record.id)}.json"):
+                problems.append(Problem("damaged", stored.key, f"names another decision, {record.id}"))
+    return problems

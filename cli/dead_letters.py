@@ -1,0 +1,149 @@
+"""`callvault dead-letters`: jobs that failed for good."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json as json_module
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from archive.records import NotArchived, TranscriptionNotArchived
+from cli.options import By, DataFolder, Json, Why
+from cli.usage import group
+from config.settings import load_settings
+from text.counts import many
+from text.errors import UsedWrongly, UserError
+from workers.engine.attempts import Attempts
+from workers.engine.connect import connect_command
+from workers.engine.failure_classes import advice_of
+from workers.queue.embedded import redis_of
+
+command = group("List, retry or discard jobs that failed for good.")
+
+JobId = Annotated[
+    str | None, typer.Argument(metavar="JOB", help="Job ID, as `dead-letters list` shows it.", show_default=False)
+]
+All = Annotated[bool, typer.Option("--all", help="All dead letters.")]
+
+
+def _on_redis(data: Any, work: Callable[[Any], Awaitable[Any]]) -> Any:
+    settings = load_settings(data_folder=data)
+
+    async def run(url: str) -> Any:
+        redis = await connect_command(url, connections=4)
+        try:
+            return await work(redis)
+        finally:
+            await redis.aclose()
+
+    with redis_of(settings, is_there=True) as url:
+        return asyncio.run(run(url))
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json_module.dumps(value) + "\n")
+
+
+@command.command("list")
+def list_letters(data: DataFolder = None, json: Json = False) -> None:
+    """List dead letters: job, cause, error, what to do.
+
+    Example: callvault dead-letters list
+    """
+    letters = _on_redis(data, lambda redis: Attempts(redis).letters())
+    if json:
+        _print_json({"dead_letters": msgspec.to_builtins(letters)})
+        return
+    for letter in letters:
+        sys.stdout.write(
+            f"{letter.job_id}\n  {letter.cause}, {many(len(letter.attempts), 'attempt')}, failed {letter.died_at}\n"
+        )
+        sys.stdout.write(f"  {letter.error}\n  {advice_of(letter.cause)}\n")
+    sys.stdout.write(f"{many(len(letters), 'dead letter')}\n")
+
+
+@command.command("retry")
+def retry_letters(job_id: JobId = None, every: All = False, data: DataFolder = None) -> None:
+    """Retry one dead letter, or all.
+
+    Example: callvault dead-letters retry --all
+    """
+    sys.stdout.write(f"{_each(job_id, every, data, lambda attempts, one, _: attempts.retry(one))} queued again\n")
+
+
+@command.command("discard")
+def discard_letters(job_id: JobId = None, every: All = False, data: DataFolder = None) -> None:
+    """Discard one dead letter, or all.
+
+    Example: callvault dead-letters discard archive_recording:ID
+    """
+    sys.stdout.write(f"{_each(job_id, every, data, Attempts.discard)} discarded\n")
+
+
+@command.command("accept")
+def accept_letter(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="ID of the recording, or job ID; for a transcription, its job ID.",
+            show_default=False,
+        ),
+    ],
+    why: Why,
+    by: By = None,
+    data: DataFolder = None,
+) -> None:
+    """Seal a day without a recording that Telnyx cannot provide.
+
+    For a recording or transcription that Telnyx lists but does not deliver. Callvault asks Telnyx once more
+    and archives it if it can; otherwise the archive records your decision.
+
+    Example: callvault dead-letters accept ID --why "support says that it is empty"
+    """
+    from workers.reconcile.not_archived import accept_not_archived
+    from workers.reconcile.not_transcribed import accept_transcription
+    from workers.runtime import runtime_at
+
+    settings = load_settings(data_folder=data)
+    is_transcription = what.startswith("archive_transcription:")
+    id_ = what.removeprefix("archive_recording:").removeprefix("archive_transcription:")
+    kind, person = "transcription" if is_transcription else "recording", by or getpass.getuser()
+
+    async def accept(url: str) -> NotArchived | TranscriptionNotArchived | None:
+        async with runtime_at(settings, url) as runtime:
+            accept_it = accept_transcription if is_transcription else accept_not_archived
+            return await accept_it(runtime, id_, why, person)
+
+    with redis_of(settings, is_there=True) as url:
+        record = asyncio.run(accept(url))
+    if record is None:
+        sys.stdout.write(f"{kind} {id_} is archived: Telnyx delivered it this time\n")
+        return
+    line = f"its day can be sealed without it, as recorded at {record.at} ({record.by}: {record.why})"
+    sys.stdout.write(f"{kind} {id_} is not archived: {record.answer}; {line}\n")
+
+
+def _each(
+    job_id: str | None, every: bool, data: Any, act: Callable[[Attempts, str, str | None], Awaitable[bool]]
+) -> int:
+    """Act on one dead letter or on all; returns how many it changed."""
+    if (job_id is None) == (not every):
+        raise UsedWrongly("give a job ID, or --all")
+
+    async def work(redis: Any) -> int:
+        attempts = Attempts(redis)
+        if job_id is None:
+            done = [await act(attempts, letter.job_id, letter.died_at) for letter in await attempts.letters()]
+        else:
+            done = [await act(attempts, job_id, None)]
+        if job_id is not None and not any(done):
+            raise UserError(f"no dead letter {job_id}; run `callvault dead-letters list` to see all")
+        return sum(done)
+
+    return int(_on_redis(data, work))

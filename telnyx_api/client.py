@@ -1,0 +1,459 @@
+"""One async client over one connection pool: sends what the table of operations declares, retries, walks pages."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import httpx
+import msgspec
+import stamina
+import stamina.instrumentation
+
+from process.tasks import end_tasks
+from telnyx_api.account import Account
+from telnyx_api.errors import (
+    Conflict,
+    ConnectionFailed,
+    RateLimited,
+    ServerError,
+    StatusError,
+    TelnyxError,
+    TimedOut,
+    UnexpectedAnswer,
+    UnreadableRow,
+    UnreadableRows,
+    error_of,
+)
+from telnyx_api.operation import Operation, Request
+from telnyx_api.operations import (
+    CivicAddresses,
+    CustomStorage,
+    Dialogflow,
+    ExternalConnections,
+    Locations,
+    LogMessages,
+    MediaFamily,
+    OperatorConnect,
+    PhoneNumbers,
+    Recordings,
+    RecordingTranscriptions,
+    Releases,
+    SiprecConnectors,
+    Uploads,
+    WebhookDeliveries,
+)
+from telnyx_api.transport import transport
+from text.counts import many
+
+T = TypeVar("T")
+
+_Answer = tuple[int, bytes]  # status and body
+
+# A line for each retry of each request says nothing that the job's own failure does not, and fills a disk in an outage.
+stamina.instrumentation.set_on_retry_hooks(())
+
+LARGEST_PAGE = 250  # developers.telnyx.com/api/call-recordings/get-recordings: page[size] 1 to 250
+
+_ATTEMPTS = 5
+_BUDGET_SECONDS = 60.0
+_FIRST_WAIT_SECONDS = 0.25
+_LONGEST_WAIT_SECONDS = 8.0
+_LONGEST_ASKED_WAIT_SECONDS = 60.0
+_RETRIED_STATUSES = (408, 409, 429)
+_LARGEST_ANSWER_BYTES = 64 * 1024 * 1024  # the largest that is documented is a medium, of 20 MB
+_LONGEST_ANSWER_SECONDS = 120.0
+_SOON_SECONDS = 2.0
+_NO_TOTAL = 1 << 62
+_MOST_STALE_PAGES = 100  # a server that ignores page numbers would give the first page for ever
+
+
+_ask_before: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("ask_before", default=None)
+
+
+@contextmanager
+def asking(question: Callable[[], Awaitable[None]]) -> Iterator[None]:
+    """Have a question asked before each request of this task leaves, each retry too; what it raises stops the request.
+
+    For what cannot be undone: between a decision and its request lie waits for a pause of the account and for retries.
+    """
+    token = _ask_before.set(question)
+    try:
+        yield
+    finally:
+        _ask_before.reset(token)
+
+
+class Limiter(Protocol):
+    """Slows all workers of an account down together."""
+
+    async def wait(self) -> None:
+        """Return once requests may be sent."""
+
+    async def pause(self, seconds: float) -> None:
+        """Have everyone wait, since Telnyx has said 429."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The first page of a list.
+
+    Attributes:
+        items: those that can be read.
+        unreadable: the others.
+        total: how many items the list has in all; None where the answer does not say.
+    """
+
+    items: list[Any]
+    unreadable: list[UnreadableRow]
+    total: int | None
+
+    def __len__(self) -> int:
+        return len(self.items) + len(self.unreadable)
+
+
+class NoLimiter:
+    """For a process that is alone, such as a command."""
+
+    async def wait(self) -> None:
+        """Never waits."""
+
+    async def pause(self, seconds: float) -> None:
+        """Pauses nobody; the caller's own backoff waits."""
+
+
+class TelnyxClient:
+    """All operations, by family; make it inside a running loop and close it.
+
+    Every call raises a `TelnyxError`: connection, timeout, status or an answer that is not as documented.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        limiter: Limiter | None = None,
+        *,
+        connections: int = 32,
+        timeout_seconds: float = 30.0,
+        budget_seconds: float = _BUDGET_SECONDS,
+    ) -> None:
+        self._limiter = limiter or NoLimiter()
+        self._budget_seconds = budget_seconds
+        self._following: set[asyncio.Task[Any]] = set()
+        self._http = httpx.AsyncClient(
+            base_url=account.base_url,
+            headers={"Authorization": f"Bearer {account.api_key}", "Accept": "application/json"},
+            timeout=httpx.Timeout(timeout_seconds, connect=5.0),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            transport=transport(connections),
+            follow_redirects=False,
+        )
+        self.custom_storage_credentials = CustomStorage(self)
+        self.dialogflow_connections = Dialogflow(self)
+        self.external_connections = ExternalConnections(self)
+        self.log_messages = LogMessages(self)
+        self.civic_addresses = CivicAddresses(self)
+        self.locations = Locations(self)
+        self.phone_numbers = PhoneNumbers(self)
+        self.releases = Releases(self)
+        self.uploads = Uploads(self)
+        self.media = MediaFamily(self)
+        self.operator_connect = OperatorConnect(self)
+        self.recording_transcriptions = RecordingTranscriptions(self)
+        self.recordings = Recordings(self)
+        self.siprec_connectors = SiprecConnectors(self)
+        self.webhook_deliveries = WebhookDeliveries(self)
+
+    async def close(self) -> None:
+        """Close the connection pool. A walk that was left early may still fetch its next page: that ends first."""
+        await end_tasks(self._following)
+        await self._http.aclose()
+
+    async def __aenter__(self) -> TelnyxClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def call(self, operation: Operation[T], arguments: Mapping[str, Any]) -> T:
+        """Send an operation that answers with one thing.
+
+        Raises:
+            TelnyxError: it did not work, retries included, or the answer is about another thing.
+            ValueError: an argument cannot be sent.
+        """
+        status, body = await self._send(operation.request(arguments))
+        if operation.envelope == "bytes":
+            return operation.read(body)
+        if operation.envelope == "empty":
+            return operation.read(None)
+        if status == 204:  # the older API answers a bulk deletion so
+            return operation.read({})
+        answer = operation.read(_json(operation, body))
+        operation.assert_about(arguments, answer)
+        return answer
+
+    async def pages(self, operation: Operation[T], arguments: Mapping[str, Any]) -> AsyncIterator[T]:
+        """Walk a list, fetching the next page while the current one is consumed.
+
+        It ends on the last page by `meta` and on an empty page; where `meta` tells no total, also on a page that
+        brings nothing new. A list whose documents know no pages (`GET /media`, whose sample answer has three of them) is
+        walked like any other where `meta` says that there are more. Page numbers shift while rows come, so an item with
+        an id that has been seen is not given twice, and a page of nothing but such items is passed over. An item that
+        cannot be read keeps no other back.
+
+        Raises:
+            UnreadableRows: behind the last item: some could not be read, so what was given is not all that there is.
+            TelnyxError: a page could not be had, retries included; or a list without declared pages has more, and gives none.
+        """
+        unreadable: list[UnreadableRow] = []
+        async with aclosing(self._walk(operation, arguments)) as items:
+            async for item in items:
+                try:
+                    row = operation.read_item(item)
+                except UnexpectedAnswer as error:
+                    unreadable.append(_unreadable(item, error))
+                else:
+                    yield row
+        if unreadable:
+            raise UnreadableRows(operation.path, unreadable)
+
+    async def _walk(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> AsyncGenerator[Any, None]:
+        """The items of all pages, as they came."""
+        number = arguments.get("page_number", msgspec.UNSET)
+        number = 1 if number is msgspec.UNSET else number
+        is_declared = "page_number" in operation.parameters
+        seen: set[int] = set()
+        stale_pages = 0
+        following: asyncio.Task[tuple[list[Any], int]] | None = None
+        first = dict(arguments)
+        try:
+            items, total = await self._page(operation, first)
+            while items:
+                more = number < total and (is_declared or total != _NO_TOTAL)
+                if more:
+                    following = asyncio.create_task(self._page(operation, {**first, "page_number": number + 1}))
+                    self._following.add(following)
+                    following.add_done_callback(self._following.discard)
+                fresh = _unseen(items, seen)
+                stale_pages = 0 if fresh else stale_pages + 1
+                if stale_pages and not is_declared:
+                    what = (
+                        f"GET {operation.path}: meta reports {many(total, 'page')}, but page {number} has no new rows"
+                    )
+                    raise UnexpectedAnswer(f"{what}, so the rest of the list cannot be read")
+                if stale_pages and (total == _NO_TOTAL or stale_pages > _MOST_STALE_PAGES):
+                    return
+                for item in fresh:
+                    yield item
+                if following is None or not more:
+                    return
+                items, total = await following
+                number += 1
+        finally:
+            if following is not None:
+                await end_tasks([following])
+
+    async def count(self, listed: Any, **arguments: Any) -> int | None:
+        """How many items a list has, by one small page; None where the answer does not say.
+
+        Args:
+            listed: the method of a family that lists, such as `client.recordings.list`.
+            arguments: its filter.
+
+        Raises:
+            TelnyxError: the page could not be had, retries included.
+        """
+        operation = listed.operation_of(listed.__self__.name)
+        return _number(await self._answer_of(operation, {**arguments, "page_size": 1}), "total_results")
+
+    async def first_page(self, listed: Any, **arguments: Any) -> Page:
+        """The first page of a list, with what of it cannot be read.
+
+        Args:
+            listed: the method of a family that lists, such as `client.recordings.list`.
+            arguments: its filter, and the size of the page.
+
+        Raises:
+            TelnyxError: the page could not be had, retries included.
+        """
+        operation = listed.operation_of(listed.__self__.name)
+        body = await self._answer_of(operation, arguments)
+        items: list[Any] = []
+        unreadable: list[UnreadableRow] = []
+        for item in _items(operation, body):
+            try:
+                items.append(operation.read_item(item))
+            except UnexpectedAnswer as error:
+                unreadable.append(_unreadable(item, error))
+        return Page(items, unreadable, _number(body, "total_results"))
+
+    async def _page(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> tuple[list[Any], int]:
+        body = await self._answer_of(operation, arguments)
+        total = _number(body, "total_pages")
+        return _items(operation, body), _NO_TOTAL if total is None else total
+
+    async def _answer_of(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> Any:
+        return _json(operation, (await self._send(operation.request(arguments)))[1])
+
+    async def _send(self, request: Request) -> _Answer:
+        attempt = 0
+
+        def wait_or_give_up(error: Exception) -> bool | float:
+            return isinstance(error, TelnyxError) and _is_retried(error, request) and _wait_seconds(error, attempt)
+
+        async for try_ in stamina.retry_context(
+            on=wait_or_give_up, attempts=_ATTEMPTS, timeout=self._budget_seconds, wait_max=_LONGEST_ASKED_WAIT_SECONDS
+        ):
+            with try_:
+                attempt = try_.num
+                await self._limiter.wait()
+                if (question := _ask_before.get()) is not None:
+                    await question()
+                try:
+                    return await self._once(request)
+                except RateLimited as error:
+                    await self._limiter.pause(_wait_seconds(error, attempt))
+                    raise
+        raise AssertionError("stamina returns or raises")  # pragma: no cover
+
+    async def _once(self, request: Request) -> _Answer:
+        where = f"{request.method} {request.path}"
+        try:
+            async with asyncio.timeout(_LONGEST_ANSWER_SECONDS):
+                return await self._answer(request)
+        except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise TimedOut(f"{where}: no connection in time", was_sent=False) from error
+        except (httpx.TimeoutException, TimeoutError) as error:
+            raise TimedOut(f"{where}: no answer in time", was_sent=True) from error
+        except httpx.ConnectError as error:
+            raise ConnectionFailed(f"{where}: cannot connect to {error}", was_sent=False) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:  # the second from a location that is no address
+            raise ConnectionFailed(f"{where}: {type(error).__name__} {error}".rstrip(), was_sent=True) from error
+
+    async def _answer(self, request: Request) -> _Answer:
+        """Send a request and read what is answered, in bounded memory.
+
+        Raises:
+            StatusError: it is an error.
+            UnexpectedAnswer: it has no end.
+            httpx.HTTPError: it could not be had.
+        """
+        timeout = self._http.timeout
+        if (
+            _ask_before.get() is not None
+        ):  # what was asked just now is not so for long, so a connection must be had at once
+            timeout = httpx.Timeout(timeout.read, connect=_SOON_SECONDS, pool=_SOON_SECONDS)
+        sent = self._http.build_request(
+            request.method, request.path.lstrip("/"), params=request.query, json=request.body, timeout=timeout
+        )
+        response = await self._http.send(sent, stream=True)
+        body = bytearray()
+        try:
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > _LARGEST_ANSWER_BYTES:
+                    what = f"{request.method} {request.path}: the answer is larger than {_LARGEST_ANSWER_BYTES} bytes"
+                    raise UnexpectedAnswer(what)
+        finally:
+            await response.aclose()
+        if not response.is_success:
+            raise error_of(response, bytes(body))
+        return response.status_code, bytes(body)
+
+
+async def read_all(rows: AsyncIterable[T]) -> tuple[list[T], UnreadableRows | None]:
+    """Walk a list to its end: what can be read of it, and the error that tells what cannot, if anything.
+
+    Raises:
+        TelnyxError: a page could not be had.
+    """
+    found: list[T] = []
+    try:
+        async for row in rows:
+            found.append(row)  # noqa: PERF401  a comprehension would lose them with the error
+    except UnreadableRows as error:
+        return found, error
+    return found, None
+
+
+def _json(operation: Operation[Any], body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise UnexpectedAnswer(f"{operation.method} {operation.path}: the answer is not JSON") from None
+
+
+def _items(operation: Operation[Any], body: Any) -> list[Any]:
+    items = body.get(operation.envelope) if isinstance(body, dict) else None
+    if not isinstance(items, list):
+        raise UnexpectedAnswer(f"GET {operation.path}: the answer has no list {operation.envelope!r}")
+    return items
+
+
+def _number(body: Any, name: str) -> int | None:
+    """A number that the `meta` of a list's answer tells; None where it does not."""
+    meta = body.get("meta") if isinstance(body, dict) else None
+    number = meta.get(name) if isinstance(meta, dict) else None
+    return number if isinstance(number, int) else None
+
+
+_IDS = ("id", "number_id", "ticket_id", "media_name")
+
+
+def _id_of(item: Any) -> str | int | None:
+    """What an item calls itself, also where the rest of it cannot be read; None where it does not."""
+    inner = item.get("data", item) if isinstance(item, dict) else None
+    named = [inner.get(name) for name in _IDS] if isinstance(inner, dict) else []
+    return next((one for one in named if one and isinstance(one, str | int)), None)
+
+
+def _unreadable(item: Any, error: UnexpectedAnswer) -> UnreadableRow:
+    id_ = _id_of(item)
+    return UnreadableRow(None if id_ is None else str(id_), error.why)
+
+
+def _unseen(items: list[Any], seen: set[int]) -> list[Any]:
+    """The items of a page that have not been given yet, remembering them; none if the page brings nothing new.
+
+    What has no id (log messages, by their documents) may rightly occur several times, so it is dropped only with its
+    whole page.
+    """
+    fresh = []
+    brings_new = False
+    for item in items:
+        id_ = _id_of(item)
+        mark = hash(id_) if id_ is not None else hash(msgspec.json.encode(item, order="sorted"))
+        is_new = mark not in seen
+        brings_new = brings_new or is_new
+        if is_new or id_ is None:
+            fresh.append(item)
+        seen.add(mark)
+    return fresh if brings_new else []
+
+
+def _is_retried(error: TelnyxError, request: Request) -> bool:
+    if isinstance(error, ConnectionFailed):
+        return request.is_repeatable or not error.was_sent
+    if isinstance(error, RateLimited):
+        return True  # refused before it was done
+    if isinstance(error, Conflict) and not request.is_repeatable:
+        return False
+    if isinstance(error, StatusError):
+        return request.is_repeatable and (error.status in _RETRIED_STATUSES or isinstance(error, ServerError))
+    return False
+
+
+def _wait_seconds(error: TelnyxError, attempt: int) -> float:
+    """What Telnyx asks for, else exponential backoff with full jitter."""
+    asked = error.retry_after_seconds if isinstance(error, StatusError) else None
+    longest = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** max(0, attempt - 1))
+    jitter = random.uniform(0, longest)  # noqa: S311
+    if asked is None:
+        return jitter
+    return min(asked, _LONGEST_ASKED_WAIT_SECONDS) + random.uniform(0, 0.25)  # noqa: S311

@@ -1,0 +1,262 @@
+"""How an operation is declared: one decorated signature; the decorator supplies the body.
+
+`@operation("GET /recordings/{recording_id}")` over a typed method says everything: parameters that the path names go
+into the path, those of GET and DELETE otherwise into the query, all others into the JSON body; the annotation says
+what comes back. The same declaration gives the method, the command line and the documents.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
+from urllib.parse import quote
+
+from msgspec import UNSET
+from pydantic import TypeAdapter, ValidationError
+
+from telnyx_api.errors import UnexpectedAnswer
+
+Envelope = Literal["data", "log_messages", "bare", "empty", "bytes"]
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+_PAGING = ("page_number", "page_size")
+
+
+class Pages(Protocol[T_co]):
+    """A list that is walked: `async for item in client.recordings.list()` fetches pages as they are needed."""
+
+    def __aiter__(self) -> AsyncIterator[T_co]: ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What goes over the wire, but for the base address and the key."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    body: dict[str, Any] | None
+    is_repeatable: bool
+
+
+@dataclass(frozen=True)
+class Operation(Generic[T]):
+    """One row of the table of operations.
+
+    Attributes:
+        family: its family, as the command line writes it, such as `recording-transcriptions`.
+        name: its name in the family, such as `bulk_delete`.
+        method: HTTP method.
+        path: path template, relative to the base address.
+        envelope: what the answer is wrapped in.
+        parameters: its parameters by name, in order.
+        hints: their types by name.
+        answer: reads one item of the answer.
+        answer_name: the name of that item's type.
+        is_paged: whether it is a list in pages.
+        is_repeatable: whether sending it twice does no more than sending it once.
+        tells_id: whether the answer tells the id that was asked for, the only parameter of the path.
+        summary: what it does, one line.
+    """
+
+    family: str
+    name: str
+    method: str
+    path: str
+    envelope: Envelope
+    parameters: Mapping[str, inspect.Parameter]
+    hints: Mapping[str, Any]
+    answer: TypeAdapter[T]
+    answer_name: str
+    is_paged: bool
+    is_repeatable: bool
+    tells_id: bool
+    summary: str
+
+    @property
+    def path_parameters(self) -> tuple[str, ...]:
+        """Names of the parameters in the path, in order."""
+        return tuple(re.findall(r"{(\w+)}", self.path))
+
+    @property
+    def query_parameters(self) -> tuple[str, ...]:
+        """Names of the parameters in the query."""
+        rest = [name for name in self.parameters if name not in self.path_parameters]
+        return tuple(rest) if self.method in ("GET", "DELETE") else ()
+
+    @property
+    def body_parameters(self) -> tuple[str, ...]:
+        """Names of the fields of the JSON body."""
+        taken = {*self.path_parameters, *self.query_parameters}
+        return tuple(name for name in self.parameters if name not in taken)
+
+    def request(self, arguments: Mapping[str, Any]) -> Request:
+        """Turn arguments into a request. Of a list also `page_number`, though its documents may have no such parameter.
+
+        Raises:
+            ValueError: a path parameter is empty or would change the path.
+        """
+        path = self.path
+        for name in self.path_parameters:
+            value = str(arguments[name])
+            if value in ("", ".", ".."):
+                raise ValueError(f"{name}: {value!r} is not a valid path segment")
+            path = path.replace("{" + name + "}", quote(value, safe=""))
+        query: dict[str, str] = {}
+        undeclared = ("page_number",) if self.is_paged and "page_number" not in self.parameters else ()
+        for name in (*self.query_parameters, *undeclared):
+            key = f"page[{name.removeprefix('page_')}]" if name in _PAGING else name
+            query.update(_flatten(key, arguments.get(name, UNSET)))
+        fields = self.body_parameters
+        body = {name: arguments[name] for name in fields if arguments.get(name, UNSET) is not UNSET}
+        return Request(self.method, path, query, body if fields else None, self.is_repeatable)
+
+    def read(self, body: Any) -> T:
+        """Read the answer of a single item.
+
+        Raises:
+            UnexpectedAnswer: it is not of the documented shape.
+        """
+        if self.envelope == "log_messages":
+            items = body.get("log_messages") if isinstance(body, dict) else None
+            item = items[0] if isinstance(items, list) and items else None
+        elif self.envelope == "data":
+            item = body.get("data") if isinstance(body, dict) else None
+        else:
+            item = body
+        return self.read_item(item)
+
+    def assert_about(self, arguments: Mapping[str, Any], answer: Any) -> None:
+        """See that an answer is about what was asked for: another's, as from a broken cache, would be archived under this id.
+
+        Raises:
+            UnexpectedAnswer: it is not.
+        """
+        if not self.tells_id:
+            return
+        asked = str(arguments[self.path_parameters[0]])
+        if str(answer.id).lower() != asked.lower():
+            raise UnexpectedAnswer(f"{self.method} {self.path}: asked for {asked}; Telnyx answered about {answer.id}")
+
+    def read_item(self, item: Any) -> T:
+        """Read one item; an item that is wrapped in a `data` of its own, as a sample in the docs shows, is unwrapped.
+
+        Raises:
+            UnexpectedAnswer: it is not of the documented shape.
+        """
+        if self.envelope == "data" and isinstance(item, dict) and item.keys() == {"data"}:
+            item = item["data"]
+        try:
+            return self.answer.validate_python(item)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "all of it"
+            why = f"{where}: {first['msg']}"
+            message = f"{self.method} {self.path}: the answer does not match the API documentation ({why})"
+            raise UnexpectedAnswer(message, why) from None
+
+
+def _flatten(key: str, value: Any) -> dict[str, str]:
+    """Write a query parameter as the SDK does: nested names in brackets, several values joined by commas."""
+    if value is UNSET or value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return {k: v for name, item in value.items() for k, v in _flatten(f"{key}[{name}]", item).items()}
+    if isinstance(value, (list, tuple)):
+        return {key: ",".join(map(_text, value))}
+    return {key: _text(value)}
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def operation(
+    route: str, *, envelope: Envelope = "data", repeatable: bool | None = None, tells_id: bool = False
+) -> Callable[[F], F]:
+    """Declare an operation on a family's method.
+
+    Args:
+        route: method and path template, such as `GET /recordings/{recording_id}`.
+        envelope: what the answer is wrapped in: `data`, `log_messages`, or nothing (`bare`, `empty`, `bytes`).
+        repeatable: whether it may be sent again when the first answer was lost; by default all but POST.
+        tells_id: see `Operation`; an answer about another thing is refused.
+    """
+
+    def declare(function: F) -> F:
+        signature = inspect.signature(function)
+
+        @functools.cache  # type hints are resolved at the first call, not at import
+        def operation_of(family: str) -> Operation[Any]:
+            return _build(family, function, route, envelope, repeatable, tells_id=tells_id)
+
+        @functools.wraps(function)
+        def call(self: Family, *args: Any, **kwargs: Any) -> Any:
+            arguments = dict(signature.bind(self, *args, **kwargs).arguments)
+            del arguments["self"]
+            row = operation_of(self.name)
+            return self.client.pages(row, arguments) if row.is_paged else self.client.call(row, arguments)
+
+        made: Any = call  # it has the declared signature, and its row of the table beside it
+        made.operation_of = operation_of
+        return cast(F, made)
+
+    return declare
+
+
+def _build(
+    family: str,
+    function: Callable[..., Any],
+    route: str,
+    envelope: Envelope,
+    repeatable: bool | None,
+    *,
+    tells_id: bool,
+) -> Operation[Any]:
+    method, path = route.split(" ")
+    hints = get_type_hints(function)
+    returns = hints.pop("return")
+    is_paged = get_origin(returns) is Pages
+    item = get_args(returns)[0] if is_paged else returns
+    parameters = dict(inspect.signature(function).parameters)
+    del parameters["self"]
+    return Operation(
+        family=family,
+        name=function.__name__.rstrip("_"),
+        method=method,
+        path=path,
+        envelope=envelope,
+        parameters=parameters,
+        hints=hints,
+        answer=TypeAdapter(item),
+        answer_name=getattr(item, "__name__", str(item)),
+        is_paged=is_paged,
+        is_repeatable=method != "POST" if repeatable is None else repeatable,
+        tells_id=tells_id,
+        summary=(function.__doc__ or "").strip().splitlines()[0],
+    )
+
+
+class Caller(Protocol):
+    """Who sends what an operation declares: the client."""
+
+    def call(self, operation: Operation[Any], arguments: Mapping[str, Any], /) -> Awaitable[Any]:
+        """Send an operation that answers with one thing."""
+
+    def pages(self, operation: Operation[Any], arguments: Mapping[str, Any], /) -> AsyncIterator[Any]:
+        """Walk a list."""
+
+
+class Family:
+    """A family of operations; a subclass declares them, and `name` is how the command line calls it."""
+
+    name: str
+
+    def __init__(self, client: Caller) -> None:
+        self.client = client

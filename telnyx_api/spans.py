@@ -1,0 +1,93 @@
+"""A window of a list, read so that rows which come and go hide no other: a listing that may prove something.
+
+Page numbers shift when a row is deleted between two pages, and a row that stayed is then seen on neither. So a window of
+`created_at` is read in spans that fit one page: each is a single answer, which says how many rows there are in all. Where an
+answer does not say that, or a span of one second holds a page or more, the pages are walked until two walks find the same
+rows: a row that was deleted during a walk and shifted others is missing in the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from telnyx_api.client import LARGEST_PAGE, TelnyxClient, read_all
+from telnyx_api.errors import UnreadableRow, UnreadableRows, Unsettled
+from text.times import format_instant
+
+_SECOND = timedelta(seconds=1)
+_FILL = 200  # rows that a span aims at; a page has 250, and calls do not come evenly
+_MOST_GROWTH = 4.0
+_NARROWED = 3  # a span that is narrowed so often without fewer rows is walked
+_WALKS = 8
+
+
+async def list_window(
+    client: TelnyxClient, listed: Any, since: datetime, until: datetime, wanted: Mapping[str, Any]
+) -> AsyncIterator[Any]:
+    """Give what was created in a window, both ends inclusive; the earlier spans first, and each span in order.
+
+    Adjacent spans share their bound, a whole second, so that no rounding of bounds loses a row; what both have is given once.
+
+    Args:
+        client: of the account.
+        listed: the method of a family that lists by `created_at`, such as `client.recordings.list`.
+        since: the first instant.
+        until: the last instant.
+        wanted: its further filters.
+
+    Raises:
+        Unsettled: the rows change faster than they can be read.
+        UnreadableRows: behind the last row: some cannot be read, or have no id, so the listing proves nothing.
+        TelnyxError: a page could not be had, retries included.
+    """
+    low, width = since, until - since
+    given: set[Any] = set()
+    unreadable: dict[str | int, UnreadableRow] = {}  # by id; what has none is counted again where two spans meet
+    narrowed, least = 0, 1 << 62
+    while True:
+        high = min(low + width, until)
+        filter_ = {**wanted, "created_at": {"gte": format_instant(low), "lte": format_instant(high)}}
+        page = await client.first_page(listed, filter=filter_, page_size=LARGEST_PAGE)
+        items, total, bad = page.items, page.total, page.unreadable
+        if total != len(page) or len(page) == LARGEST_PAGE:
+            narrowed = 0 if total is not None and total < least else narrowed + 1
+            least = min(least, total or least)
+            is_more = total is not None and len(page) == LARGEST_PAGE
+            if is_more and high - low > _SECOND and narrowed < _NARROWED:
+                width = max(_SECOND, _whole_seconds((high - low) * min(0.5, _FILL / cast(int, total))))
+                continue
+            items, bad = await _settled(client, listed, filter_)
+        bad = [*bad, *(UnreadableRow(None, "id: missing") for item in items if not item.id)]
+        unreadable |= {row.id or id(row): row for row in bad}
+        items = [item for item in items if item.id]
+        for item in sorted(items, key=lambda item: str(item.created_at or "")):
+            if item.id not in given:
+                yield item
+        if high == until:
+            break
+        given = {item.id for item in items}
+        width = max(_SECOND, _whole_seconds((high - low) * min(_MOST_GROWTH, _FILL / max(1, len(items)))))
+        low, narrowed, least = high, 0, 1 << 62
+    if unreadable:
+        raise UnreadableRows(listed.operation_of(listed.__self__.name).path, list(unreadable.values()))
+
+
+def _whole_seconds(width: timedelta) -> timedelta:
+    return timedelta(seconds=width // _SECOND)
+
+
+async def _settled(
+    client: TelnyxClient, listed: Any, filter_: Mapping[str, Any]
+) -> tuple[list[Any], list[UnreadableRow]]:
+    """Walk all pages until two walks find the same rows; gives them, and those that cannot be read."""
+    before: set[Any] | None = None
+    for _ in range(_WALKS):
+        items, error = await read_all(listed(filter=filter_, page_size=LARGEST_PAGE))
+        unreadable = [] if error is None else list(error.rows)
+        found = {row.id for row in (*items, *unreadable)}
+        if found == before or not (items or unreadable):
+            return items, unreadable
+        before = found
+    raise Unsettled(f"the list of {filter_['created_at']} changed each of {_WALKS} times that it was read")

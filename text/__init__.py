@@ -1,0 +1,1 @@
+"""How times, sizes, counts and errors are read and written."""

@@ -1,1 +1,0 @@
-"""The archive: keys, records, proofs, seals, and the stores that hold them."""

@@ -1,0 +1,1 @@
+"""Deleting originals at Telnyx: the schedule, the rule, the decisions of people, the receipts."""

@@ -1,0 +1,356 @@
+"""What a person decides about originals: hold them, release a hold, approve findings, pause all deletion.
+
+Each function writes the decision into the archive first, then waits for deletions that were under way. So once it returns, no
+worker sends a deletion that the decision forbids, and the answer says whether one was sent before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Literal
+
+from redis.exceptions import RedisError
+
+from archive import layout
+from archive.decisions import (
+    Scope,
+    decisions_about,
+    decisions_on,
+    findings_of,
+    new_id,
+    put_decision,
+    standing_holds,
+)
+from archive.hold import Hold
+from archive.records import Decision, UnreadableRecord
+from archive.stores.store import StoreError
+from config.values import is_id
+from text.errors import UserError
+from text.one_line import one_line
+from text.times import format_instant, utc_now
+from workers.deletion.decided import NOWHERE, Decided, Released
+from workers.deletion.kept import duties_of_workers, what_keeps
+from workers.deletion.may_delete import pause_of
+from workers.deletion.under_way import NO_REDIS, wait_for, what_left_before
+from workers.deletion.whereabouts import Whereabouts, erasure_of, find_recording, is_at_telnyx
+from workers.engine.lease import HeldElsewhere
+from workers.keys import DECIDED_EARLY
+from workers.queue.script import server_seconds, write_when_full
+from workers.recordings.lease import sole_writer
+from workers.runtime import Runtime
+
+NO_REASON = "no reason given"  # of a pause or its end, where a person may leave it out
+_ERASURE_SECONDS = 30.0
+_NOT_SHOWN = ", or belongs to another account than this API key (Telnyx does not show it)"
+
+
+async def hold(runtime: Runtime, recording_id: str, why: str, by: str) -> Decided:
+    """Hold a recording: until a release, its original is not deleted and its archived copy is not erased.
+
+    The hold is placed first. A look-up that fails after it, without an API key, Telnyx or Redis, does not undo it.
+
+    Raises:
+        UserError: no reason is given, or that cannot be the id of a recording.
+        StoreError: the archive did not take it; no hold stands.
+    """
+    if not is_id(recording_id):
+        raise UserError(f"{recording_id!r} cannot be the id of a recording")
+    decision = _decision("hold", "recording", recording_id, why, by)
+    since = await _moment(runtime)
+    await runtime.in_thread(put_decision, runtime.archive, decision)
+    found = await find_recording(runtime, recording_id)
+    unknown = [*found.unknown] if since is not None else [*found.unknown, NO_REDIS]
+    decided = Decided()
+    try:
+        if since is not None:
+            await _announce_copy(runtime, decision, found.folder)
+            decided = await _what_came_before(runtime, recording_id, found, since)
+        elif found.folder is not None:
+            await runtime.in_thread(put_decision, runtime.archive, decision, found.folder)
+    except (RedisError, OSError, StoreError, UnreadableRecord) as error:
+        unknown.append(f"whether a deletion was under way ({one_line(error)})")
+    is_gone = found.is_at_telnyx is False and not decided.left
+    return replace(
+        decided,
+        had_gone=f" ({found.gone})" if found.gone else _NOT_SHOWN if is_gone and found.folder is not None else None,
+        erased=found.erased or decided.erased,
+        is_nowhere=is_gone and found.folder is None and not unknown,
+        unknown=(*unknown, *decided.unknown),
+    )
+
+
+async def _moment(runtime: Runtime) -> float | None:
+    """Now, by the clock of Redis; None if Redis does not answer."""
+    try:
+        return await server_seconds(runtime.redis)
+    except (RedisError, OSError):
+        return None
+
+
+async def _what_came_before(runtime: Runtime, recording_id: str, found: Whereabouts, since: float) -> Decided:
+    """Wait for a deletion or an erasure that was under way when a recording was held; returns how it ended."""
+    row = await runtime.leaving.of(recording_id)
+    under_way = await wait_for(runtime, {recording_id})
+    is_there = await is_at_telnyx(runtime, recording_id)
+    was_there = found.is_at_telnyx or (row is not None and not row.is_over)
+    if recording_id in await runtime.leaving.left_since(since) or (is_there is False and was_there and not under_way):
+        return Decided(left=(recording_id,))
+    if found.folder is not None and not under_way and is_there is not False:
+        await runtime.due.done(found.folder)
+    transcriptions = await runtime.leaving.transcriptions_left()
+    decided = Decided(under_way=tuple(under_way), transcriptions=tuple({recording_id} & transcriptions.keys()))
+    if found.folder is None:
+        return decided
+    try:
+        async with sole_writer(runtime.redis, recording_id, _ERASURE_SECONDS):  # an erasure keeps it to its end
+            erased = await runtime.in_thread(erasure_of, runtime.archive, found.folder)
+    except HeldElsewhere:
+        return replace(decided, unknown=("whether it is being erased: a job or a command is writing it",))
+    return replace(decided, erased=erased)
+
+
+async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Released:
+    """Release the holds of a recording that are in force now. It approves no findings.
+
+    Raises:
+        UserError: no decision about it holds it; the text says what keeps it.
+        StoreError, redis.exceptions.RedisError: one of them is away.
+    """
+    found = await find_recording(runtime, recording_id)
+    folder = found.folder
+    if folder is None:
+        known = await runtime.in_thread(decisions_about, runtime.archive, "recording", recording_id)
+    else:
+        known = await runtime.in_thread(decisions_on, runtime.archive, folder)
+    lifts = sorted(standing_holds(known))
+    if not lifts:
+        kept = None if folder is None else await what_keeps(runtime, folder)
+        stays = "nothing was changed" if kept is None else f"its original stays anyway: {kept}"
+        raise UserError(
+            f"recording {recording_id} has no hold of its own, so there is nothing to release; {stays}. To let it go in "
+            "spite of a finding, run `callvault deletions approve`; to release a connection, `deletions release --connection`"
+        )
+    await _write(runtime, _decision("release", "recording", recording_id, why, by, lifts=lifts), folder)
+    if found.erased is not None:
+        return Released(instead=f"the recording was {found.erased}")
+    if found.gone is not None:
+        return Released(gone=found.gone)
+    await _schedule(runtime, folder)
+    if folder is not None:
+        is_gone = found.is_at_telnyx is False
+        return Released(gone="Telnyx does not show it") if is_gone else Released(await what_keeps(runtime, folder))
+    if found.unknown:
+        return Released(instead="; ".join(f"not known: {line}" for line in found.unknown))
+    return Released(instead=NOWHERE if found.is_at_telnyx is False else None)
+
+
+async def hold_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> Decided:
+    """Hold all recordings of a connection, those to come too.
+
+    Raises:
+        UserError: no reason is given, or that cannot be the id of a connection.
+        StoreError: the archive did not take it; no hold stands.
+    """
+    if not is_id(connection_id):
+        raise UserError(f"--connection: {connection_id!r} cannot be the id of a connection")
+    decision = _decision("hold", "connection", connection_id, why, by)
+    since = await _moment(runtime)
+    await _write(runtime, decision)
+    return await what_left_before(runtime, connection_id, since)
+
+
+async def release_connection(runtime: Runtime, connection_id: str, why: str, by: str) -> str | None:
+    """Release the holds of a connection that are in force now.
+
+    Returns:
+        What holds it anyway; None if nothing does.
+
+    Raises:
+        UserError: no decision holds it.
+        StoreError: the archive is away.
+    """
+    known = await runtime.in_thread(decisions_about, runtime.archive, "connection", connection_id)
+    if not (lifts := sorted(standing_holds(known))):
+        held = await _held_by_setting(runtime, connection_id)
+        line = f"no decision holds connection {connection_id}, so there is nothing to release"
+        raise UserError(line if held is None else f"{line}; it is on hold anyway: {held}")
+    await _write(runtime, _decision("release", "connection", connection_id, why, by, lifts=lifts))
+    return await _held_by_setting(runtime, connection_id)
+
+
+async def _held_by_setting(runtime: Runtime, connection_id: str) -> str | None:
+    duties = await duties_of_workers(runtime)
+    return "a worker's CALLVAULT_HOLD_CONNECTIONS names it" if connection_id in duties.hold_connections else None
+
+
+async def is_known_at_telnyx(runtime: Runtime, connection_id: str) -> bool:
+    """Whether Telnyx has a recording of a connection.
+
+    Raises:
+        TelnyxError: Telnyx does not answer.
+    """
+    async for _ in runtime.telnyx.recordings.list(filter={"connection_id": connection_id}, page_size=1):
+        return True
+    return False
+
+
+async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> tuple[list[str], str | None]:
+    """Allow the deletion of an original in spite of findings or of changed content at Telnyx. It releases no hold.
+
+    Returns:
+        What was approved, and what keeps the original anyway; None if only time does.
+
+    Raises:
+        UserError: it is not archived, its original is gone, or nothing was found.
+        StoreError, redis.exceptions.RedisError: one of them is away.
+    """
+    found = await find_recording(runtime, recording_id)
+    folder = found.folder
+    record = None if folder is None else await runtime.in_thread(runtime.archive.commit_record, folder)
+    if folder is None or record is None:
+        more = "".join(f"; not known: {line}" for line in found.unknown)
+        raise UserError(f"recording {recording_id} is not archived, so there is nothing to approve{more}")
+    if found.gone is not None:
+        raise UserError(
+            f"the original of recording {recording_id} was already gone ({found.gone}): there is nothing to approve"
+        )
+    versions = await runtime.in_thread(runtime.archive.versions, folder)
+    findings = findings_of(versions, record)
+    if not findings:
+        same = (
+            "; Telnyx describes it differently now, but its audio is the same, so nothing keeps it" if versions else ""
+        )
+        raise UserError(f"recording {recording_id} has no findings, so there is nothing to approve{same}")
+    await _write(runtime, _decision("approve", "recording", recording_id, why, by, findings=findings), folder)
+    await _schedule(runtime, folder)
+    return findings, await what_keeps(runtime, folder)
+
+
+async def pause(runtime: Runtime, why: str, by: str) -> Decided:
+    """Delete nothing until resumed, wherever a worker runs.
+
+    Raises:
+        UserError: no reason is given.
+        StoreError: the archive did not take it; deletion goes on.
+    """
+    since = await _moment(runtime)
+    standing, is_new = await _paused(runtime, why, by)
+    if since is not None:
+        with suppress(RedisError, OSError):  # a worker shows it within half a minute
+            await show_pause(runtime, standing)
+    return replace(await what_left_before(runtime, None, since), is_new=is_new)
+
+
+async def stop(runtime: Runtime, why: str, by: str) -> bool:
+    """Pause deletion without waiting for what is under way, as the safety stop does; False if it was paused before.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away.
+    """
+    standing, is_new = await _paused(runtime, why, by)
+    await show_pause(runtime, standing)
+    return is_new
+
+
+async def _paused(runtime: Runtime, why: str, by: str) -> tuple[Hold, bool]:
+    """The pause in force, and whether it was written now."""
+    standing = await runtime.in_thread(pause_of, runtime.archive)
+    if standing is not None:
+        return standing, False
+    decision = _decision("hold", "everything", "", why, by)
+    await _write(runtime, decision)
+    return Hold(why, by, decision.at), True
+
+
+async def show_pause(runtime: Runtime, pause: Hold | None) -> None:
+    """Copy the pause, or that there is no pause, to Redis, which status and pages read.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    if pause is None:
+        await runtime.due.show_pause(None)
+    else:
+        await runtime.due.show_pause(pause.why, pause.by, pause.at)
+
+
+async def resume(runtime: Runtime, why: str, by: str) -> bool:
+    """Resume deletion; False if it was not paused.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away.
+    """
+    known = await runtime.in_thread(decisions_about, runtime.archive, "everything")
+    lifts = sorted(standing_holds(known))
+    if lifts:
+        await _write(runtime, _decision("release", "everything", "", why, by, lifts=lifts))
+    await show_pause(runtime, await runtime.in_thread(pause_of, runtime.archive))
+    return bool(lifts)
+
+
+def _decision(
+    word: Literal["hold", "release", "approve"],
+    scope: Scope,
+    subject: str,
+    why: str,
+    by: str,
+    *,
+    lifts: Sequence[str] = (),
+    findings: Sequence[str] = (),
+) -> Decision:
+    if not why.strip():
+        raise UserError("--why: give a reason; the archive keeps it")
+    return Decision(
+        id=new_id(),
+        decision=word,
+        scope=scope,
+        subject=subject,
+        why=why,
+        by=by,
+        at=format_instant(utc_now()),
+        lifts=list(lifts),
+        findings=list(findings),
+    )
+
+
+async def _write(runtime: Runtime, decision: Decision, folder: str | None = None) -> None:
+    if folder is None and decision.scope == "recording":
+        await write_when_full(runtime.redis, ("HSET", DECIDED_EARLY, decision.subject, "1"))
+    await runtime.in_thread(put_decision, runtime.archive, decision, folder)
+    if folder is not None:
+        await runtime.announce(layout.decision_copy_key(folder, decision.id), decision)
+
+
+async def _announce_copy(runtime: Runtime, decision: Decision, folder: str | None) -> None:
+    """Copy a decision into its recording's folder; a job that archives the recording now copies it itself."""
+    if folder is None:
+        await write_when_full(runtime.redis, ("HSET", DECIDED_EARLY, decision.subject, "1"))
+    else:
+        await _write(runtime, decision, folder)
+
+
+async def take_up_decisions(runtime: Runtime, recording_id: str, folder: str) -> None:
+    """Copy decisions that were made before a recording was committed into its folder, for the seal of its day and for searches.
+
+    If Redis was lost in between, the copy is missing; the decision under the recording's id applies anyway.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away; the job runs again.
+    """
+    if not await runtime.redis.hexists(DECIDED_EARLY, recording_id):
+        return
+    known = await runtime.in_thread(decisions_about, runtime.archive, "recording", recording_id)
+    for decision in known.values():
+        if isinstance(decision, Decision):
+            key = layout.decision_copy_key(folder, decision.id)
+            await runtime.in_thread(runtime.archive.put_record, key, decision)
+            await runtime.announce(key, decision)
+    if known:  # else it is being written just now
+        await runtime.redis.hdel(DECIDED_EARLY, recording_id)
+
+
+async def _schedule(runtime: Runtime, folder: str | None) -> None:
+    if folder is not None and runtime.settings.delete_originals == "verified":
+        await runtime.due.hasten(folder, runtime.settings.delete_after.total_seconds())

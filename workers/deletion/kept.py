@@ -1,0 +1,138 @@
+"""What keeps an original for a standing reason: for people who look, and for sweeps, which do not schedule it again.
+
+Workers ask the rule (`may_delete.py`) again before each request that deletes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from archive import layout
+from archive.archive import Archive
+from archive.decisions import decisions_on, findings_of
+from archive.records import CommitRecord, Duties, UnreadableRecord
+from workers.damage.damage import known_damage
+from workers.damage.damaged import KnownDamage
+from workers.deletion.duties import own_duties, stated_duties, strictest, workers_duties
+from workers.deletion.may_delete import Rules, rules_under, why_kept
+from workers.deletion.put_off import letter_id
+from workers.keys import DEAD_LETTERS
+from workers.runtime import Runtime
+
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """What applies to all originals just now.
+
+    Attributes:
+        damage: the known damage of objects, by the folder of their recording.
+    """
+
+    rules: Rules
+    damage: Mapping[str, str]
+
+
+async def what_keeps(runtime: Runtime, folder: str) -> str | None:
+    """What keeps one original; None if only time or the seal of its day does, or if it has no commit record.
+
+    Raises:
+        StoreError, UnreadableRecord: the archive cannot be read now.
+    """
+    return (await what_keeps_each(runtime, [folder])).get(folder)
+
+
+async def what_keeps_each(runtime: Runtime, folders: Iterable[str]) -> dict[str, str]:
+    """What keeps each of some originals, by their folders; those that nothing keeps are left out.
+
+    Raises:
+        StoreError, UnreadableRecord: the archive cannot be read now.
+    """
+    standing = await _read_standing(runtime, await duties_of_workers(runtime))
+    return await _each(runtime, folders, lambda folder: _what_keeps(runtime.archive, standing, folder))
+
+
+async def schedule_unless_kept(runtime: Runtime, folders: Sequence[str]) -> int:
+    """Schedule the deletion of originals, except of those that a standing reason keeps; returns how many are new.
+
+    A deletion turn would take those off the schedule again. The decision that ends the reason schedules them, or the next
+    sweep does. A pause keeps nothing off the schedule: no turn looks at it meanwhile.
+
+    Raises:
+        StoreError, UnreadableRecord: the archive cannot be read now.
+        redis.exceptions.RedisError: Redis is away.
+    """
+    if runtime.settings.delete_originals != "verified" or not folders:
+        return 0
+    if not (new := await runtime.due.unlisted(folders)):
+        return 0
+    standing = await _read_standing(runtime, await workers_duties(runtime))
+    if standing.rules.is_turned_off:
+        return 0
+    given_up = await runtime.redis.hmget(DEAD_LETTERS, [letter_id(layout.recording_id_of(folder)) for folder in new])
+    new = [folder for folder, letter in zip(new, given_up, strict=True) if letter is None]
+    kept = await _each(runtime, new, lambda folder: _known_to_keep(runtime.archive, standing, folder))
+    grace = runtime.settings.delete_after.total_seconds()
+    return sum([await runtime.due.schedule(folder, grace) for folder in new if folder not in kept])
+
+
+async def _each(runtime: Runtime, folders: Iterable[str], why: Callable[[str], str | None]) -> dict[str, str]:
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def of(folder: str) -> tuple[str, str | None]:
+        async with gate:
+            return folder, await runtime.in_thread(why, folder)
+
+    return {folder: reason for folder, reason in await asyncio.gather(*map(of, folders)) if reason is not None}
+
+
+async def _read_standing(runtime: Runtime, duties: Duties) -> _Standing:
+    return _Standing(await rules_under(runtime, duties), _by_folder(await known_damage(runtime)))
+
+
+def _by_folder(damage: Mapping[str, KnownDamage]) -> dict[str, str]:
+    places = ((layout.recording_of(key), key, found.what) for key, found in sorted(damage.items(), reverse=True))
+    return {layout.recording_folder(p[0], p[1]): f"damaged: {key}: {what}" for p, key, what in places if p is not None}
+
+
+async def duties_of_workers(runtime: Runtime) -> Duties:
+    """What the workers are set to do, as `workers_duties` says; with Redis away, what the archive states of it."""
+    try:
+        return await workers_duties(runtime)
+    except (RedisError, OSError):
+        stated = await runtime.in_thread(stated_duties, runtime.archive)
+        return strictest([one for one in stated.values() if not one.retired] or [own_duties(runtime.settings)])
+
+
+def _what_keeps(archive: Archive, standing: _Standing, folder: str) -> str | None:
+    damage = standing.damage.get(folder)
+    try:
+        record = archive.commit_record(folder)
+        if record is None:
+            return damage
+        why = _standing_reason(archive, standing.rules, folder, record)
+    except UnreadableRecord as error:
+        return f"damaged: {error}; run `callvault verify`"
+    return "; ".join(filter(None, (why, damage))) or standing.rules.why_nothing
+
+
+def _known_to_keep(archive: Archive, standing: _Standing, folder: str) -> str | None:
+    """What keeps an original, as far as it is known. A deletion turn finds and reports damage that is not known yet."""
+    if folder in standing.damage:
+        return standing.damage[folder]
+    try:
+        record = archive.commit_record(folder)
+        return None if record is None else _standing_reason(archive, standing.rules, folder, record)
+    except UnreadableRecord:
+        return None
+
+
+def _standing_reason(archive: Archive, rules: Rules, folder: str, record: CommitRecord) -> str | None:
+    findings = findings_of(archive.versions(folder), record)
+    kept = why_kept(rules, record, decisions_on(archive, folder), findings)
+    return None if kept is None or kept.seconds is not None else kept.why

@@ -1,0 +1,1 @@
+"""How jobs run: claims and leases, retries, failure classes, dead letters."""

@@ -1,0 +1,67 @@
+"""What fails repeatedly and is retried without end: a state while it lasts, and after a while an alert."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from text.one_line import one_line
+from text.times import format_duration
+from workers.engine.classify import cause_of
+from workers.engine.failure_classes import Cause
+from workers.keys import TURN_TOLD
+from workers.runtime import Runtime
+
+_SHORTEST_MEMORY_SECONDS = 600.0
+# A cause for which jobs are given up at once names no wait; a deletion that fails for it is tried again all the same.
+_SHORTEST_TOLD_SECONDS = 120.0
+_TURN_TOLD_SECONDS = 24 * 3600
+_ONE_FOR_ALL = ("outage", "throttled")  # whatever meets them: one alert
+
+
+def memory_seconds(cause: Cause) -> float:
+    """How long a failure is remembered: past the next attempt, and not much longer."""
+    return max(2 * cause.longest_wait_seconds, _SHORTEST_MEMORY_SECONDS)
+
+
+async def tell_failing(
+    runtime: Runtime, what: str, names: Sequence[str], cause: Cause, error: str, seconds: float
+) -> None:
+    """Show a failure in status and metrics, and alert once it has lasted for `CALLVAULT_QUEUE_AGE_LIMIT`.
+
+    Args:
+        runtime: the worker's parts.
+        what: the job, as the log calls it.
+        names: which of them: their ids.
+        cause: why it fails.
+        error: one line.
+        seconds: for how long.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    told_seconds = max(2 * cause.longest_wait_seconds, _SHORTEST_TOLD_SECONDS)
+    await runtime.attempts.tell_failing(names, cause.name, error, told_seconds)
+    if seconds >= runtime.settings.queue_age_limit.total_seconds():
+        text = f"{what} has failed for {format_duration(seconds)}: {error}."
+        group = cause.name if cause.name in _ONE_FOR_ALL else f"{cause.name} {what}"
+        await runtime.alerts.send("jobs-fail", group, text, cause.advice)
+
+
+async def tell_turn_failing(runtime: Runtime, what: str, error: Exception, longest_seconds: float) -> None:
+    """Alert about a turn of the clock that has failed for a while, once a day for each.
+
+    Args:
+        runtime: the worker's parts.
+        what: the turn's name.
+        error: what it failed with.
+        longest_seconds: that a turn takes before it is given up; its next failure may be so far away.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    (seconds,) = await runtime.attempts.failing_seconds([what], longest_seconds + _SHORTEST_MEMORY_SECONDS)
+    if seconds < runtime.settings.queue_age_limit.total_seconds():
+        return
+    if await runtime.redis.set(TURN_TOLD + what, "1", nx=True, ex=_TURN_TOLD_SECONDS):
+        text = f"{what} has failed for {format_duration(seconds)}: {one_line(error)}."
+        await runtime.alerts.send("turn-fails", what, text, cause_of(error, runtime.settings).advice)

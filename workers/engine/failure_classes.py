@@ -1,0 +1,164 @@
+"""THE table of failure classes: why jobs fail, and what follows. `judge.py` finds the class of an error.
+
+To add one: a row here, and its errors there. `docs/dead-letters.md` is made from the table.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from text.times import parse_instant
+from workers.engine.attempts import Attempt
+
+
+class NotYet(Exception):
+    """Telnyx does not know the recording yet; a webhook can arrive before the API shows it."""
+
+
+class NotFinished(Exception):
+    """Telnyx lists the recording, but does not give its audio yet."""
+
+
+class InProgress(Exception):
+    """Telnyx is still making the transcription."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A row of the table.
+
+    Attributes:
+        name: as dead letters and metrics call it.
+        tries: attempts before the job is given up; None: only `give_up_seconds` ends it, if that is set.
+        give_up_seconds: of failing for this cause without a break; None: never by time.
+        first_wait_seconds: before the second attempt; doubles from there.
+        longest_wait_seconds: what it grows to.
+        advice: what a person does about a dead letter of this cause.
+        quiet_seconds: how long jobs fail so in the ordinary course of things; before, no person hears of it.
+        stays: whether it does not pass by itself; then a sweep leaves a dead letter to a person, else it tries the job again.
+    """
+
+    name: str
+    tries: int | None
+    give_up_seconds: float | None
+    first_wait_seconds: float
+    longest_wait_seconds: float
+    advice: str
+    quiet_seconds: float = 0.0
+    stays: bool = False
+
+    @property
+    def is_never_given_up(self) -> bool:
+        """Whether such jobs are retried for ever, and never become dead letters."""
+        return self.tries is None and self.give_up_seconds is None
+
+    def wait_seconds(self, attempts: int) -> float:
+        """The wait after so many failed attempts: exponential, with a random part of up to half."""
+        longest = min(self.longest_wait_seconds, self.first_wait_seconds * 2.0 ** min(attempts - 1, 30))
+        return longest * random.uniform(0.5, 1)  # noqa: S311
+
+    def of(self, attempts: Sequence[Attempt]) -> tuple[int, float]:
+        """How many attempts of a job, oldest first, failed in this class, and for how many seconds without a break.
+
+        What lies between two attempts counts if both failed so: in an outage between them Telnyx told nobody that it is not
+        there, and what was listed meanwhile is there.
+        """
+        same = sum(attempt.cause == self.name for attempt in attempts)
+        pairs = [pair for pair in itertools.pairwise(attempts) if {one.cause for one in pair} == {self.name}]
+        return same, sum((parse_instant(b.at) - parse_instant(a.at)).total_seconds() for a, b in pairs)
+
+    def is_final(self, attempts: int, seconds: float) -> bool:
+        """Whether a job that failed so often and for so long is given up."""
+        if self.tries is not None and attempts >= self.tries:
+            return True
+        return self.give_up_seconds is not None and seconds >= self.give_up_seconds
+
+
+CAUSES = {
+    cause.name: cause
+    for cause in (
+        Cause("not-there-yet", None, 600, 1, 60, "Telnyx does not have it: deleted, or of another account. Discard."),
+        Cause(
+            "not-yet",
+            None,
+            None,
+            2,
+            3600,
+            "Telnyx lists the recording but has no audio for it yet. The job retries by itself. If the call ended long ago, "
+            "ask Telnyx support.",
+            quiet_seconds=86_400,
+        ),
+        Cause("in-progress", None, 86_400, 2, 1800, "Telnyx never finished the transcription. Ask Telnyx support."),
+        Cause("throttled", None, None, 2, 60, "Telnyx limits the account. The job retries by itself."),
+        Cause(
+            "outage",
+            None,
+            None,
+            1,
+            60,
+            "Telnyx, its download host, Redis or the store is down or sends almost nothing. The job retries by itself.",
+        ),
+        Cause("refused", None, None, 5, 300, "A key or permission is missing. Fix it; the job retries by itself."),
+        Cause("download", 8, None, 1, 60, "The download is never complete. Read the attempts, then retry."),
+        Cause("not-audio", 4, None, 2, 60, "Telnyx sends an error page or text, not audio. Ask Telnyx support."),
+        Cause(
+            "forbidden-address",
+            3,
+            None,
+            5,
+            60,
+            "Callvault does not fetch this download address: it is plain http, or not on the public internet. Read the error, "
+            "and check how its host name resolves.",
+        ),
+        Cause(
+            "rejected",
+            1,
+            None,
+            0,
+            0,
+            "Telnyx rejects the request. Read the error; a retry alone does not help.",
+            stays=True,
+        ),
+        Cause(
+            "conflict",
+            1,
+            None,
+            0,
+            0,
+            "The archive holds something else under this key. Compare the two before you retry.",
+            stays=True,
+        ),
+        Cause(
+            "damaged",
+            1,
+            None,
+            0,
+            0,
+            "The archive does not hold the bytes that were sent. The error names the key. Fix the store.",
+            stays=True,
+        ),
+        Cause(
+            "not-deleted",
+            10,
+            None,
+            10,
+            3600,
+            "Telnyx does not delete the original. Read the error, ask Telnyx support, then retry.",
+            stays=True,
+        ),
+        Cause("unexpected", 6, None, 1, 120, "A bug in Callvault, or an unexpected answer. Report it, then retry."),
+    )
+}
+
+
+def may_have_passed(name: str) -> bool:
+    """Whether a job that was given up in this class may succeed by now; False for a class of another version."""
+    return name in CAUSES and not CAUSES[name].stays
+
+
+def advice_of(name: str) -> str:
+    """What to do about a dead letter of a class; empty for a class of another version."""
+    return CAUSES[name].advice if name in CAUSES else ""

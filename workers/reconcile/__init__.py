@@ -1,0 +1,1 @@
+"""Comparing Telnyx with the archive, and fetching what is missing."""

@@ -1,0 +1,351 @@
+"""`archive_recording`: find it at Telnyx, stream its audio into the archive, prove it, commit it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import cast
+
+from msgspec import UNSET
+
+from archive import layout
+from archive.archive import Archive
+from archive.audio import AudioReader, merge_summaries
+from archive.proof import Missing
+from archive.records import ArchivedObject, CommitRecord, FoundBy, UnreadableRecord
+from archive.stores.store import lies_in_a_bucket, open_bucket_of
+from process.logs import get_logger
+from process.tracing import span
+from telnyx_api.client import LARGEST_PAGE, read_all
+from telnyx_api.errors import NotFound, UnreadableRows
+from telnyx_api.models import Recording
+from telnyx_api.operations import RecordingFilter
+from telnyx_api.source_mark import SourceMark
+from text.times import first_instant, format_instant, parse_instant, utc_now
+from workers.deletion.decisions import take_up_decisions
+from workers.deletion.may_delete import why_kept_by_record
+from workers.engine.failure_classes import NotFinished, NotYet
+from workers.queue.script import server_now
+from workers.recordings.erased import Erased, refuse_if_erased, unless_erased
+from workers.recordings.fetching import (
+    CONTENT_TYPES,
+    Fetched,
+    addresses_of,
+    as_archived,
+    expected_audio,
+    fetch_audio,
+    why_not_handed_out,
+)
+from workers.recordings.lease import sole_writer
+from workers.recordings.requests import RecordingRequest, recording_job_id
+from workers.recordings.versions import look_again
+from workers.runtime import Runtime, sealable_at
+from workers.seals.chain import is_sealed
+
+log = get_logger()
+
+_NO_MARK = SourceMark(None, None, None)  # custom storage has no download address
+_SAME_MOMENT = timedelta(seconds=2)
+
+
+async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None:
+    """Archive the recording of a request; compare one that is committed already with Telnyx, if a new event is about it.
+
+    Raises:
+        NotYet: it is not at Telnyx.
+        NotFinished: it is there, and not completed.
+        HeldElsewhere: another job works on it.
+        Exception: as `workers/engine/classify.py` lists them.
+    """
+    if request.recording_id:
+        with suppress(Erased):
+            async with sole_writer(runtime.redis, request.recording_id):
+                await _archive_by_id(runtime, request, request.recording_id)
+        return
+    with span("find"):
+        recordings, unreadable = await _find(runtime, request)
+    failed: list[Exception] = []
+    for recording in recordings:
+        try:
+            await _archive_found(runtime, request, recording)
+        except Exception as error:  # the others of the call are archived all the same
+            failed.append(error)
+    if failed:
+        raise failed[0]
+    if not any(is_of(recording, request) for recording in recordings):
+        if unreadable is not None:
+            raise unreadable
+        raise NotYet("Telnyx has recordings of this call, but none of the event's times yet")
+
+
+async def _archive_found(runtime: Runtime, request: RecordingRequest, recording: Recording) -> None:
+    """Archive one of the recordings that Telnyx has of a call."""
+    folder = layout.recording_folder(recording.dated, str(recording.id))
+    with suppress(Erased):
+        async with sole_writer(runtime.redis, str(recording.id)):
+            await _archive(runtime, request, recording, folder, await _committed(runtime, folder))
+
+
+async def _archive_by_id(runtime: Runtime, request: RecordingRequest, recording_id: str) -> None:
+    folder = record = None
+    if (began := first_instant(request.started_at)) is not None:
+        # Before Telnyx is asked: while the store is away, each job that waits for it would ask again and again.
+        folder = layout.recording_folder(began, recording_id)
+        record = await _committed(runtime, folder)
+        if record is not None and not _is_to_be_compared(request, record):
+            return
+    with span("find"):
+        try:
+            recording = await runtime.telnyx.recordings.retrieve(recording_id)
+        except NotFound as error:
+            if record is not None or await _lies_near(runtime, recording_id, request):
+                return
+            raise NotYet(f"recording {recording_id} is not at Telnyx") from error
+    dated = layout.recording_folder(recording.dated, recording_id)
+    if folder is None or (record is None and folder != dated):
+        folder = dated
+        record = await _committed(runtime, folder)
+    await _archive(runtime, request, recording, folder, record)
+
+
+async def _refuse_if_sealed(runtime: Runtime, folder: str) -> None:
+    """Refuse to rewrite a missing commit record that a seal lists: it would differ, and the seal would never verify again.
+
+    Raises:
+        Missing: the one that the seal lists is gone.
+    """
+    day = layout.day_of(layout.commit_key(folder))
+    if day is None or max(utc_now(), await server_now(runtime.redis)).timestamp() < sealable_at(runtime.settings, day):
+        return  # it has no seal yet
+    try:
+        is_listed = await is_sealed(runtime, folder)
+    except UnreadableRecord:
+        return  # an unreadable seal is damage of its own, and keeps no recording from being archived
+    if is_listed:
+        raise Missing(
+            layout.commit_key(folder), "a seal lists it, and it is gone; restore it from a copy of the archive"
+        )
+
+
+async def _archive(
+    runtime: Runtime, request: RecordingRequest, recording: Recording, folder: str, record: CommitRecord | None
+) -> None:
+    """Archive what Telnyx shows, or compare it with what is committed; under the recording's lease."""
+    if record is None:
+        await _refuse_if_sealed(runtime, folder)
+        try:
+            async with unless_erased(runtime, folder):
+                record = await _fetch_and_commit(runtime, request, recording, folder)
+        except Exception as error:
+            # An event that names a place knows more than Telnyx' answer says: its job goes on asking there.
+            if request.locations or not await _is_known_to_be_none(runtime, recording, folder, error):
+                raise
+            return
+        await _tell(runtime, recording, folder, record)
+        await schedule_deletion(runtime, folder, record)
+        if request.recording_id is None:  # a job of another id has archived it
+            await runtime.attempts.done(recording_job_id(str(recording.id)))
+    elif _is_to_be_compared(request, record):
+        await look_again(runtime, request, recording, folder, record)
+
+
+async def is_archived(runtime: Runtime, request: RecordingRequest, since: datetime) -> bool:
+    """Whether the work of a request that was given up has been done since.
+
+    Args:
+        runtime: the worker's parts.
+        request: what was asked for.
+        since: when it was given up. What was archived after that covers its event.
+
+    Raises:
+        TelnyxError, StoreError: one of them is away.
+    """
+    if request.look_again:
+        return False
+    near = first_instant(request.started_at) or since
+    if request.recording_id:
+        folder = await runtime.in_thread(runtime.archive.find_folder, request.recording_id, near.date())
+        return folder is not None and await _is_done(runtime, request, folder, since)
+    try:
+        listed, unreadable = await _find(runtime, request)
+    except NotYet:
+        return False
+    if unreadable is not None:
+        return False
+    recordings = [one for one in listed if is_of(one, request)]
+    folders = [layout.recording_folder(one.dated, str(one.id)) for one in recordings]
+    return bool(folders) and all([await _is_done(runtime, request, folder, since) for folder in folders])
+
+
+async def _is_done(runtime: Runtime, request: RecordingRequest, folder: str, since: datetime) -> bool:
+    if await runtime.in_thread(runtime.archive.is_erased, folder):
+        return True
+    record = await runtime.in_thread(runtime.archive.commit_record, folder)
+    if record is None:
+        return False
+    return not _is_to_be_compared(request, record) or parse_instant(record.archived_at) >= since
+
+
+async def _is_known_to_be_none(runtime: Runtime, recording: Recording, folder: str, error: Exception) -> bool:
+    """Whether a record says that Telnyx gives no audio of a recording, and it still gives none: then that is no failure."""
+    answer = why_not_handed_out(recording, error)
+    if answer is None or not await runtime.in_thread(runtime.archive.is_set_aside, folder):
+        return False
+    log.info("still not handed out", recording_id=recording.id, answer=answer)
+    return True
+
+
+def _is_to_be_compared(request: RecordingRequest, record: CommitRecord) -> bool:
+    """Whether a committed recording may have changed at Telnyx: another event names it, or a deletion found a difference."""
+    is_another_event = request.found_by == "webhook" and request.event_id not in (None, record.event_id)
+    return request.look_again or is_another_event
+
+
+async def _committed(runtime: Runtime, folder: str) -> CommitRecord | None:
+    """The commit record of an earlier run, announced again in case that run died before it did so."""
+    record = await runtime.in_thread(runtime.archive.commit_record, folder)
+    if record is None:
+        return None
+    await refuse_if_erased(runtime, folder)
+    await runtime.announce(layout.commit_key(folder), record)
+    await take_up_decisions(runtime, layout.recording_id_of(folder), folder)
+    await schedule_deletion(runtime, folder, record)
+    return record
+
+
+async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord) -> None:
+    """Schedule the deletion of a recording's original, if deletion is on and its record does not keep it."""
+    if runtime.settings.delete_originals != "verified":
+        return
+    if why_kept_by_record(record, {}, record.audio.findings) is not None:
+        return  # `callvault deletions approve` schedules it; custom storage is never deleted
+    grace = runtime.settings.delete_after.total_seconds()
+    await runtime.due.schedule(folder, grace)
+
+
+async def _find(runtime: Runtime, request: RecordingRequest) -> tuple[list[Recording], UnreadableRows | None]:
+    """The recordings that a request without an id means, and the error of rows that cannot be read, one of which it may be.
+
+    Raises:
+        NotYet: Telnyx has nothing of the call.
+    """
+    rows = runtime.telnyx.recordings.list(filter=_filter(request), page_size=LARGEST_PAGE)
+    found, unreadable = await read_all(rows)
+    if not found and unreadable is None:
+        raise NotYet("no recording of this leg, session or conference at Telnyx")
+    # Several recordings of one call: those of the event's times. If none fits, all of them, and then it is asked again:
+    # archiving one too many loses nothing, and the one that is meant may not be listed yet.
+    return [recording for recording in found if is_of(recording, request)] or found, unreadable
+
+
+def _filter(request: RecordingRequest) -> RecordingFilter:
+    if request.call_leg_id:
+        return {"call_leg_id": request.call_leg_id}
+    if request.call_session_id:
+        return {"call_session_id": request.call_session_id}
+    if request.conference_id:
+        return {"conference_id": request.conference_id}
+    if request.call_control_id:
+        return {"call_control_id": request.call_control_id}
+    raise ValueError("the event names neither a recording nor a leg, session or conference")
+
+
+def is_of(recording: Recording, request: RecordingRequest) -> bool:
+    """Whether a recording is the one that is meant, by its times."""
+    pairs = (
+        (recording.recording_started_at, request.started_at),
+        (recording.recording_ended_at, request.ended_at),
+    )
+    return all(not (a and b) or abs(parse_instant(a) - parse_instant(b)) <= _SAME_MOMENT for a, b in pairs)
+
+
+async def _lies_near(runtime: Runtime, recording_id: str, request: RecordingRequest) -> bool:
+    """Whether a recording that Telnyx does not have (any more) is in the archive."""
+    near = first_instant(request.started_at) or utc_now()
+    folder = await runtime.in_thread(runtime.archive.find_folder, recording_id, near.date())
+    return folder is not None
+
+
+async def _fetch_and_commit(
+    runtime: Runtime, request: RecordingRequest, recording: Recording, folder: str
+) -> CommitRecord:
+    if recording.status not in (None, "completed"):
+        raise NotFinished(f"recording {recording.id} is {recording.status}")
+    urls = addresses_of(recording) | request.locations
+    if not urls:
+        raise NotFinished(f"recording {recording.id} has no download address yet")
+    fetched: dict[str, Fetched[ArchivedObject]] = {}
+    for audio_format, url in urls.items():
+        with span("fetch and archive", recording_id=recording.id, format=audio_format):
+            fetched[audio_format] = await _fetch(runtime, recording, folder, audio_format, url)
+    record = CommitRecord(
+        recording=as_archived(recording),
+        objects=[one.taken for one in fetched.values()],
+        audio=merge_summaries([one.summary for one in fetched.values()]),
+        archived_at=format_instant(runtime.clock.now()),
+        machine_clock=UNSET if (ahead := runtime.clock.machine_if_ahead()) is None else format_instant(ahead),
+        event_id=request.event_id,
+        found_by=cast(FoundBy, request.found_by),
+        sources={audio_format: one.source for audio_format, one in fetched.items() if one.source != _NO_MARK},
+    )
+    with span("commit", recording_id=recording.id):
+        return await runtime.in_thread(runtime.archive.commit, folder, record)
+
+
+async def _tell(runtime: Runtime, recording: Recording, folder: str, record: CommitRecord) -> None:
+    """Tell catalogues, charts and, if something was found in the audio, a person of a recording that is committed."""
+    await runtime.announce(layout.commit_key(folder), record)
+    await take_up_decisions(runtime, str(recording.id), folder)
+    if record.audio.findings:
+        text = (
+            f"Recording {recording.id}: {', '.join(record.audio.findings)}. It is archived, and its original is kept."
+        )
+        advice = f"Listen to it. To let the original go, run `callvault deletions approve {recording.id} --why ...`."
+        await runtime.alerts.send("audio-finding", ",".join(record.audio.findings), text, advice)
+    size = sum(o.size for o in record.objects)
+    runtime.history.add("archived")
+    runtime.history.add("archived_bytes", size)
+    log.info("recording archived", recording_id=recording.id, bytes=size, findings=record.audio.findings)
+
+
+async def _fetch(
+    runtime: Runtime, recording: Recording, folder: str, audio_format: str, url: str
+) -> Fetched[ArchivedObject]:
+    """Bring one format into the archive."""
+    key, content_type = layout.audio_key(folder, audio_format), CONTENT_TYPES[audio_format]
+    if lies_in_a_bucket(url):
+        reader = AudioReader(audio_format)
+        archived = await runtime.in_thread(_take_over, runtime.archive, url, key, content_type, reader)
+        return Fetched(archived, reader.summary(expected_audio(runtime, recording)), _NO_MARK)
+
+    def put(chunks: Iterator[bytes]) -> ArchivedObject:
+        return runtime.archive.put(key, chunks, content_type, (), _attributes(recording))
+
+    return await fetch_audio(runtime, recording, audio_format, url, put)
+
+
+def _take_over(archive: Archive, url: str, key: str, content_type: str, reader: AudioReader) -> ArchivedObject:
+    """What custom storage has put into a bucket of the user's: adopted where it lies in ours, copied otherwise.
+
+    Raises:
+        NotFinished: it is not in the bucket.
+        StoreError: the other bucket cannot be read, or is of a kind that we do not know.
+    """
+    try:
+        if (adopted := archive.store.key_of(url)) is not None:
+            return archive.adopt(adopted, content_type, (reader.feed,))
+        other, other_key = open_bucket_of(url)
+        return archive.put(key, other.read(other_key), content_type, (reader.feed,))
+    except KeyError:
+        raise NotFinished(f"{url} is not in its bucket") from None
+
+
+def _attributes(recording: Recording) -> dict[str, str]:
+    """What goes onto objects as metadata or tags, if the user wants that."""
+    named = {
+        "connection_id": recording.connection_id,
+        "channels": recording.channels,
+        "day": recording.dated.date().isoformat(),
+    }
+    return {name: value for name, value in named.items() if value}

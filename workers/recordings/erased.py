@@ -1,0 +1,90 @@
+"""What jobs do about an erased recording: they write nothing of it, and erase what was written since."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from archive import layout
+from archive.decisions import decisions_on, why_held
+from archive.erase import erase_what_is_left, what_is_left
+from archive.erasures import Erasures
+from archive.proof import Damaged
+from archive.stores.store import StoreRefused
+from process.logs import get_logger
+from text.counts import many
+from text.errors import UserError
+from workers.runtime import Runtime
+from workers.seals.signing import open_seal_keys
+
+log = get_logger()
+
+
+class Erased(UserError):
+    """The recording was erased, so no job writes anything of it."""
+
+
+async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
+    """Stop a job that is about to write something of an erased recording, or has just done so.
+
+    Jobs ask under the recording's lease: before they write, so that nothing is written, and after, should the erasure have
+    come from where the lease is not known. What was written since is erased too; where the worker may not, a person is
+    asked to.
+
+    Raises:
+        Erased: it was erased.
+        Damaged: something says so that is not to be believed, or it is on hold; nothing is erased, and a person must look.
+        StoreError: the store is away; whoever asked must not go on.
+    """
+    if not await runtime.in_thread(runtime.archive.is_erased, folder):
+        return
+    if (doubt := await runtime.in_thread(_doubt, runtime, folder)) is not None:
+        advice = (
+            "Run `callvault verify` and find out who wrote it. The worker neither erases nor writes anything there."
+        )
+        await runtime.alerts.send("archive-damaged", "recordings", f"{doubt}.", advice)
+        raise doubt
+    try:
+        if keys := await runtime.in_thread(erase_what_is_left, runtime.archive, folder):
+            log.warning("erased what was written after an erasure", folder=folder, objects=len(keys))
+    except StoreRefused as error:
+        left = await runtime.in_thread(what_is_left, runtime.archive, folder)
+        text = f"{folder} was erased, and {many(len(left), 'object was', 'objects were')} written there since: {error}."
+        advice = "Run `callvault erase` on it again with credentials that may delete."
+        await runtime.alerts.send("erasure-incomplete", folder, text, advice)
+    await runtime.due.done(folder)
+    raise Erased(f"{folder}: erased at its owner's wish, and nothing of it is written any more")
+
+
+def _doubt(runtime: Runtime, folder: str) -> Damaged | None:
+    """Why a worker does not act on the record of an erasure; None if it does; blocks.
+
+    Whoever can write into the bucket, and not delete, could have the worker delete for them.
+    """
+    archive, settings = runtime.archive, runtime.settings
+    trusted = None if settings.seal_key is None else open_seal_keys(settings).trusted
+    _, problems = Erasures(archive, archive.identity, trusted).read(folder, archive.keys_of(folder))
+    if problems:
+        return Damaged(problems[0].key, problems[0].what)
+    if (why := why_held(decisions_on(archive, folder))) is not None and what_is_left(archive, folder):
+        return Damaged(layout.erasure_key(folder), f"says that the recording was erased, and it is on hold ({why})")
+    return None
+
+
+@asynccontextmanager
+async def unless_erased(runtime: Runtime, folder: str) -> AsyncIterator[None]:
+    """Write something of a recording, unless it was erased before, meanwhile or right after.
+
+    What fails in between may fail since its objects were just being erased, which is no damage.
+
+    Raises:
+        Erased: it was.
+        StoreError: the store is away.
+    """
+    await refuse_if_erased(runtime, folder)
+    try:
+        yield
+    except Exception:
+        await refuse_if_erased(runtime, folder)
+        raise
+    await refuse_if_erased(runtime, folder)

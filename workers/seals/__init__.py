@@ -1,0 +1,1 @@
+"""Sealing closed days, and the chain of seals."""

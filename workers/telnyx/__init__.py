@@ -1,1 +1,0 @@
-"""Whom we talk to: the Telnyx API, its models, its errors, its downloads."""
