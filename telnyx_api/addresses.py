@@ -1,7 +1,7 @@
-"""Which addresses may be fetched: a URL is judged, its name resolved once, all that it stands for judged, and that connected to.
+"""Which download addresses are allowed: check the URL, resolve its name once, check every IP address, connect to those.
 
-A name that is judged and then resolved again to connect may lead elsewhere by then (DNS rebinding). So the connection
-resolves, and nothing else does. The Host header, SNI and the certificate stay those of the name.
+A name that is checked and then resolved again to connect may lead elsewhere by then (DNS rebinding). So only the connection
+resolves it. The Host header, SNI and the certificate stay those of the name.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, 2.1: the last 32 bit
 
 
 class Forbidden(Exception):
-    """An address that is never fetched; the text says why."""
+    """An address that must not be fetched; the text says why."""
 
 
 def is_public(text: str) -> bool:
-    """Whether an IP address is of the public internet, and one machine's; one that carries an IPv4 address is as that is."""
+    """Whether an IP address is public unicast. An IPv6 address that embeds an IPv4 address counts as that."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -41,14 +41,14 @@ def is_public(text: str) -> bool:
 
 
 def judge(url: str, *, is_local: bool) -> None:
-    """Judge a URL by its text alone.
+    """Check a URL by its text alone.
 
     Args:
-        url: to be fetched.
-        is_local: whether plain HTTP and addresses of this machine and of private networks are fine.
+        url: the URL to fetch.
+        is_local: whether plain HTTP, this machine and private networks are allowed.
 
     Raises:
-        Forbidden: it is never fetched.
+        Forbidden: it must not be fetched.
     """
     try:
         parsed = httpx.URL(url)  # as it will be read to connect
@@ -74,7 +74,7 @@ def _is_ip(host: str) -> bool:
 
 
 class _PublicOnly(httpcore.NetworkBackend):
-    """Connects to the addresses of a name, if each of them is public."""
+    """Connects to the addresses of a name if all of them are public."""
 
     def __init__(self) -> None:
         self._sockets = httpcore.SyncBackend()
@@ -90,8 +90,8 @@ class _PublicOnly(httpcore.NetworkBackend):
         """Connect to the first address that answers.
 
         Raises:
-            Forbidden: an address is not public; then none is tried.
-            httpcore.ConnectError, httpcore.ConnectTimeout: the name has no address now, or none of them answers.
+            Forbidden: an address is not public; none is tried.
+            httpcore.ConnectError, httpcore.ConnectTimeout: the name has no address, or none answers.
         """
         failed: Exception = httpcore.ConnectError(f"{host!r} has no IP address")
         for address in _addresses(host, port):
@@ -103,7 +103,7 @@ class _PublicOnly(httpcore.NetworkBackend):
 
 
 def _addresses(host: str, port: int) -> list[str]:
-    """The addresses that a name stands for now, each of them public; asked for once."""
+    """The addresses of a name, resolved once, all of them public."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError:
@@ -117,7 +117,7 @@ def _addresses(host: str, port: int) -> list[str]:
 
 
 class _PublicTransport(httpx.HTTPTransport):
-    """httpx's own, connecting by `_PublicOnly`. httpx has no argument for that; it is pinned below 0.29."""
+    """httpx's transport with `_PublicOnly` as its backend. httpx has no argument for that; it is pinned below 0.29."""
 
     def __init__(self, limits: httpx.Limits) -> None:
         context = httpx.create_ssl_context()
@@ -133,7 +133,7 @@ class _PublicTransport(httpx.HTTPTransport):
 
 
 class _UnlessBypassed(httpx.BaseTransport):
-    """A proxy, for all that `NO_PROXY` does not name."""
+    """A proxy for every host that `NO_PROXY` does not name."""
 
     def __init__(self, proxy: httpx.BaseTransport, direct: httpx.BaseTransport) -> None:
         self._proxy = proxy
@@ -149,7 +149,7 @@ class _UnlessBypassed(httpx.BaseTransport):
 
 
 def public_transport(limits: httpx.Limits) -> httpx.BaseTransport:
-    """What connects to public addresses only; where `HTTPS_PROXY` is set, the proxy resolves names, and judges for itself."""
+    """A transport to public addresses only. With `HTTPS_PROXY` set, the proxy resolves names and decides itself."""
     direct = _PublicTransport(limits)
     proxies = urllib.request.getproxies()
     if not (proxy := proxies.get("https") or proxies.get("all")):

@@ -1,4 +1,4 @@
-"""One async client over one connection pool: sends what the table of operations declares, retries, walks pages."""
+"""The Telnyx client: one connection pool; it sends the declared operations, retries, and walks pages."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 _Answer = tuple[int, bytes]  # status and body
 
-# A line for each retry of each request says nothing that the job's own failure does not, and fills a disk in an outage.
+# stamina would log each retry of each request: in an outage that fills the disk, and the job logs its failure anyway.
 stamina.instrumentation.set_on_retry_hooks(())
 
 LARGEST_PAGE = 250  # developers.telnyx.com/api/call-recordings/get-recordings: page[size] 1 to 250
@@ -70,7 +70,7 @@ _LARGEST_ANSWER_BYTES = 64 * 1024 * 1024  # the largest that is documented is a 
 _LONGEST_ANSWER_SECONDS = 120.0
 _SOON_SECONDS = 2.0
 _NO_TOTAL = 1 << 62
-_MOST_STALE_PAGES = 100  # a server that ignores page numbers would give the first page for ever
+_MOST_STALE_PAGES = 100  # a server that ignores page numbers would return the first page for ever
 
 
 _ask_before: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("ask_before", default=None)
@@ -78,9 +78,9 @@ _ask_before: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("ask_
 
 @contextmanager
 def asking(question: Callable[[], Awaitable[None]]) -> Iterator[None]:
-    """Have a question asked before each request of this task leaves, each retry too; what it raises stops the request.
+    """Run a check before each request and retry of this task; an exception from it stops the request.
 
-    For what cannot be undone: between a decision and its request lie waits for a pause of the account and for retries.
+    For requests that cannot be undone: rate limits and retries may delay a request long after it was decided.
     """
     token = _ask_before.set(question)
     try:
@@ -90,13 +90,13 @@ def asking(question: Callable[[], Awaitable[None]]) -> Iterator[None]:
 
 
 class Limiter(Protocol):
-    """Slows all workers of an account down together."""
+    """Slows down all workers of an account together."""
 
     async def wait(self) -> None:
         """Return once requests may be sent."""
 
     async def pause(self, seconds: float) -> None:
-        """Have everyone wait, since Telnyx has said 429."""
+        """Pause all workers, because Telnyx answered 429."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ class Page:
     """The first page of a list.
 
     Attributes:
-        items: those that can be read.
-        unreadable: the others.
-        total: how many items the list has in all; None where the answer does not say.
+        items: the readable items.
+        unreadable: the other items.
+        total: how many items the list has; None if the answer does not say.
     """
 
     items: list[Any]
@@ -118,19 +118,19 @@ class Page:
 
 
 class NoLimiter:
-    """For a process that is alone, such as a command."""
+    """For a single process, such as a command."""
 
     async def wait(self) -> None:
         """Never waits."""
 
     async def pause(self, seconds: float) -> None:
-        """Pauses nobody; the caller's own backoff waits."""
+        """Does nothing; the caller backs off itself."""
 
 
 class TelnyxClient:
-    """All operations, by family; make it inside a running loop and close it.
+    """All operations, by family. Create it inside a running loop, and close it.
 
-    Every call raises a `TelnyxError`: connection, timeout, status or an answer that is not as documented.
+    A failed call raises a `TelnyxError`: connection, timeout, error status, or an unexpected answer.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class TelnyxClient:
         self.webhook_deliveries = WebhookDeliveries(self)
 
     async def close(self) -> None:
-        """Close the connection pool. A walk that was left early may still fetch its next page: that ends first."""
+        """Close the connection pool, after ending the prefetch of walks that were left early."""
         await end_tasks(self._following)
         await self._http.aclose()
 
@@ -181,10 +181,10 @@ class TelnyxClient:
         await self.close()
 
     async def call(self, operation: Operation[T], arguments: Mapping[str, Any]) -> T:
-        """Send an operation that answers with one thing.
+        """Send an operation whose answer is a single item.
 
         Raises:
-            TelnyxError: it did not work, retries included, or the answer is about another thing.
+            TelnyxError: it failed after retries, or the answer is about another item.
             ValueError: an argument cannot be sent.
         """
         status, body = await self._send(operation.request(arguments))
@@ -201,15 +201,14 @@ class TelnyxClient:
     async def pages(self, operation: Operation[T], arguments: Mapping[str, Any]) -> AsyncIterator[T]:
         """Walk a list, fetching the next page while the current one is consumed.
 
-        It ends on the last page by `meta` and on an empty page; where `meta` tells no total, also on a page that
-        brings nothing new. A list whose documents know no pages (`GET /media`, whose sample answer has three of them) is
-        walked like any other where `meta` says that there are more. Page numbers shift while rows come, so an item with
-        an id that has been seen is not given twice, and a page of nothing but such items is passed over. An item that
-        cannot be read keeps no other back.
+        The walk ends at the last page by `meta` or at an empty page; if `meta` has no total, also at a page without new items.
+        A list without documented pages (`GET /media`, whose sample answer has three) is walked too if `meta` reports more.
+        Page numbers shift while rows arrive, so an item is yielded once by its id, and a page of known items is skipped.
+        An unreadable item does not stop the walk.
 
         Raises:
-            UnreadableRows: behind the last item: some could not be read, so what was given is not all that there is.
-            TelnyxError: a page could not be had, retries included; or a list without declared pages has more, and gives none.
+            UnreadableRows: after the last item: some items were unreadable, so the walk is incomplete.
+            TelnyxError: a page failed after retries; or a list without documented pages reports more and returns none.
         """
         unreadable: list[UnreadableRow] = []
         async with aclosing(self._walk(operation, arguments)) as items:
@@ -224,7 +223,7 @@ class TelnyxClient:
             raise UnreadableRows(operation.path, unreadable)
 
     async def _walk(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> AsyncGenerator[Any, None]:
-        """The items of all pages, as they came."""
+        """The items of all pages, as received."""
         number = arguments.get("page_number", msgspec.UNSET)
         number = 1 if number is msgspec.UNSET else number
         is_declared = "page_number" in operation.parameters
@@ -260,27 +259,27 @@ class TelnyxClient:
                 await end_tasks([following])
 
     async def count(self, listed: Any, **arguments: Any) -> int | None:
-        """How many items a list has, by one small page; None where the answer does not say.
+        """How many items a list has, from one small page; None if the answer does not say.
 
         Args:
-            listed: the method of a family that lists, such as `client.recordings.list`.
+            listed: the list method of a family, such as `client.recordings.list`.
             arguments: its filter.
 
         Raises:
-            TelnyxError: the page could not be had, retries included.
+            TelnyxError: the page failed after retries.
         """
         operation = listed.operation_of(listed.__self__.name)
         return _number(await self._answer_of(operation, {**arguments, "page_size": 1}), "total_results")
 
     async def first_page(self, listed: Any, **arguments: Any) -> Page:
-        """The first page of a list, with what of it cannot be read.
+        """The first page of a list, with its unreadable items.
 
         Args:
-            listed: the method of a family that lists, such as `client.recordings.list`.
-            arguments: its filter, and the size of the page.
+            listed: the list method of a family, such as `client.recordings.list`.
+            arguments: its filter and page size.
 
         Raises:
-            TelnyxError: the page could not be had, retries included.
+            TelnyxError: the page failed after retries.
         """
         operation = listed.operation_of(listed.__self__.name)
         body = await self._answer_of(operation, arguments)
@@ -333,21 +332,19 @@ class TelnyxClient:
             raise TimedOut(f"{where}: no answer in time", was_sent=True) from error
         except httpx.ConnectError as error:
             raise ConnectionFailed(f"{where}: cannot connect to {error}", was_sent=False) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:  # the second from a location that is no address
+        except (httpx.HTTPError, httpx.InvalidURL) as error:  # InvalidURL: from a redirect
             raise ConnectionFailed(f"{where}: {type(error).__name__} {error}".rstrip(), was_sent=True) from error
 
     async def _answer(self, request: Request) -> _Answer:
-        """Send a request and read what is answered, in bounded memory.
+        """Send a request and read the answer, in bounded memory.
 
         Raises:
-            StatusError: it is an error.
-            UnexpectedAnswer: it has no end.
-            httpx.HTTPError: it could not be had.
+            StatusError: the answer has an error status.
+            UnexpectedAnswer: the answer is too large.
+            httpx.HTTPError: no complete answer came.
         """
         timeout = self._http.timeout
-        if (
-            _ask_before.get() is not None
-        ):  # what was asked just now is not so for long, so a connection must be had at once
+        if _ask_before.get() is not None:  # the check ages quickly, so the connection must be free at once
             timeout = httpx.Timeout(timeout.read, connect=_SOON_SECONDS, pool=_SOON_SECONDS)
         sent = self._http.build_request(
             request.method, request.path.lstrip("/"), params=request.query, json=request.body, timeout=timeout
@@ -368,10 +365,10 @@ class TelnyxClient:
 
 
 async def read_all(rows: AsyncIterable[T]) -> tuple[list[T], UnreadableRows | None]:
-    """Walk a list to its end: what can be read of it, and the error that tells what cannot, if anything.
+    """Walk a list to its end: its readable items, and the error for the unreadable ones, if any.
 
     Raises:
-        TelnyxError: a page could not be had.
+        TelnyxError: a page failed.
     """
     found: list[T] = []
     try:
@@ -397,7 +394,7 @@ def _items(operation: Operation[Any], body: Any) -> list[Any]:
 
 
 def _number(body: Any, name: str) -> int | None:
-    """A number that the `meta` of a list's answer tells; None where it does not."""
+    """A number from the `meta` of a list; None if it is missing."""
     meta = body.get("meta") if isinstance(body, dict) else None
     number = meta.get(name) if isinstance(meta, dict) else None
     return number if isinstance(number, int) else None
@@ -407,7 +404,7 @@ _IDS = ("id", "number_id", "ticket_id", "media_name")
 
 
 def _id_of(item: Any) -> str | int | None:
-    """What an item calls itself, also where the rest of it cannot be read; None where it does not."""
+    """The id of an item, even if the rest of it is unreadable; None if it has none."""
     inner = item.get("data", item) if isinstance(item, dict) else None
     named = [inner.get(name) for name in _IDS] if isinstance(inner, dict) else []
     return next((one for one in named if one and isinstance(one, str | int)), None)
@@ -419,10 +416,9 @@ def _unreadable(item: Any, error: UnexpectedAnswer) -> UnreadableRow:
 
 
 def _unseen(items: list[Any], seen: set[int]) -> list[Any]:
-    """The items of a page that have not been given yet, remembering them; none if the page brings nothing new.
+    """The items of a page that are new, remembering them; none if the whole page is known.
 
-    What has no id (log messages, by their documents) may rightly occur several times, so it is dropped only with its
-    whole page.
+    Items without an id (log messages, as documented) may repeat, so they are dropped only with a whole known page.
     """
     fresh = []
     brings_new = False
@@ -441,7 +437,7 @@ def _is_retried(error: TelnyxError, request: Request) -> bool:
     if isinstance(error, ConnectionFailed):
         return request.is_repeatable or not error.was_sent
     if isinstance(error, RateLimited):
-        return True  # refused before it was done
+        return True  # Telnyx did not execute it
     if isinstance(error, Conflict) and not request.is_repeatable:
         return False
     if isinstance(error, StatusError):
@@ -450,7 +446,7 @@ def _is_retried(error: TelnyxError, request: Request) -> bool:
 
 
 def _wait_seconds(error: TelnyxError, attempt: int) -> float:
-    """What Telnyx asks for, else exponential backoff with full jitter."""
+    """The wait that Telnyx asks for, else exponential backoff with full jitter."""
     asked = error.retry_after_seconds if isinstance(error, StatusError) else None
     longest = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** max(0, attempt - 1))
     jitter = random.uniform(0, longest)  # noqa: S311

@@ -1,11 +1,11 @@
-"""Downloads of audio: a stream of bytes that is whole or raises; resumed by Range, its address renewed when expired.
+"""Downloads of audio: a stream that is complete or raises. It resumes by Range, and renews an expired address.
 
-A download is resumed only where a strong ETag shows that the rest is of the same bytes; a weak one, or `Last-Modified`
-alone, may stand for two contents (RFC 9110, 8.8.1 and 13.1.5). Otherwise it has to begin anew.
+A download resumes only with a strong ETag, which shows that the rest belongs to the same bytes. A weak one, or
+`Last-Modified` alone, may match two contents (RFC 9110, 8.8.1 and 13.1.5); then the download starts again.
 
-A download address is presigned: it carries its own authority and lives for minutes. The API key never goes to it
-(S3 refuses a request with both, and whoever runs the host would have the key). This is synchronous on purpose: it runs
-in the thread that hashes and uploads, so that no chunk is handed over between the event loop and a thread.
+A download address is presigned: it carries its own authority and expires after minutes. The API key is never sent to it:
+S3 refuses a request with both, and the host would learn the key. Downloads are synchronous on purpose: they run in the
+thread that hashes and uploads, so no chunk passes between the event loop and a thread.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from text.counts import many
 
 CHUNK_BYTES = 256 * 1024
 
-# Both in a row, without a byte in between: a long recording may be cut, and its address expire, as often as it likes.
+# In a row, without a byte in between: a long recording may be cut off and its address expire any number of times.
 _MOST_FAILURES = 8
 _MOST_RENEWALS = 3
 _MOST_REDIRECTS = 5
@@ -38,31 +38,31 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 
 class DownloadFailed(Exception):
-    """The bytes could not be had this time: cut off again and again without progress, refused, or changed meanwhile."""
+    """The download failed: cut off repeatedly without progress, refused, or changed meanwhile."""
 
 
 class AddressAway(DownloadFailed):
-    """The server behind an address does not answer, or answers 408, 429 or 5xx; nothing is said of the audio."""
+    """The server does not answer, or answers 408, 429 or 5xx. Says nothing about the audio."""
 
 
 class TooSlow(AddressAway):
-    """Bytes come more slowly than the least rate that was asked for; the download holds a place that others need."""
+    """The download is slower than the minimum rate, and blocks a place that others need."""
 
 
 class NotHandedOut(DownloadFailed):
-    """The server behind a fresh address says that it does not give the audio, or gives not a byte of it."""
+    """The server refuses a fresh address, or returns no bytes."""
 
 
 class NotAudio(NotHandedOut):
-    """A page of HTML, XML or JSON, or another text, in place of audio; archiving it would be archiving an error message."""
+    """The server returned HTML, XML, JSON or other text instead of audio: probably an error message."""
 
 
 class ForbiddenAddress(DownloadFailed):
-    """An address that is never fetched, or led to one: plain HTTP or a private network, though the API is a public one."""
+    """An address, or a redirect, to plain HTTP or a private network although the API is public."""
 
 
 class CannotBeResumed(DownloadFailed):
-    """A download broke off, and nothing shows that the rest would be of the same bytes. Beginning anew may succeed."""
+    """The download was cut off, and nothing shows that the rest belongs to the same bytes. A new download may succeed."""
 
 
 class Cancelled(Exception):
@@ -73,10 +73,10 @@ class Downloads:
     """Fetches presigned addresses over one connection pool; safe to use from several threads.
 
     Args:
-        is_local: whether the API itself is on this machine or a private network, so that downloads may be too.
-        connections: most connections at once.
-        timeout_seconds: for each read.
-        least_rate: bytes a second, below which a download ends; 0: none does.
+        is_local: whether the API is on this machine or a private network, so that downloads may be too.
+        connections: the most connections at once.
+        timeout_seconds: the time limit of each read.
+        least_rate: the minimum rate in bytes a second; 0: no minimum.
     """
 
     def __init__(
@@ -98,23 +98,23 @@ class Downloads:
         self._http.close()
 
     def stream(self, url: str, renew: Callable[[], str], cancelled: threading.Event) -> Download:
-        """Begin a download.
+        """Start a download.
 
         Args:
             url: the presigned address.
-            renew: asks Telnyx for a fresh address of the same bytes; called when the address has expired.
-            cancelled: set by whoever wants the download to stop.
+            renew: asks Telnyx for a fresh address; called when the address has expired.
+            cancelled: set it to stop the download.
         """
         return Download(self.ask, url, renew, cancelled, _Pace(self._least_rate))
 
     def look(self, url: str) -> SourceMark:
-        """What an address says of the bytes behind it. A small GET, since an address presigned for GET refuses HEAD.
+        """Size, ETag and date of the audio behind an address, by a GET of one byte: an address presigned for GET refuses HEAD.
 
         Raises:
-            ForbiddenAddress: the address may not be fetched.
-            AddressAway: it does not answer now.
-            NotHandedOut: it has expired, or what is behind it is gone, or empty.
-            DownloadFailed: the answer makes no sense.
+            ForbiddenAddress: the address must not be fetched.
+            AddressAway: the server does not answer now.
+            NotHandedOut: the address has expired, or the audio is gone or empty.
+            DownloadFailed: the answer is invalid.
         """
         with self.ask(url, {"Range": "bytes=0-0"}) as response:
             _refuse_status(response)
@@ -126,11 +126,11 @@ class Downloads:
 
     @contextmanager
     def ask(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        """Send a GET, and close its answer at the end of the block. Redirects are followed, each address judged as the first.
+        """Send a GET and close the answer after the block. Follow redirects, and check each address like the first.
 
         Raises:
-            ForbiddenAddress: an address may not be fetched.
-            AddressAway: no head of an answer came.
+            ForbiddenAddress: an address must not be fetched.
+            AddressAway: no answer came.
             DownloadFailed: there are too many redirects.
         """
         for _ in range(1 + _MOST_REDIRECTS):
@@ -159,21 +159,20 @@ class Downloads:
 
 
 class Download(Iterator[bytes]):
-    """The bytes behind an address, in chunks, to the last one. Made by `Downloads.stream`.
+    """The bytes behind an address, in chunks. Made by `Downloads.stream`.
 
     Iterating raises:
-        NotAudio: a text in place of audio.
-        ForbiddenAddress: the address may not be fetched.
-        CannotBeResumed: it broke off, and its rest may be of other bytes.
-        AddressAway: its server does not answer now.
-        TooSlow: it is slower than the least rate.
-        DownloadFailed: it was cut off again and again without progress, its address stays expired, or the answer makes no sense.
-        Cancelled: as asked.
+        NotAudio: the server returned text.
+        ForbiddenAddress: the address must not be fetched.
+        CannotBeResumed: it was cut off, and the rest may belong to other bytes.
+        AddressAway: the server does not answer now.
+        TooSlow: it is slower than the minimum rate.
+        DownloadFailed: it was cut off repeatedly without progress, its address stays expired, or an answer is invalid.
+        Cancelled: `cancelled` was set.
 
     Attributes:
-        source: what the server said of the bytes; known once the first chunk is there.
-        is_measured: whether the server said how many bytes there are. If not, only the audio itself can tell whether it
-            is whole.
+        source: size, ETag and date from the server; known after the first chunk.
+        is_measured: whether the server announced the size. If not, only the audio itself shows whether it is complete.
     """
 
     def __init__(
@@ -203,7 +202,7 @@ class Download(Iterator[bytes]):
 
     def _read(self) -> Iterator[bytes]:
         got = failures = renewals = 0
-        held, is_judged = b"", False  # the first bytes, until they can be told from a text
+        held, is_judged = b"", False  # the first bytes, until it is clear that they are not text
         while True:
             before, is_expired = got, False
             headers = {"Range": f"bytes={got}-", "If-Range": str(self.source.etag)} if got else {}
@@ -261,12 +260,12 @@ class Download(Iterator[bytes]):
             self._pace.judge(0)
 
     def _body(self, response: httpx.Response) -> Iterator[bytes]:
-        """The bytes of an answer as they come, in chunks; before an error all that came, so that a resumption asks for the rest.
+        """The bytes of an answer in chunks. Before an error, yield all that arrived, so that the download can resume.
 
         Raises:
             httpx.HTTPError: the connection broke.
-            TooSlow: they come too slowly.
-            Cancelled: as asked.
+            TooSlow: it is slower than the minimum rate.
+            Cancelled: `cancelled` was set.
         """
         came, size = list[bytes](), 0
         pieces = response.iter_raw()
@@ -293,12 +292,10 @@ class Download(Iterator[bytes]):
 
 
 class _Pace:
-    """Whether bytes come as fast as they must, by the time that was spent waiting for the provider and nothing else.
-
-    While a slow store takes the bytes, nobody waits for the provider, and the time does not count.
+    """Whether the provider sends bytes fast enough. Time that a slow store takes does not count.
 
     Args:
-        least_rate: bytes a second.
+        least_rate: the minimum, in bytes a second.
     """
 
     def __init__(self, least_rate: float) -> None:
@@ -308,7 +305,7 @@ class _Pace:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count what the block takes as waiting for the provider."""
+        """Count the time of the block as waiting for the provider."""
         since = time.monotonic()
         try:
             yield
@@ -316,10 +313,10 @@ class _Pace:
             self._waited += time.monotonic() - since
 
     def judge(self, came: int) -> None:
-        """Count bytes that came; once a minute of waiting is over, hold what came in it against the least rate.
+        """Count bytes received; after each minute of waiting, compare the rate with the minimum.
 
         Raises:
-            TooSlow: it was less.
+            TooSlow: it was lower.
         """
         self._came += came
         if self._waited < _PACE_SECONDS:
@@ -331,13 +328,13 @@ class _Pace:
 
 
 def _accept(response: httpx.Response, got: int, source: SourceMark) -> SourceMark:
-    """Check the head of an answer; returns what it says of the bytes, with what was known of them.
+    """Check the head of an answer; return its size, ETag and date, completed by those known before.
 
     Raises:
-        AddressAway: its server is in trouble.
-        NotHandedOut: it does not give the audio.
-        CannotBeResumed: it is not shown to be the rest of the same bytes.
-        DownloadFailed: it is not an answer to what was asked.
+        AddressAway: the server is in trouble.
+        NotHandedOut: the server refuses the audio.
+        CannotBeResumed: nothing shows that it is the rest of the same bytes.
+        DownloadFailed: the answer does not match the request.
     """
     _refuse_status(response)
     status = response.status_code
@@ -360,10 +357,10 @@ def _accept(response: httpx.Response, got: int, source: SourceMark) -> SourceMar
 
 
 def _refuse_status(response: httpx.Response) -> None:
-    """Refuse an answer that brings no bytes.
+    """Refuse an error status.
 
     Raises:
-        AddressAway, NotHandedOut, DownloadFailed: what its status means.
+        AddressAway, NotHandedOut, DownloadFailed: by the status.
     """
     status = response.status_code
     if status in (200, 206):
@@ -374,12 +371,12 @@ def _refuse_status(response: httpx.Response) -> None:
 
 
 def _is_away(status: int) -> bool:
-    """Whether an answer says that the server is in trouble, and nothing of what was asked for."""
+    """Whether a status means trouble of the server, and says nothing about the audio."""
     return status >= 500 or status in (408, 429)
 
 
 def _mark(response: httpx.Response) -> SourceMark:
-    """What the head of an answer says of all the bytes, though it may bring a part of them."""
+    """Size, ETag and date of the whole audio from the head of an answer, which may carry a part of it."""
     headers = response.headers
     length = headers.get("content-length", "")
     if response.status_code == 206:
@@ -391,10 +388,10 @@ def _mark(response: httpx.Response) -> SourceMark:
 
 
 def _refuse_text(beginning: bytes) -> None:
-    """Refuse what begins as text, such as an HTML, XML or JSON page; WAV and MP3 files begin with bytes that no text has.
+    """Refuse text, such as an HTML, XML or JSON page. WAV and MP3 files begin with bytes that no text has.
 
     Args:
-        beginning: of a body; less than `_SNIFFED_BYTES` only if it is the whole: "RIFF" alone would be a text.
+        beginning: the first `_SNIFFED_BYTES` of a body, or all of it: "RIFF" alone would count as text.
     """
     head = beginning[:_SNIFFED_BYTES]
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"{", b"[")) or _is_text(head):
@@ -402,7 +399,7 @@ def _refuse_text(beginning: bytes) -> None:
 
 
 def _may_begin_audio(beginning: bytes) -> bool:
-    """Whether a few bytes may be the first of a WAV or MP3 file, though they are letters: "RIFF" or "ID3", or a part of it."""
+    """Whether a few bytes may begin a WAV or MP3 file although they are letters: "RIFF" or "ID3", or a part of it."""
     return any(mark.startswith(beginning[: len(mark)]) for mark in (b"RIFF", b"ID3"))
 
 

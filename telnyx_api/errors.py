@@ -1,4 +1,4 @@
-"""What can go wrong with Telnyx: one small tree. No error carries the API key."""
+"""The errors of the Telnyx client. None of them carries the API key."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MOST_NAMED = 3  # of the rows that an error is about
 
 
 class TelnyxError(Exception):
-    """Anything that went wrong between us and Telnyx.
+    """Any failure of a request to Telnyx.
 
     Attributes:
-        attempt: which try of the request this was, counted from 1.
+        attempt: the number of the try, from 1.
     """
 
     attempt = 1
@@ -43,10 +43,10 @@ class TimedOut(ConnectionFailed):
 
 
 class UnexpectedAnswer(TelnyxError):
-    """An answer whose body is not what the API documents: not JSON, or not of the documented shape.
+    """An answer that does not match the API documentation: not JSON, or another shape.
 
     Attributes:
-        why: what of it is not, without saying which answer.
+        why: what does not match, without naming the request.
     """
 
     def __init__(self, message: str, why: str = "") -> None:
@@ -55,19 +55,19 @@ class UnexpectedAnswer(TelnyxError):
 
 
 class Inconclusive(TelnyxError):
-    """A list that does not show all that there is, so that nothing may be concluded from what it lacks."""
+    """An incomplete list: nothing may be concluded from what it lacks."""
 
 
 class Unsettled(Inconclusive):
-    """A list that changed each time it was read."""
+    """A list that changed each time that it was read."""
 
 
 @dataclass(frozen=True)
 class UnreadableRow:
-    """A row of a list that is not as the API documents it.
+    """A row of a list that does not match the API documentation.
 
     Attributes:
-        id: as the row itself tells it; None where it tells none.
+        id: the id of the row; None if it has none.
         why: one line.
     """
 

@@ -1,6 +1,6 @@
-"""What Telnyx answers, typed. Every field may be missing, and fields that we do not know are kept.
+"""The answers of Telnyx, typed. Every field may be missing, and unknown fields are kept.
 
-Instants stay the text that Telnyx wrote: a commit record holds an answer as it was returned. Source of the fields:
+Times stay the text that Telnyx wrote: a commit record holds an answer as returned. Source of the fields:
 the official SDK 4.189.0 (`telnyx/types/`) and developers.telnyx.com/api-reference.
 """
 
@@ -25,7 +25,7 @@ class Model(BaseModel):
 
 
 class StorageConfiguration(Model):
-    """Where Telnyx puts recordings of a connection: bucket, keys. Holds secrets, so its repr shows only the backend."""
+    """Where Telnyx stores the recordings of a connection. It holds secrets, so its repr shows only the backend."""
 
     backend: str | None = None
 
@@ -213,7 +213,7 @@ class UploadCreated(Model):
 
 
 class PendingCount(Model):
-    """How much of the uploads of a connection is still pending."""
+    """How many numbers and orders of a connection's uploads are pending."""
 
     pending_numbers_count: int | None = None
     pending_orders_count: int | None = None
@@ -227,7 +227,7 @@ class Outcome(Model):
 
 
 class Media(Model):
-    """A stored medium: a prompt or another audio asset, which expires."""
+    """A media file: a prompt or another audio asset, which expires."""
 
     media_name: str | None = None
     content_type: str | None = None
@@ -250,14 +250,14 @@ class RecordingTranscription(Model):
 
 
 class DownloadUrls(Model):
-    """Where the audio is, by format; presigned and short-lived, so left out of reprs."""
+    """Download addresses by format; presigned and short-lived, so left out of reprs."""
 
     mp3: str | None = Field(default=None, repr=False)
     wav: str | None = Field(default=None, repr=False)
 
 
 class Recording(Model):
-    """A recording of a call or conference. It has no format, size or checksum: proof rests on our own."""
+    """A recording of a call or conference. Telnyx gives no format, size or checksum, so proof uses our own."""
 
     id: str | None = None
     record_type: str | None = None
@@ -279,10 +279,10 @@ class Recording(Model):
 
     @property
     def dated(self) -> datetime:
-        """The instant that its place in the archive is of: `recording_started_at`, else `created_at`.
+        """The time that decides its place in the archive: `recording_started_at`, else `created_at`.
 
         Raises:
-            ValueError: neither is an instant.
+            ValueError: neither is a valid time.
         """
         if (instant := first_instant(self.recording_started_at, self.created_at)) is None:
             raise ValueError(f"recording {self.id} has neither recording_started_at nor created_at")
@@ -318,7 +318,7 @@ class DeliveredEvent(Model):
 
 
 class WebhookDelivery(Model):
-    """What Telnyx remembers of delivering one webhook."""
+    """The delivery of one webhook, as Telnyx recorded it."""
 
     id: str | None = None
     user_id: str | None = None

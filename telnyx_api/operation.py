@@ -1,8 +1,8 @@
-"""How an operation is declared: one decorated signature; the decorator supplies the body.
+"""How to declare an operation: a typed signature with a decorator, which supplies the body.
 
-`@operation("GET /recordings/{recording_id}")` over a typed method says everything: parameters that the path names go
-into the path, those of GET and DELETE otherwise into the query, all others into the JSON body; the annotation says
-what comes back. The same declaration gives the method, the command line and the documents.
+In `@operation("GET /recordings/{recording_id}")`, parameters named in the path go into the path, other parameters of GET
+and DELETE into the query, all others into the JSON body. The return annotation is the type of the answer. The method, the
+command line and the documents come from the same declaration.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Pages(Protocol[T_co]):
 
 @dataclass(frozen=True)
 class Request:
-    """What goes over the wire, but for the base address and the key."""
+    """A request without the base address and the API key."""
 
     method: str
     path: str
@@ -61,8 +61,8 @@ class Operation(Generic[T]):
         answer_name: the name of that item's type.
         is_paged: whether it is a list in pages.
         is_repeatable: whether sending it twice does no more than sending it once.
-        tells_id: whether the answer tells the id that was asked for, the only parameter of the path.
-        summary: what it does, one line.
+        tells_id: whether the answer contains the requested id, the only parameter of the path.
+        summary: one line.
     """
 
     family: str
@@ -97,7 +97,7 @@ class Operation(Generic[T]):
         return tuple(name for name in self.parameters if name not in taken)
 
     def request(self, arguments: Mapping[str, Any]) -> Request:
-        """Turn arguments into a request. Of a list also `page_number`, though its documents may have no such parameter.
+        """Turn arguments into a request. Every list accepts `page_number`, even if it is not documented.
 
         Raises:
             ValueError: a path parameter is empty or would change the path.
@@ -118,10 +118,10 @@ class Operation(Generic[T]):
         return Request(self.method, path, query, body if fields else None, self.is_repeatable)
 
     def read(self, body: Any) -> T:
-        """Read the answer of a single item.
+        """Read an answer with a single item.
 
         Raises:
-            UnexpectedAnswer: it is not of the documented shape.
+            UnexpectedAnswer: it does not match the API documentation.
         """
         if self.envelope == "log_messages":
             items = body.get("log_messages") if isinstance(body, dict) else None
@@ -133,10 +133,10 @@ class Operation(Generic[T]):
         return self.read_item(item)
 
     def assert_about(self, arguments: Mapping[str, Any], answer: Any) -> None:
-        """See that an answer is about what was asked for: another's, as from a broken cache, would be archived under this id.
+        """Check that an answer is about the requested id. Another one, as from a broken cache, would be archived under it.
 
         Raises:
-            UnexpectedAnswer: it is not.
+            UnexpectedAnswer: it is about another id.
         """
         if not self.tells_id:
             return
@@ -145,10 +145,10 @@ class Operation(Generic[T]):
             raise UnexpectedAnswer(f"{self.method} {self.path}: asked for {asked}; Telnyx answered about {answer.id}")
 
     def read_item(self, item: Any) -> T:
-        """Read one item; an item that is wrapped in a `data` of its own, as a sample in the docs shows, is unwrapped.
+        """Read one item; unwrap an item with a `data` of its own, as in a sample of the docs.
 
         Raises:
-            UnexpectedAnswer: it is not of the documented shape.
+            UnexpectedAnswer: it does not match the API documentation.
         """
         if self.envelope == "data" and isinstance(item, dict) and item.keys() == {"data"}:
             item = item["data"]
@@ -185,8 +185,8 @@ def operation(
     Args:
         route: method and path template, such as `GET /recordings/{recording_id}`.
         envelope: what the answer is wrapped in: `data`, `log_messages`, or nothing (`bare`, `empty`, `bytes`).
-        repeatable: whether it may be sent again when the first answer was lost; by default all but POST.
-        tells_id: see `Operation`; an answer about another thing is refused.
+        repeatable: whether it may be sent again after a lost answer; by default all but POST.
+        tells_id: see `Operation`; an answer about another id is refused.
     """
 
     def declare(function: F) -> F:
@@ -244,17 +244,17 @@ def _build(
 
 
 class Caller(Protocol):
-    """Who sends what an operation declares: the client."""
+    """The client: it sends operations."""
 
     def call(self, operation: Operation[Any], arguments: Mapping[str, Any], /) -> Awaitable[Any]:
-        """Send an operation that answers with one thing."""
+        """Send an operation whose answer is a single item."""
 
     def pages(self, operation: Operation[Any], arguments: Mapping[str, Any], /) -> AsyncIterator[Any]:
         """Walk a list."""
 
 
 class Family:
-    """A family of operations; a subclass declares them, and `name` is how the command line calls it."""
+    """A family of operations, declared by a subclass. `name` is its name on the command line."""
 
     name: str
 

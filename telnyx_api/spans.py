@@ -1,9 +1,9 @@
-"""A window of a list, read so that rows which come and go hide no other: a listing that may prove something.
+"""Read a time window of a list completely, even while rows come and go.
 
-Page numbers shift when a row is deleted between two pages, and a row that stayed is then seen on neither. So a window of
-`created_at` is read in spans that fit one page: each is a single answer, which says how many rows there are in all. Where an
-answer does not say that, or a span of one second holds a page or more, the pages are walked until two walks find the same
-rows: a row that was deleted during a walk and shifted others is missing in the next.
+When a row is deleted between two pages, page numbers shift, and a row that stayed may appear on neither. So a window of
+`created_at` is read in spans that fit on one page: a single answer, which also reports how many rows there are. If an
+answer does not report that, or one second holds a page or more, the pages are walked until two walks find the same rows:
+a row deleted during a walk is missing in the next.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from telnyx_api.errors import UnreadableRow, UnreadableRows, Unsettled
 from text.times import format_instant
 
 _SECOND = timedelta(seconds=1)
-_FILL = 200  # rows that a span aims at; a page has 250, and calls do not come evenly
+_FILL = 200  # target rows of a span; a page has 250, and calls do not arrive evenly
 _MOST_GROWTH = 4.0
-_NARROWED = 3  # a span that is narrowed so often without fewer rows is walked
+_NARROWED = 3  # after so many narrowings without fewer rows, the span is walked
 _WALKS = 8
 
 
 async def list_window(
     client: TelnyxClient, listed: Any, since: datetime, until: datetime, wanted: Mapping[str, Any]
 ) -> AsyncIterator[Any]:
-    """Give what was created in a window, both ends inclusive; the earlier spans first, and each span in order.
+    """Yield the rows created in a window, both ends inclusive; earlier spans first, and each span in order.
 
-    Adjacent spans share their bound, a whole second, so that no rounding of bounds loses a row; what both have is given once.
+    Adjacent spans share a bound of a whole second, so that rounding loses no row; a row of both is yielded once.
 
     Args:
-        client: of the account.
-        listed: the method of a family that lists by `created_at`, such as `client.recordings.list`.
+        client: the Telnyx client.
+        listed: a method that lists by `created_at`, such as `client.recordings.list`.
         since: the first instant.
         until: the last instant.
-        wanted: its further filters.
+        wanted: further filters.
 
     Raises:
         Unsettled: the rows change faster than they can be read.
-        UnreadableRows: behind the last row: some cannot be read, or have no id, so the listing proves nothing.
-        TelnyxError: a page could not be had, retries included.
+        UnreadableRows: after the last row: some are unreadable or have no id, so the list is incomplete.
+        TelnyxError: a page failed after retries.
     """
     low, width = since, until - since
     given: set[Any] = set()
@@ -81,7 +81,7 @@ def _whole_seconds(width: timedelta) -> timedelta:
 async def _settled(
     client: TelnyxClient, listed: Any, filter_: Mapping[str, Any]
 ) -> tuple[list[Any], list[UnreadableRow]]:
-    """Walk all pages until two walks find the same rows; gives them, and those that cannot be read."""
+    """Walk all pages until two walks find the same rows; return those, and the unreadable ones."""
     before: set[Any] | None = None
     for _ in range(_WALKS):
         items, error = await read_all(listed(filter=filter_, page_size=LARGEST_PAGE))

@@ -1,8 +1,8 @@
-"""What httpx sends by: HTTP/1.1 over kept connections, at a cost that does not grow with their number.
+"""A transport for httpx: HTTP/1.1 over kept connections, at a cost that does not grow with their number.
 
-The transport that httpx brings looks at each connection of its pool for each request, twice, and asks the system about each
-idle one; with sixteen requests at once this took five times the CPU of all else (docs/decisions/0023). Here a connection that
-is free lies on a stack, and one that has ended is found when it is taken. The parser is httptools', as in the receiver.
+httpx's own transport scans its whole pool twice for each request and polls each idle connection. With sixteen requests at
+once that took five times the CPU of everything else (decision 23). Here free connections lie on a stack, and a closed one
+is found when it is taken. The parser is httptools, as in the receiver.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ _Origin = tuple[str, str, int | None]  # scheme, host, port
 
 
 def transport(connections: int) -> httpx.AsyncBaseTransport | None:
-    """What a client of one server sends by; None where the environment names a proxy: then httpx's own does.
+    """The transport to one server; None if the environment names a proxy: then httpx's own is used.
 
     Args:
-        connections: most at once.
+        connections: the most connections at once.
     """
     proxies = urllib.request.getproxies()
     return None if proxies.keys() & {"http", "https", "all"} else Transport(connections)
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """Sends requests whose bodies are in memory; raises what httpx documents. Make and use it inside one running loop.
+    """Sends requests with bodies in memory, and raises the errors that httpx documents. Use it inside one running loop.
 
     Args:
-        connections: most at once; who comes later waits, at most the timeout `pool` of its request.
+        connections: the most connections at once; later requests wait, up to their timeout `pool`.
     """
 
     def __init__(self, connections: int) -> None:
@@ -58,12 +58,12 @@ class Transport(httpx.AsyncBaseTransport):
         self._free: dict[_Origin, deque[_Connection]] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; returns its answer once the head is there.
+        """Send a request; return the answer once its head has arrived.
 
         Raises:
             httpx.PoolTimeout, httpx.ConnectTimeout, httpx.ConnectError: nothing was sent.
-            httpx.ReadTimeout: for so long nothing came.
-            httpx.NetworkError, httpx.ProtocolError: the connection broke, or what came is not an answer.
+            httpx.ReadTimeout: nothing arrived in time.
+            httpx.NetworkError, httpx.ProtocolError: the connection broke, or the answer is invalid.
         """
         sent = _bytes_of(request)
         timeouts = request.extensions.get("timeout", {})
@@ -102,7 +102,7 @@ class Transport(httpx.AsyncBaseTransport):
         return context
 
     def _take(self, origin: _Origin) -> _Connection | None:
-        """A connection that is free, the one used last."""
+        """The free connection that was used last."""
         free = self._free.get(origin)
         while free and free[0].free_since < time.monotonic() - _KEPT_SECONDS:
             free.popleft().abort()
@@ -145,14 +145,14 @@ class Transport(httpx.AsyncBaseTransport):
 
 
 def _why(error: OSError | UnicodeError) -> str:
-    """Why there is no connection, as the system says it; asyncio's own words are for whoever programs with it."""
+    """Why connecting failed, in the words of the system rather than of asyncio."""
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError | socket.gaierror) and error.errno:
         return os.strerror(error.errno)
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 class _Body(httpx.AsyncByteStream):
-    """The body of an answer. Whoever closes it gives the connection back, once."""
+    """The body of an answer. Closing it returns the connection, once."""
 
     def __init__(self, transport: Transport, origin: _Origin, connection: _Connection, seconds: float | None) -> None:
         self._transport = transport
@@ -172,10 +172,10 @@ class _Body(httpx.AsyncByteStream):
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, which carries one request and its answer at a time.
+    """One connection, which carries one request at a time.
 
     Args:
-        open_ones: the connections that are open; this one is in it for as long as it is.
+        open_ones: the open connections; this one adds and removes itself.
     """
 
     free_since = 0.0
@@ -185,7 +185,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport
         self._waiter: asyncio.Future[None] | None = None
-        self._error: httpx.TransportError | None = None  # why nothing comes any more
+        self._error: httpx.TransportError | None = None  # why nothing more arrives
         self._is_reusable = True
         self._is_paused = False
         self._begin()
@@ -202,22 +202,22 @@ class _Connection(asyncio.Protocol):
 
     @property
     def is_free(self) -> bool:
-        """Whether it can carry a request now: it is open, and its last answer has been read to the end."""
+        """Whether it can carry a request: it is open, and its last answer has been read completely."""
         is_read = not self._is_asked or (self._is_whole and not self._pieces)
         return self._is_reusable and is_read and not self._transport.get_write_buffer_size()
 
     def is_quiet(self) -> bool:
-        """Whether nothing waits to be read: what does is the server's goodbye, which the loop may not have seen yet."""
+        """Whether nothing waits to be read. Anything would be the server closing, which the loop may not have seen yet."""
         poll = select.poll()
         poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
         return not poll.poll(0)
 
     async def ask(self, sent: bytes, seconds: float | None) -> tuple[int, list[tuple[bytes, bytes]]]:
-        """Send a request, and wait for the head of its answer.
+        """Send a request and wait for the head of its answer.
 
         Args:
-            sent: all its bytes.
-            seconds: longest without a byte.
+            sent: the bytes of the request.
+            seconds: the longest wait for a byte.
 
         Returns:
             The status and the headers.
@@ -230,7 +230,7 @@ class _Connection(asyncio.Protocol):
         return self._status, self._headers
 
     async def piece(self, seconds: float | None) -> bytes | None:
-        """The next piece of the body; None behind the last."""
+        """The next piece of the body; None after the last."""
         while not self._pieces:
             if self._is_whole:
                 return None
@@ -243,16 +243,16 @@ class _Connection(asyncio.Protocol):
         return piece
 
     def abort(self) -> None:
-        """Close it at once; an answer that ends with its connection is cut off by that, not ended."""
+        """Close it at once. An answer that ends with its connection counts as cut off."""
         self._break(httpx.ReadError("the connection was closed here"))
         self._transport.abort()
 
     async def _come(self, seconds: float | None) -> None:
-        """Wait until something has come.
+        """Wait until something arrives.
 
         Raises:
-            httpx.ReadTimeout: nothing did.
-            httpx.TransportError: nothing will.
+            httpx.ReadTimeout: nothing arrived in time.
+            httpx.TransportError: nothing can arrive any more.
         """
         if self._error is not None:
             raise self._error
@@ -278,7 +278,7 @@ class _Connection(asyncio.Protocol):
     def _has_failed(self) -> bool:
         return self._error is not None
 
-    # What the loop calls
+    # Called by the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -292,7 +292,7 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._break(httpx.RemoteProtocolError(f"not an answer of HTTP/1.1: {error}"))
+            self._break(httpx.RemoteProtocolError(f"the server did not answer in HTTP/1.1: {error}"))
         if not self._status and self._head_bytes > _MOST_HEAD_BYTES:
             self._break(httpx.RemoteProtocolError(f"the head of the answer is larger than {_MOST_HEAD_BYTES} bytes"))
         if self._has_failed():
@@ -313,11 +313,11 @@ class _Connection(asyncio.Protocol):
             self._break(httpx.RemoteProtocolError(what))
         self._wake()
 
-    # What the parser calls, with what the loop gave it
+    # Called by the parser
 
     def on_message_begin(self) -> None:
         if not self._is_asked or self._is_whole:
-            raise ValueError("it came without having been asked for")
+            raise ValueError("an answer arrived without a request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._status:  # else it comes behind the body, where RFC 9110, 6.5.1 lets it be dropped
@@ -347,14 +347,14 @@ class _Connection(asyncio.Protocol):
 
 def _time_out(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
-        waiter.set_exception(httpx.ReadTimeout("nothing came in time"))
+        waiter.set_exception(httpx.ReadTimeout("no data arrived in time"))
 
 
 def _bytes_of(request: httpx.Request) -> bytes:
-    """A request as it goes over the wire.
+    """The bytes of a request.
 
     Raises:
-        httpx.LocalProtocolError: a header holds what would end it; which is not said, since it may be a secret.
+        httpx.LocalProtocolError: a header contains a line break; the text does not quote it, since it may be a secret.
     """
     assert isinstance(request.stream, httpx.ByteStream)  # noqa: S101  what comes from elsewhere would have to be chunked
     headers = request.headers.raw
@@ -366,10 +366,10 @@ def _bytes_of(request: httpx.Request) -> bytes:
 
 
 async def _socket(host: str, port: int) -> socket.socket:
-    """A socket that is connected to the first address of a name that answers; uvloop would try one after the other.
+    """A socket connected to the first address of a name that answers; uvloop would try one after the other.
 
     Raises:
-        OSError: none answers, or the name has none.
+        OSError: no address answers, or the name has none.
     """
     found = await _addresses(host, port)
     first = found[0][0]  # the system's order, but by turns of both families: RFC 8305, 4
