@@ -1,1 +1,1 @@
-"""Whom we tell: what a person must know now."""
+"""Alerts: what a person must know now, and how it reaches them."""

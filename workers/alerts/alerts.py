@@ -1,6 +1,6 @@
-"""Alerts: told in the log, remembered for whoever looks, and delivered by Apprise; one message a group and window.
+"""Alerts: logged, kept for the ops pages, and delivered by Apprise; one message per group and window.
 
-Delivery runs beside the work and never holds it up: what cannot be delivered is tried again, and then said in the log.
+Delivery runs in the background and never delays the work. A failed delivery is retried, and then logged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = get_logger()
 
 
 _KEPT = 500
-_MOST_OF_A_GROUP = 50  # of a window are remembered and logged: an outage that every job tells of hides no other alert
+_MOST_OF_A_GROUP = 50  # kept and logged per window, so that an outage which every job reports hides no other alert
 _WINDOW_SECONDS = 900
 _MOST_UNDER_WAY = 100
 
@@ -39,7 +39,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: a row of the table of kinds, such as `dead-letter`.
-        group: what it is about; alerts of one kind and group within 15 minutes are one message.
+        group: what it is about; one message is sent per kind and group within 15 minutes.
         text: what happened, on which object.
         advice: the command or page for the next step.
         at: ISO 8601, UTC.
@@ -57,10 +57,10 @@ class Alerts:
     """The alerts of one process.
 
     Args:
-        redis: where alerts are remembered and grouped.
+        redis: where alerts are kept and grouped.
         urls: Apprise URLs; may be empty.
         quiet_hours: when only critical alerts are delivered.
-        severities: the user's own, by kind; `off` delivers none of a kind.
+        severities: the user's, by kind; `off` turns delivery of a kind off.
     """
 
     def __init__(
@@ -77,16 +77,16 @@ class Alerts:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def send(self, kind: str, group: str, text: str, advice: str, severity: Severity | None = None) -> None:
-        """Tell it. Never raises: an alert must not break what it tells of.
+        """Send an alert. Never raises, so that an alert cannot break the work that it reports.
 
-        Of a group and window the first is delivered, fifty are remembered and logged, and all are counted.
+        The first of a group and window is delivered, fifty are kept and logged, and all are counted.
 
         Args:
             kind: a row of the table of kinds, which has its severity.
             group: what it is about.
             text: what happened, on which object.
             advice: the command or page for the next step.
-            severity: of this one, where each has its own.
+            severity: for kinds whose alerts each set their own.
         """
         own = self._severities.get(kind)
         severity = severity or (KINDS[kind].severity if kind in KINDS else None) or "warning"
@@ -102,7 +102,7 @@ class Alerts:
                     f"{many(int(untold), 'earlier alert')} of this group since {since.decode()}, not sent one by one."
                 )
         except (RedisError, OSError):
-            pass  # told twice rather than not at all
+            pass  # delivered twice rather than not at all
         if is_kept:
             tell = {"info": log.info, "warning": log.warning, "critical": log.error}[severity]
             tell("alert", kind=kind, severity=severity, group=group, text=text, advice=advice)
@@ -113,7 +113,7 @@ class Alerts:
             task.add_done_callback(self._under_way.discard)
 
     async def close(self) -> None:
-        """Give what is under way a few seconds."""
+        """Wait a few seconds for deliveries under way."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=5)
 

@@ -1,4 +1,4 @@
-"""Deliver a message to Apprise URLs, tried again for a while."""
+"""Deliver a message to Apprise URLs, with retries."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _FIRST_WAIT_SECONDS = 1.0
 
 
 class NotDelivered(Exception):
-    """An address did not take a message."""
+    """An address did not accept a message."""
 
 
 async def deliver(urls: Sequence[str], title: str, body: str, kind: Literal["info", "warning", "failure"]) -> None:
     """Deliver a message to every address.
 
     Raises:
-        NotDelivered: one did not take it, several times.
+        NotDelivered: one did not accept it after several tries.
     """
     import stamina
 
@@ -31,10 +31,10 @@ async def deliver(urls: Sequence[str], title: str, body: str, kind: Literal["inf
 
 
 async def deliver_once(urls: Sequence[str], title: str, body: str, kind: Literal["info", "warning", "failure"]) -> None:
-    """Deliver a message to every address, tried once: somebody waits for the answer.
+    """Deliver a message to every address without retries, because somebody waits.
 
     Raises:
-        NotDelivered: one did not take it.
+        NotDelivered: one did not accept it.
     """
     await asyncio.to_thread(_notify, urls, title, body, kind)
 

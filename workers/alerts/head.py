@@ -1,4 +1,4 @@
-"""One line that says how far the chain of seals goes, and the hash of its last seal."""
+"""The head of the chain of seals in one line: how many seals, the hash and the day of the last."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class _Seal(msgspec.Struct, frozen=True):
 
 
 class _Link(msgspec.Struct, frozen=True):
-    """As much of a link of the chain, as Redis remembers it, as the line says."""
+    """The part of a link in Redis that the line needs."""
 
     seal: _Seal
     sha256: str
 
 
 async def head_line(redis: Any) -> str | None:
-    """The head of the chain as Redis remembers it; None if it remembers none. The archive is not read.
+    """The head of the chain from Redis; None if Redis has none. The archive is not read.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.

@@ -1,1 +1,1 @@
-"""Configuration as code: one TOML file in the user's repository against the account at Telnyx."""
+"""Configuration as code: compare and apply one TOML file to the account at Telnyx."""

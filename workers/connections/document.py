@@ -1,4 +1,4 @@
-"""The file: TOML with one table a thing. Secrets come from the environment and never show.
+"""The file: TOML with one table per object. Secrets come from the environment and are never shown.
 
 [external_connections.office]            # matched by `id`, else by the tag `callvault:office`
 id = "1700000000000000001"
@@ -11,7 +11,7 @@ outbound = { channel_limit = 10, outbound_voice_profile_id = "191163061728444551
 backend = "s3"
 configuration = { bucket = "calls", region = "us-east-1", aws_access_key_id = "$KEY", aws_secret_access_key = "$SECRET" }
 
-[uploads.1700000000000000001]            # numbers that are to be there
+[uploads.1700000000000000001]            # numbers that should be assigned
 number_ids = ["1234567890"]
 usage = "calling_user_assignment"
 
@@ -44,11 +44,11 @@ _REFERENCE = re.compile(r"\$([A-Z][A-Z0-9_]*)")
 
 
 class BadDocument(UsedWrongly):
-    """A file that cannot be used; its text says where and why."""
+    """An invalid file; the text says where and why."""
 
 
 class Secret(str):
-    """A value out of the environment; its repr does not show it."""
+    """A value from the environment; its repr hides it."""
 
     def __repr__(self) -> str:
         return "(secret)"
@@ -61,7 +61,7 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Document:
     """Read a file.
 
     Raises:
-        BadDocument: it cannot be read, or something in it is unknown, missing, or of another kind.
+        BadDocument: it cannot be read, or a table or field is unknown, missing, or of the wrong type.
     """
     try:
         document = tomllib.loads(path.read_text())
@@ -92,7 +92,7 @@ def _tables(path: Path, name: str, things: Any) -> dict[str, dict[str, Any]]:
 
 
 def _of_the_archive(where: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """The service's own archive as custom storage, so that Telnyx writes into the bucket that Callvault keeps."""
+    """The archive's own bucket as custom storage, so that Telnyx writes into it."""
     parts = urlsplit(environment.get("CALLVAULT_ARCHIVE_URL", ""))
     if parts.scheme != "s3":
         raise BadDocument(f'{where}: configuration = "archive" requires CALLVAULT_ARCHIVE_URL=s3://...')
@@ -104,7 +104,7 @@ def _of_the_archive(where: str, environment: Mapping[str, str]) -> dict[str, str
 
 
 def _resolve(value: Any, where: str, environment: Mapping[str, str]) -> Any:
-    """Put in what the environment has for `$NAME`."""
+    """Replace `$NAME` by the environment variable."""
     if isinstance(value, dict):
         return {key: _resolve(item, where, environment) for key, item in value.items()}
     if isinstance(value, list):

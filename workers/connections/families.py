@@ -1,4 +1,4 @@
-"""THE table of what can be managed: how each is read, made, changed and removed. To add one: a row in `FAMILIES`."""
+"""THE table of managed objects: how to read, create, update and delete each. To add one: a row in `FAMILIES`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MOST_NUMBERS = 1000  # of one upload; more is answered 413
 
 @dataclass(frozen=True)
 class Live:
-    """One thing at Telnyx.
+    """One object at Telnyx.
 
     Attributes:
-        key: how the file calls it.
-        id: how Telnyx calls it.
-        fields: what Telnyx says of it, by the file's names.
+        key: its name in the file.
+        id: its id at Telnyx.
+        fields: its fields at Telnyx, by the names of the file.
     """
 
     key: str
@@ -37,11 +37,11 @@ class ManagedFamily:
     """A row of the table.
 
     Attributes:
-        fields: what a file may say.
-        required: what it must say.
-        read: the thing of a key, or None; gets the file's own fields too, which may carry its id.
-        list_all: everything of the family at Telnyx, None where the API has no list.
-        is_told: whether Telnyx tells what is set; if not, apply sets it each time, and nothing can have drifted.
+        fields: the fields that the file may set.
+        required: the fields that it must set.
+        read: the object of a key, or None; also gets the fields of the file, which may contain its id.
+        list_all: lists all objects of the family; None if the API has no list.
+        is_told: whether Telnyx returns what is set. If not, apply sets it each time, and drift cannot be seen.
     """
 
     fields: tuple[str, ...]
@@ -61,7 +61,7 @@ async def _none_if_missing(answer: Awaitable[Model]) -> Fields | None:
         return None
 
 
-# External connections: matched by id, else by a tag that we put on what we make.
+# External connections: matched by id, else by a tag that Callvault adds to those that it creates.
 
 
 def _connection(found: ExternalConnection) -> Live:
@@ -83,7 +83,7 @@ async def _read_connection(client: TelnyxClient, key: str, fields: Fields) -> Li
             return _connection(await client.external_connections.retrieve(id_))
         except NotFound:
             return None
-    async for live in _list_connections(client):  # where a row cannot be read, nobody knows that it is not there
+    async for live in _list_connections(client):  # raises if a row is unreadable: it may be this one
         if live.key == key:
             return live
     return None
@@ -133,11 +133,11 @@ def _dialogflow_body(fields: Fields) -> Fields:
     return fields | {"service_account": json.loads(account) if isinstance(account, str) else account}
 
 
-# Uploads: that certain numbers are assigned to a connection, or on their way there.
+# Uploads: numbers that are assigned to a connection, or will be.
 
 
 async def _read_uploads(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
-    """Of the numbers that the file wants, those that are there or still pending."""
+    """The wanted numbers that are assigned or pending."""
     there = {str(number.number_id) async for number in client.phone_numbers.list(key, page_size=LARGEST_PAGE)}
     async for upload in client.uploads.list(key, page_size=LARGEST_PAGE):
         if upload.status in ("pending_upload", "pending", "in_progress", "success"):
@@ -154,7 +154,7 @@ async def _update_uploads(client: TelnyxClient, live: Live, fields: Fields) -> o
     ]
 
 
-# Locations of civic addresses: the emergency address of one can be set and not read.
+# Locations of civic addresses: the emergency address can be set but not read.
 
 
 async def _read_location(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
@@ -185,7 +185,7 @@ async def _list_media(client: TelnyxClient) -> AsyncIterator[Live]:
         yield Live(str(found.media_name), str(found.media_name), found.as_returned())
 
 
-# In the order in which they are applied: what others may refer to comes first.
+# In the order of application: what others refer to comes first.
 FAMILIES: dict[str, ManagedFamily] = {
     "external_connections": ManagedFamily(
         fields=(

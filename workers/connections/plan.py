@@ -1,7 +1,7 @@
-"""What would have to change so that the account is as the file says; and changing it, in order, stopping at an error.
+"""Plan the changes that make the account match the file, and apply them in order, stopping at the first error.
 
-Only what the file names is compared, and of that only what Telnyx tells: a field that it never returns (where a medium came
-from, say) cannot have drifted. What the file does not name is left alone, unless pruning is asked for.
+Only objects in the file are compared, and of those only fields that Telnyx returns: others (such as the source of a media
+file) cannot show drift. Objects that the file does not name stay, unless `prune` is set.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _SECRET_WORDS = ("secret", "key", "credentials", "service_account", "password", 
 
 @dataclass(frozen=True)
 class Difference:
-    """One field; `path` is its name, with dots for what is nested."""
+    """A field that differs; `path` is its name, with dots for nested fields."""
 
     path: str
     before: Any
     after: Any
 
     def shown(self) -> tuple[str, str]:
-        """Both sides as text; secrets are not shown."""
+        """Both sides as text; secrets are hidden."""
         if any(word in self.path.lower() for word in _SECRET_WORDS):
             return "(secret)", "(secret)"
         return json.dumps(self.before), json.dumps(self.after)
@@ -37,7 +37,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is not as the file says."""
+    """An object that differs from the file."""
 
     action: Literal["create", "update", "delete"]
     family: str
@@ -50,13 +50,13 @@ class Change:
 async def plan(
     client: TelnyxClient, document: Document, *, prune: bool = False, set_untold: bool = False
 ) -> list[Change]:
-    """Everything that differs, in the order in which it is to be changed; what is to be removed last.
+    """The changes, in the order of application; deletions come last.
 
     Args:
-        client: the account.
-        document: how it is to be.
-        prune: remove what Telnyx lists and the document does not name.
-        set_untold: set again what Telnyx does not tell, so that nobody can say whether it differs.
+        client: the Telnyx client.
+        document: the wanted state.
+        prune: delete what Telnyx lists and the document does not name.
+        set_untold: set the fields that Telnyx does not return, since they cannot be compared.
 
     Raises:
         TelnyxError: the account cannot be read.
@@ -81,7 +81,7 @@ async def plan(
 
 @dataclass(frozen=True)
 class Unread:
-    """One thing that cannot be compared with the file, and why."""
+    """An object that cannot be compared with the file, and why."""
 
     family: str
     key: str
@@ -89,10 +89,10 @@ class Unread:
 
 
 async def drift(client: TelnyxClient, document: Document) -> tuple[list[Change], list[Unread]]:
-    """Everything that differs, and what cannot be read; that keeps nothing else from being compared.
+    """What differs from the file, and what cannot be read; all other objects are compared.
 
     Raises:
-        TelnyxError: three things in a row cannot be read, so it is no fault of theirs.
+        TelnyxError: three objects in a row cannot be read, so the account or Telnyx is at fault.
     """
     changes: list[Change] = []
     unread: list[Unread] = []
@@ -114,7 +114,7 @@ async def drift(client: TelnyxClient, document: Document) -> tuple[list[Change],
 
 
 def _change(name: str, key: str, wanted: Fields, live: Live | None, *, set_untold: bool = False) -> Change | None:
-    """What is to be changed of one thing; None if it is as the file says."""
+    """The change of one object; None if it matches the file."""
     if live is None:
         return Change("create", name, key, wanted)
     differences = tuple(_differences(wanted, live.fields))
@@ -144,14 +144,14 @@ def _is_same(before: Any, after: Any) -> bool:
             return bool(json.loads(before) == (json.loads(after) if isinstance(after, str) else after))
         except ValueError:
             return False
-    return isinstance(before, str) and bool(before) and set(before) <= set("*•")  # masked: nobody can tell
+    return isinstance(before, str) and bool(before) and set(before) <= set("*•")  # masked: cannot be compared
 
 
 async def apply(client: TelnyxClient, changes: list[Change]) -> AsyncIterator[Change]:
-    """Make the changes one by one, giving each once it is made; run again after an error, it goes on from there.
+    """Apply the changes one by one, yielding each. After an error, a new plan continues from there.
 
     Raises:
-        TelnyxError: the first that did not work; nothing after it was tried.
+        TelnyxError: a change failed; the ones after it were not tried.
     """
     for change in changes:
         family = FAMILIES[change.family]
@@ -165,15 +165,15 @@ async def apply(client: TelnyxClient, changes: list[Change]) -> AsyncIterator[Ch
 
 
 async def export(client: TelnyxClient) -> str:
-    """A file that says what the account is now, as far as Telnyx lists it; secrets as names of the environment.
+    """The account as a file, as far as Telnyx lists it; secrets become environment variables.
 
     Raises:
-        TelnyxError: what the account has cannot be listed. What cannot be read of it is a comment.
+        TelnyxError: the account cannot be listed. A single unreadable object becomes a comment.
     """
     lines = ["# The Telnyx account as of now. Secrets are environment variables; set them before you run `plan`.", ""]
     connection_ids: list[str] = []
     for name, family in FAMILIES.items():
-        if family.list_all is not None and name != "media":  # where a medium came from is not told
+        if family.list_all is not None and name != "media":  # Telnyx does not return the source of a media file
             found, unreadable = await read_all(family.list_all(client))
             for live in found:
                 connection_ids.append(live.id)

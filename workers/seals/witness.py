@@ -1,7 +1,7 @@
-"""The head of the chain of seals leaves the building: with every alert that is delivered, and once a day to the witnesses.
+"""Send the head of the chain of seals outside: with every delivered alert, and once a day to the witnesses.
 
-Whoever can write into the bucket can cut off the chain's end with its days, or make all of it anew. A head that lies elsewhere
-shows it: `callvault verify --seals --head HASH` holds the chain against it. The line is made from what Redis remembers.
+Whoever can write into the bucket can cut off the end of the chain with its days, or rebuild all of it. A head that is kept
+elsewhere reveals that: `callvault verify --seals --head HASH` checks the chain against it. The line comes from Redis.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _AGAIN_SECONDS = 3600
 
 
 async def send_head(redis: Any, urls: Sequence[str], alerts: Alerts) -> None:
-    """Send the head of the chain to the witnesses, once a day; one that does not take it is an alert, and is tried hourly.
+    """Send the head of the chain to the witnesses once a day. On failure, raise an alert and retry hourly.
 
     One worker at a time may call it.
 
     Args:
-        redis: where the chain is remembered.
+        redis: holds a copy of the chain.
         urls: Apprise URLs; may be empty.
-        alerts: of this process.
+        alerts: the alerts of this process.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
@@ -41,7 +41,7 @@ async def send_head(redis: Any, urls: Sequence[str], alerts: Alerts) -> None:
         await deliver(urls, "Callvault: head of the seals", line, "info")
     except NotDelivered:
         is_taken = False
-    # Not before: what dies with its worker is sent by another. Also while Redis is full: else it would be sent every minute.
+    # Written last: if this worker dies, another sends it. Also while Redis is full: otherwise it would be sent every minute.
     rest_seconds = _EVERY_SECONDS if is_taken else _AGAIN_SECONDS
     await write_when_full(redis, ("SET", WITNESSED, "1", "EX", rest_seconds))
     if not is_taken:
