@@ -1,4 +1,4 @@
-"""Importing a module only once something of it is used."""
+"""Import a module only when something of it is used."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 
 def import_lazily(name: str) -> None:
-    """Have every later `import NAME` give a module that is loaded when something of it is first used.
+    """Make every later `import NAME` return a module that loads at its first use.
 
-    For what a library imports and we never use. `from NAME import ...` loads it at once.
+    Use it for modules that a library imports and we never need. `from NAME import ...` still loads the module at once.
     (`importlib.util.LazyLoader` is not enough: in Python 3.11 the second `import NAME` loads the module.)
 
     Args:
-        name: of a module at the top; one that is loaded already stays as it is.
+        name: of a top-level module; a loaded one stays as it is.
     """
     sys.modules.setdefault(name, _Lazy(name))
 

@@ -1,9 +1,10 @@
-"""Whether the processes of this machine are alive: each writes into a file of its own while its event loop turns.
+"""Show whether the processes of this machine are alive: each writes to its own file while its event loop runs.
 
-It asks nobody else, so an outage of Redis, Telnyx or the store makes no process look dead, and no container is killed for it.
-A process holds a lock on its file, which the kernel takes away when it dies: so a file that was left behind says that a process
-was killed, also where its process id has been given to another; the next one of its kind takes it away. Each data folder has
-files of its own, so that one installation says nothing of another. Times are of the clock that nobody sets.
+The file depends on nothing else, so an outage of Redis, Telnyx or the store makes no process look dead, and no
+orchestrator restarts a container for it. A process locks its file, and the kernel releases the lock when the process
+dies. A file without a lock therefore shows that a process was killed, even if its process id is in use again; the next
+process of the same kind removes the file. Each data folder has its own files, so installations do not mix. Times come
+from the monotonic clock.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ def _folder(data_folder: Path) -> Path:
 
 
 async def show_alive(what: str, data_folder: Path) -> None:
-    """Write into this process's file every three seconds until cancelled; without a folder to write into, do nothing.
+    """Write to this process's file every three seconds until cancelled; do nothing if the file cannot be written.
 
     Args:
-        what: which part this is, `serve` or `worker`.
+        what: the kind of process, `serve` or `worker`.
         data_folder: of its installation.
     """
     folder = _folder(data_folder)
     for name in [name for name in killed(data_folder) if name.rpartition("-")[0] == what][:1]:
-        with suppress(OSError):  # this process is there in its place
+        with suppress(OSError):  # this process replaces the killed one
             (folder / name).unlink()
     file = _OwnFile(folder / f"{what}-{os.getpid()}")
     try:
@@ -49,22 +50,22 @@ async def show_alive(what: str, data_folder: Path) -> None:
 
 
 class _OwnFile:
-    """A file that this process holds a lock on. Whatever cleans its folder up, the next write makes it again."""
+    """A file that this process locks. If somebody deletes it, the next write creates it again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._opened: int | None = None
 
     def write(self, text: str) -> None:
-        """Write a text of some characters in place of the last.
+        """Replace the text.
 
         Raises:
-            OSError: it cannot be written, or whoever looks at it holds it for a moment.
+            OSError: the file cannot be written, or a reader locks it just now.
         """
         if self._opened is None or not self._is_there(self._opened):
             self._close()
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            if self._path.parent.stat().st_uid != os.getuid():  # somebody else's could have us write what they like
+            if self._path.parent.stat().st_uid != os.getuid():  # never write into another user's folder
                 return
             self._opened = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -77,7 +78,7 @@ class _OwnFile:
             return False
 
     def remove(self) -> None:
-        """Take it away."""
+        """Delete the file."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
         self._close()
@@ -89,16 +90,13 @@ class _OwnFile:
 
 
 def silences(data_folder: Path) -> dict[str, float]:
-    """The processes of an installation on this machine, such as `worker-17`, and for how many seconds each has been silent.
-
-    What was killed, and could not take its file away, is left out.
-    """
-    now = time.monotonic()  # what was written is rounded, so it may be later
+    """The living processes of an installation on this machine, such as `worker-17`, with the seconds since each wrote."""
+    now = time.monotonic()  # the written time is rounded, so it may be later
     return {name: max(0.0, now - written) for name, (is_held, written) in _written(data_folder).items() if is_held}
 
 
 def killed(data_folder: Path) -> list[str]:
-    """The processes of an installation that ended without a word since this machine started, and that none has replaced."""
+    """The processes of an installation that were killed since this machine started and that none has replaced."""
     now = time.monotonic()
     return [name for name, (is_held, written) in _written(data_folder).items() if not is_held and written <= now]
 
@@ -109,7 +107,7 @@ def file_of(name: str, data_folder: Path) -> Path:
 
 
 def _written(data_folder: Path) -> dict[str, tuple[bool, float]]:
-    """By the name of each file: whether a process holds it, and when it was last written to."""
+    """By the name of each file: whether a process locks it, and when the process last wrote."""
     found = {}
     with suppress(OSError):
         for path in sorted(_folder(data_folder).iterdir()):

@@ -1,4 +1,4 @@
-"""How a process ends: while its threads still work, and before its server has begun."""
+"""End a process: by a signal before its server runs, and in time although threads still work."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SECONDS = 2.0
 
 
 def end_on_signals() -> None:
-    """Have SIGTERM and SIGINT end this process with status 0, until and after a server of uvicorn's has its own way with them.
+    """Let SIGTERM and SIGINT end this process with status 0 while uvicorn does not handle them.
 
-    uvicorn raises a signal again once it has stopped. One that comes before it listens to signals ends the process too: a
-    handler that only swallowed it would leave a process that nobody asks to end a second time.
+    uvicorn handles signals while it serves, and raises them again once it has stopped. A signal that arrives earlier must
+    end the process too, because nobody sends it twice.
     """
 
     def end(*_: object) -> None:
@@ -27,11 +27,10 @@ def end_on_signals() -> None:
 
 
 def leave_soon(status: int) -> None:
-    """Have this process end with a status within two seconds, whatever its threads do.
+    """End this process with a status within two seconds, whatever its threads do.
 
-    Python waits for the threads of pools to end. One of them may be sending a block of a recording over a thin line, or
-    waiting to send it again, for minutes; whoever asked the process to end would kill it first. What such a thread was
-    at may stop at any line, and is done again by the next run of its job.
+    Python waits for pool threads to end. One of them may spend minutes on an upload over a slow line, and the supervisor
+    would kill the process first. Jobs may stop at any line, so ending such a thread is safe: the next run repeats its work.
     """
 
     def leave() -> None:

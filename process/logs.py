@@ -1,7 +1,6 @@
-"""Structured logs: JSON lines for machines, colour for a person at a terminal, plain lines from commands.
+"""Structured logs on standard error: JSON lines for machines, colour for a terminal, plain lines from commands.
 
-Always on standard error. The colours are structlog's, which is imported for a person alone: it takes longer to import than
-most commands take to run.
+Only a terminal needs structlog, for its colours. It is imported only then: its import takes longer than most commands.
 """
 
 from __future__ import annotations
@@ -17,42 +16,42 @@ from typing import Any
 
 _OURS = "callvault"
 
-# Who may write less than warnings. Of any other library that would be what we log better, arguments of jobs, or whole addresses:
-# at `debug` urllib3 and Apprise write the signatures and tokens in them.
+# Only these loggers may write below warnings. Other libraries log job arguments and whole URLs there: at `debug`, urllib3
+# and Apprise write the signatures and tokens in them.
 _HEARD = (_OURS, "uvicorn.error")
 
-# What every record has, and is no field of the line; and uvicorn's second copy of its message, with colours.
+# Attributes of every record, which are no fields of a line, and uvicorn's coloured copy of its message.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _FIELDS = "callvault_fields"
 _ON_EVERY_LINE = ("event", "program", "level", "timestamp")
 
-# Makes the text of a line: of its fields, and of an exception that belongs to it, as `sys.exc_info` gives it, or None.
+# Makes the text of a line from its fields and from an exception, as `sys.exc_info` returns it, or None.
 _Render = Callable[[dict[str, Any], Any], str]
 
 _bound: ContextVar[dict[str, Any]] = ContextVar("bound_fields", default={})  # noqa: B039  nothing changes it in place
 
 
 class Logger:
-    """Writes events: short words; everything else is a field."""
+    """Writes events: a short text and fields."""
 
     def debug(self, event: str, **fields: Any) -> None:
-        """Write what only whoever looks for a fault wants to know."""
+        """Write a detail that helps to debug."""
         self._write(logging.DEBUG, event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
-        """Write what went as it should."""
+        """Write normal progress."""
         self._write(logging.INFO, event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Write what may need somebody's attention."""
+        """Write what may need attention."""
         self._write(logging.WARNING, event, fields)
 
     def error(self, event: str, *, exc_info: bool = False, **fields: Any) -> None:
-        """Write what failed.
+        """Write a failure.
 
         Args:
-            event: what.
-            exc_info: whether the stack of the exception that is being handled belongs to it.
+            event: what failed.
+            exc_info: whether to add the stack trace of the current exception.
             fields: of the line.
         """
         self._write(logging.ERROR, event, fields, exc_info)
@@ -70,7 +69,7 @@ def get_logger() -> Logger:
 
 @contextmanager
 def bound_fields(**fields: Any) -> Iterator[None]:
-    """Put fields on every line that is written in the block, by whatever library."""
+    """Add fields to every line that is written in the block, also by libraries."""
     token = _bound.set(_bound.get() | fields)
     try:
         yield
@@ -82,10 +81,9 @@ def configure_logs(level: str = "info", *, program: str, is_command: bool = Fals
     """Send the logs of this process and of the libraries in it to standard error.
 
     Args:
-        level: the least severity to write: debug, info, warning or error; of libraries, a warning or more.
-        program: which part this is (`serve`, `worker`, …); on every line.
-        is_command: whether a person waits for what it says: then a line is plain text, and alerts, which others get, are
-            no lines at all.
+        level: the minimum severity: debug, info, warning or error; for libraries at least warning.
+        program: the name of the program (`serve`, `worker`, …); on every line.
+        is_command: whether a person waits for the output. Then lines are plain text without alerts, which go elsewhere.
     """
     handler = logging.StreamHandler(sys.stderr)
     render: _Render = _as_command if is_command else _coloured() if sys.stderr.isatty() else _as_json
@@ -101,7 +99,7 @@ def configure_logs(level: str = "info", *, program: str, is_command: bool = Fals
 
 
 class _Lines(logging.Formatter):
-    """Makes lines of our records and of libraries'.
+    """Formats our records and those of libraries.
 
     Args:
         program: see `configure_logs`.
@@ -132,9 +130,9 @@ def _as_json(line: dict[str, Any], error: Any) -> str:
 
 
 def _as_command(line: dict[str, Any], _: Any) -> str:
-    """`callvault: what happened: name value, name value`; the last is the error, which may be long."""
-    said = {name: " ".join(str(value).split()) for name, value in line.items() if name not in _ON_EVERY_LINE}
-    fields = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in said.items())
+    """`callvault: event: name value, name value`; the error comes last, because it may be long."""
+    values = {name: " ".join(str(value).split()) for name, value in line.items() if name not in _ON_EVERY_LINE}
+    fields = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
     return f"callvault: {line['event']}" + (f": {fields}" if fields else "")
 
 

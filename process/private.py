@@ -1,4 +1,4 @@
-"""Files of this machine that only the user of the service may read: numbers, transcripts and states lie in the data folder."""
+"""Keep local files private to the user of the service: the data folder holds numbers, transcripts and states."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 
 def private_folder(folder: Path) -> None:
-    """Make a folder that only this user may enter, or close one of this user that others may.
+    """Create a folder that only this user may enter, or remove the access of others from an existing one.
 
-    One of another user, or one that is shared on purpose (with a sticky bit, as /tmp is), is left as it is.
+    A folder of another user, or one that is shared on purpose (with a sticky bit, like /tmp), stays as it is.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be created.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = folder.stat()
@@ -24,10 +24,10 @@ def private_folder(folder: Path) -> None:
 
 
 def private_file(path: Path) -> None:
-    """Make an empty file that only this user may read, or close one that is there.
+    """Create an empty file that only this user may read, or remove the access of others from an existing one.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the file cannot be created.
     """
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -35,7 +35,7 @@ def private_file(path: Path) -> None:
 
 
 def close_files(paths: Iterable[Path]) -> None:
-    """Let nobody else read some files; what is gone meanwhile, or of another user, is left."""
+    """Remove the access of others from some files; skip files that are gone or belong to another user."""
     for path in paths:
         with suppress(OSError):
             _close(path, path.stat().st_mode, 0o600)

@@ -1,4 +1,4 @@
-"""Ending tasks of the event loop, for certain."""
+"""End tasks of the event loop reliably."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _TRIES = 100
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks until they have ended, for 20 seconds at most; what they return or raise is dropped.
+    """Cancel tasks until they end, for at most 20 seconds, and drop their results and errors.
 
-    Once is not enough: before Python 3.12, `asyncio.wait_for` loses a cancellation that comes when what it waits for
-    is just done (CPython issue bpo-37658), and the Redis client sends every command through it.
+    One cancellation is not enough: before Python 3.12, `asyncio.wait_for` loses it if its awaitable has just finished
+    (CPython issue bpo-37658), and the Redis client sends every command through `wait_for`.
     """
     left = {task for task in tasks if not task.done()}
     for _ in range(_TRIES):
@@ -25,4 +25,4 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
         ended, left = await asyncio.wait(left, timeout=_AGAIN_SECONDS)
         for task in ended:
             if not task.cancelled():
-                task.exception()  # looked at, so that the loop does not report it as never retrieved
+                task.exception()  # otherwise asyncio logs that the exception was never retrieved

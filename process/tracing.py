@@ -1,8 +1,7 @@
-"""Traces by OpenTelemetry, from a webhook to the commit record of what it told of; off unless the environment asks for it.
+"""OpenTelemetry traces, from a webhook to the commit record; off unless `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
 
-The SDK reads its own variables (opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables): they are set
-where `OTEL_EXPORTER_OTLP_ENDPOINT` is. Spans carry ids and the kinds of errors, never an error's text, a number, a word that
-was said, or an address.
+The SDK reads its own environment variables (opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables).
+Spans carry ids and error types, never the text of an error, a phone number, a transcript or a URL.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ _tracer: Any = None
 
 
 def open_tracing(program: str) -> None:
-    """Start tracing this process, if the environment says where traces go.
+    """Start tracing this process if the environment names an endpoint.
 
     Args:
-        program: which part this is; the service is called `callvault-serve` or `callvault-worker` unless it is named.
+        program: `serve` or `worker`; the default service name is `callvault-serve` or `callvault-worker`.
 
     Raises:
-        UserError: traces are asked for, and the packages are not there.
+        UserError: an endpoint is set, but OpenTelemetry is not installed.
     """
     global _tracer
     asked = next((name for name in _ENDPOINTS if os.environ.get(name)), None)
@@ -38,7 +37,9 @@ def open_tracing(program: str) -> None:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        raise UserError(f"{asked} is set, and OpenTelemetry is not there: pip install 'callvault[traces]'") from None
+        raise UserError(
+            f"{asked} is set, but OpenTelemetry is not installed; run pip install 'callvault[traces]'"
+        ) from None
     os.environ.setdefault("OTEL_SERVICE_NAME", f"callvault-{program}")
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -47,16 +48,16 @@ def open_tracing(program: str) -> None:
 
 
 def span(name: str, parent: object = None, **attributes: str | None) -> AbstractContextManager[str | None]:
-    """A span for the length of the block, within the one that is open.
+    """Open a span for the length of the block, inside the current one.
 
     Args:
-        name: of the step, one of few.
-        parent: the `traceparent` (w3.org/TR/trace-context) of a span elsewhere, as this function gave it there; anything
-            else is left aside.
+        name: of the step.
+        parent: the `traceparent` (w3.org/TR/trace-context) that this function returned in another process; any other
+            value is ignored.
         attributes: ids.
 
     Returns:
-        What gives its own `traceparent`, or None while tracing is off.
+        A context manager that yields the span's own `traceparent`, or None while tracing is off.
     """
     return _OFF if _tracer is None else _span(name, parent, attributes)
 
@@ -69,7 +70,7 @@ def _span(name: str, parent: object, attributes: dict[str, str | None]) -> Itera
     propagator = TraceContextTextMapPropagator()
     context = propagator.extract({"traceparent": parent}) if isinstance(parent, str) else None
     known = {f"callvault.{key}": value for key, value in attributes.items() if value is not None}
-    # Left to itself, the SDK would send the text and stack of what is raised.
+    # By default the SDK sends the text and stack trace of an exception.
     quiet = {"record_exception": False, "set_status_on_exception": False}
     with _tracer.start_as_current_span(name, context=context, attributes=known, **quiet) as opened:
         carrier: dict[str, str] = {}

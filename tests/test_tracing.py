@@ -106,7 +106,7 @@ def test_without_the_packages_asking_for_traces_is_one_clear_line(tmp_path: Path
     done = run_callvault(["worker"], environment)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "callvault: OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not there: pip install 'callvault[traces]'"
+        "callvault: OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed; run pip install 'callvault[traces]'"
     )
 
 

@@ -1,17 +1,17 @@
-"""The one kind of error that a person is meant to read."""
+"""Errors that a person reads."""
 
 
 class UserError(Exception):
-    """An error whose text is one clear line: what failed, on which object, what to do; a command ends with it.
+    """An error that ends a command. Its text is one line: what failed, on which object, what to do.
 
     Attributes:
-        exit_status: 1 failed, 2 used wrongly.
+        exit_status: 1: failed; 2: used wrongly.
     """
 
     exit_status = 1
 
 
 class UsedWrongly(UserError):
-    """Something that was given (an argument, a setting, a file) cannot be used; the text says which, and what can."""
+    """An argument, a setting or a file cannot be used. The text names it and says what is expected."""
 
     exit_status = 2

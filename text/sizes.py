@@ -1,10 +1,10 @@
-"""How amounts of bytes are written."""
+"""Write numbers of bytes."""
 
 from __future__ import annotations
 
 
 def format_size(count: float) -> str:
-    """Bytes the short way, in powers of ten: `950 B`, `3.6 MB`."""
+    """Bytes in a short form, in powers of ten: `950 B`, `3.6 MB`."""
     left = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if left < 999.95 or (unit == "B" and left < 1000):

@@ -1,4 +1,4 @@
-"""A recording's audio as it is played and downloaded: what is given out as whole is what the commit record says, to the byte."""
+"""Play and download the audio of a recording. A whole answer always matches the commit record byte for byte."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ log = get_logger()
 
 
 async def audio(ops: Ops, request: Request) -> Response:
-    """A recording's audio in one format, whole or a range of it (RFC 9110, section 14).
+    """The audio of a recording in one format, whole or a range (RFC 9110, section 14).
 
     Raises:
-        Refused: the archive has no such audio.
+        Refused: the archive does not have this audio, or it is damaged.
         StoreError: the archive cannot be read now.
     """
     recording_id, audio_format = request.path_params["recording_id"], request.path_params["audio_format"]
@@ -61,11 +61,11 @@ async def audio(ops: Ops, request: Request) -> Response:
     is_part = (start, end) != (0, wanted.size)
     if is_part:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{wanted.size}"
-    try:  # what is wrong with it shows before the answer is begun
-        if await _is_told(ops, wanted):
+    try:  # find damage before the answer starts
+        if await _is_known_damaged(ops, wanted):
             await asyncio.to_thread(ops.runtime.archive.prove_again, wanted, "read-back")
         elif is_part:
-            await asyncio.to_thread(_hold_to_mark, ops, wanted)
+            await asyncio.to_thread(_prove_recently, ops, wanted)
         source = ops.runtime.archive.store.read(wanted.key, start, end)
         try:
             first = await asyncio.to_thread(next, source, _NOTHING)
@@ -83,13 +83,13 @@ async def audio(ops: Ops, request: Request) -> Response:
 
 
 class _Audio(StreamingResponse):
-    """Audio that may turn out damaged, or whose store may go away, when most of it has been sent.
+    """Closes the connection early if damage or a failure of the store shows up while audio is sent.
 
-    The connection is then closed before the promised length, so that nobody takes what came for the whole.
+    The client then receives less than the announced length, so it cannot take the rest for the whole.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the audio."""
         try:
             await super().__call__(scope, receive, send)
         except (Damaged, StoreError) as error:
@@ -97,21 +97,21 @@ class _Audio(StreamingResponse):
             await close_early(scope, receive)
 
 
-async def _is_told(ops: Ops, known: ArchivedObject) -> bool:
-    """Whether it is known to be damaged, so that every byte is checked before any of it is sent."""
+async def _is_known_damaged(ops: Ops, known: ArchivedObject) -> bool:
+    """Whether an object is known to be damaged; then every byte is checked before the first is sent."""
     with suppress(RedisError, OSError):
         return known.key in await DamagedObjects(ops.redis).all()
     return False
 
 
-def _hold_to_mark(ops: Ops, known: ArchivedObject) -> None:
-    """See that what a part is taken from is the object of the commit record; blocks.
+def _prove_recently(ops: Ops, known: ArchivedObject) -> None:
+    """Check that an object, of which a part is sent, matches its commit record; blocks.
 
-    Its mark and checksum at the store are asked for; a store that has none is read whole, once a minute at most.
+    An object is proven again when its version at the store changes; at a store without versions, once a minute.
 
     Raises:
-        Damaged: it is not.
-        StoreError: the store cannot be asked now.
+        Damaged: it does not match.
+        StoreError: the store does not answer.
     """
     stored = ops.runtime.archive.store.stat(known.key)
     if stored is None:
@@ -126,11 +126,11 @@ def _hold_to_mark(ops: Ops, known: ArchivedObject) -> None:
 
 
 async def _hashed(ops: Ops, known: ArchivedObject, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The whole object, but for its end if its bytes are not those of the commit record: then the answer stays incomplete.
+    """The chunks of a whole object; the last one only if the bytes match the commit record.
 
     Raises:
-        Damaged: they are not.
-        StoreError: the store does not give all of them now.
+        Damaged: the bytes do not match; the answer stays incomplete.
+        StoreError: the store does not deliver all of them.
     """
     digest, held = hashlib.sha256(), b""
     async for chunk in chunks:
@@ -151,16 +151,16 @@ async def _chunks(first: bytes, source: Iterator[bytes]) -> AsyncIterator[bytes]
         while chunk:
             yield chunk
             chunk = await asyncio.to_thread(next, source, _NOTHING)
-    finally:  # whoever listened has gone: the store's connection is not kept until the collector comes
+    finally:  # close the store's connection at once if the listener has gone
         with suppress(ValueError):  # a thread is still reading the last chunk
             await asyncio.to_thread(getattr(source, "close", lambda: None))
 
 
 def _span(header: str | None, size: int) -> tuple[int, int] | None:
-    """First byte, and the one behind the last, of the range that is asked for; None: it cannot be given."""
+    """The first byte and the end of the requested range; None if it cannot be satisfied."""
     match = _RANGE.fullmatch(header or "")
     if match is None or match.groups() == ("", ""):
-        return 0, size  # several ranges, and what is no range, may be answered with the whole
+        return 0, size  # RFC 9110 allows the whole in answer to several ranges and to invalid ones
     first, last = match.groups()
     start = max(0, size - int(last)) if not first else int(first)
     end = size if not last or not first else min(size, int(last) + 1)

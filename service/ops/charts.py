@@ -1,4 +1,4 @@
-"""Small charts as SVG, drawn here: no script, no outside host, and a text that says the same to those who do not see it."""
+"""Small charts as SVG, without scripts or outside hosts, and with a text for screen readers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _WIDTH, _HEIGHT, _GAP = 288, 48, 0.25
 
 
 def bars(values: Sequence[float | None], what: str, unit: str = "") -> Markup:
-    """Bars of equal steps, the oldest left; None where nothing was measured.
+    """A bar for each step, the oldest on the left.
 
     Args:
-        values: of each step.
-        what: what they are, and over what time; it becomes the chart's text.
-        unit: of the largest value, which is written above.
+        values: one for each step; None: not measured.
+        what: the name and period of the values, for the text of the chart.
+        unit: of the values.
     """
     known = [value for value in values if value is not None]
     top = max(known, default=0)

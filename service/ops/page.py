@@ -13,16 +13,16 @@ from service.ops.parts import Ops
 
 @dataclass(frozen=True)
 class Page:
-    """A page and the same data as JSON.
+    """A page, and the same data as JSON.
 
     Attributes:
-        path: under `/ops`, and under `/api` likewise.
-        template: its file.
-        title: of the page; with `in_menu` also in the menu.
-        look: reads what it shows.
-        answer: the type of that.
-        query: parameters of the query, with a line each; any other is refused.
-        told: makes of what is shown what the API tells; by default the same.
+        path: under `/ops` and under `/api`.
+        template: file name of its template.
+        title: of the page, and of its entry in the menu if `in_menu` is set.
+        look: reads the data.
+        answer: the type of the data.
+        query: the query parameters with a description each; any other is refused.
+        told: converts the data for the API.
     """
 
     path: str

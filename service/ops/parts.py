@@ -1,4 +1,4 @@
-"""What every ops page works with, made when a page is first asked for: a receiver that nobody looks at pays nothing for it."""
+"""What the ops pages share. It is created with the first request, so a receiver without viewers pays nothing."""
 
 from __future__ import annotations
 
@@ -24,31 +24,30 @@ class Ops:
 
     Args:
         settings: of the process.
-        redis: the receiver's client, which fails within a second.
+        redis: the receiver's client, which fails within a second if Redis is away.
     """
 
     def __init__(self, settings: Settings, redis: Any) -> None:
         self.settings = settings
         self.redis = redis
         self.watchers = 0
-        self.proven: dict[
-            tuple[str, str | None, int], float
-        ] = {}  # objects by key, mark and size: when each was proven
+        # When each object was last proven, by key, version and size.
+        self.proven: dict[tuple[str, str | None, int], float] = {}
         self.looking = asyncio.Lock()
-        self.overview: tuple[float, Overview] | None = None  # when, and what was seen
+        self.overview: tuple[float, Overview] | None = None  # when it was read, and the result
         self._opening = asyncio.Lock()
         self._runtime: Runtime | StoreError | None = None
         self._refusal: StoreRefused | None = None
 
     @cached_property
     def access(self) -> Access:
-        """Who may."""
+        """Decides who may enter."""
         return Access(self.settings, self.redis)
 
     async def open(self) -> None:
-        """Make the runtime, in a thread: a cloud's SDK takes half a second to import, and webhooks must not wait for it.
+        """Create the runtime in a thread: a cloud SDK takes half a second to import, and webhooks must not wait for it.
 
-        Each time it is seen whether Redis belongs to the archive, which both may change while a receiver runs.
+        Each call also checks that Redis belongs to the archive, because both may be replaced while a receiver runs.
         """
         async with self._opening:
             if not isinstance(self._runtime, Runtime):
@@ -60,7 +59,7 @@ class Ops:
             except AnotherArchive as error:
                 self._refusal = StoreRefused(str(error))
             except (RedisError, OSError):
-                pass  # away: the page says so
+                pass  # the page shows it
 
     def _opened(self) -> Runtime | StoreError:
         try:
@@ -70,10 +69,10 @@ class Ops:
 
     @property
     def runtime(self) -> Runtime:
-        """What jobs work with too. Without an API key Telnyx refuses what is asked of it, and the page says so.
+        """The runtime, which jobs use too. Without an API key, Telnyx refuses requests and the page shows that.
 
         Raises:
-            StoreError: the archive could not be opened, or this Redis belongs to another.
+            StoreError: the archive could not be opened, or this Redis belongs to another archive.
         """
         if self._refusal is not None:
             raise self._refusal
@@ -88,7 +87,7 @@ class Ops:
         return FollowedCatalogue(self.settings.data_folder / "catalogue.sqlite", self.runtime.archive, self.redis)
 
     async def close(self) -> None:
-        """Close what has been opened."""
+        """Close what is open."""
         if "catalogue" in self.__dict__:
             await self.catalogue.close()
         if isinstance(self._runtime, Runtime):

@@ -1,4 +1,4 @@
-"""How values are written on the pages."""
+"""The template filters: how values appear on the pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.conditions import Condition
 
 
 def when(text: str | None) -> Markup:
-    """An instant, UTC, to the second; what cannot be read as one, as it is."""
+    """An instant, UTC, to the second; any other text unchanged."""
     if not text:
         return Markup("")
     try:
@@ -31,27 +31,27 @@ def when(text: str | None) -> Markup:
 
 
 def length(milliseconds: float | None) -> str:
-    """A duration in milliseconds the short way; empty where it is not known."""
+    """Milliseconds as a short duration; empty if unknown."""
     return "" if milliseconds is None else format_duration(milliseconds / 1000)
 
 
 def seconds(value: float | None) -> str:
-    """A duration in seconds the short way."""
+    """Seconds as a short duration; empty if unknown."""
     return "" if value is None else format_duration(value)
 
 
 def marked(words: str) -> Markup:
-    """Words around those that were looked for, which are marked."""
+    """An excerpt with the matching words marked."""
     return Markup("").join(Markup("<mark>{}</mark>").format(p) if is_hit else escape(p) for p, is_hit in pieces(words))
 
 
 def sentence(text: str) -> str:
-    """A sentence with its beginning and its end."""
+    """A text as a sentence, with a capital and a full stop."""
     return f"{text[0].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" if text else ""
 
 
 def commands(text: str) -> Markup:
-    """What stands between backticks, as commands are written."""
+    """A text with its parts in backticks as code."""
     parts = text.split("`")
     return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
 
@@ -64,7 +64,7 @@ _PAGES = {
 
 
 def link(condition: Condition) -> str:
-    """The page that shows what a condition is about; empty if no page does."""
+    """The page that shows the subject of a condition; empty if there is no such page."""
     place = layout.recording_of(condition.about)
     if condition.kind == "damaged" and place is not None:
         return f"/ops/recordings/{quote(place[1], safe='')}"
@@ -72,19 +72,19 @@ def link(condition: Condition) -> str:
 
 
 def by_kind(conditions: Sequence[Condition]) -> list[list[Condition]]:
-    """Conditions of one kind together, in the order that they have."""
+    """Adjacent conditions of one kind, grouped."""
     return [list(same) for _, same in itertools.groupby(conditions, key=lambda one: one.kind)]
 
 
 def count(number: int) -> str:
-    """A number with its thousands apart."""
+    """A number with thousands separators."""
     return f"{number:,}"
 
 
 def day_or_month(day: str) -> str:
-    """The number of a day; of the first of a month, the month."""
-    told = date.fromisoformat(day)
-    return f"{told:%b}" if told.day == 1 else f"{told.day}"
+    """The number of a day, or the month on its first day."""
+    parsed = date.fromisoformat(day)
+    return f"{parsed:%b}" if parsed.day == 1 else f"{parsed.day}"
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
