@@ -44,7 +44,7 @@ def test_every_file_that_the_architecture_names_exists() -> None:
     """A bare name is of the folder that the line named last."""
     for line in (ROOT / "docs" / "architecture.md").read_text().splitlines():
         folder = ROOT
-        for name in re.findall(r"`([\w./]+(?:\.py|\.lua|/))`", line):
+        for name in re.findall(r"`(\w[\w./]*(?:\.py|\.lua|/))`", line):
             path = ROOT / name if "/" in name else folder / name
             assert path.exists() or (ROOT / "workers" / name).exists(), (name, line)
             folder = path if path.is_dir() else path.parent
