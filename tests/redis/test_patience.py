@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from lab.redis import Server as RedisServer
 from workers.engine.connect import connect_command, connect_worker
 from workers.queue.connect import connect_receiver
 
@@ -59,3 +62,36 @@ async def test_a_redis_that_dies_at_a_command_is_retried_by_one_layer_only(kind:
             await client.get("key")
     await client.aclose()
     server.stop()
+
+
+@pytest.mark.parametrize("connect", [connect_receiver, connect_worker])
+async def test_a_server_that_stops_during_the_handshake_is_retried(connect: Any) -> None:
+    """A server that restarts closes a connection between its first answer and the next."""
+    handshakes = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal handshakes
+        while words := (await reader.read(65536)).upper():
+            if b"CLIENT" in words:
+                handshakes += 1
+                if handshakes == 1:
+                    break
+            writer.write(b"+PONG\r\n" * words.count(b"PING") + b"+OK\r\n" * words.count(b"SETINFO"))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    client = connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    assert await client.ping()
+    assert handshakes > 1
+    await client.aclose()
+    server.close()
+
+
+@pytest.mark.parametrize("connect", [connect_receiver, connect_worker])
+async def test_a_wrong_password_is_reported_at_once(connect: Any, tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as plain:
+        client = connect(f"redis://nobody:wrong@127.0.0.1:{plain.port}/0")
+        async with asyncio.timeout(5):
+            with pytest.raises(AuthenticationError):
+                await client.ping()
+        await client.aclose()

@@ -6,16 +6,22 @@ its connection also retries on OSError (a refused connect).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from config.values import REDIS_TLS_OPTIONS, sentinel_hosts
 from workers.queue.patience import Patience
+
+if TYPE_CHECKING:
+    _Pool = ConnectionPool
+else:
+    _Pool = object
 
 _OUTAGES: list[type[Exception]] = [RedisConnectionError, RedisTimeoutError, OSError]
 
@@ -32,7 +38,30 @@ def options_of(*, patience_seconds: float, timeout_seconds: float, connections: 
     }
 
 
-class _PrimaryPool(SentinelConnectionPool):
+class _RetriesHandshakes(_Pool):
+    """A pool that also retries the handshake of a connection. redis-py retries connecting and the command, not what is between:
+    a server that stops in that moment would end a worker."""
+
+    async def ensure_connection(self, connection: Any) -> None:
+        """Have a connection ready for a command."""
+        refused: list[AuthenticationError] = []
+
+        async def connect() -> None:
+            try:
+                await super(_RetriesHandshakes, self).ensure_connection(connection)
+            except AuthenticationError as error:  # redis-py counts it as an outage
+                refused.append(error)
+
+        await connection.retry.call_with_retry(connect, lambda _: connection.disconnect())
+        if refused:
+            raise refused[0]
+
+
+class _DirectPool(_RetriesHandshakes, BlockingConnectionPool):
+    """Connections to one server."""
+
+
+class _PrimaryPool(_RetriesHandshakes, SentinelConnectionPool):
     """Connections to the primary that Sentinel names. Those to a former primary are closed."""
 
     async def release(self, connection: Any) -> None:
@@ -48,7 +77,7 @@ def client_of(url: str, kind: Any, made_with: dict[str, Any], options: dict[str,
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     if parts.scheme != "redis+sentinel":
         tls = _tls_options(query) if parts.scheme == "rediss" else {}
-        pool = BlockingConnectionPool.from_url(url, timeout=options["socket_timeout"], **options, **tls)
+        pool = _DirectPool.from_url(url, timeout=options["socket_timeout"], **options, **tls)
         return kind(connection_pool=pool, **made_with)
     path = parts.path.strip("/").split("/")
     tls = {"ssl": True} | _tls_options(query) if query.get("tls") == "true" else {}
