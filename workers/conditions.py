@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from archive.problems import how_to_mend
 from config.settings import Settings
 from text.counts import many
 from text.times import end_of_day, format_duration
 from workers.alerts.kinds import Severity
-from workers.damage.damaged import DamagedObjects
+from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.deletion.schedule import DueList
 from workers.engine.attempts import Attempts
 from workers.engine.failure_classes import CAUSES, advice_of
@@ -193,18 +192,18 @@ async def _no_worker(at: _Moment) -> list[Condition]:
     return [condition("no-worker", f"{length}, so nothing is archived, deleted or sealed; {jobs}{why}")]
 
 
+def _damage(key: str, one: KnownDamage, archive_address: str) -> Condition:
+    from archive.problems import how_to_mend  # it imports every kind of record, which a receiver does without
+
+    what = f"{key}: {one.what} (found by {one.found_by}, {one.at[:19]}Z)"
+    advice = f"{how_to_mend(key, one.state, archive_address)}. This line disappears once the object is intact"
+    return condition("damaged", what, key, advice)
+
+
 async def _damaged(at: _Moment) -> list[Condition]:
     damaged = DamagedObjects(at.redis)
     known = sorted((await damaged.all()).items())
-    found = [
-        condition(
-            "damaged",
-            f"{key}: {one.what} (found by {one.found_by}, {one.at[:19]}Z)",
-            key,
-            f"{how_to_mend(key, one.state, at.settings.archive_address)}. This line disappears once the object is intact",
-        )
-        for key, one in known[:_MOST_DAMAGED]
-    ]
+    found = [_damage(key, one, at.settings.archive_address) for key, one in known[:_MOST_DAMAGED]]
     if (more := len(known) - _MOST_DAMAGED) > 0:
         found.append(condition("damaged", many(more, "more object, not listed here", "more objects, not listed here")))
     known_at = await damaged.known_at()
