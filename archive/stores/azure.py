@@ -52,8 +52,8 @@ from archive.stores.store import (
     StoreOptions,
     StoreRefused,
     Written,
+    errors_as,
     split_url,
-    told_by,
 )
 from text.counts import many
 
@@ -108,7 +108,7 @@ class AzureStore:
     def _put_whole(self, blob: BlobClient, key: str, body: bytes, extra: dict[str, Any]) -> dict[str, str]:
         digest = hashlib.md5(body, usedforsecurity=False)
         try:
-            with _told(self._shown(key), is_write=True):
+            with _store_errors(self._shown(key), is_write=True):
                 blob.upload_blob(body, length=len(body), overwrite=False, headers=_checked_by(digest), **extra)
         except KeyExists:
             if self.stat(key) is not None:
@@ -126,11 +126,11 @@ class AzureStore:
             for part in parts:
                 digest = hashlib.md5(part, usedforsecurity=False)
                 block_id = f"{len(ids):08d}-{digest.hexdigest()}"
-                with _told(self._shown(key)):
+                with _store_errors(self._shown(key)):
                     blob.stage_block(block_id, part, length=len(part), headers=_checked_by(digest), **scope)
                 ids.append(block_id)
         try:
-            with _told(self._shown(key), is_write=True):
+            with _store_errors(self._shown(key), is_write=True):
                 blob.commit_block_list(
                     [BlobBlock(block_id) for block_id in ids], match_condition=MatchConditions.IfMissing, **extra
                 )
@@ -144,7 +144,7 @@ class AzureStore:
         """See `Store.stat`."""
         blob = self._blob(key)
         try:
-            with _told(self._shown(key)):
+            with _store_errors(self._shown(key)):
                 found = blob.get_blob_properties()
                 committed = [] if found.size == 0 else blob.get_block_list("committed")[0]
         except _Missing:
@@ -162,7 +162,7 @@ class AzureStore:
         if end is not None and end <= start:
             return
         try:
-            with _told(self._shown(key)):
+            with _store_errors(self._shown(key)):
                 length = None if end is None else end - start
                 stream = self._blob(key).download_blob(start, length, max_concurrency=1)
                 left = stream.size
@@ -178,7 +178,7 @@ class AzureStore:
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""
-        with _told(self._shown(prefix)):
+        with _store_errors(self._shown(prefix)):
             for blob in self._container.list_blobs(name_starts_with=self._prefix + prefix):
                 yield StoredObject(blob.name.removeprefix(self._prefix), blob.size)
 
@@ -189,7 +189,7 @@ class AzureStore:
         account_key = getattr(self._service.credential, "account_key", None)
         delegation = None
         if account_key is None:
-            with _told(self._shown(key)):
+            with _store_errors(self._shown(key)):
                 delegation = self._service.get_user_delegation_key(datetime.now(UTC) - timedelta(minutes=5), until)
         token = generate_blob_sas(
             account_name=str(self._service.account_name),
@@ -212,7 +212,7 @@ class AzureStore:
     def erase(self, key: str) -> None:
         """See `Store.erase`. With its snapshots; a container with soft delete keeps them for its own while."""
         try:
-            with _told(self._shown(key)):
+            with _store_errors(self._shown(key)):
                 self._blob(key).delete_blob(delete_snapshots="include")
         except _Missing:
             pass
@@ -293,9 +293,9 @@ class _NoBlocks(StoreError):
     pass
 
 
-def _told(name: str, *, is_write: bool = False) -> AbstractContextManager[None]:
+def _store_errors(name: str, *, is_write: bool = False) -> AbstractContextManager[None]:
     """Translate the exceptions of the SDK into store errors about the object with this name."""
-    return told_by(lambda error: _error_of(name, error, is_write=is_write))
+    return errors_as(lambda error: _error_of(name, error, is_write=is_write))
 
 
 def _error_of(name: str, error: Exception, *, is_write: bool) -> Exception | None:

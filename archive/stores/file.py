@@ -29,7 +29,7 @@ from archive.stores.store import (
     StoreOptions,
     StoreRefused,
     Written,
-    told_by,
+    errors_as,
 )
 
 _CHUNK_BYTES = 1024 * 1024
@@ -226,7 +226,7 @@ class FileStore:
 
 def _errors_of(key: str) -> AbstractContextManager[None]:
     """Translate errors of the file system into store errors."""
-    return told_by(lambda error: _error_of(key, error))
+    return errors_as(lambda error: _error_of(key, error))
 
 
 def _error_of(key: str, error: Exception) -> Exception | None:

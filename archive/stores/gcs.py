@@ -40,9 +40,9 @@ from archive.stores.store import (
     StoreOptions,
     StoreRefused,
     Written,
+    errors_as,
     name_in_bucket,
     split_url,
-    told_by,
 )
 from process.logs import get_logger
 from text.counts import many
@@ -69,7 +69,7 @@ class GcsStore:
         self._timeout = (lines.CONNECT_SECONDS, lines.SILENCE_SECONDS)
         # By number: by time, as the client's own, a block that needs minutes on a thin line would have one try.
         self._retry: Any = stamina.retry(on=_is_passing, attempts=_TRIES, timeout=None, wait_initial=0.5, wait_max=8)
-        with _told(url):
+        with _store_errors(url):
             self._client = storage.Client()
             session = self._client._http
             if not session.is_mtls:  # which has an adapter of its own
@@ -114,7 +114,7 @@ class GcsStore:
         return Written(stored, {"crc32c": expected})
 
     def _put_whole(self, blob: Any, key: str, body: bytes, content_type: str) -> None:
-        with _told(self._shown(key), _CREATE):
+        with _store_errors(self._shown(key), _CREATE):
             blob.upload_from_string(
                 body, content_type, if_generation_match=0, checksum="crc32c", timeout=self._timeout, retry=self._retry
             )
@@ -123,7 +123,7 @@ class GcsStore:
         if self.stat(key) is not None:  # GCS itself would say so only at the end of the upload
             raise KeyExists(key)
         try:
-            with _told(self._shown(key), _CREATE), _leaving_damage_to_the_proof(self._shown(key)):
+            with _store_errors(self._shown(key), _CREATE), _leaving_damage_to_the_proof(self._shown(key)):
                 blob.upload_from_file(
                     stream,
                     content_type=content_type,
@@ -141,7 +141,7 @@ class GcsStore:
 
     def stat(self, key: str) -> StoredObject | None:
         """See `Store.stat`."""
-        with _told(self._shown(key), _GET):
+        with _store_errors(self._shown(key), _GET):
             blob = self._bucket.get_blob(self._name(key), timeout=self._timeout, retry=self._retry)
         if blob is None:
             return None
@@ -157,7 +157,7 @@ class GcsStore:
         blob = self._bucket.blob(self._name(key))
         while start < end:
             stop = min(start + _READ_BYTES, end)
-            with _told(self._shown(key), _GET):
+            with _store_errors(self._shown(key), _GET):
                 chunk = blob.download_as_bytes(
                     start=start,
                     end=stop - 1,
@@ -174,7 +174,7 @@ class GcsStore:
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.list`."""
-        with _told(self._shown(prefix), _LIST):
+        with _store_errors(self._shown(prefix), _LIST):
             found = self._client.list_blobs(
                 self._bucket, prefix=self._prefix + prefix, timeout=self._timeout, retry=self._retry
             )
@@ -203,7 +203,7 @@ class GcsStore:
     def erase(self, key: str) -> None:
         """See `Store.erase`. Every generation; a bucket with soft delete keeps them for its own while."""
         name = self._name(key)
-        with _told(self._shown(key), _DELETE):
+        with _store_errors(self._shown(key), _DELETE):
             listed = self._client.list_blobs(
                 self._bucket, prefix=name, versions=True, timeout=self._timeout, retry=self._retry
             )
@@ -284,9 +284,9 @@ def _leaving_damage_to_the_proof(name: str) -> Iterator[None]:
         log.warning("the store's answer names another checksum", object=name, error=" ".join(str(error).split())[:300])
 
 
-def _told(name: str, permission: str = "") -> AbstractContextManager[None]:
+def _store_errors(name: str, permission: str = "") -> AbstractContextManager[None]:
     """Translate the exceptions of the SDK into store errors about an object; `permission` is what the request needs."""
-    return told_by(lambda error: _error_of(name, permission, error))
+    return errors_as(lambda error: _error_of(name, permission, error))
 
 
 def _error_of(name: str, permission: str, error: Exception) -> Exception | None:

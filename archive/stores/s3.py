@@ -21,7 +21,7 @@ from archive.source import Source
 from archive.stores.s3_bucket import Bucket
 from archive.stores.s3_checks import Checks
 from archive.stores.s3_conditions import Conditions
-from archive.stores.s3_errors import Missing, OutOfRange, WriteUnderWay, says_unknown, told
+from archive.stores.s3_errors import Missing, OutOfRange, WriteUnderWay, says_unknown, store_errors
 from archive.stores.s3_fallbacks import ChosenFallback, Fallback
 from archive.stores.s3_parts import Parts, probe_key
 from archive.stores.store import (
@@ -126,7 +126,7 @@ class S3Store:
         except OutOfRange:
             return
         try:
-            with told(self._bucket.name(key)):
+            with store_errors(self._bucket.name(key)):
                 chunks = answer.body.iter_chunks(_READ_BYTES)
                 # Some stores ignore the range and send the whole object.
                 yield from _cut(chunks, start, end) if span and "content-range" not in answer.headers else chunks
@@ -139,7 +139,7 @@ class S3Store:
         pages = bucket.client.get_paginator("list_objects_v2").paginate(
             Bucket=bucket.bucket, Prefix=bucket.prefix + prefix
         )
-        with told(bucket.name(prefix)):
+        with store_errors(bucket.name(prefix)):
             for page in pages:
                 for found in page.get("Contents", ()):
                     yield StoredObject(found["Key"].removeprefix(bucket.prefix), found["Size"])
@@ -158,9 +158,9 @@ class S3Store:
         """See `Store.erase`. Deletes every version and delete marker, then the object itself."""
         client, place, name = self._bucket.client, self._bucket.at(key), self._bucket.name(key)
         for version in self._versions_of(key):
-            with told(name):
+            with store_errors(name):
                 client.delete_object(**place, VersionId=version)
-        with told(name):
+        with store_errors(name):
             client.delete_object(**place)
 
     def _versions_of(self, key: str) -> tuple[str, ...]:
@@ -168,7 +168,7 @@ class S3Store:
         bucket, name = self._bucket, self._bucket.at(key)["Key"]
         found: tuple[str, ...] = ()
         try:
-            with told(bucket.name(key)):
+            with store_errors(bucket.name(key)):
                 pages = bucket.client.get_paginator("list_object_versions").paginate(Bucket=bucket.bucket, Prefix=name)
                 for page in pages:
                     both = (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))

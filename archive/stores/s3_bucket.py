@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from archive.layout import name_in_bucket
 from archive.stores import lines
-from archive.stores.s3_errors import told
+from archive.stores.s3_errors import store_errors
 from archive.stores.s3_fallbacks import Fallback
 from archive.stores.s3_lean import Answer, Lean, Request
 from archive.stores.store import StoreError, StoreOptions, split_url
@@ -77,7 +77,7 @@ class Bucket:
         """
         place = self.at(key)
         request = Request("HEAD", place["Key"], self.name(key), {"x-amz-checksum-mode": "ENABLED"})
-        with told(request.name):
+        with store_errors(request.name):
             answer = self._lean.send(request, lambda: self.client.head_object(**place, ChecksumMode="ENABLED"))
         return answer.headers
 
@@ -91,7 +91,7 @@ class Bucket:
         place = self.at(key)
         named = {"Range": span} if span else {}
         request = Request("GET", place["Key"], self.name(key), {"range": span} if span else {})
-        with told(request.name):
+        with store_errors(request.name):
             return self._lean.send(request, lambda: self.client.get_object(**place, **named))
 
     def put(self, key: str, body: bytes, sha256: str, fallback: Fallback, wishes: dict[str, Any]) -> Mapping[str, str]:
@@ -107,7 +107,7 @@ class Bucket:
         integrity = {"ChecksumSHA256": in_base64(sha256)} if fallback.checksums else {}
         arguments = wishes | (md5_of(body) if fallback.md5 else integrity) | condition(fallback)
         request = Request("PUT", place["Key"], self.name(key), _headers_of(arguments), body, sha256)
-        with told(request.name):
+        with store_errors(request.name):
             put = self.client_of(fallback).put_object
             return self._lean.send(request, lambda: put(**place, Body=body, **arguments)).headers
 
@@ -131,7 +131,7 @@ class Bucket:
         query = (("partNumber", str(number)), ("uploadId", upload_id))
         request = Request("PUT", place["Key"], self.name(key), _headers_of(arguments), part, sha256, query)
         named = {**place, "UploadId": upload_id, "PartNumber": number, **arguments}
-        with told(request.name):
+        with store_errors(request.name):
             answer = self._lean.send(request, lambda: self.client_of(fallback).upload_part(**named, Body=part))
         if (etag := answer.headers.get("etag")) is None:
             raise StoreError(f"{request.name}: the store's answer has no ETag for part {number}")
@@ -151,7 +151,7 @@ class Bucket:
 
     def presign(self, key: str, seconds: int) -> str:
         """An address for a while. AWS wants signature version 4."""
-        with told(self.name(key)):
+        with store_errors(self.name(key)):
             url = self._presigning.generate_presigned_url("get_object", Params=self.at(key), ExpiresIn=seconds)
         return str(url)
 

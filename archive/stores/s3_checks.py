@@ -8,7 +8,7 @@ import time
 from threading import Lock
 
 from archive.stores.s3_bucket import Bucket, in_base64
-from archive.stores.s3_errors import BadDigest, Missing, told
+from archive.stores.s3_errors import BadDigest, Missing, store_errors
 from archive.stores.store import StoreRefused
 from process.logs import get_logger
 
@@ -74,7 +74,7 @@ class Checks:
         if self._has_mark():
             return False, math.inf
         try:
-            with told(self._bucket.name(_PROBE)):
+            with store_errors(self._bucket.name(_PROBE)):
                 self._bucket.client.put_object(**self._bucket.at(_PROBE), Body=_PROBE_BODY, ChecksumSHA256=wrong)
         except BadDigest:
             return True, math.inf

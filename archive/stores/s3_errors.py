@@ -14,7 +14,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from archive.stores.store import KeyExists, StoreError, StoreRefused, told_by
+from archive.stores.store import KeyExists, StoreError, StoreRefused, errors_as
 
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _CHECKED = ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
@@ -94,9 +94,9 @@ def says_unknown(error: StoreError) -> bool:
     return code in _UNKNOWN or answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (405, 501)
 
 
-def told(name: str) -> AbstractContextManager[None]:
+def store_errors(name: str) -> AbstractContextManager[None]:
     """Translate the exceptions of boto3 into store errors about the object with this name."""
-    return told_by(lambda error: _error_of(name, error))
+    return errors_as(lambda error: _error_of(name, error))
 
 
 def _error_of(name: str, error: Exception) -> Exception | None:

@@ -125,7 +125,7 @@ class Lean:
         is_plain = all(value.isascii() for value in request.headers.values())
         way = self._resolved() if is_plain and time.monotonic() >= self._rests_until else None
         if way is None:
-            return _told_by_boto3(instead())
+            return _errors_of_boto3(instead())
         try:
             answer = self._exchange(request, way)
             status = answer.status_code
@@ -146,9 +146,9 @@ class Lean:
     def _by_boto3(self, instead: Callable[[], dict[str, Any]], status: int | None) -> Answer:
         """Leave a while to boto3, which slows down where a store is busy; a long one where it does what was refused here."""
         if status == 409:  # of another write under way, not of ours
-            return _told_by_boto3(instead())
+            return _errors_of_boto3(instead())
         self._rests_until = time.monotonic() + _REST_SECONDS
-        answer = _told_by_boto3(instead())
+        answer = _errors_of_boto3(instead())
         if status is not None and 300 <= status < 500 and status not in (408, 429):
             self._give_up(f"it answered {status} where boto3 was served", _GIVEN_UP_SECONDS)
         return answer
@@ -292,5 +292,5 @@ def _told(answer: AWSResponse, *, is_streamed: bool) -> Answer:
     return Answer(headers, StreamingBody(answer.raw, headers.get("content-length")))
 
 
-def _told_by_boto3(answer: dict[str, Any]) -> Answer:
+def _errors_of_boto3(answer: dict[str, Any]) -> Answer:
     return Answer(answer["ResponseMetadata"]["HTTPHeaders"], answer.get("Body"))

@@ -17,7 +17,7 @@ from archive import layout
 from archive.source import Source
 from archive.stores.next_part import parts_ahead
 from archive.stores.s3_bucket import Bucket, condition
-from archive.stores.s3_errors import BadDigest, NotUnderstood, NoUpload, told
+from archive.stores.s3_errors import BadDigest, NotUnderstood, NoUpload, store_errors
 from archive.stores.s3_fallbacks import ChosenFallback, Fallback
 from archive.stores.s3_md5s import Form, Md5s, forms_like
 from archive.stores.store import Buffers, KeyExists, StoredObject, StoreError
@@ -77,7 +77,7 @@ class Parts:
             probe = _Upload(probe_key())
             try:
                 self._begin(probe, _PROBE_BODY, fallback, extra)
-                with told(self._bucket.name(probe.key)):
+                with store_errors(self._bucket.name(probe.key)):
                     self._complete_once(probe, _base64_crc(crc64nvme(_PROBE_BODY)), fallback)
             except BaseException:
                 if probe.id:
@@ -118,7 +118,7 @@ class Parts:
         pages = bucket.client.get_paginator("list_multipart_uploads").paginate(
             Bucket=bucket.bucket, Prefix=bucket.prefix
         )
-        with told(bucket.name("")):
+        with store_errors(bucket.name("")):
             for page in pages:
                 for upload in page.get("Uploads", ()):
                     is_ours = layout.is_key_of_parts(upload["Key"].removeprefix(bucket.prefix))
@@ -132,7 +132,7 @@ class Parts:
     def _begin(self, upload: _Upload, first: bytes, fallback: Fallback, extra: dict[str, Any]) -> None:
         bucket = self._bucket
         kind = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if fallback.checksums else {}
-        with told(bucket.name(upload.key)):
+        with store_errors(bucket.name(upload.key)):
             begun = bucket.client_of(fallback).create_multipart_upload(**bucket.at(upload.key), **kind, **extra)
             upload.id = begun["UploadId"]
             upload.parts = [self._put_part(upload, 1, first, fallback)]
@@ -154,7 +154,7 @@ class Parts:
         """
         for _ in range(_COMPLETE_TRIES):
             try:
-                with told(self._bucket.name(upload.key)):
+                with store_errors(self._bucket.name(upload.key)):
                     self._complete_once(upload, crc, fallback)
                 return
             except (NotUnderstood, BadDigest) as error:

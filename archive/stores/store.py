@@ -168,15 +168,15 @@ class Store(Protocol):
 
 
 @contextmanager
-def told_by(tell: Callable[[Exception], Exception | None]) -> Iterator[None]:
-    """Translate the exceptions of an SDK into store errors; those for which `tell` returns None pass unchanged."""
+def errors_as(translate: Callable[[Exception], Exception | None]) -> Iterator[None]:
+    """Translate the exceptions of an SDK into store errors; those for which `translate` returns None pass unchanged."""
     try:
         yield
     except Exception as error:
-        told = tell(error)
-        if told is None:
+        translated = translate(error)
+        if translated is None:
             raise
-        raise told from error
+        raise translated from error
 
 
 class Buffers:
