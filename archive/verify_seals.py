@@ -149,10 +149,10 @@ def _check_folder(checks: Checks, folder: _Folder, reconciled: datetime) -> _Fou
     erased, problems = checks.erasures.read(prefix, present) if is_recording else ({}, [])
     found = _Found(problems, len(folder.listed))
     bytes_of = {key: archive.read_small(key) or b"" for key in present if key.endswith(".json")}
-    told = _told(prefix, bytes_of)
+    named = _objects_of_records(prefix, bytes_of)
     for key, sha256 in folder.listed.items():
         if key in present:
-            found.problems += _check_listed(checks, key, sha256, bytes_of, told)
+            found.problems += _check_listed(checks, key, sha256, bytes_of, named)
         elif key not in erased:
             found.problems.append(Problem("missing", key, "listed by a seal, and not there"))
         elif erased[key] != sha256:
@@ -169,19 +169,19 @@ def _check_folder(checks: Checks, folder: _Folder, reconciled: datetime) -> _Fou
 
 
 def _check_listed(
-    checks: Checks, key: str, sha256: str, bytes_of: dict[str, bytes], told: dict[str, ArchivedObject]
+    checks: Checks, key: str, sha256: str, bytes_of: dict[str, bytes], named: dict[str, ArchivedObject]
 ) -> list[Problem]:
     """Check an object that a seal lists: a record by its bytes, any other object by the record that names it."""
     store = checks.archive.store
     try:
         if key in bytes_of:
             found = hashlib.sha256(bytes_of[key]).hexdigest()
-        elif checks.deep or key not in told:
+        elif checks.deep or key not in named:
             found = hash_object(store, key)
         else:
-            found = told[key].sha256
+            found = named[key].sha256
             if key.startswith("media/"):  # `verify` proves recordings
-                checks.check(told[key])
+                checks.check(named[key])
     except KeyError:
         return [Problem("missing", key, "listed, and then not there")]
     except Damaged as error:
@@ -191,28 +191,28 @@ def _check_listed(
     return []
 
 
-def _told(prefix: str, bytes_of: dict[str, bytes]) -> dict[str, ArchivedObject]:
+def _objects_of_records(prefix: str, bytes_of: dict[str, bytes]) -> dict[str, ArchivedObject]:
     """Audio and media as their records name them, by key."""
-    told: dict[str, ArchivedObject] = {}
+    named: dict[str, ArchivedObject] = {}
     for key in reversed(commit_keys(prefix, bytes_of)):  # the recording's own record last, so it wins
         try:
-            told |= {o.key: o for o in COMMIT_RECORD.read(bytes_of[key], key).objects}
+            named |= {o.key: o for o in COMMIT_RECORD.read(bytes_of[key], key).objects}
         except UnreadableRecord:
             pass  # its hash shows the damage
     try:
         if (key := layout.media_key(prefix)) in bytes_of:
             known = MEDIA.read(bytes_of[key], key).object
-            told[known.key] = known
+            named[known.key] = known
     except UnreadableRecord:
         pass
-    return told
+    return named
 
 
 def _waiting(prefix: str, unlisted: list[str], bytes_of: dict[str, bytes], reconciled: datetime) -> set[str]:
     """Objects too recent for a seal: recent records, the objects that they name, and signatures of erasures."""
     waiting = {key for key in unlisted if key in bytes_of and _is_recent(key, bytes_of[key], reconciled)}
     records = {key: bytes_of[key] for key in waiting}
-    waiting |= {key for key in _told(prefix, records) if key in unlisted}
+    waiting |= {key for key in _objects_of_records(prefix, records) if key in unlisted}
     if layout.erasure_key(prefix) in bytes_of:  # its signature is checked, whenever it was made
         waiting |= {layout.erasure_signature_key(prefix)} & set(unlisted)
     return waiting

@@ -232,7 +232,7 @@ async def _prepare_store(runtime: Runtime) -> None:
     """
     store = runtime.archive.store
     try:
-        await runtime.in_thread(store.find_out)
+        await runtime.in_thread(store.probe)
         await runtime.in_thread(store.stat, layout.IDENTITY_KEY)
     except StoreRefused:
         raise

@@ -87,8 +87,8 @@ class AzureStore:
     def make_place(self) -> None:
         """See `Store.make_place`. The container is there already, or its owner makes it."""
 
-    def find_out(self) -> None:
-        """See `Store.find_out`. Azure checks the MD5 that it is sent."""
+    def probe(self) -> None:
+        """See `Store.probe`. Azure checks the MD5 that it is sent."""
 
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`. Up to a part in one request, more in blocks; what is staged and not committed is no blob."""

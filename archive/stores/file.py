@@ -58,8 +58,8 @@ class FileStore:
         except OSError as error:
             raise StoreRefused(f"{self.url}: cannot create the folder ({error.strerror})") from error
 
-    def find_out(self) -> None:
-        """See `Store.find_out`. A folder checks nothing."""
+    def probe(self) -> None:
+        """See `Store.probe`. A folder checks nothing."""
 
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`. Content type and attributes are in the commit record; a file has none."""

@@ -80,8 +80,8 @@ class GcsStore:
     def make_place(self) -> None:
         """See `Store.make_place`. The bucket is there already, or its owner makes it."""
 
-    def find_out(self) -> None:
-        """See `Store.find_out`. Google makes a checksum of every object."""
+    def probe(self) -> None:
+        """See `Store.probe`. Google makes a checksum of every object."""
 
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`. Up to a part in one request, more in one resumable upload."""

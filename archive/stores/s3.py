@@ -54,14 +54,14 @@ class S3Store:
     def make_place(self) -> None:
         """See `Store.make_place`. The bucket is there already, or its owner makes it."""
 
-    def find_out(self) -> None:
-        """See `Store.find_out`."""
-        self._checks.find_out()
+    def probe(self) -> None:
+        """See `Store.probe`."""
+        self._checks.probe()
 
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
         """See `Store.put`."""
         bucket = self._bucket
-        self.find_out()
+        self.probe()
         is_kept = self._conditions.are_kept()
         if not is_kept:
             self._assert_free(key)

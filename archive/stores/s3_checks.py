@@ -34,7 +34,7 @@ class Checks:
         self._is_marked: bool | None = None  # an earlier process found that the store checks none; for readers
         self._may_ask = False
 
-    def find_out(self) -> None:
+    def probe(self) -> None:
         """Probe the store by a write, now and whenever it matters later. After an outage it is probed again."""
         self._may_ask = True
         self._find_out()

@@ -125,12 +125,12 @@ class Lean:
         is_plain = all(value.isascii() for value in request.headers.values())
         way = self._resolved() if is_plain and time.monotonic() >= self._rests_until else None
         if way is None:
-            return _errors_of_boto3(instead())
+            return _answer_of_boto3(instead())
         try:
             answer = self._exchange(request, way)
             status = answer.status_code
             if status in (200, 206):
-                return _told(answer, is_streamed=request.method == "GET")
+                return _answer_of(answer, is_streamed=request.method == "GET")
             said = answer.raw.read(_LARGEST_ERROR_BYTES)
             answer.raw.close()
         except (BotoCoreError, HTTPError, OSError):
@@ -146,9 +146,9 @@ class Lean:
     def _by_boto3(self, instead: Callable[[], dict[str, Any]], status: int | None) -> Answer:
         """Leave a while to boto3, which slows down where a store is busy; a long one where it does what was refused here."""
         if status == 409:  # of another write under way, not of ours
-            return _errors_of_boto3(instead())
+            return _answer_of_boto3(instead())
         self._rests_until = time.monotonic() + _REST_SECONDS
-        answer = _errors_of_boto3(instead())
+        answer = _answer_of_boto3(instead())
         if status is not None and 300 <= status < 500 and status not in (408, 429):
             self._give_up(f"it answered {status} where boto3 was served", _GIVEN_UP_SECONDS)
         return answer
@@ -284,7 +284,7 @@ def _way_of(sample: Any) -> _Way | None:
     return _Way(address, parts.path.removesuffix(_SAMPLE), host, found[1], headers.get("user-agent", ""))
 
 
-def _told(answer: AWSResponse, *, is_streamed: bool) -> Answer:
+def _answer_of(answer: AWSResponse, *, is_streamed: bool) -> Answer:
     """The answer, its connection free for the next request unless its body is yet to be read."""
     headers = {name.lower(): value for name, value in answer.headers.items()}
     if not is_streamed:
@@ -292,5 +292,5 @@ def _told(answer: AWSResponse, *, is_streamed: bool) -> Answer:
     return Answer(headers, StreamingBody(answer.raw, headers.get("content-length")))
 
 
-def _errors_of_boto3(answer: dict[str, Any]) -> Answer:
+def _answer_of_boto3(answer: dict[str, Any]) -> Answer:
     return Answer(answer["ResponseMetadata"]["HTTPHeaders"], answer.get("Body"))

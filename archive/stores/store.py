@@ -118,7 +118,7 @@ class Store(Protocol):
             StoreRefused: the folder cannot be created.
         """
 
-    def find_out(self) -> None:
+    def probe(self) -> None:
         """Test by a write under `probe/` what the store checks, if that is unknown. A process that only reads skips it."""
 
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:

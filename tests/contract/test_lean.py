@@ -207,7 +207,7 @@ def test_credentials_are_the_fresh_ones() -> None:
 
     with awkward(checks=True) as server:
         store: Any = opened(server)
-        store.find_out()
+        store.probe()
         credentials = RefreshableCredentials.create_from_metadata(refresh(), refresh, "test")
         store._bucket._lean._credentials = credentials
         Archive(store).put("a", iter([b"x"]), "audio/wav")
