@@ -62,7 +62,7 @@ class Emulator:
         """Open the store in this process, under a prefix."""
         with environ(self.environment):
             store = open_store(f"{self.url}/{prefix}", options)
-            store.make_place()
+            store.create_place()
             return by_boto3(store) if self.is_by_boto3 else store
 
 
@@ -80,7 +80,7 @@ def make_archive(place: str | Path | Store) -> Identity:
     with suppress(StoreMissing):
         if (found := read_identity(store)) is not None:
             return found
-    store.make_place()
+    store.create_place()
     return make_identity(store, by="tests")
 
 

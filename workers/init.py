@@ -83,7 +83,7 @@ async def _make(store: Store, redis: AsyncRedis, adopt: bool) -> Identity:
             f"{store.url} is not an archive, but this Redis belongs to one: check that its disk is mounted, and check REDIS_URL "
             "and CALLVAULT_ARCHIVE_URL. To make a new archive here anyway, run `callvault init --adopt`"
         )
-    await asyncio.to_thread(store.make_place)
+    await asyncio.to_thread(store.create_place)
     if adopt and (why := await DueList(redis).paused()) is not None:
         await asyncio.to_thread(_keep_pause, store, why)
     return await asyncio.to_thread(lambda: make_identity(store, adopt=holds))

@@ -84,8 +84,8 @@ class AzureStore:
         self._service = _service(url, limits | {"transport": _transport(), "retry_policy": retry})
         self._container = self._service.get_container_client(container)
 
-    def make_place(self) -> None:
-        """See `Store.make_place`. The container is there already, or its owner makes it."""
+    def create_place(self) -> None:
+        """See `Store.create_place`. The container is there already, or its owner makes it."""
 
     def probe(self) -> None:
         """See `Store.probe`. Azure checks the MD5 that it is sent."""

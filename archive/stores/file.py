@@ -1,6 +1,6 @@
 """`file:///path`: the archive as a folder. Objects appear whole, by a hard link from a temporary file on the same disk.
 
-Only `make_place` creates the folder. If it is missing later (an unmounted disk leaves an empty mount point), every method
+Only `create_place` creates the folder. If it is missing later (an unmounted disk leaves an empty mount point), every method
 raises `StoreMissing`, and none reports a missing object.
 
 A hard link is create-only on every POSIX file system (link(2) fails with EEXIST), so two writers cannot overwrite each
@@ -48,8 +48,8 @@ class FileStore:
         self._incoming = self.root / _TEMPORARY
         self._known_folders: set[Path] = set()
 
-    def make_place(self) -> None:
-        """See `Store.make_place`."""
+    def create_place(self) -> None:
+        """See `Store.create_place`."""
         try:
             missing = [folder for folder in (self._incoming, *self._incoming.parents) if not folder.is_dir()]
             self._incoming.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ class FileStore:
         return removed
 
     def _must_be_there(self) -> None:
-        """Check that the archive's folder exists, by the entries that `make_place` and `callvault init` made in it.
+        """Check that the archive's folder exists, by the entries that `create_place` and `callvault init` made in it.
 
         Raises:
             StoreMissing: the folder does not exist.

@@ -77,8 +77,8 @@ class GcsStore:
                     session.mount(scheme, InPiecesAdapter())
         self._bucket = self._client.bucket(bucket)
 
-    def make_place(self) -> None:
-        """See `Store.make_place`. The bucket is there already, or its owner makes it."""
+    def create_place(self) -> None:
+        """See `Store.create_place`. The bucket is there already, or its owner makes it."""
 
     def probe(self) -> None:
         """See `Store.probe`. Google makes a checksum of every object."""

@@ -51,8 +51,8 @@ class S3Store:
         self._conditions = Conditions(self._bucket, self._fallback)
         self._parts = Parts(self._bucket, self._fallback, self._buffers, self.stat)
 
-    def make_place(self) -> None:
-        """See `Store.make_place`. The bucket is there already, or its owner makes it."""
+    def create_place(self) -> None:
+        """See `Store.create_place`. The bucket is there already, or its owner makes it."""
 
     def probe(self) -> None:
         """See `Store.probe`."""

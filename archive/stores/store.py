@@ -109,7 +109,7 @@ class Store(Protocol):
 
     url: str
 
-    def make_place(self) -> None:
+    def create_place(self) -> None:
         """Create the folder of a new archive. The owner creates a bucket.
 
         No other method creates it, so an unmounted disk is never taken for an empty archive.

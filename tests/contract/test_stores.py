@@ -236,7 +236,7 @@ def test_an_odd_prefix_works_or_is_refused_at_the_start(odd: str, emulator: Emul
         return
     with environ(emulator.environment):
         store = open_store(address, SMALL_PARTS)
-        store.make_place()
+        store.create_place()
     for key, size in (("recordings/a%2Fb/audio.wav", 1000), ("recordings/a%2Fb/large", PART + 1)):
         data = data_of(size)
         archived = put(store, key, data)
@@ -368,7 +368,7 @@ def test_an_archive_that_was_moved_to_another_store_is_proven_by_reading(
 ) -> None:
     data = data_of(size)
     elsewhere = open_store((tmp_path / "elsewhere").as_uri())
-    elsewhere.make_place()
+    elsewhere.create_place()
     here, there = put(store, "a", data), put(elsewhere, "b", data)
     overwrite(emulator, prefix, "b", data)
     (tmp_path / "elsewhere" / "a").write_bytes(data)

@@ -15,7 +15,7 @@ from archive.stores.store import StoreRefused, open_store
 
 def store_at(path: Path) -> FileStore:
     store = open_store(path.as_uri())
-    store.make_place()
+    store.create_place()
     assert isinstance(store, FileStore)
     return store
 
@@ -41,7 +41,7 @@ def test_leftovers_of_killed_writers_are_removed_once_they_are_old(tmp_path: Pat
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreRefused, match="cannot create the folder"):
-        open_store((tmp_path / "file" / "archive").as_uri()).make_place()
+        open_store((tmp_path / "file" / "archive").as_uri()).create_place()
 
 
 def test_keys_are_listed_in_the_order_of_object_stores(tmp_path: Path) -> None:
