@@ -49,11 +49,11 @@ class TooSlow(AddressAway):
     """The download is slower than the minimum rate, and blocks a place that others need."""
 
 
-class NotHandedOut(DownloadFailed):
+class AudioRefused(DownloadFailed):
     """The server refuses a fresh address, or returns no bytes."""
 
 
-class NotAudio(NotHandedOut):
+class NotAudio(AudioRefused):
     """The server returned HTML, XML, JSON or other text instead of audio: probably an error message."""
 
 
@@ -113,7 +113,7 @@ class Downloads:
         Raises:
             ForbiddenAddress: the address must not be fetched.
             AddressAway: the server does not answer now.
-            NotHandedOut: the address has expired, or the audio is gone or empty.
+            AudioRefused: the address has expired, or the audio is gone or empty.
             DownloadFailed: the answer is invalid.
         """
         with self.ask(url, {"Range": "bytes=0-0"}) as response:
@@ -230,7 +230,7 @@ class Download(Iterator[bytes]):
                 total = self.source.size
                 if total is None or got == total:
                     if not got:
-                        raise NotHandedOut("the audio is empty")
+                        raise AudioRefused("the audio is empty")
                     if not is_judged:  # so short, and the end of what was sent
                         if total is not None or not _may_begin_audio(held):
                             _refuse_text(held)
@@ -332,7 +332,7 @@ def _accept(response: httpx.Response, got: int, source: SourceMark) -> SourceMar
 
     Raises:
         AddressAway: the server is in trouble.
-        NotHandedOut: the server refuses the audio.
+        AudioRefused: the server refuses the audio.
         CannotBeResumed: nothing shows that it is the rest of the same bytes.
         DownloadFailed: the answer does not match the request.
     """
@@ -360,13 +360,13 @@ def _refuse_status(response: httpx.Response) -> None:
     """Refuse an error status.
 
     Raises:
-        AddressAway, NotHandedOut, DownloadFailed: by the status.
+        AddressAway, AudioRefused, DownloadFailed: by the status.
     """
     status = response.status_code
     if status in (200, 206):
         return
     is_refused = 400 <= status < 500
-    kind = AddressAway if _is_away(status) else NotHandedOut if is_refused else DownloadFailed
+    kind = AddressAway if _is_away(status) else AudioRefused if is_refused else DownloadFailed
     raise kind(f"the download address answered {status}")
 
 

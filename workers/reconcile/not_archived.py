@@ -18,7 +18,7 @@ from archive import layout
 from archive.records import NotArchived
 from archive.stores.store import lies_in_a_bucket
 from process.logs import get_logger
-from telnyx_api.downloads import DownloadFailed, NotHandedOut
+from telnyx_api.downloads import AudioRefused, DownloadFailed
 from telnyx_api.errors import NotFound
 from telnyx_api.models import Recording
 from text.errors import UserError
@@ -153,7 +153,7 @@ async def _format_that_is_given(runtime: Runtime, recording: Recording) -> str |
             return audio_format  # nobody has asked for it yet
         try:
             mark = await runtime.in_thread(runtime.downloads.look, url)
-        except NotHandedOut:
+        except AudioRefused:
             continue
         except DownloadFailed as error:
             line = f"the {audio_format} of recording {recording.id} cannot be checked now"
@@ -228,7 +228,7 @@ async def _is_given(runtime: Runtime, recording_id: str) -> bool:
     """
     recording = await runtime.telnyx.recordings.retrieve(recording_id)
     for url in addresses_of(recording).values():
-        with suppress(NotHandedOut):
+        with suppress(AudioRefused):
             if ((await runtime.in_thread(runtime.downloads.look, url)).size or 0) > _SMALL_BYTES:
                 return True
     return False

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from archive.audio import AudioReader, Expected
 from archive.records import AudioSummary
 from process.logs import get_logger
-from telnyx_api.downloads import CannotBeResumed, Download, DownloadFailed, NotHandedOut, TooSlow
+from telnyx_api.downloads import AudioRefused, CannotBeResumed, Download, DownloadFailed, TooSlow
 from telnyx_api.models import Recording
 from telnyx_api.source_mark import SourceMark
 from workers.engine.failure_classes import NotFinished
@@ -78,7 +78,7 @@ def why_not_handed_out(recording: Recording, error: Exception) -> str | None:
     Returns:
         One line; None where something else has failed, so that its audio may be had yet.
     """
-    if isinstance(error, NotHandedOut):
+    if isinstance(error, AudioRefused):
         return str(error)
     if not isinstance(error, NotFinished):
         return None
