@@ -23,7 +23,7 @@ from workers.engine.failing import tell_turn_failing
 from workers.engine.lease import take_turn
 from workers.engine.run import LogThrottle
 from workers.keys import TURN
-from workers.queue.backlog import pressure
+from workers.queue.backlog import backlog
 from workers.queue.binding import AnotherArchive
 from workers.reconcile.reconcile import start_sweeps
 from workers.runtime import Runtime
@@ -58,7 +58,7 @@ class Turn:
 async def watch_pressure(runtime: Runtime) -> None:
     """Alert when jobs wait too long or Redis is nearly full."""
     limit = runtime.settings.queue_age_limit.total_seconds()
-    for what, text in (await pressure(runtime.redis, limit)).items():
+    for what, text in (await backlog(runtime.redis, limit)).items():
         advice = (
             "Add workers (`callvault worker --processes 4`). The metric `callvault_oldest_job_seconds` shows the wait."
         )

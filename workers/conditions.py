@@ -20,7 +20,7 @@ from workers.deletion.schedule import DueList
 from workers.engine.attempts import Attempts
 from workers.engine.failure_classes import CAUSES, advice_of
 from workers.keys import CLOCKS, LIVE_DUTIES, NO_WORKER, QUEUES, WORKER, WORKER_ENDED
-from workers.queue.backlog import pressure
+from workers.queue.backlog import backlog
 from workers.queue.change_feed import UnsealedDays
 from workers.queue.room import EVENTS_SHARE, used_share
 from workers.queue.script import AsyncRedis, server_seconds
@@ -240,7 +240,7 @@ async def _full(at: _Moment) -> list[Condition]:
 
 
 async def _pressure(at: _Moment) -> list[Condition]:
-    found = await pressure(at.redis, at.settings.queue_age_limit.total_seconds())
+    found = await backlog(at.redis, at.settings.queue_age_limit.total_seconds())
     return [condition("pressure", text, about) for about, text in found.items()]
 
 

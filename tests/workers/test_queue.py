@@ -34,7 +34,7 @@ from workers.keys import (
     WORKER,
 )
 from workers.queue.accept import Acceptor, enqueue, enqueue_every
-from workers.queue.backlog import oldest_waiting_seconds, pressure
+from workers.queue.backlog import backlog, oldest_waiting_seconds
 from workers.queue.change_feed import UnsealedDays
 from workers.queue.jobs import Job, deserialize
 from workers.queue.limits import SharedLimiter
@@ -407,16 +407,16 @@ async def test_a_task_that_talks_to_redis_ends_whenever_it_is_cancelled(async_re
 
 
 async def test_a_backlog_is_an_unclaimed_job_or_a_full_redis(async_redis: Any, redis: Any) -> None:
-    assert await pressure(async_redis, 60) == {}
+    assert await backlog(async_redis, 60) == {}
     old = time.time() * 1000 - 100_000
     await async_redis.zadd(MAIN_QUEUE, {"running": old - 50_000, "waiting": old, "later": time.time() * 1000 + 5000})
     await async_redis.hset(LEASES, "running", "worker")
     assert 99 < await oldest_waiting_seconds(async_redis, MAIN_QUEUE) < 105
-    assert await pressure(async_redis, 200) == {}
-    assert "the oldest job has waited 10" in (await pressure(async_redis, 60))["jobs"]
+    assert await backlog(async_redis, 200) == {}
+    assert "the oldest job has waited 10" in (await backlog(async_redis, 60))["jobs"]
     redis.config_set("maxmemory", "1mb")
     try:
-        assert "of its memory" in (await pressure(async_redis, 200))["memory"]
+        assert "of its memory" in (await backlog(async_redis, 200))["memory"]
     finally:
         redis.config_set("maxmemory", "0")
 

@@ -25,7 +25,7 @@ async def oldest_waiting_seconds(redis: AsyncRedis, queue: str) -> float:
     return max(0.0, now_ms - waiting[0]) / 1000 if waiting else 0.0
 
 
-async def pressure(redis: AsyncRedis, age_limit_seconds: float) -> dict[str, str]:
+async def backlog(redis: AsyncRedis, age_limit_seconds: float) -> dict[str, str]:
     """What is over its limit: `jobs`, `memory` or both, each with a sentence."""
     found = {}
     age = await oldest_waiting_seconds(redis, MAIN_QUEUE)  # bulk jobs may wait
