@@ -7,7 +7,7 @@ import msgspec
 from archive import kinds, layout
 from archive.records import WrongObject
 
-# `how_to_mend` has the advice for missing and damaged objects.
+# `advice_for` has the advice for missing and damaged objects.
 ADVICE = {
     "unlisted": "find out who put it there; if a worker wrote it, a seal lists it within a day",
     "gap": "restore the seal from a copy of the archive; if it is the last one, `callvault seal --due` can make it",
@@ -44,11 +44,11 @@ class Problem(msgspec.Struct, frozen=True):
     def advice(self) -> str:
         """What to do about it."""
         if self.kind in ("missing", "damaged"):
-            return how_to_mend(self.key, self.kind)
+            return advice_for(self.key, self.kind)
         return ADVICE[self.kind]
 
 
-def how_to_mend(key: str, state: str, place: str = "") -> str:
+def advice_for(key: str, state: str, place: str = "") -> str:
     """What to do about one missing or damaged object, with its id and path.
 
     Args:

@@ -12,7 +12,7 @@ import typer
 
 from archive import layout
 from archive.archive import Archive
-from archive.problems import Problem, how_to_mend, wrong
+from archive.problems import Problem, advice_for, wrong
 from archive.proof import Damaged, Missing
 from archive.records import ArchivedObject, UnreadableRecord
 from cli.console import open_console
@@ -81,7 +81,7 @@ def _damaged(settings: Settings, archive: Archive, problem: Problem) -> UserErro
     from cli.register import register_problems
 
     register_problems(settings, archive.identity.id, [problem], "get")
-    advice = how_to_mend(problem.key, problem.kind, archive.store.url)
+    advice = advice_for(problem.key, problem.kind, archive.store.url)
     return UserError(f"{problem.key}: {problem.what}; nothing was written; {advice}")
 
 

@@ -193,10 +193,10 @@ async def _no_worker(at: _Moment) -> list[Condition]:
 
 
 def _damage(key: str, one: KnownDamage, archive_address: str) -> Condition:
-    from archive.problems import how_to_mend  # it imports every kind of record, which a receiver does without
+    from archive.problems import advice_for  # it imports every kind of record, which a receiver does without
 
     what = f"{key}: {one.what} (found by {one.found_by}, {one.at[:19]}Z)"
-    advice = f"{how_to_mend(key, one.state, archive_address)}. This line disappears once the object is intact"
+    advice = f"{advice_for(key, one.state, archive_address)}. This line disappears once the object is intact"
     return condition("damaged", what, key, advice)
 
 

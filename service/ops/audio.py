@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from archive import layout
-from archive.problems import how_to_mend
+from archive.problems import advice_for
 from archive.proof import Damaged, Missing
 from archive.records import ArchivedObject
 from archive.stores.store import StoreError
@@ -74,7 +74,7 @@ async def audio(ops: Ops, request: Request) -> Response:
     except Damaged as damage:
         await tell_seen(ops, [damage])
         state, status = ("missing", 404) if isinstance(damage, Missing) else ("damaged", 409)
-        advice = how_to_mend(damage.key, state, ops.runtime.archive.store.url)
+        advice = advice_for(damage.key, state, ops.runtime.archive.store.url)
         raise Refused(status, f"{damage}; {advice}") from None
     chunks = _chunks(first, source)
     if not is_part:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from archive import layout
-from archive.problems import how_to_mend
+from archive.problems import advice_for
 from archive.proof import Missing
 from archive.readers import SEAL
 from archive.records import ArchivedObject, UnreadableRecord, WrongObject
@@ -170,7 +170,7 @@ def _read(
     wrong_as = {key: found.state for key, found in told.items()}
     wrong_as |= {wrong.key: "missing" if isinstance(wrong, Missing) else "damaged" for wrong in seen}
     mend = list(
-        dict.fromkeys(how_to_mend(key, how, ops.settings.archive_address) for key, how in sorted(wrong_as.items()))
+        dict.fromkeys(advice_for(key, how, ops.settings.archive_address) for key, how in sorted(wrong_as.items()))
     )
     state = state_of(row.findings, life.decisions, is_deleted=is_deleted, is_erased=is_erased, is_held=bool(holds))
     if damage and not is_erased:

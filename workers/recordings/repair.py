@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from archive import layout
-from archive.problems import how_to_mend
+from archive.problems import advice_for
 from archive.proof import hash_object
 from archive.records import ArchivedObject, CommitRecord, UnreadableRecord
 from telnyx_api.errors import NotFound
@@ -124,7 +124,7 @@ def _look(runtime: Runtime, folder: str) -> tuple[CommitRecord, list[ArchivedObj
             continue
         if found != known.sha256:
             what = f"{known.key}: something else lies there (SHA-256 {found}, its commit record says {known.sha256})"
-            raise CannotRepair(what, how_to_mend(known.key, "damaged", archive.store.url))
+            raise CannotRepair(what, advice_for(known.key, "damaged", archive.store.url))
     return record, missing
 
 
