@@ -69,7 +69,7 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
     """
 
     async def work(runtime: Runtime) -> tuple[Any, ...]:
-        due, pause, duties, problem, kept = runtime.due, None, None, None, {}
+        due, pause, duties, problem, kept = runtime.schedule, None, None, None, {}
         entries = await due.entries()
         try:
             pause = await runtime.in_thread(pause_of, runtime.archive)

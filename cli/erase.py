@@ -169,7 +169,7 @@ async def _erase(
         except HeldElsewhere:
             line = f"recording {row.recording_id} is being archived or repaired by another process; nothing was erased"
             raise UserError(f"{line}; try again in a moment") from None
-        await runtime.due.done(folder)
+        await runtime.schedule.done(folder)
         await runtime.announce(done.key, done.record)
         return done
 

@@ -16,7 +16,7 @@ from text.counts import many
 from text.times import end_of_day, format_duration
 from workers.alerts.kinds import Severity
 from workers.damage.damaged import DamagedObjects, KnownDamage
-from workers.deletion.schedule import DueList
+from workers.deletion.schedule import DeletionSchedule
 from workers.engine.attempts import Attempts
 from workers.engine.failure_classes import CAUSES, advice_of
 from workers.keys import CLOCKS, LIVE_DUTIES, NO_WORKER, QUEUES, WORKER, WORKER_ENDED
@@ -250,7 +250,7 @@ async def _dead_letters(at: _Moment) -> list[Condition]:
 
 
 async def _deletion_paused(at: _Moment) -> list[Condition]:
-    pause = await DueList(at.redis).pause()
+    pause = await DeletionSchedule(at.redis).pause()
     return [] if pause is None else [condition("paused", str(pause))]
 
 

@@ -14,7 +14,7 @@ from archive.records import Decision, Identity
 from archive.stores.store import Store, StoreMissing
 from text.errors import UserError
 from text.times import format_instant, utc_now
-from workers.deletion.schedule import DueList
+from workers.deletion.schedule import DeletionSchedule
 from workers.keys import INITIALISING
 from workers.queue.binding import assert_bound, bind_anew, bound_to, remembers_an_archive
 from workers.queue.script import AsyncRedis
@@ -84,7 +84,7 @@ async def _make(store: Store, redis: AsyncRedis, adopt: bool) -> Identity:
             "and CALLVAULT_ARCHIVE_URL. To make a new archive here anyway, run `callvault init --adopt`"
         )
     await asyncio.to_thread(store.create_place)
-    if adopt and (why := await DueList(redis).paused()) is not None:
+    if adopt and (why := await DeletionSchedule(redis).paused()) is not None:
         await asyncio.to_thread(_keep_pause, store, why)
     return await asyncio.to_thread(lambda: make_identity(store, adopt=holds))
 

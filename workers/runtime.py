@@ -29,7 +29,7 @@ from telnyx_api.account import Account
 from text.times import end_of_day, utc_now
 from workers.alerts.alerts import Alerts
 from workers.deletion.leaving import LeavingOriginals
-from workers.deletion.schedule import DueList
+from workers.deletion.schedule import DeletionSchedule
 from workers.engine.attempts import Attempts
 from workers.engine.connect import connect_command
 from workers.engine.server_clock import ServerClock
@@ -69,7 +69,7 @@ class Runtime:
     archive: Archive
     attempts: Attempts
     alerts: Alerts
-    due: DueList
+    schedule: DeletionSchedule
     leaving: LeavingOriginals
     history: History
     clock: ServerClock
@@ -230,7 +230,7 @@ def open_runtime(
         archive=archive,
         attempts=Attempts(redis),
         alerts=open_alerts(settings, redis),
-        due=DueList(redis),
+        schedule=DeletionSchedule(redis),
         leaving=LeavingOriginals(redis),
         history=History(redis),
         clock=clock,

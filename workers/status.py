@@ -166,7 +166,7 @@ async def read_status(runtime: Runtime) -> Status:
         failing=await runtime.attempts.failing(CAUSES),
         pressure=list((await backlog(redis, settings.queue_age_limit.total_seconds())).values()),
         dead_letters=await runtime.attempts.count(),
-        deletions=_deletions(mode, await runtime.due.count(), await runtime.due.pause()),
+        deletions=_deletions(mode, await runtime.schedule.count(), await runtime.schedule.pause()),
         seals=SealStatus(
             count=len(chain.links),
             last_day=last.day if last else None,

@@ -67,7 +67,7 @@ async def look(ops: Ops, request: Request) -> Deletions:
     Raises:
         redis.exceptions.RedisError: Redis is away.
     """
-    due = ops.runtime.due
+    due = ops.runtime.schedule
     entries = await due.entries(_MOST)
     kept_by = await _kept(ops, [entry.folder for entry in entries])
     first = [
@@ -93,7 +93,7 @@ async def _pause(ops: Ops) -> Hold | None:
     try:
         return await ops.runtime.in_thread(pause_of, ops.runtime.archive)
     except (StoreError, UnreadableRecord):
-        return await ops.runtime.due.pause()
+        return await ops.runtime.schedule.pause()
 
 
 async def _holds(ops: Ops) -> list[Holding] | None:

@@ -21,7 +21,7 @@ from lab.webhooks import Signer, event
 from tests.workers.test_archive_recording import committed
 from workers.alerts.alerts import Alerts
 from workers.deletion.leaving import LeavingOriginals
-from workers.deletion.schedule import DueList
+from workers.deletion.schedule import DeletionSchedule
 from workers.engine.attempts import Attempts, DeadLetter
 from workers.engine.connect import connect_worker
 from workers.engine.leases import Leases
@@ -55,7 +55,7 @@ async def test_with_a_full_redis_a_worker_finishes_its_job_and_claims_no_other(t
     async def archive(ctx: dict[str, Any], payload: Any) -> None:
         async with sole_writer(client, "recording"):
             await announce(client, "key", b"{}", date(2026, 11, 25), 1.0)
-            await DueList(client).schedule("folder/", 5)
+            await DeletionSchedule(client).add("folder/", 5)
             await Attempts(client).record("job", "outage", "error")
             async with LeavingOriginals(client).turn():
                 ran.append(payload)
@@ -80,7 +80,7 @@ async def test_with_a_full_redis_a_worker_finishes_its_job_and_claims_no_other(t
             await worker.tasks["job"]
             assert ran == [{"n": 1}]
             assert not redis.exists(ARQ_JOB + "job", MAIN_QUEUE)
-            assert redis.zcard(UNSEALED) == 1 and await DueList(client).count() == 1
+            assert redis.zcard(UNSEALED) == 1 and await DeletionSchedule(client).count() == 1
             assert await leases.free_dead_workers_jobs() == []
             with pytest.raises(OutOfMemoryError):
                 await enqueue(client, Job("archive", {}, "another"))

@@ -17,7 +17,7 @@ from lab.servers import RunningSandbox
 from text.times import format_instant, utc_now
 from workers.conditions import CONDITIONS
 from workers.damage.damaged import DamagedObjects, KnownDamage
-from workers.deletion.schedule import DueList
+from workers.deletion.schedule import DeletionSchedule
 from workers.engine.attempts import Attempts, DeadLetter
 from workers.keys import (
     ARCHIVE,
@@ -78,7 +78,7 @@ async def full(redis: Any, archive: Path) -> None:
 
 
 async def pause(redis: Any, archive: Path) -> None:
-    await DueList(redis).show_pause("the bucket moves")
+    await DeletionSchedule(redis).show_pause("the bucket moves")
 
 
 async def overdue_day(redis: Any, archive: Path) -> None:

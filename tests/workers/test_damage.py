@@ -117,7 +117,7 @@ async def test_an_object_damaged_again_is_reported_again(
     path, key = audio_of(archive_folder, recording)
     for number in (1, 3):
         whole = flip(path)
-        await runtime.due.schedule(f"{key.removesuffix('audio.wav')}", 0)
+        await runtime.schedule.add(f"{key.removesuffix('audio.wav')}", 0)
         await delete_what_is_due(runtime)
         await keep(runtime)
         assert (await DamagedObjects(runtime.redis).all())[key].number == number
@@ -347,7 +347,7 @@ async def test_known_damage_keeps_the_original_although_telnyx_offers_nothing_to
     for is_whole in (False, True):
         if is_whole:
             path.write_bytes(whole)
-        await runtime.due.schedule(folder, 0)
+        await runtime.schedule.add(folder, 0)
         await delete_what_is_due(runtime)
         assert (recording.deleted_at is not None) == is_whole
 

@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as Away
 
 from tests.workers.house import house
 from workers.deletion import schedule as due
-from workers.deletion.schedule import DueList
+from workers.deletion.schedule import DeletionSchedule
 
 
 async def test_a_claim_outlives_a_moment_without_redis(
@@ -29,20 +29,20 @@ async def test_a_claim_outlives_a_moment_without_redis(
     monkeypatch.setattr(due, "_EXTEND", flaky)
     monkeypatch.setattr(due, "_CLAIM_SECONDS", 0.9)
     async with house(environment) as runtime:
-        await runtime.due.schedule("a/", 0)
-        while not (claimed := await runtime.due.claim(1)):
+        await runtime.schedule.add("a/", 0)
+        while not (claimed := await runtime.schedule.claim(1)):
             await asyncio.sleep(0.01)
-        async with runtime.due.kept(claimed):
+        async with runtime.schedule.kept(claimed):
             await asyncio.sleep(1.2)
-            assert await runtime.due.claim(1) == []
+            assert await runtime.schedule.claim(1) == []
 
 
 async def test_a_claimed_deletion_returns_to_the_schedule_unless_it_is_done(async_redis: Any) -> None:
-    due = DueList(async_redis)
-    await due.schedule("a/", -5)
-    await due.schedule("a/", 500)  # entries stay as they are
-    await due.schedule("b/", -4)
-    await due.schedule("later/", 100)
+    due = DeletionSchedule(async_redis)
+    await due.add("a/", -5)
+    await due.add("a/", 500)  # entries stay as they are
+    await due.add("b/", -4)
+    await due.add("later/", 100)
     assert await due.claim(1) == ["a/"]
     assert await due.claim(10) == ["b/"]
     assert await due.claim(10) == []
@@ -54,8 +54,8 @@ async def test_a_claimed_deletion_returns_to_the_schedule_unless_it_is_done(asyn
 
 
 async def test_a_released_original_does_not_wait_for_an_earlier_postponement(async_redis: Any) -> None:
-    due = DueList(async_redis)
-    await due.schedule("later/", 3_600)
+    due = DeletionSchedule(async_redis)
+    await due.add("later/", 3_600)
     await due.hasten("later/", -1)
     await due.hasten("new/", -1)
     assert sorted(await due.claim(10)) == ["later/", "new/"]

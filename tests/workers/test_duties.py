@@ -55,7 +55,7 @@ async def test_every_worker_obeys_the_strictest_duties_that_the_archive_states(
         await delete_what_is_due(runtime)
         assert not has_left(recording)
         await runtime.in_thread(retire_unit, runtime.archive, other.unit, "ann")
-        await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)  # as reconcile does
+        await runtime.schedule.add(folder_of(Path(), recording).as_posix() + "/", 0)  # as reconcile does
         await delete_what_is_due(runtime)
     assert has_left(recording)
 
@@ -122,6 +122,6 @@ async def test_the_hold_of_a_live_worker_counts_right_after_an_outage_of_redis(
         assert not has_left(recording)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(duties, "_LIVE_SECONDS", 0)  # it has stated nothing for long
-            await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)  # as reconcile does
+            await runtime.schedule.add(folder_of(Path(), recording).as_posix() + "/", 0)  # as reconcile does
             await delete_what_is_due(runtime)
     assert has_left(recording)

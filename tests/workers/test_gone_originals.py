@@ -50,7 +50,7 @@ async def test_the_key_of_another_account_writes_no_receipt_and_stops_deletion(
         async with house(deleting | other.environment) as runtime:
             await delete_what_is_due(runtime)
             assert "deletion-stopped" in await kinds_of_alerts(runtime)
-            assert "5 of 5 originals" in (await runtime.due.paused() or "")
+            assert "5 of 5 originals" in (await runtime.schedule.paused() or "")
     finally:
         other.stop()
     assert not [*archive_folder.rglob("deleted.json"), *archive_folder.rglob("gone.json")]
@@ -85,13 +85,13 @@ async def test_an_original_that_another_unit_is_deleting_does_not_count_as_gone_
                     await asyncio.sleep(0.01)
                 sandbox.world.recordings[seen.data["id"]].deleted_at = None  # this shows that the key is right
                 for recording in (*recordings, seen):
-                    await other.due.schedule(f"{folder_of(archive_folder, recording).relative_to(archive_folder)}/", 0)
+                    await other.schedule.add(f"{folder_of(archive_folder, recording).relative_to(archive_folder)}/", 0)
                 looks = asyncio.create_task(delete_what_is_due(other))
                 await asyncio.sleep(1)
                 goes_on.set()
                 await asyncio.gather(deletes, looks)
-            assert await other.due.paused() is None
-            assert await other.due.count_due() == 0
+            assert await other.schedule.paused() is None
+            assert await other.schedule.count_due() == 0
     assert not [*archive_folder.rglob("gone.json")]
     assert all(receipt(archive_folder, r).exists() for r in recordings)
 
@@ -143,7 +143,7 @@ async def test_originals_that_vanish_again_after_being_seen_stop_deletion_again(
             sandbox.world.faults.change({"delete_ignores": 1.0})
             await delete_what_is_due(right)
             await delete_what_is_due(wrong)
-            assert "5 of 5 originals" in (await right.due.paused() or "")
+            assert "5 of 5 originals" in (await right.schedule.paused() or "")
     finally:
         other.stop()
     assert not [*archive_folder.rglob("deleted.json"), *archive_folder.rglob("gone.json")]
@@ -196,7 +196,7 @@ async def test_an_original_that_telnyx_never_deletes_backs_off_and_becomes_a_dea
         letters = await runtime.attempts.letters()
         assert [letter.job_id for letter in letters] == [letter_id(recording_id)]
         assert {"deletion-refused", "dead-letter"} <= await kinds_of_alerts(runtime)
-        await runtime.due.schedule(folder, 0)  # as reconcile does
+        await runtime.schedule.add(folder, 0)  # as reconcile does
         await delete_what_is_due(runtime)
         assert await runtime.redis.zscore(DELETIONS_DUE, folder) is None, "a person must look first"
         assert not receipt(archive_folder, recording).exists()
@@ -254,7 +254,7 @@ async def test_a_recording_that_changed_at_telnyx_stays_until_its_audio_is_compa
             await delete_what_is_due(runtime)
             assert not has_left(recording)
             await decisions.approve(runtime, recording_id, "listened", "ann")
-        await runtime.due.schedule(folder, 0)
+        await runtime.schedule.add(folder, 0)
         await delete_what_is_due(runtime)
     assert has_left(recording)
 

@@ -74,7 +74,7 @@ async def test_a_hold_is_placed_whatever_is_unreachable_and_reports_what_is_unkn
         else:
             done = run_callvault(["deletions", "release", recording_id, "--why", "over"], settings)
             assert (done.returncode, "is released" in done.stdout) == (0, True), done.stderr
-            await runtime.due.schedule(key_of(archive_folder, recording), 0)
+            await runtime.schedule.add(key_of(archive_folder, recording), 0)
             await delete_what_is_due(runtime)
             assert has_left(recording)
 
@@ -175,7 +175,7 @@ async def test_holds_at_once_all_stand_and_a_release_lifts_those_that_stood(
             decisions.release(one, recording_id, "over", "ann"), decisions.hold(two, recording_id, "case 2", "bob")
         )
         assert {row["why"] for row in holds(deleting)} <= {"case 2"}
-        await one.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)
+        await one.schedule.add(folder_of(Path(), recording).as_posix() + "/", 0)
         await delete_what_is_due(one)
         assert has_left(recording) == (not holds(deleting))
 
@@ -225,7 +225,7 @@ async def test_damage_is_kept_as_a_state_that_every_surface_shows_with_its_reaso
         await keep_register(runtime)
         await runtime.redis.delete("callvault:damaged")
         assert (await what_keeps(runtime, folder) or "").startswith(said), "also after Redis was lost"
-        await runtime.due.schedule(folder, 60)
+        await runtime.schedule.add(folder, 60)
     (row,) = json.loads(run_callvault(["deletions", "list", "--json"], deleting).stdout)["first"]
     assert row["recording_id"] == recording_id and row["kept"].startswith(said)
     assert f"kept: {said}" in run_callvault(["deletions", "list"], deleting).stdout
@@ -272,7 +272,7 @@ async def test_a_decision_about_something_else_lets_nothing_go(
         in_folder = layout.decision_copy_key(folder, "f")
         under_id = layout.decision_key("recording", recording_id, "f")
         await runtime.in_thread(runtime.archive.put_record, in_folder if where == "in the folder" else under_id, forged)
-        await runtime.due.schedule(folder, 0)
+        await runtime.schedule.add(folder, 0)
         await delete_what_is_due(runtime)
         assert not has_left(recording)
         assert "a decision cannot be read" in (await what_keeps(runtime, folder) or "")

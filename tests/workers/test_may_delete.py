@@ -159,7 +159,7 @@ async def test_a_hold_counts_whatever_the_clock_of_the_machine_that_released_bef
             patch.setattr(decisions, "utc_now", lambda: ahead)
             await decisions.release(runtime, recording_id, "case 16 is closed", "ann")
         await decisions.hold(runtime, recording_id, "case 17", "bob")
-        await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)
+        await runtime.schedule.add(folder_of(Path(), recording).as_posix() + "/", 0)
         await delete_what_is_due(runtime)
         held = not has_left(recording)
         await decisions.release(runtime, recording_id, "case 17 is closed", "bob")
@@ -188,7 +188,7 @@ async def test_a_release_lifts_what_it_names_and_nothing_that_came_at_the_same_t
             lifts=list(standing),
         )
         await runtime.in_thread(put_decision, runtime.archive, late)
-        await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)
+        await runtime.schedule.add(folder_of(Path(), recording).as_posix() + "/", 0)
         await delete_what_is_due(runtime)
     assert not has_left(recording)
 
@@ -219,7 +219,7 @@ async def test_lifting_a_hold_approves_no_finding_and_approving_lifts_no_hold(
             await decisions.release(runtime, recording_id, "listened", "ann")
         await decisions.hold(runtime, recording_id, "case 17", "ann")
         await decisions.release(runtime, recording_id, "closed", "ann")
-        await runtime.due.schedule(folder, 0)
+        await runtime.schedule.add(folder, 0)
         await delete_what_is_due(runtime)
         assert not has_left(recording)
         await decisions.hold(runtime, recording_id, "case 18", "ann")
@@ -333,7 +333,7 @@ async def test_an_approval_is_about_the_content_that_was_there_then(
         await decisions.approve(runtime, recording.data["id"], "listened to both", "ann")
         change(recording, 2, "third")
         await archive_recording(runtime, request_of(recording, "event-3"))
-        await runtime.due.schedule(folder, 0)
+        await runtime.schedule.add(folder, 0)
         await delete_what_is_due(runtime)
         assert not has_left(recording)
         await decisions.approve(runtime, recording.data["id"], "listened to the third", "ann")
@@ -386,7 +386,7 @@ async def test_transcriptions_are_awaited_also_after_redis_was_lost(
         await archive_transcription(runtime, request)
         redis.flushall()
         for recording in (first, second):
-            await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)
+            await runtime.schedule.add(folder_of(Path(), recording).as_posix() + "/", 0)
         await delete_what_is_due(runtime)
     assert has_left(first)
     assert not has_left(second)
@@ -398,11 +398,11 @@ async def test_a_pause_outlives_redis(sandbox: RunningSandbox, deleting: dict[st
         await archive(runtime, recording)
         await decisions.pause(runtime, "moving the bucket", "ann")
         redis.flushall()
-        await runtime.due.schedule(folder_of(Path(), recording).as_posix() + "/", 0)
+        await runtime.schedule.add(folder_of(Path(), recording).as_posix() + "/", 0)
         await delete_what_is_due(runtime)
         assert not has_left(recording)
         await refresh_pause(runtime)
-        assert await runtime.due.paused() == "moving the bucket", "it is shown again"
+        assert await runtime.schedule.paused() == "moving the bucket", "it is shown again"
         assert await decisions.resume(runtime, "moved", "ann")
         await delete_what_is_due(runtime)
     assert has_left(recording)

@@ -82,7 +82,7 @@ async def test_the_reasons_that_keep_an_original_are_shown(
     async with house(environment) as runtime:
         await archive(runtime, recording)
         await act(runtime, recording_id)
-        await runtime.due.schedule(folder, 60)  # as reconcile does
+        await runtime.schedule.add(folder, 60)  # as reconcile does
         said = await what_keeps(runtime, folder)
         assert (said is None) if why is None else (said is not None and why in said)
         assert await what_keeps_each(runtime, [folder]) == ({} if said is None else {folder: said})
@@ -166,17 +166,17 @@ async def test_a_sweep_leaves_alone_what_a_standing_reason_keeps_until_the_reaso
             tally = Tally()
             await sweep(runtime, Sweep(day, day, "reconcile"), tally)
             await delete_what_is_due(runtime)
-            assert (tally.scheduled, await runtime.due.count(), has_left(kept)) == (0, 0, False)
+            assert (tally.scheduled, await runtime.schedule.count(), has_left(kept)) == (0, 0, False)
         assert logged().count("original kept") + logged().count("originals kept for now") == lines
         assert not [row for row in sandbox.world.requests if kept.data["id"] in row["path"]]
 
         await archive(runtime, other)
         await runtime.redis.delete(DELETIONS_DUE)
         await undo(runtime, kept.data["id"])
-        assert await runtime.due.count() == is_scheduled_at_once
+        assert await runtime.schedule.count() == is_scheduled_at_once
         tally = Tally()
         await sweep(runtime, Sweep(day, day, "reconcile"), tally)
-        assert (tally.scheduled, await runtime.due.count()) == (1 + (not is_scheduled_at_once), 2)
+        assert (tally.scheduled, await runtime.schedule.count()) == (1 + (not is_scheduled_at_once), 2)
         await delete_what_is_due(runtime)
         assert has_left(kept) and has_left(other)
 

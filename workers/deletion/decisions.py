@@ -98,7 +98,7 @@ async def _what_came_before(runtime: Runtime, recording_id: str, found: Whereabo
     if recording_id in await runtime.leaving.left_since(since) or (is_there is False and was_there and not under_way):
         return Decided(left=(recording_id,))
     if found.folder is not None and not under_way and is_there is not False:
-        await runtime.due.done(found.folder)
+        await runtime.schedule.done(found.folder)
     transcriptions = await runtime.leaving.transcriptions_left()
     decided = Decided(under_way=tuple(under_way), transcriptions=tuple({recording_id} & transcriptions.keys()))
     if found.folder is None:
@@ -271,9 +271,9 @@ async def show_pause(runtime: Runtime, pause: Hold | None) -> None:
         redis.exceptions.RedisError: Redis is away.
     """
     if pause is None:
-        await runtime.due.show_pause(None)
+        await runtime.schedule.show_pause(None)
     else:
-        await runtime.due.show_pause(pause.why, pause.by, pause.at)
+        await runtime.schedule.show_pause(pause.why, pause.by, pause.at)
 
 
 async def resume(runtime: Runtime, why: str, by: str) -> bool:
@@ -353,4 +353,4 @@ async def take_up_decisions(runtime: Runtime, recording_id: str, folder: str) ->
 
 async def _schedule(runtime: Runtime, folder: str | None) -> None:
     if folder is not None and runtime.settings.delete_originals == "verified":
-        await runtime.due.hasten(folder, runtime.settings.delete_after.total_seconds())
+        await runtime.schedule.hasten(folder, runtime.settings.delete_after.total_seconds())

@@ -52,9 +52,9 @@ async def start_deletions(runtime: Runtime) -> None:
     """Enqueue a job for each batch that is due, four at most at once."""
     if runtime.settings.delete_originals != "verified":
         return
-    if not await runtime.due.may_go_on():
+    if not await runtime.schedule.may_go_on():
         return
-    batches = math.ceil(await runtime.due.count_due() / runtime.settings.delete_batch)
+    batches = math.ceil(await runtime.schedule.count_due() / runtime.settings.delete_batch)
     for turn in range(min(batches, _MOST_TURNS)):
         await enqueue(runtime.redis, deletion_job(turn))
 
@@ -79,11 +79,11 @@ async def delete_originals(runtime: Runtime, _: DeletionTurn) -> None:
         raise await again_in(runtime.redis, random.uniform(0.5, _LONGEST_LEFT_SECONDS))  # noqa: S311
     ends_at = time.monotonic() + _TURN_SECONDS
     async with runtime.leaving.turn() as token:
-        while time.monotonic() < ends_at and await runtime.due.may_go_on():
-            folders = await runtime.due.claim(runtime.settings.delete_batch)
+        while time.monotonic() < ends_at and await runtime.schedule.may_go_on():
+            folders = await runtime.schedule.claim(runtime.settings.delete_batch)
             if not folders:
                 return
-            async with runtime.due.kept(folders):
+            async with runtime.schedule.kept(folders):
                 await _delete_batch(runtime, token, folders)
 
 
@@ -133,7 +133,7 @@ async def _stop(runtime: Runtime, folders: Sequence[str], why: str, advice: str)
     """The safety stop: so many failures at once mean that the bucket was changed, or that the key is another account's."""
     await stop(runtime, f"{why}. {advice}", "callvault")  # status and pages show the advice too
     for folder in folders:
-        await runtime.due.postpone(folder, 0)
+        await runtime.schedule.postpone(folder, 0)
     await runtime.alerts.send("deletion-stopped", "all", f"Deletion has paused itself: {why}.", advice)
 
 
@@ -148,7 +148,7 @@ async def _check(runtime: Runtime, rules: Rules, folder: str) -> Proven | GoneBe
             await tell_wrong(runtime.redis, error, "deletion")
             advice = f"Run `callvault verify`; the original of {folder} is kept."
             await runtime.alerts.send("archive-damaged", "recordings", str(error), advice)
-            await runtime.due.done(folder)
+            await runtime.schedule.done(folder)
             if isinstance(error, Missing):  # other bytes under its key are for a person to check
                 await enqueue(runtime.redis, repair_job(folder))
             return _Failed()
@@ -174,7 +174,7 @@ async def _not_settled_by_others(runtime: Runtime, gone: list[GoneBefore]) -> li
         is_settled = {one.folder: await _is_settled(runtime, one.folder) for one in gone}
         for one in gone:
             if is_settled[one.folder]:
-                await runtime.due.done(one.folder)
+                await runtime.schedule.done(one.folder)
         gone = [one for one in gone if not is_settled[one.folder]]
         if not gone or time.monotonic() >= ends_at:
             return gone

@@ -69,7 +69,7 @@ async def schedule_unless_kept(runtime: Runtime, folders: Sequence[str]) -> int:
     """
     if runtime.settings.delete_originals != "verified" or not folders:
         return 0
-    if not (new := await runtime.due.unlisted(folders)):
+    if not (new := await runtime.schedule.unlisted(folders)):
         return 0
     standing = await _read_standing(runtime, await workers_duties(runtime))
     if standing.rules.is_turned_off:
@@ -78,7 +78,7 @@ async def schedule_unless_kept(runtime: Runtime, folders: Sequence[str]) -> int:
     new = [folder for folder, letter in zip(new, given_up, strict=True) if letter is None]
     kept = await _each(runtime, new, lambda folder: _known_to_keep(runtime.archive, standing, folder))
     grace = runtime.settings.delete_after.total_seconds()
-    return sum([await runtime.due.schedule(folder, grace) for folder in new if folder not in kept])
+    return sum([await runtime.schedule.add(folder, grace) for folder in new if folder not in kept])
 
 
 async def _each(runtime: Runtime, folders: Iterable[str], why: Callable[[str], str | None]) -> dict[str, str]:

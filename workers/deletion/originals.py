@@ -70,14 +70,14 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
     """
     keys = await runtime.in_thread(runtime.archive.keys_of, folder)
     if layout.erasure_key(folder) in keys or layout.receipt_key(folder) in keys:
-        await runtime.due.done(folder)
+        await runtime.schedule.done(folder)
         return None
     record = await runtime.in_thread(runtime.archive.commit_record, folder)
     if record is None:
         raise Damaged(layout.commit_key(folder), "gone from the archive")
     recording_id = str(record.recording["id"])
     if await runtime.redis.hexists(DEAD_LETTERS, letter_id(recording_id)):
-        await runtime.due.done(folder)
+        await runtime.schedule.done(folder)
         return None
     has_versions = any(layout.is_version(key.removeprefix(folder)) for key in keys)
     versions = await runtime.in_thread(runtime.archive.versions, folder) if has_versions else []
@@ -100,7 +100,7 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
     archived = {layout.transcription_of(key) for key in keys if key.startswith(f"{folder}transcriptions/")}
     transcriptions = await _transcriptions(runtime, rules, folder, record, archived)
     if transcriptions is None:
-        await runtime.due.postpone(folder, _WAIT_FOR_TRANSCRIPTION_SECONDS)
+        await runtime.schedule.postpone(folder, _WAIT_FOR_TRANSCRIPTION_SECONDS)
         return None
     try:
         recording = await runtime.telnyx.recordings.retrieve(recording_id)

@@ -46,17 +46,17 @@ async def keep(runtime: Runtime, folder: str, kept: Kept) -> None:
     """Log why an original stays and schedule it again; a standing reason takes it off the schedule."""
     log.info("original kept", folder=folder, why=kept.why)
     if kept.seconds is None:
-        await runtime.due.done(folder)
+        await runtime.schedule.done(folder)
     else:
-        await runtime.due.postpone(folder, kept.seconds)
+        await runtime.schedule.postpone(folder, kept.seconds)
 
 
 async def all_later(runtime: Runtime, folders: Sequence[str], stopped: Stopped) -> None:
     """Postpone a whole batch, and start no other until then."""
     log.info("originals kept for now", recordings=len(folders), why=str(stopped))
     for folder in folders:
-        await runtime.due.postpone(folder, stopped.seconds)
-    await runtime.due.back_off(stopped.seconds)
+        await runtime.schedule.postpone(folder, stopped.seconds)
+    await runtime.schedule.back_off(stopped.seconds)
 
 
 async def back_off(runtime: Runtime, outcomes: Sequence[object]) -> None:
@@ -69,7 +69,7 @@ async def back_off(runtime: Runtime, outcomes: Sequence[object]) -> None:
         return
     log.warning("deletions postponed", recordings=len(away), of=len(outcomes), error=away[0].error)
     if 2 * len(away) >= len(outcomes):  # fewer may be the recordings' own fault
-        await runtime.due.back_off(_BACK_OFF_SECONDS)
+        await runtime.schedule.back_off(_BACK_OFF_SECONDS)
     for cause in {one.cause.name: one.cause for one in away}.values():
         of_it = [one for one in away if one.cause.name == cause.name]
         names = [f"delete_originals {one.folder}" for one in of_it]
@@ -82,7 +82,7 @@ async def back_off(runtime: Runtime, outcomes: Sequence[object]) -> None:
 
 async def postpone_for(runtime: Runtime, folder: str, error: Exception) -> Away:
     """Postpone an original that could not be checked or deleted; it is tried again soon."""
-    await runtime.due.postpone(folder, _AWAY_SECONDS)
+    await runtime.schedule.postpone(folder, _AWAY_SECONDS)
     return Away(folder, cause_of(error, runtime.settings), one_line(error))
 
 
@@ -90,7 +90,7 @@ async def ask_later(runtime: Runtime, folder: str, recording_id: str, name: str,
     """Postpone an original longer and longer while the same cause lasts: soon at first, as a wrong key is soon fixed."""
     attempts = await runtime.attempts.record(letter_id(recording_id), name, said)
     times = sum(attempt.cause == name for attempt in attempts)
-    await runtime.due.postpone(folder, CAUSES["not-deleted"].wait_seconds(times))
+    await runtime.schedule.postpone(folder, CAUSES["not-deleted"].wait_seconds(times))
 
 
 async def not_deleted(runtime: Runtime, folder: str, recording_id: str, error: str) -> None:
@@ -102,12 +102,12 @@ async def not_deleted(runtime: Runtime, folder: str, recording_id: str, error: s
         payload = msgspec.to_builtins(DeletionRequest(folder=folder))
         letter = DeadLetter(job_id, "schedule_again", payload, MAIN_QUEUE, cause.name, error, attempts[-1].at, attempts)
         await runtime.attempts.bury(letter)
-        await runtime.due.done(folder)
+        await runtime.schedule.done(folder)
         await runtime.leaving.take_away([recording_id])
         text = f"The deletion of {recording_id} was given up after {many(len(attempts), 'attempt')}: {error} (job {job_id})"
         await runtime.alerts.send("dead-letter", cause.name, text, f"{cause.advice} See `callvault dead-letters list`.")
         return
-    await runtime.due.postpone(folder, cause.wait_seconds(times))
+    await runtime.schedule.postpone(folder, cause.wait_seconds(times))
     if times >= _TOLD_AFTER:
         text = f"Telnyx has not deleted {recording_id} in {many(times, 'attempt')}: {error}."
         await runtime.alerts.send("deletion-refused", "telnyx", text, cause.advice)
@@ -120,4 +120,4 @@ def letter_id(recording_id: str) -> str:
 
 async def schedule_again(runtime: Runtime, request: DeletionRequest) -> None:
     """The job of a retried dead letter: schedule an original again."""
-    await runtime.due.schedule(request.folder, 0)
+    await runtime.schedule.add(request.folder, 0)

@@ -37,13 +37,13 @@ class DueDeletion:
     due_at: float = 0.0
 
 
-class DueList:
+class DeletionSchedule:
     """The deletion schedule of one Redis."""
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
 
-    async def schedule(self, folder: str, after_seconds: float) -> bool:
+    async def add(self, folder: str, after_seconds: float) -> bool:
         """Add a recording's folder, due after some seconds; an entry that exists keeps its time.
 
         Returns:

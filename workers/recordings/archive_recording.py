@@ -221,7 +221,7 @@ async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord)
     if why_kept_by_record(record, {}, record.audio.findings) is not None:
         return  # `callvault deletions approve` schedules it; custom storage is never deleted
     grace = runtime.settings.delete_after.total_seconds()
-    await runtime.due.schedule(folder, grace)
+    await runtime.schedule.add(folder, grace)
 
 
 async def _find(runtime: Runtime, request: RecordingRequest) -> tuple[list[Recording], UnreadableRows | None]:

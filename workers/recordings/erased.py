@@ -52,7 +52,7 @@ async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
         text = f"{folder} was erased, and {many(len(left), 'object was', 'objects were')} written there since: {error}."
         advice = "Run `callvault erase` on it again with credentials that may delete."
         await runtime.alerts.send("erasure-incomplete", folder, text, advice)
-    await runtime.due.done(folder)
+    await runtime.schedule.done(folder)
     raise Erased(f"{folder}: erased at its owner's wish, and nothing of it is written any more")
 
 

@@ -85,7 +85,7 @@ async def find_unsealed(runtime: Runtime, _: FindUnsealedRequest) -> None:
     folders = unsealed.walk()
     while batch := await runtime.in_thread(lambda: list(itertools.islice(folders, _SCHEDULED_AT_ONCE))):
         for folder in batch if kept else ():
-            await runtime.due.schedule(folder, runtime.settings.delete_after.total_seconds())
+            await runtime.schedule.add(folder, runtime.settings.delete_after.total_seconds())
     for day in await runtime.in_thread(unsealed.days):
         await days.add(day, sealable_at(runtime.settings, day))
     await write_when_full(runtime.redis, ("SET", UNSEALED_KNOWN, start))
