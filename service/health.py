@@ -15,7 +15,7 @@ from service import metrics
 from text.times import end_of_day
 from workers.conditions import CONDITIONS, Condition, known_conditions
 from workers.engine.attempts import Attempts
-from workers.engine.failure_classes import CAUSES
+from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.keys import DEAD_LETTERS, DELETIONS_DUE, QUEUES, READINESS
 from workers.queue.backlog import oldest_waiting_seconds
 from workers.queue.change_feed import UnsealedDays
@@ -80,7 +80,7 @@ async def _read_queues(redis: Any) -> None:
     overdue = await UnsealedDays(redis).overdue(now)
     metrics.UNSEALED_DAYS.set(len(overdue))
     metrics.OLDEST_UNSEALED_SECONDS.set(now - end_of_day(min(overdue)).timestamp() if overdue else 0)
-    failing = await Attempts(redis).failing(CAUSES)
-    for cause in CAUSES:
+    failing = await Attempts(redis).failing(FAILURE_CLASSES)
+    for cause in FAILURE_CLASSES:
         metrics.JOBS_FAILING.labels(cause).set(cause in failing)
     metrics.DEAD_LETTERS.set(await redis.hlen(DEAD_LETTERS))

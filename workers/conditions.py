@@ -18,7 +18,7 @@ from workers.alerts.kinds import Severity
 from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.deletion.schedule import DeletionSchedule
 from workers.engine.attempts import Attempts
-from workers.engine.failure_classes import CAUSES, advice_of
+from workers.engine.failure_classes import FAILURE_CLASSES, advice_of
 from workers.keys import CLOCKS, LIVE_DUTIES, NO_WORKER, QUEUES, WORKER, WORKER_ENDED
 from workers.queue.backlog import backlog
 from workers.queue.change_feed import UnsealedDays
@@ -217,7 +217,7 @@ async def _damaged(at: _Moment) -> list[Condition]:
 
 
 async def _jobs_fail(at: _Moment) -> list[Condition]:
-    failing = await Attempts(at.redis).failing(CAUSES)
+    failing = await Attempts(at.redis).failing(FAILURE_CLASSES)
     return [condition("jobs-fail", f"{cause}: {error}", cause, advice_of(cause)) for cause, error in failing.items()]
 
 

@@ -16,7 +16,7 @@ from text.counts import many
 from text.times import end_of_day, format_instant, parse_instant
 from workers.conditions import Condition, condition, known_conditions
 from workers.deletion.duties import workers_duties
-from workers.engine.failure_classes import CAUSES
+from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.keys import QUEUES
 from workers.queue.backlog import backlog, oldest_waiting_seconds
 from workers.queue.change_feed import UnsealedDays
@@ -163,7 +163,7 @@ async def read_status(runtime: Runtime) -> Status:
             )
             for name, key in QUEUES.items()
         },
-        failing=await runtime.attempts.failing(CAUSES),
+        failing=await runtime.attempts.failing(FAILURE_CLASSES),
         pressure=list((await backlog(redis, settings.queue_age_limit.total_seconds())).values()),
         dead_letters=await runtime.attempts.count(),
         deletions=_deletions(mode, await runtime.schedule.count(), await runtime.schedule.pause()),

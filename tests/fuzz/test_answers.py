@@ -20,8 +20,8 @@ from telnyx_api.client import TelnyxClient
 from telnyx_api.downloads import DownloadFailed, Downloads
 from telnyx_api.errors import TelnyxError
 from tests.fuzz.values import DEEP, documents, like, texts
-from workers.engine.classify import cause_of
-from workers.engine.failure_classes import CAUSES
+from workers.engine.classify import failure_class_of
+from workers.engine.failure_classes import FAILURE_CLASSES
 
 EXAMPLES = 60  # each is a request
 HEADERS = ("content-length", "content-range", "content-encoding", "content-type", "etag", "location", "retry-after")
@@ -112,7 +112,7 @@ def test_any_answer_of_the_api_is_a_model_or_an_error_of_the_table(status: int, 
 
 def _judge(error: Exception) -> None:
     assert "KEY" not in str(error).replace("KEYS", "")
-    assert cause_of(error, Settings()).name in CAUSES
+    assert failure_class_of(error, Settings()).name in FAILURE_CLASSES
 
 
 @given(

@@ -18,7 +18,7 @@ from lab.servers import HttpServer
 from telnyx_api import addresses
 from telnyx_api.addresses import is_public
 from telnyx_api.downloads import AddressAway, Downloads, ForbiddenAddress
-from workers.engine.classify import cause_of
+from workers.engine.classify import failure_class_of
 from workers.engine.failure_classes import may_have_passed
 
 NAME = "recordings.example.com"
@@ -145,7 +145,7 @@ def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to(
     with pytest.raises(ForbiddenAddress, match=f"'{NAME}' resolves to {PRIVATE}") as refused:
         fetch(downloads, url)
     assert len(site.seen) == 1
-    assert may_have_passed(cause_of(refused.value, Settings()).name), "names change, and reconcile retries"
+    assert may_have_passed(failure_class_of(refused.value, Settings()).name), "names change, and reconcile retries"
 
 
 def test_the_certificate_must_be_of_the_name(downloads: Downloads, site: Site, names: Names) -> None:

@@ -23,7 +23,7 @@ from telnyx_api import client as client_module
 from telnyx_api import errors
 from telnyx_api.account import Account
 from telnyx_api.client import TelnyxClient, _unseen
-from workers.engine.classify import cause_of
+from workers.engine.classify import failure_class_of
 
 Answer = tuple[int, dict[str, str], bytes]
 KEY = "KEY-that-must-never-show"
@@ -398,7 +398,7 @@ async def test_a_telnyx_in_trouble_is_an_outage_which_nothing_is_given_up_for(
     async with TelnyxClient(Account(KEY, server.url), budget_seconds=0.1) as client:
         with pytest.raises(errors.ServerError) as failed:
             await client.recordings.retrieve("r")
-    assert cause_of(failed.value, Settings()).name == "outage"
+    assert failure_class_of(failed.value, Settings()).name == "outage"
 
 
 async def test_an_unreadable_row_blocks_no_other(client: TelnyxClient, server: Scripted) -> None:

@@ -25,7 +25,7 @@ from telnyx_api.downloads import (
     TooSlow,
 )
 from telnyx_api.source_mark import SourceMark
-from workers.engine.classify import cause_of
+from workers.engine.classify import failure_class_of
 
 DATA = bytes(range(256)) * 4096
 
@@ -231,7 +231,7 @@ def test_a_failing_server_is_an_outage(
     with pytest.raises(AddressAway, match=status) as failed:
         fetch(downloads, files)
     assert len(files.seen) == 9
-    assert cause_of(failed.value, Settings()).is_never_given_up
+    assert failure_class_of(failed.value, Settings()).is_never_given_up
     files.plan = [status]
     with pytest.raises(AddressAway, match=status):
         downloads.look(files.url)
@@ -245,7 +245,7 @@ def test_an_unreachable_server_is_an_outage(
     for url in (files.url, files.url.replace("127.0.0.1", "not-there.invalid")):
         with pytest.raises(AddressAway) as failed:
             next(downloads.stream(url, lambda: files.url, threading.Event()))
-        assert cause_of(failed.value, Settings()).is_never_given_up
+        assert failure_class_of(failed.value, Settings()).is_never_given_up
         assert "Signature" not in str(failed.value)
 
 
@@ -256,7 +256,7 @@ def test_a_download_that_brings_almost_nothing_ends(files: Files, monkeypatch: p
     with pytest.raises(TooSlow, match="CALLVAULT_LEAST_DOWNLOAD_RATE") as failed:
         fetch(downloads, files)
     assert len(files.seen) == 2, "it is not resumed, which would occupy its slot"
-    assert cause_of(failed.value, Settings()).is_never_given_up
+    assert failure_class_of(failed.value, Settings()).is_never_given_up
     downloads.close()
 
 

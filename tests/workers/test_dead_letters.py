@@ -17,7 +17,7 @@ from tests.workers.test_archive_recording import assert_archived, committed, fol
 from tests.workers.test_reconcile import let_reconcile_start, past
 from text.times import format_instant, utc_now
 from workers.engine.attempts import DeadLetter
-from workers.engine.failure_classes import CAUSES
+from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.engine.run import job
 from workers.keys import ARQ_JOB, BULK_QUEUE, DEAD_LETTERS, MAIN_QUEUE, REPEATED
 from workers.queue.jobs import Job, deserialize, encode_job
@@ -121,7 +121,7 @@ async def test_a_dead_letter_about_a_later_change_does_not_end_by_earlier_archiv
     assert redis.hlen(DEAD_LETTERS) == 2
 
 
-@pytest.mark.parametrize("cause", [name for name, one in CAUSES.items() if not one.is_never_given_up])
+@pytest.mark.parametrize("cause", [name for name, one in FAILURE_CLASSES.items() if not one.is_never_given_up])
 async def test_reconcile_retries_dead_letters_whose_failure_may_have_passed(
     cause: str, sandbox: RunningSandbox, runtime: Runtime, redis: Any
 ) -> None:

@@ -12,7 +12,7 @@ from lab.servers import RunningSandbox
 from lab.stores import S3_ENVIRONMENT
 from tests.workers.test_archive_recording import ask
 from workers.engine.attempts import Attempts
-from workers.engine.failure_classes import CAUSES
+from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.keys import FAILING, FAILING_JOBS
 
 
@@ -58,7 +58,7 @@ async def test_a_failure_class_has_passed_once_every_job_that_failed_by_it_succe
         await attempts.tell_failing([job_id], cause, "an error", seconds)
 
     async def failing() -> set[str]:
-        return {*await attempts.failing(CAUSES)}
+        return {*await attempts.failing(FAILURE_CLASSES)}
 
     await fail("a", "outage")
     await fail("b", "outage")

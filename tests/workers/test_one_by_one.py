@@ -28,7 +28,7 @@ from workers.connections.media import archive_media, archive_medium
 from workers.connections.watch import look_for_drift, watch_connections
 from workers.engine.attempts import DeadLetter
 from workers.engine.failing import tell_turn_failing
-from workers.engine.failure_classes import CAUSES
+from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.keys import (
     ALERTS,
     ARQ_JOB,
@@ -463,7 +463,7 @@ async def test_originals_with_forbidden_transcriptions_cause_an_alert_and_go_onc
         (told,) = alerts(redis, "jobs-fail")
         assert told.startswith("delete_originals has failed for ")
         assert f"{recording.data['id']}: GET /v2/recording_transcriptions: {status}" in told
-        assert f": {status} " in (await runtime.attempts.failing(CAUSES))[cause]
+        assert f": {status} " in (await runtime.attempts.failing(FAILURE_CLASSES))[cause]
         shown = run_callvault(["status"], deleting).stdout
         assert f"jobs fail     {cause}: {recording.data['id']}: GET " in shown
         assert not has_left(recording)

@@ -17,8 +17,8 @@ from tests.workers.test_archive_recording import assert_archived
 from text.times import format_instant, utc_now
 from workers.engine import classify as judge
 from workers.engine.attempts import Attempt
-from workers.engine.classify import cause_of
-from workers.engine.failure_classes import CAUSES, NotFinished, NotYet
+from workers.engine.classify import failure_class_of
+from workers.engine.failure_classes import FAILURE_CLASSES, NotFinished, NotYet
 from workers.engine.run import job
 from workers.recordings.archive_recording import archive_recording
 from workers.recordings.requests import RecordingRequest
@@ -100,7 +100,7 @@ async def test_an_unknown_recording_is_given_up_only_after_it_was_unknown_withou
 
 @pytest.mark.parametrize("wait", ["1s", "10m", "1d", "30d"])
 def test_a_job_is_given_up_by_time_within_the_remembered_attempts(wait: str) -> None:
-    found = [*CAUSES.values(), cause_of(NotYet(), Settings(CALLVAULT_NOT_FOUND_WAIT=wait))]
+    found = [*FAILURE_CLASSES.values(), failure_class_of(NotYet(), Settings(CALLVAULT_NOT_FOUND_WAIT=wait))]
     for cause in (cause for cause in found if cause.give_up_seconds):
         attempts, at = list[Attempt](), utc_now()
         while not cause.is_final(*cause.of(attempts[-100:])):
@@ -110,10 +110,10 @@ def test_a_job_is_given_up_by_time_within_the_remembered_attempts(wait: str) -> 
 
 
 def test_retries_for_a_listed_recording_back_off_to_an_hour() -> None:
-    cause = cause_of(NotFinished(), Settings())
+    cause = failure_class_of(NotFinished(), Settings())
     assert cause.is_never_given_up
     assert cause.wait_seconds(1) <= 2 and 1800 <= cause.wait_seconds(30) <= 3600
 
 
 def test_every_failure_class_of_an_error_is_in_the_table() -> None:
-    assert {name for name, _ in judge._ERRORS} <= CAUSES.keys()
+    assert {name for name, _ in judge._ERRORS} <= FAILURE_CLASSES.keys()

@@ -13,9 +13,9 @@ from text.counts import many
 from text.one_line import one_line
 from workers.deletion.may_delete import Kept, Stopped
 from workers.engine.attempts import DeadLetter
-from workers.engine.classify import cause_of
+from workers.engine.classify import failure_class_of
 from workers.engine.failing import memory_seconds, tell_failing
-from workers.engine.failure_classes import CAUSES, Cause
+from workers.engine.failure_classes import FAILURE_CLASSES, FailureClass
 from workers.keys import MAIN_QUEUE
 from workers.recordings.requests import DeletionRequest
 from workers.runtime import Runtime
@@ -38,7 +38,7 @@ class Away:
     """
 
     folder: str
-    cause: Cause
+    cause: FailureClass
     error: str
 
 
@@ -83,19 +83,19 @@ async def back_off(runtime: Runtime, outcomes: Sequence[object]) -> None:
 async def postpone_for(runtime: Runtime, folder: str, error: Exception) -> Away:
     """Postpone an original that could not be checked or deleted; it is tried again soon."""
     await runtime.schedule.postpone(folder, _AWAY_SECONDS)
-    return Away(folder, cause_of(error, runtime.settings), one_line(error))
+    return Away(folder, failure_class_of(error, runtime.settings), one_line(error))
 
 
 async def ask_later(runtime: Runtime, folder: str, recording_id: str, name: str, said: str) -> None:
     """Postpone an original longer and longer while the same cause lasts: soon at first, as a wrong key is soon fixed."""
     attempts = await runtime.attempts.record(letter_id(recording_id), name, said)
     times = sum(attempt.cause == name for attempt in attempts)
-    await runtime.schedule.postpone(folder, CAUSES["not-deleted"].wait_seconds(times))
+    await runtime.schedule.postpone(folder, FAILURE_CLASSES["not-deleted"].wait_seconds(times))
 
 
 async def not_deleted(runtime: Runtime, folder: str, recording_id: str, error: str) -> None:
     """Back off from an original that Telnyx does not delete or show, alert a person, and give it up in the end."""
-    cause, job_id = CAUSES["not-deleted"], letter_id(recording_id)
+    cause, job_id = FAILURE_CLASSES["not-deleted"], letter_id(recording_id)
     attempts = await runtime.attempts.record(job_id, cause.name, error)
     times, seconds = cause.of(attempts)
     if cause.is_final(times, seconds):

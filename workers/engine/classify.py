@@ -23,7 +23,7 @@ from telnyx_api.errors import (
     Unauthorized,
     Unsettled,
 )
-from workers.engine.failure_classes import CAUSES, Cause, InProgress, NotFinished, NotYet
+from workers.engine.failure_classes import FAILURE_CLASSES, FailureClass, InProgress, NotFinished, NotYet
 from workers.queue.binding import AnotherArchive
 
 _ASKED_FOR_AT_LEAST = 50  # times; twice as often is as much as is remembered of a job, and it would never be given up
@@ -46,10 +46,10 @@ _ERRORS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
 )
 
 
-def cause_of(error: BaseException, settings: Settings) -> Cause:
+def failure_class_of(error: BaseException, settings: Settings) -> FailureClass:
     """The failure class of an error, with the user's settings for it."""
     name = next((name for name, kinds in _ERRORS if isinstance(error, kinds)), "unexpected")
-    cause = CAUSES[name]
+    cause = FAILURE_CLASSES[name]
     if name == "not-there-yet":
         wait = settings.not_found_wait.total_seconds()
         longest = max(cause.longest_wait_seconds, wait / _ASKED_FOR_AT_LEAST)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from text.one_line import one_line
 from text.times import format_duration
-from workers.engine.classify import cause_of
-from workers.engine.failure_classes import Cause
+from workers.engine.classify import failure_class_of
+from workers.engine.failure_classes import FailureClass
 from workers.keys import TURN_TOLD
 from workers.runtime import Runtime
 
@@ -18,13 +18,13 @@ _TURN_TOLD_SECONDS = 24 * 3600
 _ONE_FOR_ALL = ("outage", "throttled")  # whatever meets them: one alert
 
 
-def memory_seconds(cause: Cause) -> float:
+def memory_seconds(cause: FailureClass) -> float:
     """How long a failure is remembered: past the next attempt, and not much longer."""
     return max(2 * cause.longest_wait_seconds, _SHORTEST_MEMORY_SECONDS)
 
 
 async def tell_failing(
-    runtime: Runtime, what: str, names: Sequence[str], cause: Cause, error: str, seconds: float
+    runtime: Runtime, what: str, names: Sequence[str], cause: FailureClass, error: str, seconds: float
 ) -> None:
     """Show a failure in status and metrics, and alert once it has lasted for `CALLVAULT_QUEUE_AGE_LIMIT`.
 
@@ -64,4 +64,4 @@ async def tell_turn_failing(runtime: Runtime, what: str, error: Exception, longe
         return
     if await runtime.redis.set(TURN_TOLD + what, "1", nx=True, ex=_TURN_TOLD_SECONDS):
         text = f"{what} has failed for {format_duration(seconds)}: {one_line(error)}."
-        await runtime.alerts.send("turn-fails", what, text, cause_of(error, runtime.settings).advice)
+        await runtime.alerts.send("turn-fails", what, text, failure_class_of(error, runtime.settings).advice)

@@ -27,18 +27,18 @@ class InProgress(Exception):
 
 
 @dataclass(frozen=True)
-class Cause:
+class FailureClass:
     """A row of the table.
 
     Attributes:
         name: as dead letters and metrics call it.
         tries: attempts before the job is given up; None: only `give_up_seconds` ends it, if that is set.
-        give_up_seconds: of failing for this cause without a break; None: never by time.
+        give_up_seconds: of failing in this class without a break; None: never by time.
         first_wait_seconds: before the second attempt; doubles from there.
         longest_wait_seconds: what it grows to.
-        advice: what a person does about a dead letter of this cause.
-        quiet_seconds: how long jobs fail so in the ordinary course of things; before, no person hears of it.
-        stays: whether it does not pass by itself; then a sweep leaves a dead letter to a person, else it tries the job again.
+        advice: what a person does about a dead letter of this class.
+        quiet_seconds: how long jobs may fail in this class before anybody is alerted.
+        stays: whether it needs a person; reconcile retries the dead letters of the other classes.
     """
 
     name: str
@@ -77,11 +77,13 @@ class Cause:
         return self.give_up_seconds is not None and seconds >= self.give_up_seconds
 
 
-CAUSES = {
+FAILURE_CLASSES = {
     cause.name: cause
     for cause in (
-        Cause("not-there-yet", None, 600, 1, 60, "Telnyx does not have it: deleted, or of another account. Discard."),
-        Cause(
+        FailureClass(
+            "not-there-yet", None, 600, 1, 60, "Telnyx does not have it: deleted, or of another account. Discard."
+        ),
+        FailureClass(
             "not-yet",
             None,
             None,
@@ -91,9 +93,11 @@ CAUSES = {
             "ask Telnyx support.",
             quiet_seconds=86_400,
         ),
-        Cause("in-progress", None, 86_400, 2, 1800, "Telnyx never finished the transcription. Ask Telnyx support."),
-        Cause("throttled", None, None, 2, 60, "Telnyx limits the account. The job retries by itself."),
-        Cause(
+        FailureClass(
+            "in-progress", None, 86_400, 2, 1800, "Telnyx never finished the transcription. Ask Telnyx support."
+        ),
+        FailureClass("throttled", None, None, 2, 60, "Telnyx limits the account. The job retries by itself."),
+        FailureClass(
             "outage",
             None,
             None,
@@ -101,10 +105,12 @@ CAUSES = {
             60,
             "Telnyx, its download host, Redis or the store is down or sends almost nothing. The job retries by itself.",
         ),
-        Cause("refused", None, None, 5, 300, "A key or permission is missing. Fix it; the job retries by itself."),
-        Cause("download", 8, None, 1, 60, "The download is never complete. Read the attempts, then retry."),
-        Cause("not-audio", 4, None, 2, 60, "Telnyx sends an error page or text, not audio. Ask Telnyx support."),
-        Cause(
+        FailureClass(
+            "refused", None, None, 5, 300, "A key or permission is missing. Fix it; the job retries by itself."
+        ),
+        FailureClass("download", 8, None, 1, 60, "The download is never complete. Read the attempts, then retry."),
+        FailureClass("not-audio", 4, None, 2, 60, "Telnyx sends an error page or text, not audio. Ask Telnyx support."),
+        FailureClass(
             "forbidden-address",
             3,
             None,
@@ -113,7 +119,7 @@ CAUSES = {
             "Callvault does not fetch this download address: it is plain http, or not on the public internet. Read the error, "
             "and check how its host name resolves.",
         ),
-        Cause(
+        FailureClass(
             "rejected",
             1,
             None,
@@ -122,7 +128,7 @@ CAUSES = {
             "Telnyx rejects the request. Read the error; a retry alone does not help.",
             stays=True,
         ),
-        Cause(
+        FailureClass(
             "conflict",
             1,
             None,
@@ -131,7 +137,7 @@ CAUSES = {
             "The archive holds something else under this key. Compare the two before you retry.",
             stays=True,
         ),
-        Cause(
+        FailureClass(
             "damaged",
             1,
             None,
@@ -140,7 +146,7 @@ CAUSES = {
             "The archive does not hold the bytes that were sent. The error names the key. Fix the store.",
             stays=True,
         ),
-        Cause(
+        FailureClass(
             "not-deleted",
             10,
             None,
@@ -149,16 +155,18 @@ CAUSES = {
             "Telnyx does not delete the original. Read the error, ask Telnyx support, then retry.",
             stays=True,
         ),
-        Cause("unexpected", 6, None, 1, 120, "A bug in Callvault, or an unexpected answer. Report it, then retry."),
+        FailureClass(
+            "unexpected", 6, None, 1, 120, "A bug in Callvault, or an unexpected answer. Report it, then retry."
+        ),
     )
 }
 
 
 def may_have_passed(name: str) -> bool:
     """Whether a job that was given up in this class may succeed by now; False for a class of another version."""
-    return name in CAUSES and not CAUSES[name].stays
+    return name in FAILURE_CLASSES and not FAILURE_CLASSES[name].stays
 
 
 def advice_of(name: str) -> str:
     """What to do about a dead letter of a class; empty for a class of another version."""
-    return CAUSES[name].advice if name in CAUSES else ""
+    return FAILURE_CLASSES[name].advice if name in FAILURE_CLASSES else ""

@@ -19,7 +19,7 @@ from text.counts import many
 from text.one_line import one_line
 from workers.damage.damage import tell_wrong
 from workers.engine.attempts import DeadLetter
-from workers.engine.classify import cause_of
+from workers.engine.classify import failure_class_of
 from workers.engine.failing import tell_failing
 from workers.engine.lease import HeldElsewhere
 from workers.engine.worker import Function, Retry, again_in, func, leave_to_newer
@@ -92,7 +92,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     Raises:
         Retry: the job runs again after the wait of its cause.
     """
-    cause = cause_of(error, runtime.settings)
+    cause = failure_class_of(error, runtime.settings)
     what = f"{type(error).__name__}: {one_line(error)}" if cause.name == "unexpected" else one_line(error)
     line = what[:_LONGEST_ERROR]
     attempts = await runtime.attempts.record(job_id, cause.name, line)
