@@ -151,7 +151,7 @@ def findings_of(versions: Sequence[CommitRecord], record: CommitRecord) -> list[
     return [*dict.fromkeys(in_audio), *(f"{CHANGED} {sha256[:16]}" for sha256 in sorted(others))]
 
 
-def word_of(decisions: Decisions) -> str | None:
+def outcome_of(decisions: Decisions) -> str | None:
     """The result of the decisions about a recording: `hold`, `approve`, `release`, or None."""
     if standing_holds(decisions):
         return "hold"

@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 
 from archive import kinds, layout
-from archive.decisions import word_of
+from archive.decisions import outcome_of
 from archive.readers import COMMIT_RECORD, DAMAGE, DECISION, ERASURE, RECEIPT
 from archive.records import Damage
 from process.logs import get_logger
@@ -318,7 +318,7 @@ class Catalogue:
             self._db.execute("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?)", row)
             sql = "SELECT name, data FROM decisions WHERE recording_id = ?"
             known = {name: DECISION.read(data, key) for name, data in self._db.execute(sql, (recording_id,))}
-            self._set(recording_id, day, "decision = ?", word_of(known))
+            self._set(recording_id, day, "decision = ?", outcome_of(known))
         elif kind is kinds.ERASURE:
             self._erase(self._number(recording_id, day), ERASURE.read(data, key).erased_at)
 

@@ -7,7 +7,7 @@ from datetime import date, datetime
 import msgspec
 
 from archive import kinds, layout
-from archive.decisions import word_of
+from archive.decisions import outcome_of
 from archive.readers import DECISION, ERASURE, RECEIPT, TRANSCRIPTION
 from archive.records import AnyDecision, CommitRecord
 from archive.seals import SealedFolder
@@ -118,7 +118,7 @@ def row_of(folder: SealedFolder) -> Row | None:
         elif kind is kinds.ERASURE:
             ERASURE.read(records[key], key)
             return None
-    row.decision = word_of(decisions)
+    row.decision = outcome_of(decisions)
     return row
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from archive.decisions import Decisions, word_of
+from archive.decisions import Decisions, outcome_of
 from workers.catalogue.catalogue import COLUMNS
 from workers.catalogue.numbers import Wanted, wanted_number
 from workers.catalogue.query import Query, conditions
@@ -41,7 +41,7 @@ def state_of(findings: Sequence[str], decisions: Decisions, *, is_deleted: bool,
     """
     if is_erased:
         return "erased"
-    word = "hold" if is_held else word_of(decisions)
+    word = "hold" if is_held else outcome_of(decisions)
     if word == "hold":
         return "held"
     if is_deleted:
