@@ -58,7 +58,7 @@ def _read(archive: Archive, key: str) -> Damage:
         return Damage(key=key, number=0, state="damaged", what=error.what, found_by="register", at="")
 
 
-def write_down(archive: Archive, key: str, state: DamageState, what: str, found_by: str, at: str) -> Damage:
+def record_damage(archive: Archive, key: str, state: DamageState, what: str, found_by: str, at: str) -> Damage:
     """Record the state of an object unless its last row is the same; reads the rows of that object alone; blocks.
 
     Args:

@@ -15,7 +15,7 @@ from archive import layout
 from archive.append import Making, append, put_file
 from archive.archive import Archive
 from archive.records import ArchivedObject, AudioSummary, CommitRecord, Damage, Proof, encode_record
-from archive.register import write_down
+from archive.register import record_damage
 from archive.seals import Chain, Link, Manifest, folders_of_day
 from archive.stores.store import open_store
 from cli.find import write_table
@@ -169,7 +169,7 @@ def test_rows_that_no_column_can_hold_block_no_other(archive: Archive, catalogue
 
 def test_stray_objects_in_the_register_of_damage_are_ignored(archive: Archive, catalogue: Catalogue) -> None:
     key, _ = put(archive, "one", TODAY)
-    write_down(archive, key, "damaged", "other bytes", "verify", "2026-11-26T10:00:00Z")
+    record_damage(archive, key, "damaged", "other bytes", "verify", "2026-11-26T10:00:00Z")
     whole = Damage(key=key, number=2, state="whole", what="", found_by="x", at="")
     strays = {
         f"{layout.DAMAGE}notes.txt": b"seen",

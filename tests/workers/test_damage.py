@@ -15,7 +15,7 @@ import pytest
 
 from archive.erase import erase
 from archive.layout import damage_key
-from archive.register import read_register, write_down
+from archive.register import read_register, record_damage
 from archive.stores.store import StoredObject
 from lab.processes import callvault_here, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
@@ -239,7 +239,7 @@ async def test_recording_the_damage_of_one_object_reads_no_other_rows(
     """Otherwise a disk with much damage would be searched once for each object."""
     archive, at = runtime.archive, "2026-11-26T10:00:00Z"
     for key in ("a", "b"):
-        await asyncio.to_thread(write_down, archive, key, "missing", "gone", "sweep", at)
+        await asyncio.to_thread(record_damage, archive, key, "missing", "gone", "sweep", at)
     listed, listing = list[str](), archive.store.list
 
     def told(prefix: str) -> Iterator[StoredObject]:
@@ -248,7 +248,7 @@ async def test_recording_the_damage_of_one_object_reads_no_other_rows(
             yield stored
 
     monkeypatch.setattr(archive.store, "list", told)
-    row = await asyncio.to_thread(write_down, archive, "a", "whole", "", "register", at)
+    row = await asyncio.to_thread(record_damage, archive, "a", "whole", "", "register", at)
     assert (row.number, listed) == (2, [damage_key("a", 1)])
 
 

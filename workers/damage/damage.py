@@ -11,7 +11,7 @@ from archive import layout
 from archive.problems import Problem
 from archive.proof import Missing
 from archive.records import Damage, WrongObject
-from archive.register import look, read_register, write_down
+from archive.register import look, read_register, record_damage
 from archive.stores.store import StoreError
 from process.logs import get_logger
 from text.times import format_instant, parse_instant, utc_now
@@ -88,7 +88,7 @@ async def keep_register(runtime: Runtime) -> None:
             await damaged.look_soon(key)  # another worker cleared it and was stopped; or somebody made that up
         elif not found.number:
             try:
-                told[key] = await _write_down(runtime, damaged, key, found)
+                told[key] = await _record_damage(runtime, damaged, key, found)
             except StoreError as error:  # its row waits; the others are written down
                 log.warning("damage not recorded yet", key=key, error=str(error))
     await damaged.hold_against(now)
@@ -111,9 +111,9 @@ def _found(row: Damage) -> KnownDamage:
     return KnownDamage(row.state, row.what, row.found_by, row.at, row.number)
 
 
-async def _write_down(runtime: Runtime, damaged: DamagedObjects, key: str, found: KnownDamage) -> KnownDamage:
+async def _record_damage(runtime: Runtime, damaged: DamagedObjects, key: str, found: KnownDamage) -> KnownDamage:
     state = "missing" if found.state == "missing" else "damaged"
-    row = await runtime.in_thread(write_down, runtime.archive, key, state, found.what, found.found_by, found.at)
+    row = await runtime.in_thread(record_damage, runtime.archive, key, state, found.what, found.found_by, found.at)
     if row.number == found.number:
         return found
     await runtime.announce(layout.damage_key(key, row.number), row)
@@ -130,13 +130,13 @@ async def _look_again(runtime: Runtime, damaged: DamagedObjects, key: str, found
     """Clear an object that is intact; one that cannot be checked now stays as it is."""
     try:
         if await runtime.in_thread(look, runtime.archive, key) is not None:
-            await _write_down(runtime, damaged, key, found)  # unless it stands there still
+            await _record_damage(runtime, damaged, key, found)  # unless it stands there still
             return
     except (StoreError, ValueError) as error:  # the second: a key that no store has, which somebody made up
         log.warning("damage not checked again", key=key, error=str(error))
         return
     at = format_instant(runtime.clock.now())
-    row = await runtime.in_thread(write_down, runtime.archive, key, "whole", "", "register", at)
+    row = await runtime.in_thread(record_damage, runtime.archive, key, "whole", "", "register", at)
     await runtime.announce(layout.damage_key(key, row.number), row)
     log.warning("whole again", key=key, was=found.what)
     text = f"{key} is intact again. The problem was: {found.what}."
