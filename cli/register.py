@@ -11,7 +11,7 @@ from archive.problems import Problem
 from config.settings import Settings
 from text.errors import UserError
 from text.one_line import one_line
-from workers.damage.damage import REGISTERED, tell_problems
+from workers.damage.damage import REGISTERED, report_problems
 from workers.queue.binding import bound_to
 from workers.queue.connect import connect_receiver
 from workers.queue.embedded import redis_of
@@ -43,7 +43,7 @@ async def _report(url: str, archive_id: str, problems: Sequence[Problem], by: st
     try:
         if (bound := await bound_to(redis)) != archive_id:
             return f"this Redis belongs to {'no archive' if bound is None else f'archive {bound}'}"
-        await tell_problems(redis, problems, by)
+        await report_problems(redis, problems, by)
         return None
     finally:
         await redis.aclose()

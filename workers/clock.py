@@ -19,7 +19,7 @@ from workers.connections.media import archive_media
 from workers.connections.watch import look_for_drift, refresh_operator_connect, watch_connections
 from workers.damage.damage import keep_register
 from workers.deletion.deletion import refresh_pause, start_deletions
-from workers.engine.failing import tell_turn_failing
+from workers.engine.failing import alert_turn_failing
 from workers.engine.lease import take_turn
 from workers.engine.run import LogThrottle
 from workers.keys import TURN
@@ -116,5 +116,5 @@ async def _run(runtime: Runtime, turn: Turn) -> None:
             if times := _throttle.count(type(error).__name__):
                 log.warning("turn failed", what=name, error=f"{type(error).__name__}: {error}", times=times)
             with suppress(RedisError, OSError):
-                await tell_turn_failing(runtime, name, error, turn.longest_seconds)
+                await alert_turn_failing(runtime, name, error, turn.longest_seconds)
         await asyncio.sleep(max(seconds, _LEAST_SECONDS))

@@ -26,7 +26,7 @@ from text.one_line import one_line
 from text.times import format_duration, utc_now
 from workers.clock import run_clock
 from workers.conditions import living_workers
-from workers.deletion.duties import is_sealed_first, tell_duties
+from workers.deletion.duties import is_sealed_first, publish_duties
 from workers.engine.clocks import clocks_agree
 from workers.engine.connect import connect_worker
 from workers.engine.leases import Leases
@@ -165,7 +165,7 @@ async def work(settings: Settings, redis_url: str) -> None:
         counting = asyncio.create_task(runtime.history.run())
         alive = asyncio.create_task(show_alive("worker", settings.data_folder))
         binding = asyncio.create_task(_keep_bound(runtime))
-        telling = asyncio.create_task(tell_duties(runtime, leases.worker_id))
+        publishing = asyncio.create_task(publish_duties(runtime, leases.worker_id))
         own_clock = asyncio.create_task(_publish_clock(runtime, leases.worker_id))
         clock = run_clock(runtime)
         yielding = asyncio.create_task(_hold_bulk_while_webhooks_wait(runtime, workers[1]))
@@ -179,7 +179,7 @@ async def work(settings: Settings, redis_url: str) -> None:
             log.error("worker failed", error=f"{type(error).__name__}: {error}")
         await end_tasks([stopping, yielding, binding, own_clock, *clock, *running])
         await _drain(workers)
-        await end_tasks([janitor, counting, alive, telling])
+        await end_tasks([janitor, counting, alive, publishing])
         await runtime.history.flush()
         log.info("worker stopped")
         if failed and not stop.is_set():

@@ -23,7 +23,7 @@ from archive.stores.store import StoreError
 from process.logs import get_logger
 from service.ops.access import Refused
 from service.ops.parts import Ops
-from service.ops.recordings import hit_of, tell_seen
+from service.ops.recordings import hit_of, report_seen
 from service.protocol import close_early
 from workers.damage.damaged import DamagedObjects
 
@@ -72,7 +72,7 @@ async def audio(ops: Ops, request: Request) -> Response:
         except KeyError:
             raise Missing(wanted.key, "gone from the archive") from None
     except Damaged as damage:
-        await tell_seen(ops, [damage])
+        await report_seen(ops, [damage])
         state, status = ("missing", 404) if isinstance(damage, Missing) else ("damaged", 409)
         advice = advice_for(damage.key, state, ops.runtime.archive.store.url)
         raise Refused(status, f"{damage}; {advice}") from None
@@ -140,7 +140,7 @@ async def _hashed(ops: Ops, known: ArchivedObject, chunks: AsyncIterator[bytes])
         held = chunk
     if digest.hexdigest() != known.sha256:
         damage = Damaged(known.key, f"reads back with SHA-256 {digest.hexdigest()}, not {known.sha256}")
-        await tell_seen(ops, [damage])
+        await report_seen(ops, [damage])
         raise damage
     yield held
 

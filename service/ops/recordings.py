@@ -30,7 +30,7 @@ from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import FIELDS, Query, join, read_box, read_query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit, search, search_all, state_of
-from workers.damage.damage import known_damage, tell_wrong
+from workers.damage.damage import known_damage, report_wrong
 from workers.damage.damaged import KnownDamage
 from workers.deletion.holds import Holding, holds_on
 from workers.deletion.kept import what_keeps
@@ -143,7 +143,7 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
     kept = await what_keeps(ops.runtime, folder)
     holds = await ops.runtime.in_thread(holds_on, ops.runtime.archive, folder, hit.row.connection_id)
     detail, seen = await asyncio.to_thread(_read, ops, hit, due_at, kept, holds, told)
-    await tell_seen(ops, seen)
+    await report_seen(ops, seen)
     return detail
 
 
@@ -193,11 +193,11 @@ def _read(
     return Detail(row.recording_id, state, damage, mend, life.proven, *about), seen
 
 
-async def tell_seen(ops: Ops, seen: Iterable[WrongObject]) -> None:
+async def report_seen(ops: Ops, seen: Iterable[WrongObject]) -> None:
     """Report damage that this page has found to the register; while Redis is away, it is only shown."""
     with suppress(RedisError, OSError):
         for wrong in seen:
-            await tell_wrong(ops.redis, wrong, "page")
+            await report_wrong(ops.redis, wrong, "page")
 
 
 def _sealed_at(ops: Ops, sequence: int) -> str | None:

@@ -46,7 +46,7 @@ async def job_without_a_worker(redis: Any, archive: Path) -> None:
 
 async def damage(redis: Any, archive: Path) -> None:
     found = KnownDamage("damaged", "reads back with another SHA-256", "verify", format_instant(utc_now()))
-    await DamagedObjects(redis).tell("recordings/2026/01/02/r-1/audio.wav", found)
+    await DamagedObjects(redis).report("recordings/2026/01/02/r-1/audio.wav", found)
 
 
 async def unread_register(redis: Any, archive: Path) -> None:
@@ -54,7 +54,7 @@ async def unread_register(redis: Any, archive: Path) -> None:
 
 
 async def failing_jobs(redis: Any, archive: Path) -> None:
-    await Attempts(redis).tell_failing(["a-job"], "outage", "StoreError: no answer", 60)
+    await Attempts(redis).record_failing(["a-job"], "outage", "StoreError: no answer", 60)
 
 
 async def wrong_clock(redis: Any, archive: Path) -> None:

@@ -211,7 +211,7 @@ async def test_a_forged_row_blocks_no_other_from_being_checked(
     audio = folder_of(archive_folder, recording) / "audio.wav"
     whole = flip(audio)
     await delete_what_is_due(runtime)
-    await DamagedObjects(runtime.redis).tell(key, KnownDamage("damaged", "made up", "verify", "long ago"))
+    await DamagedObjects(runtime.redis).report(key, KnownDamage("damaged", "made up", "verify", "long ago"))
     (archive_folder / "damage").mkdir(exist_ok=True)
     await keep(runtime)
     audio.write_bytes(whole)
@@ -268,7 +268,9 @@ async def test_no_original_is_deleted_by_checksum_alone_after_its_copy_was_read_
         return replace(found, checksums={"sha256": good.sha256}) if found is not None and wanted == key else found
 
     monkeypatch.setattr(runtime.archive.store, "stat", of_old)
-    await DamagedObjects(runtime.redis).tell(key, KnownDamage("damaged", "other bytes", "page", "2026-11-26T10:00:00Z"))
+    await DamagedObjects(runtime.redis).report(
+        key, KnownDamage("damaged", "other bytes", "page", "2026-11-26T10:00:00Z")
+    )
     await delete_what_is_due(runtime)
     assert recording.deleted_at is None
 
@@ -294,7 +296,7 @@ async def test_an_invalid_erasure_record_does_not_excuse_missing_audio(
     key = str(path.relative_to(archive_folder))
     path.unlink()
     (path.parent / "erased.json").write_bytes(said)
-    await DamagedObjects(runtime.redis).tell(key, KnownDamage("missing", "gone", "job", "2026-11-25T10:00:00Z"))
+    await DamagedObjects(runtime.redis).report(key, KnownDamage("missing", "gone", "job", "2026-11-25T10:00:00Z"))
     await keep_register(runtime)
     assert read_register(runtime.archive)[key].state == "missing"
     folder = str(path.parent.relative_to(archive_folder)) + "/"
@@ -341,7 +343,7 @@ async def test_known_damage_keeps_the_original_although_telnyx_offers_nothing_to
     whole = path.read_bytes()
     path.write_bytes(b"{")
     key = str(path.relative_to(archive_folder))
-    await DamagedObjects(runtime.redis).tell(key, KnownDamage("damaged", "not a transcription", "verify", ""))
+    await DamagedObjects(runtime.redis).report(key, KnownDamage("damaged", "not a transcription", "verify", ""))
     sandbox.world.transcriptions.clear()
     folder = f"{folder_of(archive_folder, recording).relative_to(archive_folder)}/"
     for is_whole in (False, True):
@@ -398,7 +400,7 @@ async def test_a_worker_that_is_stopped_anywhere_leaves_a_register_that_the_next
         while goes_on:
             number += 1
             path.write_bytes(whole[:-1] + b"?")
-            await damaged.tell(key, KnownDamage("damaged", "other bytes", "verify", "2026-11-26T10:00:00.000000Z"))
+            await damaged.report(key, KnownDamage("damaged", "other bytes", "verify", "2026-11-26T10:00:00.000000Z"))
             if is_whole:  # and known as damaged before
                 await keep(runtime)
                 path.write_bytes(whole)
@@ -427,7 +429,7 @@ async def test_damage_found_during_a_check_is_not_cleared_by_that_check(
         if row.state == "whole":
             flip(path)
             found = KnownDamage("damaged", "other bytes", "page", "2026-11-26T10:00:00.000000Z")
-            assert not await damaged.tell(key, found), "it is still known"
+            assert not await damaged.report(key, found), "it is still known"
         await announce(announced, row)
 
     monkeypatch.setattr(type(runtime), "announce", lambda _, *told: meanwhile(*told))
@@ -450,5 +452,5 @@ async def test_damage_beyond_the_limit_of_the_list_is_counted(runtime: Runtime) 
 async def test_an_unreadable_row_hides_no_match(runtime: Runtime) -> None:
     await runtime.redis.hset(DAMAGED, "seals/x", b"garbage")
     found = KnownDamage("damaged", "other bytes", "page", "2026-11-26T10:00:00.000000Z")
-    await DamagedObjects(runtime.redis).tell("seals/x", found)
+    await DamagedObjects(runtime.redis).report("seals/x", found)
     assert await DamagedObjects(runtime.redis).all() == {"seals/x": found}

@@ -55,7 +55,7 @@ async def test_a_failure_class_has_passed_once_every_job_that_failed_by_it_succe
 
     async def fail(job_id: str, cause: str, seconds: float = 60) -> None:
         await attempts.record(job_id, cause, "an error")
-        await attempts.tell_failing([job_id], cause, "an error", seconds)
+        await attempts.record_failing([job_id], cause, "an error", seconds)
 
     async def failing() -> set[str]:
         return {*await attempts.failing(FAILURE_CLASSES)}
@@ -80,5 +80,5 @@ async def test_a_failure_class_has_passed_once_every_job_that_failed_by_it_succe
 
     redis.set(FAILING + "outage", "as an earlier version wrote it, which knew of no job")
     assert await failing() == set()
-    await attempts.tell_failing([f"job {n}" for n in range(3_000)], "outage", "an error", 60)
+    await attempts.record_failing([f"job {n}" for n in range(3_000)], "outage", "an error", 60)
     assert redis.zcard(FAILING_JOBS + "outage") == 1_000, "however many there are"

@@ -318,7 +318,7 @@ async def test_a_recording_of_an_unknown_connection_is_not_erased_while_any_is_h
         await decisions.hold_connection(runtime, "7", "case 17", "ann")
         commit = folder / "recording.json"
         commit.rename(archive_folder.with_name("recording.json"))
-        await DamagedObjects(runtime.redis).tell(
+        await DamagedObjects(runtime.redis).report(
             str(commit.relative_to(archive_folder)), KnownDamage("missing", "gone", "verify", "")
         )
         await keep_register(runtime)

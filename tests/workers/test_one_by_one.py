@@ -27,7 +27,7 @@ from workers.connections.log_messages import mirror_log_messages
 from workers.connections.media import archive_media, archive_medium
 from workers.connections.watch import look_for_drift, watch_connections
 from workers.engine.attempts import DeadLetter
-from workers.engine.failing import tell_turn_failing
+from workers.engine.failing import alert_turn_failing
 from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.keys import (
     ALERTS,
@@ -44,7 +44,7 @@ from workers.queue.accept import Acceptor
 from workers.queue.jobs import deserialize
 from workers.reconcile.comparison import Tally
 from workers.reconcile.reconcile import Sweep, missing_of, reconcile, sweep
-from workers.reconcile.unreadable import tell_unreadable
+from workers.reconcile.unreadable import alert_unreadable
 from workers.recordings.requests import (
     MediumRequest,
     ReconcileRequest,
@@ -128,7 +128,7 @@ async def test_a_transcription_that_names_no_recording_is_archived_with_what_its
 
 async def test_an_unreadable_row_is_reported_again_a_month_later_despite_others(runtime: Runtime, redis: Any) -> None:
     async def tell(row_id: str) -> None:
-        await tell_unreadable(runtime, UnreadableRows("/recordings", [UnreadableRow(row_id, "id: odd")]))
+        await alert_unreadable(runtime, UnreadableRows("/recordings", [UnreadableRow(row_id, "id: odd")]))
 
     await tell("first")
     for key in redis.keys(f"{UNREADABLE_TOLD}*"):
@@ -479,14 +479,14 @@ async def test_a_failing_clock_task_causes_one_alert_a_day(
         deadline = time.monotonic() + 30
         while not alerts(redis, "turn-fails"):
             assert time.monotonic() < deadline, "no alert came"
-            await tell_turn_failing(runtime, "archive_media", OSError("away"), 3600)
+            await alert_turn_failing(runtime, "archive_media", OSError("away"), 3600)
             await asyncio.sleep(0.1)
         assert redis.ttl(FAILING_SINCE + "archive_media") > 3700, (
             "one that is given up after an hour causes an alert too"
         )
-        await tell_turn_failing(runtime, "archive_media", OSError("away"), 3600)
+        await alert_turn_failing(runtime, "archive_media", OSError("away"), 3600)
         redis.delete(FAILING_SINCE + "archive_media")
-        await tell_turn_failing(runtime, "archive_media", OSError("away, and new"), 3600)
+        await alert_turn_failing(runtime, "archive_media", OSError("away, and new"), 3600)
     (told,) = alerts(redis, "turn-fails")
     assert told.startswith("archive_media has failed for 1")
 

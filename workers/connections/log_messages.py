@@ -29,7 +29,7 @@ from workers.engine.one_by_one import OneByOne
 from workers.keys import LOG_COUNTS, LOG_MESSAGES, LOG_NO_ID_TOLD
 from workers.queue.script import AsyncRedis, server_now, write_when_full
 from workers.queue.state import read_state
-from workers.reconcile.unreadable import tell_unreadable
+from workers.reconcile.unreadable import alert_unreadable
 from workers.recordings.requests import MirrorRequest
 from workers.runtime import Runtime
 
@@ -82,7 +82,7 @@ async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) 
     counts: Counter[str] = Counter()
     rows, unreadable = await read_all(runtime.telnyx.log_messages.list(page_size=LARGEST_PAGE))
     if unreadable is not None:
-        await tell_unreadable(runtime, unreadable)
+        await alert_unreadable(runtime, unreadable)
     for message in rows:
         identity, _by = identify(message)
         messages[identity] = message

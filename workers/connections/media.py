@@ -19,7 +19,7 @@ from workers.keys import ARQ_JOB, DEAD_LETTERS, MEDIA_SEEN
 from workers.queue.accept import enqueue
 from workers.queue.jobs import Job
 from workers.queue.script import write_when_full
-from workers.reconcile.unreadable import tell_unreadable
+from workers.reconcile.unreadable import alert_unreadable
 from workers.recordings.requests import MediumRequest, medium_job
 from workers.runtime import Runtime
 
@@ -44,12 +44,12 @@ async def archive_media(runtime: Runtime) -> None:
         name.decode(): changed_at.decode() for name, changed_at in (await runtime.redis.hgetall(MEDIA_SEEN)).items()
     }
     if unreadable is not None:
-        await tell_unreadable(runtime, unreadable)
+        await alert_unreadable(runtime, unreadable)
     elif gone := seen.keys() - {media.media_name for media in listed}:  # else it would grow for as long as media come
         await runtime.redis.hdel(MEDIA_SEEN, *gone)
     for media in listed:
         if media.media_name is None:
-            await tell_unreadable(runtime, UnreadableRows("/media", [UnreadableRow(None, "media_name: missing")]))
+            await alert_unreadable(runtime, UnreadableRows("/media", [UnreadableRow(None, "media_name: missing")]))
             continue
         name, request = media.media_name, MediumRequest(medium=media.as_returned())
         job = medium_job(name, _changed_at(media), request)

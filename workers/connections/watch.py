@@ -24,7 +24,7 @@ from workers.engine.one_by_one import OneByOne
 from workers.keys import CONNECTION_STATE, DRIFT_LOOKED, REFRESHED, UPLOADS_RETRIED, connection_field
 from workers.queue.script import server_seconds, write_when_full
 from workers.queue.state import read_state
-from workers.reconcile.unreadable import tell_unreadable
+from workers.reconcile.unreadable import alert_unreadable
 from workers.recordings.requests import FaultReport
 from workers.runtime import Runtime
 
@@ -96,7 +96,7 @@ async def watch_connections(runtime: Runtime) -> None:
     look = _Look(runtime, before, await server_seconds(runtime.redis))
     connections, unreadable = await read_all(runtime.telnyx.external_connections.list(page_size=LARGEST_PAGE))
     if unreadable is not None:
-        await tell_unreadable(runtime, unreadable)
+        await alert_unreadable(runtime, unreadable)
     alone = OneByOne(TelnyxError, answers=lambda _: runtime.telnyx.count(runtime.telnyx.external_connections.list))
     for connection in connections:
         for kind, sights in _SIGHTS.items():
@@ -109,7 +109,7 @@ async def watch_connections(runtime: Runtime) -> None:
                         await look.at(sight)
                 except UnreadableRows as error:
                     look.keep(kind, str(connection.id))
-                    await tell_unreadable(runtime, error)
+                    await alert_unreadable(runtime, error)
                 except TelnyxError:
                     look.keep(kind, str(connection.id))
                     raise

@@ -33,7 +33,7 @@ def found_in(problem: Problem, by: str) -> KnownDamage:
     return KnownDamage(state, problem.what, by, format_instant(utc_now()))
 
 
-async def tell_wrong(redis: AsyncRedis, error: WrongObject, by: str) -> None:
+async def report_wrong(redis: AsyncRedis, error: WrongObject, by: str) -> None:
     """Report an object that a job found damaged; the job sends its own alert.
 
     Raises:
@@ -41,17 +41,17 @@ async def tell_wrong(redis: AsyncRedis, error: WrongObject, by: str) -> None:
     """
     state = "missing" if isinstance(error, Missing) else "damaged"
     found = KnownDamage(state, error.what, by, format_instant(await server_now(redis)))
-    await DamagedObjects(redis).tell(error.key, found)
+    await DamagedObjects(redis).report(error.key, found)
 
 
-async def tell_problems(redis: AsyncRedis, problems: Iterable[Problem], by: str) -> int:
+async def report_problems(redis: AsyncRedis, problems: Iterable[Problem], by: str) -> int:
     """Report what a verification found; returns how many objects were not known to be damaged.
 
     Raises:
         redis.exceptions.RedisError: Redis does not answer.
     """
     told = DamagedObjects(redis)
-    return sum([await told.tell(p.key, found_in(p, by)) for p in problems if p.kind in REGISTERED])
+    return sum([await told.report(p.key, found_in(p, by)) for p in problems if p.kind in REGISTERED])
 
 
 async def known_damage(runtime: Runtime) -> dict[str, KnownDamage]:

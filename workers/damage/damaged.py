@@ -41,7 +41,7 @@ class DamagedObjects:
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
 
-    async def tell(self, key: str, found: KnownDamage) -> bool:
+    async def report(self, key: str, found: KnownDamage) -> bool:
         """Report an object; returns False if it is known. The next turn checks it either way.
 
         Raises:

@@ -18,7 +18,7 @@ from archive.records import UnreadableRecord
 from process.logs import get_logger
 from telnyx_api.downloads import AddressAway, DownloadFailed
 from text.counts import many
-from workers.damage.damage import tell_wrong
+from workers.damage.damage import report_wrong
 from workers.deletion.decisions import show_pause, stop
 from workers.deletion.delete_at_telnyx import delete_at_telnyx
 from workers.deletion.duties import other_units
@@ -145,7 +145,7 @@ async def _check(runtime: Runtime, rules: Rules, folder: str) -> Proven | GoneBe
             return await _not_deleted_by_us(runtime, one) if isinstance(one, GoneBefore) else one
         except (Damaged, UnreadableRecord) as error:
             log.error("deletion blocked: the archive is damaged", folder=folder, error=str(error))
-            await tell_wrong(runtime.redis, error, "deletion")
+            await report_wrong(runtime.redis, error, "deletion")
             advice = f"Run `callvault verify`; the original of {folder} is kept."
             await runtime.alerts.send("archive-damaged", "recordings", str(error), advice)
             await runtime.schedule.done(folder)

@@ -213,7 +213,7 @@ async def _live(runtime: Runtime) -> list[Duties]:
     return found
 
 
-async def tell_duties(runtime: Runtime, worker_id: str) -> None:
+async def publish_duties(runtime: Runtime, worker_id: str) -> None:
     """Publish the duties of a worker in Redis while it lives, and state them in the archive once that answers."""
     duties, is_stated = own_duties(runtime.settings), False
     try:

@@ -14,7 +14,7 @@ from text.one_line import one_line
 from workers.deletion.may_delete import Kept, Stopped
 from workers.engine.attempts import DeadLetter
 from workers.engine.classify import failure_class_of
-from workers.engine.failing import memory_seconds, tell_failing
+from workers.engine.failing import memory_seconds, report_failing
 from workers.engine.failure_classes import FAILURE_CLASSES, FailureClass
 from workers.keys import MAIN_QUEUE
 from workers.recordings.requests import DeletionRequest
@@ -77,7 +77,7 @@ async def back_off(runtime: Runtime, outcomes: Sequence[object]) -> None:
         longest, one = max(zip(since, of_it, strict=True), key=lambda pair: pair[0])
         if longest:  # a single failure alerts nobody
             error = f"{layout.recording_id_of(one.folder)}: {one.error}"
-            await tell_failing(runtime, "delete_originals", names, cause, error, longest)
+            await report_failing(runtime, "delete_originals", names, cause, error, longest)
 
 
 async def postpone_for(runtime: Runtime, folder: str, error: Exception) -> Away:

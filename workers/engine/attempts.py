@@ -90,7 +90,7 @@ class Attempts:
             await self._redis.zrem(FAILING_JOBS + attempts[-2].cause, job_id)
         return attempts
 
-    async def tell_failing(self, names: Sequence[str], cause: str, error: str, seconds: float) -> None:
+    async def record_failing(self, names: Sequence[str], cause: str, error: str, seconds: float) -> None:
         """Record for some seconds that something fails again and again and will be retried.
 
         An entry ends when its job succeeds or fails for another class, or after that time.

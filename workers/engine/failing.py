@@ -23,7 +23,7 @@ def memory_seconds(cause: FailureClass) -> float:
     return max(2 * cause.longest_wait_seconds, _SHORTEST_MEMORY_SECONDS)
 
 
-async def tell_failing(
+async def report_failing(
     runtime: Runtime, what: str, names: Sequence[str], cause: FailureClass, error: str, seconds: float
 ) -> None:
     """Show a failure in status and metrics, and alert once it has lasted for `CALLVAULT_QUEUE_AGE_LIMIT`.
@@ -40,14 +40,14 @@ async def tell_failing(
         redis.exceptions.RedisError: Redis is away.
     """
     told_seconds = max(2 * cause.longest_wait_seconds, _SHORTEST_TOLD_SECONDS)
-    await runtime.attempts.tell_failing(names, cause.name, error, told_seconds)
+    await runtime.attempts.record_failing(names, cause.name, error, told_seconds)
     if seconds >= runtime.settings.queue_age_limit.total_seconds():
         text = f"{what} has failed for {format_duration(seconds)}: {error}."
         group = cause.name if cause.name in _ONE_FOR_ALL else f"{cause.name} {what}"
         await runtime.alerts.send("jobs-fail", group, text, cause.advice)
 
 
-async def tell_turn_failing(runtime: Runtime, what: str, error: Exception, longest_seconds: float) -> None:
+async def alert_turn_failing(runtime: Runtime, what: str, error: Exception, longest_seconds: float) -> None:
     """Alert about a turn of the clock that has failed for a while, once a day for each.
 
     Args:

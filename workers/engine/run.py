@@ -17,10 +17,10 @@ from process.logs import bound_fields, get_logger
 from process.tracing import span
 from text.counts import many
 from text.one_line import one_line
-from workers.damage.damage import tell_wrong
+from workers.damage.damage import report_wrong
 from workers.engine.attempts import DeadLetter
 from workers.engine.classify import failure_class_of
-from workers.engine.failing import tell_failing
+from workers.engine.failing import report_failing
 from workers.engine.lease import HeldElsewhere
 from workers.engine.worker import Function, Retry, again_in, func, leave_to_newer
 from workers.keys import MAIN_QUEUE
@@ -99,7 +99,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     times, seconds = cause.of(attempts)
     if not cause.is_final(times, seconds):
         if cause.is_never_given_up and times >= _LEAST_ATTEMPTS and seconds >= cause.quiet_seconds:
-            await tell_failing(runtime, function, [job_id], cause, line, seconds)
+            await report_failing(runtime, function, [job_id], cause, line, seconds)
         wait = cause.wait_seconds(times)
         if unsaid := _throttle.count((function, cause.name)) if cause.is_never_given_up else 1:
             said = {"error": line, "again_in_seconds": round(wait, 2), "times": unsaid}
@@ -107,7 +107,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
         raise await again_in(runtime.redis, wait) from error
     at = attempts[-1].at
     if isinstance(error, WrongObject):
-        await tell_wrong(runtime.redis, error, "job")
+        await report_wrong(runtime.redis, error, "job")
     await runtime.attempts.bury(DeadLetter(job_id, function, payload, queue, cause.name, line, at, attempts))
     log.error("job given up", function=function, cause=cause.name, error=line, exc_info=cause.name == "unexpected")
     text = f"{function} was given up after {many(len(attempts), 'attempt')}: {line} (job {job_id})"

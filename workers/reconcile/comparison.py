@@ -24,14 +24,14 @@ from telnyx_api.errors import (
 from telnyx_api.models import Recording, RecordingTranscription
 from telnyx_api.spans import list_window
 from text.times import first_instant
-from workers.damage.damage import tell_wrong
+from workers.damage.damage import report_wrong
 from workers.deletion.kept import schedule_unless_kept
 from workers.engine.failure_classes import may_have_passed
 from workers.keys import BULK_QUEUE
 from workers.queue.accept import enqueue
 from workers.queue.jobs import Job
 from workers.reconcile.archived_days import ArchivedDays
-from workers.reconcile.unreadable import tell_unreadable
+from workers.reconcile.unreadable import alert_unreadable
 from workers.recordings.requests import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
 from workers.runtime import Runtime
 
@@ -198,7 +198,7 @@ class Comparison:
     async def _tell(self, error: UnreadableRows) -> None:
         self.unreadable = error
         self.tally.unreadable += len(error.rows)
-        await tell_unreadable(self._runtime, error)
+        await alert_unreadable(self._runtime, error)
 
     async def _of_recording(self, recording: Recording) -> None:
         """Compare one recording with the archive."""
@@ -232,11 +232,11 @@ class Comparison:
         try:
             record = await self._runtime.in_thread(self._runtime.archive.not_archived, folder)
         except UnreadableRecord as error:
-            await tell_wrong(self._runtime.redis, error, "sweep")
+            await report_wrong(self._runtime.redis, error, "sweep")
             return False
         if record is not None and record.recording_id != recording_id:
             wrong = UnreadableRecord(layout.not_archived_key(folder), f"names another recording, {record.recording_id}")
-            await tell_wrong(self._runtime.redis, wrong, "sweep")
+            await report_wrong(self._runtime.redis, wrong, "sweep")
             return False
         return record is not None
 
@@ -282,7 +282,7 @@ class Comparison:
         try:
             record = await self._runtime.in_thread(archive.transcription_not_archived, key)
         except UnreadableRecord as error:
-            await tell_wrong(self._runtime.redis, error, "sweep")
+            await report_wrong(self._runtime.redis, error, "sweep")
             return None
         return None if record is None else key
 

@@ -25,7 +25,7 @@ from telnyx_api.models import Recording, RecordingTranscription
 from telnyx_api.operations import RecordingFilter
 from text.counts import many
 from text.times import format_instant
-from workers.damage.damage import tell_wrong
+from workers.damage.damage import report_wrong
 from workers.deletion.kept import schedule_unless_kept
 from workers.engine.one_by_one import Failure, OneByOne
 from workers.keys import BULK_QUEUE, RECONCILED
@@ -273,7 +273,7 @@ async def _sealed_days(runtime: Runtime) -> set[date]:
     try:
         return (await read_chain(runtime)).days
     except UnreadableRecord as error:
-        await tell_wrong(runtime.redis, error, "sweep")
+        await report_wrong(runtime.redis, error, "sweep")
         advice = "Run `callvault verify --seals`. Until the seal is readable, reconcile compares every day with Telnyx."
         await runtime.alerts.send("archive-damaged", "seals", f"A seal cannot be read: {error}.", advice)
         return set()

@@ -28,10 +28,10 @@ async def readable(runtime: Runtime, rows: AsyncIterable[T]) -> AsyncIterator[T]
         async for row in rows:
             yield row
     except UnreadableRows as error:
-        await tell_unreadable(runtime, error)
+        await alert_unreadable(runtime, error)
 
 
-async def tell_unreadable(runtime: Runtime, error: UnreadableRows) -> None:
+async def alert_unreadable(runtime: Runtime, error: UnreadableRows) -> None:
     """Alert about rows that cannot be read, once a month for each.
 
     Raises:

@@ -16,7 +16,7 @@ from archive import layout
 from archive.archive import Archive
 from archive.problems import Problem
 from archive.seals import Chain, Link
-from workers.damage.damage import tell_problems
+from workers.damage.damage import report_problems
 from workers.keys import SEALS, UNSEALED_KNOWN
 from workers.queue.script import write_when_full
 from workers.queue.state import read_state
@@ -107,7 +107,7 @@ async def _forget(runtime: Runtime, last: Link) -> None:
         "Otherwise compare the archive with a copy: `callvault verify --seals`."
     )
     problem = Problem("seal-altered", layout.seal_key(seal.sequence), "gone, or another lies there than was made")
-    await tell_problems(runtime.redis, [problem], "seal")
+    await report_problems(runtime.redis, [problem], "seal")
     await runtime.alerts.send("archive-damaged", "seals", text, advice)
 
 

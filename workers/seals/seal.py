@@ -30,7 +30,7 @@ from text.counts import many
 from text.times import format_instant, parse_instant, utc_now
 from workers.catalogue.parquet import RowsFile
 from workers.catalogue.rows import row_of
-from workers.damage.damage import tell_wrong
+from workers.damage.damage import report_wrong
 from workers.engine.clocks import clocks_agree
 from workers.engine.lease import held
 from workers.keys import COMPLETED, SEALING
@@ -147,7 +147,7 @@ async def _seal(runtime: Runtime, day: date, by_hand: bool) -> Link | Waits | No
 
 
 async def _damaged(runtime: Runtime, day: date, error: WrongObject) -> Waits:
-    await tell_wrong(runtime.redis, error, "seal")
+    await report_wrong(runtime.redis, error, "seal")
     text, advice = f"{day} cannot be sealed: {error}.", "Run `callvault verify --seals`."
     await runtime.alerts.send("archive-damaged", day.isoformat(), text, advice)
     return Waits(str(error))
