@@ -258,7 +258,7 @@ class Archive:
         except ArchiveConflict:
             pass  # found at another moment
 
-    def is_set_aside(self, folder: str) -> bool:
+    def is_not_archived(self, folder: str) -> bool:
         """Whether the archive records that Telnyx has no audio of a recording, so no day waits for it."""
         return self.store.stat(layout.not_archived_key(folder)) is not None
 

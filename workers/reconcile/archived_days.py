@@ -21,9 +21,9 @@ class _Day(NamedTuple):
 
     committed: array[int]  # or erased: what was erased is not to come back
     without_receipt: array[int]
-    set_aside: array[int]
+    not_archived: array[int]
     transcribed: array[int]
-    transcriptions_set_aside: array[int]
+    transcriptions_not_archived: array[int]
 
 
 class ArchivedDays:
@@ -53,13 +53,13 @@ class ArchivedDays:
         """Whether a transcription lies beside a recording of a day."""
         return _contains(self._days[day].transcribed, hash((recording_id, transcription_id)))
 
-    def is_set_aside(self, day: date, recording_id: str) -> bool:
+    def is_not_archived(self, day: date, recording_id: str) -> bool:
         """Whether it is on record that a recording of a day is not archived, and it has not come since."""
-        return _contains(self._days[day].set_aside, hash(recording_id))
+        return _contains(self._days[day].not_archived, hash(recording_id))
 
-    def is_transcription_set_aside(self, day: date, recording_id: str, transcription_id: str) -> bool:
+    def is_transcription_not_archived(self, day: date, recording_id: str, transcription_id: str) -> bool:
         """Whether it is on record under a day that a transcription that was made on it is not archived."""
-        return _contains(self._days[day].transcriptions_set_aside, hash((recording_id, transcription_id)))
+        return _contains(self._days[day].transcriptions_not_archived, hash((recording_id, transcription_id)))
 
     def load(self, day: date) -> None:
         """List a day; blocks.
@@ -72,14 +72,14 @@ class ArchivedDays:
             if names & {"recording.json", "erased.json"}:
                 found.committed.append(hash(recording_id))
             elif "not-archived.json" in names:
-                found.set_aside.append(hash(recording_id))
+                found.not_archived.append(hash(recording_id))
             if "recording.json" in names and not names & {"deleted.json", "erased.json"}:
                 found.without_receipt.append(hash(recording_id))
             for name in names:
                 if name.startswith("transcriptions/"):
                     found.transcribed.append(hash((recording_id, layout.transcription_of(name))))
                 elif name.startswith("transcriptions-not-archived/"):
-                    found.transcriptions_set_aside.append(hash((recording_id, layout.transcription_of(name))))
+                    found.transcriptions_not_archived.append(hash((recording_id, layout.transcription_of(name))))
         while len(self._days) >= _DAYS_REMEMBERED:
             del self._days[min(self._days)]
         self._days[day] = _Day(*(array("q", sorted(hashes)) for hashes in found))

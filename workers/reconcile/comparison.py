@@ -215,7 +215,7 @@ class Comparison:
                     if len(self._originals) >= _SCHEDULED_AT_ONCE:
                         await self._schedule()
                 return
-            if self._archived.is_set_aside(day, recording_id) and await self._is_on_record(day, recording_id):
+            if self._archived.is_not_archived(day, recording_id) and await self._is_on_record(day, recording_id):
                 if self._asks_for_set_aside:
                     await self._enqueue(recording_job(self._request(recording)))
                 return
@@ -275,7 +275,7 @@ class Comparison:
         """The key of the record that a transcription is not archived; None without one. Any other content is damage."""
         recording_id, transcription_id = transcription.recording_id or "", str(transcription.id)
         await self._know(day)
-        if not self._archived.is_transcription_set_aside(day, recording_id, transcription_id):
+        if not self._archived.is_transcription_not_archived(day, recording_id, transcription_id):
             return None
         key = layout.transcription_not_archived_key(day, recording_id, transcription_id)
         archive = self._runtime.archive

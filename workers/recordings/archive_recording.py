@@ -190,7 +190,7 @@ async def _is_done(runtime: Runtime, request: RecordingRequest, folder: str, sin
 async def _is_known_to_be_none(runtime: Runtime, recording: Recording, folder: str, error: Exception) -> bool:
     """Whether a record says that Telnyx gives no audio of a recording, and it still gives none: then that is no failure."""
     answer = why_not_handed_out(recording, error)
-    if answer is None or not await runtime.in_thread(runtime.archive.is_set_aside, folder):
+    if answer is None or not await runtime.in_thread(runtime.archive.is_not_archived, folder):
         return False
     log.info("still not handed out", recording_id=recording.id, answer=answer)
     return True
