@@ -53,21 +53,24 @@ class Kind:
         return self.reader.read(data, key)
 
 
-def _of_transcription(said: dict[str, Any]) -> str:
-    transcription: dict[str, str] = said["transcription"]
+def _of_transcription(record: dict[str, Any]) -> str:
+    transcription: dict[str, str] = record["transcription"]
     return transcription.get("updated_at") or transcription["created_at"]
 
 
 AUDIO = Kind(_FOLDER + "audio.{wav|mp3}", "first")
 COMMIT = Kind(
-    _FOLDER + "recording.json", "after its objects are proven", readers.COMMIT_RECORD, lambda said: said["archived_at"]
+    _FOLDER + "recording.json",
+    "after its objects are proven",
+    readers.COMMIT_RECORD,
+    lambda record: record["archived_at"],
 )
 VERSION_AUDIO = Kind(_FOLDER + "versions/{name}/audio.{wav|mp3}", "when Telnyx shows other content for the same id")
 VERSION = Kind(
     _FOLDER + "versions/{name}/recording.json",
     "after its audio",
     readers.COMMIT_RECORD,
-    lambda said: said["archived_at"],
+    lambda record: record["archived_at"],
 )
 TRANSCRIPTION = Kind(
     _FOLDER + "transcriptions/{transcription_id}.json",
@@ -79,40 +82,40 @@ RECEIPT = Kind(
     _FOLDER + "deleted.json",
     "when Telnyx answers 404 after the deletion",
     readers.RECEIPT,
-    lambda said: said["confirmed_gone_at"],
+    lambda record: record["confirmed_gone_at"],
     survives_erasure=True,
 )
 GONE = Kind(
     _FOLDER + "gone.json",
     "instead of a receipt, if the original was gone before the deletion",
     readers.GONE,
-    lambda said: said["found_gone_at"],
+    lambda record: record["found_gone_at"],
     survives_erasure=True,
 )
 NOT_ARCHIVED = Kind(
     _FOLDER + "not-archived.json",
     "when the day is sealed without the recording",
     readers.NOT_ARCHIVED,
-    lambda said: said["at"],
+    lambda record: record["at"],
 )
 TRANSCRIPTION_NOT_ARCHIVED = Kind(
     _FOLDER + "transcriptions-not-archived/{transcription_id}.json",
     "when the day is sealed without the transcription",
     readers.TRANSCRIPTION_NOT_ARCHIVED,
-    lambda said: said["at"],
+    lambda record: record["at"],
 )
 DECISION_COPY = Kind(
     _FOLDER + "decisions/{id}.json",
     "after the decision itself",
     readers.DECISION,
-    lambda said: said["at"],
+    lambda record: record["at"],
     survives_erasure=True,
 )
 ERASURE = Kind(
     _FOLDER + "erased.json",
     "before the recording is erased",
     readers.ERASURE,
-    lambda said: said["erased_at"],
+    lambda record: record["erased_at"],
     survives_erasure=True,
 )
 ERASURE_SIGNATURE = Kind(_FOLDER + "erased.sig", "after the erasure record", survives_erasure=True)
@@ -137,7 +140,7 @@ LOG_MESSAGE = Kind(
     f"log-messages/{_DAY}{{identity}}.json",
     "when a poll sees it",
     readers.LOG_MESSAGE,
-    lambda said: said["first_seen_at"],
+    lambda record: record["first_seen_at"],
 )
 
 SEAL = Kind("seals/{sequence}.{sha256|json|sig|tsr}", "when a closed day is sealed, in this order")

@@ -106,9 +106,9 @@ class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def latest_archived_at(self) -> datetime:
         """The latest time of archiving by both clocks, and never before the end of the call."""
-        told = [self.archived_at, *([self.machine_clock] if isinstance(self.machine_clock, str) else [])]
+        written = [self.archived_at, *([self.machine_clock] if isinstance(self.machine_clock, str) else [])]
         of_call = (first_instant(self.recording.get(name)) for name in ("recording_ended_at", "created_at"))
-        return max([*map(parse_instant, told), *(at for at in of_call if at is not None)])
+        return max([*map(parse_instant, written), *(at for at in of_call if at is not None)])
 
 
 class TranscriptionRecord(msgspec.Struct, frozen=True, kw_only=True):

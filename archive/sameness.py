@@ -58,8 +58,8 @@ def name_of_version(recording: Mapping[str, Any], sources: Mapping[str, SourceMa
     """The name of a version: the same content, told of in the same way, is the same version, whoever archives it."""
     values = [recording.get(name) for name in _VALUES]
     instants = [str(first_instant(recording.get(name)) or recording.get(name)) for name in _INSTANTS]
-    told = [values, instants, sources, sha256s]
-    return hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()
+    parts = [values, instants, sources, sha256s]
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
 def _is_same_instant(then: object, now: object) -> bool:

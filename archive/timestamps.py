@@ -71,14 +71,14 @@ def verify_timestamp(stamp: bytes, message: bytes, authorities: Path | None, non
         if status not in ("granted", "granted_with_mods"):
             raise BadTimestamp(f"the authority answered {status}")
         token: Any = answer["time_stamp_token"]["content"]
-        said: Any = token["encap_content_info"]["content"].parsed
-        if said["message_imprint"]["hashed_message"].native != digest:
+        info: Any = token["encap_content_info"]["content"].parsed
+        if info["message_imprint"]["hashed_message"].native != digest:
             raise BadTimestamp("the time stamp is for other data")
-        if nonce is not None and said["nonce"].native != nonce:
+        if nonce is not None and info["nonce"].native != nonce:
             raise BadTimestamp("the answer belongs to another request")
         if authorities is not None:
             _hold_to(answer, token, digest, authorities)
-        instant: datetime = said["gen_time"].native
+        instant: datetime = info["gen_time"].native
         return instant
     except (VerificationError, ValueError, TypeError, KeyError) as error:
         raise BadTimestamp(f"unreadable: {' '.join(str(error).split())[:200]}") from None

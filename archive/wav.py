@@ -112,11 +112,11 @@ class _Format:
             return (block - 7 * channels) * 2 // channels + 2 if block >= 7 * channels else 0
         return 0
 
-    def duration_ms(self, data_bytes: int, said_samples: int) -> int | None:
+    def duration_ms(self, data_bytes: int, stated_samples: int) -> int | None:
         """How long so many bytes last; None where the head does not tell.
 
         Args:
-            said_samples: what the fact chunk says; it is believed where the bytes themselves do not tell, and of a last
+            stated_samples: what the fact chunk says; it is believed where the bytes themselves do not tell, and of a last
                 block that the encoder filled up.
         """
         is_in_blocks = not self.is_uncompressed and self.tag not in _BITWISE and self.block_bytes
@@ -124,10 +124,10 @@ class _Format:
         if block_samples:
             blocks, rest = divmod(data_bytes, self.block_bytes)
             samples = blocks * block_samples + self._samples_in(rest)
-            if 0 < samples - said_samples < block_samples:
-                samples = said_samples
+            if 0 < samples - stated_samples < block_samples:
+                samples = stated_samples
         else:
-            samples = self._samples_in(data_bytes) or said_samples
+            samples = self._samples_in(data_bytes) or stated_samples
         if samples:
             return round(samples * 1000 / self.rate)
         return round(data_bytes * 1000 / self.bytes_per_second) if self.bytes_per_second else None
@@ -140,7 +140,7 @@ class Wav:
         self._buffer = bytearray()
         self._variant: _Variant | None = None
         self._format: _Format | None = None
-        self._said_samples = 0  # as the fact chunk says; 0 where it does not
+        self._stated_samples = 0  # as the fact chunk says; 0 where it does not
         self._is_broken = False
         self._skip = 0
         self._size = 0  # of all that was fed
@@ -229,7 +229,7 @@ class Wav:
             if len(buffer) < head_bytes + 4:
                 return False
             samples = int.from_bytes(buffer[head_bytes : head_bytes + 4], variant.order)
-            self._said_samples = 0 if _is_open(samples, 4) else samples
+            self._stated_samples = 0 if _is_open(samples, 4) else samples
         elif name == b"ds64" and size >= 16:
             if len(buffer) < 24:
                 return False
@@ -310,8 +310,8 @@ class Wav:
         if self._mpeg:
             inner = self._mpeg.seen(expected_ms)
             return Seen(inner.channels, inner.rate_hz, inner.duration_ms, is_cut or inner.is_cut)
-        said_samples = 0 if is_cut or self._is_open else self._said_samples
-        duration_ms = form.duration_ms(self._data_bytes, said_samples)
+        stated_samples = 0 if is_cut or self._is_open else self._stated_samples
+        duration_ms = form.duration_ms(self._data_bytes, stated_samples)
         return Seen(form.channels, form.rate, duration_ms, is_cut, any(self._silent))
 
     def is_whole(self, expected_ms: int | None) -> bool:

@@ -68,7 +68,7 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, sa
     def show(what: str, count: int) -> None:
         if time.monotonic() - shown_at[0] > _SAY_EVERY_SECONDS:
             shown_at[0] = time.monotonic()
-            _say(f"building the catalogue: {what}, {many(count, 'recording')} so far")
+            _print(f"building the catalogue: {what}, {many(count, 'recording')} so far")
 
     try:
         why = _mended(catalogue, lambda: _catch_up(settings, catalogue, archive, show))
@@ -76,13 +76,13 @@ def up_to_date(settings: Settings, catalogue: Catalogue, archive: Archive, *, sa
         if (as_of := catalogue.state(AS_OF)) is None:
             raise
         at = f"{parse_instant(as_of):%Y-%m-%d %H:%M:%S} UTC"
-        _say(f"The archive does not answer; results are as of {at}, and newer recordings may be missing: {error}")
+        _print(f"The archive does not answer; results are as of {at}, and newer recordings may be missing: {error}")
         return
     if why is not None and says_how:
-        _say(f"Read the last {OPEN_DAYS} days and all sealed days from the archive, because {why}.")
+        _print(f"Read the last {OPEN_DAYS} days and all sealed days from the archive, because {why}.")
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 

@@ -97,7 +97,7 @@ def apply_plan(
 
 
 async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: bool) -> None:
-    changes = await plan(client, document, prune=prune, set_untold=True)
+    changes = await plan(client, document, prune=prune, set_unreturned=True)
     _show(changes, False)
     if not changes or not (yes or typer.confirm("Make these changes?")):
         return

@@ -328,10 +328,10 @@ class _Connection(asyncio.Protocol):
         if 100 <= status < 200:  # more is to come: RFC 9110, 15.2
             self._headers = []
             return
-        told = {name.lower(): value for name, value in self._headers}
-        coding = told.get(b"transfer-encoding")
+        headers = {name.lower(): value for name, value in self._headers}
+        coding = headers.get(b"transfer-encoding")
         is_chunked = coding is not None and coding.rpartition(b",")[2].strip().lower() == b"chunked"
-        is_measured = is_chunked or (coding is None and b"content-length" in told)
+        is_measured = is_chunked or (coding is None and b"content-length" in headers)
         self._ends_with_connection = not is_measured and status not in _WITHOUT_A_BODY
         self._status = status
 

@@ -222,14 +222,14 @@ async def _jobs_fail(at: _Moment) -> list[Condition]:
 
 
 async def _clocks(at: _Moment) -> list[Condition]:
-    told = {worker.decode(): float(ahead) for worker, ahead in (await at.redis.hgetall(CLOCKS)).items()}
+    ahead_by = {worker.decode(): float(ahead) for worker, ahead in (await at.redis.hgetall(CLOCKS)).items()}
     return [
         condition(
             "clocks",
             f"the clock of worker {worker} is {format_duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} Redis'",
             worker,
         )
-        for worker, ahead in sorted(told.items())
+        for worker, ahead in sorted(ahead_by.items())
         if worker in at.alive
     ]
 

@@ -34,7 +34,7 @@ ATTEMPTS = "callvault:attempts:"  # + job id: list of failed attempts
 FAILING = "callvault:failing:"  # + cause: the last error of a job that fails again and again, until two waits later
 FAILING_JOBS = "callvault:failing-jobs:"  # + cause: sorted set: what fails so, by until when (seconds) that counts
 FAILING_SINCE = "callvault:failing-since:"  # + what: since when (seconds) it fails, until it has not for a while
-TURN_TOLD = "callvault:turn-told:"  # + function: a person has been told today that it fails by the clock
+TURN_ALERTED = "callvault:turn-told:"  # + function: a person has been told today that it fails by the clock
 DEAD_LETTERS = "callvault:dead-letters"  # hash: job id -> dead letter
 DELETIONS_DUE = "callvault:deletions:due"  # sorted set: "day/recording id" by the instant (seconds) it is due
 # Since when no worker is alive, written by the last one that stopped, or by a receiver that sees none.
@@ -52,7 +52,7 @@ LEFT = "callvault:deletions:left"  # sorted set: "recording id, folder" of the o
 # The same for recordings of which only a transcription was deleted.
 LEFT_TRANSCRIPTIONS = "callvault:deletions:left-transcriptions"
 LEAVING_ALIVE = "callvault:deletions:turn:"  # + token: the turn that deletes it lives
-TOLD_GONE = "callvault:deletions:gone"  # hash: recording ids that stopped deletion, since Telnyx had them no more
+KNOWN_GONE = "callvault:deletions:gone"  # hash: recording ids that stopped deletion, since Telnyx had them no more
 DAMAGED = "callvault:damaged"  # hash: key of an object -> what is known to be wrong with it
 # When the hash above was last compared with the list of damage in the archive, which is the source of truth.
 DAMAGED_KNOWN = "callvault:damaged-known"
@@ -78,12 +78,12 @@ COMPLETED = "callvault:seals-completed"  # it is not yet time to look for missin
 WITNESSED = "callvault:witnessed"  # it is not yet time to send the head of the seals to the witnesses again
 RECONCILED = "callvault:reconciled:"  # + span: it is not yet time for this sweep again
 
-LOG_NO_ID_TOLD = "callvault:log-no-id-told"  # that messages without an id cannot be dismissed has been said
+LOG_NO_ID_ALERTED = "callvault:log-no-id-told"  # that messages without an id cannot be dismissed has been said
 REFRESHED = "callvault:operator-connect-refreshed"  # it is not yet time for another refresh
 DRIFT_LOOKED = "callvault:drift-looked"  # likewise for the comparison with the file
 UPLOADS_RETRIED = "callvault:uploads-retried"  # set: "connection numbers cause" of uploads that were tried again
 # + list, space, id of a row: an alert of this month reported that it cannot be read.
-UNREADABLE_TOLD = "callvault:unreadable-told:"
+UNREADABLE_ALERTED = "callvault:unreadable-told:"
 ALERTS = "callvault:alerts"  # list: the last alerts, newest first
 ALERT_GROUP = "callvault:alert-group:"  # + "kind:group": told within this window
 ALERT_COUNTS = "callvault:alert-counts"  # hash: "kind:group" -> how many were not told; "… first" -> since when
@@ -109,7 +109,7 @@ OF_AN_ARCHIVE = (
     LEFT,
     LEFT_TRANSCRIPTIONS,
     DECIDED_EARLY,
-    TOLD_GONE,
+    KNOWN_GONE,
     LIVE_DUTIES,
     DAMAGED,
     DAMAGED_KNOWN,

@@ -63,12 +63,12 @@ def job_functions(queue: str) -> list[Function]:
     ]
 
 
-async def watch_binding(runtime: Runtime, said: str | None = None) -> str | None:
+async def watch_binding(runtime: Runtime, reported: str | None = None) -> str | None:
     """Bind a Redis that was lost, and alert once if it belongs to another archive: no job runs then.
 
     Args:
         runtime: the worker's parts.
-        said: what the last call returned.
+        reported: what the last call returned.
 
     Returns:
         The problem; None if Redis belongs to this archive.
@@ -79,8 +79,8 @@ async def watch_binding(runtime: Runtime, said: str | None = None) -> str | None
     try:
         await runtime.assert_bound()
     except AnotherArchive as error:
-        if str(error) == said:
-            return said
+        if str(error) == reported:
+            return reported
         advice = "Workers archive, delete and seal nothing until this is fixed; waiting jobs then continue."
         await runtime.alerts.send("another-archive", "redis", f"{str(error)[0].upper()}{str(error)[1:]}.", advice)
         return str(error)
@@ -89,10 +89,10 @@ async def watch_binding(runtime: Runtime, said: str | None = None) -> str | None
 
 async def _keep_bound(runtime: Runtime) -> None:
     """Check the binding every two seconds in each process; a turn of the clock would check it for one worker only."""
-    said: str | None = None
+    reported: str | None = None
     while True:
         try:
-            said = await watch_binding(runtime, said)
+            reported = await watch_binding(runtime, reported)
         except (StoreError, RedisError, OSError):
             pass  # the jobs report an outage
         await asyncio.sleep(_BINDING_SECONDS)
@@ -161,7 +161,7 @@ async def work(settings: Settings, redis_url: str) -> None:
         await leases.beat()
         await redis.delete(NO_WORKER, WORKER_ENDED)
         workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE, CLOCK_QUEUE, SEAL_QUEUE)]
-        janitor = asyncio.create_task(leases.run())
+        reaper = asyncio.create_task(leases.run())
         counting = asyncio.create_task(runtime.history.run())
         alive = asyncio.create_task(show_alive("worker", settings.data_folder))
         binding = asyncio.create_task(_keep_bound(runtime))
@@ -179,7 +179,7 @@ async def work(settings: Settings, redis_url: str) -> None:
             log.error("worker failed", error=f"{type(error).__name__}: {error}")
         await end_tasks([stopping, yielding, binding, own_clock, *clock, *running])
         await _drain(workers)
-        await end_tasks([janitor, counting, alive, publishing])
+        await end_tasks([reaper, counting, alive, publishing])
         await runtime.history.flush()
         log.info("worker stopped")
         if failed and not stop.is_set():

@@ -60,7 +60,7 @@ class Runtime:
 
     Attributes:
         deletion_gate: limits how many originals are checked at once, so that other jobs get threads.
-        told: by worker, the duties that it published and since when.
+        duties_seen: by worker, the duties that it published and since when.
     """
 
     settings: Settings
@@ -77,7 +77,7 @@ class Runtime:
     chain: Chain  # as this process read it last; `workers/seals/chain.py` says when it may be used
     sealed: SealedRecordings
     deletion_gate: asyncio.Semaphore
-    told: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
+    duties_seen: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
 
     @property
     def has_api_key(self) -> bool:

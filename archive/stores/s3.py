@@ -94,25 +94,25 @@ class S3Store:
         except Missing:
             return None
 
-    def _described(self, key: str, said: Mapping[str, str]) -> StoredObject:
+    def _described(self, key: str, headers: Mapping[str, str]) -> StoredObject:
         """Make a StoredObject from the headers of an answer."""
-        if "content-length" not in said or "etag" not in said:
+        if "content-length" not in headers or "etag" not in headers:
             raise StoreError(f"{self._bucket.name(key)}: the store's answer has no size or no ETag")
         checksums = {}
         if self._checks.are_believed:
-            sha256 = said.get("x-amz-checksum-sha256", "-")
+            sha256 = headers.get("x-amz-checksum-sha256", "-")
             if "-" not in sha256:
                 checksums["sha256"] = base64.b64decode(sha256).hex()
-            if said.get("x-amz-checksum-type") == "FULL_OBJECT" and "x-amz-checksum-crc64nvme" in said:
-                checksums["crc64nvme"] = said["x-amz-checksum-crc64nvme"]
-        etag = said["etag"].strip('"')
+            if headers.get("x-amz-checksum-type") == "FULL_OBJECT" and "x-amz-checksum-crc64nvme" in headers:
+                checksums["crc64nvme"] = headers["x-amz-checksum-crc64nvme"]
+        etag = headers["etag"].strip('"')
         own_encryption = (
-            said.get("x-amz-server-side-encryption") in ("aws:kms", "aws:kms:dsse")
-            or "x-amz-server-side-encryption-customer-algorithm" in said
+            headers.get("x-amz-server-side-encryption") in ("aws:kms", "aws:kms:dsse")
+            or "x-amz-server-side-encryption-customer-algorithm" in headers
         )
-        version = said.get("x-amz-version-id")
+        version = headers.get("x-amz-version-id")
         mark = version if version not in (None, "null") else etag
-        return StoredObject(key, int(said["content-length"]), mark, checksums, None if own_encryption else etag)
+        return StoredObject(key, int(headers["content-length"]), mark, checksums, None if own_encryption else etag)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See `Store.read`."""

@@ -106,7 +106,7 @@ class Lean:
         self._lock = Lock()
         self._way: _Way | None = None
         self._rests_until = 0.0
-        self._has_said = False
+        self._has_logged = False
         client.meta.events.register("before-send.s3.HeadObject", _catch)
 
     def send(self, request: Request, instead: Callable[[], dict[str, Any]]) -> Answer:
@@ -131,11 +131,11 @@ class Lean:
             status = answer.status_code
             if status in (200, 206):
                 return _answer_of(answer, is_streamed=request.method == "GET")
-            said = answer.raw.read(_LARGEST_ERROR_BYTES)
+            body = answer.raw.read(_LARGEST_ERROR_BYTES)
             answer.raw.close()
         except (BotoCoreError, HTTPError, OSError):
             return self._by_boto3(instead, None)
-        if status == 404 and (request.method == "HEAD" or b"<Code>NoSuchKey</Code>" in said):
+        if status == 404 and (request.method == "HEAD" or b"<Code>NoSuchKey</Code>" in body):
             raise Missing(request.name)
         if status == 412 and request.method == "PUT":
             raise KeyExists(request.name)
@@ -155,8 +155,8 @@ class Lean:
 
     def _give_up(self, why: str, seconds: float) -> None:
         self._rests_until = time.monotonic() + seconds
-        if not self._has_said:
-            self._has_said = True
+        if not self._has_logged:
+            self._has_logged = True
             log.info("requests go to this store by boto3", store=self._url, why=why)
 
     def _exchange(self, request: Request, way: _Way) -> AWSResponse:

@@ -122,7 +122,7 @@ async def look_at_day(ops: Ops, request: Request) -> DayCounts:
     except ValueError as error:
         raise Refused(404, str(error)) from None
     chain, waiting = await _read(ops)
-    told = _day(chain, waiting, _broken(chain), day)
+    shown = _day(chain, waiting, _broken(chain), day)
     counts = await asyncio.to_thread(_count, ops, day)
     at_telnyx = note = None
     try:
@@ -135,7 +135,7 @@ async def look_at_day(ops: Ops, request: Request) -> DayCounts:
         SealOf(s.sequence, s.sealed_at, s.recordings, s.transcriptions, s.bytes, s.manifest_sha256)
         for s in (link.seal for link in chain.of_day(day))
     ]
-    return DayCounts(day.isoformat(), told.state, told.why, *counts, at_telnyx, note, seals)
+    return DayCounts(day.isoformat(), shown.state, shown.why, *counts, at_telnyx, note, seals)
 
 
 async def _read(ops: Ops) -> tuple[Chain, dict[date, tuple[float, str | None]]]:

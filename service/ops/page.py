@@ -22,7 +22,7 @@ class Page:
         look: reads the data.
         answer: the type of the data.
         query: the query parameters with a description each; any other is refused.
-        told: converts the data for the API.
+        for_api: converts the data for the API.
     """
 
     path: str
@@ -32,4 +32,4 @@ class Page:
     answer: type
     in_menu: bool = False
     query: tuple[tuple[str, str], ...] = ()
-    told: Callable[[Any], Any] = lambda value: value
+    for_api: Callable[[Any], Any] = lambda value: value

@@ -109,7 +109,7 @@ async def look(ops: Ops, request: Request) -> Found:
     )
 
 
-def told(found: Found) -> Found:
+def for_api(found: Found) -> Found:
     """A page of recordings for the API: matching words in brackets, as in `callvault find --json`."""
     hits = [msgspec.structs.replace(hit, words=bracketed(hit.words)) for hit in found.hits]
     return msgspec.structs.replace(found, hits=hits)
@@ -139,10 +139,10 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
             return Detail(recording_id, "received", [], [], None, None, [], [], steps, None, None, [], None)
         raise Refused(404, f"recording {recording_id} is not in the archive")
     folder = layout.recording_folder(hit.row.date, recording_id)
-    told = {key: found for key, found in (await known_damage(ops.runtime)).items() if key.startswith(folder)}
+    known = {key: found for key, found in (await known_damage(ops.runtime)).items() if key.startswith(folder)}
     kept = await what_keeps(ops.runtime, folder)
     holds = await ops.runtime.in_thread(holds_on, ops.runtime.archive, folder, hit.row.connection_id)
-    detail, seen = await asyncio.to_thread(_read, ops, hit, due_at, kept, holds, told)
+    detail, seen = await asyncio.to_thread(_read, ops, hit, due_at, kept, holds, known)
     await report_seen(ops, seen)
     return detail
 
@@ -153,7 +153,7 @@ def _read(
     due_at: str | None,
     kept: str | None,
     holds: list[Holding],
-    told: Mapping[str, KnownDamage],
+    known: Mapping[str, KnownDamage],
 ) -> tuple[Detail, list[WrongObject]]:
     """The recording, and damage that nobody has reported yet."""
     row = hit.row
@@ -163,11 +163,11 @@ def _read(
     if row.seal is not None:
         steps.append(Step(_sealed_at(ops, row.seal), "sealed", f"seal {row.seal}"))
     damage = [
-        f"{key}: {found.what} (found by {found.found_by}, {found.at[:19]}Z)" for key, found in sorted(told.items())
+        f"{key}: {found.what} (found by {found.found_by}, {found.at[:19]}Z)" for key, found in sorted(known.items())
     ]
-    seen = [wrong for wrong in life.seen if wrong.key not in told]
+    seen = [wrong for wrong in life.seen if wrong.key not in known]
     damage += [f"{wrong} (seen now)" for wrong in seen]
-    wrong_as = {key: found.state for key, found in told.items()}
+    wrong_as = {key: found.state for key, found in known.items()}
     wrong_as |= {wrong.key: "missing" if isinstance(wrong, Missing) else "damaged" for wrong in seen}
     mend = list(
         dict.fromkeys(advice_for(key, how, ops.settings.archive_address) for key, how in sorted(wrong_as.items()))

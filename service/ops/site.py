@@ -62,7 +62,7 @@ PAGES = (
         recordings.Found,
         True,
         _SEARCH,
-        recordings.told,
+        recordings.for_api,
     ),
     Page("/recordings/{recording_id}", "recording.html", "Recording", recordings.look_at_one, recordings.Detail),
     Page("/evidence", "evidence.html", "Evidence", evidence.look, evidence.Evidence, True),
@@ -117,7 +117,7 @@ def routes() -> Sequence[BaseRoute]:
     for page in PAGES:
         found += [
             Route(f"/ops{page.path}", _Door(_shown(page), *dict(page.query)), methods=["GET"]),
-            Route(f"/api{page.path or '/overview'}", _Door(_told(page), *dict(page.query)), methods=["GET"]),
+            Route(f"/api{page.path or '/overview'}", _Door(_answer_of(page), *dict(page.query)), methods=["GET"]),
         ]
     return [*found, *(Route(f"/ops{path}", _Door(_change), methods=["POST"]) for path in CHANGES)]
 
@@ -219,12 +219,12 @@ def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
     return show
 
 
-def _told(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
-    async def tell(ops: Ops, request: Request) -> Response:
-        told = page.told(await page.look(ops, request))
-        return Response(msgspec.json.encode(told), media_type="application/json")
+def _answer_of(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
+    async def answer(ops: Ops, request: Request) -> Response:
+        answer = page.for_api(await page.look(ops, request))
+        return Response(msgspec.json.encode(answer), media_type="application/json")
 
-    return tell
+    return answer
 
 
 async def _change(ops: Ops, request: Request) -> Response:

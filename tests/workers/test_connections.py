@@ -21,7 +21,7 @@ from text.times import utc_now
 from workers.connections.log_messages import mirror_log_messages
 from workers.connections.media import archive_media
 from workers.connections.watch import look_for_drift, refresh_operator_connect, watch_connections
-from workers.keys import ALERTS, CONNECTION_STATE, LOG_NO_ID_TOLD, connection_field
+from workers.keys import ALERTS, CONNECTION_STATE, LOG_NO_ID_ALERTED, connection_field
 from workers.queue.accept import Acceptor
 from workers.recordings.routing import Event, jobs_of, look_jobs
 from workers.runtime import Runtime, open_runtime
@@ -221,7 +221,7 @@ async def test_messages_without_an_id_cannot_be_dismissed_and_are_logged_once(
     sandbox.control("log_messages", connection_id=zoom(sandbox)["id"], count=2)
     await mirror_log_messages(dismissing)
     assert len(sandbox.world.log_messages) == 2
-    assert redis.get(LOG_NO_ID_TOLD) == "1"
+    assert redis.get(LOG_NO_ID_ALERTED) == "1"
     await dismissing.close()
 
 

@@ -38,7 +38,7 @@ from workers.keys import (
     FAILING_SINCE,
     MAIN_QUEUE,
     MEDIA_SEEN,
-    UNREADABLE_TOLD,
+    UNREADABLE_ALERTED,
 )
 from workers.queue.accept import Acceptor
 from workers.queue.jobs import deserialize
@@ -131,13 +131,13 @@ async def test_an_unreadable_row_is_reported_again_a_month_later_despite_others(
         await alert_unreadable(runtime, UnreadableRows("/recordings", [UnreadableRow(row_id, "id: odd")]))
 
     await tell("first")
-    for key in redis.keys(f"{UNREADABLE_TOLD}*"):
+    for key in redis.keys(f"{UNREADABLE_ALERTED}*"):
         redis.expire(key, 1)  # all but a second of the month is over
     await tell("second")
-    wait_for(lambda: not redis.keys(f"{UNREADABLE_TOLD}*first"), 60, "the end of the month")
+    wait_for(lambda: not redis.keys(f"{UNREADABLE_ALERTED}*first"), 60, "the end of the month")
     await tell("first")
     assert len(alerts(redis, "unreadable-rows")) == 3
-    assert all(redis.ttl(key) > 0 for key in redis.keys(f"{UNREADABLE_TOLD}*")), "nothing is remembered forever"
+    assert all(redis.ttl(key) > 0 for key in redis.keys(f"{UNREADABLE_ALERTED}*")), "nothing is remembered forever"
 
 
 async def test_a_day_with_a_row_that_cannot_be_read_is_not_proven_complete(

@@ -96,16 +96,16 @@ class Alerts:
         keys = (ALERT_GROUP + field, ALERT_COUNTS, ALERTS)
         arguments = (field, _WINDOW_SECONDS, alert.at, msgspec.json.encode(alert), _MOST_OF_A_GROUP, _KEPT)
         try:
-            is_first, is_kept, untold, since = await _RECORD(self._redis, keys, arguments)
-            if untold:
+            is_first, is_kept, unsent, since = await _RECORD(self._redis, keys, arguments)
+            if unsent:
                 before = (
-                    f"{many(int(untold), 'earlier alert')} of this group since {since.decode()}, not sent one by one."
+                    f"{many(int(unsent), 'earlier alert')} of this group since {since.decode()}, not sent one by one."
                 )
         except (RedisError, OSError):
             pass  # delivered twice rather than not at all
         if is_kept:
-            tell = {"info": log.info, "warning": log.warning, "critical": log.error}[severity]
-            tell("alert", kind=kind, severity=severity, group=group, text=text, advice=advice)
+            write_log = {"info": log.info, "warning": log.warning, "critical": log.error}[severity]
+            write_log("alert", kind=kind, severity=severity, group=group, text=text, advice=advice)
         is_quiet = self._quiet_hours is not None and self._quiet_hours.holds(utc_now().hour) and severity != "critical"
         if is_first and self._urls and own != "off" and not is_quiet and len(self._under_way) < _MOST_UNDER_WAY:
             task = asyncio.create_task(self._deliver(alert, before))

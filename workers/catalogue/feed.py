@@ -134,10 +134,10 @@ def _take_held_connections(catalogue: Catalogue, archive: Archive, units: Sequen
 async def _has_worker(redis: AsyncRedis) -> bool:
     """Whether a worker is alive that records its writes in this Redis."""
     now, rows = await server_seconds(redis), await redis.hvals(LIVE_DUTIES)
-    return any(now - _told_at(row) < _LIVE_SECONDS for row in rows)
+    return any(now - _heartbeat_at(row) < _LIVE_SECONDS for row in rows)
 
 
-def _told_at(row: bytes) -> float:
+def _heartbeat_at(row: bytes) -> float:
     """When a worker told that it lives, in seconds since the epoch; 0.0 where that cannot be read."""
     try:
         return msgspec.json.decode(row, type=tuple[float, msgspec.Raw])[0]

@@ -67,19 +67,19 @@ ROW = msgspec.msgpack.Decoder(Row)
 
 def row_of_commit(recording_id: str, day: str, record: CommitRecord) -> Row:
     """The row of a commit record alone."""
-    said = record.recording
+    fields = record.recording
     first = record.objects[0] if record.objects else None
 
     def text(name: str) -> str | None:
-        value = said.get(name)
+        value = fields.get(name)
         return None if value is None else str(value)
 
-    duration = said.get("duration_millis")
+    duration = fields.get("duration_millis")
     return Row(
         recording_id=recording_id,
         day=day,
-        started_at=_instant(said.get("recording_started_at"), said.get("created_at")),
-        ended_at=_instant(said.get("recording_ended_at")),
+        started_at=_instant(fields.get("recording_started_at"), fields.get("created_at")),
+        ended_at=_instant(fields.get("recording_ended_at")),
         from_number=text("from"),
         to_number=text("to"),
         direction=text("direction"),

@@ -41,7 +41,7 @@ class ManagedFamily:
         required: the fields that it must set.
         read: the object of a key, or None; also gets the fields of the file, which may contain its id.
         list_all: lists all objects of the family; None if the API has no list.
-        is_told: whether Telnyx returns what is set. If not, apply sets it each time, and drift cannot be seen.
+        is_returned: whether Telnyx returns what is set. If not, apply sets it each time, and drift cannot be seen.
     """
 
     fields: tuple[str, ...]
@@ -51,7 +51,7 @@ class ManagedFamily:
     update: Callable[[TelnyxClient, Live, Fields], Awaitable[object]]
     delete: Callable[[TelnyxClient, Live], Awaitable[object]]
     list_all: Callable[[TelnyxClient], AsyncIterator[Live]] | None = None
-    is_told: bool = True
+    is_returned: bool = True
 
 
 async def _none_if_missing(answer: Awaitable[Model]) -> Fields | None:
@@ -221,7 +221,7 @@ FAMILIES: dict[str, ManagedFamily] = {
         create=_never,
         update=_update_location,
         delete=_never,
-        is_told=False,
+        is_returned=False,
     ),
     "custom_storage_credentials": ManagedFamily(
         fields=("backend", "configuration"),

@@ -26,7 +26,7 @@ from telnyx_api.errors import NotFound
 from telnyx_api.models import LogMessage
 from text.times import format_instant, parse_instant, utc_now
 from workers.engine.one_by_one import OneByOne
-from workers.keys import LOG_COUNTS, LOG_MESSAGES, LOG_NO_ID_TOLD
+from workers.keys import LOG_COUNTS, LOG_MESSAGES, LOG_NO_ID_ALERTED
 from workers.queue.script import AsyncRedis, server_now, write_when_full
 from workers.queue.state import read_state
 from workers.reconcile.unreadable import alert_unreadable
@@ -63,9 +63,9 @@ def identify(message: LogMessage) -> tuple[str, Literal["id", "fingerprint"]]:
     if message.id:
         return message.id, "id"
     meta, source = message.meta, message.source
-    said = [message.code, message.title, message.detail, source.pointer if source else None]
-    said += [meta.external_connection_id, meta.telephone_number, meta.ticket_id] if meta else [None] * 3
-    return hashlib.sha256(msgspec.json.encode(said)).hexdigest(), "fingerprint"
+    parts = [message.code, message.title, message.detail, source.pointer if source else None]
+    parts += [meta.external_connection_id, meta.telephone_number, meta.ticket_id] if meta else [None] * 3
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest(), "fingerprint"
 
 
 async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) -> None:
@@ -112,7 +112,7 @@ async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) 
                 await _archive(runtime, identity, messages[identity], seen[identity])
     finally:
         await _remember(runtime, seen)
-        await _tell(runtime, [messages[identity] for identity in new if seen[identity].is_archived])
+        await _alert_new(runtime, [messages[identity] for identity in new if seen[identity].is_archived])
     if runtime.settings.log_messages == "mirror-and-dismiss":
         await _dismiss(runtime, alone, messages, seen)
     alone.raise_the_first()
@@ -144,7 +144,7 @@ async def _archive(runtime: Runtime, identity: str, message: LogMessage, state: 
     await write_when_full(runtime.redis, ("HINCRBY", LOG_COUNTS, group, 1))
 
 
-async def _tell(runtime: Runtime, new: list[LogMessage]) -> None:
+async def _alert_new(runtime: Runtime, new: list[LogMessage]) -> None:
     """Send one alert per code and connection, however many messages there are."""
     groups: dict[tuple[str, str], list[LogMessage]] = {}
     for message in new:
@@ -171,7 +171,7 @@ async def _dismiss(runtime: Runtime, alone: OneByOne, messages: dict[str, LogMes
         if not seen[identity].is_archived:
             continue
         if not message.id:
-            if await runtime.redis.set(LOG_NO_ID_TOLD, "1", nx=True):
+            if await runtime.redis.set(LOG_NO_ID_ALERTED, "1", nx=True):
                 log.warning("log messages cannot be dismissed: Telnyx sends them without an id")
             continue
         async with alone.of("dismissal", identity):

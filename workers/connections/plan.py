@@ -48,7 +48,7 @@ class Change:
 
 
 async def plan(
-    client: TelnyxClient, document: Document, *, prune: bool = False, set_untold: bool = False
+    client: TelnyxClient, document: Document, *, prune: bool = False, set_unreturned: bool = False
 ) -> list[Change]:
     """The changes, in the order of application; deletions come last.
 
@@ -56,7 +56,7 @@ async def plan(
         client: the Telnyx client.
         document: the wanted state.
         prune: delete what Telnyx lists and the document does not name.
-        set_untold: set the fields that Telnyx does not return, since they cannot be compared.
+        set_unreturned: set the fields that Telnyx does not return, since they cannot be compared.
 
     Raises:
         TelnyxError: the account cannot be read.
@@ -70,7 +70,7 @@ async def plan(
             live = await family.read(client, key, wanted)
             if live is not None:
                 kept.add(live.id)
-            if (change := _change(name, key, wanted, live, set_untold=set_untold)) is not None:
+            if (change := _change(name, key, wanted, live, set_unreturned=set_unreturned)) is not None:
                 changes.append(change)
         if prune and family.list_all is not None:
             async for live in family.list_all(client):
@@ -113,12 +113,12 @@ async def drift(client: TelnyxClient, document: Document) -> tuple[list[Change],
     return changes, unread
 
 
-def _change(name: str, key: str, wanted: Fields, live: Live | None, *, set_untold: bool = False) -> Change | None:
+def _change(name: str, key: str, wanted: Fields, live: Live | None, *, set_unreturned: bool = False) -> Change | None:
     """The change of one object; None if it matches the file."""
     if live is None:
         return Change("create", name, key, wanted)
     differences = tuple(_differences(wanted, live.fields))
-    if not FAMILIES[name].is_told and set_untold:
+    if not FAMILIES[name].is_returned and set_unreturned:
         differences = tuple(Difference(field, "not readable", after) for field, after in wanted.items())
     return Change("update", name, key, wanted, live, differences) if differences else None
 

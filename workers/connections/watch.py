@@ -116,7 +116,7 @@ async def watch_connections(runtime: Runtime) -> None:
     if unreadable is not None:  # one of them may be a connection that was known
         look.keep_all_but({str(connection.id) for connection in connections})
     after = look.after
-    await _tell_of_lost_numbers(runtime, before, after)
+    await _alert_lost_numbers(runtime, before, after)
     if after != before or len(after) != await runtime.redis.hlen(CONNECTION_STATE):  # the second: some cannot be read
         rows = (("HSET", CONNECTION_STATE, key, msgspec.json.encode(state)) for key, state in after.items())
         await write_when_full(runtime.redis, ("DEL", CONNECTION_STATE), *rows)
@@ -153,7 +153,7 @@ class _Look:
         since = old.since if old is not None and (unchanged or state == "stuck") else self._now
         self.after[key] = _State(state, since, sight.where)
         if not unchanged:
-            await _tell(self._runtime, sight, state, old)
+            await _alert_change(self._runtime, sight, state, old)
             await _retry_upload(self._runtime, sight)
 
     def keep(self, kind: str, connection_id: str) -> None:
@@ -214,7 +214,7 @@ _SIGHTS: dict[str, Callable[[Runtime, ExternalConnection], AsyncIterator[_Sight]
 }
 
 
-async def _tell(runtime: Runtime, sight: _Sight, state: str, old: _State | None) -> None:
+async def _alert_change(runtime: Runtime, sight: _Sight, state: str, old: _State | None) -> None:
     fault = FAULTS.get((sight.kind, state))
     what = sight.name if sight.kind == "number" else sight.id
     group = f"{sight.connection_id} {state}"
@@ -259,13 +259,13 @@ def _family(kind: str) -> str:
     return {"upload": "uploads", "release": "releases", "number": "phone-numbers"}.get(kind, "external-connections")
 
 
-async def _tell_of_lost_numbers(runtime: Runtime, before: dict[str, _State], after: dict[str, _State]) -> None:
+async def _alert_lost_numbers(runtime: Runtime, before: dict[str, _State], after: dict[str, _State]) -> None:
     """Alert about numbers that have disappeared from a connection that is still there."""
     for key in before.keys() - after.keys():
         kind, connection_id, number_id = key.split(":", 2)
         if kind == "number" and connection_field(connection_id) in after:
             sight = _Sight("number", number_id, number_id, connection_id, "gone")
-            await _tell(runtime, sight, "gone", before[key])
+            await _alert_change(runtime, sight, "gone", before[key])
 
 
 async def refresh_operator_connect(runtime: Runtime) -> None:

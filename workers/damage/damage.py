@@ -50,8 +50,8 @@ async def report_problems(redis: AsyncRedis, problems: Iterable[Problem], by: st
     Raises:
         redis.exceptions.RedisError: Redis does not answer.
     """
-    told = DamagedObjects(redis)
-    return sum([await told.report(p.key, found_in(p, by)) for p in problems if p.kind in REGISTERED])
+    reported = DamagedObjects(redis)
+    return sum([await reported.report(p.key, found_in(p, by)) for p in problems if p.kind in REGISTERED])
 
 
 async def known_damage(runtime: Runtime) -> dict[str, KnownDamage]:
@@ -63,8 +63,8 @@ async def known_damage(runtime: Runtime) -> dict[str, KnownDamage]:
     register = await runtime.in_thread(read_register, runtime.archive)
     wrong = {key: _found(row) for key, row in register.items() if row.state != "whole"}
     with suppress(RedisError, OSError):
-        told = await DamagedObjects(runtime.redis).all()
-        wrong |= {key: found for key, found in told.items() if not found.number}
+        reported = await DamagedObjects(runtime.redis).all()
+        wrong |= {key: found for key, found in reported.items() if not found.number}
     return wrong
 
 
@@ -77,23 +77,23 @@ async def keep_register(runtime: Runtime) -> None:
     damaged = DamagedObjects(runtime.redis)
     now = await server_seconds(runtime.redis)
     register = await runtime.in_thread(read_register, runtime.archive)
-    told = await damaged.all()
+    reported = await damaged.all()
     for key, row in register.items():
-        if row.state != "whole" and key not in told:
-            told[key] = _found(row)
-            await damaged.replace(key, None, told[key])
-    for key, found in told.items():
+        if row.state != "whole" and key not in reported:
+            reported[key] = _found(row)
+            await damaged.replace(key, None, reported[key])
+    for key, found in reported.items():
         last = register.get(key)
         if found.number and last is not None and last.state == "whole":
             await damaged.look_soon(key)  # another worker cleared it and was stopped; or somebody made that up
         elif not found.number:
             try:
-                told[key] = await _record_damage(runtime, damaged, key, found)
+                reported[key] = await _record_damage(runtime, damaged, key, found)
             except StoreError as error:  # its row waits; the others are written down
                 log.warning("damage not recorded yet", key=key, error=str(error))
     await damaged.hold_against(now)
     looks = 0
-    for key, found in told.items():
+    for key, found in reported.items():
         wait = min(_LATEST_SECONDS, max(_SOONEST_SECONDS, _age_seconds(found, now) / 4))
         if looks < _MOST_LOOKS and await damaged.is_time_to_look(key, wait):
             looks += 1

@@ -66,30 +66,30 @@ class Released:
 
 def too_late(decided: Decided) -> str:
     """What a person must know if a decision came too late for something; else empty."""
-    said = ""
+    text = ""
     if decided.left:
-        said += f"; too late for {len(decided.left)}, already deleted at Telnyx: {_some(decided.left)}"
+        text += f"; too late for {len(decided.left)}, already deleted at Telnyx: {_some(decided.left)}"
     if decided.under_way:
         count, named = len(decided.under_way), _some(decided.under_way)
-        said += f"; the deletion of {count} was sent before, and its result is not known yet: {named}"
+        text += f"; the deletion of {count} was sent before, and its result is not known yet: {named}"
     if decided.transcriptions:
         count, named = len(decided.transcriptions), _some(decided.transcriptions)
-        said += f"; the deletion of the transcriptions of {count} was sent before; the archive has them: {named}"
-    return said
+        text += f"; the deletion of the transcriptions of {count} was sent before; the archive has them: {named}"
+    return text
 
 
 def to_know(decided: Decided) -> str:
     """What else a person must know about a decision; empty if nothing."""
-    said = too_late(decided)
+    text = too_late(decided)
     if decided.erased is not None:
-        said += f"; too late, the recording was {decided.erased}"
+        text += f"; too late, the recording was {decided.erased}"
     elif decided.had_gone is not None:
-        said += f"; its original was already gone{decided.had_gone}; the hold keeps the archived copy from erasure"
+        text += f"; its original was already gone{decided.had_gone}; the hold keeps the archived copy from erasure"
     if decided.is_nowhere:
-        said += f"; {NOWHERE}"
+        text += f"; {NOWHERE}"
     for line in decided.unknown:
-        said += f"; not known: {line}"
-    return said
+        text += f"; not known: {line}"
+    return text
 
 
 def what_follows(kept: str | None, gone: str | None = None) -> str:

@@ -28,7 +28,7 @@ from workers.deletion.put_off import Away, all_later, back_off, not_deleted, pos
 from workers.deletion.receipts import settle_gone, write_receipt
 from workers.engine.clocks import clocks_agree
 from workers.engine.worker import again_in
-from workers.keys import TOLD_GONE
+from workers.keys import KNOWN_GONE
 from workers.queue.accept import enqueue
 from workers.queue.script import write_when_full
 from workers.recordings.requests import DeletionTurn, deletion_job, repair_job
@@ -102,9 +102,9 @@ async def _delete_batch(runtime: Runtime, token: str, folders: Sequence[str]) ->
     gone = [one for one in judged if isinstance(one, GoneBefore)]
     gone = await _not_settled_by_others(runtime, gone)
     if proven:  # they are at Telnyx again
-        await runtime.redis.hdel(TOLD_GONE, *(one.recording_id for one in proven))
-    told = await runtime.redis.hmget(TOLD_GONE, [one.recording_id for one in gone]) if gone else []
-    unknown = [one for one, known in zip(gone, told, strict=True) if known is None]
+        await runtime.redis.hdel(KNOWN_GONE, *(one.recording_id for one in proven))
+    known_gone = await runtime.redis.hmget(KNOWN_GONE, [one.recording_id for one in gone]) if gone else []
+    unknown = [one for one, known in zip(gone, known_gone, strict=True) if known is None]
     failures = sum(isinstance(one, _Failed) for one in judged)
     if _are_many(runtime, failures, folders):
         advice = "Run `callvault verify`, mend the archive, then `callvault deletions resume`."
@@ -112,7 +112,7 @@ async def _delete_batch(runtime: Runtime, token: str, folders: Sequence[str]) ->
             runtime, folders, f"{failures} of {many(len(folders), 'recording')} of a batch failed the proof", advice
         )
     elif _are_many(runtime, len(unknown), folders):
-        await write_when_full(runtime.redis, *(("HSET", TOLD_GONE, one.recording_id, "1") for one in unknown))
+        await write_when_full(runtime.redis, *(("HSET", KNOWN_GONE, one.recording_id, "1") for one in unknown))
         advice = (
             "Check that TELNYX_API_KEY is of the account that made the recordings. If somebody else deleted them there, "
             "`callvault deletions resume` goes on and writes that down."

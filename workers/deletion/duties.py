@@ -184,8 +184,8 @@ async def workers_duties(runtime: Runtime) -> Duties:
         redis.exceptions.RedisError: Redis is away.
     """
     stated = await runtime.in_thread(stated_duties, runtime.archive)
-    said = [one for one in [*stated.values(), *await _live(runtime)] if not one.retired]
-    return strictest(said or [own_duties(runtime.settings)])
+    rows = [one for one in [*stated.values(), *await _live(runtime)] if not one.retired]
+    return strictest(rows or [own_duties(runtime.settings)])
 
 
 async def _live(runtime: Runtime) -> list[Duties]:
@@ -196,12 +196,12 @@ async def _live(runtime: Runtime) -> list[Duties]:
     """
     now, found = time.monotonic(), []
     rows = await runtime.redis.hgetall(LIVE_DUTIES)
-    for worker in runtime.told.keys() - rows.keys():
-        del runtime.told[worker]
+    for worker in runtime.duties_seen.keys() - rows.keys():
+        del runtime.duties_seen[worker]
     for worker, data in rows.items():
-        before, since = runtime.told.get(worker, (b"", now))
+        before, since = runtime.duties_seen.get(worker, (b"", now))
         if before != data:
-            runtime.told[worker] = (data, since := now)
+            runtime.duties_seen[worker] = (data, since := now)
         try:
             _, duties = msgspec.json.decode(data, type=tuple[float, Duties])
         except msgspec.MsgspecError:

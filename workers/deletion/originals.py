@@ -89,13 +89,13 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
         return None
     # A version of the same bytes names the first's object.
     known = {o.key: o for one in (*versions, record) for o in one.objects}
-    told = await DamagedObjects(runtime.redis).all()
-    told_here = [key for key in told if key in known or key.startswith(folder)]
-    for key in told_here:
+    damaged = await DamagedObjects(runtime.redis).all()
+    damaged_here = [key for key in damaged if key in known or key.startswith(folder)]
+    for key in damaged_here:
         if key not in known and (problem := await runtime.in_thread(look, runtime.archive, key)) is not None:
             raise (Missing if problem.kind == "missing" else Damaged)(key, problem.what)
     # Somebody has read these bytes as wrong, so a checksum of the store does not clear them.
-    mode = "read-back" if told_here else None
+    mode = "read-back" if damaged_here else None
     objects = [await runtime.in_thread(runtime.archive.prove_again, o, mode) for o in known.values()]
     archived = {layout.transcription_of(key) for key in keys if key.startswith(f"{folder}transcriptions/")}
     transcriptions = await _transcriptions(runtime, rules, folder, record, archived)
@@ -131,12 +131,12 @@ async def _difference(runtime: Runtime, recording: Recording, known: Sequence[Co
     Raises:
         DownloadFailed: its audio cannot be checked now.
     """
-    told = recording.as_returned()
+    returned = recording.as_returned()
     marks: dict[str, SourceMark] = {}
     for audio_format, url in addresses_of(recording).items():
         if any(o.key.endswith(f"audio.{audio_format}") for record in known for o in record.objects):
             marks[audio_format] = await runtime.in_thread(runtime.downloads.look, url)
-    found = [difference(record, told, marks) for record in known]
+    found = [difference(record, returned, marks) for record in known]
     return None if None in found else found[-1]
 
 

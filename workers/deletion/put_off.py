@@ -24,7 +24,7 @@ log = get_logger()
 
 _AWAY_SECONDS = 30
 _BACK_OFF_SECONDS = 10
-_TOLD_AFTER = 2
+_ALERT_AFTER = 2
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ async def postpone_for(runtime: Runtime, folder: str, error: Exception) -> Away:
     return Away(folder, failure_class_of(error, runtime.settings), one_line(error))
 
 
-async def ask_later(runtime: Runtime, folder: str, recording_id: str, name: str, said: str) -> None:
+async def ask_later(runtime: Runtime, folder: str, recording_id: str, name: str, error: str) -> None:
     """Postpone an original longer and longer while the same cause lasts: soon at first, as a wrong key is soon fixed."""
-    attempts = await runtime.attempts.record(letter_id(recording_id), name, said)
+    attempts = await runtime.attempts.record(letter_id(recording_id), name, error)
     times = sum(attempt.cause == name for attempt in attempts)
     await runtime.schedule.postpone(folder, FAILURE_CLASSES["not-deleted"].wait_seconds(times))
 
@@ -108,7 +108,7 @@ async def not_deleted(runtime: Runtime, folder: str, recording_id: str, error: s
         await runtime.alerts.send("dead-letter", cause.name, text, f"{cause.advice} See `callvault dead-letters list`.")
         return
     await runtime.schedule.postpone(folder, cause.wait_seconds(times))
-    if times >= _TOLD_AFTER:
+    if times >= _ALERT_AFTER:
         text = f"Telnyx has not deleted {recording_id} in {many(times, 'attempt')}: {error}."
         await runtime.alerts.send("deletion-refused", "telnyx", text, cause.advice)
 

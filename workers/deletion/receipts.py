@@ -10,7 +10,7 @@ from process.logs import get_logger
 from text.times import format_instant, utc_now
 from workers.deletion.originals import GoneBefore
 from workers.deletion.put_off import ask_later, letter_id
-from workers.keys import TOLD_GONE
+from workers.keys import KNOWN_GONE
 from workers.runtime import Runtime
 
 log = get_logger()
@@ -67,7 +67,7 @@ async def settle_gone(runtime: Runtime, settled: Sequence[GoneBefore], gone: Seq
         record = Gone(recording_id=one.recording_id, objects=one.objects, found_gone_at=format_instant(utc_now()))
         await runtime.in_thread(runtime.archive.put_gone, one.folder, record)
         await runtime.announce(layout.gone_key(one.folder), record)
-        await runtime.redis.hdel(TOLD_GONE, one.recording_id)
+        await runtime.redis.hdel(KNOWN_GONE, one.recording_id)
         await runtime.leaving.take_away([one.recording_id])
         await runtime.schedule.done(one.folder)
         log.warning("original was gone before we asked", recording_id=one.recording_id)

@@ -112,8 +112,8 @@ class Attempts:
                 pipe.zcount(FAILING_JOBS + cause, now, "+inf")
                 pipe.get(FAILING + cause)
             answers = await pipe.execute()
-        told = zip(causes, answers[::2], answers[1::2], strict=True)
-        return {cause: (error or b"see the log").decode() for cause, count, error in told if count}
+        rows = zip(causes, answers[::2], answers[1::2], strict=True)
+        return {cause: (error or b"see the log").decode() for cause, count, error in rows if count}
 
     async def failing_seconds(self, names: Sequence[str], forgotten_seconds: float) -> list[float]:
         """Record that some things fail now, and since when.

@@ -8,13 +8,13 @@ from text.one_line import one_line
 from text.times import format_duration
 from workers.engine.classify import failure_class_of
 from workers.engine.failure_classes import FailureClass
-from workers.keys import TURN_TOLD
+from workers.keys import TURN_ALERTED
 from workers.runtime import Runtime
 
 _SHORTEST_MEMORY_SECONDS = 600.0
 # A cause for which jobs are given up at once names no wait; a deletion that fails for it is tried again all the same.
-_SHORTEST_TOLD_SECONDS = 120.0
-_TURN_TOLD_SECONDS = 24 * 3600
+_SHORTEST_SHOWN_SECONDS = 120.0
+_TURN_ALERTED_SECONDS = 24 * 3600
 _ONE_FOR_ALL = ("outage", "throttled")  # whatever meets them: one alert
 
 
@@ -39,8 +39,8 @@ async def report_failing(
     Raises:
         redis.exceptions.RedisError: Redis is away.
     """
-    told_seconds = max(2 * cause.longest_wait_seconds, _SHORTEST_TOLD_SECONDS)
-    await runtime.attempts.record_failing(names, cause.name, error, told_seconds)
+    shown_seconds = max(2 * cause.longest_wait_seconds, _SHORTEST_SHOWN_SECONDS)
+    await runtime.attempts.record_failing(names, cause.name, error, shown_seconds)
     if seconds >= runtime.settings.queue_age_limit.total_seconds():
         text = f"{what} has failed for {format_duration(seconds)}: {error}."
         group = cause.name if cause.name in _ONE_FOR_ALL else f"{cause.name} {what}"
@@ -62,6 +62,6 @@ async def alert_turn_failing(runtime: Runtime, what: str, error: Exception, long
     (seconds,) = await runtime.attempts.failing_seconds([what], longest_seconds + _SHORTEST_MEMORY_SECONDS)
     if seconds < runtime.settings.queue_age_limit.total_seconds():
         return
-    if await runtime.redis.set(TURN_TOLD + what, "1", nx=True, ex=_TURN_TOLD_SECONDS):
+    if await runtime.redis.set(TURN_ALERTED + what, "1", nx=True, ex=_TURN_ALERTED_SECONDS):
         text = f"{what} has failed for {format_duration(seconds)}: {one_line(error)}."
         await runtime.alerts.send("turn-fails", what, text, failure_class_of(error, runtime.settings).advice)

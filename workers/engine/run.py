@@ -32,7 +32,7 @@ P = TypeVar("P", bound=msgspec.Struct)
 log = get_logger()
 
 LONGEST_SECONDS = 12 * 3600  # Telnyx records up to 12 h; arq itself would drop the job past its own limit
-_SAID_EVERY_SECONDS = 10
+_LOG_EVERY_SECONDS = 10
 _UNWRITTEN_WAIT_SECONDS = 10
 _HELD_WAIT_SECONDS = 2
 _LONGEST_HELD_WAIT_SECONDS = 30  # a long download must not have each further event of it ask Telnyx every few seconds
@@ -52,8 +52,8 @@ def job(
 
     async def run(ctx: dict[str, Any], payload: Any) -> None:
         runtime: Runtime = ctx["runtime"]
-        told = payload if isinstance(payload, dict) else {}
-        ids = {"job_id": ctx["job_id"]} | {k: told[k] for k in ("event_id", "recording_id") if told.get(k)}
+        fields = payload if isinstance(payload, dict) else {}
+        ids = {"job_id": ctx["job_id"]} | {k: fields[k] for k in ("event_id", "recording_id") if fields.get(k)}
         with bound_fields(**ids):
             if (version := payload_version(payload)) > VERSION:
                 raise await leave_to_newer(runtime.redis, f"{name} of version {version}")
@@ -61,7 +61,7 @@ def job(
                 async with asyncio.timeout(LONGEST_SECONDS):
                     if needs_archive:
                         await runtime.assert_bound()
-                    with span(name, told.get("trace"), **ids):
+                    with span(name, fields.get("trace"), **ids):
                         await function(runtime, msgspec.convert(payload, payload_type))
             except Retry:  # not a failure: the job itself says when to run again
                 raise
@@ -101,9 +101,9 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
         if cause.is_never_given_up and times >= _LEAST_ATTEMPTS and seconds >= cause.quiet_seconds:
             await report_failing(runtime, function, [job_id], cause, line, seconds)
         wait = cause.wait_seconds(times)
-        if unsaid := _throttle.count((function, cause.name)) if cause.is_never_given_up else 1:
-            said = {"error": line, "again_in_seconds": round(wait, 2), "times": unsaid}
-            log.warning("job failed", function=function, cause=cause.name, **said)
+        if lines := _throttle.count((function, cause.name)) if cause.is_never_given_up else 1:
+            fields = {"error": line, "again_in_seconds": round(wait, 2), "times": lines}
+            log.warning("job failed", function=function, cause=cause.name, **fields)
         raise await again_in(runtime.redis, wait) from error
     at = attempts[-1].at
     if isinstance(error, WrongObject):
@@ -124,12 +124,12 @@ class LogThrottle:
 
     def count(self, kind: Hashable) -> int:
         """How many lines this one stands for, itself included; 0 if it is left out."""
-        said_at, unsaid = self._kinds.get(kind, (-math.inf, 0))
-        if time.monotonic() - said_at < _SAID_EVERY_SECONDS:
-            self._kinds[kind] = said_at, unsaid + 1
+        logged_at, lines = self._kinds.get(kind, (-math.inf, 0))
+        if time.monotonic() - logged_at < _LOG_EVERY_SECONDS:
+            self._kinds[kind] = logged_at, lines + 1
             return 0
         self._kinds[kind] = time.monotonic(), 0
-        return unsaid + 1
+        return lines + 1
 
 
 _throttle = LogThrottle()  # of this process

@@ -24,7 +24,7 @@ from workers.queue.script import AsyncRedis
 MISSED_SECONDS = 15
 _SILENT_SECONDS = 5  # a replica confirms every second; one that is silent for longer no longer counts as connected
 _LOOK_SECONDS = 1
-_TELL_EVERY_SECONDS = 900
+_REPORT_EVERY_SECONDS = 900
 
 log = get_logger()
 
@@ -46,7 +46,7 @@ class Replicas:
         self._pool: SentinelConnectionPool = redis.connection_pool
         self._known = 1  # how many were connected lately; a receiver that starts assumes one
         self._known_at = time.monotonic()
-        self._is_alone, self._told_at = False, -math.inf
+        self._is_alone, self._reported_at = False, -math.inf
 
     @property
     def address(self) -> Any:
@@ -61,7 +61,7 @@ class Replicas:
         if self.count >= self._known or now - self._known_at >= MISSED_SECONDS:
             self._known, self._known_at = self.count, now
         if self.count and self._is_alone:
-            self._is_alone, self._told_at = False, -math.inf
+            self._is_alone, self._reported_at = False, -math.inf
             log.info("Redis has a replica again")
 
     async def judge(self, address: Any, confirmed: int) -> None:
@@ -99,11 +99,11 @@ class Replicas:
             agreeing += not (state["is_sdown"] or state["is_odown"])
         return 2 * agreeing > len(manager.sentinels)
 
-    async def watch(self, tell: Callable[[], Awaitable[None]]) -> None:
+    async def watch(self, report: Callable[[], Awaitable[None]]) -> None:
         """Watch the primary and its replicas every second, until cancelled.
 
         Args:
-            tell: called when events are accepted without a replica, and then every 15 minutes.
+            report: called when events are accepted without a replica, and then every 15 minutes.
         """
         while True:
             try:
@@ -111,7 +111,7 @@ class Replicas:
                 self.see(await self._redis.info("replication"))
             except (RedisError, OSError):
                 pass  # the receiver answers 503 meanwhile, with the reason
-            if self._is_alone and time.monotonic() - self._told_at > _TELL_EVERY_SECONDS:
-                self._told_at = time.monotonic()
-                await tell()
+            if self._is_alone and time.monotonic() - self._reported_at > _REPORT_EVERY_SECONDS:
+                self._reported_at = time.monotonic()
+                await report()
             await asyncio.sleep(_LOOK_SECONDS)

@@ -105,7 +105,7 @@ class Comparison:
         dry_run: enqueue nothing.
         schedules: whether to schedule the deletion of archived originals.
         retries_letters: whether to retry dead letters, where that may help.
-        asks_for_set_aside: whether to ask again for what has a record that it is not archived.
+        asks_for_not_archived: whether to ask again for what has a record that it is not archived.
 
     Attributes:
         tally: the counts.
@@ -123,7 +123,7 @@ class Comparison:
         dry_run: bool = False,
         schedules: bool = False,
         retries_letters: bool = True,
-        asks_for_set_aside: bool = False,
+        asks_for_not_archived: bool = False,
     ) -> None:
         self.tally = tally
         self.missing_recordings: list[str] = []
@@ -134,7 +134,7 @@ class Comparison:
         self._found_by = found_by
         self._dry_run = dry_run
         self._retries_letters = retries_letters
-        self._asks_for_set_aside = asks_for_set_aside
+        self._asks_for_not_archived = asks_for_not_archived
         self._schedules = schedules and runtime.settings.delete_originals == "verified"
         self._originals: list[
             str
@@ -160,7 +160,7 @@ class Comparison:
                     if room is not None:
                         await room()
         except UnreadableRows as error:
-            await self._tell(error)
+            await self._alert_unreadable(error)
             for row in error.rows:
                 if row.id is not None:
                     await self._enqueue(recording_job(RecordingRequest(recording_id=row.id, found_by=self._found_by)))
@@ -189,13 +189,13 @@ class Comparison:
                     if room is not None:
                         await room()
         except UnreadableRows as error:
-            await self._tell(error)
+            await self._alert_unreadable(error)
             for row in error.rows:
                 if row.id is not None:
                     request = TranscriptionRequest(transcription_id=row.id, found_by=self._found_by)
                     await self._enqueue(transcription_job(request))
 
-    async def _tell(self, error: UnreadableRows) -> None:
+    async def _alert_unreadable(self, error: UnreadableRows) -> None:
         self.unreadable = error
         self.tally.unreadable += len(error.rows)
         await alert_unreadable(self._runtime, error)
@@ -216,7 +216,7 @@ class Comparison:
                         await self._schedule()
                 return
             if self._archived.is_not_archived(day, recording_id) and await self._is_on_record(day, recording_id):
-                if self._asks_for_set_aside:
+                if self._asks_for_not_archived:
                     await self._enqueue(recording_job(self._request(recording)))
                 return
         if len(self.missing_recordings) < _MOST_NAMED:
@@ -253,8 +253,8 @@ class Comparison:
                 return
         if recording_id and await self._is_settled(recording_id, transcription_id, day):
             return
-        if (key := await self._set_aside_at(day, transcription)) is not None:
-            if self._asks_for_set_aside:
+        if (key := await self._not_archived_at(day, transcription)) is not None:
+            if self._asks_for_not_archived:
                 asked = TranscriptionRequest(
                     transcription_id=transcription_id,
                     recording_id=transcription.recording_id,
@@ -271,7 +271,7 @@ class Comparison:
         self.tally.missing_transcriptions += 1
         await self._missing(transcription_job(request))
 
-    async def _set_aside_at(self, day: date, transcription: RecordingTranscription) -> str | None:
+    async def _not_archived_at(self, day: date, transcription: RecordingTranscription) -> str | None:
         """The key of the record that a transcription is not archived; None without one. Any other content is damage."""
         recording_id, transcription_id = transcription.recording_id or "", str(transcription.id)
         await self._know(day)

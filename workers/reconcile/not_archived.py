@@ -73,10 +73,10 @@ async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by:
     try:
         answer = await _answer(runtime, recording, request, is_known_to_a_person=by is not None)
         if answer is not None and await _record(runtime, folder) is None:
-            said = as_archived(recording)
+            returned = as_archived(recording)
             at = format_instant(runtime.clock.now())
             record = NotArchived(
-                recording_id=recording_id, recording=said, answer=answer, why=why, by=by or "callvault", at=at
+                recording_id=recording_id, recording=returned, answer=answer, why=why, by=by or "callvault", at=at
             )
             await _write(runtime, folder, record, recording)
     except HeldElsewhere:

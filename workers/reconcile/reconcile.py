@@ -254,7 +254,7 @@ async def count_sealed(runtime: Runtime, _: CountRequest) -> None:
     if not sealed:
         return
     first, last, tally = min(sealed), max(sealed), Tally()
-    comparison = Comparison(runtime, tally, "reconcile", schedules=True, asks_for_set_aside=True)
+    comparison = Comparison(runtime, tally, "reconcile", schedules=True, asks_for_not_archived=True)
     room = _room(runtime, tally)
     errors = await _each_of(
         lambda: comparison.of_recordings(recordings_of(runtime, first, last), room=room),

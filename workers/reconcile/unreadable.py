@@ -7,15 +7,15 @@ from typing import TypeVar
 
 from process.logs import get_logger
 from telnyx_api.errors import UnreadableRows
-from workers.keys import UNREADABLE_TOLD
+from workers.keys import UNREADABLE_ALERTED
 from workers.runtime import Runtime
 
 T = TypeVar("T")
 
 log = get_logger()
 
-_TOLD_AGAIN_SECONDS = 30 * 24 * 3600
-_MOST_TOLD = 100  # of one listing: where all rows have changed their shape, a hundred say so
+_ALERT_AGAIN_SECONDS = 30 * 24 * 3600
+_MOST_ALERTED = 100  # of one listing: where all rows have changed their shape, a hundred say so
 
 
 async def readable(runtime: Runtime, rows: AsyncIterable[T]) -> AsyncIterator[T]:
@@ -37,10 +37,10 @@ async def alert_unreadable(runtime: Runtime, error: UnreadableRows) -> None:
     Raises:
         redis.exceptions.RedisError: Redis is away.
     """
-    rows = error.rows[:_MOST_TOLD]
+    rows = error.rows[:_MOST_ALERTED]
     async with runtime.redis.pipeline(transaction=False) as pipe:
         for row in rows:
-            pipe.set(f"{UNREADABLE_TOLD}{error.path} {row.id or row.why}", "1", nx=True, ex=_TOLD_AGAIN_SECONDS)
+            pipe.set(f"{UNREADABLE_ALERTED}{error.path} {row.id or row.why}", "1", nx=True, ex=_ALERT_AGAIN_SECONDS)
         are_new = await pipe.execute()
     new = [row for row, is_new in zip(rows, are_new, strict=True) if is_new]
     if not new:

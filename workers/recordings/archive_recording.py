@@ -142,7 +142,7 @@ async def _archive(
             if request.locations or not await _is_known_to_be_none(runtime, recording, folder, error):
                 raise
             return
-        await _tell(runtime, recording, folder, record)
+        await _announce(runtime, recording, folder, record)
         await schedule_deletion(runtime, folder, record)
         if request.recording_id is None:  # a job of another id has archived it
             await runtime.attempts.done(recording_job_id(str(recording.id)))
@@ -293,7 +293,7 @@ async def _fetch_and_commit(
         return await runtime.in_thread(runtime.archive.commit, folder, record)
 
 
-async def _tell(runtime: Runtime, recording: Recording, folder: str, record: CommitRecord) -> None:
+async def _announce(runtime: Runtime, recording: Recording, folder: str, record: CommitRecord) -> None:
     """Tell catalogues, charts and, if something was found in the audio, a person of a recording that is committed."""
     await runtime.announce(layout.commit_key(folder), record)
     await take_up_decisions(runtime, str(recording.id), folder)

@@ -31,7 +31,7 @@ async def who_names_a_place(runtime: Runtime, recording: Recording) -> str | Non
         redis.exceptions.RedisError: Redis is away.
     """
     own = recording_job_id(str(recording.id))
-    async for job_id, payload in _told(runtime, own):
+    async for job_id, payload in _payloads(runtime, own):
         try:
             request = msgspec.convert(payload, RecordingRequest)
         except msgspec.ValidationError:
@@ -45,7 +45,7 @@ async def who_names_a_place(runtime: Runtime, recording: Recording) -> str | Non
     return None
 
 
-async def _told(runtime: Runtime, own: str) -> AsyncIterator[tuple[str, Any]]:
+async def _payloads(runtime: Runtime, own: str) -> AsyncIterator[tuple[str, Any]]:
     """What is known of the recording's own job and of the jobs of events that did not name their recording: id and payload."""
     of_events = recording_job_id("event:")
 
@@ -53,8 +53,8 @@ async def _told(runtime: Runtime, own: str) -> AsyncIterator[tuple[str, Any]]:
         every = await runtime.attempts.letters()
         return [(one.job_id, one.payload) for one in every if one.job_id == own or one.job_id.startswith(of_events)]
 
-    for told in await letters():
-        yield told
+    for letter in await letters():
+        yield letter
     ids = [own]
     for queue in QUEUES.values():
         listed = [row.decode() for row in await runtime.redis.zrange(queue, 0, -1)]
@@ -65,8 +65,8 @@ async def _told(runtime: Runtime, own: str) -> AsyncIterator[tuple[str, Any]]:
         for key, data in zip(keys, await runtime.redis.mget(keys), strict=True):
             if data is not None:
                 yield key.removeprefix(ARQ_JOB).removeprefix(REPEATED), _payload_of(data)
-    for told in await letters():  # again: a job that was given up in between was in neither
-        yield told
+    for letter in await letters():  # again: a job that was given up in between was in neither
+        yield letter
 
 
 def _payload_of(data: bytes) -> Any:

@@ -43,10 +43,10 @@ async def look_again(
         return
     if recording.status not in (None, "completed"):
         raise NotFinished(f"recording {recording.id} is {recording.status}")
-    said, addresses = as_archived(recording), addresses_of(recording)
+    returned, addresses = as_archived(recording), addresses_of(recording)
     sources = {f: await runtime.in_thread(runtime.downloads.look, url) for f, url in addresses.items()}
     known = [record, *await runtime.in_thread(runtime.archive.versions, folder)]
-    differences = [difference(one, said, sources) for one in known]
+    differences = [difference(one, returned, sources) for one in known]
     if None in differences:
         return
     if not addresses:
@@ -71,16 +71,16 @@ async def _archive_version(
         audio_format: await fetch_audio(runtime, recording, audio_format, url, _hash)
         for audio_format, url in addresses_of(recording).items()
     }
-    said, sources = as_archived(recording), {audio_format: one.source for audio_format, one in fetched.items()}
+    returned, sources = as_archived(recording), {audio_format: one.source for audio_format, one in fetched.items()}
     sha256s = {audio_format: one.taken for audio_format, one in fetched.items()}
-    version = layout.version_folder(folder, name_of_version(said, sources, sha256s))
+    version = layout.version_folder(folder, name_of_version(returned, sources, sha256s))
     archived = {(o.key.rpartition(".")[2], o.sha256): o for o in known[0].objects}
     objects: list[ArchivedObject] = []
     async with unless_erased(runtime, folder):
         for audio_format, sha256 in sha256s.items():
             there = archived.get((audio_format, sha256))
             objects.append(there or await _put(runtime, recording, version, audio_format, sha256))
-        record = _record(runtime, request, said, objects, fetched, sources)
+        record = _record(runtime, request, returned, objects, fetched, sources)
         record = await runtime.in_thread(runtime.archive.commit, version, record)
     is_new = not set(sha256s.values()) <= {o.sha256 for one in known for o in one.objects}
     await runtime.announce(layout.commit_key(version), record)
@@ -99,13 +99,13 @@ async def _archive_version(
 def _record(
     runtime: Runtime,
     request: RecordingRequest,
-    said: dict[str, Any],
+    returned: dict[str, Any],
     objects: list[ArchivedObject],
     fetched: Mapping[str, Fetched[str]],
     sources: dict[str, SourceMark],
 ) -> CommitRecord:
     return CommitRecord(
-        recording=said,
+        recording=returned,
         objects=objects,
         audio=merge_summaries([one.summary for one in fetched.values()]),
         archived_at=format_instant(runtime.clock.now()),

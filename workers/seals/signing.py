@@ -116,7 +116,7 @@ async def _sign_own(runtime: Runtime, unsigned: list[int]) -> None:
         elif await runtime.in_thread(_sign, runtime, keys, link):
             await runtime.redis.hdel(MADE, field)
     if foreign:
-        await _tell(runtime, foreign)
+        await _alert_foreign(runtime, foreign)
 
 
 def _sign(runtime: Runtime, keys: SealKeys, link: Link) -> bool:
@@ -128,7 +128,7 @@ def _sign(runtime: Runtime, keys: SealKeys, link: Link) -> bool:
     return True
 
 
-async def _tell(runtime: Runtime, foreign: list[Link]) -> None:
+async def _alert_foreign(runtime: Runtime, foreign: list[Link]) -> None:
     named = ", ".join(f"seal {one.seal.sequence} ({one.seal.day}, SHA-256 {one.sha256})" for one in foreign[:_NAMED])
     more = f" and {len(foreign) - _NAMED} more" if len(foreign) > _NAMED else ""
     first, last = foreign[0].seal.sequence, foreign[-1].seal.sequence
