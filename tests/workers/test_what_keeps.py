@@ -269,3 +269,28 @@ async def test_a_repeated_erasure_reports_that_nothing_was_left(
     third = run_callvault(arguments, environment)
     assert "now 1 object erased, 0 Parquet files" in third.stdout
     assert json.loads(run_callvault([*arguments, "--json"], environment).stdout)["erased"] == []
+
+
+@pytest.mark.parametrize("broken", ["duties/other/1.json", "decisions/connections/7/1.json", "recording.json"])
+async def test_a_sweep_finds_what_is_missing_even_if_a_reason_to_keep_an_original_cannot_be_read(
+    broken: str, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+) -> None:
+    today = utc_now()
+    archived = sandbox.world.add_recording(seconds=4, started_at=today - timedelta(days=1), connection_id="7")
+    sandbox.world.add_recording(seconds=4, started_at=today)
+    async with house(deleting) as runtime:
+        await archive(runtime, archived)
+        await runtime.redis.delete(DELETIONS_DUE)
+        path = (folder_of(archive_folder, archived) if broken == "recording.json" else archive_folder) / broken
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        if broken.startswith("duties"):
+            path.write_bytes(b"{")
+        else:
+            path.symlink_to(archive_folder)  # listed, and every read fails, as on a bad sector
+        tally = Tally()
+        await sweep(runtime, Sweep((today - timedelta(days=1)).date(), today.date(), "reconcile"), tally)
+        assert (tally.missing, tally.through) == (1, today.date().isoformat())
+        assert tally.scheduled == 1  # a deletion turn asks the rule, keeps the original and reports what it cannot read
+        await delete_what_is_due(runtime)
+        assert not has_left(archived)

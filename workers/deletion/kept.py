@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from redis.exceptions import RedisError
 
@@ -15,6 +17,7 @@ from archive import layout
 from archive.archive import Archive
 from archive.decisions import decisions_on, findings_of
 from archive.records import CommitRecord, Duties, UnreadableRecord
+from archive.stores.store import StoreError
 from workers.damage.damage import known_damage
 from workers.damage.damaged import KnownDamage
 from workers.deletion.duties import own_duties, stated_duties, strictest, workers_duties
@@ -61,22 +64,24 @@ async def schedule_unless_kept(runtime: Runtime, folders: Sequence[str]) -> int:
     """Schedule the deletion of originals, except of those that a standing reason keeps; returns how many are new.
 
     A deletion turn would take those off the schedule again. The decision that ends the reason schedules them, or the next
-    sweep does. A pause keeps nothing off the schedule: no turn looks at it meanwhile.
+    sweep does. A pause keeps nothing off the schedule: no turn looks at it meanwhile. A reason that cannot be read keeps
+    nothing off it either, and does not stop the sweep: a turn keeps the original, and reports what it cannot read.
 
     Raises:
-        StoreError, UnreadableRecord: the archive cannot be read now.
         redis.exceptions.RedisError: Redis is away.
     """
     if runtime.settings.delete_originals != "verified" or not folders:
         return 0
     if not (new := await runtime.schedule.unlisted(folders)):
         return 0
-    standing = await _read_standing(runtime, await workers_duties(runtime))
-    if standing.rules.is_turned_off:
+    standing: _Standing | None = None
+    with suppress(UnreadableRecord, StoreError):
+        standing = await _read_standing(runtime, await workers_duties(runtime))
+    if standing is not None and standing.rules.is_turned_off:
         return 0
     given_up = await runtime.redis.hmget(DEAD_LETTERS, [letter_id(layout.recording_id_of(folder)) for folder in new])
     new = [folder for folder, letter in zip(new, given_up, strict=True) if letter is None]
-    kept = await _each(runtime, new, lambda folder: _known_to_keep(runtime.archive, standing, folder))
+    kept = {} if standing is None else await _each(runtime, new, partial(_known_to_keep, runtime.archive, standing))
     grace = runtime.settings.delete_after.total_seconds()
     return sum([await runtime.schedule.add(folder, grace) for folder in new if folder not in kept])
 
@@ -122,13 +127,13 @@ def _what_keeps(archive: Archive, standing: _Standing, folder: str) -> str | Non
 
 
 def _known_to_keep(archive: Archive, standing: _Standing, folder: str) -> str | None:
-    """What keeps an original, as far as it is known. A deletion turn finds and reports damage that is not known yet."""
+    """What keeps an original, as far as it is known. A deletion turn finds and reports what cannot be read."""
     if folder in standing.damage:
         return standing.damage[folder]
     try:
         record = archive.commit_record(folder)
         return None if record is None else _standing_reason(archive, standing.rules, folder, record)
-    except UnreadableRecord:
+    except (UnreadableRecord, StoreError):
         return None
 
 
