@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 from cli.console import open_console
-from cli.options import DataFolder, Json, Until, day_of, service_of
+from cli.options import DataFolder, Json, Until, day_of, refuse_reversed, service_of
 from cli.progress import progress
 from cli.resume import StateFile
 from cli.supervisor import stop_signals
@@ -54,6 +54,7 @@ def command(
     """
     first = day_of(since, "--since")
     last = day_of(until, "--until", at_end=True) if until else utc_now().date()
+    refuse_reversed(first, last)
     with service_of(data) as (settings, url), stop_signals() as asked_to_stop:
         return asyncio.run(_Backfill(settings, first, last, connection, dry_run, asked_to_stop).run(url, json))
 

@@ -53,6 +53,16 @@ def day_of(text: str, option: str = "", *, at_end: bool = False) -> date:
         raise UsedWrongly(f"{option}: {error}" if option else str(error)) from None
 
 
+def refuse_reversed(since: date | None, until: date | None) -> None:
+    """Refuse a span without a day: a command that checks nothing would succeed.
+
+    Raises:
+        UsedWrongly: the last day is before the first.
+    """
+    if since is not None and until is not None and until < since:
+        raise UsedWrongly(f"--until: {until} must not be before --since ({since})")
+
+
 def refuse_empty(**given: str | None) -> None:
     """Refuse an option with an empty value: an unset variable of a script would otherwise ask for everything.
 

@@ -17,7 +17,7 @@ from archive.marks import ProvenMarks
 from archive.verify import Verified, count_recordings, verify
 from archive.verify_seals import count_seals, verify_seals
 from cli.console import open_console
-from cli.options import DataFolder, Json, Since, Until, day_of, settings_of
+from cli.options import DataFolder, Json, Since, Until, day_of, refuse_reversed, settings_of
 from cli.resume import StateFile
 from text.counts import many
 from text.errors import UsedWrongly
@@ -88,6 +88,7 @@ def command(
         fresh=fresh,
         as_json=json,
     )
+    refuse_reversed(options.since, options.until)
     return _run(settings_of(data), options)
 
 

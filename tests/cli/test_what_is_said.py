@@ -48,6 +48,14 @@ def line_of(arguments: list[str], environment: dict[str, str]) -> str:
         (["seal", "--sign", "x"], "--sign: cannot use 'x'; expected a number such as 7"),
         (["seal", "soon"], "'soon' is not a day such as 2026-11-25"),
         (["verify", "--until", "soon"], "--until: 'soon' is not a day such as 2026-11-25"),
+        (
+            ["verify", "--since", "2026-11-27", "--until", "2026-11-20"],
+            "--until: 2026-11-20 must not be before --since (2026-11-27)",
+        ),
+        (
+            ["backfill", "--since", "2026-11-27", "--until", "2026-11-20"],
+            "--until: 2026-11-20 must not be before --since (2026-11-27)",
+        ),
         (["backfill", "--since", "soon"], "--since: 'soon' is not a day such as 2026-11-25"),
         (["logs", "list", "--since", "soon"], "--since: 'soon' is not a day such as 2026-11-25"),
         (["get", "nope"], "recording nope is not in the archive"),
