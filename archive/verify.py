@@ -178,8 +178,15 @@ def verify(
     """
     checks = Checks(archive, Erasures(archive, known_identity(archive), trusted), deep, marks)
     begin = date.fromisoformat(state.through) if state.through else None
-    days = itertools.groupby(_folders(archive, since, until), key=lambda folder: folder.day or date.min)
-    for day, folders in days:
+    last = date.min
+
+    def day_of(folder: Folder) -> date:
+        """The day of a folder. A key of no recording counts with the day before it, so that a resumed run skips neither."""
+        nonlocal last
+        last = folder.day or last
+        return last
+
+    for day, folders in itertools.groupby(_folders(archive, since, until), key=day_of):
         if begin is not None and day <= begin:
             deque(folders, maxlen=0)
             continue

@@ -8,13 +8,16 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from archive import layout
 from archive.archive import Archive
 from archive.erase import erase, sign_erasure
 from archive.signatures import SealKeys, fingerprint
-from archive.stores.store import open_store
+from archive.stores.store import StoreError, open_store
+from archive.verify import Verified
+from archive.verify import verify as verify_recordings
 from lab.processes import callvault_here, run_callvault
 from tests.seals.small import FIRST, LAST, SmallArchive, ago, noon
 from tests.seals.test_same_verdict import by_script, verify
@@ -333,3 +336,25 @@ def test_a_stopped_run_resumes_only_on_request_and_shows_earlier_results(small: 
     nothing = run_callvault(["verify", "--resume", "--json"], settings)
     assert "No stopped run to resume" in nothing.stderr
     assert run_callvault(["verify", "--resume", "--fresh"], settings).returncode == 2
+
+
+def test_a_resumed_run_reports_keys_of_no_recording_once_wherever_the_earlier_run_stopped(small: SmallArchive) -> None:
+    strays = [f"recordings/{name}" for name in ("0/first", f"{ago(9):%Y/%m/%d}/between", "x/last")]
+    for stray in strays:
+        small.write(stray, b"x")
+    archive = Archive(open_store(small.root.as_uri()))
+    days: list[str] = []
+    verify_recordings(archive, Verified(), save=lambda state: days.append(state.through))
+    assert days == sorted(days)
+    for stop_after in days:
+        saved: list[bytes] = []
+
+        def save(state: Verified, after: str = stop_after, saved: list[bytes] = saved) -> None:
+            saved.append(msgspec.json.encode(state))
+            if state.through == after:
+                raise StoreError("the store is away")
+
+        with pytest.raises(StoreError):
+            verify_recordings(archive, Verified(), save=save)
+        resumed = verify_recordings(archive, msgspec.json.decode(saved[-1], type=Verified))
+        assert sorted(problem.key for problem in resumed.problems) == sorted(strays)
