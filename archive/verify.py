@@ -361,6 +361,8 @@ def check_root(archive: Archive) -> list[Problem]:
     problems = []
     for kind in kinds.AT_THE_ROOT:
         for stored in archive.store.list(kind.prefix):
+            if kinds.kind_of(stored.key) is not kind:  # such as archive.json.bak
+                continue
             try:
                 record = kind.read(archive.read_small(stored.key), stored.key)
             except UnreadableRecord as error:

@@ -284,6 +284,16 @@ def what_is_nobodys(one: SmallArchive) -> set[tuple[str, str]]:
     }
 
 
+def what_only_looks_like_a_key_of_the_archive(one: SmallArchive) -> set[tuple[str, str]]:
+    one.write("archive.json.bak", b"x")  # somebody's copy
+    keys = [
+        f"recordings/{year}/11/20/a/recording.json" for year in ("0001", "1899", "3000", "\u0662\u0660\u0662\u0666")
+    ]
+    for key in keys:
+        one.write(key, b"x")
+    return {("unknown", key) for key in keys}
+
+
 def a_receipt_of_another_recording(one: SmallArchive) -> set[tuple[str, str]]:
     key = one.receipt(one.recording(1, "young"), utc_now())
     one.write(key, one.read(key) | {"recording_id": "another"})
@@ -342,6 +352,7 @@ CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
     a_commit_record_that_cannot_be_read,
     a_version_whose_first_is_gone,
     what_is_nobodys,
+    what_only_looks_like_a_key_of_the_archive,
     a_receipt_of_another_recording,
     recordings_that_are_not_archived_on_record,
     records_of_what_is_not_archived_that_are_not_what_they_should_be,
