@@ -20,6 +20,8 @@ from tests.workers.house import archive, delete_what_is_due, house, request_of, 
 from tests.workers.test_archive_recording import folder_of
 from text.times import utc_now
 from workers.keys import ALERTS, ARQ_JOB, DELETIONS_DUE
+from workers.reconcile.comparison import Tally
+from workers.reconcile.reconcile import Sweep, sweep
 from workers.recordings.archive_recording import archive_recording
 from workers.recordings.repair import CannotRepair, repair, repair_recording
 from workers.recordings.requests import RepairRequest, repair_job
@@ -84,6 +86,24 @@ async def test_a_deletion_fetches_missing_audio_again_but_not_changed_audio(
     assert (redis.exists(job_key), redis.zcard(DELETIONS_DUE)) == (1, 0)
     await repair_recording(runtime, RepairRequest(folder=folder))
     assert (path.read_bytes(), redis.zcard(DELETIONS_DUE)) == (whole, 1)
+    assert recording.deleted_at is None
+
+
+async def test_a_sweep_has_known_missing_audio_fetched_again_but_leaves_known_changed_audio_alone(
+    runtime: Runtime, recording: Recording, redis: Any, archive_folder: Path
+) -> None:
+    path, job_key = audio_of(archive_folder, recording), ARQ_JOB + repair_job(key_of(archive_folder, recording)).id
+    today = utc_now().date()
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    await delete_what_is_due(runtime)
+    for is_moved_away in (False, True, True):  # a person moves it away; later Redis loses the job
+        if is_moved_away:
+            path.unlink(missing_ok=True)
+        redis.delete(DELETIONS_DUE, job_key)
+        await sweep(runtime, Sweep(today - timedelta(days=1), today, "reconcile"), Tally())
+        assert redis.zcard(DELETIONS_DUE) == is_moved_away
+        await delete_what_is_due(runtime)
+        assert redis.exists(job_key) == is_moved_away
     assert recording.deleted_at is None
 
 

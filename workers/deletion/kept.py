@@ -127,14 +127,23 @@ def _what_keeps(archive: Archive, standing: _Standing, folder: str) -> str | Non
 
 
 def _known_to_keep(archive: Archive, standing: _Standing, folder: str) -> str | None:
-    """What keeps an original, as far as it is known. A deletion turn finds and reports what cannot be read."""
-    if folder in standing.damage:
-        return standing.damage[folder]
+    """What keeps an original, as far as it is known. A deletion turn finds and reports what cannot be read.
+
+    Missing audio keeps nothing off the schedule: the turn that finds it has a job fetch it from Telnyx.
+    """
+    damage = standing.damage.get(folder)
     try:
         record = archive.commit_record(folder)
-        return None if record is None else _standing_reason(archive, standing.rules, folder, record)
+        if record is None or (damage is not None and not _lacks_audio(archive, folder, record)):
+            return damage
+        return _standing_reason(archive, standing.rules, folder, record)
     except (UnreadableRecord, StoreError):
-        return None
+        return damage
+
+
+def _lacks_audio(archive: Archive, folder: str, record: CommitRecord) -> bool:
+    named = (known for one in (record, *archive.versions(folder)) for known in one.objects if not known.is_adopted)
+    return any(archive.store.stat(known.key) is None for known in named)
 
 
 def _standing_reason(archive: Archive, rules: Rules, folder: str, record: CommitRecord) -> str | None:
