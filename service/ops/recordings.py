@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from archive import layout
+from archive.archive import Archive
+from archive.decisions import decisions_on, findings_of, is_approved
 from archive.problems import advice_for
 from archive.proof import Missing
 from archive.readers import SEAL
@@ -61,7 +63,7 @@ class Detail(msgspec.Struct, frozen=True):
     Attributes:
         state: as in a search, but read now; `received` while its job is queued or running.
         damage: one line for each thing that is wrong with its objects.
-        how_to_mend: one line for each object, with what to do.
+        advice_for: one line for each object, with what to do.
         proven: the last recorded proof of all of its audio; None if unknown.
         row: as the catalogue has it; None while it is not archived.
         objects: its audio.
@@ -69,6 +71,7 @@ class Detail(msgspec.Struct, frozen=True):
         history: the earliest event first.
         deletion_due_at: ISO 8601, UTC, if its original is scheduled for deletion and nothing keeps it.
         kept: why Callvault keeps the original; None: only its time does, or the original is gone.
+        needs_approval: whether its original stays until a person approves what was found in its audio.
         holds: the current holds on it, its own and those of its connection.
         record: the commit record as stored in the archive.
     """
@@ -76,7 +79,7 @@ class Detail(msgspec.Struct, frozen=True):
     recording_id: str
     state: str
     damage: list[str]
-    how_to_mend: list[str]
+    advice_for: list[str]
     proven: Step | None
     row: Row | None
     objects: list[ArchivedObject]
@@ -84,6 +87,7 @@ class Detail(msgspec.Struct, frozen=True):
     history: list[Step]
     deletion_due_at: str | None
     kept: str | None
+    needs_approval: bool
     holds: list[Holding]
     record: dict[str, Any] | None
 
@@ -136,7 +140,7 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
     if hit is None:
         if waits:
             steps = [Step(None, "received", "its job is queued or running")]
-            return Detail(recording_id, "received", [], [], None, None, [], [], steps, None, None, [], None)
+            return Detail(recording_id, "received", [], [], None, None, [], [], steps, None, None, False, [], None)
         raise Refused(404, f"recording {recording_id} is not in the archive")
     folder = layout.recording_folder(hit.row.date, recording_id)
     known = {key: found for key, found in (await known_damage(ops.runtime)).items() if key.startswith(folder)}
@@ -180,6 +184,7 @@ def _read(
         kept = None
     if is_deleted or is_erased or kept is not None:
         due_at = None
+    needs_approval = kept is not None and not holds and _needs_approval(ops.runtime.archive, life.folder)
     if kept is not None:
         steps.append(Step(None, "original kept", kept))
     if due_at is not None:
@@ -189,8 +194,17 @@ def _read(
     if life.record is not None:
         numbers = life.record["recording"]
         numbers |= {"from": row.from_number, "to": row.to_number} if ops.settings.ops_mask_numbers else {}
-    about = (row, life.objects, life.said, steps, due_at, kept, holds, life.record)
+    about = (row, life.objects, life.said, steps, due_at, kept, needs_approval, holds, life.record)
     return Detail(row.recording_id, state, damage, mend, life.proven, *about), seen
+
+
+def _needs_approval(archive: Archive, folder: str) -> bool:
+    try:
+        record = archive.commit_record(folder)
+        findings = [] if record is None else findings_of(archive.versions(folder), record)
+        return bool(findings) and not is_approved(decisions_on(archive, folder), findings)
+    except UnreadableRecord:
+        return False
 
 
 async def report_seen(ops: Ops, seen: Iterable[WrongObject]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -178,8 +179,8 @@ def check_names(given: Iterable[tuple[str, str]], known: Iterable[str], what: st
     seen: set[str] = set()
     for name, _ in given:
         if name not in known:
-            accepted = f"known: {', '.join(known)}" if known else f"this page takes no {what}"
-            raise Refused(400, f"{name[:40]!r}: no such {what}; {accepted}")
+            accepted = f"expected one of {', '.join(known)}" if known else f"this page takes no {what}"
+            raise Refused(400, f"unknown {what} {name[:40]!r}; {accepted}")
         if name in seen:
             raise Refused(400, f"{name}: given twice")
         seen.add(name)
@@ -208,7 +209,9 @@ def _problem(request: Request, person: Person | None, status: int, text: str) ->
         return JSONResponse({"error": text}, status)
     if request.headers.get("hx-request"):
         return HTMLResponse(render("said.html", request, person, "", text=text, is_good=False), status)
-    return HTMLResponse(render("problem.html", request, person, "Problem", text=text, status=status), status)
+    return HTMLResponse(
+        render("problem.html", request, person, HTTPStatus(status).phrase.capitalize(), text=text), status
+    )
 
 
 def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:

@@ -57,13 +57,16 @@ def test_a_recording_as_json_is_what_the_archive_holds(house: House, api: httpx.
     lies = json.loads(next(house.archive.glob(f"recordings/*/*/*/{recording_id}/recording.json")).read_text())
     assert one["record"] == lies
     assert [step["what"] for step in one["history"]][:2] == ["call began", "call ended"]
+    assert not one["needs_approval"]
+    silent = api.get("/api/recordings", params={"state": "kept"}).json()["hits"][0]["row"]["recording_id"]
+    assert api.get(f"/api/recordings/{silent}").json()["needs_approval"]
     assert api.get("/api/recordings/none-such").status_code == 404
 
 
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("/api/recordings?limit=2&foo=1", "'limit': no such parameter; known: q, number, since,"),
+        ("/api/recordings?limit=2&foo=1", "unknown parameter 'limit'; expected one of q, number, since,"),
         ("/api/recordings?state=held&state=kept", "state: given twice"),
         ("/api/recordings?state=held&q=state:kept", "state: given twice"),
         ("/api/recordings?q=colour:red", "unknown field 'colour'; expected one of number,"),
@@ -72,16 +75,16 @@ def test_a_recording_as_json_is_what_the_archive_holds(house: House, api: httpx.
         ("/api/recordings?since=2026-11-26T7h", "since: "),
         ("/api/recordings?since=2026-11-26T07:30+01:00", "since: "),
         ("/api/recordings?after=x", "after: not a value"),
-        ("/api/overview?since=7d", "'since': no such parameter; this page takes no parameter"),
-        ("/api/evidence?day=2026-11-25", "'day': no such parameter"),
-        ("/api/evidence/2026-11-25?x=1", "'x': no such parameter"),
+        ("/api/overview?since=7d", "unknown parameter 'since'; this page takes no parameter"),
+        ("/api/evidence?day=2026-11-25", "unknown parameter 'day'"),
+        ("/api/evidence/2026-11-25?x=1", "unknown parameter 'x'"),
         ("/api/connections?since=2026-11-26T07:30", "since: "),
         ("/api/connections?since=2020-01-01", "since: at most 366 days ago"),
         ("/api/connections?connection=a%20b", "connection: not an id"),
-        ("/api/connections?colour=red", "'colour': no such parameter; known: connection, code, since"),
-        ("/api/dead-letters?id=1", "'id': no such parameter"),
-        ("/api/deletions?limit=1", "'limit': no such parameter"),
-        ("/api/openapi.json?v=2", "'v': no such parameter"),
+        ("/api/connections?colour=red", "unknown parameter 'colour'; expected one of connection, code, since"),
+        ("/api/dead-letters?id=1", "unknown parameter 'id'"),
+        ("/api/deletions?limit=1", "unknown parameter 'limit'"),
+        ("/api/openapi.json?v=2", "unknown parameter 'v'"),
     ],
 )
 def test_a_parameter_that_is_not_understood_is_refused(path: str, expected: str, api: httpx.Client) -> None:
@@ -103,7 +106,7 @@ def test_a_change_with_a_field_that_is_not_understood_changes_nothing(house: Hou
         client.post("/ops/sign-in", data={"name": "Eve", "token": TOKEN})
         token = client.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
         for fields, expected in (
-            ({"reason": "moving"}, "no such field; known: why, csrf"),
+            ({"reason": "moving"}, "unknown field &#39;reason&#39;; expected one of why, csrf"),
             ({"why": ["moving", "not moving"]}, "why: given twice"),
             ({"why": "x" * 501}, "why: 501 characters; the maximum is 500"),
         ):
