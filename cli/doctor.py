@@ -1,4 +1,4 @@
-"""`callvault doctor`: check what breaks in practice, and say how to fix it."""
+"""`callvault doctor`: check what breaks in practice, and show how to fix it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def command(
     data: DataFolder = None,
     json: Json = False,
 ) -> int:
-    """Check the installation and say how to fix it.
+    """Check the installation and show how to fix it.
 
     It checks settings, keys, webhooks, Redis, the archive and alerts. Exit status 1: a check failed.
 

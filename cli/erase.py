@@ -56,9 +56,9 @@ def command(
     if sign:
         return _sign(settings_of(data), recording_id, json)
     if reason is None:
-        raise UsedWrongly("--reason: missing; say why, the archive records it")
+        raise UsedWrongly("--reason: missing; give the reason, the archive records it")
     if not reason.strip():
-        raise UserError("--reason: is empty; say why, the archive records it")
+        raise UserError("--reason: is empty; give the reason, the archive records it")
     with service_of(data) as (settings, url):
         return _run(settings, url, recording_id, reason, by, yes=yes, as_json=json)
 

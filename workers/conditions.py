@@ -92,7 +92,7 @@ CONDITIONS: dict[str, Row] = {
     "redis-full": Row(
         "critical",
         "Redis is full",
-        "Redis uses more than 90% of its memory: Telnyx gets a 503 for its webhooks and retries; workers go on and free memory",
+        "Redis uses more than 90% of its memory: Telnyx gets a 503 for webhooks and retries; workers continue and free memory",
         "give Redis more memory (`maxmemory`) or add workers; the next reconcile finds the events that were refused",
     ),
     "no-worker": Row(

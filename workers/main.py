@@ -1,6 +1,6 @@
 """The worker process: its job functions, start and stop.
 
-It runs one arq worker per queue, so that bulk work never delays a webhook, and neither delays a seal or a turn of the clock.
+It runs one arq worker per queue, so that bulk work never delays a webhook, and neither delays a seal or scheduled work.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ log = get_logger()
 
 DRAIN_SECONDS = 25
 _FEW_JOBS = {CLOCK_QUEUE: CLOCK_JOBS, SEAL_QUEUE: SEAL_JOBS}  # at once
-# Each look costs an idle worker 0.2 ms of CPU; only who waits for the main queue waits for milliseconds.
+# Each look costs an idle worker 0.2 ms of CPU. Only jobs of the main queue must start within milliseconds.
 _LOOK_SECONDS = {MAIN_QUEUE: 0.05, BULK_QUEUE: 0.25, CLOCK_QUEUE: 0.5, SEAL_QUEUE: 0.5}
 _YIELD_SECONDS = 2
 _BINDING_SECONDS = 2
 _CLOCK_SECONDS = 10
 _CLOCKS_KEPT_SECONDS = 60  # after the last report of a worker, since one that was killed does not remove its own
 _REDIS_SECONDS = 2
-_NICENESS = 5  # a third of what a receiver gets where both want all, and all where it wants none
+_NICENESS = 5  # a third of a receiver's share where both want all of the CPU
 
 
 def job_functions(queue: str) -> list[Function]:
@@ -64,7 +64,7 @@ def job_functions(queue: str) -> list[Function]:
 
 
 async def watch_binding(runtime: Runtime, reported: str | None = None) -> str | None:
-    """Bind a Redis that was lost, and alert once if it belongs to another archive: no job runs then.
+    """Bind a Redis that lost its data, and alert once if it belongs to another archive: no job runs then.
 
     Args:
         runtime: the worker's parts.
@@ -88,7 +88,7 @@ async def watch_binding(runtime: Runtime, reported: str | None = None) -> str | 
 
 
 async def _keep_bound(runtime: Runtime) -> None:
-    """Check the binding every two seconds in each process; a turn of the clock would check it for one worker only."""
+    """Check the binding every two seconds in each process; a scheduled task would run on one worker only."""
     reported: str | None = None
     while True:
         try:
@@ -127,7 +127,7 @@ def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:
 
 
 class WorkerStopped(UserError):
-    """The worker stopped itself; the text says what failed, why it stopped, and what to do."""
+    """The worker stopped itself; the text has what failed, why it stopped, and what to do."""
 
 
 def _stopped_by(error: BaseException) -> WorkerStopped:
@@ -262,10 +262,10 @@ async def _hold_bulk_while_webhooks_wait(runtime: Runtime, bulk: LeasingWorker) 
 
 
 async def _drain(workers: list[LeasingWorker]) -> None:
-    """Wait for running jobs except sweeps, then cancel the rest; a cancelled job runs again on another worker.
+    """Wait for running jobs except those that start over cheaply, then cancel the rest; another worker runs them again.
 
-    The tasks that claim jobs have ended before. A job that an interrupted claim took is free once this process has withdrawn
-    its heartbeat.
+    The tasks that claim jobs have ended before. A job that an interrupted claim took is free once this process has
+    withdrawn its heartbeat.
     """
     running = [(job_id, task) for worker in workers for job_id, task in worker.tasks.items()]
     begin_anew = {name for name, row in JOBS.items() if row.begins_anew}
@@ -297,8 +297,8 @@ async def _work(settings: Settings, redis_url: str) -> None:
 def _lower_priority() -> None:
     """Run below receivers on the same machine: a webhook may wait for milliseconds, a job for seconds.
 
-    Linux groups processes by session and weighs groups before processes (sched(7), "The autogroup feature"), so the group is
-    lowered too, unless another process leads the session. Whoever runs containers or systemd units weighs those.
+    Linux groups processes by session and weighs groups before processes (sched(7), "The autogroup feature"), so the
+    group is lowered too, unless another process leads the session. Containers and systemd units have their own weights.
     """
     os.nice(_NICENESS)
     if os.getsid(0) == os.getpid():

@@ -48,8 +48,8 @@ T = TypeVar("T")
 log = get_logger()
 
 _NO_KEY = "not set"
-CLOCK_JOBS = 8  # four of deletion, two sweeps, the count, the search for unsealed days: none waits for another
-SEAL_JOBS = 4  # a day that is slow to compare with Telnyx holds up no other; they take turns for the chain itself
+CLOCK_JOBS = 8  # four of deletion, two of reconcile, the count, the search for unsealed days: none waits for another
+SEAL_JOBS = 4  # a day that is slow to reconcile delays no other; one at a time extends the chain
 _DELETIONS_AT_ONCE = 16
 _TURNS_AT_ONCE = 12
 
@@ -74,7 +74,7 @@ class Runtime:
     history: History
     clock: ServerClock
     threads: ThreadPoolExecutor
-    chain: Chain  # as this process read it last; `workers/seals/chain.py` says when it may be used
+    chain: Chain  # as this process last read it; read it through `workers/seals/chain.py`
     sealed: SealedRecordings
     deletion_gate: asyncio.Semaphore
     duties_seen: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
@@ -148,18 +148,18 @@ def sealable_at(settings: Settings, day: date) -> float:
 
 
 def open_archive(settings: Settings, now: Callable[[], datetime] = utc_now, *, needs_archive: bool = True) -> Archive:
-    """Open the archive of the settings. `callvault init` makes archives; this does not.
+    """Open the archive of the settings. Only `callvault init` creates archives.
 
-    While the store does not answer, the identity is read later, before anything is written, so a process also starts during
-    an outage.
+    If the store does not answer, the identity is read later, before the first write, so a process also starts during an
+    outage.
 
     Args:
         settings: of the process.
         now: see `StoreOptions`.
-        needs_archive: whether the caller needs an archive. If not, each question to a missing one raises `NoArchive`.
+        needs_archive: whether the caller needs an archive. If not, using a missing one raises `NoArchive`.
 
     Raises:
-        StoreRefused: it cannot be opened, or is not an archive; the text says what to do.
+        StoreRefused: it cannot be opened, or is not an archive; the text has the advice.
     """
     address = settings.archive_address
     if settings.archive_url is None and not settings.data_folder.is_dir():
@@ -174,7 +174,7 @@ def open_archive(settings: Settings, now: Callable[[], datetime] = utc_now, *, n
         if needs_archive:
             raise
     except StoreError as error:
-        log.info("the archive does not answer yet", archive=address, error=str(error))  # whoever asks it says so
+        log.info("the archive does not answer yet", archive=address, error=str(error))  # whoever uses it reports that
     return archive
 
 
@@ -271,9 +271,9 @@ async def runtime_at(
     try:
         runtime = open_runtime(settings, redis, needs_telnyx=needs_telnyx, needs_archive=needs_archive)
         try:
-            with suppress(RedisError, OSError):  # then it is this machine's clock
+            with suppress(RedisError, OSError):  # then this machine's clock counts
                 await runtime.clock.look(redis)
-            if runtime.archive.is_known:  # else the archive is away, and nothing is written into it before it is known
+            if runtime.archive.is_known:  # else the archive is away; `Archive` writes nothing before it knows it
                 try:
                     await runtime.assert_bound()
                 except (RedisError, OSError):

@@ -224,8 +224,8 @@ def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
 
 def _answer_of(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
     async def answer(ops: Ops, request: Request) -> Response:
-        answer = page.for_api(await page.look(ops, request))
-        return Response(msgspec.json.encode(answer), media_type="application/json")
+        data = page.for_api(await page.look(ops, request))
+        return Response(msgspec.json.encode(data), media_type="application/json")
 
     return answer
 

@@ -16,12 +16,12 @@ class Decided:
     Attributes:
         is_new: whether it was written now; False if it was in force already.
         left: ids of the recordings whose original was deleted before.
-        under_way: ids of those whose deletion was sent before, with a result that is not known yet.
-        transcriptions: ids of those that stay, but whose transcription was to be deleted before.
-        had_gone: why an original was already gone, to follow these words; None if it is there or that is unknown.
+        under_way: ids of recordings whose deletion was sent before, and has no known result yet.
+        transcriptions: ids of recordings that stay, with a transcription whose deletion was sent before.
+        had_gone: why an original was already gone, as the end of that sentence; None if it is there or unknown.
         erased: the erasure of the recording, such as `erased at …`; None without one.
         is_nowhere: whether neither Telnyx nor the archive has the recording.
-        unknown: what could not be looked up, and why, a line each; the decision is in force anyway.
+        unknown: a line for each look-up that failed, with the reason; the decision is in force anyway.
     """
 
     is_new: bool = True
@@ -35,12 +35,12 @@ class Decided:
 
     @property
     def came_too_late(self) -> bool:
-        """Whether something was or may be deleted that it would have kept."""
+        """Whether the decision came after a deletion that it would have prevented."""
         return bool(self.left or self.under_way or self.transcriptions or self.erased)
 
     @property
     def is_as_meant(self) -> bool:
-        """Whether everything that it is about is there and stays, as far as could be seen."""
+        """Whether everything that it concerns exists and stays, as far as is known."""
         return not (self.came_too_late or self.is_nowhere)
 
 
@@ -65,7 +65,7 @@ class Released:
 
 
 def too_late(decided: Decided) -> str:
-    """What a person must know if a decision came too late for something; else empty."""
+    """What the decision came too late for; empty if nothing."""
     text = ""
     if decided.left:
         text += f"; too late for {len(decided.left)}, already deleted at Telnyx: {_some(decided.left)}"
@@ -79,7 +79,7 @@ def too_late(decided: Decided) -> str:
 
 
 def to_know(decided: Decided) -> str:
-    """What else a person must know about a decision; empty if nothing."""
+    """Warnings about a decision; empty if none."""
     text = too_late(decided)
     if decided.erased is not None:
         text += f"; too late, the recording was {decided.erased}"

@@ -107,15 +107,15 @@ async def _delete_batch(runtime: Runtime, token: str, folders: Sequence[str]) ->
     unknown = [one for one, known in zip(gone, known_gone, strict=True) if known is None]
     failures = sum(isinstance(one, _Failed) for one in judged)
     if _are_many(runtime, failures, folders):
-        advice = "Run `callvault verify`, mend the archive, then `callvault deletions resume`."
+        advice = "Run `callvault verify`, repair the archive, then run `callvault deletions resume`."
         await _stop(
             runtime, folders, f"{failures} of {many(len(folders), 'recording')} of a batch failed the proof", advice
         )
     elif _are_many(runtime, len(unknown), folders):
         await write_when_full(runtime.redis, *(("HSET", KNOWN_GONE, one.recording_id, "1") for one in unknown))
         advice = (
-            "Check that TELNYX_API_KEY is of the account that made the recordings. If somebody else deleted them there, "
-            "`callvault deletions resume` goes on and writes that down."
+            "Check that TELNYX_API_KEY belongs to the account that made the recordings. If somebody else deleted them "
+            "there, run `callvault deletions resume`: it records that, and deletion continues."
         )
         which = f"{len(unknown)} of {many(len(folders), 'original')} of a batch"
         why = f"{which} are gone from Telnyx, and Callvault did not delete them"

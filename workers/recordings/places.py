@@ -1,7 +1,7 @@
-"""Whether an event whose work is not done yet names a place in the user's own storage for a recording.
+"""Whether an unfinished event names a location in the user's own storage for a recording.
 
-Only events name these places. What an event told lies in its job, beside a job that runs, or in a dead letter; under the
-recording's id or, where the event did not name its recording, under its own.
+Only events name these locations. The request of an event lies in its job, beside a running job, or in a dead letter:
+under the recording's id or, if the event did not name its recording, under the event's own.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _NAMES = ("call_leg_id", "call_session_id", "conference_id", "call_control_id")
 
 
 async def who_names_a_place(runtime: Runtime, recording: Recording) -> str | None:
-    """The id of a job, waiting, running or given up, that knows where custom storage has put a recording; None if none does.
+    """The id of a job, waiting, running or given up, that knows a recording's location in custom storage; else None.
 
-    A payload that cannot be read, or is of a newer version, counts where it is under the recording's own id: it may know.
+    A payload that is unreadable or of a newer version counts if it lies under the recording's own id: it may know.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
@@ -46,7 +46,7 @@ async def who_names_a_place(runtime: Runtime, recording: Recording) -> str | Non
 
 
 async def _payloads(runtime: Runtime, own: str) -> AsyncIterator[tuple[str, Any]]:
-    """What is known of the recording's own job and of the jobs of events that did not name their recording: id and payload."""
+    """Id and payload of the recording's own job and of the jobs of events that did not name their recording."""
     of_events = recording_job_id("event:")
 
     async def letters() -> list[tuple[str, Any]]:
@@ -70,7 +70,7 @@ async def _payloads(runtime: Runtime, own: str) -> AsyncIterator[tuple[str, Any]
 
 
 def _payload_of(data: bytes) -> Any:
-    """The payload of a job as arq finds it; None where it cannot be read."""
+    """The payload of a job in arq's form; None if it cannot be read."""
     try:
         (payload,) = deserialize(data)["a"]
     except (msgspec.MsgspecError, ValueError):
@@ -79,6 +79,6 @@ def _payload_of(data: bytes) -> Any:
 
 
 def _may_be_of(recording: Recording, request: RecordingRequest) -> bool:
-    """Whether an event may have meant a recording: it shares a name of the call, and the times do not say otherwise."""
+    """Whether an event may concern a recording: they share an id of the call, and the times do not contradict it."""
     pairs = ((getattr(recording, name), getattr(request, name)) for name in _NAMES)
     return any(ours and ours == theirs for ours, theirs in pairs) and is_of(recording, request)

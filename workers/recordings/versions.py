@@ -1,4 +1,4 @@
-"""Archive content that changes at Telnyx under the id of an archived recording: next to the first, never over it."""
+"""Archive content that changes at Telnyx under the id of an archived recording, beside the first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from workers.runtime import Runtime
 
 log = get_logger()
 
-_MOST_VERSIONS = 20  # a server that says something else each time must not fill the archive
+_MOST_VERSIONS = 20  # a server that answers differently each time must not fill the archive
 
 
 async def look_again(
@@ -33,11 +33,11 @@ async def look_again(
 ) -> None:
     """Compare a committed recording with Telnyx, and archive what differs as a version.
 
-    The caller holds the recording's lease. Custom storage is left out: the user's bucket is the user's.
+    The caller holds the recording's lease. Audio in custom storage is not compared: users may change their own bucket.
 
     Raises:
-        ArchiveConflict: Telnyx has shown so many contents that a person must look.
-        NotFinished: Telnyx is not done with it, or hands out no audio of it.
+        ArchiveConflict: Telnyx has shown so many contents that a person must check.
+        NotFinished: Telnyx has not finished the recording, or gives no audio of it.
     """
     if request.locations or record.is_in_custom_storage:
         return
@@ -66,7 +66,7 @@ async def _archive_version(
     known: Sequence[CommitRecord],
     what: str,
 ) -> None:
-    """Twice over the bytes, if they are new: their hash is in their key, and neither memory nor disk must hold them."""
+    """Download the audio once for its hash, which the key holds, and new audio again to write it: it needs no disk."""
     fetched = {
         audio_format: await fetch_audio(runtime, recording, audio_format, url, _hash)
         for audio_format, url in addresses_of(recording).items()
@@ -86,7 +86,7 @@ async def _archive_version(
     await runtime.announce(layout.commit_key(version), record)
     log.warning("changed at Telnyx", recording_id=recording.id, what=what, is_audio_new=is_new)
     found = [finding for finding in record.audio.findings if finding not in findings_of(known[1:], known[0])]
-    if is_new:  # other words about known audio are on record, and nothing for a person to look at unless they deny it
+    if is_new:  # other metadata of known audio is recorded, and a person need not check it unless the audio disagrees
         text = f"Telnyx has other audio under the id of recording {recording.id}: {what}. Both are archived; the original stays."
         advice = f"Listen to both. To let the original go, run `callvault deletions approve {recording.id} --why ...`."
         await runtime.alerts.send("content-changed", str(recording.id), text, advice)
@@ -116,7 +116,7 @@ def _record(
 
 
 async def _put(runtime: Runtime, recording: Recording, version: str, audio_format: str, sha256: str) -> ArchivedObject:
-    """Fetch the bytes of a hash again, straight into their place."""
+    """Download the audio with this hash again, straight to its key."""
     key, content_type = layout.audio_key(version, audio_format), CONTENT_TYPES[audio_format]
 
     def put(chunks: Iterator[bytes]) -> ArchivedObject:

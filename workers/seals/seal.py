@@ -78,12 +78,12 @@ class Waits:
 
 
 async def seal(runtime: Runtime, day: date, *, by_hand: bool = False) -> Link | Waits | None:
-    """Seal what a closed day holds that no seal lists, and keep the list of unsealed days true.
+    """Seal the objects of a closed day that no seal lists, and update the list of unsealed days.
 
     Args:
         runtime: the worker's parts.
         day: UTC.
-        by_hand: a person asks, so it need not wait for a day since the last seal of this day.
+        by_hand: a person asks, so it does not wait for a day since the last seal of this day.
 
     Returns:
         The new seal; why it waits; or None if there is nothing to seal.
@@ -154,7 +154,7 @@ async def _damaged(runtime: Runtime, day: date, error: WrongObject) -> Waits:
 
 
 async def _seal_reconciled(runtime: Runtime, chain: Chain, day: date, reconciled_at: str) -> Link | None:
-    """Seal what is new of a day; a day that must have a seal and has none gets one of nothing."""
+    """Seal the new objects of a day; a day that must have a seal gets one even if it is empty."""
     with _Unsealed(runtime, chain, day) as unsealed:
         await unsealed.list()
         if unsealed.manifest.objects or (not chain.of_day(day) and await _must_be_sealed(runtime, day)):
@@ -167,7 +167,7 @@ async def _must_be_sealed(runtime: Runtime, day: date) -> bool:
 
 
 class _Unsealed:
-    """What a day holds that no seal lists, for its manifest and for query engines. A context manager."""
+    """The objects of a day that no seal lists, for its manifest and for query engines. A context manager."""
 
     def __init__(self, runtime: Runtime, chain: Chain, day: date) -> None:
         self._runtime, self._chain, self._day = runtime, chain, day
@@ -182,7 +182,7 @@ class _Unsealed:
         self._files.close()
 
     async def list(self, only: set[str] | None = None) -> None:
-        """List it; with `only`, of it no other keys than these."""
+        """List the objects; with `only`, only these keys."""
         await self._runtime.in_thread(self._list, None if only is None else only.__contains__)
 
     def _list(self, chosen: Callable[[str], bool] | None) -> None:
@@ -192,7 +192,7 @@ class _Unsealed:
                 self._rows.add(row)
 
     async def append(self, reconciled_at: str, only: int | None = None) -> Link:
-        """Add its seal to the chain; with `only`, under this number alone. Raises what `append` of the archive does."""
+        """Add the seal to the chain; with `only`, under this number alone. Raises what `append` of the archive does."""
         making = making_of(self._runtime, self._put_rows)
         link = await _added(self._runtime, self._chain, append, self._day, self.manifest, reconciled_at, making, only)
         counts: dict[str, object] = {"objects": self.manifest.objects, "recordings": link.seal.recordings}
@@ -205,8 +205,8 @@ class _Unsealed:
 
 
 async def _added(runtime: Runtime, chain: Chain, add: Callable[..., Link], *arguments: object) -> Link:
-    """Have something added to the chain of the archive that was opened, by one worker at a time, and tell of it."""
-    # Some stores ignore the condition that would let one win.
+    """Extend the chain, one worker at a time, and announce the new seal."""
+    # A lease, since some stores ignore the condition of a create-only write.
     async with held(runtime.redis, SEALING, "the chain of seals", _WAIT_FOR_OTHERS_SECONDS):
         await runtime.assert_bound()
         await runtime.in_thread(runtime.archive.assert_identity)
@@ -219,16 +219,16 @@ async def _added(runtime: Runtime, chain: Chain, add: Callable[..., Link], *argu
 
 
 async def _finish_or_void(runtime: Runtime, chain: Chain, sequence: int, day: date) -> None:
-    """Finish the seal of a manifest that a dead worker left. Where it cannot be finished as it stands, pass its number over.
+    """Finish the seal of a manifest that a dead worker left, or pass its number over by a void seal.
 
-    A manifest is never altered, and one that tells what is no longer so (something of it was erased since) would keep every later
-    day from its seal for ever.
+    A manifest is never changed. One that no longer matches the archive, such as after an erasure, would block every later
+    seal.
 
     Args:
         runtime: the worker's parts.
         chain: as the caller knows it.
         sequence: the number of the manifest.
-        day: that the caller seals, which lists anew behind this.
+        day: the day that the caller seals; the caller lists it again after this.
 
     Raises:
         SealedMeanwhile: another worker was faster.
@@ -254,7 +254,7 @@ async def _finish_or_void(runtime: Runtime, chain: Chain, sequence: int, day: da
 
 
 async def _finish(runtime: Runtime, chain: Chain, sequence: int, day: date, listed: dict[str, str]) -> None:
-    """Write the seal of a manifest that stands, if the archive still holds what it lists.
+    """Write the seal of an existing manifest, if the archive still holds what it lists.
 
     Raises:
         CannotSeal: it does not.

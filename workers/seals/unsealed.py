@@ -1,8 +1,8 @@
-"""Which days are to be sealed, and when their jobs begin.
+"""Which days to seal, and when their jobs start.
 
-Whoever writes into the archive puts the day on a list in Redis (`workers/queue/change_feed.py`). The list may be lost or old;
-nothing depends on it alone. Days that must have a seal are reckoned from the chain and the clock, and behind each
-start or failover of Redis the archive is listed for days that hold something no seal lists.
+A job that writes to the archive puts the day on a list in Redis (`workers/queue/change_feed.py`). The list may be lost
+or old, so nothing depends on it alone. Workers compute the days that must have a seal from the chain and the clock, and
+after each start or failover of Redis they list the archive for days with an object that no seal lists.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _SCHEDULED_AT_ONCE = 100
 
 
 async def start_seals(runtime: Runtime) -> None:
-    """Enqueue a job for each day whose time has come; behind another start of Redis, first one that finds them.
+    """Enqueue a job for each day that is due; after a start of Redis, also one that finds unsealed days.
 
-    In a queue of their own: a bulk download may take hours, and the deletions of a day wait for its seal. A day that is not whole
-    yet waits on the list, ever longer.
+    Seals have their own queue: a bulk download may take hours, and the deletions of a day wait for its seal. A day that is
+    not whole yet stays on the list and is tried again, at growing intervals.
     """
     redis = runtime.redis
     known = await redis.get(UNSEALED_KNOWN)
@@ -46,7 +46,7 @@ async def start_seals(runtime: Runtime) -> None:
         await enqueue(redis, seal_job(day))
     mark = ("SET", UNSEALED_RECKONED, "1", "NX", "EX", _RECKON_EVERY_SECONDS)
     if (await write_when_full(redis, mark))[0] is not None:
-        with suppress(UnreadableRecord):  # each day on the list says then why it cannot be sealed
+        with suppress(UnreadableRecord):  # the job of each listed day then reports why it cannot be sealed
             await UnsealedDays(redis).add_missing(await days_without_a_seal(runtime), await server_seconds(redis))
 
 
@@ -62,15 +62,17 @@ async def days_without_a_seal(runtime: Runtime) -> list[date]:
     while sealable_at(runtime.settings, last) > now:
         last -= timedelta(days=1)
     days = days_to_seal(await runtime.in_thread(lambda: runtime.archive.identity), last)
-    sealed = (await read_chain(runtime)).days  # also where no day must: it is held against the archive so, each minute
+    sealed = (
+        await read_chain(runtime)
+    ).days  # even without such days: this compares the chain with the archive each minute
     return [day for day in days if day not in sealed]
 
 
 async def find_unsealed(runtime: Runtime, _: FindUnsealedRequest) -> None:
     """The job after each start of Redis: list the archive for what a lost or older Redis does not know.
 
-    It lists every day that holds something no seal lists. If deletion is on, it also schedules the original of every committed
-    recording that has no receipt and was not found gone.
+    It puts every day with an unsealed object on the list. If deletion is on, it also schedules the original of every
+    committed recording that has no receipt and was not found gone.
 
     Raises:
         StoreError: the store cannot be listed now.
@@ -79,7 +81,7 @@ async def find_unsealed(runtime: Runtime, _: FindUnsealedRequest) -> None:
     days = UnsealedDays(runtime.redis)
     try:
         chain = await read_chain(runtime)
-    except UnreadableRecord:  # every day is put on the list, and each says then why it cannot be sealed
+    except UnreadableRecord:  # every day goes on the list, and each job then reports why it cannot be sealed
         chain = Chain(runtime.archive)
     unsealed, kept = _Unlisted(runtime.archive, chain), runtime.settings.delete_originals == "verified"
     folders = unsealed.walk()
@@ -92,7 +94,7 @@ async def find_unsealed(runtime: Runtime, _: FindUnsealedRequest) -> None:
 
 
 class _Unlisted:
-    """One listing of everything: what it says of days, and of recordings whose originals may be at Telnyx."""
+    """One listing of the archive: unsealed days, and recordings whose originals may be at Telnyx."""
 
     def __init__(self, archive: Archive, chain: Chain) -> None:
         self._archive = archive
@@ -102,7 +104,7 @@ class _Unlisted:
         self._listed: dict[date, tuple[int, int]] = {}
 
     def walk(self) -> Iterator[str]:
-        """Look at every key; gives the folders that are committed and have neither receipt nor been found gone."""
+        """List every key; yields the folders that are committed, have no receipt and were not found gone."""
         for kind in layout.KINDS:
             objects = map(self._look, self._archive.store.list(f"{kind}/"))
             yield from without_receipt(objects)
