@@ -1,1 +1,1 @@
-"""The catalogue: how a call is found among millions."""
+"""The catalogue: finds a call among millions."""

@@ -1,7 +1,7 @@
 """The catalogue: one SQLite file that finds a call among millions. Derived from the archive, and disposable.
 
-It takes what the archive holds, record by record or row by row, in any order and any number of times. What is
-corrupt is set aside and built anew; what another version has made is built anew.
+It takes the records of the archive one by one or as rows, in any order and any number of times. A corrupt file is
+renamed and the catalogue is rebuilt; a file of another version is rebuilt in place.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _VERSION = (
     4  # 4: connections on hold; 3: what is known to be damaged, words of every script, and numbers in every form of SIP
 )
 _BUSY_SECONDS = 30
-_ARCHIVE = "archive"  # the name in `state` of the id of the archive that it is of
-# What says nothing against the file itself (sqlite.org/rescode.html): it must not be thrown away for that.
+_ARCHIVE = "archive"  # the name in `state` of the id of its archive
+# Errors that do not prove the file unusable (sqlite.org/rescode.html); it must stay then.
 _PASSING = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -45,7 +45,7 @@ _PRAGMAS = """
 PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32000; PRAGMA wal_autocheckpoint = 10000;
 """
 
-# What a commit record says of a recording; the rest of the columns comes from other objects.
+# The columns that come from the commit record; the others come from other objects.
 _COMMITTED = (
     "started_at",
     "ended_at",
@@ -87,7 +87,7 @@ CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT);
 PRAGMA user_version = {_VERSION};
 """
 
-# What searches go by; not there while a catalogue is filled, since making an index at the end takes half the time.
+# The indexes of searches; absent during a large import, since creating an index at its end takes half the time.
 _INDEXES = {
     "by_time": "recordings (started_at)",
     "by_connection": "recordings (connection_id, started_at)",
@@ -103,7 +103,7 @@ _INDEXES = {
 
 
 class CatalogueBusy(UserError):
-    """The catalogue cannot be read or written now, and nothing is wrong with it: it is locked, or its disk is full."""
+    """The catalogue cannot be read or written now, but is intact: it is locked, or its disk is full."""
 
 
 class AnotherCatalogue(UserError):
@@ -111,14 +111,14 @@ class AnotherCatalogue(UserError):
 
 
 class _AnotherVersion(Exception):
-    """A catalogue that another version of Callvault has made; all of it is in the archive too."""
+    """A catalogue of another version of Callvault; the archive has all of its data too."""
 
 
 class Catalogue:
     """The catalogue in one file. One writer at a time (a process's lock and SQLite's own), any number of readers.
 
     Args:
-        path: the file; made if it is not there.
+        path: the file; created if it does not exist.
 
     Raises:
         OSError, CatalogueBusy: it cannot be opened.
@@ -128,7 +128,7 @@ class Catalogue:
         self.path = path
         self._lock = threading.Lock()
         private_folder(path.parent)
-        close_files(path.parent.glob(f"{path.name}*"))  # those of an earlier version too, and what was set aside
+        close_files(path.parent.glob(f"{path.name}*"))  # also files of an earlier version, and renamed ones
         try:
             self._db = self._open()
         except _AnotherVersion as error:
@@ -141,7 +141,7 @@ class Catalogue:
             self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
-        private_file(self.path)  # SQLite gives what it writes beside it the same rights
+        private_file(self.path)  # SQLite gives the files beside it the same permissions
         db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -150,7 +150,7 @@ class Catalogue:
             db.executescript(_PRAGMAS)
             if version == 0:
                 db.execute("BEGIN IMMEDIATE")
-                if db.execute("PRAGMA user_version").fetchone()[0] == 0:  # nobody else was faster
+                if db.execute("PRAGMA user_version").fetchone()[0] == 0:  # no other process was faster
                     for statement in filter(str.strip, _SCHEMA.split(";\n")):
                         db.execute(statement)
                 db.execute("COMMIT")
@@ -161,7 +161,7 @@ class Catalogue:
         return db
 
     def _must_be_unusable(self, error: sqlite3.DatabaseError) -> None:
-        """Let nothing be thrown away for an error that says nothing against the file; it has no code if it is ours."""
+        """Raise CatalogueBusy for an error that does not prove the file unusable. An error of ours has no code."""
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
             raise CatalogueBusy(f"cannot use the catalogue {self.path} now: {error}") from None
 
@@ -174,10 +174,10 @@ class Catalogue:
         log.warning("the catalogue is unusable; rebuilding it", why=str(error), set_aside=str(aside))
 
     def start_anew(self, error: sqlite3.DatabaseError) -> None:
-        """Set the file aside and begin an empty one, since it cannot be used any more.
+        """Rename the unusable file and create an empty one.
 
         Raises:
-            CatalogueBusy: the error says nothing against the file, which stays.
+            CatalogueBusy: the error does not prove the file unusable, so it stays.
         """
         self._must_be_unusable(error)
         with self._lock:
@@ -186,7 +186,7 @@ class Catalogue:
             self._db = self._open()
 
     def empty(self) -> None:
-        """Begin an empty one in place of this; nothing is kept of it."""
+        """Replace the file by an empty one."""
         with self._lock:
             self._db.close()
             self._remove()
@@ -215,7 +215,7 @@ class Catalogue:
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """While a great deal is put in: without the indexes, which are made at the end (or when it is next opened)."""
+        """Drop the indexes during a large import; they are created at its end, or when the file is next opened."""
         with self.writing():
             for name in _INDEXES:
                 self._db.execute(f"DROP INDEX IF EXISTS {name}")
@@ -226,19 +226,19 @@ class Catalogue:
                 _make_indexes(self._db)
 
     def state(self, name: str) -> str | None:
-        """Something remembered beside the recordings."""
+        """A value stored beside the recordings."""
         row = self._db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0]
 
     def remember(self, name: str, value: str | None) -> None:
-        """Remember it, within a transaction."""
+        """Store such a value, within a transaction."""
         self._db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, value))
 
     def belong_to(self, identity_id: str) -> None:
-        """Belong to an archive from here on.
+        """Bind the catalogue to an archive.
 
         Raises:
-            AnotherCatalogue: it is of another.
+            AnotherCatalogue: it belongs to another.
         """
         kept = self.state(_ARCHIVE)
         if kept is None:
@@ -253,7 +253,7 @@ class Catalogue:
 
     @property
     def archive_id(self) -> str | None:
-        """The id of the archive that it is of; None while it is of none."""
+        """The id of its archive; None while it has none."""
         return self.state(_ARCHIVE)
 
     def count(self) -> int:
@@ -261,16 +261,16 @@ class Catalogue:
         return int(self._db.execute("SELECT count(*) FROM recordings WHERE key IS NOT NULL").fetchone()[0])
 
     def oldest_day(self) -> date | None:
-        """The first day of which it knows a recording; None while it is empty."""
+        """The day of its oldest recording; None while it is empty."""
         day = self._db.execute("SELECT min(day) FROM recordings").fetchone()[0]
         return None if day is None else date.fromisoformat(day)
 
     def seals(self) -> set[int]:
-        """The seals of which all is in here, by their sequence numbers."""
+        """The sequence numbers of the seals whose objects are all in the catalogue."""
         return {row[0] for row in self._db.execute("SELECT sequence FROM seals")}
 
     def knows(self, key: str) -> bool:
-        """Whether what an object says is in here already; True also for one that says nothing of a recording."""
+        """Whether the catalogue has the data of an object; True also for an object that is not about a recording."""
         if key.startswith(layout.DAMAGE):
             if (row := layout.damaged_object_of(key)) is None:
                 return True
@@ -292,10 +292,10 @@ class Catalogue:
         return self._db.execute(sql, (value,)).fetchone() is not None
 
     def apply(self, key: str, data: bytes) -> None:
-        """Take what an object of the archive says, within a transaction; other objects than of recordings say nothing.
+        """Import an object of the archive, within a transaction; objects that are not about a recording change nothing.
 
         Raises:
-            UnreadableRecord: it is not what its key promises; the text names the key.
+            UnreadableRecord: it is not what its key says; the text names the key.
         """
         if key.startswith(layout.DAMAGE):
             self._put_damage(DAMAGE.read(data, key))
@@ -325,12 +325,12 @@ class Catalogue:
     def _put_damage(self, row: Damage) -> None:
         place = layout.recording_of(row.key)
         if place is not None and row.state != "whole":
-            self._number(place[1], place[0].isoformat())  # one whose commit record is gone is found too
+            self._number(place[1], place[0].isoformat())  # also a recording whose commit record is gone is found
         sql = "INSERT INTO damaged VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET number = ?3, state = ?4 WHERE number < ?3"
         self._db.execute(sql, (row.key, "" if place is None else place[1], row.number, row.state))
 
     def put_rows(self, rows: Iterable[Row]) -> None:
-        """Take whole rows, as they come from a Parquet file, within a transaction."""
+        """Import whole rows from a Parquet file, within a transaction."""
         for row in rows:
             n = self._put_row(row)
             for transcription_id, text in zip(row.transcription_ids, row.transcripts, strict=False):
@@ -341,7 +341,7 @@ class Catalogue:
                 self._db.execute(sql, (row.deleted_at, row.decision, row.seal, n))
 
     def hold_connections(self, connection_ids: Collection[str]) -> None:
-        """Have exactly these connections be on hold; nothing is written where that is known."""
+        """Set which connections are on hold; nothing is written if that is known."""
         known = {row[0] for row in self._db.execute("SELECT connection_id FROM held_connections")}
         if known == set(connection_ids):
             return
@@ -350,7 +350,7 @@ class Catalogue:
             self._db.executemany("INSERT INTO held_connections VALUES (?)", ((one,) for one in set(connection_ids)))
 
     def put_seal(self, sequence: int, day: str, keys: Iterable[str]) -> None:
-        """Take a seal: which commit records its manifest lists, within a transaction."""
+        """Import a seal, and which commit records its manifest lists, within a transaction."""
         places = (layout.recording_of(key) for key in keys)
         ids = ((sequence, p[1]) for p in places if p is not None and kinds.kind_in_folder(p[2]) is kinds.COMMIT)
         self._db.executemany("UPDATE recordings SET seal = coalesce(seal, ?) WHERE recording_id = ?", ids)
@@ -359,7 +359,9 @@ class Catalogue:
     def _put_row(self, row: Row) -> int:
         values = [getattr(row, name) for name in _COMMITTED]
         values[_COMMITTED.index("findings")] = ",".join(row.findings)
-        sql = "SELECT n, coalesce(key, erased_at) FROM recordings WHERE recording_id = ?"  # what was erased stays so
+        sql = (
+            "SELECT n, coalesce(key, erased_at) FROM recordings WHERE recording_id = ?"  # erased recordings stay erased
+        )
         known = self._db.execute(sql, (row.recording_id,)).fetchone()
         if known is not None and known[1] is not None:
             return int(known[0])
@@ -380,7 +382,7 @@ class Catalogue:
         return n
 
     def _number(self, recording_id: str, day: str) -> int:
-        """The number of a recording; one of which only something beside it is known yet gets one."""
+        """The number of a recording; a recording without a known commit record gets one too."""
         sql = "INSERT INTO recordings (recording_id, day) VALUES (?, ?) ON CONFLICT DO UPDATE SET day = day RETURNING n"
         return int(self._db.execute(sql, (recording_id, day)).fetchone()[0])
 

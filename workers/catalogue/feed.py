@@ -1,13 +1,13 @@
-"""How the catalogue is fed: within seconds by the stream of what workers write, and made good from the archive.
+"""Updates the catalogue: within seconds from the change feed, and otherwise from the archive.
 
-A catalogue remembers how far it has read the stream. Where the stream no longer reaches back so far, or Redis was lost
-and the stream with it, what is missing is read from the archive: sealed days from their Parquet file, others by listing
-them and reading only what is not known yet.
+A catalogue remembers its position in the feed. If the feed no longer reaches back that far, or Redis lost it, the
+catalogue reads what is missing from the archive: sealed days from their Parquet file, other days by listing them and
+reading the unknown objects.
 
-A machine may have no Redis, or one to which no worker of this archive writes, or only some of them do. Then no stream tells all
-that is archived: the latest days are read from the archive itself, and whoever asks reads that.
+A machine may have no Redis, or one that only some workers of this archive write to, or none. Then no feed is complete:
+the catalogue reads the latest days from the archive, and the answer reports that.
 
-Each question to the catalogue is put in a thread: another process may be writing into the file, and SQLite waits for it.
+Every call of the catalogue runs in a thread: another process may be writing to the file, and SQLite waits for it.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from workers.queue.script import AsyncRedis, server_seconds, start_of
 log = get_logger()
 
 _BATCH = 500
-OPEN_DAYS = 31  # so many days back are read from the archive where nobody tells of them
-AS_OF = "as of"  # the name in `state` of the instant at which it was last brought up to date
-_LIVE_SECONDS = 60  # a worker tells every three seconds that it lives
-_FILLED = "filled"  # the name of what says that the whole archive has been read once
+OPEN_DAYS = 31  # days that are read from the archive if the change feed is incomplete
+AS_OF = "as of"  # the name in `state` of the instant of the last update
+_LIVE_SECONDS = 60  # a worker sends its heartbeat every three seconds
+_FILLED = "filled"  # the name in `state` of the mark that the whole archive has been read once
 
-Show = Callable[[str, int], None]  # what is being read, and how many recordings are known
+Show = Callable[[str, int], None]  # receives what is being read, and how many recordings are known
 
 
 def _quiet(what: str, count: int) -> None:
@@ -55,7 +55,7 @@ def _quiet(what: str, count: int) -> None:
 
 
 async def catch_up(catalogue: Catalogue, archive: Archive, redis: AsyncRedis, show: Show = _quiet) -> None:
-    """Take all that the stream of a Redis tells; what it has lost or may have lost is read from the archive.
+    """Import all of the change feed of a Redis; what the feed has lost, or may have lost, comes from the archive.
 
     Raises:
         StoreError: the archive had to be read, and cannot be now.
@@ -79,17 +79,17 @@ async def catch_up(catalogue: Catalogue, archive: Archive, redis: AsyncRedis, sh
 async def bring_up_to_date(
     catalogue: Catalogue, archive: Archive, redis: AsyncRedis | None, show: Show = _quiet
 ) -> str | None:
-    """Take all that workers have written since: as Redis tells it, and from the archive itself where Redis does not tell all.
+    """Import all that workers have written since: from the change feed, and from the archive if the feed is incomplete.
 
     Args:
         catalogue: the catalogue.
         archive: the archive.
-        redis: where workers tell what they write; None: this machine has no Redis.
+        redis: where workers publish their writes; None: this machine has no Redis.
         show: told how far it is.
 
     Returns:
-        Why nobody tells this machine of all that is written, so that the latest days were read from the archive; None: it
-        followed.
+        Why this machine's change feed is incomplete, so that the latest days were read from the archive; None: it is
+        complete.
 
     Raises:
         StoreError: the archive had to be read, and cannot be now.
@@ -104,7 +104,7 @@ async def bring_up_to_date(
             why = None if await _has_worker(redis) else "no worker uses the Redis of this machine"
         except (RedisError, OSError):
             why = "Redis does not answer"
-    # Each unit (the workers of one Redis) states its duties in the archive, so that a second one is seen there.
+    # Each unit publishes its duties in the archive, which shows whether there is a second one.
     units = await asyncio.to_thread(_statements, archive)
     if why is None and len(units) > 1:
         why = f"workers of {len(units)} Redis servers write into this archive"
@@ -126,19 +126,19 @@ def _remember(catalogue: Catalogue, values: Mapping[str, str]) -> None:
 
 
 def _take_held_connections(catalogue: Catalogue, archive: Archive, units: Sequence[Duties | None]) -> None:
-    """Take which connections are on hold, by decision or by a worker's setting; the stream of changes has neither."""
+    """Import which connections are on hold, by decision or by a worker's setting; the change feed has neither."""
     by_setting = (one for duties in units if duties is not None for one in duties.hold_connections)
     catalogue.hold_connections({*held_connections(archive), *by_setting})
 
 
 async def _has_worker(redis: AsyncRedis) -> bool:
-    """Whether a worker is alive that records its writes in this Redis."""
+    """Whether a worker is alive that publishes its writes in this Redis."""
     now, rows = await server_seconds(redis), await redis.hvals(LIVE_DUTIES)
     return any(now - _heartbeat_at(row) < _LIVE_SECONDS for row in rows)
 
 
 def _heartbeat_at(row: bytes) -> float:
-    """When a worker told that it lives, in seconds since the epoch; 0.0 where that cannot be read."""
+    """When a worker sent its heartbeat, in seconds since the epoch; 0.0 if that cannot be read."""
     try:
         return msgspec.json.decode(row, type=tuple[float, msgspec.Raw])[0]
     except msgspec.MsgspecError:
@@ -146,7 +146,7 @@ def _heartbeat_at(row: bytes) -> float:
 
 
 def _statements(archive: Archive) -> list[Duties | None]:
-    """What each unit that serves an archive states of its workers; None: that cannot be read, so it may serve it."""
+    """The published duties of each unit that serves an archive; None: unreadable, so the unit may serve it."""
     last = {layout.subject_of(key): key for key in archive.keys_of(layout.DUTIES) if key.count("/") == 2}
 
     def read(key: str) -> Duties | None:
@@ -159,18 +159,18 @@ def _statements(archive: Archive) -> list[Duties | None]:
 
 
 def assert_same_archive(catalogue: Catalogue, archive: Archive) -> None:
-    """See that a catalogue is of this archive; an empty one is from here on. Where the store is away, what it has is shown.
+    """Check that a catalogue belongs to this archive; bind an empty one. While the store is away, its data is shown.
 
     Raises:
-        AnotherCatalogue: it is of another.
-        StoreError: the store is away, and the catalogue is of none yet.
+        AnotherCatalogue: it belongs to another.
+        StoreError: the store is away, and the catalogue belongs to none yet.
     """
     if archive.is_known or catalogue.archive_id is None:
         catalogue.belong_to(archive.identity.id)
 
 
 async def _is_trimmed_past(redis: AsyncRedis, cursor: str) -> bool:
-    """Whether entries behind the cursor may have been pushed out; a stream that was trimmed keeps its full length."""
+    """Whether entries after the cursor may have been trimmed; a trimmed stream keeps its full length."""
     first = await redis.xrange(WRITTEN, count=1)
     is_behind = bool(first) and _order(first[0][0].decode()) > _order(cursor)
     return is_behind and int(await redis.xlen(WRITTEN)) >= STREAM_LENGTH
@@ -182,7 +182,7 @@ def _order(entry: str) -> tuple[int, int]:
 
 
 def _take(catalogue: Catalogue, archive: Archive, pairs: list[tuple[str, bytes | None]], cursor: str) -> None:
-    """Take a batch and remember how far it is, in one transaction; then the seals that it tells of."""
+    """Import a batch and store the position, in one transaction; then import the seals that the batch names."""
     read = [(key, archive.read_small(key) or b"" if data is None else data) for key, data in pairs]
     with catalogue.writing():
         for key, data in read:
@@ -197,16 +197,16 @@ def _read_what_is_missing(catalogue: Catalogue, archive: Archive, show: Show) ->
 
 
 def read_archive(catalogue: Catalogue, archive: Archive, *, everything: bool, show: Show = _quiet) -> None:
-    """Make the catalogue good from the archive; blocks.
+    """Update the catalogue from the archive; blocks.
 
     Args:
         catalogue: the catalogue.
         archive: the archive.
-        everything: list all of it; else only the open days, and the days that got a seal since.
+        everything: list the whole archive; else only the open days, and the days sealed since.
         show: told how far it is.
 
     Raises:
-        StoreError: the archive cannot be read now; what was taken stays, and another run goes on from there.
+        StoreError: the archive cannot be read now; what was imported stays, and the next run continues there.
     """
     today = utc_now().date()
     prefixes = [layout.day_prefix(today - timedelta(days=n)) for n in range(OPEN_DAYS, -2, -1)]
@@ -220,7 +220,7 @@ def read_archive(catalogue: Catalogue, archive: Archive, *, everything: bool, sh
 
 
 def _take_seals(catalogue: Catalogue, archive: Archive, show: Show) -> None:
-    """Take the seals that are not in here yet, and all that they list: by their Parquet files, else object by object."""
+    """Import the unknown seals and all that they list: from their Parquet files, else object by object."""
     known = catalogue.seals()
     for sequence, names in present_seals(archive).items():
         if "json" not in names or sequence in known:
@@ -247,18 +247,18 @@ def _take_seal(catalogue: Catalogue, archive: Archive, seal: Seal, show: Show) -
 
 
 def _take_rows(catalogue: Catalogue, key: str, data: bytes, day: str) -> None:
-    """Take the rows of a seal; those of a file that cannot be read are taken object by object."""
+    """Import the rows of a seal; if their file cannot be read, object by object."""
     try:
         with catalogue.writing():
             catalogue.put_rows(read_rows(io.BytesIO(data), day))
     except sqlite3.DatabaseError:
         raise
-    except Exception as error:  # whatever pyarrow, or a row of another shape, raises
+    except Exception as error:  # pyarrow, or a row of another shape, may raise anything
         log.warning("the Parquet rows of a seal cannot be read", key=key, error=f"{type(error).__name__}: {error}")
 
 
 def _take_unknown(catalogue: Catalogue, archive: Archive, keys: Iterator[str], show: Show) -> None:
-    """Read and take the objects that are not in here yet; one that is gone meanwhile says nothing."""
+    """Read and import the unknown objects; one that is gone by then is skipped."""
     unknown = (key for key in keys if not catalogue.knows(key))
     pairs = ahead(unknown, lambda key: (key, archive.read_small(key)))
     while batch := list(itertools.islice(pairs, _BATCH)):
@@ -270,7 +270,7 @@ def _take_unknown(catalogue: Catalogue, archive: Archive, keys: Iterator[str], s
 
 
 def take_folder(catalogue: Catalogue, archive: Archive, folder: str) -> None:
-    """Take what lies in the folder of one recording; blocks.
+    """Import the folder of one recording; blocks.
 
     Raises:
         StoreError: the archive cannot be read now.
@@ -279,8 +279,8 @@ def take_folder(catalogue: Catalogue, archive: Archive, folder: str) -> None:
 
 
 def _apply(catalogue: Catalogue, key: str, data: bytes) -> None:
-    """Take one object; one that cannot be read keeps no other out."""
+    """Import one object; an unreadable one does not block the others."""
     try:
         catalogue.apply(key, data)
-    except (UnreadableRecord, OverflowError) as error:  # the second: a number that no table holds
+    except (UnreadableRecord, OverflowError) as error:  # the second: a number too large for the table
         log.warning("an object cannot be read; run `callvault verify`", key=key, error=str(error))

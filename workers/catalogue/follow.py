@@ -1,4 +1,4 @@
-"""A catalogue that is kept up to date beside a running service, for as long as somebody looks."""
+"""A catalogue that a running service keeps up to date while somebody uses it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from workers.queue.script import AsyncRedis
 
 _FRESH_SECONDS = 2
 _MOST_REST_SECONDS = 600
-_REST = 10  # where the archive itself must be read, it is left alone ten times as long as reading it took
+_REST = 10  # after a read of the archive, the next one waits ten times as long as that took
 _PATIENCE_SECONDS = 3
 
 T = TypeVar("T")
@@ -33,12 +33,12 @@ log = get_logger()
 
 
 class FollowedCatalogue:
-    """One catalogue file; opened and filled when it is first asked for.
+    """One catalogue file; opened and filled on its first use.
 
     Args:
         path: of the file.
-        archive: what it is made from.
-        redis: where workers tell what they have written.
+        archive: its source.
+        redis: where workers publish their writes.
     """
 
     def __init__(self, path: Path, archive: Archive, redis: AsyncRedis) -> None:
@@ -51,12 +51,12 @@ class FollowedCatalogue:
         self.problem: str | None = None
 
     async def ask(self, search: Callable[[Path], T]) -> T:
-        """Search the file in a thread, brought up to date first where that takes no longer than three seconds.
+        """Search the file in a thread, after an update if that takes no longer than three seconds.
 
         Raises:
             CatalogueBusy: it cannot be read now.
-            AnotherCatalogue: it is of another archive.
-            whatever else the search raises, but for a corrupt file, which is built anew.
+            AnotherCatalogue: it belongs to another archive.
+            whatever else the search raises, except for a corrupt file, which is rebuilt.
         """
         catalogue = await self._opened()
         if self._following is None and time.monotonic() > self._next_at:
@@ -88,7 +88,7 @@ class FollowedCatalogue:
         return self._catalogue
 
     async def note(self) -> str | None:
-        """What a person must know of an answer: that it may not be whole, and how old it is; None: it is as of now."""
+        """A warning that answers may be incomplete, and how old they are; None: they are current."""
         if self._following is not None:
             return "The catalogue is still being built from the archive, so results may be missing; reload in a moment."
         why = self.problem

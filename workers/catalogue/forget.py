@@ -1,4 +1,4 @@
-"""Taking an erased recording out of the Parquet files of its day, with credentials that may delete and write."""
+"""Removes an erased recording from the Parquet files of its day, with credentials that may delete and write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.catalogue.parquet import read_rows, write_rows
 
 
 def forget(archive: Archive, day: date, recording_id: str) -> int:
-    """Write each Parquet file of a day anew without a recording; blocks.
+    """Rewrite each Parquet file of a day without a recording; blocks.
 
     Returns:
         How many files held it.

@@ -1,4 +1,4 @@
-"""Hits as others read them: a JSON object, a row of an inventory in CSV."""
+"""Formats hits: as JSON objects, and as rows of a CSV inventory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from workers.catalogue.words import pieces
 
 
 def described(hit: Hit) -> dict[str, Any]:
-    """A hit as JSON tells it."""
+    """A hit as a JSON object."""
     row = msgspec.to_builtins(hit.row, str_keys=True)
     said = {} if hit.words is None else {"words": bracketed(hit.words)}
     return {name: row.get(name) for name in COLUMNS} | {"findings": hit.row.findings, "state": hit.state} | said
 
 
 def bracketed(words: str | None) -> str | None:
-    """Words around those that were looked for, which stand in brackets."""
+    """The text around the words that were searched for, with those in brackets."""
     if words is None:
         return None
     return "".join(f"[{piece}]" if is_hit else piece for piece, is_hit in pieces(words))
@@ -44,7 +44,7 @@ def csv_lines(hits: Iterable[Hit]) -> Iterator[str]:
 
 
 def _cell(value: Any) -> Any:
-    """What a spreadsheet would take for a formula is quoted (OWASP, CSV injection); E.164 numbers stay as they are."""
+    """A cell; text that a spreadsheet reads as a formula is quoted (OWASP, CSV injection), E.164 numbers are not."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not value[1:].isdigit():
         return "'" + value
     return value

@@ -1,7 +1,7 @@
-"""One recording by its id alone: where the catalogue does not have it, the archive itself is asked.
+"""Finds one recording by its id: in the archive itself if the catalogue does not have it.
 
-A recording lies under its day, and its id tells no day. So the days that somebody knows of are asked first, such as Telnyx's, and
-then every day of the last years, the latest first.
+A recording lies under its day, and its id does not contain the day. So known days, such as Telnyx's, come first, and
+then every day of the last years, latest first.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from workers.catalogue.feed import take_folder
 if TYPE_CHECKING:
     from telnyx_api.client import TelnyxClient
 
-_DAYS_BEFORE = 400  # a backfill may bring what is older than the archive
+_DAYS_BEFORE = 400  # a backfill may archive recordings older than the archive
 _MOST_DAYS = 1_500
 _TELNYX_SECONDS = 3.0
 
 
 async def day_at_telnyx(telnyx: TelnyxClient, recording_id: str) -> date | None:
-    """The day of a recording as Telnyx tells it; None where it has it no more, or does not answer within three seconds."""
+    """The day of a recording at Telnyx; None if Telnyx no longer has it or does not answer within three seconds."""
     from telnyx_api.errors import TelnyxError
 
     try:
@@ -36,16 +36,16 @@ async def day_at_telnyx(telnyx: TelnyxClient, recording_id: str) -> date | None:
 
 
 def take_from_archive(catalogue: Catalogue, archive: Archive, recording_id: str, near: date | None) -> bool:
-    """Look for a recording in the archive itself and take all that lies in its folder; blocks.
+    """Find a recording in the archive itself and import its folder; blocks.
 
     Args:
-        catalogue: what takes it.
+        catalogue: it imports the folder.
         archive: the archive.
         recording_id: the recording's id.
-        near: the day that it is known to be of; None: nobody knows.
+        near: its day, if known.
 
     Returns:
-        Whether it lies there.
+        Whether the archive has it.
 
     Raises:
         StoreError: the archive cannot be asked now.
@@ -59,7 +59,7 @@ def take_from_archive(catalogue: Catalogue, archive: Archive, recording_id: str,
 
 
 def first_day(catalogue: Catalogue | None, archive: Archive) -> date:
-    """The first day under which a recording is looked for: 400 days before the archive and the first known recording began."""
+    """The first day to search: 400 days before the archive was created, or before its first known recording."""
     began = parse_instant(archive.identity.created_at).date()
     oldest = None if catalogue is None else catalogue.oldest_day()
     first = min(began, oldest or began) - timedelta(days=_DAYS_BEFORE)
@@ -67,18 +67,18 @@ def first_day(catalogue: Catalogue | None, archive: Archive) -> date:
 
 
 def find_in_archive(archive: Archive, recording_id: str, catalogue: Catalogue | None = None) -> str | None:
-    """The folder of a committed or erased recording whose day nobody knows, by a look under every day; blocks.
+    """The folder of a committed or erased recording of unknown day, by a look under every day; blocks.
 
     Args:
         archive: the archive.
         recording_id: the recording's id.
-        catalogue: which may know of older days than the archive itself.
+        catalogue: it may know of recordings older than the archive.
 
     Raises:
         StoreError: the archive cannot be asked now.
     """
     first = first_day(catalogue, archive)
-    last = utc_now().date() + timedelta(days=1)  # what a clock that is ahead has dated
+    last = utc_now().date() + timedelta(days=1)  # in case a clock was ahead
     days = (last - timedelta(days=n) for n in range((last - first).days + 1))
 
     def found(day: date) -> str | None:

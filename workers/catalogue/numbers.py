@@ -17,25 +17,25 @@ from text.counts import many
 _LONGEST_DIGITS = 15  # of an E.164 number (ITU-T E.164, 6.1)
 _FEWEST_DIGITS = 3
 _LONGEST_TEXT = 200
-_WHOLE_DIGITS = 10  # so many may be a whole number with its country's
+_WHOLE_DIGITS = 10  # a number of this length may be whole, with its country code
 _NATIONAL_DIGITS = 8
 _SEPARATORS = r"[\s().\-/]"
 _SCHEME = re.compile(r"\s*(?:sips?|tel):", re.IGNORECASE)
 
 
 class BadNumber(ValueError):
-    """What cannot be a telephone number nor a part of one; the text says why."""
+    """Not a telephone number or a part of one; the text has the reason."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to look for.
+    """A number to search for.
 
     Attributes:
         how: `begins`: an E.164 number, or the first part of one. `ends`: a national number. `contains`: a part of one.
             `address`: a part of a SIP address.
         text: digits without a plus or a trunk zero; of a SIP address its letters, in lower case.
-        national: the same number as it may be written without its country, if it is a whole one: all its digits.
+        national: for a whole number, all its digits as it may be written without its country.
     """
 
     how: Literal["begins", "ends", "contains", "address"]
@@ -47,7 +47,7 @@ def wanted_number(text: str) -> Wanted:
     """Read what a person typed: `+49 30 1234567`, `0049...`, `(030) 123 45 67`, `4567`, `ann@pbx`, `@pbx`, `sip:ann`, `tel:...`.
 
     Raises:
-        BadNumber: it can be none of these.
+        BadNumber: it is none of these.
     """
     shown = text if len(text) <= 40 else text[:40] + "..."
     plain = _with_ascii_digits(text)
@@ -112,7 +112,7 @@ def _national(digits: str) -> tuple[str, ...]:
 
 
 def _with_ascii_digits(text: str) -> str:
-    """Digits of any script and width as ASCII has them."""
+    """Digits of any script and width as ASCII digits."""
     if text.isascii():
         return text
     plain = unicodedata.normalize("NFKC", text)

@@ -1,6 +1,6 @@
-"""Rows in the bucket, for query engines: one Parquet file a seal, zstd, with columns whose types never change.
+"""Rows in the bucket, for query engines: one Parquet file for each seal, zstd, with columns whose types never change.
 
-`pyarrow` is an extra: without it seals are made all the same, and no such files.
+`pyarrow` is an extra: without it, workers seal days and write no such files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BATCH = 2_000
 _INSTANTS = ("started_at", "ended_at", "archived_at", "deleted_at")
 _TEXTS = ("findings", "transcription_ids", "transcripts")
 
-# name, type; the order is that of the columns. `day` is the partition, in the path, and so not in the file.
+# Name and type of each column, in order. `day` is the partition: it is in the path and not in the file.
 COLUMNS = (
     ("seal", "int64"),
     ("recording_id", "string"),
@@ -55,7 +55,7 @@ def has_parquet() -> bool:
 
 
 class RowsFile:
-    """Rows on their way into a Parquet file, kept on disk meanwhile. A context manager: the files go at its end."""
+    """Collects the rows of a Parquet file on disk. A context manager, which deletes its files at the end."""
 
     def __init__(self) -> None:
         self._encoder = msgspec.msgpack.Encoder()
@@ -98,7 +98,7 @@ class RowsFile:
 
 
 def write_rows(path: Path, rows: Iterator[Row], seal: int | None = None) -> None:
-    """Write rows to a Parquet file; with `seal`, each as of that seal."""
+    """Write rows to a Parquet file; with `seal`, each row gets that seal."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -114,7 +114,7 @@ def write_rows(path: Path, rows: Iterator[Row], seal: int | None = None) -> None
             columns = {name: [getattr(row, name) for row in batch] for name, _ in COLUMNS}
             if seal is not None:
                 columns["seal"] = [seal] * len(batch)
-            # Instants of rows are texts of one form, which Arrow reads many times faster than Python.
+            # Arrow parses the instants many times faster than Python.
             arrays = [
                 pa.array(columns[name]).cast(kinds[kind])
                 if kind == "timestamp"

@@ -1,4 +1,4 @@
-"""What is searched for: one shape for the command line, the ops pages and the API, read from the same words."""
+"""A search query: one shape for the command line, the ops pages and the API, with the same names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.catalogue.words import words_query
 
 STATES = ("archived", "kept", "held", "deleted", "erased", "damaged")
 
-# THE table of what can be searched by: the names that the command line, the pages and the API share, each with a line.
+# THE table of search fields: the names that the command line, the pages and the API share, each with a line of help.
 FIELDS = {
     "number": "either party",
     "since": "first UTC day, or an instant such as 2026-11-25T07:30",
@@ -33,7 +33,7 @@ FIELDS = {
     "findings": "1: only recordings with findings in the audio; 0: all",
 }
 
-# A name, a colon, and what it is to be. What a SIP address begins with is no name.
+# A name, a colon and a value. The scheme of a SIP address is not a name.
 _NAMED = re.compile(r"(?<!\S)(?!(?:sips?|tel):)([A-Za-z][\w-]*):(?:\"([^\"]*)\"|(\S*))")
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
 _NUMBER = re.compile(r"[+(]?[\d\s()./+-]{3,}|(?:sips?|tel):\S+|\S+@\S*|@\S+|.*<\S+>.*")
@@ -42,10 +42,10 @@ _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 class BadQuery(UsedWrongly):
-    """A search that cannot be; the text names the field and says why.
+    """An invalid search; the text names the field and the reason.
 
     Attributes:
-        field: the name of the field, as the pages and the API have it; empty: none is at fault alone.
+        field: the name of the field in the pages and the API; empty: no single field is wrong.
         why: what is wrong with it.
     """
 
@@ -56,16 +56,16 @@ class BadQuery(UsedWrongly):
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A search; what is None is not asked for.
+    """A search; fields that are None do not restrict it.
 
     Attributes:
         number: of either party: E.164, national, a part of one, or a part of a SIP address.
-        since: the first instant of `started_at`; until: the first one after all that is wanted.
+        since: the first instant of `started_at`; until: the first instant after the span.
         leg: call leg id; session: call session id; id: recording id.
-        text: words said, see `workers/catalogue/words.py`.
+        text: words of a transcription, see `workers/catalogue/words.py`.
         min_duration_seconds: seconds.
         state: one of `STATES`.
-        findings: only recordings in whose audio something was found.
+        findings: only recordings with a finding.
     """
 
     number: str | None = None
@@ -82,10 +82,10 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def read_query(words: Mapping[str, str | None]) -> Query:
-    """Read a search from words by name, as a command line or a query string has them; empty ones are not asked for.
+    """Read a search from named values, as in a command line or a query string; empty ones are ignored.
 
     Raises:
-        BadQuery: one cannot be used.
+        BadQuery: one is invalid.
     """
     given = {name: value.strip() for name, value in words.items() if value is not None and value.strip()}
     fields: dict[str, object] = {}
@@ -104,13 +104,13 @@ def read_query(words: Mapping[str, str | None]) -> Query:
 
 
 def read_box(text: str) -> dict[str, str]:
-    """The words by name that a person means by what was typed into one box.
+    """Parse the text of the search box into named values.
 
-    `name:value` and `name:"several words"` are what they say; of the rest an id is an id, digits are a number, a day is
-    a day, and anything else was said in the call. Words with a colon in them are written in quotes.
+    `name:value` and `name:"several words"` name the field. Of the rest, an id, digits and a day are recognised, and all
+    else is searched in transcriptions. A word that contains a colon must be in quotes.
 
     Raises:
-        BadQuery: there is no such name, or one is given twice.
+        BadQuery: a name is unknown or given twice.
     """
     if len(text) > _LONGEST_BOX:
         raise BadQuery(f"q: {many(len(text), 'character')}; at most {_LONGEST_BOX} are allowed")
@@ -139,7 +139,7 @@ def read_box(text: str) -> dict[str, str]:
 
 
 def join(words: Mapping[str, str | None], more: Mapping[str, str]) -> dict[str, str | None]:
-    """The words of two places together.
+    """Merge the named values of two sources.
 
     Raises:
         BadQuery: both name the same.
@@ -218,7 +218,7 @@ _KNOWN = f"expected one of {', '.join(FIELDS)}"
 
 
 def conditions(query: Query) -> tuple[list[str], list[object]]:
-    """The conditions of a query in SQL but for numbers and words, and their values."""
+    """The SQL conditions of a query, except for numbers and words, and their values."""
     whole = "whole" if query.state == "damaged" else None  # by an index, instead of a look at each row
     rows: tuple[tuple[str, object], ...] = (
         ("r.started_at >= ?", query.since and format_instant(query.since)),

@@ -1,4 +1,4 @@
-"""One recording as a row: what the catalogue finds it by, and what query engines read from the bucket."""
+"""One recording as a row of the catalogue and of the Parquet files in the bucket."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from archive.records import AnyDecision, CommitRecord
 from archive.seals import SealedFolder
 from text.times import first_instant, format_instant, parse_instant
 
-_INT64 = 2**63  # what SQLite and Parquet hold; Telnyx's number stays in the commit record
+_INT64 = 2**63  # the limit of SQLite and Parquet; the commit record keeps Telnyx's number
 
 
 class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A recording.
 
     Attributes:
-        day: UTC, ISO 8601: where it lies in the archive.
+        day: its day in the archive: UTC, ISO 8601.
         started_at: ISO 8601, UTC, microseconds; likewise all instants here.
-        from_number: as Telnyx says it: E.164, or a SIP address; likewise to_number.
+        from_number: as Telnyx returns it: E.164, or a SIP address; likewise to_number.
         bytes: of its audio objects together.
         key: of its first audio object; likewise sha256 and proof.
         deleted_at: when its original was confirmed gone.
-        decision: what stands of all decisions: `hold`, `approve`, or `release` of an earlier version.
+        decision: the outcome of all decisions: `hold`, `approve`, or `release` of an earlier version.
         transcription_ids: in the order of their keys; the texts in transcripts, likewise.
         seal: the sequence number of the seal that lists its commit record.
     """
@@ -99,7 +99,7 @@ def row_of_commit(recording_id: str, day: str, record: CommitRecord) -> Row:
 
 
 def row_of(folder: SealedFolder) -> Row | None:
-    """The row of a recording, from what lies in its folder; None if it is not committed, or erased."""
+    """The row of a recording, from its folder; None if it is not committed, or erased."""
     records = folder.records
     place = layout.recording_of(folder.prefix)
     if place is None or folder.commit is None:
@@ -126,7 +126,7 @@ def transcript_of(data: bytes | None, key: str) -> str:
     """The text of a transcription record.
 
     Raises:
-        UnreadableRecord: it is no transcription, or not there.
+        UnreadableRecord: it is not a transcription, or is missing.
     """
     return str(TRANSCRIPTION.read(data, key).transcription.get("transcription_text") or "")
 
@@ -137,6 +137,6 @@ def instant_of(text: str | None) -> datetime | None:
 
 
 def _instant(*texts: object) -> str | None:
-    """The first that is one, normalised so that texts sort as instants do; what Telnyx wrote stays in the commit record."""
+    """The first value that is an instant, normalised so that texts sort by time; the commit record keeps Telnyx's form."""
     instant = first_instant(*texts)
     return None if instant is None else format_instant(instant)

@@ -1,4 +1,4 @@
-"""How the catalogue is searched: a query, and the recordings that fit, page by page."""
+"""Searches the catalogue: the recordings that match a query, page by page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _IS_DAMAGED = "EXISTS (SELECT 1 FROM damaged d WHERE d.recording_id = r.recordin
 
 _IS_HELD = "(r.decision = 'hold' OR r.connection_id IN (SELECT connection_id FROM held_connections))"
 
-# Held before deleted: a hold keeps what is archived too. Damage before both: it is what must be seen.
+# Held comes before deleted, since a hold also keeps the archived copy. Damage comes before both.
 _STATE = f"""CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN {_IS_DAMAGED} THEN 'damaged'
  WHEN {_IS_HELD} THEN 'held'
  WHEN r.deleted_at IS NOT NULL THEN 'deleted'
@@ -30,14 +30,14 @@ _STATE = f"""CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN {_IS_DAMAGED} 
 
 
 def state_of(findings: Sequence[str], decisions: Decisions, *, is_deleted: bool, is_erased: bool, is_held: bool) -> str:
-    """The state of a recording that is not damaged, as the catalogue has it where that is up to date.
+    """The state of a recording that is not damaged, by the same rules as the SQL above.
 
     Args:
-        findings: what was found in its audio.
-        decisions: those in its folder.
-        is_deleted: whether there is a receipt of the deletion of its original.
-        is_erased: whether its erasure is on record.
-        is_held: whether a hold of its own or of its connection stands.
+        findings: the findings of its audio.
+        decisions: the decisions in its folder.
+        is_deleted: whether a receipt records the deletion of its original.
+        is_erased: whether a record of its erasure exists.
+        is_held: whether it or its connection is on hold.
     """
     if is_erased:
         return "erased"
@@ -53,10 +53,10 @@ class Hit(msgspec.Struct, kw_only=True):
     """A recording that was found.
 
     Attributes:
-        row: what is known of it, without transcripts.
+        row: its row, without transcripts.
         state: one of `query.STATES`.
-        words: the words around those that were looked for, which stand between `\\x02` and `\\x03`; else None.
-        place: where it stands among the hits, for the next page.
+        words: text around the words that were searched for, with those between `\\x02` and `\\x03`; else None.
+        place: its position among the hits, for the next page.
     """
 
     row: Row
@@ -66,16 +66,16 @@ class Hit(msgspec.Struct, kw_only=True):
 
 
 def search(path: Path, query: Query, limit: int = 100, before: str | None = None) -> list[Hit]:
-    """The recordings of a catalogue that fit, the latest first.
+    """The recordings of a catalogue that match, latest first.
 
     Args:
         path: the catalogue's file.
-        query: what is searched for.
-        limit: most of them.
-        before: goes on behind the hit of this place.
+        query: the query.
+        limit: the most hits to return.
+        before: continue after the hit of this position.
 
     Raises:
-        BadNumber, BadWords: the number or the words cannot be used.
+        BadNumber, BadWords: the number or the words are invalid.
         sqlite3.DatabaseError: the file cannot be read.
     """
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as db:
@@ -84,7 +84,7 @@ def search(path: Path, query: Query, limit: int = 100, before: str | None = None
 
 
 def search_all(path: Path, query: Query) -> Iterator[Hit]:
-    """All that fit, the latest first, read a page at a time."""
+    """All hits, latest first, read a page at a time."""
     before = None
     while hits := search(path, query, _PAGE, before):
         yield from hits
@@ -118,7 +118,7 @@ def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None)
 
 
 def _text(db: sqlite3.Connection, n: int, match: str | None) -> str:
-    """The first transcription of a recording that holds the words."""
+    """The first transcription of a recording that contains the words."""
     sql = (
         "SELECT t.text FROM transcripts t JOIN words ON words.rowid = t.t WHERE t.n = ? AND words MATCH ? ORDER BY t.t"
     )
@@ -127,7 +127,7 @@ def _text(db: sqlite3.Connection, n: int, match: str | None) -> str:
 
 
 def _party_condition(wanted: Wanted) -> tuple[str, list[str]]:
-    """The condition that a party of a recording is the wanted one, by an index wherever there is one for it."""
+    """The condition that a party of a recording has this number, by an index where one exists."""
     clause, values = _as_written(wanted)
     if wanted.national:
         marks = ", ".join("?" * len(wanted.national))
@@ -140,12 +140,12 @@ def _as_written(wanted: Wanted) -> tuple[str, list[str]]:
         return "r.n IN (SELECT n FROM parties WHERE instr(party, ?))", [wanted.text]
     begins = "r.n IN (SELECT n FROM parties WHERE {0} >= ? AND {0} < ?)"
     text, backwards = wanted.text, wanted.text[::-1]
-    ends = begins.format("reversed"), [backwards, backwards + ":"]  # the colon follows the nine
+    ends = begins.format("reversed"), [backwards, backwards + ":"]  # in ASCII the colon follows the digit nine
     if wanted.how == "begins":
         return begins.format("digits"), [text, text + ":"]
     if wanted.how == "ends":
         return ends
-    # The first is answered by the index of digits alone, the second of the few parties that are no number.
+    # The first uses the index of digits, the second the index of the few parties that are not a number.
     within = (
         "SELECT n FROM parties WHERE instr(digits, ?) UNION SELECT n FROM parties WHERE digits = '' AND instr(party, ?)"
     )

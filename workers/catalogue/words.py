@@ -1,9 +1,9 @@
-"""Words that were said: how they are indexed, what a person types to find them, and where they stand in a text.
+"""Indexes the words of transcriptions, reads queries for them, and finds them in a text.
 
-SQLite's full text index takes words between blanks as they are (its `ascii` tokenizer); what a word is, is decided here. Letters
-are folded, so that `strasse` finds `Straße` and `cafe` finds `Café`, composed or not. Scripts that write no blanks between words
-(Chinese, Japanese, Thai, Lao, Khmer, Burmese) and Korean, whose words carry endings, are indexed as pairs of characters, so that
-any part of a sentence is found: `東京都` as `東京 京都 都`.
+SQLite's full text index splits at blanks only (its `ascii` tokenizer); this module decides what a word is. It folds
+letters, so that `strasse` finds `Straße` and `cafe` finds `Café`, composed or not. It indexes pairs of characters for
+scripts without blanks between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) and for Korean, whose words carry
+endings, so that any part of a sentence is found: `東京都` as `東京 京都 都`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from functools import lru_cache
 from text.counts import many
 
 _LONGEST = 500
-_BEFORE, _LENGTH = 60, 200  # characters of what is shown around the words that were looked for
+_BEFORE, _LENGTH = 60, 200  # characters of text shown around the words that were searched for
 
 # Marks that a person may leave out: accents, the points of Hebrew, the vowels and the stretching of Arabic.
 _OPTIONAL = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0640\u064b-\u065f\u0670]")
 _NO_ACCENTS = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"}
 )
-# Marks that are part of a word, as the vowels of Hindi; those of other planes are rare enough to be told apart no further.
+# Marks that are part of a word, such as the vowels of Hindi, including all marks outside the basic plane.
 _MARKS = "".join(chr(n) for n in range(0x300, 0x1D00) if unicodedata.category(chr(n)).startswith("M")) + "\u3099\u309a"
 _NO_BLANKS = (
     "\u0e01-\u0e3a\u0e40-\u0e4e\u0e80-\u0eff\u1000-\u1049\u1050-\u109f\u1100-\u11ff\u1780-\u17d3\u3005-\u3007\u3041-\u3096"
@@ -38,11 +38,11 @@ _CLUSTER = re.compile(rf"[\x00-\x7f]+(?![{_MARKS}])|.[{_MARKS}]*", re.DOTALL)
 
 
 class BadWords(ValueError):
-    """A query that cannot be read; the text says why."""
+    """An invalid query; the text has the reason."""
 
 
 def indexed(text: str) -> str:
-    """The words of a text as the index takes them, with blanks or ASCII punctuation between them."""
+    """The words of a text in the form of the index, with blanks or ASCII punctuation between them."""
     folded = fold(text)
     if folded.isascii():
         return folded
@@ -50,12 +50,12 @@ def indexed(text: str) -> str:
 
 
 def words_query(text: str) -> str:
-    """What a person typed, as a query of the index: words that must all be there, `"phrases in quotes"`, `begin*`.
+    """Translate typed words into a query of the index: all words must occur, `"phrases in quotes"`, `begin*`.
 
-    Nothing in it is a word of the index's own language: `refund OR 1` looks for three words.
+    Operators of the index have no meaning here: `refund OR 1` searches for three words.
 
     Raises:
-        BadWords: a quote is not closed, there is no word in it, or it holds what nobody types.
+        BadWords: a quote is not closed, no word is in it, or it has control characters.
     """
     return " ".join(f'"{" ".join(words)}"{"*" if is_begin else ""}' for words, is_begin in map(_term, _typed(text)))
 
@@ -64,8 +64,8 @@ def marked(text: str, query: str) -> str:
     """The words around those that were looked for; these stand between `\\x02` and `\\x03`, which `pieces` takes apart.
 
     Args:
-        text: what was said; control characters in it become blanks.
-        query: what a person typed, good for `words_query`.
+        text: of a transcription; control characters in it become blanks.
+        query: as typed, valid for `words_query`.
     """
     text = re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
     folded, places = _folded_with_places(text)
@@ -87,13 +87,13 @@ def marked(text: str, query: str) -> str:
 
 
 def pieces(words: str) -> Iterator[tuple[str, bool]]:
-    """The text that `marked` gave, piece by piece, and whether a piece was looked for."""
+    """The pieces of a text of `marked`, each with whether it was searched for."""
     for n, piece in enumerate(words.replace("\x03", "\x02").split("\x02")):
         yield piece, n % 2 == 1
 
 
 def fold(text: str) -> str:
-    """Letters without what people leave out or write in two ways: case, accents, widths, ligatures, how it is composed."""
+    """Remove from letters what people leave out or write in two ways: case, accents, width, ligatures, composition."""
     if text.isascii():
         return text.lower()
     plain = _OPTIONAL.sub("", unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()))
@@ -101,7 +101,7 @@ def fold(text: str) -> str:
 
 
 def _typed(text: str) -> list[tuple[str, bool]]:
-    """The phrases and words in what was typed, folded, and whether only their beginning was given."""
+    """The typed phrases and words, folded, each with whether only its beginning was given."""
     if len(text) > _LONGEST:
         raise BadWords(f"{many(len(text), 'character')}; at most {_LONGEST} are allowed")
     if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\r" for c in text):
@@ -116,7 +116,7 @@ def _typed(text: str) -> list[tuple[str, bool]]:
 
 
 def _term(typed: tuple[str, bool]) -> tuple[list[str], bool]:
-    """The words of a phrase as they stand in the index, and whether the last is only the beginning of one."""
+    """The words of a phrase in the form of the index, and whether the last is only the beginning of one."""
     folded, is_begin = typed
     parts = _parts(folded)
     words = [word for n, part in enumerate(parts, 1) for word in _pairs(part, is_last=n == len(parts))]
@@ -125,7 +125,7 @@ def _term(typed: tuple[str, bool]) -> tuple[list[str], bool]:
 
 
 def _parts(folded: str) -> list[str]:
-    """Its words, and its runs of characters without blanks between words."""
+    """The words of a text, and its runs of characters of scripts without blanks."""
     if folded.isascii():
         return _ASCII_WORD.findall(folded)
     found: list[str] = []
@@ -139,7 +139,7 @@ def _is_without_blanks(part: str) -> bool:
 
 
 def _pairs(part: str, *, is_last: bool) -> list[str]:
-    """A word; of a script without blanks its pairs of characters, and its last one, unless more may follow in the text."""
+    """A word, or the pairs of characters of a run, with its last character unless more may follow in the text."""
     if not _is_without_blanks(part):
         return [part]
     pairs = [part[n : n + 2] for n in range(len(part) - 1)]
@@ -147,7 +147,7 @@ def _pairs(part: str, *, is_last: bool) -> list[str]:
 
 
 def _found(folded: str, typed: tuple[str, bool]) -> list[tuple[int, int]]:
-    """Where a phrase stands in a folded text."""
+    """The positions of a phrase in a folded text."""
     phrase, is_begin = typed
     parts = _parts(phrase)
     between = rf"(?:[^\w{_MARKS}]|_)"
@@ -162,7 +162,7 @@ def _found(folded: str, typed: tuple[str, bool]) -> list[tuple[int, int]]:
 
 
 def _folded_with_places(text: str) -> tuple[str, list[int]]:
-    """A text folded, and for each character of that, and for its end, where it stands in the text."""
+    """The folded text, and the position in the text of each of its characters and of its end."""
     pieces: list[str] = []
     places: list[int] = []
     for match in _CLUSTER.finditer(text):
