@@ -64,15 +64,15 @@ def append(
 
     Args:
         archive: the archive.
-        chain: as it was when the day was listed; read anew here.
+        chain: as it was when the day was listed; `append` refreshes it.
         day: UTC.
-        manifest: what the day holds that no seal lists.
+        manifest: the objects of the day that no seal lists.
         reconciled_at: ISO 8601.
-        making: what happens beside it.
-        only: the one number that it may have.
+        making: the steps that accompany it.
+        only: the one number that the seal may have.
 
     Raises:
-        Unfinished: another manifest has the next number, and is to be finished first.
+        Unfinished: another manifest has the next number, and must be finished first.
         SealedMeanwhile: another worker sealed the day, or took the only number.
         StoreError: the store did not take it now.
     """
@@ -105,18 +105,18 @@ def append(
 
 
 def append_void(archive: Archive, chain: Chain, sequence: int, day: date, why: str, making: Making) -> Link:
-    """Pass over a number whose manifest cannot be finished: a seal of it that counts for nothing, and leads the chain on.
+    """Write a void seal for a manifest that cannot be finished, so that the chain continues after its number.
 
     Args:
         archive: the archive.
-        chain: read anew here.
+        chain: the chain; `append_void` refreshes it.
         sequence: the number that the manifest has.
-        day: that its manifest is about, as far as is known.
-        why: one line, for whoever reads it later.
-        making: what happens beside it; no rows are written.
+        day: the day of its manifest, as far as is known.
+        why: one line.
+        making: the steps that accompany it; no rows are written.
 
     Raises:
-        SealedMeanwhile: the number is not the next any more, or has a seal now.
+        SealedMeanwhile: the number is no longer the next one, or has a seal now.
         StoreError: the store did not take it now.
     """
     chain.refresh()
@@ -153,9 +153,7 @@ def _put_seal(archive: Archive, chain: Chain, seal: Seal, making: Making) -> Lin
         standing = chain.links[seal.sequence - 1]
         if standing.seal.void != seal.void or standing.seal.manifest_sha256 != seal.manifest_sha256:
             raise SealedMeanwhile from None
-        return (
-            standing  # whoever finished it for us says the same of the same manifest, at another moment, and signs it
-        )
+        return standing  # another worker sealed the same manifest, and signs it
     if making.sign is not None:
         put_beside(archive, seal.sequence, "sig", making.sign(data))
     chain.refresh()
@@ -163,7 +161,7 @@ def _put_seal(archive: Archive, chain: Chain, seal: Seal, making: Making) -> Lin
 
 
 def put_beside(archive: Archive, sequence: int, suffix: Literal["sig", "tsr"], data: bytes) -> None:
-    """Write a signature or a time stamp beside a seal; one that stands already is left as it is."""
+    """Write a signature or a time stamp beside a seal; an existing one stays."""
     try:
         archive.put(layout.seal_key(sequence, suffix), data, "application/octet-stream")
     except ArchiveConflict:
@@ -171,7 +169,7 @@ def put_beside(archive: Archive, sequence: int, suffix: Literal["sig", "tsr"], d
 
 
 def put_file(archive: Archive, key: str, path: Path) -> None:
-    """Write a file into the archive; one that stands already is left as it is."""
+    """Write a file to the archive; an existing one stays."""
 
     def chunks() -> Iterator[bytes]:
         with path.open("rb") as file:

@@ -17,18 +17,18 @@ from telnyx_api.source_mark import SourceMark
 from text.counts import many
 from text.times import first_instant
 
-# What changes when the content does. `updated_at` changes with more than that: better one look too many.
+# Fields that change with the content. `updated_at` changes for other reasons too, which costs only a comparison.
 _INSTANTS = ("recording_started_at", "recording_ended_at", "updated_at")
 _VALUES = ("duration_millis", "channels", "status")
 
 
 def difference(record: CommitRecord, recording: Mapping[str, Any], sources: Mapping[str, SourceMark]) -> str | None:
-    """Hold what Telnyx says of a recording now against its commit record or a version's.
+    """Compare a recording at Telnyx with its commit record or a version's.
 
     Args:
-        record: what was archived.
+        record: the commit record.
         recording: the recording as Telnyx returns it now.
-        sources: by format, what its download addresses say now; formats that were not asked for are not compared.
+        sources: by format, the headers of its download addresses now; absent formats are not compared.
 
     Returns:
         The first difference as a short sentence; None if they agree.
@@ -55,7 +55,7 @@ def difference(record: CommitRecord, recording: Mapping[str, Any], sources: Mapp
 
 
 def name_of_version(recording: Mapping[str, Any], sources: Mapping[str, SourceMark], sha256s: Mapping[str, str]) -> str:
-    """The name of a version: the same content, told of in the same way, is the same version, whoever archives it."""
+    """The name of a version: a hash of the content and its fields, so every worker gives it the same name."""
     values = [recording.get(name) for name in _VALUES]
     instants = [str(first_instant(recording.get(name)) or recording.get(name)) for name in _INSTANTS]
     parts = [values, instants, sources, sha256s]
@@ -68,7 +68,7 @@ def _is_same_instant(then: object, now: object) -> bool:
 
 
 def _source_difference(then: SourceMark | None, now: SourceMark) -> str | None:
-    """What differs between two marks of the same address where both have it. An equal ETag says all."""
+    """The difference between two marks of the same address, in a header that both have. An equal ETag is enough."""
     if then is None:
         return None
     if then.etag and now.etag:

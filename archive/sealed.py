@@ -1,4 +1,4 @@
-"""Which commit records the seals list: read from the manifests of a day, and remembered of a few days."""
+"""Which commit records the seals list: read from the manifests of a day, and cached for a few days."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _DAYS_REMEMBERED = 8
 class SealedRecordings:
     """The commit records that the seals of a chain list, by day, eight bytes each.
 
-    A manifest never changes, so what was read stays true for as long as the chain holds the seals that it was read from.
+    A manifest never changes, so a cached day stays valid while the chain holds the seals that it was read from.
 
     Attributes:
-        reading: held by whoever reads, so that a day is read once.
+        reading: held while a day is read, so that each day is read once.
     """
 
     def __init__(self, archive: Archive) -> None:
@@ -31,16 +31,16 @@ class SealedRecordings:
 
     @property
     def seals(self) -> int | None:
-        """How many seals the chain has that is followed; None at the start."""
+        """The number of seals in the followed chain; None at the start."""
         return None if self._chain is None else len(self._chain.links)
 
     @property
     def last(self) -> Link | None:
-        """The last seal of the chain that is followed; None for an empty chain."""
+        """The last seal of the followed chain; None for an empty chain."""
         return self._chain.links[-1] if self._chain is not None and self._chain.links else None
 
     def follow(self, chain: Chain) -> None:
-        """Follow a chain from here on; of days whose seals are others in it, nothing is known any more."""
+        """Follow a chain; forget the days that have other seals in it."""
         self._chain = chain
         self._days = {day: known for day, known in self._days.items() if known[0] == _seals_of(chain, day)}
 
@@ -52,7 +52,7 @@ class SealedRecordings:
         return place < len(listed) and listed[place] == hash(key)
 
     def read_day(self, day: date | None) -> None:
-        """Read the manifests of a day, unless they have been; blocks.
+        """Read the manifests of a day, unless they are cached; blocks.
 
         Raises:
             UnreadableRecord: a manifest cannot be read, or is not the one of its seal.

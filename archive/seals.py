@@ -1,8 +1,9 @@
-"""Seals: what a closed day held, listed in a manifest, chained. A hash proves what is there; a seal, that nothing has gone.
+"""Seals: the objects of a closed day, listed in a manifest, and chained. They prove that no object has disappeared.
 
 A manifest is in the format of `sha256sum`, sorted by key. It is written first, and claims the next sequence number;
-then the seal itself, which tells its hash and the hash of the seal before. A worker that dies in between leaves a manifest
-without a seal, which whoever comes next finishes, or passes over by a void seal. All of this blocks and runs in worker threads.
+then the seal, which contains its hash and the hash of the seal before. A worker that dies in between leaves a manifest
+without a seal; the next worker finishes it, or passes it over by a void seal. All of this blocks and runs in worker
+threads.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from text.counts import many
 from text.times import parse_instant
 
 _COPY_BYTES = 256 * 1024
-_FOLDERS_A_THREAD = 8  # at a time: handing one over costs as much as hashing it
+_FOLDERS_A_THREAD = 8  # at a time: giving a thread one folder costs as much as hashing it
 
 
 class CannotSeal(WrongObject):
-    """A day that is not whole; the text says what is wrong with it."""
+    """A day that is not whole; the text has the reason."""
 
 
 class Link(msgspec.Struct, frozen=True):
-    """A seal and the SHA-256 of its JSON, which the next one tells."""
+    """A seal and the SHA-256 of its JSON, which the next seal contains."""
 
     seal: Seal
     sha256: str
@@ -48,7 +49,7 @@ class Chain:
 
     Args:
         archive: the archive.
-        links: those that are known already, in order, from the first.
+        links: the known seals, in order, from the first.
     """
 
     def __init__(self, archive: Archive, links: list[Link] | None = None) -> None:
@@ -60,7 +61,7 @@ class Chain:
                 self._add(link)
 
     def refresh(self) -> list[Link]:
-        """Read the seals that have come since; returns them.
+        """Read the new seals; returns them.
 
         Raises:
             UnreadableRecord: one cannot be read.
@@ -78,13 +79,13 @@ class Chain:
         return self.links[known:]
 
     def copy(self) -> Chain:
-        """The same chain as a value of its own: what is read into one is not in the other."""
+        """An independent copy of the chain."""
         copy = Chain(self._archive)
         copy.become(self)
         return copy
 
     def become(self, other: Chain) -> None:
-        """Hold what another holds now."""
+        """Take over the seals of another chain."""
         self.links, self._by_day = other.links.copy(), other._by_day.copy()
 
     def of_day(self, day: date) -> tuple[Link, ...]:
@@ -108,7 +109,7 @@ class Chain:
 
 
 def present_seals(archive: Archive) -> dict[int, set[str]]:
-    """What lies under each sequence number, in order: `json`, `sha256`, `sig`, `tsr` or some of them; by a listing alone."""
+    """The files of each sequence number, in order (`json`, `sha256`, `sig`, `tsr`), from a listing alone."""
     present: dict[int, set[str]] = {}
     for stored in archive.store.list("seals/"):
         if (place := layout.seal_of(stored.key)) is not None:
@@ -120,7 +121,7 @@ def read_link(data: bytes, key: str) -> Link:
     """Read a seal.
 
     Raises:
-        UnreadableRecord: it is no seal, or belongs under another key; the text names the key.
+        UnreadableRecord: it is not a seal, or belongs under another key; the text names the key.
     """
     try:
         seal = SEAL.read(data, key)
@@ -134,11 +135,11 @@ def read_link(data: bytes, key: str) -> Link:
 
 @dataclass
 class SealedFolder:
-    """What is new of one recording, medium or log message since the last seal of its day.
+    """The new objects of one recording, medium or log message since the last seal of its day.
 
     Attributes:
-        prefix: what its keys begin with.
-        present: all that lies there now, by key.
+        prefix: the start of its keys.
+        present: all of its objects, by key.
         new: the keys that no seal lists yet, sorted.
         records: the bytes of the JSON objects that were read, by key.
         commit: the commit record of a recording, read.
@@ -156,7 +157,7 @@ class SealedFolder:
 
 
 class Manifest:
-    """A manifest in a temporary file, with what a seal tells of it. A context manager: the file goes at its end."""
+    """A manifest in a temporary file, with the counts for its seal. A context manager, which deletes the file."""
 
     def __init__(self) -> None:
         self.recordings = self.transcriptions = self.not_archived = self.bytes = self.objects = 0
@@ -171,7 +172,7 @@ class Manifest:
 
     @property
     def sha256(self) -> str:
-        """Hexadecimal, of all its bytes."""
+        """The hash of all its bytes, hexadecimal."""
         return self._digest.hexdigest()
 
     def add(self, folder: SealedFolder) -> None:
@@ -195,11 +196,11 @@ class Manifest:
 
 
 def days_to_seal(identity: Identity, last: date) -> list[date]:
-    """The days that must have a seal, an empty one too: from the day the archive got its identity to the last closed day.
+    """The days that must have a seal, empty days too: from the day the archive got its identity to the last closed day.
 
     Args:
         identity: of the archive.
-        last: the last day whose time to be sealed has come.
+        last: the last day that can be sealed.
     """
     first = parse_instant(identity.created_at).date()
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
@@ -215,16 +216,16 @@ def sealed_keys(archive: Archive, links: Sequence[Link]) -> Iterator[str]:
     """The keys that the manifests of some seals list, in order.
 
     Raises:
-        UnreadableRecord: a manifest cannot be read, or is not the one of its seal; raised behind its last line.
+        UnreadableRecord: a manifest is unreadable, or not the one of its seal; raised after its last line.
     """
     return heapq.merge(*((key for _, key in lines_of(archive, link)) for link in links))
 
 
 def lines_of(archive: Archive, link: Link) -> Iterator[tuple[str, str]]:
-    """SHA-256 and key of each line of the manifest of a seal, held against the hash that the seal tells.
+    """SHA-256 and key of each line of the manifest of a seal, checked against the hash in the seal.
 
     Raises:
-        UnreadableRecord: as `read_manifest`, and when it is not the manifest that the seal tells of; raised behind its last line.
+        UnreadableRecord: as `read_manifest`, or it is not the manifest of the seal; raised after its last line.
     """
     return read_manifest(archive, link.seal.sequence, link.seal.manifest_sha256)
 
@@ -238,7 +239,7 @@ def read_manifest(archive: Archive, sequence: int, expected: str | None = None) 
         expected: the SHA-256 that all its bytes must have, hexadecimal; None: any.
 
     Raises:
-        UnreadableRecord: it is not there, not in the format of `sha256sum`, or of another hash.
+        UnreadableRecord: it is missing, not in the format of `sha256sum`, or has another hash.
     """
     key = layout.seal_key(sequence, "sha256")
     digest = hashlib.sha256()
@@ -264,16 +265,16 @@ def read_manifest(archive: Archive, sequence: int, expected: str | None = None) 
 def folders_of_day(
     archive: Archive, day: date, links: Sequence[Link], only: Callable[[str], bool] | None = None
 ) -> Iterator[SealedFolder]:
-    """The folders of a day that hold something no seal lists yet, hashed, in the order of their keys.
+    """The folders of a day with objects that no seal lists yet, hashed, in the order of their keys.
 
     Args:
         archive: the archive.
         day: UTC.
         links: the seals that the day has.
-        only: which of the new keys count; None for all.
+        only: selects new keys; None for all.
 
     Raises:
-        CannotSeal: one is not whole.
+        CannotSeal: a folder is not whole.
         StoreError: the store cannot be read now.
     """
     folders = _new_folders(archive, day, links, only)
@@ -301,10 +302,10 @@ def _new_folders(
 
 
 def _look_for_a_lost_commit(folder: SealedFolder) -> None:
-    """A receipt is written beside a commit record alone: where only the receipt is left, a recording has been lost.
+    """Check for a receipt without a commit record: a receipt is written after it, so a recording has been lost.
 
     Raises:
-        CannotSeal: so it is.
+        CannotSeal: a commit record is gone.
     """
     commit = layout.commit_key(folder.prefix)
     if commit in folder.present or layout.erasure_key(folder.prefix) in folder.present:
@@ -315,13 +316,13 @@ def _look_for_a_lost_commit(folder: SealedFolder) -> None:
 
 
 def folder_of(key: str) -> str:
-    """The folder of a recording or of a version of a medium; of a log message, its day's."""
+    """The folder of a recording or of a version of a medium; for a log message, the folder of its day."""
     depth = {"recordings": 5, "media": 6}.get(key.partition("/")[0], 4)
     return "/".join(key.split("/")[:depth]) + "/"
 
 
 def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
-    """Hash what is new: objects that a record names by that record, whose proof they had; the rest by reading it."""
+    """Hash the new objects: those that a record names by its proven hash, the others by reading them."""
     known: dict[str, tuple[int, str]] = {}
     try:
         if (key := layout.commit_key(folder.prefix)) in folder.present:

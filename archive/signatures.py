@@ -1,7 +1,7 @@
 """Signatures of seals that `ssh-keygen -Y verify -n callvault-seal` accepts: SSHSIG, Ed25519.
 
 Source of the format: OpenSSH, PROTOCOL.sshsig. A signature is over `SSHSIG`, the namespace, an empty field, the name of
-the hash, and the hash of the message; the file holds the public key, so that whoever reads it can say who signed.
+the hash, and the hash of the message. The file contains the public key, which identifies the signer.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 
 
 class BadSignature(Exception):
-    """A signature that does not hold; the text says why."""
+    """An invalid signature; the text has the reason."""
 
 
 class BadKey(ValueError):
-    """A key that cannot be used; the text says why, without the key."""
+    """An unusable key; the text has the reason, without the key."""
 
 
 class SealKeys:
-    """The key that signs, and all whose signatures hold.
+    """The key that signs, and the keys whose signatures are trusted.
 
     Args:
-        text: what `CALLVAULT_SEAL_KEY` says: paths of OpenSSH key files or the text of one. The first must be a private
-            Ed25519 key without a passphrase, and signs; public ones behind it are those that signed before.
+        text: the value of `CALLVAULT_SEAL_KEY`: paths of OpenSSH key files or the text of one. The first must be a
+            private Ed25519 key without a passphrase, and signs; public keys after it signed earlier seals.
 
     Raises:
-        BadKey: one cannot be used.
+        BadKey: a key is unusable.
     """
 
     def __init__(self, text: str) -> None:
@@ -70,10 +70,10 @@ class SealKeys:
 
 
 def signer_of(signature_file: bytes, message: bytes) -> bytes:
-    """The raw public key that a signature file holds, once its signature has been found to be of the message.
+    """Verify a signature file of a message; returns the raw public key that it contains.
 
     Raises:
-        BadSignature: it is no signature, of another namespace, or not of this message.
+        BadSignature: it is not a signature, has another namespace, or is not of this message.
     """
     try:
         text = signature_file.decode("ascii").strip()

@@ -18,17 +18,17 @@ _LARGEST_ANSWER_BYTES = 256 * 1024
 
 
 class BadTimestamp(Exception):
-    """A time stamp that does not hold, or could not be had; the text says why."""
+    """An invalid time stamp, or a failed request for one; the text has the reason."""
 
 
 def request_timestamp(url: str, message: bytes, authorities: Path | None) -> bytes:
     """Ask an authority for the stamp of a message; blocks.
 
     Returns:
-        The authority's whole answer (TimeStampResp, DER), held to the message and to the roots, if there are any.
+        The authority's whole answer (TimeStampResp, DER), verified against the message and against any roots.
 
     Raises:
-        BadTimestamp: it is away, refuses, or answers for something else.
+        BadTimestamp: the authority is away, refuses, or answers for other data.
     """
     imprint = {
         "hash_algorithm": algos.DigestAlgorithm({"algorithm": "sha256"}),
@@ -52,17 +52,16 @@ def request_timestamp(url: str, message: bytes, authorities: Path | None) -> byt
 
 
 def verify_timestamp(stamp: bytes, message: bytes, authorities: Path | None, nonce: int | None = None) -> datetime:
-    """The instant that a stamp tells for a message.
+    """Verify a stamp of a message; returns its instant.
 
     Args:
         stamp: the authority's answer, DER.
         message: what was stamped, by SHA-256.
-        authorities: a PEM file of the roots that are trusted. None: only that it is granted and of this message is
-            checked, not who signed it.
-        nonce: what was sent with the request.
+        authorities: a PEM file of the trusted roots. None: the signer is not checked.
+        nonce: the nonce of the request.
 
     Raises:
-        BadTimestamp: it is not a good stamp of this message.
+        BadTimestamp: it is not a valid stamp of this message.
     """
     digest = hashlib.sha256(message).digest()
     try:
@@ -88,9 +87,9 @@ def verify_timestamp(stamp: bytes, message: bytes, authorities: Path | None, non
 
 def _hold_to(answer: Any, token: Any, digest: bytes, authorities: Path) -> None:
     """Verify the signature, and its certificate up to a trusted root."""
-    # DER sorts the members of a SET; OpenSSL, and the authorities that run on it, leave the certificates as they came.
+    # DER sorts the members of a SET; OpenSSL, and authorities that use it, leave the certificates unsorted.
     certificates = sorted(certificate.dump() for certificate in token["certificates"])
     token["certificates"] = [type(token["certificates"][0]).load(data) for data in certificates]
-    # Only the roots: what the verifier takes as intermediates it trusts, and those within the stamp are anybody's.
+    # Only the roots: the verifier trusts intermediates that it is given, and anybody can put some into a stamp.
     verifier = VerifierBuilder(roots=x509.load_pem_x509_certificates(authorities.read_bytes())).build()
     verifier.verify(decode_timestamp_response(answer.dump(force=True)), digest)

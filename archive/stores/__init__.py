@@ -1,1 +1,1 @@
-"""Where it is kept: one module a store, all of one interface."""
+"""The stores of an archive: one module for each, with one interface."""

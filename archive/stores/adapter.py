@@ -1,4 +1,4 @@
-"""What has `requests`, under the SDKs of Google and Azure, send as `lines.py` does."""
+"""Makes `requests`, which the SDKs of Google and Azure use, send as `lines.py` does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _POOLS = {"http": in_pieces(HTTPConnectionPool), "https": in_pieces(HTTPSConnect
 
 
 class InPiecesAdapter(HTTPAdapter):
-    """An adapter whose connections send in pieces. It tries nothing again: the SDK over it does."""
+    """An adapter whose connections send in pieces. It does not retry; the SDK does."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -21,7 +21,7 @@ class InPiecesAdapter(HTTPAdapter):
         )
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools of connections."""
+        """Create the pools of connections."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 

@@ -1,9 +1,9 @@
 """`az://container/prefix`: Azure Blob Storage, by azure-storage-blob.
 
-Of a blob put in one request Azure makes an MD5 and refuses a body that does not have the one it was sent. Of blocks, each
-is checked against its MD5 as it is staged, and the block's id carries that MD5, so that the committed list says which
-checked blocks the blob is made of; the MD5 property that a client sets when it commits is not checked and proves nothing.
-Create-only is `If-None-Match: *` on the put and on the block list.
+Azure computes an MD5 of a blob that is put in one request, and refuses a body that does not match the MD5 it was sent. It
+checks each block against its MD5 when the block is staged. The id of the block contains that MD5, so the committed list
+shows which checked blocks the blob consists of. Azure does not check the MD5 property that a client sets when it commits,
+so that proves nothing. Create-only is `If-None-Match: *` on the put and on the block list.
 Sources: learn.microsoft.com/rest/api/storageservices/put-blob, put-block, put-block-list and specifying-conditional-headers.
 """
 
@@ -85,13 +85,13 @@ class AzureStore:
         self._container = self._service.get_container_client(container)
 
     def create_place(self) -> None:
-        """See `Store.create_place`. The container is there already, or its owner makes it."""
+        """See `Store.create_place`. The owner creates the container."""
 
     def probe(self) -> None:
         """See `Store.probe`. Azure checks the MD5 that it is sent."""
 
     def put(self, key: str, source: Source, content_type: str, attributes: Mapping[str, str]) -> Written:
-        """See `Store.put`. Up to a part in one request, more in blocks; what is staged and not committed is no blob."""
+        """See `Store.put`. Up to a part in one request, more in blocks; staged blocks without a commit are not a blob."""
         blob = self._blob(key)
         with self._buffers.of(source):
             first = source.part(self._options.part_bytes)
@@ -113,7 +113,7 @@ class AzureStore:
         except KeyExists:
             if self.stat(key) is not None:
                 raise
-            # Blocks that an interrupted upload has staged can stand in the way; a block list takes their place.
+            # Staged blocks of an interrupted upload can block the put; a block list replaces them.
             return self._put_blocks(blob, key, body, Source(iter(())), extra)
         return {"md5": digest.hexdigest()}
 
@@ -134,7 +134,7 @@ class AzureStore:
                 blob.commit_block_list(
                     [BlobBlock(block_id) for block_id in ids], match_condition=MatchConditions.IfMissing, **extra
                 )
-        except _NoBlocks:  # another writer's object has taken their place; or it is ours, and the answer was lost
+        except _NoBlocks:  # another writer's object replaced them, or the answer of our own commit was lost
             if self.stat(key) is None:
                 raise
             raise KeyExists(key) from None
@@ -150,7 +150,7 @@ class AzureStore:
         except _Missing:
             return None
         checksums: dict[str, str] = {}
-        if committed:  # the MD5 property was set by whoever committed; only the blocks' own were checked
+        if committed:  # the client set the MD5 property; Azure checked only the MD5s of the blocks
             if all(len(block.id) == 41 and block.id[8] == "-" for block in committed):
                 checksums[_BLOCKS] = _of_blocks([block.id for block in committed])
         elif found.content_settings.content_md5:
@@ -210,7 +210,7 @@ class AzureStore:
         return Outside(unquote(there.path.removeprefix(path))).key if is_here else None
 
     def erase(self, key: str) -> None:
-        """See `Store.erase`. With its snapshots; a container with soft delete keeps them for its own while."""
+        """See `Store.erase`. Deletes its snapshots too; a container with soft delete keeps them for its own period."""
         try:
             with _store_errors(self._shown(key)):
                 self._blob(key).delete_blob(delete_snapshots="include")
@@ -218,7 +218,7 @@ class AzureStore:
             pass
 
     def remove_orphans(self) -> int:
-        """See `Store.remove_orphans`. Blocks that are staged and not committed are no blob, and expire in a week."""
+        """See `Store.remove_orphans`. Azure removes staged blocks without a commit after a week."""
         return 0
 
     def _extra(self, content_type: str, attributes: Mapping[str, str]) -> dict[str, Any]:
@@ -271,7 +271,7 @@ def _service(url: str, options: dict[str, Any]) -> BlobServiceClient:
 
 
 def _checked_by(digest: hashlib._Hash) -> dict[str, str]:
-    """The header by which Azure checks what it is sent. The SDK's own way (`validate_content`) hashes it once more."""
+    """The header with the MD5 that Azure checks. The SDK's own option (`validate_content`) would hash the body again."""
     return {"Content-MD5": base64.b64encode(digest.digest()).decode()}
 
 

@@ -34,7 +34,7 @@ from archive.stores.store import (
 
 _CHUNK_BYTES = 1024 * 1024
 _TEMPORARY = ".incoming"  # in the archive's root: the link must stay within one file system
-_NO_KEYS = (_TEMPORARY, "lost+found")  # the second lies at the root of a disk, and only root may look into it
+_NO_KEYS = (_TEMPORARY, "lost+found")  # the second is at the root of a disk, and only root may read it
 _NO_SEGMENTS = frozenset(("", ".", ".."))
 _ORPHAN_SECONDS = 24 * 3600
 
@@ -70,7 +70,7 @@ class FileStore:
         with _errors_of(key):
             descriptor = self._open_new(temporary)
         try:
-            for chunk in source.chunks():  # what the source raises is not ours to name
+            for chunk in source.chunks():  # errors of the source pass unchanged
                 with _errors_of(key):
                     _write_all(descriptor, chunk)
             with _errors_of(key):
@@ -97,7 +97,7 @@ class FileStore:
                 return None
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """See `Store.read`. Reads past the page cache where the system lets a program ask for that."""
+        """See `Store.read`. Bypasses the page cache if the system allows it."""
         with _errors_of(key):
             try:
                 descriptor = os.open(self._path(key), os.O_RDONLY)
@@ -108,7 +108,7 @@ class FileStore:
             with _errors_of(key):
                 _drop_from_cache(descriptor)
                 size = os.fstat(descriptor).st_size
-            # Memory for what there is to read and no more: a record is a thousandth of a chunk.
+            # No more memory than there is to read: a record is a thousandth of a chunk.
             at_once = min(_CHUNK_BYTES, max(1, size - start))
             while end is None or start < end:
                 with _errors_of(key):
@@ -126,12 +126,12 @@ class FileStore:
         folder, slash, _ = prefix.rpartition("/")
         yield from self._walk(folder + slash, prefix)
         with _errors_of(prefix):
-            self._must_be_there()  # a folder that vanished meanwhile has listed nothing, or not all
+            self._must_be_there()  # if the folder vanished meanwhile, the listing is incomplete
 
     def _walk(self, above: str, prefix: str) -> Iterator[StoredObject]:
-        """What lies in the folder whose keys begin with `above`, and in those within it.
+        """The objects in the folder whose keys begin with `above`, and in its subfolders.
 
-        Of a folder only names are kept: a day may hold a hundred thousand.
+        It keeps only the names of a folder in memory: a day may hold a hundred thousand.
         """
         root = f"{self.root}/"
         folders = [(above, iter(_names(root + above)))]
@@ -153,7 +153,7 @@ class FileStore:
         return None
 
     def key_of(self, url: str) -> str | None:
-        """See `Store.key_of`. Telnyx puts nothing into a folder."""
+        """See `Store.key_of`. Telnyx cannot write to a folder."""
         return None
 
     def erase(self, key: str) -> None:
@@ -174,7 +174,7 @@ class FileStore:
         for entry in entries:
             try:
                 if not re.fullmatch(r"[0-9a-f]{32}", entry.name):
-                    continue  # none of ours
+                    continue  # not a temporary file of ours
                 if time.time() - entry.stat().st_mtime > _ORPHAN_SECONDS:
                     Path(entry.path).unlink()
                     removed += 1
@@ -208,9 +208,9 @@ class FileStore:
         return self.root / key
 
     def _make_folder(self, folder: Path) -> None:
-        """Make a folder and flush the entries that lead to it, also those of one that another process has just made.
+        """Create a folder and flush the entries that lead to it, even if another process has just created them.
 
-        Remembered, so that a day's folder is flushed once.
+        It remembers the folder, so that a day's folder is flushed once.
         """
         unknown = []
         while folder != self.root and not (folder in self._known_folders and folder.is_dir()):
@@ -239,7 +239,7 @@ def _error_of(key: str, error: Exception) -> Exception | None:
 
 
 def _names(folder: str) -> list[str]:
-    """The names in a folder, as a listing of keys sorts them: a folder's with the slash that follows it in a key."""
+    """The names in a folder, in the order of keys: the name of a subfolder counts with its slash."""
     with _errors_of(folder):
         try:
             with os.scandir(folder) as found:
@@ -251,7 +251,7 @@ def _names(folder: str) -> list[str]:
 
 
 def _size_of(path: str, key: str) -> int | None:
-    """Bytes; None if it has been erased meanwhile."""
+    """The size in bytes; None if the file has been erased meanwhile."""
     try:
         return os.stat(path).st_size  # noqa: PTH116, a Path for each of millions takes longer than the call
     except FileNotFoundError:
@@ -261,7 +261,7 @@ def _size_of(path: str, key: str) -> int | None:
 
 
 def _text(name: str) -> str:
-    """A name as text: bytes in it that are no UTF-8, which no key of ours has, are written out."""
+    """A name as text, with escapes for bytes that are not UTF-8; no key of ours has such bytes."""
     if name.isascii():
         return name
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -274,7 +274,7 @@ def _write_all(descriptor: int, chunk: bytes) -> None:
 
 
 def _drop_from_cache(descriptor: int) -> None:
-    """Have the next read come from the disk, where the system can be asked to (Linux; not macOS)."""
+    """Make the next read come from the disk, if the system allows it (Linux; not macOS)."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 

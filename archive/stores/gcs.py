@@ -1,9 +1,9 @@
 """`gs://bucket/prefix`: Google Cloud Storage, by google-cloud-storage.
 
-GCS keeps a CRC32C of every object and refuses a body that does not have the one it was sent (one request: in the
+GCS keeps a CRC32C of every object and refuses a body that does not match the CRC32C it was sent (one request: in the
 metadata; resumable: `x-goog-hash` on the last chunk). Create-only is `ifGenerationMatch=0` on the first request.
-Sources: cloud.google.com/storage/docs/data-validation and /docs/request-preconditions; what the client really sends
-was seen at a socket (docs/stores.md).
+Sources: cloud.google.com/storage/docs/data-validation and /docs/request-preconditions; the requests of the client were
+recorded at a socket (docs/stores.md).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from text.counts import many
 log = get_logger()
 
 _TRIES = 5
-# What the SDK raises, and what it lets through of the libraries under it; `requests` has its errors under OSError.
+# Errors of the SDK, and of the libraries under it; those of `requests` are OSErrors.
 _ERRORS = (GoogleAPIError, GoogleAuthError, InvalidResponse, DataCorruption, HTTPError, HTTPException, OSError)
 _PASSING = (408, 429, 500, 502, 503, 504)
 _READ_BYTES = 1024 * 1024
@@ -59,7 +59,7 @@ _CREATE, _GET, _LIST, _DELETE = (f"storage.objects.{what}" for what in ("create"
 
 
 class GcsStore:
-    """An archive in a bucket of Google Cloud Storage; credentials are the application default ones."""
+    """An archive in a bucket of Google Cloud Storage, with the application default credentials."""
 
     def __init__(self, url: str, options: StoreOptions) -> None:
         self.url = url
@@ -67,18 +67,18 @@ class GcsStore:
         self._options = options
         self._buffers = Buffers(options)
         self._timeout = (lines.CONNECT_SECONDS, lines.SILENCE_SECONDS)
-        # By number: by time, as the client's own, a block that needs minutes on a thin line would have one try.
+        # Limited by number: a limit in time, such as the client's own, would give a slow block one attempt only.
         self._retry: Any = stamina.retry(on=_is_passing, attempts=_TRIES, timeout=None, wait_initial=0.5, wait_max=8)
         with _store_errors(url):
             self._client = storage.Client()
             session = self._client._http
-            if not session.is_mtls:  # which has an adapter of its own
+            if not session.is_mtls:  # mTLS has its own adapter
                 for scheme in ("http://", "https://"):
                     session.mount(scheme, InPiecesAdapter())
         self._bucket = self._client.bucket(bucket)
 
     def create_place(self) -> None:
-        """See `Store.create_place`. The bucket is there already, or its owner makes it."""
+        """See `Store.create_place`. The owner creates the bucket."""
 
     def probe(self) -> None:
         """See `Store.probe`. Google makes a checksum of every object."""
@@ -87,7 +87,7 @@ class GcsStore:
         """See `Store.put`. Up to a part in one request, more in one resumable upload."""
         part_bytes = max(_CHUNK_UNIT, self._options.part_bytes // _CHUNK_UNIT * _CHUNK_UNIT)
         blob = self._bucket.blob(self._name(key), part_bytes, kms_key_name=self._options.encryption_key)
-        blob.delete = _leave_it  # the SDK would delete it where an upload's answer names another checksum than ours
+        blob.delete = _leave_it  # the SDK would delete the object if the answer has another checksum than ours
         if self._options.storage_class:
             blob.storage_class = self._options.storage_class
         if self._options.retention is not None:
@@ -106,7 +106,7 @@ class GcsStore:
                 with closing(parts_ahead(first, source, part_bytes, self._buffers)) as parts:
                     self._put_stream(blob, key, _Stream(parts, crc), content_type)
         expected = base64.b64encode(crc.digest()).decode()
-        stored = self.stat(key)  # asked anew: what the upload's answer says is not what lies there
+        stored = self.stat(key)  # the object itself; the answer of the upload may differ
         if stored is None:
             raise StoreError(
                 f"gs://{self._bucket.name}/{self._name(key)}: the store took the object and does not show it"
@@ -120,7 +120,7 @@ class GcsStore:
             )
 
     def _put_stream(self, blob: Any, key: str, stream: _Stream, content_type: str) -> None:
-        if self.stat(key) is not None:  # GCS itself would say so only at the end of the upload
+        if self.stat(key) is not None:  # GCS itself would refuse only at the end of the upload
             raise KeyExists(key)
         try:
             with _store_errors(self._shown(key), _CREATE), _leaving_damage_to_the_proof(self._shown(key)):
@@ -133,9 +133,9 @@ class GcsStore:
                     retry=self._retry,
                 )
         except BaseException as error:
-            if stream.failure is not None:  # what the source raised comes out as itself
+            if stream.failure is not None:  # an error of the source passes unchanged
                 raise stream.failure from None
-            if isinstance(error, ValueError):  # the SDK's word for an answer that names another place than the stream's
+            if isinstance(error, ValueError):  # the SDK raises it if the answer has another position than the stream
                 raise StoreError(f"{self._shown(key)}: the store kept only part of a block; {error}") from error
             raise
 
@@ -182,7 +182,7 @@ class GcsStore:
                 yield StoredObject(blob.name.removeprefix(self._prefix), blob.size)
 
     def presign(self, key: str, seconds: int) -> str | None:
-        """See `Store.presign`. None where the credentials cannot sign (a workload identity without that right)."""
+        """See `Store.presign`. None if the credentials cannot sign, as of a workload identity without that permission."""
         try:
             credentials, _ = google.auth.default()
             url = self._bucket.blob(self._name(key)).generate_signed_url(
@@ -201,7 +201,7 @@ class GcsStore:
         return layout.Outside(name).key if url.startswith("gs://") and bucket == self._bucket.name else None
 
     def erase(self, key: str) -> None:
-        """See `Store.erase`. Every generation; a bucket with soft delete keeps them for its own while."""
+        """See `Store.erase`. Deletes every generation; a bucket with soft delete keeps them for its own period."""
         name = self._name(key)
         with _store_errors(self._shown(key), _DELETE):
             listed = self._client.list_blobs(
@@ -211,7 +211,7 @@ class GcsStore:
                 self._bucket.delete_blob(name, generation=blob.generation, timeout=self._timeout, retry=self._retry)
 
     def remove_orphans(self) -> int:
-        """See `Store.remove_orphans`. An unfinished resumable upload is no object and expires by itself in a week."""
+        """See `Store.remove_orphans`. GCS removes an unfinished resumable upload after a week."""
         return 0
 
     def _name(self, key: str) -> str:
@@ -222,7 +222,7 @@ class GcsStore:
 
 
 def _is_passing(error: Exception) -> bool:
-    """Whether trying again may help: a broken connection, or an answer that says "later"
+    """Whether a retry may help: after a broken connection, or an answer that asks to retry
     (cloud.google.com/storage/docs/retry-strategy)."""
     if isinstance(error, (ConnectionError, requests.ConnectionError, requests.Timeout, ChunkedEncodingError)):
         return True
@@ -234,7 +234,7 @@ def _is_passing(error: Exception) -> bool:
 
 
 def _status_of(error: Exception) -> int | None:
-    """The status of the answer that an error stands for."""
+    """The HTTP status behind an error."""
     status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "code", None)
     return None if status is None else int(status)
 
@@ -302,7 +302,7 @@ def _error_of(name: str, permission: str, error: Exception) -> Exception | None:
     if "upload_id=" in str(getattr(getattr(error, "response", None), "url", "")) and status in (404, 410):
         return StoreError(f"{name}: the store dropped the upload; the upload starts again")
     if isinstance(error, NotFound) or status == 404:
-        is_of_bucket = permission in (_CREATE, _LIST)  # which need no object to be there
+        is_of_bucket = permission in (_CREATE, _LIST)  # requests that need no existing object
         return (
             StoreRefused(f"{name}: the bucket does not exist; create it or correct the address")
             if is_of_bucket

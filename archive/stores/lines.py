@@ -1,9 +1,9 @@
-"""How bytes go out to a store over a thin line: each write is bounded by silence, never a whole block by a time.
+"""Sends to a store over a slow line: the time limit is for silence, not for a whole block.
 
-The SDKs send a body by one `sendall`, whose time limit counts for all of it, and that limit is the one for connecting
-(urllib3 sets it before each request; docs.python.org/3/library/socket.html#socket.socket.sendall). A block that needs
-longer than it takes to connect would never arrive. So here each write of as much as the kernel has room for may take as
-long as a line may be silent; over TLS, which writes what it is given or nothing, each small piece.
+The SDKs send a body by one `sendall`, with one time limit for all of it: the limit for connecting (urllib3 sets it before
+each request; docs.python.org/3/library/socket.html#socket.socket.sendall). A block that needs longer would never arrive.
+So here the limit is the longest silence, and counts for each write of as much as the kernel has room for; over TLS, which
+writes all or nothing, for each small piece.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib3.connection import HTTPConnection
 
 CONNECT_SECONDS = 5.0
-SILENCE_SECONDS = 60.0  # in which nothing is taken from us, or nothing comes after all was sent
-CONNECTIONS = 128  # kept open; more than the threads that use them
+SILENCE_SECONDS = 60.0  # the longest time without progress, in sending or in waiting for the answer
+CONNECTIONS = 128  # open connections; more than the threads that use them
 _PIECE_BYTES = 64 * 1024
 _UNSENT_BYTES = 128 * 1024
 
@@ -27,8 +27,8 @@ else:
 
 
 class _WholeHead(HTTPResponse):
-    """An answer whose headers are whole. http.client takes the end of a cut connection for the end of the headers: the
-    answer then has no length, its body is empty, and a list without entries looks like one of an empty store."""
+    """An answer with complete headers. http.client takes the end of a cut connection for the end of the headers: the
+    answer then has no length and an empty body, and a cut list looks like the list of an empty store."""
 
     def begin(self) -> None:
         """Read the status and the headers.
@@ -48,7 +48,7 @@ class _WholeHead(HTTPResponse):
 
 
 class _Lines:
-    """A file that remembers the last line that was read of it."""
+    """A file that remembers the last line read."""
 
     def __init__(self, file: Any) -> None:
         self.file = file
@@ -63,7 +63,7 @@ class _Lines:
 
 
 class _Patient(socket.socket):
-    """A socket whose time limit counts for each of the writes of `sendall`: for silence, and not for all that is sent."""
+    """A socket whose time limit counts for each write of `sendall`, and not for all of them together."""
 
     @classmethod
     def of(cls, connected: socket.socket) -> _Patient:
@@ -82,7 +82,7 @@ class _Patient(socket.socket):
 
 
 class InPieces(_Connection):
-    """What has a connection of urllib3's send in pieces, and take no answer that is cut; inherited from before it."""
+    """A mixin, before a connection of urllib3: it sends in pieces, and refuses cut answers."""
 
     response_class = _WholeHead
 
@@ -90,9 +90,9 @@ class InPieces(_Connection):
         return _Patient.of(super()._new_conn())
 
     def connect(self) -> None:
-        """Connect, and keep little waiting in the kernel: what waits there is not sent, though `send` has returned.
+        """Connect, and keep the kernel's send buffer small.
 
-        Otherwise megabytes of a block would still be on their way when the wait for its answer begins.
+        Otherwise megabytes of a block would still wait there when the time limit for its answer begins.
         """
         super().connect()
         option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
@@ -114,6 +114,6 @@ class InPieces(_Connection):
 
 
 def in_pieces(pool: Any) -> Any:
-    """A kind of pool like another of urllib3's, whose connections send in pieces."""
+    """A subclass of a pool of urllib3 whose connections send in pieces."""
     connection = type("InPieces", (InPieces, pool.ConnectionCls), {})
     return type("InPiecesPool", (pool,), {"ConnectionCls": connection})

@@ -52,7 +52,7 @@ class S3Store:
         self._parts = Parts(self._bucket, self._fallback, self._buffers, self.stat)
 
     def create_place(self) -> None:
-        """See `Store.create_place`. The bucket is there already, or its owner makes it."""
+        """See `Store.create_place`. The owner creates the bucket."""
 
     def probe(self) -> None:
         """See `Store.probe`."""

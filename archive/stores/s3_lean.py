@@ -1,13 +1,13 @@
 """The frequent requests of S3 without boto3's pipeline, which costs a worker several times what signing and sending do.
 
-Everything is as boto3 resolves it: the credentials, which may be refreshed, the address and its style, the region, the pool of
-connections with its TLS, proxies and time limits. What is not plainly done, refused or absent goes to boto3 at once, which
-tries again, follows the bucket's region and tells errors; and where a request cannot be resolved (another signature, no
-credentials) all go there.
+boto3 resolves everything: the credentials, which may be refreshed, the address and its style, the region, the pool of
+connections with its TLS, proxies and time limits. Any answer other than done, refused or absent goes to boto3 at once,
+which retries, follows the bucket's region and reports errors. If a request cannot be resolved (another signature, no
+credentials), all requests go to boto3.
 
-The signature is Signature Version 4 (docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html), with the hash of
-the body in it always; botocore's own takes forty times as long, since it derives the day's key anew each time. No request
-waits for `100 Continue`, as boto3's writes do.
+The signature is Signature Version 4 (docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html) and always
+covers the hash of the body. botocore's own takes forty times as long, since it derives the key of the day for each
+request. No request waits for `100 Continue`, as boto3's writes do.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _is_wanted: ContextVar[bool] = ContextVar("is_wanted", default=False)
 
 @dataclass(frozen=True)
 class Answer:
-    """What the store said: its headers, their names in small letters; and the body, to be read to its end or closed."""
+    """An answer of the store: its headers, with names in lower case, and its body, to read to the end or to close."""
 
     headers: Mapping[str, str]
     body: StreamingBody
@@ -77,7 +77,7 @@ class Request:
 
 @dataclass(frozen=True)
 class _Way:
-    """How boto3 reaches the bucket: the address before a key, its host, the region, and how it calls itself."""
+    """How boto3 reaches the bucket: the address before a key, its host, the region, and the user agent."""
 
     address: str
     path: str
@@ -90,8 +90,8 @@ class Lean:
     """Sends the frequent requests to one bucket; used from several threads.
 
     Args:
-        client: boto3's, whose ways and connections are taken.
-        credentials: botocore's, which it refreshes by itself; None if there are none.
+        client: the boto3 client, whose settings and connections it uses.
+        credentials: botocore's, which refresh themselves; None without credentials.
         bucket: its name.
         url: of the archive, for the log.
     """
@@ -110,15 +110,15 @@ class Lean:
         client.meta.events.register("before-send.s3.HeadObject", _catch)
 
     def send(self, request: Request, instead: Callable[[], dict[str, Any]]) -> Answer:
-        """Send a request; by boto3 where its answer is not plain.
+        """Send a request; by boto3 if its answer is unusual.
 
         Args:
             request: the request.
             instead: the same by boto3.
 
         Raises:
-            Missing: there is no such object.
-            KeyExists: there is one already.
+            Missing: the object does not exist.
+            KeyExists: it exists already.
             OutOfRange: it ends before the range begins.
             Exception: what boto3 raises.
         """
@@ -144,8 +144,8 @@ class Lean:
         return self._by_boto3(instead, status)
 
     def _by_boto3(self, instead: Callable[[], dict[str, Any]], status: int | None) -> Answer:
-        """Leave a while to boto3, which slows down where a store is busy; a long one where it does what was refused here."""
-        if status == 409:  # of another write under way, not of ours
+        """Use boto3 for a while, which slows down if the store is busy; for long if it succeeds where this failed."""
+        if status == 409:  # another write is in progress
             return _answer_of_boto3(instead())
         self._rests_until = time.monotonic() + _REST_SECONDS
         answer = _answer_of_boto3(instead())
@@ -174,7 +174,7 @@ class Lean:
         return self._session.send(prepared)
 
     def _resolved(self) -> _Way | None:
-        """How boto3 reaches the bucket; None where it has to do all itself, or cannot either."""
+        """How boto3 reaches the bucket; None if boto3 must send everything, or cannot either."""
         if self._way is not None or self._credentials is None:
             return self._way
         with self._lock:
@@ -182,14 +182,14 @@ class Lean:
                 try:
                     sample = self._sample()
                 except (BotoCoreError, ClientError, OSError):
-                    return None  # boto3 is about to say what it lacks
+                    return None  # boto3 reports what is missing
                 self._way = _way_of(sample)
                 if self._way is None:
                     self._give_up("it wants another signature or another form of requests", math.inf)
         return self._way
 
     def _sample(self) -> Any:
-        """A request as boto3 makes it; it is caught before it is sent."""
+        """A request of boto3, caught before it is sent."""
         token = _is_wanted.set(True)
         try:
             self._client.head_object(Bucket=self._bucket, Key=_SAMPLE)
@@ -201,7 +201,7 @@ class Lean:
 
 
 class Signer:
-    """Signs requests to S3, keeping the key of a day."""
+    """Signs requests to S3, and caches the key of the day."""
 
     def __init__(self) -> None:
         self._kept: tuple[tuple[str, str, str], bytes] | None = None
@@ -216,7 +216,7 @@ class Signer:
         region: str,
         query: str = "",
     ) -> dict[str, str]:
-        """The headers that make a request a signed one.
+        """The headers of a signed request.
 
         Args:
             method: such as `PUT`.
@@ -261,13 +261,13 @@ class _Caught(Exception):
 
 
 def _catch(request: Any, **_: Any) -> None:
-    """Catch a request that is wanted for its form alone; others pass."""
+    """Catch a request that serves as a sample; others pass."""
     if _is_wanted.get():
         raise _Caught(request)
 
 
 def _way_of(sample: Any) -> _Way | None:
-    """The way of a sampled request; None if it has another form than we make."""
+    """How a sampled request reaches the bucket; None if it has another form than ours."""
     headers = {
         name.lower(): value.decode() if isinstance(value, bytes) else value for name, value in sample.headers.items()
     }
@@ -275,7 +275,7 @@ def _way_of(sample: Any) -> _Way | None:
     parts = urlsplit(sample.url)
     if found is None or parts.query or not parts.path.endswith(f"/{_SAMPLE}"):
         return None
-    # A port that the scheme implies is left out, as HTTP clients do.
+    # The default port is left out, as HTTP clients do.
     default = {"http": 80, "https": 443}.get(parts.scheme)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
@@ -285,7 +285,7 @@ def _way_of(sample: Any) -> _Way | None:
 
 
 def _answer_of(answer: AWSResponse, *, is_streamed: bool) -> Answer:
-    """The answer, its connection free for the next request unless its body is yet to be read."""
+    """The answer; its connection is free for the next request unless the body is still to be read."""
     headers = {name.lower(): value for name, value in answer.headers.items()}
     if not is_streamed:
         answer.raw.read()

@@ -33,7 +33,7 @@ class StoreError(Exception):
 
 
 class StoreRefused(StoreError, UserError):
-    """A lasting refusal: a person must change a permission, a bucket or a key first. The text says which."""
+    """A lasting refusal: a person must change a permission, a bucket or a key first. The text has the advice."""
 
 
 class StoreMissing(StoreError):
