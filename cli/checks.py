@@ -206,7 +206,7 @@ async def _known(settings: Settings, redis: Any) -> str:
     """Report what the service knows to be wrong; the worst first."""
     found = await known_conditions(redis, settings)
     if not found:
-        return "no known problems"
+        return "none"
     first = found[0]
     more = f"; {len(found) - 1} more in `callvault status`" if len(found) > 1 else ""
     if any(one.severity == "critical" for one in found):
@@ -394,7 +394,7 @@ CHECKS: dict[str, Check] = {
     "webhook URLs": _webhook_urls,
     "Redis": _redis,
     "clock": _clock,
-    "what is known": _known,
+    "known problems": _known,
     "Redis persistence": _persistence,
     "Redis eviction": _eviction,
     "archive": _archive,
@@ -405,4 +405,4 @@ CHECKS: dict[str, Check] = {
     "alerts": _alerts,
     "ops pages": _ops,
 }
-NEEDS_REDIS = ("clock", "what is known", "Redis persistence", "Redis eviction", "Redis' archive")
+NEEDS_REDIS = ("clock", "known problems", "Redis persistence", "Redis eviction", "Redis' archive")

@@ -133,7 +133,7 @@ def _write_audio(archive: Archive, wanted: ArchivedObject, recording_id: str, ou
         temporary.unlink(missing_ok=True)
     if not to_stdout:
         open_console(stderr=True).print(
-            f"{path}: {many(wanted.size, 'byte')}, SHA-256 {wanted.sha256} as in the commit record"
+            f"{path}: {many(wanted.size, 'byte')}, SHA-256 {wanted.sha256}, matches the commit record"
         )
     return 0
 

@@ -65,7 +65,7 @@ def _plain(console: Console, totals: dict[str, int], titles: dict[str, str]) -> 
             first = next(iter(counts))
             if 0 < counts[first] < totals[first]:
                 left = (time.monotonic() - started) / counts[first] * (totals[first] - counts[first])
-                parts.append(f"left {format_duration(left)}")
+                parts.append(f"{format_duration(left)} left")
             console.print(", ".join(([note] if note else []) + parts))
 
     return plain

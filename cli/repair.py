@@ -46,7 +46,7 @@ def command(
         sys.stdout.write(json_module.dumps({"recording_id": recording_id, "put_back": rows}) + "\n")
         return 0
     for o in put_back:
-        sys.stdout.write(f"{o.key}: restored, {many(o.size, 'byte')}, SHA-256 {o.sha256} as in the commit record\n")
+        sys.stdout.write(f"{o.key}: restored, {many(o.size, 'byte')}, SHA-256 {o.sha256}, matches the commit record\n")
     if not put_back:
         sys.stdout.write(f"recording {recording_id}: no audio is missing; nothing was written\n")
     return 0

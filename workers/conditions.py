@@ -186,10 +186,10 @@ async def _no_worker(at: _Moment) -> list[Condition]:
     waiting = sum([await at.redis.zcard(queue) for queue in QUEUES.values()])
     if since is None and ended is None and not waiting and not await at.redis.exists(LIVE_DUTIES):
         return []
-    length = "none runs" if since is None else f"none for {format_duration(max(0.0, at.now - float(since)))}"
-    jobs = "nothing waits yet" if not waiting else many(waiting, "job waits", "jobs wait")
-    why = "" if ended is None else f". The last one ended: {ended.decode('utf-8', 'replace')}"
-    return [condition("no-worker", f"{length}, so nothing is archived, deleted or sealed; {jobs}{why}")]
+    length = "" if since is None else f" for {format_duration(max(0.0, at.now - float(since)))}"
+    jobs = "no job waits" if not waiting else many(waiting, "job waits", "jobs wait")
+    why = "" if ended is None else f". The last worker ended: {ended.decode('utf-8', 'replace')}"
+    return [condition("no-worker", f"nothing is archived, deleted or sealed{length}; {jobs}{why}")]
 
 
 def _damage(key: str, one: KnownDamage, archive_address: str) -> Condition:

@@ -193,9 +193,8 @@ class Scenes:
             self._count("holds that came too late" if "too late" in output else "holds that failed")
             return
         is_gone = recording.deleted_at is not None
-        if (is_gone and "had gone already" in output) or (
-            was_gone and "not known" in output
-        ):  # Telnyx could not be asked
+        is_unknown = was_gone and "unknown: " in output  # Telnyx could not be asked
+        if (is_gone and "was already gone" in output) or is_unknown:
             self._count("holds of what had gone")
             return
         self._count("holds")

@@ -184,7 +184,7 @@ def test_a_worker_that_cannot_start_records_the_reason(environment: dict[str, st
     assert empty in refused and "callvault init" in refused
     found = json.loads(run_callvault(["status", "--json"], environment).stdout)["conditions"]
     (no_worker,) = [one["what"] for one in found if one["kind"] == "no-worker"]
-    assert no_worker.endswith(f"The last one ended: {refused.removeprefix('callvault: ')}")
+    assert no_worker.endswith(f"The last worker ended: {refused.removeprefix('callvault: ')}")
     with callvault(["worker"], environment, "worker ready"):
         wait_for(lambda: json.loads(run_callvault(["status", "--json"], environment).stdout)["conditions"] == [])
 

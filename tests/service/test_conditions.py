@@ -145,7 +145,7 @@ async def test_every_surface_shows_a_problem_until_it_is_over(
         assert said in found["what"] and found["advice"] and found["severity"] == told.severity
 
         _, output = callvault_here(["doctor", "--json"], environment)
-        (known,) = [row for row in json.loads(output)["checks"] if row["check"] == "what is known"]
+        (known,) = [row for row in json.loads(output)["checks"] if row["check"] == "known problems"]
         if kind != "archive-away":  # the row of the archive shows this
             assert said in known["found"] and known["good"] == (told.severity == "warning")
 
@@ -188,7 +188,7 @@ def test_without_redis_nothing_is_reported_as_good(environment: dict[str, str], 
         status, output = callvault_here(["doctor", "--json"], environment)
         rows = {row["check"]: row["found"] for row in json.loads(output)["checks"]}
         assert status == 1 and rows["Redis"].startswith("a write failed: ")
-        assert rows["what is known"] == rows["Redis persistence"] == "skipped: Redis does not answer"
+        assert rows["known problems"] == rows["Redis persistence"] == "skipped: Redis does not answer"
 
 
 def test_without_a_worker_every_surface_and_an_alert_show_it_within_half_a_minute(

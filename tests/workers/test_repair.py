@@ -188,7 +188,7 @@ async def test_the_command_repairs_and_lists_what_it_restored(
     copy = tmp_path / "copy.wav"
     copy.write_bytes(whole)
     status, out = callvault_here([*arguments, "--from", str(copy)], environment)
-    assert (status, "as in the commit record" in out, path.read_bytes()) == (0, True, whole)
+    assert (status, "matches the commit record" in out, path.read_bytes()) == (0, True, whole)
     path.write_bytes(whole[:-1])
     done = run_callvault(arguments, environment)
     assert (done.returncode, "something else lies there" in done.stderr) == (1, True)

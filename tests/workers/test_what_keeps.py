@@ -55,7 +55,7 @@ async def pause(runtime: Runtime, recording_id: str) -> None:
         (hold, {}, False, "held: case 17"),
         (hold_connection, {}, False, "its connection is on hold: case 18"),
         (nothing, {"CALLVAULT_HOLD_CONNECTIONS": "7"}, False, "its connection is on hold (CALLVAULT_HOLD_CONNECTIONS)"),
-        (nothing, {}, True, "not approved: silent-channel"),
+        (nothing, {}, True, "findings not approved: silent-channel"),
         (pause, {}, False, "deletion is paused: moving"),
         (
             nothing,
@@ -210,11 +210,11 @@ async def test_a_release_reports_what_it_lifted_and_what_still_keeps_the_origina
         with pytest.raises(UserError, match=r"has no hold of its own.*not approved: silent-channel"):
             await decisions.release(runtime, recording_id, "x", "ann")
         await hold_connection(runtime, recording_id)
-        with pytest.raises(UserError, match="its original stays anyway: its connection is on hold: case 18"):
+        with pytest.raises(UserError, match="Callvault still keeps its original: its connection is on hold: case 18"):
             await decisions.release(runtime, recording_id, "x", "ann")
         await hold(runtime, recording_id)
         released = await decisions.release(runtime, recording_id, "over", "ann")
-        assert released.follows == "its original stays anyway: its connection is on hold: case 18"
+        assert released.follows == "Callvault still keeps its original: its connection is on hold: case 18"
         assert await decisions.release_connection(runtime, "7", "over", "ann") is None
         assert await decisions.approve(runtime, recording_id, "listened", "ann") == (["silent-channel"], None)
         assert what_follows(None).startswith("a worker deletes its original when it is due")

@@ -266,7 +266,7 @@ def _take_unknown(catalogue: Catalogue, archive: Archive, keys: Iterator[str], s
             for key, data in batch:
                 if data is not None:
                     _apply(catalogue, key, data)
-        show("recordings", catalogue.count())
+        show("unsealed days", catalogue.count())
 
 
 def take_folder(catalogue: Catalogue, archive: Archive, folder: str) -> None:

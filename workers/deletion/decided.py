@@ -88,7 +88,7 @@ def to_know(decided: Decided) -> str:
     if decided.is_nowhere:
         text += f"; {NOWHERE}"
     for line in decided.unknown:
-        text += f"; not known: {line}"
+        text += f"; unknown: {line}"
     return text
 
 
@@ -101,7 +101,7 @@ def what_follows(kept: str | None, gone: str | None = None) -> str:
     """
     if gone is not None:
         return f"its original was already gone ({gone}); the archived copy may be erased unless something else holds it"
-    return _ONCE_FREE if kept is None else f"its original stays anyway: {kept}"
+    return _ONCE_FREE if kept is None else f"Callvault still keeps its original: {kept}"
 
 
 def _some(ids: tuple[str, ...]) -> str:

@@ -127,10 +127,10 @@ async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Rel
     lifts = sorted(standing_holds(known))
     if not lifts:
         kept = None if folder is None else await what_keeps(runtime, folder)
-        stays = "nothing was changed" if kept is None else f"its original stays anyway: {kept}"
+        stays = "nothing was changed" if kept is None else f"Callvault still keeps its original: {kept}"
         raise UserError(
-            f"recording {recording_id} has no hold of its own, so there is nothing to release; {stays}. To let it go in "
-            "spite of a finding, run `callvault deletions approve`; to release a connection, `deletions release --connection`"
+            f"recording {recording_id} has no hold of its own, so there is nothing to release; {stays}. To approve "
+            "findings, run `callvault deletions approve`; to release a connection, `callvault deletions release --connection`"
         )
     await _write(runtime, _decision("release", "recording", recording_id, why, by, lifts=lifts), folder)
     if found.erased is not None:
@@ -142,7 +142,7 @@ async def release(runtime: Runtime, recording_id: str, why: str, by: str) -> Rel
         is_gone = found.is_at_telnyx is False
         return Released(gone="Telnyx does not show it") if is_gone else Released(await what_keeps(runtime, folder))
     if found.unknown:
-        return Released(instead="; ".join(f"not known: {line}" for line in found.unknown))
+        return Released(instead="; ".join(f"unknown: {line}" for line in found.unknown))
     return Released(instead=NOWHERE if found.is_at_telnyx is False else None)
 
 
@@ -210,7 +210,7 @@ async def approve(runtime: Runtime, recording_id: str, why: str, by: str) -> tup
     folder = found.folder
     record = None if folder is None else await runtime.in_thread(runtime.archive.commit_record, folder)
     if folder is None or record is None:
-        more = "".join(f"; not known: {line}" for line in found.unknown)
+        more = "".join(f"; unknown: {line}" for line in found.unknown)
         raise UserError(f"recording {recording_id} is not archived, so there is nothing to approve{more}")
     if found.gone is not None:
         raise UserError(

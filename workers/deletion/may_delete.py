@@ -169,7 +169,7 @@ def why_kept_by_record(record: CommitRecord, decisions: Decisions, findings: Seq
     if record.is_in_custom_storage:
         return "custom storage: the original is the archived copy"
     if findings and not is_approved(decisions, findings):
-        return "not approved: " + ", ".join(findings)
+        return "findings not approved: " + ", ".join(findings)
     return None
 
 

@@ -301,7 +301,7 @@ async def _announce(runtime: Runtime, recording: Recording, folder: str, record:
         text = (
             f"Recording {recording.id}: {', '.join(record.audio.findings)}. It is archived, and its original is kept."
         )
-        advice = f"Listen to it. To let the original go, run `callvault deletions approve {recording.id} --why ...`."
+        advice = f"Listen to it. To allow its deletion, run `callvault deletions approve {recording.id} --why REASON`."
         await runtime.alerts.send("audio-finding", ",".join(record.audio.findings), text, advice)
     size = sum(o.size for o in record.objects)
     runtime.history.add("archived")

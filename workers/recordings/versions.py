@@ -88,11 +88,13 @@ async def _archive_version(
     found = [finding for finding in record.audio.findings if finding not in findings_of(known[1:], known[0])]
     if is_new:  # other metadata of known audio is recorded, and a person need not check it unless the audio disagrees
         text = f"Telnyx has other audio under the id of recording {recording.id}: {what}. Both are archived; the original stays."
-        advice = f"Listen to both. To let the original go, run `callvault deletions approve {recording.id} --why ...`."
+        advice = (
+            f"Listen to both. To allow the deletion, run `callvault deletions approve {recording.id} --why REASON`."
+        )
         await runtime.alerts.send("content-changed", str(recording.id), text, advice)
     elif found:
         text = f"Telnyx describes recording {recording.id} differently now ({what}), and its audio disagrees: {', '.join(found)}."
-        advice = f"Listen to it. To let the original go, run `callvault deletions approve {recording.id} --why ...`."
+        advice = f"Listen to it. To allow its deletion, run `callvault deletions approve {recording.id} --why REASON`."
         await runtime.alerts.send("audio-finding", str(recording.id), text, advice)
 
 
