@@ -345,7 +345,7 @@ class PhoneNumbers(Family):
 
     @operation("PATCH /external_connections/{id}/phone_numbers/{phone_number_id}")
     async def update(self, id: str, phone_number_id: str, *, location_id: str | UnsetType = UNSET) -> PhoneNumber:
-        """Move a phone number to a location; done later, told by log messages."""
+        """Move a phone number to a location; Telnyx does it later, and reports it by log messages."""
 
 
 class Releases(Family):
@@ -428,7 +428,7 @@ class MediaFamily(Family):
     async def upload(
         self, *, media_url: str, media_name: str | UnsetType = UNSET, ttl_secs: int | UnsetType = UNSET
     ) -> Media:
-        """Have Telnyx fetch and store a medium of up to 20 MB; it expires after two days unless told otherwise."""
+        """Have Telnyx fetch and store a medium of up to 20 MB; it expires after two days unless `ttl_secs` is set."""
 
     @operation("GET /media/{media_name}")
     async def retrieve(self, media_name: str) -> Media:

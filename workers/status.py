@@ -102,11 +102,11 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def open_days(count: int, due: int, next_at: str | None) -> str:
-    """What `callvault status` and `callvault seal` say of the days that hold what no seal lists yet.
+    """The line of `callvault status` and `callvault seal` about days with objects that no seal lists yet.
 
     Args:
-        count: how many they are.
-        due: of how many of them the time has come.
+        count: the number of such days.
+        due: how many of them are due.
         next_at: as `SealStatus` has it.
     """
     if not count:

@@ -85,7 +85,7 @@ async def bring_up_to_date(
         catalogue: the catalogue.
         archive: the archive.
         redis: where workers publish their writes; None: this machine has no Redis.
-        show: told how far it is.
+        show: receives the progress.
 
     Returns:
         Why this machine's change feed is incomplete, so that the latest days were read from the archive; None: it is
@@ -203,7 +203,7 @@ def read_archive(catalogue: Catalogue, archive: Archive, *, everything: bool, sh
         catalogue: the catalogue.
         archive: the archive.
         everything: list the whole archive; else only the open days, and the days sealed since.
-        show: told how far it is.
+        show: receives the progress.
 
     Raises:
         StoreError: the archive cannot be read now; what was imported stays, and the next run continues there.

@@ -1,8 +1,8 @@
 """Mirror the log messages of external connections: archive, count and alert, and dismiss them if the user wants that.
 
 A documented message has no id, time or severity (developers.telnyx.com, "List all log messages"); a live one may carry an
-`id`. So identity is the id, else a fingerprint of all that the message says, and the times are ours. There is no filter by
-date: every poll walks every page. What the polls have seen is kept in Redis; lost, it is read back from the archive's keys.
+`id`. So its identity is the id, else a fingerprint of its contents, and the times are ours. There is no filter by date, so every
+poll reads every page. Redis keeps the state of the polls; if it is lost, the archive's keys restore it.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def read_log_messages(
 ) -> list[LogMessageRecord]:
     """What the archive holds since a UTC day, the newest last; of one connection or code, where they are given. Blocks.
 
-    What cannot be read as a log message is said in the log, and hides no other.
+    An unreadable message is logged, and the others are returned.
 
     Raises:
         StoreError: the store cannot be read now.

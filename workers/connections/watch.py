@@ -89,8 +89,8 @@ async def watch_connections(runtime: Runtime) -> None:
     """Check every external connection once. What cannot be checked now keeps its last known state.
 
     Raises:
-        TelnyxError: Telnyx does not list the connections; or the first list of one that it does not give, once all others are
-            looked at. The next turn looks again.
+        TelnyxError: Telnyx does not list the connections; or, after all others were checked, the first error of a list of
+            one connection. The next turn checks it again.
     """
     before = await read_state(runtime.redis, CONNECTION_STATE, _State)
     look = _Look(runtime, before, await server_seconds(runtime.redis))
@@ -205,7 +205,7 @@ async def _numbers(runtime: Runtime, connection: ExternalConnection) -> AsyncIte
         yield _Sight("number", str(number.number_id), shown, connection_id, "good", where=where)
 
 
-# What is looked at of each connection, by kind; one that cannot be listed keeps no other from being looked at.
+# What is checked of each connection, by kind; a kind that cannot be listed does not block the others.
 _SIGHTS: dict[str, Callable[[Runtime, ExternalConnection], AsyncIterator[_Sight]]] = {
     "connection": _connection,
     "upload": _uploads,

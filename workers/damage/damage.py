@@ -21,7 +21,7 @@ from workers.runtime import Runtime
 
 log = get_logger()
 
-# Kinds of problems that say of an object that it is damaged; the others are about days, or about what nobody knows.
+# Kinds of problems that mean a damaged object; the others are about days, or about unknown states.
 REGISTERED = ("damaged", "missing", "seal-altered", "gap", "signature", "erasure")
 _SOONEST_SECONDS, _LATEST_SECONDS = 60.0, 3600.0
 _MOST_LOOKS = 20  # of a turn
@@ -72,7 +72,7 @@ async def keep_register(runtime: Runtime) -> None:
     """Write reports into the register, copy the register to Redis, and check its objects again.
 
     Raises:
-        StoreError, redis.exceptions.RedisError: one of them is away; the next turn goes on.
+        StoreError, redis.exceptions.RedisError: one of them is away; the next turn continues.
     """
     damaged = DamagedObjects(runtime.redis)
     now = await server_seconds(runtime.redis)

@@ -1,6 +1,6 @@
 """Known damage, as a copy in Redis of the register in the archive. The register is the source of truth.
 
-Whoever finds damage reports it here, even without the right to write into the archive. A worker then writes it there.
+Every part that finds damage reports it here, even without write access to the archive. A worker then writes it there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Deletions under way: an original is registered before the last checks, and removed when its outcome is known.
+"""Deletions in progress: an original is registered before the last checks, and removed when its outcome is known.
 
-So a hold and a deletion always see each other: whoever places a hold writes it, then looks here; a deletion registers here,
-then looks for holds.
+So a hold and a deletion always see each other: a hold is written before its writer reads this list, and a deletion is
+registered here before it looks for holds.
 """
 
 from __future__ import annotations

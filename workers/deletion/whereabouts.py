@@ -23,11 +23,11 @@ class Whereabouts:
     """Where a recording is.
 
     Attributes:
-        folder: in the archive; None: it is not committed, or lies far from the day that Telnyx tells.
-        is_at_telnyx: whether its original is; None: that could not be asked.
-        gone: what is on record of the end of its original, one line; None: nothing is.
-        erased: what is on record of its erasure, likewise.
-        unknown: what could not be looked up, and why, a line each.
+        folder: in the archive; None: it is not committed, or lies far from the day that Telnyx names.
+        is_at_telnyx: whether Telnyx has its original; None: unknown.
+        gone: what the archive records of the end of its original, one line; None: nothing.
+        erased: what the archive records of its erasure, likewise.
+        unknown: a line for each look-up that failed, with the reason.
     """
 
     folder: str | None = None

@@ -63,8 +63,8 @@ class FailureClass:
     def of(self, attempts: Sequence[Attempt]) -> tuple[int, float]:
         """How many attempts of a job, oldest first, failed in this class, and for how many seconds without a break.
 
-        What lies between two attempts counts if both failed so: in an outage between them Telnyx told nobody that it is not
-        there, and what was listed meanwhile is there.
+        The time between two attempts counts only if both failed in this class: during an outage Telnyx answered nothing
+        about the recording.
         """
         same = sum(attempt.cause == self.name for attempt in attempts)
         pairs = [pair for pair in itertools.pairwise(attempts) if {one.cause for one in pair} == {self.name}]

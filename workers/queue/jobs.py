@@ -1,7 +1,7 @@
-"""One job: what is to be done, under which id, on which queue; and how it is written for arq.
+"""One job: what to do, its id and queue; and how it is encoded for arq.
 
-arq's own writer takes three round trips and, by default, pickle, which lets whoever writes to Redis run code in the
-workers. Here a job is MessagePack, and the receiver writes it without importing arq. The shape (`t f a k et`) comes
+arq's own writer takes three round trips and, by default, pickle, which lets anybody with access to Redis run code in
+the workers. Here a job is MessagePack, and the receiver writes it without importing arq. The shape (`t f a k et`) comes
 from arq 0.28's `arq.jobs.serialize_job`; a test reads it back with arq's own function.
 """
 
@@ -57,9 +57,9 @@ class Job(msgspec.Struct, frozen=True):
 
 
 def clock_job(function: str, payload: Any, name: str = "") -> Job:
-    """A job that the clock begins.
+    """A job of scheduled work.
 
-    Its id is not the one that versions without a queue for it used: whoever goes back to one would have it wait there.
+    Its id differs from the id in versions without this queue, so that after a downgrade their job does not wait for it.
     """
     return Job(function, payload, f"{function}:clock:{name}", CLOCK_QUEUE)
 

@@ -100,12 +100,12 @@ class Comparison:
 
     Args:
         runtime: the worker's parts.
-        tally: counted on.
-        found_by: what the commit records will say.
+        tally: receives the counts.
+        found_by: goes into the commit records.
         dry_run: enqueue nothing.
         schedules: whether to schedule the deletion of archived originals.
         retries_letters: whether to retry dead letters, where that may help.
-        asks_for_not_archived: whether to ask again for what has a record that it is not archived.
+        asks_for_not_archived: whether to request recordings again that are recorded as not archived.
 
     Attributes:
         tally: the counts.

@@ -87,7 +87,7 @@ async def accept_not_archived(runtime: Runtime, recording_id: str, why: str, by:
 
 
 def _request(recording: Recording, letter: DeadLetter | None) -> RecordingRequest:
-    """The request of its dead letter, so that its record says what found it; without one, the request of a sweep."""
+    """The request of its dead letter, so that its record names what found it; without one, the request of reconcile."""
     with suppress(msgspec.ValidationError):
         if letter is not None and payload_version(letter.payload) == VERSION:
             return replace(msgspec.convert(letter.payload, RecordingRequest), recording_id=recording.id)

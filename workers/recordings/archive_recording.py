@@ -138,7 +138,7 @@ async def _archive(
             async with unless_erased(runtime, folder):
                 record = await _fetch_and_commit(runtime, request, recording, folder)
         except Exception as error:
-            # An event that names a place knows more than Telnyx' answer says: its job goes on asking there.
+            # An event that names a location knows more than Telnyx' answer: its job keeps asking there.
             if request.locations or not await _is_known_to_be_none(runtime, recording, folder, error):
                 raise
             return
@@ -188,7 +188,7 @@ async def _is_done(runtime: Runtime, request: RecordingRequest, folder: str, sin
 
 
 async def _is_known_to_be_none(runtime: Runtime, recording: Recording, folder: str, error: Exception) -> bool:
-    """Whether a record says that Telnyx gives no audio of a recording, and it still gives none: then that is no failure."""
+    """Whether Telnyx still gives no audio of a recording that is recorded as not archived, so this is not a failure."""
     answer = why_not_handed_out(recording, error)
     if answer is None or not await runtime.in_thread(runtime.archive.is_not_archived, folder):
         return False
@@ -294,7 +294,7 @@ async def _fetch_and_commit(
 
 
 async def _announce(runtime: Runtime, recording: Recording, folder: str, record: CommitRecord) -> None:
-    """Tell catalogues, charts and, if something was found in the audio, a person of a recording that is committed."""
+    """Announce a committed recording to catalogues and charts, and alert if its audio has a finding."""
     await runtime.announce(layout.commit_key(folder), record)
     await take_up_decisions(runtime, str(recording.id), folder)
     if record.audio.findings:

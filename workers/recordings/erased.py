@@ -27,14 +27,13 @@ class Erased(UserError):
 async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
     """Stop a job that is about to write something of an erased recording, or has just done so.
 
-    Jobs ask under the recording's lease: before they write, so that nothing is written, and after, should the erasure have
-    come from where the lease is not known. What was written since is erased too; where the worker may not, a person is
-    asked to.
+    Jobs call it under the recording's lease: before they write, and after, in case a process without the lease erased the
+    recording meanwhile. What was written since is erased too; without the permission, an alert asks a person to do it.
 
     Raises:
         Erased: it was erased.
-        Damaged: something says so that is not to be believed, or it is on hold; nothing is erased, and a person must look.
-        StoreError: the store is away; whoever asked must not go on.
+        Damaged: the erasure record is not valid, or the recording is on hold; nothing is erased, and a person must check.
+        StoreError: the store is away; the caller must stop.
     """
     if not await runtime.in_thread(runtime.archive.is_erased, folder):
         return
@@ -59,7 +58,7 @@ async def refuse_if_erased(runtime: Runtime, folder: str) -> None:
 def _doubt(runtime: Runtime, folder: str) -> Damaged | None:
     """Why a worker does not act on the record of an erasure; None if it does; blocks.
 
-    Whoever can write into the bucket, and not delete, could have the worker delete for them.
+    Somebody who may write to the bucket, but not delete, could otherwise make the worker delete for them.
     """
     archive, settings = runtime.archive, runtime.settings
     trusted = None if settings.seal_key is None else open_seal_keys(settings).trusted

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 log = get_logger()
 
-# What is counted of audio that Telnyx has given; what lay in custom storage says nothing of that.
+# The count of audio that Telnyx gave; audio in custom storage does not count.
 DOWNLOADED = "downloaded"
 CONTENT_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 
@@ -69,14 +69,14 @@ def expected_audio(runtime: Runtime, recording: Recording) -> Expected:
 
 
 def why_not_handed_out(recording: Recording, error: Exception) -> str | None:
-    """Why there is no audio of a recording that Telnyx lists, by what Telnyx or its download host says.
+    """Why Telnyx or its download host gives no audio of a recording that Telnyx lists.
 
     Args:
         recording: as Telnyx shows it.
-        error: what its archiving failed with.
+        error: the error of its archiving.
 
     Returns:
-        One line; None where something else has failed, so that its audio may be had yet.
+        One line; None if something else failed, so that the audio may still come.
     """
     if isinstance(error, AudioRefused):
         return str(error)
@@ -88,7 +88,7 @@ def why_not_handed_out(recording: Recording, error: Exception) -> str | None:
 
 
 def only_if(sha256: str, chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
-    """The bytes, ending in an error if they are others, so that the object that they were to become is never there.
+    """The bytes; raises at their end if they have another hash, so that the store never creates the object.
 
     Raises:
         OtherBytes: their SHA-256 is another.
@@ -104,7 +104,7 @@ def only_if(sha256: str, chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
 async def fetch_audio(
     runtime: Runtime, recording: Recording, audio_format: str, url: str, take: Callable[[Iterator[bytes]], T]
 ) -> Fetched[T]:
-    """Stream one format of a recording to whoever takes it.
+    """Stream one format of a recording to a function.
 
     Args:
         runtime: the worker's parts.

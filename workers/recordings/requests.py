@@ -22,14 +22,14 @@ _MIRROR_DELAY_MS = 3_000
 
 
 class RecordingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which recording to archive, as far as whoever asks for it knows.
+    """Which recording to archive, as far as the event or the list names it.
 
     The documented `call.recording.saved` has no recording id: then leg, session or conference and the times find it.
 
     Attributes:
         v: version of this shape.
         locations: by format, where custom storage has put it (`gs://…`, `s3://…`, an Azure address); empty with Telnyx.
-        look_again: hold it against Telnyx though it is committed, and archive other content beside it.
+        look_again: compare a committed recording with Telnyx, and archive other content beside it.
         trace: the `traceparent` of the span that received the webhook, when traces are made.
     """
 
@@ -52,7 +52,7 @@ class TranscriptionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     """Which transcription to archive.
 
     Attributes:
-        not_archived_key: where it is on record, in the archive, that Telnyx does not give it; it is asked for once more.
+        not_archived_key: the key of the record that Telnyx does not give it; it is requested once more.
     """
 
     v: int = VERSION
@@ -65,7 +65,7 @@ class TranscriptionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
 
 
 class FaultReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A fault that a webhook tells of."""
+    """A fault that a webhook reports."""
 
     v: int = VERSION
     event_id: str
@@ -226,10 +226,10 @@ def recording_job_id(identity: str) -> str:
 
 
 def recording_job(request: RecordingRequest) -> Job:
-    """The job that archives a recording; the same recording is the same job, whoever asks.
+    """The job that archives a recording; every event of one recording has the same job.
 
-    What a second event knows more is added to a job that waits, and follows behind one that runs. A look at it is a job of
-    its own: it must not be lost behind one that runs.
+    A second event is merged into a waiting job, and runs after a running one. A comparison with Telnyx is a separate job, so
+    that it is not lost behind a running one.
     """
     identity = request.recording_id or f"event:{request.event_id}"
     if request.look_again:

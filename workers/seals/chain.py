@@ -24,7 +24,7 @@ from workers.runtime import Runtime
 
 
 async def read_chain(runtime: Runtime) -> Chain:
-    """The chain, from what Redis remembers of it and what has come since; an alert says where the archive holds another.
+    """The chain, from the copy in Redis and the seals written since; sends an alert if the archive holds another chain.
 
     Raises:
         UnreadableRecord: a seal cannot be read.
@@ -46,7 +46,7 @@ async def read_chain(runtime: Runtime) -> Chain:
 async def known_chain(runtime: Runtime) -> Chain:
     """The chain as Redis remembers it, which workers keep current; one small read of the archive.
 
-    It is read anew where Redis remembers none, or another than the archive holds.
+    It is read from the archive if Redis has none, or another than the archive.
 
     Raises:
         UnreadableRecord, StoreError: as `read_chain`.
@@ -62,7 +62,7 @@ async def known_chain(runtime: Runtime) -> Chain:
 
 
 async def remembered_chain(runtime: Runtime) -> Chain:
-    """The chain as Redis remembers it, whatever the archive holds: for where the archive does not answer, and that is said."""
+    """The chain as Redis remembers it, unchecked, for use while the archive does not answer; the caller reports that."""
     return Chain(runtime.archive, await _remembered(runtime))
 
 
@@ -134,8 +134,8 @@ async def follow_the_archive(runtime: Runtime) -> None:
 async def is_sealed(runtime: Runtime, folder: str) -> bool:
     """Whether a seal that counts lists the commit record of a recording.
 
-    It costs one look into Redis where the manifests of the day have been read before. Whoever asks has the chain held against the
-    archive first (`follow_the_archive`).
+    It costs one read of Redis if the manifests of the day are cached. The caller first compares the chain with the archive
+    (`follow_the_archive`).
 
     Args:
         runtime: the worker's parts.

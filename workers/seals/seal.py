@@ -1,6 +1,6 @@
 """`seal_day`: compare a closed day with Telnyx, list what it holds, and add its seal to the chain.
 
-Which days wait says `unsealed.py`. A day that cannot be sealed is tried again later, and keeps no other from anything.
+`unsealed.py` finds the days that wait. A day that cannot be sealed is tried again later, and blocks no other day.
 """
 
 from __future__ import annotations

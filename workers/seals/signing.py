@@ -1,7 +1,7 @@
-"""Sign and stamp seals. The service signs only what it has just made, and what it remembers having made.
+"""Sign and stamp seals. The service signs only the seals that it made, now or before.
 
-Whoever can write into the bucket could put a chain of their own there, without signatures, and wait for them. So what Redis
-remembers of seals is written before the seal is, and never read from the archive.
+Somebody with write access to the bucket could put an unsigned chain there and wait for signatures. So Redis records the
+seals that the service makes before it writes them, and this record is never restored from the archive.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ async def _sign_own(runtime: Runtime, unsigned: list[int]) -> None:
     foreign = []
     for sequence in unsigned:
         link = links.get(sequence)
-        if link is None:  # behind a gap in the chain; `verify --seals` tells of it
+        if link is None:  # after a gap in the chain; `verify --seals` reports it
             continue
         field = _field(sequence, link.sha256)
         if not await runtime.redis.hexists(MADE, field):
@@ -161,7 +161,7 @@ def _stamp(runtime: Runtime, sequences: list[int]) -> str | None:
 
 
 async def sign_by_hand(runtime: Runtime, first: int, last: int) -> list[Link]:
-    """Sign seals because a person asks for it, whoever made them; signed ones keep their signature.
+    """Sign seals on a person's request, even those of another service; signed ones keep their signature.
 
     The chain is read from the archive alone, and must hold from its first seal to the last that is signed.
 
@@ -186,7 +186,7 @@ async def sign_by_hand(runtime: Runtime, first: int, last: int) -> list[Link]:
         try:
             await runtime.redis.hdel(MADE, with_field)
         except (RedisError, OSError):
-            pass  # it is looked at once more, and found signed
+            pass  # it is checked again, and found signed
     return links
 
 
@@ -212,7 +212,7 @@ def _chain_up_to(runtime: Runtime, first: int, last: int) -> list[Link]:
         except KeyError:
             raise UserError(f"{manifest}: not there; {advice}") from None
         if found != link.seal.manifest_sha256:
-            raise UserError(f"{manifest}: not the manifest that its seal tells of; {advice}")
+            raise UserError(f"{manifest}: not the manifest of its seal; {advice}")
     return chain.links[first - 1 : last]
 
 

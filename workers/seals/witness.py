@@ -1,7 +1,7 @@
 """Send the head of the chain of seals outside: with every delivered alert, and once a day to the witnesses.
 
-Whoever can write into the bucket can cut off the end of the chain with its days, or rebuild all of it. A head that is kept
-elsewhere reveals that: `callvault verify --seals --head HASH` checks the chain against it. The line comes from Redis.
+Somebody with write access to the bucket can cut off the end of the chain with its days, or rebuild all of it. A head that
+is kept elsewhere reveals that: `callvault verify --seals --head HASH` checks the chain against it. The line comes from Redis.
 """
 
 from __future__ import annotations
