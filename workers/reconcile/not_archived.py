@@ -32,7 +32,7 @@ from workers.queue.history import DAY, read_history
 from workers.queue.script import server_seconds
 from workers.recordings.archive_recording import archive_recording
 from workers.recordings.erased import unless_erased
-from workers.recordings.fetching import DOWNLOADED, addresses_of, as_archived, why_not_handed_out
+from workers.recordings.fetching import DOWNLOADED, addresses_of, as_archived, why_refused
 from workers.recordings.lease import sole_writer
 from workers.recordings.places import who_names_a_place
 from workers.recordings.requests import VERSION, RecordingRequest, payload_version, recording_job_id
@@ -110,7 +110,7 @@ async def _answer(
     except HeldElsewhere:
         raise
     except Exception as error:
-        answer = why_not_handed_out(recording, error)
+        answer = why_refused(recording, error)
         if answer is None:
             line = f"recording {recording.id} is not archived, but not because Telnyx gives no audio"
             raise UserError(f"{line}, so its day waits: {one_line(error)}") from error

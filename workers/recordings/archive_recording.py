@@ -35,7 +35,7 @@ from workers.recordings.fetching import (
     as_archived,
     expected_audio,
     fetch_audio,
-    why_not_handed_out,
+    why_refused,
 )
 from workers.recordings.lease import sole_writer
 from workers.recordings.requests import RecordingRequest, recording_job_id
@@ -139,7 +139,7 @@ async def _archive(
                 record = await _fetch_and_commit(runtime, request, recording, folder)
         except Exception as error:
             # An event that names a location knows more than Telnyx' answer: its job keeps asking there.
-            if request.locations or not await _is_known_to_be_none(runtime, recording, folder, error):
+            if request.locations or not await _is_known_not_archived(runtime, recording, folder, error):
                 raise
             return
         await _announce(runtime, recording, folder, record)
@@ -187,9 +187,9 @@ async def _is_done(runtime: Runtime, request: RecordingRequest, folder: str, sin
     return not _is_to_be_compared(request, record) or parse_instant(record.archived_at) >= since
 
 
-async def _is_known_to_be_none(runtime: Runtime, recording: Recording, folder: str, error: Exception) -> bool:
+async def _is_known_not_archived(runtime: Runtime, recording: Recording, folder: str, error: Exception) -> bool:
     """Whether Telnyx still gives no audio of a recording that is recorded as not archived, so this is not a failure."""
-    answer = why_not_handed_out(recording, error)
+    answer = why_refused(recording, error)
     if answer is None or not await runtime.in_thread(runtime.archive.is_not_archived, folder):
         return False
     log.info("still not handed out", recording_id=recording.id, answer=answer)

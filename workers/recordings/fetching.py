@@ -68,7 +68,7 @@ def expected_audio(runtime: Runtime, recording: Recording) -> Expected:
     return Expected(recording.duration_millis, recording.channels, tolerance_ms, settings.audio_tolerance_percent)
 
 
-def why_not_handed_out(recording: Recording, error: Exception) -> str | None:
+def why_refused(recording: Recording, error: Exception) -> str | None:
     """Why Telnyx or its download host gives no audio of a recording that Telnyx lists.
 
     Args:
