@@ -47,7 +47,7 @@ def wanted_number(text: str) -> Wanted:
     """Read what a person typed: `+49 30 1234567`, `0049...`, `(030) 123 45 67`, `4567`, `ann@pbx`, `@pbx`, `sip:ann`, `tel:...`.
 
     Raises:
-        BadNumber: it is none of these.
+        BadNumber: it is something else.
     """
     shown = text if len(text) <= 40 else text[:40] + "..."
     plain = _with_ascii_digits(text)

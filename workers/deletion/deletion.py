@@ -62,7 +62,10 @@ async def start_deletions(runtime: Runtime) -> None:
 async def refresh_pause(runtime: Runtime) -> None:
     """Copy the pause from the archive to Redis, which status and pages read. Redis may be lost, or the pause made elsewhere."""
     if runtime.settings.delete_originals == "verified":
-        await show_pause(runtime, await runtime.in_thread(pause_of, runtime.archive))
+        pause = await runtime.in_thread(pause_of, runtime.archive)
+        await show_pause(runtime, pause)
+        if (now := await runtime.in_thread(pause_of, runtime.archive)) != pause:  # someone decided meanwhile
+            await show_pause(runtime, now)
 
 
 async def delete_originals(runtime: Runtime, _: DeletionTurn) -> None:
