@@ -63,7 +63,7 @@ class Detail(msgspec.Struct, frozen=True):
     Attributes:
         state: as in a search, but read now; `received` while its job is queued or running.
         damage: one line for each thing that is wrong with its objects.
-        advice_for: one line for each object, with what to do.
+        how_to_mend: one line for each object, with what to do.
         proven: the last recorded proof of all of its audio; None if unknown.
         row: as the catalogue has it; None while it is not archived.
         objects: its audio.
@@ -79,7 +79,7 @@ class Detail(msgspec.Struct, frozen=True):
     recording_id: str
     state: str
     damage: list[str]
-    advice_for: list[str]
+    how_to_mend: list[str]
     proven: Step | None
     row: Row | None
     objects: list[ArchivedObject]
