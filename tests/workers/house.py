@@ -17,7 +17,7 @@ from sandbox.world import Recording
 from tests.workers.test_archive_recording import folder_of
 from workers.deletion.deletion import delete_originals
 from workers.engine.connect import connect_worker
-from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE
+from workers.keys import ALERTS, DELETIONS_BACK_OFF, DELETIONS_DUE
 from workers.recordings.archive_recording import archive_recording
 from workers.recordings.requests import DeletionTurn, RecordingRequest
 from workers.runtime import Runtime, open_runtime
@@ -82,9 +82,15 @@ def receipt(archive_folder: Path, recording: Recording, name: str = "deleted.jso
     return folder_of(archive_folder, recording) / name
 
 
+def alerts(redis: Any, kind: str) -> list[str]:
+    """The texts of the alerts of a kind that were sent."""
+    rows = [msgspec.json.decode(row) for row in redis.lrange(ALERTS, 0, -1)]
+    return [row["text"] for row in rows if row["kind"] == kind]
+
+
 async def kinds_of_alerts(runtime: Runtime) -> set[str]:
     """The kinds of the alerts that were sent."""
-    rows: list[Any] = await runtime.redis.lrange("callvault:alerts", 0, -1)
+    rows: list[Any] = await runtime.redis.lrange(ALERTS, 0, -1)
     return {msgspec.json.decode(row)["kind"] for row in rows}
 
 

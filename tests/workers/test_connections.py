@@ -17,11 +17,12 @@ from lab.processes import callvault, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox import connections as family
 from sandbox.tickets import RELEASE_STATUSES, UPLOAD_STATUSES
+from tests.workers.house import alerts
 from text.times import utc_now
 from workers.connections.log_messages import mirror_log_messages
 from workers.connections.media import archive_media
 from workers.connections.watch import look_for_drift, refresh_operator_connect, watch_connections
-from workers.keys import ALERTS, CONNECTION_STATE, LOG_NO_ID_ALERTED, connection_field
+from workers.keys import CONNECTION_STATE, LOG_NO_ID_ALERTED, connection_field
 from workers.queue.accept import Acceptor
 from workers.recordings.routing import Event, jobs_of, look_jobs
 from workers.runtime import Runtime, open_runtime
@@ -36,11 +37,6 @@ def zoom(sandbox: RunningSandbox) -> dict[str, Any]:
 
 def archived(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(p.read_bytes()) for p in sorted((folder / "log-messages").rglob("*.json"))]
-
-
-def alerts(redis: Any, kind: str) -> list[str]:
-    rows = [json.loads(row) for row in redis.lrange(ALERTS, 0, -1)]
-    return [row["text"] for row in rows if row["kind"] == kind]
 
 
 async def test_a_check_of_connections_that_finds_nothing_new_writes_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -11,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from lab.processes import callvault, wait_for
+from lab.processes import callvault, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import s3_weak
 from sandbox.world import Recording
-from tests.workers.house import archive, delete_what_is_due, house
+from tests.workers.house import alerts, archive, delete_what_is_due, has_left, house, runtime_of
 from tests.workers.test_archive_recording import ask, assert_archived, committed, folder_of
 from workers.deletion.deletion import start_deletions
+from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.keys import CLOCK_QUEUE, DELETIONS_BACK_OFF, DELETIONS_DUE, LEASES
 from workers.recordings.requests import TranscriptionRequest
 from workers.recordings.transcriptions import archive_transcription
@@ -249,3 +251,48 @@ async def test_a_recording_that_cannot_be_checked_blocks_no_other_deletion(
         wait_for(lambda: all(r.deleted_at for r in others), 20, "the deletion of the others")
         worker.wait_for_output("deletions postponed")
     assert odd.deleted_at is None and not redis.exists(DELETIONS_BACK_OFF)
+
+
+@pytest.mark.parametrize(("status", "cause"), [(403, "refused"), (422, "rejected")])
+async def test_originals_with_forbidden_transcriptions_cause_an_alert_and_go_once_allowed(
+    status: int, cause: str, deleting: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.1)
+    async with runtime_of(deleting, async_redis, CALLVAULT_QUEUE_AGE_LIMIT="1s") as runtime:
+        await archive(runtime, recording)
+        sandbox.world.faults.change({"answers": {"/recording_transcriptions?": status}})
+
+        async def is_told() -> bool:
+            await delete_what_is_due(runtime)
+            return bool(alerts(redis, "jobs-fail"))
+
+        deadline = time.monotonic() + 30
+        while not await is_told():
+            assert time.monotonic() < deadline, "no alert came"
+            await asyncio.sleep(0.1)
+        (told,) = alerts(redis, "jobs-fail")
+        assert told.startswith("delete_originals has failed for ")
+        assert f"{recording.data['id']}: GET /v2/recording_transcriptions: {status}" in told
+        assert f": {status} " in (await runtime.attempts.failing(FAILURE_CLASSES))[cause]
+        shown = run_callvault(["status"], deleting).stdout
+        assert f"jobs fail     {cause}: {recording.data['id']}: GET " in shown
+        assert not has_left(recording)
+        sandbox.world.faults.change({"answers": {}})
+        await delete_what_is_due(runtime)
+    assert has_left(recording)
+
+
+async def test_an_original_that_may_not_be_deleted_blocks_no_other_of_its_batch(
+    deleting: dict[str, str], async_redis: Any, sandbox: RunningSandbox, redis: Any
+) -> None:
+    recordings = [sandbox.world.add_recording(seconds=0.1) for _ in range(5)]
+    kept = recordings[2].data["id"]
+
+    async with runtime_of(deleting, async_redis) as runtime:
+        await archive(runtime, *recordings)
+        sandbox.world.undeletable.add(kept)
+        await delete_what_is_due(runtime)
+        await delete_what_is_due(runtime)
+    assert [has_left(one) for one in recordings] == [True, True, False, True, True]
+    (told,) = alerts(redis, "deletion-refused")
+    assert f"{kept} in 2 attempts: DELETE /v2/recordings/{kept}: 403" in told

@@ -1,19 +1,23 @@
-"""Jobs that are retried forever become no dead letter.
+"""Jobs that are retried forever, and tasks of the clock, become no dead letter.
 
-An alert, `status` and a metric show that they fail.
+An alert shows that they fail, and for jobs also `status` and a metric.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
 from lab.processes import callvault, free_port, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import S3_ENVIRONMENT
+from tests.workers.house import alerts, runtime_of
 from tests.workers.test_archive_recording import ask
 from workers.engine.attempts import Attempts
+from workers.engine.failing import alert_turn_failing
 from workers.engine.failure_classes import FAILURE_CLASSES
-from workers.keys import FAILING, FAILING_JOBS
+from workers.keys import FAILING, FAILING_JOBS, FAILING_SINCE
 
 
 async def test_an_unreachable_store_causes_an_alert_although_no_job_is_given_up(
@@ -82,3 +86,22 @@ async def test_a_failure_class_has_passed_once_every_job_that_failed_by_it_succe
     assert await failing() == set()
     await attempts.record_failing([f"job {n}" for n in range(3_000)], "outage", "an error", 60)
     assert redis.zcard(FAILING_JOBS + "outage") == 1_000, "however many there are"
+
+
+async def test_a_failing_clock_task_causes_one_alert_a_day(
+    environment: dict[str, str], async_redis: Any, redis: Any
+) -> None:
+    async with runtime_of(environment, async_redis, CALLVAULT_QUEUE_AGE_LIMIT="1s") as runtime:
+        deadline = time.monotonic() + 30
+        while not alerts(redis, "turn-fails"):
+            assert time.monotonic() < deadline, "no alert came"
+            await alert_turn_failing(runtime, "archive_media", OSError("away"), 3600)
+            await asyncio.sleep(0.1)
+        assert redis.ttl(FAILING_SINCE + "archive_media") > 3700, (
+            "one that is given up after an hour causes an alert too"
+        )
+        await alert_turn_failing(runtime, "archive_media", OSError("away"), 3600)
+        redis.delete(FAILING_SINCE + "archive_media")
+        await alert_turn_failing(runtime, "archive_media", OSError("away, and new"), 3600)
+    (told,) = alerts(redis, "turn-fails")
+    assert told.startswith("archive_media has failed for 1")
