@@ -16,9 +16,9 @@ from archive.stores.store import StoreError
 from lab.processes import free_port, run_callvault
 from lab.servers import RunningSandbox
 from tests.browser.test_api import pages
+from tests.workers.damage.steps import flip
 from tests.workers.house import archive, delete_what_is_due, has_left, house
 from tests.workers.test_archive_recording import folder_of
-from tests.workers.test_damage import flip
 from text.errors import UserError
 from workers.damage.damage import keep_register
 from workers.damage.damaged import DamagedObjects, KnownDamage
