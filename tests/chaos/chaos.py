@@ -12,7 +12,6 @@ decide, and no fault touches them.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -28,17 +27,15 @@ from typing import Any
 import httpx
 import redis
 
-from archive.layout import commit_key, receipt_key, recording_folder
 from lab.clock import Clock, SkewedServer
 from lab.processes import free_port, listens, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import BUCKET, S3_ENVIRONMENT, make_archive, rclone_s3
-from sandbox import recordings as sandbox_recordings
-from sandbox.world import Recording, World
+from sandbox.world import World
+from tests.chaos.books import Books
 from tests.chaos.parts import Part, Watcher
 from tests.chaos.scenes import Scenes
 from tests.chaos.surfaces import conditions_on_surfaces
-from text.times import parse_instant, utc_now
 from workers.keys import QUEUES
 
 FAULTS: tuple[dict[str, float], ...] = (
@@ -109,7 +106,6 @@ class Chaos:
         world = World(seed=seed)
         world.step_seconds = 1
         self.sandbox = RunningSandbox(world)
-        self._check_deletions()
         self.valkey = SkewedServer(folder / "data", Clock(folder, "redis"))
         self.valkey.start()
         self.redis: Any = redis.Redis.from_url(self.valkey.url, decode_responses=True)
@@ -124,8 +120,8 @@ class Chaos:
             seconds=scene_seconds,
             log=log,
         )
+        self.books = Books(world, self.scenes, self.archive_folder, _GRACE_SECONDS, self.report.wrong)
         self._letters: set[str] = set()
-        self._changed_unseen: set[str] = set()  # ids of originals deleted right after their content changed
 
     def _make_processes(self, store_port: int) -> dict[str, str]:
         """Make the parts and start the store; returns the environment of commands."""
@@ -161,54 +157,6 @@ class Chaos:
         logs = self.folder / "logs"
         logs.mkdir(exist_ok=True)
         return Part(name, command, environment, logs / f"{name.replace(' ', '-')}.log", self._limit_seconds)
-
-    def _check_deletions(self) -> None:
-        """Check in the moment of each deletion that the archive has the recording whole."""
-        delete = sandbox_recordings._delete
-
-        def checked(world: World, recording: Recording) -> None:
-            if world is self.sandbox.world:
-                self._check_deletion(recording)
-            delete(world, recording)
-
-        sandbox_recordings._delete = checked
-
-    def _check_deletion(self, recording: Recording) -> None:
-        """Check what must be true in the moment an original is deleted."""
-        why, wrong = self.scenes.why_kept(recording), self._what_is_wrong(recording)
-        if why is not None:
-            self.report.wrong.append(f"deleted though {why}: {recording.data['id']}")
-        elif (early := self._seconds_early(recording)) > 0:
-            self.report.wrong.append(f"deleted {early:.1f}s before its grace was over: {recording.data['id']}")
-        if wrong is not None and self.scenes.changed_lately(recording):
-            self._changed_unseen.add(recording.data["id"])
-        elif wrong is not None:
-            self.report.wrong.append(f"deleted too early: {wrong}")
-
-    def _seconds_early(self, recording: Recording) -> float:
-        folder = recording_folder(parse_instant(recording.data["recording_started_at"]), recording.data["id"])
-        path = self.scenes.disk / commit_key(folder)
-        if not path.exists():
-            return 0.0
-        archived_at = parse_instant(json.loads(path.read_bytes())["archived_at"]).timestamp()
-        return archived_at + _GRACE_SECONDS - time.time()
-
-    def _what_is_wrong(self, recording: Recording) -> str | None:
-        folder = recording_folder(parse_instant(recording.data["recording_started_at"]), recording.data["id"])
-        path = self.scenes.disk / commit_key(folder)
-        if not path.exists():
-            return f"{recording.data['id']} has no commit record"
-        # Later content is archived as a version.
-        records = [path, *sorted((path.parent / "versions").glob("*/recording.json"))]
-        objects = [one for record in records for one in json.loads(record.read_bytes())["objects"]]
-        keys = {(one["key"].rpartition(".")[2], one["sha256"]): one["key"] for one in objects}
-        for audio_format, audio in recording.audio.items():
-            key = keys.get((audio_format, audio.sha256))
-            if key is None or not (self.scenes.disk / key).exists():
-                return f"{folder}: its {audio_format} is not in the archive as it was served"
-            if hashlib.sha256((self.scenes.disk / key).read_bytes()).hexdigest() != audio.sha256:
-                return f"{key} is damaged"
-        return None
 
     def run(self, patience_seconds: float) -> Report:
         """Make the calls under faults, end the faults, wait until everything is done, and check."""
@@ -316,10 +264,7 @@ class Chaos:
             if time.monotonic() >= let_go_at:  # repeatedly: a safety stop or changed content may show only now
                 self.scenes.let_go()
                 let_go_at = time.monotonic() + 10
-            if all(
-                self._is_done(recording) or self._is_dated_ahead(recording)
-                for recording in self.sandbox.world.recordings.values()
-            ):
+            if self.books.are_settled:
                 break
             time.sleep(0.5)
         time.sleep(1)
@@ -340,43 +285,11 @@ class Chaos:
             run_callvault(["dead-letters", "retry", job_id], {"REDIS_URL": self.valkey.url})
             self.report.retried_letters += 1
 
-    def _folder_of(self, recording: Recording) -> str:
-        return recording_folder(parse_instant(recording.data["recording_started_at"]), recording.data["id"])
-
-    def _is_done(self, recording: Recording) -> bool:
-        if recording.deleted_at is None:
-            return False
-        return (self.archive_folder / receipt_key(self._folder_of(recording))).exists()
-
-    def _is_dated_ahead(self, recording: Recording) -> bool:
-        """Whether Redis's clock was an hour ahead when it was archived, so that its grace ends later."""
-        path = self.archive_folder / commit_key(self._folder_of(recording))
-        return path.exists() and parse_instant(json.loads(path.read_bytes())["archived_at"]) > utc_now()
-
     def _check(self) -> None:
-        world, wrong = self.sandbox.world, self.report.wrong
-        for recording in world.recordings.values():
-            is_due_later = recording.deleted_at is None and self._is_dated_ahead(recording)
-            is_seen_later = is_due_later and self.scenes.has_changed(recording)  # by the check before its deletion
-            what = self._what_is_wrong(recording)
-            if what is None or is_seen_later or recording.data["id"] in self._changed_unseen:
-                self.report.archived += 1
-            else:
-                wrong.append(f"lost: {what}")
-            if self._is_done(recording):
-                self.report.deleted += 1
-            elif is_due_later:
-                self.report.due_later += 1
-            else:
-                wrong.append(f"{recording.data['id']}: its original is still there, or there is no receipt")
-        for transcription in (*world.transcriptions.values(), *world.deleted_transcriptions.values()):
-            recording = world.recordings[transcription["recording_id"]]
-            folder = recording_folder(parse_instant(recording.data["recording_started_at"]), recording.data["id"])
-            path = self.archive_folder / folder / "transcriptions" / f"{transcription['id']}.json"
-            if transcription["status"] == "completed" and not path.exists():
-                wrong.append(f"transcription {transcription['id']} is not in the archive")
-        wrong += world.misuse
-        wrong += self.scenes.wrong
+        self.books.check()
+        self.report.archived, self.report.deleted = self.books.archived, self.books.deleted
+        self.report.due_later = self.books.due_later
+        self.report.wrong += self.scenes.wrong
         self._check_redis()
 
     def _verify(self) -> None:

@@ -14,6 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from lab.clock import SkewedServer
 from lab.processes import run_callvault
 from lab.servers import RunningSandbox
@@ -37,8 +39,9 @@ class Scenes:
         valkey: the Redis of all parts.
         environment: of a command.
         hooks: addresses of the receivers.
+        rng: chooses what happens.
         seconds: how long a wrong key, a disk away and a wrong clock last.
-        say: gets a line for each scene.
+        log: gets a line for each scene.
     """
 
     def __init__(
@@ -288,8 +291,6 @@ class Scenes:
         """Redis's clock is right again, and Redis is emptied: postponed work would come an hour late."""
         self._valkey.clock.move(0)
         time.sleep(0.3)
-        import redis
-
         with redis.Redis.from_url(self._valkey.url) as client:
             try:
                 client.flushall()
