@@ -10,14 +10,14 @@ import pytest
 from redis.exceptions import ConnectionError as Away
 
 from tests.workers.house import house
-from workers.deletion import schedule as due
+from workers.deletion import schedule
 from workers.deletion.schedule import DeletionSchedule
 
 
 async def test_a_claim_outlives_a_moment_without_redis(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extend, calls = due._EXTEND, 0
+    extend, calls = schedule._EXTEND, 0
 
     async def flaky(*arguments: Any) -> Any:
         nonlocal calls
@@ -26,8 +26,8 @@ async def test_a_claim_outlives_a_moment_without_redis(
             raise Away("for a moment")
         return await extend(*arguments)
 
-    monkeypatch.setattr(due, "_EXTEND", flaky)
-    monkeypatch.setattr(due, "_CLAIM_SECONDS", 0.9)
+    monkeypatch.setattr(schedule, "_EXTEND", flaky)
+    monkeypatch.setattr(schedule, "_CLAIM_SECONDS", 0.9)
     async with house(environment) as runtime:
         await runtime.schedule.add("a/", 0)
         while not (claimed := await runtime.schedule.claim(1)):
@@ -38,26 +38,26 @@ async def test_a_claim_outlives_a_moment_without_redis(
 
 
 async def test_a_claimed_deletion_returns_to_the_schedule_unless_it_is_done(async_redis: Any) -> None:
-    due = DeletionSchedule(async_redis)
-    await due.add("a/", -5)
-    await due.add("a/", 500)  # entries stay as they are
-    await due.add("b/", -4)
-    await due.add("later/", 100)
-    assert await due.claim(1) == ["a/"]
-    assert await due.claim(10) == ["b/"]
-    assert await due.claim(10) == []
-    await due.done("b/")
-    await due.postpone("a/", -1)
-    await due.postpone("b/", -1)
-    assert await due.claim(10) == ["a/"]
-    assert await due.count() == 2
+    deletions = DeletionSchedule(async_redis)
+    await deletions.add("a/", -5)
+    await deletions.add("a/", 500)  # entries stay as they are
+    await deletions.add("b/", -4)
+    await deletions.add("later/", 100)
+    assert await deletions.claim(1) == ["a/"]
+    assert await deletions.claim(10) == ["b/"]
+    assert await deletions.claim(10) == []
+    await deletions.done("b/")
+    await deletions.postpone("a/", -1)
+    await deletions.postpone("b/", -1)
+    assert await deletions.claim(10) == ["a/"]
+    assert await deletions.count() == 2
 
 
 async def test_a_released_original_does_not_wait_for_an_earlier_postponement(async_redis: Any) -> None:
-    due = DeletionSchedule(async_redis)
-    await due.add("later/", 3_600)
-    await due.hasten("later/", -1)
-    await due.hasten("new/", -1)
-    assert sorted(await due.claim(10)) == ["later/", "new/"]
-    await due.hasten("later/", 3_600)
-    assert (await due.entries())[-1].due_at < time.time() + 100, "never later than it was"
+    deletions = DeletionSchedule(async_redis)
+    await deletions.add("later/", 3_600)
+    await deletions.hasten("later/", -1)
+    await deletions.hasten("new/", -1)
+    assert sorted(await deletions.claim(10)) == ["later/", "new/"]
+    await deletions.hasten("later/", 3_600)
+    assert (await deletions.entries())[-1].due_at < time.time() + 100, "never later than it was"

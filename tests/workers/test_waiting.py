@@ -15,7 +15,7 @@ from lab.servers import RunningSandbox
 from tests.workers.house import kinds_of_alerts, runtime_of
 from tests.workers.test_archive_recording import assert_archived
 from text.times import format_instant, utc_now
-from workers.engine import classify as judge
+from workers.engine import classify
 from workers.engine.attempts import Attempt
 from workers.engine.classify import failure_class_of
 from workers.engine.failure_classes import FAILURE_CLASSES, NotFinished, NotYet
@@ -116,4 +116,4 @@ def test_retries_for_a_listed_recording_back_off_to_an_hour() -> None:
 
 
 def test_every_failure_class_of_an_error_is_in_the_table() -> None:
-    assert {name for name, _ in judge._ERRORS} <= FAILURE_CLASSES.keys()
+    assert {name for name, _ in classify._ERRORS} <= FAILURE_CLASSES.keys()
