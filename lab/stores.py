@@ -52,8 +52,7 @@ class Emulator:
     keeps_conditions: bool = True
     is_by_boto3: bool = False
 
-    @property
-    def settings(self) -> dict[str, str]:
+    def make_archive(self) -> dict[str, str]:
         """Make an archive there; returns the settings that point Callvault at it."""
         make_archive(self.open("archive"))
         return self.environment | {"CALLVAULT_ARCHIVE_URL": f"{self.url}/archive"}

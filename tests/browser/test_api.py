@@ -363,7 +363,7 @@ def test_pages_report_an_unreachable_archive(tmp_path: Path, redis_url: str) -> 
     call = sandbox.world.add_recording(seconds=1)
     settings = sandbox.environment | {"REDIS_URL": redis_url, "CALLVAULT_DATA": str(tmp_path / "data")}
     with s3_weak(tmp_path) as store:
-        settings |= store.settings
+        settings |= store.make_archive()
         with callvault(["worker"], settings, "worker ready"):
             wait_for(lambda: list(tmp_path.glob("*/archive/recordings/*/*/*/*/recording.json")), 40)
         with pages(settings, tmp_path / "data", redis_url) as (client, _):

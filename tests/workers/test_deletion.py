@@ -224,7 +224,7 @@ async def test_a_store_that_is_away_postpones_deletions_in_few_lines(
 ) -> None:
     with ExitStack() as stack:
         with s3_weak(tmp_path / "s3") as store:
-            settings = environment | DELETING | store.settings
+            settings = environment | DELETING | store.make_archive()
             recordings = await archived_and_due(60, sandbox, settings, async_redis, redis)
             listed = redis.zrange(DELETIONS_DUE, 0, -1)
             redis.zadd(DELETIONS_DUE, dict.fromkeys(listed, time.time() + 3600))

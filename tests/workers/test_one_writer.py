@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,6 @@ from workers.runtime import Runtime
 TIMES = 25
 
 
-@pytest.fixture
-async def runtime(environment: dict[str, str], async_redis: Any) -> AsyncIterator[Runtime]:
-    async with runtime_of(environment, async_redis) as made:
-        yield made
-
-
 def by_leg(recording: Recording) -> RecordingRequest:
     return RecordingRequest(event_id="event-2", call_leg_id=recording.data["call_leg_id"])
 
@@ -50,8 +43,8 @@ async def test_two_jobs_of_one_recording_never_overwrite_each_other_on_a_store_w
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, tmp_path: Path
 ) -> None:
     with s3_weak(tmp_path / "s3") as store, environ(store.environment):
-        make_archive(store.settings["CALLVAULT_ARCHIVE_URL"])
-        async with runtime_of(environment | store.settings, async_redis) as runtime:
+        make_archive(store.make_archive()["CALLVAULT_ARCHIVE_URL"])
+        async with runtime_of(environment | store.make_archive(), async_redis) as runtime:
             for n in range(TIMES):
                 recording = sandbox.world.add_recording(seconds=0.1 + n / 10)
                 await asyncio.gather(until_done(runtime, request_of(recording)), until_done(runtime, by_leg(recording)))
