@@ -20,12 +20,12 @@ import httpx
 
 from bench import machine
 from bench.pairs import Result, alternate, log, once
+from lab.deployment import Deployment, deployment
 from lab.far import far
 from lab.origin import lay_out, nginx
 from lab.processes import CLEAN, Process, free_port, running, seconds_until, serves_http, wait_for
 from lab.stores import Emulator, azure, gcs, rclone, rclone_remote, s3_weak
 from lab.webhooks import signed
-from lab.yard import Yard, yard
 
 _MB = 1_000_000
 _LIMIT_SECONDS = 120
@@ -33,10 +33,10 @@ _FILE_GOALS = (">= 0.6", ">= 1.0")  # with one process, with two
 
 
 class _Place:
-    """A yard, the recordings that its Telnyx has, and the stores that they are archived in."""
+    """A deployment, the recordings that its Telnyx has, and the stores that they are archived in."""
 
-    def __init__(self, own: Yard, origin: str, s3: Emulator) -> None:
-        self.yard, self.folder, self.origin, self.s3 = own, own.folder, origin, s3
+    def __init__(self, own: Deployment, origin: str, s3: Emulator) -> None:
+        self.deployment, self.folder, self.origin, self.s3 = own, own.folder, origin, s3
         own.settings = {"CALLVAULT_LOG_MESSAGES": "off"}
         self.ids: list[str] = []
         self.size_bytes = 0
@@ -48,7 +48,7 @@ class _Place:
         """Have the origin serve so many recordings of a size, and nothing else."""
         for name in ("v2", "audio"):
             shutil.rmtree(self.folder / "origin" / name, ignore_errors=True)
-        self.yard.play_telnyx(self.origin)
+        self.deployment.play_telnyx(self.origin)
         self.ids = lay_out(self.folder / "origin", self.origin, count, size_bytes)
         self.size_bytes = size_bytes
         sha256 = hashlib.sha256((self.folder / "origin" / "audio" / f"{self.ids[0]}.wav").read_bytes()).hexdigest()
@@ -74,35 +74,35 @@ class _Place:
         shutil.rmtree(copies, ignore_errors=True)
         copies.mkdir()
         remote = str(copies)
-        self.yard.archive = {"CALLVAULT_ARCHIVE_URL": (self.folder / "archive").as_uri()}
+        self.deployment.archive = {"CALLVAULT_ARCHIVE_URL": (self.folder / "archive").as_uri()}
         if store == "s3":  # the server remembers folders, so each run has one of its own
             folder = f"run-{self._run}"
-            self.yard.archive = self.s3.environment | {
+            self.deployment.archive = self.s3.environment | {
                 "CALLVAULT_ARCHIVE_URL": f"{self.s3.url}/{folder}",
                 "RUN": folder,
             }
             port = int(self.s3.environment["AWS_ENDPOINT_URL_S3"].rpartition(":")[2])
             remote = f"{rclone_remote(port, 'bucket')}/{folder}"
         elif self.cloud is not None and store != "file":
-            self.yard.archive, remote = self.cloud.make_archive(), self.cloud.rclone
-        self.yard.clear()
+            self.deployment.archive, remote = self.cloud.make_archive(), self.cloud.rclone
+        self.deployment.clear()
         return remote
 
     def callvault(self, store: str, processes: int = 1) -> float:
         """Archive all that is stocked; seconds from the first job to the last commit record."""
         self.clear(store)
-        with self.yard.workers(1, "--processes", str(processes)) as (worker,):
-            wait_for(lambda: self.yard.living_workers() >= processes or worker.has_ended, 30)
+        with self.deployment.workers(1, "--processes", str(processes)) as (worker,):
+            wait_for(lambda: self.deployment.living_workers() >= processes or worker.has_ended, 30)
             time.sleep(0.5)
             before = machine.cpu_seconds(worker.pid)
-            self.yard.enqueue(self.ids)
+            self.deployment.enqueue(self.ids)
             seconds = self._seconds_until_archived()
             self.cpu_seconds = machine.cpu_seconds(worker.pid) - before
             self.peak_mib = machine.peak_mib(worker.pid)
         return seconds
 
     def _seconds_until_archived(self) -> float:
-        return seconds_until(lambda: self.yard.archived() >= len(self.ids), _LIMIT_SECONDS, "archiving")
+        return seconds_until(lambda: self.deployment.archived() >= len(self.ids), _LIMIT_SECONDS, "archiving")
 
     def _rclone(self, to: str) -> list[str]:
         options = ["--transfers", "16", "--config", "/dev/null", "--log-level", "ERROR"]
@@ -129,10 +129,10 @@ class _Place:
     def celery_cpu_seconds(self, task: str) -> float:
         """Do the same job by a task of `bench/peers/celery_app.py`, to S3; seconds of CPU."""
         self.clear("s3")
-        python, environment = machine.peer_python("celery"), self.yard.environment
+        python, environment = machine.peer_python("celery"), self.deployment.environment
         command = [python, "-m", "celery", "-A", "bench.peers.celery_app:celery", "worker", "--loglevel", "error"]
         with Process(command, environment) as worker:
-            wait_for(lambda: self.yard.client.exists("_kombu.binding.celery") or worker.has_ended, 30)
+            wait_for(lambda: self.deployment.client.exists("_kombu.binding.celery") or worker.has_ended, 30)
             time.sleep(2)
             before = machine.cpu_seconds(worker.pid)
             code = f"import json, sys\nfrom bench.peers.celery_app import {task}\n"
@@ -147,7 +147,7 @@ class _Place:
 
 @contextmanager
 def _place() -> Iterator[_Place]:
-    with yard() as own, ExitStack() as stack:
+    with deployment() as own, ExitStack() as stack:
         (own.folder / "origin").mkdir()
         origin = stack.enter_context(nginx(own.folder / "origin"))
         s3 = stack.enter_context(s3_weak(own.folder / "s3", "bucket"))
@@ -263,7 +263,7 @@ def _beside_a_worker(place: _Place) -> Result:
         async with httpx.AsyncClient(timeout=30, trust_env=False) as client, asyncio.TaskGroup() as group:
             began = time.perf_counter()
             # Events of this type make no job, so the worker's load stays the same.
-            events = signed(place.yard.signer, place.ids, a_second * seconds, "call.hangup")
+            events = signed(place.deployment.signer, place.ids, a_second * seconds, "call.hangup")
             for i, (headers, body) in enumerate(events):
                 await asyncio.sleep(began + i / a_second - time.perf_counter())
                 group.create_task(post(client, headers, body))
@@ -271,11 +271,11 @@ def _beside_a_worker(place: _Place) -> Result:
 
     def measure(is_busy: bool) -> float:
         place.clear("file")
-        with place.yard.workers(), place.yard.receivers() as (port,):
+        with place.deployment.workers(), place.deployment.receivers() as (port,):
             if is_busy:
-                place.yard.enqueue(place.ids)
+                place.deployment.enqueue(place.ids)
             found = asyncio.run(p99(port))
-            if is_busy and place.yard.archived() >= len(place.ids):
+            if is_busy and place.deployment.archived() >= len(place.ids):
                 raise RuntimeError("the worker finished before the measurement did")
             return found
 
@@ -310,7 +310,7 @@ def _whole_job(place: _Place, what: str, goal: str) -> Result:
     place.stock(count, _MB)
 
     def post(port: int) -> None:
-        events: list[Any] = list(signed(place.yard.signer, place.ids, count))
+        events: list[Any] = list(signed(place.deployment.signer, place.ids, count))
         limits = httpx.Limits(max_connections=connections)
 
         async def all_of_them() -> None:
@@ -323,16 +323,16 @@ def _whole_job(place: _Place, what: str, goal: str) -> Result:
 
     def ours() -> float:
         place.clear("s3")
-        with place.yard.workers(), place.yard.receivers() as (port,):
+        with place.deployment.workers(), place.deployment.receivers() as (port,):
             started = time.perf_counter()
             post(port)
-            wait_for(lambda: place.yard.archived() >= count, _LIMIT_SECONDS, "archiving", every_seconds=0.005)
+            wait_for(lambda: place.deployment.archived() >= count, _LIMIT_SECONDS, "archiving", every_seconds=0.005)
             return count / (time.perf_counter() - started)
 
     def flask() -> float:
         place.clear("s3")
         port = free_port()
-        environment = place.yard.environment | {"PORT": str(port)}
+        environment = place.deployment.environment | {"PORT": str(port)}
         with running(
             [machine.peer_python("flask"), "bench/peers/flask_app.py"],
             lambda: serves_http(port),

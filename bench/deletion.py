@@ -17,8 +17,8 @@ from archive import layout
 from archive.records import CommitRecord, DeletionReceipt
 from archive.stores.store import Store, StoredObject
 from bench.pairs import Result, alternate, log
+from lab.deployment import deployment
 from lab.servers import RunningSandbox
-from lab.yard import yard
 from sandbox.world import World
 from telnyx_api.errors import NotFound
 from tests.workers.house import archive, delete_what_is_due, house
@@ -128,7 +128,7 @@ def run() -> list[Result]:
     sandbox = RunningSandbox(World())
     counted: dict[str, Counter[str]] = {}
     try:
-        with yard() as own:
+        with deployment() as own:
             own.telnyx = sandbox.environment
             own.settings = {"CALLVAULT_DELETE_ORIGINALS": "verified", "CALLVAULT_DELETE_AFTER": "1ms"}
             own.clear()

@@ -6,8 +6,8 @@ import time
 
 from bench import machine
 from bench.pairs import Result, once
+from lab.deployment import deployment
 from lab.servers import RunningSandbox
-from lab.yard import yard
 from sandbox.world import World
 
 _SETTLE_SECONDS = 15  # first turns of the clock
@@ -18,7 +18,7 @@ def run() -> list[Result]:
     """Measure once: nothing happens in a minute, so there is no other side."""
     sandbox = RunningSandbox(World())
     try:
-        with yard() as own:
+        with deployment() as own:
             own.telnyx = sandbox.environment
             own.clear()
             with own.workers() as workers, own.receivers() as receivers:

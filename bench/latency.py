@@ -15,8 +15,8 @@ from arq.worker import Worker, func
 
 from bench.pairs import Result, alternate
 from bench.seals import lay_out_a_day
+from lab.deployment import Deployment, deployment
 from lab.processes import CALLVAULT, CLEAN, Process, free_port, serves_http
-from lab.yard import Yard, yard
 from process.tasks import end_tasks
 from workers.engine.connect import connect_worker
 from workers.engine.leases import Leases
@@ -62,12 +62,12 @@ async def _delays(url: str, is_ours: bool) -> list[float]:
     return delays
 
 
-def _p99(own: Yard, is_ours: bool) -> float:
+def _p99(own: Deployment, is_ours: bool) -> float:
     own.client.flushall()
     return statistics.quantiles(asyncio.run(_delays(own.server.url, is_ours)), n=100)[98]
 
 
-def _serve(own: Yard) -> float:
+def _serve(own: Deployment) -> float:
     port = free_port()
     started = time.perf_counter()
     with Process([*CALLVAULT, "serve", "--port", str(port)], own.environment):
@@ -82,7 +82,7 @@ def _pass() -> float:
     return (time.perf_counter() - started) * 1000
 
 
-def _commands(own: Yard) -> Iterator[Result]:
+def _commands(own: Deployment) -> Iterator[Result]:
     """Commands that people type, on an archive of a thousand recordings with its catalogue."""
     own.clear()
     lay_out_a_day(own.folder / "archive", 1_000)
@@ -112,7 +112,7 @@ def _commands(own: Yard) -> Iterator[Result]:
 
 def run() -> Iterator[Result]:
     """Measure."""
-    with yard() as own:
+    with deployment() as own:
         yield alternate(
             "from accepted to job started, p99, at 50/s",
             "arq's own worker with its defaults",

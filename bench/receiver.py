@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 
 from bench import machine
 from bench.pairs import Result, alternate
+from lab.deployment import Deployment, deployment
 from lab.processes import CALLVAULT, free_port, running, serves_http
 from lab.webhooks import write_for_wrk
-from lab.yard import Yard, yard
 
 _SECONDS = 4
 _EVENTS = 20_000 * _SECONDS
@@ -19,15 +19,15 @@ _EVENTS = 20_000 * _SECONDS
 class Side:
     """A server under test: pinned to core 0, wrk and Valkey on core 1."""
 
-    def __init__(self, own: Yard, port: int) -> None:
-        self._yard, self._port = own, port
+    def __init__(self, own: Deployment, port: int) -> None:
+        self._deployment, self._port = own, port
         self.p99: list[float] = []
 
     def rate(self) -> float:
         """Measure once: requests/s; `p99` gets its p99 in milliseconds."""
-        bodies = self._yard.folder / "bodies"
-        write_for_wrk(bodies, self._yard.signer, _EVENTS)
-        self._yard.client.flushall()
+        bodies = self._deployment.folder / "bodies"
+        write_for_wrk(bodies, self._deployment.signer, _EVENTS)
+        self._deployment.client.flushall()
         result = machine.wrk(f"http://127.0.0.1:{self._port}", bodies, _SECONDS, core=1)
         self.p99.append(result["p99"])
         return result["rate"]
@@ -47,7 +47,7 @@ def _command(name: str, port: int) -> list[str]:
 
 @contextmanager
 def _sides(names: tuple[str, ...]) -> Iterator[dict[str, Side]]:
-    with yard(core=1) as own, ExitStack() as stack:
+    with deployment(core=1) as own, ExitStack() as stack:
         sides = {}
         for name in names:
             port = free_port()

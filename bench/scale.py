@@ -15,10 +15,10 @@ from pathlib import Path
 
 from bench import machine
 from bench.pairs import log
+from lab.deployment import Deployment, deployment
 from lab.origin import origin_of_everything
 from lab.processes import Process, seconds_until
 from lab.webhooks import write_for_wrk
-from lab.yard import Yard, yard
 from text.times import utc_now
 from workers.keys import MAIN_QUEUE
 
@@ -36,21 +36,21 @@ def _ids(count: int) -> list[str]:
     return [f"{n:032x}" for n in range(count)]
 
 
-def _cpu(own: Yard, processes: Iterable[Process]) -> tuple[float, float]:
+def _cpu(own: Deployment, processes: Iterable[Process]) -> tuple[float, float]:
     """CPU seconds of processes, and of the Valkey."""
     return sum(machine.cpu_seconds(one.pid) for one in processes), machine.cpu_seconds(own.server.pid)
 
 
-def _memory(own: Yard) -> int:
+def _memory(own: Deployment) -> int:
     return int(own.client.info("memory")["used_memory"])
 
 
-def _waiting(own: Yard) -> int:
+def _waiting(own: Deployment) -> int:
     return int(own.client.zcard(MAIN_QUEUE))
 
 
 def _drive(
-    own: Yard, ports: Iterable[int], events: int, seconds: int, connections: int, delay_ms: int
+    own: Deployment, ports: Iterable[int], events: int, seconds: int, connections: int, delay_ms: int
 ) -> tuple[float, float]:
     """Send events to every receiver at once; returns events/s of all, and the worst p99."""
     files = {port: own.folder / f"events-{port}" for port in ports}
@@ -66,7 +66,7 @@ def _drive(
     return sum(one["rate"] for one in results), max(one["p99"] for one in results)
 
 
-def events_cost(own: Yard) -> list[str]:
+def events_cost(own: Deployment) -> list[str]:
     """Receivers, each under all the load that it takes."""
     log("events")
     own.clear()
@@ -84,7 +84,7 @@ def events_cost(own: Yard) -> list[str]:
     ]
 
 
-def recordings_cost(own: Yard, name: str) -> list[str]:
+def recordings_cost(own: Deployment, name: str) -> list[str]:
     """Workers whose queue never gets empty."""
     log(f"recordings, {name}")
     own.clear()
@@ -105,7 +105,7 @@ def recordings_cost(own: Yard, name: str) -> list[str]:
     ]
 
 
-def burst(own: Yard) -> list[str]:
+def burst(own: Deployment) -> list[str]:
     """A hundred times the mean for a while with workers running, then the time until the queue is empty."""
     log("burst")
     own.clear()
@@ -121,7 +121,7 @@ def burst(own: Yard) -> list[str]:
     return [_row(what, f"{rate:,.0f} events/s, all answered 200, p99 {p99:.0f} ms"), _row("after the burst", wait)]
 
 
-def backlog(own: Yard) -> list[str]:
+def backlog(own: Deployment) -> list[str]:
     """The same workers at the head of a queue of hundreds of thousands."""
     log("backlog")
     rates = []
@@ -144,7 +144,7 @@ def _row(what: str, measured: str) -> str:
 def main() -> None:
     """Measure everything; takes some minutes."""
     rows: list[str] = []
-    with yard() as own:
+    with deployment() as own:
         own.settings = {"CALLVAULT_LOG_MESSAGES": "off", "CALLVAULT_QUEUE_AGE_LIMIT": "10h"}
         with origin_of_everything(own.folder / "large", _LARGE) as address:
             own.play_telnyx(address)

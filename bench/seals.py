@@ -20,9 +20,9 @@ from archive.stores.store import open_store
 from bench import machine
 from bench.pairs import Result, alternate, log
 from config.settings import load_settings
+from lab.deployment import deployment
 from lab.servers import RunningSandbox
 from lab.stores import make_archive
-from lab.yard import yard
 from process.logs import configure_logs
 from sandbox.world import World
 from text.times import format_instant, utc_now
@@ -147,7 +147,7 @@ def _reconcile_with_sealed_days() -> Result:
                     await reconcile(runtime, request)
                 return (time.perf_counter() - started) / 5 * 1000
 
-        with yard() as own:
+        with deployment() as own:
             _sealed_archive(own.folder / "archive", days)
             make_archive(own.folder / "archive")
             return asyncio.run(run(own.folder, own.server.url))

@@ -14,8 +14,8 @@ from bench import machine
 from bench.listing import A_DAY, DAYS, LAST_DAY, recording_id
 from bench.pairs import Result, log, once
 from config.settings import load_settings
+from lab.deployment import deployment
 from lab.processes import free_port, running, serves_http
-from lab.yard import yard
 from process.logs import configure_logs
 from workers.reconcile.comparison import Tally
 from workers.reconcile.reconcile import Sweep, sweep
@@ -61,7 +61,7 @@ def run() -> list[Result]:
     """Measure."""
     port = free_port()
     listing = ["-m", "uvicorn", "bench.listing:app", "--port", str(port), "--no-access-log", "--log-level", "warning"]
-    with yard() as own:
+    with deployment() as own:
         own.play_telnyx(f"http://127.0.0.1:{port}")
         own.clear()
         _lay_out(own.folder / "archive")

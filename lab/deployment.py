@@ -24,7 +24,7 @@ from workers.recordings.requests import RecordingRequest, recording_job
 _ENQUEUED_AT_ONCE = 5_000
 
 
-class Yard:
+class Deployment:
     """The parts and what they share. Its Redis flushes always, as the embedded one does.
 
     Attributes:
@@ -109,8 +109,8 @@ class Yard:
 
 
 @contextmanager
-def yard(core: int | None = None) -> Iterator[Yard]:
-    """Run a Valkey, and make a yard around it in a temporary folder on the disk.
+def deployment(core: int | None = None) -> Iterator[Deployment]:
+    """Run a Valkey, and make a deployment around it in a temporary folder on the disk.
 
     Args:
         core: the processor that the Valkey is pinned to.
@@ -119,4 +119,4 @@ def yard(core: int | None = None) -> Iterator[Yard]:
         folder = Path(name)
         folder.chmod(0o755)
         with Server(folder, "--appendfsync", "always", core=core) as server:
-            yield Yard(folder, server)
+            yield Deployment(folder, server)
