@@ -21,7 +21,7 @@ from lab.deployment import deployment
 from lab.servers import RunningSandbox
 from sandbox.world import World
 from telnyx_api.errors import NotFound
-from tests.workers.house import archive, delete_what_is_due, house
+from tests.workers.steps import archive, delete_what_is_due, own_runtime
 from text.times import format_instant, parse_instant, utc_now
 from workers.keys import DELETIONS_DUE
 from workers.runtime import Runtime
@@ -53,7 +53,7 @@ class _Counted:
 
 
 async def _turn(environment: dict[str, str], sandbox: RunningSandbox) -> tuple[float, Counter[str], Counter[str]]:
-    async with house(environment) as runtime:
+    async with own_runtime(environment) as runtime:
         recordings = [sandbox.world.add_recording(seconds=1) for _ in range(_RECORDINGS)]
         await archive(runtime, *recordings)
         store = _Counted(runtime.archive.store)
@@ -75,7 +75,7 @@ def _kind(request: dict[str, Any]) -> str:
 
 async def _bare(environment: dict[str, str], sandbox: RunningSandbox) -> float:
     """The same without the checks."""
-    async with house(environment) as runtime:
+    async with own_runtime(environment) as runtime:
         recordings = [sandbox.world.add_recording(seconds=1) for _ in range(_RECORDINGS)]
         await archive(runtime, *recordings)
         started = time.perf_counter()

@@ -51,7 +51,7 @@ def shown() -> list[str]:
 
 
 @dataclass
-class House:
+class Deployment:
     """A deployment with what the commands refer to."""
 
     environment: dict[str, str]
@@ -108,8 +108,8 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> Iterator[House]:
-    folder = tmp_path_factory.mktemp("house")
+def deployment(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> Iterator[Deployment]:
+    folder = tmp_path_factory.mktemp("deployment")
     server, sandbox = EmbeddedServer(folder), RunningSandbox(World())
     server.start()
     environment = sandbox.environment | {
@@ -162,7 +162,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer) -> I
     message = next(iter(sandbox.world.log_messages.values()))
     head = hashlib.sha256((folder / "archive" / layout.seal_key(1)).read_bytes()).hexdigest()
     ids = [one.data["id"] for one in made]
-    yield House(environment, folder, ids, connection_id, str(message.get("id")), head, sandbox, odd.data["id"])
+    yield Deployment(environment, folder, ids, connection_id, str(message.get("id")), head, sandbox, odd.data["id"])
     sandbox.stop()
     server.stop()
 
@@ -174,11 +174,11 @@ def test_the_documents_show_many_commands() -> None:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("command", shown())
-def test_a_command_that_is_shown_works(command: str, house: House, tmp_path: Path) -> None:
-    words = house.words(command)
-    house.prepare(words)
+def test_a_command_that_is_shown_works(command: str, deployment: Deployment, tmp_path: Path) -> None:
+    words = deployment.words(command)
+    deployment.prepare(words)
     if words[0] in RUNS_ON:
-        environment = house.environment | {"CALLVAULT_DATA": str(tmp_path)}
+        environment = deployment.environment | {"CALLVAULT_DATA": str(tmp_path)}
         if words[0] != "worker":
             words = [*_without(words, "--port", "--host"), "--port", str(free_port())]
         if words[0] == "up":
@@ -191,7 +191,7 @@ def test_a_command_that_is_shown_works(command: str, house: House, tmp_path: Pat
         return
     if words[0] == "demo":
         words = [*_without(words, "--recordings"), "--recordings", "2", "--data", str(tmp_path)]
-    done = run_callvault(words, house.environment, seconds=120, stdin="y\n")
+    done = run_callvault(words, deployment.environment, seconds=120, stdin="y\n")
     allowed = (0, 1) if words[0] in MAY_FIND_SOMETHING else (0,)
     assert done.returncode in allowed and "Traceback" not in done.stderr, f"{words}\n{done.stdout}\n{done.stderr}"
 

@@ -28,7 +28,7 @@ _OPTIONS += " --disable-component-update --disable-sync --autoplay-policy=no-use
 
 
 @dataclass
-class House:
+class Deployment:
     """What tests know of the deployment.
 
     Attributes:
@@ -61,8 +61,8 @@ def _fill(sandbox: RunningSandbox) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    root = tmp_path_factory.mktemp("house")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    root = tmp_path_factory.mktemp("deployment")
     server, sandbox = EmbeddedServer(root / "valkey"), RunningSandbox(World(seed=7))
     server.start()
     make_archive(root / "archive")
@@ -88,7 +88,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         wait_for(lambda: list(archive.glob("seals/*.json")), 60, "the seal of yesterday")
         transcription = next(t for t in sandbox.world.transcriptions.values() if t["recording_id"] == calls[0]["id"])
         word = max(transcription["transcription_text"].split(), key=len).strip(".,?!")
-        yield House(serve.url, sandbox, redis, archive, calls, (calls[0]["id"], word))
+        yield Deployment(serve.url, sandbox, redis, archive, calls, (calls[0]["id"], word))
     sandbox.stop()
     server.stop()
 
@@ -106,10 +106,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(params=["desk", "phone"])
-def page(request: pytest.FixtureRequest, browser: Browser, house: House) -> Iterator[Page]:
+def page(request: pytest.FixtureRequest, browser: Browser, deployment: Deployment) -> Iterator[Page]:
     """A signed-in page, on a desktop and on a phone; an error of its scripts fails the test."""
     size: Any = {"width": 1280, "height": 800} if request.param == "desk" else {"width": 390, "height": 844}
-    context = browser.new_context(base_url=house.url, locale="en-US", timezone_id="UTC", viewport=size)
+    context = browser.new_context(base_url=deployment.url, locale="en-US", timezone_id="UTC", viewport=size)
     new = context.new_page()
     complaints: list[str] = []
     new.on("pageerror", lambda error: complaints.append(str(error)))
@@ -128,8 +128,8 @@ def sign_in(page: Page, token: str = TOKEN) -> None:
 
 
 @pytest.fixture
-def api(house: House) -> Iterator[httpx.Client]:
+def api(deployment: Deployment) -> Iterator[httpx.Client]:
     """A client with the token."""
-    with httpx.Client(base_url=house.url, trust_env=False, timeout=30) as client:
+    with httpx.Client(base_url=deployment.url, trust_env=False, timeout=30) as client:
         client.headers["Authorization"] = f"Bearer {TOKEN}"
         yield client

@@ -18,7 +18,7 @@ from lab.processes import CLEAN, callvault, callvault_here, receiver, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import make_archive, s3_weak
 from sandbox.world import World
-from tests.browser.conftest import TOKEN, House
+from tests.browser.conftest import TOKEN, Deployment
 from workers.keys import ALERTS, ARCHIVE, DELETIONS_PAUSED, DELETIONS_PAUSED_BY, HISTORY, SIGN_INS, UNSEALED
 from workers.queue.embedded import EmbeddedServer
 
@@ -34,27 +34,27 @@ def pages(settings: dict[str, str], folder: Path, redis_url: str) -> Iterator[tu
         yield client, process
 
 
-def test_the_api_matches_its_openapi_document(house: House, api: httpx.Client, tmp_path: Path) -> None:
+def test_the_api_matches_its_openapi_document(deployment: Deployment, api: httpx.Client, tmp_path: Path) -> None:
     document = api.get("/api/openapi.json").json()
     assert document["openapi"] == "3.1.0" and set(PATHS) < set(document["paths"])
     command = [
         *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
-        *("run", f"{house.url}/api/openapi.json", "--header", f"Authorization: Bearer {TOKEN}"),
+        *("run", f"{deployment.url}/api/openapi.json", "--header", f"Authorization: Bearer {TOKEN}"),
         *("--max-examples", "15", "--seed", "1", "--phases", "examples,coverage,fuzzing", "--no-color"),
         *("--exclude-checks", "positive_data_acceptance,unsupported_method,ignored_auth"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, env=CLEAN, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert house.redis.get(SIGN_INS + "127.0.0.1") is None  # otherwise most answers are 429 and show nothing
+    assert deployment.redis.get(SIGN_INS + "127.0.0.1") is None  # otherwise most answers are 429 and show nothing
 
 
-def test_a_recording_as_json_is_what_the_archive_holds(house: House, api: httpx.Client) -> None:
-    recording_id, word = house.spoken
+def test_a_recording_as_json_is_what_the_archive_holds(deployment: Deployment, api: httpx.Client) -> None:
+    recording_id, word = deployment.spoken
     found = api.get("/api/recordings", params={"q": f'text:"{word}"'}).raise_for_status().json()
     assert recording_id in [hit["row"]["recording_id"] for hit in found["hits"]]
     assert all(hit["words"].isprintable() and f"[{word}]".lower() in hit["words"].lower() for hit in found["hits"])
     one = api.get(f"/api/recordings/{recording_id}").raise_for_status().json()
-    lies = json.loads(next(house.archive.glob(f"recordings/*/*/*/{recording_id}/recording.json")).read_text())
+    lies = json.loads(next(deployment.archive.glob(f"recordings/*/*/*/{recording_id}/recording.json")).read_text())
     assert one["record"] == lies
     assert [step["what"] for step in one["history"]][:2] == ["call began", "call ended"]
     assert not one["needs_approval"]
@@ -94,15 +94,15 @@ def test_a_parameter_that_is_not_understood_is_refused(path: str, expected: str,
     assert page.status_code == (404 if "openapi" in path else 400)
 
 
-def test_an_instant_is_honoured_by_the_api(house: House, api: httpx.Client) -> None:
-    first, second = (house.calls[n]["recording_started_at"] for n in (3, 4))
+def test_an_instant_is_honoured_by_the_api(deployment: Deployment, api: httpx.Client) -> None:
+    first, second = (deployment.calls[n]["recording_started_at"] for n in (3, 4))
     found = api.get("/api/recordings", params={"since": first, "until": second}).raise_for_status().json()
-    assert [hit["row"]["recording_id"] for hit in found["hits"]] == [house.calls[3]["id"]]
+    assert [hit["row"]["recording_id"] for hit in found["hits"]] == [deployment.calls[3]["id"]]
     assert found["query"]["since"].startswith(first[:19])
 
 
-def test_a_change_with_a_field_that_is_not_understood_changes_nothing(house: House) -> None:
-    with httpx.Client(base_url=house.url, trust_env=False) as client:
+def test_a_change_with_a_field_that_is_not_understood_changes_nothing(deployment: Deployment) -> None:
+    with httpx.Client(base_url=deployment.url, trust_env=False) as client:
         client.post("/ops/sign-in", data={"name": "Eve", "token": TOKEN})
         token = client.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
         for fields, expected in (
@@ -112,12 +112,14 @@ def test_a_change_with_a_field_that_is_not_understood_changes_nothing(house: Hou
         ):
             answer = client.post("/ops/deletions/pause", data={"csrf": token} | fields)
             assert answer.status_code == 400 and expected in answer.text, (expected, answer.text)
-        assert house.redis.get("callvault:deletions:paused") is None
+        assert deployment.redis.get("callvault:deletions:paused") is None
 
 
-def test_pages_of_a_search_follow_one_another(house: House, api: httpx.Client) -> None:
-    house.sandbox.control("calls", count=60, seconds=0.2, started_at="2026-11-01T10:00:00Z", webhook_url=house.webhooks)
-    wait_for(lambda: len(list(house.archive.glob("recordings/2026/11/01/*/recording.json"))) == 60, 60)
+def test_pages_of_a_search_follow_one_another(deployment: Deployment, api: httpx.Client) -> None:
+    deployment.sandbox.control(
+        "calls", count=60, seconds=0.2, started_at="2026-11-01T10:00:00Z", webhook_url=deployment.webhooks
+    )
+    wait_for(lambda: len(list(deployment.archive.glob("recordings/2026/11/01/*/recording.json"))) == 60, 60)
 
     def pages() -> list[list[str]] | None:
         """The ids of each page, once the catalogue is complete."""
@@ -149,10 +151,10 @@ def test_pages_of_a_search_follow_one_another(house: House, api: httpx.Client) -
     ],
 )
 def test_audio_comes_in_ranges(
-    asked: str | None, status: int, first: int, last: int | None, house: House, api: httpx.Client
+    asked: str | None, status: int, first: int, last: int | None, deployment: Deployment, api: httpx.Client
 ) -> None:
-    recording_id = house.calls[0]["id"]
-    whole = next(house.archive.glob(f"recordings/*/*/*/{recording_id}/audio.wav")).read_bytes()
+    recording_id = deployment.calls[0]["id"]
+    whole = next(deployment.archive.glob(f"recordings/*/*/*/{recording_id}/audio.wav")).read_bytes()
     answer = api.get(f"/ops/recordings/{recording_id}/audio.wav", headers={"Range": asked} if asked else {})
     assert answer.status_code == status
     assert answer.content == whole[first:last]
@@ -162,18 +164,18 @@ def test_audio_comes_in_ranges(
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/api/openapi.json", "/ops", "/ops/recordings", "/ops/live"])
-def test_nobody_sees_anything_without_signing_in(path: str, house: House) -> None:
-    house.redis.delete(SIGN_INS + "127.0.0.1")
+def test_nobody_sees_anything_without_signing_in(path: str, deployment: Deployment) -> None:
+    deployment.redis.delete(SIGN_INS + "127.0.0.1")
     for headers in ({}, {"Authorization": "Bearer wrong-token-of-16"}, {"Cookie": "callvault_session=WyJ4Il0.abc.def"}):
-        answer = httpx.get(house.url + path, headers=headers, trust_env=False)
+        answer = httpx.get(deployment.url + path, headers=headers, trust_env=False)
         assert answer.status_code == (401 if path.startswith("/api") else 303)
         assert "+1" not in answer.text
         assert "default-src 'none'" in answer.headers["content-security-policy"] or answer.status_code == 303
-    house.redis.delete(SIGN_INS + "127.0.0.1")
+    deployment.redis.delete(SIGN_INS + "127.0.0.1")
 
 
-def test_a_change_needs_the_token_of_its_own_session(house: House) -> None:
-    with httpx.Client(base_url=house.url, trust_env=False) as client:
+def test_a_change_needs_the_token_of_its_own_session(deployment: Deployment) -> None:
+    with httpx.Client(base_url=deployment.url, trust_env=False) as client:
         signed = client.post("/ops/sign-in", data={"name": "Eve", "token": TOKEN})
         assert signed.status_code == 303 and "callvault_session" in client.cookies
         for form in ({}, {"csrf": "x"}, {"csrf": ""}):
@@ -181,7 +183,7 @@ def test_a_change_needs_the_token_of_its_own_session(house: House) -> None:
         token = client.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
         refused = client.post("/ops/deletions/pause", data={"csrf": token}, headers={"Sec-Fetch-Site": "cross-site"})
         assert refused.status_code == 403
-        assert house.redis.get("callvault:deletions:paused") is None
+        assert deployment.redis.get("callvault:deletions:paused") is None
         for fields in ({"id": ""}, {"id": "x" * 600}):
             assert client.post("/ops/dead-letters/retry", data={"csrf": token} | fields).status_code == 400
         assert client.post("/ops/deletions/pause", content=b"a" * 70_000).status_code == 413
@@ -252,10 +254,10 @@ def test_the_overview_shows_each_kind_of_alert_once(tmp_path: Path, redis_url: s
 
 
 def test_a_sealed_day_stays_sealed_on_the_calendar_while_a_further_seal_is_to_come(
-    house: House, api: httpx.Client
+    deployment: Deployment, api: httpx.Client
 ) -> None:
-    day = next(house.archive.glob("catalogue/day=*")).name.removeprefix("day=")
-    house.redis.zadd(UNSEALED, {day: time.time() + 3600})
+    day = next(deployment.archive.glob("catalogue/day=*")).name.removeprefix("day=")
+    deployment.redis.zadd(UNSEALED, {day: time.time() + 3600})
     assert [d["state"] for d in api.get("/api/evidence").json()["days"] if d["day"] == day] == ["sealed"]
 
 
@@ -310,11 +312,11 @@ def test_the_page_of_deletions_knows_of_a_pause_when_redis_is_lost(tmp_path: Pat
         assert "Paused: case 17" in client.get("/ops/deletions").text
 
 
-def test_missing_audio_is_reported_before_anything_is_sent(house: House, api: httpx.Client) -> None:
-    (path,) = house.archive.glob(f"recordings/*/*/*/{house.calls[1]['id']}/audio.wav")
+def test_missing_audio_is_reported_before_anything_is_sent(deployment: Deployment, api: httpx.Client) -> None:
+    (path,) = deployment.archive.glob(f"recordings/*/*/*/{deployment.calls[1]['id']}/audio.wav")
     away = path.rename(path.with_suffix(".away"))
     try:
-        answer = api.get(f"/ops/recordings/{house.calls[1]['id']}/audio.wav")
+        answer = api.get(f"/ops/recordings/{deployment.calls[1]['id']}/audio.wav")
     finally:
         away.rename(path)
     assert answer.status_code == 404 and "gone from the archive" in answer.text
@@ -386,10 +388,10 @@ def test_pages_report_an_unreachable_archive(tmp_path: Path, redis_url: str) -> 
     sandbox.stop()
 
 
-def test_status_shows_the_same_on_a_terminal(house: House, api: httpx.Client) -> None:
-    environment = house.sandbox.environment | {
-        "REDIS_URL": f"unix://{house.redis.connection_pool.connection_kwargs['path']}",
-        "CALLVAULT_ARCHIVE_URL": house.archive.as_uri(),
+def test_status_shows_the_same_on_a_terminal(deployment: Deployment, api: httpx.Client) -> None:
+    environment = deployment.sandbox.environment | {
+        "REDIS_URL": f"unix://{deployment.redis.connection_pool.connection_kwargs['path']}",
+        "CALLVAULT_ARCHIVE_URL": deployment.archive.as_uri(),
         "CALLVAULT_DELETE_ORIGINALS": "verified",
     }
 

@@ -14,19 +14,19 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from lab.processes import wait_for
-from tests.browser.conftest import House, sign_in
+from tests.browser.conftest import Deployment, sign_in
 from workers.engine.attempts import Attempt, DeadLetter
 
 PAGES = ("", "/recordings", "/evidence", "/connections", "/dead-letters", "/deletions")
 AXE = Path(__file__).parents[2] / ".tools" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 
 
-def test_nobody_gets_in_without_the_token(browser: Browser, house: House) -> None:
-    context = browser.new_context(base_url=house.url)
+def test_nobody_gets_in_without_the_token(browser: Browser, deployment: Deployment) -> None:
+    context = browser.new_context(base_url=deployment.url)
     page = context.new_page()
     page.goto("/ops/recordings")
     assert page.url.endswith("/ops/sign-in?next=/ops/recordings")
-    assert house.calls[0]["from"] not in page.content()
+    assert deployment.calls[0]["from"] not in page.content()
     sign_in(page, "not-the-token-at-all")
     expect(page.get_by_role("alert")).to_have_text("wrong token")
     sign_in(page)
@@ -39,18 +39,18 @@ def test_nobody_gets_in_without_the_token(browser: Browser, house: House) -> Non
     context.close()
 
 
-def test_a_recording_is_found_by_number_and_by_a_spoken_word(page: Page, house: House) -> None:
-    call = house.calls[5]
+def test_a_recording_is_found_by_number_and_by_a_spoken_word(page: Page, deployment: Deployment) -> None:
+    call = deployment.calls[5]
     page.goto("/ops/recordings")
     page.get_by_role("searchbox").fill(call["from"])
     page.get_by_role("searchbox").press("Enter")
     expect(page.get_by_role("link", name=call["id"])).to_be_visible()
-    recording_id, word = house.spoken
+    recording_id, word = deployment.spoken
     page.get_by_role("searchbox").fill(word)
     page.get_by_role("button", name="Search").click()
     expect(page.locator("mark").first).to_have_text(re.compile(word, re.IGNORECASE))
     page.get_by_role("link", name=recording_id).click()
-    text = next(t for t in house.sandbox.world.transcriptions.values() if t["recording_id"] == recording_id)
+    text = next(t for t in deployment.sandbox.world.transcriptions.values() if t["recording_id"] == recording_id)
     expect(page.locator("blockquote")).to_have_text(text["transcription_text"])
     expect(page.get_by_text("archived and proven")).to_be_visible()
     page.get_by_text("Commit record").click()
@@ -62,10 +62,10 @@ def test_an_impossible_search_gives_the_reason(page: Page) -> None:
     expect(page.locator("p.bad")).to_contain_text("'never' is not a day")
 
 
-def test_two_seconds_are_played_from_the_middle(page: Page, house: House) -> None:
+def test_two_seconds_are_played_from_the_middle(page: Page, deployment: Deployment) -> None:
     ranges: list[str] = []
     page.on("request", lambda request: ranges.append(request.headers.get("range", "")))
-    page.goto(f"/ops/recordings/{house.calls[0]['id']}")
+    page.goto(f"/ops/recordings/{deployment.calls[0]['id']}")
     levels = page.locator(".levels")
     expect(levels).to_have_attribute("aria-label", re.compile(r"channel 1: sound in \d+% of 6 s; channel 2"))
     expect(page.locator("canvas")).to_be_visible()
@@ -83,63 +83,65 @@ def test_two_seconds_are_played_from_the_middle(page: Page, house: House) -> Non
     assert any(ranges)
 
 
-def test_the_overview_moves_while_calls_come_in(page: Page, house: House) -> None:
+def test_the_overview_moves_while_calls_come_in(page: Page, deployment: Deployment) -> None:
     page.goto("/ops")
     before = int(page.locator("#archived").inner_text())
-    assert before >= len(house.calls)
-    house.sandbox.control("calls", count=3, webhook_url=house.webhooks, seconds=1)
+    assert before >= len(deployment.calls)
+    deployment.sandbox.control("calls", count=3, webhook_url=deployment.webhooks, seconds=1)
     expect(page.locator("#archived")).to_have_text(str(before + 3), timeout=30_000)
     expect(page.get_by_role("cell", name="call.recording.saved")).to_be_visible(timeout=10_000)
 
 
-def test_a_log_message_is_dismissed(page: Page, house: House) -> None:
-    message = next(iter(house.sandbox.world.log_messages.values()))
-    wait_for(lambda: list(house.archive.glob("log-messages/*/*/*/*.json")), 80, "the mirror's first poll")
+def test_a_log_message_is_dismissed(page: Page, deployment: Deployment) -> None:
+    message = next(iter(deployment.sandbox.world.log_messages.values()))
+    wait_for(lambda: list(deployment.archive.glob("log-messages/*/*/*/*.json")), 80, "the mirror's first poll")
     page.goto("/ops/connections")
     article = page.get_by_role("article").filter(has=page.locator(f'input[value="{message["id"]}"]'))
     expect(article).to_contain_text(message["detail"])
     article.get_by_role("button", name="Dismiss").click()
     expect(page.locator("#said")).to_contain_text("dismissed at Telnyx")
-    assert message["id"] not in house.sandbox.world.log_messages
-    seen = json.loads(house.redis.hget("callvault:log-messages", message["id"]))
-    house.redis.hset("callvault:log-messages", message["id"], json.dumps(seen | {"is_present": False}))  # the next poll
+    assert message["id"] not in deployment.sandbox.world.log_messages
+    seen = json.loads(deployment.redis.hget("callvault:log-messages", message["id"]))
+    deployment.redis.hset(
+        "callvault:log-messages", message["id"], json.dumps(seen | {"is_present": False})
+    )  # the next poll
     page.reload()
     expect(page.get_by_text(message["detail"]).first).to_be_visible()
     expect(article).to_have_count(0)
 
 
-def test_a_dead_letter_is_retried(page: Page, house: House) -> None:
+def test_a_dead_letter_is_retried(page: Page, deployment: Deployment) -> None:
     payload = {"v": 1, "recording_id": "00000000-0000-4000-8000-000000000000", "event_id": "e"}
     attempt = Attempt("2026-11-25T10:00:00.000000Z", "download", "DownloadFailed: cut off 9 times")
     job_id = f"archive_recording:{payload['recording_id']}"
     letter = DeadLetter(
         job_id, "archive_recording", payload, "arq:queue", "download", attempt.error, attempt.at, [attempt]
     )
-    house.redis.hset("callvault:dead-letters", job_id, msgspec.json.encode(letter))
+    deployment.redis.hset("callvault:dead-letters", job_id, msgspec.json.encode(letter))
     page.goto("/ops/dead-letters")
     expect(page.get_by_text("cut off 9 times").first).to_be_visible()
     page.get_by_role("button", name=f"Retry {job_id}").click()
     expect(page.locator("#said")).to_contain_text("1 job enqueued again")
     # Telnyx does not know it, so it becomes a dead letter again, with its new attempts.
-    wait_for(lambda: "not at Telnyx" in (house.redis.hget("callvault:dead-letters", job_id) or ""), 40)
+    wait_for(lambda: "not at Telnyx" in (deployment.redis.hget("callvault:dead-letters", job_id) or ""), 40)
 
 
-def test_deletion_is_paused_and_goes_on(page: Page, house: House) -> None:
+def test_deletion_is_paused_and_goes_on(page: Page, deployment: Deployment) -> None:
     page.goto("/ops/deletions")
     page.get_by_label("Reason").first.fill("the bucket is moved")
     page.get_by_role("button", name="Pause deletion").click()
     expect(page.locator("#said")).to_contain_text("deletion is paused")
-    assert house.redis.get("callvault:deletions:paused") == "the bucket is moved"
+    assert deployment.redis.get("callvault:deletions:paused") == "the bucket is moved"
     page.goto("/ops")
     expect(page.get_by_text("Deletion is paused: the bucket is moved")).to_be_visible()
     page.goto("/ops/deletions")
     page.get_by_role("button", name="Resume deletion").click()
     expect(page.locator("#said")).to_contain_text("deletion is resumed")
-    assert house.redis.get("callvault:deletions:paused") is None
+    assert deployment.redis.get("callvault:deletions:paused") is None
 
 
-def test_an_original_is_held_and_released(page: Page, house: House) -> None:
-    recording_id = house.calls[3]["id"]
+def test_an_original_is_held_and_released(page: Page, deployment: Deployment) -> None:
+    recording_id = deployment.calls[3]["id"]
     for button, spoken in (("Hold: prevent deletion", "on hold"), ("Release: allow deletion", "released")):
         page.goto(f"/ops/recordings/{recording_id}")
         page.get_by_label("Reason").first.fill("case 17")
@@ -151,8 +153,8 @@ def test_an_original_is_held_and_released(page: Page, house: House) -> None:
     expect(page.locator(".steps")).to_contain_text("held case 17")
 
 
-def test_the_page_of_a_day_shows_what_telnyx_has(page: Page, house: House) -> None:
-    day = house.calls[0]["recording_started_at"][:10]
+def test_the_page_of_a_day_shows_what_telnyx_has(page: Page, deployment: Deployment) -> None:
+    day = deployment.calls[0]["recording_started_at"][:10]
     page.goto("/ops/evidence")
     page.get_by_role("listitem", name=re.compile(day)).click()
     expect(page.get_by_role("row", name="At Telnyx now 12")).to_be_visible()
@@ -160,25 +162,29 @@ def test_the_page_of_a_day_shows_what_telnyx_has(page: Page, house: House) -> No
     with page.expect_download() as download:
         page.get_by_role("link", name="Inventory (CSV)").click()
     text = Path(download.value.path()).read_text()
-    assert text.count("\n") == 13 and all(call["id"] in text for call in house.calls[:12])
+    assert text.count("\n") == 13 and all(call["id"] in text for call in deployment.calls[:12])
 
 
-def test_an_upload_is_tried_again_and_operator_connect_read_again(page: Page, house: House) -> None:
-    connection_id = next(iter(house.sandbox.world.connections))
-    house.sandbox.control("upload", connection_id=connection_id, status="error")
+def test_an_upload_is_tried_again_and_operator_connect_read_again(page: Page, deployment: Deployment) -> None:
+    connection_id = next(iter(deployment.sandbox.world.connections))
+    deployment.sandbox.control("upload", connection_id=connection_id, status="error")
     page.goto("/ops/connections")
     page.get_by_role("button", name="Retry").first.click()
     expect(page.locator("#said")).to_contain_text("Telnyx retries upload")
     page.get_by_role("button", name="Refresh Operator Connect").click()
     expect(page.locator("#said")).to_contain_text("Telnyx refreshes the Operator Connect state")
-    asked = [request["path"] for request in house.sandbox.world.requests]
+    asked = [request["path"] for request in deployment.sandbox.world.requests]
     assert any(path.endswith("/retry") for path in asked)
     assert "/v2/operator_connect/actions/refresh" in asked
 
 
-def test_every_page_is_read_by_keyboard_and_ear(page: Page, house: House) -> None:
+def test_every_page_is_read_by_keyboard_and_ear(page: Page, deployment: Deployment) -> None:
     """axe-core finds nothing serious in light and dark, on desktop and phone; no page is wider than the phone."""
-    paths = [*PAGES, f"/recordings/{house.calls[0]['id']}", f"/evidence/{house.calls[0]['recording_started_at'][:10]}"]
+    paths = [
+        *PAGES,
+        f"/recordings/{deployment.calls[0]['id']}",
+        f"/evidence/{deployment.calls[0]['recording_started_at'][:10]}",
+    ]
     looks: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 1280), ("dark", 390))
     for scheme, width in looks:
         page.emulate_media(color_scheme=scheme)
@@ -213,12 +219,14 @@ _BESIDE = """
 
 
 @pytest.mark.parametrize("width", [390, 320])
-def test_on_a_phone_state_and_link_of_every_list_are_on_the_screen(width: int, browser: Browser, house: House) -> None:
+def test_on_a_phone_state_and_link_of_every_list_are_on_the_screen(
+    width: int, browser: Browser, deployment: Deployment
+) -> None:
     attempt = Attempt("2026-11-25T10:00:00.000000Z", "download", "cut off 9 times")
     name = "archive_recording:01234567-89ab-4def-8123-456789abcdef:of-a-phone"
     letter = DeadLetter(name, "archive_recording", {"v": 1}, "arq:queue", "download", "cut off", attempt.at, [attempt])
-    house.redis.hset("callvault:dead-letters", letter.job_id, msgspec.json.encode(letter))
-    context = browser.new_context(base_url=house.url, viewport={"width": width, "height": 700})
+    deployment.redis.hset("callvault:dead-letters", letter.job_id, msgspec.json.encode(letter))
+    context = browser.new_context(base_url=deployment.url, viewport={"width": width, "height": 700})
     try:
         page = context.new_page()
         sign_in(page)
@@ -238,7 +246,7 @@ def test_on_a_phone_state_and_link_of_every_list_are_on_the_screen(width: int, b
         expect(link).to_be_in_viewport(ratio=1)
     finally:
         context.close()
-        house.redis.hdel("callvault:dead-letters", letter.job_id)
+        deployment.redis.hdel("callvault:dead-letters", letter.job_id)
 
 
 @pytest.mark.parametrize("number", ["+13125550100<script>alert(1)</script>", '"><img src=x onerror=alert(1)>'])
@@ -251,7 +259,7 @@ def test_search_fields_come_back_as_text(page: Page, number: str) -> None:
 
 
 def test_the_state_and_the_link_of_a_row_are_seen_on_a_phone_without_scrolling_sideways(
-    page: Page, house: House
+    page: Page, deployment: Deployment
 ) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     for path in ("/ops/recordings", "/ops/deletions"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import House
+from tests.browser.conftest import Deployment
 
 SHOTS = {
     "overview": "",
@@ -25,11 +25,11 @@ WANTED = [*(("desk", name) for name in SHOTS), ("phone", "recording")]
 
 
 @pytest.mark.parametrize(("page", "name"), WANTED, indirect=["page"])
-def test_a_picture_of_each_page(page: Page, name: str, house: House, tmp_path: Path) -> None:
+def test_a_picture_of_each_page(page: Page, name: str, deployment: Deployment, tmp_path: Path) -> None:
     folder = Path(os.environ.get("CALLVAULT_SCREENSHOTS") or tmp_path)
     on_phone = page.viewport_size is not None and page.viewport_size["width"] < 500
     page.emulate_media(color_scheme="dark" if on_phone else "light", reduced_motion="reduce")
-    page.goto("/ops" + SHOTS[name].format(id=house.calls[0]["id"]))
+    page.goto("/ops" + SHOTS[name].format(id=deployment.calls[0]["id"]))
     if name == "recording":
         expect(page.locator("canvas")).to_be_visible()
     picture = page.screenshot(path=folder / f"{name}{'-phone' if on_phone else ''}.png")

@@ -15,7 +15,7 @@ from archive.sameness import difference
 from lab.servers import RunningSandbox
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
-from tests.workers.house import request_of
+from tests.workers.steps import request_of
 from tests.workers.test_archive_recording import folder_of
 from workers.engine.failure_classes import NotFinished
 from workers.keys import ALERTS, WRITTEN

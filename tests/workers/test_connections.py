@@ -17,7 +17,7 @@ from lab.processes import callvault, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox import connections as family
 from sandbox.tickets import RELEASE_STATUSES, UPLOAD_STATUSES
-from tests.workers.house import alerts
+from tests.workers.steps import alerts
 from text.times import utc_now
 from workers.connections.log_messages import mirror_log_messages
 from workers.connections.media import archive_media

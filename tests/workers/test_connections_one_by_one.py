@@ -15,7 +15,7 @@ from lab.processes import callvault, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox import connections as family
 from telnyx_api.errors import Forbidden, StatusError
-from tests.workers.house import alerts, house, runtime_of
+from tests.workers.steps import alerts, own_runtime, runtime_of
 from text.times import utc_now
 from workers.connections.log_messages import mirror_log_messages
 from workers.connections.media import archive_media, archive_medium
@@ -93,7 +93,7 @@ async def test_media_that_telnyx_never_serves_becomes_a_dead_letter(
     put_medium(sandbox, "..")
     put_medium(sandbox, "later.mp3")
     sandbox.world.faults.change({"answers": {"/media/later.mp3/download": 403}})
-    async with house(environment) as runtime:
+    async with own_runtime(environment) as runtime:
         await archive_media(runtime)
     with callvault(["worker"], environment, "worker ready"):
         wait_for(lambda: redis.hkeys(DEAD_LETTERS), 60, "the dead letter")

@@ -16,7 +16,7 @@ from lab.processes import callvault, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import s3_weak
 from sandbox.world import Recording
-from tests.workers.house import alerts, archive, delete_what_is_due, has_left, house, runtime_of
+from tests.workers.steps import alerts, archive, delete_what_is_due, has_left, own_runtime, runtime_of
 from tests.workers.test_archive_recording import ask, assert_archived, committed, folder_of
 from workers.deletion.deletion import start_deletions
 from workers.engine.failure_classes import FAILURE_CLASSES
@@ -32,7 +32,7 @@ async def test_nothing_is_deleted_while_deletion_is_off(
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=1)
-    async with house(environment | {"CALLVAULT_DELETE_AFTER": "0s"}) as runtime:
+    async with own_runtime(environment | {"CALLVAULT_DELETE_AFTER": "0s"}) as runtime:
         await archive(runtime, recording)
         assert_archived(archive_folder, recording)
         await async_redis.zadd(
@@ -85,7 +85,7 @@ async def test_a_damaged_object_blocks_its_deletion_and_is_reported(
     logged: Callable[[], str],
 ) -> None:
     recording, sound = (sandbox.world.add_recording(seconds=1) for _ in range(2))
-    async with house(environment | AT_ONCE) as runtime:
+    async with own_runtime(environment | AT_ONCE) as runtime:
         await archive(runtime, recording, sound)
         assert_archived(archive_folder, recording)
         assert redis.zcard(DELETIONS_DUE) == 2
@@ -132,7 +132,7 @@ async def test_audio_that_differs_from_its_description_is_archived_and_its_origi
 ) -> None:
     recording = sandbox.world.add_recording(seconds=4, **kind)
     recording.data["channels"] = "dual"
-    async with house(environment | AT_ONCE) as runtime:
+    async with own_runtime(environment | AT_ONCE) as runtime:
         await archive(runtime, recording)
         record = assert_archived(archive_folder, recording)
         await delete_what_is_due(runtime)
@@ -173,7 +173,7 @@ async def test_a_damaged_transcription_blocks_the_deletion_of_its_recording(
     sandbox.world.complete_transcription(transcription)
     request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording.data["id"])
     path = folder_of(archive_folder, recording) / "transcriptions" / f"{transcription['id']}.json"
-    async with house(environment | AT_ONCE) as runtime:
+    async with own_runtime(environment | AT_ONCE) as runtime:
         await archive_transcription(runtime, request)
         path.write_bytes(path.read_bytes().replace(b"order", b"0rder").replace(b"you", b"y0u"))
         await archive(runtime, recording)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as Away
 
-from tests.workers.house import house
+from tests.workers.steps import own_runtime
 from workers.deletion import schedule
 from workers.deletion.schedule import DeletionSchedule
 
@@ -28,7 +28,7 @@ async def test_a_claim_outlives_a_moment_without_redis(
 
     monkeypatch.setattr(schedule, "_EXTEND", flaky)
     monkeypatch.setattr(schedule, "_CLAIM_SECONDS", 0.9)
-    async with house(environment) as runtime:
+    async with own_runtime(environment) as runtime:
         await runtime.schedule.add("a/", 0)
         while not (claimed := await runtime.schedule.claim(1)):
             await asyncio.sleep(0.01)

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from lab.servers import RunningSandbox
-from tests.workers.house import (
+from tests.workers.steps import (
     archive,
     delete_what_is_due,
     has_left,
-    house,
+    own_runtime,
     settings_of,
 )
 from tests.workers.test_archive_recording import folder_of
@@ -47,7 +47,7 @@ async def test_every_worker_obeys_the_strictest_duties_that_the_archive_states(
     """Another unit, with a Redis of its own, on the same archive."""
     recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
     other = own_duties(settings_of(deleting | stricter | {"REDIS_URL": "redis://elsewhere:6379/0"}))
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await runtime.in_thread(runtime.archive.put_transcribing, "7")
         await archive(runtime, recording)
         await runtime.in_thread(state_duties, runtime.archive, own_duties(runtime.settings))
@@ -65,7 +65,7 @@ async def test_a_worker_that_was_not_restarted_yet_obeys_the_hold_of_one_that_wa
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
     newer = settings_of(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"})
-    async with house(deleting) as older:
+    async with own_runtime(deleting) as older:
         await archive(older, recording)
         await older.in_thread(state_duties, older.archive, own_duties(newer))
         await delete_what_is_due(older)
@@ -76,9 +76,9 @@ async def test_a_worker_that_was_not_restarted_yet_obeys_the_hold_of_one_that_wa
 async def test_duties_shown_are_the_settings_of_workers_not_of_the_viewer(
     sandbox: RunningSandbox, deleting: dict[str, str]
 ) -> None:
-    async with house(deleting) as worker:
+    async with own_runtime(deleting) as worker:
         await worker.in_thread(state_duties, worker.archive, own_duties(worker.settings))
-    async with house(deleting | {"CALLVAULT_DELETE_ORIGINALS": "never"}) as person:
+    async with own_runtime(deleting | {"CALLVAULT_DELETE_ORIGINALS": "never"}) as person:
         assert (await workers_duties(person)).delete_originals == "verified"
         assert (await read_status(person)).deletions.mode == "verified"
 
@@ -113,7 +113,7 @@ async def test_the_hold_of_a_live_worker_counts_right_after_an_outage_of_redis(
     """A newer worker states less; the older one's last statement is stale when Redis returns."""
     recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
     held = own_duties(settings_of(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"}))
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         await state_own_duties(runtime)
         stated_at = times.utc_now().timestamp() - 30

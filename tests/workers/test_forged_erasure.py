@@ -10,7 +10,7 @@ import pytest
 
 from archive.proof import Damaged
 from lab.servers import RunningSandbox
-from tests.workers.house import archive, house, kinds_of_alerts, request_of
+from tests.workers.steps import archive, kinds_of_alerts, own_runtime, request_of
 from tests.workers.test_archive_recording import folder_of
 from workers.deletion import decisions
 from workers.recordings.archive_recording import archive_recording
@@ -30,7 +30,7 @@ async def test_a_worker_erases_nothing_for_an_invalid_erasure(
         key = archive_folder.parent / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=30)
         environment = environment | {"CALLVAULT_SEAL_KEY": str(key)}
-    async with house(environment) as runtime:
+    async with own_runtime(environment) as runtime:
         await archive(runtime, recording)
         if forged == "of one on hold":
             await decisions.hold(runtime, recording.data["id"], "case 17", "ann")
@@ -51,6 +51,6 @@ async def test_a_forged_erasure_keeps_no_recording_out_of_the_archive_silently(
     folder = folder_of(archive_folder, recording)
     folder.mkdir(parents=True)
     (folder / "erased.json").write_text("{}")
-    async with house(environment) as runtime:
+    async with own_runtime(environment) as runtime:
         with pytest.raises(Damaged):
             await archive(runtime, recording)

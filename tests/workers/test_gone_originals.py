@@ -17,12 +17,12 @@ from lab.redis import Server
 from lab.servers import RunningSandbox
 from sandbox.world import World
 from tests.browser.test_api import pages
-from tests.workers.house import (
+from tests.workers.steps import (
     archive,
     delete_what_is_due,
     has_left,
-    house,
     kinds_of_alerts,
+    own_runtime,
     receipt,
 )
 from tests.workers.test_archive_recording import folder_of
@@ -43,18 +43,18 @@ async def test_the_key_of_another_account_writes_no_receipt_and_stops_deletion(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(5)]
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, *recordings)
     other = RunningSandbox(World(seed=2))
     try:
-        async with house(deleting | other.environment) as runtime:
+        async with own_runtime(deleting | other.environment) as runtime:
             await delete_what_is_due(runtime)
             assert "deletion-stopped" in await kinds_of_alerts(runtime)
             assert "5 of 5 originals" in (await runtime.schedule.paused() or "")
     finally:
         other.stop()
     assert not [*archive_folder.rglob("deleted.json"), *archive_folder.rglob("gone.json")]
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await decisions.resume(runtime, "the right key", "ann")
         await delete_what_is_due(runtime)
     assert all(receipt(archive_folder, r).exists() and r.deleted_at for r in recordings)
@@ -68,7 +68,7 @@ async def test_an_original_that_another_unit_is_deleting_does_not_count_as_gone_
     recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(count)]
     seen = sandbox.world.add_recording(seconds=0.5)
     with Server(tmp_path) as other_redis:
-        async with house(deleting) as one, house(deleting | {"REDIS_URL": other_redis.url}) as other:
+        async with own_runtime(deleting) as one, own_runtime(deleting | {"REDIS_URL": other_redis.url}) as other:
             await archive(one, *recordings, seen)
             for runtime in (one, other):
                 await state_own_duties(runtime)
@@ -100,11 +100,11 @@ async def test_a_single_404_under_a_key_that_shows_nothing_else_is_no_proof_of_a
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
     other = RunningSandbox(World(seed=2))
     try:
-        async with house(deleting | other.environment) as runtime:
+        async with own_runtime(deleting | other.environment) as runtime:
             await delete_what_is_due(runtime)
     finally:
         other.stop()
@@ -116,13 +116,13 @@ async def test_the_key_of_another_account_ends_no_deletion_that_was_asked_for_un
     count: int, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(count)]
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, *recordings)
         sandbox.world.faults.change({"delete_ignores": 1.0})
         await delete_what_is_due(runtime)
     other = RunningSandbox(World(seed=2))
     try:
-        async with house(deleting | other.environment) as runtime:
+        async with own_runtime(deleting | other.environment) as runtime:
             await delete_what_is_due(runtime)
     finally:
         other.stop()
@@ -136,7 +136,7 @@ async def test_originals_that_vanish_again_after_being_seen_stop_deletion_again(
     recordings = [sandbox.world.add_recording(seconds=0.5) for _ in range(5)]
     other = RunningSandbox(World(seed=2))
     try:
-        async with house(deleting) as right, house(deleting | other.environment) as wrong:
+        async with own_runtime(deleting) as right, own_runtime(deleting | other.environment) as wrong:
             await archive(right, *recordings)
             await delete_what_is_due(wrong)
             await decisions.resume(right, "the right key", "ann")
@@ -154,7 +154,7 @@ async def test_a_worker_that_dies_before_its_receipt_leaves_it_to_the_next_turn(
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
     folder = folder_of(Path(), recording).as_posix() + "/"
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         seen, asked = "2026-11-26T10:00:00.000000Z", "2026-11-26T10:00:01.000000Z"
         await runtime.leaving.put({recording.data["id"]: Leaving(folder, "dead", seen, asked)})
@@ -169,7 +169,7 @@ async def test_a_receipt_states_that_the_original_existed_before_we_deleted_it(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         await delete_what_is_due(runtime)
     told = json.loads(receipt(archive_folder, recording).read_bytes())
@@ -183,7 +183,7 @@ async def test_an_original_that_telnyx_never_deletes_backs_off_and_becomes_a_dea
     recording = sandbox.world.add_recording(seconds=0.5)
     recording_id = recording.data["id"]
     folder = folder_of(Path(), recording).as_posix() + "/"
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         sandbox.world.faults.change({"delete_ignores": 1.0} if how == "ignored" else {"delete_refused": 1.0})
         waits = []
@@ -228,7 +228,7 @@ async def test_a_recording_that_changed_at_telnyx_stays_until_its_audio_is_compa
     recording, other = (sandbox.world.add_recording(seconds=0.5) for _ in range(2))
     recording_id = recording.data["id"]
     folder = str(folder_of(archive_folder, recording).relative_to(archive_folder)) + "/"
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording, other)
         recording.data.update(change)
         await delete_what_is_due(runtime)
@@ -263,7 +263,7 @@ async def test_an_unreachable_download_address_is_no_evidence_of_a_change(
     sandbox: RunningSandbox, deleting: dict[str, str]
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         sandbox.world.faults.change({"download_500": 1.0})
         await delete_what_is_due(runtime)

@@ -17,7 +17,7 @@ from lab.processes import free_port, run_callvault
 from lab.servers import RunningSandbox
 from tests.browser.test_api import pages
 from tests.workers.damage.steps import flip
-from tests.workers.house import archive, delete_what_is_due, has_left, house
+from tests.workers.steps import archive, delete_what_is_due, has_left, own_runtime
 from tests.workers.test_archive_recording import folder_of
 from text.errors import UserError
 from workers.damage.damage import keep_register
@@ -53,7 +53,7 @@ async def test_a_hold_is_placed_whatever_is_unreachable_and_reports_what_is_unkn
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
     recording_id = recording.data["id"]
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         settings = dict(deleting)
         if away == "the key":
@@ -91,7 +91,7 @@ async def test_a_hold_of_a_connection_needs_no_redis(
 async def test_a_hold_that_the_archive_rejects_is_not_placed_and_fails(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         archive_folder.rename(archive_folder.with_name("away"))
         with pytest.raises(StoreError):
             await decisions.hold(runtime, "r-1", "case 17", "ann")
@@ -104,7 +104,7 @@ async def test_a_recording_whose_original_is_gone_is_held_and_cannot_be_erased(
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
     recording_id = recording.data["id"]
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         if how == "deleted by us":
             await delete_what_is_due(runtime)
@@ -146,7 +146,7 @@ async def test_a_hold_waits_for_an_erasure_and_reports_that_it_came_too_late(
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
     recording_id = recording.data["id"]
-    async with house(deleting) as runtime, house(deleting) as person:
+    async with own_runtime(deleting) as runtime, own_runtime(deleting) as person:
         await archive(runtime, recording)
         async with sole_writer(runtime.redis, recording_id):
             holding = asyncio.create_task(decisions.hold(person, recording_id, "case 17", "ann"))
@@ -165,7 +165,7 @@ async def test_holds_at_once_all_stand_and_a_release_lifts_those_that_stood(
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
     recording_id = recording.data["id"]
-    async with house(deleting) as one, house(deleting) as two:
+    async with own_runtime(deleting) as one, own_runtime(deleting) as two:
         await archive(one, recording)
         await asyncio.gather(
             *(decisions.hold(house_, recording_id, f"case {n}", "ann") for n, house_ in enumerate((one, two)))
@@ -186,7 +186,7 @@ async def test_every_surface_shows_the_hold_of_a_connection(
     held, by_setting, free = (sandbox.world.add_recording(seconds=0.5, connection_id=c) for c in ("7", "8", "9"))
     ids = [one.data["id"] for one in (held, by_setting, free)]
     settings = deleting | {"CALLVAULT_HOLD_CONNECTIONS": "8"}
-    async with house(settings) as runtime:
+    async with own_runtime(settings) as runtime:
         await archive(runtime, held, by_setting, free)
         await state_own_duties(runtime)
     assert run_callvault(["deletions", "hold", "--connection", "7", *HOLD], settings).returncode == 0
@@ -216,7 +216,7 @@ async def test_damage_is_kept_as_a_state_that_every_surface_shows_with_its_reaso
     recording_id = recording.data["id"]
     folder = key_of(archive_folder, recording)
     said = f"damaged: {folder}audio.wav: "
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         flip(archive_folder / folder / "audio.wav")
         await delete_what_is_due(runtime)
@@ -236,7 +236,7 @@ async def test_damage_is_kept_as_a_state_that_every_surface_shows_with_its_reaso
         assert "Hold: prevent deletion" in page and f"Callvault keeps the original at Telnyx: {said}" in page
     held = run_callvault(["deletions", "hold", recording_id, *HOLD], deleting)
     assert held.returncode == 0, held.stderr
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         assert (await what_keeps(runtime, folder) or "").startswith(f"held: case 17; {said}")
     assert [row["subject"] for row in holds(deleting)] == [recording_id]
 
@@ -262,7 +262,7 @@ async def test_a_decision_about_something_else_lets_nothing_go(
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
     recording_id, folder = recording.data["id"], key_of(archive_folder, recording)
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         await decisions.hold(runtime, recording_id, "case 17", "ann")
         (hold,) = (archive_folder / "decisions/recordings" / recording_id).iterdir()
@@ -283,7 +283,7 @@ async def test_an_erasure_stops_while_another_worker_holds_its_connection(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
-    async with house(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"}) as runtime:
+    async with own_runtime(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"}) as runtime:
         await archive(runtime, recording)
         await state_own_duties(runtime)
     done = run_callvault(["erase", recording.data["id"], "--reason", "x", "--yes"], deleting)
@@ -300,7 +300,7 @@ async def test_a_connection_held_while_an_erasure_hashes_stops_it(
     def held_meanwhile() -> None:
         raise UserError("its connection is on hold")
 
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         with pytest.raises(UserError, match="its connection is on hold"):
             erase(runtime.archive, folder, recording_id, "request", "dpo", ask=held_meanwhile)
@@ -313,7 +313,7 @@ async def test_a_recording_of_an_unknown_connection_is_not_erased_while_any_is_h
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
     recording_id, folder = recording.data["id"], folder_of(archive_folder, recording)
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         await decisions.hold_connection(runtime, "7", "case 17", "ann")
         commit = folder / "recording.json"
@@ -335,7 +335,7 @@ async def test_a_pause_needs_no_redis_and_stands(
     done = run_callvault(["deletions", "pause", "--why", "line\none\x1b[2J", "--by", "ann"], settings, 120)
     assert (done.returncode, "Redis does not answer" in done.stdout) == (0, True), done.stderr
     assert done.stdout.startswith("paused: line one?[2J (by ann, since 20"), "one line, and nothing that moves a cursor"
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         await delete_what_is_due(runtime)
     assert not has_left(recording)
@@ -343,7 +343,7 @@ async def test_a_pause_needs_no_redis_and_stands(
 
 async def test_an_approval_needs_no_api_key(sandbox: RunningSandbox, deleting: dict[str, str]) -> None:
     recording = sandbox.world.add_recording(seconds=4, silent=True)
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         settings = {name: value for name, value in deleting.items() if name != "TELNYX_API_KEY"}
         arguments = ["deletions", "approve", recording.data["id"], "--why", "listened"]

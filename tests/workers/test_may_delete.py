@@ -19,12 +19,12 @@ from archive.decisions import decisions_about, is_approved, put_decision, standi
 from archive.records import Decision, EarlierDecision
 from lab.clock import Clock, SkewedServer
 from lab.servers import RunningSandbox
-from tests.workers.house import (
+from tests.workers.steps import (
     archive,
     delete_what_is_due,
     has_left,
-    house,
     kinds_of_alerts,
+    own_runtime,
     request_of,
 )
 from tests.workers.test_archive_recording import folder_of
@@ -61,7 +61,7 @@ async def test_after_a_hold_answers_no_deletion_starts_and_earlier_ones_are_repo
 ) -> None:
     recordings = [sandbox.world.add_recording(seconds=0.5, connection_id="7") for _ in range(12)]
     held = recordings[-1].data["id"]
-    async with house(deleting) as worker, house(deleting) as person:
+    async with own_runtime(deleting) as worker, own_runtime(deleting) as person:
         await archive(worker, *recordings)
         sandbox.world.requests.clear()
         turn = asyncio.create_task(delete_what_is_due(worker))
@@ -99,7 +99,7 @@ async def test_a_hold_reports_that_a_transcription_was_deleted_before(
     transcription = sandbox.world.add_transcription(recording)
     sandbox.world.complete_transcription(transcription)
     held: list[asyncio.Task[Decided]] = []
-    async with house(deleting) as worker, house(deleting) as person:
+    async with own_runtime(deleting) as worker, own_runtime(deleting) as person:
         await archive(worker, recording, other)
         wanted = TranscriptionRequest(transcription_id=transcription["id"], recording_id=recording_id)
         await archive_transcription(worker, wanted)
@@ -129,7 +129,7 @@ async def test_a_hold_of_a_connection_waits_for_no_deletion_of_another(
     sandbox: RunningSandbox, deleting: dict[str, str]
 ) -> None:
     of_it, other = (sandbox.world.add_recording(seconds=0.5, connection_id=c) for c in ("7", "8"))
-    async with house(deleting) as worker, house(deleting) as person, worker.leaving.turn() as token:
+    async with own_runtime(deleting) as worker, own_runtime(deleting) as person, worker.leaving.turn() as token:
         await archive(worker, of_it, other)
         folders = {one.data["id"]: f"{folder_of(Path(), one).as_posix()}/" for one in (of_it, other)}
         rows = {id_: Leaving(folder, token, "", "") for id_, folder in folders.items()}
@@ -151,7 +151,7 @@ async def test_a_hold_counts_whatever_the_clock_of_the_machine_that_released_bef
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
     recording_id = recording.data["id"]
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         await decisions.hold(runtime, recording_id, "case 16", "ann")
         ahead = times.utc_now() + timedelta(minutes=10)
@@ -172,7 +172,7 @@ async def test_a_release_lifts_what_it_names_and_nothing_that_came_at_the_same_t
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
     recording_id = recording.data["id"]
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         await decisions.hold(runtime, recording_id, "one", "ann")
         standing = standing_holds(decisions_about(runtime.archive, "recording", recording_id))
@@ -197,7 +197,7 @@ async def test_a_hold_is_found_by_id_also_when_telnyx_has_corrected_the_start_si
     sandbox: RunningSandbox, deleting: dict[str, str]
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         began = recording.data["recording_started_at"]
         recording.data["recording_started_at"] = times.format_instant(times.parse_instant(began) - timedelta(days=40))
@@ -213,7 +213,7 @@ async def test_lifting_a_hold_approves_no_finding_and_approving_lifts_no_hold(
     recording = sandbox.world.add_recording(seconds=4, silent=True)
     recording_id = recording.data["id"]
     folder = folder_of(Path(), recording).as_posix() + "/"
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         with pytest.raises(UserError, match="has no hold of its own"):
             await decisions.release(runtime, recording_id, "listened", "ann")
@@ -244,7 +244,7 @@ async def test_a_decision_that_cannot_be_read_holds(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         path = archive_folder / "decisions/recordings" / recording.data["id"] / "x.json"
         path.parent.mkdir(parents=True)
@@ -257,14 +257,14 @@ async def test_a_grace_that_was_lengthened_counts_for_what_was_scheduled_before(
     sandbox: RunningSandbox, deleting: dict[str, str]
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
-    async with house(deleting | {"CALLVAULT_DELETE_AFTER": "30d"}) as runtime:
+    async with own_runtime(deleting | {"CALLVAULT_DELETE_AFTER": "30d"}) as runtime:
         await delete_what_is_due(runtime)
         assert not has_left(recording)
         due = await runtime.redis.zscore(DELETIONS_DUE, folder_of(Path(), recording).as_posix() + "/")
         assert due > times.utc_now().timestamp() + 29 * 86400
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await delete_what_is_due(runtime)
     assert has_left(recording)
 
@@ -274,7 +274,7 @@ async def test_different_clocks_stop_deletion_and_are_reported(
     hours: int, sandbox: RunningSandbox, deleting: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         with monkeypatch.context() as patch:
             for module in (workers.engine.server_clock, workers.deletion.may_delete):
@@ -290,7 +290,7 @@ async def test_different_clocks_stop_deletion_and_are_reported(
 async def test_a_hold_of_an_impossible_connection_id_is_refused(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         with pytest.raises(UserError, match="'#7' cannot be the id of a connection"):
             await decisions.hold_connection(runtime, "#7", "case 17", "ann")
     assert not (archive_folder / "decisions").exists()
@@ -301,7 +301,7 @@ async def test_a_pause_behind_another_redis_counts_also_while_the_store_is_slow(
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
     asked = 0
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         pausing = Decision(id="p", decision="hold", scope="everything", subject="", why="case", by="ann", at="")
 
@@ -326,7 +326,7 @@ async def test_an_approval_is_about_the_content_that_was_there_then(
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
     folder = folder_of(Path(), recording).as_posix() + "/"
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         change(recording, 1, "second")
         await archive_recording(runtime, request_of(recording, "event-2"))
@@ -358,7 +358,7 @@ async def test_a_slow_clock_at_archiving_shortens_no_grace(
     server.start()
     try:
         environment = deleting | {"REDIS_URL": server.url, "CALLVAULT_DELETE_AFTER": "1h"}
-        async with house(environment) as runtime:
+        async with own_runtime(environment) as runtime:
             with monkeypatch.context() as patch:
                 if wrong == "worker":
                     patch.setattr(workers.engine.server_clock, "utc_now", lambda: times.utc_now() - timedelta(hours=2))
@@ -380,7 +380,7 @@ async def test_transcriptions_are_awaited_also_after_redis_was_lost(
     first, second = (sandbox.world.add_recording(seconds=0.5, connection_id="7") for _ in range(2))
     transcription = sandbox.world.add_transcription(first)
     sandbox.world.complete_transcription(transcription)
-    async with house(deleting | {"CALLVAULT_TRANSCRIPTIONS": policy}) as runtime:
+    async with own_runtime(deleting | {"CALLVAULT_TRANSCRIPTIONS": policy}) as runtime:
         await archive(runtime, first, second)
         request = TranscriptionRequest(transcription_id=transcription["id"], recording_id=first.data["id"])
         await archive_transcription(runtime, request)
@@ -394,7 +394,7 @@ async def test_transcriptions_are_awaited_also_after_redis_was_lost(
 
 async def test_a_pause_outlives_redis(sandbox: RunningSandbox, deleting: dict[str, str], redis: Any) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         await decisions.pause(runtime, "moving the bucket", "ann")
         redis.flushall()
@@ -413,7 +413,7 @@ async def test_without_a_delete_after_setting_an_original_stays_until_its_day_is
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5, started_at=times.utc_now() - timedelta(days=5))
     settings = environment | {"CALLVAULT_DELETE_ORIGINALS": "verified"}
-    async with house(settings) as runtime:
+    async with own_runtime(settings) as runtime:
         await archive(runtime, recording)
         later = times.utc_now() + timedelta(days=1, seconds=1)
         with pytest.MonkeyPatch.context() as patch:
@@ -427,14 +427,14 @@ async def test_recordings_sealed_in_a_lost_chain_do_not_count_as_sealed(
 ) -> None:
     began = times.utc_now() - timedelta(days=5)
     recording, other = (sandbox.world.add_recording(seconds=0.5, started_at=began - timedelta(days=n)) for n in (0, 1))
-    async with house(environment | {"CALLVAULT_DELETE_ORIGINALS": "verified"}) as runtime:
+    async with own_runtime(environment | {"CALLVAULT_DELETE_ORIGINALS": "verified"}) as runtime:
         await archive(runtime, recording)
         await seal(runtime, began.date())
         folder = folder_of(Path(), recording).as_posix() + "/"
         assert await is_sealed(runtime, folder)
         for path in [*archive_folder.glob("seals/*"), *archive_folder.glob("catalogue/*/*")]:
             path.unlink()  # an older copy was put back
-        async with house(environment) as another:
+        async with own_runtime(environment) as another:
             await archive(another, other)
             await seal(another, (began - timedelta(days=1)).date())  # as many seals as before
         later = times.utc_now() + timedelta(days=1, seconds=1)

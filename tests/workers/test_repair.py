@@ -16,7 +16,7 @@ from lab.processes import callvault_here, run_callvault
 from lab.servers import RunningSandbox
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
-from tests.workers.house import archive, delete_what_is_due, house, request_of, runtime_of
+from tests.workers.steps import archive, delete_what_is_due, own_runtime, request_of, runtime_of
 from tests.workers.test_archive_recording import folder_of
 from text.times import utc_now
 from workers.keys import ALERTS, ARQ_JOB, DELETIONS_DUE
@@ -202,7 +202,7 @@ async def test_a_sealed_commit_record_is_not_written_again(
     """Its text would differ, and the seal of its day would never verify again."""
     began = utc_now() - timedelta(days=5)
     recording = sandbox.world.add_recording(seconds=0.5, started_at=began)
-    async with house(environment) as runtime:
+    async with own_runtime(environment) as runtime:
         await archive(runtime, recording)
         assert isinstance(await seal(runtime, began.date()), Link)
         path = folder_of(archive_folder, recording) / "recording.json"

@@ -14,7 +14,7 @@ import pytest
 from lab.processes import run_callvault
 from lab.servers import RunningSandbox
 from tests.browser.test_api import pages
-from tests.workers.house import archive, delete_what_is_due, has_left, house
+from tests.workers.steps import archive, delete_what_is_due, has_left, own_runtime
 from tests.workers.test_archive_recording import folder_of
 from text.errors import UserError
 from text.times import utc_now
@@ -79,7 +79,7 @@ async def test_the_reasons_that_keep_an_original_are_shown(
     recording = sandbox.world.add_recording(seconds=4, silent=silent, connection_id="7")
     recording_id, environment = recording.data["id"], deleting | settings
     folder = str(folder_of(archive_folder, recording).relative_to(archive_folder)) + "/"
-    async with house(environment) as runtime:
+    async with own_runtime(environment) as runtime:
         await archive(runtime, recording)
         await act(runtime, recording_id)
         await runtime.schedule.add(folder, 60)  # as reconcile does
@@ -154,7 +154,7 @@ async def test_a_sweep_leaves_alone_what_a_standing_reason_keeps_until_the_reaso
         for one, connection in ((silent, "7"), (False, "8"))
     )
     day = started.date()
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, kept)
         await act(runtime, kept.data["id"])
         await sweep(runtime, Sweep(day, day, "reconcile"), Tally())
@@ -187,7 +187,7 @@ async def test_a_sweep_schedules_damage_that_nobody_knows_of_and_leaves_known_da
     started = utc_now() - timedelta(days=1)
     recording = sandbox.world.add_recording(seconds=4, started_at=started)
     day = started.date()
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         (folder_of(archive_folder, recording) / "recording.json").write_bytes(b"{")
         for scheduled in (1, 0, 0):
@@ -205,7 +205,7 @@ async def test_a_release_reports_what_it_lifted_and_what_still_keeps_the_origina
 ) -> None:
     recording = sandbox.world.add_recording(seconds=4, silent=True, connection_id="7")
     recording_id = recording.data["id"]
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         with pytest.raises(UserError, match=r"has no hold of its own.*not approved: silent-channel"):
             await decisions.release(runtime, recording_id, "x", "ann")
@@ -218,7 +218,7 @@ async def test_a_release_reports_what_it_lifted_and_what_still_keeps_the_origina
         assert await decisions.release_connection(runtime, "7", "over", "ann") is None
         assert await decisions.approve(runtime, recording_id, "listened", "ann") == (["silent-channel"], None)
         assert what_follows(None).startswith("a worker deletes its original when it is due")
-    async with house(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"}) as runtime:
+    async with own_runtime(deleting | {"CALLVAULT_HOLD_CONNECTIONS": "7"}) as runtime:
         await hold_connection(runtime, recording_id)
         still = await decisions.release_connection(runtime, "7", "over", "ann")
         assert still == "a worker's CALLVAULT_HOLD_CONNECTIONS names it"
@@ -230,7 +230,7 @@ async def test_a_hold_of_an_unknown_connection_is_placed_with_a_warning(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     at_telnyx, archived = (sandbox.world.add_recording(seconds=0.1, connection_id=c) for c in ("7", "8"))
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, archived)
     del sandbox.world.recordings[archived.data["id"]]
     for connection, said in (
@@ -256,7 +256,7 @@ async def test_a_repeated_erasure_reports_that_nothing_was_left(
     sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.1)
-    async with house(environment) as runtime:
+    async with own_runtime(environment) as runtime:
         await archive(runtime, recording)
     arguments = ["erase", recording.data["id"], "--reason", "request", "--by", "dpo", "--yes"]
     first = run_callvault(arguments, environment)
@@ -278,7 +278,7 @@ async def test_a_sweep_finds_what_is_missing_even_if_a_reason_to_keep_an_origina
     today = utc_now()
     archived = sandbox.world.add_recording(seconds=4, started_at=today - timedelta(days=1), connection_id="7")
     sandbox.world.add_recording(seconds=4, started_at=today)
-    async with house(deleting) as runtime:
+    async with own_runtime(deleting) as runtime:
         await archive(runtime, archived)
         await runtime.redis.delete(DELETIONS_DUE)
         path = (folder_of(archive_folder, archived) if broken == "recording.json" else archive_folder) / broken

@@ -9,7 +9,7 @@ import pytest
 
 from lab.servers import RunningSandbox
 from sandbox.world import Recording
-from tests.workers.house import archive, runtime_of
+from tests.workers.steps import archive, runtime_of
 from workers.runtime import Runtime
 
 

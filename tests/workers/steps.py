@@ -1,4 +1,4 @@
-"""A worker's parts in the test's process, on a real Redis, a real store and the sandbox over HTTP."""
+"""What the tests of jobs do: run the parts of a worker in this process, archive, delete, read alerts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def runtime_of(environment: Mapping[str, str], redis: Any, **settings: str
 
 
 @asynccontextmanager
-async def house(environment: Mapping[str, str]) -> AsyncIterator[Runtime]:
+async def own_runtime(environment: Mapping[str, str]) -> AsyncIterator[Runtime]:
     """The same with its own client of Redis, for tests with several workers or people."""
     redis = connect_worker(environment["REDIS_URL"])
     try:
