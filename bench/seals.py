@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import subprocess
 import tempfile
 import time
@@ -22,7 +21,7 @@ from bench.pairs import Result, alternate, log
 from config.settings import load_settings
 from lab.deployment import deployment
 from lab.servers import RunningSandbox
-from lab.stores import make_archive
+from lab.stores import environ, make_archive
 from process.logs import configure_logs
 from sandbox.world import World
 from text.times import format_instant, utc_now
@@ -137,10 +136,11 @@ def _reconcile_with_sealed_days() -> Result:
 
     def seconds(days: int) -> float:
         async def run(root: Path, url: str) -> float:
-            os.environ.update(sandbox.environment, CALLVAULT_ARCHIVE_URL=(root / "archive").as_uri())
+            with environ(sandbox.environment | {"CALLVAULT_ARCHIVE_URL": (root / "archive").as_uri()}):
+                settings = load_settings(data_folder=root)
             today = utc_now().date()
             request = ReconcileRequest(since=(today - timedelta(days=3)).isoformat(), until=today.isoformat())
-            async with runtime_at(load_settings(data_folder=root), url) as runtime:
+            async with runtime_at(settings, url) as runtime:
                 await reconcile(runtime, request)  # from here on Redis remembers the chain
                 started = time.perf_counter()
                 for _ in range(5):
