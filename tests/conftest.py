@@ -23,6 +23,8 @@ from workers.keys import RECONCILED
 from workers.queue.embedded import EmbeddedServer
 from workers.runtime import Runtime, open_runtime
 
+pytest.register_assert_rewrite("tests.workers.steps")  # its assertions show their values, as those of a test do
+
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:

@@ -16,7 +16,7 @@ import pytest
 from lab.processes import callvault, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.webhooks import Signer, event
-from tests.workers.test_archive_recording import ask, assert_archived
+from tests.workers.steps import ask, assert_archived
 
 ROOT = Path(__file__).parent.parent
 SECRETS = {

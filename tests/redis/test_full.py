@@ -18,7 +18,7 @@ from lab.processes import callvault, receiver, wait_for
 from lab.redis import LEAST_PASSWORD, LEAST_USER, Server, least_rights
 from lab.servers import RunningSandbox
 from lab.webhooks import Signer, event
-from tests.workers.test_archive_recording import committed
+from tests.workers.steps import committed
 from workers.alerts.alerts import Alerts
 from workers.deletion.leaving import LeavingOriginals
 from workers.deletion.schedule import DeletionSchedule

@@ -21,7 +21,7 @@ from cli.find import write_table
 from lab.processes import callvault, callvault_here, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from tests.seals.conftest import CALLS_A_DAY, TRANSCRIBED_A_DAY, Sealed
-from tests.workers.test_archive_recording import ask, committed
+from tests.workers.steps import ask, committed
 from tests.workers.test_deletion import DELETING
 from text.times import utc_now
 from workers.catalogue.catalogue import Catalogue, CatalogueBusy

@@ -13,7 +13,7 @@ from lab.processes import callvault, run_callvault
 from lab.servers import RunningSandbox
 from tests.seals.test_catalogue import find
 from tests.seals.test_sealing import archive_and_seal, recordings_of, seal, seals_in
-from tests.workers.test_archive_recording import folder_of
+from tests.workers.steps import folder_of
 
 pytestmark = pytest.mark.timeout(300)  # the first test process makes the archive, and the others wait for it
 

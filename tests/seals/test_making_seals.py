@@ -17,7 +17,7 @@ from archive.stores.store import StoreError
 from lab.servers import RunningSandbox
 from sandbox.world import Recording, text_of
 from tests.telnyx.test_spans import fill, when_listed
-from tests.workers.test_archive_recording import folder_of
+from tests.workers.steps import folder_of
 from text.times import end_of_day, utc_now
 from workers.keys import ARCHIVE
 from workers.queue.binding import AnotherArchive

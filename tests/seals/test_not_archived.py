@@ -21,8 +21,7 @@ from lab.processes import run_callvault
 from lab.servers import RunningSandbox
 from sandbox.world import Recording, text_of
 from tests.seals.test_making_seals import ago, archive, at_noon, key_of, recordings_of
-from tests.workers.steps import kinds_of_alerts, runtime_of
-from tests.workers.test_archive_recording import committed, folder_of
+from tests.workers.steps import committed, folder_of, kinds_of_alerts, runtime_of
 from text.errors import UserError
 from workers.engine.attempts import DeadLetter
 from workers.keys import ALERTS, ARQ_JOB, BULK_QUEUE, REPEATED, WAITED_FOR

@@ -15,8 +15,7 @@ from lab.servers import RunningSandbox
 from sandbox.audio import make_wav
 from sandbox.world import now, text_of
 from tests.seals.test_sealing import recordings_of, seal
-from tests.workers.steps import request_of, runtime_of
-from tests.workers.test_archive_recording import folder_of
+from tests.workers.steps import folder_of, request_of, runtime_of
 from workers.recordings.archive_recording import archive_recording
 
 

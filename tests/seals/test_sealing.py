@@ -18,7 +18,7 @@ from lab.processes import callvault, callvault_here, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox.world import Recording
 from tests.seals.authority import Authority
-from tests.workers.test_archive_recording import ask, committed, folder_of
+from tests.workers.steps import ask, committed, folder_of
 from tests.workers.test_deletion import DELETING
 from text.times import end_of_day, utc_now
 from workers.keys import RECONCILED, SEALS, UNSEALED

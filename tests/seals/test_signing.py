@@ -17,7 +17,7 @@ from archive.seals import Chain, Link
 from lab.processes import free_port
 from lab.servers import RunningSandbox
 from tests.seals.test_making_seals import ago, archive, key_of, recordings_of
-from tests.workers.test_archive_recording import folder_of
+from tests.workers.steps import folder_of
 from text.errors import UserError
 from workers.alerts.alerts import Alerts
 from workers.alerts.head import head_line

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,15 +13,17 @@ from typing import Any
 import msgspec
 import pytest
 
+from archive.layout import recording_folder
 from config.settings import Settings, load_settings
-from lab.processes import CLEAN
+from lab.processes import CLEAN, wait_for
 from sandbox.world import Recording
-from tests.workers.test_archive_recording import folder_of
+from text.times import parse_instant
 from workers.deletion.deletion import delete_originals
 from workers.engine.connect import connect_worker
 from workers.keys import ALERTS, DELETIONS_BACK_OFF, DELETIONS_DUE
+from workers.queue.accept import enqueue
 from workers.recordings.archive_recording import archive_recording
-from workers.recordings.requests import DeletionTurn, RecordingRequest
+from workers.recordings.requests import DeletionTurn, RecordingRequest, recording_job
 from workers.runtime import Runtime, open_runtime
 
 
@@ -62,6 +66,12 @@ def request_of(recording: Recording, event_id: str | None = "event-1", **fields:
     )
 
 
+async def ask(redis: Any, recording: Recording, **fields: Any) -> None:
+    """Enqueue the job of a recording, as the receiver does."""
+    fields = {"event_id": "event-1", "recording_id": recording.data["id"]} | fields
+    await enqueue(redis, recording_job(RecordingRequest(**fields)))
+
+
 async def archive(runtime: Runtime, *recordings: Recording) -> None:
     """Archive recordings, as their webhooks' jobs do."""
     for recording in recordings:
@@ -75,6 +85,33 @@ async def delete_what_is_due(runtime: Runtime) -> None:
     if listed:
         await runtime.redis.zadd(DELETIONS_DUE, dict.fromkeys(listed, 0))
     await delete_originals(runtime, DeletionTurn())
+
+
+def folder_of(archive: Path, recording: Recording) -> Path:
+    """The folder of a recording in an archive."""
+    data = recording.data
+    return archive / recording_folder(parse_instant(data["recording_started_at"]), data["id"])
+
+
+def committed(archive: Path, recording: Recording) -> dict[str, Any] | None:
+    """The commit record of a recording; None before it is archived."""
+    path = folder_of(archive, recording) / "recording.json"
+    return json.loads(path.read_bytes()) if path.exists() else None
+
+
+def assert_archived(archive: Path, recording: Recording) -> dict[str, Any]:
+    """Wait for the commit record of a recording, check that the archive has what Telnyx served, and return the record."""
+    record = wait_for(lambda: committed(archive, recording), what="the commit record")
+    assert record["schema"] == "callvault.recording/1"
+    assert {o["key"].rpartition(".")[2] for o in record["objects"]} == set(recording.audio)
+    for o in record["objects"]:
+        audio = recording.audio[o["key"].rpartition(".")[2]]
+        data = (archive / o["key"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == audio.sha256 == o["sha256"] == o["proof"]["value"]
+        assert (len(data), o["proof"]["by"]) == (o["size"], "read-back")
+    assert "download_urls" not in record["recording"]
+    assert record["recording"] == recording.data
+    return dict(record)
 
 
 def receipt(archive_folder: Path, recording: Recording, name: str = "deleted.json") -> Path:

@@ -9,8 +9,7 @@ import pytest
 
 from lab.servers import RunningSandbox
 from telnyx_api.errors import UnexpectedAnswer
-from tests.workers.steps import archive, delete_what_is_due, has_left, runtime_of
-from tests.workers.test_archive_recording import committed
+from tests.workers.steps import archive, committed, delete_what_is_due, has_left, runtime_of
 from workers.recordings.requests import TranscriptionRequest
 from workers.recordings.transcriptions import archive_transcription
 from workers.runtime import Runtime

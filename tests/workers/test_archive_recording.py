@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import signal
 import time
@@ -13,10 +12,9 @@ from typing import Any
 import pytest
 from arq.worker import Retry
 
-from archive.layout import recording_folder
 from lab.processes import callvault, free_port, wait_for
 from lab.servers import RunningSandbox
-from sandbox.world import Recording
+from tests.workers.steps import ask, assert_archived, committed, folder_of
 from text.times import parse_instant, utc_now
 from workers.engine.run import job
 from workers.keys import (
@@ -31,37 +29,8 @@ from workers.keys import (
 )
 from workers.queue.accept import enqueue
 from workers.recordings.archive_recording import archive_recording
-from workers.recordings.requests import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
+from workers.recordings.requests import RecordingRequest, TranscriptionRequest, transcription_job
 from workers.runtime import Runtime
-
-
-def folder_of(archive: Path, recording: Recording) -> Path:
-    data = recording.data
-    return archive / recording_folder(parse_instant(data["recording_started_at"]), data["id"])
-
-
-def committed(archive: Path, recording: Recording) -> dict[str, Any] | None:
-    path = folder_of(archive, recording) / "recording.json"
-    return json.loads(path.read_bytes()) if path.exists() else None
-
-
-def assert_archived(archive: Path, recording: Recording) -> dict[str, Any]:
-    record = wait_for(lambda: committed(archive, recording), what="the commit record")
-    assert record["schema"] == "callvault.recording/1"
-    assert {o["key"].rpartition(".")[2] for o in record["objects"]} == set(recording.audio)
-    for o in record["objects"]:
-        audio = recording.audio[o["key"].rpartition(".")[2]]
-        data = (archive / o["key"]).read_bytes()
-        assert hashlib.sha256(data).hexdigest() == audio.sha256 == o["sha256"] == o["proof"]["value"]
-        assert (len(data), o["proof"]["by"]) == (o["size"], "read-back")
-    assert "download_urls" not in record["recording"]
-    assert record["recording"] == recording.data
-    return dict(record)
-
-
-async def ask(redis: Any, recording: Recording, **fields: Any) -> None:
-    fields = {"event_id": "event-1", "recording_id": recording.data["id"]} | fields
-    await enqueue(redis, recording_job(RecordingRequest(**fields)))
 
 
 async def test_a_recording_is_archived_as_it_was_served(

@@ -15,8 +15,7 @@ from archive.sameness import difference
 from lab.servers import RunningSandbox
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
-from tests.workers.steps import request_of
-from tests.workers.test_archive_recording import folder_of
+from tests.workers.steps import folder_of, request_of
 from workers.engine.failure_classes import NotFinished
 from workers.keys import ALERTS, WRITTEN
 from workers.recordings.archive_recording import archive_recording

@@ -16,7 +16,7 @@ from lab.clock import Clock
 from lab.processes import callvault, wait_for
 from lab.servers import RunningSandbox
 from process.tasks import end_tasks
-from tests.workers.test_archive_recording import ask, assert_archived, committed
+from tests.workers.steps import ask, assert_archived, committed
 from tests.workers.test_deletion import DELETING
 from text.times import utc_now
 from workers import clock

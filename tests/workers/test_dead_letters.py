@@ -12,8 +12,7 @@ from arq.worker import Retry
 from lab.processes import callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox.world import Recording
-from tests.workers.steps import request_of
-from tests.workers.test_archive_recording import assert_archived, committed, folder_of
+from tests.workers.steps import assert_archived, committed, folder_of, request_of
 from tests.workers.test_reconcile import let_reconcile_start, past
 from text.times import format_instant, utc_now
 from workers.engine.attempts import DeadLetter

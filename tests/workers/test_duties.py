@@ -11,11 +11,11 @@ from lab.servers import RunningSandbox
 from tests.workers.steps import (
     archive,
     delete_what_is_due,
+    folder_of,
     has_left,
     own_runtime,
     settings_of,
 )
-from tests.workers.test_archive_recording import folder_of
 from text import times
 from workers.deletion import duties
 from workers.deletion.duties import (

@@ -19,8 +19,7 @@ from archive.stores.store import Store, StoreRefused
 from lab.servers import RunningSandbox
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
-from tests.workers.steps import request_of, runtime_of
-from tests.workers.test_archive_recording import folder_of
+from tests.workers.steps import folder_of, request_of, runtime_of
 from text.errors import UserError
 from workers.engine.lease import HeldElsewhere
 from workers.keys import ALERTS, DELETIONS_DUE, WRITER

@@ -12,8 +12,7 @@ from typing import Any
 from lab.processes import callvault, free_port, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import S3_ENVIRONMENT
-from tests.workers.steps import alerts, runtime_of
-from tests.workers.test_archive_recording import ask
+from tests.workers.steps import alerts, ask, runtime_of
 from workers.engine.attempts import Attempts
 from workers.engine.failing import alert_turn_failing
 from workers.engine.failure_classes import FAILURE_CLASSES

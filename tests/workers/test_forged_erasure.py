@@ -10,8 +10,7 @@ import pytest
 
 from archive.proof import Damaged
 from lab.servers import RunningSandbox
-from tests.workers.steps import archive, kinds_of_alerts, own_runtime, request_of
-from tests.workers.test_archive_recording import folder_of
+from tests.workers.steps import archive, folder_of, kinds_of_alerts, own_runtime, request_of
 from workers.deletion import decisions
 from workers.recordings.archive_recording import archive_recording
 

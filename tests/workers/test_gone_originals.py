@@ -20,12 +20,12 @@ from tests.browser.test_api import pages
 from tests.workers.steps import (
     archive,
     delete_what_is_due,
+    folder_of,
     has_left,
     kinds_of_alerts,
     own_runtime,
     receipt,
 )
-from tests.workers.test_archive_recording import folder_of
 from text import times
 from text.errors import UserError
 from workers.deletion import decisions

@@ -20,7 +20,7 @@ from config.settings import load_settings
 from lab.processes import callvault_here, run_callvault
 from lab.servers import RunningSandbox
 from lab.stores import make_archive
-from tests.workers.test_archive_recording import committed, folder_of
+from tests.workers.steps import committed, folder_of
 from workers.deletion.may_delete import pause_of
 from workers.engine.run import job
 from workers.init import init_archive

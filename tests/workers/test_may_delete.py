@@ -22,12 +22,12 @@ from lab.servers import RunningSandbox
 from tests.workers.steps import (
     archive,
     delete_what_is_due,
+    folder_of,
     has_left,
     kinds_of_alerts,
     own_runtime,
     request_of,
 )
-from tests.workers.test_archive_recording import folder_of
 from tests.workers.test_changed_content import change
 from text import times
 from text.errors import UserError

@@ -15,7 +15,7 @@ from lab.processes import callvault, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox.webhooks import recording_payload
 from sandbox.world import now, text_of
-from tests.workers.test_archive_recording import ask, assert_archived, committed, folder_of
+from tests.workers.steps import ask, assert_archived, committed, folder_of
 from tests.workers.test_deletion import DELETING
 from text.times import parse_instant, utc_now
 from workers.keys import CLOCK_QUEUE

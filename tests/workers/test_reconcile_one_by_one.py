@@ -14,8 +14,7 @@ from lab.processes import run_callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox.world import Recording, text_of
 from telnyx_api.errors import Forbidden, UnreadableRow, UnreadableRows
-from tests.workers.steps import alerts, archive, request_of
-from tests.workers.test_archive_recording import folder_of
+from tests.workers.steps import alerts, archive, folder_of, request_of
 from text.times import format_instant, utc_now
 from workers.engine.attempts import DeadLetter
 from workers.keys import ARQ_JOB, BULK_QUEUE, MAIN_QUEUE, UNREADABLE_ALERTED

@@ -16,8 +16,7 @@ from lab.processes import callvault_here, run_callvault
 from lab.servers import RunningSandbox
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
-from tests.workers.steps import archive, delete_what_is_due, own_runtime, request_of, runtime_of
-from tests.workers.test_archive_recording import folder_of
+from tests.workers.steps import archive, delete_what_is_due, folder_of, own_runtime, request_of, runtime_of
 from text.times import utc_now
 from workers.keys import ALERTS, ARQ_JOB, DELETIONS_DUE
 from workers.reconcile.comparison import Tally

@@ -12,7 +12,7 @@ from arq.worker import func
 
 from lab.processes import callvault, wait_for
 from lab.servers import RunningSandbox
-from tests.workers.test_archive_recording import assert_archived
+from tests.workers.steps import assert_archived
 from workers.engine.attempts import Attempts, DeadLetter
 from workers.engine.leases import Leases
 from workers.engine.worker import LeasingWorker

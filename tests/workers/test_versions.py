@@ -15,7 +15,7 @@ from arq.worker import func
 from lab.processes import callvault, wait_for
 from lab.servers import RunningSandbox
 from process.tasks import end_tasks
-from tests.workers.test_archive_recording import assert_archived
+from tests.workers.steps import assert_archived
 from workers.engine.leases import Leases
 from workers.engine.worker import LeasingWorker
 from workers.keys import ARQ_JOB, DEAD_LETTERS, MAIN_QUEUE

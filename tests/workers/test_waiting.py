@@ -12,8 +12,7 @@ from arq.worker import Retry
 
 from config.settings import Settings
 from lab.servers import RunningSandbox
-from tests.workers.steps import kinds_of_alerts, runtime_of
-from tests.workers.test_archive_recording import assert_archived
+from tests.workers.steps import assert_archived, kinds_of_alerts, runtime_of
 from text.times import format_instant, utc_now
 from workers.engine import classify
 from workers.engine.attempts import Attempt

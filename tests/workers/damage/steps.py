@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sandbox.world import Recording
-from tests.workers.steps import delete_what_is_due
-from tests.workers.test_archive_recording import folder_of
+from tests.workers.steps import delete_what_is_due, folder_of
 from workers.damage.damage import keep_register
 from workers.damage.damaged import DamagedObjects
 from workers.runtime import Runtime

@@ -15,8 +15,7 @@ from archive.layout import damage_key
 from archive.register import read_register
 from sandbox.world import Recording
 from tests.workers.damage.steps import audio_of, find, flip, keep
-from tests.workers.steps import delete_what_is_due, kinds_of_alerts
-from tests.workers.test_archive_recording import folder_of
+from tests.workers.steps import delete_what_is_due, folder_of, kinds_of_alerts
 from workers.alerts.alerts import Alerts
 from workers.damage.damage import keep_register
 from workers.damage.damaged import DamagedObjects, KnownDamage

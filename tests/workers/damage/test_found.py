@@ -19,8 +19,7 @@ from lab.processes import callvault_here, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox.world import Recording
 from tests.workers.damage.steps import audio_of, flip, keep
-from tests.workers.steps import delete_what_is_due, kinds_of_alerts
-from tests.workers.test_archive_recording import folder_of
+from tests.workers.steps import delete_what_is_due, folder_of, kinds_of_alerts
 from workers.conditions import known_conditions
 from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.keys import DAMAGED
