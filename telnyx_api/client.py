@@ -65,7 +65,6 @@ _BUDGET_SECONDS = 60.0
 _FIRST_WAIT_SECONDS = 0.25
 _LONGEST_WAIT_SECONDS = 8.0
 _LONGEST_ASKED_WAIT_SECONDS = 60.0
-_RETRIED_STATUSES = (408, 409, 429)
 _LARGEST_ANSWER_BYTES = 64 * 1024 * 1024  # the largest that is documented is a medium, of 20 MB
 _LONGEST_ANSWER_SECONDS = 120.0
 _SOON_SECONDS = 2.0
@@ -438,11 +437,7 @@ def _is_retried(error: TelnyxError, request: Request) -> bool:
         return request.is_repeatable or not error.was_sent
     if isinstance(error, RateLimited):
         return True  # Telnyx did not execute it
-    if isinstance(error, Conflict) and not request.is_repeatable:
-        return False
-    if isinstance(error, StatusError):
-        return request.is_repeatable and (error.status in _RETRIED_STATUSES or isinstance(error, ServerError))
-    return False
+    return request.is_repeatable and isinstance(error, Conflict | ServerError)
 
 
 def _wait_seconds(error: TelnyxError, attempt: int) -> float:

@@ -17,13 +17,7 @@ _MOST_NAMED = 3  # of the rows that an error is about
 
 
 class TelnyxError(Exception):
-    """Any failure of a request to Telnyx.
-
-    Attributes:
-        attempt: the number of the try, from 1.
-    """
-
-    attempt = 1
+    """Any failure of a request to Telnyx."""
 
 
 class ConnectionFailed(TelnyxError):
