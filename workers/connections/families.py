@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from telnyx_api.client import LARGEST_PAGE, TelnyxClient
@@ -54,9 +54,10 @@ class ManagedFamily:
     is_returned: bool = True
 
 
-async def _none_if_missing(answer: Awaitable[Model]) -> Fields | None:
+async def _by_key(key: str, answer: Awaitable[Model]) -> Live | None:
+    """An object that Telnyx finds by its name in the file."""
     try:
-        return (await answer).as_returned()
+        return Live(key, key, (await answer).as_returned())
     except NotFound:
         return None
 
@@ -115,17 +116,12 @@ async def _update_connection(client: TelnyxClient, live: Live, fields: Fields) -
 
 
 async def _read_storage(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
-    found = await _none_if_missing(client.custom_storage_credentials.retrieve(key))
-    return None if found is None else Live(key, key, found.get("data") or {})
+    found = await _by_key(key, client.custom_storage_credentials.retrieve(key))
+    return None if found is None else replace(found, fields=found.fields.get("data") or {})
 
 
 def _storage_body(fields: Fields) -> Fields:
     return {"backend": fields["backend"], "configuration": {"backend": fields["backend"]} | fields["configuration"]}
-
-
-async def _read_dialogflow(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
-    found = await _none_if_missing(client.dialogflow_connections.retrieve(key))
-    return None if found is None else Live(key, key, found)
 
 
 def _dialogflow_body(fields: Fields) -> Fields:
@@ -168,16 +164,6 @@ async def _update_location(client: TelnyxClient, live: Live, fields: Fields) -> 
 
 async def _never(*_: object) -> object:
     raise AssertionError("these families are only ever updated")
-
-
-async def _read_siprec(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
-    found = await _none_if_missing(client.siprec_connectors.retrieve(key))
-    return None if found is None else Live(key, key, found)
-
-
-async def _read_media(client: TelnyxClient, key: str, fields: Fields) -> Live | None:
-    found = await _none_if_missing(client.media.retrieve(key))
-    return None if found is None else Live(key, key, found)
 
 
 async def _list_media(client: TelnyxClient) -> AsyncIterator[Live]:
@@ -234,7 +220,7 @@ FAMILIES: dict[str, ManagedFamily] = {
     "dialogflow_connections": ManagedFamily(
         fields=("service_account", "dialogflow_api", "conversation_profile_id", "location", "environment"),
         required=("service_account",),
-        read=_read_dialogflow,
+        read=lambda client, key, fields: _by_key(key, client.dialogflow_connections.retrieve(key)),
         create=lambda client, key, fields: client.dialogflow_connections.create(key, **_dialogflow_body(fields)),
         update=lambda client, live, fields: client.dialogflow_connections.update(live.id, **_dialogflow_body(fields)),
         delete=lambda client, live: client.dialogflow_connections.delete(live.id),
@@ -242,7 +228,7 @@ FAMILIES: dict[str, ManagedFamily] = {
     "siprec_connectors": ManagedFamily(
         fields=("host", "port", "app_subdomain"),
         required=("host", "port"),
-        read=_read_siprec,
+        read=lambda client, key, fields: _by_key(key, client.siprec_connectors.retrieve(key)),
         create=lambda client, key, fields: client.siprec_connectors.create(name=key, **fields),
         update=lambda client, live, fields: client.siprec_connectors.update(live.id, name=live.key, **fields),
         delete=lambda client, live: client.siprec_connectors.delete(live.id),
@@ -250,7 +236,7 @@ FAMILIES: dict[str, ManagedFamily] = {
     "media": ManagedFamily(
         fields=("media_url", "ttl_secs"),
         required=("media_url",),
-        read=_read_media,
+        read=lambda client, key, fields: _by_key(key, client.media.retrieve(key)),
         create=lambda client, key, fields: client.media.upload(media_name=key, **fields),
         update=lambda client, live, fields: client.media.update(live.id, **fields),
         delete=lambda client, live: client.media.delete(live.id),
