@@ -40,7 +40,7 @@ def is_public(text: str) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-def judge(url: str, *, is_local: bool) -> None:
+def assert_allowed(url: str, *, is_local: bool) -> None:
     """Check a URL by its text alone.
 
     Args:

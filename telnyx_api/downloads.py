@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from telnyx_api.addresses import Forbidden, judge, public_transport
+from telnyx_api.addresses import Forbidden, assert_allowed, public_transport
 from telnyx_api.source_mark import SourceMark
 from text.counts import many
 
@@ -147,7 +147,7 @@ class Downloads:
 
     def _send(self, url: str, headers: dict[str, str]) -> httpx.Response:
         try:
-            judge(url, is_local=self._is_local)
+            assert_allowed(url, is_local=self._is_local)
             return self._http.send(self._http.build_request("GET", url, headers=headers), stream=True)
         except Forbidden as error:
             raise ForbiddenAddress(str(error)) from None
@@ -202,7 +202,7 @@ class Download(Iterator[bytes]):
 
     def _read(self) -> Iterator[bytes]:
         got = failures = renewals = 0
-        held, is_judged = b"", False  # the first bytes, until it is clear that they are not text
+        held, is_sniffed = b"", False  # the first bytes, until it is clear that they are not text
         while True:
             before, is_expired = got, False
             headers = {"Range": f"bytes={got}-", "If-Range": str(self.source.etag)} if got else {}
@@ -215,13 +215,13 @@ class Download(Iterator[bytes]):
                         self.source = _accept(response, got, self.source)
                         for chunk in self._body(response):
                             got += len(chunk)
-                            if is_judged:
+                            if is_sniffed:
                                 yield chunk
                                 continue
                             held += chunk
                             if len(held) >= _SNIFFED_BYTES:
                                 _refuse_text(held)
-                                is_judged = True
+                                is_sniffed = True
                                 yield held
                 if is_expired:
                     renewals += 1
@@ -231,7 +231,7 @@ class Download(Iterator[bytes]):
                 if total is None or got == total:
                     if not got:
                         raise AudioRefused("the audio is empty")
-                    if not is_judged:  # so short, and the end of what was sent
+                    if not is_sniffed:  # so short, and the end of what was sent
                         if total is not None or not _may_begin_audio(held):
                             _refuse_text(held)
                         yield held
@@ -257,7 +257,7 @@ class Download(Iterator[bytes]):
                 )
             with self._pace.waiting():
                 time.sleep(random.uniform(0, min(_LONGEST_WAIT_SECONDS, 0.1 * 2**failures)))  # noqa: S311
-            self._pace.judge(0)
+            self._pace.count(0)
 
     def _body(self, response: httpx.Response) -> Iterator[bytes]:
         """The bytes of an answer in chunks. Before an error, yield all that arrived, so that the download can resume.
@@ -279,7 +279,7 @@ class Download(Iterator[bytes]):
             if self._cancelled.is_set():
                 raise Cancelled
             if piece is not None:
-                self._pace.judge(len(piece))
+                self._pace.count(len(piece))
                 came.append(piece)
                 size += len(piece)
             if size >= CHUNK_BYTES or (piece is None and size):
@@ -312,7 +312,7 @@ class _Pace:
         finally:
             self._waited += time.monotonic() - since
 
-    def judge(self, came: int) -> None:
+    def count(self, came: int) -> None:
         """Count bytes received; after each minute of waiting, compare the rate with the minimum.
 
         Raises:

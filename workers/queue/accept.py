@@ -144,7 +144,7 @@ class Acceptor:
             asked = replicas.count
             _, confirmed, replication = await _ACCEPT.and_wait(self._redis, (), arguments, asked, _REPLICA_MS)
             replicas.see(replication)
-        await replicas.judge(address, confirmed)
+        await replicas.assert_survives(address, confirmed)
         return cast(list[int], answer)
 
 
@@ -155,7 +155,7 @@ def _event_of(event_id: str, jobs: Sequence[Job], keep: bytes, now_ms: int) -> _
         data = encode_job(job, now_ms)
         pieces.append(data)
         external = connection_field(job.only_if_external) if job.only_if_external else ""
-        rows.append((job.queue, job.id, job.delay_ms, len(data), external, job.learns))
+        rows.append((job.queue, job.id, job.delay_ms, len(data), external, job.merges))
     return (*mark_of(event_id), len(keep), rows), pieces
 
 

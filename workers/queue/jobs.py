@@ -43,7 +43,7 @@ class Job(msgspec.Struct, frozen=True):
         id: arq's job id; a job with the same id that waits or runs is the same work and is not enqueued again.
         queue: which of the queues.
         delay_ms: milliseconds before it may start.
-        learns: whether an event about a job that waits adds what it knows to the job's payload, and has it run now.
+        merges: whether an event about a job that waits adds its data to the job's payload, and has the job run now.
         only_if_external: with an event, enqueued only if this connection is known to be an external one.
     """
 
@@ -52,7 +52,7 @@ class Job(msgspec.Struct, frozen=True):
     id: str
     queue: str = MAIN_QUEUE
     delay_ms: int = 0
-    learns: bool = False
+    merges: bool = False
     only_if_external: str | None = None
 
 

@@ -64,7 +64,7 @@ class Replicas:
             self._is_alone, self._reported_at = False, -math.inf
             log.info("Redis has a replica again")
 
-    async def judge(self, address: Any, confirmed: int) -> None:
+    async def assert_survives(self, address: Any, confirmed: int) -> None:
         """Check that a write survives the loss of the primary.
 
         Args:

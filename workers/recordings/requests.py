@@ -235,13 +235,13 @@ def recording_job(request: RecordingRequest) -> Job:
     if request.look_again:
         identity += ":again"
     queue = _queue(request.found_by)
-    return Job("archive_recording", request, recording_job_id(identity), queue, learns=True)
+    return Job("archive_recording", request, recording_job_id(identity), queue, merges=True)
 
 
 def transcription_job(request: TranscriptionRequest, delay_ms: int = 0) -> Job:
     """The job that archives a transcription."""
     job_id = f"archive_transcription:{request.transcription_id}"
-    return Job("archive_transcription", request, job_id, _queue(request.found_by), delay_ms, learns=True)
+    return Job("archive_transcription", request, job_id, _queue(request.found_by), delay_ms, merges=True)
 
 
 def _queue(found_by: str) -> str:
