@@ -30,7 +30,7 @@ from telnyx_api.errors import (
     UnreadableRows,
     error_of,
 )
-from telnyx_api.operation import Operation, Request
+from telnyx_api.operation import Operation, Request, row_of
 from telnyx_api.operations import (
     CivicAddresses,
     CustomStorage,
@@ -267,7 +267,7 @@ class TelnyxClient:
         Raises:
             TelnyxError: the page failed after retries.
         """
-        operation = listed.operation_of(listed.__self__.name)
+        operation = row_of(listed)
         return _number(await self._answer_of(operation, {**arguments, "page_size": 1}), "total_results")
 
     async def first_page(self, listed: Any, **arguments: Any) -> Page:
@@ -280,7 +280,7 @@ class TelnyxClient:
         Raises:
             TelnyxError: the page failed after retries.
         """
-        operation = listed.operation_of(listed.__self__.name)
+        operation = row_of(listed)
         body = await self._answer_of(operation, arguments)
         items: list[Any] = []
         unreadable: list[UnreadableRow] = []

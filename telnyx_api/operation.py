@@ -210,6 +210,12 @@ def operation(
     return declare
 
 
+def row_of(declared: Any) -> Operation[Any]:
+    """The row of a declared method, such as `client.recordings.list`."""
+    row: Operation[Any] = declared.operation_of(declared.__self__.name)
+    return row
+
+
 def _build(
     family: str,
     function: Callable[..., Any],

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from telnyx_api.client import LARGEST_PAGE, TelnyxClient, read_all
 from telnyx_api.errors import UnreadableRow, UnreadableRows, Unsettled
+from telnyx_api.operation import row_of
 from text.times import format_instant
 
 _SECOND = timedelta(seconds=1)
@@ -71,7 +72,7 @@ async def list_window(
         width = max(_SECOND, _whole_seconds((high - low) * min(_MOST_GROWTH, _FILL / max(1, len(items)))))
         low, narrowed, least = high, 0, 1 << 62
     if unreadable:
-        raise UnreadableRows(listed.operation_of(listed.__self__.name).path, list(unreadable.values()))
+        raise UnreadableRows(row_of(listed).path, list(unreadable.values()))
 
 
 def _whole_seconds(width: timedelta) -> timedelta:
