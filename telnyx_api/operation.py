@@ -79,18 +79,18 @@ class Operation(Generic[T]):
     tells_id: bool
     summary: str
 
-    @property
+    @functools.cached_property
     def path_parameters(self) -> tuple[str, ...]:
         """Names of the parameters in the path, in order."""
         return tuple(re.findall(r"{(\w+)}", self.path))
 
-    @property
+    @functools.cached_property
     def query_parameters(self) -> tuple[str, ...]:
         """Names of the parameters in the query."""
         rest = [name for name in self.parameters if name not in self.path_parameters]
         return tuple(rest) if self.method in ("GET", "DELETE") else ()
 
-    @property
+    @functools.cached_property
     def body_parameters(self) -> tuple[str, ...]:
         """Names of the fields of the JSON body."""
         taken = {*self.path_parameters, *self.query_parameters}
