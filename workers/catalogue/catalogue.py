@@ -26,9 +26,8 @@ from workers.catalogue.words import indexed
 
 log = get_logger()
 
-_VERSION = (
-    4  # 4: connections on hold; 3: what is known to be damaged, words of every script, and numbers in every form of SIP
-)
+# 3: what is known to be damaged, words of every script, and numbers in every form of SIP; 4: connections on hold
+_VERSION = 4
 _BUSY_SECONDS = 30
 _ARCHIVE = "archive"  # the name in `state` of the id of its archive
 # Errors that do not prove the file unusable (sqlite.org/rescode.html); it must stay then.
@@ -311,14 +310,14 @@ class Catalogue:
                 self._number(recording_id, day), layout.transcription_of(key), transcript_of(data, key)
             )
         elif kind is kinds.RECEIPT:
-            self._set(recording_id, day, "deleted_at = ?", RECEIPT.read(data, key).confirmed_gone_at)
+            self._set(recording_id, day, "deleted_at", RECEIPT.read(data, key).confirmed_gone_at)
         elif kind is kinds.DECISION_COPY:
             DECISION.read(data, key)
             row = (recording_id, layout.name_of(key), data)
             self._db.execute("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?)", row)
             sql = "SELECT name, data FROM decisions WHERE recording_id = ?"
             known = {name: DECISION.read(data, key) for name, data in self._db.execute(sql, (recording_id,))}
-            self._set(recording_id, day, "decision = ?", outcome_of(known))
+            self._set(recording_id, day, "decision", outcome_of(known))
         elif kind is kinds.ERASURE:
             self._erase(self._number(recording_id, day), ERASURE.read(data, key).erased_at)
 
@@ -359,9 +358,7 @@ class Catalogue:
     def _put_row(self, row: Row) -> int:
         values = [getattr(row, name) for name in _COMMITTED]
         values[_COMMITTED.index("findings")] = ",".join(row.findings)
-        sql = (
-            "SELECT n, coalesce(key, erased_at) FROM recordings WHERE recording_id = ?"  # erased recordings stay erased
-        )
+        sql = "SELECT n, coalesce(key, erased_at) FROM recordings WHERE recording_id = ?"  # what is erased stays erased
         known = self._db.execute(sql, (row.recording_id,)).fetchone()
         if known is not None and known[1] is not None:
             return int(known[0])
@@ -386,10 +383,9 @@ class Catalogue:
         sql = "INSERT INTO recordings (recording_id, day) VALUES (?, ?) ON CONFLICT DO UPDATE SET day = day RETURNING n"
         return int(self._db.execute(sql, (recording_id, day)).fetchone()[0])
 
-    def _set(self, recording_id: str, day: str, what: str, *values: str | None) -> None:
+    def _set(self, recording_id: str, day: str, column: str, value: str | None) -> None:
         n = self._number(recording_id, day)
-        place = f"?{len(values) + 1}"
-        self._db.execute(f"UPDATE recordings SET {what} WHERE n = {place}", (*values, n))  # noqa: S608
+        self._db.execute(f"UPDATE recordings SET {column} = ? WHERE n = ?", (value, n))  # noqa: S608
 
     def _put_transcript(self, n: int, transcription_id: str, text: str) -> None:
         sql = "INSERT OR IGNORE INTO transcripts (n, transcription_id, text) SELECT n, ?, ? FROM recordings"
