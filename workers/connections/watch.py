@@ -214,6 +214,15 @@ _SIGHTS: dict[str, Callable[[Runtime, ExternalConnection], AsyncIterator[_Sight]
 }
 
 
+# The operation that shows it, by kind.
+_SHOWN_BY = {
+    "connection": "external-connections retrieve",
+    "upload": "uploads list",
+    "release": "releases list",
+    "number": "phone-numbers list",
+}
+
+
 async def _alert_change(runtime: Runtime, sight: _Sight, state: str, old: _State | None) -> None:
     fault = FAULTS.get((sight.kind, state))
     what = sight.name if sight.kind == "number" else sight.id
@@ -222,9 +231,7 @@ async def _alert_change(runtime: Runtime, sight: _Sight, state: str, old: _State
         severity, meaning = fault
         text = f"Connection {sight.connection_id}: {sight.kind} {what} is {state}: {meaning}."
         text += f" Telnyx says: {sight.detail}" if sight.detail else ""
-        advice = f"See `callvault telnyx {_family(sight.kind)} list {sight.connection_id}`."
-        if sight.kind == "connection":
-            advice = f"See `callvault telnyx external-connections retrieve {sight.connection_id}`."
+        advice = f"See `callvault telnyx {_SHOWN_BY[sight.kind]} {sight.connection_id}`."
         await runtime.alerts.send(f"{sight.kind}-fault", group, text, advice, severity)
     elif old is not None and (sight.kind, old.state) in FAULTS and old.state != "moved":
         text = f"Connection {sight.connection_id}: {sight.kind} {what} is {state} again, no longer {old.state}."
@@ -233,11 +240,10 @@ async def _alert_change(runtime: Runtime, sight: _Sight, state: str, old: _State
 
 async def report_fault(runtime: Runtime, report: FaultReport) -> None:
     """Alert about a fault that a webhook reported; its event type is the kind of the alert."""
-    kind = KINDS.get(report.event_type, Kind("warning", "see the event", "see the event"))
+    kind = KINDS.get(report.event_type, Kind("warning", "see the event", "See the event"))
     text = f"Connection {report.connection_id}: {report.event_type}: {report.reason}: {kind.meaning}."
     text += f" Call leg {report.call_leg_id}." if report.call_leg_id else ""
-    advice = f"{kind.remedy[0].upper()}{kind.remedy[1:]}."
-    await runtime.alerts.send(report.event_type, f"{report.connection_id} {report.reason}", text, advice)
+    await runtime.alerts.send(report.event_type, f"{report.connection_id} {report.reason}", text, f"{kind.remedy}.")
 
 
 async def _retry_upload(runtime: Runtime, sight: _Sight) -> None:
@@ -253,10 +259,6 @@ async def _retry_upload(runtime: Runtime, sight: _Sight) -> None:
         await runtime.telnyx.uploads.retry(sight.connection_id, sight.id)
     except TelnyxError as error:  # the other checks continue
         log.warning("upload could not be retried", ticket_id=sight.id, error=str(error))
-
-
-def _family(kind: str) -> str:
-    return {"upload": "uploads", "release": "releases", "number": "phone-numbers"}.get(kind, "external-connections")
 
 
 async def _alert_lost_numbers(runtime: Runtime, before: dict[str, _State], after: dict[str, _State]) -> None:
