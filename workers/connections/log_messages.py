@@ -1,8 +1,8 @@
 """Mirror the log messages of external connections: archive, count and alert, and dismiss them if the user wants that.
 
 A documented message has no id, time or severity (developers.telnyx.com, "List all log messages"); a live one may carry an
-`id`. So its identity is the id, else a fingerprint of its contents, and the times are ours. There is no filter by date, so every
-poll reads every page. Redis keeps the state of the polls; if it is lost, the archive's keys restore it.
+`id`. So its identity is the id, else a fingerprint of its contents, and Callvault sets the times. Telnyx has no filter by date,
+so every poll reads every page. Redis keeps the state of the polls; if it is lost, the archive's keys restore it.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _DAYS_TO_ARCHIVE = 2  # a message may be archived some polls after it was first 
 
 
 class Seen(msgspec.Struct):
-    """What the polls know of one message.
+    """The state of one message.
 
     Attributes:
         first_seen_at: ISO 8601, UTC; of this occurrence. Likewise the next.
         occurrence: 1, or how often it has come back after it was gone.
-        count: equal ones at the last poll.
+        count: how many equal messages the last poll saw.
         is_present: whether the last poll saw it.
-        is_archived: whether it lies in the archive.
+        is_archived: whether the archive has it.
     """
 
     first_seen_at: str
@@ -69,11 +69,11 @@ def identify(message: LogMessage) -> tuple[str, Literal["id", "fingerprint"]]:
 
 
 async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) -> None:
-    """One poll: walk every page, archive what is new, count it, alert once a group, dismiss what is safe.
+    """One poll: read every page, archive and count new messages, alert once a group, dismiss what is safely archived.
 
     Raises:
-        Exception: the first message that could not be archived or dismissed, once all others are.
-        TelnyxError, StoreError: one of them is away; the next poll sees the same messages again.
+        Exception: the first error of a message that could not be archived or dismissed, after all others were.
+        TelnyxError, StoreError: Telnyx or the store is away; the next poll sees the same messages again.
     """
     if runtime.settings.log_messages == "off":
         return
@@ -119,7 +119,7 @@ async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) 
 
 
 async def _answers(runtime: Runtime, kind: str) -> None:
-    """See whether what is behind a kind is there: Telnyx behind a dismissal, the archive and Redis behind both."""
+    """Check that the archive and Redis answer, and for a dismissal Telnyx too."""
     await runtime.assert_bound()
     await runtime.in_thread(runtime.archive.assert_identity)
     if kind == "dismissal":
@@ -163,9 +163,9 @@ async def _alert_new(runtime: Runtime, new: list[LogMessage]) -> None:
 
 
 async def _dismiss(runtime: Runtime, alone: OneByOne, messages: dict[str, LogMessage], seen: dict[str, Seen]) -> None:
-    """Dismiss the messages at Telnyx that the archive holds word for word; those without an id cannot be, which is logged once.
+    """Dismiss the messages at Telnyx that the archive holds word for word. One without an id stays, which is logged once.
 
-    What Redis remembers of the archive is no proof: the message is read from the archive again.
+    The state in Redis is no proof, so each message is read from the archive again.
     """
     for identity, message in messages.items():
         if not seen[identity].is_archived:
@@ -175,7 +175,7 @@ async def _dismiss(runtime: Runtime, alone: OneByOne, messages: dict[str, LogMes
                 log.warning("log messages cannot be dismissed: Telnyx sends them without an id")
             continue
         async with alone.of("dismissal", identity):
-            if await runtime.in_thread(_lies_in_the_archive, runtime.archive, identity, message, seen[identity]):
+            if await runtime.in_thread(_is_in_archive, runtime.archive, identity, message, seen[identity]):
                 with suppress(NotFound):
                     await runtime.telnyx.log_messages.dismiss(message.id)
             else:
@@ -184,8 +184,8 @@ async def _dismiss(runtime: Runtime, alone: OneByOne, messages: dict[str, LogMes
                 await _remember(runtime, {identity: seen[identity]})
 
 
-def _lies_in_the_archive(archive: Archive, identity: str, message: LogMessage, state: Seen) -> bool:
-    """Whether a message lies in the archive as Telnyx shows it: under the day that it was first seen, or one of the next."""
+def _is_in_archive(archive: Archive, identity: str, message: LogMessage, state: Seen) -> bool:
+    """Whether the archive has a message as Telnyx shows it: under the day when it was first seen, or one of the next two."""
     name = _name(identity, state)
     first = parse_instant(state.first_seen_at).date()
     for days in range(_DAYS_TO_ARCHIVE + 1):
@@ -204,13 +204,13 @@ def _name(identity: str, state: Seen) -> str:
 
 async def _seen(runtime: Runtime, *, is_anything: bool) -> dict[str, Seen]:
     seen = await read_state(runtime.redis, LOG_MESSAGES, Seen)
-    if seen or not is_anything:  # where there are no messages, the archive is not listed every minute for them
+    if seen or not is_anything:  # without messages, the archive need not be listed every minute
         return seen
     return await runtime.in_thread(_read_back, runtime, (await server_now(runtime.redis)).date())
 
 
 def _read_back(runtime: Runtime, today: date) -> dict[str, Seen]:
-    """What the archive's keys of the last month tell: which messages are there, and how often they came back."""
+    """Restore the state from the archive's keys of the last month: the messages, and how often each came back."""
     seen: dict[str, Seen] = {}
     for days in range(_DAYS_READ_BACK, -1, -1):
         day = today - timedelta(days=days)
@@ -226,7 +226,7 @@ def _read_back(runtime: Runtime, today: date) -> dict[str, Seen]:
 
 
 async def _remember(runtime: Runtime, seen: dict[str, Seen]) -> None:
-    """Keep what was seen; what has been gone for a month is forgotten, so that the state stays bounded."""
+    """Store the state. A message that has been gone for a month is dropped, so that the state stays bounded."""
     oldest = format_instant(await server_now(runtime.redis) - timedelta(days=_DAYS_READ_BACK))
     kept = {i: msgspec.json.encode(s) for i, s in seen.items() if s.is_present or s.last_seen_at >= oldest}
     puts = (("HSET", LOG_MESSAGES, identity, row) for identity, row in kept.items())
@@ -235,7 +235,7 @@ async def _remember(runtime: Runtime, seen: dict[str, Seen]) -> None:
 
 
 async def still_there(redis: AsyncRedis) -> set[str] | None:
-    """The identities of the messages that the last poll saw at Telnyx; None: no poll has been since Redis was empty.
+    """The identities of the messages that the last poll saw at Telnyx; None: no poll has run since Redis was empty.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
@@ -247,7 +247,7 @@ async def still_there(redis: AsyncRedis) -> set[str] | None:
 def read_log_messages(
     archive: Archive, since: date, connection: str | None = None, code: str | None = None
 ) -> list[LogMessageRecord]:
-    """What the archive holds since a UTC day, the newest last; of one connection or code, where they are given. Blocks.
+    """The archived messages since a UTC day, latest last; only those of a connection or code, if given. Blocks.
 
     An unreadable message is logged, and the others are returned.
 

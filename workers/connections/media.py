@@ -1,7 +1,7 @@
 """`archive_media`: stored media with their bytes, before they expire; a changed file is a new version.
 
-Each is archived alone. One that cannot be gets a job of its own, `archive_medium`, which tries again and is given up by the table
-of causes, and keeps none behind it waiting.
+If a medium cannot be archived, it gets a job of its own, `archive_medium`. That job retries it, and gives up by the table of
+failure classes; the other media do not wait for it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ log = get_logger()
 
 
 async def archive_media(runtime: Runtime) -> None:
-    """Archive every medium that is new or has changed; a failure is left to a job.
+    """Archive every medium that is new or has changed; a failed one gets a job.
 
     Raises:
-        TelnyxError, StoreError: one of them is away; the next turn does the rest.
+        TelnyxError, StoreError: Telnyx or the store is away; the next turn archives the rest.
     """
 
     async def answers(_: str) -> None:
@@ -45,7 +45,7 @@ async def archive_media(runtime: Runtime) -> None:
     }
     if unreadable is not None:
         await alert_unreadable(runtime, unreadable)
-    elif gone := seen.keys() - {media.media_name for media in listed}:  # else it would grow for as long as media come
+    elif gone := seen.keys() - {media.media_name for media in listed}:  # otherwise the hash would grow for ever
         await runtime.redis.hdel(MEDIA_SEEN, *gone)
     for media in listed:
         if media.media_name is None:
@@ -67,9 +67,9 @@ async def archive_medium(runtime: Runtime, request: MediumRequest) -> None:
     """The job: archive one version of a medium.
 
     Raises:
-        NotFound: Telnyx lists it and does not hand it out.
-        TelnyxError, StoreError: one of them is away.
-        ValueError: it has a name that no request can carry.
+        NotFound: Telnyx lists it, but does not deliver it.
+        TelnyxError, StoreError: Telnyx or the store is away.
+        ValueError: no request can carry its name.
     """
     media = Media.model_validate(request.medium)
     name = str(media.media_name)
@@ -96,11 +96,11 @@ def _changed_at(media: Media) -> str:
 
 
 async def _is_left_to_its_job(runtime: Runtime, job: Job) -> bool:
-    """Whether its job waits or runs, or has a dead letter that waits for a person."""
+    """Whether its job waits or runs, or is a dead letter, which waits for a person."""
     return bool(await runtime.redis.exists(ARQ_JOB + job.id) or await runtime.redis.hexists(DEAD_LETTERS, job.id))
 
 
 async def _is_at_telnyx(runtime: Runtime, name: str) -> bool:
-    """Whether Telnyx lists it, or may. Its name may not fit into an address, so the list is asked."""
+    """Whether Telnyx lists it, or may. Its name may not fit into an address, so this reads the list."""
     listed, unreadable = await read_all(runtime.telnyx.media.list())
     return unreadable is not None or any(media.media_name == name for media in listed)

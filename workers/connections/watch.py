@@ -35,7 +35,7 @@ _RETRIED_SECONDS = 30 * 24 * 3600
 
 PENDING = ("pending_upload", "pending", "in_progress")
 
-# THE table of what is a fault, by what it is about and its state: how severe, and what it means. To add one: a row here.
+# THE table of faults, by kind of thing and its state: the severity and the meaning. To add one: a row here.
 FAULTS: dict[tuple[str, str], tuple[Severity, str]] = {
     ("connection", "inactive"): ("critical", "calls over it do not work"),
     ("connection", "without valid credentials"): ("critical", "calls over it will fail; renew the credentials"),
@@ -113,8 +113,8 @@ async def watch_connections(runtime: Runtime) -> None:
                 except TelnyxError:
                     look.keep(kind, str(connection.id))
                     raise
-    if unreadable is not None:  # one of them may be a connection that was known
-        look.keep_all_but({str(connection.id) for connection in connections})
+    if unreadable is not None:  # an unreadable row may be a known connection
+        look.keep_others({str(connection.id) for connection in connections})
     after = look.after
     await _alert_lost_numbers(runtime, before, after)
     if after != before or len(after) != await runtime.redis.hlen(CONNECTION_STATE):  # the second: some cannot be read
@@ -124,15 +124,15 @@ async def watch_connections(runtime: Runtime) -> None:
 
 
 class _Look:
-    """One look at everything.
+    """One check of everything.
 
     Args:
         runtime: the worker's parts.
-        before: what was seen last.
+        before: the last known states.
         now: seconds since the epoch, by the server's clock.
 
     Attributes:
-        after: what is remembered of this look.
+        after: the states to store.
     """
 
     def __init__(self, runtime: Runtime, before: dict[str, _State], now: float) -> None:
@@ -157,11 +157,11 @@ class _Look:
             await _retry_upload(self._runtime, sight)
 
     def keep(self, kind: str, connection_id: str) -> None:
-        """Remember what was seen last of one kind of a connection, where it was not seen now: it may be there still."""
+        """Keep the last known states of a kind of a connection, except those seen now: the things may still exist."""
         self._keep(lambda key: key.startswith(f"{kind}:{connection_id}:"))
 
-    def keep_all_but(self, connection_ids: Collection[str]) -> None:
-        """Remember what was seen last of all other connections."""
+    def keep_others(self, connection_ids: Collection[str]) -> None:
+        """Keep the last known states of all other connections."""
         self._keep(lambda key: key.split(":", 2)[1] not in connection_ids)
 
     def _keep(self, is_meant: Callable[[str], bool]) -> None:
