@@ -28,8 +28,9 @@ from config.settings import Settings, unknown_settings
 from service.app import WEBHOOK_PATH
 from service.signature import SignatureRefused, Signatures
 from telnyx_api.account import Account
-from telnyx_api.client import LARGEST_PAGE, TelnyxClient
+from telnyx_api.client import TelnyxClient
 from telnyx_api.errors import Forbidden, TelnyxError
+from telnyx_api.pages import LARGEST_PAGE
 from text.counts import many
 from text.errors import UserError
 from text.one_line import one_line

@@ -17,8 +17,9 @@ from archive.erase import Erased, erase, is_signed, sign_erasure
 from cli.catalogue import look_up, opened, up_to_date
 from cli.options import By, DataFolder, Json, RecordingId, service_of, settings_of
 from config.settings import Settings
-from telnyx_api.client import LARGEST_PAGE, asking
+from telnyx_api.client import asking
 from telnyx_api.errors import NotFound
+from telnyx_api.pages import LARGEST_PAGE
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 from workers.catalogue.forget import forget

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import httpx
@@ -48,6 +47,7 @@ from telnyx_api.operations import (
     Uploads,
     WebhookDeliveries,
 )
+from telnyx_api.pages import Page, items_of, meta_number, unreadable_row, unseen
 from telnyx_api.transport import transport
 from text.counts import many
 
@@ -57,8 +57,6 @@ _Answer = tuple[int, bytes]  # status and body
 
 # stamina would log each retry of each request: in an outage that fills the disk, and the job logs its failure anyway.
 stamina.instrumentation.set_on_retry_hooks(())
-
-LARGEST_PAGE = 250  # developers.telnyx.com/api/call-recordings/get-recordings: page[size] 1 to 250
 
 _ATTEMPTS = 5
 _BUDGET_SECONDS = 60.0
@@ -96,24 +94,6 @@ class Limiter(Protocol):
 
     async def pause(self, seconds: float) -> None:
         """Pause all workers, because Telnyx answered 429."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """The first page of a list.
-
-    Attributes:
-        items: the readable items.
-        unreadable: the other items.
-        total: how many items the list has; None if the answer does not say.
-    """
-
-    items: list[Any]
-    unreadable: list[UnreadableRow]
-    total: int | None
-
-    def __len__(self) -> int:
-        return len(self.items) + len(self.unreadable)
 
 
 class NoLimiter:
@@ -215,7 +195,7 @@ class TelnyxClient:
                 try:
                     row = operation.read_item(item)
                 except UnexpectedAnswer as error:
-                    unreadable.append(_unreadable(item, error))
+                    unreadable.append(unreadable_row(item, error))
                 else:
                     yield row
         if unreadable:
@@ -238,7 +218,7 @@ class TelnyxClient:
                     following = asyncio.create_task(self._page(operation, {**first, "page_number": number + 1}))
                     self._following.add(following)
                     following.add_done_callback(self._following.discard)
-                fresh = _unseen(items, seen)
+                fresh = unseen(items, seen)
                 stale_pages = 0 if fresh else stale_pages + 1
                 if stale_pages and not is_declared:
                     what = (
@@ -268,7 +248,7 @@ class TelnyxClient:
             TelnyxError: the page failed after retries.
         """
         operation = row_of(listed)
-        return _number(await self._answer_of(operation, {**arguments, "page_size": 1}), "total_results")
+        return meta_number(await self._answer_of(operation, {**arguments, "page_size": 1}), "total_results")
 
     async def first_page(self, listed: Any, **arguments: Any) -> Page:
         """The first page of a list, with its unreadable items.
@@ -284,17 +264,17 @@ class TelnyxClient:
         body = await self._answer_of(operation, arguments)
         items: list[Any] = []
         unreadable: list[UnreadableRow] = []
-        for item in _items(operation, body):
+        for item in items_of(operation, body):
             try:
                 items.append(operation.read_item(item))
             except UnexpectedAnswer as error:
-                unreadable.append(_unreadable(item, error))
-        return Page(items, unreadable, _number(body, "total_results"))
+                unreadable.append(unreadable_row(item, error))
+        return Page(items, unreadable, meta_number(body, "total_results"))
 
     async def _page(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> tuple[list[Any], int]:
         body = await self._answer_of(operation, arguments)
-        total = _number(body, "total_pages")
-        return _items(operation, body), _NO_TOTAL if total is None else total
+        total = meta_number(body, "total_pages")
+        return items_of(operation, body), _NO_TOTAL if total is None else total
 
     async def _answer_of(self, operation: Operation[Any], arguments: Mapping[str, Any]) -> Any:
         return _json(operation, (await self._send(operation.request(arguments)))[1])
@@ -363,73 +343,11 @@ class TelnyxClient:
         return response.status_code, bytes(body)
 
 
-async def read_all(rows: AsyncIterable[T]) -> tuple[list[T], UnreadableRows | None]:
-    """Walk a list to its end: its readable items, and the error for the unreadable ones, if any.
-
-    Raises:
-        TelnyxError: a page failed.
-    """
-    found: list[T] = []
-    try:
-        async for row in rows:
-            found.append(row)  # noqa: PERF401  a comprehension would lose them with the error
-    except UnreadableRows as error:
-        return found, error
-    return found, None
-
-
 def _json(operation: Operation[Any], body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise UnexpectedAnswer(f"{operation.method} {operation.path}: the answer is not JSON") from None
-
-
-def _items(operation: Operation[Any], body: Any) -> list[Any]:
-    items = body.get(operation.envelope) if isinstance(body, dict) else None
-    if not isinstance(items, list):
-        raise UnexpectedAnswer(f"GET {operation.path}: the answer has no list {operation.envelope!r}")
-    return items
-
-
-def _number(body: Any, name: str) -> int | None:
-    """A number from the `meta` of a list; None if it is missing."""
-    meta = body.get("meta") if isinstance(body, dict) else None
-    number = meta.get(name) if isinstance(meta, dict) else None
-    return number if isinstance(number, int) else None
-
-
-_IDS = ("id", "number_id", "ticket_id", "media_name")
-
-
-def _id_of(item: Any) -> str | int | None:
-    """The id of an item, even if the rest of it is unreadable; None if it has none."""
-    inner = item.get("data", item) if isinstance(item, dict) else None
-    named = [inner.get(name) for name in _IDS] if isinstance(inner, dict) else []
-    return next((one for one in named if one and isinstance(one, str | int)), None)
-
-
-def _unreadable(item: Any, error: UnexpectedAnswer) -> UnreadableRow:
-    id_ = _id_of(item)
-    return UnreadableRow(None if id_ is None else str(id_), error.why)
-
-
-def _unseen(items: list[Any], seen: set[int]) -> list[Any]:
-    """The items of a page that are new, remembering them; none if the whole page is known.
-
-    Items without an id (log messages, as documented) may repeat, so they are dropped only with a whole known page.
-    """
-    fresh = []
-    brings_new = False
-    for item in items:
-        id_ = _id_of(item)
-        mark = hash(id_) if id_ is not None else hash(msgspec.json.encode(item, order="sorted"))
-        is_new = mark not in seen
-        brings_new = brings_new or is_new
-        if is_new or id_ is None:
-            fresh.append(item)
-        seen.add(mark)
-    return fresh if brings_new else []
 
 
 def _is_retried(error: TelnyxError, request: Request) -> bool:

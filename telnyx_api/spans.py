@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from telnyx_api.client import LARGEST_PAGE, TelnyxClient, read_all
+from telnyx_api.client import TelnyxClient
 from telnyx_api.errors import UnreadableRow, UnreadableRows, Unsettled
 from telnyx_api.operation import row_of
+from telnyx_api.pages import LARGEST_PAGE, read_all
 from text.times import format_instant
 
 _SECOND = timedelta(seconds=1)

@@ -13,9 +13,9 @@ from archive.records import LogMessageRecord
 from archive.stores.store import StoreError
 from config.values import is_id
 from service.ops.parts import Ops
-from telnyx_api.client import LARGEST_PAGE, read_all
 from telnyx_api.errors import NotFound, TelnyxError
 from telnyx_api.models import ExternalConnection, Release, Upload
+from telnyx_api.pages import LARGEST_PAGE, read_all
 from text.times import parse_day, utc_now
 from workers.catalogue.query import BadQuery
 from workers.connections.log_messages import read_log_messages, still_there

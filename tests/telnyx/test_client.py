@@ -22,7 +22,8 @@ from sandbox.world import World
 from telnyx_api import client as client_module
 from telnyx_api import errors
 from telnyx_api.account import Account
-from telnyx_api.client import TelnyxClient, _unseen
+from telnyx_api.client import TelnyxClient
+from telnyx_api.pages import unseen
 from workers.engine.classify import failure_class_of
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -364,9 +365,9 @@ async def test_pages_give_every_item_once_whatever_is_inserted_meanwhile(
 
 def test_a_page_of_nothing_new_is_known() -> None:
     seen: set[int] = set()
-    assert _unseen([{"id": "a"}, {"id": "b"}], seen) == [{"id": "a"}, {"id": "b"}]
-    assert _unseen([{"id": "b"}, {"id": "c"}], seen) == [{"id": "c"}]
-    assert _unseen([{"id": "a"}], seen) == []
+    assert unseen([{"id": "a"}, {"id": "b"}], seen) == [{"id": "a"}, {"id": "b"}]
+    assert unseen([{"id": "b"}, {"id": "c"}], seen) == [{"id": "c"}]
+    assert unseen([{"id": "a"}], seen) == []
 
 
 async def test_one_workers_429_slows_all_down(async_redis: Any, sandbox: RunningSandbox) -> None:

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from telnyx_api.client import LARGEST_PAGE, TelnyxClient
+from telnyx_api.client import TelnyxClient
 from telnyx_api.errors import NotFound
 from telnyx_api.models import ExternalConnection, Model
+from telnyx_api.pages import LARGEST_PAGE
 
 Fields = dict[str, Any]
 

@@ -21,9 +21,9 @@ from archive.archive import Archive
 from archive.readers import LOG_MESSAGE
 from archive.records import LogMessageRecord, UnreadableRecord
 from process.logs import get_logger
-from telnyx_api.client import LARGEST_PAGE, read_all
 from telnyx_api.errors import NotFound
 from telnyx_api.models import LogMessage
+from telnyx_api.pages import LARGEST_PAGE, read_all
 from text.times import format_instant, parse_instant, utc_now
 from workers.engine.one_by_one import OneByOne
 from workers.keys import LOG_COUNTS, LOG_MESSAGES, LOG_NO_ID_ALERTED

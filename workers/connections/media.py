@@ -10,9 +10,9 @@ import hashlib
 
 from archive import layout
 from process.logs import get_logger
-from telnyx_api.client import read_all
 from telnyx_api.errors import NotFound, UnreadableRow, UnreadableRows
 from telnyx_api.models import Media
+from telnyx_api.pages import read_all
 from text.times import first_instant, utc_now
 from workers.engine.one_by_one import OneByOne
 from workers.keys import ARQ_JOB, DEAD_LETTERS, MEDIA_SEEN

@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from telnyx_api.client import TelnyxClient, read_all
+from telnyx_api.client import TelnyxClient
 from telnyx_api.errors import TelnyxError
+from telnyx_api.pages import read_all
 from workers.connections.document import Document
 from workers.connections.families import FAMILIES, Fields, Live
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 
 from process.logs import get_logger
-from telnyx_api.client import LARGEST_PAGE, read_all
 from telnyx_api.errors import TelnyxError, UnreadableRows
 from telnyx_api.models import ExternalConnection
+from telnyx_api.pages import LARGEST_PAGE, read_all
 from workers.alerts.kinds import KINDS, Kind, Severity
 from workers.connections.document import load
 from workers.connections.plan import drift

@@ -13,9 +13,9 @@ from archive.records import ArchivedObject, CommitRecord
 from archive.register import look
 from archive.sameness import difference
 from process.logs import get_logger
-from telnyx_api.client import LARGEST_PAGE
 from telnyx_api.errors import NotFound
 from telnyx_api.models import Recording, RecordingTranscription
+from telnyx_api.pages import LARGEST_PAGE
 from telnyx_api.source_mark import SourceMark
 from text.times import format_instant, utc_now
 from workers.damage.damaged import DamagedObjects

@@ -12,9 +12,9 @@ from datetime import date
 from archive import layout
 from archive.records import TranscriptionNotArchived
 from process.logs import get_logger
-from telnyx_api.client import LARGEST_PAGE
 from telnyx_api.errors import UnreadableRows
 from telnyx_api.models import RecordingTranscription
+from telnyx_api.pages import LARGEST_PAGE
 from text.errors import UserError
 from text.times import first_instant, format_duration, format_instant
 from workers.engine.failure_classes import InProgress, NotYet

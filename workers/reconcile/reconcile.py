@@ -20,9 +20,9 @@ from archive import layout
 from archive.records import FoundBy, UnreadableRecord
 from config.settings import Settings
 from process.logs import get_logger
-from telnyx_api.client import LARGEST_PAGE
 from telnyx_api.models import Recording, RecordingTranscription
 from telnyx_api.operations import RecordingFilter
+from telnyx_api.pages import LARGEST_PAGE
 from text.counts import many
 from text.times import format_instant
 from workers.damage.damage import report_wrong

@@ -17,10 +17,10 @@ from archive.records import ArchivedObject, CommitRecord, FoundBy, UnreadableRec
 from archive.stores.store import lies_in_a_bucket, open_bucket_of
 from process.logs import get_logger
 from process.tracing import span
-from telnyx_api.client import LARGEST_PAGE, read_all
 from telnyx_api.errors import NotFound, UnreadableRows
 from telnyx_api.models import Recording
 from telnyx_api.operations import RecordingFilter
+from telnyx_api.pages import LARGEST_PAGE, read_all
 from telnyx_api.source_mark import SourceMark
 from text.times import first_instant, format_instant, parse_instant, utc_now
 from workers.deletion.decisions import take_up_decisions
