@@ -135,8 +135,8 @@ async def server_seconds(redis: AsyncRedis) -> float:
 
 async def start_of(redis: AsyncRedis) -> str:
     """A text that changes when Redis restarts or another server becomes the primary, and so may have lost writes."""
-    server, replication = await redis.info("server"), await redis.info("replication")
-    return f"{server.get('run_id')} {replication.get('master_replid')}"
+    known = await redis.info("server", "replication")  # several sections at once: Redis 7.0, Valkey
+    return f"{known.get('run_id')} {known.get('master_replid')}"
 
 
 async def server_now(redis: AsyncRedis) -> datetime:
