@@ -1,6 +1,7 @@
 """The table of settings: environment variable, type, default, check and help of each.
 
-Nothing else reads `TELNYX_*`, `REDIS_URL` and `CALLVAULT_*`. `make docs` makes `docs/configuration.md` from this table.
+Nothing else reads `TELNYX_*`, `REDIS_URL` and `CALLVAULT_*`, except that `configuration = "archive"` in a connections file
+(`workers/connections/document.py`) reads `CALLVAULT_ARCHIVE_URL`. `make docs` makes `docs/configuration.md` from this table.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ class Download(Iterator[bytes]):
 
     @property
     def is_measured(self) -> bool:
-        """See above."""
+        """Whether the server announced the size."""
         return self.source.size is not None
 
     def _read(self) -> Iterator[bytes]:

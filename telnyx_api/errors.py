@@ -49,7 +49,7 @@ class UnexpectedAnswer(TelnyxError):
 
 
 class Inconclusive(TelnyxError):
-    """An incomplete list: nothing may be concluded from what it lacks."""
+    """An incomplete list: a row that it lacks may exist."""
 
 
 class Unsettled(Inconclusive):
@@ -73,7 +73,7 @@ class UnreadableRow:
 
 
 class UnreadableRows(Inconclusive):
-    """A list was walked to its end, all rows that can be read were given, and these were passed over.
+    """A list was read to its end, without the rows that cannot be read.
 
     Attributes:
         path: of the list, such as `/recordings`.
@@ -145,11 +145,11 @@ class Forbidden(StatusError):
 
 
 class NotFound(StatusError):
-    """404: there is no such thing."""
+    """404: the object does not exist."""
 
 
 class Conflict(StatusError):
-    """409: it collides with something that is there."""
+    """409: it conflicts with an existing object."""
 
 
 class Invalid(StatusError):
@@ -207,7 +207,7 @@ def _detail(item: dict[str, Any]) -> ErrorDetail:
 def _retry_after(headers: httpx.Headers) -> float | None:
     """Seconds to wait by `retry-after` (RFC 9110: seconds or a date) or `x-ratelimit-reset` (seconds, by Telnyx).
 
-    A date is held against the answer's own: by a clock of ours that is wrong, all workers would wait as long as they ever do.
+    A date is compared with the date of the answer. A wrong clock on this machine would make all workers wait for the maximum.
     """
     value = headers.get("retry-after")
     if value is not None:

@@ -320,12 +320,12 @@ class _Connection(asyncio.Protocol):
             raise ValueError("an answer arrived without a request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._status:  # else it comes behind the body, where RFC 9110, 6.5.1 lets it be dropped
+        if not self._status:  # a later one is a trailer, which may be dropped (RFC 9110, 6.5.1)
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if 100 <= status < 200:  # more is to come: RFC 9110, 15.2
+        if 100 <= status < 200:  # interim; the final answer follows (RFC 9110, 15.2)
             self._headers = []
             return
         headers = {name.lower(): value for name, value in self._headers}
@@ -356,7 +356,7 @@ def _bytes_of(request: httpx.Request) -> bytes:
     Raises:
         httpx.LocalProtocolError: a header contains a line break; the text does not quote it, since it may be a secret.
     """
-    assert isinstance(request.stream, httpx.ByteStream)  # noqa: S101  what comes from elsewhere would have to be chunked
+    assert isinstance(request.stream, httpx.ByteStream)  # noqa: S101  any other stream would have to be chunked
     headers = request.headers.raw
     method, target = request.method.encode("ascii"), request.url.raw_path
     if _NOT_IN_A_HEAD.search(b" ".join(chain([method, target], *headers))):

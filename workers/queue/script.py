@@ -1,8 +1,8 @@
 """Scripts that run in Redis: each a `.lua` file, sent by its digest, and in full to a server that does not know it yet.
 
 A full Redis refuses every command that may take memory, even from workers that would free some. So whatever claims,
-ends, beats or frees runs as a script that is allowed then (`#!lua flags=allow-oom`, Redis 7.0, Valkey). What adds work
-does not.
+renews, ends or frees work runs as a script that is allowed then (`#!lua flags=allow-oom`, Redis 7.0, Valkey). What adds
+work does not.
 
 redis-py's `register_script` does not fit: in a pipeline it sends SCRIPT EXISTS, which `deploy/redis/users.acl` does
 not grant, and a script that the server does not know costs it three round trips instead of two.
