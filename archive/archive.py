@@ -23,7 +23,6 @@ from archive.records import (
     Erasure,
     Gone,
     Identity,
-    LogMessageRecord,
     MediaRecord,
     NotArchived,
     Proof,
@@ -239,11 +238,8 @@ class Archive:
         return record
 
     def put_receipt(self, folder: str, receipt: DeletionReceipt) -> None:
-        """Write the receipt of a deletion; an earlier one stays."""
-        try:
-            self.put_record(layout.receipt_key(folder), receipt)
-        except ArchiveConflict:
-            pass  # another run confirmed the same deletion at another moment
+        """Write the receipt of a deletion; one of another run, which confirmed it at another moment, stays."""
+        self.put_once(layout.receipt_key(folder), receipt)
 
     def put_transcribing(self, connection_id: str) -> None:
         """Record that recordings of a connection get transcriptions; at most once in each process."""
@@ -253,10 +249,7 @@ class Archive:
 
     def put_gone(self, folder: str, record: Gone) -> None:
         """Record that an original was gone before its deletion; an earlier record stays."""
-        try:
-            self.put_record(layout.gone_key(folder), record)
-        except ArchiveConflict:
-            pass  # found at another moment
+        self.put_once(layout.gone_key(folder), record)
 
     def is_not_archived(self, folder: str) -> bool:
         """Whether the archive records that Telnyx has no audio of a recording, so no day waits for it."""
@@ -275,10 +268,7 @@ class Archive:
 
     def put_not_archived(self, folder: str, record: NotArchived) -> None:
         """Record that a recording is not archived, and why; an earlier record stays."""
-        try:
-            self.put_record(layout.not_archived_key(folder), record)
-        except ArchiveConflict:
-            pass  # of another moment or person
+        self.put_once(layout.not_archived_key(folder), record)
 
     def transcription_not_archived(self, key: str) -> TranscriptionNotArchived | None:
         """The record under a key that a transcription is not archived; None if it does not exist.
@@ -295,13 +285,6 @@ class Archive:
             raise UnreadableRecord(key, what)
         return record
 
-    def put_transcription_not_archived(self, key: str, record: TranscriptionNotArchived) -> None:
-        """Record that a transcription is not archived, and why; an earlier record stays."""
-        try:
-            self.put_record(key, record)
-        except ArchiveConflict:
-            pass  # of another moment or person
-
     def prove_again(self, known: ArchivedObject, mode: ProofMode | None = None) -> ArchivedObject:
         """Prove an archived object again, in the archive's proof mode or another; see `proof.prove_again`."""
         return prove_again(self.store, known, mode or self._proof_mode)
@@ -315,13 +298,6 @@ class Archive:
                     return folder
         return None
 
-    def put_log_message(self, key: str, record: LogMessageRecord) -> None:
-        """Archive a log message; an earlier record of another worker stays."""
-        try:
-            self.put_record(key, record)
-        except ArchiveConflict:
-            pass  # the same message, seen at another instant
-
     def put_media(self, folder: str, content: bytes, media: dict[str, Any], content_type: str) -> MediaRecord:
         """Archive one content of a medium: its bytes, then its record.
 
@@ -330,18 +306,12 @@ class Archive:
         """
         archived = self.put(f"{folder}content", content, content_type)
         record = MediaRecord(media=media, object=archived)
-        try:
-            self.put_record(layout.media_key(folder), record)
-        except ArchiveConflict:
-            pass  # the same bytes, archived before under another expiry
+        self.put_once(layout.media_key(folder), record)  # an earlier one may have another expiry of the same bytes
         return record
 
     def put_erasure(self, folder: str, record: Erasure) -> None:
-        """Write the erasure record before the erasure; an earlier one stays."""
-        try:
-            self.put_record(layout.erasure_key(folder), record)
-        except ArchiveConflict:
-            pass  # of another process that has just begun
+        """Write the erasure record before the erasure; one of another process that has just begun stays."""
+        self.put_once(layout.erasure_key(folder), record)
 
     def keys_of(self, folder: str) -> list[str]:
         """List the keys of a recording's folder."""
@@ -368,6 +338,13 @@ class Archive:
     def put_record(self, key: str, record: Record) -> ArchivedObject:
         """Write a record and prove it; raises as `put`."""
         return self.put(key, encode_record(record), "application/json")
+
+    def put_once(self, key: str, record: Record) -> None:
+        """Write a record and prove it; an earlier one stays, such as one of another worker, moment or person."""
+        try:
+            self.put_record(key, record)
+        except ArchiveConflict:
+            pass
 
 
 def _same_words(one: TranscriptionRecord, other: TranscriptionRecord) -> bool:

@@ -136,7 +136,7 @@ async def _archive(runtime: Runtime, identity: str, message: LogMessage, state: 
         first_seen_at=state.first_seen_at,
     )
     key = layout.log_message_key(day, name)
-    await runtime.in_thread(runtime.archive.put_log_message, key, record)
+    await runtime.in_thread(runtime.archive.put_once, key, record)
     await runtime.announce(key, record)
     state.is_archived = True
     meta = message.meta

@@ -115,7 +115,7 @@ async def _accept(
         at=format_instant(runtime.clock.now()),
     )
     async with unless_erased(runtime, layout.recording_folder(created.date(), recording_id)):
-        await runtime.in_thread(runtime.archive.put_transcription_not_archived, key, record)
+        await runtime.in_thread(runtime.archive.put_once, key, record)
     standing = await runtime.in_thread(runtime.archive.transcription_not_archived, key)
     await runtime.announce(key, standing or record)
     log.warning("transcription set aside", transcription_id=transcription_id, answer=answer, by=by)
