@@ -10,12 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from archive import layout
 from archive.identity import assert_same, open_identity
 from archive.proof import Damaged, ProofMode, prove, prove_again
-from archive.readers import COMMIT_RECORD, NOT_ARCHIVED, TRANSCRIPTION, TRANSCRIPTION_NOT_ARCHIVED
+from archive.readers import (
+    COMMIT_RECORD,
+    NOT_ARCHIVED,
+    TRANSCRIPTION,
+    TRANSCRIPTION_NOT_ARCHIVED,
+    RecordReader,
+)
 from archive.records import (
     ArchivedObject,
     CommitRecord,
@@ -39,6 +45,8 @@ from archive.stores.store import KeyExists, Store, Written
 _LARGEST_RECORD_BYTES = 16 * 1024 * 1024
 _LARGEST_KEPT_BYTES, _MOST_KEPT = 8 * 1024, 4096
 _LOOK_AGAIN_SECONDS = 0.2
+
+R = TypeVar("R")
 
 
 class ArchiveConflict(Exception):
@@ -197,9 +205,7 @@ class Archive:
             UnreadableRecord: the key holds something else.
             StoreError: the store does not answer.
         """
-        key = layout.commit_key(folder)
-        data = self.read_small(key)
-        return None if data is None else COMMIT_RECORD.read(data, key)
+        return self._read_record(COMMIT_RECORD, layout.commit_key(folder))
 
     def versions(self, folder: str) -> list[CommitRecord]:
         """The commit records of a recording's versions, in the order of their keys.
@@ -262,9 +268,7 @@ class Archive:
             UnreadableRecord: the key holds something else.
             StoreError: the store does not answer.
         """
-        key = layout.not_archived_key(folder)
-        data = self.read_small(key)
-        return None if data is None else NOT_ARCHIVED.read(data, key)
+        return self._read_record(NOT_ARCHIVED, layout.not_archived_key(folder))
 
     def put_not_archived(self, folder: str, record: NotArchived) -> None:
         """Record that a recording is not archived, and why; an earlier record stays."""
@@ -277,10 +281,8 @@ class Archive:
             UnreadableRecord: the key holds something else, or the record of another transcription.
             StoreError: the store does not answer.
         """
-        if (data := self.read_small(key)) is None:
-            return None
-        record = TRANSCRIPTION_NOT_ARCHIVED.read(data, key)
-        if not layout.is_of_transcription(key, record.recording_id, record.transcription_id):
+        record = self._read_record(TRANSCRIPTION_NOT_ARCHIVED, key)
+        if record and not layout.is_of_transcription(key, record.recording_id, record.transcription_id):
             what = f"names another transcription, {record.transcription_id} of recording {record.recording_id}"
             raise UnreadableRecord(key, what)
         return record
@@ -334,6 +336,10 @@ class Archive:
             return b"".join(self.store.read(key, 0, _LARGEST_RECORD_BYTES))
         except KeyError:
             return None
+
+    def _read_record(self, reader: RecordReader[R], key: str) -> R | None:
+        data = self.read_small(key)
+        return None if data is None else reader.read(data, key)
 
     def put_record(self, key: str, record: Record) -> ArchivedObject:
         """Write a record and prove it; raises as `put`."""
