@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from archive import layout, readers
@@ -63,14 +64,14 @@ COMMIT = Kind(
     _FOLDER + "recording.json",
     "after its objects are proven",
     readers.COMMIT_RECORD,
-    lambda record: record["archived_at"],
+    itemgetter("archived_at"),
 )
 VERSION_AUDIO = Kind(_FOLDER + "versions/{name}/audio.{wav|mp3}", "when Telnyx shows other content for the same id")
 VERSION = Kind(
     _FOLDER + "versions/{name}/recording.json",
     "after its audio",
     readers.COMMIT_RECORD,
-    lambda record: record["archived_at"],
+    itemgetter("archived_at"),
 )
 TRANSCRIPTION = Kind(
     _FOLDER + "transcriptions/{transcription_id}.json",
@@ -82,40 +83,40 @@ RECEIPT = Kind(
     _FOLDER + "deleted.json",
     "when Telnyx answers 404 after the deletion",
     readers.RECEIPT,
-    lambda record: record["confirmed_gone_at"],
+    itemgetter("confirmed_gone_at"),
     survives_erasure=True,
 )
 GONE = Kind(
     _FOLDER + "gone.json",
     "instead of a receipt, if the original was gone before the deletion",
     readers.GONE,
-    lambda record: record["found_gone_at"],
+    itemgetter("found_gone_at"),
     survives_erasure=True,
 )
 NOT_ARCHIVED = Kind(
     _FOLDER + "not-archived.json",
     "when the day is sealed without the recording",
     readers.NOT_ARCHIVED,
-    lambda record: record["at"],
+    itemgetter("at"),
 )
 TRANSCRIPTION_NOT_ARCHIVED = Kind(
     _FOLDER + "transcriptions-not-archived/{transcription_id}.json",
     "when the day is sealed without the transcription",
     readers.TRANSCRIPTION_NOT_ARCHIVED,
-    lambda record: record["at"],
+    itemgetter("at"),
 )
 DECISION_COPY = Kind(
     _FOLDER + "decisions/{id}.json",
     "after the decision itself",
     readers.DECISION,
-    lambda record: record["at"],
+    itemgetter("at"),
     survives_erasure=True,
 )
 ERASURE = Kind(
     _FOLDER + "erased.json",
     "before the recording is erased",
     readers.ERASURE,
-    lambda record: record["erased_at"],
+    itemgetter("erased_at"),
     survives_erasure=True,
 )
 ERASURE_SIGNATURE = Kind(_FOLDER + "erased.sig", "after the erasure record", survives_erasure=True)
@@ -140,7 +141,7 @@ LOG_MESSAGE = Kind(
     f"log-messages/{_DAY}{{identity}}.json",
     "when a poll sees it",
     readers.LOG_MESSAGE,
-    lambda record: record["first_seen_at"],
+    itemgetter("first_seen_at"),
 )
 
 SEAL = Kind("seals/{sequence}.{sha256|json|sig|tsr}", "when a closed day is sealed, in this order")
