@@ -41,7 +41,7 @@ from archive.stores.store import (
     StoreRefused,
     Written,
     errors_as,
-    name_in_bucket,
+    split_object_url,
     split_url,
 )
 from process.logs import get_logger
@@ -108,9 +108,7 @@ class GcsStore:
         expected = base64.b64encode(crc.digest()).decode()
         stored = self.stat(key)  # the object itself; the answer of the upload may differ
         if stored is None:
-            raise StoreError(
-                f"gs://{self._bucket.name}/{self._name(key)}: the store took the object and does not show it"
-            )
+            raise StoreError(f"{self._shown(key)}: the store took the object and does not show it")
         return Written(stored, {"crc32c": expected})
 
     def _put_whole(self, blob: Any, key: str, body: bytes, content_type: str) -> None:
@@ -197,7 +195,7 @@ class GcsStore:
 
     def key_of(self, url: str) -> str | None:
         """See `Store.key_of`."""
-        bucket, name = name_in_bucket(url)
+        bucket, name = split_object_url(url)
         return layout.Outside(name).key if url.startswith("gs://") and bucket == self._bucket.name else None
 
     def erase(self, key: str) -> None:

@@ -31,7 +31,7 @@ from archive.stores.store import (
     StoreError,
     StoreOptions,
     Written,
-    name_in_bucket,
+    split_object_url,
 )
 
 _READ_BYTES = 256 * 1024
@@ -151,7 +151,7 @@ class S3Store:
 
     def key_of(self, url: str) -> str | None:
         """See `Store.key_of`."""
-        bucket, name = name_in_bucket(url)
+        bucket, name = split_object_url(url)
         return Outside(name).key if url.startswith("s3://") and bucket == self._bucket.bucket else None
 
     def erase(self, key: str) -> None:

@@ -275,7 +275,7 @@ def open_bucket_of(url: str) -> tuple[Store, str]:
     return store, key
 
 
-def name_in_bucket(url: str) -> tuple[str, str]:
+def split_object_url(url: str) -> tuple[str, str]:
     """The bucket and name of an object from its address (`s3://…`, `gs://…`), in which nothing is percent-encoded."""
     bucket, _, name = url.partition("://")[2].partition("/")
     return bucket, name
