@@ -12,14 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from archive import kinds, layout
 from archive.archive import Archive, ArchiveConflict
 from archive.proof import hash_object
 from archive.readers import ERASURE
 from archive.records import ErasedObject, Erasure, UnreadableRecord
-from archive.seals import Chain, read_manifest
+from archive.seals import Chain, lines_of
 from archive.stores.store import StoreError
 from text.errors import UserError
 from text.times import format_instant, utc_now
@@ -157,16 +155,16 @@ def is_signed(archive: Archive, folder: str) -> bool:
 
 
 def _sealed_hashes(archive: Archive, folder: str) -> dict[str, str]:
-    """The SHA-256 of each object of a recording that seals list, by key."""
-    place = layout.recording_of(folder + "erased.json")
+    """The SHA-256 of each object of a recording that seals list, by key.
+
+    Raises:
+        UnreadableRecord: a seal or a manifest cannot be read, or a manifest is not the one of its seal.
+    """
+    day = layout.day_of(folder)
     chain = Chain(archive)
     chain.refresh()
-    sealed: dict[str, str] = {}
-    for link in chain.of_day(place[0]) if place else ():
-        if link.seal.void is msgspec.UNSET:
-            rows = read_manifest(archive, link.seal.sequence)
-            sealed |= {key: sha256 for sha256, key in rows if key.startswith(folder)}
-    return sealed
+    links = chain.of_day(day) if day else ()
+    return {key: sha256 for link in links for sha256, key in lines_of(archive, link) if key.startswith(folder)}
 
 
 def _sign(archive: Archive, folder: str, data: bytes, keys: SealKeys) -> None:

@@ -21,6 +21,7 @@ from archive.verify import verify as verify_recordings
 from lab.processes import callvault_here, run_callvault
 from tests.seals.small import FIRST, LAST, SmallArchive, ago, noon
 from tests.seals.test_same_verdict import by_script, verify
+from text.errors import UserError
 from text.times import format_instant, utc_now
 
 SEALS = FIRST - LAST + 1
@@ -258,6 +259,17 @@ def test_a_record_with_other_hashes_than_the_seals_is_not_signed(signed: SmallAr
         sign_erasure(archive, folder, SealKeys(str(key)))
     with pytest.raises(Exception, match="nothing was signed"):
         erase(archive, folder, "5-one", "a request", "dpo", SealKeys(str(key)))
+    assert not (signed.root / folder / "erased.sig").exists()
+
+
+def test_a_record_with_the_hashes_of_an_altered_manifest_is_not_signed(signed: SmallArchive, key: Path) -> None:
+    folder = signed.folder(5, "5-one")
+    signed.erase(folder, sha256="0" * 64)
+    for manifest in (signed.root / "seals").glob("*.sha256"):
+        rows = [line.partition("  ")[2] for line in manifest.read_text().splitlines()]
+        manifest.write_text("".join(f"{'0' * 64}  {name}\n" for name in rows))
+    with pytest.raises(UserError, match=r"not the manifest .*; nothing was signed"):
+        sign_erasure(Archive(open_store(signed.root.as_uri())), folder, SealKeys(str(key)))
     assert not (signed.root / folder / "erased.sig").exists()
 
 
