@@ -31,7 +31,8 @@ from text.errors import UserError
 from text.one_line import one_line
 from text.times import format_instant, utc_now
 from workers.deletion.decided import NOWHERE, Decided, Released
-from workers.deletion.kept import duties_of_workers, what_keeps
+from workers.deletion.duties import workers_duties
+from workers.deletion.kept import what_keeps
 from workers.deletion.may_delete import pause_of
 from workers.deletion.under_way import NO_REDIS, wait_for, what_left_before
 from workers.deletion.whereabouts import Whereabouts, erasure_of, find_recording, is_at_telnyx
@@ -181,7 +182,7 @@ async def release_connection(runtime: Runtime, connection_id: str, why: str, by:
 
 
 async def _held_by_setting(runtime: Runtime, connection_id: str) -> str | None:
-    duties = await duties_of_workers(runtime)
+    duties = await workers_duties(runtime)
     return "a worker's CALLVAULT_HOLD_CONNECTIONS names it" if connection_id in duties.hold_connections else None
 
 

@@ -36,7 +36,7 @@ from workers.runtime import Runtime
 
 log = get_logger()
 
-_TELL_SECONDS = 3
+_PUBLISH_SECONDS = 3
 _A_DAY = timedelta(days=1)  # which must be over before it is sealed
 _LIVE_SECONDS = 9
 _FORGOTTEN_SECONDS = 60
@@ -177,14 +177,16 @@ async def effective_duties(runtime: Runtime) -> Duties:
 async def workers_duties(runtime: Runtime) -> Duties:
     """What applies to the workers: the strictest of the duties in the archive and those that workers on this Redis publish.
 
-    For display: the settings of the calling process apply only if no worker has published any yet.
+    For display: it works without Redis too, and the settings of the calling process apply only if no worker has published any.
 
     Raises:
         UnreadableRecord, StoreError: as `stated_duties`.
-        redis.exceptions.RedisError: Redis is away.
     """
     stated = await runtime.in_thread(stated_duties, runtime.archive)
-    rows = [one for one in [*stated.values(), *await _live(runtime)] if not one.retired]
+    live: list[Duties] = []
+    with suppress(RedisError, OSError):
+        live = await _live(runtime)
+    rows = [one for one in [*stated.values(), *live] if not one.retired]
     return strictest(rows or [own_duties(runtime.settings)])
 
 
@@ -227,7 +229,7 @@ async def publish_duties(runtime: Runtime, worker_id: str) -> None:
                     is_stated = True
             except (RedisError, OSError, StoreError, UnreadableRecord) as error:
                 log.warning("duties not published yet", error=f"{type(error).__name__}: {error}")
-            await asyncio.sleep(_TELL_SECONDS)
+            await asyncio.sleep(_PUBLISH_SECONDS)
     finally:
         with suppress(RedisError, OSError):
             await runtime.redis.hdel(LIVE_DUTIES, worker_id)

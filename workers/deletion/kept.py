@@ -11,16 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from redis.exceptions import RedisError
-
 from archive import layout
 from archive.archive import Archive
 from archive.decisions import decisions_on, findings_of
-from archive.records import CommitRecord, Duties, UnreadableRecord
+from archive.records import CommitRecord, UnreadableRecord
 from archive.stores.store import StoreError
 from workers.damage.damage import known_damage
 from workers.damage.damaged import KnownDamage
-from workers.deletion.duties import own_duties, stated_duties, strictest, workers_duties
+from workers.deletion.duties import workers_duties
 from workers.deletion.may_delete import Rules, rules_under, why_kept
 from workers.deletion.put_off import letter_id
 from workers.keys import DEAD_LETTERS
@@ -56,7 +54,7 @@ async def what_keeps_each(runtime: Runtime, folders: Iterable[str]) -> dict[str,
     Raises:
         StoreError, UnreadableRecord: the archive cannot be read now.
     """
-    standing = await _read_standing(runtime, await duties_of_workers(runtime))
+    standing = await _read_standing(runtime)
     return await _each(runtime, folders, lambda folder: _what_keeps(runtime.archive, standing, folder))
 
 
@@ -76,7 +74,7 @@ async def schedule_unless_kept(runtime: Runtime, folders: Sequence[str]) -> int:
         return 0
     standing: _Standing | None = None
     with suppress(UnreadableRecord, StoreError):
-        standing = await _read_standing(runtime, await workers_duties(runtime))
+        standing = await _read_standing(runtime)
     if standing is not None and standing.rules.is_turned_off:
         return 0
     given_up = await runtime.redis.hmget(DEAD_LETTERS, [letter_id(layout.recording_id_of(folder)) for folder in new])
@@ -96,22 +94,13 @@ async def _each(runtime: Runtime, folders: Iterable[str], why: Callable[[str], s
     return {folder: reason for folder, reason in await asyncio.gather(*map(of, folders)) if reason is not None}
 
 
-async def _read_standing(runtime: Runtime, duties: Duties) -> _Standing:
-    return _Standing(await rules_under(runtime, duties), _by_folder(await known_damage(runtime)))
+async def _read_standing(runtime: Runtime) -> _Standing:
+    return _Standing(await rules_under(runtime, await workers_duties(runtime)), _by_folder(await known_damage(runtime)))
 
 
 def _by_folder(damage: Mapping[str, KnownDamage]) -> dict[str, str]:
     places = ((layout.recording_of(key), key, found.what) for key, found in sorted(damage.items(), reverse=True))
     return {layout.recording_folder(p[0], p[1]): f"damaged: {key}: {what}" for p, key, what in places if p is not None}
-
-
-async def duties_of_workers(runtime: Runtime) -> Duties:
-    """What the workers are set to do, as `workers_duties` says; with Redis away, what the archive states of it."""
-    try:
-        return await workers_duties(runtime)
-    except (RedisError, OSError):
-        stated = await runtime.in_thread(stated_duties, runtime.archive)
-        return strictest([one for one in stated.values() if not one.retired] or [own_duties(runtime.settings)])
 
 
 def _what_keeps(archive: Archive, standing: _Standing, folder: str) -> str | None:
