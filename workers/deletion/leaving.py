@@ -102,12 +102,14 @@ class LeavingOriginals:
 
     async def under_way(self, recording_ids: Iterable[str]) -> set[str]:
         """Those of some originals that a living turn deletes, and whose outcome it does not know yet."""
-        found = set()
-        for recording_id in recording_ids:
-            row = await self.of(recording_id)
-            if row is not None and not row.is_over and await self._redis.exists(LEAVING_ALIVE + row.token):
-                found.add(recording_id)
-        return found
+        if not (ids := list(recording_ids)):
+            return set()
+        rows = zip(ids, map(_read, await self._redis.hmget(LEAVING, ids)), strict=True)
+        tokens = {id_: row.token for id_, row in rows if row is not None and not row.is_over}
+        if not tokens:
+            return set()
+        alive = await self._redis.mget([LEAVING_ALIVE + token for token in tokens.values()])
+        return {id_ for id_, sign in zip(tokens, alive, strict=True) if sign is not None}
 
 
 def _read(data: bytes | None) -> Leaving | None:
