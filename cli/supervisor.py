@@ -56,7 +56,7 @@ class Part:
     log: Path | None = None
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
-    restarts: int = 0
+    wait_seconds: float = _FIRST_WAIT_SECONDS  # before the next restart
     start_again_at: float = 0.0
 
     def start(self, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
@@ -131,11 +131,12 @@ class Supervisor:
                 if now >= part.start_again_at:
                     part.start()
             elif (status := part.process.poll()) is not None:
-                part.restarts = part.restarts + 1 if now - part.started_at < _HEALTHY_SECONDS else 1
-                wait = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** (part.restarts - 1))
-                self._say(f"{part.name} exited with status {status}; restarting it in {wait:g}s")
+                if now - part.started_at >= _HEALTHY_SECONDS:
+                    part.wait_seconds = _FIRST_WAIT_SECONDS
+                self._say(f"{part.name} exited with status {status}; restarting it in {part.wait_seconds:g}s")
                 part.process = None
-                part.start_again_at = now + wait
+                part.start_again_at = now + part.wait_seconds
+                part.wait_seconds = min(_LONGEST_WAIT_SECONDS, 2 * part.wait_seconds)
 
     def tend_until(self, is_true: Callable[[], bool], seconds: float | None = None, what: str = "") -> None:
         """Keep the parts running until something is true.
