@@ -27,7 +27,7 @@ class Faults:
         download_500: downloads answered 500.
         download_page: downloads answered 200 with an XML error page.
         download_stall: downloads that stop halfway for `stall_seconds`.
-        stall_seconds: how long a stalled download or API answer hangs.
+        stall_seconds: how long a stalled download hangs.
         download_untagged: downloads without an ETag.
         download_bytes_per_second: speed limit of downloads; 0: none.
         download_expired: download URLs that have already expired.

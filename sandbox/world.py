@@ -86,9 +86,8 @@ class World:
         self.step_seconds = 0.3  # how long an upload, a release or a transcription stays in one status
         self.user_files = sorted(p for p in (audio_folder or Path("/nonexistent")).glob("*") if _is_audio(p))
         self.recordings: dict[str, Recording] = {}
-        self.undeletable: set[str] = (
-            set()
-        )  # ids of recordings; a deletion of one, alone or with others, is answered 403
+        # Ids of recordings. A deletion of one, alone or with others, is answered 403.
+        self.undeletable: set[str] = set()
         self.transcriptions: dict[str, dict[str, Any]] = {}
         self.deleted_transcriptions: dict[str, dict[str, Any]] = {}
         self.storage: dict[str, dict[str, Any]] = {}

@@ -76,7 +76,7 @@ class Overview(msgspec.Struct, frozen=True):
 async def look(ops: Ops, request: Request | None = None) -> Overview:
     """Read the overview. A part that does not answer is a problem on the page, never an error page.
 
-    It is read at most once in two seconds, however many people watch: each reading lists the archive for new seals.
+    One reading serves all who watch for 1.5 seconds, because each lists the archive for new seals.
     """
     async with ops.looking:
         if ops.overview is None or time.monotonic() - ops.overview[0] > _FRESH_SECONDS:
