@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 from archive.archive import ArchiveConflict
 from archive.identity import NoArchive
 from archive.proof import Damaged
-from archive.stores.store import StoreError
+from archive.stores.store import StoreError, StoreRefused
 from config.settings import Settings, unknown_settings
 from service.app import WEBHOOK_PATH
 from service.signature import SignatureRefused, Signatures
@@ -296,16 +296,17 @@ async def _delete_denied(settings: Settings, redis: Any) -> str:
         return "the archive is a folder; the user of the service can delete files in it"
 
     def try_it() -> bool:
+        store = open_archive(settings).store
         try:
-            open_archive(settings).store.erase(_PROBE)
-        except StoreError:
+            store.erase(_PROBE)
+        except StoreRefused:
             return False
         return True
 
     try:
         can_delete = await asyncio.to_thread(try_it)
-    except UserError as error:
-        raise Wrong(str(error), "see docs/stores.md for the permissions and settings of each store") from None
+    except (StoreError, UserError) as error:
+        raise Noted(f"cannot be checked: {error}", "fix the archive first") from None
     if can_delete and settings.retention is not None:
         raise Wrong(
             "an object under retention could be deleted", "turn on object lock for the bucket; see docs/stores.md"

@@ -101,7 +101,11 @@ def test_a_wrong_clock_is_reported(environment: dict[str, str], tmp_path: Path) 
 
 def test_the_rights_of_a_bucket_are_tried_on_the_probe_alone(environment: dict[str, str], tmp_path: Path) -> None:
     with s3_weak(tmp_path) as store:
-        _, found = checks(environment | store.make_archive())
+        with_store = environment | store.make_archive()
+        _, found = checks(with_store)
     assert "can list, cannot overwrite, objects proven by" in found["archive"]["found"] and found["archive"]["good"]
     assert found["archive's rights"]["found"] == "these credentials can delete objects"
     assert found["archive's rights"]["good"] and found["archive's rights"]["advice"]
+    _, found = checks(with_store)
+    assert not found["archive"]["good"]
+    assert found["archive's rights"]["found"].startswith("cannot be checked: "), "a store that is away denies nothing"
