@@ -13,10 +13,9 @@ from collections.abc import Collection, Container
 from archive import kinds, layout
 from archive.archive import Archive
 from archive.problems import Problem, wrong
-from archive.proof import hash_object
 from archive.readers import ERASURE
 from archive.records import Identity, UnreadableRecord
-from archive.seals import read_link, read_manifest
+from archive.seals import lines_of, read_link
 from text.errors import UserError
 
 
@@ -87,14 +86,11 @@ class Erasures:
             for sequence in range(1, identity.adopted_seals + 1 if identity else 1):
                 key = layout.seal_key(sequence)
                 link = read_link(self._archive.read_small(key) or b"", key)
-                manifest = layout.seal_key(sequence, "sha256")
-                if link.seal.previous_sha256 != before or (
-                    hash_object(self._archive.store, manifest) != link.seal.manifest_sha256
-                ):
+                if link.seal.previous_sha256 != before:
                     return {}
-                rows = read_manifest(self._archive, sequence)
+                rows = lines_of(self._archive, link)
                 listed |= {name: sha256 for sha256, name in rows if kinds.kind_of(name) is kinds.ERASURE}
                 before = link.sha256
-        except (UnreadableRecord, KeyError):
+        except UnreadableRecord:
             return {}
         return listed if identity is not None and before == identity.adopted_head else {}
