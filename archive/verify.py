@@ -23,9 +23,7 @@ from archive.identity import NoArchive, read_identity
 from archive.marks import ProvenMarks
 from archive.problems import Problem, wrong
 from archive.proof import Damaged, hash_object
-from archive.readers import (
-    COMMIT_RECORD,
-)
+from archive.readers import COMMIT_RECORD
 from archive.records import ArchivedObject, CommitRecord, Decision, Identity, UnreadableRecord
 from text.times import format_instant, utc_now
 
@@ -233,9 +231,13 @@ def known_identity(archive: Archive) -> Identity | None:
 def _folders(archive: Archive, since: date | None, until: date | None) -> Iterator[Folder]:
     """The recordings of a span of days, and every key under `recordings/` that is not of a recording."""
     for folder in folders_in(archive.store.list("recordings/")):
-        day = folder.day
-        if day is None or not ((since and day < since) or (until and day > until)):
+        if folder.day is None or is_within(folder.day, since, until):
             yield folder
+
+
+def is_within(day: date, since: date | None, until: date | None) -> bool:
+    """Whether a day lies in a span, both ends inclusive; None is no end."""
+    return (since is None or since <= day) and (until is None or day <= until)
 
 
 @dataclass

@@ -27,7 +27,7 @@ from archive.readers import ANY_RECORD, COMMIT_RECORD, MEDIA
 from archive.records import ArchivedObject, Identity, UnreadableRecord
 from archive.seals import Link, folder_of, objects_of_day, present_seals, read_manifest
 from archive.stores.store import StoredObject
-from archive.verify import Checks, Verified, known_identity, missing_record, other_hash
+from archive.verify import Checks, Verified, is_within, known_identity, missing_record, other_hash
 from archive.verify_chain import Trust, walk_chain
 from text.times import parse_instant, utc_now
 
@@ -92,7 +92,7 @@ def verify_seals(
     for text, links in days:
         day = date.fromisoformat(text)
         sealed.add(day)
-        if not ((since and day < since) or (until and day > until)):
+        if is_within(day, since, until):
             _check_day(checks, state, day, list(links), show)
     state.problems += _unsealed(archive, state, sealed, _span(identity, since, until, seal_after))
     once: dict[tuple[str, str], Problem] = {}  # `verify` may have reported the same problem
@@ -247,7 +247,7 @@ class _Span:
 
     def holds(self, day: date) -> bool:
         """Whether a day is in the span."""
-        return not ((self.first and day < self.first) or (self.last and day > self.last))
+        return is_within(day, self.first, self.last)
 
 
 def _span(identity: Identity | None, since: date | None, until: date | None, seal_after: timedelta) -> _Span:
