@@ -140,7 +140,7 @@ def _check_seal(
         link = read_link(data, key)
         parse_instant(link.seal.reconciled_at)
     except UnreadableRecord as error:
-        return None, [Problem("seal-altered", key, str(error))]
+        return None, [Problem("seal-altered", error.key, error.what)]
     except ValueError as error:
         return None, [Problem("seal-altered", key, f"does not say when its day was compared ({error})")]
     problems = []

@@ -25,7 +25,7 @@ from archive.problems import Problem, wrong
 from archive.proof import Damaged, hash_object
 from archive.readers import ANY_RECORD, COMMIT_RECORD, MEDIA
 from archive.records import ArchivedObject, Identity, UnreadableRecord
-from archive.seals import Link, folder_of, objects_of_day, present_seals, read_manifest
+from archive.seals import Link, folder_of, lines_of, objects_of_day, present_seals
 from archive.stores.store import StoredObject
 from archive.verify import Checks, Verified, is_within, known_identity, missing_record, other_hash
 from archive.verify_chain import Trust, walk_chain
@@ -113,12 +113,12 @@ def _check_day(checks: Checks, state: Verified, day: date, links: list[Link], sh
             state.waiting += found.waiting
             show(state)
     except UnreadableRecord as error:
-        state.problems.append(Problem("seal-altered", str(error).partition(":")[0], str(error)))
+        state.problems.append(Problem("seal-altered", error.key, error.what))
 
 
 def _folders(archive: Archive, day: date, links: list[Link]) -> Iterator[_Folder]:
     """The folders of a day, with the objects that seals list and those that exist, in the order of keys."""
-    manifests = [((key, sha256) for sha256, key in read_manifest(archive, link.seal.sequence)) for link in links]
+    manifests = [((key, sha256) for sha256, key in lines_of(archive, link)) for link in links]
     listed: Iterator[tuple[str, Any]] = heapq.merge(*manifests)
     present: Iterator[tuple[str, Any]] = ((stored.key, stored) for stored in objects_of_day(archive, day))
     both = heapq.merge(listed, present, key=lambda pair: pair[0])
