@@ -43,6 +43,7 @@ class ManagedFamily:
         read: the object of a key, or None; also gets the fields of the file, which may contain its id.
         list_all: lists all objects of the family; None if the API has no list.
         is_returned: whether Telnyx returns what is set. If not, apply sets it each time, and drift cannot be seen.
+        is_exported: whether `export` writes the objects: those of the list or, without a list, the one of each connection.
     """
 
     fields: tuple[str, ...]
@@ -53,6 +54,7 @@ class ManagedFamily:
     delete: Callable[[TelnyxClient, Live], Awaitable[object]]
     list_all: Callable[[TelnyxClient], AsyncIterator[Live]] | None = None
     is_returned: bool = True
+    is_exported: bool = False
 
 
 async def _by_key(key: str, answer: Awaitable[Model]) -> Live | None:
@@ -192,6 +194,7 @@ FAMILIES: dict[str, ManagedFamily] = {
         update=_update_connection,
         delete=lambda client, live: client.external_connections.delete(live.id),
         list_all=_list_connections,
+        is_exported=True,
     ),
     "uploads": ManagedFamily(
         fields=("number_ids", "usage", "additional_usages", "location_id", "civic_address_id"),
@@ -217,6 +220,7 @@ FAMILIES: dict[str, ManagedFamily] = {
         create=lambda client, key, fields: client.custom_storage_credentials.create(key, **_storage_body(fields)),
         update=lambda client, live, fields: client.custom_storage_credentials.update(live.id, **_storage_body(fields)),
         delete=lambda client, live: client.custom_storage_credentials.delete(live.id),
+        is_exported=True,
     ),
     "dialogflow_connections": ManagedFamily(
         fields=("service_account", "dialogflow_api", "conversation_profile_id", "location", "environment"),
@@ -225,6 +229,7 @@ FAMILIES: dict[str, ManagedFamily] = {
         create=lambda client, key, fields: client.dialogflow_connections.create(key, **_dialogflow_body(fields)),
         update=lambda client, live, fields: client.dialogflow_connections.update(live.id, **_dialogflow_body(fields)),
         delete=lambda client, live: client.dialogflow_connections.delete(live.id),
+        is_exported=True,
     ),
     "siprec_connectors": ManagedFamily(
         fields=("host", "port", "app_subdomain"),
@@ -241,6 +246,6 @@ FAMILIES: dict[str, ManagedFamily] = {
         create=lambda client, key, fields: client.media.upload(media_name=key, **fields),
         update=lambda client, live, fields: client.media.update(live.id, **fields),
         delete=lambda client, live: client.media.delete(live.id),
-        list_all=_list_media,
+        list_all=_list_media,  # not exported: Telnyx does not return the source of a medium
     ),
 }

@@ -174,14 +174,16 @@ async def export(client: TelnyxClient) -> str:
     lines = ["# The Telnyx account as of now. Secrets are environment variables; set them before you run `plan`.", ""]
     connection_ids: list[str] = []
     for name, family in FAMILIES.items():
-        if family.list_all is not None and name != "media":  # Telnyx does not return the source of a media file
+        if not family.is_exported:
+            continue
+        if family.list_all is not None:
             found, unreadable = await read_all(family.list_all(client))
             for live in found:
                 connection_ids.append(live.id)
                 lines += [f"[{name}.{_quoted(live.key)}]", f"id = {json.dumps(live.id)}"]
                 lines += _assignments({n: live.fields.get(n) for n in family.fields if n != "id"}, live.id)
             lines += [f"# [{name}] cannot be read: {row}" for row in (unreadable.rows if unreadable else ())]
-        elif name in ("custom_storage_credentials", "dialogflow_connections"):
+        else:
             for connection_id in connection_ids:
                 try:
                     one = await family.read(client, connection_id, {})
