@@ -287,15 +287,22 @@ def _text(stream: IO[bytes]) -> str:
     return stream.read().decode().replace("\r\n", "\n")
 
 
+@contextmanager
+def as_in_a_process(environment: Mapping[str, str]) -> Iterator[None]:
+    """Give this process the environment that one started with these variables would have, for the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ.keys() - CLEAN.keys():
+            patch.delenv(name)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield
+
+
 def callvault_here(arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
     """Run a command in a thread of this process; returns its exit status and standard output."""
 
     def run() -> tuple[int, str]:
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
-            for name in os.environ.keys() - CLEAN.keys():
-                patch.delenv(name)
-            for name, value in environment.items():
-                patch.setenv(name, value)
+        with as_in_a_process(environment), redirect_stdout(io.StringIO()) as out:
             status = app(arguments, standalone_mode=False)
             return int(status or 0), out.getvalue()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.settings import Settings, SettingsError, load_settings
-from lab.processes import CLEAN
+from lab.processes import as_in_a_process
 from tests.fuzz.values import texts
 from workers.connections.document import BadDocument, load
 from workers.engine.connect import connect_worker
@@ -33,11 +32,7 @@ _WRITABLE = texts.filter(lambda text: "\x00" not in text and text.isascii() | te
 @example({"TELNYX_BASE_URL": "https://h:x"})
 @example({"CALLVAULT_TIMESTAMP_URL": "https://h:99999999"})
 def test_settings_are_values_or_one_line(environment: dict[str, str]) -> None:
-    with pytest.MonkeyPatch.context() as here:
-        for name in os.environ.keys() - CLEAN.keys():
-            here.delenv(name)
-        for name, value in environment.items():
-            here.setenv(name, value)
+    with as_in_a_process(environment):
         try:
             settings = load_settings()
         except SettingsError as error:

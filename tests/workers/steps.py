@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
 from archive.layout import recording_folder
 from config.settings import Settings, load_settings
-from lab.processes import CLEAN, wait_for
+from lab.processes import as_in_a_process, wait_for
 from sandbox.world import Recording
 from text.times import parse_instant
 from workers.deletion.deletion import delete_originals
@@ -29,11 +27,7 @@ from workers.runtime import Runtime, open_runtime
 
 def settings_of(environment: Mapping[str, str]) -> Settings:
     """The settings that a process with this environment would have."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in os.environ.keys() - CLEAN.keys():
-            patch.delenv(name)
-        for name, value in environment.items():
-            patch.setenv(name, value)
+    with as_in_a_process(environment):
         return load_settings()
 
 
