@@ -6,32 +6,22 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from lab.processes import CLEAN, callvault, callvault_here, receiver, wait_for
+from lab.processes import CLEAN, callvault, callvault_here, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import make_archive, s3_weak
 from sandbox.world import World
 from tests.browser.conftest import TOKEN, Deployment
+from tests.workers.steps import pages
 from workers.keys import ALERTS, ARCHIVE, DELETIONS_PAUSED, DELETIONS_PAUSED_BY, HISTORY, SIGN_INS, UNSEALED
 from workers.queue.embedded import EmbeddedServer
 
 PATHS = ("/api/overview", "/api/recordings", "/api/evidence", "/api/connections", "/api/dead-letters", "/api/deletions")
-
-
-@contextmanager
-def pages(settings: dict[str, str], folder: Path, redis_url: str) -> Iterator[tuple[httpx.Client, Any]]:
-    """A receiver on a data folder of its own, with an archive in it unless the settings name one."""
-    if "CALLVAULT_ARCHIVE_URL" not in settings:
-        make_archive(folder / "archive")
-    with receiver({"REDIS_URL": redis_url, "CALLVAULT_DATA": str(folder)} | settings) as (client, process):
-        yield client, process
 
 
 def test_the_api_matches_its_openapi_document(deployment: Deployment, api: httpx.Client, tmp_path: Path) -> None:

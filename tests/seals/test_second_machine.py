@@ -18,9 +18,8 @@ from archive.source import Source
 from cli.catalogue import up_to_date
 from lab.processes import callvault_here, run_callvault
 from lab.servers import RunningSandbox
-from tests.browser.test_api import pages
 from tests.seals.test_feed import TODAY, archive, catalogue, found, put
-from tests.workers.steps import settings_of
+from tests.workers.steps import pages, settings_of
 from workers.catalogue import lookup
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.feed import bring_up_to_date

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 
 from archive.layout import recording_folder
 from config.settings import Settings, load_settings
-from lab.processes import as_in_a_process, wait_for
+from lab.processes import as_in_a_process, receiver, wait_for
+from lab.stores import make_archive
 from sandbox.world import Recording
 from text.times import parse_instant
 from workers.deletion.deletion import delete_originals
@@ -50,6 +52,15 @@ async def own_runtime(environment: Mapping[str, str]) -> AsyncIterator[Runtime]:
             yield runtime
     finally:
         await redis.aclose()
+
+
+@contextmanager
+def pages(settings: dict[str, str], folder: Path, redis_url: str) -> Iterator[tuple[httpx.Client, Any]]:
+    """A receiver on a data folder of its own, with an archive in it unless the settings name one."""
+    if "CALLVAULT_ARCHIVE_URL" not in settings:
+        make_archive(folder / "archive")
+    with receiver({"REDIS_URL": redis_url, "CALLVAULT_DATA": str(folder)} | settings) as (client, process):
+        yield client, process
 
 
 def request_of(recording: Recording, event_id: str | None = "event-1", **fields: Any) -> RecordingRequest:

@@ -16,7 +16,6 @@ from archive.archive import Archive
 from lab.redis import Server
 from lab.servers import RunningSandbox
 from sandbox.world import World
-from tests.browser.test_api import pages
 from tests.workers.steps import (
     archive,
     delete_what_is_due,
@@ -24,6 +23,7 @@ from tests.workers.steps import (
     has_left,
     kinds_of_alerts,
     own_runtime,
+    pages,
     receipt,
 )
 from text import times
