@@ -16,7 +16,7 @@ from archive.problems import Problem, wrong
 from archive.readers import ERASURE
 from archive.records import Identity, UnreadableRecord
 from archive.seals import lines_of, read_link
-from text.errors import UserError
+from archive.signers import check_signature
 
 
 class Erasures:
@@ -50,25 +50,10 @@ class Erasures:
             return {}, [Problem("damaged", key, f"names another recording, {record.recording_id}")]
         erased = {o.key: o.sha256 for o in record.objects if o.key.startswith(folder)}
         if signature in present:
-            return erased, self._check_signature(signature, data)
+            return erased, check_signature(self._archive, "erasure", signature, data, self._trusted)[1]
         if self._trusted is None or self._is_older(key, data):
             return erased, []
         return erased, [Problem("erasure", key, "it has no signature, though CALLVAULT_SEAL_KEY is set")]
-
-    def _check_signature(self, key: str, data: bytes) -> list[Problem]:
-        try:
-            from archive.signatures import BadSignature, fingerprint, signer_of
-        except ImportError:
-            raise UserError(
-                f"{key}: checking it needs the package cryptography; run `pip install 'callvault[seals]'`"
-            ) from None
-        try:
-            signer = signer_of(self._archive.read_small(key) or b"", data)
-        except BadSignature as error:
-            return [Problem("erasure", key, str(error))]
-        if self._trusted is not None and signer not in self._trusted:
-            return [Problem("erasure", key, f"signed by {fingerprint(signer)}, which CALLVAULT_SEAL_KEY does not name")]
-        return []
 
     def _is_older(self, key: str, data: bytes) -> bool:
         """Whether an older version wrote the record, which could not sign."""

@@ -17,6 +17,7 @@ from archive.problems import Problem
 from archive.proof import hash_object
 from archive.records import Identity, UnreadableRecord
 from archive.seals import Link, read_link
+from archive.signers import check_signature, packages_of_seals
 from archive.verify import Verified
 from text.times import parse_instant
 
@@ -162,16 +163,10 @@ def _check_signature(
         state.unsigned += 1
         what = "a seal without a signature, though CALLVAULT_SEAL_KEY is set"
         return [Problem("signature", key, what)] if trusted is not None else []
-    from archive.signatures import BadSignature, fingerprint, signer_of
-
-    try:
-        signer = signer_of(archive.read_small(key) or b"", data)
-    except BadSignature as error:
-        return [Problem("signature", key, str(error))]
-    state.signed_by[fingerprint(signer)] = state.signed_by.get(fingerprint(signer), 0) + 1
-    if trusted is not None and signer not in trusted:
-        return [Problem("signature", key, f"signed by {fingerprint(signer)}, which CALLVAULT_SEAL_KEY does not name")]
-    return []
+    signer, problems = check_signature(archive, "signature", key, data, trusted)
+    if signer is not None:
+        state.signed_by[signer] = state.signed_by.get(signer, 0) + 1
+    return problems
 
 
 def _check_stamp(
@@ -179,9 +174,9 @@ def _check_stamp(
 ) -> list[Problem]:
     if "tsr" not in names:
         return []
-    from archive.timestamps import BadTimestamp, verify_timestamp
-
     key = layout.seal_key(sequence, "tsr")
+    with packages_of_seals(key):
+        from archive.timestamps import BadTimestamp, verify_timestamp
     try:
         verify_timestamp(archive.read_small(key) or b"", data, authorities)
     except BadTimestamp as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from archive.signatures import SealKeys, fingerprint
 from archive.stores.store import StoreError, open_store
 from archive.verify import Verified
 from archive.verify import verify as verify_recordings
+from archive.verify_seals import verify_seals
 from lab.processes import callvault_here, run_callvault
 from tests.seals.small import FIRST, LAST, SmallArchive, ago, noon
 from tests.seals.test_same_verdict import by_script, verify
@@ -178,6 +180,14 @@ def test_without_the_key_the_signer_and_the_unchecked_parts_are_shown(
     code, report = verify(signed.root, tmp_path, CALLVAULT_SEAL_KEY=str(key))
     assert (code, kinds(report)) == (1, {("signature", layout.seal_key(2, "sig"))})
     assert not any("who signed" in line for line in report["not_checked"])
+
+
+def test_a_signature_that_cannot_be_checked_names_what_to_install(
+    signed: SmallArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "archive.signatures", None)
+    with pytest.raises(UserError, match=r"seals/0000000001\.sig: .*pip install 'callvault\[seals\]'"):
+        verify_seals(Archive(open_store(signed.root.as_uri())), Verified())
 
 
 def test_an_erasure_is_held_to_its_signature(signed: SmallArchive, key: Path, tmp_path: Path) -> None:
