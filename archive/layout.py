@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 
 LONGEST_NAME_BYTES = 200
 IDENTITY_KEY = "archive.json"
-KINDS = ("log-messages", "media", "recordings")  # the folders that are ordered by day, sorted
+DAY_FOLDERS = ("log-messages", "media", "recordings")  # sorted; everything in them lies under its UTC day
 
 
 class Outside(NamedTuple):
@@ -60,9 +60,9 @@ def encode_name(name: str) -> str:
     return encoded
 
 
-def day_prefix(day: date, kind: str = "recordings") -> str:
-    """The prefix of a UTC day in one of the folders of `KINDS`, with a slash at its end."""
-    return f"{kind}/{day:%Y/%m/%d}/"
+def day_prefix(day: date, folder: str = "recordings") -> str:
+    """The prefix of a UTC day in one of `DAY_FOLDERS`, with a slash at its end."""
+    return f"{folder}/{day:%Y/%m/%d}/"
 
 
 def recording_folder(day: date | datetime, recording_id: str) -> str:
@@ -290,9 +290,9 @@ _OF_PARTS = re.compile(
 
 
 def day_of(key: str) -> date | None:
-    """The day of a key in the folders of `KINDS`; None for another kind of key."""
+    """The day of a key in one of `DAY_FOLDERS`; None for another kind of key."""
     parts = key.split("/", 4)
-    if len(parts) != 5 or parts[0] not in KINDS:
+    if len(parts) != 5 or parts[0] not in DAY_FOLDERS:
         return None
     return _day_of_text("-".join(parts[1:4]))
 

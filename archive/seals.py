@@ -208,8 +208,8 @@ def days_to_seal(identity: Identity, last: date) -> list[date]:
 
 def objects_of_day(archive: Archive, day: date) -> Iterator[StoredObject]:
     """All objects of a day, of every kind, in the order of their keys."""
-    for kind in layout.KINDS:
-        yield from archive.store.list(layout.day_prefix(day, kind))
+    for folder in layout.DAY_FOLDERS:
+        yield from archive.store.list(layout.day_prefix(day, folder))
 
 
 def sealed_keys(archive: Archive, links: Sequence[Link]) -> Iterator[str]:

@@ -270,8 +270,8 @@ def _unsealed(archive: Archive, state: Verified, sealed: set[date], span: _Span)
     if span.required_from is not None:
         count = (span.required_to - span.required_from).days + 1
         missing = {span.required_from + timedelta(days=n) for n in range(count)} - sealed
-    for kind in layout.KINDS:
-        days = itertools.groupby(archive.store.list(f"{kind}/"), key=lambda stored: layout.day_of(stored.key))
+    for folder in layout.DAY_FOLDERS:
+        days = itertools.groupby(archive.store.list(f"{folder}/"), key=lambda stored: layout.day_of(stored.key))
         for day, objects in days:
             if day is None or day in sealed or not span.holds(day):
                 continue

@@ -153,7 +153,7 @@ class SmallArchive:
         listed = {
             line[66:] for path in (self.root / "seals").glob("*.sha256") for line in path.read_text().splitlines()
         }
-        folders = (self.root / layout.day_prefix(ago(days), kind) for kind in layout.KINDS)
+        folders = (self.root / layout.day_prefix(ago(days), name) for name in layout.DAY_FOLDERS)
         keys = {str(p.relative_to(self.root)) for folder in folders for p in folder.rglob("*") if p.is_file()} - listed
         keys = keys if only is None else set(only)
         lines = "".join(f"{self.sha256(key)}  {key}\n" for key in sorted(keys)).encode()

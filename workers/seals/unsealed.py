@@ -105,8 +105,8 @@ class _Unlisted:
 
     def walk(self) -> Iterator[str]:
         """List every key; yields the folders that are committed, have no receipt and were not found gone."""
-        for kind in layout.KINDS:
-            objects = map(self._look, self._archive.store.list(f"{kind}/"))
+        for folder in layout.DAY_FOLDERS:
+            objects = map(self._look, self._archive.store.list(f"{folder}/"))
             yield from without_receipt(objects)
 
     def _look(self, stored: StoredObject) -> StoredObject:
