@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Literal
 
 from archive import layout
 from archive.ahead import ahead
 from archive.archive import Archive
 from archive.hold import Hold, together
+from archive.layout import Scope
 from archive.readers import DECISION
 from archive.records import AnyDecision, CommitRecord, Decision, EarlierDecision, UnreadableRecord
-
-Scope = Literal["recording", "connection", "everything"]
 
 CHANGED = (
     "changed-at-telnyx"  # a finding, with the beginning of the hash of the other content: each is approved by itself

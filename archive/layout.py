@@ -19,6 +19,8 @@ LONGEST_NAME_BYTES = 200
 IDENTITY_KEY = "archive.json"
 DAY_FOLDERS = ("log-messages", "media", "recordings")  # sorted; everything in them lies under its UTC day
 
+Scope = Literal["recording", "connection", "everything"]  # of a decision
+
 
 class Outside(NamedTuple):
     """An object in the archive's bucket but outside its prefix, where custom storage put it.
@@ -180,19 +182,19 @@ CONNECTION_DECISIONS = "decisions/connections/"
 TRANSCRIBING = "transcribing/"
 DUTIES = "duties/"
 DAMAGE = "damage/"
-_SCOPES: dict[Literal["recording", "connection", "everything"], str] = {
+_SCOPES: dict[Scope, str] = {
     "recording": "decisions/recordings/",
     "connection": CONNECTION_DECISIONS,
     "everything": "decisions/everything/",
 }
 
 
-def decision_prefix(scope: Literal["recording", "connection", "everything"], subject: str = "") -> str:
+def decision_prefix(scope: Scope, subject: str = "") -> str:
     """The prefix of the decisions about one recording or connection, or about everything; with a slash at its end."""
     return _SCOPES[scope] + (encode_name(subject) + "/" if scope != "everything" else "")
 
 
-def decision_key(scope: Literal["recording", "connection", "everything"], subject: str, decision_id: str) -> str:
+def decision_key(scope: Scope, subject: str, decision_id: str) -> str:
     """The key of a decision."""
     return f"{decision_prefix(scope, subject)}{encode_name(decision_id)}.json"
 
@@ -202,7 +204,7 @@ def decision_copy_key(folder: str, decision_id: str) -> str:
     return f"{folder}decisions/{encode_name(decision_id)}.json"
 
 
-def decided_about(key: str) -> tuple[Literal["recording", "connection", "everything"], str] | None:
+def decided_about(key: str) -> tuple[Scope, str] | None:
     """The scope and subject of a decision from its key or the key of its copy; None for another kind of key."""
     if (place := recording_of(key)) is not None:
         return ("recording", place[1]) if place[2].startswith("decisions/") else None

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from archive.layout import Outside
+from archive.layout import Outside, Scope
 from telnyx_api.source_mark import SourceMark
 from text.times import first_instant, parse_instant
 
@@ -230,7 +230,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", ta
 
     id: str
     decision: Literal["hold", "release", "approve"]
-    scope: Literal["recording", "connection", "everything"]
+    scope: Scope
     subject: str
     why: str
     by: str

@@ -15,7 +15,6 @@ from redis.exceptions import RedisError
 
 from archive import layout
 from archive.decisions import (
-    Scope,
     decisions_about,
     decisions_on,
     findings_of,
@@ -24,6 +23,7 @@ from archive.decisions import (
     standing_holds,
 )
 from archive.hold import Hold
+from archive.layout import Scope
 from archive.records import Decision, UnreadableRecord
 from archive.stores.store import StoreError
 from config.values import is_id

@@ -9,8 +9,9 @@ import msgspec
 
 from archive import layout
 from archive.archive import Archive
-from archive.decisions import Scope, all_holds, decisions_about, decisions_on, standing_holds
+from archive.decisions import all_holds, decisions_about, decisions_on, standing_holds
 from archive.hold import Hold
+from archive.layout import Scope
 from workers.deletion.duties import stated_duties
 
 _SETTING = "CALLVAULT_HOLD_CONNECTIONS"
