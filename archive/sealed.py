@@ -1,4 +1,4 @@
-"""Which commit records the seals list: read from the manifests of a day, and cached for a few days."""
+"""Which commit records the seals list: read from the manifests of a day, and cached, eight days at most."""
 
 from __future__ import annotations
 
