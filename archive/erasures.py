@@ -39,7 +39,7 @@ class Erasures:
         """The SHA-256 of each erased object of a folder by key, and the problems of its erasure record."""
         key, signature = layout.erasure_key(folder), layout.erasure_signature_key(folder)
         if key not in present:
-            alone = [Problem("unknown", signature, "the signature of an erasure that is not there")]
+            alone = [Problem("unknown", signature, "a signature without an erasure record")]
             return {}, alone if signature in present else []
         data = self._archive.read_small(key) or b""
         try:

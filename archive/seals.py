@@ -259,7 +259,7 @@ def read_manifest(archive: Archive, sequence: int, expected: str | None = None) 
     if rest:
         raise UnreadableRecord(key, "ends within a line")
     if expected not in (None, digest.hexdigest()):
-        raise UnreadableRecord(key, f"not the manifest that seal {sequence} tells of")
+        raise UnreadableRecord(key, f"not the manifest of seal {sequence}")
 
 
 def folders_of_day(

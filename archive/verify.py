@@ -1,7 +1,7 @@
 """`callvault verify`: checks the archive against its commit records, with the same proofs as the archiving worker.
 
-It needs the store alone, so it works without Redis and Telnyx. It costs one listing, and for each recording a read of its
-record and one request for each object; with `deep` it reads every byte.
+It needs the store alone, so it works without Redis and Telnyx. It costs one listing, a read of each record, and one request
+for each object that a record names; with `deep` it reads every byte.
 """
 
 from __future__ import annotations
@@ -320,9 +320,9 @@ def _check_objects(
             found.problems.append(Problem("damaged", known.key, str(error)))
 
 
-def other_hash(prefix: str, key: str, who: str) -> Problem:
+def other_hash(prefix: str, key: str, record: str) -> Problem:
     """The problem of an erasure record that names another hash."""
-    what = f"says that {key} was erased, with another SHA-256 than its {who} has"
+    what = f"names another SHA-256 for {key} than its {record} does"
     return Problem("erasure", layout.erasure_key(prefix), what)
 
 
@@ -348,9 +348,9 @@ def _check_copy(archive: Archive, key: str, decision: Decision) -> list[Problem]
     root = layout.decision_key(decision.scope, decision.subject, decision.id)
     data = archive.read_small(root)
     if data is None:
-        return [Problem("missing", root, f"a decision is gone, and its copy is there ({key})")]
+        return [Problem("missing", root, f"the decision is missing, but its copy exists ({key})")]
     if data != archive.read_small(key):
-        return [Problem("damaged", root, f"a decision that says another thing than its copy ({key})")]
+        return [Problem("damaged", root, f"the decision differs from its copy ({key})")]
     return []
 
 

@@ -63,7 +63,7 @@ def walk_chain(archive: Archive, state: Verified, trust: Trust, show: Callable[[
             names |= _wait_for_last_seal(archive, sequence)
         if "json" not in names:
             left = ", ".join(sorted(names))
-            state.problems.append(Problem("gap", key, f"seal {sequence} is missing; there is {left} of it"))
+            state.problems.append(Problem("gap", key, f"seal {sequence} is missing; these of its files exist: {left}"))
             before = None
             continue
         data = archive.read_small(key) or b""
@@ -121,8 +121,8 @@ def _wait_for_last_seal(archive: Archive, sequence: int) -> set[str]:
 
 def _gap(first: int, last: int) -> Problem:
     """Missing seals, as one problem: an object's name may claim any number."""
-    which, of = (f"seal {first} is", "it") if first == last else (f"seals {first} to {last} are", "them")
-    return Problem("gap", layout.seal_key(first), f"{which} missing; there is nothing of {of}")
+    which = f"seal {first} is" if first == last else f"seals {first} to {last} are"
+    return Problem("gap", layout.seal_key(first), f"{which} missing")
 
 
 def _check_seal(
@@ -143,15 +143,15 @@ def _check_seal(
     except UnreadableRecord as error:
         return None, [Problem("seal-altered", error.key, error.what)]
     except ValueError as error:
-        return None, [Problem("seal-altered", key, f"does not say when its day was compared ({error})")]
+        return None, [Problem("seal-altered", key, f"reconciled_at cannot be read ({error})")]
     problems = []
     if before is not None and (link.seal.previous_sha256 or "") != before:
-        problems.append(Problem("seal-altered", key, "does not tell the hash of the seal before it"))
+        problems.append(Problem("seal-altered", key, "does not contain the hash of the seal before it"))
     manifest = layout.seal_key(link.seal.sequence, "sha256")
     if "sha256" not in names:
         return None, [*problems, Problem("gap", manifest, "the manifest of a seal is missing")]
     if hash_object(archive.store, manifest) != link.seal.manifest_sha256:
-        return None, [*problems, Problem("seal-altered", manifest, "is not the manifest that its seal tells of")]
+        return None, [*problems, Problem("seal-altered", manifest, "does not match its seal")]
     return link, problems
 
 
@@ -199,6 +199,6 @@ def _check_adopted(identity: Identity, after_last: int, hashes: dict[int, str], 
     except ValueError as error:
         return [Problem("damaged", layout.IDENTITY_KEY, f"an instant that cannot be read ({error})")]
     if later and created > later[0] + _CLOCKS_APART:
-        what = f"says that it was made at {identity.created_at}, after seals that came behind it"
+        what = f"claims to be of {identity.created_at}, later than seals that were made after it"
         return [Problem("damaged", layout.IDENTITY_KEY, what)]
     return []

@@ -85,7 +85,7 @@ async def test_a_manifest_that_is_not_the_one_of_its_seal_lists_nothing(
     assert await seal(runtime, ago(5))
     manifest = archive_folder / layout.seal_key(1, "sha256")
     manifest.write_bytes(manifest.read_bytes().replace(b"0", b"1", 1))
-    with pytest.raises(UnreadableRecord, match="not the manifest that seal 1 tells of"):
+    with pytest.raises(UnreadableRecord, match="not the manifest of seal 1"):
         await is_sealed(runtime, key_of(folder_of(archive_folder, one), archive_folder))
 
 
