@@ -333,23 +333,24 @@ def _check_other(archive: Archive, folder: Folder, key: str, committed: Containe
         return [Problem("uncommitted", key, "the audio has no commit record")]
     if kind is None or kind.reader is None or not key.endswith(".json"):
         return [Problem("unknown", key, "no commit record lists it")]
+    data = archive.read_small(key)
     try:
-        record = kind.read(archive.read_small(key), key)
+        record = kind.read(data, key)
     except UnreadableRecord as error:
         return [wrong(error)]
     recording_id = getattr(record, "recording_id", None)
     if recording_id is not None and not folder.prefix.endswith(f"/{layout.encode_name(recording_id)}/"):
         return [Problem("damaged", key, f"names another recording, {recording_id}")]
-    return _check_copy(archive, key, record) if isinstance(record, Decision) else []
+    return _check_copy(archive, key, data, record) if isinstance(record, Decision) else []
 
 
-def _check_copy(archive: Archive, key: str, decision: Decision) -> list[Problem]:
+def _check_copy(archive: Archive, key: str, copy: bytes | None, decision: Decision) -> list[Problem]:
     """Compare the copy of a decision in a recording's folder, which seals list, with the decision at the root."""
     root = layout.decision_key(decision.scope, decision.subject, decision.id)
     data = archive.read_small(root)
     if data is None:
         return [Problem("missing", root, f"the decision is missing, but its copy exists ({key})")]
-    if data != archive.read_small(key):
+    if data != copy:
         return [Problem("damaged", root, f"the decision differs from its copy ({key})")]
     return []
 
