@@ -18,7 +18,7 @@ from workers.conditions import Condition, condition, known_conditions
 from workers.deletion.duties import workers_duties
 from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.keys import QUEUES
-from workers.queue.backlog import backlog, oldest_waiting_seconds
+from workers.queue.backlog import oldest_waiting_seconds
 from workers.queue.change_feed import UnsealedDays
 from workers.queue.script import server_seconds
 from workers.runtime import Runtime
@@ -164,7 +164,7 @@ async def read_status(runtime: Runtime) -> Status:
             for name, key in QUEUES.items()
         },
         failing=await runtime.attempts.failing(FAILURE_CLASSES),
-        pressure=list((await backlog(redis, settings.queue_age_limit.total_seconds())).values()),
+        pressure=[one.what for one in conditions if one.kind == "pressure"],
         dead_letters=await runtime.attempts.count(),
         deletions=_deletions(mode, await runtime.schedule.count(), await runtime.schedule.pause()),
         seals=SealStatus(
