@@ -1,6 +1,7 @@
 """Every Redis key of Callvault, in one place. arq's own (`arq:job:*`, `arq:in-progress:*`, `arq:retry:*`) stay arq's.
 
-Redis is not the source of truth: all of these may be lost at any time, and workers restore them from the archive.
+Redis is not the source of truth: all of these may be lost at any time, and no recording with them. Workers restore what the
+archive holds too; dead letters and `MADE` are then gone.
 """
 
 from __future__ import annotations
@@ -9,12 +10,8 @@ MAIN_QUEUE = "arq:queue"  # webhooks and alerts; arq's default, so that any arq 
 BULK_QUEUE = "arq:queue:bulk"  # what backfills and reconcile find
 CLOCK_QUEUE = "arq:queue:clock"  # scheduled work (reconcile, deletion), which no other work may delay
 SEAL_QUEUE = "arq:queue:seals"  # seals of days: deletions wait for them, so they wait behind no download
-QUEUES = {
-    "main": MAIN_QUEUE,
-    "bulk": BULK_QUEUE,
-    "clock": CLOCK_QUEUE,
-    "seals": SEAL_QUEUE,
-}  # by the names that people read
+# By the names that people read.
+QUEUES = {"main": MAIN_QUEUE, "bulk": BULK_QUEUE, "clock": CLOCK_QUEUE, "seals": SEAL_QUEUE}
 
 ARQ_JOB = "arq:job:"
 ARQ_IN_PROGRESS = "arq:in-progress:"
@@ -31,12 +28,13 @@ WORKER = "callvault:worker:"  # + worker id: its heartbeat
 TURN = "callvault:turn:"  # + scheduled task: lease of the worker that runs it, then the wait until its next run
 WRITER = "callvault:writer:"  # + recording id: lease of the job that writes it
 ATTEMPTS = "callvault:attempts:"  # + job id: list of failed attempts
-FAILING = "callvault:failing:"  # + cause: the last error of a job that fails again and again, until two waits later
-FAILING_JOBS = "callvault:failing-jobs:"  # + cause: sorted set: what fails, by when (seconds) its entry expires
+# + failure class: the last error of a job that fails again and again, until two waits later
+FAILING = "callvault:failing:"
+FAILING_JOBS = "callvault:failing-jobs:"  # + failure class: sorted set: what fails, by when (seconds) its entry expires
 FAILING_SINCE = "callvault:failing-since:"  # + what: since when (seconds) it has failed
 TURN_ALERTED = "callvault:turn-told:"  # + function: an alert of today reported that this scheduled task fails
 DEAD_LETTERS = "callvault:dead-letters"  # hash: job id -> dead letter
-DELETIONS_DUE = "callvault:deletions:due"  # sorted set: "day/recording id" by the instant (seconds) it is due
+DELETIONS_DUE = "callvault:deletions:due"  # sorted set: folders of recordings, by when (seconds) they are due
 # Since when no worker is alive, written by the last one that stopped, or by a receiver that sees none.
 NO_WORKER = "callvault:no-worker"
 WORKER_ENDED = "callvault:worker-ended"  # why the last worker stopped itself, until one starts
@@ -48,15 +46,13 @@ DELETIONS_PAUSED_BY = "callvault:deletions:paused-by"  # by whom, and since when
 DELETIONS_BACK_OFF = "callvault:deletions:back-off"
 DECIDED_EARLY = "callvault:decided-early"  # hash: recordings with a decision older than their commit record
 LEAVING = "callvault:deletions:leaving"  # hash: recording id -> its deletion in progress
-LEFT = (
-    "callvault:deletions:left"  # sorted set: "recording id, folder" of the originals deleted in the last hour, by when
-)
+# sorted set: "recording id folder" of the originals deleted in the last hour, by when (seconds)
+LEFT = "callvault:deletions:left"
 # The same for recordings of which only a transcription was deleted.
 LEFT_TRANSCRIPTIONS = "callvault:deletions:left-transcriptions"
 LEAVING_ALIVE = "callvault:deletions:turn:"  # + token: the turn of deletion is alive
-KNOWN_GONE = (
-    "callvault:deletions:gone"  # hash: ids of recordings that paused deletion because Telnyx no longer had them
-)
+# hash: ids of recordings that paused deletion because Telnyx no longer had them
+KNOWN_GONE = "callvault:deletions:gone"
 DAMAGED = "callvault:damaged"  # hash: key of an object -> what is known to be wrong with it
 # When the hash above was last compared with the list of damage in the archive, which is the source of truth.
 DAMAGED_KNOWN = "callvault:damaged-known"
@@ -72,7 +68,8 @@ WRITTEN = "callvault:written"  # stream, bounded: key and bytes of the records t
 WRITTEN_EPOCH = "callvault:written-epoch"  # changes when Redis was lost, and the stream with it
 UNSEALED = "callvault:unsealed"  # sorted set: days with something that no seal lists, by when (seconds) to try
 UNSEALED_WHY = "callvault:unsealed-why"  # hash: day -> why it could not be sealed yet
-WAITED_FOR = "callvault:waited-for"  # hash: recording id -> the day whose seal waits for it, and since when (seconds)
+# hash: recording id or "transcription ID" -> the day whose seal waits for it, and since when (seconds)
+WAITED_FOR = "callvault:waited-for"
 UNSEALED_KNOWN = "callvault:unsealed-known"  # the start of Redis after which the archive was listed for unsealed days
 UNSEALED_RECKONED = "callvault:unsealed-reckoned"  # it is not yet time to compute again which days must have a seal
 SEALS = "callvault:seals"  # hash: sequence -> the seal and its hash, so that the chain is not read each time
@@ -95,7 +92,7 @@ HISTORY = "callvault:history:"  # + "step:index": hash of counts, for charts of 
 SIGN_INS = "callvault:sign-ins:"  # + address: refused sign-ins of the last quarter of an hour
 DOCTOR = "callvault:doctor"  # written to check that Redis takes writes
 
-# What belongs to one archive, and is deleted when Redis is bound to another; workers rebuild it from the archive.
+# What belongs to one archive, and is deleted when Redis is bound to another; workers rebuild all but `MADE` from the archive.
 # TRANSCRIBING stays: only an earlier version wrote it, nothing else holds it, and a wrong entry only delays a deletion.
 OF_AN_ARCHIVE = (
     SEALS,

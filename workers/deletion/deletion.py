@@ -99,16 +99,16 @@ async def _delete_batch(runtime: Runtime, token: str, folders: Sequence[str]) ->
     except Exception as error:  # the rule cannot be read: everything stays
         await back_off(runtime, [await postpone_for(runtime, folder, error) for folder in folders])
         return
-    judged = await asyncio.gather(*(_check(runtime, rules, folder) for folder in folders))
-    await back_off(runtime, judged)
-    proven = [one for one in judged if isinstance(one, Proven)]
-    gone = [one for one in judged if isinstance(one, GoneBefore)]
+    checked = await asyncio.gather(*(_check(runtime, rules, folder) for folder in folders))
+    await back_off(runtime, checked)
+    proven = [one for one in checked if isinstance(one, Proven)]
+    gone = [one for one in checked if isinstance(one, GoneBefore)]
     gone = await _not_settled_by_others(runtime, gone)
     if proven:  # they are at Telnyx again
         await runtime.redis.hdel(KNOWN_GONE, *(one.recording_id for one in proven))
     known_gone = await runtime.redis.hmget(KNOWN_GONE, [one.recording_id for one in gone]) if gone else []
     unknown = [one for one, known in zip(gone, known_gone, strict=True) if known is None]
-    failures = sum(isinstance(one, _Failed) for one in judged)
+    failures = sum(isinstance(one, _Failed) for one in checked)
     if _are_many(runtime, failures, folders):
         advice = "Run `callvault verify`, repair the archive, then run `callvault deletions resume`."
         await _stop(

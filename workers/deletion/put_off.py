@@ -33,7 +33,7 @@ class Away:
 
     Attributes:
         folder: of the recording.
-        cause: a row of the table of causes.
+        cause: the failure class.
         error: one line.
     """
 

@@ -67,7 +67,7 @@ async def _day_at_telnyx(runtime: Runtime, recording_id: str) -> date | None:
     """The day of a recording at Telnyx; None if Telnyx does not show it.
 
     Raises:
-        TelnyxError, ValueError: it cannot be asked now, or tells no day.
+        TelnyxError, ValueError: it cannot be asked now, or names no day.
     """
     if not runtime.has_api_key:
         raise TelnyxError("TELNYX_API_KEY is not set")

@@ -42,7 +42,8 @@ class Attempt(msgspec.Struct, frozen=True):
 
     Attributes:
         at: ISO 8601, UTC.
-        cause: its failure class, a row of the table in `workers/engine/failure_classes.py`.
+        cause: its failure class, a row of the table in `workers/engine/failure_classes.py`; for an original that is not
+            deleted yet also `changed` or `gone`.
         error: one line.
     """
 

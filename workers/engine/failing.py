@@ -12,7 +12,7 @@ from workers.keys import TURN_ALERTED
 from workers.runtime import Runtime
 
 _SHORTEST_MEMORY_SECONDS = 600.0
-# A cause for which jobs are given up at once names no wait; a deletion that fails for it is tried again all the same.
+# A class in which jobs are given up at once has no wait; a deletion that fails in it is tried again all the same.
 _SHORTEST_SHOWN_SECONDS = 120.0
 _TURN_ALERTED_SECONDS = 24 * 3600
 _ONE_FOR_ALL = ("outage", "throttled")  # whatever meets them: one alert
@@ -32,7 +32,7 @@ async def report_failing(
         runtime: the worker's parts.
         what: the job, as the log calls it.
         names: which of them: their ids.
-        cause: why it fails.
+        cause: its failure class.
         error: one line.
         seconds: for how long.
 

@@ -1,4 +1,4 @@
-"""How every job runs: read its payload, classify its failure by the table of causes, remember its end."""
+"""How every job runs: read its payload, classify its failure by the table of failure classes, remember its end."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def job(
 ) -> Function:
     """Make the arq function of a job. It runs only while Redis belongs to the archive, unless it needs no archive.
 
-    The table of causes decides about an error: retry after a wait, or give up with a dead letter. arq's own count of tries
-    is not used, because it also counts throttling, outages and dead workers.
+    The table of failure classes decides about an error: retry after a wait, or give up with a dead letter. arq's own count
+    of tries is not used, because it also counts throttling, outages and dead workers.
     """
     name = function.__name__
 
@@ -90,7 +90,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     """Record a failed attempt, then retry the job or give it up.
 
     Raises:
-        Retry: the job runs again after the wait of its cause.
+        Retry: the job runs again after the wait of its failure class.
     """
     cause = failure_class_of(error, runtime.settings)
     what = f"{type(error).__name__}: {one_line(error)}" if cause.name == "unexpected" else one_line(error)
@@ -118,9 +118,8 @@ class LogThrottle:
     """Limits log lines that every waiting job repeats, as in an outage: one in ten seconds, with a count."""
 
     def __init__(self) -> None:
-        self._kinds: dict[
-            Hashable, tuple[float, int]
-        ] = {}  # when the last line was logged, and how many were left out since
+        # When the last line was logged, and how many were left out since.
+        self._kinds: dict[Hashable, tuple[float, int]] = {}
 
     def count(self, kind: Hashable) -> int:
         """How many lines this one stands for, itself included; 0 if it is left out."""

@@ -136,9 +136,8 @@ class Comparison:
         self._retries_letters = retries_letters
         self._asks_for_not_archived = asks_for_not_archived
         self._schedules = schedules and runtime.settings.delete_originals == "verified"
-        self._originals: list[
-            str
-        ] = []  # folders of archived recordings that are still at Telnyx, to be scheduled together
+        # Folders of archived recordings that are still at Telnyx, to be scheduled together.
+        self._originals: list[str] = []
 
     async def of_recordings(
         self,

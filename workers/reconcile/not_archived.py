@@ -206,7 +206,7 @@ async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[st
     why = f"{day} has waited for it for {format_duration(limit)} (CALLVAULT_SEAL_WITHOUT_AFTER)"
     for recording_id in overdue[:_AT_ONCE]:
         try:
-            # What can be had its own job fetches: here the seals of other days would wait.
+            # Its own job fetches what Telnyx gives: a download here would delay the seals of other days.
             if await _is_given(runtime, recording_id):
                 await runtime.attempts.retry(recording_job_id(recording_id), BULK_QUEUE)
                 continue

@@ -62,9 +62,8 @@ async def days_without_a_seal(runtime: Runtime) -> list[date]:
     while sealable_at(runtime.settings, last) > now:
         last -= timedelta(days=1)
     days = days_to_seal(await runtime.in_thread(lambda: runtime.archive.identity), last)
-    sealed = (
-        await read_chain(runtime)
-    ).days  # even without such days: this compares the chain with the archive each minute
+    # Even without such days: this compares the chain with the archive each minute.
+    sealed = (await read_chain(runtime)).days
     return [day for day in days if day not in sealed]
 
 
@@ -83,10 +82,10 @@ async def find_unsealed(runtime: Runtime, _: FindUnsealedRequest) -> None:
         chain = await read_chain(runtime)
     except UnreadableRecord:  # every day goes on the list, and each job then reports why it cannot be sealed
         chain = Chain(runtime.archive)
-    unsealed, kept = _Unlisted(runtime.archive, chain), runtime.settings.delete_originals == "verified"
+    unsealed, deletes = _Unlisted(runtime.archive, chain), runtime.settings.delete_originals == "verified"
     folders = unsealed.walk()
     while batch := await runtime.in_thread(lambda: list(itertools.islice(folders, _SCHEDULED_AT_ONCE))):
-        for folder in batch if kept else ():
+        for folder in batch if deletes else ():
             await runtime.schedule.add(folder, runtime.settings.delete_after.total_seconds())
     for day in await runtime.in_thread(unsealed.days):
         await days.add(day, sealable_at(runtime.settings, day))
