@@ -13,13 +13,14 @@ from text.one_line import one_line
 from workers.deletion.decided import Decided
 from workers.deletion.duties import other_units
 from workers.deletion.leaving import Leaving
+from workers.deletion.may_delete import LONGEST_QUESTION_SECONDS
 from workers.deletion.whereabouts import is_at_telnyx
 from workers.runtime import Runtime
 
 NO_REDIS = "whether a deletion or an erasure was under way (Redis does not answer; run the command again once it does)"
 _LOOK_SECONDS = 0.1
 _LONGEST_WAIT_SECONDS = 180.0
-_OTHER_UNITS_SECONDS = 10.0  # what another unit has asked about by then has left or will not
+_OTHER_UNITS_SECONDS = 2 * LONGEST_QUESTION_SECONDS  # what another unit has asked about by then has left or will not
 
 
 async def what_left_before(runtime: Runtime, connection_id: str | None, since: float | None) -> Decided:
