@@ -33,7 +33,7 @@ from workers.engine.leases import Leases
 from workers.engine.run import LONGEST_SECONDS, job
 from workers.engine.server_clock import MOST_APART_SECONDS
 from workers.engine.worker import Function, LeasingWorker
-from workers.keys import BULK_QUEUE, CLOCK_QUEUE, CLOCKS, MAIN_QUEUE, NO_WORKER, SEAL_QUEUE, WORKER_ENDED
+from workers.keys import BULK_QUEUE, CLOCK_QUEUE, CLOCKS, MAIN_QUEUE, NO_WORKER, QUEUES, SEAL_QUEUE, WORKER_ENDED
 from workers.queue.backlog import oldest_waiting_seconds
 from workers.queue.binding import AnotherArchive
 from workers.queue.connect import connect_receiver
@@ -160,7 +160,7 @@ async def work(settings: Settings, redis_url: str) -> None:
             await runtime.assert_bound()
         await leases.beat()
         await redis.delete(NO_WORKER, WORKER_ENDED)
-        workers = [_worker(runtime, leases, queue) for queue in (MAIN_QUEUE, BULK_QUEUE, CLOCK_QUEUE, SEAL_QUEUE)]
+        workers = {queue: _worker(runtime, leases, queue) for queue in QUEUES.values()}
         reaper = asyncio.create_task(leases.run())
         counting = asyncio.create_task(runtime.history.run())
         alive = asyncio.create_task(show_alive("worker", settings.data_folder))
@@ -168,8 +168,8 @@ async def work(settings: Settings, redis_url: str) -> None:
         publishing = asyncio.create_task(publish_duties(runtime, leases.worker_id))
         own_clock = asyncio.create_task(_publish_clock(runtime, leases.worker_id))
         clock = run_clock(runtime)
-        yielding = asyncio.create_task(_hold_bulk_while_webhooks_wait(runtime, workers[1]))
-        running = [asyncio.create_task(worker.async_run()) for worker in workers]
+        yielding = asyncio.create_task(_hold_bulk_while_webhooks_wait(runtime, workers[BULK_QUEUE]))
+        running = [asyncio.create_task(worker.async_run()) for worker in workers.values()]
         stopping = asyncio.create_task(stop.wait())
         _warn_if_deleted_before_seal(settings)
         log.info("worker ready", archive=settings.archive_address, concurrency=settings.concurrency)
@@ -178,7 +178,7 @@ async def work(settings: Settings, redis_url: str) -> None:
         for error in failed:
             log.error("worker failed", error=f"{type(error).__name__}: {error}")
         await end_tasks([stopping, yielding, binding, own_clock, *clock, *running])
-        await _drain(workers)
+        await _drain([*workers.values()])
         await end_tasks([reaper, counting, alive, publishing])
         await runtime.history.flush()
         log.info("worker stopped")
