@@ -183,7 +183,9 @@ async def _write(runtime: Runtime, folder: str, record: NotArchived, recording: 
     await runtime.announce(key, record)
     if (day := layout.day_of(key)) is not None:
         await UnsealedDays(runtime.redis).add(day, sealable_at(runtime.settings, day))
-    log.warning("recording set aside", recording_id=record.recording_id, answer=record.answer, by=record.by)
+    log.warning(
+        "recording recorded as not archived", recording_id=record.recording_id, answer=record.answer, by=record.by
+    )
 
 
 async def accept_in_time(runtime: Runtime, day: date, recording_ids: Sequence[str]) -> None:

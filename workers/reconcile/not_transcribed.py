@@ -118,7 +118,7 @@ async def _accept(
         await runtime.in_thread(runtime.archive.put_once, key, record)
     standing = await runtime.in_thread(runtime.archive.transcription_not_archived, key)
     await runtime.announce(key, standing or record)
-    log.warning("transcription set aside", transcription_id=transcription_id, answer=answer, by=by)
+    log.warning("transcription recorded as not archived", transcription_id=transcription_id, answer=answer, by=by)
     return standing or record
 
 

@@ -192,7 +192,7 @@ async def _is_known_not_archived(runtime: Runtime, recording: Recording, folder:
     answer = why_refused(recording, error)
     if answer is None or not await runtime.in_thread(runtime.archive.is_not_archived, folder):
         return False
-    log.info("still not handed out", recording_id=recording.id, answer=answer)
+    log.info("audio still not given", recording_id=recording.id, answer=answer)
     return True
 
 
