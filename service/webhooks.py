@@ -31,7 +31,7 @@ from service.events import Unparseable, parse_form, parse_json
 from service.protocol import answer_at_once, is_body_here
 from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, OutsideWindow, SignatureRefused, Signatures
 from workers.queue.accept import Acceptor, Overloaded
-from workers.recordings.routing import Event, jobs_of, look_jobs
+from workers.recordings.routing import Event, jobs_of, mirror_jobs
 
 LARGEST_BODY_BYTES = 4 * 1024 * 1024  # an event holds its whole transcription: 1.4 MB for some hours of speech
 
@@ -250,7 +250,7 @@ async def _accept(acceptor: Acceptor, event: Event | None, body: bytes) -> _Answ
     try:
         with span("webhook", event_id=event.id, event_type=event.type) as trace:
             jobs = jobs_of(msgspec.structs.replace(event, trace=trace) if trace else event)
-            every_job = (*(jobs or ()), *look_jobs(event))
+            every_job = (*(jobs or ()), *mirror_jobs(event))
             is_new = await acceptor.accept(event.id, every_job, keep=body if jobs is None else b"")
     except (RedisError, OSError, Overloaded) as error:
         log.error("webhook not accepted", error=f"{type(error).__name__}: {error}", event_id=event.id)

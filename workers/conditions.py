@@ -206,11 +206,11 @@ async def _damaged(at: _Moment) -> list[Condition]:
     found = [_damage(key, one, at.settings.archive_address) for key, one in known[:_MOST_DAMAGED]]
     if (more := len(known) - _MOST_DAMAGED) > 0:
         found.append(condition("damaged", many(more, "more object, not listed here", "more objects, not listed here")))
-    known_at = await damaged.known_at()
+    compared_at = await damaged.compared_at()
     if not at.alive:
         return found  # `no-worker` says it already
-    if known_at is None or at.now - known_at > _REGISTER_OLD_SECONDS:
-        since = "" if known_at is None else f" for {format_duration(at.now - known_at)}"
+    if compared_at is None or at.now - compared_at > _REGISTER_OLD_SECONDS:
+        since = "" if compared_at is None else f" for {format_duration(at.now - compared_at)}"
         what = f"no worker has read the archive's list of damaged objects{since}"
         found.append(condition("not-known", what))
     return found

@@ -16,7 +16,7 @@ from service.events import Unparseable, parse_form, parse_json
 from service.signature import SignatureRefused, Signatures
 from tests.fuzz.values import DEEP, documents, like, texts
 from workers.queue.jobs import encode_job
-from workers.recordings.routing import ROUTES, Event, jobs_of, look_jobs
+from workers.recordings.routing import ROUTES, Event, jobs_of, mirror_jobs
 
 SIGNER = Signer()
 FIELDS = (
@@ -30,7 +30,7 @@ def _look(event: Event | None) -> None:
     if event is None:
         return
     assert 0 < len(event.id) <= 200
-    for job in (*(jobs_of(event) or ()), *look_jobs(event)):
+    for job in (*(jobs_of(event) or ()), *mirror_jobs(event)):
         assert job.function in ("archive_recording", "archive_transcription", "report_fault", "mirror_log_messages")
         assert len(encode_job(job, 0)) < 128 * 1024
 

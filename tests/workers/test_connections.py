@@ -24,7 +24,7 @@ from workers.connections.media import archive_media
 from workers.connections.watch import look_for_drift, refresh_operator_connect, watch_connections
 from workers.keys import CONNECTION_STATE, LOG_NO_ID_ALERTED, connection_field
 from workers.queue.accept import Acceptor
-from workers.recordings.routing import Event, jobs_of, look_jobs
+from workers.recordings.routing import Event, jobs_of, mirror_jobs
 from workers.runtime import Runtime, open_runtime
 
 
@@ -376,7 +376,7 @@ async def test_an_event_leads_to_a_look_only_on_an_external_connection(
     for n, connection_id in enumerate((connection["id"], connection["id"], "4711")):
         event = Event(f"e{n}", "call.hangup", {"connection_id": connection_id})
         assert jobs_of(event) is None
-        await acceptor.accept(event.id, look_jobs(event))
+        await acceptor.accept(event.id, mirror_jobs(event))
     assert redis.zrange("arq:queue", 0, -1) == [f"mirror_log_messages:{connection['id']}"]
 
 

@@ -91,7 +91,7 @@ async def keep_register(runtime: Runtime) -> None:
                 reported[key] = await _record_damage(runtime, damaged, key, found)
             except StoreError as error:  # its row waits; the others are written down
                 log.warning("damage not recorded yet", key=key, error=str(error))
-    await damaged.hold_against(now)
+    await damaged.mark_compared(now)
     looks = 0
     for key, found in reported.items():
         wait = min(_LATEST_SECONDS, max(_SOONEST_SECONDS, _age_seconds(found, now) / 4))

@@ -67,7 +67,7 @@ class DamagedObjects:
         """
         return await read_state(self._redis, DAMAGED, KnownDamage)
 
-    async def known_at(self) -> float | None:
+    async def compared_at(self) -> float | None:
         """When this copy was last compared with the register, in seconds since the epoch; None: never."""
         at = await self._redis.get(DAMAGED_KNOWN)
         return None if at is None else float(at)
@@ -77,7 +77,7 @@ class DamagedObjects:
         rows = ["" if row is None else msgspec.json.encode(row) for row in (old, new)]
         return bool(await _REPLACE(self._redis, (DAMAGED,), (key, *rows)))
 
-    async def hold_against(self, now: float) -> None:
+    async def mark_compared(self, now: float) -> None:
         """Record that this copy agrees with the register."""
         await write_when_full(self._redis, ("SET", DAMAGED_KNOWN, now))
 

@@ -146,7 +146,7 @@ def jobs_of(event: Event) -> Sequence[Job] | None:
     return None if route is None else route(event)
 
 
-def look_jobs(event: Event) -> Sequence[Job]:
+def mirror_jobs(event: Event) -> Sequence[Job]:
     """The poll of log messages that follows any event on a connection: an external one may have logged more."""
     connection_id = _text(event.payload, "connection_id")
     return [mirror_job(connection_id)] if connection_id else []

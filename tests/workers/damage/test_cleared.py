@@ -130,7 +130,7 @@ async def stopped_before(number: int, runtime: Runtime) -> bool:
         return call
 
     steps = {
-        DamagedObjects: ("all", "replace", "hold_against", "is_time_to_look", "look_soon"),
+        DamagedObjects: ("all", "replace", "mark_compared", "is_time_to_look", "look_soon"),
         Alerts: ("send",),
         Runtime: ("announce", "in_thread"),
     }
