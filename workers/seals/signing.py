@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
@@ -182,11 +183,8 @@ async def sign_by_hand(runtime: Runtime, first: int, last: int) -> list[Link]:
     for link in links:
         if not await runtime.in_thread(_sign, runtime, keys, link):
             raise UserError(f"seal {link.seal.sequence}: it changed while it was read; nothing of it is signed")
-        with_field = _field(link.seal.sequence, link.sha256)
-        try:
-            await runtime.redis.hdel(MADE, with_field)
-        except (RedisError, OSError):
-            pass  # it is checked again, and found signed
+        with suppress(RedisError, OSError):  # a row that stays is never read: the seal has its signature
+            await runtime.redis.hdel(MADE, _field(link.seal.sequence, link.sha256))
     return links
 
 
