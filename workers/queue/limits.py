@@ -25,7 +25,7 @@ class SharedLimiter:
         self._paused_until = 0.0
 
     async def wait(self) -> None:
-        """Wait until requests may be sent, at most a minute. Another worker's pause takes effect within 0.1 s."""
+        """Wait until requests may be sent, at most 75 seconds. Another worker's pause takes effect within 0.1 s."""
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _POLL_SECONDS
             try:
