@@ -60,7 +60,7 @@ async def list_window(
             if is_more and high - low > _SECOND and narrowed < _NARROWED:
                 width = max(_SECOND, _whole_seconds((high - low) * min(0.5, _FILL / cast(int, total))))
                 continue
-            items, bad = await _settled(client, listed, filter_)
+            items, bad = await _settled(listed, filter_)
         bad = [*bad, *(UnreadableRow(None, "id: missing") for item in items if not item.id)]
         unreadable |= {row.id or id(row): row for row in bad}
         items = [item for item in items if item.id]
@@ -80,9 +80,7 @@ def _whole_seconds(width: timedelta) -> timedelta:
     return timedelta(seconds=width // _SECOND)
 
 
-async def _settled(
-    client: TelnyxClient, listed: Any, filter_: Mapping[str, Any]
-) -> tuple[list[Any], list[UnreadableRow]]:
+async def _settled(listed: Any, filter_: Mapping[str, Any]) -> tuple[list[Any], list[UnreadableRow]]:
     """Walk all pages until two walks find the same rows; return those, and the unreadable ones."""
     before: set[Any] | None = None
     for _ in range(_WALKS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date
 
 import msgspec
 
@@ -11,7 +11,7 @@ from archive.decisions import outcome_of
 from archive.readers import DECISION, ERASURE, RECEIPT, TRANSCRIPTION
 from archive.records import AnyDecision, CommitRecord
 from archive.seals import SealedFolder
-from text.times import first_instant, format_instant, parse_instant
+from text.times import first_instant, format_instant
 
 _INT64 = 2**63  # the limit of SQLite and Parquet; the commit record keeps Telnyx's number
 
@@ -129,11 +129,6 @@ def transcript_of(data: bytes | None, key: str) -> str:
         UnreadableRecord: it is not a transcription, or is missing.
     """
     return str(TRANSCRIPTION.read(data, key).transcription.get("transcription_text") or "")
-
-
-def instant_of(text: str | None) -> datetime | None:
-    """An instant of a row as a value."""
-    return None if text is None else parse_instant(text)
 
 
 def _instant(*texts: object) -> str | None:
