@@ -24,8 +24,8 @@ from sandbox.world import World
 from text.times import utc_now
 from workers.engine.attempts import Attempts, DeadLetter
 from workers.engine.connect import connect_worker
-from workers.queue.accept import enqueue
 from workers.queue.embedded import EmbeddedServer
+from workers.queue.enqueue import enqueue
 from workers.queue.jobs import Job
 from workers.recordings.requests import MirrorRequest, RecordingRequest, recording_job
 

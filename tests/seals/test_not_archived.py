@@ -25,7 +25,7 @@ from tests.workers.steps import committed, folder_of, kinds_of_alerts, runtime_o
 from text.errors import UserError
 from workers.engine.attempts import DeadLetter
 from workers.keys import ALERTS, ARQ_JOB, BULK_QUEUE, REPEATED, WAITED_FOR
-from workers.queue.accept import enqueue
+from workers.queue.enqueue import enqueue
 from workers.queue.jobs import deserialize
 from workers.reconcile.not_archived import accept_in_time, accept_not_archived
 from workers.reconcile.not_transcribed import accept_transcription

@@ -34,8 +34,9 @@ from workers.engine.leases import Leases
 from workers.engine.run import job
 from workers.engine.worker import LeasingWorker
 from workers.keys import ARQ_IN_PROGRESS, DEAD_LETTERS, MAIN_QUEUE
-from workers.queue.accept import Acceptor, enqueue
+from workers.queue.accept import Acceptor
 from workers.queue.embedded import EmbeddedServer
+from workers.queue.enqueue import enqueue
 from workers.queue.history import History
 from workers.recordings.requests import RecordingRequest, recording_job
 

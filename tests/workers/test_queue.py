@@ -33,9 +33,10 @@ from workers.keys import (
     UNSEALED_WHY,
     WORKER,
 )
-from workers.queue.accept import Acceptor, enqueue, enqueue_every
+from workers.queue.accept import Acceptor
 from workers.queue.backlog import backlog, oldest_waiting_seconds
 from workers.queue.change_feed import UnsealedDays
+from workers.queue.enqueue import enqueue, enqueue_every
 from workers.queue.jobs import Job, deserialize
 from workers.queue.limits import SharedLimiter
 from workers.recordings.requests import JOBS, RecordingRequest, recording_job

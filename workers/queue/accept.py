@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import cast
 
 import msgspec
@@ -54,8 +53,6 @@ _ACCEPT = Script(
     INSPECTION=INSPECTION,
     BULK_QUEUE=BULK_QUEUE,
 )
-_ENQUEUE = Script(__package__, "enqueue.lua")
-_ENQUEUE_EVERY = Script(__package__, "enqueue_every.lua")
 
 _Rows = list[tuple[str, str, int, int, str, bool]]
 _Event = tuple[tuple[str, str, int, _Rows], list[bytes]]  # an event as `accept.lua` reads it, and its bytes
@@ -164,37 +161,3 @@ def mark_of(event_id: str) -> tuple[str, str]:
     digest = hashlib.blake2b(event_id.encode("utf-8", "surrogatepass"), digest_size=10).digest()
     bucket = int.from_bytes(digest[:2], "big") % _BUCKETS
     return f"{bucket:x}", str(int.from_bytes(digest[2:], "big", signed=True))
-
-
-async def enqueue(redis: AsyncRedis, job: Job) -> bool:
-    """Enqueue one job from inside the workers.
-
-    Returns:
-        True if it is new; False if a job with its id waits or runs already.
-
-    Raises:
-        redis.exceptions.RedisError: Redis did not take it.
-    """
-    data = encode_job(job, time.time_ns() // 1_000_000)
-    keys = (ARQ_JOB + job.id, job.queue)
-    return bool(await _ENQUEUE(redis, keys, (data, JOB_TTL_MS + job.delay_ms, job.delay_ms, job.id)))
-
-
-async def enqueue_every(redis: AsyncRedis, mark: str, every: timedelta, job: Job) -> bool:
-    """Enqueue a periodic job, unless its period still runs. The period begins together with the job.
-
-    Args:
-        redis: Redis.
-        mark: the key that exists during the period.
-        every: the period.
-        job: the job.
-
-    Returns:
-        Whether the period was over.
-
-    Raises:
-        redis.exceptions.RedisError: Redis did not take it.
-    """
-    keys = (mark, ARQ_JOB + job.id, job.queue)
-    data = encode_job(job, time.time_ns() // 1_000_000)
-    return bool(await _ENQUEUE_EVERY(redis, keys, (int(every.total_seconds() * 1000), data, JOB_TTL_MS, job.id)))

@@ -29,7 +29,8 @@ from workers.damage.damage import report_wrong
 from workers.deletion.kept import schedule_unless_kept
 from workers.engine.one_by_one import Failure, OneByOne
 from workers.keys import BULK_QUEUE, RECONCILED
-from workers.queue.accept import DEDUPE_SECONDS, Acceptor, enqueue_every
+from workers.queue.accept import DEDUPE_SECONDS, Acceptor
+from workers.queue.enqueue import enqueue_every
 from workers.queue.script import server_now
 from workers.reconcile.archived_days import without_receipt
 from workers.reconcile.comparison import OF_ONE_LIST, Comparison, Tally, recordings_of, transcriptions_of, window
