@@ -13,15 +13,14 @@ import msgspec
 import typer
 
 from archive.records import NotArchived, TranscriptionNotArchived
-from cli.options import By, DataFolder, Json, Why
+from cli.options import By, DataFolder, Json, Why, service_of
 from cli.usage import group
-from config.settings import load_settings
+from config.settings import Settings
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 from workers.engine.attempts import Attempts
 from workers.engine.connect import connect_command
 from workers.engine.failure_classes import advice_of
-from workers.queue.embedded import redis_of
 
 command = group("List, retry or discard jobs that failed for good.")
 
@@ -32,8 +31,6 @@ All = Annotated[bool, typer.Option("--all", help="All dead letters.")]
 
 
 def _on_redis(data: Any, work: Callable[[Any], Awaitable[Any]]) -> Any:
-    settings = load_settings(data_folder=data)
-
     async def run(url: str) -> Any:
         redis = await connect_command(url, connections=4)
         try:
@@ -41,7 +38,7 @@ def _on_redis(data: Any, work: Callable[[Any], Awaitable[Any]]) -> Any:
         finally:
             await redis.aclose()
 
-    with redis_of(settings, is_there=True) as url:
+    with service_of(data) as (_, url):
         return asyncio.run(run(url))
 
 
@@ -110,18 +107,17 @@ def accept_letter(
     from workers.reconcile.not_transcribed import accept_transcription
     from workers.runtime import runtime_at
 
-    settings = load_settings(data_folder=data)
     is_transcription = what.startswith("archive_transcription:")
     id_ = what.removeprefix("archive_recording:").removeprefix("archive_transcription:")
     kind, person = "transcription" if is_transcription else "recording", by or getpass.getuser()
 
-    async def accept(url: str) -> NotArchived | TranscriptionNotArchived | None:
+    async def accept(settings: Settings, url: str) -> NotArchived | TranscriptionNotArchived | None:
         async with runtime_at(settings, url) as runtime:
             accept_it = accept_transcription if is_transcription else accept_not_archived
             return await accept_it(runtime, id_, why, person)
 
-    with redis_of(settings, is_there=True) as url:
-        record = asyncio.run(accept(url))
+    with service_of(data) as (settings, url):
+        record = asyncio.run(accept(settings, url))
     if record is None:
         sys.stdout.write(f"{kind} {id_} is archived: Telnyx delivered it this time\n")
         return

@@ -20,9 +20,9 @@ from archive.hold import Hold
 from archive.layout import recording_id_of
 from archive.records import Duties, UnreadableRecord
 from archive.stores.store import StoreError
-from cli.options import By, DataFolder, Json, RecordingId, Why
+from cli.options import By, DataFolder, Json, RecordingId, Why, service_of, settings_of
 from cli.usage import group
-from config.settings import load_settings
+from config.settings import Settings
 from config.values import is_id
 from telnyx_api.errors import TelnyxError
 from text.counts import many
@@ -35,7 +35,6 @@ from workers.deletion.duties import retire_unit, stated_duties, unit_of, workers
 from workers.deletion.holds import standing
 from workers.deletion.kept import what_keeps_each
 from workers.deletion.may_delete import pause_of
-from workers.queue.embedded import redis_of
 from workers.runtime import Runtime, runtime_at
 
 command = group("List, pause, hold or approve deletions at Telnyx.")
@@ -49,14 +48,12 @@ T = TypeVar("T")
 
 
 def _run(data: Path | None, work: Callable[[Runtime], Awaitable[T]], **needs: bool) -> T:
-    settings = load_settings(data_folder=data)
-
-    async def run(url: str) -> T:
+    async def run(settings: Settings, url: str) -> T:
         async with runtime_at(settings, url, needs_telnyx=False, **needs) as runtime:
             return await work(runtime)
 
-    with redis_of(settings, is_there=True) as url:
-        return asyncio.run(run(url))
+    with service_of(data) as (settings, url):
+        return asyncio.run(run(settings, url))
 
 
 @command.command("list")
@@ -234,7 +231,7 @@ def _warn_if_unknown(connection: str, data: Path | None) -> None:
     from cli.catalogue import opened, searched, up_to_date
     from workers.catalogue.query import Query
 
-    settings = load_settings(data_folder=data)
+    settings = settings_of(data)
     try:
         if _run(data, lambda runtime: is_known_at_telnyx(runtime, connection), needs_redis=False):
             return
