@@ -179,8 +179,9 @@ class _Demo:
             if row["id"] in self.ids:
                 self._check_recording(row)
         texts = {t["id"]: t for t in [*books["deleted_transcriptions"], *books["transcriptions"]]}
+        rows = {row["id"]: row for row in books["recordings"]}
         for transcription in texts.values():
-            self._check_transcription(transcription, books)
+            self._check_transcription(transcription, rows[transcription["recording_id"]])
         report.mismatches += books["misuse"]
         metrics = self._http.get(f"{self.receiver_url}/metrics").text
         found = re.search(r'^callvault_webhooks_total{outcome="duplicate"} (\S+)', metrics, re.MULTILINE)
@@ -209,8 +210,7 @@ class _Demo:
         else:
             report.mismatches.append(f"{name}: the original was not deleted, or its receipt is missing")
 
-    def _check_transcription(self, transcription: dict[str, Any], books: dict[str, Any]) -> None:
-        row = next(r for r in books["recordings"] if r["id"] == transcription["recording_id"])
+    def _check_transcription(self, transcription: dict[str, Any], row: dict[str, Any]) -> None:
         folder = layout.recording_folder(parse_instant(row["recording_started_at"]), row["id"])
         data = self._archive.read_small(layout.transcription_key(folder, transcription["id"]))
         if data is None or json.loads(data)["transcription"] != transcription:
