@@ -15,6 +15,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from cli.options import option
 from cli.usage import group
 from config.settings import load_settings
 from telnyx_api.account import Account
@@ -51,7 +52,7 @@ def command_name(row: Operation[Any]) -> str:
 def _help(row: Operation[Any]) -> str:
     arguments = " ".join(name.upper() for name in row.path_parameters)
     required = [n for n in row.body_parameters if row.parameters[n].default is inspect.Parameter.empty]
-    options = " ".join(f"--{name.replace('_', '-')} ..." for name in required)
+    options = " ".join(f"{option(name)} ..." for name in required)
     if "filter" in row.query_parameters:
         options = "--filter NAME=VALUE"
     words = ["callvault telnyx", row.family, command_name(row), arguments, options]
@@ -74,15 +75,15 @@ def _command(row: Operation[Any]) -> Callable[..., None]:
 
     parameters = [_parameter(name, str, typer.Argument(show_default=False)) for name in row.path_parameters]
     for name in row.body_parameters:
-        option = typer.Option(f"--{name.replace('_', '-')}", metavar="VALUE", help="Text or JSON.", show_default=False)
-        parameters.append(_parameter(name, str | None, option, None))
+        field = typer.Option(option(name), metavar="VALUE", help="Text or JSON.", show_default=False)
+        parameters.append(_parameter(name, str | None, field, None))
     if row.body_parameters:
         body_option = typer.Option("--json", metavar="FILE", help="Body as JSON from FILE, or - for standard input.")
         parameters.append(_parameter("json", str | None, body_option, None))
     if "filter" in row.query_parameters:
         help_text = "Filter, such as created_at.gte=2026-11-25; repeatable."
-        option = typer.Option("--filter", metavar="NAME=VALUE", help=help_text)
-        parameters.append(_parameter("filter", list[str], option, []))
+        condition = typer.Option("--filter", metavar="NAME=VALUE", help=help_text)
+        parameters.append(_parameter("filter", list[str], condition, []))
     if row.is_paged and "page_size" in row.parameters:
         first = typer.Option(metavar="N", help="First page.", min=1)
         parameters.append(_parameter("page_number", int | None, first, None))
@@ -111,7 +112,7 @@ def _body(row: Operation[Any], given: dict[str, Any]) -> dict[str, Any]:
             body[name] = _value(given[name], row.hints[name])
     empty = inspect.Parameter.empty
     if missing := [n for n in row.body_parameters if row.parameters[n].default is empty and n not in body]:
-        raise UsedWrongly(f"{row.family} {row.name} needs --{missing[0].replace('_', '-')}, as an option or in --json")
+        raise UsedWrongly(f"{row.family} {row.name} needs {option(missing[0])}, as an option or in --json")
     return body
 
 
