@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 from starlette.requests import Request
 
@@ -69,20 +71,21 @@ async def look(ops: Ops, request: Request) -> Deletions:
     """
     due = ops.runtime.schedule
     entries = await due.entries(_MOST)
-    kept_by = await _kept(ops, [entry.folder for entry in entries])
+    kept_by, pause, mode, holds = await asyncio.gather(  # an archive that is away is waited for once
+        _kept(ops, [entry.folder for entry in entries]), _pause(ops), _mode(ops), _holds(ops)
+    )
     first = [
         Due(recording_id_of(entry.folder), entry.folder, instant_of(entry.due_at), kept_by.get(entry.folder))
         for entry in entries
     ]
-    pause = await _pause(ops)
     return Deletions(
-        mode=await _mode(ops),
+        mode=mode,
         paused=None if pause is None else pause.why,
         paused_by=None if pause is None else pause.by or None,
         paused_at=None if pause is None else pause.at or None,
         due=await due.count(),
         first=first,
-        holds=await _holds(ops),
+        holds=holds,
         held=await _in_state(ops, "held"),
         kept=await _in_state(ops, "kept"),
     )
