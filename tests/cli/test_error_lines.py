@@ -71,6 +71,8 @@ def line_of(arguments: list[str], environment: dict[str, str]) -> str:
         (["backfill"], "missing option --since; see `callvault backfill --help`"),
         (["serve", "--port", "99999"], "--port: expected at most 65535"),
         (["serve", "--port", "http"], "--port: expected a whole number"),
+        (["dead-letters", "accept", "ID", "--why", " "], "--why: give a reason; the archive keeps it"),
+        (["deletions", "hold", "ID", "--why", " "], "--why: give a reason; the archive keeps it"),
         (["demo", "--audio", "/nowhere"], "--audio: '/nowhere' does not exist"),
     ],
 )
