@@ -26,14 +26,12 @@ from cli.init import init
 from cli.options import AudioFolder, Json
 from cli.progress import progress
 from cli.supervisor import (
-    READY_SECONDS,
-    Part,
     Supervisor,
-    answers,
     free_port,
     locked,
     sandbox_environment,
     start_sandbox,
+    start_service,
     stop_signals,
 )
 from config.settings import load_settings
@@ -128,9 +126,7 @@ class _Demo:
         }
         port = free_port()
         self.receiver_url = f"http://{_HOST}:{port}"
-        supervisor.add(Part("worker", ["worker"], environment, logs / "worker.log"))
-        supervisor.add(Part("receiver", ["serve", "--port", str(port)], environment, logs / "receiver.log"))
-        supervisor.tend_until(lambda: answers(_HOST, port), READY_SECONDS, "the receiver did not start")
+        start_service(supervisor, environment, _HOST, port, logs)
         self._http = httpx.Client(timeout=30, trust_env=False)
         self._archive = Archive(open_store(self.report.archive_url))
 

@@ -26,7 +26,7 @@ from workers.queue.embedded import EmbeddedServer, die_with_parent
 # `-P` keeps the current folder off the import path: a `config.py` there would replace ours.
 CALLVAULT = (sys.executable, "-P", "-m", "cli.main")
 
-READY_SECONDS = 30.0
+_READY_SECONDS = 30.0
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 30.0
 _HEALTHY_SECONDS = 60.0
@@ -191,6 +191,32 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def start_service(
+    supervisor: Supervisor,
+    environment: Mapping[str, str],
+    host: str,
+    port: int,
+    logs: Path | None = None,
+    asked_to_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Start a worker and a receiver; returns once the receiver answers, or once a person asked to stop.
+
+    Args:
+        supervisor: keeps both running.
+        environment: of both.
+        host: where the receiver listens.
+        port: where the receiver listens.
+        logs: folder for their logs; None: this process's standard error.
+        asked_to_stop: whether a person asked to stop.
+
+    Raises:
+        UserError: the receiver did not start.
+    """
+    for name, arguments in (("worker", ["worker"]), ("receiver", ["serve", "--host", host, "--port", str(port)])):
+        supervisor.add(Part(name, arguments, environment, logs and logs / f"{name}.log"))
+    supervisor.tend_until(lambda: asked_to_stop() or answers(host, port), _READY_SECONDS, "the receiver did not start")
+
+
 def start_sandbox(arguments: list[str], log: Path | None) -> tuple[Part, dict[str, Any]]:
     """Start a sandbox; returns it with the JSON document that it prints about itself.
 
@@ -200,7 +226,7 @@ def start_sandbox(arguments: list[str], log: Path | None) -> tuple[Part, dict[st
     part = Part("sandbox", ["sandbox", "--json", *arguments], log=log)
     process = part.start(stdout=subprocess.PIPE)
     output = cast(IO[bytes], process.stdout)
-    ready, _, _ = select.select([output], [], [], READY_SECONDS)
+    ready, _, _ = select.select([output], [], [], _READY_SECONDS)
     line = output.readline() if ready else b""
     if not line:
         process.kill()

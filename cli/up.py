@@ -29,8 +29,6 @@ def command(
     Example: callvault up --sandbox
     """
     from cli.supervisor import (
-        READY_SECONDS,
-        Part,
         Supervisor,
         answers,
         free_port,
@@ -38,6 +36,7 @@ def command(
         sandbox_environment,
         say,
         start_sandbox,
+        start_service,
         stop_signals,
     )
     from workers.queue.embedded import EmbeddedServer
@@ -61,11 +60,7 @@ def command(
                 supervisor.add(part)
                 environment |= sandbox_environment(facts)
                 _explain_sandbox(facts, sandbox_environment(facts), f"http://{host}:{port}/webhooks/telnyx")
-            supervisor.add(Part("worker", ["worker"], environment))
-            supervisor.add(Part("receiver", ["serve", "--host", host, "--port", str(port)], environment))
-            supervisor.tend_until(
-                lambda: asked_to_stop() or answers(host, port), READY_SECONDS, "the receiver did not start"
-            )
+            start_service(supervisor, environment, host, port, asked_to_stop=asked_to_stop)
             say(f"receiver  http://{host}:{port}/webhooks/telnyx")
             say(f"ops pages http://{host}:{port}/ops")
             if settings.ops_token is None:
