@@ -21,7 +21,7 @@ from text.times import parse_instant
 from workers.deletion.deletion import delete_originals
 from workers.engine.connect import connect_worker
 from workers.keys import ALERTS, DELETIONS_BACK_OFF, DELETIONS_DUE
-from workers.queue.accept import enqueue
+from workers.queue.enqueue import enqueue
 from workers.recordings.archive_recording import archive_recording
 from workers.recordings.requests import DeletionTurn, RecordingRequest, recording_job
 from workers.runtime import Runtime, open_runtime
