@@ -220,7 +220,7 @@ def subject_of(key: str) -> str:
 
 
 def name_of(key: str) -> str:
-    """The last part of a key without its extension, such as the id of a decision."""
+    """The last part of a key without `.json`, such as the id of a decision or transcription."""
     return unquote(key.rpartition("/")[2].removesuffix(".json"))
 
 
@@ -256,11 +256,6 @@ _DAMAGE_ROW = re.compile(r"damage/([^/]+)/([0-9]{8})\.json")
 def transcription_key(folder: str, transcription_id: str) -> str:
     """The key of a transcription."""
     return f"{folder}transcriptions/{encode_name(transcription_id)}.json"
-
-
-def transcription_of(key: str) -> str:
-    """The id of a transcription from its key."""
-    return unquote(key.rpartition("/")[2].removesuffix(".json"))
 
 
 def recording_of(key: str) -> tuple[date, str, str] | None:

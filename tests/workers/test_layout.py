@@ -39,7 +39,7 @@ def test_the_keys_are_those_of_the_contract() -> None:
     assert layout.commit_key(folder) == folder + "recording.json"
     assert layout.receipt_key(folder) == folder + "deleted.json"
     assert layout.transcription_key(folder, "t") == folder + "transcriptions/t.json"
-    assert layout.transcription_of(folder + "transcriptions/t%20x.json") == "t x"
+    assert layout.name_of(folder + "transcriptions/t%20x.json") == "t x"
 
 
 def test_a_key_is_read_back() -> None:

@@ -280,7 +280,7 @@ class Catalogue:
             return True
         recording_id, kind = place[1], kinds.kind_in_folder(place[2])
         if kind is kinds.TRANSCRIPTION:
-            sql, value = "SELECT 1 FROM transcripts WHERE transcription_id = ?", layout.transcription_of(key)
+            sql, value = "SELECT 1 FROM transcripts WHERE transcription_id = ?", layout.name_of(key)
         elif kind is kinds.DECISION_COPY:
             sql = "SELECT 1 FROM decisions WHERE recording_id = ? AND name = ?"
             return self._db.execute(sql, (recording_id, layout.name_of(key))).fetchone() is not None
@@ -306,9 +306,7 @@ class Catalogue:
         if kind is kinds.COMMIT:
             self._put_row(row_of_commit(recording_id, day, COMMIT_RECORD.read(data, key)))
         elif kind is kinds.TRANSCRIPTION:
-            self._put_transcript(
-                self._number(recording_id, day), layout.transcription_of(key), transcript_of(data, key)
-            )
+            self._put_transcript(self._number(recording_id, day), layout.name_of(key), transcript_of(data, key))
         elif kind is kinds.RECEIPT:
             self._set(recording_id, day, "deleted_at", RECEIPT.read(data, key).confirmed_gone_at)
         elif kind is kinds.DECISION_COPY:

@@ -109,7 +109,7 @@ def row_of(folder: SealedFolder) -> Row | None:
     for key in sorted(records):
         kind = kinds.kind_of(key)
         if kind is kinds.TRANSCRIPTION:
-            row.transcription_ids = [*row.transcription_ids, layout.transcription_of(key)]
+            row.transcription_ids = [*row.transcription_ids, layout.name_of(key)]
             row.transcripts = [*row.transcripts, transcript_of(records[key], key)]
         elif kind is kinds.RECEIPT:
             row.deleted_at = _instant(RECEIPT.read(records[key], key).confirmed_gone_at)

@@ -97,7 +97,7 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
     # Somebody has read these bytes as wrong, so a checksum of the store does not clear them.
     mode = "read-back" if damaged_here else None
     objects = [await runtime.in_thread(runtime.archive.prove_again, o, mode) for o in known.values()]
-    archived = {layout.transcription_of(key) for key in keys if key.startswith(f"{folder}transcriptions/")}
+    archived = {layout.name_of(key) for key in keys if key.startswith(f"{folder}transcriptions/")}
     transcriptions = await _transcriptions(runtime, rules, folder, record, archived)
     if transcriptions is None:
         await runtime.schedule.postpone(folder, _WAIT_FOR_TRANSCRIPTION_SECONDS)

@@ -77,9 +77,9 @@ class ArchivedDays:
                 found.without_receipt.append(hash(recording_id))
             for name in names:
                 if name.startswith("transcriptions/"):
-                    found.transcribed.append(hash((recording_id, layout.transcription_of(name))))
+                    found.transcribed.append(hash((recording_id, layout.name_of(name))))
                 elif name.startswith("transcriptions-not-archived/"):
-                    found.transcriptions_not_archived.append(hash((recording_id, layout.transcription_of(name))))
+                    found.transcriptions_not_archived.append(hash((recording_id, layout.name_of(name))))
         while len(self._days) >= _DAYS_REMEMBERED:
             del self._days[min(self._days)]
         self._days[day] = _Day(*(array("q", sorted(hashes)) for hashes in found))
