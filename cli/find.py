@@ -25,6 +25,14 @@ _HEAD = ("started (UTC)", "from", "to", "length", "state", "seal", "recording")
 
 
 def command(
+    query: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[WORDS]...",
+            help="As in the search box: a number, an ID, a day, spoken words, or name:value.",
+            show_default=False,
+        ),
+    ] = None,
     number: Annotated[
         str | None,
         typer.Option(
@@ -48,6 +56,7 @@ def command(
     min_duration: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Minimum length, such as 30s or 5m.")
     ] = None,
+    max_duration: Annotated[str | None, typer.Option(metavar="DURATION", help="Maximum length, such as 10m.")] = None,
     state: Annotated[
         str | None, typer.Option(metavar="STATE", help="archived, kept, held, deleted, erased or damaged.")
     ] = None,
@@ -63,14 +72,15 @@ def command(
 
     Newest first. Exit status 0 even if nothing matches.
 
-    Example: callvault find --number "+49 30 1234567" --since "last week" --text 'refund "account number"'
+    Examples: callvault find 'refund state:kept since:7d'
+    callvault find --number "+49 30 1234567" --since "last week" --text 'refund "account number"'
     """
     from cli.catalogue import opened, searched, take, up_to_date
     from workers.catalogue.inventory import csv_lines, described
-    from workers.catalogue.query import BadQuery, read_query
+    from workers.catalogue.query import BadQuery, join, read_box, read_query
     from workers.catalogue.search import search_all
 
-    words = {
+    options = {
         "number": number,
         "since": since,
         "until": until,
@@ -80,26 +90,30 @@ def command(
         "id": id,
         "text": text,
         "min_duration": min_duration,
+        "max_duration": max_duration,
         "state": state,
         "findings": "1" if findings else None,
     }
-    refuse_empty(**words)
+    refuse_empty(**options)
+    box = " ".join(query or ())
+    if query and not box.strip():  # an unset variable of a script would otherwise ask for everything
+        raise UsedWrongly("WORDS: is empty; leave it out, or give what to find")
     if csv and json:
         raise UsedWrongly("--csv and --json exclude each other")
     settings = settings_of(data)
     try:
-        query = read_query(words)
+        wanted = read_query(join(options, read_box(box)))
     except BadQuery as error:
-        raise UsedWrongly(f"{option(error.field)}: {error.why}") from None
+        raise UsedWrongly(f"{option(error.field)}: {error.why}" if error.field else error.why) from None
     is_table = not csv and not json
     most = limit or (_ON_A_TERMINAL if is_table and sys.stdout.isatty() else None)
     with opened(settings) as (catalogue, archive):
         up_to_date(settings, catalogue, archive)
         # `searched` rebuilds a corrupt file; `search_all` then reads the results page by page.
-        first = searched(settings, catalogue, archive, query)
-        if not first and query.id is not None and take(settings, catalogue, archive, query.id):
-            first = searched(settings, catalogue, archive, query)
-        hits: Iterable[Hit] = itertools.islice(search_all(catalogue.path, query), most) if first else ()
+        first = searched(settings, catalogue, archive, wanted)
+        if not first and wanted.id is not None and take(settings, catalogue, archive, wanted.id):
+            first = searched(settings, catalogue, archive, wanted)
+        hits: Iterable[Hit] = itertools.islice(search_all(catalogue.path, wanted), most) if first else ()
         if json:
             for hit in hits:
                 sys.stdout.write(json_module.dumps(described(hit)) + "\n")

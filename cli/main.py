@@ -7,7 +7,7 @@ import sys
 import tempfile
 import traceback
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -99,8 +99,26 @@ class _Commands(Group):
                 formatter.write_dl([(row.name.ljust(width), row.summary) for row in rows])
 
 
-app = group("Keep Telnyx call recordings in your own storage, and prove they are intact.", _Commands)
-app.callback()(lambda: None)
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"callvault {version('callvault')}\n")
+        raise typer.Exit
+
+
+app = group(
+    "Keep Telnyx call recordings in your own storage, and prove they are intact.", _Commands, has_completion=True
+)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

@@ -31,13 +31,14 @@ class Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-def group(summary: str, cls: type[TyperGroup] = Group) -> typer.Typer:
-    """A group of commands, such as `callvault deletions`."""
+def group(summary: str, cls: type[TyperGroup] = Group, *, has_completion: bool = False) -> typer.Typer:
+    """A group of commands, such as `callvault deletions`; the outermost offers completion for the shell."""
     return typer.Typer(
         cls=cls,
         help=summary,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=has_completion,
+        context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )

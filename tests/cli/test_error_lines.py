@@ -61,7 +61,7 @@ def line_of(arguments: list[str], environment: dict[str, str]) -> str:
         (["get", "nope"], "recording nope is not in the archive"),
         (["find", "--sinse", "7d"], "unknown option --sinse; did you mean --since?"),
         (["find", "--colour"], "unknown option --colour; see `callvault find --help`"),
-        (["find", "a", "b"], "unexpected argument: a b; see `callvault find --help`"),
+        (["status", "a", "b"], "unexpected argument: a b; see `callvault status --help`"),
         (["find", "--since"], "--since needs a value"),
         (["find", "--csv=1"], "--csv does not take a value"),
         (["verfy"], "unknown command verfy; did you mean verify?"),

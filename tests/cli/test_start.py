@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,31 @@ def test_a_search_and_a_status_import_no_client_and_no_store(tmp_path: Path) -> 
     found = imported_by("find", folder=folder) & (_SLOW - needed)
     assert not found, found
     assert not imported_by("status", folder=folder) & (_SLOW - needed - {"arq"})
+
+
+def test_the_version_and_the_short_form_of_help_are_where_people_look() -> None:
+    shown = run_callvault(["--version"])
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"callvault {version('callvault')}\n", "")
+    for words in ([], ["find"], ["deletions"], ["deletions", "hold"]):
+        assert run_callvault([*words, "-h"]).stdout == run_callvault([*words, "--help"]).stdout != ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_subcommands_and_options(shell: str) -> None:
+    script = run_callvault([], {"_CALLVAULT_COMPLETE": f"source_{shell}"}).stdout
+    assert f"_CALLVAULT_COMPLETE=complete_{shell}" in script
+    for typed, expected in (("dea", "dead-letters"), ("deletions ho", "hold"), ("find --max", "--max-duration")):
+        line = f"callvault {typed}"
+        environment = {
+            "_CALLVAULT_COMPLETE": f"complete_{shell}",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(line.split()) - 1),
+            "_TYPER_COMPLETE_ARGS": line,
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+            "_TYPER_COMPLETE_WORD_TO_COMPLETE": line.split()[-1],
+        }
+        done = run_callvault([], environment)
+        assert (done.returncode, expected in done.stdout) == (0, True), done
 
 
 @pytest.mark.parametrize("row", [row for rows in COMMANDS.values() for row in rows], ids=lambda row: row.name)

@@ -23,7 +23,20 @@ from workers.catalogue.query import read_box, read_query
 from workers.catalogue.search import search
 from workers.catalogue.words import BadWords, indexed, marked, words_query
 
-NAMES = ("number", "since", "until", "connection", "session", "leg", "id", "text", "min_duration", "state", "findings")
+NAMES = (
+    "number",
+    "since",
+    "until",
+    "connection",
+    "session",
+    "leg",
+    "id",
+    "text",
+    "min_duration",
+    "max_duration",
+    "state",
+    "findings",
+)
 SYNTAX = st.text(alphabet='"*^():-+{}ANDORNEAT' + "'\\ aé\u0301٣", max_size=30)
 
 

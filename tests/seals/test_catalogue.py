@@ -79,8 +79,21 @@ def test_a_call_is_found_by_every_known_field(sealed: Sealed) -> None:
     assert len(find(sealed.environment, "--connection", data["connection_id"])) == 3 * CALLS_A_DAY
     assert find(sealed.environment, "--connection", "1") == []
     assert find(sealed.environment, "--min-duration", "10s") == []
+    assert len(find(sealed.environment, "--max-duration", "10s", "--since", day(4), "--until", day(4))) == CALLS_A_DAY
+    assert find(sealed.environment, "--max-duration", "1ms") == []
     assert find(sealed.environment, "--findings") == []
     assert len(find(sealed.environment, "--state", "archived", "--limit", "7")) == 7
+
+
+def test_words_without_an_option_mean_what_they_mean_in_the_search_box(sealed: Sealed) -> None:
+    data = sealed.calls[4][7]
+    assert ids(find(sealed.environment, data["id"])) == {data["id"]}
+    assert find(sealed.environment, data["from"]) == find(sealed.environment, "--number", data["from"])
+    of_day = find(sealed.environment, "--since", day(4), "--until", day(4))
+    assert find(sealed.environment, day(4)) == of_day
+    assert find(sealed.environment, f"since:{day(4)}", "state:archived", "--until", day(4)) == of_day
+    spoken = sealed.transcriptions[0]["transcription_text"].split()[2:5]
+    assert find(sealed.environment, *spoken) == find(sealed.environment, "--text", " ".join(spoken)) != []
 
 
 def test_a_call_is_found_by_spoken_words_which_are_marked(sealed: Sealed) -> None:
@@ -121,6 +134,11 @@ def test_a_call_is_found_by_spoken_words_which_are_marked(sealed: Sealed) -> Non
         (["--id", ""], "--id: is empty"),
         (["--min-duration", " "], "--min-duration: is empty"),
         (["--csv", "--json"], "--csv and --json exclude each other"),
+        (["--max-duration", "1m", "--min-duration", "90s"], "--max-duration: 1m is shorter than min_duration (90s)"),
+        (["state:lost"], "--state: 'lost' is not a state"),
+        (["colour:red"], "unknown field 'colour'"),
+        (["state:held", "--state", "kept"], "--state: given twice"),
+        (["", " "], "WORDS: is empty"),
     ],
 )
 def test_a_search_that_cannot_be_is_one_clear_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -28,7 +29,8 @@ FIELDS = {
     "leg": "call leg id",
     "id": "recording id",
     "text": "spoken words",
-    "min_duration": "a duration such as 90s",
+    "min_duration": "shortest length, such as 90s",
+    "max_duration": "longest length, such as 10m",
     "state": f"{', '.join(STATES[:-1])} or {STATES[-1]}",
     "findings": "1: only recordings with findings in the audio; 0: all",
 }
@@ -63,7 +65,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         since: the first instant of `started_at`; until: the first instant after the span.
         leg: call leg id; session: call session id; id: recording id.
         text: words of a transcription, see `workers/catalogue/words.py`.
-        min_duration_seconds: seconds.
+        min_duration_seconds, max_duration_seconds: shortest and longest length, in seconds.
         state: one of `STATES`.
         findings: only recordings with a finding.
     """
@@ -77,6 +79,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: str | None = None
     text: str | None = None
     min_duration_seconds: float | None = None
+    max_duration_seconds: float | None = None
     state: str | None = None
     findings: bool = False
 
@@ -100,6 +103,10 @@ def read_query(words: Mapping[str, str | None]) -> Query:
     query = msgspec.convert(fields, Query)
     if query.since and query.until and query.until <= query.since:
         raise BadQuery(f"{given['until']} must be after since ({given['since']})", "until")
+    if (query.max_duration_seconds or math.inf) < (query.min_duration_seconds or 0):
+        raise BadQuery(
+            f"{given['max_duration']} is shorter than min_duration ({given['min_duration']})", "max_duration"
+        )
     return query
 
 
@@ -152,7 +159,7 @@ def join(words: Mapping[str, str | None], more: Mapping[str, str]) -> dict[str, 
 
 def _put(words: dict[str, Any], name: str, value: str) -> None:
     if words.get(name) is not None and str(words[name]).strip():
-        raise BadQuery(f"{name}: given twice")
+        raise BadQuery("given twice", name)
     words[name] = value
 
 
@@ -188,6 +195,10 @@ def _text(text: str) -> str:
     return text
 
 
+def _seconds(text: str) -> float:
+    return parse_duration(text).total_seconds()
+
+
 def _state(text: str) -> str:
     if text not in STATES:
         raise ValueError(f"{text[:40]!r} is not a state; expected {FIELDS['state']}")
@@ -209,11 +220,12 @@ _READERS: dict[str, Callable[[str], object]] = {
     "leg": _id,
     "id": _id,
     "text": _text,
-    "min_duration": lambda text: parse_duration(text).total_seconds(),
+    "min_duration": _seconds,
+    "max_duration": _seconds,
     "state": _state,
     "findings": _yes_or_no,
 }
-_NAMES = {"min_duration": "min_duration_seconds"}
+_NAMES = {"min_duration": "min_duration_seconds", "max_duration": "max_duration_seconds"}
 _KNOWN = f"expected one of {', '.join(FIELDS)}"
 
 
@@ -228,6 +240,7 @@ def conditions(query: Query) -> tuple[list[str], list[object]]:
         ("r.call_leg_id = ?", query.leg),
         ("r.recording_id = ?", query.id),
         ("r.duration_ms >= ?", query.min_duration_seconds and query.min_duration_seconds * 1000),
+        ("r.duration_ms <= ?", query.max_duration_seconds and query.max_duration_seconds * 1000),
         ("state = ?", query.state),
         ("r.recording_id IN (SELECT recording_id FROM damaged WHERE state <> ?)", whole),
         ("r.findings <> ? ", "" if query.findings else None),
