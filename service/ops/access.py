@@ -183,17 +183,18 @@ def signed_out(request: Request) -> Response:
     """The answer to a request without a sign-in: a redirect to the sign-in page, or 401 from the API."""
     if request.url.path.startswith("/api/"):
         return JSONResponse({"error": "not signed in"}, 401, {"WWW-Authenticate": "Bearer"})
-    target = f"/ops/sign-in?next={quote(request.url.path)}" if request.method == "GET" else "/ops/sign-in"
+    wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    target = f"/ops/sign-in?next={quote(wanted)}" if request.method == "GET" else "/ops/sign-in"
     if request.headers.get("hx-request"):
         return Response(status_code=401, headers={"HX-Redirect": "/ops/sign-in"})
     return RedirectResponse(target, 303)
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a form, 64 KiB at most.
+    """The fields of a form, 64 KiB at most; several `ids` come in one text, with spaces between them.
 
     Raises:
-        Refused: the form is larger, is not text, or has a field twice.
+        Refused: the form is larger, is not text, or has another field twice.
     """
     body = b""
     async for chunk in request.stream():
@@ -206,7 +207,9 @@ async def read_form(request: Request) -> dict[str, str]:
         raise Refused(400, "the form cannot be read") from None
     fields: dict[str, str] = {}
     for name, value in pairs:
-        if name in fields:
+        if name == "ids":
+            value = f"{fields.get(name, '')} {value}".strip()
+        elif name in fields:
             raise Refused(400, f"{name[:40]}: given twice")
         fields[name] = value
     return fields

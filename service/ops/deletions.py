@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import msgspec
+from redis.exceptions import RedisError
 from starlette.requests import Request
 
 from archive.hold import Hold
@@ -13,6 +15,9 @@ from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from service.ops.parts import Ops
 from service.ops.recordings import instant_of, shown
+from text.counts import many
+from text.errors import UserError
+from text.one_line import one_line
 from workers.catalogue.query import Query
 from workers.catalogue.search import Hit, search
 from workers.deletion import decisions
@@ -23,6 +28,7 @@ from workers.deletion.kept import what_keeps_each
 from workers.deletion.may_delete import pause_of
 
 _MOST = 100
+_AT_ONCE = 8
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -147,6 +153,42 @@ async def release(ops: Ops, form: dict[str, str]) -> str:
     """Lift the holds of a recording."""
     released = await decisions.release(ops.runtime, form["id"], form["why"], form["by"])
     return f"recording {form['id']} is released; {released.follows}"
+
+
+async def hold_many(ops: Ops, form: dict[str, str]) -> str:
+    """Put several recordings on hold."""
+    return await _each(ops, form, hold, "on hold")
+
+
+async def release_many(ops: Ops, form: dict[str, str]) -> str:
+    """Lift the holds of several recordings."""
+    return await _each(ops, form, release, "released")
+
+
+async def _each(
+    ops: Ops, form: dict[str, str], change: Callable[[Ops, dict[str, str]], Awaitable[str]], how: str
+) -> str:
+    """Do one change for each of `ids`, a few at a time.
+
+    Raises:
+        UserError: it was not possible for some; the text names these, and how many were changed.
+    """
+    at_once = asyncio.Semaphore(_AT_ONCE)
+    ids = list(dict.fromkeys(form["ids"].split()))
+
+    async def one(recording_id: str) -> str | None:
+        async with at_once:
+            try:
+                await change(ops, form | {"id": recording_id})
+            except (UserError, StoreError, RedisError, OSError) as error:
+                return f"{recording_id}: {one_line(error)}"
+        return None
+
+    failed = [line for line in await asyncio.gather(*map(one, ids)) if line is not None]
+    done = f"{many(len(ids) - len(failed), 'recording')} {'is' if len(ids) - len(failed) == 1 else 'are'} {how}"
+    if failed:
+        raise UserError(f"{done}, {len(failed)} not: {'; '.join(failed)}")
+    return done
 
 
 async def approve(ops: Ops, form: dict[str, str]) -> str:

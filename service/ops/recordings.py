@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 from redis.exceptions import RedisError
@@ -22,16 +23,16 @@ from archive.problems import advice_for
 from archive.proof import Missing
 from archive.readers import SEAL
 from archive.records import ArchivedObject, UnreadableRecord, WrongObject
-from service.ops.access import Refused
+from service.ops.access import Refused, read_form
 from service.ops.life import Said, Step, read_life
 from service.ops.parts import Ops
 from text.errors import UserError
 from text.times import format_instant, parse_day, parse_instant
 from workers.catalogue.inventory import bracketed, csv_lines
 from workers.catalogue.lookup import day_at_telnyx
-from workers.catalogue.query import FIELDS, Query, join, read_box, read_query
+from workers.catalogue.query import FIELDS, BadQuery, Query, join, read_box, read_query, write_box
 from workers.catalogue.rows import Row
-from workers.catalogue.search import Hit, search, search_all, state_of
+from workers.catalogue.search import Hit, count, search, search_all, state_of
 from workers.damage.damage import known_damage, report_wrong
 from workers.damage.damaged import KnownDamage
 from workers.deletion.holds import Holding, holds_on
@@ -47,12 +48,14 @@ class Found(msgspec.Struct, frozen=True):
     Attributes:
         query: the search as Callvault understood it.
         hits: the latest first.
+        total: how many match, on all pages; 10,001: more than 10,000.
         after: pass it to get the next page; None at the end.
         note: a warning about the result, such as that the catalogue is still being read.
     """
 
     query: Query
     hits: list[Hit]
+    total: int
     after: str | None
     note: str | None
 
@@ -98,19 +101,42 @@ async def look(ops: Ops, request: Request) -> Found:
     Raises:
         BadQuery: the search is not valid.
     """
-    given = {name: request.query_params.get(name) for name in FIELDS}
-    query = read_query(join(given, read_box(request.query_params.get("q", ""))))
+    query = _query_of(request)
     after = request.query_params.get("after")
     if after is not None and not re.fullmatch(r"[0-9TZ:.+-]*~\d{1,18}", after):
         raise UserError("after: not a value that a previous page returned")
     hits = await ops.catalogue.ask(lambda path: search(path, query, PER_PAGE + 1, after))
     if not hits and query.id is not None and after is None and await _take(ops, query.id):
         hits = await ops.catalogue.ask(lambda path: search(path, query, PER_PAGE + 1))
-    note = await ops.catalogue.note()
     is_more = len(hits) > PER_PAGE
     return Found(
-        query, [shown(ops, hit) for hit in hits[:PER_PAGE]], hits[PER_PAGE - 1].place if is_more else None, note
+        query=query,
+        hits=[shown(ops, hit) for hit in hits[:PER_PAGE]],
+        total=await ops.catalogue.ask(lambda path: count(path, query)) if is_more or after else len(hits),
+        after=hits[PER_PAGE - 1].place if is_more else None,
+        note=await ops.catalogue.note(),
     )
+
+
+def _query_of(request: Request) -> Query:
+    given = {name: request.query_params.get(name) for name in FIELDS}
+    return read_query(join(given, read_box(request.query_params.get("q", ""))))
+
+
+def chips(params: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """What a search is limited by: the name and the value of each, and the address of the search without it."""
+    given = {name: value for name in FIELDS if (value := params.get(name, "").strip())}
+    try:
+        box = read_box(params.get("q", ""))
+    except BadQuery:
+        return []  # the page shows the error
+    found = [(name, value, {**given, "q": write_box(_without(box, name))}) for name, value in box.items()]
+    found += [(name, value, {**_without(given, name), "q": params.get("q", "")}) for name, value in given.items()]
+    return [(name, value, urlencode({key: word for key, word in rest.items() if word})) for name, value, rest in found]
+
+
+def _without(words: Mapping[str, str], name: str) -> dict[str, str]:
+    return {key: value for key, value in words.items() if key != name}
 
 
 def for_api(found: Found) -> Found:
@@ -264,11 +290,41 @@ async def inventory(ops: Ops, request: Request) -> Response:
         raise Refused(404, str(error)) from None
     query = read_query({"since": day.isoformat(), "until": day.isoformat()})
     await ops.catalogue.ask(lambda path: search(path, query, 1))
+    return _csv(ops, search_all(ops.catalogue.path, query), f"recordings-{day}")
 
+
+async def export(ops: Ops, request: Request) -> Response:
+    """All recordings of a search as CSV.
+
+    Raises:
+        BadQuery: the search is not valid.
+    """
+    query = _query_of(request)
+    await ops.catalogue.ask(lambda path: search(path, query, 1))
+    return _csv(ops, search_all(ops.catalogue.path, query), "recordings")
+
+
+async def export_selected(ops: Ops, request: Request) -> Response:
+    """The recordings that a person has selected, as CSV.
+
+    Raises:
+        Refused: none is selected, or the catalogue does not know one.
+    """
+    form = await read_form(request)
+    ops.access.check_change(request, request.state.person, form)
+    if not (ids := form.get("ids", "").split()):
+        raise Refused(400, "ids: missing")
+    hits = [await hit_of(ops, one) for one in ids]
+    if missing := [one for one, hit in zip(ids, hits, strict=True) if hit is None]:
+        raise Refused(404, f"not in the archive: {', '.join(missing)}")
+    return _csv(ops, filter(None, hits), "recordings")
+
+
+def _csv(ops: Ops, hits: Iterable[Hit], name: str) -> Response:
     def lines() -> Iterator[str]:
-        yield from csv_lines(shown(ops, hit) for hit in search_all(ops.catalogue.path, query))
+        yield from csv_lines(shown(ops, hit) for hit in hits)
 
-    headers = {"Content-Disposition": f'attachment; filename="recordings-{day}.csv"'}
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
     return StreamingResponse(lines(), 200, headers, "text/csv")  # Starlette draws the lines in a thread
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, tzinfo
 from typing import Any
 from urllib.parse import quote
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from jinja2 import pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from archive import layout
@@ -18,16 +22,64 @@ from workers.catalogue.words import pieces
 from workers.conditions import Condition
 
 
-def when(text: str | None) -> Markup:
-    """An instant, UTC, to the second; any other text unchanged."""
+def zone_of(name: str) -> tzinfo:
+    """The time zone that a reader's browser names (IANA); UTC if this machine does not know it."""
+    try:
+        return UTC if name in ("", "UTC") else ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        return UTC
+
+
+def _written(context: Context, text: str | None, form: str) -> Markup:
     if not text:
         return Markup("")
     try:
-        instant: datetime = parse_instant(text)
+        instant = parse_instant(text)
     except ValueError:
         return escape(text)
-    shown = f"{instant:%Y-%m-%d %H:%M:%S}"
-    return Markup('<time datetime="{}">{}</time>').format(text, shown)
+    shown = instant.astimezone(context["zone"]).strftime(form)
+    return Markup('<time datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>').format(text, instant, shown)
+
+
+@pass_context
+def when(context: Context, text: str | None) -> Markup:
+    """An instant in the reader's zone, to the second; any other text unchanged."""
+    return _written(context, text, "%Y-%m-%d %H:%M:%S")
+
+
+@pass_context
+def when_zone(context: Context, text: str | None) -> Markup:
+    """As `when`, with the zone behind it."""
+    return _written(context, text, "%Y-%m-%d %H:%M:%S %Z")
+
+
+@pass_context
+def time_of(context: Context, text: str | None) -> Markup:
+    """The time of an instant in the reader's zone, without the day."""
+    return _written(context, text, "%H:%M:%S")
+
+
+@pass_context
+def day_of(context: Context, text: str | None) -> str:
+    """The day of an instant in the reader's zone, such as `Thu 26 Nov 2026`; empty if unknown."""
+    try:
+        return f"{parse_instant(text or '').astimezone(context['zone']):%a %-d %b %Y}"
+    except ValueError:
+        return ""
+
+
+# What the states of a search mean for the archived copy and for the original at Telnyx.
+_STATES = {
+    "kept": "archived; original kept",
+    "held": "archived; on hold",
+    "deleted": "archived; original deleted at Telnyx",
+}
+
+
+def date_picker(value: str | None) -> Markup:
+    """The attributes of a field for a day: a picker, unless it holds another form of a day, such as `7d`."""
+    is_day = not value or re.fullmatch(r"\d{4}-\d{2}-\d{2}", value)
+    return Markup('type="date"') if is_day else Markup('type="text"')
 
 
 def length(milliseconds: float | None) -> str:
@@ -87,7 +139,14 @@ def day_or_month(day: str) -> str:
     return f"{parsed:%b}" if parsed.day == 1 else f"{parsed.day}"
 
 
+ZONE_COOKIE = "callvault_zone"  # set by ops.js
+
 FILTERS: dict[str, Callable[..., Any]] = {
+    "when_zone": when_zone,
+    "time_of": time_of,
+    "day_of": day_of,
+    "date_picker": date_picker,
+    "state_in_words": lambda state: _STATES.get(state, state),
     "size": lambda count: format_size(count or 0),
     "when": when,
     "length": length,

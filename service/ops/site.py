@@ -29,19 +29,21 @@ from service.ops.access import COOKIE, HEADERS, Person, Refused, read_form, sign
 from service.ops.openapi import document
 from service.ops.page import Page
 from service.ops.parts import Ops
-from service.ops.show import FILTERS
+from service.ops.show import FILTERS, ZONE_COOKIE, zone_of
 from telnyx_api.errors import TelnyxError
 from text.counts import many
 from text.errors import UserError
 from text.one_line import one_line
 from workers.catalogue.catalogue import CatalogueBusy
-from workers.catalogue.query import FIELDS
+from workers.catalogue.query import FIELDS, STATES, BadQuery
+from workers.catalogue.search import MOST_COUNTED
 
 log = get_logger()
 
 _LIVE_SECONDS = 2
 _MOST_WATCHERS = 32
 _LONGEST_FIELD = 500
+_LONGEST = {"ids": 10_000}
 
 Change = Callable[[Ops, dict[str, str]], Awaitable[str]]
 
@@ -51,6 +53,7 @@ _SEARCH = (
     *FIELDS.items(),
     ("after", "the `after` of the previous page"),
 )
+_EXPORT = tuple(name for name, _ in _SEARCH if name != "after")
 _MESSAGES = (("connection", "id of a connection"), ("code", "code of the message"), ("since", "first UTC day"))
 
 PAGES = (
@@ -82,6 +85,8 @@ CHANGES: dict[str, tuple[Change, tuple[str, ...]]] = {
     "/deletions/hold": (deletions.hold, ("id", "why")),
     "/deletions/release": (deletions.release, ("id", "why")),
     "/deletions/approve": (deletions.approve, ("id", "why")),
+    "/recordings/hold": (deletions.hold_many, ("ids", "why")),
+    "/recordings/release": (deletions.release_many, ("ids", "why")),
     "/connections/dismiss": (connections.dismiss, ("id",)),
     "/connections/retry-upload": (connections.retry_upload, ("id", "connection")),
     "/connections/refresh": (connections.refresh, ()),
@@ -99,6 +104,10 @@ _ENVIRONMENT.globals |= {
     "bars": charts.bars,
     "menu": [page for page in PAGES if page.in_menu],
     "commands": evidence.COMMANDS,
+    "chips": recordings.chips,
+    "fields": FIELDS,
+    "states": STATES,
+    "most_counted": MOST_COUNTED,
 }
 
 
@@ -111,6 +120,8 @@ def routes() -> Sequence[BaseRoute]:
         Route("/ops/live", _Door(_live), methods=["GET"]),
         Mount("/ops/static", _Static(directory=Path(__file__).parent / "static")),
         Route("/ops/recordings/{recording_id}/audio.{audio_format}", _Door(audio.audio, "download"), methods=["GET"]),
+        Route("/ops/recordings.csv", _Door(recordings.export, *_EXPORT), methods=["GET"]),
+        Route("/ops/recordings/export", _Door(recordings.export_selected), methods=["POST"]),
         Route("/ops/evidence/{day}/recordings.csv", _Door(recordings.inventory), methods=["GET"]),
         Route("/ops/evidence/{day}/manifest/{sequence:int}", _Door(evidence.manifest), methods=["GET"]),
         Route("/api/openapi.json", _Door(_openapi), methods=["GET"]),
@@ -199,7 +210,9 @@ class _Static(StaticFiles):
 def render(template: str, request: Request, person: Person | None, title: str, **values: Any) -> str:
     """Render a template; `person` is None on pages that need no sign-in."""
     csrf = person.csrf if person else ""
-    shared = {"person": person, "csrf": csrf, "path": request.url.path, "title": title, "params": request.query_params}
+    shared: dict[str, Any] = {"person": person, "csrf": csrf, "title": title}
+    shared |= {"path": request.url.path, "params": request.query_params}
+    shared["zone"] = zone_of(request.cookies.get(ZONE_COOKIE, ""))
     shared["can_sign_out"] = request.app.state.ops.access.needs_token
     return _ENVIRONMENT.get_template(template).render(**shared, **values)
 
@@ -216,8 +229,15 @@ def _problem(request: Request, person: Person | None, status: int, text: str) ->
 
 def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
     async def show(ops: Ops, request: Request) -> Response:
-        value = await page.look(ops, request)
-        return HTMLResponse(render(page.template, request, request.state.person, page.title, it=value))
+        value, error = None, ""
+        try:
+            value = await page.look(ops, request)
+        except BadQuery as refused:  # shown beside the box, so that it can be mended there
+            if page.template != "recordings.html":
+                raise
+            error = str(refused)
+        text = render(page.template, request, request.state.person, page.title, it=value, error=error)
+        return HTMLResponse(text, 400 if error else 200)
 
     return show
 
@@ -241,13 +261,14 @@ async def _change(ops: Ops, request: Request) -> Response:
         if name not in about:
             raise Refused(400, f"{name}: missing")
     for name, value in about.items():
-        if len(value) > _LONGEST_FIELD:
-            raise Refused(400, f"{name}: {many(len(value), 'character')}; the maximum is {_LONGEST_FIELD}")
+        if len(value) > (longest := _LONGEST.get(name, _LONGEST_FIELD)):
+            raise Refused(400, f"{name}: {many(len(value), 'character')}; the maximum is {longest}")
     said = await change(ops, about | {"by": person.name})
     ops.overview = None  # so that the person sees the change
     log.info("changed from the ops pages", who=person.name, what=request.url.path, about=about, said=said)
     if request.headers.get("hx-request"):
-        return HTMLResponse(render("said.html", request, person, "", text=said, is_good=True))
+        changed = {"HX-Trigger-After-Settle": "changed"}  # the page then reads its content anew
+        return HTMLResponse(render("said.html", request, person, "", text=said, is_good=True), headers=changed)
     return RedirectResponse(request.url.path.rpartition("/")[0], 303)
 
 

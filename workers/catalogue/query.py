@@ -145,6 +145,13 @@ def read_box(text: str) -> dict[str, str]:
     return words
 
 
+def write_box(words: Mapping[str, str]) -> str:
+    """Write named values as `read_box` reads them."""
+    return " ".join(
+        f'{name}:"{value}"' if re.search(r"\s|:", value) else f"{name}:{value}" for name, value in words.items()
+    )
+
+
 def join(words: Mapping[str, str | None], more: Mapping[str, str]) -> dict[str, str | None]:
     """Merge the named values of two sources.
 

@@ -16,6 +16,8 @@ from workers.catalogue.query import Query, conditions
 from workers.catalogue.rows import Row
 from workers.catalogue.words import marked, words_query
 
+MOST_COUNTED = 10_000
+
 _PAGE = 1_000
 
 _IS_DAMAGED = "EXISTS (SELECT 1 FROM damaged d WHERE d.recording_id = r.recording_id AND d.state <> 'whole')"
@@ -27,6 +29,9 @@ _STATE = f"""CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN {_IS_DAMAGED} 
  WHEN {_IS_HELD} THEN 'held'
  WHEN r.deleted_at IS NOT NULL THEN 'deleted'
  WHEN r.findings <> '' AND r.decision IS NULL THEN 'kept' ELSE 'archived' END"""
+
+
+_OPENING = "(SELECT substr(t.text, 1, 200) FROM transcripts t WHERE t.n = r.n ORDER BY t.t LIMIT 1)"
 
 
 def state_of(findings: Sequence[str], decisions: Decisions, *, is_deleted: bool, is_erased: bool, is_held: bool) -> str:
@@ -56,12 +61,14 @@ class Hit(msgspec.Struct, kw_only=True):
         row: its row, without transcripts.
         state: one of `query.STATES`.
         words: text around the words that were searched for, with those between `\\x02` and `\\x03`; else None.
+        opening: the first words of its transcription; None without one.
         place: its position among the hits, for the next page.
     """
 
     row: Row
     state: str
     words: str | None = None
+    opening: str | None = None
     place: str = ""
 
 
@@ -83,6 +90,18 @@ def search(path: Path, query: Query, limit: int = 100, before: str | None = None
         return list(_found(db, query, limit, before))
 
 
+def count(path: Path, query: Query) -> int:
+    """How many recordings match; `MOST_COUNTED + 1` if there are more than that.
+
+    Raises:
+        as `search`.
+    """
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as db:
+        clauses, values, _ = _conditions(query)
+        sql = f"SELECT {_STATE} AS state FROM recordings r WHERE {' AND '.join(clauses)} LIMIT ?"  # noqa: S608
+        return int(db.execute(f"SELECT count(*) FROM ({sql})", (*values, MOST_COUNTED + 1)).fetchone()[0])  # noqa: S608
+
+
 def search_all(path: Path, query: Query) -> Iterator[Hit]:
     """All hits, latest first, read a page at a time."""
     before = None
@@ -91,13 +110,10 @@ def search_all(path: Path, query: Query) -> Iterator[Hit]:
         before = hits[-1].place
 
 
-def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None) -> Iterator[Hit]:
+def _conditions(query: Query) -> tuple[list[str], list[object], str | None]:
+    """The conditions of a query, their values, and the words to look for in the index of transcriptions."""
     clauses, values = conditions(query)
     clauses.append(f"(r.key IS NOT NULL OR r.erased_at IS NOT NULL OR {_IS_DAMAGED})")
-    if before is not None:
-        started, _, n = before.rpartition("~")
-        clauses.append("(r.started_at, r.n) < (?, ?)")
-        values += [started, int(n)]
     if query.number is not None:
         clause, parts = _party_condition(wanted_number(query.number))
         clauses.append(clause)
@@ -107,14 +123,24 @@ def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None)
         said = "SELECT t.n FROM words JOIN transcripts t ON t.t = words.rowid WHERE words MATCH ?"
         clauses.append(f"r.n IN ({said})")
         values.append(match)
-    sql = f"SELECT r.n, {_STATE} AS state, {', '.join(f'r.{name}' for name in COLUMNS)} FROM recordings r"  # noqa: S608
+    return clauses, values, match
+
+
+def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None) -> Iterator[Hit]:
+    clauses, values, match = _conditions(query)
+    if before is not None:
+        started, _, n = before.rpartition("~")
+        clauses.append("(r.started_at, r.n) < (?, ?)")
+        values += [started, int(n)]
+    columns = ", ".join(f"r.{name}" for name in COLUMNS)
+    sql = f"SELECT r.n, {_STATE} AS state, {_OPENING} AS opening, {columns} FROM recordings r"  # noqa: S608
     sql += f" WHERE {' AND '.join(clauses)} ORDER BY r.started_at DESC, r.n DESC LIMIT ?"
-    for n, state, *columns in db.execute(sql, (*values, limit)):
-        named = dict(zip(COLUMNS, columns, strict=True))
+    for n, state, opening, *cells in db.execute(sql, (*values, limit)):
+        named = dict(zip(COLUMNS, cells, strict=True))
         named["findings"] = named["findings"].split(",") if named["findings"] else []
         row = Row(**named)
         words = None if query.text is None else marked(_text(db, n, match), query.text)
-        yield Hit(row=row, state=state, words=words, place=f"{row.started_at or ''}~{n}")
+        yield Hit(row=row, state=state, words=words, opening=opening, place=f"{row.started_at or ''}~{n}")
 
 
 def _text(db: sqlite3.Connection, n: int, match: str | None) -> str:
