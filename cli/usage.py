@@ -30,6 +30,13 @@ class Group(TyperGroup):
             raise UsedWrongly(_unknown("command", args[0], self.list_commands(ctx), ctx))
         return super().resolve_command(ctx, args)
 
+    def get_help_option(self, ctx: Any) -> Any:
+        """The `--help` of a group. Its default is a bool, because Typer imports pydantic to read any other."""
+        found = super().get_help_option(ctx)
+        if found is not None:
+            found.default = False
+        return found
+
 
 def group(summary: str, cls: type[TyperGroup] = Group, *, has_completion: bool = False) -> typer.Typer:
     """A group of commands, such as `callvault deletions`; the outermost offers completion for the shell."""
