@@ -11,19 +11,17 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from cli.options import option
 from cli.usage import group
-from config.settings import load_settings
-from telnyx_api.account import Account
-from telnyx_api.client import TelnyxClient
-from telnyx_api.models import Model
-from telnyx_api.operation import Operation
 from telnyx_api.operations import FAMILIES, all_operations
 from text.errors import UsedWrongly
+
+if TYPE_CHECKING:
+    from telnyx_api.operation import Operation
 
 
 def _build() -> typer.Typer:
@@ -154,6 +152,10 @@ def _filter(pairs: list[str]) -> dict[str, Any]:
 
 
 async def _run(row: Operation[Any], arguments: dict[str, Any]) -> None:
+    from config.settings import load_settings
+    from telnyx_api.account import Account
+    from telnyx_api.client import TelnyxClient
+
     account = Account.from_settings(load_settings())
     try:
         async with TelnyxClient(account) as client:
@@ -167,6 +169,8 @@ async def _run(row: Operation[Any], arguments: dict[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
+    from telnyx_api.models import Model
+
     return value.as_returned() if isinstance(value, Model) else value
 
 

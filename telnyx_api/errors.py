@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import msgspec
 
 from text.counts import many
 from text.times import utc_now
+
+if TYPE_CHECKING:
+    import httpx
 
 _MOST_NAMED = 3  # of the rows that an error is about
 

@@ -12,13 +12,15 @@ import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, get_args, get_type_hints
 from urllib.parse import quote
 
 from msgspec import UNSET
-from pydantic import TypeAdapter, ValidationError
 
 from telnyx_api.errors import UnexpectedAnswer
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Envelope = Literal["data", "log_messages", "bare", "empty", "bytes"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,9 +58,7 @@ class Operation(Generic[T]):
         path: path template, relative to the base address.
         envelope: what the answer is wrapped in.
         parameters: its parameters by name, in order.
-        hints: their types by name.
-        answer: reads one item of the answer.
-        answer_name: the name of that item's type.
+        declared: the function that declares it.
         is_paged: whether it is a list in pages.
         is_repeatable: whether sending it twice does no more than sending it once.
         tells_id: whether the answer contains the requested id, the only parameter of the path.
@@ -71,13 +71,35 @@ class Operation(Generic[T]):
     path: str
     envelope: Envelope
     parameters: Mapping[str, inspect.Parameter]
-    hints: Mapping[str, Any]
-    answer: TypeAdapter[T]
-    answer_name: str
+    declared: Callable[..., Any]
     is_paged: bool
     is_repeatable: bool
     tells_id: bool
     summary: str
+
+    @functools.cached_property
+    def hints(self) -> Mapping[str, Any]:
+        """Types by parameter, and that of the answer as `return`; resolved late, since a help text needs no models."""
+        from telnyx_api import models
+
+        return get_type_hints(self.declared, localns=vars(models))
+
+    @property
+    def _item(self) -> Any:
+        returns = self.hints["return"]
+        return get_args(returns)[0] if self.is_paged else returns
+
+    @functools.cached_property
+    def answer(self) -> TypeAdapter[T]:
+        """Reads one item of the answer."""
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(self._item)
+
+    @property
+    def answer_name(self) -> str:
+        """The name of that item's type."""
+        return getattr(self._item, "__name__", str(self._item))
 
     @functools.cached_property
     def path_parameters(self) -> tuple[str, ...]:
@@ -150,6 +172,8 @@ class Operation(Generic[T]):
         Raises:
             UnexpectedAnswer: it does not match the API documentation.
         """
+        from pydantic import ValidationError
+
         if self.envelope == "data" and isinstance(item, dict) and item.keys() == {"data"}:
             item = item["data"]
         try:
@@ -226,11 +250,8 @@ def _build(
     tells_id: bool,
 ) -> Operation[Any]:
     method, path = route.split(" ")
-    hints = get_type_hints(function)
-    returns = hints.pop("return")
-    is_paged = get_origin(returns) is Pages
-    item = get_args(returns)[0] if is_paged else returns
-    parameters = dict(inspect.signature(function).parameters)
+    signature = inspect.signature(function)
+    parameters = dict(signature.parameters)
     del parameters["self"]
     return Operation(
         family=family,
@@ -239,10 +260,8 @@ def _build(
         path=path,
         envelope=envelope,
         parameters=parameters,
-        hints=hints,
-        answer=TypeAdapter(item),
-        answer_name=getattr(item, "__name__", str(item)),
-        is_paged=is_paged,
+        declared=function,
+        is_paged=str(signature.return_annotation).startswith(f"{Pages.__name__}["),
         is_repeatable=method != "POST" if repeatable is None else repeatable,
         tells_id=tells_id,
         summary=(function.__doc__ or "").strip().splitlines()[0],

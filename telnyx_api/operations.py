@@ -8,31 +8,33 @@ here. Source: developers.telnyx.com/api-reference, and the official SDK 4.189.0 
 from __future__ import annotations
 
 import builtins
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from msgspec import UNSET, UnsetType
 
-from telnyx_api.models import (
-    BulkDeletion,
-    CivicAddress,
-    CustomStorageCredentials,
-    DialogflowConnection,
-    ExternalConnection,
-    LocationUpdate,
-    LogMessage,
-    Media,
-    Outcome,
-    PendingCount,
-    PhoneNumber,
-    Recording,
-    RecordingTranscription,
-    Release,
-    SiprecConnector,
-    Upload,
-    UploadCreated,
-    WebhookDelivery,
-)
 from telnyx_api.operation import Family, Operation, Pages, operation
+
+if TYPE_CHECKING:  # an operation resolves its types when it is called
+    from telnyx_api.models import (
+        BulkDeletion,
+        CivicAddress,
+        CustomStorageCredentials,
+        DialogflowConnection,
+        ExternalConnection,
+        LocationUpdate,
+        LogMessage,
+        Media,
+        Outcome,
+        PendingCount,
+        PhoneNumber,
+        Recording,
+        RecordingTranscription,
+        Release,
+        SiprecConnector,
+        Upload,
+        UploadCreated,
+        WebhookDelivery,
+    )
 
 Backend = Literal["gcs", "s3", "s3-generic", "azure"]
 Usage = Literal["calling_user_assignment", "first_party_app_assignment"]
