@@ -7,21 +7,20 @@ import json as json_module
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.console import open_console
 from cli.options import Json
 from cli.usage import group
-from config.settings import load_settings
-from telnyx_api.account import Account
-from telnyx_api.client import TelnyxClient
-from telnyx_api.errors import TelnyxError
 from text.counts import many
 from text.errors import UserError
-from workers.connections.document import Document, load
-from workers.connections.plan import Change, apply, drift, export, plan
+
+if TYPE_CHECKING:
+    from telnyx_api.client import TelnyxClient
+    from workers.connections.document import Document
+    from workers.connections.plan import Change
 
 command = group("Manage the account's configuration as code.")
 
@@ -33,6 +32,10 @@ _MARKS = {"create": "+", "update": "~", "delete": "-"}
 
 
 def _on_telnyx(work: Callable[[TelnyxClient], Awaitable[Any]]) -> Any:
+    from config.settings import load_settings
+    from telnyx_api.account import Account
+    from telnyx_api.client import TelnyxClient
+
     account = Account.from_settings(load_settings())
 
     async def run() -> Any:
@@ -74,6 +77,9 @@ def show_plan(file: File, prune: Prune = False, json: Json = False) -> int:
 
     Example: callvault connections plan telnyx.toml
     """
+    from workers.connections.document import load
+    from workers.connections.plan import plan
+
     document = load(file)
     changes = _on_telnyx(lambda client: plan(client, document, prune=prune))
     _show(changes, json)
@@ -92,11 +98,16 @@ def apply_plan(
 
     Example: callvault connections apply telnyx.toml
     """
+    from workers.connections.document import load
+
     document = load(file)
     _on_telnyx(lambda client: _apply(client, document, prune, yes))
 
 
 async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: bool) -> None:
+    from telnyx_api.errors import TelnyxError
+    from workers.connections.plan import apply, plan
+
     changes = await plan(client, document, prune=prune, set_unreturned=True)
     _show(changes, False)
     if not changes or not (yes or typer.confirm("Make these changes?")):
@@ -120,6 +131,9 @@ def show_drift(file: File, json: Json = False) -> int:
 
     Example: callvault connections drift telnyx.toml
     """
+    from workers.connections.document import load
+    from workers.connections.plan import drift
+
     document = load(file)
     changes, unread = _on_telnyx(lambda client: drift(client, document))
     _show(changes, json)
@@ -134,4 +148,6 @@ def export_file() -> None:
 
     Example: callvault connections export > telnyx.toml
     """
+    from workers.connections.plan import export
+
     sys.stdout.write(_on_telnyx(export) + "\n")

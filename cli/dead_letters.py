@@ -7,20 +7,20 @@ import getpass
 import json as json_module
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from archive.records import NotArchived, TranscriptionNotArchived
 from cli.options import By, DataFolder, Json, Why, service_of
 from cli.usage import group
-from config.settings import Settings
 from text.counts import many
 from text.errors import UsedWrongly, UserError
-from workers.engine.attempts import Attempts
-from workers.engine.connect import connect_command
-from workers.engine.failure_classes import advice_of
+
+if TYPE_CHECKING:
+    from archive.records import NotArchived, TranscriptionNotArchived
+    from config.settings import Settings
+    from workers.engine.attempts import Attempts
 
 command = group("List, retry or discard jobs that failed for good.")
 
@@ -30,11 +30,14 @@ JobId = Annotated[
 All = Annotated[bool, typer.Option("--all", help="All dead letters.")]
 
 
-def _on_redis(data: Any, work: Callable[[Any], Awaitable[Any]]) -> Any:
+def _on_attempts(data: Any, work: Callable[[Attempts], Awaitable[Any]]) -> Any:
+    from workers.engine.attempts import Attempts
+    from workers.engine.connect import connect_command
+
     async def run(url: str) -> Any:
         redis = await connect_command(url, connections=4)
         try:
-            return await work(redis)
+            return await work(Attempts(redis))
         finally:
             await redis.aclose()
 
@@ -52,7 +55,9 @@ def list_letters(data: DataFolder = None, json: Json = False) -> None:
 
     Example: callvault dead-letters list
     """
-    letters = _on_redis(data, lambda redis: Attempts(redis).letters())
+    from workers.engine.failure_classes import advice_of
+
+    letters = _on_attempts(data, lambda attempts: attempts.letters())
     if json:
         _print_json({"dead_letters": msgspec.to_builtins(letters)})
         return
@@ -79,7 +84,8 @@ def discard_letters(job_id: JobId = None, every: All = False, data: DataFolder =
 
     Example: callvault dead-letters discard archive_recording:ID
     """
-    sys.stdout.write(f"{_each(job_id, every, data, Attempts.discard)} discarded\n")
+    done = _each(job_id, every, data, lambda attempts, one, died_at: attempts.discard(one, died_at))
+    sys.stdout.write(f"{done} discarded\n")
 
 
 @command.command("accept")
@@ -134,8 +140,7 @@ def _each(
     if (job_id is None) == (not every):
         raise UsedWrongly("give a job ID, or --all")
 
-    async def work(redis: Any) -> int:
-        attempts = Attempts(redis)
+    async def work(attempts: Attempts) -> int:
         if job_id is None:
             done = [await act(attempts, letter.job_id, letter.died_at) for letter in await attempts.letters()]
         else:
@@ -144,4 +149,4 @@ def _each(
             raise UserError(f"no dead letter {job_id}; run `callvault dead-letters list` to see all")
         return sum(done)
 
-    return int(_on_redis(data, work))
+    return int(_on_attempts(data, work))

@@ -9,33 +9,23 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 import typer
-from redis.exceptions import RedisError
 
-from archive.decisions import held_connections
 from archive.hold import Hold
-from archive.layout import recording_id_of
-from archive.records import Duties, UnreadableRecord
-from archive.stores.store import StoreError
 from cli.options import By, DataFolder, Json, RecordingId, Why, service_of, settings_of
 from cli.usage import group
-from config.settings import Settings
-from config.values import is_id
-from telnyx_api.errors import TelnyxError
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 from text.times import format_duration
-from workers.deletion import decisions
-from workers.deletion.decided import Decided, to_know, what_follows
-from workers.deletion.decisions import is_known_at_telnyx
-from workers.deletion.duties import retire_unit, stated_duties, unit_of, workers_duties
-from workers.deletion.holds import standing
-from workers.deletion.kept import what_keeps_each
-from workers.deletion.may_delete import pause_of
-from workers.runtime import Runtime, runtime_at
+from workers.deletion.decided import NO_REASON, Decided, to_know, what_follows
+
+if TYPE_CHECKING:
+    from archive.records import Duties
+    from config.settings import Settings
+    from workers.runtime import Runtime
 
 command = group("List, pause, hold or approve deletions at Telnyx.")
 
@@ -48,6 +38,8 @@ T = TypeVar("T")
 
 
 def _run(data: Path | None, work: Callable[[Runtime], Awaitable[T]], **needs: bool) -> T:
+    from workers.runtime import runtime_at
+
     async def run(settings: Settings, url: str) -> T:
         async with runtime_at(settings, url, needs_telnyx=False, **needs) as runtime:
             return await work(runtime)
@@ -64,6 +56,12 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
 
     Example: callvault deletions list
     """
+    from archive.layout import recording_id_of
+    from archive.records import UnreadableRecord
+    from archive.stores.store import StoreError
+    from workers.deletion.duties import workers_duties
+    from workers.deletion.kept import what_keeps_each
+    from workers.deletion.may_delete import pause_of
 
     async def work(runtime: Runtime) -> tuple[Any, ...]:
         due, pause, duties, problem, kept = runtime.schedule, None, None, None, {}
@@ -112,6 +110,8 @@ def list_holds(data: DataFolder = None, json: Json = False) -> None:
 
     Example: callvault deletions holds
     """
+    from workers.deletion.holds import standing
+
     found = _run(data, lambda runtime: runtime.in_thread(standing, runtime.archive), needs_redis=False)
     if json:
         sys.stdout.write(json_module.dumps({"holds": msgspec.to_builtins(found)}) + "\n")
@@ -138,6 +138,8 @@ def show_duties(
 
     Example: callvault deletions duties
     """
+    from archive.decisions import held_connections
+    from workers.deletion.duties import retire_unit, stated_duties, unit_of, workers_duties
 
     async def work(runtime: Runtime) -> tuple[dict[str, Duties], Duties, str, dict[str, str]]:
         if retire is not None:
@@ -171,13 +173,15 @@ def _in_words(duties: Duties) -> str:
 
 
 @command.command("pause")
-def pause(why: Why = decisions.NO_REASON, by: By = None, data: DataFolder = None) -> int:
+def pause(why: Why = NO_REASON, by: By = None, data: DataFolder = None) -> int:
     """Pause all deletions at Telnyx.
 
     The pause is recorded in the archive, and every worker of this archive obeys it.
 
     Example: callvault deletions pause --why "bucket is being moved"
     """
+    from workers.deletion import decisions
+    from workers.deletion.may_delete import pause_of
 
     async def work(runtime: Runtime) -> tuple[Decided, Hold | None]:
         decided = await decisions.pause(runtime, why, by or getpass.getuser())
@@ -188,11 +192,13 @@ def pause(why: Why = decisions.NO_REASON, by: By = None, data: DataFolder = None
 
 
 @command.command("resume")
-def resume(why: Why = decisions.NO_REASON, by: By = None, data: DataFolder = None) -> None:
+def resume(why: Why = NO_REASON, by: By = None, data: DataFolder = None) -> None:
     """Resume deletions.
 
     Example: callvault deletions resume
     """
+    from workers.deletion import decisions
+
     was_paused = _run(data, lambda runtime: decisions.resume(runtime, why, by or getpass.getuser()))
     sys.stdout.write("resumed\n" if was_paused else "not paused; nothing changed\n")
 
@@ -212,6 +218,8 @@ def hold(
 
     Example: callvault deletions hold ID --why "case 17"
     """
+    from workers.deletion import decisions
+
     name, person = _one(recording_id, connection), by or getpass.getuser()
 
     async def work(runtime: Runtime) -> Decided:
@@ -228,8 +236,13 @@ def hold(
 
 def _warn_if_unknown(connection: str, data: Path | None) -> None:
     """Warn that a connection has no recordings: a mistyped ID would hold nothing."""
+    from redis.exceptions import RedisError
+
+    from archive.stores.store import StoreError
     from cli.catalogue import opened, searched, up_to_date
+    from telnyx_api.errors import TelnyxError
     from workers.catalogue.query import Query
+    from workers.deletion.decisions import is_known_at_telnyx
 
     settings = settings_of(data)
     try:
@@ -260,6 +273,8 @@ def release(
 
     Example: callvault deletions release ID --why "case 17 is closed"
     """
+    from workers.deletion import decisions
+
     name, person = _one(recording_id, connection), by or getpass.getuser()
     if connection is not None:
         held = _run(data, lambda runtime: decisions.release_connection(runtime, connection, why, person))
@@ -279,6 +294,8 @@ def approve(recording_id: RecordingId, why: Why, by: By = None, data: DataFolder
 
     Example: callvault deletions approve ID --why "listened to it"
     """
+    from workers.deletion import decisions
+
     person = by or getpass.getuser()
     findings, kept = _run(data, lambda runtime: decisions.approve(runtime, _id(recording_id), why, person))
     sys.stdout.write(f"{recording_id}: approved {', '.join(findings)}; {what_follows(kept)}\n")
@@ -291,6 +308,8 @@ def _one(recording_id: str | None, connection: str | None) -> str:
 
 
 def _id(text: str) -> str:
+    from config.values import is_id
+
     if not is_id(text):
         raise UsedWrongly(f"{text!r} is not a Telnyx ID")
     return text

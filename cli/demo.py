@@ -10,12 +10,9 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from archive import layout
 from archive.archive import Archive
@@ -24,7 +21,6 @@ from archive.stores.store import open_store
 from cli.console import open_console
 from cli.init import init
 from cli.options import AudioFolder, Json
-from cli.progress import progress
 from cli.supervisor import (
     Supervisor,
     free_port,
@@ -34,10 +30,12 @@ from cli.supervisor import (
     start_service,
     stop_signals,
 )
-from config.settings import load_settings
 from text.sizes import format_size
 from text.times import format_duration, parse_instant
 from workers.queue.embedded import EmbeddedServer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _PATIENCE_SECONDS = 120.0  # without progress
 _HOST = "127.0.0.1"
@@ -82,6 +80,9 @@ def command(
 
     Example: callvault demo --recordings 50
     """
+    from cli.progress import progress
+    from config.settings import load_settings
+
     console = open_console(stderr=json)
     folder = (data or Path(tempfile.mkdtemp(prefix="callvault-demo-"))).resolve()
     with locked(folder), stop_signals() as asked_to_stop:
@@ -108,6 +109,8 @@ class _Demo:
     def __init__(
         self, folder: Path, recordings: int, audio: Path | None, supervisor: Supervisor, redis_url: str
     ) -> None:
+        import httpx
+
         self.folder = folder
         self.supervisor = supervisor
         self.report = Report(recordings, archive_url=(folder / "archive").as_uri())
@@ -220,6 +223,8 @@ def _print(report: Report, demo: _Demo, console: Console, as_json: bool) -> None
         sys.stdout.write(json.dumps(asdict(report)) + "\n")
         sys.stdout.flush()
         return
+    from rich.table import Table
+
     table = Table(show_header=False, box=None, pad_edge=False)
     rows = {
         "recordings made": report.recordings,

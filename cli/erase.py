@@ -6,30 +6,21 @@ import asyncio
 import json as json_module
 import sys
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from archive import layout
-from archive.archive import Archive
-from archive.decisions import decisions_about, decisions_on, held_connections, why_held
-from archive.erase import Erased, erase, is_signed, sign_erasure
-from cli.catalogue import look_up, opened, up_to_date
 from cli.options import By, DataFolder, Json, RecordingId, service_of, settings_of
-from config.settings import Settings
-from telnyx_api.client import asking
-from telnyx_api.errors import NotFound
-from telnyx_api.pages import LARGEST_PAGE
 from text.counts import many
 from text.errors import UsedWrongly, UserError
-from workers.catalogue.forget import forget
-from workers.catalogue.parquet import has_parquet
-from workers.catalogue.rows import Row
-from workers.deletion.duties import own_duties, stated_duties
-from workers.engine.lease import HeldElsewhere
-from workers.recordings.lease import sole_writer
-from workers.runtime import Runtime, runtime_at
-from workers.seals.signing import open_seal_keys
+
+if TYPE_CHECKING:
+    from archive.archive import Archive
+    from archive.erase import Erased
+    from config.settings import Settings
+    from workers.catalogue.rows import Row
+    from workers.runtime import Runtime
 
 _WAIT_SECONDS = 30  # for a job that is archiving the recording
 
@@ -65,6 +56,11 @@ def command(
 
 
 def _run(settings: Settings, url: str, recording_id: str, why: str, by: str | None, *, yes: bool, as_json: bool) -> int:
+    from archive.erase import is_signed
+    from cli.catalogue import look_up, opened, up_to_date
+    from workers.catalogue.forget import forget
+    from workers.catalogue.parquet import has_parquet
+
     if not has_parquet():
         raise UserError("pyarrow is missing, so Parquet rows cannot be erased; pip install 'callvault[parquet]'")
     with opened(settings) as (catalogue, archive):
@@ -101,6 +97,10 @@ def _run(settings: Settings, url: str, recording_id: str, why: str, by: str | No
 
 
 def _sign(settings: Settings, recording_id: str, as_json: bool) -> int:
+    from archive.erase import sign_erasure
+    from cli.catalogue import look_up, opened
+    from workers.seals.signing import open_seal_keys
+
     keys = open_seal_keys(settings)
     with opened(settings) as (catalogue, archive):
         row = look_up(settings, catalogue, archive, recording_id).row
@@ -116,6 +116,9 @@ def _sign(settings: Settings, recording_id: str, as_json: bool) -> int:
 
 def _refuse_if_held(settings: Settings, archive: Archive, folder: str, row: Row) -> None:
     """Refuse to erase what is on hold. An unreadable decision may be a hold."""
+    from archive.decisions import decisions_about, decisions_on, held_connections, why_held
+    from workers.deletion.duties import own_duties, stated_duties
+
     decisions = decisions_on(archive, folder)
     if unreadable := [name for name, decision in decisions.items() if decision is None]:
         line = f"cannot read a decision about recording {row.recording_id} ({unreadable[0]})"
@@ -147,6 +150,13 @@ async def _erase(
     settings: Settings, url: str, archive: Archive, folder: str, row: Row, why: str, by: str | None
 ) -> Erased:
     """Erase under the recording's lease: the original first, so no job archives it again."""
+    from archive.erase import erase
+    from telnyx_api.client import asking
+    from workers.engine.lease import HeldElsewhere
+    from workers.recordings.lease import sole_writer
+    from workers.runtime import runtime_at
+    from workers.seals.signing import open_seal_keys
+
     async with runtime_at(settings, url) as runtime:
         keys = None if settings.seal_key is None else open_seal_keys(settings)
 
@@ -176,6 +186,9 @@ async def _erase(
 
 
 async def _delete_original(runtime: Runtime, recording_id: str) -> None:
+    from telnyx_api.errors import NotFound
+    from telnyx_api.pages import LARGEST_PAGE
+
     listed = runtime.telnyx.recording_transcriptions.list(filter={"recording_id": recording_id}, page_size=LARGEST_PAGE)
     for transcription in [one async for one in listed if one.recording_id == recording_id]:
         with suppress(NotFound):

@@ -6,22 +6,19 @@ import asyncio
 import json as json_module
 import sys
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from cli.options import DataFolder, Json, Since, day_of
+from cli.options import DataFolder, Json, Since, day_of, settings_of
 from cli.usage import group
-from config.settings import load_settings
-from telnyx_api.account import Account
-from telnyx_api.client import TelnyxClient
-from telnyx_api.errors import NotFound
 from text.counts import many
 from text.errors import UserError
 from text.times import utc_now
-from workers.connections.log_messages import read_log_messages
-from workers.runtime import open_archive
+
+if TYPE_CHECKING:
+    from config.settings import Settings
 
 command = group("List or dismiss log messages of connections.")
 
@@ -42,7 +39,10 @@ def list_logs(
 
     Example: callvault logs list --code 10015
     """
-    settings = load_settings(data_folder=data)
+    from workers.connections.log_messages import read_log_messages
+    from workers.runtime import open_archive
+
+    settings = settings_of(data)
     first = day_of(since, "--since") if since else utc_now().date() - timedelta(days=_DAYS)
     rows = read_log_messages(open_archive(settings), first, connection, code)
     if json:
@@ -69,12 +69,16 @@ def dismiss(
 
     Example: callvault logs dismiss ID
     """
-    asyncio.run(_dismiss(Account.from_settings(load_settings(data_folder=data)), message_id))
+    asyncio.run(_dismiss(settings_of(data), message_id))
     sys.stdout.write("dismissed\n")
 
 
-async def _dismiss(account: Account, message_id: str) -> None:
-    async with TelnyxClient(account) as client:
+async def _dismiss(settings: Settings, message_id: str) -> None:
+    from telnyx_api.account import Account
+    from telnyx_api.client import TelnyxClient
+    from telnyx_api.errors import NotFound
+
+    async with TelnyxClient(Account.from_settings(settings)) as client:
         try:
             await client.log_messages.dismiss(message_id)
         except NotFound:

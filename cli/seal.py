@@ -8,28 +8,21 @@ import re
 import sys
 from contextlib import suppress
 from datetime import date
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archive.records import UnreadableRecord
-from archive.seals import Link
 from cli.console import open_console
 from cli.options import DataFolder, Json, day_of, service_of
-from cli.progress import progress
-from config.settings import Settings
-from telnyx_api.errors import StatusError
 from text.counts import many
 from text.errors import UsedWrongly
 from text.sizes import format_size
-from workers.queue.change_feed import UnsealedDays
-from workers.queue.script import server_seconds
-from workers.recordings.requests import FindUnsealedRequest
-from workers.runtime import Runtime, runtime_at
-from workers.seals.seal import Waits, seal
-from workers.seals.signing import complete, sign_by_hand
-from workers.seals.unsealed import days_without_a_seal, find_unsealed
-from workers.status import next_of, open_days
+
+if TYPE_CHECKING:
+    from archive.seals import Link
+    from config.settings import Settings
+    from workers.runtime import Runtime
+    from workers.seals.seal import Waits
 
 
 def command(
@@ -65,6 +58,13 @@ def command(
 
 
 async def _seal_days(settings: Settings, url: str, day: date | None, as_json: bool) -> int:
+    from cli.progress import progress
+    from workers.queue.change_feed import UnsealedDays
+    from workers.queue.script import server_seconds
+    from workers.runtime import runtime_at
+    from workers.seals.signing import complete
+    from workers.status import next_of, open_days
+
     async with runtime_at(settings, url) as runtime:
         days = [day] if day is not None else await _due(runtime)
         outcomes: list[tuple[date, Any]] = []
@@ -81,6 +81,9 @@ async def _seal_days(settings: Settings, url: str, day: date | None, as_json: bo
 
 async def _seal(runtime: Runtime, day: date) -> Link | Waits | None:
     """Seal a day. If Telnyx refuses to answer about it, the next days are still sealed."""
+    from telnyx_api.errors import StatusError
+    from workers.seals.seal import Waits, seal
+
     try:
         return await seal(runtime, day, by_hand=True)
     except StatusError as error:
@@ -88,6 +91,12 @@ async def _seal(runtime: Runtime, day: date) -> Link | Waits | None:
 
 
 async def _due(runtime: Runtime) -> list[date]:
+    from archive.records import UnreadableRecord
+    from workers.queue.change_feed import UnsealedDays
+    from workers.queue.script import server_seconds
+    from workers.recordings.requests import FindUnsealedRequest
+    from workers.seals.unsealed import days_without_a_seal, find_unsealed
+
     await find_unsealed(runtime, FindUnsealedRequest())
     days, now = UnsealedDays(runtime.redis), await server_seconds(runtime.redis)
     with suppress(UnreadableRecord):  # `_seal` reports it for each due day
@@ -96,6 +105,9 @@ async def _due(runtime: Runtime) -> list[date]:
 
 
 async def _sign(settings: Settings, url: str, first: int, last: int, as_json: bool) -> int:
+    from workers.runtime import runtime_at
+    from workers.seals.signing import sign_by_hand
+
     async with runtime_at(settings, url, needs_telnyx=False) as runtime:
         links = await sign_by_hand(runtime, first, last)
     if as_json:
@@ -108,6 +120,8 @@ async def _sign(settings: Settings, url: str, first: int, last: int, as_json: bo
 
 
 def _print(outcomes: list[tuple[date, Any]], stamp: str | None, still: str, as_json: bool) -> int:
+    from workers.seals.seal import Waits
+
     waits = [outcome for _, outcome in outcomes if isinstance(outcome, Waits)]
     if as_json:
         rows = [{"day": day.isoformat()} | _described(outcome) for day, outcome in outcomes]
@@ -134,6 +148,8 @@ def _print(outcomes: list[tuple[date, Any]], stamp: str | None, still: str, as_j
 
 
 def _described(outcome: Link | Waits | None) -> dict[str, Any]:
+    from workers.seals.seal import Waits
+
     if isinstance(outcome, Waits):
         return {"sealed": False, "why": outcome.why}
     if outcome is None:

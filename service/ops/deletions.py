@@ -21,7 +21,7 @@ from text.one_line import one_line
 from workers.catalogue.query import Query
 from workers.catalogue.search import Hit, search
 from workers.deletion import decisions
-from workers.deletion.decided import to_know, what_follows
+from workers.deletion.decided import NO_REASON, to_know, what_follows
 from workers.deletion.duties import workers_duties
 from workers.deletion.holds import Holding, standing
 from workers.deletion.kept import what_keeps_each
@@ -133,13 +133,13 @@ async def _in_state(ops: Ops, state: str) -> list[Hit]:
 
 async def pause(ops: Ops, form: dict[str, str]) -> str:
     """Pause deletion."""
-    decided = await decisions.pause(ops.runtime, form.get("why", decisions.NO_REASON), form["by"])
+    decided = await decisions.pause(ops.runtime, form.get("why", NO_REASON), form["by"])
     return f"deletion is paused{to_know(decided)}"
 
 
 async def resume(ops: Ops, form: dict[str, str]) -> str:
     """Resume deletion."""
-    was_paused = await decisions.resume(ops.runtime, form.get("why", decisions.NO_REASON), form["by"])
+    was_paused = await decisions.resume(ops.runtime, form.get("why", NO_REASON), form["by"])
     return "deletion is resumed" if was_paused else "deletion was not paused"
 
 

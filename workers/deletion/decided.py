@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 NOWHERE = "neither the archive nor Telnyx (with this API key) has this recording; check the id"
+NO_REASON = "no reason given"  # of a pause or its end, where a person may leave it out
 _MOST_NAMED = 10
 _ONCE_FREE = "a worker deletes its original when it is due, unless something else keeps it"
 

@@ -42,7 +42,6 @@ from workers.queue.script import server_seconds, write_when_full
 from workers.recordings.lease import sole_writer
 from workers.runtime import Runtime
 
-NO_REASON = "no reason given"  # of a pause or its end, where a person may leave it out
 _ERASURE_SECONDS = 30.0
 _NOT_SHOWN = ", or belongs to another account than this API key (Telnyx does not show it)"
 

@@ -20,11 +20,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from config.settings import Settings
 from process.private import close_files, private_folder
 from text.errors import UserError
+
+if TYPE_CHECKING:
+    from config.settings import Settings
 
 _PR_SET_PDEATHSIG = 1
 _ANOTHER_SECONDS = 20.0  # as long as one that was told to stop may take
