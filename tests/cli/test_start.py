@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -16,44 +19,72 @@ from cli.supervisor import CALLVAULT
 from lab.processes import Process, free_port, run_callvault, wait_for
 
 _SLOW = {
-    "apprise", "arq", "azure", "boto3", "botocore", "cryptography", "httpx", "prometheus_client",
-    "pydantic", "pydantic_settings", "redis", "rich", "starlette", "structlog", "uvicorn",
+    "apprise", "arq", "azure", "boto3", "botocore", "cryptography", "hiredis", "httpx", "jinja2", "nacl",
+    "prometheus_client", "pydantic", "pydantic_settings", "redis", "rich", "stamina", "starlette", "structlog", "uvicorn",
 }  # fmt: skip
 
+# Runs each command in a fork, so that they share the start of the interpreter.
 _PROGRAM = """
-import sys
-sys.argv = ["callvault", *sys.argv[1:]]
+import json, os, sys
 from cli.main import main
-try:
-    main()
-except SystemExit:
-    pass
-print("\\n" + " ".join(sorted({name.partition(".")[0] for name, module in sys.modules.items() if module})))
+
+for words in json.loads(sys.argv[1]):
+    sys.stdout.flush()
+    if not (child := os.fork()):
+        told = os.dup(1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.argv = ["callvault", *words]
+        try:
+            main()
+        except SystemExit:
+            pass
+        packages = sorted({name.partition(".")[0] for name, module in sys.modules.items() if module})
+        os.write(told, json.dumps([" ".join(words), packages]).encode() + b"\\n")
+        os._exit(0)
+    os.waitpid(child, 0)
 """
 
 
-def imported_by(*arguments: str, folder: Path) -> set[str]:
-    """The packages that a command has imported when it ends."""
+def imported_by_each(commands: list[list[str]], folder: Path) -> dict[str, set[str]]:
+    """The packages that each command has imported when it ends."""
     ran = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, *arguments],
+        [sys.executable, "-c", _PROGRAM, json.dumps(commands)],
         capture_output=True,
         text=True,
         check=True,
+        timeout=100,
         env={"CALLVAULT_DATA": str(folder)},
     )
-    return set(ran.stdout.splitlines()[-1].split())
+    found = dict(json.loads(line) for line in ran.stdout.splitlines())
+    assert len(found) == len(commands), ran.stderr
+    return {words: set(packages) for words, packages in found.items()}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], []])
-def test_help_imports_nothing_that_is_slow(arguments: list[str], tmp_path: Path) -> None:
-    assert not imported_by(*arguments, folder=tmp_path) & _SLOW
+def imported_by(*words: str, folder: Path) -> set[str]:
+    """The packages that one command has imported when it ends."""
+    (found,) = imported_by_each([[*words]], folder).values()
+    return found
 
 
-@pytest.mark.parametrize(
-    "words", ["nothing-of-the-kind", *(f"{name} --help" for name in ("find", "status", "serve", "worker", "up"))]
-)
-def test_the_help_of_a_command_does_not_import_its_modules(words: str, tmp_path: Path) -> None:
-    assert not imported_by(*words.split(), folder=tmp_path) & (_SLOW - {"pydantic"})  # typer checks for pydantic
+def helps() -> Iterator[list[str]]:
+    """Every way to ask for help: of Callvault, of each command, and of each command of a group."""
+
+    def walk(words: list[str], command: Any) -> Iterator[list[str]]:
+        yield [*words, "--help"]
+        for name, one in getattr(command, "commands", {}).items():
+            yield from walk([*words, name], one)
+
+    yield from (["--help"], [])
+    for row in [row for rows in COMMANDS.values() for row in rows]:
+        command = import_module(row.module).command
+        yield from walk([row.name], typer.main.get_group(command) if isinstance(command, typer.Typer) else command)
+
+
+def test_no_help_imports_what_is_slow(tmp_path: Path) -> None:
+    asked = [["nothing-of-the-kind"], *helps()]
+    assert len(asked) > 100
+    found = imported_by_each(asked, tmp_path)
+    assert not {words: slow for words, packages in found.items() if (slow := packages & _SLOW)}
 
 
 def test_a_search_and_a_status_import_no_client_and_no_store(tmp_path: Path) -> None:
@@ -68,6 +99,7 @@ def test_a_search_and_a_status_import_no_client_and_no_store(tmp_path: Path) -> 
         "pydantic",
         "pydantic_settings",
         "redis",
+        "hiredis",
         "cryptography",
     }  # redis checks only whether the last is installed
     found = imported_by("find", folder=folder) & (_SLOW - needed)
