@@ -79,7 +79,7 @@ class Operation(Generic[T]):
 
     @functools.cached_property
     def hints(self) -> Mapping[str, Any]:
-        """Types by parameter, and that of the answer as `return`; resolved late, since a help text needs no models."""
+        """The types by parameter, the answer's as `return`. Resolved at first use, because a help text needs no models."""
         from telnyx_api import models
 
         return get_type_hints(self.declared, localns=vars(models))
