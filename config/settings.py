@@ -13,8 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from config.values import (
     QuietHours,
@@ -59,17 +58,15 @@ Interval = Annotated[Duration, AfterValidator(at_least("1s"))]
 Days = Annotated[Duration, AfterValidator(at_least("1d"))]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings of one process, read once from the environment by `load_settings`."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True, validate_default=False
-    )
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     telnyx_api_key: SecretStr | None = _setting(
         "TELNYX_API_KEY", None, secret=True, help="Telnyx API v2 key.", expected="an API v2 key from the Telnyx portal"
     )
-    telnyx_public_keys: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_public_keys)] = _setting(
+    telnyx_public_keys: Annotated[tuple[str, ...], BeforeValidator(read_public_keys)] = _setting(
         "TELNYX_PUBLIC_KEY",
         (),
         help="Webhook public key. Separate several with commas while you rotate keys.",
@@ -135,7 +132,7 @@ class Settings(BaseSettings):
         "their proof.",
         expected="a number from 0 to 100",
     )
-    transcriptions: Annotated[TranscriptionPolicy, NoDecode, BeforeValidator(read_transcriptions)] = _setting(
+    transcriptions: Annotated[TranscriptionPolicy, BeforeValidator(read_transcriptions)] = _setting(
         "CALLVAULT_TRANSCRIPTIONS",
         TranscriptionPolicy("wait", timedelta(0)),
         help="Whether deletion waits for transcriptions. `ignore` waits for none. `wait 1h` waits for those that "
@@ -143,7 +140,7 @@ class Settings(BaseSettings):
         "not begun. `require` waits until there is one.",
         expected="ignore, require, or wait and a duration such as wait 1h",
     )
-    hold_connections: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_ids)] = _setting(
+    hold_connections: Annotated[tuple[str, ...], BeforeValidator(read_ids)] = _setting(
         "CALLVAULT_HOLD_CONNECTIONS",
         (),
         help="Connections under legal hold. No worker of this archive deletes their originals.",
@@ -253,13 +250,13 @@ class Settings(BaseSettings):
         "difference.",
         expected="a TOML file",
     )
-    quiet_hours: Annotated[QuietHours | None, NoDecode, BeforeValidator(read_quiet_hours)] = _setting(
+    quiet_hours: Annotated[QuietHours | None, BeforeValidator(read_quiet_hours)] = _setting(
         "CALLVAULT_QUIET_HOURS",
         None,
         help="UTC hours in which Callvault delivers only critical alerts. It records the others.",
         expected="hours such as 22-06",
     )
-    alert_severities: Annotated[dict[str, str], NoDecode, BeforeValidator(read_severities)] = _setting(
+    alert_severities: Annotated[dict[str, str], BeforeValidator(read_severities)] = _setting(
         "CALLVAULT_ALERT_SEVERITIES",
         {},
         help="Your own severities, by kind of alert. `off` delivers no alert of that kind.",
@@ -278,14 +275,14 @@ class Settings(BaseSettings):
         "Callvault alerts. While a job waits that long, bulk work yields.",
         expected="a duration such as 5m, at least 1s",
     )
-    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(read_list)] = _setting(
+    alert_urls: Annotated[tuple[SecretStr, ...], BeforeValidator(read_list)] = _setting(
         "CALLVAULT_ALERT_URLS",
         (),
         secret=True,
         help="Where Callvault sends alerts, as Apprise URLs (Slack, Teams, PagerDuty, e-mail, webhooks and more).",
         expected="Apprise URLs, separated by spaces or commas",
     )
-    witness_urls: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(read_list)] = _setting(
+    witness_urls: Annotated[tuple[SecretStr, ...], BeforeValidator(read_list)] = _setting(
         "CALLVAULT_WITNESS_URLS",
         (),
         secret=True,
@@ -368,7 +365,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the environment.
+    """Read the environment. An empty variable counts as not set, and the case of its name does not matter.
 
     Args:
         overrides: values from the command line, by field name; None means not given.
@@ -376,11 +373,21 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         SettingsError: a setting cannot be used.
     """
-    given = {name: value for name, value in overrides.items() if value is not None}
+    found: dict[str, Any] = {name.upper(): value for name, value in os.environ.items() if value}
+    found |= {_variable(name): value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**given)
+        return Settings(**{name: found[name] for name in _variables() if name in found})
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
+
+
+def _variable(field: str) -> str:
+    """The environment variable of a field."""
+    return str(Settings.model_fields[field].validation_alias)
+
+
+def _variables() -> list[str]:
+    return [_variable(field) for field in Settings.model_fields]
 
 
 def unknown_settings() -> list[str]:
@@ -388,7 +395,7 @@ def unknown_settings() -> list[str]:
 
     They are no error: Kubernetes makes such variables for a service whose name starts with `callvault`.
     """
-    known = [str(field.validation_alias) for field in Settings.model_fields.values()]
+    known = _variables()
     found = []
     for name in sorted(os.environ):
         if not name.startswith("CALLVAULT_") or name in (*known, SERVE_REDIS_URL) or _FROM_KUBERNETES.search(name):

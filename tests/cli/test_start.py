@@ -20,7 +20,7 @@ from lab.processes import Process, free_port, run_callvault, wait_for
 
 _SLOW = {
     "apprise", "arq", "azure", "boto3", "botocore", "cryptography", "hiredis", "httpx", "jinja2", "nacl",
-    "prometheus_client", "pydantic", "pydantic_settings", "redis", "rich", "stamina", "starlette", "structlog", "uvicorn",
+    "prometheus_client", "pydantic", "redis", "rich", "stamina", "starlette", "structlog", "uvicorn",
 }  # fmt: skip
 
 # Runs each command in a fork, so that they share the start of the interpreter.
@@ -97,7 +97,6 @@ def test_a_search_and_a_status_import_no_client_and_no_store(tmp_path: Path) -> 
     )
     needed = {
         "pydantic",
-        "pydantic_settings",
         "redis",
         "hiredis",
         "cryptography",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -151,6 +152,32 @@ def test_the_defaults_are_those_of_the_documents(monkeypatch: pytest.MonkeyPatch
     assert settings.delete_after == timedelta(hours=24)
     assert settings.telnyx_base_url == "https://api.telnyx.com/v2"
     assert settings.archive_address.endswith("/callvault-data/archive")
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("DELETE_ORIGINALS", "verified"), ("DELETE_AFTER", "1s"), ("ARCHIVE_URL", "s3://other"), ("LOG_LEVEL", "debug")],
+)
+def test_a_variable_of_another_program_is_no_setting(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = load_settings()
+    monkeypatch.setenv(name, value)
+    assert load_settings() == usual
+
+
+def test_a_value_of_the_command_line_replaces_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLVAULT_DATA", "/one")
+    assert load_settings(data_folder=None).data_folder == Path("/one")
+    assert load_settings(data_folder=Path("/two")).data_folder == Path("/two")
+
+
+def test_an_empty_variable_counts_as_not_set_and_the_case_of_a_name_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CALLVAULT_LOG_LEVEL", "")
+    assert load_settings().log_level == "info"
+    monkeypatch.delenv("CALLVAULT_LOG_LEVEL")
+    monkeypatch.setenv("callvault_log_level", "debug")
+    assert load_settings().log_level == "debug"
 
 
 def test_an_unknown_setting_is_reported_with_a_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
