@@ -4,7 +4,8 @@ Azure computes an MD5 of a blob that is put in one request, and refuses a body t
 checks each block against its MD5 when the block is staged. The id of the block contains that MD5, so the committed list
 shows which checked blocks the blob consists of. Azure does not check the MD5 property that a client sets when it commits,
 so that proves nothing. Create-only is `If-None-Match: *` on the put and on the block list.
-Sources: learn.microsoft.com/rest/api/storageservices/put-blob, put-block, put-block-list and specifying-conditional-headers.
+Sources: learn.microsoft.com/rest/api/storageservices/put-blob, put-block, put-block-list, specifying-conditional-headers
+and blob-service-error-codes.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ from archive.stores.store import (
 from text.counts import many
 
 _BLOCKS = "md5-of-blocks"
+_LOCKS = {"BlobImmutableDueToPolicy": "a retention lock", "BlobImmutableDueToLegalHold": "a legal hold"}
 _READ_BYTES = 4 * 1024 * 1024
 _RETRIES = 5
 
@@ -126,7 +128,7 @@ class AzureStore:
             for part in parts:
                 digest = hashlib.md5(part, usedforsecurity=False)
                 block_id = f"{len(ids):08d}-{digest.hexdigest()}"
-                with _store_errors(self._shown(key)):
+                with _store_errors(self._shown(key), is_write=True):
                     blob.stage_block(block_id, part, length=len(part), headers=_checked_by(digest), **scope)
                 ids.append(block_id)
         try:
@@ -321,6 +323,8 @@ def _error_of(name: str, error: Exception, *, is_write: bool) -> Exception | Non
     if isinstance(error, ClientAuthenticationError) or status in (401, 403):
         role = "the role Storage Blob Data Contributor, or a SAS with create, write, read and list"
         return StoreRefused(f"{name}: {code or status} {text}; the credentials need {role}")
+    if code in _LOCKS and not is_write:
+        return StoreRefused(f"{name}: {_LOCKS[code]} forbids this; wait until it ends, or lift it")
     if status == 409:
         return StoreError(f"{name}: {code}; another operation is in progress")
     return StoreError(f"{name}: {type(error).__name__} {text}")

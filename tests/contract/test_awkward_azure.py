@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from azure.storage.blob import BlobServiceClient
 
 from archive.archive import Archive, ArchiveConflict
-from archive.stores.store import MIB, StoreError, StoreRefused
+from archive.stores.store import MIB, StoreError, StoreRefused, open_store
 from lab import stores
-from lab.stores import BUCKET, Emulator, behind
+from lab.stores import AZURE_ACCOUNT, AZURE_KEY, BUCKET, Emulator, behind, environ
 from tests.contract.test_stores import chunks_of, data_of, overwrite
 
 DATA = data_of(10 * MIB)  # two blocks to the byte, so that their source ends right before they are committed
@@ -77,3 +79,33 @@ def test_an_object_that_changes_during_a_read_is_reported(azure: Emulator) -> No
     overwrite(azure, "read", "a", DATA[::-1])
     with pytest.raises(StoreError, match="changed while it was read"):
         b"".join(reading)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_refused"),
+    [("BlobImmutableDueToPolicy", True), ("BlobImmutableDueToLegalHold", True), ("PendingCopyOperation", False)],
+)
+def test_an_erasure_that_a_lock_forbids_is_refused_and_not_retried(code: str, is_refused: bool) -> None:
+    """Azurite has no locks, so a server gives the answers of blob-service-error-codes to a deletion."""
+    asked: list[str] = []
+
+    class Locked(BaseHTTPRequestHandler):
+        def do_DELETE(self) -> None:
+            asked.append(self.path)
+            self.send_response(409)
+            self.send_header("x-ms-error-code", code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Locked) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}/{AZURE_ACCOUNT}"
+        account = f"AccountName={AZURE_ACCOUNT};AccountKey={AZURE_KEY}"
+        connection = f"DefaultEndpointsProtocol=http;{account};BlobEndpoint={endpoint};"
+        with environ({"AZURE_STORAGE_CONNECTION_STRING": connection}), pytest.raises(StoreError) as raised:
+            open_store(f"az://{BUCKET}").erase("recordings/a")
+        server.shutdown()
+    assert (isinstance(raised.value, StoreRefused), len(asked)) == (is_refused, 1), raised.value
