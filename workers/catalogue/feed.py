@@ -23,7 +23,7 @@ from datetime import date, timedelta
 import msgspec
 from redis.exceptions import RedisError
 
-from archive import layout
+from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
 from archive.decisions import held_connections
@@ -240,9 +240,17 @@ def _take_seal(catalogue: Catalogue, archive: Archive, seal: Seal, show: Show) -
     key = layout.parquet_key(date.fromisoformat(seal.day), seal.sequence)
     if has_parquet() and archive.store.stat(key) is not None:
         _take_rows(catalogue, key, b"".join(archive.store.read(key)), seal.day)
-    _take_unknown(catalogue, archive, (key for _, key in read_manifest(archive, seal.sequence)), show)
+    committed: list[str] = []
+
+    def listed() -> Iterator[str]:
+        for _, key in read_manifest(archive, seal.sequence):
+            if kinds.kind_of(key) is kinds.COMMIT:
+                committed.append(key)
+            yield key
+
+    _take_unknown(catalogue, archive, listed(), show)
     with catalogue.writing():
-        catalogue.put_seal(seal.sequence, seal.day, (key for _, key in read_manifest(archive, seal.sequence)))
+        catalogue.put_seal(seal.sequence, seal.day, committed)
     show(f"sealed day {seal.day}", catalogue.count())
 
 
