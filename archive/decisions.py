@@ -62,12 +62,13 @@ def decisions_on(archive: Archive, folder: str) -> Decisions:
 
 
 def held_connections(archive: Archive) -> dict[str, str]:
-    """The connections that a decision holds, each with the reason; one listing."""
-    by_connection: dict[str, list[str]] = {}
-    for stored in archive.store.list(layout.CONNECTION_DECISIONS):
-        by_connection.setdefault(layout.subject_of(stored.key), []).append(stored.key)
-    found = {subject: why_held(read_decisions(archive, keys)) for subject, keys in by_connection.items()}
-    return {subject: why for subject, why in found.items() if why is not None}
+    """The connections that a decision holds, each with the reason: one listing, and a read of each new decision; blocks.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    found = ((subject, why_held(decisions)) for (_, subject), decisions in _every(archive, layout.CONNECTION_DECISIONS))
+    return {subject: why for subject, why in found if why is not None}
 
 
 def all_holds(archive: Archive) -> list[tuple[Scope, str, Hold]]:
@@ -78,12 +79,17 @@ def all_holds(archive: Archive) -> list[tuple[Scope, str, Hold]]:
     Raises:
         StoreError: the store does not answer.
     """
+    found = _every(archive, layout.DECISIONS)
+    return [(*about, hold) for about, decisions in found for hold in standing_holds(decisions).values()]
+
+
+def _every(archive: Archive, prefix: str) -> Iterator[tuple[tuple[Scope, str], Decisions]]:
+    """The decisions under a prefix by scope and subject; those of several subjects are read at once."""
     by_subject: dict[tuple[Scope, str], list[str]] = {}
-    for stored in archive.store.list(layout.DECISIONS):
+    for stored in archive.store.list(prefix):
         if (about := layout.decided_about(stored.key)) is not None:
             by_subject.setdefault(about, []).append(stored.key)
-    found = ahead(by_subject.items(), lambda row: (row[0], standing_holds(read_decisions(archive, row[1]))))
-    return [(*about, hold) for about, holds in found for hold in holds.values()]
+    return ahead(by_subject.items(), lambda row: (row[0], read_decisions(archive, row[1])))
 
 
 def read_decisions(archive: Archive, keys: Iterator[str] | Collection[str]) -> Decisions:

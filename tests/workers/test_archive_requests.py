@@ -10,6 +10,8 @@ from typing import Any
 
 from archive import layout
 from archive.archive import Archive
+from archive.decisions import held_connections, new_id, put_decision
+from archive.records import Decision
 from archive.stores.store import Store, StoredObject, open_store
 from tests.seals.small import LAST, SmallArchive
 from workers.catalogue.catalogue import Catalogue
@@ -51,3 +53,15 @@ def test_the_catalogue_reads_the_manifest_of_a_new_seal_once(tmp_path: Path) -> 
     read_archive(catalogue, Archive(store), everything=False)
     assert store.counts["read", layout.seal_key(small.sequence, "sha256")] == 1
     catalogue.close()
+
+
+def test_the_decisions_about_connections_are_read_at_once(tmp_path: Path) -> None:
+    archive = Archive(open_store(SmallArchive(tmp_path / "archive").root.as_uri()))
+    for n in range(8):
+        decision = Decision(
+            id=new_id(), decision="hold", scope="connection", subject=str(n), why=f"case {n}", by="ann", at=""
+        )
+        put_decision(archive, decision)
+    store = CountingStore(archive.store, together=8)  # fails if one waits for the other
+    assert held_connections(Archive(store)) == {str(n): f"case {n}" for n in range(8)}
+    assert store.counts["list", layout.CONNECTION_DECISIONS] == 1
