@@ -60,7 +60,6 @@ DAMAGED_LOOKED = "callvault:damaged-looked:"  # + key: it is not yet time to che
 CLOCKS = "callvault:clocks"  # hash: worker id -> seconds that its clock is ahead of the server's, if that is much
 LIVE_DUTIES = "callvault:duties"  # hash: worker id -> its duties, and when it published them
 LOG_MESSAGES = "callvault:log-messages"  # hash: identity -> its state at the last polls
-LOG_COUNTS = "callvault:log-counts"  # hash: "code connection" -> how many have been seen
 MEDIA_SEEN = "callvault:media"  # hash: media name -> its updated_at when it was archived
 CONNECTION_STATE = "callvault:connections"  # hash: the last known state of connections, uploads, releases, numbers
 TRANSCRIBING = "callvault:transcribing"  # set: connections with at least one transcription

@@ -26,7 +26,7 @@ from telnyx_api.models import LogMessage
 from telnyx_api.pages import LARGEST_PAGE, read_all
 from text.times import format_instant, parse_instant, utc_now
 from workers.engine.one_by_one import OneByOne
-from workers.keys import LOG_COUNTS, LOG_MESSAGES, LOG_NO_ID_ALERTED
+from workers.keys import LOG_MESSAGES, LOG_NO_ID_ALERTED
 from workers.queue.script import AsyncRedis, server_now, write_when_full
 from workers.queue.state import read_state
 from workers.reconcile.unreadable import alert_unreadable
@@ -139,9 +139,6 @@ async def _archive(runtime: Runtime, identity: str, message: LogMessage, state: 
     await runtime.in_thread(runtime.archive.put_once, key, record)
     await runtime.announce(key, record)
     state.is_archived = True
-    meta = message.meta
-    group = f"{message.code} {meta.external_connection_id if meta else None}"
-    await write_when_full(runtime.redis, ("HINCRBY", LOG_COUNTS, group, 1))
 
 
 async def _alert_new(runtime: Runtime, new: list[LogMessage]) -> None:
