@@ -66,8 +66,8 @@ async def retry(ops: Ops, form: dict[str, str]) -> str:
 
 
 async def discard(ops: Ops, form: dict[str, str]) -> str:
-    """Drop a dead letter permanently."""
-    done = await ops.runtime.attempts.discard(form["id"])
+    """Drop a dead letter permanently, unless it is a newer one than the page showed."""
+    done = await ops.runtime.attempts.discard(form["id"], form["died_at"])
     return f"{many(int(done), 'job')} discarded"
 
 

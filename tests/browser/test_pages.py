@@ -128,6 +128,21 @@ def test_a_dead_letter_is_retried(page: Page, deployment: Deployment) -> None:
     wait_for(lambda: "not at Telnyx" in (deployment.redis.hget("callvault:dead-letters", job_id) or ""), 40)
 
 
+def test_a_page_discards_the_dead_letter_that_it_showed_and_no_newer_one(page: Page, deployment: Deployment) -> None:
+    job_id = "archive_recording:00000000-0000-4000-8000-000000000001"
+    for at, shown in (("10", "0 jobs discarded"), ("11", "1 job discarded")):
+        attempt = Attempt(f"2026-11-25T{at}:00:00.000000Z", "download", "cut off")
+        letter = DeadLetter(job_id, "archive_recording", {"v": 1}, "arq:queue", "download", "", attempt.at, [attempt])
+        deployment.redis.hset("callvault:dead-letters", job_id, msgspec.json.encode(letter))
+        page.goto("/ops/dead-letters")
+        newer = msgspec.structs.replace(letter, died_at="2026-11-25T11:00:00.000000Z")
+        deployment.redis.hset("callvault:dead-letters", job_id, msgspec.json.encode(newer))
+        page.once("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name=f"Discard {job_id}").click()
+        expect(page.locator("#said")).to_contain_text(shown)
+    assert not deployment.redis.hexists("callvault:dead-letters", job_id)
+
+
 def test_deletion_is_paused_and_goes_on(page: Page, deployment: Deployment) -> None:
     page.goto("/ops/deletions")
     page.get_by_label("Reason").first.fill("the bucket is moved")
