@@ -392,6 +392,22 @@ async def test_transcriptions_are_awaited_also_after_redis_was_lost(
     assert not has_left(second)
 
 
+async def test_an_original_that_waits_for_its_transcription_asks_telnyx_at_growing_intervals(
+    sandbox: RunningSandbox, deleting: dict[str, str], redis: Any
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
+    waits = []
+    async with own_runtime(deleting | {"CALLVAULT_TRANSCRIPTIONS": "require"}) as runtime:
+        await runtime.in_thread(runtime.archive.put_transcribing, "7")
+        await archive(runtime, recording)
+        for _ in range(12):
+            await delete_what_is_due(runtime)
+            ((_, due_at),) = redis.zrange(DELETIONS_DUE, 0, -1, withscores=True)
+            waits.append(due_at - times.utc_now().timestamp())
+    assert not has_left(recording)
+    assert 4 < waits[0] <= 10 and waits[5] > 120 and 1_700 < waits[-1] <= 3_600, waits
+
+
 async def test_a_pause_outlives_redis(sandbox: RunningSandbox, deleting: dict[str, str], redis: Any) -> None:
     recording = sandbox.world.add_recording(seconds=0.5)
     async with own_runtime(deleting) as runtime:

@@ -29,8 +29,6 @@ from workers.runtime import Runtime
 
 log = get_logger()
 
-_WAIT_FOR_TRANSCRIPTION_SECONDS = 30
-
 
 @dataclass(frozen=True)
 class Proven:
@@ -100,7 +98,7 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
     archived = {layout.name_of(key) for key in keys if key.startswith(f"{folder}transcriptions/")}
     transcriptions = await _transcriptions(runtime, rules, folder, record, archived)
     if transcriptions is None:
-        await runtime.schedule.postpone(folder, _WAIT_FOR_TRANSCRIPTION_SECONDS)
+        await ask_later(runtime, folder, recording_id, "transcription", "the archive lacks a transcription")
         return None
     try:
         recording = await runtime.telnyx.recordings.retrieve(recording_id)

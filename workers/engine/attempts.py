@@ -43,7 +43,7 @@ class Attempt(msgspec.Struct, frozen=True):
     Attributes:
         at: ISO 8601, UTC.
         cause: its failure class, a row of the table in `workers/engine/failure_classes.py`; for an original that is not
-            deleted yet also `changed` or `gone`.
+            deleted yet also `changed`, `gone` or `transcription`.
         error: one line.
     """
 
