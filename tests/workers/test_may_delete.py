@@ -38,7 +38,7 @@ from workers.deletion.duties import (
     effective_duties,
 )
 from workers.deletion.leaving import Leaving
-from workers.keys import DELETIONS_DUE, LEAVING
+from workers.keys import BULK_QUEUE, DELETIONS_DUE, LEAVING, MAIN_QUEUE
 from workers.recordings.archive_recording import archive_recording
 from workers.recordings.requests import TranscriptionRequest
 from workers.recordings.transcriptions import archive_transcription
@@ -406,6 +406,18 @@ async def test_an_original_that_waits_for_its_transcription_asks_telnyx_at_growi
             waits.append(due_at - times.utc_now().timestamp())
     assert not has_left(recording)
     assert 4 < waits[0] <= 10 and waits[5] > 120 and 1_700 < waits[-1] <= 3_600, waits
+
+
+async def test_a_transcription_that_a_deletion_misses_is_enqueued_behind_those_of_webhooks(
+    sandbox: RunningSandbox, deleting: dict[str, str], redis: Any
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    transcription = sandbox.world.add_transcription(recording)
+    async with own_runtime(deleting) as runtime:
+        await archive(runtime, recording)
+        await delete_what_is_due(runtime)
+    assert redis.zrange(BULK_QUEUE, 0, -1) == [f"archive_transcription:{transcription['id']}"]
+    assert not redis.exists(MAIN_QUEUE)
 
 
 async def test_a_pause_outlives_redis(sandbox: RunningSandbox, deleting: dict[str, str], redis: Any) -> None:

@@ -167,7 +167,9 @@ async def _transcriptions(
     if policy.kind == "ignore":
         missing = [transcription for transcription in missing if transcription.status == "completed"]
     for transcription in missing:
-        request = TranscriptionRequest(transcription_id=str(transcription.id), recording_id=recording_id)
+        request = TranscriptionRequest(
+            transcription_id=str(transcription.id), recording_id=recording_id, found_by="reconcile"
+        )
         await enqueue(runtime.redis, transcription_job(request))
     if missing:
         return None
