@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -27,7 +30,8 @@ from workers.deletion.duties import (
     unit_of,
     workers_duties,
 )
-from workers.keys import LIVE_DUTIES
+from workers.deletion.may_delete import read_rules, why_kept
+from workers.keys import DELETIONS_BACK_OFF, DELETIONS_DUE, LIVE_DUTIES
 from workers.queue.embedded import socket_url
 from workers.status import read_status
 
@@ -58,6 +62,49 @@ async def test_every_worker_obeys_the_strictest_duties_that_the_archive_states(
         await runtime.schedule.add(folder_of(Path(), recording).as_posix() + "/", 0)  # as reconcile does
         await delete_what_is_due(runtime)
     assert has_left(recording)
+
+
+async def test_while_another_unit_deletes_nothing_originals_come_back_at_growing_intervals(
+    sandbox: RunningSandbox, deleting: dict[str, str], redis: Any
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.5)
+    elsewhere = {"REDIS_URL": "redis://elsewhere:6379/0"}
+    never = own_duties(settings_of(deleting | elsewhere | {"CALLVAULT_DELETE_ORIGINALS": "never"}))
+    waits = []
+    async with own_runtime(deleting) as runtime:
+        await archive(runtime, recording)
+        await runtime.in_thread(state_duties, runtime.archive, never)
+        for minutes in (0, 2, 60):
+            await delete_what_is_due(runtime)
+            waits.append(redis.pttl(DELETIONS_BACK_OFF) / 1000)
+            ((_, due_at),) = redis.zrange(DELETIONS_DUE, 0, -1, withscores=True)
+            assert due_at - times.utc_now().timestamp() == pytest.approx(waits[-1], abs=2)
+            (key,) = redis.keys("callvault:failing-since:*")
+            redis.set(key, times.utc_now().timestamp() - 60 * minutes)
+        await delete_what_is_due(runtime)
+        waits.append(redis.pttl(DELETIONS_BACK_OFF) / 1000)
+        await runtime.in_thread(retire_unit, runtime.archive, never.unit, "ann")
+        await delete_what_is_due(runtime)
+    assert [round(wait / 5) * 5 for wait in waits] == [15, 15, 120, 600], waits
+    assert has_left(recording)
+
+
+async def test_an_original_that_another_unit_keeps_longer_comes_back_at_growing_intervals(
+    sandbox: RunningSandbox, deleting: dict[str, str]
+) -> None:
+    began = times.utc_now() - timedelta(minutes=3)
+    recording = sandbox.world.add_recording(seconds=0.5, started_at=began)
+    async with own_runtime(deleting) as runtime:
+        await archive(runtime, recording)
+        folder = folder_of(Path(), recording).as_posix() + "/"
+        record = await runtime.in_thread(runtime.archive.commit_record, folder)
+        assert record is not None
+        record = msgspec.structs.replace(record, archived_at=times.format_instant(began))
+        rules = await read_rules(runtime)
+        for days, expected in ((30, 180), (0.002, 0)):
+            longer = msgspec.structs.replace(rules.duties, delete_after_seconds=days * 86_400)
+            kept = why_kept(replace(rules, duties=longer), record, {}, [])
+            assert (0 if kept is None else round((kept.seconds or 0) / 30) * 30) == expected
 
 
 async def test_a_worker_that_was_not_restarted_yet_obeys_the_hold_of_one_that_was(

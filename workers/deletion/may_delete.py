@@ -34,6 +34,7 @@ LONGEST_QUESTION_SECONDS = 5.0  # who decides behind another Redis cannot see wh
 _SEAL_WAIT_SECONDS = 60.0
 _PAUSED_SECONDS = 5.0
 _OTHERS_SECONDS = 15.0  # what another worker, unit or clock forbids may end at any moment
+_LONGEST_OTHERS_SECONDS = 600.0  # and may last for months: the waits grow to this
 _TURNED_OFF = "a worker or unit of this archive has deletion turned off (CALLVAULT_DELETE_ORIGINALS)"
 
 
@@ -112,10 +113,16 @@ async def read_rules(runtime: Runtime) -> Rules:
     await runtime.assert_bound()
     rules = await rules_under(runtime, await effective_duties(runtime))
     if rules.why_nothing is not None:
-        raise Stopped(rules.why_nothing, _OTHERS_SECONDS if rules.pause is None else _PAUSED_SECONDS)
+        raise Stopped(rules.why_nothing, await _turned_off_wait(runtime) if rules.pause is None else _PAUSED_SECONDS)
     if rules.duties.sealed_first:
         await follow_the_archive(runtime)
     return rules
+
+
+async def _turned_off_wait(runtime: Runtime) -> float:
+    """How long to wait while a setting elsewhere turns deletion off: as long as it has been off, ten minutes at most."""
+    (off_seconds,) = await runtime.attempts.failing_seconds(["deletion turned off"], 2 * _LONGEST_OTHERS_SECONDS)
+    return min(max(off_seconds, _OTHERS_SECONDS), _LONGEST_OTHERS_SECONDS)
 
 
 async def rules_under(runtime: Runtime, duties: Duties) -> Rules:
@@ -160,7 +167,8 @@ def why_kept(rules: Rules, record: CommitRecord, decisions: Decisions, findings:
     age = (utc_now() - record.latest_archived_at).total_seconds()
     if (left := rules.duties.delete_after_seconds - age) > 0:
         own = rules.own_grace_seconds - age
-        return Kept(f"its grace period ends in {format_duration(left)}", own if own > 0 else min(left, _OTHERS_SECONDS))
+        others = min(left, max(-own, _OTHERS_SECONDS), _LONGEST_OTHERS_SECONDS)  # ever longer, as that grace may be
+        return Kept(f"its grace period ends in {format_duration(left)}", own if own > 0 else others)
     return None
 
 
