@@ -19,9 +19,9 @@ from archive.stores.store import Store, StoredObject
 from bench.pairs import Result, alternate, log
 from lab.deployment import deployment
 from lab.servers import RunningSandbox
+from lab.worker import archive, delete_what_is_due, own_runtime
 from sandbox.world import World
 from telnyx_api.errors import NotFound
-from tests.workers.steps import archive, delete_what_is_due, own_runtime
 from text.times import format_instant, parse_instant, utc_now
 from workers.keys import DELETIONS_DUE
 from workers.runtime import Runtime

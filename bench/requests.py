@@ -10,8 +10,8 @@ from typing import Any
 from archive.stores.s3_fallbacks import FALLBACKS
 from archive.stores.store import open_store
 from bench.pairs import Result, alternate
+from lab.awkward import AwkwardS3, Manners
 from lab.stores import by_boto3, environ
-from tests.contract.awkward import AwkwardS3, Manners
 
 _TIMES = 100
 

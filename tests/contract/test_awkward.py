@@ -16,9 +16,9 @@ from archive.proof import Damaged, ProofMode
 from archive.records import ArchivedObject
 from archive.source import Source
 from archive.stores.store import KeyExists, Store, StoreError, StoreRefused, open_store
+from lab.awkward import AwkwardS3, Manners
 from lab.lines import TcpProxy
 from lab.stores import PART, SMALL_PARTS, by_boto3, environ
-from tests.contract.awkward import AwkwardS3, Manners
 
 SMALL = random.Random(1).randbytes(1000)
 LARGE = random.Random(2).randbytes(11 * PART // 5)

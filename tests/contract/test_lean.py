@@ -29,8 +29,8 @@ from archive.stores import s3_lean
 from archive.stores.s3_fallbacks import FALLBACKS, Fallback
 from archive.stores.s3_lean import Lean, Request, Signer
 from archive.stores.store import MIB, Store, StoreOptions, StoreRefused, open_store
+from lab.awkward import AwkwardS3, Manners
 from lab.stores import by_boto3, environ
-from tests.contract.awkward import AwkwardS3, Manners
 
 HOSTS = st.sampled_from(["bucket.s3.eu-west-1.amazonaws.com", "127.0.0.1:9000", "r2.example.com"])
 NAMES = st.sampled_from(

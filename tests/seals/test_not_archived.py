@@ -19,9 +19,10 @@ from archive.erase import erase
 from archive.seals import Link
 from lab.processes import run_callvault
 from lab.servers import RunningSandbox
+from lab.worker import runtime_of
 from sandbox.world import Recording, text_of
 from tests.seals.test_making_seals import ago, archive, at_noon, key_of, recordings_of
-from tests.workers.steps import committed, folder_of, kinds_of_alerts, runtime_of
+from tests.workers.steps import committed, folder_of, kinds_of_alerts
 from text.errors import UserError
 from workers.engine.attempts import DeadLetter
 from workers.keys import ALERTS, ARQ_JOB, BULK_QUEUE, REPEATED, WAITED_FOR

@@ -12,10 +12,11 @@ import pytest
 
 from lab.processes import run_callvault
 from lab.servers import RunningSandbox
+from lab.worker import runtime_of
 from sandbox.audio import make_wav
 from sandbox.world import now, text_of
 from tests.seals.test_sealing import recordings_of, seal
-from tests.workers.steps import folder_of, request_of, runtime_of
+from tests.workers.steps import folder_of, request_of
 from workers.recordings.archive_recording import archive_recording
 
 

@@ -18,8 +18,9 @@ from archive.source import Source
 from cli.catalogue import up_to_date
 from lab.processes import callvault_here, run_callvault
 from lab.servers import RunningSandbox
+from lab.worker import settings_of
 from tests.seals.test_feed import TODAY, archive, catalogue, found, put
-from tests.workers.steps import pages, settings_of
+from tests.workers.steps import pages
 from workers.catalogue import lookup
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.feed import bring_up_to_date

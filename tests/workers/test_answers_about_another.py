@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from lab.servers import RunningSandbox
+from lab.worker import archive, delete_what_is_due, runtime_of
 from telnyx_api.errors import UnexpectedAnswer
-from tests.workers.steps import archive, committed, delete_what_is_due, has_left, runtime_of
+from tests.workers.steps import committed, has_left
 from workers.recordings.requests import TranscriptionRequest
 from workers.recordings.transcriptions import archive_transcription
 from workers.runtime import Runtime

@@ -13,9 +13,10 @@ import pytest
 from archive.stores.store import StoreError
 from lab.processes import callvault, run_callvault, wait_for
 from lab.servers import RunningSandbox
+from lab.worker import own_runtime, runtime_of
 from sandbox import connections as family
 from telnyx_api.errors import Forbidden, StatusError
-from tests.workers.steps import alerts, own_runtime, runtime_of
+from tests.workers.steps import alerts
 from text.times import utc_now
 from workers.connections.log_messages import mirror_log_messages
 from workers.connections.media import archive_media, archive_medium

@@ -15,19 +15,9 @@ import pytest
 from lab.processes import callvault, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import s3_weak
+from lab.worker import archive, delete_what_is_due, own_runtime, runtime_of
 from sandbox.world import Recording
-from tests.workers.steps import (
-    alerts,
-    archive,
-    ask,
-    assert_archived,
-    committed,
-    delete_what_is_due,
-    folder_of,
-    has_left,
-    own_runtime,
-    runtime_of,
-)
+from tests.workers.steps import alerts, ask, assert_archived, committed, folder_of, has_left
 from workers.deletion.deletion import start_deletions
 from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.keys import CLOCK_QUEUE, DELETIONS_BACK_OFF, DELETIONS_DUE, LEASES

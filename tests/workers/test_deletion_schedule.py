@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as Away
 
-from tests.workers.steps import own_runtime
+from lab.worker import own_runtime
 from workers.deletion import schedule
 from workers.deletion.schedule import DeletionSchedule
 

@@ -11,14 +11,8 @@ import msgspec
 import pytest
 
 from lab.servers import RunningSandbox
-from tests.workers.steps import (
-    archive,
-    delete_what_is_due,
-    folder_of,
-    has_left,
-    own_runtime,
-    settings_of,
-)
+from lab.worker import archive, delete_what_is_due, own_runtime, settings_of
+from tests.workers.steps import folder_of, has_left
 from text import times
 from workers.deletion import duties
 from workers.deletion.duties import (

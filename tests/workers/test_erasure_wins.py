@@ -17,9 +17,10 @@ from archive.erase import erase, erase_what_is_left
 from archive.records import Erasure
 from archive.stores.store import Store, StoreRefused
 from lab.servers import RunningSandbox
+from lab.worker import runtime_of
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
-from tests.workers.steps import folder_of, request_of, runtime_of
+from tests.workers.steps import folder_of, request_of
 from text.errors import UserError
 from workers.engine.lease import HeldElsewhere
 from workers.keys import ALERTS, DELETIONS_DUE, WRITER

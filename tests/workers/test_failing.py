@@ -12,7 +12,8 @@ from typing import Any
 from lab.processes import callvault, free_port, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import S3_ENVIRONMENT
-from tests.workers.steps import alerts, ask, runtime_of
+from lab.worker import runtime_of
+from tests.workers.steps import alerts, ask
 from workers.engine.attempts import Attempts
 from workers.engine.failing import alert_turn_failing
 from workers.engine.failure_classes import FAILURE_CLASSES

@@ -10,7 +10,8 @@ import pytest
 
 from archive.proof import Damaged
 from lab.servers import RunningSandbox
-from tests.workers.steps import archive, folder_of, kinds_of_alerts, own_runtime, request_of
+from lab.worker import archive, own_runtime
+from tests.workers.steps import folder_of, kinds_of_alerts, request_of
 from workers.deletion import decisions
 from workers.recordings.archive_recording import archive_recording
 

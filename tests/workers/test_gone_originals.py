@@ -15,17 +15,9 @@ import pytest
 from archive.archive import Archive
 from lab.redis import Server
 from lab.servers import RunningSandbox
+from lab.worker import archive, delete_what_is_due, own_runtime
 from sandbox.world import World
-from tests.workers.steps import (
-    archive,
-    delete_what_is_due,
-    folder_of,
-    has_left,
-    kinds_of_alerts,
-    own_runtime,
-    pages,
-    receipt,
-)
+from tests.workers.steps import folder_of, has_left, kinds_of_alerts, pages, receipt
 from text import times
 from text.errors import UserError
 from workers.deletion import decisions

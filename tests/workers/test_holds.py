@@ -15,8 +15,9 @@ from archive.records import Decision
 from archive.stores.store import StoreError
 from lab.processes import free_port, run_callvault
 from lab.servers import RunningSandbox
+from lab.worker import archive, delete_what_is_due, own_runtime
 from tests.workers.damage.steps import flip
-from tests.workers.steps import archive, delete_what_is_due, folder_of, has_left, own_runtime, pages
+from tests.workers.steps import folder_of, has_left, pages
 from text.errors import UserError
 from workers.damage.damage import keep_register
 from workers.damage.damaged import DamagedObjects, KnownDamage

@@ -19,15 +19,8 @@ from archive.decisions import decisions_about, is_approved, put_decision, standi
 from archive.records import Decision, EarlierDecision
 from lab.clock import Clock, SkewedServer
 from lab.servers import RunningSandbox
-from tests.workers.steps import (
-    archive,
-    delete_what_is_due,
-    folder_of,
-    has_left,
-    kinds_of_alerts,
-    own_runtime,
-    request_of,
-)
+from lab.worker import archive, delete_what_is_due, own_runtime
+from tests.workers.steps import folder_of, has_left, kinds_of_alerts, request_of
 from tests.workers.test_changed_content import change
 from text import times
 from text.errors import UserError

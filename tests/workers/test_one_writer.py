@@ -14,8 +14,9 @@ from archive.readers import COMMIT_RECORD
 from archive.stores.store import StoreError
 from lab.servers import RunningSandbox
 from lab.stores import environ, make_archive, s3_weak
+from lab.worker import runtime_of
 from sandbox.world import Recording
-from tests.workers.steps import request_of, runtime_of
+from tests.workers.steps import request_of
 from workers.engine.lease import HeldElsewhere
 from workers.engine.run import job
 from workers.keys import ATTEMPTS, WRITER, WRITTEN

@@ -12,9 +12,10 @@ import pytest
 
 from lab.processes import run_callvault, wait_for
 from lab.servers import RunningSandbox
+from lab.worker import archive
 from sandbox.world import Recording, text_of
 from telnyx_api.errors import Forbidden, UnreadableRow, UnreadableRows
-from tests.workers.steps import alerts, archive, folder_of, request_of
+from tests.workers.steps import alerts, folder_of, request_of
 from text.times import format_instant, utc_now
 from workers.engine.attempts import DeadLetter
 from workers.keys import ARQ_JOB, BULK_QUEUE, MAIN_QUEUE, UNREADABLE_ALERTED

@@ -14,9 +14,10 @@ from archive.proof import Missing
 from archive.seals import Link
 from lab.processes import callvault_here, run_callvault
 from lab.servers import RunningSandbox
+from lab.worker import archive, delete_what_is_due, own_runtime, runtime_of
 from sandbox.audio import make_wav
 from sandbox.world import Recording, now, text_of
-from tests.workers.steps import archive, delete_what_is_due, folder_of, own_runtime, request_of, runtime_of
+from tests.workers.steps import folder_of, request_of
 from text.times import utc_now
 from workers.keys import ALERTS, ARQ_JOB, DELETIONS_DUE
 from workers.reconcile.comparison import Tally

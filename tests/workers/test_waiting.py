@@ -12,7 +12,8 @@ from arq.worker import Retry
 
 from config.settings import Settings
 from lab.servers import RunningSandbox
-from tests.workers.steps import assert_archived, kinds_of_alerts, runtime_of
+from lab.worker import runtime_of
+from tests.workers.steps import assert_archived, kinds_of_alerts
 from text.times import format_instant, utc_now
 from workers.engine import classify
 from workers.engine.attempts import Attempt

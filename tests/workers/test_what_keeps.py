@@ -13,7 +13,8 @@ import pytest
 
 from lab.processes import run_callvault
 from lab.servers import RunningSandbox
-from tests.workers.steps import archive, delete_what_is_due, folder_of, has_left, own_runtime, pages
+from lab.worker import archive, delete_what_is_due, own_runtime
+from tests.workers.steps import folder_of, has_left, pages
 from text.errors import UserError
 from text.times import utc_now
 from workers.deletion import decisions

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lab.servers import RunningSandbox
+from lab.worker import archive, runtime_of
 from sandbox.world import Recording
-from tests.workers.steps import archive, runtime_of
 from workers.runtime import Runtime
 
 

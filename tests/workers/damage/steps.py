@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lab.worker import delete_what_is_due
 from sandbox.world import Recording
-from tests.workers.steps import delete_what_is_due, folder_of
+from tests.workers.steps import folder_of
 from workers.damage.damage import keep_register
 from workers.damage.damaged import DamagedObjects
 from workers.runtime import Runtime

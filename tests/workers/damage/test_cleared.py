@@ -13,9 +13,10 @@ import pytest
 from archive.erase import erase
 from archive.layout import damage_key
 from archive.register import read_register
+from lab.worker import delete_what_is_due
 from sandbox.world import Recording
 from tests.workers.damage.steps import audio_of, find, flip, keep
-from tests.workers.steps import delete_what_is_due, folder_of, kinds_of_alerts
+from tests.workers.steps import folder_of, kinds_of_alerts
 from workers.alerts.alerts import Alerts
 from workers.damage.damage import keep_register
 from workers.damage.damaged import DamagedObjects, KnownDamage

@@ -17,9 +17,10 @@ from archive.register import read_register, record_damage
 from archive.stores.store import StoredObject
 from lab.processes import callvault_here, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
+from lab.worker import delete_what_is_due
 from sandbox.world import Recording
 from tests.workers.damage.steps import audio_of, flip, keep
-from tests.workers.steps import delete_what_is_due, folder_of, kinds_of_alerts
+from tests.workers.steps import folder_of, kinds_of_alerts
 from workers.conditions import known_conditions
 from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.keys import DAMAGED
