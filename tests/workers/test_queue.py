@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import date, timedelta
+from datetime import date
 from importlib import import_module
 from typing import Any, get_args, get_type_hints
 
@@ -16,6 +16,7 @@ from arq import Retry, func
 from arq.constants import in_progress_key_prefix, job_key_prefix
 from redis.exceptions import ResponseError
 
+from lab.worker import runtime_of
 from process.tasks import end_tasks
 from workers.engine import leases
 from workers.engine.attempts import Attempts, DeadLetter
@@ -24,10 +25,11 @@ from workers.engine.worker import LeasingWorker
 from workers.keys import (
     ARQ_IN_PROGRESS,
     ARQ_JOB,
-    BULK_QUEUE,
+    CLOCK_QUEUE,
     DEAD_LETTERS,
     LEASES,
     MAIN_QUEUE,
+    RECONCILED,
     REPEATED,
     UNSEALED,
     UNSEALED_WHY,
@@ -36,9 +38,10 @@ from workers.keys import (
 from workers.queue.accept import Acceptor
 from workers.queue.backlog import backlog, oldest_waiting_seconds
 from workers.queue.change_feed import UnsealedDays
-from workers.queue.enqueue import enqueue, enqueue_every
+from workers.queue.enqueue import enqueue
 from workers.queue.jobs import Job, deserialize
 from workers.queue.limits import SharedLimiter
+from workers.reconcile.reconcile import start_sweeps
 from workers.recordings.requests import JOBS, RecordingRequest, recording_job
 from workers.runtime import Runtime
 
@@ -279,16 +282,20 @@ async def test_a_retried_dead_letter_whose_job_waits_already_adds_no_second_job(
     assert await attempts.count() == 0 and await async_redis.zcard(MAIN_QUEUE) == 1
 
 
-async def test_a_reconcile_turn_is_not_used_up_when_its_job_cannot_be_enqueued(async_redis: Any, redis: Any) -> None:
-    sweep, mark = Job("reconcile", {}, "reconcile:recent", BULK_QUEUE), "callvault:reconciled:recent"
-    redis.set(BULK_QUEUE, "no queue")
-    with pytest.raises(ResponseError):
-        await enqueue_every(async_redis, mark, timedelta(hours=1), sweep)
-    assert not redis.exists(mark)
-    redis.delete(BULK_QUEUE, ARQ_JOB + sweep.id)
-    assert await enqueue_every(async_redis, mark, timedelta(hours=1), sweep)
-    assert not await enqueue_every(async_redis, mark, timedelta(hours=1), sweep)
-    assert redis.zrange(BULK_QUEUE, 0, -1) == [sweep.id] and 3_500 < redis.ttl(mark) <= 3_600
+async def test_a_reconcile_turn_is_not_used_up_when_its_job_cannot_be_enqueued(
+    environment: dict[str, str], async_redis: Any, redis: Any
+) -> None:
+    async with runtime_of(environment, async_redis) as runtime:
+        redis.delete(*redis.keys(RECONCILED + "*"))
+        redis.set(CLOCK_QUEUE, "no queue")
+        with pytest.raises(ResponseError):
+            await start_sweeps(runtime)
+        assert 0 < redis.ttl(RECONCILED + "recent") <= 60, "it is tried again soon"
+        redis.delete(CLOCK_QUEUE, RECONCILED + "recent", ARQ_JOB + "reconcile:clock:recent")
+        for _ in range(2):
+            await start_sweeps(runtime)
+    assert redis.zcard(CLOCK_QUEUE) == 3
+    assert 3_500 < redis.ttl(RECONCILED + "recent") <= 3_600
 
 
 @asynccontextmanager

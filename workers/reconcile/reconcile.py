@@ -27,10 +27,11 @@ from text.counts import many
 from text.times import format_instant
 from workers.damage.damage import report_wrong
 from workers.deletion.kept import schedule_unless_kept
+from workers.engine.lease import take_turn
 from workers.engine.one_by_one import Failure, OneByOne
 from workers.keys import BULK_QUEUE, RECONCILED
 from workers.queue.accept import DEDUPE_SECONDS, Acceptor
-from workers.queue.enqueue import enqueue_every
+from workers.queue.enqueue import enqueue
 from workers.queue.script import server_now
 from workers.reconcile.archived_days import without_receipt
 from workers.reconcile.comparison import OF_ONE_LIST, Comparison, Tally, recordings_of, transcriptions_of, window
@@ -326,9 +327,9 @@ async def start_sweeps(runtime: Runtime) -> None:
     The clock of Redis decides which days: a worker with a wrong clock would sweep others.
     """
     today = (await server_now(runtime.redis)).date()
-    for name, every, span in sweeps(runtime.settings):
-        await enqueue_every(runtime.redis, RECONCILED + name, every, reconcile_job(name, today - span, today))
-    await enqueue_every(runtime.redis, RECONCILED + "sealed", _COUNT_EVERY, count_job())
+    turns = [(name, every, reconcile_job(name, today - span, today)) for name, every, span in sweeps(runtime.settings)]
+    for name, every, job in (*turns, ("sealed", _COUNT_EVERY, count_job())):
+        await take_turn(runtime.redis, RECONCILED + name, every.total_seconds(), partial(enqueue, runtime.redis, job))
 
 
 def sweeps(settings: Settings) -> tuple[tuple[str, timedelta, timedelta], ...]:

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 from archive import layout
 from archive.archive import Archive
@@ -18,6 +19,7 @@ from archive.records import UnreadableRecord
 from archive.seals import Chain, days_to_seal, sealed_keys
 from archive.stores.store import StoredObject
 from text.times import utc_now
+from workers.engine.lease import take_turn
 from workers.keys import UNSEALED_KNOWN, UNSEALED_RECKONED
 from workers.queue.change_feed import UnsealedDays
 from workers.queue.enqueue import enqueue
@@ -44,10 +46,13 @@ async def start_seals(runtime: Runtime) -> None:
         await enqueue(redis, find_unsealed_job())
     for day in await UnsealedDays(redis).due(await server_seconds(redis), _AT_ONCE):
         await enqueue(redis, seal_job(day))
-    mark = ("SET", UNSEALED_RECKONED, "1", "NX", "EX", _RECKON_EVERY_SECONDS)
-    if (await write_when_full(redis, mark))[0] is not None:
-        with suppress(UnreadableRecord):  # the job of each listed day then reports why it cannot be sealed
-            await UnsealedDays(redis).add_missing(await days_without_a_seal(runtime), await server_seconds(redis))
+    await take_turn(redis, UNSEALED_RECKONED, _RECKON_EVERY_SECONDS, partial(_list_days_without_a_seal, runtime))
+
+
+async def _list_days_without_a_seal(runtime: Runtime) -> None:
+    with suppress(UnreadableRecord):  # the job of each listed day then reports why it cannot be sealed
+        days = await days_without_a_seal(runtime)
+        await UnsealedDays(runtime.redis).add_missing(days, await server_seconds(runtime.redis))
 
 
 async def days_without_a_seal(runtime: Runtime) -> list[date]:
