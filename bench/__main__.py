@@ -14,7 +14,7 @@ from bench.pairs import Result, log
 from lab.processes import Missing
 from text.times import utc_now
 
-NAMES = ("receiver", "latency", "idle", "requests", "archive", "deletion", "seals", "sweep")
+NAMES = ("receiver", "latency", "idle", "requests", "archive", "deletion", "seals", "reconcile")
 RESULTS = Path(__file__).parent / "RESULTS.md"
 WHY = Path(__file__).parent / "WHY.md"
 _PACKAGES = (

@@ -1,6 +1,6 @@
 """An account of a million recordings that answers lists as Telnyx does, computed to save memory.
 
-Run by uvicorn for `bench/sweep.py`. Ten thousand recordings a day, evenly spread, a hundred days up to LAST_DAY.
+Run by uvicorn for `bench/reconcile.py`. Ten thousand recordings a day, evenly spread, a hundred days up to LAST_DAY.
 """
 
 from __future__ import annotations

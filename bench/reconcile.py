@@ -68,7 +68,7 @@ def run() -> list[Result]:
         with running([sys.executable, *listing], lambda: serves_http(port)):
             results = {}
             for days in (1, DAYS):
-                code = f"from bench.sweep import sweep_once; sweep_once({days})"
+                code = f"from bench.reconcile import sweep_once; sweep_once({days})"
                 results[days] = machine.in_a_process(code, own.environment)
                 log(f"  reconcile of {days} days: {results[days]}")
     one, all_ = results[1], results[DAYS]
