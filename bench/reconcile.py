@@ -18,7 +18,7 @@ from lab.deployment import deployment
 from lab.processes import free_port, running, serves_http
 from process.logs import configure_logs
 from workers.reconcile.comparison import Tally
-from workers.reconcile.reconcile import Sweep, sweep
+from workers.reconcile.reconcile import Days, reconcile_days
 from workers.runtime import runtime_at
 
 _MISSING = 1_000  # one in so many
@@ -36,13 +36,13 @@ def _lay_out(root: Path) -> None:
                 (folder / "recording.json").touch()
 
 
-async def _sweep(days: int) -> None:
+async def _reconcile(days: int) -> None:
     """Reconcile in a process of its own; prints seconds, peak memory and what was found."""
     settings = load_settings()
     tally = Tally()
     async with runtime_at(settings, settings.redis_url.get_secret_value() if settings.redis_url else "") as runtime:
         started = time.perf_counter()
-        await sweep(runtime, Sweep(LAST_DAY - timedelta(days=days - 1), LAST_DAY, "reconcile"), tally)
+        await reconcile_days(runtime, Days(LAST_DAY - timedelta(days=days - 1), LAST_DAY, "reconcile"), tally)
         seconds = time.perf_counter() - started
     print(
         json.dumps(
@@ -51,10 +51,10 @@ async def _sweep(days: int) -> None:
     )
 
 
-def sweep_once(days: int) -> None:
+def reconcile_once(days: int) -> None:
     """The same from a command line."""
     configure_logs("error", program="bench")
-    asyncio.run(_sweep(days))
+    asyncio.run(_reconcile(days))
 
 
 def run() -> list[Result]:
@@ -68,7 +68,7 @@ def run() -> list[Result]:
         with running([sys.executable, *listing], lambda: serves_http(port)):
             results = {}
             for days in (1, DAYS):
-                code = f"from bench.reconcile import sweep_once; sweep_once({days})"
+                code = f"from bench.reconcile import reconcile_once; reconcile_once({days})"
                 results[days] = machine.in_a_process(code, own.environment)
                 log(f"  reconcile of {days} days: {results[days]}")
     one, all_ = results[1], results[DAYS]

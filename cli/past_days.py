@@ -24,7 +24,7 @@ from workers.engine.one_by_one import Failure
 from workers.keys import BULK_QUEUE
 from workers.queue.script import server_now, server_seconds
 from workers.reconcile.comparison import Tally
-from workers.reconcile.reconcile import Sweep, sweep
+from workers.reconcile.reconcile import Days, reconcile_days
 from workers.runtime import Runtime, runtime_at
 
 _STATE_DAYS = 30
@@ -110,21 +110,21 @@ class Backfill:
             start_over="remove this file to start over",
         )
         if self._dry_run:
-            await self._sweep(runtime, self._tally, lambda _: None)
+            await self._reconcile(runtime, self._tally, lambda _: None)
             return _Ends()
         self._tally = file.load()
         if self._tally.through:
             self._console.print(f"Resuming after {self._tally.through}.")
-        await self._sweep(runtime, self._tally, lambda _: file.save(self._tally))
+        await self._reconcile(runtime, self._tally, lambda _: file.save(self._tally))
         ends = await self._wait(runtime, self._tally)
         if not self._failed:  # else the same command continues at the first day that could not be compared
             file.forget()
         return ends
 
-    async def _sweep(self, runtime: Runtime, tally: Tally, save: Callable[[Tally], None]) -> None:
+    async def _reconcile(self, runtime: Runtime, tally: Tally, save: Callable[[Tally], None]) -> None:
         with progress(self._console, days=(self._until - self._since).days + 1) as show:
-            what = Sweep(self._since, self._until, "backfill", self._connection_id, dry_run=self._dry_run)
-            self._failed = await sweep(runtime, what, tally, lambda tally: self._show(tally, show), save)
+            what = Days(self._since, self._until, "backfill", self._connection_id, dry_run=self._dry_run)
+            self._failed = await reconcile_days(runtime, what, tally, lambda tally: self._show(tally, show), save)
 
     def _show(self, tally: Tally, show: Callable[..., None]) -> None:
         if self._asked_to_stop():

@@ -77,8 +77,8 @@ def environment(
 ) -> dict[str, str]:
     """The environment of parts on the sandbox and an empty archive; reconcile is not due."""
     with sync_redis.Redis.from_url(valkey.url) as client:
-        for sweep in ("recent", "open"):
-            client.set(RECONCILED + sweep, "1", ex=3600)
+        for span in ("recent", "open"):
+            client.set(RECONCILED + span, "1", ex=3600)
     make_archive(archive_folder)
     return sandbox.environment | {
         "REDIS_URL": redis_url,

@@ -25,7 +25,7 @@ from workers.engine.run import LogThrottle
 from workers.keys import TURN
 from workers.queue.backlog import backlog
 from workers.queue.binding import AnotherArchive
-from workers.reconcile.reconcile import start_sweeps
+from workers.reconcile.reconcile import start_reconciles
 from workers.runtime import Runtime
 from workers.seals.signing import complete_seals
 from workers.seals.unsealed import start_seals
@@ -75,7 +75,7 @@ _HOUR = 3600
 TURNS = (
     Turn(start_deletions, 2),
     Turn(refresh_pause, 30),
-    Turn(start_sweeps, 10),  # starts the sweeps that are due, as jobs
+    Turn(start_reconciles, 10),  # starts those that are due, as jobs
     Turn(start_seals, 5),  # starts the seals that are due, as jobs
     Turn(keep_register, 30, _HOUR),
     Turn(watch_pressure, 30, needs_archive=False),

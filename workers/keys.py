@@ -121,7 +121,7 @@ TIMES_OF_AN_ARCHIVE = (
     COMPLETED,
     UNSEALED_RECKONED,
     WITNESSED,
-    *(RECONCILED + sweep for sweep in ("recent", "open", "sealed")),
+    *(RECONCILED + span for span in ("recent", "open", "sealed")),
 )
 
 

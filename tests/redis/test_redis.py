@@ -178,8 +178,8 @@ def test_a_failover_by_sentinel_under_load_loses_no_event(
             "CALLVAULT_RECONCILE_OPEN_EVERY": "30d",
         }
         with redis_servers.primary.client() as client:
-            for sweep in ("recent", "open"):
-                client.set(RECONCILED + sweep, "1", ex=3600)
+            for span in ("recent", "open"):
+                client.set(RECONCILED + span, "1", ex=3600)
         with callvault(["serve", "--port", str(port)], parts, "Uvicorn running") as receiver, ExitStack() as stack:
             workers = [stack.enter_context(callvault(["worker"], parts, "worker ready"))]
 

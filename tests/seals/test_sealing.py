@@ -206,8 +206,8 @@ async def test_a_lost_redis_loses_no_seal_and_makes_none_twice(
     with callvault(["worker"], environment | {"CALLVAULT_SEAL_AFTER": "100d"}, "worker ready"):
         await archive(environment, async_redis, archive_folder, unsealed)
     redis.flushall()
-    for sweep in ("recent", "open"):
-        redis.set(RECONCILED + sweep, "1")
+    for span in ("recent", "open"):
+        redis.set(RECONCILED + span, "1")
     with callvault(["worker"], environment, "worker ready"):
         wait_for(lambda: len(seals_in(archive_folder)) == 2, 60, "the seal of the day that had none")
         time.sleep(1)

@@ -54,7 +54,7 @@ async def test_the_clock_waits_for_no_slot_and_behind_no_job(
     asked = len(sandbox.world.requests)
     with callvault(["worker"], environment | settings, "worker ready"):
         wait_for(lambda: holder in redis.hkeys(LEASES), what="the job that holds the slot")
-        wait_for(lambda: _lists(sandbox, asked), 40, "a sweep")
+        wait_for(lambda: _lists(sandbox, asked), 40, "a reconcile")
         redis.zadd(DELETIONS_DUE, dict.fromkeys(redis.zrange(DELETIONS_DUE, 0, -1), 0))
         wait_for(lambda: gone.deleted_at, 40, "a deletion")
         wait_for(lambda: "pressure" in _alerts(redis), 40, "the alert")
@@ -102,7 +102,7 @@ def test_a_worker_with_a_wrong_clock_reconciles_the_days_of_the_server(
     recording = sandbox.world.add_recording(seconds=1, started_at=utc_now() - timedelta(hours=30))
     redis.delete(RECONCILED + "recent", RECONCILED + "open")
     with callvault(["worker"], environment | wrong, "worker ready"):
-        wait_for(lambda: committed(archive_folder, recording), 60, "the sweep of the right days")
+        wait_for(lambda: committed(archive_folder, recording), 60, "the reconcile of the right days")
         wait_for(lambda: redis.hlen(CLOCKS) == 1, what="what Redis knows of its clock")
         assert 0 < redis.ttl(CLOCKS) <= 60
 

@@ -22,7 +22,7 @@ from workers.keys import ARQ_JOB, BULK_QUEUE, DEAD_LETTERS, MAIN_QUEUE, REPEATED
 from workers.queue.jobs import Job, deserialize, encode_job
 from workers.reconcile.comparison import Tally
 from workers.reconcile.dead_letters import end_done_letters
-from workers.reconcile.reconcile import Sweep, missing_of, reconcile, sweep
+from workers.reconcile.reconcile import Days, missing_of, reconcile, reconcile_days
 from workers.recordings.archive_recording import archive_recording
 from workers.recordings.requests import (
     ReconcileRequest,
@@ -130,9 +130,9 @@ async def test_reconcile_retries_dead_letters_whose_failure_may_have_passed(
     tally, today = Tally(), utc_now().date()
     assert (await missing_of(runtime, today)).count == 1
     assert redis.hlen(DEAD_LETTERS) == 1, "a day that waits for its seal is checked every few seconds"
-    await sweep(runtime, Sweep(today, today, "reconcile", dry_run=True), Tally())
+    await reconcile_days(runtime, Days(today, today, "reconcile", dry_run=True), Tally())
     assert redis.hlen(DEAD_LETTERS) == 1
-    await sweep(runtime, Sweep(today, today, "reconcile"), tally)
+    await reconcile_days(runtime, Days(today, today, "reconcile"), tally)
     is_left = cause in ("rejected", "conflict", "damaged", "not-deleted")
     assert (redis.hlen(DEAD_LETTERS), tally.queued) == ((1, 0) if is_left else (0, 1))
     assert redis.zrange(BULK_QUEUE, 0, -1) == ([] if is_left else [made.id]) and redis.zcard(MAIN_QUEUE) == 0

@@ -41,7 +41,7 @@ from workers.queue.change_feed import UnsealedDays
 from workers.queue.enqueue import enqueue
 from workers.queue.jobs import Job, deserialize
 from workers.queue.limits import SharedLimiter
-from workers.reconcile.reconcile import start_sweeps
+from workers.reconcile.reconcile import start_reconciles
 from workers.recordings.requests import JOBS, RecordingRequest, recording_job
 from workers.runtime import Runtime
 
@@ -289,11 +289,11 @@ async def test_a_reconcile_turn_is_not_used_up_when_its_job_cannot_be_enqueued(
         redis.delete(*redis.keys(RECONCILED + "*"))
         redis.set(CLOCK_QUEUE, "no queue")
         with pytest.raises(ResponseError):
-            await start_sweeps(runtime)
+            await start_reconciles(runtime)
         assert 0 < redis.ttl(RECONCILED + "recent") <= 60, "it is tried again soon"
         redis.delete(CLOCK_QUEUE, RECONCILED + "recent", ARQ_JOB + "reconcile:clock:recent")
         for _ in range(2):
-            await start_sweeps(runtime)
+            await start_reconciles(runtime)
     assert redis.zcard(CLOCK_QUEUE) == 3
     assert 3_500 < redis.ttl(RECONCILED + "recent") <= 3_600
 

@@ -44,7 +44,7 @@ def test_with_an_empty_redis_reconcile_archives_everything_that_is_missing(
     sandbox.world.complete_transcription(transcription)
     let_reconcile_start(redis)
     with callvault(["worker"], environment, "worker ready"):
-        wait_for(lambda: all(committed(archive_folder, r) for r in (*recent, *open_)), 60, "the sweep")
+        wait_for(lambda: all(committed(archive_folder, r) for r in (*recent, *open_)), 60, "the reconcile")
         path = folder_of(archive_folder, open_[0]) / "transcriptions" / f"{transcription['id']}.json"
         wait_for(path.exists)
     assert assert_archived(archive_folder, recent[0])["found_by"] == "reconcile"
@@ -374,7 +374,7 @@ def test_a_stopping_worker_does_not_wait_for_reconcile(
     sandbox.world.faults.change({"requests_per_second": 1})  # two requests a day of thirty: a minute
     let_reconcile_start(redis)
     with callvault(["worker"], environment | SWEEPING, "worker ready") as worker:
-        wait_for(lambda: any(r["path"].startswith("/v2/recordings") for r in sandbox.world.requests), 40, "a sweep")
+        wait_for(lambda: any(r["path"].startswith("/v2/recordings") for r in sandbox.world.requests), 40, "a reconcile")
         started = time.monotonic()
         assert worker.stop() == 0
         assert time.monotonic() - started < 10

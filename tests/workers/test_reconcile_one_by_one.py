@@ -22,7 +22,7 @@ from workers.keys import ARQ_JOB, BULK_QUEUE, MAIN_QUEUE, UNREADABLE_ALERTED
 from workers.queue.accept import Acceptor
 from workers.queue.jobs import deserialize
 from workers.reconcile.comparison import Tally
-from workers.reconcile.reconcile import Sweep, missing_of, reconcile, sweep
+from workers.reconcile.reconcile import Days, missing_of, reconcile, reconcile_days
 from workers.reconcile.unreadable import alert_unreadable
 from workers.recordings.requests import ReconcileRequest, TranscriptionRequest, recording_job, transcription_job
 from workers.recordings.transcriptions import archive_transcription
@@ -69,7 +69,7 @@ async def test_an_unreadable_recording_is_fetched_by_its_id_reported_once_and_en
     transcription["duration_millis"] = "a while"
     for _ in range(2):
         tally = Tally()
-        assert await sweep(runtime, Sweep(ago(3), ago(1), "reconcile"), tally) == []
+        assert await reconcile_days(runtime, Days(ago(3), ago(1), "reconcile"), tally) == []
         assert (tally.missing, tally.unreadable) == (5, 2)
     assert queued(redis) == ids(recordings) | {transcription["id"]}
     told = alerts(redis, "unreadable-rows")
@@ -85,7 +85,7 @@ async def test_a_transcription_that_names_no_recording_is_archived_with_what_its
     made = sandbox.world.add_transcription(recording)
     sandbox.world.complete_transcription(made)
     made["recording_id"] = None
-    await sweep(runtime, Sweep(ago(2), ago(1), "reconcile"), Tally())
+    await reconcile_days(runtime, Days(ago(2), ago(1), "reconcile"), Tally())
     assert not [row for row in sandbox.world.requests if row["path"].endswith("/None")]
     told = TranscriptionRequest(transcription_id=made["id"], recording_id=recording.data["id"], event_id="event-1")
     assert await Acceptor(async_redis).accept("event-1", [transcription_job(told)])
@@ -139,7 +139,9 @@ async def test_a_backfill_continues_at_the_first_day_that_was_not_compared(
 ) -> None:
     sandbox.world.faults.change({"answers": {f"/recordings?filter[created_at][gte]={ago(3)}": 403}})
     tally, saved = Tally(), list[str]()
-    failed = await sweep(runtime, Sweep(ago(5), ago(1), "backfill"), tally, save=lambda t: saved.append(t.through))
+    failed = await reconcile_days(
+        runtime, Days(ago(5), ago(1), "backfill"), tally, save=lambda t: saved.append(t.through)
+    )
     assert [(one.kind, one.name) for one in failed] == [("recordings", str(ago(3)))]
     assert saved == [str(ago(5)), str(ago(4))]
 
@@ -158,7 +160,7 @@ async def test_a_key_that_may_not_list_transcriptions_still_has_every_recording_
 async def test_reconcile_fails_as_a_whole_when_telnyx_lists_nothing(runtime: Runtime, sandbox: RunningSandbox) -> None:
     sandbox.world.faults.change({"answers": {"/recordings?": 403}})
     with pytest.raises(Forbidden):
-        await sweep(runtime, Sweep(ago(9), ago(1), "reconcile"), Tally())
+        await reconcile_days(runtime, Days(ago(9), ago(1), "reconcile"), Tally())
     paths = [r["path"] for r in sandbox.world.requests]
     assert paths.count("/v2/recordings") == 4, "three days, and the check whether it lists anything"
 
@@ -171,7 +173,7 @@ async def test_a_transcription_without_a_retrievable_recording_ends_no_reconcile
     for one in made:
         sandbox.world.complete_transcription(one)
     sandbox.world.faults.change({"answers": {f"/recordings/{recordings[0].data['id']}": 403}})
-    await sweep(runtime, Sweep(ago(2), ago(0), "reconcile"), Tally())
+    await reconcile_days(runtime, Days(ago(2), ago(0), "reconcile"), Tally())
     assert queued(redis) == ids(recordings) | {one["id"] for one in made}
 
 

@@ -21,7 +21,7 @@ from tests.workers.steps import folder_of, request_of
 from text.times import utc_now
 from workers.keys import ALERTS, ARQ_JOB, DELETIONS_DUE
 from workers.reconcile.comparison import Tally
-from workers.reconcile.reconcile import Sweep, sweep
+from workers.reconcile.reconcile import Days, reconcile_days
 from workers.recordings.archive_recording import archive_recording
 from workers.recordings.repair import CannotRepair, repair, repair_recording
 from workers.recordings.requests import RepairRequest, repair_job
@@ -89,7 +89,7 @@ async def test_a_deletion_fetches_missing_audio_again_but_not_changed_audio(
     assert recording.deleted_at is None
 
 
-async def test_a_sweep_has_known_missing_audio_fetched_again_but_leaves_known_changed_audio_alone(
+async def test_a_reconcile_has_known_missing_audio_fetched_again_but_leaves_known_changed_audio_alone(
     runtime: Runtime, recording: Recording, redis: Any, archive_folder: Path
 ) -> None:
     path, job_key = audio_of(archive_folder, recording), ARQ_JOB + repair_job(key_of(archive_folder, recording)).id
@@ -100,7 +100,7 @@ async def test_a_sweep_has_known_missing_audio_fetched_again_but_leaves_known_ch
         if is_moved_away:
             path.unlink(missing_ok=True)
         redis.delete(DELETIONS_DUE, job_key)
-        await sweep(runtime, Sweep(today - timedelta(days=1), today, "reconcile"), Tally())
+        await reconcile_days(runtime, Days(today - timedelta(days=1), today, "reconcile"), Tally())
         assert redis.zcard(DELETIONS_DUE) == is_moved_away
         await delete_what_is_due(runtime)
         assert redis.exists(job_key) == is_moved_away

@@ -77,8 +77,8 @@ async def waiting(redis: Any, key: str = ARQ_JOB) -> RecordingRequest:
 
 
 async def test_an_event_adds_its_facts_to_a_waiting_job_and_makes_it_run_now(async_redis: Any, redis: Any) -> None:
-    sweeps = request_of(None, started_at="2026-11-25T10:00:00Z", found_by="reconcile")
-    await enqueue(async_redis, recording_job(sweeps))
+    listed = request_of(None, started_at="2026-11-25T10:00:00Z", found_by="reconcile")
+    await enqueue(async_redis, recording_job(listed))
     redis.zadd(BULK_QUEUE, {ID: (time.time() + 3600) * 1000})  # it has failed, and waits for an hour
     await deliver(async_redis, request_of("event-1", locations=PLACES, call_leg_id="leg"))
     assert await waiting(async_redis) == request_of(
@@ -175,8 +175,8 @@ async def test_a_waiting_job_learns_the_facts_of_a_retried_dead_letter(async_red
 async def test_a_dead_letter_merged_into_a_job_counts_as_found_by_webhook_if_either_was(
     state: str, letters: str, async_redis: Any, redis: Any
 ) -> None:
-    of_webhook, of_sweep = request_of("event-1", trace="t"), request_of(None, found_by="reconcile")
-    letter, job = (of_webhook, of_sweep) if letters == "webhook" else (of_sweep, of_webhook)
+    of_webhook, of_reconcile = request_of("event-1", trace="t"), request_of(None, found_by="reconcile")
+    letter, job = (of_webhook, of_reconcile) if letters == "webhook" else (of_reconcile, of_webhook)
     attempts = Attempts(async_redis)
     payload = msgspec.to_builtins(letter)
     await attempts.bury(DeadLetter(ID, "archive_recording", payload, MAIN_QUEUE, "download", "x", "2026", []))

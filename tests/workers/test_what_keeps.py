@@ -25,7 +25,7 @@ from workers.deletion.put_off import letter_id
 from workers.engine.attempts import DeadLetter
 from workers.keys import DELETIONS_DUE, MAIN_QUEUE
 from workers.reconcile.comparison import Tally
-from workers.reconcile.reconcile import Sweep, sweep
+from workers.reconcile.reconcile import Days, reconcile_days
 from workers.runtime import Runtime
 
 Act = Callable[[Runtime, str], Awaitable[Any]]
@@ -138,7 +138,7 @@ async def discard(runtime: Runtime, recording_id: str) -> None:
         (give_up, False, discard, False),
     ],
 )
-async def test_a_sweep_leaves_alone_what_a_standing_reason_keeps_until_the_reason_ends(
+async def test_a_reconcile_leaves_alone_what_a_standing_reason_keeps_until_the_reason_ends(
     act: Act,
     silent: bool,
     undo: Act,
@@ -156,14 +156,14 @@ async def test_a_sweep_leaves_alone_what_a_standing_reason_keeps_until_the_reaso
     async with own_runtime(deleting) as runtime:
         await archive(runtime, kept)
         await act(runtime, kept.data["id"])
-        await sweep(runtime, Sweep(day, day, "reconcile"), Tally())
+        await reconcile_days(runtime, Days(day, day, "reconcile"), Tally())
         await delete_what_is_due(runtime)
         await runtime.redis.delete(DELETIONS_DUE)
         lines = logged().count("original kept") + logged().count("originals kept for now")
         sandbox.world.requests.clear()
         for _ in range(2):
             tally = Tally()
-            await sweep(runtime, Sweep(day, day, "reconcile"), tally)
+            await reconcile_days(runtime, Days(day, day, "reconcile"), tally)
             await delete_what_is_due(runtime)
             assert (tally.scheduled, await runtime.schedule.count(), has_left(kept)) == (0, 0, False)
         assert logged().count("original kept") + logged().count("originals kept for now") == lines
@@ -174,13 +174,13 @@ async def test_a_sweep_leaves_alone_what_a_standing_reason_keeps_until_the_reaso
         await undo(runtime, kept.data["id"])
         assert await runtime.schedule.count() == is_scheduled_at_once
         tally = Tally()
-        await sweep(runtime, Sweep(day, day, "reconcile"), tally)
+        await reconcile_days(runtime, Days(day, day, "reconcile"), tally)
         assert (tally.scheduled, await runtime.schedule.count()) == (1 + (not is_scheduled_at_once), 2)
         await delete_what_is_due(runtime)
         assert has_left(kept) and has_left(other)
 
 
-async def test_a_sweep_schedules_damage_that_nobody_knows_of_and_leaves_known_damage_alone(
+async def test_a_reconcile_schedules_damage_that_nobody_knows_of_and_leaves_known_damage_alone(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path, logged: Callable[[], str]
 ) -> None:
     started = utc_now() - timedelta(days=1)
@@ -192,7 +192,7 @@ async def test_a_sweep_schedules_damage_that_nobody_knows_of_and_leaves_known_da
         for scheduled in (1, 0, 0):
             await runtime.redis.delete(DELETIONS_DUE)
             tally = Tally()
-            await sweep(runtime, Sweep(day, day, "reconcile"), tally)
+            await reconcile_days(runtime, Days(day, day, "reconcile"), tally)
             assert tally.scheduled == scheduled
             await delete_what_is_due(runtime)
         assert logged().count("deletion blocked: the archive is damaged") == 1
@@ -271,7 +271,7 @@ async def test_a_repeated_erasure_reports_that_nothing_was_left(
 
 
 @pytest.mark.parametrize("broken", ["duties/other/1.json", "decisions/connections/7/1.json", "recording.json"])
-async def test_a_sweep_finds_what_is_missing_even_if_a_reason_to_keep_an_original_cannot_be_read(
+async def test_a_reconcile_finds_what_is_missing_even_if_a_reason_to_keep_an_original_cannot_be_read(
     broken: str, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     today = utc_now()
@@ -288,7 +288,7 @@ async def test_a_sweep_finds_what_is_missing_even_if_a_reason_to_keep_an_origina
         else:
             path.symlink_to(archive_folder)  # listed, and every read fails, as on a bad sector
         tally = Tally()
-        await sweep(runtime, Sweep((today - timedelta(days=1)).date(), today.date(), "reconcile"), tally)
+        await reconcile_days(runtime, Days((today - timedelta(days=1)).date(), today.date(), "reconcile"), tally)
         assert (tally.missing, tally.through) == (1, today.date().isoformat())
         assert tally.scheduled == 1  # a deletion turn asks the rule, keeps the original and reports what it cannot read
         await delete_what_is_due(runtime)

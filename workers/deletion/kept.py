@@ -1,4 +1,4 @@
-"""What keeps an original for a standing reason: for people who look, and for sweeps, which do not schedule it again.
+"""What keeps an original for a standing reason: for people who look, and for reconcile, which does not schedule it again.
 
 Workers ask the rule (`may_delete.py`) again before each request that deletes.
 """
@@ -62,8 +62,8 @@ async def schedule_unless_kept(runtime: Runtime, folders: Sequence[str]) -> int:
     """Schedule the deletion of originals, except of those that a standing reason keeps; returns how many are new.
 
     A deletion turn would take those off the schedule again. The decision that ends the reason schedules them, or the next
-    sweep does. A pause keeps nothing off the schedule: no turn looks at it meanwhile. A reason that cannot be read keeps
-    nothing off it either, and does not stop the sweep: a turn keeps the original, and reports what it cannot read.
+    reconcile does. A pause keeps nothing off the schedule: no turn looks at it meanwhile. A reason that cannot be read keeps
+    nothing off it either, and does not stop reconcile: a turn keeps the original, and reports what it cannot read.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.

@@ -76,9 +76,9 @@ def job(
                     log.warning("failed attempt could not be recorded", error=f"{type(trouble).__name__}: {trouble}")
                     raise await again_in(runtime.redis, _UNWRITTEN_WAIT_SECONDS) from trouble
             else:
-                if queue == MAIN_QUEUE:  # no webhook waits for what a sweep or a backfill enqueued
+                if queue == MAIN_QUEUE:  # no webhook waits for what reconcile or a backfill enqueued
                     runtime.history.observe(f"job:{name}", time.time() - ctx["enqueue_time"].timestamp())
-                with suppress(RedisError, OSError):  # the job is done anyway; a sweep ends its dead letter
+                with suppress(RedisError, OSError):  # the job is done anyway; a reconcile ends its dead letter
                     if await runtime.attempts.done(ctx["job_id"]):
                         log.info("dead letter ended", function=name)
 

@@ -29,7 +29,7 @@ class _Day(NamedTuple):
 class ArchivedDays:
     """What the archive holds, by day, as sorted hashes; a few days are remembered.
 
-    A hash that happens to be another's would hide a missing recording until another process sweeps, which hashes
+    A hash that happens to be another's would hide a missing recording until another process reconciles, which hashes
     differently.
     """
 

@@ -45,7 +45,7 @@ _WAV_BYTES_PER_SECOND = 16_000  # 8 kHz, 16 bit, one channel: what Telnyx's reco
 
 
 class Tally(msgspec.Struct):
-    """What a sweep has found so far; a backfill resumes from it.
+    """What a reconcile has found so far; a backfill resumes from it.
 
     Attributes:
         found: recordings and transcriptions at Telnyx.
@@ -204,7 +204,7 @@ class Comparison:
         recording_id = str(recording.id)
         try:
             day = recording.dated.date()
-        except ValueError:  # its job reports that; the sweep continues
+        except ValueError:  # its job reports that; the others are compared
             log.warning("recording without a usable date", recording_id=recording_id)
         else:
             await self._know(day)

@@ -2,7 +2,7 @@
 
 It recovers lost webhooks, whatever lost them, and a lost Redis. It walks days of `created_at` one by one, each in spans that
 fit one page (`telnyx_api/spans.py`), and lists the archive by day. Memory holds hashes of four days, eight bytes each,
-whatever the account's age. A sweep or a count waits while the bulk queue is full.
+whatever the account's age. A reconcile or a count waits while the bulk queue is full.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import msgspec
 
 from archive import layout
 from archive.records import FoundBy, UnreadableRecord
-from config.settings import Settings
 from process.logs import get_logger
 from telnyx_api.models import Recording, RecordingTranscription
 from telnyx_api.operations import RecordingFilter
@@ -61,7 +60,7 @@ async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
 
     async def walk() -> None:
         skip = await _sealed_days(runtime)
-        failed.extend(await sweep(runtime, Sweep(since, until, "reconcile", skip=skip), tally))
+        failed.extend(await reconcile_days(runtime, Days(since, until, "reconcile", skip=skip), tally))
 
     async def replay() -> None:
         try:
@@ -93,7 +92,7 @@ async def _each_of(*steps: Callable[[], Awaitable[object]]) -> list[Exception]:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Days:
     """Which days to compare, and how.
 
     Attributes:
@@ -120,9 +119,9 @@ class Sweep:
                 yield day
 
 
-async def sweep(
+async def reconcile_days(
     runtime: Runtime,
-    what: Sweep,
+    what: Days,
     tally: Tally,
     show: Callable[[Tally], None] = lambda _: None,
     save: Callable[[Tally], None] = lambda _: None,
@@ -293,7 +292,7 @@ async def _schedule_deletions(runtime: Runtime, day: date, tally: Tally) -> None
 async def replay_failed_deliveries(runtime: Runtime, since: date, tally: Tally) -> None:
     """Replay the deliveries that Telnyx failed to make since a day through the table of events, deduplicated like any event.
 
-    It goes no further back than events are remembered: older ones were replayed before, and the sweep finds their recordings.
+    It goes no further back than events are remembered: older ones were replayed before, and the lists show their recordings.
     """
     remembered = await server_now(runtime.redis) - timedelta(seconds=DEDUPE_SECONDS)
     first = format_instant(max(window(since)[0], remembered))
@@ -321,20 +320,17 @@ async def count_at_telnyx(runtime: Runtime, day: date) -> int | None:
     return await runtime.telnyx.count(runtime.telnyx.recordings.list, filter=wanted)
 
 
-async def start_sweeps(runtime: Runtime) -> None:
-    """Enqueue the sweeps that are due; the first worker that asks does it, and after a lost Redis all are due.
+async def start_reconciles(runtime: Runtime) -> None:
+    """Enqueue the reconciles that are due; the first worker that asks does it, and after a lost Redis all are due.
 
-    The clock of Redis decides which days: a worker with a wrong clock would sweep others.
+    The clock of Redis decides which days: a worker with a wrong clock would compare others.
     """
-    today = (await server_now(runtime.redis)).date()
-    turns = [(name, every, reconcile_job(name, today - span, today)) for name, every, span in sweeps(runtime.settings)]
-    for name, every, job in (*turns, ("sealed", _COUNT_EVERY, count_job())):
+    today, settings = (await server_now(runtime.redis)).date(), runtime.settings
+    recent = reconcile_job("recent", today - settings.reconcile_recent, today)
+    open_ = reconcile_job("open", today - settings.reconcile_open, today)
+    for name, every, job in (
+        ("recent", settings.reconcile_every, recent),
+        ("open", settings.reconcile_open_every, open_),
+        ("sealed", _COUNT_EVERY, count_job()),
+    ):
         await take_turn(runtime.redis, RECONCILED + name, every.total_seconds(), partial(enqueue, runtime.redis, job))
-
-
-def sweeps(settings: Settings) -> tuple[tuple[str, timedelta, timedelta], ...]:
-    """The sweeps: name, how often, how far back."""
-    return (
-        ("recent", settings.reconcile_every, settings.reconcile_recent),
-        ("open", settings.reconcile_open_every, settings.reconcile_open),
-    )

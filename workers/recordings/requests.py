@@ -1,7 +1,7 @@
 """THE table of jobs: the name of each, its request, and the module whose function of that name does it.
 
-A request is the one argument of a job: small, typed and versioned. Receivers and sweeps write it, workers read it. To add a job:
-its request, a row of `JOBS`, and the function that makes the job.
+A request is the one argument of a job: small, typed and versioned. To add a job: its request, a row of `JOBS`, and the function
+that makes the job.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def repair_job(folder: str) -> Job:
 
 
 def reconcile_job(name: str, since: date, until: date) -> Job:
-    """The job of a sweep, by its name: one of them at a time."""
+    """A reconcile of some days, by its name: one of them at a time."""
     return clock_job("reconcile", ReconcileRequest(since=since.isoformat(), until=until.isoformat()), name)
 
 

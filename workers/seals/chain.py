@@ -1,4 +1,4 @@
-"""The chain of seals as this process and Redis remember it, so that neither a sweep nor a seal reads all of it again.
+"""The chain of seals as this process and Redis remember it, so that neither a reconcile nor a seal reads all of it again.
 
 Each use compares it with the archive first: the archive must hold the last seal, byte for byte, and each seal must name the one
 before. If not, the archive is new, was emptied or is an older copy, and the chain is read again. The memory of the process is
