@@ -55,7 +55,7 @@ class Turn:
     needs_archive: bool = True
 
 
-async def watch_pressure(runtime: Runtime) -> None:
+async def watch_backlog(runtime: Runtime) -> None:
     """Alert when jobs wait too long or Redis is nearly full."""
     limit = runtime.settings.queue_age_limit.total_seconds()
     for what, text in (await backlog(runtime.redis, limit)).items():
@@ -78,7 +78,7 @@ TURNS = (
     Turn(start_reconciles, 10),  # starts those that are due, as jobs
     Turn(start_seals, 5),  # starts the seals that are due, as jobs
     Turn(keep_register, 30, _HOUR),
-    Turn(watch_pressure, 30, needs_archive=False),
+    Turn(watch_backlog, 30, needs_archive=False),
     Turn(witness_seals, 60, _HOUR),  # a witness that hangs is asked several times before an alert
     Turn(complete_seals, 10, _HOUR),
     Turn(mirror_log_messages, 60, _HOUR),

@@ -239,7 +239,7 @@ async def _full(at: _Moment) -> list[Condition]:
     return [condition("redis-full", f"{share:.0%} of its memory is used")] if share > EVENTS_SHARE else []
 
 
-async def _pressure(at: _Moment) -> list[Condition]:
+async def _backlog(at: _Moment) -> list[Condition]:
     found = await backlog(at.redis, at.settings.queue_age_limit.total_seconds())
     return [condition("pressure", text, about) for about, text in found.items()]
 
@@ -274,7 +274,7 @@ _LOOKS: Sequence[Look] = (
     _damaged,
     _jobs_fail,
     _clocks,
-    _pressure,
+    _backlog,
     _dead_letters,
     _deletion_paused,
     _unsealed,
