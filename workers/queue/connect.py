@@ -1,4 +1,4 @@
-"""Connections to Redis: plain, TLS, a Unix socket, or behind Sentinel.
+"""Connections to Redis: plain, TLS, a Unix socket, or behind Sentinel; and how long a call is retried.
 
 `arq.connections.RedisSettings.from_dsn` takes neither TLS options nor retries. A worker would stop when Redis goes away, unless
 its connection also retries on OSError (a refused connect).
@@ -6,24 +6,72 @@ its connection also retries on OSError (a refused connect).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
-from redis.exceptions import AuthenticationError
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from config.values import REDIS_TLS_OPTIONS, sentinel_hosts
-from workers.queue.patience import Patience
 
+T = TypeVar("T")
+
+_ends_at: ContextVar[float | None] = ContextVar("ends_at", default=None)
 if TYPE_CHECKING:
     _Pool = ConnectionPool
 else:
     _Pool = object
 
 _OUTAGES: list[type[Exception]] = [RedisConnectionError, RedisTimeoutError, OSError]
+
+
+class Patience(Retry):
+    """Retries until a time limit.
+
+    redis-py retries a command, within that its connection, and within that the health check of the connection, each by a count
+    of its own. Twenty tries each take six minutes if the server stops during a command, and hours if it hangs. Here all
+    retries of one call share the time limit of the outermost.
+
+    Args:
+        seconds: from the first try of a call to the start of its last.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(ExponentialBackoff(cap=1, base=0.05), -1)
+        self._seconds = seconds
+
+    async def call_with_retry(self, do: Callable[[], Awaitable[T]], fail: Callable[[RedisError], Awaitable[Any]]) -> T:
+        """Call `do` until it succeeds or the time is over; call `fail` after each failure.
+
+        Raises:
+            Exception: what `do` raised last.
+        """
+        loop = asyncio.get_running_loop()
+        outer = _ends_at.get()
+        ends_at = loop.time() + self._seconds if outer is None else outer
+        token = _ends_at.set(ends_at)
+        failures = 0
+        try:
+            while True:
+                try:
+                    return await do()
+                except self._supported_errors as error:
+                    failures += 1
+                    await fail(error)
+                    pause = self._backoff.compute(failures)
+                    if loop.time() + pause > ends_at:
+                        raise
+                await asyncio.sleep(pause)
+        finally:
+            _ends_at.reset(token)
 
 
 def options_of(*, patience_seconds: float, timeout_seconds: float, connections: int) -> dict[str, Any]:
