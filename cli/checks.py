@@ -40,8 +40,8 @@ from workers.alerts.delivery import NotDelivered, deliver_once
 from workers.alerts.kinds import KINDS
 from workers.conditions import known_conditions
 from workers.keys import DOCTOR
+from workers.queue.backlog import used_share
 from workers.queue.binding import bound_to
-from workers.queue.room import used_share
 from workers.queue.script import server_seconds
 from workers.runtime import open_archive
 

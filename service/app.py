@@ -26,10 +26,10 @@ from service.signature import Signatures
 from service.watching import watch_workers
 from service.webhooks import Webhooks
 from workers.queue.accept import Acceptor
+from workers.queue.backlog import Room
 from workers.queue.connect import connect_receiver, has_replicas
 from workers.queue.history import History
 from workers.queue.replicas import Replicas
-from workers.queue.room import Room
 
 log = get_logger()
 

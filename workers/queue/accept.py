@@ -24,9 +24,9 @@ from workers.keys import (
     REPEATED,
     connection_field,
 )
+from workers.queue.backlog import EVENTS_SHARE, Room
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
 from workers.queue.replicas import Replicas
-from workers.queue.room import EVENTS_SHARE, Room
 from workers.queue.script import AsyncRedis, Script
 
 # Telnyx retries for about a minute; a day also covers a person who re-sends from the portal. A later repetition only
