@@ -25,8 +25,7 @@ from text.times import utc_now
 from workers.engine.attempts import Attempts, DeadLetter
 from workers.engine.connect import connect_worker
 from workers.queue.embedded import EmbeddedServer
-from workers.queue.enqueue import enqueue
-from workers.queue.jobs import Job
+from workers.queue.jobs import Job, enqueue
 from workers.recordings.requests import MirrorRequest, RecordingRequest, recording_job
 
 ROOT = Path(__file__).parent.parent

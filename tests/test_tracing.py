@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from lab.processes import callvault, receiver, run_callvault, wait_for
 from lab.servers import HttpServer, RunningSandbox
 from workers.engine.connect import connect_worker
-from workers.queue.enqueue import enqueue
+from workers.queue.jobs import enqueue
 from workers.recordings.requests import RecordingRequest, recording_job
 
 

@@ -24,7 +24,7 @@ from lab.stores import Emulator, behind, make_archive
 from tests.contract.test_stores import chunks_of, data_of
 from text.times import parse_instant
 from workers.main import DRAIN_SECONDS
-from workers.queue.enqueue import enqueue
+from workers.queue.jobs import enqueue
 from workers.recordings.requests import RecordingRequest, recording_job
 
 SIZE = 6 * MIB  # a part of 5 MiB, and the rest

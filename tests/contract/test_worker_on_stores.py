@@ -24,8 +24,8 @@ from lab.stores import BUCKET, Emulator, environ, make_archive, s3_strict
 from tests.contract.conftest import STORES
 from tests.contract.test_stores import overwrite
 from text.times import parse_instant, utc_now
-from workers.queue.enqueue import enqueue
 from workers.queue.history import DAY, read_history
+from workers.queue.jobs import enqueue
 from workers.queue.script import server_seconds
 from workers.recordings.fetching import DOWNLOADED
 from workers.recordings.requests import RecordingRequest, recording_job

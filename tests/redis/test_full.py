@@ -29,8 +29,7 @@ from workers.engine.worker import LeasingWorker
 from workers.keys import ALERT_COUNTS, ALERTS, ARQ_JOB, DEAD_LETTERS, MAIN_QUEUE, SEALS, UNSEALED, WORKER
 from workers.queue.accept import Acceptor
 from workers.queue.change_feed import announce
-from workers.queue.enqueue import enqueue
-from workers.queue.jobs import Job
+from workers.queue.jobs import Job, enqueue
 from workers.recordings.lease import sole_writer
 from workers.seals.witness import send_head
 

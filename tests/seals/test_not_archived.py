@@ -26,8 +26,7 @@ from tests.workers.steps import committed, folder_of, kinds_of_alerts
 from text.errors import UserError
 from workers.engine.attempts import DeadLetter
 from workers.keys import ALERTS, ARQ_JOB, BULK_QUEUE, REPEATED, WAITED_FOR
-from workers.queue.enqueue import enqueue
-from workers.queue.jobs import deserialize
+from workers.queue.jobs import deserialize, enqueue
 from workers.reconcile.not_archived import accept_in_time, accept_not_archived
 from workers.reconcile.not_transcribed import accept_transcription
 from workers.reconcile.reconcile import count_sealed, missing_of

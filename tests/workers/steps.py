@@ -18,7 +18,7 @@ from lab.stores import make_archive
 from sandbox.world import Recording
 from text.times import parse_instant
 from workers.keys import ALERTS
-from workers.queue.enqueue import enqueue
+from workers.queue.jobs import enqueue
 from workers.recordings.requests import RecordingRequest, recording_job
 from workers.runtime import Runtime
 

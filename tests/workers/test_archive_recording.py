@@ -27,7 +27,7 @@ from workers.keys import (
     WRITTEN,
     WRITTEN_EPOCH,
 )
-from workers.queue.enqueue import enqueue
+from workers.queue.jobs import enqueue
 from workers.recordings.archive_recording import archive_recording
 from workers.recordings.requests import RecordingRequest, TranscriptionRequest, transcription_job
 from workers.runtime import Runtime

@@ -23,8 +23,7 @@ from workers import clock
 from workers.alerts import delivery
 from workers.keys import ALERTS, BULK_QUEUE, CLOCKS, DELETIONS_DUE, LEASES, MAIN_QUEUE, RECONCILED, TURN
 from workers.queue.accept import Acceptor
-from workers.queue.enqueue import enqueue
-from workers.queue.jobs import Job
+from workers.queue.jobs import Job, enqueue
 from workers.recordings.requests import RecordingRequest, SealRequest, recording_job
 from workers.runtime import Runtime
 

@@ -36,8 +36,8 @@ from workers.engine.worker import LeasingWorker
 from workers.keys import ARQ_IN_PROGRESS, DEAD_LETTERS, MAIN_QUEUE
 from workers.queue.accept import Acceptor
 from workers.queue.embedded import EmbeddedServer
-from workers.queue.enqueue import enqueue
 from workers.queue.history import History
+from workers.queue.jobs import enqueue
 from workers.recordings.requests import RecordingRequest, recording_job
 
 IDS = st.sampled_from(["a", "b", "c"])

@@ -19,7 +19,7 @@ from tests.workers.steps import ask, assert_archived, committed, folder_of
 from tests.workers.test_deletion import DELETING
 from text.times import parse_instant, utc_now
 from workers.keys import CLOCK_QUEUE
-from workers.queue.enqueue import enqueue
+from workers.queue.jobs import enqueue
 from workers.recordings.requests import TranscriptionRequest, transcription_job
 
 SWEEPING = {"CALLVAULT_RECONCILE_EVERY": "2s", "CALLVAULT_RECONCILE_OPEN_EVERY": "1h"}

@@ -18,8 +18,7 @@ from workers.engine.leases import Leases
 from workers.engine.worker import LeasingWorker
 from workers.keys import ARQ_IN_PROGRESS, ARQ_JOB, BULK_QUEUE, MAIN_QUEUE, REPEATED
 from workers.queue.accept import Acceptor
-from workers.queue.enqueue import enqueue
-from workers.queue.jobs import Job, deserialize
+from workers.queue.jobs import Job, deserialize, enqueue
 from workers.recordings.requests import RecordingRequest, recording_job
 
 

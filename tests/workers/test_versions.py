@@ -19,8 +19,7 @@ from tests.workers.steps import assert_archived
 from workers.engine.leases import Leases
 from workers.engine.worker import LeasingWorker
 from workers.keys import ARQ_JOB, DEAD_LETTERS, MAIN_QUEUE
-from workers.queue.enqueue import enqueue
-from workers.queue.jobs import Job
+from workers.queue.jobs import Job, enqueue
 from workers.recordings import requests as payloads
 
 NEWER = payloads.VERSION + 1

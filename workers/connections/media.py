@@ -16,8 +16,7 @@ from telnyx_api.pages import read_all
 from text.times import first_instant, utc_now
 from workers.engine.one_by_one import OneByOne
 from workers.keys import ARQ_JOB, DEAD_LETTERS, MEDIA_SEEN
-from workers.queue.enqueue import enqueue
-from workers.queue.jobs import Job
+from workers.queue.jobs import Job, enqueue
 from workers.queue.script import write_when_full
 from workers.reconcile.unreadable import alert_unreadable
 from workers.recordings.requests import MediumRequest, medium_job

@@ -29,7 +29,7 @@ from workers.deletion.receipts import settle_gone, write_receipt
 from workers.engine.clocks import clocks_agree
 from workers.engine.worker import again_in
 from workers.keys import KNOWN_GONE
-from workers.queue.enqueue import enqueue
+from workers.queue.jobs import enqueue
 from workers.queue.script import write_when_full
 from workers.recordings.requests import DeletionTurn, deletion_job, repair_job
 from workers.runtime import Runtime

@@ -22,7 +22,7 @@ from workers.damage.damaged import DamagedObjects
 from workers.deletion.may_delete import Rules, why_kept, why_unsealed
 from workers.deletion.put_off import ask_later, keep, letter_id
 from workers.keys import DEAD_LETTERS, TRANSCRIBING
-from workers.queue.enqueue import enqueue
+from workers.queue.jobs import enqueue
 from workers.recordings.fetching import addresses_of
 from workers.recordings.requests import RecordingRequest, TranscriptionRequest, recording_job, transcription_job
 from workers.runtime import Runtime

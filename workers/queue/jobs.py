@@ -1,4 +1,4 @@
-"""One job: what to do, its id and queue; and how it is encoded for arq.
+"""One job: what to do, its id and queue; how it is encoded for arq, and enqueued from inside the workers.
 
 arq's own writer takes three round trips and, by default, pickle, which lets anybody with access to Redis run code in
 the workers. Here a job is MessagePack, and the receiver writes it without importing arq. The shape (`t f a k et`) comes
@@ -7,16 +7,19 @@ from arq 0.28's `arq.jobs.serialize_job`; a test reads it back with arq's own fu
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any, TypedDict
 
 import msgspec
 
-from workers.keys import CLOCK_QUEUE, MAIN_QUEUE
+from workers.keys import ARQ_JOB, CLOCK_QUEUE, MAIN_QUEUE
+from workers.queue.script import AsyncRedis, Script
 
 # arq drops a job as failed when its data has expired: 24 h by default, shorter than an outage may last.
 JOB_TTL_MS = 30 * 24 * 3600 * 1000
 
 _LATEST_MS = 32_503_680_000_000  # the year 3000; beyond it arq fails outside the job, which would end the worker
+_ENQUEUE = Script(__package__, "enqueue.lua")
 
 
 class _Written(TypedDict):
@@ -81,3 +84,17 @@ def deserialize(data: bytes) -> Any:
         msgspec.MsgspecError: it is no job; arq drops it and says so.
     """
     return _decoder.decode(data)
+
+
+async def enqueue(redis: AsyncRedis, job: Job) -> bool:
+    """Enqueue one job.
+
+    Returns:
+        True if it is new; False if a job with its id waits or runs already.
+
+    Raises:
+        redis.exceptions.RedisError: Redis did not take it.
+    """
+    data = encode_job(job, time.time_ns() // 1_000_000)
+    keys = (ARQ_JOB + job.id, job.queue)
+    return bool(await _ENQUEUE(redis, keys, (data, JOB_TTL_MS + job.delay_ms, job.delay_ms, job.id)))

@@ -28,8 +28,7 @@ from workers.damage.damage import report_wrong
 from workers.deletion.kept import schedule_unless_kept
 from workers.engine.failure_classes import may_have_passed
 from workers.keys import BULK_QUEUE
-from workers.queue.enqueue import enqueue
-from workers.queue.jobs import Job
+from workers.queue.jobs import Job, enqueue
 from workers.reconcile.archived_days import ArchivedDays
 from workers.reconcile.unreadable import alert_unreadable
 from workers.recordings.requests import RecordingRequest, TranscriptionRequest, recording_job, transcription_job

@@ -30,7 +30,7 @@ from workers.engine.lease import take_turn
 from workers.engine.one_by_one import Failure, OneByOne
 from workers.keys import BULK_QUEUE, RECONCILED
 from workers.queue.accept import DEDUPE_SECONDS, Acceptor
-from workers.queue.enqueue import enqueue
+from workers.queue.jobs import enqueue
 from workers.queue.script import server_now
 from workers.reconcile.archived_days import without_receipt
 from workers.reconcile.comparison import OF_ONE_LIST, Comparison, Tally, recordings_of, transcriptions_of, window

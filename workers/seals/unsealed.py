@@ -22,7 +22,7 @@ from text.times import utc_now
 from workers.engine.lease import take_turn
 from workers.keys import UNSEALED_KNOWN, UNSEALED_RECKONED
 from workers.queue.change_feed import UnsealedDays
-from workers.queue.enqueue import enqueue
+from workers.queue.jobs import enqueue
 from workers.queue.script import server_seconds, start_of, write_when_full
 from workers.reconcile.archived_days import without_receipt
 from workers.recordings.requests import FindUnsealedRequest, find_unsealed_job, seal_job
