@@ -13,7 +13,7 @@ from typing import Any
 from config.settings import Settings
 from process.logs import get_logger
 from text.times import format_duration
-from workers.engine.server_clock import MOST_APART_SECONDS, seconds_apart
+from workers.engine.clocks import MOST_APART_SECONDS, seconds_apart
 
 _ALERT_EVERY_SECONDS = 60
 

@@ -27,11 +27,10 @@ from text.times import format_duration, utc_now
 from workers.clock import run_clock
 from workers.conditions import living_workers
 from workers.deletion.duties import is_sealed_first, publish_duties
-from workers.engine.clocks import clocks_agree
+from workers.engine.clocks import MOST_APART_SECONDS, clocks_agree
 from workers.engine.connect import connect_worker
 from workers.engine.leases import Leases
 from workers.engine.run import LONGEST_SECONDS, job
-from workers.engine.server_clock import MOST_APART_SECONDS
 from workers.engine.worker import Function, LeasingWorker
 from workers.keys import BULK_QUEUE, CLOCK_QUEUE, CLOCKS, MAIN_QUEUE, NO_WORKER, QUEUES, SEAL_QUEUE, WORKER_ENDED
 from workers.queue.backlog import oldest_waiting_seconds

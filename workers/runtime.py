@@ -31,8 +31,8 @@ from workers.alerts.alerts import Alerts
 from workers.deletion.leaving import LeavingOriginals
 from workers.deletion.schedule import DeletionSchedule
 from workers.engine.attempts import Attempts
+from workers.engine.clocks import ServerClock
 from workers.engine.connect import connect_command
-from workers.engine.server_clock import ServerClock
 from workers.queue.binding import assert_bound
 from workers.queue.change_feed import announce
 from workers.queue.history import History

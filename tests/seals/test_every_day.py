@@ -17,7 +17,7 @@ from lab.servers import RunningSandbox
 from tests.seals.test_making_seals import ago, archive, at_noon, key_of, recordings_of
 from tests.workers.steps import folder_of
 from text.times import format_instant, utc_now
-from workers.engine import server_clock as clocks
+from workers.engine import clocks
 from workers.keys import BULK_QUEUE, CLOCK_QUEUE, DELETIONS_DUE, UNSEALED, UNSEALED_KNOWN, UNSEALED_RECKONED
 from workers.queue.script import start_of
 from workers.reconcile import reconcile

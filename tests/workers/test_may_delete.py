@@ -14,7 +14,7 @@ import pytest
 from arq import Retry
 
 import workers.deletion.may_delete
-import workers.engine.server_clock
+import workers.engine.clocks
 from archive.decisions import decisions_about, is_approved, put_decision, standing_holds
 from archive.records import Decision, EarlierDecision
 from lab.clock import Clock, SkewedServer
@@ -270,7 +270,7 @@ async def test_different_clocks_stop_deletion_and_are_reported(
     async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         with monkeypatch.context() as patch:
-            for module in (workers.engine.server_clock, workers.deletion.may_delete):
+            for module in (workers.engine.clocks, workers.deletion.may_delete):
                 patch.setattr(module, "utc_now", lambda: times.utc_now() + timedelta(hours=hours))
             with pytest.raises(Retry):  # so that another worker takes it
                 await delete_what_is_due(runtime)
@@ -354,11 +354,11 @@ async def test_a_slow_clock_at_archiving_shortens_no_grace(
         async with own_runtime(environment) as runtime:
             with monkeypatch.context() as patch:
                 if wrong == "worker":
-                    patch.setattr(workers.engine.server_clock, "utc_now", lambda: times.utc_now() - timedelta(hours=2))
+                    patch.setattr(workers.engine.clocks, "utc_now", lambda: times.utc_now() - timedelta(hours=2))
                 await runtime.clock.look(runtime.redis)
                 await archive(runtime, recording)
             clock.move(0)
-            while await workers.engine.server_clock.seconds_apart(runtime.redis) > 1:
+            while await workers.engine.clocks.seconds_apart(runtime.redis) > 1:
                 await asyncio.sleep(0.02)
             await delete_what_is_due(runtime)
             assert not has_left(recording)
