@@ -20,7 +20,7 @@ from telnyx_api.client import TelnyxClient
 from telnyx_api.downloads import DownloadFailed, Downloads
 from telnyx_api.errors import TelnyxError
 from tests.fuzz.values import DEEP, documents, like, texts
-from workers.engine.classify import failure_class_of
+from workers.engine.failing import failure_class_of
 from workers.engine.failure_classes import FAILURE_CLASSES
 
 EXAMPLES = 60  # each is a request

@@ -18,7 +18,7 @@ from lab.servers import HttpServer
 from telnyx_api import addresses
 from telnyx_api.addresses import is_public
 from telnyx_api.downloads import AddressAway, Downloads, ForbiddenAddress
-from workers.engine.classify import failure_class_of
+from workers.engine.failing import failure_class_of
 from workers.engine.failure_classes import may_have_passed
 
 NAME = "recordings.example.com"

@@ -24,7 +24,7 @@ from telnyx_api import errors
 from telnyx_api.account import Account
 from telnyx_api.client import TelnyxClient
 from telnyx_api.pages import unseen
-from workers.engine.classify import failure_class_of
+from workers.engine.failing import failure_class_of
 
 Answer = tuple[int, dict[str, str], bytes]
 KEY = "KEY-that-must-never-show"

@@ -25,7 +25,7 @@ from telnyx_api.downloads import (
     TooSlow,
 )
 from telnyx_api.source_mark import SourceMark
-from workers.engine.classify import failure_class_of
+from workers.engine.failing import failure_class_of
 
 DATA = bytes(range(256)) * 4096
 

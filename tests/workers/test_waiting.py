@@ -15,9 +15,9 @@ from lab.servers import RunningSandbox
 from lab.worker import runtime_of
 from tests.workers.steps import assert_archived, kinds_of_alerts
 from text.times import format_instant, utc_now
-from workers.engine import classify
+from workers.engine import failing
 from workers.engine.attempts import Attempt
-from workers.engine.classify import failure_class_of
+from workers.engine.failing import failure_class_of
 from workers.engine.failure_classes import FAILURE_CLASSES, NotFinished, NotYet
 from workers.engine.run import job
 from workers.recordings.archive_recording import archive_recording
@@ -116,4 +116,4 @@ def test_retries_for_a_listed_recording_back_off_to_an_hour() -> None:
 
 
 def test_every_failure_class_of_an_error_is_in_the_table() -> None:
-    assert {name for name, _ in classify._ERRORS} <= FAILURE_CLASSES.keys()
+    assert {name for name, _ in failing._ERRORS} <= FAILURE_CLASSES.keys()

@@ -13,8 +13,7 @@ from text.counts import many
 from text.one_line import one_line
 from workers.deletion.may_delete import Kept, Stopped
 from workers.engine.attempts import DeadLetter
-from workers.engine.classify import failure_class_of
-from workers.engine.failing import memory_seconds, report_failing
+from workers.engine.failing import failure_class_of, memory_seconds, report_failing
 from workers.engine.failure_classes import FAILURE_CLASSES, FailureClass
 from workers.keys import MAIN_QUEUE
 from workers.recordings.requests import DeletionRequest

@@ -1,21 +1,73 @@
-"""What fails repeatedly and is retried without end: a state while it lasts, and after a while an alert."""
+"""What a failure means: the class of each error, and a report of what fails again and again and is retried without end.
+
+Apart from the table of classes, which receivers read too and which imports no SDK.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from redis.exceptions import RedisError
+
+from archive.archive import ArchiveConflict
+from archive.proof import Damaged
+from archive.records import UnreadableRecord
+from archive.stores.store import StoreError, StoreRefused
+from config.settings import Settings
+from telnyx_api.downloads import AddressAway, DownloadFailed, ForbiddenAddress, NotAudio
+from telnyx_api.errors import (
+    BadRequest,
+    ConnectionFailed,
+    Forbidden,
+    Invalid,
+    NotFound,
+    RateLimited,
+    StatusError,
+    Unauthorized,
+    Unsettled,
+)
 from text.one_line import one_line
 from text.times import format_duration
-from workers.engine.classify import failure_class_of
-from workers.engine.failure_classes import FailureClass
+from workers.engine.failure_classes import FAILURE_CLASSES, FailureClass, InProgress, NotFinished, NotYet
 from workers.keys import TURN_ALERTED
+from workers.queue.binding import AnotherArchive
 from workers.runtime import Runtime
 
+_ASKED_FOR_AT_LEAST = 50  # times; twice as often is as much as is remembered of a job, and it would never be given up
+
+# The first row whose errors fit; more special before more general.
+_ERRORS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
+    ("not-there-yet", (NotYet, NotFound)),
+    ("not-yet", (NotFinished,)),
+    ("in-progress", (InProgress,)),
+    ("throttled", (RateLimited,)),
+    ("refused", (Unauthorized, Forbidden, StoreRefused, AnotherArchive)),
+    ("not-audio", (NotAudio,)),
+    ("forbidden-address", (ForbiddenAddress,)),
+    ("rejected", (Invalid, BadRequest)),
+    ("outage", (AddressAway,)),
+    ("download", (DownloadFailed,)),
+    ("conflict", (ArchiveConflict, UnreadableRecord)),
+    ("damaged", (Damaged,)),
+    ("outage", (ConnectionFailed, Unsettled, StatusError, StoreError, RedisError, OSError)),
+)
 _SHORTEST_MEMORY_SECONDS = 600.0
 # A class in which jobs are given up at once has no wait; a deletion that fails in it is tried again all the same.
 _SHORTEST_SHOWN_SECONDS = 120.0
 _TURN_ALERTED_SECONDS = 24 * 3600
 _ONE_FOR_ALL = ("outage", "throttled")  # whatever meets them: one alert
+
+
+def failure_class_of(error: BaseException, settings: Settings) -> FailureClass:
+    """The failure class of an error, with the user's settings for it."""
+    name = next((name for name, kinds in _ERRORS if isinstance(error, kinds)), "unexpected")
+    cause = FAILURE_CLASSES[name]
+    if name == "not-there-yet":
+        wait = settings.not_found_wait.total_seconds()
+        longest = max(cause.longest_wait_seconds, wait / _ASKED_FOR_AT_LEAST)
+        return replace(cause, give_up_seconds=wait, longest_wait_seconds=longest)
+    return cause
 
 
 def memory_seconds(cause: FailureClass) -> float:

@@ -1,4 +1,4 @@
-"""THE table of failure classes: why jobs fail, and what follows. `classify.py` finds the class of an error.
+"""THE table of failure classes: why jobs fail, and what follows. `failing.py` finds the class of an error.
 
 To add one: a row here, and its errors there. `docs/dead-letters.md` is made from the table.
 """

@@ -19,8 +19,7 @@ from text.counts import many
 from text.one_line import one_line
 from workers.damage.damage import report_wrong
 from workers.engine.attempts import DeadLetter
-from workers.engine.classify import failure_class_of
-from workers.engine.failing import report_failing
+from workers.engine.failing import failure_class_of, report_failing
 from workers.engine.lease import HeldElsewhere
 from workers.engine.worker import Function, Retry, again_in, func, leave_to_newer
 from workers.keys import MAIN_QUEUE

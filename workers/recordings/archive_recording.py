@@ -56,7 +56,7 @@ async def archive_recording(runtime: Runtime, request: RecordingRequest) -> None
         NotYet: it is not at Telnyx.
         NotFinished: it is there, and not completed.
         HeldElsewhere: another job works on it.
-        Exception: as `workers/engine/classify.py` lists them.
+        Exception: as `workers/engine/failing.py` lists them.
     """
     if request.recording_id:
         with suppress(Erased):
