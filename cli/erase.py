@@ -153,7 +153,7 @@ async def _erase(
     from archive.erase import erase
     from telnyx_api.client import asking
     from workers.engine.lease import HeldElsewhere
-    from workers.recordings.lease import sole_writer
+    from workers.recordings.writing import sole_writer
     from workers.runtime import runtime_at
     from workers.seals.signing import open_seal_keys
 

@@ -30,7 +30,7 @@ from workers.keys import ALERT_COUNTS, ALERTS, ARQ_JOB, DEAD_LETTERS, MAIN_QUEUE
 from workers.queue.accept import Acceptor
 from workers.queue.change_feed import announce
 from workers.queue.jobs import Job, enqueue
-from workers.recordings.lease import sole_writer
+from workers.recordings.writing import sole_writer
 from workers.seals.witness import send_head
 
 

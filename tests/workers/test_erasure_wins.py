@@ -26,10 +26,10 @@ from workers.engine.lease import HeldElsewhere
 from workers.keys import ALERTS, DELETIONS_DUE, WRITER
 from workers.reconcile.not_transcribed import accept_transcription
 from workers.recordings.archive_recording import archive_recording
-from workers.recordings.lease import sole_writer
 from workers.recordings.repair import repair_recording
 from workers.recordings.requests import RepairRequest, TranscriptionRequest
 from workers.recordings.transcriptions import archive_transcription
+from workers.recordings.writing import sole_writer
 from workers.runtime import Runtime
 
 _MOST_STEPS = 60

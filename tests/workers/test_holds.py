@@ -24,7 +24,7 @@ from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.deletion import decisions
 from workers.deletion.duties import state_own_duties
 from workers.deletion.kept import what_keeps
-from workers.recordings.lease import sole_writer
+from workers.recordings.writing import sole_writer
 
 HOLD = ("--why", "case 17", "--by", "ann")
 

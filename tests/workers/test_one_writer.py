@@ -21,8 +21,8 @@ from workers.engine.lease import HeldElsewhere
 from workers.engine.run import job
 from workers.keys import ATTEMPTS, WRITER, WRITTEN
 from workers.recordings.archive_recording import archive_recording
-from workers.recordings.lease import sole_writer
 from workers.recordings.requests import RecordingRequest
+from workers.recordings.writing import sole_writer
 from workers.runtime import Runtime
 
 TIMES = 25

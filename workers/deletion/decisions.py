@@ -39,7 +39,7 @@ from workers.deletion.whereabouts import Whereabouts, erasure_of, find_recording
 from workers.engine.lease import HeldElsewhere
 from workers.keys import DECIDED_EARLY
 from workers.queue.script import server_seconds, write_when_full
-from workers.recordings.lease import sole_writer
+from workers.recordings.writing import sole_writer
 from workers.runtime import Runtime
 
 _ERASURE_SECONDS = 30.0

@@ -31,11 +31,10 @@ from workers.queue.change_feed import UnsealedDays
 from workers.queue.history import DAY, read_history
 from workers.queue.script import server_seconds
 from workers.recordings.archive_recording import archive_recording
-from workers.recordings.erased import unless_erased
 from workers.recordings.fetching import DOWNLOADED, addresses_of, as_archived, why_refused
-from workers.recordings.lease import sole_writer
 from workers.recordings.places import who_names_a_place
 from workers.recordings.requests import VERSION, RecordingRequest, payload_version, recording_job_id
+from workers.recordings.writing import sole_writer, unless_erased
 from workers.runtime import Runtime, sealable_at
 
 log = get_logger()

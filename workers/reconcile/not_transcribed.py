@@ -20,9 +20,9 @@ from text.times import first_instant, format_duration, format_instant
 from workers.engine.failure_classes import InProgress, NotYet
 from workers.engine.lease import HeldElsewhere
 from workers.reconcile.not_archived import waited
-from workers.recordings.erased import Erased, unless_erased
 from workers.recordings.requests import TranscriptionRequest, transcription_job
 from workers.recordings.transcriptions import archive_if_given, put_transcription
+from workers.recordings.writing import Erased, unless_erased
 from workers.runtime import Runtime
 
 log = get_logger()

@@ -27,7 +27,6 @@ from workers.deletion.decisions import take_up_decisions
 from workers.deletion.may_delete import why_kept_by_record
 from workers.engine.failure_classes import NotFinished, NotYet
 from workers.queue.script import server_now
-from workers.recordings.erased import Erased, refuse_if_erased, unless_erased
 from workers.recordings.fetching import (
     CONTENT_TYPES,
     Fetched,
@@ -37,9 +36,9 @@ from workers.recordings.fetching import (
     fetch_audio,
     why_refused,
 )
-from workers.recordings.lease import sole_writer
 from workers.recordings.requests import RecordingRequest, recording_job_id
 from workers.recordings.versions import look_again
+from workers.recordings.writing import Erased, refuse_if_erased, sole_writer, unless_erased
 from workers.runtime import Runtime, sealable_at
 from workers.seals.chain import is_sealed
 

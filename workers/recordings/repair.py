@@ -18,10 +18,9 @@ from telnyx_api.errors import NotFound
 from text.errors import UserError
 from workers.damage.damaged import DamagedObjects
 from workers.recordings.archive_recording import schedule_deletion
-from workers.recordings.erased import Erased, unless_erased
 from workers.recordings.fetching import OtherBytes, addresses_of, fetch_audio, only_if
-from workers.recordings.lease import sole_writer
 from workers.recordings.requests import RepairRequest
+from workers.recordings.writing import Erased, sole_writer, unless_erased
 from workers.runtime import Runtime
 
 _CHUNK_BYTES = 1024 * 1024

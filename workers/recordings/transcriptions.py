@@ -12,9 +12,8 @@ from telnyx_api.errors import NotFound
 from telnyx_api.models import RecordingTranscription
 from text.times import first_instant, utc_now
 from workers.engine.failure_classes import InProgress, NotYet
-from workers.recordings.erased import Erased, unless_erased
-from workers.recordings.lease import sole_writer
 from workers.recordings.requests import TranscriptionRequest
+from workers.recordings.writing import Erased, sole_writer, unless_erased
 from workers.runtime import Runtime
 
 log = get_logger()

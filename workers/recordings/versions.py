@@ -18,9 +18,9 @@ from telnyx_api.source_mark import SourceMark
 from text.counts import many
 from text.times import format_instant
 from workers.engine.failure_classes import NotFinished
-from workers.recordings.erased import unless_erased
 from workers.recordings.fetching import CONTENT_TYPES, Fetched, addresses_of, as_archived, fetch_audio, only_if
 from workers.recordings.requests import RecordingRequest
+from workers.recordings.writing import unless_erased
 from workers.runtime import Runtime
 
 log = get_logger()

@@ -1,9 +1,13 @@
-"""What jobs do about an erased recording: they write nothing of it, and erase what was written since."""
+"""Write something of a recording: one writer at a time, and nothing of an erased one.
+
+On a store that ignores `If-None-Match`, two writers of one recording would overwrite each other's objects. And a job that
+runs during an erasure must not bring erased objects back.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from archive import layout
 from archive.decisions import decisions_on, why_held
@@ -14,10 +18,28 @@ from archive.stores.store import StoreRefused
 from process.logs import get_logger
 from text.counts import many
 from text.errors import UserError
+from workers.engine.lease import held
+from workers.keys import WRITER
+from workers.queue.script import AsyncRedis
 from workers.runtime import Runtime
 from workers.seals.signing import open_seal_keys
 
 log = get_logger()
+
+
+def sole_writer(redis: AsyncRedis, recording_id: str, wait_seconds: float = 2.0) -> AbstractAsyncContextManager[None]:
+    """Hold the lease to write a recording while the block runs. If another writer takes it, the block is cancelled.
+
+    Args:
+        redis: the client.
+        recording_id: its id at Telnyx.
+        wait_seconds: how long to wait for another writer.
+
+    Raises:
+        HeldElsewhere: another writer keeps it, or took it.
+        redis.exceptions.RedisError: Redis is away.
+    """
+    return held(redis, WRITER + recording_id, f"recording {recording_id}", wait_seconds)
 
 
 class Erased(UserError):
