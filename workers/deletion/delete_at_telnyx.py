@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import msgspec
 
+from archive.records import DeletionReceipt
 from process.logs import get_logger
 from telnyx_api.client import asking
 from telnyx_api.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
@@ -183,8 +184,15 @@ async def _confirm(runtime: Runtime, batch: _Batch, one: Proven, failed: Excepti
                     f"{batch.refused.get(one.recording_id) or failed or 'Telnyx accepted the request and still has it'}",
                 )
                 return None
-            ids = [str(transcription.id) for transcription in one.transcriptions]
-            await write_receipt(runtime, one.folder, one.recording_id, one.objects, ids, one.seen_at, asked_at)
+            receipt = DeletionReceipt(
+                recording_id=one.recording_id,
+                objects=one.objects,
+                transcription_ids=[str(transcription.id) for transcription in one.transcriptions],
+                seen_at=one.seen_at,
+                asked_at=asked_at,
+                confirmed_gone_at=format_instant(utc_now()),
+            )
+            await write_receipt(runtime, one.folder, receipt)
     except Exception as error:
         return await postpone_for(runtime, one.folder, error)
     return None

@@ -14,18 +14,19 @@ from collections.abc import Sequence
 
 from archive import layout
 from archive.proof import Damaged, Missing
-from archive.records import UnreadableRecord
+from archive.records import DeletionReceipt, Gone, UnreadableRecord
 from process.logs import get_logger
 from telnyx_api.downloads import AddressAway, DownloadFailed
 from text.counts import many
+from text.times import format_instant, utc_now
 from workers.damage.damage import report_wrong
 from workers.deletion.decisions import show_pause, stop
 from workers.deletion.delete_at_telnyx import delete_at_telnyx
 from workers.deletion.duties import other_units
 from workers.deletion.may_delete import Rules, Stopped, pause_of, read_rules
 from workers.deletion.originals import GoneBefore, Proven, look_at_original
-from workers.deletion.put_off import Away, all_later, back_off, not_deleted, postpone_for
-from workers.deletion.receipts import settle_gone, write_receipt
+from workers.deletion.put_off import Away, all_later, ask_later, back_off, not_deleted, postpone_for
+from workers.deletion.receipts import write_receipt
 from workers.engine.clocks import clocks_agree
 from workers.engine.worker import again_in
 from workers.keys import KNOWN_GONE
@@ -124,7 +125,7 @@ async def _delete_batch(runtime: Runtime, token: str, folders: Sequence[str]) ->
         why = f"{which} are gone from Telnyx, and Callvault did not delete them"
         await _stop(runtime, folders, why, advice)
     else:
-        await settle_gone(runtime, [one for one in gone if one not in unknown or proven], gone)
+        await _settle_gone(runtime, [one for one in gone if one not in unknown or proven], gone)
         await delete_at_telnyx(runtime, token, proven)
 
 
@@ -198,5 +199,29 @@ async def _not_deleted_by_us(runtime: Runtime, gone: GoneBefore) -> GoneBefore |
     left = await runtime.leaving.of(gone.recording_id)
     if left is None or left.asked_at is None or left.key not in ("", runtime.account.key_fingerprint):
         return gone
-    await write_receipt(runtime, gone.folder, gone.recording_id, gone.objects, [], left.seen_at, left.asked_at)
+    receipt = DeletionReceipt(
+        recording_id=gone.recording_id,
+        objects=gone.objects,
+        transcription_ids=[],
+        seen_at=left.seen_at,
+        asked_at=left.asked_at,
+        confirmed_gone_at=format_instant(utc_now()),
+    )
+    await write_receipt(runtime, gone.folder, receipt)
     return None
+
+
+async def _settle_gone(runtime: Runtime, settled: Sequence[GoneBefore], gone: Sequence[GoneBefore]) -> None:
+    """Record originals that were gone before we asked, if this key sees other originals or a person resumed; the rest waits."""
+    for one in gone:
+        if one not in settled:
+            log.warning("original not at Telnyx; asked again later", recording_id=one.recording_id)
+            await ask_later(runtime, one.folder, one.recording_id, "gone", "Telnyx answers 404")
+            continue
+        record = Gone(recording_id=one.recording_id, objects=one.objects, found_gone_at=format_instant(utc_now()))
+        await runtime.in_thread(runtime.archive.put_gone, one.folder, record)
+        await runtime.announce(layout.gone_key(one.folder), record)
+        await runtime.redis.hdel(KNOWN_GONE, one.recording_id)
+        await runtime.leaving.take_away([one.recording_id])
+        await runtime.schedule.done(one.folder)
+        log.warning("original was gone before we asked", recording_id=one.recording_id)
