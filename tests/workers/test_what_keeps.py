@@ -21,7 +21,7 @@ from workers.deletion import decisions
 from workers.deletion.decided import what_follows
 from workers.deletion.duties import own_duties, retire_unit, state_duties
 from workers.deletion.kept import what_keeps, what_keeps_each
-from workers.deletion.put_off import letter_id
+from workers.deletion.outcomes import letter_id
 from workers.engine.attempts import DeadLetter
 from workers.keys import DELETIONS_DUE, MAIN_QUEUE
 from workers.reconcile.comparison import Tally

@@ -23,8 +23,7 @@ from workers.deletion.may_delete import (
     moment,
 )
 from workers.deletion.originals import Proven
-from workers.deletion.put_off import Away, all_later, back_off, keep, not_deleted, postpone_for
-from workers.deletion.receipts import write_receipt
+from workers.deletion.outcomes import Away, all_later, back_off, keep, not_deleted, postpone_for, write_receipt
 from workers.runtime import Runtime
 
 log = get_logger()

@@ -25,8 +25,7 @@ from workers.deletion.delete_at_telnyx import delete_at_telnyx
 from workers.deletion.duties import other_units
 from workers.deletion.may_delete import Rules, Stopped, pause_of, read_rules
 from workers.deletion.originals import GoneBefore, Proven, look_at_original
-from workers.deletion.put_off import Away, all_later, ask_later, back_off, not_deleted, postpone_for
-from workers.deletion.receipts import write_receipt
+from workers.deletion.outcomes import Away, all_later, ask_later, back_off, not_deleted, postpone_for, write_receipt
 from workers.engine.clocks import clocks_agree
 from workers.engine.worker import again_in
 from workers.keys import KNOWN_GONE

@@ -20,7 +20,7 @@ from workers.damage.damage import known_damage
 from workers.damage.damaged import KnownDamage
 from workers.deletion.duties import workers_duties
 from workers.deletion.may_delete import Rules, rules_under, why_kept
-from workers.deletion.put_off import letter_id
+from workers.deletion.outcomes import letter_id
 from workers.keys import DEAD_LETTERS
 from workers.runtime import Runtime
 

@@ -20,7 +20,7 @@ from telnyx_api.source_mark import SourceMark
 from text.times import format_instant, utc_now
 from workers.damage.damaged import DamagedObjects
 from workers.deletion.may_delete import Rules, why_kept, why_unsealed
-from workers.deletion.put_off import ask_later, keep, letter_id
+from workers.deletion.outcomes import ask_later, keep, letter_id
 from workers.keys import DEAD_LETTERS, TRANSCRIBING
 from workers.queue.jobs import enqueue
 from workers.recordings.fetching import addresses_of

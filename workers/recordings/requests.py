@@ -168,7 +168,7 @@ JOBS: dict[str, Row] = {
     "seal_day": Row(SealRequest, "workers.seals.seal"),
     "count_sealed": Row(CountRequest, "workers.reconcile.reconcile", begins_anew=True),
     "delete_originals": Row(DeletionTurn, "workers.deletion.deletion"),
-    "schedule_again": Row(DeletionRequest, "workers.deletion.put_off"),
+    "schedule_again": Row(DeletionRequest, "workers.deletion.outcomes"),
 }
 
 

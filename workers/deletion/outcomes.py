@@ -1,4 +1,4 @@
-"""Originals that stay for now: when they are checked again, when a person is alerted, and when their deletion is given up."""
+"""What becomes of an original after its check: it is checked again later, given up, or gone, with a receipt."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from archive import layout
+from archive.records import DeletionReceipt
 from process.logs import get_logger
 from text.counts import many
 from text.one_line import one_line
@@ -120,3 +121,19 @@ def letter_id(recording_id: str) -> str:
 async def schedule_again(runtime: Runtime, request: DeletionRequest) -> None:
     """The job of a retried dead letter: schedule an original again."""
     await runtime.schedule.add(request.folder, 0)
+
+
+async def write_receipt(runtime: Runtime, folder: str, receipt: DeletionReceipt) -> None:
+    """Write the receipt of an original that we deleted, and remove it from every list.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away; the next turn writes it.
+    """
+    await runtime.in_thread(runtime.archive.put_receipt, folder, receipt)
+    await runtime.announce(layout.receipt_key(folder), receipt)
+    await runtime.schedule.done(folder)
+    await runtime.leaving.has_left(receipt.recording_id, folder)
+    await runtime.attempts.done(letter_id(receipt.recording_id))
+    runtime.history.add("deleted")
+    runtime.history.add("deleted_bytes", sum(o.size for o in receipt.objects))
+    log.info("original deleted", recording_id=receipt.recording_id)
