@@ -28,8 +28,7 @@ from process.logs import get_logger
 from telnyx_api.account import Account
 from text.times import end_of_day, utc_now
 from workers.alerts.alerts import Alerts
-from workers.deletion.leaving import LeavingOriginals
-from workers.deletion.schedule import DeletionSchedule
+from workers.deletion.schedule import DeletionSchedule, LeavingOriginals
 from workers.engine.attempts import Attempts
 from workers.engine.clocks import ServerClock
 from workers.engine.connect import connect_command

@@ -20,8 +20,7 @@ from lab.servers import RunningSandbox
 from lab.webhooks import Signer, event
 from tests.workers.steps import committed
 from workers.alerts.alerts import Alerts
-from workers.deletion.leaving import LeavingOriginals
-from workers.deletion.schedule import DeletionSchedule
+from workers.deletion.schedule import DeletionSchedule, LeavingOriginals
 from workers.engine.attempts import Attempts, DeadLetter
 from workers.engine.connect import connect_worker
 from workers.engine.leases import Leases

@@ -23,8 +23,8 @@ from text.errors import UserError
 from workers.deletion import decisions
 from workers.deletion.duties import state_own_duties
 from workers.deletion.kept import what_keeps
-from workers.deletion.leaving import Leaving
 from workers.deletion.outcomes import letter_id, schedule_again
+from workers.deletion.schedule import Leaving
 from workers.engine.failure_classes import NotFinished
 from workers.keys import DELETIONS_DUE, LEAVING
 from workers.recordings.archive_recording import archive_recording

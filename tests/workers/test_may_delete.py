@@ -30,7 +30,7 @@ from workers.deletion.deletion import refresh_pause
 from workers.deletion.duties import (
     effective_duties,
 )
-from workers.deletion.leaving import Leaving
+from workers.deletion.schedule import Leaving
 from workers.keys import BULK_QUEUE, DELETIONS_DUE, LEAVING, MAIN_QUEUE
 from workers.recordings.archive_recording import archive_recording
 from workers.recordings.requests import TranscriptionRequest

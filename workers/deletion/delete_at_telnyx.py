@@ -13,7 +13,6 @@ from process.logs import get_logger
 from telnyx_api.client import asking
 from telnyx_api.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
 from text.times import format_instant, utc_now
-from workers.deletion.leaving import Leaving
 from workers.deletion.may_delete import (
     Kept,
     Stopped,
@@ -24,6 +23,7 @@ from workers.deletion.may_delete import (
 )
 from workers.deletion.originals import Proven
 from workers.deletion.outcomes import Away, all_later, back_off, keep, not_deleted, postpone_for, write_receipt
+from workers.deletion.schedule import Leaving
 from workers.runtime import Runtime
 
 log = get_logger()

@@ -12,8 +12,8 @@ from archive.stores.store import StoreError
 from text.one_line import one_line
 from workers.deletion.decided import Decided
 from workers.deletion.duties import other_units
-from workers.deletion.leaving import Leaving
 from workers.deletion.may_delete import LONGEST_QUESTION_SECONDS
+from workers.deletion.schedule import Leaving
 from workers.deletion.whereabouts import is_at_telnyx
 from workers.runtime import Runtime
 
