@@ -34,8 +34,15 @@ from workers.deletion.decided import NOWHERE, Decided, Released
 from workers.deletion.duties import workers_duties
 from workers.deletion.kept import what_keeps
 from workers.deletion.may_delete import pause_of
-from workers.deletion.under_way import NO_REDIS, wait_for, what_left_before
-from workers.deletion.whereabouts import Whereabouts, erasure_of, find_recording, is_at_telnyx
+from workers.deletion.whereabouts import (
+    NO_REDIS,
+    Whereabouts,
+    erasure_of,
+    find_recording,
+    is_at_telnyx,
+    wait_for,
+    what_left_before,
+)
 from workers.engine.lease import HeldElsewhere
 from workers.keys import DECIDED_EARLY
 from workers.queue.script import server_seconds, write_when_full
