@@ -151,6 +151,7 @@ async def work(settings: Settings, redis_url: str) -> None:
     loop = asyncio.get_running_loop()
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stop.set)
+    alive = asyncio.create_task(show_alive("worker", settings.data_folder))  # also while it waits for an outage to end
     try:
         await _wait_for_redis(redis)
         await runtime.clock.look(redis)
@@ -162,7 +163,6 @@ async def work(settings: Settings, redis_url: str) -> None:
         workers = {queue: _worker(runtime, leases, queue) for queue in QUEUES.values()}
         reaper = asyncio.create_task(leases.run())
         counting = asyncio.create_task(runtime.history.run())
-        alive = asyncio.create_task(show_alive("worker", settings.data_folder))
         binding = asyncio.create_task(_keep_bound(runtime))
         publishing = asyncio.create_task(publish_duties(runtime, leases.worker_id))
         own_clock = asyncio.create_task(_publish_clock(runtime, leases.worker_id))
