@@ -28,6 +28,13 @@ def _folder(data_folder: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"callvault-alive-{os.getuid()}-{digest}"
 
 
+def _folders(data_folder: Path | None) -> list[Path]:
+    """The folder of an installation, or those of all installations of this user."""
+    if data_folder is not None:
+        return [_folder(data_folder)]
+    return sorted(Path(tempfile.gettempdir()).glob(f"callvault-alive-{os.getuid()}-*"))
+
+
 async def show_alive(what: str, data_folder: Path) -> None:
     """Write to this process's file every three seconds until cancelled; do nothing if the file cannot be written.
 
@@ -89,14 +96,22 @@ class _OwnFile:
             self._opened = None
 
 
-def silences(data_folder: Path) -> dict[str, float]:
-    """The living processes of an installation on this machine, such as `worker-17`, with the seconds since each wrote."""
+def silences(data_folder: Path | None) -> dict[str, float]:
+    """The living processes of an installation on this machine, such as `worker-17`, with the seconds since each wrote.
+
+    Args:
+        data_folder: of the installation; None: every installation of this user.
+    """
     now = time.monotonic()  # the written time is rounded, so it may be later
     return {name: max(0.0, now - written) for name, (is_held, written) in _written(data_folder).items() if is_held}
 
 
-def killed(data_folder: Path) -> list[str]:
-    """The processes of an installation that were killed since this machine started and that none has replaced."""
+def killed(data_folder: Path | None) -> list[str]:
+    """The processes of an installation that were killed since this machine started and that none has replaced.
+
+    Args:
+        data_folder: of the installation; None: every installation of this user.
+    """
     now = time.monotonic()
     return [name for name, (is_held, written) in _written(data_folder).items() if not is_held and written <= now]
 
@@ -106,11 +121,11 @@ def file_of(name: str, data_folder: Path) -> Path:
     return _folder(data_folder) / name
 
 
-def _written(data_folder: Path) -> dict[str, tuple[bool, float]]:
+def _written(data_folder: Path | None) -> dict[str, tuple[bool, float]]:
     """By the name of each file: whether a process locks it, and when the process last wrote."""
     found = {}
-    with suppress(OSError):
-        for path in sorted(_folder(data_folder).iterdir()):
+    for folder in _folders(data_folder):
+        for path in _files(folder):
             with suppress(OSError, ValueError):
                 opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
                 try:
@@ -118,6 +133,13 @@ def _written(data_folder: Path) -> dict[str, tuple[bool, float]]:
                 finally:
                     os.close(opened)
     return found
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _is_held(opened: int) -> bool:

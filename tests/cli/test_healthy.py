@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-from lab.processes import callvault, receiver, run_callvault, wait_for
+import pytest
+
+from lab.processes import CLEAN, callvault, free_port, receiver, run_callvault, wait_for
 from lab.webhooks import Signer
 
 
@@ -45,3 +49,49 @@ def test_healthy_recognizes_live_hanging_and_missing_processes(environment: dict
             wait_for(lambda: run_callvault(["healthy"], here).returncode == 0)
         assert serve.stop() == 0
     assert run_callvault(["healthy"], here).returncode == 1
+
+
+def test_a_worker_that_waits_for_redis_is_alive(environment: dict[str, str], tmp_path: Path) -> None:
+    here = environment | {"TMPDIR": str(tmp_path), "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    with callvault(["worker"], here, "Redis does not answer yet") as worker:
+        assert run_callvault(["healthy"], here).stdout == f"worker-{worker.pid} alive\n"
+
+
+NEITHER = "this container runs neither receiver nor worker; other commands show no sign of life"
+
+
+@pytest.mark.parametrize(
+    ("runs", "status", "shown"),
+    [
+        ("true", 0, NEITHER),
+        ("callvault sandbox --port 0", 0, NEITHER),
+        ("callvault serve --data other", 0, "serve-[0-9]+ alive"),
+        ("callvault up --sandbox", 0, "worker-[0-9]+ alive"),
+        ("callvault worker & kill -STOP $!", 1, "callvault: `callvault worker` shows no sign of life"),
+    ],
+)
+def test_a_container_is_healthy_if_its_command_is(tmp_path: Path, runs: str, status: int, shown: str) -> None:
+    """Each runs in a process namespace of its own, as in a container."""
+    script = f"""
+    ip link set lo up
+    {runs} & sleep 1
+    for try in $(seq 50); do
+      callvault healthy --container >out 2>&1; status=$?
+      grep -qxE '{shown}' out && break
+      sleep 0.2
+    done
+    cat out; exit $status"""
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--pid", "--net", "--mount-proc", "--fork", "--kill-child", "sh", "-c", script],
+        env=CLEAN
+        | {"PATH": f"{Path(sys.executable).parent}:{CLEAN['PATH']}", "TMPDIR": str(tmp_path)}
+        | {"CALLVAULT_DATA": str(tmp_path / "d"), "TELNYX_PUBLIC_KEY": Signer().public_key},
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert re.search(f"^{shown}$", done.stdout, re.MULTILINE), done.stdout + done.stderr
+    assert done.returncode == status, done.stdout
