@@ -58,15 +58,13 @@ def command(
 def _run(settings: Settings, url: str, recording_id: str, why: str, by: str | None, *, yes: bool, as_json: bool) -> int:
     from archive.erase import is_signed
     from cli.catalogue import look_up, opened, up_to_date
-    from workers.catalogue.forget import forget
-    from workers.catalogue.parquet import has_parquet
+    from workers.catalogue.forget import assert_can_forget, forget
 
-    if not has_parquet():
-        raise UserError("pyarrow is missing, so Parquet rows cannot be erased; pip install 'callvault[parquet]'")
     with opened(settings) as (catalogue, archive):
         row = look_up(settings, catalogue, archive, recording_id).row
         folder = layout.recording_folder(row.date, recording_id)
         _refuse_if_held(settings, archive, folder, row)
+        assert_can_forget(archive, row.date)
         question = f"Erase recording {recording_id} from the archive and at Telnyx?"
         if not yes and not typer.confirm(question, err=as_json):
             return 1

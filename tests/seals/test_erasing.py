@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.processes import callvault, run_callvault
+from lab.processes import callvault, callvault_here, run_callvault
 from lab.servers import RunningSandbox
 from tests.seals.test_catalogue import find
 from tests.seals.test_sealing import archive_and_seal, recordings_of, seal, seals_in
 from tests.workers.steps import folder_of
+from text.errors import UserError
 
 pytestmark = pytest.mark.timeout(300)  # the first test process makes the archive, and the others wait for it
 
@@ -127,3 +129,24 @@ async def test_erase_asks_only_if_it_may_erase_and_no_changes_nothing(
     assert run_callvault(["deletions", "hold", one.data["id"], "--why", "case 17"], environment).returncode == 0
     held = run_callvault(arguments, environment, stdin="y\n")
     assert (held.returncode, held.stdout, "is on hold" in held.stderr) == (1, "", True)
+
+
+async def test_without_pyarrow_erase_refuses_only_a_day_with_parquet_rows(
+    sandbox: RunningSandbox,
+    environment: dict[str, str],
+    async_redis: Any,
+    archive_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (one,) = recordings_of(sandbox, 5, 1)
+    await archive_and_seal(environment, async_redis, archive_folder, [one])
+    (rows,) = (archive_folder / "catalogue").rglob("*.parquet")
+    arguments = ["erase", one.data["id"], "--reason", "x", "--yes", "--json"]
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed
+    with pytest.raises(UserError, match=r"pyarrow is missing, so the Parquet rows of .* or use the full image$"):
+        callvault_here(arguments, environment)
+    assert one.deleted_at is None and (folder_of(archive_folder, one) / "recording.json").exists()
+    rows.unlink()
+    status, printed = callvault_here(arguments, environment)
+    assert (status, json.loads(printed)["parquet_files"]) == (0, 0)
+    assert one.deleted_at is not None

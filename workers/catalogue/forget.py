@@ -9,7 +9,26 @@ from pathlib import Path
 
 from archive.append import put_file
 from archive.archive import Archive
-from workers.catalogue.parquet import read_rows, write_rows
+from text.errors import UserError
+from workers.catalogue.parquet import has_parquet, read_rows, write_rows
+
+
+def assert_can_forget(archive: Archive, day: date) -> None:
+    """Check that a recording of this day can be removed from the day's Parquet files; blocks.
+
+    Raises:
+        UserError: the day has such files, and `pyarrow` is not installed.
+        StoreError: the store is away.
+    """
+    if not has_parquet() and any(True for _ in archive.store.list(_folder(day))):
+        raise UserError(
+            f"pyarrow is missing, so the Parquet rows of {day} cannot be erased; pip install 'callvault[parquet]', or use "
+            "the full image"
+        )
+
+
+def _folder(day: date) -> str:
+    return f"catalogue/day={day.isoformat()}/"
 
 
 def forget(archive: Archive, day: date, recording_id: str) -> int:
@@ -19,10 +38,12 @@ def forget(archive: Archive, day: date, recording_id: str) -> int:
         How many files held it.
 
     Raises:
+        UserError: the day has such files, and `pyarrow` is not installed.
         StoreError: the store is away, or may not delete.
     """
+    assert_can_forget(archive, day)
     changed = 0
-    for stored in list(archive.store.list(f"catalogue/day={day.isoformat()}/")):
+    for stored in list(archive.store.list(_folder(day))):
         data = b"".join(archive.store.read(stored.key))
         rows = list(read_rows(io.BytesIO(data), day.isoformat()))
         kept = [row for row in rows if row.recording_id != recording_id]
