@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,18 @@ def test_the_compose_file_keeps_what_it_must() -> None:
         for volume in one.get("volumes", ()):
             source = volume.partition(":")[0]
             assert source in COMPOSE["volumes"] or (ROOT / source).exists(), volume
+
+
+def test_the_image_has_every_package_and_states_its_facts() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    sent = (ROOT / ".dockerignore").read_text().split()
+    for package in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
+        assert f"\nCOPY {package} {package}\n" in dockerfile and f"!{package}" in sent, package
+    about = project["project"]
+    for label, value in (("version", about["version"]), ("description", about["description"])):
+        assert f'org.opencontainers.image.{label}="{value}"' in dockerfile
+    assert 'CMD ["callvault", "healthy", "--container"]' in dockerfile
 
 
 def metrics_of(expression: str) -> set[str]:
