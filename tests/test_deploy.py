@@ -25,7 +25,7 @@ SERIES = {sample.name for metric in REGISTRY.collect() for sample in metric.samp
 
 
 def ours() -> dict[str, dict[str, Any]]:
-    return {name: one for name, one in COMPOSE["services"].items() if one["image"] == "callvault"}
+    return {name: one for name, one in COMPOSE["services"].items() if one["image"] == "${CALLVAULT_IMAGE:-callvault}"}
 
 
 @pytest.mark.parametrize("name", ours())
@@ -44,12 +44,15 @@ def test_the_settings_of_the_compose_file_are_settings() -> None:
 def test_the_compose_file_keeps_what_it_must() -> None:
     services = COMPOSE["services"]
     assert services["valkey"]["command"][1:] == [
-        *("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
+        *("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction", "--maxmemory", "1gb")
     ]
     assert services["worker"]["deploy"]["replicas"] == 2
-    for name in ("receiver", "worker"):
-        assert services[name]["read_only"] and services[name]["cap_drop"] == ["ALL"]
-    for one in services.values():
+    assert ours().keys() == {"receiver", "worker", "sandbox"}
+    assert all(one["init"] for one in ours().values()), "the first process of a container ignores an early SIGTERM"
+    for name, one in services.items():
+        assert one["security_opt"] == ["no-new-privileges:true"] and one["mem_limit"] in ("512m", "1g", "2g"), name
+        if name != "grafana":  # it keeps its database in its root
+            assert one["read_only"] and one["cap_drop"] == ["ALL"], name
         for volume in one.get("volumes", ()):
             source = volume.partition(":")[0]
             assert source in COMPOSE["volumes"] or (ROOT / source).exists(), volume
