@@ -22,6 +22,7 @@ from service.clocks import Clocks
 from service.counting import Counting
 from service.health import healthz, metrics_page, readyz
 from service.ops.app import OpsApp
+from service.refusals import Refusals
 from service.signature import Signatures
 from service.watching import watch_workers
 from service.webhooks import Webhooks
@@ -59,6 +60,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         app.state.acceptor = Acceptor(app.state.redis, replicas, room)
         app.state.clocks = Clocks(settings, app.state.redis)
         app.state.signatures = Signatures(settings.telnyx_public_keys)
+        app.state.refusals = Refusals(app.state.signatures, app.state.redis)
         # What exists now lives until the process ends, so the garbage collector need not visit it during requests.
         gc.collect()
         gc.freeze()

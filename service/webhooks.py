@@ -29,6 +29,7 @@ from service import metrics
 from service.clocks import Clocks
 from service.events import Unparseable, parse_form, parse_json
 from service.protocol import answer_at_once, is_body_here
+from service.refusals import Refusals, client_of
 from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, OutsideWindow, SignatureRefused, Signatures
 from workers.queue.accept import Acceptor, Overloaded
 from workers.recordings.routing import Event, jobs_of, mirror_jobs
@@ -167,11 +168,12 @@ async def _receive(scope: Scope, receive: Receive, reservation: _Reservation) ->
     try:
         signatures.verify(headers.get(_TIMESTAMP), headers.get(_SIGNATURE), body, time.time())
     except SignatureRefused as error:
-        client = scope["client"][0] if scope.get("client") else None
         if isinstance(error, OutsideWindow) and not await _is_surely_old(state.clocks):
+            client = client_of(scope)
             log.error("webhook not accepted", error="its timestamp cannot be checked: clocks may differ", client=client)
             return 503, "unavailable", "the timestamp cannot be checked now; send it again"
-        log.warning("webhook refused", reason=str(error), client=client)
+        refusals: Refusals = state.refusals
+        await refusals.record(error, scope, body)
         return 401, "unverified", str(error)
     content_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
     try:

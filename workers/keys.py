@@ -90,6 +90,8 @@ ALERT_COUNTS = "callvault:alert-counts"  # hash: "kind:group" -> how many were n
 HISTORY = "callvault:history:"  # + "step:index": hash of counts, for charts of the last hour and day
 SIGN_INS = "callvault:sign-ins:"  # + address: refused sign-ins of the last quarter of an hour
 DOCTOR = "callvault:doctor"  # written to check that Redis takes writes
+PROBE = "callvault:probe:"  # + one-time number: doctor sends a test webhook with it
+PROBED = "callvault:probed:"  # + the same number: that webhook as a receiver got it
 
 # What belongs to one archive, and is deleted when Redis is bound to another; workers rebuild all but `MADE` from the archive.
 # TRANSCRIBING stays: only an earlier version wrote it, nothing else holds it, and a wrong entry only delays a deletion.
