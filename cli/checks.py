@@ -24,6 +24,7 @@ from archive.archive import ArchiveConflict
 from archive.identity import NoArchive
 from archive.proof import Damaged
 from archive.stores.store import StoreError, StoreRefused
+from cli.probe import look_at
 from config.settings import Settings, unknown_settings
 from service.app import WEBHOOK_PATH
 from service.signature import SignatureRefused, Signatures
@@ -136,7 +137,7 @@ async def _deliveries(settings: Settings, redis: Any) -> str:
 
 
 async def _webhook_urls(settings: Settings, redis: Any) -> str:
-    """Check that every external connection sends its events to a receiver that answers."""
+    """Check that what every external connection sends arrives at a receiver, unchanged."""
     urls: set[str] = set()
     without = count = 0
     async with _telnyx(settings) as client:
@@ -146,29 +147,19 @@ async def _webhook_urls(settings: Settings, redis: Any) -> str:
             without += not connection.webhook_event_url
             urls |= {url for url in (connection.webhook_event_url, connection.webhook_event_failover_url) if url}
     async with httpx.AsyncClient(timeout=5, follow_redirects=False) as http:
-        found = {url: await _why_not_ours(http, url) for url in sorted(urls)}
-    wrong = [f"{url}: {what}" for url, what in found.items() if what is not None]
-    if wrong:
-        raise Wrong("; ".join(wrong), f"set https://your.host{WEBHOOK_PATH} as the connections' webhook URL")
+        looks = await asyncio.gather(*(look_at(http, redis, url) for url in sorted(urls)))
+    found = {url: finding for url, finding in zip(sorted(urls), looks, strict=True) if finding is not None}
+    if wrong := [f"{url}: {one.what}" for url, one in found.items() if one.is_wrong]:
+        raise Wrong("; ".join(wrong), next(one.advice for one in found.values() if one.is_wrong))
+    if found:
+        raise Noted("; ".join(f"{url}: {one.what}" for url, one in found.items()), next(iter(found.values())).advice)
     if without:
         raise Noted(
             f"{without} of {many(count, 'external connection')} without a webhook URL",
             f"set https://your.host{WEBHOOK_PATH} there; until then only the hourly reconcile finds their calls",
         )
-    answer = many(len(urls), "receiver URL answers", "receiver URLs answer")
-    return f"{answer}, for {many(count, 'external connection')}"
-
-
-async def _why_not_ours(http: httpx.AsyncClient, url: str) -> str | None:
-    if urlsplit(url).path != WEBHOOK_PATH:
-        return f"the path must be {WEBHOOK_PATH}"
-    try:
-        answer = await http.post(url, content=b"{}", headers={"content-type": "application/json"})
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return f"cannot be reached from this machine ({one_line(error)})"
-    if answer.status_code != 401:
-        return f"answers {answer.status_code} to an unsigned webhook; a receiver answers 401"
-    return None
+    answer = many(len(urls), "receiver URL gets", "receiver URLs get")
+    return f"{answer} webhooks unchanged, for {many(count, 'external connection')}"
 
 
 async def _clock(settings: Settings, redis: Any) -> str:
