@@ -76,6 +76,13 @@ _BY_NAME = {command.name: command for section in COMMANDS.values() for command i
 class _Commands(Group):
     """The commands of the table; lists them without importing them."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options, all flags. As with `--help`, Typer imports pydantic to read a default that is no bool."""
+        found = super().get_params(ctx)
+        for flag in found:
+            flag.default = flag.default or False
+        return found
+
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all commands."""
         return [*_BY_NAME]
