@@ -9,8 +9,9 @@ recorders leave open were seen in files of ffmpeg, sox and lame (`tests/audio/`)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from archive.container import NO_AUDIO, Seen
 from archive.mp3 import Mp3
@@ -22,6 +23,8 @@ _MPEG = (0x50, 0x55)
 _BITWISE = frozenset((0x10, 0x14, 0x17, 0x20, 0x40, 0x45, 0x64, 0x65, 0x28F))
 # The byte or bytes of digital silence: zero, and for the companded formats of G.711 the code of the smallest value.
 _SILENCE = {_PCM: b"\0", _FLOAT: b"\0", _ALAW: b"\xd5\x55", _MULAW: b"\xff\x7f"}
+
+_CODECS = {_PCM: "pcm", _FLOAT: "float", _ALAW: "alaw", _MULAW: "mulaw"}
 
 _LONGEST_FORMAT_BYTES = 4096
 _TO_THE_END = 1 << 62
@@ -133,10 +136,33 @@ class _Format:
         return round(data_bytes * 1000 / self.bytes_per_second) if self.bytes_per_second else None
 
 
-class Wav:
-    """Reads one file of any twin."""
+class Samples(NamedTuple):
+    """How the samples of an uncompressed file lie.
 
-    def __init__(self) -> None:
+    Attributes:
+        codec: `pcm`, `float`, `alaw` or `mulaw`.
+        rate: of each channel, a second.
+        frame_bytes: of one sample of every channel.
+        order: of the bytes of a sample.
+    """
+
+    codec: str
+    channels: int
+    rate: int
+    frame_bytes: int
+    order: Literal["little", "big"]
+
+
+class Wav:
+    """Reads one file of any twin.
+
+    Args:
+        watch: called with all samples of an uncompressed file, as they come.
+    """
+
+    def __init__(self, watch: Callable[[bytes, Samples], None] | None = None) -> None:
+        self._watch = watch
+        self._samples: Samples | None = None
         self._buffer = bytearray()
         self._variant: _Variant | None = None
         self._format: _Format | None = None
@@ -269,6 +295,7 @@ class Wav:
                 self._silent = [True] * channels
                 is_unsigned = tag == _PCM and frame == channels  # 8 bits: the middle is silence
                 self._silence = b"\x80" if is_unsigned else _SILENCE[tag]
+                self._samples = Samples(_CODECS[tag], channels, rate, frame, variant.order)
         elif tag in _MPEG:
             self._mpeg = Mp3()
 
@@ -278,6 +305,8 @@ class Wav:
         self._left -= taken
         self._data_bytes += taken
         own = data if taken == len(data) else data[:taken]
+        if self._watch is not None and self._samples is not None:
+            self._watch(own, self._samples)
         if any(self._silent):
             self._look_for_sound(own)
         elif self._mpeg:

@@ -9,13 +9,15 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from typing import Any
 
 from redis.exceptions import RedisError
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from archive import layout
+from archive.levels import Levels
 from archive.problems import advice_for
 from archive.proof import Damaged, Missing
 from archive.records import ArchivedObject
@@ -30,6 +32,7 @@ from workers.damage.damaged import DamagedObjects
 _NOTHING = b""
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 _PROVEN_SECONDS, _MOST_PROVEN = 60.0, 1_000
+_STEPS, _MOST_LEVELS = 600, 500
 
 log = get_logger()
 
@@ -42,14 +45,7 @@ async def audio(ops: Ops, request: Request) -> Response:
         StoreError: the archive cannot be read now.
     """
     recording_id, audio_format = request.path_params["recording_id"], request.path_params["audio_format"]
-    hit = await hit_of(ops, recording_id)
-    if hit is None or hit.state == "erased":
-        raise Refused(404, f"recording {recording_id} is not in the archive")
-    folder = layout.recording_folder(hit.row.date, recording_id)
-    record = await asyncio.to_thread(ops.runtime.archive.commit_record, folder)
-    wanted = next((o for o in record.objects if o.key.endswith(f".{audio_format}")), None) if record else None
-    if wanted is None:
-        raise Refused(404, f"recording {recording_id} has no {audio_format}")
+    wanted = await _wanted(ops, recording_id, audio_format)
     span = _span(request.headers.get("range"), wanted.size)
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{wanted.sha256}"'}
     if "download" in request.query_params:
@@ -80,6 +76,56 @@ async def audio(ops: Ops, request: Request) -> Response:
     if not is_part:
         chunks = _hashed(ops, wanted, chunks)
     return _Audio(chunks, 206 if is_part else 200, headers, wanted.content_type)
+
+
+async def levels(ops: Ops, request: Request) -> Response:
+    """How loud each channel of a WAV is over time, for the picture above the player, as JSON.
+
+    It is read from the archive when somebody looks, one recording at a time, and kept in memory: to compute it while
+    audio is archived would cost every recording what a few need.
+
+    Raises:
+        Refused: the archive does not have this audio, or its codec has no samples.
+        StoreError: the archive cannot be read now.
+    """
+    wanted = await _wanted(ops, request.path_params["recording_id"], "wav")
+    if (found := ops.levels.get(wanted.sha256)) is None:
+        async with ops.looking_at_levels:
+            found = await asyncio.to_thread(_read_levels, ops, wanted.key)
+        if len(ops.levels) >= _MOST_LEVELS:
+            ops.levels.clear()
+        ops.levels[wanted.sha256] = found
+    if not found["channels"]:
+        raise Refused(404, "the codec of this audio has no samples to look at")
+    return JSONResponse(found)
+
+
+def _read_levels(ops: Ops, key: str) -> dict[str, Any]:
+    """Read all of an object; blocks."""
+    reader = Levels()
+    try:
+        for chunk in ops.runtime.archive.store.read(key):
+            reader.feed(chunk)
+    except KeyError:
+        raise Refused(404, f"{key} is gone from the archive") from None
+    return {"seconds": reader.seconds, "channels": reader.channels(_STEPS)}
+
+
+async def _wanted(ops: Ops, recording_id: str, audio_format: str) -> ArchivedObject:
+    """The audio of a recording in one format, as its commit record names it.
+
+    Raises:
+        Refused: the archive does not have it.
+    """
+    hit = await hit_of(ops, recording_id)
+    if hit is None or hit.state == "erased":
+        raise Refused(404, f"recording {recording_id} is not in the archive")
+    folder = layout.recording_folder(hit.row.date, recording_id)
+    record = await asyncio.to_thread(ops.runtime.archive.commit_record, folder)
+    wanted = next((o for o in record.objects if o.key.endswith(f".{audio_format}")), None) if record else None
+    if wanted is None:
+        raise Refused(404, f"recording {recording_id} has no {audio_format}")
+    return wanted
 
 
 class _Audio(StreamingResponse):

@@ -33,6 +33,8 @@ class Ops:
         self.watchers = 0
         # When each object was last proven, by key, version and size.
         self.proven: dict[tuple[str, str | None, int], float] = {}
+        self.levels: dict[str, dict[str, Any]] = {}  # of the channels of recordings, by SHA-256
+        self.looking_at_levels = asyncio.Lock()
         self.looking = asyncio.Lock()
         self.overview: tuple[float, Overview] | None = None  # when it was read, and the result
         self._opening = asyncio.Lock()

@@ -40,6 +40,7 @@ from workers.deletion.kept import what_keeps
 from workers.keys import ARQ_JOB, DELETIONS_DUE
 
 PER_PAGE = 50
+_RELATED = 10
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -72,6 +73,8 @@ class Detail(msgspec.Struct, frozen=True):
         objects: its audio.
         transcriptions: their texts.
         history: the earliest event first.
+        related: other recordings of its session, the latest first, at most 10.
+        sealed_at: ISO 8601, UTC; None while no seal lists it.
         deletion_due_at: ISO 8601, UTC, if its original is scheduled for deletion and nothing keeps it.
         kept: why Callvault keeps the original; None: only its time does, or the original is gone.
         needs_approval: whether its original stays until a person approves what was found in its audio.
@@ -88,6 +91,8 @@ class Detail(msgspec.Struct, frozen=True):
     objects: list[ArchivedObject]
     transcriptions: list[Said]
     history: list[Step]
+    related: list[Hit]
+    sealed_at: str | None
     deletion_due_at: str | None
     kept: str | None
     needs_approval: bool
@@ -166,13 +171,18 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
     if hit is None:
         if waits:
             steps = [Step(None, "received", "its job is queued or running")]
-            return Detail(recording_id, "received", [], [], None, None, [], [], steps, None, None, False, [], None)
+            return Detail(
+                recording_id, "received", [], [], None, None, [], [], steps, [], None, None, None, False, [], None
+            )
         raise Refused(404, f"recording {recording_id} is not in the archive")
     folder = layout.recording_folder(hit.row.date, recording_id)
     known = {key: found for key, found in (await known_damage(ops.runtime)).items() if key.startswith(folder)}
     kept = await what_keeps(ops.runtime, folder)
     holds = await ops.runtime.in_thread(holds_on, ops.runtime.archive, folder, hit.row.connection_id)
-    detail, seen = await asyncio.to_thread(_read, ops, hit, due_at, kept, holds, known)
+    session = Query(session=hit.row.call_session_id)
+    found = await ops.catalogue.ask(lambda path: search(path, session, _RELATED + 1)) if session.session else []
+    related = [shown(ops, other) for other in found if other.row.recording_id != recording_id][:_RELATED]
+    detail, seen = await asyncio.to_thread(_read, ops, hit, related, due_at, kept, holds, known)
     await report_seen(ops, seen)
     return detail
 
@@ -180,6 +190,7 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
 def _read(
     ops: Ops,
     hit: Hit,
+    related: list[Hit],
     due_at: str | None,
     kept: str | None,
     holds: list[Holding],
@@ -190,8 +201,9 @@ def _read(
     life = read_life(ops.runtime.archive, layout.recording_folder(row.date, row.recording_id))
     is_deleted, is_erased = life.has("deleted.json"), life.has("erased.json")
     steps = [Step(row.started_at, "call began"), Step(row.ended_at, "call ended"), *life.steps]
+    sealed_at = None if row.seal is None else _sealed_at(ops, row.seal)
     if row.seal is not None:
-        steps.append(Step(_sealed_at(ops, row.seal), "sealed", f"seal {row.seal}"))
+        steps.append(Step(sealed_at, "sealed", f"seal {row.seal}"))
     damage = [
         f"{key}: {found.what} (found by {found.found_by}, {found.at[:19]}Z)" for key, found in sorted(known.items())
     ]
@@ -220,7 +232,7 @@ def _read(
     if life.record is not None:
         numbers = life.record["recording"]
         numbers |= {"from": row.from_number, "to": row.to_number} if ops.settings.ops_mask_numbers else {}
-    about = (row, life.objects, life.said, steps, due_at, kept, needs_approval, holds, life.record)
+    about = (row, life.objects, life.said, steps, related, sealed_at, due_at, kept, needs_approval, holds, life.record)
     return Detail(row.recording_id, state, damage, mend, life.proven, *about), seen
 
 

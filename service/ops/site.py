@@ -122,6 +122,7 @@ def routes() -> Sequence[BaseRoute]:
         Route("/ops/recordings/{recording_id}/audio.{audio_format}", _Door(audio.audio, "download"), methods=["GET"]),
         Route("/ops/recordings.csv", _Door(recordings.export, *_EXPORT), methods=["GET"]),
         Route("/ops/recordings/export", _Door(recordings.export_selected), methods=["POST"]),
+        Route("/ops/recordings/{recording_id}/levels.json", _Door(audio.levels), methods=["GET"]),
         Route("/ops/evidence/{day}/recordings.csv", _Door(recordings.inventory), methods=["GET"]),
         Route("/ops/evidence/{day}/manifest/{sequence:int}", _Door(evidence.manifest), methods=["GET"]),
         Route("/api/openapi.json", _Door(_openapi), methods=["GET"]),

@@ -11,6 +11,7 @@ from typing import Literal
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+import httpx
 import msgspec
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -418,3 +419,37 @@ def test_recordings_are_walked_with_the_keyboard(browser: Browser, deployment: D
     page.locator("tr.hit").nth(1).click(position={"x": 200, "y": 8})  # the whole row opens it
     expect(page.get_by_role("heading", name="Recording").first).to_be_visible()
     context.close()
+
+
+def test_the_picture_of_a_wav_comes_from_the_server_and_a_link_leads_to_a_moment(
+    page: Page, deployment: Deployment
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    page.goto(f"/ops/recordings/{deployment.calls[0]['id']}#t=2")
+    expect(page.locator("canvas")).to_be_visible()
+    assert "levels.json" in asked
+    audio = page.locator("audio")
+    page.wait_for_function("document.querySelector('audio').currentTime === 2")
+    page.locator("main").focus()
+    page.keyboard.press("l")  # 10 seconds on: to the end
+    page.wait_for_function("document.querySelector('audio').currentTime > 5")
+    page.get_by_role("button", name="−10 s").click()
+    page.wait_for_function("document.querySelector('audio').currentTime === 0")
+    page.get_by_label("Speed").select_option("1.5")
+    assert audio.evaluate("(audio) => audio.playbackRate") == 1.5
+    page.locator("canvas").click(position={"x": 10, "y": 10})
+    page.wait_for_function("document.querySelector('audio').currentTime > 0")
+    page.get_by_role("button", name="Link to this moment").click()
+    assert re.search(r"#t=\d+$", page.url)
+
+
+def test_levels_are_those_of_the_audio(deployment: Deployment, api: httpx.Client) -> None:
+    silent = deployment.calls[12]
+    found = api.get(f"/ops/recordings/{silent['id']}/levels.json").json()
+    assert found["seconds"] == pytest.approx(3, abs=0.1)
+    _, second = found["channels"]
+    assert max(second) == 0
+    spoken = api.get(f"/ops/recordings/{deployment.calls[0]['id']}/levels.json").json()["channels"]
+    assert max(map(max, spoken)) > 60
+    assert api.get("/ops/recordings/00000000-0000-4000-8000-000000000000/levels.json").status_code == 404

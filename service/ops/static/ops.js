@@ -1,82 +1,4 @@
 "use strict";
-// Draw the audio levels of each channel over time, so that a person sees who speaks when.
-const LONGEST_BYTES = 60e6;
-const STEPS = 900;
-const SILENT = 0.01;
-
-function levels(buffer) {
-  return Array.from({ length: buffer.numberOfChannels }, (_, n) => {
-    const samples = buffer.getChannelData(n);
-    const step = Math.max(1, Math.floor(samples.length / STEPS));
-    const found = [];
-    for (let at = 0; at < samples.length; at += step) {
-      let top = 0;
-      for (let i = at; i < Math.min(at + step, samples.length); i++) top = Math.max(top, Math.abs(samples[i]));
-      found.push(top);
-    }
-    return found;
-  });
-}
-
-function draw(canvas, channels, played) {
-  const style = getComputedStyle(document.documentElement);
-  const width = (canvas.width = canvas.clientWidth * devicePixelRatio);
-  const height = (canvas.height = canvas.clientHeight * devicePixelRatio);
-  const context = canvas.getContext("2d");
-  const row = height / channels.length;
-  const scale = 1 / Math.max(0.05, ...channels.flat()); // a quiet call is seen as well as a loud one
-  channels.forEach((tops, n) => {
-    context.fillStyle = style.getPropertyValue(n ? "--second" : "--first");
-    tops.forEach((top, i) => {
-      const tall = Math.max(1, top * scale * row * 0.9);
-      context.fillRect((i / tops.length) * width, n * row + (row - tall) / 2, Math.max(1, width / tops.length - 1), tall);
-    });
-  });
-  context.fillStyle = style.getPropertyValue("--ink");
-  context.fillRect(played * width, 0, Math.max(1, devicePixelRatio), height);
-}
-
-function said(channels, seconds) {
-  return channels
-    .map((tops, n) => {
-      const spoken = tops.filter((top) => top > SILENT).length / tops.length;
-      return `channel ${n + 1}: sound in ${Math.round(spoken * 100)}% of ${Math.round(seconds)} s`;
-    })
-    .join("; ");
-}
-
-async function show(place) {
-  const box = place.querySelector(".levels");
-  const audio = place.querySelector("audio");
-  const tell = (text) => {
-    const line = document.createElement("p");
-    line.className = "note";
-    line.textContent = text;
-    box.replaceChildren(line);
-    box.setAttribute("aria-label", text);
-  };
-  if (Number(place.dataset.bytes) > LONGEST_BYTES) return tell("This recording is too long to draw its audio levels here.");
-  try {
-    const answer = await fetch(place.dataset.audio);
-    if (!answer.ok) throw new Error(`status ${answer.status}`);
-    const context = new OfflineAudioContext(1, 1, 8000);
-    const buffer = await context.decodeAudioData(await answer.arrayBuffer());
-    const channels = levels(buffer);
-    tell(said(channels, buffer.duration));
-    const canvas = document.createElement("canvas");
-    box.prepend(canvas);
-    const again = () => draw(canvas, channels, audio.duration ? audio.currentTime / audio.duration : 0);
-    audio.addEventListener("timeupdate", again);
-    addEventListener("resize", again);
-    canvas.addEventListener("click", (event) => {
-      audio.currentTime = (event.offsetX / canvas.clientWidth) * (audio.duration || 0);
-    });
-    again();
-  } catch (error) {
-    tell(`The audio levels cannot be drawn: ${error.message}.`);
-  }
-}
-
 // Show the answer to a refused change too; htmx drops answers with an error status.
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.xhr.status >= 400) event.detail.shouldSwap = true;
@@ -116,7 +38,12 @@ function step(by) {
   rows[Math.min(Math.max(at + by, 0), rows.length - 1)]?.focus();
 }
 
+const player = () => document.querySelector(".listen audio");
+
 const onKey = {
+  p: () => (player()?.paused ? player().play() : player()?.pause()),
+  h: () => player() && (player().currentTime -= 10),
+  l: () => player() && (player().currentTime += 10),
   "/": () => {
     const box = document.getElementById("q");
     if (box) box.select();
@@ -172,12 +99,5 @@ function showSelection() {
 
 document.addEventListener("change", showSelection);
 
-function start() {
-  document.querySelectorAll(".listen").forEach(show);
-  showSelection();
-}
-
-start();
-document.body.addEventListener("htmx:afterSettle", (event) => {
-  if (event.target.id === "content") start();
-});
+showSelection();
+document.body.addEventListener("htmx:afterSettle", showSelection);
