@@ -110,7 +110,7 @@ def list_holds(data: DataFolder = None, json: Json = False) -> None:
 
     Example: callvault deletions holds
     """
-    from workers.deletion.holds import standing
+    from workers.deletion.kept import standing
 
     found = _run(data, lambda runtime: runtime.in_thread(standing, runtime.archive), needs_redis=False)
     if json:

@@ -23,8 +23,7 @@ from workers.catalogue.search import Hit, search
 from workers.deletion import decisions
 from workers.deletion.decided import NO_REASON, to_know, what_follows
 from workers.deletion.duties import workers_duties
-from workers.deletion.holds import Holding, standing
-from workers.deletion.kept import what_keeps_each
+from workers.deletion.kept import Holding, standing, what_keeps_each
 from workers.deletion.may_delete import pause_of
 
 _MOST = 100

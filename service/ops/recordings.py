@@ -35,8 +35,7 @@ from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit, count, search, search_all, state_of
 from workers.damage.damage import known_damage, report_wrong
 from workers.damage.damaged import KnownDamage
-from workers.deletion.holds import Holding, holds_on
-from workers.deletion.kept import what_keeps
+from workers.deletion.kept import Holding, holds_on, what_keeps
 from workers.keys import ARQ_JOB, DELETIONS_DUE
 
 PER_PAGE = 50
