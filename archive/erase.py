@@ -48,7 +48,6 @@ class Erased:
 def erase(
     archive: Archive,
     folder: str,
-    recording_id: str,
     why: str,
     by: str | None,
     keys: SealKeys | None = None,
@@ -59,7 +58,6 @@ def erase(
     Args:
         archive: the archive.
         folder: the folder of the recording.
-        recording_id: its id.
         why: the reason, for the record.
         by: the person; None for the user of this machine.
         keys: the keys that sign the record; None to leave it unsigned, which `verify` reports.
@@ -69,7 +67,7 @@ def erase(
         UserError: the archive does not have the recording, or its erasure record cannot be signed.
         StoreError: the store did not take the record, or may not delete.
     """
-    key = layout.erasure_key(folder)
+    key, recording_id = layout.erasure_key(folder), layout.recording_id_of(folder)
     present = {stored.key: stored for stored in archive.store.list(folder)}
     is_first = key not in present
     if not is_first:

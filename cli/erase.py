@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json as json_module
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,13 +15,9 @@ from text.counts import many
 from text.errors import UsedWrongly, UserError
 
 if TYPE_CHECKING:
-    from archive.archive import Archive
     from archive.erase import Erased
     from config.settings import Settings
-    from workers.catalogue.rows import Row
-    from workers.runtime import Runtime
-
-_WAIT_SECONDS = 30  # for a job that is archiving the recording
+    from workers.deletion.erase import Target
 
 
 def command(
@@ -59,16 +54,18 @@ def _run(settings: Settings, url: str, recording_id: str, why: str, by: str | No
     from archive.erase import is_signed
     from cli.catalogue import look_up, opened, up_to_date
     from workers.catalogue.forget import assert_can_forget, forget
+    from workers.deletion.erase import Target, refuse_if_held
 
     with opened(settings) as (catalogue, archive):
         row = look_up(settings, catalogue, archive, recording_id).row
         folder = layout.recording_folder(row.date, recording_id)
-        _refuse_if_held(settings, archive, folder, row)
+        target = Target(archive, folder, row)
+        refuse_if_held(settings, target)
         assert_can_forget(archive, row.date)
         question = f"Erase recording {recording_id} from the archive and at Telnyx?"
         if not yes and not typer.confirm(question, err=as_json):
             return 1
-        done = asyncio.run(_erase(settings, url, archive, folder, row, why, by))
+        done = asyncio.run(_erase(settings, url, target, why, by))
         files = forget(archive, row.date, recording_id)
         up_to_date(settings, catalogue, archive, says_how=False)
         signed = is_signed(archive, folder)
@@ -112,84 +109,9 @@ def _sign(settings: Settings, recording_id: str, as_json: bool) -> int:
     return 0
 
 
-def _refuse_if_held(settings: Settings, archive: Archive, folder: str, row: Row) -> None:
-    """Refuse to erase what is on hold. An unreadable decision may be a hold."""
-    from archive.decisions import decisions_about, decisions_on, held_connections, why_held
-    from workers.deletion.duties import own_duties, stated_duties
-
-    decisions = decisions_on(archive, folder)
-    if unreadable := [name for name, decision in decisions.items() if decision is None]:
-        line = f"cannot read a decision about recording {row.recording_id} ({unreadable[0]})"
-        raise UserError(f"{line}, which may be a hold; restore it from a copy")
-    if (why := why_held(decisions)) is not None:
-        raise UserError(f"recording {row.recording_id} is on hold ({why}); release it first")
-    if row.connection_id is None:
-        if row.key is None and (held := held_connections(archive)):
-            line = f"the commit record of recording {row.recording_id} is missing, so its connection is unknown"
-            raise UserError(
-                f"{line}, and connection {', '.join(held)} is on hold; restore the record, or release the hold"
-            )
-        return
-    if (why := why_held(decisions_about(archive, "connection", row.connection_id))) is not None:
-        raise UserError(
-            f"recording {row.recording_id} belongs to connection {row.connection_id}, which is on hold ({why}); "
-            "release it first"
-        )
-    stated = [own_duties(settings), *stated_duties(archive).values()]
-    if any(row.connection_id in duties.hold_connections for duties in stated if not duties.retired):
-        line = f"recording {row.recording_id} belongs to connection {row.connection_id}, which"
-        raise UserError(
-            f"{line} CALLVAULT_HOLD_CONNECTIONS here or of a worker holds; find which with `callvault deletions holds`, "
-            "and remove it there first"
-        )
-
-
-async def _erase(
-    settings: Settings, url: str, archive: Archive, folder: str, row: Row, why: str, by: str | None
-) -> Erased:
-    """Erase under the recording's lease: the original first, so no job archives it again."""
-    from archive.erase import erase
-    from telnyx_api.client import asking
-    from workers.engine.lease import HeldElsewhere
-    from workers.recordings.writing import sole_writer
+async def _erase(settings: Settings, url: str, target: Target, why: str, by: str | None) -> Erased:
+    from workers.deletion.erase import erase_recording
     from workers.runtime import runtime_at
-    from workers.seals.signing import open_seal_keys
 
     async with runtime_at(settings, url) as runtime:
-        keys = None if settings.seal_key is None else open_seal_keys(settings)
-
-        async def ask_anew() -> None:
-            """Check before each deletion that the archive is the same and nothing holds the recording."""
-            await runtime.in_thread(archive.assert_identity)
-            await runtime.assert_bound()
-            await runtime.in_thread(_refuse_if_held, settings, archive, folder, row)
-
-        try:
-            async with sole_writer(runtime.redis, row.recording_id, _WAIT_SECONDS):
-                with asking(ask_anew):
-                    await _delete_original(runtime, row.recording_id)
-                await ask_anew()
-
-                def ask_once_more() -> None:
-                    """Check again after hashing, which can take minutes."""
-                    _refuse_if_held(settings, archive, folder, row)
-
-                done = await runtime.in_thread(erase, archive, folder, row.recording_id, why, by, keys, ask_once_more)
-        except HeldElsewhere:
-            line = f"recording {row.recording_id} is being archived or repaired by another process; nothing was erased"
-            raise UserError(f"{line}; try again in a moment") from None
-        await runtime.schedule.done(folder)
-        await runtime.announce(done.key, done.record)
-        return done
-
-
-async def _delete_original(runtime: Runtime, recording_id: str) -> None:
-    from telnyx_api.errors import NotFound
-    from telnyx_api.pages import LARGEST_PAGE
-
-    listed = runtime.telnyx.recording_transcriptions.list(filter={"recording_id": recording_id}, page_size=LARGEST_PAGE)
-    for transcription in [one async for one in listed if one.recording_id == recording_id]:
-        with suppress(NotFound):
-            await runtime.telnyx.recording_transcriptions.delete(str(transcription.id))
-    with suppress(NotFound):
-        await runtime.telnyx.recordings.delete(recording_id)
+        return await erase_recording(runtime, target, why, by)

@@ -185,7 +185,7 @@ def test_a_stale_catalogue_reports_no_erased_recording_as_damaged(
     for name in ("erased", "deleted"):
         put(archive, name, long_ago)
     assert find(second) == {"erased", "deleted"}
-    erase(archive, layout.recording_folder(long_ago, "erased"), "erased", "request", "dpo")
+    erase(archive, layout.recording_folder(long_ago, "erased"), "request", "dpo")
     at = dict.fromkeys(("seen_at", "asked_at", "confirmed_gone_at"), f"{TODAY}T00:00:00Z")
     receipt = DeletionReceipt(recording_id="deleted", objects=[], transcription_ids=[], **at)
     archive.put_receipt(layout.recording_folder(long_ago, "deleted"), receipt)

@@ -153,7 +153,7 @@ async def test_a_half_made_seal_is_skipped_when_its_recordings_were_erased(
 def erase_recording(runtime: Runtime, folder: str, recording_id: str) -> None:
     from archive.erase import erase
 
-    erase(runtime.archive, folder, recording_id, "a request under article 17", "the owner")
+    erase(runtime.archive, folder, "a request under article 17", "the owner")
 
 
 def _binary(_: Callable[[], bytes]) -> bytes:

@@ -238,14 +238,14 @@ def test_an_erasure_from_before_signatures_is_believed_if_an_adopted_seal_lists_
 def test_an_erasure_signs_its_record_before_anything_goes(signed: SmallArchive, key: Path, tmp_path: Path) -> None:
     archive, keys = Archive(open_store(signed.root.as_uri())), SealKeys(str(key))
     folder = signed.folder(5, "5-one")
-    erase(archive, folder, "5-one", "a request", "dpo", keys)
+    erase(archive, folder, "a request", "dpo", keys)
     left = {path.name for path in (signed.root / folder).rglob("*") if path.is_file()}
     assert left == {"erased.json", "erased.sig"}
     assert verify(signed.root, tmp_path, CALLVAULT_SEAL_KEY=str(key))[0] == 0
-    erase(archive, folder, "5-one", "a request", "dpo", keys)  # once more, after an interruption
+    erase(archive, folder, "a request", "dpo", keys)  # once more, after an interruption
 
     other = signed.folder(5, "5-two")
-    erase(archive, other, "5-two", "a request", "dpo")
+    erase(archive, other, "a request", "dpo")
     assert kinds(verify(signed.root, tmp_path, CALLVAULT_SEAL_KEY=str(key))[1]) == {("erasure", f"{other}erased.json")}
     sign_erasure(archive, other, keys)
     assert verify(signed.root, tmp_path, CALLVAULT_SEAL_KEY=str(key))[0] == 0
@@ -256,7 +256,7 @@ def test_a_transcription_is_erased_whatever_its_id_ends_in(signed: SmallArchive)
     names = ("deleted", "x-gone", "an-erased")
     keys = [signed.transcription(5, "5-one", name, utc_now()) for name in names]
     receipt = signed.receipt(folder, utc_now())
-    erase(Archive(open_store(signed.root.as_uri())), folder, "5-one", "a request", "dpo")
+    erase(Archive(open_store(signed.root.as_uri())), folder, "a request", "dpo")
     assert not any((signed.root / key).exists() for key in keys)
     assert (signed.root / receipt).exists(), "it holds ids and hashes"
 
@@ -268,7 +268,7 @@ def test_a_record_with_other_hashes_than_the_seals_is_not_signed(signed: SmallAr
     with pytest.raises(Exception, match="differs from the seal's; nothing was signed"):
         sign_erasure(archive, folder, SealKeys(str(key)))
     with pytest.raises(Exception, match="nothing was signed"):
-        erase(archive, folder, "5-one", "a request", "dpo", SealKeys(str(key)))
+        erase(archive, folder, "a request", "dpo", SealKeys(str(key)))
     assert not (signed.root / folder / "erased.sig").exists()
 
 

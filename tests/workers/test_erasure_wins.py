@@ -249,11 +249,11 @@ async def test_a_second_erasure_reports_what_it_did_this_time(
     await archive_recording(runtime, request_of(recording))
     path = folder_of(archive_folder, recording)
     folder = str(path.relative_to(archive_folder)) + "/"
-    first = erase(runtime.archive, folder, recording.data["id"], "request", "dpo")
+    first = erase(runtime.archive, folder, "request", "dpo")
     assert (first.is_first, first.keys) == (True, [f"{folder}audio.wav", f"{folder}recording.json"])
     (path / "transcriptions").mkdir()
     (path / "transcriptions" / "late.json").write_text("{}")
-    second = erase(runtime.archive, folder, recording.data["id"], "another reason", "another")
+    second = erase(runtime.archive, folder, "another reason", "another")
     assert (second.is_first, second.keys) == (False, [layout.transcription_key(folder, "late")])
     assert second.record == first.record
-    assert erase(runtime.archive, folder, recording.data["id"], "x", None).keys == []
+    assert erase(runtime.archive, folder, "x", None).keys == []

@@ -154,7 +154,7 @@ async def test_a_hold_waits_for_an_erasure_and_reports_that_it_came_too_late(
                 await asyncio.sleep(0.01)
             await asyncio.wait([holding], timeout=0.3)
             assert not holding.done(), "while it may be erased, no surface says that it is kept"
-            erase(runtime.archive, key_of(archive_folder, recording), recording_id, "request", "dpo")
+            erase(runtime.archive, key_of(archive_folder, recording), "request", "dpo")
         decided = await holding
     assert decided.came_too_late and "erased at" in (decided.erased or "")
 
@@ -294,7 +294,7 @@ async def test_a_connection_held_while_an_erasure_hashes_stops_it(
     sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
-    recording_id, folder = recording.data["id"], key_of(archive_folder, recording)
+    folder = key_of(archive_folder, recording)
 
     def held_meanwhile() -> None:
         raise UserError("its connection is on hold")
@@ -302,7 +302,7 @@ async def test_a_connection_held_while_an_erasure_hashes_stops_it(
     async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
         with pytest.raises(UserError, match="its connection is on hold"):
-            erase(runtime.archive, folder, recording_id, "request", "dpo", ask=held_meanwhile)
+            erase(runtime.archive, folder, "request", "dpo", ask=held_meanwhile)
     names = {path.name for path in folder_of(archive_folder, recording).iterdir()}
     assert names == {"audio.wav", "recording.json"}
 
