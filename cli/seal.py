@@ -59,10 +59,10 @@ def command(
 
 async def _seal_days(settings: Settings, url: str, day: date | None, as_json: bool) -> int:
     from cli.progress import progress
-    from workers.queue.change_feed import UnsealedDays
     from workers.queue.script import server_seconds
     from workers.runtime import runtime_at
     from workers.seals.signing import complete
+    from workers.seals.waiting import UnsealedDays
     from workers.status import next_of, open_days
 
     async with runtime_at(settings, url) as runtime:
@@ -92,10 +92,10 @@ async def _seal(runtime: Runtime, day: date) -> Link | Waits | None:
 
 async def _due(runtime: Runtime) -> list[date]:
     from archive.records import UnreadableRecord
-    from workers.queue.change_feed import UnsealedDays
     from workers.queue.script import server_seconds
     from workers.recordings.requests import FindUnsealedRequest
     from workers.seals.unsealed import days_without_a_seal, find_unsealed
+    from workers.seals.waiting import UnsealedDays
 
     await find_unsealed(runtime, FindUnsealedRequest())
     days, now = UnsealedDays(runtime.redis), await server_seconds(runtime.redis)

@@ -18,8 +18,8 @@ from workers.engine.attempts import Attempts
 from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.keys import DEAD_LETTERS, DELETIONS_DUE, QUEUES, READINESS
 from workers.queue.backlog import oldest_waiting_seconds
-from workers.queue.change_feed import UnsealedDays
 from workers.queue.script import server_seconds
+from workers.seals.waiting import UnsealedDays
 
 _READY_TTL_SECONDS = 60
 _MOST_CONDITIONS = 50

@@ -21,8 +21,8 @@ from workers.engine.attempts import Attempts
 from workers.engine.failure_classes import FAILURE_CLASSES, advice_of
 from workers.keys import CLOCKS, LIVE_DUTIES, NO_WORKER, QUEUES, WORKER, WORKER_ENDED
 from workers.queue.backlog import EVENTS_SHARE, backlog, used_share
-from workers.queue.change_feed import UnsealedDays
 from workers.queue.script import AsyncRedis, server_seconds
+from workers.seals.waiting import UnsealedDays
 
 _SEAL_SLACK_SECONDS = 3600  # a day is on the list of those that wait for some time before each seal
 _REGISTER_OLD_SECONDS = 300

@@ -19,10 +19,10 @@ from workers.deletion.duties import workers_duties
 from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.keys import QUEUES
 from workers.queue.backlog import oldest_waiting_seconds
-from workers.queue.change_feed import UnsealedDays
 from workers.queue.script import server_seconds
 from workers.runtime import Runtime
 from workers.seals.chain import known_chain, remembered_chain
+from workers.seals.waiting import UnsealedDays
 
 _ARCHIVE_SECONDS = 5
 

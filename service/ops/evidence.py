@@ -18,9 +18,9 @@ from service.ops.access import Refused
 from service.ops.parts import Ops
 from telnyx_api.errors import TelnyxError
 from text.times import parse_day, utc_now
-from workers.queue.change_feed import UnsealedDays
 from workers.reconcile.reconcile import count_at_telnyx
 from workers.seals.chain import read_chain
+from workers.seals.waiting import UnsealedDays
 
 _WEEKS = 14
 

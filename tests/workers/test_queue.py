@@ -37,12 +37,12 @@ from workers.keys import (
 )
 from workers.queue.accept import Acceptor
 from workers.queue.backlog import backlog, oldest_waiting_seconds
-from workers.queue.change_feed import UnsealedDays
 from workers.queue.jobs import Job, deserialize, enqueue
 from workers.queue.limits import SharedLimiter
 from workers.reconcile.reconcile import start_reconciles
 from workers.recordings.requests import JOBS, RecordingRequest, recording_job
 from workers.runtime import Runtime
+from workers.seals.waiting import UnsealedDays
 
 JOB = recording_job(RecordingRequest(event_id="e", recording_id="r"))
 

@@ -27,7 +27,6 @@ from text.times import format_duration, format_instant
 from workers.engine.attempts import DeadLetter
 from workers.engine.lease import HeldElsewhere
 from workers.keys import BULK_QUEUE, WAITED_FOR
-from workers.queue.change_feed import UnsealedDays
 from workers.queue.history import DAY, read_history
 from workers.queue.script import server_seconds
 from workers.recordings.archive_recording import archive_recording
@@ -36,6 +35,7 @@ from workers.recordings.places import who_names_a_place
 from workers.recordings.requests import VERSION, RecordingRequest, payload_version, recording_job_id
 from workers.recordings.writing import sole_writer, unless_erased
 from workers.runtime import Runtime, sealable_at
+from workers.seals.waiting import UnsealedDays
 
 log = get_logger()
 

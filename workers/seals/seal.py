@@ -34,7 +34,6 @@ from workers.damage.damage import report_wrong
 from workers.engine.clocks import clocks_agree
 from workers.engine.lease import held
 from workers.keys import COMPLETED, SEALING
-from workers.queue.change_feed import UnsealedDays
 from workers.queue.script import server_seconds
 from workers.reconcile.not_archived import accept_in_time, forget_waiting
 from workers.reconcile.not_transcribed import accept_transcriptions_in_time
@@ -43,6 +42,7 @@ from workers.recordings.requests import SealRequest
 from workers.runtime import Runtime, sealable_at
 from workers.seals.chain import read_chain, remember_chain
 from workers.seals.signing import making_of
+from workers.seals.waiting import UnsealedDays
 
 log = get_logger()
 

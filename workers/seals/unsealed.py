@@ -1,6 +1,6 @@
 """Which days to seal, and when their jobs start.
 
-A job that writes to the archive puts the day on a list in Redis (`workers/queue/change_feed.py`). The list may be lost
+A job that writes to the archive puts the day on a list in Redis (`waiting.py`). The list may be lost
 or old, so nothing depends on it alone. Workers compute the days that must have a seal from the chain and the clock, and
 after each start or failover of Redis they list the archive for days with an object that no seal lists.
 """
@@ -21,13 +21,13 @@ from archive.stores.store import StoredObject
 from text.times import utc_now
 from workers.engine.lease import take_turn
 from workers.keys import UNSEALED_KNOWN, UNSEALED_RECKONED
-from workers.queue.change_feed import UnsealedDays
 from workers.queue.jobs import enqueue
 from workers.queue.script import server_seconds, start_of, write_when_full
 from workers.reconcile.archived_days import without_receipt
 from workers.recordings.requests import FindUnsealedRequest, find_unsealed_job, seal_job
 from workers.runtime import Runtime, sealable_at
 from workers.seals.chain import read_chain
+from workers.seals.waiting import UnsealedDays
 
 _AT_ONCE = 20
 _RECKON_EVERY_SECONDS = 60
