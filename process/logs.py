@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -23,6 +25,7 @@ _HEARD = (_OURS, "uvicorn.error")
 # Attributes of every record, which are no fields of a line, and uvicorn's coloured copy of its message.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _FIELDS = "callvault_fields"
+_LOG_EVERY_SECONDS = 10
 _ON_EVERY_LINE = ("event", "program", "level", "timestamp")
 
 # Makes the text of a line from its fields and from an exception, as `sys.exc_info` returns it, or None.
@@ -145,3 +148,20 @@ def _coloured() -> _Render:
         return str(renderer(None, "", line | ({"exc_info": error} if error else {})))
 
     return render
+
+
+class LogThrottle:
+    """Limits log lines that every waiting job repeats, as in an outage: one in ten seconds, with a count."""
+
+    def __init__(self) -> None:
+        # When the last line was logged, and how many were left out since.
+        self._kinds: dict[Hashable, tuple[float, int]] = {}
+
+    def count(self, kind: Hashable) -> int:
+        """How many lines this one stands for, itself included; 0 if it is left out."""
+        logged_at, lines = self._kinds.get(kind, (-math.inf, 0))
+        if time.monotonic() - logged_at < _LOG_EVERY_SECONDS:
+            self._kinds[kind] = logged_at, lines + 1
+            return 0
+        self._kinds[kind] = time.monotonic(), 0
+        return lines + 1

@@ -21,7 +21,6 @@ from workers.damage.damage import keep_register
 from workers.deletion.deletion import refresh_pause, start_deletions
 from workers.engine.failing import alert_turn_failing
 from workers.engine.lease import take_turn
-from workers.engine.run import LogThrottle
 from workers.keys import TURN
 from workers.queue.backlog import backlog
 from workers.queue.binding import AnotherArchive
@@ -35,7 +34,6 @@ log = get_logger()
 
 _LEAST_SECONDS = 0.2
 _FAILED_SECONDS = 2.0
-_throttle = LogThrottle()  # one per process
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ async def _run(runtime: Runtime, turn: Turn) -> None:
         except AnotherArchive:
             pass  # `watch_binding` alerts, once
         except Exception as error:
-            if times := _throttle.count(type(error).__name__):
+            if times := runtime.throttle.count(type(error).__name__):
                 log.warning("turn failed", what=name, error=f"{type(error).__name__}: {error}", times=times)
             with suppress(RedisError, OSError):
                 await alert_turn_failing(runtime, name, error, turn.longest_seconds)

@@ -24,7 +24,7 @@ from archive.seals import Chain
 from archive.stores.store import MIB, Store, StoreError, StoreOptions, StoreRefused, open_store
 from config.settings import Settings
 from config.values import is_local_host
-from process.logs import get_logger
+from process.logs import LogThrottle, get_logger
 from telnyx_api.account import Account
 from text.times import end_of_day, utc_now
 from workers.alerts.alerts import Alerts
@@ -77,6 +77,7 @@ class Runtime:
     sealed: SealedRecordings
     deletion_gate: asyncio.Semaphore
     duties_seen: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
+    throttle: LogThrottle = field(default_factory=LogThrottle)
 
     @property
     def has_api_key(self) -> bool:

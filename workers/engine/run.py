@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -31,7 +30,6 @@ P = TypeVar("P", bound=msgspec.Struct)
 log = get_logger()
 
 LONGEST_SECONDS = 12 * 3600  # Telnyx records up to 12 h; arq itself would drop the job past its own limit
-_LOG_EVERY_SECONDS = 10
 _UNWRITTEN_WAIT_SECONDS = 10
 _HELD_WAIT_SECONDS = 2
 _LONGEST_HELD_WAIT_SECONDS = 30  # a long download must not have each further event of it ask Telnyx every few seconds
@@ -100,7 +98,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
         if cause.is_never_given_up and times >= _LEAST_ATTEMPTS and seconds >= cause.quiet_seconds:
             await report_failing(runtime, function, [job_id], cause, line, seconds)
         wait = cause.wait_seconds(times)
-        if lines := _throttle.count((function, cause.name)) if cause.is_never_given_up else 1:
+        if lines := runtime.throttle.count((function, cause.name)) if cause.is_never_given_up else 1:
             fields = {"error": line, "again_in_seconds": round(wait, 2), "times": lines}
             log.warning("job failed", function=function, cause=cause.name, **fields)
         raise await again_in(runtime.redis, wait) from error
@@ -111,23 +109,3 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     log.error("job given up", function=function, cause=cause.name, error=line, exc_info=cause.name == "unexpected")
     text = f"{function} was given up after {many(len(attempts), 'attempt')}: {line} (job {job_id})"
     await runtime.alerts.send("dead-letter", cause.name, text, f"{cause.advice} See `callvault dead-letters list`.")
-
-
-class LogThrottle:
-    """Limits log lines that every waiting job repeats, as in an outage: one in ten seconds, with a count."""
-
-    def __init__(self) -> None:
-        # When the last line was logged, and how many were left out since.
-        self._kinds: dict[Hashable, tuple[float, int]] = {}
-
-    def count(self, kind: Hashable) -> int:
-        """How many lines this one stands for, itself included; 0 if it is left out."""
-        logged_at, lines = self._kinds.get(kind, (-math.inf, 0))
-        if time.monotonic() - logged_at < _LOG_EVERY_SECONDS:
-            self._kinds[kind] = logged_at, lines + 1
-            return 0
-        self._kinds[kind] = time.monotonic(), 0
-        return lines + 1
-
-
-_throttle = LogThrottle()  # of this process
