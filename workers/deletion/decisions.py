@@ -338,26 +338,6 @@ async def _announce_copy(runtime: Runtime, decision: Decision, folder: str | Non
         await _write(runtime, decision, folder)
 
 
-async def take_up_decisions(runtime: Runtime, recording_id: str, folder: str) -> None:
-    """Copy decisions that were made before a recording was committed into its folder, for the seal of its day and for searches.
-
-    If Redis was lost in between, the copy is missing; the decision under the recording's id applies anyway.
-
-    Raises:
-        StoreError, redis.exceptions.RedisError: one of them is away; the job runs again.
-    """
-    if not await runtime.redis.hexists(DECIDED_EARLY, recording_id):
-        return
-    known = await runtime.in_thread(decisions_about, runtime.archive, "recording", recording_id)
-    for decision in known.values():
-        if isinstance(decision, Decision):
-            key = layout.decision_copy_key(folder, decision.id)
-            await runtime.in_thread(runtime.archive.put_record, key, decision)
-            await runtime.announce(key, decision)
-    if known:  # else it is being written just now
-        await runtime.redis.hdel(DECIDED_EARLY, recording_id)
-
-
 async def _schedule(runtime: Runtime, folder: str | None) -> None:
     if folder is not None and runtime.settings.delete_originals == "verified":
         await runtime.schedule.hasten(folder, runtime.settings.delete_after.total_seconds())

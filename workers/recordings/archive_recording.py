@@ -12,8 +12,9 @@ from msgspec import UNSET
 from archive import layout
 from archive.archive import Archive
 from archive.audio import AudioReader, merge_summaries
+from archive.decisions import decisions_about
 from archive.proof import Missing
-from archive.records import ArchivedObject, CommitRecord, FoundBy, UnreadableRecord
+from archive.records import ArchivedObject, CommitRecord, Decision, FoundBy, UnreadableRecord
 from archive.stores.store import lies_in_a_bucket, open_bucket_of
 from process.logs import get_logger
 from process.tracing import span
@@ -23,9 +24,9 @@ from telnyx_api.operations import RecordingFilter
 from telnyx_api.pages import LARGEST_PAGE, read_all
 from telnyx_api.source_mark import SourceMark
 from text.times import first_instant, format_instant, parse_instant, utc_now
-from workers.deletion.decisions import take_up_decisions
 from workers.deletion.may_delete import why_kept_by_record
 from workers.engine.failure_classes import NotFinished, NotYet
+from workers.keys import DECIDED_EARLY
 from workers.queue.script import server_now
 from workers.recordings.fetching import (
     CONTENT_TYPES,
@@ -208,9 +209,29 @@ async def _committed(runtime: Runtime, folder: str) -> CommitRecord | None:
         return None
     await refuse_if_erased(runtime, folder)
     await runtime.announce(layout.commit_key(folder), record)
-    await take_up_decisions(runtime, layout.recording_id_of(folder), folder)
+    await _take_up_decisions(runtime, layout.recording_id_of(folder), folder)
     await schedule_deletion(runtime, folder, record)
     return record
+
+
+async def _take_up_decisions(runtime: Runtime, recording_id: str, folder: str) -> None:
+    """Copy decisions that were made before a recording was committed into its folder, for the seal of its day and for searches.
+
+    If Redis was lost in between, the copy is missing; the decision under the recording's id applies anyway.
+
+    Raises:
+        StoreError, redis.exceptions.RedisError: one of them is away; the job runs again.
+    """
+    if not await runtime.redis.hexists(DECIDED_EARLY, recording_id):
+        return
+    known = await runtime.in_thread(decisions_about, runtime.archive, "recording", recording_id)
+    for decision in known.values():
+        if isinstance(decision, Decision):
+            key = layout.decision_copy_key(folder, decision.id)
+            await runtime.in_thread(runtime.archive.put_record, key, decision)
+            await runtime.announce(key, decision)
+    if known:  # else it is being written just now
+        await runtime.redis.hdel(DECIDED_EARLY, recording_id)
 
 
 async def schedule_deletion(runtime: Runtime, folder: str, record: CommitRecord) -> None:
@@ -295,7 +316,7 @@ async def _fetch_and_commit(
 async def _announce(runtime: Runtime, recording: Recording, folder: str, record: CommitRecord) -> None:
     """Announce a committed recording to catalogues and charts, and alert if its audio has a finding."""
     await runtime.announce(layout.commit_key(folder), record)
-    await take_up_decisions(runtime, str(recording.id), folder)
+    await _take_up_decisions(runtime, str(recording.id), folder)
     if record.audio.findings:
         text = (
             f"Recording {recording.id}: {', '.join(record.audio.findings)}. It is archived, and its original is kept."
