@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 from archive import layout
 from archive.archive import ArchiveConflict
@@ -14,11 +14,10 @@ from archive.records import ArchivedObject, CommitRecord, FoundBy
 from archive.sameness import difference, name_of_version
 from process.logs import get_logger
 from telnyx_api.models import Recording
-from telnyx_api.source_mark import SourceMark
 from text.counts import many
 from text.times import format_instant
 from workers.engine.failure_classes import NotFinished
-from workers.recordings.fetching import CONTENT_TYPES, Fetched, addresses_of, as_archived, fetch_audio, only_if
+from workers.recordings.fetching import CONTENT_TYPES, addresses_of, as_archived, fetch_audio, only_if
 from workers.recordings.requests import RecordingRequest
 from workers.recordings.writing import unless_erased
 from workers.runtime import Runtime
@@ -80,7 +79,15 @@ async def _archive_version(
         for audio_format, sha256 in sha256s.items():
             there = archived.get((audio_format, sha256))
             objects.append(there or await _put(runtime, recording, version, audio_format, sha256))
-        record = _record(runtime, request, returned, objects, fetched, sources)
+        record = CommitRecord(
+            recording=returned,
+            objects=objects,
+            audio=merge_summaries([one.summary for one in fetched.values()]),
+            archived_at=format_instant(runtime.clock.now()),
+            event_id=request.event_id,
+            found_by=cast(FoundBy, request.found_by),
+            sources=sources,
+        )
         record = await runtime.in_thread(runtime.archive.commit, version, record)
     is_new = not set(sha256s.values()) <= {o.sha256 for one in known for o in one.objects}
     await runtime.announce(layout.commit_key(version), record)
@@ -96,25 +103,6 @@ async def _archive_version(
         text = f"Telnyx describes recording {recording.id} differently now ({what}), and its audio disagrees: {', '.join(found)}."
         advice = f"Listen to it. To allow its deletion, run `callvault deletions approve {recording.id} --why REASON`."
         await runtime.alerts.send("audio-finding", str(recording.id), text, advice)
-
-
-def _record(
-    runtime: Runtime,
-    request: RecordingRequest,
-    returned: dict[str, Any],
-    objects: list[ArchivedObject],
-    fetched: Mapping[str, Fetched[str]],
-    sources: dict[str, SourceMark],
-) -> CommitRecord:
-    return CommitRecord(
-        recording=returned,
-        objects=objects,
-        audio=merge_summaries([one.summary for one in fetched.values()]),
-        archived_at=format_instant(runtime.clock.now()),
-        event_id=request.event_id,
-        found_by=cast(FoundBy, request.found_by),
-        sources=sources,
-    )
 
 
 async def _put(runtime: Runtime, recording: Recording, version: str, audio_format: str, sha256: str) -> ArchivedObject:
