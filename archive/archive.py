@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any, TypeVar
 
-from archive import layout
+from archive import kinds, layout
 from archive.identity import assert_same, open_identity
 from archive.proof import Damaged, ProofMode, prove, prove_again
 from archive.readers import (
@@ -214,8 +214,8 @@ class Archive:
             UnreadableRecord: one cannot be read.
             StoreError: the store does not answer.
         """
-        keys = [found.key for found in self.store.list(f"{folder}versions/")]
-        return [COMMIT_RECORD.read(self.read_small(k), k) for k in keys if layout.is_version(k.removeprefix(folder))]
+        keys = self.keys_of(f"{folder}versions/")
+        return [COMMIT_RECORD.read(self.read_small(k), k) for k in keys if kinds.kind_of(k) is kinds.VERSION]
 
     def is_erased(self, folder: str) -> bool:
         """Whether the owner had a recording erased, so nothing of it may be written any more."""

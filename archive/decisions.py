@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from archive import layout
+from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
 from archive.hold import Hold, together
@@ -93,14 +93,15 @@ def _every(archive: Archive, prefix: str) -> Iterator[tuple[tuple[Scope, str], D
 
 
 def read_decisions(archive: Archive, keys: Iterator[str] | Collection[str]) -> Decisions:
-    """Read decisions by their keys. A decision whose subject differs from its key counts as unreadable."""
+    """Read decisions by their keys. One whose key is odd or of another subject counts as unreadable, and so as a hold."""
     found: dict[str, AnyDecision | None] = {}
     for key in keys:
         try:
             one: AnyDecision | None = DECISION.read(archive.read_once(key), key)
         except UnreadableRecord:
             one = None
-        if isinstance(one, Decision) and layout.decided_about(key) != (one.scope, one.subject):
+        is_ours = kinds.kind_of(key) in (kinds.DECISION, kinds.DECISION_COPY)
+        if isinstance(one, Decision) and (not is_ours or layout.decided_about(key) != (one.scope, one.subject)):
             one = None
         found[layout.name_of(key)] = one
     return found

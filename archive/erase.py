@@ -75,7 +75,7 @@ def erase(
         if keys is not None:
             sign_erasure(archive, folder, keys)
     else:
-        gone = [k for k in present if not _is_kept(folder, k)]
+        gone = [k for k in present if not _is_kept(k)]
         if not gone:
             raise UserError(f"recording {recording_id} is not in the archive")
         record = Erasure(
@@ -116,11 +116,11 @@ def erase_what_is_left(archive: Archive, folder: str) -> list[str]:
 
 def what_is_left(archive: Archive, folder: str) -> list[str]:
     """The keys of a recording's folder that an erasure removes."""
-    return [stored.key for stored in archive.store.list(folder) if not _is_kept(folder, stored.key)]
+    return [stored.key for stored in archive.store.list(folder) if not _is_kept(stored.key)]
 
 
-def _is_kept(folder: str, key: str) -> bool:
-    kind = kinds.kind_in_folder(key.removeprefix(folder))
+def _is_kept(key: str) -> bool:
+    kind = kinds.kind_of(key)
     return kind is not None and kind.survives_erasure
 
 

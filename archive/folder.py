@@ -1,47 +1,51 @@
-"""The folder of a recording as a listing shows it: one walk for everything that looks at whole recordings."""
+"""The folders of the archive as a listing shows them: one walk for everything that looks at more than one object at once."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from typing import TypeVar
 
 from archive import kinds, layout
-from archive.kinds import Kind
+from archive.kinds import Kind, Place
 from archive.stores.store import Store, StoredObject
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """The objects of one recording.
+    """The objects of one recording, or of one content of a medium; any other object is a folder of its own.
 
     Attributes:
-        prefix: what their keys begin with, with the slash at its end.
-        day: the UTC day of the folder; None if the listing had a key that is not of a recording: that key is the prefix.
-        recording_id: the id of the recording; empty likewise.
+        prefix: what their keys begin with, with the slash at its end; the key of an object that is alone.
+        day: the UTC day that it lies under; None if it lies under none.
+        recording_id: the id of the recording; empty if this is not the folder of one.
         objects: the objects by key, in the order of their keys.
+        places: what each key says.
     """
 
     prefix: str
     day: date | None
     recording_id: str
     objects: dict[str, StoredObject]
+    places: dict[str, Place]
 
-    def keys_of(self, kind: Kind) -> list[str]:
-        """The keys of one kind."""
-        return [key for key in self.objects if kinds.kind_in_folder(key.removeprefix(self.prefix)) is kind]
+    def keys_of(self, *wanted: Kind) -> list[str]:
+        """The keys of some kinds."""
+        return [key for key, place in self.places.items() if place.kind in wanted]
 
-    def has(self, kind: Kind) -> bool:
-        """Whether the folder holds an object of a kind."""
-        return bool(self.keys_of(kind))
+    def has(self, *wanted: Kind) -> bool:
+        """Whether the folder holds an object of one of some kinds."""
+        return any(place.kind in wanted for place in self.places.values())
 
 
 def folders_in(objects: Iterable[StoredObject]) -> Iterator[Folder]:
-    """The recordings of a listing in the order of keys."""
-    for prefix, found in itertools.groupby(objects, key=lambda stored: _prefix_of(stored.key)):
-        few = {stored.key: stored for stored in found}
-        yield _folder(prefix, next(iter(few)), few)
+    """The folders of a listing in the order of keys."""
+    for found in by_folder(objects, lambda stored: stored.key):
+        yield _folder(found[0][1], found)
 
 
 def read_folder(store: Store, prefix: str) -> Folder:
@@ -50,24 +54,27 @@ def read_folder(store: Store, prefix: str) -> Folder:
     Raises:
         StoreError: the store does not answer.
     """
-    return _folder(prefix, layout.commit_key(prefix), {stored.key: stored for stored in store.list(prefix)})
+    return _folder(kinds.place_of(prefix), ((stored, kinds.place_of(stored.key)) for stored in store.list(prefix)))
 
 
-def _folder(prefix: str, key: str, objects: dict[str, StoredObject]) -> Folder:
-    place = layout.recording_of(key)
-    return Folder(prefix, None, "", objects) if place is None else Folder(prefix, place[0], place[1], objects)
+def by_folder(rows: Iterable[T], key_of: Callable[[T], str]) -> Iterator[list[tuple[T, Place]]]:
+    """The rows of each folder, each with what its key says; the rows come in the order of their keys."""
+    placed = ((row, kinds.place_of(key_of(row))) for row in rows)
+    for _, found in itertools.groupby(placed, key=lambda pair: pair[1].folder):
+        yield list(found)
 
 
-def _prefix_of(key: str) -> str:
-    place = layout.recording_of(key)
-    return key if place is None else key.removesuffix(place[2])
+def _folder(of: Place, found: Iterable[tuple[StoredObject, Place]]) -> Folder:
+    rows = list(found)
+    objects, places = {one.key: one for one, _ in rows}, {one.key: place for one, place in rows}
+    return Folder(of.folder, of.day, of.recording_id, objects, places)
 
 
-def commit_keys(prefix: str, present: Iterable[str]) -> list[str]:
-    """The keys of the commit records in the folder of a recording: its own first, then its versions'."""
-    own = layout.commit_key(prefix)
-    keys = [key for key in present if key == own or layout.is_version(key.removeprefix(prefix))]
-    return sorted(keys, key=lambda key: (key != own, key))
+def commit_keys(keys: Iterable[str]) -> list[str]:
+    """Of the keys of a recording's folder those of the commit records: its own first, then its versions'."""
+    found = ((kinds.kind_of(key), key) for key in keys)
+    committed = [(kind is kinds.VERSION, key) for kind, key in found if kind in (kinds.COMMIT, kinds.VERSION)]
+    return [key for _, key in sorted(committed)]
 
 
 def is_not_archived(prefix: str, present: Collection[str]) -> bool:

@@ -1,15 +1,20 @@
 """The kinds of objects in the archive: one row for each, with its key, its reader, and when it is written.
 
+`place_of` reads a key by this table: which kind of object it is, and of what. A key that no row makes belongs to an unknown
+object, whatever it looks like: `archive.json.bak`, a key of the year 1, or one with other percent-encoding than ours.
+
 docs/archive-format.md describes the same keys for readers outside this project; `tests/workers/test_layout.py` compares
 the two. To add a kind: a row here, a row in that document, the shape in `records.py`, the reader in `readers.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import date
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from archive import layout, readers
 from archive.readers import RecordReader
@@ -17,6 +22,19 @@ from archive.records import UnreadableRecord
 
 _DAY = "{YYYY}/{MM}/{DD}/"
 _FOLDER = f"recordings/{_DAY}{{recording_id}}/"
+# What stands for a part of a key that varies: a group, if it names something. Any other part is a name as `encode_name` makes it.
+_PARTS = {
+    "YYYY": r"\d{4}",
+    "MM": r"\d\d",
+    "DD": r"\d\d",
+    "YYYY-MM-DD": r"\d{4}-\d\d-\d\d",
+    "wav|mp3": "(wav|mp3)",
+    "sha256": "([0-9a-f]{64})",
+    "sequence": r"(\d{10})",
+    "sha256|json|sig|tsr": "(sha256|json|sig|tsr)",
+    "number": r"(\d{1,18})",
+    "scope}/{subject": "(?:(?:recordings|connections)/([^/]+)|everything)",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,39 +176,75 @@ AT_THE_ROOT = (DECISION, DUTIES, DAMAGE, TRANSCRIBING, IDENTITY)
 
 KINDS = (*IN_A_RECORDING, MEDIUM, MEDIUM_RECORD, LOG_MESSAGE, SEAL, ROWS, *AT_THE_ROOT)
 
-# The rest of the key within the folder: a whole name, or a folder that holds one kind alone.
-_NAMES = {kind.key.removeprefix(_FOLDER): kind for kind in IN_A_RECORDING if "{" not in kind.key.removeprefix(_FOLDER)}
-_FOLDERS = {
-    kind.key.removeprefix(_FOLDER).partition("/")[0]: kind
-    for kind in (TRANSCRIPTION, TRANSCRIPTION_NOT_ARCHIVED, DECISION_COPY)
-}
+
+def _pattern(kind: Kind) -> Callable[[str], re.Match[str] | None]:
+    """Matches a key of a kind; of an object in a recording's folder, the rest of its key there."""
+    parts = re.split(r"\{(scope\}/\{subject|[^}]+)\}", kind.key.removeprefix(_FOLDER))
+    texts = (re.escape(part) if n % 2 == 0 else _PARTS.get(part, "([^/]+)") for n, part in enumerate(parts))
+    return re.compile("".join(texts), re.ASCII).fullmatch
 
 
-def kind_in_folder(name: str) -> Kind | None:
-    """The kind of an object from its name within the folder of its recording; None if the format has no such name."""
-    if (kind := _NAMES.get(name)) is not None:
-        return kind
-    folder, slash, _ = name.partition("/")
-    if not slash:
-        return AUDIO if name.startswith("audio.") else None
-    if folder == "versions":
-        if layout.is_version(name):
-            return VERSION
-        return VERSION_AUDIO if name.rpartition("/")[2].startswith("audio.") else None
-    return _FOLDERS.get(folder)
+_IN_A_RECORDING = [(kind, _pattern(kind)) for kind in IN_A_RECORDING]
+_ELSEWHERE = [(kind, _pattern(kind)) for kind in KINDS if kind not in IN_A_RECORDING]
+
+
+class Place(NamedTuple):
+    """What a key says.
+
+    Attributes:
+        kind: the kind of the object; None if it is unknown.
+        folder: what the keys of the same recording, or of the same content of a medium, begin with, with the slash at its
+            end; any other key is a folder of its own.
+        day: the UTC day that it lies under; None if it lies under none.
+        recording_id: the id of the recording in whose folder it lies, known or not; empty for any other key.
+        names: what varies in the rest of the key, in its order: such as a format, the id of a transcription, the name of a
+            version, the unit and the number of duties.
+    """
+
+    kind: Kind | None
+    folder: str
+    day: date | None = None
+    recording_id: str = ""
+    names: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The last of the names; empty without one."""
+        return self.names[-1] if self.names else ""
+
+
+def place_of(key: str) -> Place:
+    """What a key says. Any text is a key: one that no row of the table makes has no kind."""
+    if (home := layout.recording_of(key)) is not None:
+        day, recording_id, rest = home
+        kind, names = _read(rest, _IN_A_RECORDING)
+        return Place(kind, key[: len(key) - len(rest)], day, recording_id, names)
+    under_day = layout.day_of(key)
+    kind, names = _read(key, _ELSEWHERE)
+    if kind is None or (under_day is None and _DAY in kind.key):
+        return Place(None, key, under_day)
+    folder = key.rpartition("/")[0] + "/" if kind in (MEDIUM, MEDIUM_RECORD) else key
+    return Place(kind, folder, under_day, names=names)
+
+
+def _read(
+    text: str, patterns: Iterable[tuple[Kind, Callable[[str], re.Match[str] | None]]]
+) -> tuple[Kind | None, tuple[str, ...]]:
+    """The kind of a key, and the names in it."""
+    for kind, matches in patterns:
+        if (found := matches(text)) is not None:
+            names = tuple(layout.decode_name(name) if name else "" for name in found.groups())
+            return (None, ()) if None in names else (kind, cast("tuple[str, ...]", names))
+    return None, ()
 
 
 def kind_of(key: str) -> Kind | None:
-    """The kind of an object from its key; None if the format has no such key."""
-    if (place := layout.recording_of(key)) is not None:
-        return kind_in_folder(place[2])
-    if layout.seal_of(key) is not None:
-        return SEAL
-    if layout.day_of(key) is not None:
-        if layout.log_message_of(key) is not None:
-            return LOG_MESSAGE
-        name = key.rpartition("/")[2]
-        is_of_media = key.startswith(MEDIUM.prefix) and key.count("/") == 6
-        return {"content": MEDIUM, "media.json": MEDIUM_RECORD}.get(name) if is_of_media else None
-    found = (kind for kind in (ROWS, *AT_THE_ROOT) if key.startswith(kind.prefix))
-    return next((kind for kind in found if kind is not IDENTITY or key == IDENTITY.key), None)
+    """The kind of an object from its key; None if it is unknown."""
+    return place_of(key).kind
+
+
+def last_of_each(kind: Kind, keys: Iterable[str]) -> dict[str, str]:
+    """Of numbered records the key that counts, by its first name: the one with the last number."""
+    found = ((place_of(key), key) for key in keys)
+    rows = sorted((int(place.name), place.names[0], key) for place, key in found if place.kind is kind)
+    return {name: key for _, name, key in rows}

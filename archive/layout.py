@@ -1,7 +1,7 @@
-"""Every key of the archive: how keys are made and how they are read back.
+"""Every key of the archive: how keys are made, and how days, ids and seals are read back from them.
 
-Readers outside this project use the same keys, so they never change. `kinds.py` has a row for each kind of object;
-docs/archive-format.md describes them. Keys are relative to the archive's prefix, which the store adds.
+Readers outside this project use the same keys, so they never change. `kinds.py` has a row for each kind of object, and
+reads whole keys; docs/archive-format.md describes them. Keys are relative to the archive's prefix, which the store adds.
 
 The date in a key is the UTC day of `recording_started_at`, else of `created_at`; for media the day of `updated_at`.
 """
@@ -60,6 +60,19 @@ def encode_name(name: str) -> str:
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
         encoded = f"{encoded[: LONGEST_NAME_BYTES - 65]}~{digest}"
     return encoded
+
+
+def decode_name(segment: str) -> str | None:
+    """The name in one segment of a key, or cut if it was cut for its length; None if `encode_name` makes no such segment."""
+    if _PLAIN.fullmatch(segment):
+        return segment
+    name = unquote(segment)
+    is_ours = segment.isascii() and (encode_name(name) == segment or _CUT.fullmatch(segment) is not None)
+    return name if is_ours else None
+
+
+_PLAIN = re.compile(r"[\w~-][\w.~-]{,199}", re.ASCII)  # what most names are
+_CUT = re.compile(r"[\w.~%-]{135}~[0-9a-f]{64}", re.ASCII)
 
 
 def day_prefix(day: date, folder: str = "recordings") -> str:
@@ -123,11 +136,6 @@ def home_of(folder: str) -> str:
     return re.sub(r"^(recordings/[0-9/]{10}/[^/]+/)versions/[^/]+/$", r"\1", folder)
 
 
-def is_version(name: str) -> bool:
-    """Whether a name within a recording's folder is the commit record of a version."""
-    return re.fullmatch(r"versions/[^/]+/recording\.json", name) is not None
-
-
 def erasure_signature_key(folder: str) -> str:
     """The key of the signature of an erasure record."""
     return f"{folder}erased.sig"
@@ -145,7 +153,7 @@ def seal_key(sequence: int, suffix: Literal["json", "sha256", "sig", "tsr"] = "j
 
 def seal_of(key: str) -> tuple[int, str] | None:
     """The sequence number and suffix of a key under `seals/`; None for another kind of key."""
-    found = re.fullmatch(r"seals/(\d{10})\.(json|sha256|sig|tsr)", key)
+    found = re.fullmatch(r"seals/([0-9]{10})\.(json|sha256|sig|tsr)", key)
     return (int(found.group(1)), found.group(2)) if found else None
 
 
@@ -157,14 +165,6 @@ def parquet_key(day: date, sequence: int) -> str:
 def log_message_key(day: date | datetime, identity: str) -> str:
     """The key of a log message, under the day it was first seen: the message has no time of its own."""
     return f"{day_prefix(day, 'log-messages')}{encode_name(identity)}.json"
-
-
-def log_message_of(key: str) -> str | None:
-    """The identity of a log message, from its key; None for another kind of key."""
-    parts = key.split("/")
-    if len(parts) != 5 or parts[0] != "log-messages" or not parts[4].endswith(".json"):
-        return None
-    return unquote(parts[4].removesuffix(".json"))
 
 
 def media_folder(day: date | datetime, media_name: str, sha256: str) -> str:
@@ -205,18 +205,16 @@ def decision_copy_key(folder: str, decision_id: str) -> str:
 
 
 def decided_about(key: str) -> tuple[Scope, str] | None:
-    """The scope and subject of a decision from its key or the key of its copy; None for another kind of key."""
+    """The scope and subject among whose decisions, or copies of them, a key is listed; None for another key."""
     if (place := recording_of(key)) is not None:
         return ("recording", place[1]) if place[2].startswith("decisions/") else None
     for scope, prefix in _SCOPES.items():
-        if key.startswith(prefix) and key.count("/") == (2 if scope == "everything" else 3):
-            return scope, "" if scope == "everything" else subject_of(key)
+        subject, slash, _ = key.removeprefix(prefix).partition("/")
+        if key.startswith(prefix) and scope == "everything":
+            return scope, ""
+        if key.startswith(prefix) and slash and (name := decode_name(subject)) is not None:
+            return scope, name
     return None
-
-
-def subject_of(key: str) -> str:
-    """The subject of a decision from its key: the id of a connection or recording."""
-    return unquote(key.split("/")[-2])
 
 
 def name_of(key: str) -> str:
@@ -244,15 +242,6 @@ def damage_folder(key: str) -> str:
     return f"{DAMAGE}{encode_name(key)}/"
 
 
-def damaged_object_of(key: str) -> tuple[str, int] | None:
-    """The object and number of a row of the register of damage from its key; None for another kind of key."""
-    found = _DAMAGE_ROW.fullmatch(key)
-    return None if found is None else (unquote(found[1]), int(found[2]))
-
-
-_DAMAGE_ROW = re.compile(r"damage/([^/]+)/([0-9]{8})\.json")
-
-
 def transcription_key(folder: str, transcription_id: str) -> str:
     """The key of a transcription."""
     return f"{folder}transcriptions/{encode_name(transcription_id)}.json"
@@ -266,7 +255,8 @@ def recording_of(key: str) -> tuple[date, str, str] | None:
     parts = key.split("/", 5)
     if len(parts) != 6 or parts[0] != "recordings" or (day := day_of(key)) is None:
         return None
-    return day, unquote(parts[4]), parts[5]
+    recording_id = decode_name(parts[4])
+    return None if recording_id is None else (day, recording_id, parts[5])
 
 
 def is_key_of_parts(key: str) -> bool:
@@ -282,7 +272,8 @@ _OF_PARTS = re.compile(
     rf"recordings/{_DAY}/[^/]+/(versions/[^/]+/)?audio\.(wav|mp3)"
     rf"|media/{_DAY}/[^/]+/[0-9a-f]{{64}}/content"
     r"|catalogue/day=\d{4}-\d{2}-\d{2}/\d{10}\.parquet"
-    r"|seals/\d{10}\.(json|sha256)"
+    r"|seals/\d{10}\.(json|sha256)",
+    re.ASCII,
 )
 
 

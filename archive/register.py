@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 
-from archive import layout
+from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive, ArchiveConflict
 from archive.erasures import Erasures
@@ -37,8 +37,9 @@ def read_register(archive: Archive) -> dict[str, Damage]:
 def _last_rows(archive: Archive, listed: Iterable[StoredObject]) -> dict[str, Damage]:
     rows: dict[str, list[str]] = {}
     for stored in listed:
-        if stored.key.count("/") == 2:
-            rows.setdefault(stored.key.rpartition("/")[0], []).append(stored.key)
+        place = kinds.place_of(stored.key)
+        if place.kind is kinds.DAMAGE:
+            rows.setdefault(place.names[0], []).append(stored.key)
 
     def last(keys: list[str]) -> list[Damage]:
         found = []
@@ -91,8 +92,8 @@ def record_damage(archive: Archive, key: str, state: DamageState, what: str, fou
 
 
 def _number(key: str) -> int:
-    place = layout.damaged_object_of(key)
-    return 0 if place is None else place[1]
+    place = kinds.place_of(key)
+    return int(place.name) if place.kind is kinds.DAMAGE else 0
 
 
 def look(archive: Archive, key: str) -> Problem | None:
@@ -101,24 +102,24 @@ def look(archive: Archive, key: str) -> Problem | None:
     Raises:
         StoreError: the store does not answer.
     """
-    place = layout.recording_of(key)
-    if archive.store.stat(key) is None and (place is None or not _is_erased(archive, place[0], place[1])):
+    place = kinds.place_of(key)
+    is_of_recording = place.recording_id != ""
+    if archive.store.stat(key) is None and not (is_of_recording and _is_erased(archive, place.folder)):
         return Problem("missing", key, "not there")
-    if place is not None:
-        folder = layout.recording_folder(place[0], place[1])
+    if is_of_recording:
         for deep in (False, True):  # the cheap check first
-            if found := _about(key, check_folder(archive, folder, deep=deep)):
+            if found := _about(key, check_folder(archive, place.folder, deep=deep)):
                 return found
     elif found := _about(key, check_root(archive)):
         return found
-    day = layout.day_of(key) or date.min
-    state = verify_seals(archive, Verified(), since=day, until=day, deep=place is None and day != date.min)
+    day = place.day or date.min
+    is_deep = not is_of_recording and day != date.min
+    state = verify_seals(archive, Verified(), since=day, until=day, deep=is_deep)
     return _about(key, state.problems)
 
 
-def _is_erased(archive: Archive, day: date, recording_id: str) -> bool:
+def _is_erased(archive: Archive, folder: str) -> bool:
     """Whether a recording has a valid erasure record."""
-    folder = layout.recording_folder(day, recording_id)
     keys = archive.keys_of(folder)
     _, problems = Erasures(archive, known_identity(archive), None).read(folder, keys)
     return layout.erasure_key(folder) in keys and not problems

@@ -7,7 +7,7 @@ from array import array
 from bisect import bisect_left
 from datetime import date
 
-from archive import layout
+from archive import kinds, layout
 from archive.archive import Archive
 from archive.seals import Chain, Link, lines_of
 
@@ -64,7 +64,7 @@ class SealedRecordings:
             hash(key)
             for link in self._chain.of_day(day)
             for _, key in lines_of(self._archive, link)
-            if (place := layout.recording_of(key)) is not None and place[2] == "recording.json"
+            if kinds.kind_of(key) is kinds.COMMIT
         ]
         while len(self._days) >= _DAYS_REMEMBERED:
             del self._days[next(iter(self._days))]

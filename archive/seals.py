@@ -12,6 +12,7 @@ import hashlib
 import heapq
 import itertools
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -19,9 +20,10 @@ from typing import IO
 
 import msgspec
 
-from archive import layout
+from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
+from archive.folder import folders_in
 from archive.proof import hash_object
 from archive.readers import COMMIT_RECORD, MEDIA, SEAL
 from archive.records import CommitRecord, Identity, Seal, UnreadableRecord, WrongObject
@@ -182,11 +184,10 @@ class Manifest:
         self._digest.update(data)
         self.bytes += folder.bytes
         self.objects += len(folder.new)
-        if layout.recording_of(folder.prefix) is not None:
-            names = [key.removeprefix(folder.prefix) for key in folder.new]
-            self.recordings += names.count("recording.json")
-            self.transcriptions += sum(name.startswith("transcriptions/") for name in names)
-            self.not_archived += names.count("not-archived.json")
+        found = Counter(kinds.kind_of(key) for key in folder.new)
+        self.recordings += found[kinds.COMMIT]
+        self.transcriptions += found[kinds.TRANSCRIPTION]
+        self.not_archived += found[kinds.NOT_ARCHIVED]
 
     def chunks(self) -> Iterator[bytes]:
         """Its bytes from the start."""
@@ -288,14 +289,13 @@ def _new_folders(
 ) -> Iterator[SealedFolder]:
     sealed = sealed_keys(archive, links)
     listed = next(sealed, None)
-    for prefix, objects in itertools.groupby(objects_of_day(archive, day), key=lambda stored: folder_of(stored.key)):
-        folder = SealedFolder(prefix)
-        for stored in objects:
-            while listed is not None and listed < stored.key:
+    for found in folders_in(objects_of_day(archive, day)):
+        folder = SealedFolder(found.prefix, found.objects)
+        for key in found.objects:
+            while listed is not None and listed < key:
                 listed = next(sealed, None)
-            folder.present[stored.key] = stored
-            if stored.key != listed and (only is None or only(stored.key)):
-                folder.new.append(stored.key)
+            if key != listed and (only is None or only(key)):
+                folder.new.append(key)
         _look_for_a_lost_commit(folder)
         if folder.new:
             yield folder
@@ -313,12 +313,6 @@ def _look_for_a_lost_commit(folder: SealedFolder) -> None:
     for key in (layout.receipt_key(folder.prefix), layout.gone_key(folder.prefix)):
         if key in folder.present:
             raise CannotSeal(commit, f"gone, though {key} is there; run `callvault verify`")
-
-
-def folder_of(key: str) -> str:
-    """The folder of a recording or of a version of a medium; for a log message, the folder of its day."""
-    depth = {"recordings": 5, "media": 6}.get(key.partition("/")[0], 4)
-    return "/".join(key.split("/")[:depth]) + "/"
 
 
 def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
@@ -341,16 +335,34 @@ def _hash_folder(archive: Archive, folder: SealedFolder) -> SealedFolder:
             if there is None or there.size != size:
                 what = "gone" if there is None else f"{many(there.size, 'byte')}, {size} in its record"
                 raise CannotSeal(key, f"{what}; run `callvault verify`")
-    for key in folder.present:
-        if key.endswith(".json") and key not in folder.records:
-            folder.records[key] = archive.read_small(key) or b""
-    for key in folder.new:
+    for key in folder.present.keys() - folder.records.keys():
+        kind = kinds.kind_of(key)
+        if kind is not None and kind.reader is not None and (data := archive.read_small(key)) is not None:
+            folder.records[key] = data
+    folder.new = [key for key in folder.new if _add_line(archive, folder, key, known)]
+    return folder
+
+
+def _add_line(archive: Archive, folder: SealedFolder, key: str, known: dict[str, tuple[int, str]]) -> bool:
+    """Add the line of an object; False for an unknown object that no line can name, which `verify` reports as unlisted.
+
+    Raises:
+        CannotSeal: the object is gone.
+    """
+    is_unknown = kinds.kind_of(key) is None
+    if is_unknown and "\n" in key:
+        return False
+    try:
         if key in known:
             sha256 = known[key][1]
         elif key in folder.records:
             sha256 = hashlib.sha256(folder.records[key]).hexdigest()
         else:
             sha256 = hash_object(archive.store, key)
-        folder.lines.append(f"{sha256}  {key}\n")
-        folder.bytes += folder.present[key].size
-    return folder
+    except (KeyError, ValueError):  # gone; or a name that is no key, such as of a file that is not UTF-8
+        if is_unknown:
+            return False
+        raise CannotSeal(key, "listed, and then not there; run `callvault verify`") from None
+    folder.lines.append(f"{sha256}  {key}\n")
+    folder.bytes += folder.present[key].size
+    return True

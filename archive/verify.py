@@ -254,7 +254,7 @@ class _Found:
 def _check(checks: Checks, folder: Folder) -> _Found:
     """Check one folder: its records, every object that they name, and everything else in it."""
     found = _Found()
-    if folder.day is None:
+    if not folder.recording_id:
         found.problems = [Problem("unknown", key, "not a key of the archive format") for key in folder.objects]
         return found
     found.is_not_archived = is_not_archived(folder.prefix, folder.objects)
@@ -265,15 +265,15 @@ def _check(checks: Checks, folder: Folder) -> _Found:
     left.pop(layout.erasure_key(folder.prefix), None)
     left.pop(layout.erasure_signature_key(folder.prefix), None)
     committed = set[str]()
-    for key in commit_keys(folder.prefix, folder.objects):
+    for key in commit_keys(folder.objects):
         del left[key]
         place = key.removesuffix("recording.json")
         try:
             record = COMMIT_RECORD.read(checks.archive.read_small(key), key)
         except UnreadableRecord as error:
             found.problems.append(wrong(error))
-            for audio in [other for other in left if other.startswith(f"{place}audio.")]:
-                del left[audio]  # its damaged commit record is the problem, not the audio
+            for audio_format in ("wav", "mp3"):  # its damaged commit record is the problem, not the audio
+                left.pop(layout.audio_key(place, audio_format), None)
             continue
         committed.add(place)
         _check_objects(checks, folder, record, erased, found)
@@ -290,7 +290,7 @@ def missing_record(prefix: str, present: Collection[str], erased: Container[str]
     key = layout.commit_key(prefix)
     if key in present or key in erased:
         return []
-    witnesses = [layout.receipt_key(prefix), layout.gone_key(prefix), *commit_keys(prefix, present)]
+    witnesses = [layout.receipt_key(prefix), layout.gone_key(prefix), *commit_keys(present)]
     for witness in (witness for witness in witnesses if witness in present):
         name = witness.removeprefix(prefix)
         return [Problem("missing", key, f"{name} says that the recording was archived; its commit record is not there")]
@@ -328,10 +328,10 @@ def other_hash(prefix: str, key: str, record: str) -> Problem:
 
 def _check_other(archive: Archive, folder: Folder, key: str, committed: Container[str]) -> list[Problem]:
     """Check an object that no commit record names. `committed`: the folders whose commit record could be read."""
-    kind = kinds.kind_in_folder(key.removeprefix(folder.prefix))
+    kind = folder.places[key].kind
     if kind in (kinds.AUDIO, kinds.VERSION_AUDIO) and f"{key.rpartition('/')[0]}/" not in committed:
         return [Problem("uncommitted", key, "the audio has no commit record")]
-    if kind is None or kind.reader is None or not key.endswith(".json"):
+    if kind is None or kind.reader is None:
         return [Problem("unknown", key, "no commit record lists it")]
     data = archive.read_small(key)
     try:
@@ -364,7 +364,9 @@ def check_root(archive: Archive) -> list[Problem]:
     problems = []
     for kind in kinds.AT_THE_ROOT:
         for stored in archive.store.list(kind.prefix):
-            if kinds.kind_of(stored.key) is not kind:  # such as archive.json.bak
+            if kinds.kind_of(stored.key) is not kind:
+                if kind is not kinds.IDENTITY:  # a neighbour of it, such as archive.json.bak, is nobody's concern
+                    problems.append(Problem("unknown", stored.key, "not a key of the archive format"))
                 continue
             try:
                 record = kind.read(archive.read_small(stored.key), stored.key)

@@ -19,13 +19,14 @@ from archive import kinds, layout
 from archive.ahead import ahead
 from archive.archive import Archive
 from archive.erasures import Erasures
-from archive.folder import commit_keys
+from archive.folder import by_folder, commit_keys
+from archive.kinds import Place
 from archive.marks import ProvenMarks
 from archive.problems import Problem, wrong
 from archive.proof import Damaged, hash_object
 from archive.readers import ANY_RECORD, COMMIT_RECORD, MEDIA
 from archive.records import ArchivedObject, Identity, UnreadableRecord
-from archive.seals import Link, folder_of, lines_of, objects_of_day, present_seals
+from archive.seals import Link, lines_of, objects_of_day, present_seals
 from archive.stores.store import StoredObject
 from archive.verify import Checks, Verified, is_within, known_identity, missing_record, other_hash
 from archive.verify_chain import Trust, walk_chain
@@ -43,6 +44,7 @@ _LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
 
 @dataclass
 class _Folder:
+    place: Place
     listed: dict[str, str] = field(default_factory=dict)
     present: dict[str, StoredObject] = field(default_factory=dict)
 
@@ -122,9 +124,9 @@ def _folders(archive: Archive, day: date, links: list[Link]) -> Iterator[_Folder
     listed: Iterator[tuple[str, Any]] = heapq.merge(*manifests)
     present: Iterator[tuple[str, Any]] = ((stored.key, stored) for stored in objects_of_day(archive, day))
     both = heapq.merge(listed, present, key=lambda pair: pair[0])
-    for _, pairs in itertools.groupby(both, key=lambda pair: folder_of(pair[0])):
-        folder = _Folder()
-        for key, value in pairs:
+    for rows in by_folder(both, lambda pair: pair[0]):
+        folder = _Folder(rows[0][1])
+        for (key, value), _ in rows:
             if isinstance(value, StoredObject):
                 folder.present[key] = value
             else:
@@ -143,12 +145,12 @@ class _Found:
 
 
 def _check_folder(checks: Checks, folder: _Folder, reconciled: datetime) -> _Found:
-    archive, present = checks.archive, folder.present
-    prefix = folder_of(next(iter(folder.listed or present)))
-    is_recording = prefix.startswith("recordings/")
+    archive, present, prefix = checks.archive, folder.present, folder.place.folder
+    is_recording = folder.place.recording_id != ""
     erased, problems = checks.erasures.read(prefix, present) if is_recording else ({}, [])
     found = _Found(problems, len(folder.listed))
-    bytes_of = {key: archive.read_small(key) or b"" for key in present if key.endswith(".json")}
+    records = (key for key in present if (kind := kinds.kind_of(key)) is not None and kind.reader is not None)
+    bytes_of = {key: archive.read_small(key) or b"" for key in records}
     named = _objects_of_records(prefix, bytes_of)
     for key, sha256 in folder.listed.items():
         if key in present:
@@ -180,7 +182,7 @@ def _check_listed(
             found = hash_object(store, key)
         else:
             found = named[key].sha256
-            if key.startswith("media/"):  # `verify` proves recordings
+            if kinds.kind_of(key) is kinds.MEDIUM:  # `verify` proves recordings
                 checks.check(named[key])
     except KeyError:
         return [Problem("missing", key, "listed, and then not there")]
@@ -194,7 +196,7 @@ def _check_listed(
 def _objects_of_records(prefix: str, bytes_of: dict[str, bytes]) -> dict[str, ArchivedObject]:
     """Audio and media as their records name them, by key."""
     named: dict[str, ArchivedObject] = {}
-    for key in reversed(commit_keys(prefix, bytes_of)):  # the recording's own record last, so it wins
+    for key in reversed(commit_keys(bytes_of)):  # the recording's own record last, so it wins
         try:
             named |= {o.key: o for o in COMMIT_RECORD.read(bytes_of[key], key).objects}
         except UnreadableRecord:

@@ -14,14 +14,30 @@ import re
 import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 NOW = datetime.now(UTC)
 LATE_HOURS = 48  # a late arrival is sealed within a day, if a worker runs
 WAY_HOURS = 1  # a record may be stored this long after the time in it, and its day sealed in between
 SLACK_HOURS = 24  # a seal may be this much later than --seal-after
-IN_A_DAY = re.compile(r"(recordings|media|log-messages)/(19\d\d|2\d{3})/(\d\d)/(\d\d)/.+", re.ASCII)
-IN_A_RECORDING = re.compile(r"(recordings/\d{4}/\d\d/\d\d/([^/]+)/)(.+)")
+IN_A_DAY = re.compile(r"(recordings|media|log-messages)/(19\d\d|2\d{3})/(\d\d)/(\d\d)/.+", re.ASCII | re.DOTALL)
+IN_A_RECORDING = re.compile(r"(recordings/\d{4}/\d\d/\d\d/([^/]+)/)(.+)", re.ASCII | re.DOTALL)
+CUT = re.compile(r"[\w.~%-]{135}~[0-9a-f]{64}", re.ASCII)  # a name that was too long for a key
+# What the keys in a recording's folder look like there, and other keys, by kind. A group is an encoded name.
+IN_A_FOLDER = {
+    "audio": r"(?:versions/([^/]+)/)?audio\.(?:wav|mp3)",
+    "recording.json": r"(?:versions/([^/]+)/)?recording\.json",
+    "erased.sig": r"erased\.sig",
+    **{name: re.escape(name) for name in ("deleted.json", "gone.json", "not-archived.json", "erased.json")},
+    **{name: rf"{name}/([^/]+)\.json" for name in ("transcriptions", "transcriptions-not-archived", "decisions")},
+}
+ELSEWHERE = {
+    "decisions": r"decisions/(?:(?:recordings|connections)/([^/]+)|everything)/([^/]+)\.json",
+    "duties": r"duties/([^/]+)/[0-9]{1,18}\.json",
+    "damage": r"damage/([^/]+)/[0-9]{1,18}\.json",
+    "transcribing": r"transcribing/([^/]+)\.json",
+    "log-messages": r"log-messages/[0-9]{4}/[0-9]{2}/[0-9]{2}/([^/]+)\.json",
+}
 MARK = {"size": (int, None), "etag": (str, None), "last_modified": (str, None)}
 PROOF = {"by": {"checksum", "etag", "read-back"}, "algorithm": str, "value": str, "version": (str, None)}
 OBJECT = {"key": str, "size": int, "sha256": str, "content_type": str, "proof": PROOF}
@@ -208,6 +224,26 @@ def encoded(name):
     return text if len(text) <= 200 else f"{text[:135]}~{digest}"
 
 
+def is_ours(name):
+    """Whether an encoded name is one that Callvault writes: another encoding of the same id is an unknown object."""
+    return name.isascii() and bool(encoded(unquote(name)) == name or CUT.fullmatch(name))
+
+
+def home_of(key):
+    """The folder, the id and the rest of a key in a recording's folder; None for any other key."""
+    found = IN_A_RECORDING.fullmatch(key)
+    return found.groups() if found and day_of(key) and is_ours(found[2]) else None
+
+
+def kind_of(key):
+    """The kind of an object from its key; None for an unknown object."""
+    home = home_of(key)
+    for kind, pattern in (IN_A_FOLDER if home else ELSEWHERE).items():
+        if found := re.fullmatch(pattern, home[2] if home else key):
+            return kind if all(is_ours(name) for name in found.groups() if name) else None
+    return None
+
+
 def day_of(key):
     """The day in a key; None if it has none."""
     found = IN_A_DAY.fullmatch(key)
@@ -217,12 +253,17 @@ def day_of(key):
         return None
 
 
+def escaped(name):
+    """The name of a file as text, with escapes for bytes that are not UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 class Archive:
     """The files of an archive by key, and the problems found."""
 
     def __init__(self, root):
         paths = (path for path in root.rglob("*") if path.is_file())
-        named = ((path.relative_to(root).as_posix(), path) for path in sorted(paths))
+        named = ((escaped(path.relative_to(root).as_posix()), path) for path in sorted(paths))
         self.paths = {key: path for key, path in named if not key.startswith(".incoming/")}
         self.problems = {}
         self.sha256 = functools.lru_cache(None)(self._sha256)
@@ -266,15 +307,14 @@ def folders_of(keys):
     """The keys of each recording, by folder and id."""
     folders = {}
     for key in keys:
-        if (found := IN_A_RECORDING.fullmatch(key)) and day_of(key):
-            folders.setdefault((found[1], found[2]), []).append(key)
+        if home := home_of(key):
+            folders.setdefault(home[:2], []).append(key)
     return folders
 
 
-def commit_keys(folder, keys):
+def commit_keys(keys):
     """The commit records of a recording and of its versions (other content that Telnyx showed under the same id)."""
-    own = re.escape(folder) + r"(versions/[^/]+/)?recording\.json"
-    return sorted((key for key in keys if re.fullmatch(own, key)), key=lambda key: ("/versions/" in key, key))
+    return sorted((key for key in keys if kind_of(key) == "recording.json"), key=lambda key: ("/versions/" in key, key))
 
 
 def erased_of(archive, folder, recording_id, keys):
@@ -291,24 +331,24 @@ def check_recordings(archive):
     """Check every recording against its commit records; returns the erased objects by key."""
     all_erased = {}
     for key in archive.paths:
-        if key.startswith("recordings/") and (day_of(key) is None or not IN_A_RECORDING.fullmatch(key)):
+        if key.startswith("recordings/") and not home_of(key):
             archive.problem("unknown", key, "not a key of the archive format")
     for (folder, recording_id), keys in folders_of(archive.paths).items():
         erased = erased_of(archive, folder, recording_id, keys)
         all_erased |= erased
         left, committed = set(keys), set()
-        for key in commit_keys(folder, keys):
+        for key in commit_keys(keys):
             left.discard(key)
             record = archive.commit_record(key, folder, recording_id)
             place = key[: -len("recording.json")]
             if record is None:  # already reported; the audio beside it was committed
-                left -= {other for other in left if other.startswith(f"{place}audio.")}
+                left -= {f"{place}audio.wav", f"{place}audio.mp3"}
             else:
                 committed.add(place)
                 left -= record["hashes"].keys()
                 check_objects(archive, folder, record["hashes"], erased)
         own = f"{folder}recording.json"
-        witnesses = {f"{folder}deleted.json", f"{folder}gone.json", *commit_keys(folder, keys)}
+        witnesses = {f"{folder}deleted.json", f"{folder}gone.json", *commit_keys(keys)}
         if own not in keys and own not in erased and witnesses & set(keys):
             archive.problem(
                 "missing",
@@ -323,8 +363,7 @@ def check_recordings(archive):
 
 def count_not_archived(archive):
     """Count the recordings that are on record as not archived and have not arrived since. They are no damage."""
-    said = [key for key in archive.paths if IN_A_RECORDING.fullmatch(key) and key.count("/") == 5]
-    folders = {key.removesuffix("not-archived.json") for key in said if key.endswith("/not-archived.json")}
+    folders = {home_of(key)[0] for key in archive.paths if kind_of(key) == "not-archived.json"}
     return sum(not {f"{one}recording.json", f"{one}erased.json"} & archive.paths.keys() for one in folders)
 
 
@@ -342,12 +381,10 @@ def check_objects(archive, folder, hashes, erased):
 
 def check_other(archive, folder, recording_id, key, committed):
     """Check an object that no commit record names."""
-    place, _, last = key.rpartition("/")
-    name = key[len(folder) :]
-    kind = name.partition("/")[0]
-    if last.startswith("audio.") and f"{place}/" not in committed and (name == last or kind == "versions"):
+    kind = kind_of(key)
+    if kind == "audio" and key[: key.rindex("/") + 1] not in committed:
         archive.problem("uncommitted", key, "the audio has no commit record")
-    elif kind not in BESIDE or not name.endswith(".json") or (kind.endswith(".json") and name != kind):
+    elif kind not in BESIDE:
         archive.problem("unknown", key, "no commit record lists it")
     else:
         said = archive.record(key, kind)
@@ -372,7 +409,7 @@ def walk_chain(archive, head):
     """Walk the chain; returns the seals with valid manifests, the hash of every seal, and the number after the last."""
     names = {}
     for key in archive.paths:
-        if found := re.fullmatch(r"seals/(\d{10})\.(json|sha256|sig|tsr)", key):
+        if found := re.fullmatch(r"seals/([0-9]{10})\.(json|sha256|sig|tsr)", key):
             names.setdefault(int(found[1]), set()).add(found[2])
         elif key.startswith("seals/"):
             archive.problem("unlisted", key, "not a key of the archive format")
@@ -439,11 +476,11 @@ def check_days(archive, seals, erased):
     unlisted = [key for key in archive.paths if key not in listed and day_of(key) in compared]
     late = {key for key in unlisted if key.endswith(".json") and came_lately(archive, key, compared[day_of(key)])}
     for (folder, recording_id), keys in folders_of(late).items():  # the audio of a late commit record is late too
-        for key in commit_keys(folder, keys):
+        for key in commit_keys(keys):
             record = archive.commit_record(key, folder, recording_id)
             late |= record["hashes"].keys() if record else set()
     for key in unlisted:
-        if key in late or (key.endswith("/erased.sig") and f"{key[:-4]}.json" in archive.paths):
+        if key in late or (kind_of(key) == "erased.sig" and f"{key[:-4]}.json" in archive.paths):
             waiting += 1
         else:
             archive.problem("unlisted", key, "its day is sealed, and no seal lists it")
@@ -453,16 +490,15 @@ def check_days(archive, seals, erased):
 def came_lately(archive, key, compared=None):
     """Whether a record is too recent for a seal: written within two days, and after the seal of its day."""
     try:
-        said = json.loads(archive.read(key))
-        if "/transcriptions/" in key:
+        said, kind = json.loads(archive.read(key)), kind_of(key)
+        if kind == "transcriptions":
             text = said["transcription"].get("updated_at") or said["transcription"]["created_at"]
         else:
-            parts = (key.rpartition("/")[2], *key.split("/"))
-            text = said[WRITTEN_AT[next(part for part in parts if part in WRITTEN_AT)]]
+            text = said[WRITTEN_AT[kind]]
         written = instant(text)
         is_late = compared is None or written >= compared - timedelta(hours=WAY_HOURS)
         return is_late and abs(NOW - written) < timedelta(hours=LATE_HOURS)
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
@@ -510,6 +546,9 @@ def check_root(archive):
     for key in archive.paths:
         name = key.partition("/")[0]
         if "/" in key and name in ("decisions", "duties", "damage", "transcribing"):
+            if kind_of(key) is None:
+                archive.problem("unknown", key, "not a key of the archive format")
+                continue
             said = archive.record(key, name)
             if said and name == "decisions" and "id" in said and not key.endswith(f"/{encoded(str(said['id']))}.json"):
                 archive.problem("damaged", key, "contains another decision")
@@ -531,6 +570,7 @@ def main():
         "--seal-after", type=float, default=48, metavar="HOURS", help="CALLVAULT_SEAL_AFTER; default: 48"
     )
     options = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")
     if not options.folder.is_dir():
         parser.error(f"folder {options.folder} does not exist; check the path, and that its disk is mounted")
     archive = Archive(options.folder)

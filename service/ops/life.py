@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import msgspec
 
 from archive import kinds, layout
 from archive.archive import Archive
+from archive.folder import Folder, read_folder
 from archive.kinds import Kind
 from archive.proof import Damaged, Missing
 from archive.readers import ANY_RECORD, COMMIT_RECORD, DECISION, ERASURE, GONE, RECEIPT, TRANSCRIPTION
@@ -46,7 +47,7 @@ class Life:
     """What the objects of a folder record.
 
     Attributes:
-        sizes: of its objects in bytes, by key.
+        folder: its objects, readable or not.
         record: the commit record as it lies there, and objects: the audio that it names.
         said: the transcriptions.
         steps: what happened, in the order of the keys of its objects.
@@ -55,8 +56,7 @@ class Life:
         seen: what is wrong with it.
     """
 
-    folder: str
-    sizes: Mapping[str, int]
+    folder: Folder
     record: dict[str, Any] | None = None
     objects: list[ArchivedObject] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)
@@ -65,10 +65,6 @@ class Life:
     decisions: dict[str, AnyDecision] = field(default_factory=dict)
     seen: list[WrongObject] = field(default_factory=list)
 
-    def has(self, name: str) -> bool:
-        """Whether an object of that name lies in the folder, readable or not."""
-        return self.folder + name in self.sizes
-
 
 def read_life(archive: Archive, folder: str) -> Life:
     """Read a recording's folder; blocks.
@@ -76,18 +72,16 @@ def read_life(archive: Archive, folder: str) -> Life:
     Raises:
         StoreError: the archive cannot be read now.
     """
-    life = Life(folder, {stored.key: stored.size for stored in archive.store.list(folder)})
-    for key in life.sizes:
-        kind = kinds.kind_in_folder(key.removeprefix(folder))
-        read = _READERS.get(kind) if kind is not None else None
-        if read is None or not key.endswith(".json"):
+    life = Life(read_folder(archive.store, folder))
+    for key, place in life.folder.places.items():
+        if place.kind not in _READERS:
             continue
         try:
-            read(life, key, archive.read_small(key) or b"")
+            _READERS[place.kind](life, key, archive.read_small(key) or b"")
         except UnreadableRecord as error:
             life.seen.append(error)
             life.steps.append(Step(None, "unreadable", f"{error}; run `callvault verify`"))
-    if not life.has("recording.json") and not life.has("erased.json"):
+    if not life.folder.has(kinds.COMMIT, kinds.ERASURE):
         life.seen.append(Missing(layout.commit_key(folder), "gone from the archive"))
     return life
 
@@ -98,7 +92,7 @@ def _read_commit(life: Life, key: str, data: bytes) -> None:
     proofs = _proofs(commit.objects)
     life.steps.append(Step(commit.archived_at, "archived and proven", f"{proofs}; found by {commit.found_by}"))
     life.proven = life.proven or Step(commit.archived_at, proofs, "when it was archived")
-    life.seen += _missing(commit.objects, life.sizes)
+    life.seen += _missing(commit.objects, life.folder)
 
 
 def _read_version(life: Life, key: str, data: bytes) -> None:
@@ -140,7 +134,7 @@ def _read_erasure(life: Life, key: str, data: bytes) -> None:
     life.steps.append(Step(erased.erased_at, "erased", f"{erased.why} (by {erased.by})"))
 
 
-_READERS: dict[Kind, Callable[[Life, str, bytes], None]] = {
+_READERS: dict[Kind | None, Callable[[Life, str, bytes], None]] = {
     kinds.COMMIT: _read_commit,
     kinds.VERSION: _read_version,
     kinds.TRANSCRIPTION: _read_transcription,
@@ -155,16 +149,16 @@ def _proofs(objects: Sequence[ArchivedObject]) -> str:
     return f"by {', '.join(sorted({o.proof.by for o in objects}))}"
 
 
-def _missing(objects: Sequence[ArchivedObject], sizes: Mapping[str, int]) -> list[WrongObject]:
+def _missing(objects: Sequence[ArchivedObject], folder: Folder) -> list[WrongObject]:
     """Audio that a listing of the folder shows to be missing or damaged; adopted audio lies elsewhere."""
     found: list[WrongObject] = []
     for known in objects:
-        if known.is_adopted or sizes.get(known.key) == known.size:
+        there = folder.objects.get(known.key)
+        if known.is_adopted or (there is not None and there.size == known.size):
             continue
-        if known.key not in sizes:
+        if there is None:
             found.append(Missing(known.key, "gone from the archive"))
         else:
-            found.append(
-                Damaged(known.key, f"{many(sizes[known.key], 'byte')} in the store, {known.size} in its commit record")
-            )
+            what = f"{many(there.size, 'byte')} in the store, {known.size} in its commit record"
+            found.append(Damaged(known.key, what))
     return found

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from archive import layout
+from archive import kinds, layout
 from archive.archive import Archive
 from archive.decisions import decisions_on, findings_of, is_approved
 from archive.problems import advice_for
@@ -198,7 +198,7 @@ def _read(
     """The recording, and damage that nobody has reported yet."""
     row = hit.row
     life = read_life(ops.runtime.archive, layout.recording_folder(row.date, row.recording_id))
-    is_deleted, is_erased = life.has("deleted.json"), life.has("erased.json")
+    is_deleted, is_erased = life.folder.has(kinds.RECEIPT), life.folder.has(kinds.ERASURE)
     steps = [Step(row.started_at, "call began"), Step(row.ended_at, "call ended"), *life.steps]
     sealed_at = None if row.seal is None else _sealed_at(ops, row.seal)
     if row.seal is not None:
@@ -217,11 +217,11 @@ def _read(
     if damage and not is_erased:
         state = "damaged"
         kept = kept or f"damaged: {damage[0]}"
-    if is_deleted or is_erased or life.has("gone.json"):
+    if is_deleted or is_erased or life.folder.has(kinds.GONE):
         kept = None
     if is_deleted or is_erased or kept is not None:
         due_at = None
-    needs_approval = kept is not None and not holds and _needs_approval(ops.runtime.archive, life.folder)
+    needs_approval = kept is not None and not holds and _needs_approval(ops.runtime.archive, life.folder.prefix)
     if kept is not None:
         steps.append(Step(None, "original kept", kept))
     if due_at is not None:

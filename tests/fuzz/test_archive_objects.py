@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from archive import layout
+from archive import kinds, layout
 from archive.archive import Archive
 from archive.audio import AudioReader, Expected
 from archive.readers import COMMIT_RECORD
@@ -89,7 +89,7 @@ def test_any_key_is_placed_or_nowhere(key: str) -> None:
     layout.day_of(key)
     layout.recording_of(key)
     layout.seal_of(key)
-    layout.log_message_of(key)
+    kinds.place_of(key)
 
 
 @given(texts)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-from archive import kinds, layout
+from archive import kinds
 from archive.decisions import outcome_of
 from archive.readers import COMMIT_RECORD, DAMAGE, DECISION, ERASURE, RECEIPT
 from archive.records import Damage
@@ -270,25 +270,21 @@ class Catalogue:
 
     def knows(self, key: str) -> bool:
         """Whether the catalogue has the data of an object; True also for an object that is not about a recording."""
-        if key.startswith(layout.DAMAGE):
-            if (row := layout.damaged_object_of(key)) is None:
-                return True
-            sql = "SELECT 1 FROM damaged WHERE key = ? AND number >= ?"
-            return self._db.execute(sql, row).fetchone() is not None
-        place = layout.recording_of(key)
-        if place is None:
-            return True
-        recording_id, kind = place[1], kinds.kind_in_folder(place[2])
-        if kind is kinds.TRANSCRIPTION:
-            sql, value = "SELECT 1 FROM transcripts WHERE transcription_id = ?", layout.name_of(key)
-        elif kind is kinds.DECISION_COPY:
-            sql = "SELECT 1 FROM decisions WHERE recording_id = ? AND name = ?"
-            return self._db.execute(sql, (recording_id, layout.name_of(key))).fetchone() is not None
-        elif kind is not None and kind in _KNOWN_BY:
-            sql, value = f"SELECT 1 FROM recordings WHERE recording_id = ? AND {_KNOWN_BY[kind]} NOT NULL", recording_id  # noqa: S608
+        place = kinds.place_of(key)
+        recording_id, name = place.recording_id, place.name
+        values: tuple[str | int, ...]
+        if place.kind is kinds.DAMAGE:
+            sql, values = "SELECT 1 FROM damaged WHERE key = ? AND number >= ?", (place.names[0], int(name))
+        elif place.kind is kinds.TRANSCRIPTION:
+            sql, values = "SELECT 1 FROM transcripts WHERE transcription_id = ?", (name,)
+        elif place.kind is kinds.DECISION_COPY:
+            sql, values = "SELECT 1 FROM decisions WHERE recording_id = ? AND name = ?", (recording_id, name)
+        elif place.kind is not None and place.kind in _KNOWN_BY:
+            sql = f"SELECT 1 FROM recordings WHERE recording_id = ? AND {_KNOWN_BY[place.kind]} NOT NULL"  # noqa: S608
+            values = (recording_id,)
         else:
             return True
-        return self._db.execute(sql, (value,)).fetchone() is not None
+        return self._db.execute(sql, values).fetchone() is not None
 
     def apply(self, key: str, data: bytes) -> None:
         """Import an object of the archive, within a transaction; objects that are not about a recording change nothing.
@@ -296,23 +292,20 @@ class Catalogue:
         Raises:
             UnreadableRecord: it is not what its key says; the text names the key.
         """
-        if key.startswith(layout.DAMAGE):
+        place = kinds.place_of(key)
+        kind, recording_id, name = place.kind, place.recording_id, place.name
+        day = "" if place.day is None else place.day.isoformat()
+        if kind is kinds.DAMAGE:
             self._put_damage(DAMAGE.read(data, key))
-            return
-        place = layout.recording_of(key)
-        if place is None:
-            return
-        day, recording_id, kind = place[0].isoformat(), place[1], kinds.kind_in_folder(place[2])
-        if kind is kinds.COMMIT:
+        elif kind is kinds.COMMIT:
             self._put_row(row_of_commit(recording_id, day, COMMIT_RECORD.read(data, key)))
         elif kind is kinds.TRANSCRIPTION:
-            self._put_transcript(self._number(recording_id, day), layout.name_of(key), transcript_of(data, key))
+            self._put_transcript(self._number(recording_id, day), name, transcript_of(data, key))
         elif kind is kinds.RECEIPT:
             self._set(recording_id, day, "deleted_at", RECEIPT.read(data, key).confirmed_gone_at)
         elif kind is kinds.DECISION_COPY:
             DECISION.read(data, key)
-            row = (recording_id, layout.name_of(key), data)
-            self._db.execute("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?)", row)
+            self._db.execute("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?)", (recording_id, name, data))
             sql = "SELECT name, data FROM decisions WHERE recording_id = ?"
             known = {name: DECISION.read(data, key) for name, data in self._db.execute(sql, (recording_id,))}
             self._set(recording_id, day, "decision", outcome_of(known))
@@ -320,11 +313,13 @@ class Catalogue:
             self._erase(self._number(recording_id, day), ERASURE.read(data, key).erased_at)
 
     def _put_damage(self, row: Damage) -> None:
-        place = layout.recording_of(row.key)
-        if place is not None and row.state != "whole":
-            self._number(place[1], place[0].isoformat())  # also a recording whose commit record is gone is found
+        place = kinds.place_of(row.key)
+        if place.recording_id and place.day is not None and row.state != "whole":
+            self._number(
+                place.recording_id, place.day.isoformat()
+            )  # also a recording whose commit record is gone is found
         sql = "INSERT INTO damaged VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET number = ?3, state = ?4 WHERE number < ?3"
-        self._db.execute(sql, (row.key, "" if place is None else place[1], row.number, row.state))
+        self._db.execute(sql, (row.key, place.recording_id, row.number, row.state))
 
     def put_rows(self, rows: Iterable[Row]) -> None:
         """Import whole rows from a Parquet file, within a transaction."""
@@ -348,8 +343,8 @@ class Catalogue:
 
     def put_seal(self, sequence: int, day: str, keys: Iterable[str]) -> None:
         """Import a seal, and which commit records its manifest lists, within a transaction."""
-        places = (layout.recording_of(key) for key in keys)
-        ids = ((sequence, p[1]) for p in places if p is not None and kinds.kind_in_folder(p[2]) is kinds.COMMIT)
+        places = map(kinds.place_of, keys)
+        ids = ((sequence, place.recording_id) for place in places if place.kind is kinds.COMMIT)
         self._db.executemany("UPDATE recordings SET seal = coalesce(seal, ?) WHERE recording_id = ?", ids)
         self._db.execute("INSERT OR IGNORE INTO seals VALUES (?, ?)", (sequence, day))
 

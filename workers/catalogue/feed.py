@@ -147,7 +147,7 @@ def _heartbeat_at(row: bytes) -> float:
 
 def _statements(archive: Archive) -> list[Duties | None]:
     """The published duties of each unit that serves an archive; None: unreadable, so the unit may serve it."""
-    last = {layout.subject_of(key): key for key in archive.keys_of(layout.DUTIES) if key.count("/") == 2}
+    last = kinds.last_of_each(kinds.DUTIES, archive.keys_of(layout.DUTIES))
 
     def read(key: str) -> Duties | None:
         try:

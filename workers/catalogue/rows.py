@@ -6,7 +6,7 @@ from datetime import date
 
 import msgspec
 
-from archive import kinds, layout
+from archive import kinds
 from archive.decisions import outcome_of
 from archive.readers import DECISION, ERASURE, RECEIPT, TRANSCRIPTION
 from archive.records import AnyDecision, CommitRecord
@@ -101,20 +101,21 @@ def row_of_commit(recording_id: str, day: str, record: CommitRecord) -> Row:
 def row_of(folder: SealedFolder) -> Row | None:
     """The row of a recording, from its folder; None if it is not committed, or erased."""
     records = folder.records
-    place = layout.recording_of(folder.prefix)
-    if place is None or folder.commit is None:
+    home = kinds.place_of(folder.prefix)
+    if home.day is None or folder.commit is None:
         return None
-    row = row_of_commit(place[1], place[0].isoformat(), folder.commit)
+    row = row_of_commit(home.recording_id, home.day.isoformat(), folder.commit)
     decisions: dict[str, AnyDecision] = {}
     for key in sorted(records):
-        kind = kinds.kind_of(key)
+        place = kinds.place_of(key)
+        kind, name = place.kind, place.name
         if kind is kinds.TRANSCRIPTION:
-            row.transcription_ids = [*row.transcription_ids, layout.name_of(key)]
+            row.transcription_ids = [*row.transcription_ids, name]
             row.transcripts = [*row.transcripts, transcript_of(records[key], key)]
         elif kind is kinds.RECEIPT:
             row.deleted_at = _instant(RECEIPT.read(records[key], key).confirmed_gone_at)
         elif kind is kinds.DECISION_COPY:
-            decisions[layout.name_of(key)] = DECISION.read(records[key], key)
+            decisions[name] = DECISION.read(records[key], key)
         elif kind is kinds.ERASURE:
             ERASURE.read(records[key], key)
             return None

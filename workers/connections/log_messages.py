@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from archive import layout
+from archive import kinds, layout
 from archive.archive import Archive
 from archive.readers import LOG_MESSAGE
 from archive.records import LogMessageRecord, UnreadableRecord
@@ -212,10 +212,10 @@ def _read_back(runtime: Runtime, today: date) -> dict[str, Seen]:
     for days in range(_DAYS_READ_BACK, -1, -1):
         day = today - timedelta(days=days)
         for stored in runtime.archive.store.list(layout.day_prefix(day, "log-messages")):
-            name = layout.log_message_of(stored.key)
-            if name is None:
+            place = kinds.place_of(stored.key)
+            if place.kind is not kinds.LOG_MESSAGE:
                 continue
-            identity, _, occurrence = name.partition("+")
+            identity, _, occurrence = place.name.partition("+")
             at = f"{day.isoformat()}T00:00:00.000000Z"
             number = int(occurrence) if occurrence.isdecimal() else 1
             seen[identity] = Seen(first_seen_at=at, last_seen_at=at, occurrence=number, is_archived=True)

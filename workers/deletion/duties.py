@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from redis.exceptions import RedisError
 
-from archive import layout
+from archive import kinds, layout
 from archive.archive import Archive, ArchiveConflict
 from archive.readers import DUTIES
 from archive.records import Duties, UnreadableRecord
@@ -107,9 +107,7 @@ def stated_duties(archive: Archive) -> dict[str, Duties]:
         UnreadableRecord: a statement cannot be read, so what it forbids is unknown.
         StoreError: the store cannot be asked now.
     """
-    last = {
-        key.split("/")[-2]: key for key in (s.key for s in archive.store.list(layout.DUTIES)) if key.count("/") == 2
-    }
+    last = kinds.last_of_each(kinds.DUTIES, archive.keys_of(layout.DUTIES))
     return {unit: DUTIES.read(archive.read_once(key), key) for unit, key in last.items()}
 
 

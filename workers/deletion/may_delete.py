@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from archive import layout
+from archive import kinds, layout
 from archive.archive import Archive
 from archive.decisions import (
     Decisions,
@@ -135,7 +135,8 @@ async def rules_under(runtime: Runtime, duties: Duties) -> Rules:
 
     def read() -> Rules:
         archive = runtime.archive
-        transcribing = frozenset(layout.name_of(stored.key) for stored in archive.store.list(layout.TRANSCRIBING))
+        marks = map(kinds.place_of, archive.keys_of(layout.TRANSCRIBING))
+        transcribing = frozenset(mark.name for mark in marks if mark.kind is kinds.TRANSCRIBING)
         return Rules(duties, grace, pause_of(archive), held_connections(archive), transcribing)
 
     return await runtime.in_thread(read)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from archive import layout
+from archive import kinds, layout
 from archive.decisions import Decisions, decisions_about, findings_of, read_decisions
+from archive.folder import Folder, read_folder
 from archive.proof import Damaged, Missing
 from archive.readers import TRANSCRIPTION
 from archive.records import ArchivedObject, CommitRecord
@@ -66,8 +67,8 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
         Damaged, UnreadableRecord: the archive is not whole.
         DownloadFailed: its audio cannot be checked now.
     """
-    keys = await runtime.in_thread(runtime.archive.keys_of, folder)
-    if layout.erasure_key(folder) in keys or layout.receipt_key(folder) in keys:
+    there = await runtime.in_thread(read_folder, runtime.archive.store, folder)
+    if there.has(kinds.ERASURE, kinds.RECEIPT):
         await runtime.schedule.done(folder)
         return None
     record = await runtime.in_thread(runtime.archive.commit_record, folder)
@@ -77,10 +78,9 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
     if await runtime.redis.hexists(DEAD_LETTERS, letter_id(recording_id)):
         await runtime.schedule.done(folder)
         return None
-    has_versions = any(layout.is_version(key.removeprefix(folder)) for key in keys)
-    versions = await runtime.in_thread(runtime.archive.versions, folder) if has_versions else []
+    versions = await runtime.in_thread(runtime.archive.versions, folder) if there.has(kinds.VERSION) else []
     findings = findings_of(versions, record)
-    decisions = await _decisions(runtime, folder, keys, recording_id, findings)
+    decisions = await _decisions(runtime, there, recording_id, findings)
     kept = why_kept(rules, record, decisions, findings) or await why_unsealed(runtime, rules, folder)
     if kept is not None:
         await keep(runtime, folder, kept)
@@ -95,7 +95,7 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
     # Somebody has read these bytes as wrong, so a checksum of the store does not clear them.
     mode = "read-back" if damaged_here else None
     objects = [await runtime.in_thread(runtime.archive.prove_again, o, mode) for o in known.values()]
-    archived = {layout.name_of(key) for key in keys if key.startswith(f"{folder}transcriptions/")}
+    archived = {place.name for place in there.places.values() if place.kind is kinds.TRANSCRIPTION}
     transcriptions = await _transcriptions(runtime, rules, folder, record, archived)
     if transcriptions is None:
         await ask_later(runtime, folder, recording_id, "transcription", "the archive lacks a transcription")
@@ -112,11 +112,9 @@ async def look_at_original(runtime: Runtime, rules: Rules, folder: str) -> Prove
     return Proven(folder, recording_id, record, decisions, findings, objects, transcriptions, seen_at)
 
 
-async def _decisions(
-    runtime: Runtime, folder: str, keys: Sequence[str], recording_id: str, findings: Sequence[str]
-) -> Decisions:
+async def _decisions(runtime: Runtime, there: Folder, recording_id: str, findings: Sequence[str]) -> Decisions:
     """The decisions in a recording's folder; if there are any, or findings need one, all that are about it."""
-    beside = [key for key in keys if key.startswith(f"{folder}decisions/")]
+    beside = [key for key in there.objects if layout.decided_about(key) is not None]
     decisions = await runtime.in_thread(read_decisions, runtime.archive, beside)
     if not findings and not decisions:
         return decisions  # `ask_anew` reads those under its id

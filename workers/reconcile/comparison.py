@@ -108,6 +108,7 @@ class Comparison:
 
     Attributes:
         tally: the counts.
+        archived: what the archive holds of the days compared last.
         missing_recordings: ids of missing recordings, a thousand at most.
         missing_transcriptions: missing transcriptions as Telnyx lists them, a thousand at most.
         unreadable: the last list that had rows which cannot be read.
@@ -125,11 +126,11 @@ class Comparison:
         asks_for_not_archived: bool = False,
     ) -> None:
         self.tally = tally
+        self.archived = ArchivedDays(runtime.archive)
         self.missing_recordings: list[str] = []
         self.missing_transcriptions: list[RecordingTranscription] = []
         self.unreadable: UnreadableRows | None = None
         self._runtime = runtime
-        self._archived = ArchivedDays(runtime.archive)
         self._found_by = found_by
         self._dry_run = dry_run
         self._retries_letters = retries_letters
@@ -207,13 +208,13 @@ class Comparison:
             log.warning("recording without a usable date", recording_id=recording_id)
         else:
             await self._know(day)
-            if self._archived.has_recording(day, recording_id):
-                if self._schedules and self._archived.lacks_receipt(day, recording_id):
+            if self.archived.has_recording(day, recording_id):
+                if self._schedules and self.archived.lacks_receipt(day, recording_id):
                     self._originals.append(layout.recording_folder(day, recording_id))
                     if len(self._originals) >= _SCHEDULED_AT_ONCE:
                         await self._schedule()
                 return
-            if self._archived.is_not_archived(day, recording_id) and await self._is_on_record(day, recording_id):
+            if self.archived.is_not_archived(day, recording_id) and await self._is_on_record(day, recording_id):
                 if self._asks_for_not_archived:
                     await self._enqueue(recording_job(self._request(recording)))
                 return
@@ -247,7 +248,7 @@ class Comparison:
         recording_id, transcription_id = transcription.recording_id or "", str(transcription.id)
         for near in (day, day - timedelta(days=1)):  # its recording may be of the day before
             await self._know(near)
-            if self._archived.has_transcription(near, recording_id, transcription_id):
+            if self.archived.has_transcription(near, recording_id, transcription_id):
                 return
         if recording_id and await self._is_settled(recording_id, transcription_id, day):
             return
@@ -273,7 +274,7 @@ class Comparison:
         """The key of the record that a transcription is not archived; None without one. Any other content is damage."""
         recording_id, transcription_id = transcription.recording_id or "", str(transcription.id)
         await self._know(day)
-        if not self._archived.is_transcription_not_archived(day, recording_id, transcription_id):
+        if not self.archived.is_transcription_not_archived(day, recording_id, transcription_id):
             return None
         key = layout.transcription_not_archived_key(day, recording_id, transcription_id)
         archive = self._runtime.archive
@@ -289,8 +290,8 @@ class Comparison:
         self.tally.scheduled += await schedule_unless_kept(self._runtime, originals)
 
     async def _know(self, day: date) -> None:
-        if not self._archived.knows(day):
-            await self._runtime.in_thread(self._archived.load, day)
+        if not self.archived.knows(day):
+            await self._runtime.in_thread(self.archived.load, day)
 
     async def _is_settled(self, recording_id: str, transcription_id: str, day: date) -> bool:
         """Whether a transcription made long after its recording is archived with it, or its recording was erased."""
