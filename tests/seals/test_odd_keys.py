@@ -244,3 +244,13 @@ def test_a_file_whose_name_is_not_utf_8_is_unknown(tmp_path: Path) -> None:
     problems |= {("unlisted", key) for key in shown}
     assert by_script(small.root) == (1, problems)
     assert {(p["kind"], p["key"]) for p in verified_by_us(small.root, tmp_path)[1]["problems"]} == problems
+
+
+def test_a_transcription_on_record_whose_recording_telnyx_does_not_name_is_known(tmp_path: Path) -> None:
+    small = small_archive(tmp_path / "archive")
+    for recording_id in ("", "whole"):
+        small.write(layout.transcription_not_archived_key(ago(OPEN), recording_id, "t"), b"{}")
+    days = ArchivedDays(Archive(open_store(small.root.as_uri())))
+    days.load(ago(OPEN))
+    known = [days.is_transcription_not_archived(ago(OPEN), recording_id, "t") for recording_id in ("", "whole", "x")]
+    assert known == [True, True, False]
