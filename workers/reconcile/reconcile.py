@@ -16,7 +16,6 @@ from functools import partial
 
 import msgspec
 
-from archive import layout
 from archive.records import FoundBy, UnreadableRecord
 from process.logs import get_logger
 from telnyx_api.models import Recording, RecordingTranscription
@@ -32,7 +31,7 @@ from workers.keys import BULK_QUEUE, RECONCILED
 from workers.queue.accept import DEDUPE_SECONDS, Acceptor
 from workers.queue.jobs import enqueue
 from workers.queue.script import server_now
-from workers.reconcile.archived_days import without_receipt
+from workers.reconcile.archived_days import ArchivedDays
 from workers.reconcile.comparison import OF_ONE_LIST, Comparison, Tally, recordings_of, transcriptions_of, window
 from workers.reconcile.dead_letters import end_done_letters
 from workers.reconcile.unreadable import readable
@@ -158,14 +157,14 @@ async def reconcile_days(
         await wait_for_room()
 
     for day in what.days(tally.through):
+        if not what.dry_run:
+            await _schedule_deletions(runtime, comparison.archived, day, tally)
         async with lists.of("recordings", f"{day}"):
             await comparison.of_recordings(recordings_of(runtime, day, day, what.connection_id), room=room)
         # Transcriptions do not name their connection.
         if what.connection_id is None and lists.is_worth_it("transcriptions"):
             async with lists.of("transcriptions", f"{day}", must=False):
                 await comparison.of_transcriptions(transcriptions_of(runtime, day, day), day, room=partial(room, True))
-        if not what.dry_run:
-            await _schedule_deletions(runtime, day, tally)
         if not lists.failed:
             tally.through = day.isoformat()
             save(tally)
@@ -280,11 +279,14 @@ async def _sealed_days(runtime: Runtime) -> set[date]:
         return set()
 
 
-async def _schedule_deletions(runtime: Runtime, day: date, tally: Tally) -> None:
-    """Schedule the originals of a day that are committed and have no receipt: still at Telnyx, or deleted without a receipt."""
+async def _schedule_deletions(runtime: Runtime, archived: ArchivedDays, day: date, tally: Tally) -> None:
+    """Schedule the originals of a day that are committed and have no receipt: still at Telnyx, or deleted without a receipt.
+
+    The comparison of the day then knows what the archive holds from the same listing.
+    """
     if runtime.settings.delete_originals != "verified":
         return
-    folders = without_receipt(runtime.archive.store.list(layout.day_prefix(day)))
+    folders = archived.walk(day)
     while batch := await runtime.in_thread(lambda: list(itertools.islice(folders, _ASK_EVERY))):
         tally.scheduled += await schedule_unless_kept(runtime, batch)
 
