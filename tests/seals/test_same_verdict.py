@@ -133,6 +133,29 @@ def a_seal_gone_from_the_middle(one: SmallArchive) -> set[tuple[str, str]]:
     return {("gap", layout.seal_key(2)), ("unsealed", layout.day_prefix(day))}
 
 
+def a_last_seal_that_is_not_made_yet(one: SmallArchive) -> set[tuple[str, str]]:
+    one.remove(layout.seal_key(one.seal(LAST - 1)))
+    return set()
+
+
+def a_last_seal_that_is_not_made_though_it_is_due(one: SmallArchive) -> set[tuple[str, str]]:
+    one.remove(layout.seal_key(one.sequence))
+    return {("unsealed", layout.day_prefix(ago(LAST)))}
+
+
+def a_last_seal_gone_that_was_signed(one: SmallArchive) -> set[tuple[str, str]]:
+    key = layout.seal_key(one.seal(LAST - 1))
+    one.remove(key)
+    one.write(layout.seal_key(one.sequence, "sig"), b"a signature is written after its seal")
+    return {("gap", key)}
+
+
+def a_last_manifest_gone(one: SmallArchive) -> set[tuple[str, str]]:
+    key = layout.seal_key(one.seal(LAST - 1), "sha256")
+    one.remove(key)
+    return {("gap", key)}
+
+
 def a_forged_erasure(one: SmallArchive) -> set[tuple[str, str]]:
     return {("erasure", one.erase(one.folder(5, "5-one"), sha256="0" * 64))}
 
@@ -335,6 +358,10 @@ CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
     a_recording_cut_out,
     the_end_of_the_chain_cut_off_with_its_days,
     a_seal_gone_from_the_middle,
+    a_last_seal_that_is_not_made_yet,
+    a_last_seal_that_is_not_made_though_it_is_due,
+    a_last_seal_gone_that_was_signed,
+    a_last_manifest_gone,
     a_forged_erasure,
     an_erasure_that_does_not_name_the_commit_record,
     an_erasure_of_another_recording,
