@@ -34,7 +34,7 @@ from telnyx_api.errors import TelnyxError
 from text.counts import many
 from text.errors import UserError
 from text.one_line import one_line
-from workers.catalogue.catalogue import CatalogueBusy
+from workers.catalogue.file import CatalogueBusy
 from workers.catalogue.query import FIELDS, STATES, BadQuery
 from workers.catalogue.search import MOST_COUNTED
 

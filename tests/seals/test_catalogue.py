@@ -24,7 +24,8 @@ from tests.seals.conftest import CALLS_A_DAY, TRANSCRIBED_A_DAY, Sealed
 from tests.workers.steps import ask, committed
 from tests.workers.test_deletion import DELETING
 from text.times import utc_now
-from workers.catalogue.catalogue import Catalogue, CatalogueBusy
+from workers.catalogue.catalogue import Catalogue
+from workers.catalogue.file import CatalogueBusy
 from workers.catalogue.inventory import csv_lines
 from workers.catalogue.query import BadQuery, read_box, read_query
 from workers.catalogue.rows import Row

@@ -16,8 +16,9 @@ from process.logs import get_logger
 from process.tasks import end_tasks
 from text.one_line import one_line
 from text.times import parse_instant
-from workers.catalogue.catalogue import Catalogue, CatalogueBusy
+from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.feed import AS_OF, OPEN_DAYS, bring_up_to_date
+from workers.catalogue.file import CatalogueBusy
 from workers.catalogue.lookup import take_from_archive
 from workers.queue.binding import AnotherArchive
 from workers.queue.script import AsyncRedis

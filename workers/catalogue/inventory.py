@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from workers.catalogue.catalogue import COLUMNS
+from workers.catalogue.file import COLUMNS
 from workers.catalogue.search import Hit
 from workers.catalogue.words import pieces
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from archive.decisions import Decisions, outcome_of
-from workers.catalogue.catalogue import COLUMNS
+from workers.catalogue.file import COLUMNS
 from workers.catalogue.numbers import Wanted, wanted_number
 from workers.catalogue.query import Query, conditions
 from workers.catalogue.rows import Row
