@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from config.settings import Settings, SettingsError
+from config.settings import Settings
 from process.alive import show_alive
 from process.logs import get_logger
 from process.tasks import end_tasks
@@ -24,6 +24,7 @@ from service.health import healthz, metrics_page, readyz
 from service.ops.app import OpsApp
 from service.refusals import Refusals
 from service.signature import Signatures
+from service.starting import assert_verifiable
 from service.watching import watch_workers
 from service.webhooks import Webhooks
 from workers.queue.accept import Acceptor
@@ -44,11 +45,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
     Raises:
         SettingsError: TELNYX_PUBLIC_KEY is not set. Without it, nothing could be verified.
     """
-    if not settings.telnyx_public_keys:
-        raise SettingsError(
-            "TELNYX_PUBLIC_KEY is not set; set it to the webhook public key from the Telnyx portal (API keys, Public key)"
-        )
-
+    assert_verifiable(settings)
     pages = OpsApp()
 
     @asynccontextmanager
@@ -90,6 +87,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         ],
         lifespan=lifespan,
     )
+    app.state.pages = pages
     app.router.redirect_slashes = False  # Telnyx does not follow redirects reliably
     return app
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 
 import uvicorn
-from starlette.applications import Starlette
 
 from config.settings import SERVE_REDIS_URL, Settings, load_settings, unknown_settings
 from process.leave import end_on_signals
 from process.logs import configure_logs, get_logger
 from process.tracing import open_tracing
-from service.app import create_app
 from service.protocol import PacedProtocol
+from service.starting import Starting, assert_verifiable
 
 log = get_logger()
 
@@ -20,12 +19,12 @@ DRAIN_SECONDS = 10
 _MOST_CONNECTIONS = 2_000
 
 
-def create_app_of_environment() -> Starlette:
+def create_app_of_environment() -> Starting:
     """The application of one of several processes; uvicorn calls this in each."""
     settings = load_settings()
     configure_logs(settings.log_level, program="serve")
     open_tracing("serve")
-    return create_app(settings, os.environ[SERVE_REDIS_URL])
+    return Starting(settings, os.environ[SERVE_REDIS_URL])
 
 
 def run(settings: Settings, redis_url: str, *, host: str, port: int, processes: int) -> int:
@@ -38,14 +37,24 @@ def run(settings: Settings, redis_url: str, *, host: str, port: int, processes: 
     for sentence in unknown_settings():
         log.warning(sentence)
     open_tracing("serve")
-    application: Starlette | str = create_app(settings, redis_url)
+    assert_verifiable(settings)
+    starting = Starting(settings, redis_url)
     if processes > 1:
+        starting.load()  # what cannot be imported ends this process, not only its children
         os.environ[SERVE_REDIS_URL] = redis_url
-        application = "service.main:create_app_of_environment"
     end_on_signals()
+    try:
+        _serve(starting if processes == 1 else "service.main:create_app_of_environment", host, port, processes)
+    finally:
+        if starting.error is not None:
+            raise starting.error
+    return 0
+
+
+def _serve(application: Starting | str, host: str, port: int, processes: int) -> None:
     uvicorn.run(
         application,
-        factory=processes > 1,
+        factory=isinstance(application, str),
         host=host,
         port=port,
         workers=processes,
@@ -61,4 +70,3 @@ def run(settings: Settings, redis_url: str, *, host: str, port: int, processes: 
         timeout_keep_alive=30,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    return 0

@@ -1,4 +1,4 @@
-"""The ops pages as an application of their own. It loads with the first request, so a receiver starts without it."""
+"""The ops pages as an application of their own. It loads once the receiver runs, or with the first request."""
 
 from __future__ import annotations
 
@@ -22,11 +22,19 @@ class OpsApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if self._app is None:
-            async with self._loading:
-                if self._app is None:
-                    self._app = await asyncio.to_thread(self._load, scope["app"].state)
-        await self._app(scope, receive, send)
+        app = self._app or await self.load(scope["app"].state)
+        await app(scope, receive, send)
+
+    async def load(self, receiver: State) -> ASGIApp:
+        """Import the pages, unless they are there.
+
+        Args:
+            receiver: its settings and Redis client.
+        """
+        async with self._loading:
+            if self._app is None:
+                self._app = await asyncio.to_thread(self._load, receiver)
+        return self._app
 
     def _load(self, receiver: State) -> ASGIApp:
         from starlette.applications import Starlette
