@@ -18,13 +18,15 @@ from sandbox.app import create_app
 from sandbox.control import books
 from sandbox.world import World
 
+_LOOKS_SECONDS = 0.02  # so often a server looks whether it has to stop
+
 
 class HttpServer(ThreadingHTTPServer):
     """An HTTP server on a free port; a client that hangs up causes no stack trace."""
 
     def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
         super().__init__(("127.0.0.1", 0), handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(_LOOKS_SECONDS,), daemon=True).start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print the stack trace, except of a lost connection."""
@@ -35,6 +37,26 @@ class HttpServer(ThreadingHTTPServer):
         """Stop serving."""
         self.shutdown()
         self.server_close()
+
+
+class _Server(uvicorn.Server):
+    """Stops at once; uvicorn looks every tenth of a second, and then waits another."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_closed = threading.Event()  # its sockets are; requests may still end
+
+    async def main_loop(self) -> None:
+        """Serve until it has to stop."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 1
+            await asyncio.sleep(_LOOKS_SECONDS)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the sockets, then wait for requests."""
+        asyncio.get_running_loop().call_soon(self.is_closed.set)  # runs when uvicorn waits, so after it has closed them
+        await super().shutdown(sockets)
 
 
 class RunningSandbox:
@@ -50,7 +72,7 @@ class RunningSandbox:
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # tests cut connections on purpose
         config = uvicorn.Config(create_app(world), http="httptools", ws="none", log_config=None, access_log=False)
         config.timeout_graceful_shutdown = 1
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         wait_for(lambda: self._server.started, what="the sandbox's start")
@@ -88,7 +110,12 @@ class RunningSandbox:
         return books(self.world)
 
     def stop(self) -> None:
-        """Stop serving."""
-        self._server.should_exit = True
+        """Stop serving, and wait for the requests under way."""
+        self.leave()
         self._thread.join(10)
+
+    def leave(self) -> None:
+        """Stop serving; requests under way end by themselves."""
+        self._server.should_exit = True
+        self._server.is_closed.wait(10)
         self._socket.close()

@@ -63,7 +63,7 @@ def sandbox() -> Iterator[RunningSandbox]:
     """An empty sandbox whose world the test sees."""
     running = RunningSandbox(World())
     yield running
-    running.stop()
+    running.leave()
 
 
 @pytest.fixture
