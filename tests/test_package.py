@@ -27,8 +27,10 @@ def test_the_wheel_alone_does_the_demo(tmp_path: Path) -> None:
     assert scripts and scripts <= {*names}
     for needed in ("service/ops/templates/base.html", "service/ops/static/htmx-2.0.11.min.js", "sandbox/tone-dual.mp3"):
         assert needed in names
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True, timeout=120)
-    pip = [str(tmp_path / "venv" / "bin" / "pip"), "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
+    empty = [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")]
+    subprocess.run(empty, check=True, timeout=120)
+    pip = [sys.executable, "-m", "pip", "--python", str(tmp_path / "venv"), "install", "--quiet", "--no-compile"]
+    pip += ["--disable-pip-version-check"]  # it is twice as fast as the one that comes with Python
     locked = [*pip, "--require-hashes", "-r", str(ROOT / "requirements.lock")]
     subprocess.run(locked, check=True, capture_output=True, timeout=240)
     subprocess.run([*pip, "--no-deps", str(wheel)], check=True, capture_output=True, timeout=60)
