@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
+import boto3.session
+import botocore.regions
 import botocore.session
 import pytest
 
@@ -24,10 +28,25 @@ STORES: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_loader() -> Iterator[None]:
-    """Load boto3's service descriptions once a run instead of once a client."""
+def _boto3_reads_once() -> Iterator[None]:
+    """Let boto3 read its settings and Amazon's rules once a run instead of once a client, which takes 20 ms."""
+    endpoint = "AWS_ENDPOINT_URL_S3"  # a client reads it
+    sessions: dict[frozenset[tuple[str, str]], Any] = {}
+    providers: dict[int, Any] = {}
+    make_session, make_provider = boto3.session.Session, botocore.regions.EndpointProvider
+
+    def session() -> Any:
+        settings = frozenset(one for one in os.environ.items() if one[0].startswith("AWS_") and one[0] != endpoint)
+        return sessions.get(settings) or sessions.setdefault(settings, make_session())
+
+    def provider(*, ruleset_data: Any, **others: Any) -> Any:
+        of = id(ruleset_data)  # the one loader keeps it
+        return providers.get(of) or providers.setdefault(of, make_provider(ruleset_data=ruleset_data, **others))
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        patch.setattr(botocore.regions, "EndpointProvider", provider)
+        patch.setattr(boto3.session, "Session", session)
         yield
 
 
