@@ -51,7 +51,7 @@ bench: install   ## measure the claims against peers into bench/RESULTS.md; 40 m
 screenshots: install .tools/installed  ## take the screenshots of the ops pages in docs/images, in a real browser
 	@CALLVAULT_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/pytest -n0 tests/browser/test_screenshots.py
 
-image-check:     ## build the image with buildah and run the demo in it; Debian, root, minutes
+image-check: install  ## build the image with buildah and run the demo in it; Debian, root, minutes
 	@deploy/image-check.sh
 
 check: install   ## check format, lint, types, imports, generated documents; seconds
