@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test chaos fuzz bench screenshots image-check check audit sbom format lock docs clean
+.PHONY: help install demo test chaos fuzz bench screenshots image-check compose-check check audit sbom format lock docs clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ screenshots: install .tools/installed  ## take the screenshots of the ops pages 
 
 image-check: install  ## build the image with buildah and run the demo in it; Debian, root, minutes
 	@deploy/image-check.sh
+
+compose-check: install  ## run compose.yaml under load and faults on a real Docker engine; Debian, root, 15 minutes
+	@$(BIN)/python -m deploy.compose_check
 
 check: install   ## check format, lint, types, imports, generated documents; seconds
 	@$(BIN)/ruff format --check .

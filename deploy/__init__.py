@@ -1,0 +1,1 @@
+"""Files for deployments, and what checks them."""

@@ -1,0 +1,1 @@
+"""The check of `compose.yaml` as a whole."""
