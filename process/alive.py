@@ -18,6 +18,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from process.notify import ALIVE, notify
+
 LONGEST_SILENCE_SECONDS = 30.0
 _WRITE_SECONDS = 3.0
 _LONGEST_TEXT = 32
@@ -36,7 +38,9 @@ def _folders(data_folder: Path | None) -> list[Path]:
 
 
 async def show_alive(what: str, data_folder: Path) -> None:
-    """Write to this process's file every three seconds until cancelled; do nothing if the file cannot be written.
+    """Write to this process's file every three seconds until cancelled, and tell systemd, if it runs this process.
+
+    A file that cannot be written changes nothing else.
 
     Args:
         what: the kind of process, `serve` or `worker`.
@@ -51,6 +55,7 @@ async def show_alive(what: str, data_folder: Path) -> None:
         while True:
             with suppress(OSError):
                 file.write(f"{time.monotonic():.3f}")
+            notify(ALIVE)
             await asyncio.sleep(_WRITE_SECONDS)
     finally:
         file.remove()

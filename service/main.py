@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from config.settings import SERVE_REDIS_URL, Settings, load_settings, unknown_settings
 from process.leave import end_on_signals
 from process.logs import configure_logs, get_logger
+from process.notify import READY, notify
 from process.tracing import open_tracing
 from service.protocol import PacedProtocol
 from service.starting import Starting, assert_verifiable
@@ -17,6 +19,7 @@ log = get_logger()
 
 DRAIN_SECONDS = 10
 _MOST_CONNECTIONS = 2_000
+_NOT_STARTED = 3  # uvicorn's own status, for example if the port is in use
 
 
 def create_app_of_environment() -> Starting:
@@ -25,6 +28,11 @@ def create_app_of_environment() -> Starting:
     configure_logs(settings.log_level, program="serve")
     open_tracing("serve")
     return Starting(settings, os.environ[SERVE_REDIS_URL])
+
+
+async def _notify_ready() -> None:
+    """Tell systemd that this process accepts connections; uvicorn calls this then, and every half minute."""
+    notify(READY)
 
 
 def run(settings: Settings, redis_url: str, *, host: str, port: int, processes: int) -> int:
@@ -44,15 +52,14 @@ def run(settings: Settings, redis_url: str, *, host: str, port: int, processes: 
         os.environ[SERVE_REDIS_URL] = redis_url
     end_on_signals()
     try:
-        _serve(starting if processes == 1 else "service.main:create_app_of_environment", host, port, processes)
+        return _serve(starting if processes == 1 else "service.main:create_app_of_environment", host, port, processes)
     finally:
         if starting.error is not None:
             raise starting.error
-    return 0
 
 
-def _serve(application: Starting | str, host: str, port: int, processes: int) -> None:
-    uvicorn.run(
+def _serve(application: Starting | str, host: str, port: int, processes: int) -> int:
+    config = uvicorn.Config(
         application,
         factory=isinstance(application, str),
         host=host,
@@ -69,4 +76,11 @@ def _serve(application: Starting | str, host: str, port: int, processes: int) ->
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=DRAIN_SECONDS,
+        callback_notify=_notify_ready,
     )
+    if processes > 1:
+        Multiprocess(config, sockets=[config.bind_socket()]).run()
+        return 0
+    server = uvicorn.Server(config)
+    server.run()
+    return 0 if server.started else _NOT_STARTED

@@ -19,6 +19,7 @@ from archive.stores.store import StoreError, StoreRefused
 from config.settings import Settings, unknown_settings
 from process.alive import show_alive
 from process.logs import configure_logs, get_logger
+from process.notify import READY, notify
 from process.tasks import end_tasks
 from process.tracing import open_tracing
 from text.errors import UserError
@@ -171,6 +172,7 @@ async def work(settings: Settings, redis_url: str) -> None:
         running = [asyncio.create_task(worker.async_run()) for worker in workers.values()]
         stopping = asyncio.create_task(stop.wait())
         _warn_if_deleted_before_seal(settings)
+        notify(READY)
         log.info("worker ready", archive=settings.archive_address, concurrency=settings.concurrency)
         await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
         failed = [error for ended in running if ended.done() and (error := ended.exception())]

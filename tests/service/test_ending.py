@@ -12,7 +12,7 @@ from lab.processes import CLEAN, ROOT, free_port
 from lab.webhooks import Signer
 
 EARLY = """
-import os, signal, sys, uvicorn
+import os, signal, sys, uvicorn, uvicorn.supervisors
 def early(method):
     def run(*arguments, **options):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -20,6 +20,7 @@ def early(method):
     return run
 uvicorn.run = early(uvicorn.run)
 uvicorn.Server.run = early(uvicorn.Server.run)
+uvicorn.supervisors.Multiprocess.run = early(uvicorn.supervisors.Multiprocess.run)
 sys.argv[1:] = os.environ["COMMAND"].split()
 from cli.main import main
 main()
