@@ -1,0 +1,26 @@
+{{- define "callvault.labels" -}}
+app.kubernetes.io/name: callvault
+app.kubernetes.io/part-of: callvault
+{{- end }}
+
+{{- /* Of every pod: who it runs as. */}}
+{{- define "callvault.pod" -}}
+serviceAccountName: callvault
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext: {runAsNonRoot: true, runAsUser: 10001, runAsGroup: 10001, fsGroup: 10001, seccompProfile: {type: RuntimeDefault}}
+{{- end }}
+
+{{- /* Of every container: its image, settings, rights and folders. */}}
+{{- define "callvault.container" -}}
+image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+envFrom: [{configMapRef: {name: callvault}}, {secretRef: {name: {{ required "set secretName to an existing Secret" .Values.secretName }}}}]
+securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+volumeMounts: [{name: data, mountPath: /var/lib/callvault}, {name: tmp, mountPath: /tmp}]
+{{- end }}
+
+{{- /* A change of the settings restarts the pods. */}}
+{{- define "callvault.checksum" -}}
+checksum/settings: {{ toYaml .Values.settings | sha256sum }}
+{{- end }}

@@ -1,0 +1,132 @@
+"""The Helm chart, rendered by Helm's own library, gives the same objects as kustomize's overlays."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.test_kubernetes import KUBERNETES, ROOT, SCALED_OBJECT, objects
+
+CHART = ROOT / "deploy" / "helm" / "callvault"
+LIBRARY = ROOT / ".tools" / "helm" / "bin" / "python"  # of `make test`; it holds a Helm of 75 MB
+VALUES = {"small": "values.yaml", "large": "values-large.yaml"}
+ONLY_OF_KUSTOMIZE = ("Namespace",)
+
+RENDER = """
+import json, sys
+from helm_python.chart import Chart, lint
+path, values = sys.argv[1], json.loads(sys.argv[2])
+chart = Chart.load(path)
+print(json.dumps({"files": chart.render(values, name="callvault", namespace="callvault"), "lint": lint(path)}, default=str))
+"""
+
+Object = dict[str, Any]
+
+
+def helm(values: dict[str, Any]) -> dict[str, Any]:
+    if not LIBRARY.exists():
+        pytest.skip("skipped because Helm's library is not installed; `make test` installs it")
+    done = subprocess.run(
+        [str(LIBRARY), "-c", RENDER, str(CHART), json.dumps(values)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def rendered(values: dict[str, Any]) -> list[Object]:
+    files = helm(values)["files"]
+    texts = [text for name, text in files.items() if not name.endswith("NOTES.txt")]
+    return [one for text in texts for one in yaml.safe_load_all(text) if one]
+
+
+@functools.cache
+def chart(overlay: str) -> list[Object]:
+    return rendered(yaml.safe_load((CHART / VALUES[overlay]).read_text()))
+
+
+def plain(one: Object, config_map: str) -> Object:
+    """An object without what the two write differently.
+
+    kustomize puts a hash of the settings into the name of the ConfigMap, the chart into an annotation of the pods. Helm
+    takes the namespace from its command line.
+    """
+    copy = json.loads(json.dumps(one).replace(f'"{config_map}"', '"callvault"'))
+    copy["metadata"].pop("namespace", None)
+    template = copy.get("spec", {}).get("template", {}).get("metadata", {})
+    if template.get("annotations", {}).pop("checksum/settings", None) and not template["annotations"]:
+        del template["annotations"]
+    for container in copy.get("spec", {}).get("template", {}).get("spec", {}).get("containers", ()):
+        if container.get("imagePullPolicy") == "IfNotPresent":  # what Kubernetes takes for an image with a tag
+            del container["imagePullPolicy"]
+    return dict(copy)
+
+
+@pytest.mark.parametrize("overlay", VALUES)
+def test_each_object_is_the_one_that_kustomize_makes(overlay: str) -> None:
+    ours = objects(overlay)
+    (config_map,) = [one["metadata"]["name"] for one in ours if one["kind"] == "ConfigMap"]
+    expected = {(one["kind"], one["metadata"]["name"]): one for one in (plain(one, config_map) for one in ours)}
+    found = {(one["kind"], one["metadata"]["name"]): one for one in (plain(one, "callvault") for one in chart(overlay))}
+    assert found.keys() == {key for key in expected if key[0] not in ONLY_OF_KUSTOMIZE}
+    for key, one in found.items():
+        assert one == expected[key], key
+
+
+@pytest.mark.parametrize("overlay", VALUES)
+def test_each_is_valid_by_its_schema(overlay: str) -> None:
+    import kubernetes_validate
+
+    for one in chart(overlay):
+        if one["kind"] == "ScaledObject":
+            assert set(one["spec"]) == SCALED_OBJECT
+            continue
+        kubernetes_validate.validate(one, KUBERNETES, strict=True)
+
+
+def test_a_change_of_the_settings_restarts_the_pods() -> None:
+    def checksums(settings: dict[str, str]) -> set[str]:
+        found = rendered({"settings": settings})
+        return {
+            one["spec"]["template"]["metadata"]["annotations"]["checksum/settings"]
+            for one in found
+            if one["kind"] == "Deployment"
+        }
+
+    before, after = checksums({}), checksums({"CALLVAULT_DELETE_ORIGINALS": "verified"})
+    assert len(before) == len(after) == 1 and before != after
+
+
+def test_what_a_user_sets_arrives() -> None:
+    values = {
+        "image": {"repository": "registry.example.com/callvault", "tag": "1.2.3"},
+        "secretName": "own",
+        "settings": {"CALLVAULT_ARCHIVE_URL": "gs://own/a", "CALLVAULT_DELETE_STOP_PERCENT": 5},
+        "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/own"}},
+        "worker": {"replicas": 7, "processes": 4},
+    }
+    found = {(one["kind"], one["metadata"]["name"]): one for one in rendered(values)}
+    assert found["ConfigMap", "callvault"]["data"]["CALLVAULT_DELETE_STOP_PERCENT"] == "5", "every setting is a text"
+    assert found["ServiceAccount", "callvault"]["metadata"]["annotations"] == values["serviceAccount"]["annotations"]  # type: ignore[index]
+    worker = found["Deployment", "callvault-worker"]["spec"]
+    (container,) = worker["template"]["spec"]["containers"]
+    assert (worker["replicas"], container["args"]) == (7, ["worker", "--processes", "4"])
+    assert container["image"] == "registry.example.com/callvault:1.2.3"
+    assert container["envFrom"][1] == {"secretRef": {"name": "own"}}
+    assert not [one for one in found.values() if one["kind"] == "Secret"]
+
+
+def test_helm_finds_no_fault_in_the_chart() -> None:
+    report = helm({})["lint"]
+    assert report["errors"] == []
+    assert [one["error"] for one in report["messages"]] == ["icon is recommended"]
