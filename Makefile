@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test chaos fuzz bench screenshots image-check compose-check check audit sbom format lock docs wheels clean
+.PHONY: help install demo test chaos fuzz bench screenshots image-check compose-check check audit sbom format lock docs wheels release clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -76,6 +76,9 @@ audit: install   ## check the locked dependencies for known vulnerabilities; nee
 sbom: install    ## write the software bill of materials (CycloneDX): dist/callvault.cdx.json
 	@mkdir -p dist
 	@$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --validate -o dist/callvault.cdx.json
+
+release: install ## make a release in dist/ and check it: wheel, source package, notes, checksums; minutes
+	@$(BIN)/python deploy/release.py
 
 docs: install    ## write the documents that come from tables in the code
 	@$(BIN)/python -m docs.make

@@ -61,7 +61,10 @@ def version_to_release() -> str:
     """
     version = str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
     if changed := run("git", "status", "--porcelain").splitlines():
-        raise Refused(f"{len(changed)} files are not committed, such as {changed[0][3:]}; commit them or remove them")
+        more = f" and {len(changed) - 1} more" if changed[1:] else ""
+        raise Refused(
+            f"not committed: {changed[0][3:]}{more}; a release is built from a commit, so commit or remove it"
+        )
     if run("git", "tag", "--list", f"v{version}").strip():
         raise Refused(f"version {version} has the tag v{version} already; set a new version in pyproject.toml")
     return version

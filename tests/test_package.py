@@ -21,6 +21,7 @@ def test_the_wheel_alone_does_the_demo(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=60)
     (wheel,) = tmp_path.glob("*.whl")
+    assert f"'dist/{wheel.name}[s3]'" in (ROOT / "README.md").read_text()
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == ROOMS
     scripts = {str(path.relative_to(ROOT)) for path in (ROOT / "workers").rglob("*.lua")}
@@ -34,6 +35,8 @@ def test_the_wheel_alone_does_the_demo(tmp_path: Path) -> None:
     locked = [*pip, "--require-hashes", "-r", str(ROOT / "requirements.lock")]
     subprocess.run(locked, check=True, capture_output=True, timeout=240)
     subprocess.run([*pip, "--no-deps", str(wheel)], check=True, capture_output=True, timeout=60)
+    # The extras of the wheel, as the README installs them; the lock file has what they need.
+    subprocess.run([*pip, "--no-index", f"{wheel}[all]"], check=True, capture_output=True, timeout=60)
     demo = [str(tmp_path / "venv" / "bin" / "callvault"), "demo", "--recordings", "3", "--json"]
     done = subprocess.run(
         demo,
