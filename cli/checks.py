@@ -25,7 +25,8 @@ from archive.identity import NoArchive
 from archive.proof import Damaged
 from archive.stores.store import StoreError, StoreRefused
 from cli.probe import look_at
-from config.settings import Settings, unknown_settings
+from config.settings import Settings
+from config.sources import unknown_settings
 from service.app import WEBHOOK_PATH
 from service.signature import SignatureRefused, Signatures
 from telnyx_api.account import Account

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import open_console
-from cli.options import Json
+from cli.options import Json, settings_of
 from cli.usage import group
 from text.counts import many
 from text.errors import UserError
@@ -32,11 +32,10 @@ _MARKS = {"create": "+", "update": "~", "delete": "-"}
 
 
 def _on_telnyx(work: Callable[[TelnyxClient], Awaitable[Any]]) -> Any:
-    from config.settings import load_settings
     from telnyx_api.account import Account
     from telnyx_api.client import TelnyxClient
 
-    account = Account.from_settings(load_settings())
+    account = Account.from_settings(settings_of())
 
     async def run() -> Any:
         async with TelnyxClient(account) as client:

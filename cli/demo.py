@@ -20,7 +20,7 @@ from archive.proof import hash_object
 from archive.stores.store import open_store
 from cli.console import open_console
 from cli.init import init
-from cli.options import AudioFolder, Json
+from cli.options import AudioFolder, Json, settings_of
 from cli.supervisor import (
     Supervisor,
     free_port,
@@ -81,7 +81,6 @@ def command(
     Example: callvault demo --recordings 50
     """
     from cli.progress import progress
-    from config.settings import load_settings
 
     console = open_console(stderr=json)
     folder = (data or Path(tempfile.mkdtemp(prefix="callvault-demo-"))).resolve()
@@ -89,7 +88,7 @@ def command(
         server = EmbeddedServer(folder)
         with Supervisor(lambda line: console.print(line, style="yellow"), server) as supervisor:
             address = (folder / "archive").as_uri()
-            asyncio.run(init(load_settings(data_folder=folder, archive_url=address), server.url))
+            asyncio.run(init(settings_of(folder, archive_url=address), server.url))
             demo = _Demo(folder, recordings, audio, supervisor, server.url)
             with progress(console, archived=recordings, originals_deleted=recordings) as show:
                 demo.make_calls()

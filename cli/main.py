@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     ),
     "Watch it": (
         Command("status", "cli.status", "Show queues, deletions, dead letters and seals."),
+        Command("config", "cli.config", "Show each setting in force and its source."),
         Command("doctor", "cli.doctor", "Check the installation and show how to fix it."),
         Command("healthy", "cli.healthy", "Check that local receivers and workers are alive."),
         Command("dead-letters", "cli.dead_letters", "List, retry or discard jobs that failed for good."),

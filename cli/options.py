@@ -6,15 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from process.logs import get_logger
 from text.errors import UsedWrongly
 from text.times import parse_day
 
 if TYPE_CHECKING:
     from config.settings import Settings
+
+log = get_logger()
+
+_warned: set[str] = set()  # sentences; some commands read their settings twice
 
 RecordingId = Annotated[str, typer.Argument(metavar="ID", help="ID of the recording.", show_default=False)]
 DataFolder = Annotated[
@@ -74,11 +79,22 @@ def refuse_empty(**given: str | None) -> None:
             raise UsedWrongly(f"{option(name)}: is empty; leave it out, or give a value")
 
 
-def settings_of(data: Path | None) -> Settings:
-    """The settings from the environment. Imported here because `--help` needs none."""
-    from config.settings import load_settings
+def settings_of(data: Path | None = None, **overrides: Any) -> Settings:
+    """The settings of a command, after a warning for each variable that looks like a setting and is not.
 
-    return load_settings(data_folder=data)
+    Imported here because `--help` needs none. Receivers and workers write the warnings into their own logs instead.
+
+    Raises:
+        SettingsError: a setting cannot be used.
+    """
+    from config.settings import load_settings
+    from config.sources import unknown_settings
+
+    for sentence in unknown_settings():
+        if sentence not in _warned:
+            _warned.add(sentence)
+            log.warning(sentence)
+    return load_settings(data_folder=data, **overrides)
 
 
 @contextmanager

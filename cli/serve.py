@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DataFolder, Host, settings_of
+from cli.options import DataFolder, Host
 
 
 def command(
@@ -21,9 +21,10 @@ def command(
 
     Example: callvault serve --host 0.0.0.0 --processes 2
     """
+    from config.settings import load_settings
     from service.main import run
     from workers.queue.embedded import redis_of
 
-    settings = settings_of(data)
+    settings = load_settings(data_folder=data)
     with redis_of(settings) as url:
         return run(settings, url, host=host, port=port, processes=processes)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
+from config.secret_files import SUFFIX
 from process.private import private_file, private_folder
 from text.errors import UserError
 from workers.queue.embedded import EmbeddedServer, die_with_parent
@@ -65,7 +66,7 @@ class Part:
         try:
             self.process = subprocess.Popen(
                 [*CALLVAULT, *self.arguments],
-                env={**os.environ, **self.environment},
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -77,6 +78,11 @@ class Part:
                 stderr.close()
         self.started_at = time.monotonic()
         return self.process
+
+    def _environment(self) -> dict[str, str]:
+        """This process's variables, and the part's own; a value of the part stands in for this process's file."""
+        replaced = {name + SUFFIX for name in self.environment}
+        return {**{k: v for k, v in os.environ.items() if k.upper() not in replaced}, **self.environment}
 
 
 class Supervisor:

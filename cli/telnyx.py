@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from cli.options import option
+from cli.options import option, settings_of
 from cli.usage import group
 from telnyx_api.operations import FAMILIES, all_operations
 from text.errors import UsedWrongly
@@ -152,11 +152,10 @@ def _filter(pairs: list[str]) -> dict[str, Any]:
 
 
 async def _run(row: Operation[Any], arguments: dict[str, Any]) -> None:
-    from config.settings import load_settings
     from telnyx_api.account import Account
     from telnyx_api.client import TelnyxClient
 
-    account = Account.from_settings(load_settings())
+    account = Account.from_settings(settings_of())
     try:
         async with TelnyxClient(account) as client:
             if row.is_paged:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import DataFolder, settings_of
+from cli.options import DataFolder
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -22,9 +22,10 @@ def command(
 
     Example: callvault worker --processes 2
     """
+    from config.settings import load_settings
     from workers.queue.embedded import redis_of
 
-    settings = settings_of(data)
+    settings = load_settings(data_folder=data)
     with redis_of(settings) as url:
         if processes > 1:
             return _run_several(settings, url, processes)
@@ -36,7 +37,9 @@ def command(
 def _run_several(settings: Settings, url: str, processes: int) -> int:
     from cli.supervisor import Part, Supervisor, say, stop_signals
 
-    environment = {"REDIS_URL": url, "CALLVAULT_DATA": str(settings.data_folder)}
+    environment = {"CALLVAULT_DATA": str(settings.data_folder)}
+    if settings.redis_url is None:
+        environment["REDIS_URL"] = url
     with stop_signals() as asked_to_stop, Supervisor(say) as supervisor:
         for number in range(1, processes + 1):
             supervisor.add(Part(f"worker {number}", ["worker"], environment))

@@ -1,20 +1,22 @@
 """The table of settings: environment variable, type, default, check and help of each.
 
 Nothing else reads `TELNYX_*`, `REDIS_URL` and `CALLVAULT_*`, except that `configuration = "archive"` in a connections file
-(`workers/connections/document.py`) reads `CALLVAULT_ARCHIVE_URL`. `make docs` makes `docs/configuration.md` from this table.
+(`workers/connections/document.py`) reads `CALLVAULT_ARCHIVE_URL`, and that `sources.py` beside this file tells where each
+setting comes from. `make docs` makes `docs/configuration.md` from this table.
 """
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 
+from config.secret_files import SUFFIX, environment, read_secret_file, secret_files
 from config.values import (
     QuietHours,
     TranscriptionPolicy,
@@ -37,7 +39,6 @@ from text.counts import many
 from text.errors import UsedWrongly
 
 SERVE_REDIS_URL = "CALLVAULT_SERVE_REDIS_URL"  # set by a parent process for its receivers
-_FROM_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 
 
 class SettingsError(UsedWrongly):
@@ -59,7 +60,7 @@ Days = Annotated[Duration, AfterValidator(at_least("1d"))]
 
 
 class Settings(BaseModel):
-    """All settings of one process, read once from the environment by `load_settings`."""
+    """All settings of one process, read once by `load_settings`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -365,7 +366,9 @@ class Settings(BaseModel):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the environment. An empty variable counts as not set, and the case of its name does not matter.
+    """Read the environment, and the files that it names for secrets.
+
+    An empty variable counts as not set, and the case of its name does not matter.
 
     Args:
         overrides: values from the command line, by field name; None means not given.
@@ -373,50 +376,55 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         SettingsError: a setting cannot be used.
     """
-    found: dict[str, Any] = {name.upper(): value for name, value in os.environ.items() if value}
-    found |= {_variable(name): value for name, value in overrides.items() if value is not None}
+    variables = environment()
     try:
-        return Settings(**{name: found[name] for name in _variables() if name in found})
+        files = secret_files(names_of_secrets(), variables)
+        read = {name: read_secret_file(name, path) for name, path in files.items()}
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    found: dict[str, Any] = variables | read
+    found |= {name_of(Settings.model_fields[field]): value for field, value in overrides.items() if value is not None}
+    try:
+        return Settings(**{name: found[name] for name in names_of_settings() if name in found})
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from None
+        raise SettingsError(_explain(error, files)) from None
 
 
-def _variable(field: str) -> str:
-    """The environment variable of a field."""
-    return str(Settings.model_fields[field].validation_alias)
+def name_of(field: FieldInfo) -> str:
+    """The environment variable of a setting."""
+    return str(field.validation_alias)
 
 
-def _variables() -> list[str]:
-    return [_variable(field) for field in Settings.model_fields]
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a setting is a secret: it is never shown, and can come from a file."""
+    return bool(cast(dict[str, Any], field.json_schema_extra)["secret"])
 
 
-def unknown_settings() -> list[str]:
-    """A sentence for each `CALLVAULT_` variable that is not a setting, with the setting it may be a typo of.
-
-    They are no error: Kubernetes makes such variables for a service whose name starts with `callvault`.
-    """
-    known = _variables()
-    found = []
-    for name in sorted(os.environ):
-        if not name.startswith("CALLVAULT_") or name in (*known, SERVE_REDIS_URL) or _FROM_KUBERNETES.search(name):
-            continue
-        near = difflib.get_close_matches(name, known, 1)
-        found.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
-    return found
+def names_of_settings() -> tuple[str, ...]:
+    """The environment variables of all settings."""
+    return tuple(name_of(field) for field in Settings.model_fields.values())
 
 
-def _explain(error: ValidationError) -> str:
+def names_of_secrets() -> tuple[str, ...]:
+    """The environment variables of the settings that are secrets."""
+    return tuple(name_of(field) for field in Settings.model_fields.values() if is_secret(field))
+
+
+def _explain(error: ValidationError, files: Mapping[str, Path]) -> str:
     first = error.errors()[0]
     alias = str(first["loc"][0])
     for name, field in Settings.model_fields.items():
         if alias in (name, field.validation_alias):
-            extra = cast(dict[str, Any], field.json_schema_extra)
-            read = _hidden(first["input"]) if extra["secret"] else repr(first["input"])
+            expected = cast(dict[str, Any], field.json_schema_extra)["expected"]
+            read = _hidden(first["input"]) if is_secret(field) else repr(first["input"])
             reason = re.sub(r"^Value error, ", "", first["msg"])
             # pydantic's reasons, and ours that quote the value, only repeat the rest of the line.
             is_repeated = first["type"] != "value_error" or reason.startswith(repr(first["input"]))
             why = "" if is_repeated else f" ({reason})"
-            return f"{field.validation_alias}: cannot use {read}{why}; expected {extra['expected']}"
+            variable = name_of(field)
+            if variable in files:
+                variable, read = variable + SUFFIX, f"{read} in {files[variable]}"
+            return f"{variable}: cannot use {read}{why}; expected {expected}"
     return f"{alias}: {first['msg']}"
 
 

@@ -234,6 +234,9 @@ class QuietHours:
     first: int
     last: int
 
+    def __str__(self) -> str:
+        return f"{self.first:02}-{self.last:02}"
+
     def holds(self, hour: int) -> bool:
         """Whether an hour is quiet."""
         if self.first <= self.last:

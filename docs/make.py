@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 from cli.telnyx import command_name
-from config.settings import Settings
+from config.settings import Settings, name_of, names_of_secrets
+from config.sources import written_value
 from service.metrics import REGISTRY
 from telnyx_api.operations import all_operations
 from text.counts import many
@@ -44,25 +44,43 @@ def operations() -> str:
 
 def configuration() -> str:
     """`docs/configuration.md`, from `config/settings.py`."""
-    lines = ["# Configuration", "", _GENERATED.strip(), "", "All settings are environment variables.", ""]
+    lines = ["# Configuration", "", _GENERATED.strip(), "", *_SETTINGS_FROM, ""]
     lines += ["| name | default | meaning | expected |", "| --- | --- | --- | --- |"]
     for field in Settings.model_fields.values():
         extra = cast(dict[str, Any], field.json_schema_extra)
-        default = _default(field.default)
-        lines.append(f"| `{field.validation_alias}` | {default} | {field.description} | {extra['expected']} |")
-    lines += [
-        "",
-        "Write durations as `2s`, `15m`, `24h`, `30d` or `1h30m`.",
-    ]
+        written = written_value(name_of(field), field.default)
+        default = "unset" if written is None else f"`{written}`"
+        lines.append(f"| `{name_of(field)}` | {default} | {field.description} | {extra['expected']} |")
+    secrets = ", ".join(f"`{name}`" for name in names_of_secrets())
+    lines += ["", "Write durations as `2s`, `15m`, `24h`, `30d` or `1h30m`.", "", *_SECRETS, "", f"{secrets}."]
     return "\n".join(lines) + "\n"
 
 
-def _default(value: Any) -> str:
-    if value in (None, ()):
-        return "unset"
-    if isinstance(value, timedelta):
-        return f"`{format_duration(value.total_seconds())}`"
-    return f"`{value}`"
+_SETTINGS_FROM = """\
+All settings are environment variables. To see what is in force and where each value comes from:
+
+    callvault config
+
+A variable that starts with `CALLVAULT_` and is not a setting is probably a typo. Every process warns about it
+when it starts, and names the setting that may be meant. A setting that cannot be used ends the command with
+exit status 2 and one line.
+
+Callvault reads no `.env` file ([decision 26](decisions/0026-no-env-file.md)). To keep settings in a file, have
+what starts the process read it: `EnvironmentFile=` in systemd, `env_file:` in Compose, `--env-file` of
+`docker run`, or in a shell:
+
+    set -a; . /etc/callvault/settings.env; set +a""".splitlines()
+
+_SECRETS = """\
+## Secrets from files
+
+Each secret can come from a file, as Docker and Kubernetes mount secrets. Add `_FILE` to its name:
+
+    export TELNYX_API_KEY_FILE=/run/secrets/telnyx_api_key
+
+The content of the file is the value, without the line breaks at its end. If both variables are set, or if the
+file is empty or cannot be read, the start fails with one line. A process reads the file once, when it starts;
+restart it after a change. This works for:""".splitlines()
 
 
 def dead_letters() -> str:

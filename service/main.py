@@ -7,7 +7,8 @@ import os
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from config.settings import SERVE_REDIS_URL, Settings, load_settings, unknown_settings
+from config.settings import SERVE_REDIS_URL, Settings, load_settings
+from config.sources import unknown_settings
 from process.leave import end_on_signals
 from process.logs import configure_logs, get_logger
 from process.notify import READY, notify

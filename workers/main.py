@@ -16,7 +16,8 @@ from redis.exceptions import RedisError
 
 from archive import layout
 from archive.stores.store import StoreError, StoreRefused
-from config.settings import Settings, unknown_settings
+from config.settings import Settings
+from config.sources import unknown_settings
 from process.alive import show_alive
 from process.logs import configure_logs, get_logger
 from process.notify import READY, notify

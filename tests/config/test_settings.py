@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import SettingsError, load_settings, unknown_settings
+from config.settings import SettingsError, load_settings
+from config.sources import unknown_settings
 from text.times import format_duration, format_instant, parse_day, parse_duration, parse_instant, parse_moment
 
 SECRET = "a-very-secret-value"
@@ -187,6 +188,17 @@ def test_an_unknown_setting_is_reported_with_a_suggestion(monkeypatch: pytest.Mo
     monkeypatch.setenv("CALLVAULT_RECEIVER_PORT_80_TCP_ADDR", "10.0.0.1")
     assert unknown_settings() == [
         "CALLVAULT_DELETE_ORIGINAL is not a setting; did you mean CALLVAULT_DELETE_ORIGINALS?"
+    ]
+
+
+def test_a_file_for_a_setting_that_is_no_secret_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELNYX_PUBLIC_KEY_FILE", "/run/secrets/key")
+    monkeypatch.setenv("CALLVAULT_OPS_TOKEN_FIL", "x")
+    monkeypatch.setenv("callvault_log_levl", "x")
+    assert unknown_settings() == [
+        "CALLVAULT_LOG_LEVL is not a setting; did you mean CALLVAULT_LOG_LEVEL?",
+        "CALLVAULT_OPS_TOKEN_FIL is not a setting; did you mean CALLVAULT_OPS_TOKEN_FILE?",
+        "TELNYX_PUBLIC_KEY_FILE is not a setting, because TELNYX_PUBLIC_KEY is no secret; set TELNYX_PUBLIC_KEY itself",
     ]
 
 

@@ -1,0 +1,32 @@
+"""`callvault config`: the settings in force, and where each comes from."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+
+from cli.options import DataFolder, Json, settings_of
+
+
+def command(data: DataFolder = None, json: Json = False) -> None:
+    """Show each setting in force and its source.
+
+    Sources are the default, the environment, a file of a secret, or the command line. Secrets are hidden: a
+    fingerprint shows only whether two are the same. Exit status 2: a setting cannot be used.
+
+    Example: callvault config
+    """
+    from config.sources import settings_in_force, unknown_settings
+
+    rows = settings_in_force(settings_of(data), () if data is None else ("data_folder",))
+    if json:
+        report = {"settings": [row._asdict() for row in rows], "unknown": unknown_settings()}
+        sys.stdout.write(json_module.dumps(report) + "\n")
+        return
+    cells = [(row.name, row.value or "unset", row.file or row.source) for row in rows]
+    name_width, value_width = (max(len(row[column]) for row in cells) for column in (0, 1))
+    value_width = min(value_width, _WIDEST)
+    sys.stdout.write("".join(f"{n:<{name_width}}  {v:<{value_width}}  {s}\n" for n, v, s in cells))
+
+
+_WIDEST = 40  # a longer value moves its own source only
