@@ -45,6 +45,7 @@ from workers.keys import DOCTOR
 from workers.queue.backlog import used_share
 from workers.queue.binding import bound_to
 from workers.queue.script import server_seconds
+from workers.running import differences, read_running
 from workers.runtime import open_archive
 
 _SKEW_SECONDS = 30  # far below the five minutes after which webhooks are refused
@@ -205,6 +206,19 @@ async def _known(settings: Settings, redis: Any) -> str:
     if any(one.severity == "critical" for one in found):
         raise Wrong(f"{first.sentence}{more}", first.advice)
     raise Noted(f"{first.sentence}{more}", first.advice)
+
+
+async def _service_settings(settings: Settings, redis: Any) -> str:
+    """Compare the settings here with those of the workers, which do the work."""
+    running = await read_running(redis)
+    workers = sum(one.kind == "worker" for one in running)
+    if found := differences(settings, running):
+        raise Noted(
+            "; ".join(one.sentence for one in found),
+            "the workers' settings count for their work. To act as they do, run commands in their environment, such as "
+            "`docker compose exec worker callvault ...`",
+        )
+    return f"as {many(workers, 'worker runs', 'workers run')} with" if workers else "no worker runs to compare with"
 
 
 async def _persistence(settings: Settings, redis: Any) -> str:
@@ -387,6 +401,7 @@ CHECKS: dict[str, Check] = {
     "webhook deliveries": _deliveries,
     "webhook URLs": _webhook_urls,
     "Redis": _redis,
+    "service's settings": _service_settings,
     "clock": _clock,
     "known problems": _known,
     "Redis persistence": _persistence,
@@ -399,4 +414,4 @@ CHECKS: dict[str, Check] = {
     "alerts": _alerts,
     "ops pages": _ops,
 }
-NEEDS_REDIS = ("clock", "known problems", "Redis persistence", "Redis eviction", "Redis' archive")
+NEEDS_REDIS = ("service's settings", "clock", "known problems", "Redis persistence", "Redis eviction", "Redis' archive")

@@ -25,6 +25,7 @@ from workers.deletion.decided import NO_REASON, Decided, to_know, what_follows
 if TYPE_CHECKING:
     from archive.records import Duties
     from config.settings import Settings
+    from workers.running import Difference
     from workers.runtime import Runtime
 
 command = group("List, pause, hold or approve deletions at Telnyx.")
@@ -72,9 +73,9 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
             kept = await what_keeps_each(runtime, [entry.folder for entry in entries])
         except (StoreError, UnreadableRecord) as error:
             pause, problem = await due.pause(), str(error)
-        return await due.count(), entries, pause, duties, problem, kept
+        return await due.count(), entries, pause, duties, problem, kept, await _differs_here(runtime)
 
-    count, entries, pause, duties, problem, kept = _run(data, work, needs_archive=False)
+    count, entries, pause, duties, problem, kept, differs = _run(data, work, needs_archive=False)
     mode = "unknown" if duties is None else duties.delete_originals
     if json:
         rows = [
@@ -89,8 +90,10 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
         report = {"mode": mode, "paused": pause and pause.why, "due": count, "first": rows}
         report |= {"paused_by": pause and pause.by, "paused_at": pause and pause.at}
         report |= {"duties": msgspec.to_builtins(duties), "archive_problem": problem}
+        report["differs_here"] = msgspec.to_builtins(differs)
         sys.stdout.write(json_module.dumps(report) + "\n")
         return
+    _warn_of(differs)
     now = time.time()
     for entry in entries:
         wait = entry.due_at - now
@@ -141,26 +144,40 @@ def show_duties(
     from archive.decisions import held_connections
     from workers.deletion.duties import retire_unit, stated_duties, unit_of, workers_duties
 
-    async def work(runtime: Runtime) -> tuple[dict[str, Duties], Duties, str, dict[str, str]]:
+    async def work(runtime: Runtime) -> tuple[dict[str, Duties], Duties, str, dict[str, str], list[Difference]]:
         if retire is not None:
             await runtime.in_thread(retire_unit, runtime.archive, retire, by or getpass.getuser())
         stated = await runtime.in_thread(stated_duties, runtime.archive)
         held = await runtime.in_thread(held_connections, runtime.archive)
-        return stated, await workers_duties(runtime), unit_of(runtime.settings), held
+        effective, differs = await workers_duties(runtime), await _differs_here(runtime)
+        return stated, effective, unit_of(runtime.settings), held, differs
 
-    stated, effective, own, held = _run(data, work)
+    stated, effective, own, held, differs = _run(data, work)
     rows = [*stated.values()]
     if json:
         report = {"units": msgspec.to_builtins(rows), "effective": msgspec.to_builtins(effective), "own": own}
-        report |= {"held_by_decision": held}
+        report |= {"held_by_decision": held, "differs_here": msgspec.to_builtins(differs)}
         sys.stdout.write(json_module.dumps(report) + "\n")
         return
+    _warn_of(differs)
     for one in rows:
         name = f"{one.unit}{' (this one)' if one.unit == own else ''}"
         sys.stdout.write(f"{name}{', retired' if one.retired else ''}\n  {_in_words(one)}\n  {one.by}, {one.at}\n")
     sys.stdout.write(f"in effect for all workers\n  {_in_words(effective)}\n")
     decided = "; ".join(f"{connection} ({why})" for connection, why in held.items()) or "none"
     sys.stdout.write(f"  connections held by a decision: {decided} (`callvault deletions holds` lists all holds)\n")
+
+
+async def _differs_here(runtime: Runtime) -> list[Difference]:
+    from workers.running import differences, read_running
+
+    return differences(runtime.settings, await read_running(runtime.redis))
+
+
+def _warn_of(differs: list[Difference]) -> None:
+    """Warn that the settings of this shell are not those of the workers, which delete by their own."""
+    for one in differs:
+        sys.stderr.write(f"callvault: {one.sentence}\n")
 
 
 def _in_words(duties: Duties) -> str:

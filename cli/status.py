@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json as json_module
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -77,5 +78,18 @@ def _print(found: Status) -> None:
         lines.append(("  waiting", f"{row.day}, ended {since} ago: {row.why}"))
     if len(seals.overdue) > _DAYS_SHOWN:
         lines.append(("", f"and {many(len(seals.overdue) - _DAYS_SHOWN, 'more day')}"))
+    lines += [(f"{kind}s", _processes(found, kind)) for kind in ("receiver", "worker")]
+    lines += [("this shell", one.sentence.removeprefix("this shell ")) for one in found.differs_here]
     width = max(len(name) for name, _ in lines) + 2
     sys.stdout.write("".join(f"{name:<{width}}{text}\n" for name, text in lines))
+
+
+def _processes(found: Status, kind: str) -> str:
+    from workers.running import versions
+
+    same = [one for one in found.processes if one.kind == kind]
+    if not same:
+        return "none"
+    hosts = Counter(one.host for one in same)
+    where = ", ".join(f"{count} on {host}" for host, count in hosts.items())
+    return f"{where}; Callvault {' and '.join(versions(same))}"

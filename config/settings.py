@@ -45,12 +45,18 @@ class SettingsError(UsedWrongly):
     """A setting cannot be used. The text names it, what was read and what is expected."""
 
 
-def _setting(name: str, default: Any, *, help: str, expected: str, secret: bool = False) -> Any:
+# Which processes should have the same value: workers and commands, workers alone, or none, since it is of each process.
+SameIn = Literal["service", "workers", "nothing"]
+
+
+def _setting(
+    name: str, default: Any, *, help: str, expected: str, secret: bool = False, same_in: SameIn = "service"
+) -> Any:
     return Field(
         default=default,
         validation_alias=name,
         description=help,
-        json_schema_extra={"expected": expected, "secret": secret},
+        json_schema_extra={"expected": expected, "secret": secret, "same_in": same_in},
     )
 
 
@@ -70,6 +76,7 @@ class Settings(BaseModel):
     telnyx_public_keys: Annotated[tuple[str, ...], BeforeValidator(read_public_keys)] = _setting(
         "TELNYX_PUBLIC_KEY",
         (),
+        same_in="nothing",
         help="Webhook public key. Separate several with commas while you rotate keys.",
         expected="one or more base64 Ed25519 public keys of 32 bytes, separated by commas",
     )
@@ -83,6 +90,7 @@ class Settings(BaseModel):
         "REDIS_URL",
         None,
         secret=True,
+        same_in="nothing",
         help="Redis or Valkey server. If unset, Callvault runs an embedded Valkey server that keeps its data in "
         "the data folder.",
         expected="redis://, rediss://, unix:// or redis+sentinel://host,host/name; docs/redis.md lists their options",
@@ -96,6 +104,7 @@ class Settings(BaseModel):
     data_folder: Annotated[Path, BeforeValidator(read_folder)] = _setting(
         "CALLVAULT_DATA",
         Path("callvault-data"),
+        same_in="nothing",
         help="Folder for local data: the embedded Valkey's data, the search catalogue and the default archive.",
         expected="the path of a folder",
     )
@@ -122,6 +131,7 @@ class Settings(BaseModel):
     delete_batch: Annotated[int, Field(ge=1, le=10_000)] = _setting(
         "CALLVAULT_DELETE_BATCH",
         100,
+        same_in="workers",
         help="Maximum number of originals in one bulk deletion. Telnyx documents no limit; Callvault halves a "
         "batch that Telnyx refuses.",
         expected="a number from 1 to 10000",
@@ -129,6 +139,7 @@ class Settings(BaseModel):
     delete_stop_percent: Annotated[float, Field(ge=0, le=100)] = _setting(
         "CALLVAULT_DELETE_STOP_PERCENT",
         10.0,
+        same_in="workers",
         help="Deletion pauses itself when more than this percentage of a batch, and at least three originals, fail "
         "their proof.",
         expected="a number from 0 to 100",
@@ -150,24 +161,28 @@ class Settings(BaseModel):
     reconcile_every: Interval = _setting(
         "CALLVAULT_RECONCILE_EVERY",
         timedelta(hours=1),
+        same_in="workers",
         help="How often Callvault reconciles the recent days with Telnyx.",
         expected="a duration such as 1h, at least 1s",
     )
     reconcile_recent: Days = _setting(
         "CALLVAULT_RECONCILE_RECENT",
         timedelta(days=3),
+        same_in="workers",
         help="How far back days count as recent.",
         expected="a duration such as 3d, at least 1d",
     )
     reconcile_open_every: Interval = _setting(
         "CALLVAULT_RECONCILE_OPEN_EVERY",
         timedelta(days=1),
+        same_in="workers",
         help="How often Callvault reconciles every open day with Telnyx.",
         expected="a duration such as 24h, at least 1s",
     )
     reconcile_open: Days = _setting(
         "CALLVAULT_RECONCILE_OPEN",
         timedelta(days=30),
+        same_in="workers",
         help="How far back days count as open.",
         expected="a duration such as 30d, at least 1d",
     )
@@ -195,12 +210,14 @@ class Settings(BaseModel):
     timestamp_url: Annotated[str | None, BeforeValidator(read_http_url)] = _setting(
         "CALLVAULT_TIMESTAMP_URL",
         None,
+        same_in="workers",
         help="RFC 3161 authority that time-stamps seals.",
         expected="an http or https URL",
     )
     timestamp_ca: Path | None = _setting(
         "CALLVAULT_TIMESTAMP_CA",
         None,
+        same_in="nothing",
         help="Root certificates of that authority, for `callvault verify --seals`. If unset, Callvault does not "
         "check who issued a time stamp.",
         expected="a PEM file",
@@ -208,6 +225,7 @@ class Settings(BaseModel):
     not_found_wait: Interval = _setting(
         "CALLVAULT_NOT_FOUND_WAIT",
         timedelta(minutes=10),
+        same_in="workers",
         help="How long Callvault keeps asking for a recording that Telnyx does not know. A webhook can arrive "
         "before the API has the recording.",
         expected="a duration such as 10m, at least 1s",
@@ -228,6 +246,7 @@ class Settings(BaseModel):
     log_messages: Literal["off", "mirror", "mirror-and-dismiss"] = _setting(
         "CALLVAULT_LOG_MESSAGES",
         "mirror",
+        same_in="workers",
         help="Whether Callvault archives the log messages of external connections, and whether it then dismisses "
         "them at Telnyx.",
         expected="off, mirror or mirror-and-dismiss",
@@ -235,18 +254,21 @@ class Settings(BaseModel):
     upload_retry: Literal["never", "once"] = _setting(
         "CALLVAULT_UPLOAD_RETRY",
         "never",
+        same_in="workers",
         help="Whether Callvault retries a failed upload of numbers, once for each cause.",
         expected="never or once",
     )
     operator_connect_refresh: Interval | None = _setting(
         "CALLVAULT_OPERATOR_CONNECT_REFRESH",
         None,
+        same_in="workers",
         help="How often Callvault asks Telnyx to refresh the Operator Connect state. If unset, never.",
         expected="a duration such as 24h, at least 1s",
     )
     connections_file: Path | None = _setting(
         "CALLVAULT_CONNECTIONS_FILE",
         None,
+        same_in="nothing",
         help="Configuration as code. Callvault compares this file with the account every hour and alerts on a "
         "difference.",
         expected="a TOML file",
@@ -254,18 +276,21 @@ class Settings(BaseModel):
     quiet_hours: Annotated[QuietHours | None, BeforeValidator(read_quiet_hours)] = _setting(
         "CALLVAULT_QUIET_HOURS",
         None,
+        same_in="workers",
         help="UTC hours in which Callvault delivers only critical alerts. It records the others.",
         expected="hours such as 22-06",
     )
     alert_severities: Annotated[dict[str, str], BeforeValidator(read_severities)] = _setting(
         "CALLVAULT_ALERT_SEVERITIES",
         {},
+        same_in="workers",
         help="Your own severities, by kind of alert. `off` delivers no alert of that kind.",
         expected="pairs such as audio-finding=info,log-message=critical",
     )
     upload_pending_limit: Annotated[Duration, AfterValidator(at_least("1ms"))] = _setting(
         "CALLVAULT_UPLOAD_PENDING_LIMIT",
         timedelta(hours=1),
+        same_in="workers",
         help="How long an upload of numbers may stay pending before Callvault alerts.",
         expected="a duration such as 1h, at least 1ms",
     )
@@ -280,6 +305,7 @@ class Settings(BaseModel):
         "CALLVAULT_ALERT_URLS",
         (),
         secret=True,
+        same_in="workers",
         help="Where Callvault sends alerts, as Apprise URLs (Slack, Teams, PagerDuty, e-mail, webhooks and more).",
         expected="Apprise URLs, separated by spaces or commas",
     )
@@ -287,6 +313,7 @@ class Settings(BaseModel):
         "CALLVAULT_WITNESS_URLS",
         (),
         secret=True,
+        same_in="workers",
         help="Where Callvault sends the hash of the last seal once a day, as Apprise URLs. The hash reveals it "
         "when somebody removes the latest seals.",
         expected="Apprise URLs, separated by spaces or commas",
@@ -325,12 +352,14 @@ class Settings(BaseModel):
     upload_buffer_mib: Annotated[int, Field(ge=8, le=65536)] = _setting(
         "CALLVAULT_UPLOAD_BUFFER_MIB",
         64,
+        same_in="nothing",
         help="Memory of one worker process for uploads to a bucket, in MiB.",
         expected="a number from 8 to 65536",
     )
     least_download_rate: Annotated[int, Field(ge=0, le=1_000_000_000)] = _setting(
         "CALLVAULT_LEAST_DOWNLOAD_RATE",
         1024,
+        same_in="nothing",
         help="Minimum speed of a download in bytes per second, measured over a minute of waiting for data. "
         "Callvault ends a slower download and retries it later, so that it holds up no other. 0 turns the "
         "limit off.",
@@ -339,6 +368,7 @@ class Settings(BaseModel):
     concurrency: Annotated[int, Field(ge=1, le=256)] = _setting(
         "CALLVAULT_CONCURRENCY",
         16,
+        same_in="nothing",
         help="Number of jobs that one worker process runs at the same time.",
         expected="a number from 1 to 256",
     )
@@ -346,17 +376,23 @@ class Settings(BaseModel):
         "CALLVAULT_OPS_TOKEN",
         None,
         secret=True,
+        same_in="nothing",
         help="Token for the ops pages and `/api/`. If unset, they answer on this machine only, without a sign-in.",
         expected="a secret of at least 16 characters",
     )
     ops_mask_numbers: bool = _setting(
         "CALLVAULT_OPS_MASK_NUMBERS",
         False,
+        same_in="nothing",
         help="Whether the ops pages, `/api/` and inventories hide the middle digits of the two parties' numbers.",
         expected="true or false",
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
-        "CALLVAULT_LOG_LEVEL", "info", help="Minimum severity of log lines.", expected="debug, info, warning or error"
+        "CALLVAULT_LOG_LEVEL",
+        "info",
+        same_in="nothing",
+        help="Minimum severity of log lines.",
+        expected="debug, info, warning or error",
     )
 
     @property
@@ -398,6 +434,12 @@ def name_of(field: FieldInfo) -> str:
 def is_secret(field: FieldInfo) -> bool:
     """Whether a setting is a secret: it is never shown, and can come from a file."""
     return bool(cast(dict[str, Any], field.json_schema_extra)["secret"])
+
+
+def names_same_in(*groups: SameIn) -> tuple[str, ...]:
+    """The environment variables of the settings that should be the same in these processes."""
+    rows = ((field, cast(dict[str, Any], field.json_schema_extra)) for field in Settings.model_fields.values())
+    return tuple(name_of(field) for field, extra in rows if extra["same_in"] in groups)
 
 
 def names_of_settings() -> tuple[str, ...]:

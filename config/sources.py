@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from pydantic import SecretStr
@@ -99,6 +100,7 @@ def written_value(name: str, value: Any) -> str | None:
             return _CREDENTIALS.sub("hidden", str(value))
 
 
+@lru_cache(64)  # it is slow on purpose
 def _fingerprint(name: str, secret: str) -> str:
     data = secret.encode("utf-8", "surrogatepass")
     digest = hashlib.scrypt(data, salt=f"callvault {name}".encode(), n=2**12, r=8, p=1, dklen=3)

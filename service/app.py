@@ -32,6 +32,7 @@ from workers.queue.backlog import Room
 from workers.queue.connect import connect_receiver, has_replicas
 from workers.queue.history import History
 from workers.queue.replicas import Replicas
+from workers.running import keep_published, new_id, running_here
 
 log = get_logger()
 
@@ -70,6 +71,8 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         running = [counting, asyncio.create_task(show_alive("serve", settings.data_folder))]
         running.append(asyncio.create_task(watch_workers(settings, app.state.redis)))
         running.append(asyncio.create_task(room.watch()))
+        own = running_here(settings, "receiver", new_id())
+        running.append(asyncio.create_task(keep_published(app.state.redis, lambda: own)))
         if replicas is not None:
             running.append(asyncio.create_task(replicas.watch(partial(_alert_no_replica, settings, app.state.redis))))
         yield

@@ -6,7 +6,7 @@ decide nothing themselves. To add a condition: a row here and a look; then `make
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -22,6 +22,7 @@ from workers.engine.failure_classes import FAILURE_CLASSES, advice_of
 from workers.keys import CLOCKS, LIVE_DUTIES, NO_WORKER, QUEUES, WORKER, WORKER_ENDED
 from workers.queue.backlog import EVENTS_SHARE, backlog, used_share
 from workers.queue.script import AsyncRedis, server_seconds
+from workers.running import Running, differing_settings, read_running, versions
 from workers.seals.waiting import UnsealedDays
 
 _SEAL_SLACK_SECONDS = 3600  # a day is on the list of those that wait for some time before each seal
@@ -150,6 +151,18 @@ CONDITIONS: dict[str, Row] = {
         "days wait too long for their seal",
         "run `callvault status` to see what each day waits for, and fix that",
     ),
+    "settings-differ": Row(
+        "warning",
+        "Workers have different settings",
+        "workers have different settings, so what happens depends on which of them takes a job",
+        "give all workers the same settings and restart them; `callvault status --json` lists what each runs with",
+    ),
+    "versions-differ": Row(
+        "warning",
+        "Versions differ",
+        "receivers and workers run different versions of Callvault",
+        "finish the upgrade: restart the processes that run the other version; `callvault status --json` lists them",
+    ),
 }
 
 
@@ -166,12 +179,14 @@ class _Moment:
     Attributes:
         now: seconds since the epoch, by the server's clock.
         alive: ids of the workers that live.
+        running: the receivers and workers that live, with what each runs with.
     """
 
     redis: AsyncRedis
     settings: Settings
     now: float
     alive: set[str]
+    running: Sequence[Running]
 
 
 Look = Callable[[_Moment], Awaitable[list[Condition]]]
@@ -266,6 +281,22 @@ async def _unsealed(at: _Moment) -> list[Condition]:
     return [condition("unsealed", f"{len(waiting)}, {first.isoformat()} first: {waiting[first]}", first.isoformat())]
 
 
+async def _settings_differ(at: _Moment) -> list[Condition]:
+    found = differing_settings(at.running)
+    return [
+        condition("settings-differ", f"{name} is {_counted(values, 'worker')}", name) for name, values in found.items()
+    ]
+
+
+async def _versions_differ(at: _Moment) -> list[Condition]:
+    found = versions(at.running)
+    return [] if len(found) < 2 else [condition("versions-differ", _counted(found, "process", "processes"))]
+
+
+def _counted(values: Mapping[str, int], noun: str, nouns: str = "") -> str:
+    return " and ".join(f"{value} in {many(count, noun, nouns)}" for value, count in values.items())
+
+
 # The worst first.
 _LOOKS: Sequence[Look] = (
     _full,
@@ -277,6 +308,8 @@ _LOOKS: Sequence[Look] = (
     _dead_letters,
     _deletion_paused,
     _unsealed,
+    _settings_differ,
+    _versions_differ,
 )
 
 
@@ -286,7 +319,8 @@ async def known_conditions(redis: AsyncRedis, settings: Settings) -> list[Condit
     Raises:
         redis.exceptions.RedisError: Redis does not answer, a condition of its own: `condition("redis-away")`.
     """
-    at = _Moment(redis, settings, await server_seconds(redis), await living_workers(redis))
+    now, alive, running = await server_seconds(redis), await living_workers(redis), await read_running(redis)
+    at = _Moment(redis, settings, now, alive, running)
     return [found for look in _LOOKS for found in await look(at)]
 
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
+import msgspec
 from redis.exceptions import RedisError
 
 from archive import layout
@@ -40,6 +41,7 @@ from workers.queue.binding import AnotherArchive
 from workers.queue.connect import connect_receiver
 from workers.queue.script import AsyncRedis, server_seconds, write_when_full
 from workers.recordings.requests import JOBS
+from workers.running import Running, keep_published, running_here
 from workers.runtime import CLOCK_JOBS, SEAL_JOBS, Runtime, open_runtime
 
 log = get_logger()
@@ -114,6 +116,18 @@ async def _publish_clock(runtime: Runtime, worker_id: str) -> None:
         await asyncio.sleep(_CLOCK_SECONDS)
 
 
+async def _publish_running(runtime: Runtime, worker_id: str) -> None:
+    """Publish what this worker runs with, and the archive as soon as it is known."""
+    own = running_here(runtime.settings, "worker", worker_id)
+
+    def now() -> Running:
+        return msgspec.structs.replace(
+            own, archive_id=runtime.archive.identity.id if runtime.archive.is_known else None
+        )
+
+    await keep_published(runtime.redis, now)
+
+
 def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:
     return LeasingWorker(
         job_functions(queue),
@@ -167,6 +181,7 @@ async def work(settings: Settings, redis_url: str) -> None:
         counting = asyncio.create_task(runtime.history.run())
         binding = asyncio.create_task(_keep_bound(runtime))
         publishing = asyncio.create_task(publish_duties(runtime, leases.worker_id))
+        running_with = asyncio.create_task(_publish_running(runtime, leases.worker_id))
         own_clock = asyncio.create_task(_publish_clock(runtime, leases.worker_id))
         clock = run_clock(runtime)
         yielding = asyncio.create_task(_hold_bulk_while_webhooks_wait(runtime, workers[BULK_QUEUE]))
@@ -181,7 +196,7 @@ async def work(settings: Settings, redis_url: str) -> None:
             log.error("worker failed", error=f"{type(error).__name__}: {error}")
         await end_tasks([stopping, yielding, binding, own_clock, *clock, *running])
         await _drain([*workers.values()])
-        await end_tasks([reaper, counting, alive, publishing])
+        await end_tasks([reaper, counting, alive, publishing, running_with])
         await runtime.history.flush()
         log.info("worker stopped")
         if failed and not stop.is_set():

@@ -20,6 +20,7 @@ from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.keys import QUEUES
 from workers.queue.backlog import oldest_waiting_seconds
 from workers.queue.script import server_seconds
+from workers.running import Difference, Running, differences, read_running
 from workers.runtime import Runtime
 from workers.seals.chain import known_chain, remembered_chain
 from workers.seals.waiting import UnsealedDays
@@ -83,6 +84,8 @@ class Status(msgspec.Struct, frozen=True):
         archive_problem: why the archive could not be read; None if it answered.
         conditions: all that is wrong, the worst first; every other surface shows the same.
         failing: failure classes of jobs that fail repeatedly and are retried, each with the last error.
+        processes: the receivers and workers that live, with the settings of each.
+        differs_here: where the settings of this process differ from those of the workers.
     """
 
     archive_url: str
@@ -94,6 +97,8 @@ class Status(msgspec.Struct, frozen=True):
     dead_letters: int
     deletions: DeletionStatus
     seals: SealStatus
+    processes: list[Running]
+    differs_here: list[Difference]
 
     @property
     def needs_a_person(self) -> bool:
@@ -151,6 +156,7 @@ async def read_status(runtime: Runtime) -> Status:
     last = chain.links[-1].seal if chain.links else None
     waiting = UnsealedDays(redis)
     days = await waiting.all()
+    running = await read_running(redis)
     return Status(
         archive_url=settings.archive_address,
         archive_problem=problem,
@@ -178,6 +184,8 @@ async def read_status(runtime: Runtime) -> Status:
                 for day, why in (await waiting.overdue(now)).items()
             ],
         ),
+        processes=running,
+        differs_here=differences(settings, running),
     )
 
 

@@ -25,6 +25,7 @@ from workers.deletion.decided import NO_REASON, to_know, what_follows
 from workers.deletion.duties import workers_duties
 from workers.deletion.kept import Holding, standing, what_keeps_each
 from workers.deletion.may_delete import pause_of
+from workers.running import Running, read_running
 
 _MOST = 100
 _AT_ONCE = 8
@@ -55,6 +56,7 @@ class Deletions(msgspec.Struct, frozen=True):
         due: number of originals on the schedule; `first`: the next 100.
         holds: the current holds, at most 100; None: the archive does not answer.
         held: recordings on hold, at most 100; kept: originals kept because of findings in their audio, at most 100.
+        workers: the workers that live, with the settings of each.
     """
 
     mode: str
@@ -66,6 +68,7 @@ class Deletions(msgspec.Struct, frozen=True):
     holds: list[Holding] | None
     held: list[Hit]
     kept: list[Hit]
+    workers: list[Running]
 
 
 async def look(ops: Ops, request: Request) -> Deletions:
@@ -93,6 +96,7 @@ async def look(ops: Ops, request: Request) -> Deletions:
         holds=holds,
         held=await _in_state(ops, "held"),
         kept=await _in_state(ops, "kept"),
+        workers=[one for one in await read_running(ops.redis) if one.kind == "worker"],
     )
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from lab.processes import callvault, callvault_here, free_port, receiver, wait_for
 from lab.servers import RunningSandbox
+from process.version import own_version
 from text.times import format_instant, utc_now
 from workers.conditions import CONDITIONS
 from workers.damage.damaged import DamagedObjects, KnownDamage
@@ -30,6 +32,7 @@ from workers.keys import (
     WORKER,
 )
 from workers.queue.embedded import EmbeddedServer
+from workers.running import Running, publish
 
 Cause = Callable[[Any, Path], Awaitable[None]]
 
@@ -91,6 +94,26 @@ async def archive_away(redis: Any, archive: Path) -> None:
     archive.rename(archive.with_name("away"))
 
 
+async def two_workers(redis: Any, **other: str) -> None:
+    """Publish what two workers run with; the second one with something other."""
+    await a_worker(redis)
+    await redis.set(DAMAGED_KNOWN, time.time())
+    one = Running(
+        "one:1:a", "worker", "one", own_version(), format_instant(utc_now()), None, {"CALLVAULT_PROOF": "store"}
+    )
+    two = msgspec.structs.replace(one, id="two:1:b", host="two")
+    await publish(redis, one)
+    await publish(redis, msgspec.structs.replace(two, **other))
+
+
+async def other_settings(redis: Any, archive: Path) -> None:
+    await two_workers(redis, settings={"CALLVAULT_PROOF": "read-back"})  # type: ignore[arg-type]
+
+
+async def other_version(redis: Any, archive: Path) -> None:
+    await two_workers(redis, version="9.9")
+
+
 CAUSES: dict[str, tuple[Cause, str]] = {
     "archive-away": (archive_away, "that its disk is mounted"),
     "redis-full": (full, "% of its memory is used"),
@@ -103,6 +126,8 @@ CAUSES: dict[str, tuple[Cause, str]] = {
     "dead-letters": (dead_letter, "1"),
     "paused": (pause, "the bucket moves"),
     "unsealed": (overdue_day, "one recording is not archived yet"),
+    "settings-differ": (other_settings, "CALLVAULT_PROOF is store in 1 worker and read-back in 1 worker"),
+    "versions-differ": (other_version, "9.9 in 1 process"),
 }
 
 

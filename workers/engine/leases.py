@@ -13,9 +13,6 @@ that are leased to itself and that it does not run.
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
-import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +23,7 @@ from redis.exceptions import RedisError
 from process.logs import get_logger
 from workers.keys import ARQ_IN_PROGRESS, CLAIMED, LEASES, QUEUES, UNLEASED, WORKER
 from workers.queue.script import AsyncRedis, Script, write_when_full
+from workers.running import new_id
 
 HEARTBEAT_SECONDS = 3
 _HEARTBEAT_EXPIRES_SECONDS = 15
@@ -53,7 +51,7 @@ class Leases:
     """The leases of one worker process, its heartbeat, and its lease reaper."""
 
     def __init__(self, redis: AsyncRedis, queues: Sequence[str] = tuple(QUEUES.values())) -> None:
-        self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.worker_id = new_id()
         self._redis = redis
         self._queues = queues
         self._running: set[str] = set()  # claimed and not ended
