@@ -7,14 +7,12 @@ import base64
 import difflib
 import os
 import secrets
-import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 from nacl.signing import SigningKey
@@ -27,6 +25,7 @@ from archive.stores.store import StoreError, StoreRefused
 from cli.probe import look_at
 from config.settings import Settings
 from config.sources import unknown_settings
+from process.disks import free_bytes
 from service.app import WEBHOOK_PATH
 from service.signature import SignatureRefused, Signatures
 from telnyx_api.account import Account
@@ -335,15 +334,10 @@ async def _place(settings: Settings, redis: Any) -> str:
 
 
 async def _disk(settings: Settings, redis: Any) -> str:
-    places = {"data folder": settings.data_folder}
-    if settings.archive_address.startswith("file:"):
-        places["archive"] = Path(unquote(urlsplit(settings.archive_address).path))
-    free = {}
-    for name, path in places.items():
-        there = next((p for p in (path, *path.resolve().parents) if p.exists()), Path("/"))
-        free[name] = shutil.disk_usage(there).free
-        if free[name] < _LEAST_FREE_BYTES:
-            raise Wrong(f"{format_size(free[name])} free for the {name}", "free space; a full disk stops archiving")
+    free = await asyncio.to_thread(free_bytes, settings)
+    for name, count in free.items():
+        if count < _LEAST_FREE_BYTES:
+            raise Wrong(f"{format_size(count)} free for the {name}", "free space; a full disk stops archiving")
     return ", ".join(f"{format_size(count)} free for the {name}" for name, count in free.items())
 
 

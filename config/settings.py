@@ -39,6 +39,7 @@ from text.counts import many
 from text.errors import UsedWrongly
 
 SERVE_REDIS_URL = "CALLVAULT_SERVE_REDIS_URL"  # set by a parent process for its receivers
+SERVE_METRICS = "CALLVAULT_SERVE_METRICS"  # likewise: the folder of their metrics
 
 
 class SettingsError(UsedWrongly):

@@ -13,11 +13,19 @@ from typing import Any, Literal, NamedTuple
 from pydantic import SecretStr
 
 from config.secret_files import SUFFIX, environment, secret_files
-from config.settings import SERVE_REDIS_URL, Settings, is_secret, name_of, names_of_secrets, names_of_settings
+from config.settings import (
+    SERVE_METRICS,
+    SERVE_REDIS_URL,
+    Settings,
+    is_secret,
+    name_of,
+    names_of_secrets,
+    names_of_settings,
+)
 from text.times import format_duration
 
 _FROM_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
-_OF_PARENTS = (SERVE_REDIS_URL,)
+_OF_PARENTS = (SERVE_REDIS_URL, SERVE_METRICS)
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*(?=@)")
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 from cli.telnyx import command_name
 from config.settings import Settings, name_of, names_of_secrets
 from config.sources import written_value
-from service.metrics import REGISTRY
+from service.metrics import TABLE
 from telnyx_api.operations import all_operations
 from text.counts import many
 from text.times import format_duration
@@ -107,22 +107,27 @@ def dead_letters() -> str:
 
 def metrics() -> str:
     """`docs/metrics.md`, from `service/metrics.py`."""
-    lines = ["# Metrics", "", _GENERATED.strip(), ""]
-    lines += [
-        "Every receiver serves these metrics at `/metrics`. It reads queue metrics from Redis on each request, so",
-        "scraping one receiver covers all workers. With `serve --processes N`, counters belong to the process that",
-        "answers; run more receivers instead if you need exact counters. `deploy/prometheus/alerts.yml` has the",
-        "alerts and `deploy/grafana/` a dashboard.",
-        "",
-        "| name | type | labels | meaning |",
-        "| --- | --- | --- | --- |",
-    ]
-    for metric in cast(Any, REGISTRY)._collector_to_names:
-        (described,) = metric.describe()
-        name = described.name + ("_total" if described.type == "counter" else "")
-        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
-        lines.append(f"| `{name}` | {described.type} | {labels} | {described.documentation} |")
+    lines = ["# Metrics", "", _GENERATED.strip(), "", *_METRICS]
+    for of, heading in (("receiver", "Of one receiver"), ("unit", "Of all receivers and workers on one Redis")):
+        lines += ["", f"## {heading}", "", "| name | type | labels | meaning |", "| --- | --- | --- | --- |"]
+        for row in TABLE.values():
+            if row.of == of:
+                labels = ", ".join(f"`{label}`" for label in row.labels)
+                lines.append(f"| `{row.name}` | {row.type} | {labels} | {row.meaning} |")
     return "\n".join(lines) + "\n"
+
+
+_METRICS = """\
+Every receiver serves these metrics at `/metrics`. One scrape of one receiver tells all: what is of the unit, the
+receiver reads from Redis, where workers count; a worker has no port ([decision 27](decisions/0027-metrics-through-redis.md)).
+With `serve --processes N`, what is of the receiver is the sum of its processes, up to two seconds old.
+
+- Scrape every receiver. Add up what is of a receiver: `sum(rate(callvault_webhooks_total[5m]))`.
+- Every receiver shows the same values of the unit, so take one: `max(rate(callvault_recordings_archived_total[5m]))`.
+- A value that is not known has no series. While Redis does not answer, that is all of the unit.
+- Counters of the unit start again at zero when Redis loses its data, and those of a receiver when it starts.
+
+`deploy/prometheus/alerts.yml` has the alerts and `deploy/grafana/` a dashboard.""".splitlines()
 
 
 def runbook() -> str:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
+import msgspec
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
@@ -16,13 +17,16 @@ from starlette.types import Receive, Scope, Send
 
 from config.settings import Settings
 from process.alive import show_alive
+from process.disks import Disks
 from process.logs import get_logger
 from process.tasks import end_tasks
+from service import metrics
 from service.clocks import Clocks
 from service.counting import Counting
 from service.health import healthz, metrics_page, readyz
 from service.ops.app import OpsApp
 from service.refusals import Refusals
+from service.shared_counts import SharedCounts, folder_of_environment
 from service.signature import Signatures
 from service.starting import assert_verifiable
 from service.watching import watch_workers
@@ -63,7 +67,9 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD, 20, 100)
-        counting = asyncio.create_task(Counting(History(app.state.redis)).run())
+        shared = app.state.shared_counts = SharedCounts(folder_of_environment(), metrics.REGISTRY)
+        app.state.started_at = shared.started_at()
+        counting = asyncio.create_task(Counting(History(app.state.redis), shared).run())
         try:
             await app.state.redis.ping()
         except (RedisError, OSError) as error:
@@ -71,8 +77,13 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         running = [counting, asyncio.create_task(show_alive("serve", settings.data_folder))]
         running.append(asyncio.create_task(watch_workers(settings, app.state.redis)))
         running.append(asyncio.create_task(room.watch()))
-        own = running_here(settings, "receiver", new_id())
-        running.append(asyncio.create_task(keep_published(app.state.redis, lambda: own)))
+        own, disks = running_here(settings, "receiver", new_id()), Disks()
+        running.append(asyncio.create_task(disks.watch(settings)))
+        running.append(
+            asyncio.create_task(
+                keep_published(app.state.redis, lambda: msgspec.structs.replace(own, disk_free_bytes=disks.free))
+            )
+        )
         if replicas is not None:
             running.append(asyncio.create_task(replicas.watch(partial(_alert_no_replica, settings, app.state.redis))))
         yield

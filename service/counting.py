@@ -1,31 +1,45 @@
-"""Copy the growth of the receiver's metrics into the history every two seconds, so a webhook is counted only once."""
+"""Copy the receiver's metrics every two seconds: their growth into the history, and all to the other processes.
+
+So a webhook is counted only once, in memory.
+"""
 
 from __future__ import annotations
 
 import asyncio
 
 from service import metrics
+from service.shared_counts import SharedCounts
 from workers.queue.history import History
 
 _SECONDS = 2
 
 
 class Counting:
-    """Reads the metrics of this process and adds their growth to the history."""
+    """Reads the metrics of this process.
 
-    def __init__(self, history: History) -> None:
+    Args:
+        history: gets their growth.
+        shared: gets all of them.
+    """
+
+    def __init__(self, history: History, shared: SharedCounts) -> None:
         self._history = history
+        self._shared = shared
         self._before: dict[str, float] = {}
         self._read()
 
     async def run(self) -> None:
-        """Copy every two seconds until cancelled."""
-        while True:
-            await asyncio.sleep(_SECONDS)
-            await self.once()
+        """Copy every two seconds until cancelled, and share what was counted until then."""
+        try:
+            while True:
+                await asyncio.sleep(_SECONDS)
+                await self.once()
+        finally:
+            self._shared.write()
 
     async def once(self) -> None:
         """Add the growth since the last time."""
+        self._shared.write()
         before = self._before
         for name, value in self._read().items():
             if grown := int(value - before.get(name, 0)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -11,15 +9,10 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service import metrics
-from text.times import end_of_day
-from workers.conditions import CONDITIONS, Condition, known_conditions
-from workers.engine.attempts import Attempts
-from workers.engine.failure_classes import FAILURE_CLASSES
-from workers.keys import DEAD_LETTERS, DELETIONS_DUE, QUEUES, READINESS
-from workers.queue.backlog import oldest_waiting_seconds
-from workers.queue.script import server_seconds
-from workers.seals.waiting import UnsealedDays
+from process.version import own_version
+from service.unit_metrics import Collected, collect_unit
+from workers.conditions import CONDITIONS, known_conditions
+from workers.keys import READINESS
 
 _READY_TTL_SECONDS = 60
 _MOST_CONDITIONS = 50
@@ -52,35 +45,21 @@ async def readyz(request: Request) -> Response:
 
 
 async def metrics_page(request: Request) -> Response:
-    """The metrics of this process, and those of the queues as Redis has them now."""
+    """The metrics of this receiver's processes, and those of the unit as Redis has them now."""
+    state = request.app.state
+    found = _of_this_receiver(state.started_at, redis_up=True)
     try:
-        await _read_queues(request.app.state.redis)
-        _set_conditions(await known_conditions(request.app.state.redis, request.app.state.settings))
-        metrics.REDIS_UP.set(1)
+        await collect_unit(state.redis, state.settings, found)
     except (RedisError, OSError):
-        metrics.REDIS_UP.set(0)
-        metrics.CONDITIONS.clear()  # the others are unknown
-        metrics.CONDITIONS.labels("redis-away", CONDITIONS["redis-away"].severity).set(1)
-    return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+        found = _of_this_receiver(state.started_at, redis_up=False)  # a part of the others would look like all
+        found.set("callvault_conditions", 1, "redis-away", CONDITIONS["redis-away"].severity)
+    text = generate_latest(state.shared_counts) + generate_latest(found)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-def _set_conditions(found: Sequence[Condition]) -> None:
-    counts = Counter(one.kind for one in found)
-    for kind, row in CONDITIONS.items():
-        if kind != "archive-away":  # a receiver does not read the archive
-            metrics.CONDITIONS.labels(kind, row.severity).set(counts[kind])
-
-
-async def _read_queues(redis: Any) -> None:
-    for name, key in QUEUES.items():
-        metrics.QUEUED.labels(name).set(await redis.zcard(key))
-        metrics.OLDEST_JOB_SECONDS.labels(name).set(await oldest_waiting_seconds(redis, key))
-    metrics.DELETIONS_DUE.set(await redis.zcard(DELETIONS_DUE))
-    now = await server_seconds(redis)
-    overdue = await UnsealedDays(redis).overdue(now)
-    metrics.UNSEALED_DAYS.set(len(overdue))
-    metrics.OLDEST_UNSEALED_SECONDS.set(now - end_of_day(min(overdue)).timestamp() if overdue else 0)
-    failing = await Attempts(redis).failing(FAILURE_CLASSES)
-    for cause in FAILURE_CLASSES:
-        metrics.JOBS_FAILING.labels(cause).set(cause in failing)
-    metrics.DEAD_LETTERS.set(await redis.hlen(DEAD_LETTERS))
+def _of_this_receiver(started_at: float, *, redis_up: bool) -> Collected:
+    found = Collected()
+    found.set("callvault_redis_up", redis_up)
+    found.set("callvault_build_info", 1, own_version())
+    found.set("callvault_start_time_seconds", started_at)
+    return found

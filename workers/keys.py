@@ -90,6 +90,9 @@ ALERTS = "callvault:alerts"  # list: the last alerts, newest first
 ALERT_GROUP = "callvault:alert-group:"  # + "kind:group": an alert was sent within this window
 ALERT_COUNTS = "callvault:alert-counts"  # hash: "kind:group" -> how many were not sent; "… first" -> since when
 HISTORY = "callvault:history:"  # + "step:index": hash of counts, for charts of the last hour and day
+COUNTS = "callvault:counts"  # hash: name -> how often it happened since Redis started to count, in all processes
+COUNTED = "callvault:counted:"  # + process: hash of its counts that are in the hash above
+LAST = "callvault:last"  # hash: `archived`, `reconciled` -> when that happened last (seconds)
 SIGN_INS = "callvault:sign-ins:"  # + address: refused sign-ins of the last quarter of an hour
 DOCTOR = "callvault:doctor"  # written to check that Redis takes writes
 PROBE = "callvault:probe:"  # + one-time number: doctor sends a test webhook with it
@@ -119,6 +122,7 @@ OF_AN_ARCHIVE = (
     DAMAGED_KNOWN,
     MEDIA_SEEN,
     LOG_MESSAGES,
+    LAST,
 )
 # When a task runs next: at once, with another archive.
 TIMES_OF_AN_ARCHIVE = (

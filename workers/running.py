@@ -49,6 +49,7 @@ class Running(msgspec.Struct, frozen=True):
         started_at: ISO 8601, UTC.
         archive_id: of the archive that it has opened; None: it has opened none, as most receivers.
         settings: those that are set, by name; secrets by their fingerprints.
+        disk_free_bytes: by place, `data folder` or `archive`; rounded.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Running(msgspec.Struct, frozen=True):
     started_at: str
     archive_id: str | None
     settings: dict[str, str]
+    disk_free_bytes: dict[str, int] = {}
 
     def value(self, name: str) -> str:
         """The value of a setting, or its version."""

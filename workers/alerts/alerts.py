@@ -20,12 +20,13 @@ from text.times import format_instant, utc_now
 from workers.alerts.delivery import NotDelivered, deliver
 from workers.alerts.head import head_line
 from workers.alerts.kinds import KINDS, Severity
-from workers.keys import ALERT_COUNTS, ALERT_GROUP, ALERTS
-from workers.queue.script import Script
+from workers.keys import ALERT_COUNTS, ALERT_GROUP, ALERTS, COUNTS
+from workers.queue.script import Script, write_when_full
 
 log = get_logger()
 
 
+DELIVERIES = "alerts:"  # + outcome, `sent` or `failed`: a count for the metrics
 _KEPT = 500
 _MOST_OF_A_GROUP = 50  # kept and logged per window, so that an outage which every job reports hides no other alert
 _WINDOW_SECONDS = 900
@@ -124,7 +125,11 @@ class Alerts:
         with suppress(RedisError, OSError):  # without the head rather than not at all
             head = await head_line(self._redis)
         body = "\n".join(line for line in (alert.text, before, alert.advice, alert.at, head) if line)
+        outcome = "sent"
         try:
             await deliver(self._urls, f"Callvault: {alert.kind}", body, kinds[alert.severity])
         except NotDelivered:
+            outcome = "failed"
             log.error("alert not delivered", kind=alert.kind, group=alert.group)
+        with suppress(RedisError, OSError):
+            await write_when_full(self._redis, ("HINCRBY", COUNTS, f"{DELIVERIES}{outcome}", 1))

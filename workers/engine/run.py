@@ -22,6 +22,7 @@ from workers.engine.failing import failure_class_of, report_failing
 from workers.engine.lease import HeldElsewhere
 from workers.engine.worker import Function, Retry, again_in, func, leave_to_newer
 from workers.keys import MAIN_QUEUE
+from workers.queue.history import FAILED
 from workers.recordings.requests import VERSION, payload_version
 from workers.runtime import Runtime
 
@@ -93,6 +94,7 @@ async def _failed(runtime: Runtime, job_id: str, function: str, payload: Any, qu
     what = f"{type(error).__name__}: {one_line(error)}" if cause.name == "unexpected" else one_line(error)
     line = what[:_LONGEST_ERROR]
     attempts = await runtime.attempts.record(job_id, cause.name, line)
+    runtime.history.add(FAILED + cause.name)
     times, seconds = cause.of(attempts)
     if not cause.is_final(times, seconds):
         if cause.is_never_given_up and times >= _LEAST_ATTEMPTS and seconds >= cause.quiet_seconds:

@@ -1,19 +1,21 @@
-"""Counts for charts: by minute for an hour, by ten minutes for a day.
+"""Counts of what happened: for charts, by minute for an hour and by ten minutes for a day; for metrics, since Redis started.
 
-Each process counts and writes every two seconds. The counts expire; if Redis loses them, only the charts are empty.
+Each process counts and writes every two seconds, all in one round trip. If Redis loses the counts, the charts are empty and the
+metrics start again at zero, as counters in Prometheus may.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import Counter
 from collections.abc import Mapping
 from math import isfinite
 
 from redis.exceptions import RedisError
 
-from workers.keys import HISTORY
-from workers.queue.script import AsyncRedis, server_seconds
+from workers.keys import COUNTED, COUNTS, HISTORY, LAST
+from workers.queue.script import AsyncRedis, Script, server_seconds
 
 HOUR = (60, 60)  # seconds of a step, steps
 DAY = (600, 144)
@@ -21,6 +23,13 @@ DAY = (600, 144)
 _FLUSH_SECONDS = 2
 _BOUNDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, float("inf"))  # seconds
 _LONGEST_SECONDS = _BOUNDS[-2]
+_COUNTED_SECONDS = 7 * 24 * 3600  # for which Redis remembers what it has of a process
+
+ARCHIVED = "archived"
+FAILED = "failed:"  # + failure class: attempts that failed
+_KEPT_COUNTS = (ARCHIVED, "archived_bytes", "deleted", "deleted_bytes")  # and those that start with `FAILED`
+
+_COUNT = Script(__package__, "count.lua")
 
 
 class History:
@@ -28,11 +37,16 @@ class History:
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()  # since the last write
+        self._since_start: Counter[str] = Counter()  # those that metrics show
+        self._written: Counter[str] = Counter()  # of these
+        self._counted = COUNTED + secrets.token_hex(8)
 
     def add(self, name: str, count: int = 1) -> None:
         """Count something under one of a few fixed names."""
         self._counts[name] += count
+        if name in _KEPT_COUNTS or name.startswith(FAILED):
+            self._since_start[name] += count
 
     def observe(self, name: str, seconds: float) -> None:
         """Count a duration in its bucket."""
@@ -43,6 +57,7 @@ class History:
         counts, self._counts = self._counts, Counter()
         if not counts:
             return
+        since_start = self._since_start.copy()
         try:
             now = await server_seconds(self._redis)
             async with self._redis.pipeline(transaction=False) as pipe:
@@ -51,9 +66,16 @@ class History:
                     for name, count in counts.items():
                         pipe.hincrby(key, name, count)
                     pipe.expire(key, step * (steps + 2))
+                if since_start:
+                    rows = [word for name, n in since_start.items() for word in (name, self._written[name], n)]
+                    pipe.eval(_COUNT.text, 2, COUNTS, self._counted, _COUNTED_SECONDS, *rows)
+                if ARCHIVED in counts:
+                    pipe.hset(LAST, ARCHIVED, now)
                 await pipe.execute()
         except (RedisError, OSError):
             self._counts += counts
+        else:
+            self._written = since_start
 
     async def run(self) -> None:
         """Write every two seconds until cancelled."""

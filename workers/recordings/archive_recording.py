@@ -27,6 +27,7 @@ from text.times import first_instant, format_instant, parse_instant, utc_now
 from workers.deletion.may_delete import why_kept_by_record
 from workers.engine.failure_classes import NotFinished, NotYet
 from workers.keys import DECIDED_EARLY
+from workers.queue.history import ARCHIVED
 from workers.queue.script import server_now
 from workers.recordings.fetching import (
     CONTENT_TYPES,
@@ -324,7 +325,7 @@ async def _announce(runtime: Runtime, recording: Recording, folder: str, record:
         advice = f"Listen to it. To allow its deletion, run `callvault deletions approve {recording.id} --why REASON`."
         await runtime.alerts.send("audio-finding", ",".join(record.audio.findings), text, advice)
     size = sum(o.size for o in record.objects)
-    runtime.history.add("archived")
+    runtime.history.add(ARCHIVED)
     runtime.history.add("archived_bytes", size)
     log.info("recording archived", recording_id=recording.id, bytes=size, findings=record.audio.findings)
 
