@@ -50,7 +50,7 @@ def program(name: str, package: str) -> str:
     return found
 
 
-def wait_for(is_true: Callable[[], Any], seconds: float = 30, what: str = "it", every_seconds: float = 0.02) -> Any:
+def wait_for(is_true: Callable[[], Any], seconds: float = 60, what: str = "it", every_seconds: float = 0.02) -> Any:
     """Wait until a condition holds, and return what it gave.
 
     Raises:
@@ -166,7 +166,7 @@ class Process:
         file = self._log.fileno()
         return os.pread(file, os.fstat(file).st_size, 0).decode("utf-8", "replace")
 
-    def wait_for_output(self, text: str, seconds: float = 30) -> None:
+    def wait_for_output(self, text: str, seconds: float = 60) -> None:
         """Wait until it has printed a text; fails at once if it ends without."""
         wait_for(lambda: text in self.output or self.has_ended, seconds, f"output {text!r}")
         assert text in self.output, self.output

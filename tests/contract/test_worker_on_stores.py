@@ -46,7 +46,7 @@ def folder_of(recording: Any) -> str:
     return recording_folder(parse_instant(recording.data["recording_started_at"]), recording.data["id"])
 
 
-def wait_for_record(archive: Archive, recording: Any, seconds: float = 20) -> CommitRecord:
+def wait_for_record(archive: Archive, recording: Any, seconds: float = 60) -> CommitRecord:
     record: CommitRecord = wait_for(lambda: archive.commit_record(folder_of(recording)), seconds, "the commit record")
     return record
 
