@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -18,12 +19,21 @@ from lab.redis import LEAST_PASSWORD, LEAST_USER, least_rights
 from lab.servers import HttpServer, RunningSandbox
 from lab.stores import make_archive
 from sandbox.world import World
+from tests.order import LONG, dealt
 from workers.engine.connect import connect_worker
 from workers.keys import RECONCILED
 from workers.queue.embedded import EmbeddedServer
 from workers.runtime import Runtime, open_runtime
 
 pytest.register_assert_rewrite("tests.workers.steps")  # its assertions show their values, as those of a test do
+
+
+@pytest.hookimpl(trylast=True)  # pytest sorts by fixtures first
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests, where several processes run them."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes > 1:
+        items[:] = dealt(items, [LONG.get(item.name.partition("[")[0], 0) for item in items], processes)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,82 @@
+"""The order of a whole run: the longest tests begin first, so that none of them is left when the others have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+# Seconds that the longest case of a test takes in a whole run: most of them wait. Those of ten seconds and more.
+LONG = {
+    "test_under_faults_nothing_is_lost_and_nothing_deleted_too_early": 110,
+    "test_the_wheel_alone_does_the_demo": 40,
+    "test_a_worker_ends_within_its_grace_in_the_midst_of_an_upload": 40,
+    "test_a_worker_that_stops_itself_reports_what_failed_why_and_what_to_do": 40,
+    "test_the_clock_waits_for_no_slot_and_behind_no_job": 30,
+    "test_a_failover_by_sentinel_under_load_loses_no_event": 30,
+    "test_media_that_telnyx_never_serves_becomes_a_dead_letter": 30,
+    "test_receipts_and_decisions_are_sealed_too": 25,
+    "test_an_incomplete_day_waits_and_blocks_no_other": 25,
+    "test_a_line_that_falls_silent_ends_the_write_and_nothing_is_there": 25,
+    "test_an_erased_recording_is_gone_and_on_record": 25,
+    "test_nothing_outlives_a_killed_supervisor": 20,
+    "test_a_long_list_of_deletions_keeps_no_webhook_waiting": 20,
+    "test_a_worker_killed_while_it_seals_leaves_one_whole_chain": 20,
+    "test_reconcile_fetches_what_a_broken_download_host_left": 20,
+    "test_any_answer_of_the_api_is_a_model_or_an_error_of_the_table": 20,
+    "test_sealed_days_are_counted_and_not_reconciled": 20,
+    "test_a_redis_that_dies_at_a_command_is_retried_by_one_layer_only": 20,
+    "test_a_recording_that_cannot_be_checked_blocks_no_other_deletion": 20,
+    "test_a_frozen_primary_that_returns_next_to_its_successor_loses_no_event": 20,
+    "test_blocks_that_take_longer_than_connecting_may_arrive_and_are_sent_once": 20,
+    "test_a_seal_that_a_dead_worker_left_half_is_finished": 20,
+    "test_an_outage_during_the_checksum_probe_settles_nothing": 15,
+    "test_without_a_worker_every_surface_and_an_alert_show_it_within_half_a_minute": 15,
+    "test_a_killed_workers_recording_is_finished_by_another": 15,
+    "test_a_lost_redis_loses_no_seal_and_makes_none_twice": 15,
+    "test_any_address_is_fetched_or_refused": 15,
+    "test_an_original_that_telnyx_never_deletes_backs_off_and_becomes_a_dead_letter": 10,
+    "test_a_dead_workers_turn_soon_goes_to_another": 10,
+    "test_a_held_original_is_never_deleted_until_it_is_released": 10,
+    "test_an_error_page_is_never_archived_as_audio_and_becomes_a_dead_letter": 10,
+    "test_a_worker_with_a_wrong_clock_blocks_no_other_from_deleting": 10,
+    "test_a_rotation_of_the_key_as_the_runbook_has_it_loses_no_event": 10,
+    "test_a_late_recording_gets_its_own_seal": 10,
+    "test_an_authority_that_is_down_delays_the_stamp_and_never_the_seal": 10,
+    "test_a_seal_that_cannot_be_read_keeps_no_recording_from_being_archived": 10,
+    "test_a_store_that_is_away_is_an_outage_whose_error_shows_no_address_of_an_upload": 10,
+    "test_audio_that_is_available_or_fails_differently_is_not_accepted_as_lost": 10,
+    "test_a_store_that_is_away_postpones_deletions_in_few_lines": 10,
+    "test_many_damaged_at_once_stop_deletion_and_alert": 10,
+    "test_a_connection_that_trickles_or_stays_silent_is_closed": 10,
+    "test_an_unwanted_body_blocks_no_connection": 10,
+    "test_a_body_that_trickles_is_ended": 10,
+}
+
+T = TypeVar("T")
+
+
+def dealt(tests: Sequence[T], seconds: Sequence[float], processes: int) -> list[T]:
+    """Sort tests so that the first half of the processes begins with the long ones, and the rest keeps the cores busy.
+
+    `--dist worksteal` gives each process an equal run of the tests in their order; later an idle one takes the second half
+    of what another still has, so never what that begins with (xdist, `scheduler/worksteal.py`).
+
+    Args:
+        tests: all of them.
+        seconds: what each takes; 0: not long.
+        processes: how many run them.
+    """
+    first: list[list[T]] = [[] for _ in range(processes)]
+    load = [0.0] * max(1, processes // 2)
+    for at in sorted(range(len(tests)), key=lambda at: -seconds[at]):
+        if seconds[at]:
+            least = load.index(min(load))
+            load[least] += seconds[at]
+            first[least].append(tests[at])
+    rest = iter([test for test, its in zip(tests, seconds, strict=True) if not its])
+    order: list[T] = []
+    for number, begun in enumerate(first):
+        share = (len(tests) - len(order)) // (processes - number)
+        order += begun
+        order += [test for _, test in zip(range(share - len(begun)), rest, strict=False)]
+    return order + list(rest)
