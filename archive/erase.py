@@ -7,7 +7,6 @@ Everything here blocks.
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from archive.seals import Chain, lines_of
 from archive.stores.store import StoreError
 from text.errors import UserError
 from text.times import format_instant, utc_now
+from text.user import user_name
 
 if TYPE_CHECKING:
     from archive.signatures import SealKeys
@@ -82,7 +82,7 @@ def erase(
             recording_id=recording_id,
             objects=[ErasedObject(k, present[k].size, hash_object(archive.store, k)) for k in gone],
             why=why,
-            by=by or getpass.getuser(),
+            by=by or user_name(),
             erased_at=format_instant(utc_now()),
         )
         ask()

@@ -6,7 +6,6 @@ archive. Everything here blocks.
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import secrets
 
@@ -16,6 +15,7 @@ from archive.records import Identity, UnreadableRecord, encode_record
 from archive.source import Source
 from archive.stores.store import KeyExists, Store, StoreError, StoreMissing, StoreRefused
 from text.times import format_instant, utc_now
+from text.user import user_name
 
 _LARGEST_BYTES = 64 * 1024
 
@@ -91,7 +91,7 @@ def make_identity(store: Store, *, adopt: bool = False, by: str | None = None) -
     identity = Identity(
         id=secrets.token_hex(16),
         created_at=format_instant(utc_now()),
-        by=by or getpass.getuser(),
+        by=by or user_name(),
         adopted=adopt,
         adopted_seals=seals,
         adopted_head=head,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json as json_module
 import sys
 from collections.abc import Awaitable, Callable
@@ -16,6 +15,7 @@ from cli.options import By, DataFolder, Json, Why, service_of
 from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
+from text.user import user_name
 
 if TYPE_CHECKING:
     from archive.records import NotArchived, TranscriptionNotArchived
@@ -117,7 +117,7 @@ def accept_letter(
         raise UserError("--why: give a reason; the archive keeps it")
     is_transcription = what.startswith("archive_transcription:")
     id_ = what.removeprefix("archive_recording:").removeprefix("archive_transcription:")
-    kind, person = "transcription" if is_transcription else "recording", by or getpass.getuser()
+    kind, person = "transcription" if is_transcription else "recording", by or user_name()
 
     async def accept(settings: Settings, url: str) -> NotArchived | TranscriptionNotArchived | None:
         async with runtime_at(settings, url) as runtime:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json as json_module
 import sys
 import time
@@ -20,6 +19,7 @@ from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 from text.times import format_duration
+from text.user import user_name
 from workers.deletion.decided import NO_REASON, Decided, to_know, what_follows
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def show_duties(
 
     async def work(runtime: Runtime) -> tuple[dict[str, Duties], Duties, str, dict[str, str], list[Difference]]:
         if retire is not None:
-            await runtime.in_thread(retire_unit, runtime.archive, retire, by or getpass.getuser())
+            await runtime.in_thread(retire_unit, runtime.archive, retire, by or user_name())
         stated = await runtime.in_thread(stated_duties, runtime.archive)
         held = await runtime.in_thread(held_connections, runtime.archive)
         effective, differs = await workers_duties(runtime), await _differs_here(runtime)
@@ -201,7 +201,7 @@ def pause(why: Why = NO_REASON, by: By = None, data: DataFolder = None) -> int:
     from workers.deletion.may_delete import pause_of
 
     async def work(runtime: Runtime) -> tuple[Decided, Hold | None]:
-        decided = await decisions.pause(runtime, why, by or getpass.getuser())
+        decided = await decisions.pause(runtime, why, by or user_name())
         return decided, await runtime.in_thread(pause_of, runtime.archive)
 
     decided, standing_pause = _run(data, work, needs_redis=False)
@@ -216,7 +216,7 @@ def resume(why: Why = NO_REASON, by: By = None, data: DataFolder = None) -> None
     """
     from workers.deletion import decisions
 
-    was_paused = _run(data, lambda runtime: decisions.resume(runtime, why, by or getpass.getuser()))
+    was_paused = _run(data, lambda runtime: decisions.resume(runtime, why, by or user_name()))
     sys.stdout.write("resumed\n" if was_paused else "not paused; nothing changed\n")
 
 
@@ -237,7 +237,7 @@ def hold(
     """
     from workers.deletion import decisions
 
-    name, person = _one(recording_id, connection), by or getpass.getuser()
+    name, person = _one(recording_id, connection), by or user_name()
 
     async def work(runtime: Runtime) -> Decided:
         if connection is not None:
@@ -292,7 +292,7 @@ def release(
     """
     from workers.deletion import decisions
 
-    name, person = _one(recording_id, connection), by or getpass.getuser()
+    name, person = _one(recording_id, connection), by or user_name()
     if connection is not None:
         held = _run(data, lambda runtime: decisions.release_connection(runtime, connection, why, person))
         still = "" if held is None else f", but still on hold: {held}"
@@ -313,7 +313,7 @@ def approve(recording_id: RecordingId, why: Why, by: By = None, data: DataFolder
     """
     from workers.deletion import decisions
 
-    person = by or getpass.getuser()
+    person = by or user_name()
     findings, kept = _run(data, lambda runtime: decisions.approve(runtime, _id(recording_id), why, person))
     sys.stdout.write(f"{recording_id}: approved {', '.join(findings)}; {what_follows(kept)}\n")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +13,7 @@ from archive.records import Decision, Identity
 from archive.stores.store import Store, StoreMissing
 from text.errors import UserError
 from text.times import format_instant, utc_now
+from text.user import user_name
 from workers.deletion.schedule import DeletionSchedule
 from workers.keys import INITIALISING
 from workers.queue.binding import assert_bound, bind_anew, bound_to, remembers_an_archive
@@ -91,7 +91,7 @@ async def _make(store: Store, redis: AsyncRedis, adopt: bool) -> Identity:
 
 def _keep_pause(store: Store, why: str) -> None:
     """Write a pause into the archive that an earlier version kept in Redis alone."""
-    at, by = format_instant(utc_now()), getpass.getuser()
+    at, by = format_instant(utc_now()), user_name()
     pause = Decision(id=new_id(), decision="hold", scope="everything", subject="", why=why, by=by, at=at)
     put_decision(Archive(store), pause)
 
