@@ -243,6 +243,14 @@ def kind_of(key: str) -> Kind | None:
     return place_of(key).kind
 
 
+def is_key_of_parts(key: str) -> bool:
+    """Whether a key belongs to an object of the archive that may be uploaded in parts; its bucket may hold other data."""
+    place = place_of(key)
+    return place.kind in (AUDIO, VERSION_AUDIO, MEDIUM, ROWS) or (
+        place.kind is SEAL and place.name in ("json", "sha256")
+    )
+
+
 def last_of_each(kind: Kind, keys: Iterable[str]) -> dict[str, str]:
     """Of numbered records the key that counts, by its first name: the one with the last number."""
     found = ((place_of(key), key) for key in keys)

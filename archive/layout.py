@@ -259,24 +259,6 @@ def recording_of(key: str) -> tuple[date, str, str] | None:
     return None if recording_id is None else (day, recording_id, parts[5])
 
 
-def is_key_of_parts(key: str) -> bool:
-    """Whether a key belongs to an object of the archive that may be uploaded in parts.
-
-    The match is strict: an archive may share its bucket with other data.
-    """
-    return _OF_PARTS.fullmatch(key) is not None
-
-
-_DAY = r"\d{4}/\d{2}/\d{2}"
-_OF_PARTS = re.compile(
-    rf"recordings/{_DAY}/[^/]+/(versions/[^/]+/)?audio\.(wav|mp3)"
-    rf"|media/{_DAY}/[^/]+/[0-9a-f]{{64}}/content"
-    r"|catalogue/day=\d{4}-\d{2}-\d{2}/\d{10}\.parquet"
-    r"|seals/\d{10}\.(json|sha256)",
-    re.ASCII,
-)
-
-
 def day_of(key: str) -> date | None:
     """The day of a key in one of `DAY_FOLDERS`; None for another kind of key."""
     parts = key.split("/", 4)

@@ -13,7 +13,7 @@ from typing import Any
 from awscrt.checksums import crc64nvme
 from botocore.exceptions import BotoCoreError, ClientError
 
-from archive import layout
+from archive import kinds
 from archive.source import Source
 from archive.stores.next_part import parts_ahead
 from archive.stores.s3_bucket import Bucket, condition
@@ -121,7 +121,7 @@ class Parts:
         with store_errors(bucket.name("")):
             for page in pages:
                 for upload in page.get("Uploads", ()):
-                    is_ours = layout.is_key_of_parts(upload["Key"].removeprefix(bucket.prefix))
+                    is_ours = kinds.is_key_of_parts(upload["Key"].removeprefix(bucket.prefix))
                     if is_ours and datetime.now(UTC) - upload["Initiated"] > _ORPHAN_AGE:
                         bucket.client.abort_multipart_upload(
                             Bucket=bucket.bucket, Key=upload["Key"], UploadId=upload["UploadId"]

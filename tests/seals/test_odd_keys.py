@@ -88,7 +88,7 @@ def test_an_odd_key_is_of_no_kind(key: str) -> None:
     assert (place.kind, place.names) == (None, ())
     assert key.startswith(place.folder)
     assert (place.recording_id == "whole") == key.startswith(FOLDER)
-    assert not layout.is_key_of_parts(key)
+    assert not kinds.is_key_of_parts(key)
     assert advice_for(key, "missing") == f"restore {key} from a copy of the archive"
 
 
