@@ -159,8 +159,8 @@ async def _webhook_urls(settings: Settings, redis: Any) -> str:
             f"{without} of {many(count, 'external connection')} without a webhook URL",
             f"set https://your.host{WEBHOOK_PATH} there; until then only the hourly reconcile finds their calls",
         )
-    answer = many(len(urls), "receiver URL gets", "receiver URLs get")
-    return f"{answer} webhooks unchanged, for {many(count, 'external connection')}"
+    urls_get = many(len(urls), "receiver URL gets webhooks unchanged", "receiver URLs get webhooks unchanged")
+    return f"{urls_get}, for {many(count, 'external connection')}"
 
 
 async def _clock(settings: Settings, redis: Any) -> str:

@@ -24,6 +24,7 @@ from service.app import WEBHOOK_PATH
 from service.changed_body import UNCHANGED, find_change
 from service.refusals import PROBE_HEADER, PROBE_SECONDS
 from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Signatures
+from text.counts import many
 from text.one_line import one_line
 from workers.keys import PROBE, PROBED
 
@@ -101,7 +102,7 @@ async def _try_large(http: httpx.AsyncClient, redis: Any, url: str, key: Signing
         )
     if isinstance(got, dict) and (got["bytes"], got["sha256"]) != (len(body), hashlib.sha256(body).hexdigest()):
         return Finding(
-            f"of a webhook of {len(body)} bytes the receiver got {got['bytes']}, and not the same",
+            f"of a webhook of {many(len(body), 'byte')} the receiver got {got['bytes']}, and not the same",
             "raise the proxy's limit of a body to 4 MiB, and set it up to pass the body on as it is",
         )
     return None
@@ -144,7 +145,9 @@ def _compare(key: SigningKey, sent: bytes, got: dict[str, Any], url: str) -> Fin
         change = find_change(arrived, got["headers"], signatures, time.time())
         what = "its bytes were changed" if change == UNCHANGED else change.what
         advice = "set up the proxy to pass the body on as it is" if change == UNCHANGED else change.advice
-        return Finding(f"of a test webhook of {len(sent)} bytes the receiver got {got['bytes']}: {what}", advice)
+        return Finding(
+            f"of a test webhook of {many(len(sent), 'byte')} the receiver got {got['bytes']}: {what}", advice
+        )
     if url.startswith("https:") and got["scheme"] != "https":
         return Finding(
             f"the receiver takes {got['client']}, which is the proxy, for every client",
