@@ -61,7 +61,6 @@ class Verified(msgspec.Struct):
         unsigned: seals without a signature.
         signed_by: the number of seals by the fingerprint of the key that signed them.
         stamped: seals with a time stamp.
-        unfinished: the number of the last seal if only its manifest is there, which is written first; else None.
         head: the number of the seal given by its hash; None if none was given or the chain does not have it.
         seals_after_head: the number of seals after that one.
         through: the last finished day, ISO 8601; empty at the start.
@@ -84,7 +83,6 @@ class Verified(msgspec.Struct):
     unsigned: int = 0
     signed_by: dict[str, int] = {}
     stamped: int = 0
-    unfinished: int | None = None
     head: int | None = None
     seals_after_head: int = 0
     problems: list[Problem] = []

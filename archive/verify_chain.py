@@ -21,7 +21,6 @@ from archive.signers import check_signature, packages_of_seals
 from archive.verify import Verified
 from text.times import parse_instant
 
-_BEING_MADE = ({"sha256"}, {"sha256", "parquet"})  # what there is of a seal before its JSON
 _LOOKS, _LOOK_SECONDS = 6, 0.5  # for the last seal, while only its manifest is there
 _CLOCKS_APART = timedelta(hours=1)  # the identity and the seals are written by different machines
 
@@ -60,12 +59,8 @@ def walk_chain(archive: Archive, state: Verified, trust: Trust, show: Callable[[
             before = None
         expected = sequence + 1
         key = layout.seal_key(sequence)
-        is_last = sequence == max(present)
-        if "json" not in names and is_last:
+        if "json" not in names and sequence == max(present):
             names |= _wait_for_last_seal(archive, sequence)
-        if is_last and names in _BEING_MADE:
-            state.unfinished = expected = sequence
-            continue
         if "json" not in names:
             left = ", ".join(sorted(names))
             state.problems.append(Problem("gap", key, f"seal {sequence} is missing; these of its files exist: {left}"))

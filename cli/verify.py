@@ -249,10 +249,6 @@ def _not_checked(settings: Settings, options: Options, state: Verified) -> list[
         lines.append("signatures of seals and erasures, and whether one is missing (set CALLVAULT_SEAL_KEY)")
     if settings.timestamp_ca is None and state.stamped:
         lines.append("which authority time-stamped the seals (set CALLVAULT_TIMESTAMP_CA)")
-    if state.unfinished is not None:
-        lines.append(
-            f"seal {state.unfinished}: only its manifest is there, which is written first (see docs/verify.md)"
-        )
     if options.seals and state.unsealed_objects:
         lines.append(
             "whether whole recordings are missing from days that are not sealed yet "

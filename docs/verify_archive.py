@@ -266,7 +266,6 @@ class Archive:
         named = ((escaped(path.relative_to(root).as_posix()), path) for path in sorted(paths))
         self.paths = {key: path for key, path in named if not key.startswith(".incoming/")}
         self.problems = {}
-        self.unfinished = None  # the number of the last seal, if only its manifest is there
         self.sha256 = functools.lru_cache(None)(self._sha256)
 
     def read(self, key):
@@ -422,11 +421,9 @@ def walk_chain(archive, head):
             archive.problem("gap", f"seals/{expected:010d}.json", f"seals {expected} to {sequence - 1} are missing")
         is_next, expected = sequence == expected, sequence + 1
         key, manifest = f"seals/{sequence:010d}.json", f"seals/{sequence:010d}.sha256"
-        if sequence == max(names) and names[sequence] == {"sha256"}:  # the seal is being made, or was not finished
-            archive.unfinished = expected = sequence
-            continue
-        if key not in archive.paths:
-            archive.problem("gap", key, "the seal is missing")
+        again = "; if this is a copy made meanwhile, copy seals/ again" if sequence == max(names) else ""
+        if key not in archive.paths:  # a manifest is written before its seal
+            archive.problem("gap", key, f"the seal is missing{again}")
             before = None
             continue
         hashes[sequence] = archive.sha256(key)
@@ -435,7 +432,6 @@ def walk_chain(archive, head):
             archive.problem("seal-altered", key, "does not contain the hash of the seal before it")
         before = hashes[sequence]
         if seal and manifest not in archive.paths:
-            again = "; if this is a copy, copy seals/ again" if sequence == max(names) else ""
             archive.problem("gap", manifest, f"the manifest of a seal is missing{again}")
         elif seal and archive.sha256(manifest) != seal["manifest_sha256"]:
             archive.problem("seal-altered", manifest, "does not match its seal")
@@ -590,11 +586,6 @@ def main():
     lines = [f"{kind}: {key}: {what}" for (kind, key), what in archive.problems.items()]
     lines.append(f"{many(len(hashes), 'seal')}, {many(listed, 'object')}, {many(len(lines), 'problem')}")
     print("\n".join(lines))  # noqa: T201
-    if archive.unfinished:
-        sys.stderr.write(
-            f"Seal {archive.unfinished} is not there yet: its manifest is, and is written first. If this is a copy, it was "
-            "made meanwhile: copy the archive again to check that seal too. "
-        )
     waits = many(waiting, "waits", "wait")
     sys.stderr.write(f"Seals list {listed} of {many(len(archive.paths), 'object')}; {waits} for the next seal. ")
     if not_archived := count_not_archived(archive):

@@ -133,14 +133,16 @@ def a_seal_gone_from_the_middle(one: SmallArchive) -> set[tuple[str, str]]:
     return {("gap", layout.seal_key(2)), ("unsealed", layout.day_prefix(day))}
 
 
-def a_last_seal_that_is_not_made_yet(one: SmallArchive) -> set[tuple[str, str]]:
-    one.remove(layout.seal_key(one.seal(LAST - 1)))
-    return set()
+def a_last_seal_gone(one: SmallArchive) -> set[tuple[str, str]]:
+    key = layout.seal_key(one.seal(LAST - 1))
+    one.remove(key)
+    return {("gap", key)}
 
 
-def a_last_seal_that_is_not_made_though_it_is_due(one: SmallArchive) -> set[tuple[str, str]]:
-    one.remove(layout.seal_key(one.sequence))
-    return {("unsealed", layout.day_prefix(ago(LAST)))}
+def a_last_seal_gone_of_a_day_that_is_due(one: SmallArchive) -> set[tuple[str, str]]:
+    key = layout.seal_key(one.sequence)
+    one.remove(key)
+    return {("gap", key), ("unsealed", layout.day_prefix(ago(LAST)))}
 
 
 def a_last_seal_gone_that_was_signed(one: SmallArchive) -> set[tuple[str, str]]:
@@ -358,8 +360,8 @@ CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
     a_recording_cut_out,
     the_end_of_the_chain_cut_off_with_its_days,
     a_seal_gone_from_the_middle,
-    a_last_seal_that_is_not_made_yet,
-    a_last_seal_that_is_not_made_though_it_is_due,
+    a_last_seal_gone,
+    a_last_seal_gone_of_a_day_that_is_due,
     a_last_seal_gone_that_was_signed,
     a_last_manifest_gone,
     a_forged_erasure,

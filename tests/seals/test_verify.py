@@ -22,7 +22,7 @@ from archive.verify import verify as verify_recordings
 from archive.verify_seals import verify_seals
 from lab.processes import callvault_here, run_callvault
 from tests.seals.small import FIRST, LAST, SmallArchive, ago, noon
-from tests.seals.test_same_verdict import SCRIPT, by_script, verify
+from tests.seals.test_same_verdict import by_script, verify
 from text.errors import UserError
 from text.times import format_instant, utc_now
 
@@ -153,23 +153,6 @@ def test_a_seal_that_is_being_made_is_no_gap(there: str, small: SmallArchive, tm
     _, report = verify(small.root, tmp_path)
     comes.join()
     assert not any(kind == "gap" for kind, _ in kinds(report)), report
-
-
-def test_a_last_seal_that_is_not_made_yet_is_named_and_a_head_that_was_cut_off_is_missed(
-    small: SmallArchive, tmp_path: Path
-) -> None:
-    """A copy that was made while the seal was has the manifest alone, and no wait brings the seal."""
-    number = small.seal(LAST - 1)
-    head = small.sha256(layout.seal_key(number))
-    small.remove(layout.seal_key(number))
-    code, report = verify(small.root, tmp_path)
-    assert (code, report["seals"]) == (0, SEALS)
-    (line,) = (line for line in report["not_checked"] if line.startswith("seal "))
-    assert line.startswith(f"seal {number}: only its manifest is there")
-    done = subprocess.run([sys.executable, str(SCRIPT), str(small.root)], capture_output=True, timeout=60, check=False)
-    assert (done.returncode, f"Seal {number} is not there yet" in done.stderr.decode()) == (0, True)
-    assert kinds(verify(small.root, tmp_path, "--head", head)[1]) == {("head", "seals/")}
-    assert by_script(small.root, "--head", head) == (1, {("head", "seals/")})
 
 
 def test_an_adopted_seal_of_which_only_the_manifest_is_left_is_a_gap(tmp_path: Path) -> None:
