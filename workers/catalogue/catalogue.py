@@ -83,10 +83,12 @@ class Catalogue(CatalogueFile):
     def _put_damage(self, row: Damage) -> None:
         place = kinds.place_of(row.key)
         if place.recording_id and place.day is not None and row.state != "whole":
-            self._number(
-                place.recording_id, place.day.isoformat()
-            )  # also a recording whose commit record is gone is found
-        sql = "INSERT INTO damaged VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET number = ?3, state = ?4 WHERE number < ?3"
+            # also a recording whose commit record is gone is found
+            self._number(place.recording_id, place.day.isoformat())
+        sql = (
+            "INSERT INTO damaged VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET number = excluded.number, state = excluded.state "
+            "WHERE number < excluded.number"
+        )
         self._db.execute(sql, (row.key, place.recording_id, row.number, row.state))
 
     def put_rows(self, rows: Iterable[Row]) -> None:
