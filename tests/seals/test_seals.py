@@ -87,6 +87,19 @@ def test_the_whole_archive_is_found_whole_by_the_service_and_by_others(sealed: S
     assert told.endswith("no problems found\n")
 
 
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+def test_the_script_runs_on_every_python_without_packages(version: str, sealed: Sealed) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [python, "-I", "-S", "-W", "error", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    python = sys.executable if sys.version.startswith(f"{version}.") else shutil.which(f"python{version}")
+    if python is None or run("--version").returncode:
+        pytest.skip(f"Python {version} is not installed here")
+    done = run(str(SCRIPT), str(sealed.archive))
+    assert (done.returncode, done.stdout.splitlines()[-1].endswith(" 0 problems")) == (0, True), done
+
+
 def test_sha256sum_ssh_keygen_and_openssl_accept_it(sealed: Sealed, tmp_path: Path) -> None:
     signers = tmp_path / "allowed_signers"
     signers.write_text("callvault " + (sealed.root / "key.pub").read_text())
