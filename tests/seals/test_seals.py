@@ -90,7 +90,7 @@ def test_the_whole_archive_is_found_whole_by_the_service_and_by_others(sealed: S
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 def test_the_script_runs_on_every_python_without_packages(version: str, sealed: Sealed) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [python, "-I", "-S", "-W", "error", *arguments]
+        command = [str(python), "-I", "-S", "-W", "error", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     python = sys.executable if sys.version.startswith(f"{version}.") else shutil.which(f"python{version}")
