@@ -15,8 +15,9 @@ from archive.seals import Link
 from lab.processes import callvault_here, run_callvault
 from lab.servers import RunningSandbox
 from lab.stores import Emulator, azure, environ, rclone, s3_strict
+from lab.worker import archive, own_runtime
 from tests.seals.conftest import CALLS_A_DAY, Sealed
-from tests.workers.steps import alerts, archive, own_runtime
+from tests.workers.steps import alerts
 from text.times import end_of_day, utc_now
 from workers.seals.chain import read_chain
 from workers.seals.seal import seal
