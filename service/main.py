@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -15,7 +14,6 @@ from process.logs import configure_logs, get_logger
 from process.notify import READY, notify
 from process.tracing import open_tracing
 from service.protocol import PacedProtocol
-from service.shared_counts import shared_folder
 from service.starting import Starting, assert_verifiable
 
 log = get_logger()
@@ -55,9 +53,12 @@ def run(settings: Settings, redis_url: str, *, host: str, port: int, processes: 
         os.environ[SERVE_REDIS_URL] = redis_url
     end_on_signals()
     try:
-        with shared_folder() if processes > 1 else nullcontext():
-            application = starting if processes == 1 else "service.main:create_app_of_environment"
-            return _serve(application, host, port, processes)
+        if processes == 1:
+            return _serve(starting, host, port, processes)
+        from service.shared_counts import shared_folder
+
+        with shared_folder():
+            return _serve("service.main:create_app_of_environment", host, port, processes)
     finally:
         if starting.error is not None:
             raise starting.error

@@ -384,7 +384,7 @@ async def test_no_day_waits_for_a_transcription_of_what_was_erased_or_left_telny
         if not is_at_telnyx:
             sandbox.world.recordings.pop(recording.data["id"])
     folder = key_of(folder_of(archive_folder, erased), archive_folder)
-    await runtime.in_thread(erase, runtime.archive, folder, erased.data["id"], "request", "dpo")
+    await runtime.in_thread(erase, runtime.archive, folder, "request", "dpo")
     day = ago(8) + later
     missing = await missing_of(runtime, day)
     assert (missing.count, missing.transcriptions) == (0, [])

@@ -42,7 +42,10 @@ main()
 # What the first answer needs: the modules that are imported when the server would start.
 _PROGRAM = """
 import json, sys, uvicorn
-uvicorn.run = lambda *_, **__: print(json.dumps(sorted(sys.modules)))
+def run(server, *_):
+    server.started = True
+    print(json.dumps(sorted(sys.modules)))
+uvicorn.Server.run = run
 from cli.main import main
 sys.argv[1:] = ["serve"]
 main()

@@ -25,6 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from archive.proof import Damaged
 from config.settings import Settings
 from lab.processes import wait_for
+from process.logs import LogThrottle
 from workers.alerts.alerts import Alerts
 from workers.engine import run
 from workers.engine.attempts import Attempts
@@ -52,6 +53,7 @@ class _Runtime:
         self.attempts = Attempts(redis)
         self.alerts = Alerts(redis)
         self.history = History(redis)
+        self.throttle = LogThrottle()
 
 
 class JobStates(RuleBasedStateMachine):

@@ -106,7 +106,7 @@ async def test_an_invalid_erasure_record_does_not_excuse_missing_audio(
     assert read_register(runtime.archive)[key].state == "missing"
     folder = str(path.parent.relative_to(archive_folder)) + "/"
     (path.parent / "erased.json").unlink()
-    await runtime.in_thread(erase, runtime.archive, folder, recording.data["id"], "request", "dpo")
+    await runtime.in_thread(erase, runtime.archive, folder, "request", "dpo")
     await DamagedObjects(runtime.redis).look_soon(key)
     await keep_register(runtime)
     assert read_register(runtime.archive)[key].state == "whole"
