@@ -86,6 +86,7 @@ _UNIT = (
     Row("callvault_unsealed_days", "gauge", (), "Days that should be sealed and are not."),
     Row("callvault_oldest_unsealed_day_seconds", "gauge", (), "Seconds since the oldest of these days ended."),
     Row("callvault_seals", "gauge", (), "Seals in the chain."),
+    Row("callvault_sealed_days", "gauge", (), "Days that have a seal."),
     Row("callvault_last_seal_age_seconds", "gauge", (), "Seconds since the last seal was made."),
     Row(
         "callvault_last_archived_age_seconds",

@@ -16,7 +16,7 @@ from workers.alerts.alerts import DELIVERIES
 from workers.conditions import CONDITIONS, Condition, known_conditions
 from workers.engine.attempts import Attempts
 from workers.engine.failure_classes import FAILURE_CLASSES
-from workers.keys import COUNTS, DAMAGED, DEAD_LETTERS, DELETIONS_DUE, LAST, LEASES, QUEUES, SEALS
+from workers.keys import COUNTS, DAMAGED, DEAD_LETTERS, DELETIONS_DUE, LAST, LEASES, QUEUES, SEALED_DAYS, SEALS
 from workers.queue.backlog import oldest_waiting_seconds
 from workers.queue.history import ARCHIVED, FAILED
 from workers.queue.script import AsyncRedis, server_seconds
@@ -71,6 +71,8 @@ async def collect_unit(redis: AsyncRedis, settings: Settings, into: Collected) -
     oldest = now - end_of_day(min(overdue)).timestamp() if overdue else 0
     into.set("callvault_oldest_unsealed_day_seconds", oldest)
     into.set("callvault_seals", seals)
+    if (days := await redis.get(SEALED_DAYS)) is not None:
+        into.set("callvault_sealed_days", int(days))
     if (sealed_at := await _last_sealed_at(redis, seals)) is not None:
         into.set("callvault_last_seal_age_seconds", max(0.0, now - sealed_at))
     for name, field in _AGES.items():

@@ -74,6 +74,7 @@ WAITED_FOR = "callvault:waited-for"
 UNSEALED_KNOWN = "callvault:unsealed-known"  # the start of Redis after which the archive was listed for unsealed days
 UNSEALED_RECKONED = "callvault:unsealed-reckoned"  # it is not yet time to compute again which days must have a seal
 SEALS = "callvault:seals"  # hash: sequence -> the seal and its hash, so that the chain is not read each time
+SEALED_DAYS = "callvault:sealed-days"  # how many days these seals list
 SEALING = "callvault:sealing"  # lease of the worker that extends the chain
 MADE = "callvault:seals-made"  # hash: "sequence hash" of each seal made here that is not known to be signed yet
 COMPLETED = "callvault:seals-completed"  # it is not yet time to look for missing signatures and time stamps again
@@ -102,6 +103,7 @@ PROBED = "callvault:probed:"  # + the same number: that webhook as a receiver go
 # TRANSCRIBING stays: only an earlier version wrote it, nothing else holds it, and a wrong entry only delays a deletion.
 OF_AN_ARCHIVE = (
     SEALS,
+    SEALED_DAYS,
     MADE,
     UNSEALED,
     UNSEALED_WHY,

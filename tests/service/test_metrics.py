@@ -148,6 +148,7 @@ async def test_one_scrape_shows_the_work_of_workers_on_another_machine(
         assert 0 <= found["callvault_last_archived_age_seconds", ()] < 60
         sealed = wait_for(lambda: (one := scrape(process.url))["callvault_seals", ()] and one, 60, "a seal")
         assert 0 <= sealed["callvault_last_seal_age_seconds", ()] < 60
+        assert sealed["callvault_sealed_days", ()] >= 1
         disks = {labels for name, labels in found if name == "callvault_disk_free_bytes"}
         assert {place for _, place in disks} == {"data folder", "archive"}
 
@@ -194,7 +195,7 @@ def test_every_metric_of_the_table_is_shown_and_no_other(environment: dict[str, 
         text = client.get("/metrics").text
         shown = {line.split()[2]: line.split()[3] for line in text.splitlines() if line.startswith("# TYPE ")}
         shown = {name: kind for name, kind in shown.items() if not name.endswith("_created")}
-        optional = {"callvault_last_seal_age_seconds", "callvault_events_total"}
+        optional = {"callvault_last_seal_age_seconds", "callvault_sealed_days", "callvault_events_total"}
         assert {row.name: row.type for row in TABLE.values() if row.name not in optional} == {
             name: kind for name, kind in shown.items() if name not in optional
         }

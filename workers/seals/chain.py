@@ -17,7 +17,7 @@ from archive.archive import Archive
 from archive.problems import Problem
 from archive.seals import Chain, Link
 from workers.damage.damage import report_problems
-from workers.keys import SEALS, UNSEALED_KNOWN
+from workers.keys import SEALED_DAYS, SEALS, UNSEALED_KNOWN
 from workers.queue.script import write_when_full
 from workers.queue.state import read_state
 from workers.runtime import Runtime
@@ -99,7 +99,7 @@ def _lies_there(archive: Archive, link: Link) -> bool:
 
 async def _forget(runtime: Runtime, last: Link) -> None:
     """Forget what follows from a chain that the archive does not hold: its seals, the days without a seal."""
-    await runtime.redis.delete(SEALS, UNSEALED_KNOWN)
+    await runtime.redis.delete(SEALS, SEALED_DAYS, UNSEALED_KNOWN)
     seal = last.seal
     text = f"Seal {seal.sequence} of {seal.day} is missing from the archive, or another seal is in its place."
     advice = (
@@ -114,8 +114,9 @@ async def _forget(runtime: Runtime, last: Link) -> None:
 async def remember_chain(runtime: Runtime, chain: Chain, known: int) -> None:
     """Remember a chain in this process, and in Redis its links behind the first so many."""
     runtime.chain.become(chain)
-    rows = (("HSET", SEALS, link.seal.sequence, msgspec.json.encode(link)) for link in chain.links[known:])
-    await write_when_full(runtime.redis, *rows)
+    rows = [("HSET", SEALS, link.seal.sequence, msgspec.json.encode(link)) for link in chain.links[known:]]
+    if rows:
+        await write_when_full(runtime.redis, *rows, ("SET", SEALED_DAYS, len(chain.days)))
 
 
 async def follow_the_archive(runtime: Runtime) -> None:
