@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,16 +40,27 @@ class Missing(Exception):
 
 
 def program(name: str, package: str) -> str:
-    """The path of a Debian program, which is installed if it is missing and this process may install it."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    """The path of a Debian program, which is installed if it is missing and this process may install it.
+
+    Raises:
+        Missing: it is not installed.
+    """
+    found = _which(name)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "update", "-qq"], check=False, capture_output=True, timeout=300)
-        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package]
-        subprocess.run(install, check=False, capture_output=True, timeout=600)
-        found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+        with Path(tempfile.gettempdir(), "callvault-lab-apt.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # apt-get fails while another one runs, as of another test process
+            if _which(name) is None:
+                subprocess.run(["apt-get", "update", "-qq"], check=False, capture_output=True, timeout=300)
+                install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package]
+                subprocess.run(install, check=False, capture_output=True, timeout=600)
+        found = _which(name)
     if found is None:
         raise Missing(f"{name} is not installed (Debian: apt-get install {package})")
     return found
+
+
+def _which(name: str) -> str | None:
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
 
 
 def wait_for(is_true: Callable[[], Any], seconds: float = 60, what: str = "it", every_seconds: float = 0.02) -> Any:

@@ -27,6 +27,7 @@ from process.tracing import open_tracing
 from text.errors import UserError
 from text.one_line import one_line
 from text.times import format_duration, utc_now
+from workers.catalogue.parquet import has_parquet
 from workers.clock import run_clock
 from workers.conditions import living_workers
 from workers.deletion.duties import is_sealed_first, publish_duties
@@ -188,6 +189,8 @@ async def work(settings: Settings, redis_url: str) -> None:
         running = [asyncio.create_task(worker.async_run()) for worker in workers.values()]
         stopping = asyncio.create_task(stop.wait())
         _warn_if_deleted_before_seal(settings)
+        if not has_parquet():
+            log.info("days are sealed without Parquet rows, because pyarrow is not installed")
         notify(READY)
         log.info("worker ready", archive=settings.archive_address, concurrency=settings.concurrency)
         await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)

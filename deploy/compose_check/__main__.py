@@ -42,8 +42,9 @@ def step(what: str) -> Iterator[list[str]]:
     started, found = time.monotonic(), list[str]()
     try:
         yield found
-    except BaseException:
-        print(f"{time.monotonic() - started:6.1f} s  FAILED: {what}", flush=True)
+    except BaseException as error:
+        end = "interrupted" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        print(f"{time.monotonic() - started:6.1f} s  {end}: {what}", flush=True)
         raise
     print(f"{time.monotonic() - started:6.1f} s  {what}{': ' if found else ''}{', '.join(found)}", flush=True)
 
@@ -87,7 +88,7 @@ class Check:
         for number, image in enumerate(_IMAGES, 1):
             with step(f"build {image} without a cache") as found:
                 options = ("--network", "host", "--no-cache", "--label", f"callvault.check={number}", "--tag", image)
-                self.engine.docker("build", *options, str(ROOT), seconds=580)
+                self.engine.docker("build", *options, str(ROOT), seconds=1200)
                 files.append(self.engine.docker("run", "--rm", "--entrypoint", "sh", image, "-c", _LIST, seconds=120))
                 found.append(f"{self.engine.docker('images', '--format', '{{.Size}}', image).strip()} with its base")
         with step("compare the files of both builds") as found:
@@ -274,7 +275,6 @@ def main() -> int:
                     make_stand_ins(engine, folder, images)
             Check(engine).run()
     except KeyboardInterrupt:
-        print("interrupted")
         return 130
     except (Failed, Missing, AssertionError, httpx.HTTPError) as error:
         print(f"compose-check failed: {error}")

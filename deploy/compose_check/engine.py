@@ -1,4 +1,7 @@
-"""A Docker engine and Compose for the check: the machine's own if it has or can pull the images, else one of this check."""
+"""A Docker engine and Compose for the check: the machine's own if it has or can pull the images, else one of this check.
+
+An engine of its own leaves what every Docker engine leaves when it ends: its chains in iptables, until a restart.
+"""
 
 from __future__ import annotations
 
