@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -172,12 +174,23 @@ def test_a_receiver_waits_for_load_balancers_and_ends_within_its_grace(cluster: 
     assert not pod.probe("readinessProbe")
 
 
-def test_while_redis_is_away_receivers_are_not_ready_and_nobody_is_restarted(cluster: Cluster) -> None:
-    """Runs last: the Valkey ends."""
-    status, seconds = cluster.valkey.stop()
+def test_a_valkey_ends_within_its_grace(cluster: Cluster) -> None:
+    pod = cluster.node.pod(template("small", "callvault-valkey"), cluster.given)
+    pod.wait_until_ready()
+    status, seconds = pod.stop()
     assert status == 0 and seconds < 30
+
+
+def test_while_redis_hangs_receivers_are_not_ready_and_nobody_is_restarted(cluster: Cluster) -> None:
+    pid = cluster.valkey.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for pod in cluster.receivers:
+            wait_for(lambda pod=pod: not pod.probe("readinessProbe"), 30, "an unready receiver")  # type: ignore[misc]
+            assert pod.probe("livenessProbe")
+        for pod in cluster.workers:
+            assert pod.process.has_ended or pod.probe("livenessProbe")
+    finally:
+        os.kill(pid, signal.SIGCONT)
     for pod in cluster.receivers:
-        wait_for(lambda pod=pod: not pod.probe("readinessProbe"), 30, "an unready receiver")  # type: ignore[misc]
-        assert pod.probe("livenessProbe")
-    for pod in cluster.workers:
-        assert pod.process.has_ended or pod.probe("livenessProbe")
+        wait_for(lambda pod=pod: pod.probe("readinessProbe"), 30, "a ready receiver")  # type: ignore[misc]
