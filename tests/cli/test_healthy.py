@@ -67,7 +67,11 @@ NEITHER = "this container runs neither receiver nor worker; other commands show 
         ("callvault sandbox --port 0", 0, NEITHER),
         ("callvault serve --data other", 0, "serve-[0-9]+ alive"),
         ("callvault up --sandbox", 0, "worker-[0-9]+ alive"),
-        ("callvault worker & kill -STOP $!", 1, "callvault: `callvault worker` shows no sign of life"),
+        (
+            "callvault worker & until grep -q callvault /proc/$!/comm; do sleep 0.05; done; kill -STOP $!",
+            1,
+            "callvault: `callvault worker` shows no sign of life",
+        ),
     ],
 )
 def test_a_container_is_healthy_if_its_command_is(tmp_path: Path, runs: str, status: int, shown: str) -> None:
