@@ -25,6 +25,8 @@ class Levels:
         self._read: Callable[[int, int], int] | None = None
         self._rest = b""
         self._stretch = 0  # frames in each stretch
+        self._taken = 0  # frames of this stretch that have come
+        self._loudest: list[int] = []  # of them, by channel
         self._tops: list[list[int]] = []
 
     def feed(self, chunk: bytes) -> None:
@@ -42,34 +44,46 @@ class Levels:
         return [_fewer(tops, steps) for tops in self._tops if tops]
 
     def _take(self, data: bytes, samples: Samples) -> None:
-        """Take bytes of the data chunk; the rest that fills no stretch waits for more."""
+        """Take bytes of the data chunk. Only a frame that is cut waits for more, however long a stretch is."""
         if self._samples is None:
             self._samples, self._read = samples, _reader(samples)
             self._stretch = max(1, samples.rate * _FIRST_MS // 1000)
             self._tops = [[] for _ in range(samples.channels)]
+            self._loudest = [0] * samples.channels
         if self._read is None:
             return
         data = self._rest + data
-        at, size = 0, self._stretch * samples.frame_bytes
-        while at + size <= len(data):
-            self._add(data, at, at + size, samples)
-            at += size
-            if len(self._tops[0]) >= _MOST_STRETCHES:
-                self._tops = [[max(two) for two in zip(t[::2], t[1::2], strict=True)] for t in self._tops]
-                self._stretch *= 2
-                size *= 2
-        self._rest = data[at:]
+        frames = len(data) // samples.frame_bytes
+        at = 0
+        while at < frames:
+            taken = min(frames - at, self._stretch - self._taken)
+            self._look(data, at, at + taken, samples)
+            at, self._taken = at + taken, self._taken + taken
+            if self._taken == self._stretch:
+                self._end_stretch()
+        self._rest = data[frames * samples.frame_bytes :]
 
-    def _add(self, data: bytes, begin: int, end: int, samples: Samples) -> None:
+    def _look(self, data: bytes, begin: int, end: int, samples: Samples) -> None:
+        """Look at some of the frames between two in `data`, all of this stretch."""
         assert self._read is not None  # noqa: S101
         width = samples.frame_bytes // samples.channels
-        step = samples.frame_bytes * max(1, self._stretch // _LOOKED_AT)
+        every = max(1, self._stretch // _LOOKED_AT)
+        first, last = (begin + -self._taken % every) * samples.frame_bytes, end * samples.frame_bytes
+        step = every * samples.frame_bytes
         high, low = (width - 1, width - 2) if samples.order == "little" else (0, 1)
-        for channel, tops in enumerate(self._tops):
-            first = begin + channel * width
-            highs = data[first + high : end : step]
-            lows = data[first + low : end : step] if width > 1 else highs
-            tops.append(max(map(self._read, highs, lows), default=0))
+        for channel, loudest in enumerate(self._loudest):
+            sample = first + channel * width
+            highs = data[sample + high : last : step]
+            lows = data[sample + low : last : step] if width > 1 else highs
+            self._loudest[channel] = max(loudest, max(map(self._read, highs, lows), default=0))
+
+    def _end_stretch(self) -> None:
+        for tops, loudest in zip(self._tops, self._loudest, strict=True):
+            tops.append(loudest)
+        self._taken, self._loudest = 0, [0] * len(self._loudest)
+        if len(self._tops[0]) >= _MOST_STRETCHES:
+            self._tops = [[max(two) for two in zip(t[::2], t[1::2], strict=True)] for t in self._tops]
+            self._stretch *= 2
 
 
 def _fewer(tops: list[int], steps: int) -> list[int]:

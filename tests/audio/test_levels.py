@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archive.levels import Levels
-from tests.audio.build import RATE, form, rf64, riff, rifx, wav
+from tests.audio.build import RATE, form, noise, rf64, riff, rifx, wav
 from tests.audio.build import chunk as a_chunk
 from tests.audio.odd_files import all_odd
 
@@ -94,3 +95,16 @@ def test_a_file_without_samples_has_no_levels() -> None:
         assert all(0 <= level <= 255 for one in channels for level in one), odd.name
         if odd.audio_format == "mp3" and odd.make()[:4] != b"RIFF":
             assert (channels, levels.seconds) == ([], 0.0), odd.name
+
+
+def test_a_head_with_any_rate_takes_no_more_memory() -> None:
+    for rate in (1, 8_000, 4_000_000_000):
+        levels = Levels()
+        levels.feed(wav(b"", form(1, 2, 16, rate=rate, per_second=0), data_size=0xFFFFFFFF))
+        sound = noise(1 << 20)
+        tracemalloc.start()
+        for _ in range(32):
+            levels.feed(sound)
+        _, most_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most_bytes < 8 << 20, rate
