@@ -68,10 +68,7 @@ async def audio(ops: Ops, request: Request) -> Response:
         except KeyError:
             raise Missing(wanted.key, "gone from the archive") from None
     except Damaged as damage:
-        await report_seen(ops, [damage])
-        state, status = ("missing", 404) if isinstance(damage, Missing) else ("damaged", 409)
-        advice = advice_for(damage.key, state, ops.runtime.archive.store.url)
-        raise Refused(status, f"{damage}; {advice}") from None
+        raise await _reported(ops, damage) from None
     chunks = _chunks(first, source)
     if not is_part:
         chunks = _hashed(ops, wanted, chunks)
@@ -85,30 +82,60 @@ async def levels(ops: Ops, request: Request) -> Response:
     audio is archived would cost every recording what a few need.
 
     Raises:
-        Refused: the archive does not have this audio, or its codec has no samples.
+        Refused: the archive does not have this audio, it is damaged, or its codec has no samples.
         StoreError: the archive cannot be read now.
     """
     wanted = await _wanted(ops, request.path_params["recording_id"], "wav")
     if (found := ops.levels.get(wanted.sha256)) is None:
         async with ops.looking_at_levels:
-            found = await asyncio.to_thread(_read_levels, ops, wanted.key)
-        if len(ops.levels) >= _MOST_LEVELS:
-            ops.levels.clear()
-        ops.levels[wanted.sha256] = found
+            if (found := ops.levels.get(wanted.sha256)) is None:  # nobody has read it since
+                found = await _levels_of(ops, wanted)
     if not found["channels"]:
         raise Refused(404, "the codec of this audio has no samples to look at")
     return JSONResponse(found)
 
 
-def _read_levels(ops: Ops, key: str) -> dict[str, Any]:
-    """Read all of an object; blocks."""
-    reader = Levels()
+async def _levels_of(ops: Ops, wanted: ArchivedObject) -> dict[str, Any]:
+    """Read the levels of an object, and keep them: they are those of its SHA-256."""
     try:
-        for chunk in ops.runtime.archive.store.read(key):
+        found = await asyncio.to_thread(_read_levels, ops, wanted)
+    except Damaged as damage:
+        raise await _reported(ops, damage) from None
+    if len(ops.levels) >= _MOST_LEVELS:
+        ops.levels.clear()
+    ops.levels[wanted.sha256] = found
+    return found
+
+
+def _read_levels(ops: Ops, wanted: ArchivedObject) -> dict[str, Any]:
+    """Read all of an object; blocks.
+
+    Raises:
+        Damaged: it is gone, or does not match its commit record.
+        StoreError: the archive cannot be read now.
+    """
+    reader, digest = Levels(), hashlib.sha256()
+    try:
+        for chunk in ops.runtime.archive.store.read(wanted.key):
+            digest.update(chunk)
             reader.feed(chunk)
     except KeyError:
-        raise Refused(404, f"{key} is gone from the archive") from None
+        raise Missing(wanted.key, "gone from the archive") from None
+    _assert_same(wanted, digest.hexdigest())
     return {"seconds": reader.seconds, "channels": reader.channels(_STEPS)}
+
+
+def _assert_same(known: ArchivedObject, sha256: str) -> None:
+    if sha256 != known.sha256:
+        raise Damaged(known.key, f"reads back with SHA-256 {sha256}, not {known.sha256}")
+
+
+async def _reported(ops: Ops, damage: Damaged) -> Refused:
+    """Report damage to the register; returns the answer to the person."""
+    await report_seen(ops, [damage])
+    state, status = ("missing", 404) if isinstance(damage, Missing) else ("damaged", 409)
+    advice = advice_for(damage.key, state, ops.runtime.archive.store.url)
+    return Refused(status, f"{damage}; {advice}")
 
 
 async def _wanted(ops: Ops, recording_id: str, audio_format: str) -> ArchivedObject:
@@ -184,10 +211,11 @@ async def _hashed(ops: Ops, known: ArchivedObject, chunks: AsyncIterator[bytes])
         if held:
             yield held
         held = chunk
-    if digest.hexdigest() != known.sha256:
-        damage = Damaged(known.key, f"reads back with SHA-256 {digest.hexdigest()}, not {known.sha256}")
+    try:
+        _assert_same(known, digest.hexdigest())
+    except Damaged as damage:
         await report_seen(ops, [damage])
-        raise damage
+        raise
     yield held
 
 
