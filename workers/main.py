@@ -30,7 +30,7 @@ from text.times import format_duration, utc_now
 from workers.catalogue.parquet import has_parquet
 from workers.clock import run_clock
 from workers.conditions import living_workers
-from workers.deletion.duties import is_sealed_first, publish_duties
+from workers.deletion.duties import is_sealed_first, publish_duties, publish_own_duties
 from workers.engine.clocks import MOST_APART_SECONDS, clocks_agree
 from workers.engine.connect import connect_worker
 from workers.engine.leases import Leases
@@ -176,6 +176,9 @@ async def work(settings: Settings, redis_url: str) -> None:
         if runtime.archive.is_known:
             await runtime.assert_bound()
         await leases.beat()
+        await publish_own_duties(
+            runtime, leases.worker_id
+        )  # else the last other worker to stop would report that none runs
         await redis.delete(NO_WORKER, WORKER_ENDED)
         workers = {queue: _worker(runtime, leases, queue) for queue in QUEUES.values()}
         reaper = asyncio.create_task(leases.run())

@@ -239,6 +239,7 @@ def test_the_last_worker_to_stop_records_that_no_worker_runs(environment: dict[s
         callvault(["worker"], environment, "worker ready") as first,
         callvault(["worker"], environment, "worker ready") as last,
     ):
+        assert redis.hlen(LIVE_DUTIES) == 2, "who says that it is ready is counted"
         assert first.stop() == 0
         assert "no-worker" not in callvault_here(["status", "--json"], environment)[1]
         assert last.stop() == 0

@@ -213,15 +213,23 @@ async def _live(runtime: Runtime) -> list[Duties]:
     return found
 
 
+async def publish_own_duties(runtime: Runtime, worker_id: str) -> None:
+    """Publish the duties of a worker in Redis once; from then on `living_workers` counts it.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    row = msgspec.json.encode((await server_seconds(runtime.redis), own_duties(runtime.settings)))
+    await write_when_full(runtime.redis, ("HSET", LIVE_DUTIES, worker_id, row))
+
+
 async def publish_duties(runtime: Runtime, worker_id: str) -> None:
     """Publish the duties of a worker in Redis while it lives, and state them in the archive once that answers."""
-    duties, is_stated = own_duties(runtime.settings), False
+    is_stated = False
     try:
         while True:
             try:
-                now = await server_seconds(runtime.redis)
-                row = msgspec.json.encode((now, duties))
-                await write_when_full(runtime.redis, ("HSET", LIVE_DUTIES, worker_id, row))
+                await publish_own_duties(runtime, worker_id)
                 if not is_stated:
                     await state_own_duties(runtime)
                     is_stated = True
