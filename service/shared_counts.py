@@ -55,7 +55,7 @@ class SharedCounts:
         return time.time()
 
     def write(self) -> None:
-        """Write the metrics of this process, if they have changed; a full disk makes them old."""
+        """Write the metrics of this process, if they have changed or their file is gone; a full disk makes them old."""
         if self._folder is None:
             return
         data = _ENCODER.encode(
@@ -64,7 +64,7 @@ class SharedCounts:
                 for one in self._own.collect()
             ]
         )
-        if data != self._written:
+        if data != self._written or not (self._folder / self._name).exists():
             with suppress(OSError):
                 unfinished = self._folder / f".{self._name}"
                 unfinished.write_bytes(data)
@@ -77,6 +77,8 @@ class SharedCounts:
             return self._own.collect()
         if not self._written:
             self.write()
+        if not self._folder.is_dir():  # some systems empty the temporary folder now and then
+            return self._own.collect()
         found: dict[str, Metric] = {}
         sums: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
         samples: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[str, str, dict[str, str]]] = {}

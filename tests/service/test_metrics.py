@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 import stamina
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from lab.processes import Process, callvault, free_port, receiver, wait_for
@@ -112,6 +114,28 @@ def test_a_receiver_without_a_writable_disk_still_counts(
     monkeypatch.delenv("CALLVAULT_SERVE_METRICS", raising=False)
     with shared_folder():
         assert folder_of_environment() is None
+
+
+def test_metrics_outlive_a_temporary_folder_that_the_system_empties(tmp_path: Path) -> None:
+    from service.shared_counts import SharedCounts
+
+    registry, folder = CollectorRegistry(), tmp_path / "counts"
+    counter = Counter("seen", "What was seen.", registry=registry)
+    folder.mkdir()
+    shared = SharedCounts(folder, registry)
+    counter.inc(3)
+
+    def total() -> list[float]:
+        return [s.value for one in shared.collect() for s in one.samples if s.name == "seen_total"]
+
+    assert total() == [3]
+    for file in folder.iterdir():
+        file.unlink()
+    shared.write()
+    assert total() == [3], "the file is written again"
+    shutil.rmtree(folder)
+    shared.write()
+    assert total() == [3], "without the folder, those of this process"
 
 
 async def test_one_scrape_shows_the_work_of_workers_on_another_machine(
