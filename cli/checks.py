@@ -201,7 +201,8 @@ async def _known(settings: Settings, redis: Any) -> str:
     if not found:
         return "none"
     first = found[0]
-    more = f"; {len(found) - 1} more in `callvault status`" if len(found) > 1 else ""
+    more = f" ({first.seen})" if first.seen else ""
+    more += f"; {len(found) - 1} more in `callvault status`" if len(found) > 1 else ""
     if any(one.severity == "critical" for one in found):
         raise Wrong(f"{first.sentence}{more}", first.advice)
     raise Noted(f"{first.sentence}{more}", first.advice)

@@ -55,7 +55,9 @@ def _print(found: Status) -> None:
     for _, group in itertools.groupby(found.conditions, key=lambda one: one.kind):
         same = list(group)
         for advice, alike in itertools.groupby(same[:_SHOWN], key=lambda one: one.advice):
-            lines += [(one.kind.replace("-", " "), one.what) for one in alike]
+            for one in alike:
+                lines.append((one.kind.replace("-", " "), one.what))
+                lines += [("", one.seen)] if one.seen else []
             lines.append(("", advice))
         if len(same) > _SHOWN:
             lines.append(("", f"and {len(same) - _SHOWN} more; `callvault status --json` lists all"))

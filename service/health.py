@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from process.version import own_version
 from service.unit_metrics import Collected, collect_unit
-from workers.conditions import CONDITIONS, known_conditions
+from workers.conditions import CONDITIONS, Condition, known_conditions
 from workers.keys import READINESS
 
 _READY_TTL_SECONDS = 60
@@ -38,10 +38,15 @@ async def readyz(request: Request) -> Response:
     except (RedisError, OSError):
         return JSONResponse(answer, status)  # the conditions do not change the status
     if found:
-        answer["conditions"] = [{"kind": c.kind, "about": c.about, "what": c.what} for c in found[:_MOST_CONDITIONS]]
+        answer["conditions"] = [_shown(one) for one in found[:_MOST_CONDITIONS]]
     if backlog := [c.what for c in found if c.kind == "pressure"]:
         answer["pressure"] = backlog
     return JSONResponse(answer, status)
+
+
+def _shown(one: Condition) -> dict[str, str]:
+    seen = {"seen": one.seen} if one.seen else {}
+    return {"kind": one.kind, "about": one.about, "what": one.what} | seen
 
 
 async def metrics_page(request: Request) -> Response:

@@ -6,14 +6,16 @@ decide nothing themselves. To add a condition: a row here and a look; then `make
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 
 import msgspec
 
 from config.settings import Settings
 from text.counts import many
-from text.times import end_of_day, format_duration
+from text.times import end_of_day, format_duration, format_instant
+from workers.acknowledged import acknowledged
 from workers.alerts.kinds import Severity
 from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.deletion.schedule import DeletionSchedule
@@ -28,6 +30,7 @@ from workers.seals.waiting import UnsealedDays
 _SEAL_SLACK_SECONDS = 3600  # a day is on the list of those that wait for some time before each seal
 _REGISTER_OLD_SECONDS = 300
 _MOST_DAMAGED = 1_000  # are listed one by one
+_MOST_READ = 200  # dead letters, to know the oldest: `/readyz` asks too
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -39,6 +42,8 @@ class Condition(msgspec.Struct, frozen=True):
         about: the object, day, failure class or machine; empty if it is about the whole service.
         what: the details, shown after the heading of its kind.
         advice: what to do.
+        since: since when, ISO 8601, UTC; None if unknown.
+        seen_by: who has seen it (`acknowledged.py`); None: nobody has said so. `seen_at`: when, ISO 8601, UTC.
     """
 
     kind: str
@@ -46,6 +51,19 @@ class Condition(msgspec.Struct, frozen=True):
     about: str
     what: str
     advice: str
+    since: str | None = None
+    seen_by: str | None = None
+    seen_at: str | None = None
+
+    @property
+    def id(self) -> str:
+        """What tells it from all others of now."""
+        return f"{self.kind} {self.about}".rstrip()
+
+    @property
+    def seen(self) -> str:
+        """Who has seen it and when, as a text; empty: nobody has said so."""
+        return f"seen by {self.seen_by} at {(self.seen_at or '')[:16].replace('T', ' ')} UTC" if self.seen_by else ""
 
     @property
     def heading(self) -> str:
@@ -166,10 +184,13 @@ CONDITIONS: dict[str, Row] = {
 }
 
 
-def condition(kind: str, what: str = "", about: str = "", advice: str = "") -> Condition:
+def condition(kind: str, what: str = "", about: str = "", advice: str = "", since: str | None = None) -> Condition:
     """A condition of a kind; its row gives the texts that are left out."""
     row = CONDITIONS[kind]
-    return Condition(kind, row.severity, about, what or row.meaning, advice or row.advice)
+    return Condition(kind, row.severity, about, what or row.meaning, advice or row.advice, since)
+
+
+_OF_THE_ARCHIVE = ("archive-away",)  # Redis does not know of it
 
 
 @dataclass(frozen=True)
@@ -203,7 +224,9 @@ async def _no_worker(at: _Moment) -> list[Condition]:
     length = "" if since is None else f" for {format_duration(max(0.0, at.now - float(since)))}"
     jobs = "no job waits" if not waiting else many(waiting, "job waits", "jobs wait")
     why = "" if ended is None else f". The last worker ended: {ended.decode('utf-8', 'replace')}"
-    return [condition("no-worker", f"nothing is archived, deleted or sealed{length}; {jobs}{why}")]
+    return [
+        condition("no-worker", f"nothing is archived, deleted or sealed{length}; {jobs}{why}", since=_instant(since))
+    ]
 
 
 def _damage(key: str, one: KnownDamage, archive_address: str) -> Condition:
@@ -211,7 +234,7 @@ def _damage(key: str, one: KnownDamage, archive_address: str) -> Condition:
 
     what = f"{key}: {one.what} (found by {one.found_by}, {one.at[:19]}Z)"
     advice = f"{advice_for(key, one.state, archive_address)}. This line disappears once the object is intact"
-    return condition("damaged", what, key, advice)
+    return condition("damaged", what, key, advice, one.at)
 
 
 async def _damaged(at: _Moment) -> list[Condition]:
@@ -259,13 +282,16 @@ async def _backlog(at: _Moment) -> list[Condition]:
 
 
 async def _dead_letters(at: _Moment) -> list[Condition]:
-    count = await Attempts(at.redis).count()
-    return [condition("dead-letters", str(count))] if count else []
+    letters = Attempts(at.redis)
+    if not (count := await letters.count()):
+        return []
+    first = next(iter(await letters.letters()), None) if count <= _MOST_READ else None
+    return [condition("dead-letters", str(count), since=None if first is None else first.died_at)]
 
 
 async def _deletion_paused(at: _Moment) -> list[Condition]:
     pause = await DeletionSchedule(at.redis).pause()
-    return [] if pause is None else [condition("paused", str(pause))]
+    return [] if pause is None else [condition("paused", str(pause), since=pause.at or None)]
 
 
 async def _unsealed(at: _Moment) -> list[Condition]:
@@ -278,7 +304,22 @@ async def _unsealed(at: _Moment) -> list[Condition]:
     if not waiting:
         return []
     first = min(waiting)
-    return [condition("unsealed", f"{len(waiting)}, {first.isoformat()} first: {waiting[first]}", first.isoformat())]
+    return [
+        condition(
+            "unsealed",
+            f"{len(waiting)}, {first.isoformat()} first: {waiting[first]}",
+            first.isoformat(),
+            since=_due(at, first),
+        )
+    ]
+
+
+def _due(at: _Moment, day: date) -> str:
+    return format_instant(end_of_day(day) + at.settings.seal_after)
+
+
+def _instant(seconds: bytes | None) -> str | None:
+    return None if seconds is None else format_instant(datetime.fromtimestamp(float(seconds), UTC))
 
 
 async def _settings_differ(at: _Moment) -> list[Condition]:
@@ -321,7 +362,30 @@ async def known_conditions(redis: AsyncRedis, settings: Settings) -> list[Condit
     """
     now, alive, running = await server_seconds(redis), await living_workers(redis), await read_running(redis)
     at = _Moment(redis, settings, now, alive, running)
-    return [found for look in _LOOKS for found in await look(at)]
+    return await with_notes(redis, [found for look in _LOOKS for found in await look(at)], now, _OF_THE_ARCHIVE)
+
+
+async def with_notes(
+    redis: AsyncRedis, found: Sequence[Condition], now: float, not_asked: Collection[str] = ()
+) -> list[Condition]:
+    """Conditions with who has seen each. What nobody has a note of is unchanged; notes on what is over are removed.
+
+    Args:
+        redis: Redis.
+        found: all conditions of now.
+        now: seconds since the epoch, by the server's clock.
+        not_asked: ids of conditions that may stand too; their notes stay.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    notes = await acknowledged(redis, {one.id: one.what for one in found}, now, not_asked)
+    return [
+        msgspec.structs.replace(one, seen_by=note.by, seen_at=_instant(str(note.at).encode()))
+        if (note := notes.get(one.id))
+        else one
+        for one in found
+    ]
 
 
 async def living_workers(redis: AsyncRedis) -> set[str]:

@@ -57,6 +57,7 @@ DAMAGED = "callvault:damaged"  # hash: key of an object -> what is known to be w
 # When the hash above was last compared with the list of damage in the archive, which is the source of truth.
 DAMAGED_KNOWN = "callvault:damaged-known"
 DAMAGED_LOOKED = "callvault:damaged-looked:"  # + key: it is not yet time to check it again
+ACKNOWLEDGED = "callvault:acknowledged"  # hash: id of a condition -> who has seen it, and when
 CLOCKS = "callvault:clocks"  # hash: worker id -> seconds that its clock is ahead of the server's, if that is much
 RUNNING = "callvault:running"  # hash: process id -> what it runs with, as the process published it
 RUNNING_ALIVE = "callvault:running-alive"  # sorted set: process ids, by when (seconds) each published last
@@ -122,6 +123,7 @@ OF_AN_ARCHIVE = (
     LIVE_DUTIES,
     DAMAGED,
     DAMAGED_KNOWN,
+    ACKNOWLEDGED,
     MEDIA_SEEN,
     LOG_MESSAGES,
     LAST,

@@ -13,8 +13,11 @@ from starlette.requests import Request
 
 from archive.stores.store import StoreError
 from service.ops.parts import Ops
+from text.errors import UserError
+from text.times import parse_instant, utc_now
+from workers import acknowledged
 from workers.alerts.alerts import Alert
-from workers.conditions import Condition, condition, known_conditions
+from workers.conditions import Condition, condition, known_conditions, with_notes
 from workers.keys import ALERTS
 from workers.queue.history import DAY, HOUR, quantile, read_history
 from workers.queue.script import server_seconds
@@ -22,6 +25,7 @@ from workers.status import Status, read_status
 
 _ALERTS_SHOWN = 20
 _FRESH_SECONDS = 1.5  # less than the pages' own two seconds
+_TOTALS = ("archived", "archived_bytes", "deleted", "deleted_bytes")
 
 
 class LastAlert(Alert, frozen=True, kw_only=True):
@@ -50,6 +54,22 @@ class Span(msgspec.Struct, frozen=True):
     archive_p95_seconds: list[float | None]
 
 
+class Waiting(msgspec.Struct, frozen=True):
+    """Something that waits.
+
+    Attributes:
+        what: its name; `page`: where it is shown, empty: nowhere.
+        count: of it; `oldest_seconds`: for how long the oldest has waited; None: unknown, or it is for later.
+        note: a few words about it.
+    """
+
+    what: str
+    page: str
+    count: int
+    oldest_seconds: float | None
+    note: str
+
+
 class Overview(msgspec.Struct, frozen=True):
     """The state now, and the work of the last 24 hours.
 
@@ -59,6 +79,8 @@ class Overview(msgspec.Struct, frozen=True):
         status: as `callvault status` shows it; None while Redis or the archive does not answer.
         outcomes: webhooks of the last day by outcome; events: events of the last day by type.
         totals: of the last day: archived, archived_bytes, deleted, deleted_bytes; None while Redis does not answer.
+        before: the same of the 24 hours before; None if Redis has no counts of them.
+        waiting: what waits, the oldest first.
         alerts: the last one of each kind and group, the newest first, at most 20.
     """
 
@@ -70,6 +92,8 @@ class Overview(msgspec.Struct, frozen=True):
     outcomes: dict[str, int]
     events: dict[str, int]
     totals: dict[str, int] | None
+    before: dict[str, int] | None
+    waiting: list[Waiting]
     alerts: list[LastAlert]
 
 
@@ -89,6 +113,7 @@ async def _look(ops: Ops) -> Overview:
     status: Status | None = None
     hour = day = None
     counts: Counter[str] = Counter()
+    before: Counter[str] = Counter()
     alerts: list[LastAlert] = []
     try:
         await ops.redis.ping()
@@ -98,11 +123,14 @@ async def _look(ops: Ops) -> Overview:
         hour, day = (_span(span[0], rows) for span, rows in steps.items())
         for row in steps[DAY]:
             counts.update(row)
+        for row in await read_history(ops.redis, DAY, now - DAY[0] * DAY[1]):
+            before.update(row)
         try:
             status = await read_status(ops.runtime)
             found = status.conditions
         except StoreError as error:  # it cannot even be opened
             found = [condition("archive-away", str(error)), *await known_conditions(ops.redis, ops.settings)]
+            found = await with_notes(ops.redis, found, now)
     except (RedisError, OSError):
         found, hour = [condition("redis-away", "the receiver answers webhooks with 503 until it does")], None
     return Overview(
@@ -113,9 +141,9 @@ async def _look(ops: Ops) -> Overview:
         day=day,
         outcomes=_named(counts, "webhook:"),
         events=_named(counts, "event:"),
-        totals=None
-        if hour is None
-        else {name: counts[name] for name in ("archived", "archived_bytes", "deleted", "deleted_bytes")},
+        totals=None if hour is None else {name: counts[name] for name in _TOTALS},
+        before={name: before[name] for name in _TOTALS} if before else None,
+        waiting=[] if status is None else _waiting(status),
         alerts=alerts,
     )
 
@@ -138,6 +166,65 @@ def _span(step: int, rows: Sequence[dict[str, int]]) -> Span:
         [quantile(row, "answer", 0.99) for row in rows],
         [quantile(row, "job:archive_recording", 0.95) for row in rows],
     )
+
+
+def _waiting(status: Status) -> list[Waiting]:
+    """What waits: the oldest first, then what is for later."""
+    names = {
+        "main": "Webhooks and alerts",
+        "bulk": "Backfill and reconcile",
+        "clock": "Scheduled work",
+        "seals": "Seals",
+    }
+    found = [
+        Waiting(
+            f"Jobs: {names[name].lower()}",
+            "",
+            queue.jobs,
+            queue.oldest_seconds or None,
+            f"{queue.later} scheduled for later" if queue.later else "running or due",
+        )
+        for name, queue in status.queues.items()
+    ]
+    since = next((one.since for one in status.conditions if one.kind == "dead-letters"), None)
+    days = status.seals
+    longest = max((day.over_for_seconds for day in days.overdue), default=None)
+    mode = {"never": "deletion is off", "unknown": "unknown"}.get(status.deletions.mode, "after the grace period")
+    found += [
+        Waiting("Dead letters", "/ops/dead-letters", status.dead_letters, _age(since), "wait for a person"),
+        Waiting("Days to seal", "/ops/evidence", days.days_open, longest, f"{len(days.overdue) or 'none'} overdue"),
+        Waiting(
+            "Originals to delete",
+            "/ops/deletions",
+            status.deletions.due,
+            None,
+            "paused" if status.deletions.paused else mode,
+        ),
+    ]
+    return sorted((one for one in found if one.count), key=lambda one: -(one.oldest_seconds or 0))
+
+
+def _age(since: str | None) -> float | None:
+    try:
+        return None if since is None else max(0.0, (utc_now() - parse_instant(since)).total_seconds())
+    except ValueError:
+        return None
+
+
+async def acknowledge(ops: Ops, form: dict[str, str]) -> str:
+    """Note that a person has seen a condition.
+
+    Raises:
+        UserError: the condition is over.
+    """
+    wanted = form["id"]
+    ops.overview = None
+    one = next((one for one in (await look(ops)).conditions if one.id == wanted), None)
+    if one is None:
+        raise UserError("this is no longer wrong, so there is nothing to note")
+    seen = acknowledged.Acknowledgement(form["by"], await server_seconds(ops.redis), one.what)
+    await acknowledged.acknowledge(ops.redis, wanted, seen)
+    return f"noted for 24 hours that {form['by']} has seen: {one.heading}"
 
 
 def _named(counts: Counter[str], prefix: str) -> dict[str, int]:

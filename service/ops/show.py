@@ -110,8 +110,9 @@ def commands(text: str) -> Markup:
 
 _PAGES = {
     "dead-letters": "/ops/dead-letters",
+    "jobs-fail": "/ops/dead-letters",
     "paused": "/ops/deletions",
-    "unsealed": "/ops/evidence",
+    "settings-differ": "/ops/deletions",
 }
 
 
@@ -120,12 +121,22 @@ def link(condition: Condition) -> str:
     place = layout.recording_of(condition.about)
     if condition.kind == "damaged" and place is not None:
         return f"/ops/recordings/{quote(place[1], safe='')}"
+    if condition.kind == "unsealed":
+        return f"/ops/evidence/{quote(condition.about, safe='')}"
     return "/ops/evidence" if condition.about.startswith("seals/") else _PAGES.get(condition.kind, "")
 
 
 def by_kind(conditions: Sequence[Condition]) -> list[list[Condition]]:
     """Adjacent conditions of one kind, grouped."""
     return [list(same) for _, same in itertools.groupby(conditions, key=lambda one: one.kind)]
+
+
+def trend(now: int, before: int | None) -> str:
+    """A count, and how it differs from the span before it, in words."""
+    if before is None:
+        return "the 24 hours before: unknown"
+    change = f"{'▲' if now > before else '▼'} {abs(now - before) / before:.0%}, " if before and now != before else ""
+    return f"{change}{before:,} in the 24 hours before"
 
 
 def count(number: int) -> str:
@@ -153,6 +164,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "seconds": seconds,
     "marked": marked,
     "count": count,
+    "trend": trend,
     "many": many,
     "length_of": len,
     "sentence": sentence,

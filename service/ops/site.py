@@ -78,6 +78,7 @@ PAGES = (
 
 # Changes: a path under `/ops`, what it does, and the fields that it must have.
 CHANGES: dict[str, tuple[Change, tuple[str, ...]]] = {
+    "/acknowledge": (overview.acknowledge, ("id",)),
     "/dead-letters/retry": (letters.retry, ("id",)),
     "/dead-letters/discard": (letters.discard, ("id", "died_at")),
     "/deletions/pause": (deletions.pause, ()),

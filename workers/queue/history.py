@@ -65,7 +65,7 @@ class History:
                     key = _key(step, int(now // step))
                     for name, count in counts.items():
                         pipe.hincrby(key, name, count)
-                    pipe.expire(key, step * (steps + 2))
+                    pipe.expire(key, step * (2 * steps + 2))  # twice, to compare with the span before
                 if since_start:
                     rows = [word for name, n in since_start.items() for word in (name, self._written[name], n)]
                     pipe.eval(_COUNT.text, 2, COUNTS, self._counted, _COUNTED_SECONDS, *rows)
