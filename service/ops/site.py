@@ -133,7 +133,12 @@ def routes() -> Sequence[BaseRoute]:
             Route(f"/ops{page.path}", _Door(_shown(page), *dict(page.query)), methods=["GET"]),
             Route(f"/api{page.path or '/overview'}", _Door(_answer_of(page), *dict(page.query)), methods=["GET"]),
         ]
-    return [*found, *(Route(f"/ops{path}", _Door(_change), methods=["POST"]) for path in CHANGES)]
+    found += [Route(f"/ops{path}", _Door(_change), methods=["POST"]) for path in CHANGES]
+    return [
+        *found,
+        Route("/ops/", _to_the_pages, methods=["GET"]),
+        *(Route(f"{root}/{{rest:path}}", _Door(_unknown), methods=["GET"]) for root in ("/ops", "/api")),
+    ]
 
 
 class _Door:
@@ -160,7 +165,8 @@ class _Door:
             if person is None:
                 return signed_out(request)
             request.state.person = person
-            check_names(request.query_params.multi_items(), self._parameters, "parameter")
+            if self._inside is not _unknown:
+                check_names(request.query_params.multi_items(), self._parameters, "parameter")
             await ops.open()
             response = await self._inside(ops, request)
             if is_new:
@@ -301,6 +307,11 @@ async def _live(ops: Ops, request: Request) -> Response:
 
 async def _openapi(ops: Ops, request: Request) -> Response:
     return JSONResponse(document(PAGES))
+
+
+async def _unknown(ops: Ops, request: Request) -> Response:
+    where = "/api/openapi.json lists the paths" if request.url.path.startswith("/api/") else "the menu has all pages"
+    raise Refused(404, f"there is nothing at {request.url.path[:200]}; {where}")
 
 
 async def _to_the_pages(request: Request) -> Response:

@@ -84,6 +84,25 @@ def test_a_parameter_that_is_not_understood_is_refused(path: str, expected: str,
     assert page.status_code == (404 if "openapi" in path else 400)
 
 
+@pytest.mark.parametrize("path", ["/ops/none-such", "/ops/evidence/", "/ops/recordings/a/b?c=1"])
+def test_an_unknown_page_is_answered_by_a_page_with_the_menu(path: str, api: httpx.Client) -> None:
+    answer = api.get(path)
+    assert answer.status_code == 404 and answer.headers["content-type"].startswith("text/html")
+    assert f"there is nothing at {path.partition('?')[0]}" in answer.text and 'href="/ops/deletions"' in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_an_unknown_path_of_the_api_is_answered_in_json_and_the_root_of_the_pages_leads_there(
+    deployment: Deployment, api: httpx.Client
+) -> None:
+    for path in ("/api/none-such", "/api/", "/api/recordings/a/b"):
+        answer = api.get(path)
+        assert answer.status_code == 404 and f"there is nothing at {path}" in answer.json()["error"]
+    assert httpx.get(deployment.url + "/api/none-such", trust_env=False).status_code == 401
+    assert api.get("/ops/").headers["location"] == "/ops"
+    assert api.post("/api/recordings").status_code == 405
+
+
 def test_an_instant_is_honoured_by_the_api(deployment: Deployment, api: httpx.Client) -> None:
     first, second = (deployment.calls[n]["recording_started_at"] for n in (3, 4))
     found = api.get("/api/recordings", params={"since": first, "until": second}).raise_for_status().json()
