@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import open_console
+from cli.console import confirmed, open_console
 from cli.options import Json, settings_of
 from cli.usage import group
 from text.counts import many
-from text.errors import UserError
+from text.errors import UsedWrongly, UserError
 
 if TYPE_CHECKING:
     from telnyx_api.client import TelnyxClient
@@ -90,36 +90,45 @@ def apply_plan(
     file: File,
     prune: Prune = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
-) -> None:
+    json: Json = False,
+) -> int:
     """Change the account to match the file.
 
-    It asks first and stops at the first error; you can run it again.
+    It asks first and stops at the first error; you can run it again. Exit status 1: you answered no, or a
+    change failed.
 
     Example: callvault connections apply telnyx.toml
     """
     from workers.connections.document import load
 
     document = load(file)
-    _on_telnyx(lambda client: _apply(client, document, prune, yes))
+    return int(_on_telnyx(lambda client: _apply(client, document, prune, yes, json)))
 
 
-async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: bool) -> None:
+async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: bool, as_json: bool) -> int:
     from telnyx_api.errors import TelnyxError
     from workers.connections.plan import apply, plan
 
     changes = await plan(client, document, prune=prune, set_unreturned=True)
-    _show(changes, False)
-    if not changes or not (yes or typer.confirm("Make these changes?")):
-        return
+    if as_json and changes and not yes:
+        raise UsedWrongly(f"--json: asks nothing; give --yes to make {many(len(changes), 'change')}")
+    _show(changes, as_json)
+    if not changes:
+        return 0
+    if not yes and not confirmed("Make these changes?"):
+        sys.stdout.write("nothing changed\n")
+        return 1
     done = 0
     try:
         async for change in apply(client, changes):
             done += 1
-            sys.stdout.write(f"done: {change.action} {change.family}.{change.key}\n")
+            if not as_json:
+                sys.stdout.write(f"done: {change.action} {change.family}.{change.key}\n")
     except TelnyxError as error:
         failed = changes[done]
         line = f"{failed.action} {failed.family}.{failed.key}: {error}; {done} of {len(changes)} made"
         raise UserError(f"{line}; fix it and run the command again") from None
+    return 0
 
 
 @command.command("drift")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,6 +16,35 @@ def open_console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False)
+
+
+def print_result(line: str, report: dict[str, Any], *, as_json: bool) -> None:
+    """Print the result of a command: a line for a person, or the report as the one JSON document of `--json`."""
+    sys.stdout.write(f"{json.dumps(report) if as_json else line}\n")
+
+
+def confirmed(question: str, *, err: bool = False) -> bool:
+    """Ask a yes-or-no question; returns whether the answer is yes.
+
+    Args:
+        question: to ask.
+        err: ask on standard error, because standard output is for JSON.
+
+    Raises:
+        UsedWrongly: nobody can answer, because standard input has ended.
+        KeyboardInterrupt: the answer was Ctrl-C.
+    """
+    import typer
+
+    from text.errors import UsedWrongly
+
+    try:
+        return typer.confirm(question, err=err)
+    except typer.Abort as stopped:
+        if isinstance(stopped.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        sys.stderr.write("\n")
+        raise UsedWrongly("--yes: missing; this command asks first, and standard input has no answer") from None
 
 
 def bold(text: str, *, is_reversed: bool = False) -> str:

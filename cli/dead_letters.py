@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from cli.console import print_result
 from cli.options import By, DataFolder, Json, Why, service_of
 from cli.usage import group
 from text.counts import many
@@ -70,22 +71,23 @@ def list_letters(data: DataFolder = None, json: Json = False) -> None:
 
 
 @command.command("retry")
-def retry_letters(job_id: JobId = None, every: All = False, data: DataFolder = None) -> None:
+def retry_letters(job_id: JobId = None, every: All = False, data: DataFolder = None, json: Json = False) -> None:
     """Retry one dead letter, or all.
 
     Example: callvault dead-letters retry --all
     """
-    sys.stdout.write(f"{_each(job_id, every, data, lambda attempts, one, _: attempts.retry(one))} queued again\n")
+    done = _each(job_id, every, data, lambda attempts, one, _: attempts.retry(one))
+    print_result(f"{done} queued again", {"retried": done}, as_json=json)
 
 
 @command.command("discard")
-def discard_letters(job_id: JobId = None, every: All = False, data: DataFolder = None) -> None:
+def discard_letters(job_id: JobId = None, every: All = False, data: DataFolder = None, json: Json = False) -> None:
     """Discard one dead letter, or all.
 
     Example: callvault dead-letters discard archive_recording:ID
     """
     done = _each(job_id, every, data, lambda attempts, one, died_at: attempts.discard(one, died_at))
-    sys.stdout.write(f"{done} discarded\n")
+    print_result(f"{done} discarded", {"discarded": done}, as_json=json)
 
 
 @command.command("accept")
@@ -101,6 +103,7 @@ def accept_letter(
     why: Why,
     by: By = None,
     data: DataFolder = None,
+    json: Json = False,
 ) -> None:
     """Seal a day without a recording that Telnyx cannot provide.
 
@@ -126,11 +129,12 @@ def accept_letter(
 
     with service_of(data) as (settings, url):
         record = asyncio.run(accept(settings, url))
+    report = {"kind": kind, "id": id_, "is_archived": record is None, "record": msgspec.to_builtins(record)}
     if record is None:
-        sys.stdout.write(f"{kind} {id_} is archived: Telnyx delivered it this time\n")
+        print_result(f"{kind} {id_} is archived: Telnyx delivered it this time", report, as_json=json)
         return
     line = f"its day can be sealed without it, as recorded at {record.at} ({record.by}: {record.why})"
-    sys.stdout.write(f"{kind} {id_} is not archived: {record.answer}; {line}\n")
+    print_result(f"{kind} {id_} is not archived: {record.answer}; {line}", report, as_json=json)
 
 
 def _each(

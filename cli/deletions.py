@@ -14,6 +14,7 @@ import msgspec
 import typer
 
 from archive.hold import Hold
+from cli.console import print_result
 from cli.options import By, DataFolder, Json, RecordingId, Why, service_of, settings_of
 from cli.usage import group
 from text.counts import many
@@ -190,7 +191,7 @@ def _in_words(duties: Duties) -> str:
 
 
 @command.command("pause")
-def pause(why: Why = NO_REASON, by: By = None, data: DataFolder = None) -> int:
+def pause(why: Why = NO_REASON, by: By = None, data: DataFolder = None, json: Json = False) -> int:
     """Pause all deletions at Telnyx.
 
     The pause is recorded in the archive, and every worker of this archive obeys it.
@@ -205,11 +206,12 @@ def pause(why: Why = NO_REASON, by: By = None, data: DataFolder = None) -> int:
         return decided, await runtime.in_thread(pause_of, runtime.archive)
 
     decided, standing_pause = _run(data, work, needs_redis=False)
-    return _report(f"{'paused' if decided.is_new else 'already paused'}: {standing_pause}", decided)
+    line = f"{'paused' if decided.is_new else 'already paused'}: {standing_pause}"
+    return _report(line, decided, {"paused": msgspec.to_builtins(standing_pause)}, json)
 
 
 @command.command("resume")
-def resume(why: Why = NO_REASON, by: By = None, data: DataFolder = None) -> None:
+def resume(why: Why = NO_REASON, by: By = None, data: DataFolder = None, json: Json = False) -> None:
     """Resume deletions.
 
     Example: callvault deletions resume
@@ -217,7 +219,8 @@ def resume(why: Why = NO_REASON, by: By = None, data: DataFolder = None) -> None
     from workers.deletion import decisions
 
     was_paused = _run(data, lambda runtime: decisions.resume(runtime, why, by or user_name()))
-    sys.stdout.write("resumed\n" if was_paused else "not paused; nothing changed\n")
+    line = "resumed" if was_paused else "not paused; nothing changed"
+    print_result(line, {"paused": None, "is_new": was_paused}, as_json=json)
 
 
 @command.command("hold")
@@ -227,6 +230,7 @@ def hold(
     connection: ConnectionId = None,
     by: By = None,
     data: DataFolder = None,
+    json: Json = False,
 ) -> int:
     """Hold a recording, or all recordings of a connection.
 
@@ -248,7 +252,8 @@ def hold(
     decided = _run(data, work, needs_redis=False)
     if connection is not None:
         _warn_if_unknown(connection, data)
-    return _report(f"{what} is on hold", decided)
+    report: dict[str, Any] = {"recording_id": None if connection else name, "connection_id": connection}
+    return _report(f"{what} is on hold", decided, report | {"is_held": True}, json)
 
 
 def _warn_if_unknown(connection: str, data: Path | None) -> None:
@@ -282,6 +287,7 @@ def release(
     connection: ConnectionId = None,
     by: By = None,
     data: DataFolder = None,
+    json: Json = False,
 ) -> None:
     """Release the holds of a recording or a connection.
 
@@ -296,14 +302,16 @@ def release(
     if connection is not None:
         held = _run(data, lambda runtime: decisions.release_connection(runtime, connection, why, person))
         still = "" if held is None else f", but still on hold: {held}"
-        sys.stdout.write(f"connection {name} is released{still}\n")
+        about: dict[str, Any] = {"recording_id": None, "connection_id": name, "still_held": msgspec.to_builtins(held)}
+        print_result(f"connection {name} is released{still}", about, as_json=json)
         return
     released = _run(data, lambda runtime: decisions.release(runtime, name, why, person))
-    sys.stdout.write(f"{name} is released; {released.follows}\n")
+    report = {"recording_id": name, "connection_id": None} | msgspec.to_builtins(released)
+    print_result(f"{name} is released; {released.follows}", report | {"follows": released.follows}, as_json=json)
 
 
 @command.command("approve")
-def approve(recording_id: RecordingId, why: Why, by: By = None, data: DataFolder = None) -> None:
+def approve(recording_id: RecordingId, why: Why, by: By = None, data: DataFolder = None, json: Json = False) -> None:
     """Allow the deletion of an original with findings.
 
     Findings are oddities in the audio, or content that changed at Telnyx. Until you approve them, the
@@ -315,7 +323,8 @@ def approve(recording_id: RecordingId, why: Why, by: By = None, data: DataFolder
 
     person = by or user_name()
     findings, kept = _run(data, lambda runtime: decisions.approve(runtime, _id(recording_id), why, person))
-    sys.stdout.write(f"{recording_id}: approved {', '.join(findings)}; {what_follows(kept)}\n")
+    report = {"recording_id": recording_id, "approved": [*findings], "kept": kept, "follows": what_follows(kept)}
+    print_result(f"{recording_id}: approved {', '.join(findings)}; {what_follows(kept)}", report, as_json=json)
 
 
 def _one(recording_id: str | None, connection: str | None) -> str:
@@ -332,6 +341,7 @@ def _id(text: str) -> str:
     return text
 
 
-def _report(line: str, decided: Decided) -> int:
-    sys.stdout.write(f"{line}{to_know(decided)}\n")
+def _report(line: str, decided: Decided, report: dict[str, Any], as_json: bool) -> int:
+    report |= msgspec.to_builtins(decided) | {"is_as_meant": decided.is_as_meant}
+    print_result(f"{line}{to_know(decided)}", report, as_json=as_json)
     return 0 if decided.is_as_meant else 1

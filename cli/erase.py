@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archive import layout
+from cli.console import confirmed
 from cli.options import By, DataFolder, Json, RecordingId, service_of, settings_of
 from text.counts import many
 from text.errors import UsedWrongly, UserError
@@ -63,7 +64,8 @@ def _run(settings: Settings, url: str, recording_id: str, why: str, by: str | No
         refuse_if_held(settings, target)
         assert_can_forget(archive, row.date)
         question = f"Erase recording {recording_id} from the archive and at Telnyx?"
-        if not yes and not typer.confirm(question, err=as_json):
+        if not yes and not confirmed(question, err=as_json):
+            sys.stderr.write("callvault: nothing was erased\n")
             return 1
         done = asyncio.run(_erase(settings, url, target, why, by))
         files = forget(archive, row.date, recording_id)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from cli.console import print_result
 from cli.options import DataFolder, Json, Since, day_of, settings_of
 from cli.usage import group
 from text.counts import many
@@ -64,13 +65,14 @@ def dismiss(
         str, typer.Argument(metavar="ID", help="ID of the message, as `logs list` shows it.", show_default=False)
     ],
     data: DataFolder = None,
+    json: Json = False,
 ) -> None:
     """Dismiss a message at Telnyx; the archive keeps it.
 
     Example: callvault logs dismiss ID
     """
     asyncio.run(_dismiss(settings_of(data), message_id))
-    sys.stdout.write("dismissed\n")
+    print_result("dismissed", {"dismissed": message_id}, as_json=json)
 
 
 async def _dismiss(settings: Settings, message_id: str) -> None:
