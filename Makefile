@@ -58,7 +58,7 @@ screenshots: install .tools/installed  ## take the screenshots of the ops pages 
 image-check: install  ## build the image with buildah and run the demo in it; Debian, root, minutes
 	@deploy/image-check.sh
 
-compose-check: install  ## run compose.yaml under load and faults on a real Docker engine; Debian, root, 15 minutes
+compose-check: install  ## run compose.yaml under load and faults on a real Docker engine; Debian, root, 20 minutes
 	@$(BIN)/python -m deploy.compose_check
 
 check: install   ## check format, lint, types, imports, generated documents; seconds

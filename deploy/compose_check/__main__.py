@@ -1,6 +1,6 @@
 """Runs `compose.yaml` whole, under load and faults, against a simulated Telnyx: `make compose-check`.
 
-Each step prints one line with its time. Exit status: 0, or 1 if a step failed. Needs Debian, root and 15 minutes.
+Each step prints one line with its time. Exit status: 0, or 1 if a step failed. Needs Debian, root and 20 minutes.
 """
 
 from __future__ import annotations

@@ -100,6 +100,14 @@ def engine_for(folder: Path, images: Sequence[str]) -> Iterator[Engine]:
                 if left := engine.docker("ps", "--all", "--quiet").split():
                     engine.docker("rm", "--force", "--volumes", *left)
             server.stop(seconds=60)
+            _unmount(folder)
+
+
+def _unmount(folder: Path) -> None:
+    """Unmount what an engine that was restarted leaves mounted, so that the folder can be deleted."""
+    points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for point in reversed([one for one in points if one.startswith(f"{folder}/")]):
+        subprocess.run(["umount", "--lazy", point], capture_output=True, timeout=30, check=False)
 
 
 def _has(engine: Engine, images: Sequence[str]) -> bool:
