@@ -19,6 +19,7 @@ from archive.register import record_damage
 from archive.seals import Chain, Link, Manifest, folders_of_day
 from archive.stores.store import open_store
 from cli.find import write_table
+from lab.processes import callvault
 from lab.stores import make_archive
 from text.times import format_instant, utc_now
 from workers.catalogue import feed
@@ -205,3 +206,14 @@ def test_a_table_holds_nothing_that_a_terminal_would_obey(capsys: pytest.Capture
     out = capsys.readouterr().out
     assert {c for c in out if not c.isprintable()} == {"\n"}
     assert "a word ]0;x  said here" in out
+
+
+def test_a_worker_without_pyarrow_says_that_it_writes_no_rows(environment: dict[str, str], tmp_path: Path) -> None:
+    hiding = tmp_path / "hiding"
+    hiding.mkdir()
+    (hiding / "sitecustomize.py").write_text("import sys\nsys.modules['pyarrow'] = None\n")  # as if not installed
+    says = "days are sealed without Parquet rows, because pyarrow is not installed"
+    with callvault(["worker"], environment | {"PYTHONPATH": str(hiding)}, "worker ready") as worker:
+        assert says in worker.output
+    with callvault(["worker"], environment, "worker ready") as worker:
+        assert says not in worker.output
