@@ -144,6 +144,21 @@ def test_a_page_discards_the_dead_letter_that_it_showed_and_no_newer_one(page: P
     assert not deployment.redis.hexists("callvault:dead-letters", job_id)
 
 
+def test_dead_letters_are_grouped_by_their_cause_with_its_advice_once(page: Page, deployment: Deployment) -> None:
+    ids = [f"archive_recording:grouped-{n}" for n in range(3)]
+    for job_id, cause in zip(ids, ("conflict", "not-audio", "conflict"), strict=True):
+        attempt = Attempt("2026-11-25T10:00:00.000000Z", cause, "no")
+        letter = DeadLetter(job_id, "archive_recording", {"v": 1}, "arq:queue", cause, "no", attempt.at, [attempt])
+        deployment.redis.hset("callvault:dead-letters", job_id, msgspec.json.encode(letter))
+    try:
+        page.goto("/ops/dead-letters")
+        group = page.get_by_role("region", name=re.compile("^conflict"))
+        expect(group.get_by_role("article")).to_have_count(2)
+        expect(group.get_by_text("Compare the two before you retry.")).to_have_count(1)
+    finally:
+        deployment.redis.hdel("callvault:dead-letters", *ids)
+
+
 def test_deletion_is_paused_and_goes_on(page: Page, deployment: Deployment) -> None:
     page.goto("/ops/deletions")
     page.get_by_label("Reason").first.fill("the bucket is moved")
