@@ -82,8 +82,8 @@ def settings_in_force(settings: Settings, options: Collection[str] = ()) -> list
 def written_value(name: str, value: Any) -> str | None:
     """The value of a setting as a person would write it, without secrets; None: unset.
 
-    A secret is shown by a fingerprint, so that two processes can be compared. Whoever guesses a secret cannot test the
-    guess by it: many other texts have the same fingerprint.
+    A secret is shown by a fingerprint of 24 bits, so that two processes can be compared. It reveals no random key. Of a list of
+    common passwords it leaves one or two, so a password must be random.
     """
     match value:
         case None:

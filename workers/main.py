@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 import msgspec
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from archive import layout
 from archive.stores.store import StoreError, StoreRefused
@@ -176,9 +176,9 @@ async def work(settings: Settings, redis_url: str) -> None:
         if runtime.archive.is_known:
             await runtime.assert_bound()
         await leases.beat()
-        await publish_own_duties(
-            runtime, leases.worker_id
-        )  # else the last other worker to stop would report that none runs
+        with suppress(ResponseError):  # `publish_duties` logs it and tries again
+            # Else the last other worker to stop would report that no worker runs.
+            await publish_own_duties(runtime, leases.worker_id)
         await redis.delete(NO_WORKER, WORKER_ENDED)
         workers = {queue: _worker(runtime, leases, queue) for queue in QUEUES.values()}
         reaper = asyncio.create_task(leases.run())

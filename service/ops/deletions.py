@@ -183,7 +183,7 @@ async def _each(
         async with at_once:
             try:
                 await change(ops, form | {"id": recording_id})
-            except (UserError, StoreError, RedisError, OSError) as error:
+            except (UserError, StoreError, UnreadableRecord, RedisError, OSError) as error:
                 return f"{recording_id}: {one_line(error)}"
         return None
 

@@ -133,6 +133,24 @@ def test_several_processes_serve_one_port_or_work_one_queue(command: str, tmp_pa
         assert parent.stop() == 0
 
 
+def test_each_of_several_processes_uses_the_data_folder_of_the_command_line(tmp_path: Path, redis_url: str) -> None:
+    make_archive(tmp_path / "archive")
+    environment = {
+        "CALLVAULT_DATA": str(tmp_path / "other"),
+        "CALLVAULT_ARCHIVE_URL": (tmp_path / "archive").as_uri(),
+        "REDIS_URL": redis_url,
+        "TELNYX_PUBLIC_KEY": "A" * 43 + "=",
+    }
+    port, ready = free_port(), "Application startup complete"
+    words = ["serve", "--processes", "2", "--port", str(port), "--data", str(tmp_path / "own")]
+    with callvault(words, environment, ready) as parent:
+        wait_for(lambda: parent.output.count(ready) == 2)
+        assert httpx.get(f"http://127.0.0.1:{port}/ops", trust_env=False, timeout=30).status_code == 200
+        assert parent.stop() == 0
+    assert (tmp_path / "own" / "ops.key").exists()
+    assert not (tmp_path / "other").exists()
+
+
 def test_status_needs_no_api_key(tmp_path: Path, redis_url: str) -> None:
     make_archive(tmp_path / "archive")
     done = run_callvault(["status"], {"CALLVAULT_DATA": str(tmp_path), "REDIS_URL": redis_url})
