@@ -180,6 +180,7 @@ def test_a_full_disk_under_redis_loses_no_accepted_event(tmp_path: Path) -> None
         receiver = Receiver({"REDIS_URL": server.url, "TELNYX_PUBLIC_KEY": signer.public_key})
         with server, receiver:
             receiver.wait_for_output("Uvicorn running")
+            (disk / "of-others").write_bytes(bytes(768 * 1024))
             accepted = _post_until_refused(receiver, signer)
             assert len(accepted) > 10
             enlarge(disk)
