@@ -209,7 +209,9 @@ def _run() -> NoReturn:
         if not isinstance(end.code, int | None):
             raise
         status = end.code or 0
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as `multiprocessing` does after a fork
+    # Waits for threads, and first ends those of executors; `multiprocessing` does the same after a fork. Joining them by the
+    # public names would wait for ever for an executor that nobody has shut down. Typeshed leaves the name out.
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

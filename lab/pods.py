@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -278,7 +279,7 @@ class Pod:
         startup = self.container.get("startupProbe", {"periodSeconds": 1, "failureThreshold": 30})
         seconds = startup["periodSeconds"] * startup["failureThreshold"]
         for name in ("startupProbe", "readinessProbe"):
-            wait_for(lambda name=name: self.probe(name), seconds, f"{name} of {self.container['name']}", 0.2)  # type: ignore[misc]
+            wait_for(partial(self.probe, name), seconds, f"{name} of {self.container['name']}", 0.2)
 
     def stop(self) -> tuple[int, float]:
         """Stop it as the kubelet does: the hook, SIGTERM, and SIGKILL after the grace.

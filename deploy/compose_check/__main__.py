@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ class Check:
             for number, container in enumerate(self.project.containers(service), 1):
                 with step(f"kill {service} {number} under load") as found:
                     self.project.kill(container)
-                    wait_for(lambda one=container: self._was_restarted(one), 60, "its restart", 0.5)  # type: ignore[misc]
+                    wait_for(partial(self._was_restarted, container), 60, "its restart", 0.5)
                     self.project.wait_until_healthy(service)
                     found.append("started again, healthy")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,10 +75,10 @@ def _folder(path: Path) -> None:
     ],
 )
 def test_a_file_that_holds_no_secret_ends_the_start_with_one_line(
-    make: object, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[Path], None], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "secret"
-    make(path)  # type: ignore[operator]
+    make(path)
     monkeypatch.setenv("TELNYX_API_KEY_FILE", str(path))
     with pytest.raises(SettingsError) as caught:
         load_settings()
