@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,16 @@ def is_marked(client: Any, event_id: str) -> bool:
     """Whether a server remembers that it accepted an event."""
     bucket, member = mark_of(event_id)
     return any(client.sismember(key, member) for key in client.scan_iter(f"{EVENT}*:{bucket}"))
+
+
+def unmarked(client: Any, event_ids: Sequence[str]) -> list[str]:
+    """The events that a server does not remember; it walks the keys once. The client decodes answers."""
+    seen = {
+        (key.rpartition(":")[2], one)
+        for key in client.scan_iter(f"{EVENT}*:*", count=1000)
+        for one in client.smembers(key)
+    }
+    return [one for one in event_ids if mark_of(one) not in seen]
 
 
 class Server(Process):

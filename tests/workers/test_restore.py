@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 
 from lab.processes import Process, Receiver, callvault, run_callvault, wait_for
-from lab.redis import Server, is_marked
+from lab.redis import Server, unmarked
 from lab.servers import RunningSandbox
 from lab.stores import make_archive, s3_weak
 from lab.webhooks import Signer, event
@@ -173,6 +173,7 @@ mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a sma
 
 
 @mounts
+@pytest.mark.timeout(300)
 def test_a_full_disk_under_redis_loses_no_accepted_event(tmp_path: Path) -> None:
     signer = Signer()
     with small_disk(tmp_path) as disk:
@@ -188,7 +189,8 @@ def test_a_full_disk_under_redis_loses_no_accepted_event(tmp_path: Path) -> None
                 server.start()  # its supervisor does this
             wait_for(lambda: _is_accepted(receiver, signer, "once more"), 60, "an answer 200 after the disk has room")
             with server.client() as client:
-                assert all(is_marked(client, one) for one in accepted)
+                assert unmarked(client, accepted) == []
+                assert unmarked(client, ["never sent"]) == ["never sent"]
 
 
 @mounts
@@ -216,7 +218,9 @@ def test_a_full_disk_under_the_catalogue_stops_searches_only(
 def _is_accepted(receiver: Process, signer: Signer, event_id: str) -> bool:
     body = event("call.recording.saved", event_id, recording_id=event_id, note="x" * 4000)
     assert isinstance(receiver, Receiver)
-    answer = httpx.post(receiver.webhooks, content=body, headers=signer.headers(body), timeout=30, trust_env=False)
+    answer = httpx.post(
+        receiver.webhooks, content=body, headers=signer.headers(body), timeout=30, trust_env=False, verify=False
+    )
     assert answer.status_code in (200, 503), answer.text
     return answer.status_code == 200
 
