@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
-import msgspec
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
@@ -17,7 +16,6 @@ from starlette.types import Receive, Scope, Send
 
 from config.settings import Settings
 from process.alive import show_alive
-from process.disks import Disks
 from process.logs import get_logger
 from process.tasks import end_tasks
 from service import metrics
@@ -77,13 +75,8 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         running = [counting, asyncio.create_task(show_alive("serve", settings.data_folder))]
         running.append(asyncio.create_task(watch_workers(settings, app.state.redis)))
         running.append(asyncio.create_task(room.watch()))
-        own, disks = running_here(settings, "receiver", new_id()), Disks()
-        running.append(asyncio.create_task(disks.watch(settings)))
-        running.append(
-            asyncio.create_task(
-                keep_published(app.state.redis, lambda: msgspec.structs.replace(own, disk_free_bytes=disks.free))
-            )
-        )
+        own = running_here(settings, "receiver", new_id())
+        running.append(asyncio.create_task(keep_published(app.state.redis, settings, lambda: own)))
         if replicas is not None:
             running.append(asyncio.create_task(replicas.watch(partial(_alert_no_replica, settings, app.state.redis))))
         yield

@@ -126,7 +126,7 @@ async def _publish_running(runtime: Runtime, worker_id: str) -> None:
             own, archive_id=runtime.archive.identity.id if runtime.archive.is_known else None
         )
 
-    await keep_published(runtime.redis, now)
+    await keep_published(runtime.redis, runtime.settings, now)
 
 
 def _worker(runtime: Runtime, leases: Leases, queue: str) -> LeasingWorker:

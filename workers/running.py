@@ -20,7 +20,9 @@ from redis.exceptions import RedisError
 
 from config.settings import Settings, names_of_secrets, names_same_in
 from config.sources import written_settings
+from process.disks import Disks
 from process.logs import get_logger
+from process.tasks import end_tasks
 from process.version import own_version
 from text.counts import many
 from text.times import format_instant, utc_now
@@ -122,23 +124,26 @@ async def publish(redis: AsyncRedis, own: Running) -> None:
     await _PUBLISH(redis, (RUNNING, RUNNING_ALIVE), (own.id, msgspec.json.encode(own), _REMOVED_SECONDS))
 
 
-async def keep_published(redis: AsyncRedis, own: Callable[[], Running]) -> None:
+async def keep_published(redis: AsyncRedis, settings: Settings, own: Callable[[], Running]) -> None:
     """Publish what this process runs with until cancelled, through outages of Redis; then withdraw it.
 
     Args:
         redis: a client.
-        own: what it runs with now.
+        settings: of this process; they name the disks that it writes to.
+        own: what it runs with now, without the free bytes of its disks.
     """
-    last = own()
+    process_id, disks = own().id, Disks()
+    watching = asyncio.create_task(disks.watch(settings))
     try:
         while True:
             with suppress(RedisError, OSError):  # whatever needs Redis reports an outage
-                await publish(redis, last := own())
+                await publish(redis, msgspec.structs.replace(own(), disk_free_bytes=disks.free))
             await asyncio.sleep(_PUBLISH_SECONDS)
     finally:
+        await end_tasks([watching])
         with suppress(RedisError, OSError):
-            await redis.hdel(RUNNING, last.id)
-            await redis.zrem(RUNNING_ALIVE, last.id)
+            await redis.hdel(RUNNING, process_id)
+            await redis.zrem(RUNNING_ALIVE, process_id)
 
 
 async def read_running(redis: AsyncRedis) -> list[Running]:

@@ -49,6 +49,8 @@ def test_commands_show_what_the_service_runs_with_and_where_this_shell_differs(
         assert [one["kind"] for one in found["processes"]] == ["worker", "worker", "receiver"]
         assert {one["settings"]["CALLVAULT_DELETE_ORIGINALS"] for one in found["processes"]} == {"verified"}
         assert all(one["archive_id"] for one in found["processes"] if one["kind"] == "worker")
+        disks = [{"data folder", "archive"}] * 3
+        wait_for(lambda: [set(one["disk_free_bytes"]) for one in status(shell)["processes"]] == disks)
         assert differing(shell) == [] and found["deletions"]["mode"] == "verified"
         assert found["differs_here"] == [
             {"name": "CALLVAULT_DELETE_ORIGINALS", "here": "never", "workers": {"verified": 2}},
