@@ -25,7 +25,7 @@ from archive.stores.store import StoreError, StoreRefused
 from cli.probe import look_at
 from config.settings import Settings
 from config.sources import unknown_settings
-from process.disks import free_bytes
+from process.disks import folders_of, free_bytes
 from service.app import WEBHOOK_PATH
 from service.signature import SignatureRefused, Signatures
 from telnyx_api.account import Account
@@ -335,7 +335,7 @@ async def _place(settings: Settings, redis: Any) -> str:
 
 
 async def _disk(settings: Settings, redis: Any) -> str:
-    free = await asyncio.to_thread(free_bytes, settings)
+    free = {name: await asyncio.to_thread(free_bytes, path) for name, path in folders_of(settings).items()}
     for name, count in free.items():
         if count < _LEAST_FREE_BYTES:
             raise Wrong(f"{format_size(count)} free for the {name}", "free space; a full disk stops archiving")

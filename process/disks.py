@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -14,36 +15,43 @@ _LOOK_SECONDS = 30
 _STEP_BYTES = 10_000_000
 
 
-def free_bytes(settings: Settings) -> dict[str, int]:
-    """The free bytes for the data folder and, if it is a folder, for the archive; blocks.
-
-    Raises:
-        OSError: a disk does not answer.
-    """
-    places = {"data folder": settings.data_folder}
+def folders_of(settings: Settings) -> dict[str, Path]:
+    """The folders that a process writes to: the data folder and, unless it is a bucket, the archive."""
+    found = {"data folder": settings.data_folder}
     if settings.archive_address.startswith("file:"):
-        places["archive"] = Path(unquote(urlsplit(settings.archive_address).path))
-    found = {}
-    for name, path in places.items():
-        there = next((p for p in (path, *path.resolve().parents) if p.exists()), Path("/"))
-        found[name] = shutil.disk_usage(there).free
+        found["archive"] = Path(unquote(urlsplit(settings.archive_address).path))
     return found
 
 
-class Disks:
-    """The free bytes as they were half a minute ago or less; reading them waits for no disk.
+def free_bytes(folder: Path) -> int:
+    """The free bytes on the disk of a folder, which need not exist yet; blocks.
 
-    Attributes:
-        free: by place, rounded down to ten million; a place that does not answer keeps its last value.
+    Raises:
+        OSError: the disk does not answer.
     """
+    there = next((path for path in (folder, *folder.resolve().parents) if path.exists()), Path("/"))
+    return shutil.disk_usage(there).free
+
+
+class Disks:
+    """The free bytes as they were a minute ago or less; reading them waits for no disk."""
 
     def __init__(self) -> None:
-        self.free: dict[str, int] = {}
+        self._seen: dict[str, tuple[int, float]] = {}  # by place: the bytes, and when the disk answered
+
+    @property
+    def free(self) -> dict[str, int]:
+        """By place, rounded down to ten million; a disk that fails or hangs has no value."""
+        since = time.monotonic() - 2 * _LOOK_SECONDS
+        return {place: count for place, (count, at) in self._seen.items() if at >= since}
 
     async def watch(self, settings: Settings) -> None:
-        """Look every half a minute until cancelled."""
+        """Look every half a minute until cancelled; a disk that hangs holds up no other."""
+        await asyncio.gather(*(self._watch(place, folder) for place, folder in folders_of(settings).items()))
+
+    async def _watch(self, place: str, folder: Path) -> None:
         while True:
             with suppress(OSError):
-                found = await asyncio.to_thread(free_bytes, settings)
-                self.free = {place: count - count % _STEP_BYTES for place, count in found.items()}
+                count = await asyncio.to_thread(free_bytes, folder)
+                self._seen[place] = count - count % _STEP_BYTES, time.monotonic()
             await asyncio.sleep(_LOOK_SECONDS)
