@@ -66,19 +66,8 @@ async def _try(http: httpx.AsyncClient, redis: Any, url: str) -> Finding | None:
     status, got = await _send(http, redis, url, key, body)
     if status != 401:
         return Finding(f"answers {status} to an unsigned webhook; a receiver answers 401", _URL_ADVICE)
-    if isinstance(got, RedisError | OSError):
-        return Finding(
-            "answers 401; whether webhooks arrive unchanged is unknown, because Redis does not answer",
-            "make Redis answer first, then run `callvault doctor` again",
-            is_wrong=False,
-        )
-    if got is None:
-        return Finding(
-            "answers 401, but no receiver of this Redis got the test webhook",
-            "if it leads to another deployment, run `callvault doctor` there; if not, something in front of the receiver "
-            "answers, or the receiver is of an older version",
-            is_wrong=False,
-        )
+    if not isinstance(got, dict):
+        return _unknown(got, "the test webhook")
     if finding := _compare(key, body, got, url):
         return finding
     return await _try_large(http, redis, url, key)
@@ -100,12 +89,30 @@ async def _try_large(http: httpx.AsyncClient, redis: Any, url: str, key: Signing
             f"answers {status} to a webhook of 2 MiB",
             "raise the proxy's limit of a body to 4 MiB: an event holds its whole transcription",
         )
-    if isinstance(got, dict) and (got["bytes"], got["sha256"]) != (len(body), hashlib.sha256(body).hexdigest()):
+    if not isinstance(got, dict):
+        return _unknown(got, "the test webhook of 2 MiB")
+    if (got["bytes"], got["sha256"]) != (len(body), hashlib.sha256(body).hexdigest()):
         return Finding(
             f"of a webhook of {many(len(body), 'byte')} the receiver got {got['bytes']}, and not the same",
             "raise the proxy's limit of a body to 4 MiB, and set it up to pass the body on as it is",
         )
     return None
+
+
+def _unknown(why: RedisError | OSError | None, what: str) -> Finding:
+    """It is not known what a receiver got, so the URL is neither good nor wrong."""
+    if why is not None:
+        return Finding(
+            "answers 401; whether webhooks arrive unchanged is unknown, because Redis does not answer",
+            "make Redis answer first, then run `callvault doctor` again",
+            is_wrong=False,
+        )
+    return Finding(
+        f"answers 401, but no receiver of this Redis got {what}",
+        "if it leads to another deployment, run `callvault doctor` there; if not, something in front of the receiver "
+        "answers, or the receiver is of an older version",
+        is_wrong=False,
+    )
 
 
 async def _send(

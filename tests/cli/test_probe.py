@@ -88,6 +88,12 @@ WRONG: dict[str, tuple[Change, bool, str, str]] = {
         "answers 413 to a webhook of 2 MiB",
         "4 MiB",
     ),
+    "asks for a password for large bodies": (
+        lambda headers, body: (headers, body) if len(body) < 1_048_576 else 401,
+        True,
+        "no receiver of this Redis got the test webhook of 2 MiB",
+        "in front",
+    ),
     "asks for a password": (
         lambda headers, body: 401,
         True,
