@@ -11,24 +11,6 @@ from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-REGISTRY = CollectorRegistry()
-
-WEBHOOKS = Counter(
-    "callvault_webhooks_total",
-    "Webhooks by outcome: accepted, duplicate, kept (in quarantine), or the reason why one was refused.",
-    ["outcome"],
-    registry=REGISTRY,
-)
-EVENTS = Counter(
-    "callvault_events_total", "Accepted events by type; unknown types as 'other'.", ["type"], registry=REGISTRY
-)
-ACCEPT_SECONDS = Histogram(
-    "callvault_webhook_seconds",
-    "Seconds from the first byte of a webhook's body to its answer.",
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2),
-    registry=REGISTRY,
-)
-
 
 class Row(NamedTuple):
     """A metric.
@@ -49,9 +31,23 @@ class Row(NamedTuple):
 
 
 _OF_RECEIVER = (
-    Row("callvault_webhooks_total", "counter", ("outcome",), WEBHOOKS._documentation, "receiver"),
-    Row("callvault_events_total", "counter", ("type",), EVENTS._documentation, "receiver"),
-    Row("callvault_webhook_seconds", "histogram", (), ACCEPT_SECONDS._documentation, "receiver"),
+    Row(
+        "callvault_webhooks_total",
+        "counter",
+        ("outcome",),
+        "Webhooks by outcome: accepted, duplicate, kept (in quarantine), or the reason why one was refused.",
+        "receiver",
+    ),
+    Row(
+        "callvault_events_total", "counter", ("type",), "Accepted events by type; unknown types as 'other'.", "receiver"
+    ),
+    Row(
+        "callvault_webhook_seconds",
+        "histogram",
+        (),
+        "Seconds from the first byte of a webhook's body to its answer.",
+        "receiver",
+    ),
     Row("callvault_redis_up", "gauge", (), "1 if Redis answers this receiver.", "receiver"),
     Row("callvault_build_info", "gauge", ("version",), "Always 1; the version of this receiver.", "receiver"),
     Row(
@@ -128,3 +124,20 @@ _UNIT = (
     ),
 )
 TABLE: dict[str, Row] = {row.name: row for row in (*_OF_RECEIVER, *_UNIT)}
+
+
+REGISTRY = CollectorRegistry()
+
+
+def _counter(name: str) -> Counter:
+    return Counter(name, TABLE[name].meaning, TABLE[name].labels, registry=REGISTRY)
+
+
+WEBHOOKS = _counter("callvault_webhooks_total")
+EVENTS = _counter("callvault_events_total")
+ACCEPT_SECONDS = Histogram(
+    "callvault_webhook_seconds",
+    TABLE["callvault_webhook_seconds"].meaning,
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2),
+    registry=REGISTRY,
+)
