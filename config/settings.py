@@ -40,6 +40,7 @@ from text.errors import UsedWrongly
 
 SERVE_REDIS_URL = "CALLVAULT_SERVE_REDIS_URL"  # set by a parent process for its receivers
 SERVE_METRICS = "CALLVAULT_SERVE_METRICS"  # likewise: the folder of their metrics
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*(?=@)")
 
 
 class SettingsError(UsedWrongly):
@@ -467,8 +468,13 @@ def _explain(error: ValidationError, files: Mapping[str, Path]) -> str:
             variable = name_of(field)
             if variable in files:
                 variable, read = variable + SUFFIX, f"{read} in {files[variable]}"
-            return f"{variable}: cannot use {read}{why}; expected {expected}"
+            return f"{variable}: cannot use {without_credentials(read + why)}; expected {expected}"
     return f"{alias}: {first['msg']}"
+
+
+def without_credentials(text: str) -> str:
+    """A text in which the user and the password of a URL are hidden. A password may hold an `@`: hosts follow the last."""
+    return _CREDENTIALS.sub("hidden", text)
 
 
 def _hidden(value: object) -> str:

@@ -21,12 +21,12 @@ from config.settings import (
     name_of,
     names_of_secrets,
     names_of_settings,
+    without_credentials,
 )
 from text.times import format_duration
 
 _FROM_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 _OF_PARENTS = (SERVE_REDIS_URL, SERVE_METRICS)
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*(?=@)")
 
 
 class InForce(NamedTuple):
@@ -105,7 +105,7 @@ def written_value(name: str, value: Any) -> str | None:
         case tuple():
             return ",".join(map(str, value))
         case _:
-            return _CREDENTIALS.sub("hidden", str(value))
+            return without_credentials(str(value))
 
 
 @lru_cache(64)  # it is slow on purpose

@@ -149,6 +149,15 @@ def test_config_shows_the_value_and_the_source_of_each_setting_and_no_secret(tmp
     assert SECRET not in text and str(tmp_path / "secret") in text and "22-06" in text
 
 
+def test_a_password_in_a_url_is_hidden_whole_in_a_value_and_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for password in (SECRET, f"a@{SECRET}", f"{SECRET}@b:c"):
+        assert written_value("CALLVAULT_TIMESTAMP_URL", f"https://me:{password}@host/a@b") == "https://hidden@host/a@b"
+        monkeypatch.setenv("CALLVAULT_TIMESTAMP_URL", f"htps://user:{password}@host")
+        with pytest.raises(SettingsError, match="cannot use 'htps://hidden@host' ") as caught:
+            load_settings()
+        assert SECRET not in str(caught.value)
+
+
 def test_config_ends_with_status_2_on_a_setting_that_cannot_be_used() -> None:
     done = run_callvault(["config", "--json"], {"CALLVAULT_DELETE_AFTER": "soon"})
     assert (done.returncode, done.stdout) == (2, "")
