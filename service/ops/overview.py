@@ -25,6 +25,12 @@ from workers.status import Status, read_status
 
 _ALERTS_SHOWN = 20
 _FRESH_SECONDS = 1.5  # less than the pages' own two seconds
+_WORK_OF_QUEUES = {
+    "main": "webhooks and alerts",
+    "bulk": "backfill and reconcile",
+    "clock": "scheduled work",
+    "seals": "seals",
+}
 _TOTALS = ("archived", "archived_bytes", "deleted", "deleted_bytes")
 
 
@@ -170,15 +176,9 @@ def _span(step: int, rows: Sequence[dict[str, int]]) -> Span:
 
 def _waiting(status: Status) -> list[Waiting]:
     """What waits: the oldest first, then what is for later."""
-    names = {
-        "main": "Webhooks and alerts",
-        "bulk": "Backfill and reconcile",
-        "clock": "Scheduled work",
-        "seals": "Seals",
-    }
     found = [
         Waiting(
-            f"Jobs: {names[name].lower()}",
+            f"Jobs: {_WORK_OF_QUEUES[name]}",
             "",
             queue.jobs,
             queue.oldest_seconds or None,

@@ -169,9 +169,23 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
         pass  # the archive has the rest
     if hit is None:
         if waits:
-            steps = [Step(None, "received", "its job is queued or running")]
             return Detail(
-                recording_id, "received", [], [], None, None, [], [], steps, [], None, None, None, False, [], None
+                recording_id=recording_id,
+                state="received",
+                damage=[],
+                how_to_mend=[],
+                proven=None,
+                row=None,
+                objects=[],
+                transcriptions=[],
+                history=[Step(None, "received", "its job is queued or running")],
+                related=[],
+                sealed_at=None,
+                deletion_due_at=None,
+                kept=None,
+                needs_approval=False,
+                holds=[],
+                record=None,
             )
         raise Refused(404, f"recording {recording_id} is not in the archive")
     folder = layout.recording_folder(hit.row.date, recording_id)
@@ -231,8 +245,25 @@ def _read(
     if life.record is not None:
         numbers = life.record["recording"]
         numbers |= {"from": row.from_number, "to": row.to_number} if ops.settings.ops_mask_numbers else {}
-    about = (row, life.objects, life.said, steps, related, sealed_at, due_at, kept, needs_approval, holds, life.record)
-    return Detail(row.recording_id, state, damage, mend, life.proven, *about), seen
+    detail = Detail(
+        recording_id=row.recording_id,
+        state=state,
+        damage=damage,
+        how_to_mend=mend,
+        proven=life.proven,
+        row=row,
+        objects=life.objects,
+        transcriptions=life.said,
+        history=steps,
+        related=related,
+        sealed_at=sealed_at,
+        deletion_due_at=due_at,
+        kept=kept,
+        needs_approval=needs_approval,
+        holds=holds,
+        record=life.record,
+    )
+    return detail, seen
 
 
 def _needs_approval(archive: Archive, folder: str) -> bool:
