@@ -193,8 +193,8 @@ class Place(NamedTuple):
 
     Attributes:
         kind: the kind of the object; None if it is unknown.
-        folder: what the keys of the same recording, or of the same content of a medium, begin with, with the slash at its
-            end; any other key is a folder of its own.
+        folder: what all keys of the same recording, or of the same content of a medium, begin with, known or not, with the
+            slash at its end; any other key is a folder of its own.
         day: the UTC day that it lies under; None if it lies under none.
         recording_id: the id of the recording in whose folder it lies, known or not; empty for any other key.
         names: what varies in the rest of the key, in its order: such as a format, the id of a transcription, the name of a
@@ -221,9 +221,9 @@ def place_of(key: str) -> Place:
         return Place(kind, key[: len(key) - len(rest)], day, recording_id, names)
     under_day = layout.day_of(key)
     kind, names = _read(key, _ELSEWHERE)
+    folder = layout.media_folder_of(key) or key
     if kind is None or (under_day is None and _DAY in kind.key):
-        return Place(None, key, under_day)
-    folder = key.rpartition("/")[0] + "/" if kind in (MEDIUM, MEDIUM_RECORD) else key
+        return Place(None, folder, under_day)
     return Place(kind, folder, under_day, names=names)
 
 

@@ -172,6 +172,18 @@ def media_folder(day: date | datetime, media_name: str, sha256: str) -> str:
     return f"{day_prefix(day, 'media')}{encode_name(media_name)}/{sha256}/"
 
 
+def media_folder_of(key: str) -> str | None:
+    """The folder of the content of a stored medium in which a key lies; None for another kind of key."""
+    parts = key.split("/", 6)
+    if len(parts) != 7 or parts[0] != "media" or day_of(key) is None:
+        return None
+    is_ours = decode_name(parts[4]) is not None and _SHA256.fullmatch(parts[5]) is not None
+    return key.removesuffix(parts[6]) if is_ours else None
+
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
 def media_key(folder: str) -> str:
     """The key of a medium's record, written after its content."""
     return f"{folder}media.json"

@@ -157,6 +157,21 @@ def test_a_day_with_odd_keys_is_sealed_and_verify_agrees(odd: tuple[Archive, lis
     assert manifest.objects == len(lines)
 
 
+def test_a_medium_with_an_odd_key_between_its_own_is_sealed_and_verify_agrees(tmp_path: Path) -> None:
+    small = SmallArchive(tmp_path / "archive")
+    folder, sha256 = layout.media_folder(ago(OPEN), "greeting", HEX), hashlib.sha256(b"a greeting").hexdigest()
+    proof = {"by": "read-back", "algorithm": "sha256", "value": sha256, "version": None}
+    named = {"key": f"{folder}content", "size": 10, "sha256": sha256, "content_type": "audio/wav", "proof": proof}
+    small.write(f"{folder}content", b"a greeting")
+    small.write(f"{folder}desktop.ini", b"x")
+    small.write(f"{folder}media.json", {"schema": "callvault.media/1", "media": {}, "object": named})
+    archive = Archive(open_store(small.root.as_uri()))
+    (found,) = folders_of_day(archive, ago(OPEN), ())
+    assert (found.prefix, [line[66:-1] for line in found.lines]) == (folder, sorted(found.present))
+    small.seal(OPEN)
+    assert verify_seals(archive, Verified()).problems == []
+
+
 def test_everything_that_reads_the_archive_has_an_answer(odd: tuple[Archive, list[str]], tmp_path: Path) -> None:
     archive, keys = odd
     days = ArchivedDays(archive)
