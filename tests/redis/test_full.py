@@ -18,17 +18,22 @@ from lab.processes import callvault, receiver, wait_for
 from lab.redis import LEAST_PASSWORD, LEAST_USER, Server, least_rights
 from lab.servers import RunningSandbox
 from lab.webhooks import Signer, event
+from lab.worker import archive as archive_one
+from lab.worker import own_runtime
 from tests.workers.steps import committed
+from text.times import utc_now
 from workers.alerts.alerts import Alerts
 from workers.deletion.schedule import DeletionSchedule, LeavingOriginals
 from workers.engine.attempts import Attempts, DeadLetter
 from workers.engine.connect import connect_worker
 from workers.engine.leases import Leases
 from workers.engine.worker import LeasingWorker
-from workers.keys import ALERT_COUNTS, ALERTS, ARQ_JOB, DEAD_LETTERS, MAIN_QUEUE, SEALS, UNSEALED, WORKER
+from workers.keys import ALERT_COUNTS, ALERTS, ARQ_JOB, DEAD_LETTERS, LAST, MAIN_QUEUE, SEALS, UNSEALED, WORKER
 from workers.queue.accept import Acceptor
 from workers.queue.change_feed import announce
 from workers.queue.jobs import Job, enqueue
+from workers.reconcile.reconcile import reconcile
+from workers.recordings.requests import ReconcileRequest
 from workers.recordings.writing import sole_writer
 from workers.seals.witness import send_head
 
@@ -118,6 +123,18 @@ async def test_with_a_full_redis_the_head_still_counts_as_witnessed(tmp_path: Pa
                 await send_head(client, [receiver_of_alerts.url], Alerts(client, []))
             assert len(receiver_of_alerts.texts) == 1
         await client.aclose()
+
+
+async def test_with_a_full_redis_a_reconcile_that_finds_nothing_missing_is_done(
+    sandbox: RunningSandbox, environment: dict[str, str], archive_folder: Path, tmp_path: Path
+) -> None:
+    with Server(tmp_path) as plain, plain.client() as redis:
+        async with own_runtime(environment | {"REDIS_URL": plain.url}) as runtime:
+            await archive_one(runtime, sandbox.world.add_recording(seconds=0.1))
+            today = utc_now().date().isoformat()
+            with full(redis):
+                await reconcile(runtime, ReconcileRequest(since=today, until=today))
+            assert redis.hget(LAST, "reconciled")
 
 
 def _fill(redis: Any, share: float) -> None:

@@ -30,7 +30,7 @@ from workers.engine.one_by_one import Failure, OneByOne
 from workers.keys import BULK_QUEUE, LAST, RECONCILED
 from workers.queue.accept import DEDUPE_SECONDS, Acceptor
 from workers.queue.jobs import enqueue
-from workers.queue.script import server_now, server_seconds
+from workers.queue.script import server_now, server_seconds, write_when_full
 from workers.reconcile.archived_days import ArchivedDays
 from workers.reconcile.comparison import OF_ONE_LIST, Comparison, Tally, recordings_of, transcriptions_of, window
 from workers.reconcile.dead_letters import end_done_letters
@@ -77,7 +77,7 @@ async def reconcile(runtime: Runtime, request: ReconcileRequest) -> None:
     if errors:
         raise errors[0]
     if not failed:
-        await runtime.redis.hset(LAST, "reconciled", await server_seconds(runtime.redis))
+        await write_when_full(runtime.redis, ("HSET", LAST, "reconciled", await server_seconds(runtime.redis)))
     log.info("reconciled", since=request.since, until=request.until, **msgspec.structs.asdict(tally))
 
 
