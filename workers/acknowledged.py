@@ -1,6 +1,7 @@
 """Who has seen a condition: a note beside it in Redis, so that the next person knows that somebody looks into it.
 
-A note ends after a day, with its condition, or once the number of things it was about has grown. It changes nothing else.
+A note ends after a day, with its condition, or once there are more of what it was about, if the details of the condition are a
+number alone, as of dead letters. It changes nothing else.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ decide nothing themselves. To add a condition: a row here and a look; then `make
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -15,7 +15,7 @@ import msgspec
 from config.settings import Settings
 from text.counts import many
 from text.times import end_of_day, format_duration, format_instant
-from workers.acknowledged import acknowledged
+from workers.acknowledged import Acknowledgement, acknowledged
 from workers.alerts.kinds import Severity
 from workers.damage.damaged import DamagedObjects, KnownDamage
 from workers.deletion.schedule import DeletionSchedule
@@ -221,12 +221,12 @@ async def _no_worker(at: _Moment) -> list[Condition]:
     waiting = sum([await at.redis.zcard(queue) for queue in QUEUES.values()])
     if since is None and ended is None and not waiting and not await at.redis.exists(LIVE_DUTIES):
         return []
-    length = "" if since is None else f" for {format_duration(max(0.0, at.now - float(since)))}"
+    began = None if since is None else float(since)
+    length = "" if began is None else f" for {format_duration(max(0.0, at.now - began))}"
     jobs = "no job waits" if not waiting else many(waiting, "job waits", "jobs wait")
     why = "" if ended is None else f". The last worker ended: {ended.decode('utf-8', 'replace')}"
-    return [
-        condition("no-worker", f"nothing is archived, deleted or sealed{length}; {jobs}{why}", since=_instant(since))
-    ]
+    what = f"nothing is archived, deleted or sealed{length}; {jobs}{why}"
+    return [condition("no-worker", what, since=None if began is None else _instant(began))]
 
 
 def _damage(key: str, one: KnownDamage, archive_address: str) -> Condition:
@@ -318,8 +318,8 @@ def _due(at: _Moment, day: date) -> str:
     return format_instant(end_of_day(day) + at.settings.seal_after)
 
 
-def _instant(seconds: bytes | None) -> str | None:
-    return None if seconds is None else format_instant(datetime.fromtimestamp(float(seconds), UTC))
+def _instant(seconds: float) -> str:
+    return format_instant(datetime.fromtimestamp(seconds, UTC))
 
 
 async def _settings_differ(at: _Moment) -> list[Condition]:
@@ -354,38 +354,29 @@ _LOOKS: Sequence[Look] = (
 )
 
 
-async def known_conditions(redis: AsyncRedis, settings: Settings) -> list[Condition]:
-    """All conditions that Redis knows of, the worst first.
+async def known_conditions(
+    redis: AsyncRedis, settings: Settings, of_the_archive: Sequence[Condition] | None = None
+) -> list[Condition]:
+    """All conditions, the worst first, each with who has seen it; notes on what is over are removed.
+
+    Args:
+        redis: Redis.
+        settings: of the caller.
+        of_the_archive: what is wrong with the archive, which Redis does not know; None: the caller did not look.
 
     Raises:
         redis.exceptions.RedisError: Redis does not answer, a condition of its own: `condition("redis-away")`.
     """
     now, alive, running = await server_seconds(redis), await living_workers(redis), await read_running(redis)
     at = _Moment(redis, settings, now, alive, running)
-    return await with_notes(redis, [found for look in _LOOKS for found in await look(at)], now, _OF_THE_ARCHIVE)
-
-
-async def with_notes(
-    redis: AsyncRedis, found: Sequence[Condition], now: float, not_asked: Collection[str] = ()
-) -> list[Condition]:
-    """Conditions with who has seen each. What nobody has a note of is unchanged; notes on what is over are removed.
-
-    Args:
-        redis: Redis.
-        found: all conditions of now.
-        now: seconds since the epoch, by the server's clock.
-        not_asked: ids of conditions that may stand too; their notes stay.
-
-    Raises:
-        redis.exceptions.RedisError: Redis is away.
-    """
+    found = [*(of_the_archive or ()), *[one for look in _LOOKS for one in await look(at)]]
+    not_asked = _OF_THE_ARCHIVE if of_the_archive is None else ()
     notes = await acknowledged(redis, {one.id: one.what for one in found}, now, not_asked)
-    return [
-        msgspec.structs.replace(one, seen_by=note.by, seen_at=_instant(str(note.at).encode()))
-        if (note := notes.get(one.id))
-        else one
-        for one in found
-    ]
+    return [_with_note(one, notes.get(one.id)) for one in found]
+
+
+def _with_note(one: Condition, note: Acknowledgement | None) -> Condition:
+    return one if note is None else msgspec.structs.replace(one, seen_by=note.by, seen_at=_instant(note.at))
 
 
 async def living_workers(redis: AsyncRedis) -> set[str]:

@@ -14,7 +14,7 @@ from archive.seals import Chain
 from archive.stores.store import StoreError
 from text.counts import many
 from text.times import end_of_day, format_instant, parse_instant
-from workers.conditions import Condition, condition, known_conditions, with_notes
+from workers.conditions import Condition, condition, known_conditions
 from workers.deletion.duties import workers_duties
 from workers.engine.failure_classes import FAILURE_CLASSES
 from workers.keys import QUEUES
@@ -150,10 +150,8 @@ async def read_status(runtime: Runtime) -> Status:
         problem = str(error)
     if problem is not None:
         chain = await remembered_chain(runtime)  # the problem says that this may be outdated
-    conditions = await known_conditions(redis, settings)
-    if problem is not None:
-        conditions.insert(0, condition("archive-away", problem))
-    conditions = await with_notes(redis, conditions, now)
+    away = [] if problem is None else [condition("archive-away", problem)]
+    conditions = await known_conditions(redis, settings, away)
     last = chain.links[-1].seal if chain.links else None
     waiting = UnsealedDays(redis)
     days = await waiting.all()

@@ -17,7 +17,7 @@ from text.errors import UserError
 from text.times import parse_instant, utc_now
 from workers import acknowledged
 from workers.alerts.alerts import Alert
-from workers.conditions import Condition, condition, known_conditions, with_notes
+from workers.conditions import Condition, condition, known_conditions
 from workers.keys import ALERTS
 from workers.queue.history import DAY, HOUR, quantile, read_history
 from workers.queue.script import server_seconds
@@ -135,8 +135,8 @@ async def _look(ops: Ops) -> Overview:
             status = await read_status(ops.runtime)
             found = status.conditions
         except StoreError as error:  # it cannot even be opened
-            found = [condition("archive-away", str(error)), *await known_conditions(ops.redis, ops.settings)]
-            found = await with_notes(ops.redis, found, now)
+            away = [condition("archive-away", str(error))]
+            found = await known_conditions(ops.redis, ops.settings, away)
     except (RedisError, OSError):
         found, hour = [condition("redis-away", "the receiver answers webhooks with 503 until it does")], None
     return Overview(
