@@ -137,6 +137,14 @@ def test_whatever_refers_to_pods_finds_them(overlay: str) -> None:
     }
 
 
+def test_a_full_valkey_refuses_new_work_before_the_kernel_kills_it() -> None:
+    """It needs up to twice the memory of its data while it rewrites its file."""
+    (container,) = dict(pods("small"))["callvault-valkey"]["spec"]["containers"]
+    words = container["args"][1:]
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    assert (options["--maxmemory"], container["resources"]["limits"]["memory"]) == ("1gb", "2Gi")
+
+
 def test_a_worker_is_given_longer_to_end_than_it_takes() -> None:
     from workers.main import DRAIN_SECONDS
 

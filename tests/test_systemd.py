@@ -106,6 +106,7 @@ def test_the_valkey_keeps_what_it_must() -> None:
         "always",
         "noeviction",
     )
+    assert pairs["--maxmemory"] == "1gb", "a full one answers, and receivers answer 503"
     assert f"unix://{pairs['--unixsocket']}" in (UNITS / "callvault.env").read_text()
 
 
