@@ -59,6 +59,14 @@ def program(name: str, package: str) -> str:
     return found
 
 
+def is_allowed(*command: str) -> bool:
+    """Whether this machine lets this process run a command that takes rights, such as `mount`; tries it."""
+    try:
+        return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 def _which(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
 
