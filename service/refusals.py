@@ -19,7 +19,7 @@ from starlette.types import Scope
 
 from process.logs import get_logger
 from service.changed_body import NAMES, find_change, look_of
-from service.signature import OutsideWindow, SignatureRefused, Signatures
+from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, OutsideWindow, SignatureRefused, Signatures
 from workers.keys import PROBE, PROBED
 
 PROBE_HEADER = "callvault-probe"
@@ -64,7 +64,9 @@ class Refusals:
 
     def _explain(self, error: SignatureRefused, headers: dict[str, str], body: bytes) -> dict[str, Any]:
         now = time.monotonic()
-        is_whole = all(headers.get(name) for name in NAMES[-2:]) and not isinstance(error, OutsideWindow)
+        is_whole = all(headers.get(name) for name in (TIMESTAMP_HEADER, SIGNATURE_HEADER)) and not isinstance(
+            error, OutsideWindow
+        )
         if not is_whole or now - self._explained_at < _EXPLAIN_EVERY_SECONDS:
             return {}
         self._explained_at = now

@@ -140,6 +140,28 @@ def test_no_body_stops_or_delays_it(body: bytes) -> None:
     assert time.process_time() - started < 0.5
 
 
+def test_a_large_body_of_many_small_values_is_looked_at_in_milliseconds() -> None:
+    """Anyone may send one each second, and meanwhile no webhook is answered."""
+    body = b"[" + b"[1], " * 800_000 + b"1]"
+    started = time.process_time()
+    assert look_of(body, {})["body_is"] == "JSON without spaces"
+    assert time.process_time() - started < 0.1
+
+
+@pytest.mark.parametrize(
+    ("body", "form"),
+    [
+        (b'{"a":"\xff"}', "incomplete JSON"),
+        (b'{"a":"\\x"}', "incomplete JSON"),
+        (b'{"a":1,}', "incomplete JSON"),
+        (b'{"a": 1}\n', "JSON with spaces"),
+        (b"a=1", "not JSON"),
+    ],
+)
+def test_the_form_of_a_body_is_named(body: bytes, form: str) -> None:
+    assert look_of(body, {})["body_is"] == form
+
+
 def test_nothing_of_the_request_is_in_the_texts() -> None:
     evil = 'x\n{"event": "forged"}\x1b[31m'
     headers = {"content-length": evil, "content-type": f"a/b; charset={evil}", "content-encoding": evil}
