@@ -109,9 +109,9 @@ class _Commands(Group):
 
 def _show_version(is_asked: bool) -> None:
     if is_asked:
-        from importlib.metadata import version
+        from process.version import own_version
 
-        sys.stdout.write(f"callvault {version('callvault')}\n")
+        sys.stdout.write(f"callvault {own_version()}\n")
         raise typer.Exit
 
 
