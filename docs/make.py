@@ -118,8 +118,8 @@ def metrics() -> str:
 
 
 _METRICS = """\
-Every receiver serves these metrics at `/metrics`. One scrape of one receiver tells all: what is of the unit, the
-receiver reads from Redis, where workers count; a worker has no port ([decision 27](decisions/0027-metrics-through-redis.md)).
+Every receiver serves these metrics at `/metrics`: its own, and those of the unit, which it reads from Redis. Workers
+count there; a worker has no port ([decision 27](decisions/0027-metrics-through-redis.md)).
 With `serve --processes N`, what is of the receiver is the sum of its processes, up to two seconds old.
 
 - Scrape every receiver. Add up what is of a receiver: `sum(rate(callvault_webhooks_total[5m]))`.
