@@ -15,7 +15,8 @@ from workers.recordings.routing import ROUTES
 
 ROOT = Path(__file__).parent.parent
 _ROOMS = (
-    "archive", "bench", "cli", "config", "lab", "process", "sandbox", "service", "telnyx_api", "tests", "text", "workers",
+    "archive", "bench", "cli", "config", "deploy", "lab", "process", "sandbox", "service", "telnyx_api", "tests", "text",
+    "workers",
 )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def test_every_file_that_the_architecture_names_exists() -> None:
 
 
 def test_every_file_that_a_text_names_exists() -> None:
-    tops = (*_ROOMS, "deploy", "docs")
+    tops = (*_ROOMS, "docs")
     named = re.compile(rf"(?<![\w/.-])(?:{'|'.join(tops)})/[\w/.-]+\.(?:py|lua|md|json|html|yaml)\b")
     for path in ROOT.rglob("*"):
         is_ours = path.relative_to(ROOT).parts[0] in tops or path.parent == ROOT
@@ -64,6 +65,8 @@ def test_every_file_that_a_text_names_exists() -> None:
             assert (ROOT / name).exists() or (path.parent / name).exists(), f"{path.relative_to(ROOT)}: {name}"
 
 
+# What a person copies from deploy/ and reads the comments of.
+_COMMENTED = ("", ".cfg", ".conf", ".env", ".service", ".sh", ".sysusers", ".tpl", ".txt", ".yaml", ".yml")
 # Not plain English: the actor is missing, or the noun needs a second reading.
 _NOT_PLAIN = re.compile(
     r"\b(?:is|are|was|were|be|been|being) told\b(?! apart)|\bit is none\b|\bthere is none\b|\bis none\b(?! of)|\bthat of\b"
@@ -91,6 +94,7 @@ def test_all_that_people_read_is_plain_english() -> None:
     paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("docs/*.py")]
     for room in _ROOMS:
         paths += [path for kind in ("py", "html") for path in (ROOT / room).glob(f"**/*.{kind}")]
+    paths += [path for path in (ROOT / "deploy").rglob("*") if path.is_file() and path.suffix in _COMMENTED]
     found = [
         f"{path.relative_to(ROOT)}:{number}: {text.strip()}"
         for path in sorted(paths)
