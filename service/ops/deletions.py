@@ -171,27 +171,33 @@ async def release_many(ops: Ops, form: dict[str, str]) -> str:
 async def _each(
     ops: Ops, form: dict[str, str], change: Callable[[Ops, dict[str, str]], Awaitable[str]], how: str
 ) -> str:
-    """Do one change for each of `ids`, a few at a time.
+    """Do one change for each of `ids`, a few at a time; returns what a person must know of each, the same once.
 
     Raises:
         UserError: it was not possible for some; the text names these, and how many were changed.
     """
     at_once = asyncio.Semaphore(_AT_ONCE)
     ids = list(dict.fromkeys(form["ids"].split()))
+    notes: dict[str, list[str]] = {}  # ids, by what there is to know, such as an original that had been deleted before
+    failed = []
 
-    async def one(recording_id: str) -> str | None:
+    async def one(recording_id: str) -> None:
         async with at_once:
             try:
-                await change(ops, form | {"id": recording_id})
+                text = await change(ops, form | {"id": recording_id})
             except (UserError, StoreError, UnreadableRecord, RedisError, OSError) as error:
-                return f"{recording_id}: {one_line(error)}"
-        return None
+                failed.append(f"{recording_id}: {one_line(error)}")
+                return
+        if note := text.removeprefix(f"recording {recording_id} is {how}").lstrip("; "):
+            notes.setdefault(note, []).append(recording_id)
 
-    failed = [line for line in await asyncio.gather(*map(one, ids)) if line is not None]
-    done = f"{many(len(ids) - len(failed), 'recording')} {'is' if len(ids) - len(failed) == 1 else 'are'} {how}"
+    await asyncio.gather(*map(one, ids))
+    count = len(ids) - len(failed)
+    done = f"{many(count, 'recording')} {'is' if count == 1 else 'are'} {how}"
+    known = "".join(f"; {note}" if len(of) == count else f"; {', '.join(of)}: {note}" for note, of in notes.items())
     if failed:
-        raise UserError(f"{done}, {len(failed)} not: {'; '.join(failed)}")
-    return done
+        raise UserError(f"{done}, {len(failed)} not: {'; '.join(failed)}{known}")
+    return done + known
 
 
 async def approve(ops: Ops, form: dict[str, str]) -> str:
