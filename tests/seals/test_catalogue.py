@@ -27,7 +27,7 @@ from text.times import utc_now
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.file import CatalogueBusy
 from workers.catalogue.inventory import csv_lines
-from workers.catalogue.query import BadQuery, read_box, read_query
+from workers.catalogue.query import BadQuery, read_box, read_query, write_box
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit
 
@@ -381,6 +381,19 @@ def test_an_unintelligible_search_is_refused(typed: str, said: str) -> None:
 def test_an_unusable_search_value_is_refused_by_name(words: dict[str, str], said: str) -> None:
     with pytest.raises(BadQuery, match=re.escape(said)):
         read_query(words)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        '"wrong amount" state:held',
+        'refund "account number" since:7d',
+        "since:2026-11-26T07:30 until:today",
+        'number:"+49 30 1"',
+    ],
+)
+def test_a_search_that_is_written_back_means_the_same(typed: str) -> None:
+    assert read_box(write_box(read_box(typed))) == read_box(typed)
 
 
 def test_instants_select_a_part_of_a_day(sealed: Sealed) -> None:

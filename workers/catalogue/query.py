@@ -146,10 +146,14 @@ def read_box(text: str) -> dict[str, str]:
 
 
 def write_box(words: Mapping[str, str]) -> str:
-    """Write named values as `read_box` reads them."""
-    return " ".join(
-        f'{name}:"{value}"' if re.search(r"\s|:", value) else f"{name}:{value}" for name, value in words.items()
-    )
+    """Write named values as `read_box` reads them. A value with quotes is of `text`, and stands without its name."""
+
+    def written(name: str, value: str) -> str:
+        if '"' in value:
+            return value
+        return f'{name}:"{value}"' if re.search(r"\s|:", value) else f"{name}:{value}"
+
+    return " ".join(written(name, value) for name, value in words.items())
 
 
 def join(words: Mapping[str, str | None], more: Mapping[str, str]) -> dict[str, str | None]:
