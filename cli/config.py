@@ -7,6 +7,8 @@ import sys
 
 from cli.options import DataFolder, Json, settings_of
 
+_WIDEST = 40  # a longer value moves its own source only
+
 
 def command(data: DataFolder = None, json: Json = False) -> None:
     """Show each setting in force and its source.
@@ -27,6 +29,3 @@ def command(data: DataFolder = None, json: Json = False) -> None:
     name_width, value_width = (max(len(row[column]) for row in cells) for column in (0, 1))
     value_width = min(value_width, _WIDEST)
     sys.stdout.write("".join(f"{n:<{name_width}}  {v:<{value_width}}  {s}\n" for n, v, s in cells))
-
-
-_WIDEST = 40  # a longer value moves its own source only

@@ -9,8 +9,6 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from text.counts import many
-
 SUFFIX = "_FILE"
 _MOST_BYTES = 64 * 1024  # a private key takes less than one
 
@@ -51,7 +49,7 @@ def read_secret_file(name: str, path: Path) -> str:
     except ValueError:  # the path has a zero byte
         raise ValueError(_line(name, f"{str(path)!r} is not a path")) from None
     if len(data) > _MOST_BYTES:
-        raise ValueError(_line(name, f"{path} is larger than {many(_MOST_BYTES // 1024, 'KiB', 'KiB')}"))
+        raise ValueError(_line(name, f"{path} is larger than {_MOST_BYTES // 1024} KiB"))
     try:
         text = data.decode().rstrip("\r\n")
     except UnicodeDecodeError:

@@ -435,13 +435,16 @@ def name_of(field: FieldInfo) -> str:
 
 def is_secret(field: FieldInfo) -> bool:
     """Whether a setting is a secret: it is never shown, and can come from a file."""
-    return bool(cast(dict[str, Any], field.json_schema_extra)["secret"])
+    return bool(_extra(field)["secret"])
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    return cast(dict[str, Any], field.json_schema_extra)  # as `_setting` wrote it
 
 
 def names_same_in(*groups: SameIn) -> tuple[str, ...]:
     """The environment variables of the settings that should be the same in these processes."""
-    rows = ((field, cast(dict[str, Any], field.json_schema_extra)) for field in Settings.model_fields.values())
-    return tuple(name_of(field) for field, extra in rows if extra["same_in"] in groups)
+    return tuple(name_of(field) for field in Settings.model_fields.values() if _extra(field)["same_in"] in groups)
 
 
 def names_of_settings() -> tuple[str, ...]:
@@ -459,7 +462,6 @@ def _explain(error: ValidationError, files: Mapping[str, Path]) -> str:
     alias = str(first["loc"][0])
     for name, field in Settings.model_fields.items():
         if alias in (name, field.validation_alias):
-            expected = cast(dict[str, Any], field.json_schema_extra)["expected"]
             read = _hidden(first["input"]) if is_secret(field) else repr(first["input"])
             reason = re.sub(r"^Value error, ", "", first["msg"])
             # pydantic's reasons, and ours that quote the value, only repeat the rest of the line.
@@ -468,7 +470,7 @@ def _explain(error: ValidationError, files: Mapping[str, Path]) -> str:
             variable = name_of(field)
             if variable in files:
                 variable, read = variable + SUFFIX, f"{read} in {files[variable]}"
-            return f"{variable}: cannot use {without_credentials(read + why)}; expected {expected}"
+            return f"{variable}: cannot use {without_credentials(read + why)}; expected {_extra(field)['expected']}"
     return f"{alias}: {first['msg']}"
 
 

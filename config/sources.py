@@ -29,6 +29,9 @@ _FROM_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 _OF_PARENTS = (SERVE_REDIS_URL, SERVE_METRICS)
 
 
+Source = Literal["default", "environment", "file", "command line"]
+
+
 class InForce(NamedTuple):
     """A setting as this process uses it.
 
@@ -43,7 +46,7 @@ class InForce(NamedTuple):
 
     name: str
     value: str | None
-    source: Literal["default", "environment", "file", "command line"]
+    source: Source
     file: str
     is_secret: bool
 
@@ -68,7 +71,7 @@ def settings_in_force(settings: Settings, options: Collection[str] = ()) -> list
     written, rows = written_settings(settings), []
     for attribute, field in Settings.model_fields.items():
         name = name_of(field)
-        source: Literal["default", "environment", "file", "command line"] = "default"
+        source: Source = "default"
         if attribute in options:
             source = "command line"
         elif name in files:
