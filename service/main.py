@@ -51,9 +51,7 @@ def run(settings: Settings, redis_url: str, *, host: str, port: int, processes: 
     if processes > 1:
         starting.load()  # what cannot be imported ends this process, not only its children
         os.environ[SERVE_REDIS_URL] = redis_url
-        os.environ["CALLVAULT_DATA"] = str(
-            settings.data_folder.absolute()
-        )  # `--data`, for the processes that start now
+        os.environ["CALLVAULT_DATA"] = str(settings.data_folder.absolute())  # may come from `--data`
     end_on_signals()
     try:
         if processes == 1:

@@ -23,6 +23,8 @@ class Page:
         answer: the type of the data.
         query: the query parameters with a description each; any other is refused.
         for_api: converts the data for the API.
+        shows_refusals: whether the page itself shows why its query is refused, so that a person can mend it there; its
+            template then gets `it` as None, and `error`.
     """
 
     path: str
@@ -33,3 +35,4 @@ class Page:
     in_menu: bool = False
     query: tuple[tuple[str, str], ...] = ()
     for_api: Callable[[Any], Any] = lambda value: value
+    shows_refusals: bool = False

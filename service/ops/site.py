@@ -67,6 +67,7 @@ PAGES = (
         True,
         _SEARCH,
         recordings.for_api,
+        shows_refusals=True,
     ),
     Page("/recordings/{recording_id}", "recording.html", "Recording", recordings.look_at_one, recordings.Detail),
     Page("/evidence", "evidence.html", "Evidence", evidence.look, evidence.Evidence, True),
@@ -240,8 +241,8 @@ def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
         value, error = None, ""
         try:
             value = await page.look(ops, request)
-        except BadQuery as refused:  # shown beside the box, so that it can be mended there
-            if page.template != "recordings.html":
+        except BadQuery as refused:
+            if not page.shows_refusals:
                 raise
             error = str(refused)
         text = render(page.template, request, request.state.person, page.title, it=value, error=error)
