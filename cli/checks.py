@@ -22,7 +22,7 @@ from archive.archive import ArchiveConflict
 from archive.identity import NoArchive
 from archive.proof import Damaged
 from archive.stores.store import StoreError, StoreRefused
-from cli.probe import look_at
+from cli.probe import look_at_all
 from config.settings import Settings
 from config.sources import unknown_settings
 from process.disks import folders_of, free_bytes
@@ -147,9 +147,7 @@ async def _webhook_urls(settings: Settings, redis: Any) -> str:
             count += 1
             without += not connection.webhook_event_url
             urls |= {url for url in (connection.webhook_event_url, connection.webhook_event_failover_url) if url}
-    async with httpx.AsyncClient(timeout=5, follow_redirects=False) as http:
-        looks = await asyncio.gather(*(look_at(http, redis, url) for url in sorted(urls)))
-    found = {url: finding for url, finding in zip(sorted(urls), looks, strict=True) if finding is not None}
+    found = await look_at_all(redis, sorted(urls))
     if wrong := [f"{url}: {one.what}" for url, one in found.items() if one.is_wrong]:
         raise Wrong("; ".join(wrong), next(one.advice for one in found.values() if one.is_wrong))
     if found:

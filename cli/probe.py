@@ -7,11 +7,13 @@ nothing of that to anyone else.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +24,7 @@ from redis.exceptions import RedisError
 
 from service.app import WEBHOOK_PATH
 from service.changed_body import UNCHANGED, find_change
-from service.refusals import PROBE_HEADER, PROBE_SECONDS
+from service.refusals import MOST_PROBES_AT_ONCE, PROBE_HEADER, PROBE_SECONDS
 from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Signatures
 from text.counts import many
 from text.one_line import one_line
@@ -44,14 +46,25 @@ class Finding:
     is_wrong: bool = True
 
 
-async def look_at(http: httpx.AsyncClient, redis: Any, url: str) -> Finding | None:
-    """What is wrong at a webhook URL; None if a signed webhook reaches a receiver there unchanged.
+async def look_at_all(redis: Any, urls: Sequence[str]) -> dict[str, Finding]:
+    """What is wrong at webhook URLs. A URL where a signed webhook reaches a receiver unchanged is not in the result.
 
     Args:
-        http: a client with a time limit.
         redis: of the receivers.
-        url: as Telnyx has it.
+        urls: as Telnyx has them.
     """
+    at_once = asyncio.Semaphore(MOST_PROBES_AT_ONCE)  # a receiver takes more for ordinary unsigned webhooks
+
+    async def look(url: str) -> Finding | None:
+        async with at_once:
+            return await _look_at(http, redis, url)
+
+    async with httpx.AsyncClient(timeout=5, follow_redirects=False) as http:
+        findings = await asyncio.gather(*map(look, urls))
+    return {url: finding for url, finding in zip(urls, findings, strict=True) if finding is not None}
+
+
+async def _look_at(http: httpx.AsyncClient, redis: Any, url: str) -> Finding | None:
     if urlsplit(url).path != WEBHOOK_PATH:
         return Finding(f"the path must be {WEBHOOK_PATH}", _URL_ADVICE)
     try:

@@ -24,11 +24,11 @@ from workers.keys import PROBE, PROBED
 
 PROBE_HEADER = "callvault-probe"
 PROBE_SECONDS = 60
+MOST_PROBES_AT_ONCE = 4  # that a receiver looks up: anyone may send a number
 LARGEST_KEPT_BYTES = 16 * 1024  # of a test webhook's body; of a larger one only the hash is kept
 
 _NUMBER = re.compile(r"[0-9a-f]{32}")
 _EXPLAIN_EVERY_SECONDS = 1.0  # it takes milliseconds, and anyone may send an unsigned webhook
-_MOST_LOOKED_UP = 4  # at once
 
 log = get_logger()
 
@@ -75,7 +75,7 @@ class Refusals:
 
     async def _is_probe(self, headers: dict[str, str], scope: Scope, body: bytes) -> bool:
         number = headers.pop(PROBE_HEADER, "")
-        if not _NUMBER.fullmatch(number) or self._looked_up >= _MOST_LOOKED_UP:
+        if not _NUMBER.fullmatch(number) or self._looked_up >= MOST_PROBES_AT_ONCE:
             return False
         self._looked_up += 1
         try:

@@ -131,6 +131,23 @@ def test_a_proxy_that_names_no_client_is_noted(
     assert "FORWARDED_ALLOW_IPS" in told["advice"]
 
 
+def test_many_urls_of_one_receiver_are_each_seen(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any
+) -> None:
+    """A receiver looks up a few numbers at once only, since anyone may send some."""
+    with receiver(environment) as (_, process):
+        use(sandbox, f"{process.url}/webhooks/telnyx?n=0")
+        first = next(iter(sandbox.world.connections.values()))
+        for number in range(20):
+            sandbox.world.connections[str(number)] = first | {
+                "id": str(number),
+                "webhook_event_url": f"{process.url}/webhooks/telnyx?n={number}",
+            }
+        told = row(environment)
+        assert "20 receiver URLs get webhooks unchanged" in told["found"] and told["good"], told
+        assert process.output.count("test webhook of doctor") == 40 and "webhook refused" not in process.output
+
+
 def test_without_redis_nothing_is_called_unchanged(sandbox: RunningSandbox, environment: dict[str, str]) -> None:
     port = free_port()
     use(sandbox, f"http://127.0.0.1:{port}/webhooks/telnyx")
