@@ -307,21 +307,24 @@ async def test_a_connection_held_while_an_erasure_hashes_stops_it(
     assert names == {"audio.wav", "recording.json"}
 
 
+@pytest.mark.parametrize("by", ["decision", "setting"])
 async def test_a_recording_of_an_unknown_connection_is_not_erased_while_any_is_held(
-    sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
+    by: str, sandbox: RunningSandbox, deleting: dict[str, str], archive_folder: Path
 ) -> None:
     recording = sandbox.world.add_recording(seconds=0.5, connection_id="7")
     recording_id, folder = recording.data["id"], folder_of(archive_folder, recording)
     async with own_runtime(deleting) as runtime:
         await archive(runtime, recording)
-        await decisions.hold_connection(runtime, "7", "case 17", "ann")
+        if by == "decision":
+            await decisions.hold_connection(runtime, "7", "case 17", "ann")
         commit = folder / "recording.json"
         commit.rename(archive_folder.with_name("recording.json"))
         await DamagedObjects(runtime.redis).report(
             str(commit.relative_to(archive_folder)), KnownDamage("missing", "gone", "verify", "")
         )
         await keep_register(runtime)
-    done = run_callvault(["erase", recording_id, "--reason", "x", "--yes"], deleting)
+    here = deleting | ({"CALLVAULT_HOLD_CONNECTIONS": "7"} if by == "setting" else {})
+    done = run_callvault(["erase", recording_id, "--reason", "x", "--yes"], here)
     assert (done.returncode, "so its connection is unknown" in done.stderr) == (1, True), done.stderr
     assert (folder / "audio.wav").exists() and not has_left(recording)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from archive.archive import Archive
 from archive.decisions import decisions_about, decisions_on, held_connections, why_held
@@ -53,10 +54,10 @@ def refuse_if_held(settings: Settings, target: Target) -> None:
     if (why := why_held(decisions)) is not None:
         raise UserError(f"recording {row.recording_id} is on hold ({why}); release it first")
     if row.connection_id is None:
-        if row.key is None and (held := held_connections(archive)):
+        if row.key is None and (held := {*held_connections(archive), *_held_by_settings(settings, archive)}):
             line = f"the commit record of recording {row.recording_id} is missing, so its connection is unknown"
             raise UserError(
-                f"{line}, and connection {', '.join(held)} is on hold; restore the record, or release the hold"
+                f"{line}, and connection {', '.join(sorted(held))} is on hold; restore the record, or release the hold"
             )
         return
     if (why := why_held(decisions_about(archive, "connection", row.connection_id))) is not None:
@@ -64,13 +65,18 @@ def refuse_if_held(settings: Settings, target: Target) -> None:
             f"recording {row.recording_id} belongs to connection {row.connection_id}, which is on hold ({why}); "
             "release it first"
         )
-    stated = [own_duties(settings), *stated_duties(archive).values()]
-    if any(row.connection_id in duties.hold_connections for duties in stated if not duties.retired):
+    if row.connection_id in _held_by_settings(settings, archive):
         line = f"recording {row.recording_id} belongs to connection {row.connection_id}, which"
         raise UserError(
             f"{line} CALLVAULT_HOLD_CONNECTIONS here or of a worker holds; find which with `callvault deletions holds`, "
             "and remove it there first"
         )
+
+
+def _held_by_settings(settings: Settings, archive: Archive) -> set[str]:
+    """The connections that CALLVAULT_HOLD_CONNECTIONS holds, here or of a worker of any unit; blocks."""
+    stated = [own_duties(settings), *stated_duties(archive).values()]
+    return {held for duties in stated if not duties.retired for held in duties.hold_connections}
 
 
 async def erase_recording(runtime: Runtime, target: Target, why: str, by: str | None) -> Erased:
@@ -100,11 +106,7 @@ async def erase_recording(runtime: Runtime, target: Target, why: str, by: str | 
             with asking(ask_anew):
                 await _delete_original(runtime, target.row.recording_id)
             await ask_anew()
-
-            def ask_once_more() -> None:
-                """Check again after hashing, which can take minutes."""
-                refuse_if_held(settings, target)
-
+            ask_once_more = partial(refuse_if_held, settings, target)  # after hashing, which can take minutes
             done = await runtime.in_thread(erase, archive, target.folder, why, by, keys, ask_once_more)
     except HeldElsewhere:
         line = (
