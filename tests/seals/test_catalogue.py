@@ -330,12 +330,15 @@ def test_every_duckdb_form_of_the_documents_runs(sealed: Sealed) -> None:
         ("findings:0 state:held", {"findings": "0", "state": "held"}),
         ("tel:+1-312-555-0100;ext=22", {"number": "tel:+1-312-555-0100;ext=22"}),
         ("sip:anna", {"number": "sip:anna"}),
+        ('"wrong amount" now state:held', {"text": '"wrong amount" now', "state": "held"}),
+        ('"at 12:30" leg:a"b:c', {"text": '"at 12:30"', "leg": 'a"b:c'}),
         ("@example.com state:held", {"number": "@example.com", "state": "held"}),
         ('"Ann" <sip:anna@example.com>', {"number": '"Ann" <sip:anna@example.com>'}),
     ],
 )
-def test_a_search_in_one_box_is_understood(typed: str, words: dict[str, str]) -> None:
+def test_a_search_in_one_box_is_understood_and_written_again(typed: str, words: dict[str, str]) -> None:
     assert read_box(typed) == words
+    assert read_box(write_box(words)) == words
 
 
 @pytest.mark.parametrize(
@@ -376,6 +379,7 @@ def test_an_unintelligible_search_is_refused(typed: str, said: str) -> None:
             "until: 2026-11-26T07:30 must be after since (2026-11-26T07:30)",
         ),
         ({"min_duration": "5 parsecs"}, "min_duration: "),
+        ({"min_duration": "10s", "max_duration": "0s"}, "max_duration: 0s is shorter than min_duration (10s)"),
     ],
 )
 def test_an_unusable_search_value_is_refused_by_name(words: dict[str, str], said: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -103,7 +102,8 @@ def read_query(words: Mapping[str, str | None]) -> Query:
     query = msgspec.convert(fields, Query)
     if query.since and query.until and query.until <= query.since:
         raise BadQuery(f"{given['until']} must be after since ({given['since']})", "until")
-    if (query.max_duration_seconds or math.inf) < (query.min_duration_seconds or 0):
+    shortest, longest = query.min_duration_seconds, query.max_duration_seconds
+    if shortest is not None and longest is not None and longest < shortest:
         raise BadQuery(
             f"{given['max_duration']} is shorter than min_duration ({given['min_duration']})", "max_duration"
         )
@@ -146,14 +146,10 @@ def read_box(text: str) -> dict[str, str]:
 
 
 def write_box(words: Mapping[str, str]) -> str:
-    """Write named values as `read_box` reads them. A value with quotes is of `text`, and stands without its name."""
-
-    def written(name: str, value: str) -> str:
-        if '"' in value:
-            return value
-        return f'{name}:"{value}"' if re.search(r"\s|:", value) else f"{name}:{value}"
-
-    return " ".join(written(name, value) for name, value in words.items())
+    """Write named values as `read_box` reads them; one with a phrase in quotes cannot be quoted, so it goes last, unnamed."""
+    rest = {name: value for name, value in words.items() if '"' in value and re.search(r'^"|\s', value)}
+    named = {name: f'"{value}"' if re.search(r"\s", value) else value for name, value in words.items()}
+    return " ".join([*(f"{name}:{value}" for name, value in named.items() if name not in rest), *rest.values()])
 
 
 def join(words: Mapping[str, str | None], more: Mapping[str, str]) -> dict[str, str | None]:
