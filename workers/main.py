@@ -276,6 +276,7 @@ async def _prepare_store(runtime: Runtime) -> None:
 async def _hold_bulk_while_webhooks_wait(runtime: Runtime, bulk: LeasingWorker) -> None:
     """Start no bulk jobs while jobs of webhooks wait too long."""
     limit = runtime.settings.queue_age_limit.total_seconds()
+    bulk.allow_pick_jobs = False  # until the first look
     while True:
         try:
             bulk.allow_pick_jobs = await oldest_waiting_seconds(runtime.redis, MAIN_QUEUE) <= limit

@@ -24,7 +24,7 @@ from lab.servers import RunningSandbox
 from lab.webhooks import Signer, event
 from service.signature import Signatures
 from service.webhooks import Webhooks
-from workers.keys import HISTORY
+from workers.keys import HISTORY, RUNNING, RUNNING_ALIVE
 from workers.queue.accept import _ACCEPT, Acceptor, mark_of
 from workers.queue.embedded import EmbeddedServer
 from workers.queue.jobs import Job, deserialize, encode_job
@@ -38,8 +38,8 @@ def post(client: httpx.Client, body: bytes, headers: dict[str, str]) -> httpx.Re
 
 
 def nothing_was_accepted(redis: Any) -> bool:
-    """Whether Redis holds only the counts for charts, which a receiver writes every few seconds."""
-    return all(key.startswith(HISTORY) for key in redis.scan_iter())
+    """Whether Redis holds only what a receiver writes every few seconds: counts for charts, and what it runs with."""
+    return all(key.startswith(HISTORY) or key in (RUNNING, RUNNING_ALIVE) for key in redis.scan_iter())
 
 
 def test_a_signed_event_is_accepted_and_its_job_is_a_plain_arq_job(

@@ -327,9 +327,8 @@ async def test_bulk_work_yields_while_webhooks_jobs_wait_too_long(
     redis.zadd("arq:queue", {"stuck": (time.time() - 1000) * 1000})
     redis.set("arq:in-progress:stuck", "1")  # unclaimed, as when all workers are busy
     redis.set("arq:job:stuck", "x")
+    await ask(async_redis, recording, found_by="backfill")
     with callvault(["worker"], environment, "worker ready"):
-        time.sleep(1)
-        await ask(async_redis, recording, found_by="backfill")
         time.sleep(5)
         assert committed(archive_folder, recording) is None
         redis.zrem("arq:queue", "stuck")
