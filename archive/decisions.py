@@ -67,7 +67,9 @@ def held_connections(archive: Archive) -> dict[str, str]:
     Raises:
         StoreError: the store does not answer.
     """
-    found = ((subject, why_held(decisions)) for (_, subject), decisions in _every(archive, layout.CONNECTION_DECISIONS))
+    found = (
+        (subject, why_held(decisions)) for (_, subject), decisions in _by_subject(archive, layout.CONNECTION_DECISIONS)
+    )
     return {subject: why for subject, why in found if why is not None}
 
 
@@ -79,11 +81,11 @@ def all_holds(archive: Archive) -> list[tuple[Scope, str, Hold]]:
     Raises:
         StoreError: the store does not answer.
     """
-    found = _every(archive, layout.DECISIONS)
+    found = _by_subject(archive, layout.DECISIONS)
     return [(*about, hold) for about, decisions in found for hold in standing_holds(decisions).values()]
 
 
-def _every(archive: Archive, prefix: str) -> Iterator[tuple[tuple[Scope, str], Decisions]]:
+def _by_subject(archive: Archive, prefix: str) -> Iterator[tuple[tuple[Scope, str], Decisions]]:
     """The decisions under a prefix by scope and subject; those of several subjects are read at once."""
     by_subject: dict[tuple[Scope, str], list[str]] = {}
     for stored in archive.store.list(prefix):

@@ -1,4 +1,4 @@
-"""Mirror the log messages of external connections: archive, count and alert, and dismiss them if the user wants that.
+"""Mirror the log messages of external connections: archive and alert, and dismiss them if the user wants that.
 
 A documented message has no id, time or severity (developers.telnyx.com, "List all log messages"); a live one may carry an
 `id`. So its identity is the id, else a fingerprint of its contents, and Callvault sets the times. Telnyx has no filter by date,
@@ -69,7 +69,7 @@ def identify(message: LogMessage) -> tuple[str, Literal["id", "fingerprint"]]:
 
 
 async def mirror_log_messages(runtime: Runtime, _: MirrorRequest | None = None) -> None:
-    """One poll: read every page, archive and count new messages, alert once a group, dismiss what is safely archived.
+    """One poll: read every page, archive new messages, alert once a group, dismiss what is safely archived.
 
     Raises:
         Exception: the first error of a message that could not be archived or dismissed, after all others were.

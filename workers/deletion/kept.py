@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import msgspec
 
@@ -58,7 +57,7 @@ class Holding(msgspec.Struct, frozen=True):
 
 
 def standing(archive: Archive) -> list[Holding]:
-    """All holds in force, oldest first within each kind; blocks.
+    """All holds in force, oldest first within each scope; blocks.
 
     Holds that a version before 2 wrote lie with their recordings alone, and are not among them.
 
@@ -67,8 +66,8 @@ def standing(archive: Archive) -> list[Holding]:
         StoreError: the archive cannot be asked now.
     """
     found = [_holding(scope, subject, hold) for scope, subject, hold in all_holds(archive)]
-    kinds: tuple[Literal["everything", "connection", "recording"], ...] = ("everything", "connection", "recording")
-    return sorted([*found, *_of_settings(archive)], key=lambda one: (kinds.index(one.scope), one.at, one.subject))
+    scopes: tuple[Scope, ...] = ("everything", "connection", "recording")
+    return sorted([*found, *_of_settings(archive)], key=lambda one: (scopes.index(one.scope), one.at, one.subject))
 
 
 def holds_on(archive: Archive, folder: str, connection_id: str | None) -> list[Holding]:

@@ -1,7 +1,7 @@
-"""The change feed: a bounded stream of what workers wrote into the archive, for catalogues, which also lists the days to seal.
+"""The change feed, a bounded stream of what workers wrote into the archive, for catalogues; and the days that a seal must list.
 
-A worker publishes both after the object is in the archive and before its job ends; after a crash the job's next run
-publishes them. If Redis loses them, they are rebuilt from the archive.
+A worker announces an object after it is in the archive and before its job ends; after a crash the job's next run does. If Redis
+loses the stream or the list of days, they are rebuilt from the archive.
 """
 
 from __future__ import annotations
