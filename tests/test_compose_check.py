@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import yaml
 from archive.layout import commit_key, receipt_key, recording_folder
 from config.settings import Settings
 from deploy.compose_check.books import GRACE_SECONDS, faults, is_settled
+from deploy.compose_check.hardening import _status
 from tests.test_deploy import COMPOSE, ROOT
 from text.times import parse_instant
 
@@ -66,6 +69,13 @@ def test_each_fault_of_a_recording_is_found(archive: Path, harm: Any, deleted_at
 
 def test_an_original_that_is_still_there_is_a_fault(archive: Path) -> None:
     assert faults(archive, books(deleted_at=None)) == ["one: its original is still there"]
+
+
+def test_the_rights_of_a_process_that_lives_are_read_and_one_that_has_ended_is_passed_over() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait(10)
+    assert _status(ended.pid) == {}
+    assert {"Uid", "CapEff", "CapBnd", "NoNewPrivs"} <= _status(os.getpid()).keys()
 
 
 def test_the_added_file_changes_services_that_exist_and_settings_that_are_known() -> None:

@@ -5,6 +5,7 @@ Each step prints one line with its time. Exit status: 0, or 1 if a step failed. 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -102,7 +103,7 @@ class Check:
             self.project.compose("up", "--detach", "--no-build", "telnyx")
             wait_for(self._telnyx_answers, 60, "the answer of the simulated Telnyx", 0.5)
             lines = self.project.compose("logs", "--no-color", "--no-log-prefix", "telnyx").splitlines()
-            facts = yaml.safe_load(next(line for line in lines if line.startswith("{")))
+            facts = json.loads(next(line for line in lines if line.startswith("{")))
             self.project.environment |= {"TELNYX_API_KEY": facts["api_key"], "TELNYX_PUBLIC_KEY": facts["public_key"]}
             found.append(facts["base_url"])
         with step("create the archive: `docker compose run --rm worker init`"):
@@ -159,7 +160,7 @@ class Check:
         return bool(now["RestartCount"] > before["RestartCount"] and now["State"]["Running"])
 
     def _inspect(self, container: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = yaml.safe_load(self.engine.docker("inspect", container["Id"]))[0]
+        found: dict[str, Any] = json.loads(self.engine.docker("inspect", container["Id"]))[0]
         return found
 
     def _restart(self) -> None:
@@ -266,7 +267,7 @@ def main() -> int:
         return 1
     signal.signal(signal.SIGTERM, _stop)
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    images = [PYTHON, *(compose[name]["image"] for name in _SERVICES if name in ("valkey", "prometheus"))]
+    images = [PYTHON, *(compose[name]["image"] for name in ("valkey", "prometheus"))]
     folder = Path(tempfile.mkdtemp(prefix="callvault-compose-", dir="/var/tmp"))
     started = time.monotonic()
     try:

@@ -25,8 +25,9 @@ def look(engine: Engine, containers: list[dict[str, Any]]) -> list[str]:
         if not one["HostConfig"]["ReadonlyRootfs"] or _can_write(engine, one["Id"]):
             wrong.append(f"{service} can write to its root")
         for pid in engine.docker("top", one["Id"], "-eo", "pid").split()[1:]:
-            processes += 1
-            wrong += [f"{service}: {fault}" for fault in _faults(_status(int(pid)), _USERS.get(service))]
+            if status := _status(int(pid)):
+                processes += 1
+                wrong += [f"{service}: {fault}" for fault in _faults(status, _USERS.get(service))]
     if wrong:
         raise Failed("; ".join(wrong))
     return [f"{processes} processes in {len(containers)} containers have no capability and gain none, none is root"]
@@ -41,8 +42,11 @@ def _can_write(engine: Engine, container: str) -> bool:
 
 
 def _status(pid: int) -> dict[str, str]:
-    """The fields of proc(5), `/proc/PID/status`."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    """The fields of proc(5), `/proc/PID/status`; none of a process that has ended, such as a health check."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
