@@ -2,7 +2,8 @@
 
 `make release` runs it. It builds what is committed, twice, and compares the bytes. It installs the wheel with the locked
 dependencies in an empty folder with an empty HOME, and runs the demo there. If Docker or Podman answers, it also builds the image
-and runs the demo in it. Nothing gets into dist/ before all of this has succeeded. It publishes, commits and tags nothing.
+and runs the demo in it. Nothing gets into dist/ before all of this has succeeded. Then it also writes the day into CHANGELOG.md.
+It publishes, commits and tags nothing.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ def release(work: Path) -> None:
     (ROOT / "CHANGELOG.md").write_text(changelog)
     say(f"{image}\nmade in dist/, all in SHA256SUMS:")
     say("\n".join(f"  {path.name}" for path in files))
-    say(f"Next: commit CHANGELOG.md if it changed, run `git tag v{version}`, and publish dist/.")
+    say(f"Next: commit CHANGELOG.md if it changed, run `git tag v{version}`, and publish these files.")
 
 
 def main() -> int:
