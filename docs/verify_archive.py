@@ -416,12 +416,13 @@ def walk_chain(archive, head):
         elif found := re.fullmatch(r"catalogue/(?:.*/)?([0-9]+)(?:\.[^/]*)?", key):
             names.setdefault(int(found[1]), set())  # rows reveal a seal that was cut off the end
     good, hashes, before, expected = [], {}, None, 1
+    last = max(names, default=0)
     for sequence in sorted(names):
         if sequence > expected:
             archive.problem("gap", f"seals/{expected:010d}.json", f"seals {expected} to {sequence - 1} are missing")
         is_next, expected = sequence == expected, sequence + 1
         key, manifest = f"seals/{sequence:010d}.json", f"seals/{sequence:010d}.sha256"
-        again = "; if this is a copy made meanwhile, copy seals/ again" if sequence == max(names) else ""
+        again = "; if the archive was copied while a worker sealed, copy seals/ again" if sequence == last else ""
         if key not in archive.paths:  # a manifest is written before its seal
             archive.problem("gap", key, f"the seal is missing{again}")
             before = None
