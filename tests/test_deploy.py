@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from config.settings import Settings
+from config.settings import Settings, name_of
 from lab.processes import run_callvault
 from service.metrics import TABLE
 
@@ -33,7 +33,7 @@ def test_the_commands_of_the_compose_file_are_commands(name: str) -> None:
 
 
 def test_the_settings_of_the_compose_file_are_settings() -> None:
-    known = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    known = {name_of(field) for field in Settings.model_fields.values()}
     given = {name for one in ours().values() for name in one.get("environment", {})}
     assert "CALLVAULT_ARCHIVE_URL" in given
     assert [name for name in given - known if not SDKS.fullmatch(name)] == []

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from config.settings import Settings
+from config.settings import Settings, name_of
 from lab.processes import run_callvault
 from tests.test_deploy import SERIES, metrics_of
 
@@ -98,7 +98,7 @@ def test_everything_that_runs_is_unprivileged_bounded_and_watched(overlay: str) 
 
 @pytest.mark.parametrize("overlay", ["small", "large"])
 def test_the_commands_exist_and_the_settings_are_settings(overlay: str) -> None:
-    known = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    known = {name_of(field) for field in Settings.model_fields.values()}
     for name, template in pods(overlay):
         if name == "callvault-valkey":
             continue

@@ -25,6 +25,7 @@ from lab.webhooks import Signer, signed
 from lab.worker import archive, runtime_of
 from process.version import own_version
 from service.metrics import TABLE
+from service.shared_counts import SharedCounts, folder_of_environment, shared_folder
 from tests.workers.steps import ask
 from text.times import utc_now
 from workers.alerts.alerts import Alerts
@@ -108,8 +109,6 @@ def test_every_process_of_a_receiver_gives_the_sum_of_all_and_it_never_falls(
 def test_a_receiver_without_a_writable_disk_still_counts(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from service.shared_counts import folder_of_environment, shared_folder
-
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     monkeypatch.delenv("CALLVAULT_SERVE_METRICS", raising=False)
     with shared_folder():
@@ -117,8 +116,6 @@ def test_a_receiver_without_a_writable_disk_still_counts(
 
 
 def test_metrics_outlive_a_temporary_folder_that_the_system_empties(tmp_path: Path) -> None:
-    from service.shared_counts import SharedCounts
-
     registry, folder = CollectorRegistry(), tmp_path / "counts"
     counter = Counter("seen", "What was seen.", registry=registry)
     folder.mkdir()

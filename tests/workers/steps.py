@@ -1,4 +1,4 @@
-"""What the tests of jobs do: run the parts of a worker in this process, archive, delete, read alerts."""
+"""What the tests of jobs do and look at besides `lab/worker.py`: requests, folders, commit records, receipts, alerts, pages."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ async def test_holds_at_once_all_stand_and_a_release_lifts_those_that_stood(
     async with own_runtime(deleting) as one, own_runtime(deleting) as two:
         await archive(one, recording)
         await asyncio.gather(
-            *(decisions.hold(house_, recording_id, f"case {n}", "ann") for n, house_ in enumerate((one, two)))
+            *(decisions.hold(runtime, recording_id, f"case {n}", "ann") for n, runtime in enumerate((one, two)))
         )
         assert {row["why"] for row in holds(deleting)} == {"case 0", "case 1"}
         await asyncio.gather(

@@ -13,7 +13,7 @@ from archive.proof import hash_object
 from archive.readers import COMMIT_RECORD
 from archive.stores.store import StoreError
 from lab.servers import RunningSandbox
-from lab.stores import environ, make_archive, s3_weak
+from lab.stores import environ, s3_weak
 from lab.worker import runtime_of
 from sandbox.world import Recording
 from tests.workers.steps import request_of
@@ -44,7 +44,6 @@ async def test_two_jobs_of_one_recording_never_overwrite_each_other_on_a_store_w
     sandbox: RunningSandbox, environment: dict[str, str], async_redis: Any, tmp_path: Path
 ) -> None:
     with s3_weak(tmp_path / "s3") as store, environ(store.environment):
-        make_archive(store.make_archive()["CALLVAULT_ARCHIVE_URL"])
         async with runtime_of(environment | store.make_archive(), async_redis) as runtime:
             for n in range(TIMES):
                 recording = sandbox.world.add_recording(seconds=0.1 + n / 10)

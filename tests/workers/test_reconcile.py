@@ -22,7 +22,7 @@ from workers.keys import CLOCK_QUEUE
 from workers.queue.jobs import enqueue
 from workers.recordings.requests import TranscriptionRequest, transcription_job
 
-SWEEPING = {"CALLVAULT_RECONCILE_EVERY": "2s", "CALLVAULT_RECONCILE_OPEN_EVERY": "1h"}
+RECONCILING = {"CALLVAULT_RECONCILE_EVERY": "2s", "CALLVAULT_RECONCILE_OPEN_EVERY": "1h"}
 
 
 def let_reconcile_start(redis: Any) -> None:
@@ -372,7 +372,7 @@ def test_a_stopping_worker_does_not_wait_for_reconcile(
 ) -> None:
     sandbox.world.faults.change({"requests_per_second": 1})  # two requests a day of thirty: a minute
     let_reconcile_start(redis)
-    with callvault(["worker"], environment | SWEEPING, "worker ready") as worker:
+    with callvault(["worker"], environment | RECONCILING, "worker ready") as worker:
         wait_for(lambda: any(r["path"].startswith("/v2/recordings") for r in sandbox.world.requests), 40, "a reconcile")
         started = time.monotonic()
         assert worker.stop() == 0

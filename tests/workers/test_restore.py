@@ -23,7 +23,7 @@ from tests.workers.test_deletion import DELETING
 from workers.keys import DELETIONS_DUE
 from workers.queue.embedded import EmbeddedServer
 
-SWEEPING = {"CALLVAULT_RECONCILE_EVERY": "1s"}
+RECONCILING = {"CALLVAULT_RECONCILE_EVERY": "1s"}
 
 
 def webhook(client: httpx.Client, sandbox: RunningSandbox, signer: Signer, recording: Recording) -> int:
@@ -49,7 +49,7 @@ def own(sandbox: RunningSandbox, tmp_path: Path) -> Iterator[tuple[EmbeddedServe
     yield (
         server,
         sandbox.environment
-        | SWEEPING
+        | RECONCILING
         | {
             "REDIS_URL": server.url,
             "CALLVAULT_ARCHIVE_URL": archive_folder.as_uri(),
