@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-# Seconds that the longest case of a test takes in a whole run: most of them wait. Those of ten seconds and more.
+# Seconds that the longest case of a test takes in a whole run: most of them wait. Those of ten seconds and more,
+# except where they share a fixture of their module: another process would have to make it again.
 LONG = {
     "test_under_faults_nothing_is_lost_and_nothing_deleted_too_early": 110,
+    "test_a_release_is_built_checked_and_can_be_checked_again": 100,
+    "test_a_mirror_in_another_kind_of_store_is_verified_and_taken_up": 60,
+    "test_no_help_imports_what_is_slow": 50,
     "test_the_wheel_alone_does_the_demo": 40,
+    "test_a_full_disk_under_redis_loses_no_accepted_event": 40,
     "test_a_worker_ends_within_its_grace_in_the_midst_of_an_upload": 40,
     "test_a_worker_that_stops_itself_reports_what_failed_why_and_what_to_do": 40,
     "test_the_clock_waits_for_no_slot_and_behind_no_job": 30,
     "test_a_failover_by_sentinel_under_load_loses_no_event": 30,
     "test_media_that_telnyx_never_serves_becomes_a_dead_letter": 30,
+    "test_a_redis_restored_from_an_old_copy_deletes_nothing_early_and_does_no_harm": 30,
+    "test_a_first_start_with_many_messages_archives_all_with_few_alerts": 30,
     "test_receipts_and_decisions_are_sealed_too": 25,
     "test_an_incomplete_day_waits_and_blocks_no_other": 25,
     "test_a_line_that_falls_silent_ends_the_write_and_nothing_is_there": 25,
     "test_an_erased_recording_is_gone_and_on_record": 25,
+    "test_pages_that_shift_while_they_are_read_lose_no_message": 25,
+    "test_every_process_of_a_receiver_gives_the_sum_of_all_and_it_never_falls": 25,
     "test_nothing_outlives_a_killed_supervisor": 20,
     "test_a_long_list_of_deletions_keeps_no_webhook_waiting": 20,
     "test_a_worker_killed_while_it_seals_leaves_one_whole_chain": 20,
@@ -29,11 +38,19 @@ LONG = {
     "test_a_frozen_primary_that_returns_next_to_its_successor_loses_no_event": 20,
     "test_blocks_that_take_longer_than_connecting_may_arrive_and_are_sent_once": 20,
     "test_a_seal_that_a_dead_worker_left_half_is_finished": 20,
+    "test_any_answer_to_a_download_is_bytes_or_a_failed_download": 20,
+    "test_entries_trimmed_from_the_change_feed_are_read_from_the_archive": 20,
+    "test_new_credentials_of_the_store_go_on_where_the_revoked_ones_failed": 20,
     "test_an_outage_during_the_checksum_probe_settles_nothing": 15,
     "test_without_a_worker_every_surface_and_an_alert_show_it_within_half_a_minute": 15,
     "test_a_killed_workers_recording_is_finished_by_another": 15,
     "test_a_lost_redis_loses_no_seal_and_makes_none_twice": 15,
     "test_any_address_is_fetched_or_refused": 15,
+    "test_up_runs_everything_mends_what_dies_and_ends_with_0": 15,
+    "test_a_new_api_key_goes_on_where_the_revoked_one_failed": 15,
+    "test_every_order_of_events_retries_and_crashes_leads_to_an_end_state": 15,
+    "test_two_copies_that_both_go_on_are_found_by_the_head_of_the_other": 15,
+    "test_an_unreachable_store_causes_an_alert_although_no_job_is_given_up": 15,
     "test_an_original_that_telnyx_never_deletes_backs_off_and_becomes_a_dead_letter": 10,
     "test_a_dead_workers_turn_soon_goes_to_another": 10,
     "test_a_held_original_is_never_deleted_until_it_is_released": 10,
@@ -50,6 +67,10 @@ LONG = {
     "test_a_connection_that_trickles_or_stays_silent_is_closed": 10,
     "test_an_unwanted_body_blocks_no_connection": 10,
     "test_a_body_that_trickles_is_ended": 10,
+    "test_with_an_unreadable_seal_or_manifest_a_lost_redis_still_finds_the_days": 10,
+    "test_after_redis_is_lost_held_originals_stay_and_the_others_go": 10,
+    "test_one_scrape_shows_the_work_of_workers_on_another_machine": 10,
+    "test_a_real_prometheus_reports_real_faults": 10,
 }
 
 T = TypeVar("T")
