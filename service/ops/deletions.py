@@ -31,6 +31,10 @@ _MOST = 100
 _AT_ONCE = 8
 
 
+class PartlyDone(UserError):
+    """A change was made for some of several. The text names the others, and how many were changed."""
+
+
 class Due(msgspec.Struct, frozen=True):
     """An original on the deletion schedule, and when it is due (ISO 8601, UTC).
 
@@ -174,7 +178,8 @@ async def _each(
     """Do one change for each of `ids`, a few at a time; returns what a person must know of each, the same once.
 
     Raises:
-        UserError: it was not possible for some; the text names these, and how many were changed.
+        PartlyDone: it was not possible for some.
+        UserError: it was possible for none; the text says why.
     """
     at_once = asyncio.Semaphore(_AT_ONCE)
     ids = list(dict.fromkeys(form["ids"].split()))
@@ -196,7 +201,8 @@ async def _each(
     done = f"{many(count, 'recording')} {'is' if count == 1 else 'are'} {how}"
     known = "".join(f"; {note}" if len(of) == count else f"; {', '.join(of)}: {note}" for note, of in notes.items())
     if failed:
-        raise UserError(f"{done}, {len(failed)} not: {'; '.join(failed)}{known}")
+        line = f"{done}, {len(failed)} not: {'; '.join(failed)}{known}"
+        raise PartlyDone(line) if count else UserError(line)
     return done + known
 
 

@@ -272,9 +272,15 @@ async def _change(ops: Ops, request: Request) -> Response:
     for name, value in about.items():
         if len(value) > (longest := _LONGEST.get(name, _LONGEST_FIELD)):
             raise Refused(400, f"{name}: {many(len(value), 'character')}; the maximum is {longest}")
-    said = await change(ops, about | {"by": person.name})
+    refused: deletions.PartlyDone | None = None
+    try:
+        said = await change(ops, about | {"by": person.name})
+    except deletions.PartlyDone as error:
+        said, refused = str(error), error
     ops.overview = None  # so that the person sees the change
     log.info("changed from the ops pages", who=person.name, what=request.url.path, about=about, said=said)
+    if refused is not None:
+        raise refused
     if request.headers.get("hx-request"):
         changed = {"HX-Trigger-After-Settle": "changed"}  # the page then reads its content anew
         return HTMLResponse(render("said.html", request, person, "", text=said, is_good=True), headers=changed)

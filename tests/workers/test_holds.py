@@ -13,7 +13,7 @@ from archive import layout
 from archive.erase import erase
 from archive.records import Decision
 from archive.stores.store import StoreError
-from lab.processes import free_port, run_callvault
+from lab.processes import free_port, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.worker import archive, delete_what_is_due, own_runtime
 from tests.workers.damage.steps import flip
@@ -206,6 +206,23 @@ async def test_every_surface_shows_the_hold_of_a_connection(
         assert "case 17 (by ann, since 20" in client.get("/ops/deletions").text
     assert run_callvault(["deletions", "release", "--connection", "7", "--why", "over"], settings).returncode == 0
     assert found_in(settings, "held") == {ids[1]}
+
+
+async def test_a_release_of_several_that_is_possible_for_some_is_logged(
+    sandbox: RunningSandbox, deleting: dict[str, str], tmp_path: Path
+) -> None:
+    held, other = (sandbox.world.add_recording(seconds=0.5).data["id"] for _ in range(2))
+    assert run_callvault(["deletions", "hold", held, *HOLD], deleting).returncode == 0
+    with pages(deleting, tmp_path / "pages", deleting["REDIS_URL"]) as (client, process):
+        csrf = client.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
+        form = {"csrf": csrf, "why": "over"}
+        assert client.post("/ops/recordings/release", data=form | {"ids": other}).status_code == 400
+        answer = client.post("/ops/recordings/release", data=form | {"ids": [held, other]})
+        said = f"1 recording is released, 1 not: {other}: "
+        assert answer.status_code == 400 and said in answer.text
+        wait_for(lambda: "changed from the ops pages" in process.output)
+        lines = [line for line in process.output.splitlines() if "changed from the ops pages" in line]
+        assert len(lines) == 1 and said in lines[0], "what nobody could release changed nothing"
 
 
 async def test_damage_is_kept_as_a_state_that_every_surface_shows_with_its_reason(
