@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from math import isfinite
 
 import msgspec
 from prometheus_client import Metric
@@ -71,13 +72,13 @@ async def collect_unit(redis: AsyncRedis, settings: Settings, into: Collected) -
     oldest = now - end_of_day(min(overdue)).timestamp() if overdue else 0
     into.set("callvault_oldest_unsealed_day_seconds", oldest)
     into.set("callvault_seals", seals)
-    if (days := await redis.get(SEALED_DAYS)) is not None:
-        into.set("callvault_sealed_days", int(days))
+    if (days := _number(await redis.get(SEALED_DAYS))) is not None:
+        into.set("callvault_sealed_days", days)
     if (sealed_at := await _last_sealed_at(redis, seals)) is not None:
         into.set("callvault_last_seal_age_seconds", max(0.0, now - sealed_at))
     for name, field in _AGES.items():
-        if (at := last.get(field.encode())) is not None:
-            into.set(name, max(0.0, now - float(at)))
+        if (at := _number(last.get(field.encode()))) is not None:
+            into.set(name, max(0.0, now - at))
     failing = await Attempts(redis).failing(FAILURE_CLASSES)
     for cause in FAILURE_CLASSES:
         into.set("callvault_jobs_failing", cause in failing, cause)
@@ -100,13 +101,21 @@ async def _sizes(redis: AsyncRedis) -> tuple[dict[bytes, bytes], int, int, int, 
 
 def _set_counters(counts: Mapping[bytes, bytes], into: Collected) -> None:
     """Set the counters; one that nothing was counted for is zero, since Prometheus needs a value to see it grow."""
-    known = {name.decode(): int(count) for name, count in counts.items()}
-    for name, field in _COUNTERS.items():
-        into.set(name, known.get(field, 0))
-    for cause in FAILURE_CLASSES:
-        into.set("callvault_job_failures_total", known.get(FAILED + cause, 0), cause)
-    for outcome in ("sent", "failed"):
-        into.set("callvault_alerts_total", known.get(DELIVERIES + outcome, 0), outcome)
+    rows: list[tuple[str, str, tuple[str, ...]]] = [(name, field, ()) for name, field in _COUNTERS.items()]
+    rows += [("callvault_job_failures_total", FAILED + cause, (cause,)) for cause in FAILURE_CLASSES]
+    rows += [("callvault_alerts_total", DELIVERIES + outcome, (outcome,)) for outcome in ("sent", "failed")]
+    for name, field, labels in rows:
+        if (count := _number(counts.get(field.encode(), b"0"))) is not None:
+            into.set(name, count, *labels)
+
+
+def _number(value: bytes | None) -> float | None:
+    """A number that Redis holds; None: it holds none, or something else."""
+    try:
+        number = float(value) if value is not None else None
+    except ValueError:
+        return None
+    return number if number is not None and isfinite(number) else None
 
 
 def _set_damaged(keys: Iterable[bytes], into: Collected) -> None:

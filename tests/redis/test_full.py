@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -20,21 +23,36 @@ from lab.servers import RunningSandbox
 from lab.webhooks import Signer, event
 from lab.worker import archive as archive_one
 from lab.worker import own_runtime
-from tests.workers.steps import committed
+from telnyx_api.errors import UnreadableRow, UnreadableRows
+from tests.workers.steps import alerts, committed
 from text.times import utc_now
 from workers.alerts.alerts import Alerts
 from workers.deletion.schedule import DeletionSchedule, LeavingOriginals
 from workers.engine.attempts import Attempts, DeadLetter
 from workers.engine.connect import connect_worker
+from workers.engine.failing import alert_turn_failing
 from workers.engine.leases import Leases
 from workers.engine.worker import LeasingWorker
-from workers.keys import ALERT_COUNTS, ALERTS, ARQ_JOB, DEAD_LETTERS, LAST, MAIN_QUEUE, SEALS, UNSEALED, WORKER
+from workers.keys import (
+    ALERT_COUNTS,
+    ALERTS,
+    ARQ_JOB,
+    COMPLETED,
+    DEAD_LETTERS,
+    LAST,
+    MAIN_QUEUE,
+    SEALS,
+    UNSEALED,
+    WORKER,
+)
 from workers.queue.accept import Acceptor
 from workers.queue.change_feed import announce
 from workers.queue.jobs import Job, enqueue
 from workers.reconcile.reconcile import reconcile
+from workers.reconcile.unreadable import alert_unreadable
 from workers.recordings.requests import ReconcileRequest
 from workers.recordings.writing import sole_writer
+from workers.seals.signing import complete_seals
 from workers.seals.witness import send_head
 
 
@@ -135,6 +153,30 @@ async def test_with_a_full_redis_a_reconcile_that_finds_nothing_missing_is_done(
             with full(redis):
                 await reconcile(runtime, ReconcileRequest(since=today, until=today))
             assert redis.hget(LAST, "reconciled")
+
+
+async def test_with_a_full_redis_alerts_about_turns_and_rows_are_sent_once_and_seals_are_completed(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with Server(tmp_path) as plain, plain.client() as redis:
+        key = tmp_path / "key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=30)
+        changed = {"CALLVAULT_SEAL_KEY": str(key), "CALLVAULT_QUEUE_AGE_LIMIT": "1s", "REDIS_URL": plain.url}
+        async with own_runtime(environment | changed) as runtime:
+            with full(redis):
+                unreadable = UnreadableRows("/recordings", [UnreadableRow("one", "id: odd")])
+                redis_error = OutOfMemoryError("full")
+                for _ in range(2):
+                    await alert_unreadable(runtime, unreadable)
+                    await complete_seals(runtime)
+                deadline = time.monotonic() + 30
+                while not alerts(redis, "turn-fails"):
+                    assert time.monotonic() < deadline, "no alert came"
+                    await alert_turn_failing(runtime, "seal_days", redis_error, 3600)
+                    await asyncio.sleep(0.1)
+                await alert_turn_failing(runtime, "seal_days", redis_error, 3600)
+            assert len(alerts(redis, "unreadable-rows")) == len(alerts(redis, "turn-fails")) == 1
+            assert redis.ttl(COMPLETED) > 0
 
 
 def _fill(redis: Any, share: float) -> None:

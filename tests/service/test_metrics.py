@@ -30,7 +30,7 @@ from tests.workers.steps import ask
 from text.times import utc_now
 from workers.alerts.alerts import Alerts
 from workers.damage.damaged import DamagedObjects, KnownDamage
-from workers.keys import COUNTED, COUNTS, LAST, SEALS
+from workers.keys import COUNTED, COUNTS, LAST, SEALED_DAYS, SEALS
 from workers.queue.embedded import EmbeddedServer
 from workers.queue.history import ARCHIVED, History
 from workers.reconcile.reconcile import reconcile
@@ -229,6 +229,23 @@ def test_every_metric_of_the_table_is_shown_and_no_other(environment: dict[str, 
             name: kind for name, kind in shown.items() if name not in optional
         }
         assert text.count("# HELP callvault_conditions ") == 1
+
+
+def test_a_value_in_redis_that_is_no_number_has_no_series_and_hides_no_other(
+    environment: dict[str, str], redis: Any
+) -> None:
+    redis.hset(LAST, mapping={ARCHIVED: "yesterday", "reconciled": time.time()})
+    redis.hset(COUNTS, mapping={ARCHIVED: "1e", "deleted": "nan", "archived_bytes": 7})
+    redis.set(SEALED_DAYS, "many")
+    with receiver(environment) as (_, process):
+        found = {name: value for (name, _), value in scrape(process.url).items()}
+    assert not found.keys() & {
+        "callvault_last_archived_age_seconds",
+        "callvault_recordings_archived_total",
+        "callvault_originals_deleted_total",
+        "callvault_sealed_days",
+    }
+    assert found["callvault_archived_bytes_total"] == 7 and "callvault_last_reconcile_age_seconds" in found
 
 
 def test_without_redis_only_what_is_of_the_receiver_is_shown(environment: dict[str, str], tmp_path: Path) -> None:

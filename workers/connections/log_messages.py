@@ -168,7 +168,8 @@ async def _dismiss(runtime: Runtime, alone: OneByOne, messages: dict[str, LogMes
         if not seen[identity].is_archived:
             continue
         if not message.id:
-            if await runtime.redis.set(LOG_NO_ID_ALERTED, "1", nx=True):
+            (is_first,) = await write_when_full(runtime.redis, ("SET", LOG_NO_ID_ALERTED, "1", "NX"))
+            if is_first is not None:
                 log.warning("log messages cannot be dismissed: Telnyx sends them without an id")
             continue
         async with alone.of("dismissal", identity):

@@ -252,9 +252,12 @@ async def _retry_upload(runtime: Runtime, sight: _Sight) -> None:
         return
     if runtime.settings.upload_retry == "never":
         return
-    if not await runtime.redis.sadd(UPLOADS_RETRIED, f"{sight.connection_id} {sight.numbers} {sight.detail}"):
+    cause = f"{sight.connection_id} {sight.numbers} {sight.detail}"
+    is_new, _ = await write_when_full(
+        runtime.redis, ("SADD", UPLOADS_RETRIED, cause), ("EXPIRE", UPLOADS_RETRIED, _RETRIED_SECONDS)
+    )
+    if not is_new:
         return
-    await runtime.redis.expire(UPLOADS_RETRIED, _RETRIED_SECONDS)
     try:
         await runtime.telnyx.uploads.retry(sight.connection_id, sight.id)
     except TelnyxError as error:  # the other checks continue

@@ -32,6 +32,7 @@ from text.times import format_duration
 from workers.engine.failure_classes import FAILURE_CLASSES, FailureClass, InProgress, NotFinished, NotYet
 from workers.keys import TURN_ALERTED
 from workers.queue.binding import AnotherArchive
+from workers.queue.script import write_when_full
 from workers.runtime import Runtime
 
 _ASKED_FOR_AT_LEAST = 50  # times; twice as often is as much as is remembered of a job, and it would never be given up
@@ -114,6 +115,8 @@ async def alert_turn_failing(runtime: Runtime, what: str, error: Exception, long
     (seconds,) = await runtime.attempts.failing_seconds([what], longest_seconds + _SHORTEST_MEMORY_SECONDS)
     if seconds < runtime.settings.queue_age_limit.total_seconds():
         return
-    if await runtime.redis.set(TURN_ALERTED + what, "1", nx=True, ex=_TURN_ALERTED_SECONDS):
+    mark = ("SET", TURN_ALERTED + what, "1", "NX", "EX", _TURN_ALERTED_SECONDS)
+    (is_new,) = await write_when_full(runtime.redis, mark)
+    if is_new is not None:
         text = f"{what} has failed for {format_duration(seconds)}: {one_line(error)}."
         await runtime.alerts.send("turn-fails", what, text, failure_class_of(error, runtime.settings).advice)

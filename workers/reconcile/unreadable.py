@@ -8,6 +8,7 @@ from typing import TypeVar
 from process.logs import get_logger
 from telnyx_api.errors import UnreadableRows
 from workers.keys import UNREADABLE_ALERTED
+from workers.queue.script import write_when_full
 from workers.runtime import Runtime
 
 T = TypeVar("T")
@@ -38,11 +39,11 @@ async def alert_unreadable(runtime: Runtime, error: UnreadableRows) -> None:
         redis.exceptions.RedisError: Redis is away.
     """
     rows = error.rows[:_MOST_ALERTED]
-    async with runtime.redis.pipeline(transaction=False) as pipe:
-        for row in rows:
-            pipe.set(f"{UNREADABLE_ALERTED}{error.path} {row.id or row.why}", "1", nx=True, ex=_ALERT_AGAIN_SECONDS)
-        are_new = await pipe.execute()
-    new = [row for row, is_new in zip(rows, are_new, strict=True) if is_new]
+    marks = [f"{UNREADABLE_ALERTED}{error.path} {row.id or row.why}" for row in rows]
+    are_new = await write_when_full(
+        runtime.redis, *(("SET", mark, "1", "NX", "EX", _ALERT_AGAIN_SECONDS) for mark in marks)
+    )
+    new = [row for row, is_new in zip(rows, are_new, strict=True) if is_new is not None]
     if not new:
         return
     for row in new:

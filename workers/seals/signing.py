@@ -73,7 +73,8 @@ async def complete_seals(runtime: Runtime) -> None:
     settings = runtime.settings
     if settings.seal_key is None and settings.timestamp_url is None:
         return
-    if not await runtime.redis.set(COMPLETED, "1", nx=True, ex=_COMPLETE_EVERY_SECONDS):
+    (is_time,) = await write_when_full(runtime.redis, ("SET", COMPLETED, "1", "NX", "EX", _COMPLETE_EVERY_SECONDS))
+    if is_time is None:
         return
     if failed := await complete(runtime):
         advice = (
