@@ -13,6 +13,8 @@ from workers.catalogue.file import COLUMNS
 from workers.catalogue.search import Hit
 from workers.catalogue.words import pieces
 
+CSV_HEAD = (*COLUMNS, "state")
+
 
 def described(hit: Hit) -> dict[str, Any]:
     """A hit as a JSON object."""
@@ -32,18 +34,23 @@ def csv_lines(hits: Iterable[Hit]) -> Iterator[str]:
     """An inventory in CSV, with a header, line by line."""
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="\n")
-    writer.writerow((*COLUMNS, "state"))
+    writer.writerow(CSV_HEAD)
     yield line.getvalue()
     for hit in hits:
-        values = described(hit)
-        values["findings"] = " ".join(values["findings"] or ())
         line.seek(0)
         line.truncate()
-        writer.writerow([_cell(values[name]) for name in (*COLUMNS, "state")])
+        writer.writerow(csv_cells(hit))
         yield line.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def csv_cells(hit: Hit) -> list[Any]:
+    """The cells of a hit, in the order of `CSV_HEAD`."""
+    values = described(hit)
+    values["findings"] = " ".join(values["findings"] or ())
+    return [safe_cell(values[name]) for name in CSV_HEAD]
+
+
+def safe_cell(value: Any) -> Any:
     """A cell; text that a spreadsheet reads as a formula is quoted (OWASP, CSV injection), E.164 numbers are not."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not value[1:].isdigit():
         return "'" + value

@@ -1,0 +1,251 @@
+"""`callvault export`: a bundle that somebody checks who has nothing else."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.processes import callvault, run_callvault, wait_for
+from lab.servers import RunningSandbox
+from lab.worker import archive as archive_one
+from tests.seals.conftest import CALLS_A_DAY, Sealed
+from tests.seals.test_making_seals import ago
+from workers.catalogue.rows import Row
+from workers.catalogue.search import Hit
+from workers.export.bundle import Exported, _file_name
+from workers.export.pages import index_csv, index_page
+from workers.runtime import Runtime
+
+DAY = f"since:{ago(4)} until:{ago(4)}"
+
+
+def own(sealed: Sealed, tmp_path: Path) -> dict[str, str]:
+    """A catalogue of its own, and no Redis: everything is found from the archive."""
+    return sealed.environment | {"CALLVAULT_DATA": str(tmp_path / "data"), "REDIS_URL": ""}
+
+
+def export(environment: dict[str, str], *words: str, status: int = 0) -> dict[str, Any]:
+    done = run_callvault(["export", *words, "--json"], environment)
+    assert done.returncode == status, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def check(bundle: Path) -> tuple[int, str]:
+    """Run the checker as somebody does who has the bundle and Python."""
+    done = subprocess.run(
+        [sys.executable, "-I", str(bundle / "check.py")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={},
+        check=False,
+    )
+    assert not done.stderr
+    return done.returncode, done.stdout
+
+
+@pytest.fixture(scope="module")
+def bundle(sealed: Sealed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    report = export(own(sealed, folder), DAY, "--out", str(folder / "case"))
+    assert (report["recordings"], report["not_sealed"], report["problems"]) == (CALLS_A_DAY, 0, [])
+    return folder / "case"
+
+
+def test_a_bundle_proves_its_recordings_without_the_archive(sealed: Sealed, bundle: Path) -> None:
+    status, said = check(bundle)
+    seals = sorted((sealed.archive / "seals").glob("*.json"))
+    assert (status, said.splitlines()[-1].rpartition(" ")[2]) == (0, hashlib.sha256(seals[-1].read_bytes()).hexdigest())
+    hashes = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (bundle / "audio").iterdir()}
+    assert hashes == {call["sha256"] for call in sealed.calls[4]}
+    assert len(list((bundle / "transcripts").iterdir())) == 5
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=bundle, check=True, timeout=60)
+    with (bundle / "index.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["recording_id"] for row in rows} == {call["id"] for call in sealed.calls[4]}
+    assert all((bundle / row["audio"]).is_file() for row in rows)
+    page = (bundle / "index.html").read_text()
+    assert page.count("<audio") == CALLS_A_DAY and "<script" not in page
+    assert bundle.stat().st_mode & 0o077 == 0, "nobody else on this machine can read it"
+    assert not (bundle / ".unfinished").exists()
+
+
+def _edit(path: Path, change: Callable[[bytes], bytes]) -> None:
+    data = change(path.read_bytes())
+    path.unlink()  # the files of the copy are hard links
+    path.write_bytes(data)
+
+
+def _forge_hash(bundle: Path) -> str:
+    """Change a recording and every record beside it that names its hash."""
+    audio = next((bundle / "audio").iterdir())
+    before = hashlib.sha256(audio.read_bytes()).hexdigest()
+    _edit(audio, lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+    after = hashlib.sha256(audio.read_bytes()).hexdigest()
+    summary = bundle / "proof" / "bundle.json"
+    record = next(path for path in bundle.rglob("recording.json") if before in path.read_text())
+    was = hashlib.sha256(record.read_bytes()).hexdigest()
+    _edit(record, lambda data: data.replace(before.encode(), after.encode()))
+    now = hashlib.sha256(record.read_bytes()).hexdigest()
+    _edit(
+        summary,
+        lambda data: data.replace(before.encode(), after.encode()).replace(was.encode(), now.encode()),
+    )
+    return audio.name
+
+
+def _forge_manifest(bundle: Path) -> str:
+    _forge_hash(bundle)
+    manifest = next((bundle / "proof" / "seals").glob("*.sha256"))
+    _edit(manifest, lambda data: b"0" * 64 + data[64:])
+    return f"{manifest.name}: is not the manifest"
+
+
+def _change_audio(bundle: Path) -> str:
+    audio = next((bundle / "audio").iterdir())
+    _edit(audio, lambda data: data + b"x")
+    return f"{audio.name}: was changed"
+
+
+def _remove_audio(bundle: Path) -> str:
+    audio = next((bundle / "audio").iterdir())
+    audio.unlink()
+    return f"{audio.name}: is missing"
+
+
+def _add_audio(bundle: Path) -> str:
+    (bundle / "audio" / "another.wav").write_bytes(b"RIFF")
+    return "another.wav: is not part"
+
+
+def _remove_seal(bundle: Path) -> str:
+    (bundle / "proof" / "seals" / "0000000001.json").unlink()
+    return "seal 1 is missing"
+
+
+def _change_seal(bundle: Path) -> str:
+    _edit(bundle / "proof" / "seals" / "0000000001.json", lambda data: data + b" ")
+    return "0000000002.json: does not contain the hash"
+
+
+CHANGES = [_forge_hash, _forge_manifest, _change_audio, _remove_audio, _add_audio, _remove_seal, _change_seal]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_bundle_is_found_out(bundle: Path, tmp_path: Path, change: Callable[[Path], str]) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy", copy_function=os.link))
+    what = change(copy)
+    status, said = check(copy)
+    assert status == 1 and what in said
+
+
+def test_an_export_that_was_killed_is_continued(sealed: Sealed, tmp_path: Path) -> None:
+    archive, out = sealed.copy(tmp_path / "archive"), tmp_path / "case"
+    environment = own(sealed, tmp_path) | {"CALLVAULT_ARCHIVE_URL": archive.as_uri()}
+    run_callvault(["index"], environment)
+    stuck = sorted(archive.glob("recordings/*/*/*/*/audio.wav"))[40]
+    whole = stuck.rename(tmp_path / "whole.wav")
+    os.mkfifo(stuck)  # reading it blocks
+    with callvault(["export", "--all", "--out", str(out)], environment) as process:
+        wait_for(lambda: len(list(out.glob("audio/*.wav"))) > 20, 60, "the first files")
+        process.kill()
+    assert (out / ".unfinished").exists()
+    first = next((out / "audio").glob("*.wav"))
+    copied_at = first.stat().st_mtime_ns
+    stuck.unlink()
+    whole.rename(stuck)
+    refused = run_callvault(["export", DAY, "--out", str(out)], environment)
+    assert refused.returncode == 1 and "of another search" in refused.stderr
+    report = export(environment, "--all", "--out", str(out))
+    assert report["recordings"] == 3 * CALLS_A_DAY and check(out)[0] == 0
+    assert first.stat().st_mtime_ns == copied_at, "what was whole is not fetched again"
+    assert not list(out.rglob("*.part"))
+
+
+def test_damage_in_the_archive_is_named_and_never_copied(sealed: Sealed, tmp_path: Path) -> None:
+    archive = sealed.copy(tmp_path / "archive")
+    audio = sorted(archive.glob("recordings/*/*/*/*/audio.wav"))
+    _edit(audio[0], lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+    audio[1].unlink()
+    environment = own(sealed, tmp_path) | {"CALLVAULT_ARCHIVE_URL": archive.as_uri()}
+    out = tmp_path / "case"
+    report = export(environment, "--all", "--out", str(out), status=1)
+    assert {one["key"] for one in report["problems"]} == {path.relative_to(archive).as_posix() for path in audio[:2]}
+    assert len(list((out / "audio").iterdir())) == 3 * CALLS_A_DAY - 2
+    status, said = check(out)
+    assert status == 1 and said.count("when the bundle was made") == 2
+    assert "SHA-256 is" in (out / "index.html").read_text()
+
+
+def test_a_zip_holds_the_same_bundle(sealed: Sealed, tmp_path: Path) -> None:
+    environment, out = own(sealed, tmp_path), tmp_path / "case.zip"
+    call = sealed.calls[3][0]
+    report = export(environment, call["id"], "--out", str(out))
+    assert report["recordings"] == 1 and [path.name for path in tmp_path.glob("*case*")] == ["case.zip"]
+    with zipfile.ZipFile(out) as packed:
+        assert packed.testzip() is None
+        packed.extractall(tmp_path / "unpacked")
+    assert check(tmp_path / "unpacked" / "case")[0] == 0
+    again = run_callvault(["export", call["id"], "--out", str(out)], environment)
+    assert again.returncode == 1 and "already exists" in again.stderr
+
+
+async def test_a_recording_of_today_is_said_to_be_unsealed(
+    sandbox: RunningSandbox, runtime: Runtime, environment: dict[str, str], tmp_path: Path
+) -> None:
+    recording = sandbox.world.add_recording(seconds=0.1)
+    await archive_one(runtime, recording)
+    out = tmp_path / "case"
+    report = export(environment | {"CALLVAULT_DATA": str(tmp_path / "data")}, "--all", "--out", str(out))
+    assert (report["recordings"], report["not_sealed"], report["head"]) == (1, 1, None)
+    status, said = check(out)
+    assert status == 3 and "of a day that had no seal" in said
+    assert "no seal proves them" in (out / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["+13125550100"], 2, "--out: missing"),
+        (["--out", "case"], 2, "give WORDS"),
+        (["--all", "+13125550100", "--out", "case"], 2, "give WORDS"),
+        (["colour:red", "--out", "case"], 2, "colour"),
+        (["nobody-said-this", "--out", "case"], 1, "nothing matches"),
+    ],
+)
+def test_what_cannot_be_exported_writes_nothing(
+    sealed: Sealed, tmp_path: Path, words: list[str], status: int, said: str
+) -> None:
+    done = run_callvault(["export", *words], own(sealed, tmp_path))
+    assert done.returncode == status and said in done.stderr
+    assert not Path("case").exists()
+
+
+def test_parties_and_ids_from_outside_stay_within_the_bundle() -> None:
+    row = Row(
+        recording_id="../../<script>alert(1)</script>",
+        day="2026-11-25",
+        from_number="../../etc/passwd",
+        to_number='sip:"<img src=x>"@host:5060',
+        started_at="2026-11-25T07:30:00.000000Z",
+    )
+    hit = Hit(row=row, state="archived")
+    name = _file_name(hit)
+    assert "/" not in name and not set(name) & set('<>:"|?*\\')
+    one = Exported(hit, "recordings/")
+    summary = {"made_at": "2026-11-27T08:00:00Z", "query": "<b>", "problems": []}
+    page = index_page([one], summary, 0).decode()
+    assert "<script" not in page and "<img" not in page and "<b>" not in page
+    assert b"'=" in index_csv([Exported(Hit(row=Row(recording_id="=1+1", day="2026-11-25"), state="archived"), "")])
