@@ -20,7 +20,7 @@ from archive.proof import hash_object
 from archive.stores.store import open_store
 from cli.console import open_console
 from cli.init import init
-from cli.options import AudioFolder, Json, settings_of
+from cli.options import AudioFolder, Json, refuse_silence, settings_of
 from cli.supervisor import (
     Supervisor,
     free_port,
@@ -82,6 +82,7 @@ def command(
     """
     from cli.progress import progress
 
+    refuse_silence(audio)
     console = open_console(stderr=json)
     folder = (data or Path(tempfile.mkdtemp(prefix="callvault-demo-"))).resolve()
     with locked(folder), stop_signals() as asked_to_stop:

@@ -79,6 +79,18 @@ def refuse_empty(**given: str | None) -> None:
             raise UsedWrongly(f"{option(name)}: is empty; leave it out, or give a value")
 
 
+def refuse_silence(audio: Path | None) -> None:
+    """Refuse a folder of `--audio` without audio: made-up calls would otherwise pass for the person's own.
+
+    Raises:
+        UsedWrongly: the folder has no WAV or MP3 file.
+    """
+    from sandbox.audio import audio_files
+
+    if audio is not None and not audio_files(audio):
+        raise UsedWrongly(f"--audio: {audio} has no .wav or .mp3 file; put some there, or leave --audio out")
+
+
 def settings_of(data: Path | None = None, **overrides: Any) -> Settings:
     """The settings of a command, after a warning for each variable that looks like a setting and is not.
 

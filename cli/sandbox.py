@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import AudioFolder, Host, Json
+from cli.options import AudioFolder, Host, Json, refuse_silence
 from text.errors import UserError
 
 
@@ -32,6 +32,7 @@ def command(
     """
     from sandbox.main import CannotStart, run
 
+    refuse_silence(audio)
     try:
         return run(host=host, port=port, audio_folder=audio, as_json=json, api_key=api_key, empty=empty, memory=memory)
     except CannotStart as error:

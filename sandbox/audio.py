@@ -105,6 +105,11 @@ class FileAudio:
                 yield chunk
 
 
+def audio_files(folder: Path) -> list[Path]:
+    """The WAV and MP3 files in a folder, by name."""
+    return sorted(p for p in folder.glob("*") if p.is_file() and p.suffix.lower() in (".wav", ".mp3"))
+
+
 class _Blocks:
     """Blocks out of a set, in an order drawn once that repeats; small integers are kept, not blocks."""
 

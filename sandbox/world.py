@@ -16,7 +16,7 @@ from typing import Any
 
 from nacl.signing import SigningKey
 
-from sandbox.audio import Audio, FileAudio, make_mp3, make_wav
+from sandbox.audio import Audio, FileAudio, audio_files, make_mp3, make_wav
 from sandbox.faults import Faults
 
 SENTENCES = (
@@ -84,7 +84,7 @@ class World:
         self.faults = Faults(seed=seed)
         self.url_lifetime_seconds = 600.0
         self.step_seconds = 0.3  # how long an upload, a release or a transcription stays in one status
-        self.user_files = sorted(p for p in (audio_folder or Path("/nonexistent")).glob("*") if _is_audio(p))
+        self.user_files = audio_files(audio_folder) if audio_folder is not None else []
         self.recordings: dict[str, Recording] = {}
         # Ids of recordings. A deletion of one, alone or with others, is answered 403.
         self.undeletable: set[str] = set()
@@ -238,7 +238,3 @@ class World:
         }
         self.log_messages[message["id"]] = message
         return message
-
-
-def _is_audio(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in (".wav", ".mp3")

@@ -45,6 +45,18 @@ def test_demo_takes_the_users_own_audio(tmp_path: Path) -> None:
     assert kept == {p.read_bytes() for p in folder.glob("*.[wm]*")}
 
 
+@pytest.mark.parametrize("command", ["demo", "sandbox"])
+@pytest.mark.parametrize("name", [None, "notes.txt"])
+def test_a_folder_without_audio_is_refused(command: str, name: str | None, tmp_path: Path) -> None:
+    (folder := tmp_path / "mine").mkdir()
+    if name is not None:
+        (folder / name).write_text("not audio")
+    done = run_callvault([command, "--audio", str(folder), *(["--data", str(tmp_path / "d")] * (command == "demo"))])
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
+    assert done.stderr.startswith(f"callvault: --audio: {folder} has no .wav or .mp3 file; put some there")
+    assert not (tmp_path / "d").exists()
+
+
 def test_up_runs_everything_mends_what_dies_and_ends_with_0(tmp_path: Path) -> None:
     port = free_port()
     environment = {"CALLVAULT_DATA": str(tmp_path), "CALLVAULT_LOG_LEVEL": "info"}
