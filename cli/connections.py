@@ -44,18 +44,19 @@ def _on_telnyx(work: Callable[[TelnyxClient], Awaitable[Any]]) -> Any:
     return asyncio.run(run())
 
 
+def _row(change: Change) -> dict[str, Any]:
+    """A change as `--json` prints it."""
+    return {
+        "action": change.action,
+        "family": change.family,
+        "key": change.key,
+        "fields": {d.path: {"before": d.shown()[0], "after": d.shown()[1]} for d in change.differences},
+    }
+
+
 def _show(changes: list[Change], as_json: bool) -> None:
     if as_json:
-        rows = [
-            {
-                "action": change.action,
-                "family": change.family,
-                "key": change.key,
-                "fields": {d.path: {"before": d.shown()[0], "after": d.shown()[1]} for d in change.differences},
-            }
-            for change in changes
-        ]
-        sys.stdout.write(json_module.dumps({"changes": rows}) + "\n")
+        sys.stdout.write(json_module.dumps({"changes": [_row(change) for change in changes]}) + "\n")
         return
     console = open_console()
     for change in changes:
@@ -94,8 +95,9 @@ def apply_plan(
 ) -> int:
     """Change the account to match the file.
 
-    It asks first and stops at the first error; you can run it again. Exit status 1: you answered no, or a
-    change failed.
+    It asks first and stops at the first error; you can run it again. With --json it asks nothing and needs
+    --yes; the document says of each change whether it was made. Exit status 1: you answered no, or a change
+    failed.
 
     Example: callvault connections apply telnyx.toml
     """
@@ -112,13 +114,12 @@ async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: boo
     changes = await plan(client, document, prune=prune, set_unreturned=True)
     if as_json and changes and not yes:
         raise UsedWrongly(f"--json: asks nothing; give --yes to make {many(len(changes), 'change')}")
-    _show(changes, as_json)
-    if not changes:
-        return 0
-    if not yes and not confirmed("Make these changes?"):
+    if not as_json:
+        _show(changes, as_json=False)
+    if changes and not yes and not confirmed("Make these changes?"):
         sys.stdout.write("nothing changed\n")
         return 1
-    done = 0
+    done, failure = 0, None
     try:
         async for change in apply(client, changes):
             done += 1
@@ -126,8 +127,12 @@ async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: boo
                 sys.stdout.write(f"done: {change.action} {change.family}.{change.key}\n")
     except TelnyxError as error:
         failed = changes[done]
-        line = f"{failed.action} {failed.family}.{failed.key}: {error}; {done} of {len(changes)} made"
-        raise UserError(f"{line}; fix it and run the command again") from None
+        failure = f"{failed.action} {failed.family}.{failed.key}: {error}; {done} of {len(changes)} made"
+    if as_json:
+        rows = [_row(change) | {"made": number < done} for number, change in enumerate(changes)]
+        sys.stdout.write(json_module.dumps({"changes": rows, "made": done, "error": failure}) + "\n")
+    if failure is not None:
+        raise UserError(f"{failure}; fix it and run the command again")
     return 0
 
 
@@ -151,11 +156,20 @@ def show_drift(file: File, json: Json = False) -> int:
 
 
 @command.command("export")
-def export_file() -> None:
+def export_file(json: Json = False) -> None:
     """Print a file for the account as it is now.
+
+    The file is TOML. With --json, its tables are printed as one JSON document, and beside them what could not
+    be read.
 
     Example: callvault connections export > telnyx.toml
     """
+    import tomllib
+
     from workers.connections.plan import export
 
-    sys.stdout.write(_on_telnyx(export) + "\n")
+    text = _on_telnyx(export)
+    if json:
+        unreadable = [line[2:] for line in text.splitlines() if line.startswith("# [")]
+        text = json_module.dumps({"configuration": tomllib.loads(text), "unreadable": unreadable})
+    sys.stdout.write(text + "\n")

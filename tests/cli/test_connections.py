@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,23 @@ def test_the_first_error_stops_and_names_itself(run: Any, sandbox: RunningSandbo
     assert sandbox.world.siprec == {}
 
 
+def test_apply_prints_one_document_after_it_has_acted(run: Any, sandbox: RunningSandbox) -> None:
+    bad = TABLES["external_connections"].replace("webhook_timeout_secs = 20", "webhook_timeout_secs = 99")
+    failed = run("apply", TABLES["siprec_connectors"] + bad, "--yes", "--json")
+    assert failed.returncode == 1 and failed.stdout.count("\n") == 1
+    report = json.loads(failed.stdout)
+    assert report["made"] == len(sandbox.world.siprec) == sum(one["made"] for one in report["changes"])
+    assert len(report["changes"]) == 2 and "/webhook_timeout_secs" in report["error"]
+    applied = json.loads(run("apply", TABLES["siprec_connectors"] + TABLES["media"], "--yes", "--json").stdout)
+    assert (applied["made"], applied["error"]) == (len(applied["changes"]), None)
+    (medium,) = [one for one in applied["changes"] if one["family"] == "media"]
+    assert (medium["action"], medium["key"], medium["made"]) == ("create", "greeting.mp3", True)
+    again = run("apply", TABLES["siprec_connectors"], "--json")
+    assert (again.returncode, json.loads(again.stdout)) == (0, {"changes": [], "made": 0, "error": None})
+    unasked = run("apply", TABLES["dialogflow_connections"], "--json")
+    assert (unasked.returncode, unasked.stdout) == (2, "") and "--json: asks nothing; give --yes" in unasked.stderr
+
+
 def test_apply_asks_and_does_nothing_on_no(run: Any, sandbox: RunningSandbox) -> None:
     asked = run("apply", TABLES["siprec_connectors"], stdin="n\n")
     assert "Make these changes?" in asked.stdout
@@ -200,6 +218,8 @@ def test_a_newcomer_starts_from_an_export(run: Any, sandbox: RunningSandbox) -> 
     text = text.replace(f"$AWS_SECRET_ACCESS_KEY_{first['id']}", "$CALLS_SECRET")
     planned = run("plan", text)
     assert (planned.returncode, planned.stdout) == (0, "no differences\n"), planned.stderr
+    report = json.loads(run("export", None, "--json").stdout)
+    assert report["configuration"] == tomllib.loads(exported.stdout) and report["unreadable"] == []
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ WITHOUT = {
     "up": "runs until it is stopped",
     "serve": "runs until it is stopped",
     "worker": "runs until it is stopped",
-    "connections export": "prints a TOML file",
     "get": "prints a recording's audio or words",
 }
 
