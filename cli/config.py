@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 
-from cli.options import DataFolder, Json, settings_of
+from cli.options import DataFolder, Json, settings_and_up
 
 _WIDEST = 40  # a longer value moves its own source only
 
@@ -13,14 +13,16 @@ _WIDEST = 40  # a longer value moves its own source only
 def command(data: DataFolder = None, json: Json = False) -> None:
     """Show each setting in force and its source.
 
-    Sources are the default, the environment, a file of a secret, or the command line. Secrets are hidden: a
-    fingerprint shows only whether two are the same. Exit status 2: a setting cannot be used.
+    Sources are the default, the environment, a file of a secret, the command line, or a running `callvault
+    up`. Secrets are hidden: a fingerprint shows only whether two are the same. Exit status 2: a setting cannot
+    be used.
 
     Example: callvault config
     """
     from config.sources import settings_in_force, unknown_settings
 
-    rows = settings_in_force(settings_of(data), () if data is None else ("data_folder",))
+    settings, from_up = settings_and_up(data)
+    rows = settings_in_force(settings, () if data is None else ("data_folder",), from_up)
     if json:
         report = {"settings": [row._asdict() for row in rows], "unknown": unknown_settings()}
         sys.stdout.write(json_module.dumps(report) + "\n")

@@ -20,7 +20,7 @@ from archive.proof import hash_object
 from archive.stores.store import open_store
 from cli.console import open_console
 from cli.init import init
-from cli.options import AudioFolder, Json, refuse_silence, settings_of
+from cli.options import AudioFolder, Json, own_settings_of, refuse_silence
 from cli.supervisor import (
     Supervisor,
     free_port,
@@ -89,7 +89,7 @@ def command(
         server = EmbeddedServer(folder)
         with Supervisor(lambda line: console.print(line, style="yellow"), server) as supervisor:
             address = (folder / "archive").as_uri()
-            asyncio.run(init(settings_of(folder, archive_url=address), server.url))
+            asyncio.run(init(own_settings_of(folder, archive_url=address), server.url))
             demo = _Demo(folder, recordings, audio, supervisor, server.url)
             with progress(console, archived=recordings, originals_deleted=recordings) as show:
                 demo.make_calls()

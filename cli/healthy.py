@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DataFolder, Json, settings_of
+from cli.options import DataFolder, Json, own_settings_of
 from process.alive import LONGEST_SILENCE_SECONDS, file_of, killed, silences
 
 # The commands that show signs of life, and the kinds of process that they consist of.
@@ -33,7 +33,7 @@ def command(
 
     Example: callvault healthy
     """
-    folder = None if container else settings_of(data).data_folder
+    folder = None if container else own_settings_of(data).data_folder
     found, lost = silences(folder), killed(folder)
     wanted = {kind for name in _commands() for kind in _KINDS.get(name, ())} if container else set()
     missing = sorted(wanted - {name.rpartition("-")[0] for name in found})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from cli.options import DataFolder, Json, settings_of
+from cli.options import DataFolder, Json, own_settings_of
 from process.private import private_folder
 from text.counts import many
 
@@ -42,7 +42,7 @@ def command(
     """
     from workers.queue.embedded import redis_of
 
-    settings = settings_of(data)
+    settings = own_settings_of(data)
     with redis_of(settings) as url:
         done = asyncio.run(init(settings, url, adopt=adopt))
     identity = done.identity

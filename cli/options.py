@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = get_logger()
 
-_warned: set[str] = set()  # sentences; some commands read their settings twice
+_said: set[str] = set()  # sentences; some commands read their settings twice
 
 RecordingId = Annotated[str, typer.Argument(metavar="ID", help="ID of the recording.", show_default=False)]
 DataFolder = Annotated[
@@ -91,8 +91,8 @@ def refuse_silence(audio: Path | None) -> None:
         raise UsedWrongly(f"--audio: {audio} has no .wav or .mp3 file; put some there, or leave --audio out")
 
 
-def settings_of(data: Path | None = None, **overrides: Any) -> Settings:
-    """The settings of a command, after a warning for each variable that looks like a setting and is not.
+def own_settings_of(data: Path | None = None, **overrides: Any) -> Settings:
+    """The settings of this process alone, after a warning for each variable that looks like a setting and is not.
 
     Imported here because `--help` needs none. Receivers and workers write the warnings into their own logs instead.
 
@@ -102,11 +102,50 @@ def settings_of(data: Path | None = None, **overrides: Any) -> Settings:
     from config.settings import load_settings
     from config.sources import unknown_settings
 
-    for sentence in unknown_settings():
-        if sentence not in _warned:
-            _warned.add(sentence)
-            log.warning(sentence)
+    _say_once(unknown_settings())
     return load_settings(data_folder=data, **overrides)
+
+
+def settings_of(data: Path | None = None) -> Settings:
+    """The settings of a command: its own, and those that it lacks and a `callvault up` of its data folder runs with.
+
+    It says on standard error which `up` it uses, and warns as `own_settings_of` does.
+
+    Raises:
+        SettingsError: a setting cannot be used.
+    """
+    return settings_and_up(data)[0]
+
+
+def settings_and_up(data: Path | None = None) -> tuple[Settings, dict[str, str]]:
+    """The same settings, and those of them that a running `up` gave, by the name of the variable.
+
+    Raises:
+        SettingsError: a setting cannot be used.
+    """
+    from cli.running_up import NotPrivate, find_up, notes_about, what_to_take
+    from config.settings import Settings, load_settings, name_of
+
+    own = own_settings_of(data)
+    try:
+        up = find_up(own.data_folder)
+    except NotPrivate as error:
+        _say_once([str(error)])
+        return own, {}
+    if up is None:
+        return own, {}
+    _say_once(notes_about(up, own.data_folder))
+    taken, _ = what_to_take(up)
+    fields = {name_of(field): attribute for attribute, field in Settings.model_fields.items()}
+    given = {fields[name]: value for name, value in taken.items() if name in fields}
+    return load_settings(data_folder=data, **given), taken
+
+
+def _say_once(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        if sentence not in _said:
+            _said.add(sentence)
+            log.warning(sentence)
 
 
 @contextmanager

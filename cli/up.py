@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import json as json_module
+import sys
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from cli.options import DataFolder, Host, settings_of
+from cli.options import DataFolder, Host, Json, own_settings_of
 from text.errors import UsedWrongly, UserError
 
 if TYPE_CHECKING:
+    from cli.running_up import RunningUp
     from config.settings import Settings
     from workers.queue.embedded import EmbeddedServer
 
@@ -21,13 +23,17 @@ def command(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="PORT", help="Port; 0 picks a free one.", min=0, max=65535)] = 8080,
     data: DataFolder = None,
+    json: Json = False,
 ) -> int:
     """Run the receiver, a worker and Redis on one machine.
 
-    It restarts what dies. Ctrl-C or SIGTERM stops everything, after running jobs are finished.
+    It restarts what dies. Ctrl-C or SIGTERM stops everything, after running jobs are finished. Other commands
+    with the same data folder find the sandbox and the settings by themselves, except for secrets. With --json,
+    it prints the addresses once everything runs.
 
     Example: callvault up --sandbox
     """
+    from cli.running_up import published, this_up
     from cli.supervisor import (
         Supervisor,
         answers,
@@ -41,7 +47,7 @@ def command(
     )
     from workers.queue.embedded import EmbeddedServer
 
-    settings = settings_of(data)
+    settings = own_settings_of(data)
     if not sandbox:
         _require_telnyx_settings(settings)
     port = port or free_port(host)
@@ -54,20 +60,21 @@ def command(
             if server is not None:
                 environment["REDIS_URL"] = server.url
             asyncio.run(_prepare_archive(settings, server))
+            facts = None
             if sandbox:
                 memory = settings.data_folder / "sandbox.json"
                 part, facts = start_sandbox(["--port", "0", "--memory", str(memory)], None)
                 supervisor.add(part)
                 environment |= sandbox_environment(facts)
-                _explain_sandbox(facts, sandbox_environment(facts), f"http://{host}:{port}/webhooks/telnyx")
+            own = this_up(None if facts is None else sandbox_environment(facts))
+            if facts is not None:
+                _explain_sandbox(facts, own, settings, f"http://{host}:{port}/webhooks/telnyx")
             start_service(supervisor, environment, host, port, asked_to_stop=asked_to_stop)
-            say(f"receiver  http://{host}:{port}/webhooks/telnyx")
-            say(f"ops pages http://{host}:{port}/ops")
-            if settings.ops_token is None:
-                say("          open from this machine only; set CALLVAULT_OPS_TOKEN to open them from elsewhere")
-            say(f"archive   {settings.archive_address}")
-            say(f"redis     {f'embedded, in {server.folder}' if server else 'at REDIS_URL'}")
-            supervisor.tend_until(asked_to_stop)
+            with published(own, settings.data_folder):
+                _show_addresses(settings, server, f"http://{host}:{port}")
+                if json:
+                    _print_json(settings, f"http://{host}:{port}", facts)
+                supervisor.tend_until(asked_to_stop)
             say("stopping; running jobs are finished first")
     return 0
 
@@ -81,13 +88,41 @@ def _require_telnyx_settings(settings: Settings) -> None:
             raise UsedWrongly(f"{name}: not set; copy it from the Telnyx portal, or try `callvault up --sandbox`")
 
 
-def _explain_sandbox(facts: dict[str, Any], environment: dict[str, str], webhook_url: str) -> None:
+def _explain_sandbox(facts: dict[str, Any], own: RunningUp, settings: Settings, webhook_url: str) -> None:
+    from cli.running_up import shell_lines
     from cli.supervisor import say
 
-    calls = json.dumps({"count": 3, "webhook_url": webhook_url})
+    calls = json_module.dumps({"count": 3, "webhook_url": webhook_url})
     say(f"sandbox   {facts['base_url']}; to make calls:")
     say(f"          curl -d '{calls}' {facts['control_url']}/calls")
-    say(f"          to use it with other commands: export {' '.join(f'{k}={v}' for k, v in environment.items())}")
+    say(f"          commands with data folder {settings.data_folder} find it; in another folder, first run:")
+    sys.stderr.write("".join(f"  {line}\n" for line in shell_lines(own, settings.data_folder)))
+    if "REDIS_URL" in own.left_out:
+        say("          and set REDIS_URL as here")
+    sys.stderr.flush()
+
+
+def _show_addresses(settings: Settings, server: EmbeddedServer | None, url: str) -> None:
+    from cli.supervisor import say
+
+    say(f"receiver  {url}/webhooks/telnyx")
+    say(f"ops pages {url}/ops")
+    if settings.ops_token is None:
+        say("          open from this machine only; set CALLVAULT_OPS_TOKEN to open them from elsewhere")
+    say(f"archive   {settings.archive_address}")
+    say(f"redis     {f'embedded, in {server.folder}' if server else 'at REDIS_URL'}")
+
+
+def _print_json(settings: Settings, url: str, sandbox: dict[str, Any] | None) -> None:
+    report = {
+        "webhook_url": f"{url}/webhooks/telnyx",
+        "ops_url": f"{url}/ops",
+        "archive_url": settings.archive_address,
+        "data_folder": str(settings.data_folder.resolve()),
+        "sandbox": sandbox,
+    }
+    sys.stdout.write(json_module.dumps(report) + "\n")
+    sys.stdout.flush()
 
 
 async def _prepare_archive(settings: Settings, server: EmbeddedServer | None) -> None:

@@ -29,7 +29,7 @@ _FROM_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 _OF_PARENTS = (SERVE_REDIS_URL, SERVE_METRICS)
 
 
-Source = Literal["default", "environment", "file", "command line"]
+Source = Literal["default", "environment", "file", "command line", "callvault up"]
 
 
 class InForce(NamedTuple):
@@ -60,12 +60,15 @@ def written_settings(settings: Settings) -> dict[str, str | None]:
     }
 
 
-def settings_in_force(settings: Settings, options: Collection[str] = ()) -> list[InForce]:
+def settings_in_force(
+    settings: Settings, options: Collection[str] = (), from_up: Collection[str] = ()
+) -> list[InForce]:
     """All settings of this process, in the order of the table.
 
     Args:
         settings: of this process.
         options: the fields that options of the command have set.
+        from_up: the names of the settings that a running `callvault up` gave.
     """
     files = secret_files(names_of_secrets(), environment())
     written, rows = written_settings(settings), []
@@ -74,6 +77,8 @@ def settings_in_force(settings: Settings, options: Collection[str] = ()) -> list
         source: Source = "default"
         if attribute in options:
             source = "command line"
+        elif name in from_up:
+            source = "callvault up"
         elif name in files:
             source = "file"
         elif attribute in settings.model_fields_set:

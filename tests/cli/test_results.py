@@ -14,7 +14,6 @@ from cli.main import COMMANDS
 from lab.processes import run_callvault
 
 WITHOUT = {
-    "up": "runs until it is stopped",
     "serve": "runs until it is stopped",
     "worker": "runs until it is stopped",
     "get": "prints a recording's audio or words",
