@@ -6,12 +6,16 @@ import asyncio
 import json as json_module
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 import msgspec
 
+from cli.backfilled import Backfilled
 from cli.console import open_console
 from cli.progress import progress
 from cli.resume import StateFile
@@ -19,7 +23,6 @@ from config.settings import Settings
 from text.counts import many
 from text.sizes import format_size
 from text.times import format_duration, format_instant
-from workers.conditions import living_workers
 from workers.engine.one_by_one import Failure
 from workers.keys import BULK_QUEUE
 from workers.queue.script import server_now, server_seconds
@@ -29,6 +32,8 @@ from workers.runtime import Runtime, runtime_at
 
 _STATE_DAYS = 30
 _SOON_SECONDS = 600  # a job waits longer only for a recording that Telnyx has not finished
+_MANY = 1_000  # jobs past which they are listed once a second
+_NO_WORKER = "queued; no worker runs: start `callvault worker`"
 
 
 class _Stopped(Exception):
@@ -40,9 +45,36 @@ class _State(Tally):
 
     Attributes:
         begun_at: when it began, by the clock of Redis, which also dates dead letters; empty: unknown.
+        archived_bytes: of audio that workers archived for it.
+        cursor: up to where it has read the change feed.
     """
 
     begun_at: str = ""
+    archived_bytes: int = 0
+    cursor: str = ""
+
+
+class _Counts(NamedTuple):
+    """Recordings and transcriptions, counted apart."""
+
+    recordings: int = 0
+    transcriptions: int = 0
+
+    @classmethod
+    def of_jobs(cls, job_ids: Iterable[bytes]) -> _Counts:
+        """Count jobs by their ids."""
+        names = Counter(job_id.partition(b":")[0] for job_id in job_ids)
+        return cls(names[b"archive_recording"], names[b"archive_transcription"])
+
+    def without(self, *others: _Counts) -> _Counts:
+        """Less what others have of each, and never below zero."""
+        return _Counts(*(max(0, count - sum(less)) for count, *less in zip(self, *others, strict=True)))
+
+    def __str__(self) -> str:
+        return f"{many(self.recordings, 'recording')}, {many(self.transcriptions, 'transcription')}"
+
+
+_NONE = _Counts()
 
 
 @dataclass(frozen=True)
@@ -51,13 +83,13 @@ class _Ends:
 
     Attributes:
         given_up: dead letters of all backfills.
-        given_up_now: dead letters since this backfill began.
+        given_up_now: those since this backfill began.
         left: jobs that workers retry much later, because Telnyx has not finished the recording.
     """
 
     given_up: int = 0
-    given_up_now: int = 0
-    left: int = 0
+    given_up_now: _Counts = _NONE
+    left: _Counts = _NONE
 
 
 class Backfill:
@@ -82,6 +114,7 @@ class Backfill:
         self._is_stopped = False
         self._failed: list[Failure] = []
         self._tally = _State()
+        self._done: Backfilled | None = None
 
     async def run(self, redis_url: str, as_json: bool) -> int:
         """Run to the end, or until the person stops it; returns the exit status."""
@@ -115,8 +148,23 @@ class Backfill:
         self._tally = file.load()
         if self._tally.through:
             self._console.print(f"Resuming after {self._tally.through}.")
-        await self._reconcile(runtime, self._tally, lambda _: file.save(self._tally))
-        ends = await self._wait(runtime, self._tally)
+        tally = self._tally
+        done = Backfilled(runtime, tally.begun_at, tally.cursor, tally.archived_bytes)
+
+        def save(_: Tally) -> None:
+            tally.archived_bytes, tally.cursor = done.size, done.cursor
+            file.save(tally)
+
+        following = asyncio.create_task(done.follow())
+        try:
+            self._done = done
+            await self._reconcile(runtime, tally, save)
+            ends = await self._wait(runtime, tally, done)
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+            tally.archived_bytes = done.size
         if not self._failed:  # else the same command continues at the first day that could not be compared
             file.forget()
         return ends
@@ -131,52 +179,63 @@ class Backfill:
             raise _Stopped
         days = (date.fromisoformat(tally.through) - self._since).days + 1 if tally.through else 0
         rate = tally.found / max(time.monotonic() - self._started, 0.001)
-        found = _apart(tally.found, tally.found_transcriptions)
-        note = f"found {found}; missing {tally.missing}, queued {tally.queued}, {rate:,.0f}/s"
+        note = f"found {_found(tally)} ({rate:,.0f}/s); missing {_missing(tally)} (about {format_size(tally.bytes)})"
+        if self._done is not None:
+            note += f"; queued {_queued(tally)}; archived {format_size(self._done.size)}"
+            if tally.queued and not self._done.has_worker:
+                note = f"{_NO_WORKER}; {note}"
         show(note, days=days)
 
-    async def _wait(self, runtime: Runtime, tally: _State) -> _Ends:
+    async def _wait(self, runtime: Runtime, tally: _State, done: Backfilled) -> _Ends:
         """Wait for the workers to finish the queued jobs."""
-        left = 0
-        with progress(self._console, done=tally.queued) as show:
-            # If this run queued nothing, the queue holds only jobs of the workers' own schedule.
-            while tally.queued:
-                until = int((await server_seconds(runtime.redis) + _SOON_SECONDS) * 1000)
-                if (waiting := await runtime.redis.zcount(BULK_QUEUE, "-inf", until)) == 0:
-                    later = await runtime.redis.zrangebyscore(BULK_QUEUE, until, "+inf")
-                    left = sum(job_id.startswith(b"archive_") for job_id in later)
-                    break
-                if self._asked_to_stop():
-                    raise _Stopped
-                note = "" if await living_workers(runtime.redis) else "no worker is running; start `callvault worker`"
-                show(note, done=max(0, tally.queued - waiting))
-                await asyncio.sleep(0.1)
+        # If this run queued nothing, the queue holds only jobs of the workers' own schedule.
+        await done.look()
+        left = await self._wait_for_jobs(runtime, _queued(tally), done) if tally.queued else _NONE
+        await done.look()
         letters = [
             one
             for one in await runtime.attempts.letters()
             if isinstance(one.payload, dict) and one.payload.get("found_by") == "backfill"
         ]
-        return _Ends(len(letters), sum(one.died_at >= tally.begun_at for one in letters), left)
+        now = _Counts.of_jobs(one.job_id.encode() for one in letters if one.died_at >= tally.begun_at)
+        return _Ends(len(letters), now, left)
+
+    async def _wait_for_jobs(self, runtime: Runtime, queued: _Counts, done: Backfilled) -> _Counts:
+        """Wait until all jobs that are due soon have ended; returns how many are left for later."""
+        with progress(self._console, **{kind: count for kind, count in queued._asdict().items() if count}) as show:
+            while True:
+                until = int((await server_seconds(runtime.redis) + _SOON_SECONDS) * 1000)
+                if not (waiting := await runtime.redis.zrangebyscore(BULK_QUEUE, "-inf", until)):
+                    return _Counts.of_jobs(await runtime.redis.zrangebyscore(BULK_QUEUE, until, "+inf"))
+                if self._asked_to_stop():
+                    raise _Stopped
+                counts = queued.without(_Counts.of_jobs(waiting))._asdict()
+                note = f"archived {format_size(done.size)}" if done.has_worker else _NO_WORKER
+                show(note, **{kind: count for kind, count in counts.items() if getattr(queued, kind)})
+                await asyncio.sleep(0.1 if len(waiting) < _MANY else 1)
 
     def _print(self, tally: _State, ends: _Ends, as_json: bool) -> None:
-        given_up, left = ends.given_up, ends.left
-        done = 0 if self._dry_run or self._is_stopped else max(0, tally.queued - ends.given_up_now - left)
+        given_up, left, queued = ends.given_up, sum(ends.left), _queued(tally)
+        is_done = not self._dry_run and not self._is_stopped
+        done = queued.without(ends.given_up_now, ends.left) if is_done else _NONE
         if as_json:
-            report = msgspec.structs.asdict(tally)
-            report |= {"done": done, "given_up": given_up, "left": left, "dry_run": self._dry_run}
-            report["found_recordings"] = tally.found - tally.found_transcriptions
-            report["missing_recordings"] = tally.missing - tally.missing_transcriptions
+            report = {name: value for name, value in msgspec.structs.asdict(tally).items() if name != "cursor"}
+            report |= {"done": sum(done), "given_up": given_up, "left": left, "dry_run": self._dry_run}
+            report |= {"found_recordings": _found(tally).recordings, "missing_recordings": _missing(tally).recordings}
+            report |= {f"queued_{kind}": count for kind, count in queued._asdict().items()}
+            report |= {f"done_{kind}": count for kind, count in done._asdict().items()}
             report["not_compared"] = [f"{one.kind}, {one.name}: {one.error}" for one in self._failed]
             sys.stdout.write(json_module.dumps(report) + "\n")
             return
         size, length = format_size(tally.bytes), format_duration(tally.seconds)
         lines = [
-            f"found at Telnyx     {_apart(tally.found, tally.found_transcriptions)}",
-            f"not in the archive  {_apart(tally.missing, tally.missing_transcriptions)}",
+            f"found at Telnyx     {_found(tally)}",
+            f"not in the archive  {_missing(tally)}",
             f"missing audio       {length}, about {size}" if tally.seconds else "missing audio       none",
         ]
         if not self._dry_run:
-            lines += [f"queued              {tally.queued}", f"done                {done}"]
+            lines += [f"queued              {queued}", f"done                {done}"]
+            lines += [f"archived audio      {format_size(tally.archived_bytes)}"]
             lines += [f"deletions scheduled {tally.scheduled}"]
         if left:
             lines.append(f"left for later      {left}  (Telnyx has not finished them; the workers retry)")
@@ -188,5 +247,13 @@ class Backfill:
         sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _apart(both: int, transcriptions: int) -> str:
-    return f"{many(both - transcriptions, 'recording')}, {many(transcriptions, 'transcription')}"
+def _found(tally: Tally) -> _Counts:
+    return _Counts(tally.found - tally.found_transcriptions, tally.found_transcriptions)
+
+
+def _missing(tally: Tally) -> _Counts:
+    return _Counts(tally.missing - tally.missing_transcriptions, tally.missing_transcriptions)
+
+
+def _queued(tally: Tally) -> _Counts:
+    return _Counts(tally.queued - tally.queued_transcriptions, tally.queued_transcriptions)

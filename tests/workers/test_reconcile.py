@@ -17,6 +17,7 @@ from sandbox.webhooks import recording_payload
 from sandbox.world import now, text_of
 from tests.workers.steps import ask, assert_archived, committed, folder_of
 from tests.workers.test_deletion import DELETING
+from text.sizes import format_size
 from text.times import parse_instant, utc_now
 from workers.keys import CLOCK_QUEUE
 from workers.queue.jobs import enqueue
@@ -120,8 +121,39 @@ def test_backfill_prices_does_resumes_and_is_then_done(
             assert assert_archived(archive_folder, recording)["found_by"] == "backfill"
         again = json.loads(run_callvault(arguments, environment).stdout)
         assert (again["found"], again["missing"]) == (10, 0)
+        assert (again["archived_bytes"], again["done_recordings"]) == (0, 0)
     other = run_callvault([*arguments, "--dry-run", "--connection", "none"], environment)
     assert json.loads(other.stdout)["found"] == 0
+
+
+def test_a_backfill_counts_recordings_transcriptions_and_bytes_apart(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    recordings = past(sandbox, 2, 3)
+    sandbox.world.complete_transcription(sandbox.world.add_transcription(recordings[0]))
+    with callvault(["backfill", "--since", "3d"], environment) as backfill:
+        backfill.wait_for_output("queued; no worker runs: start `callvault worker`, recordings 0/3, transcriptions 0/1")
+        with callvault(["worker"], environment, "worker ready"):
+            wait_for(lambda: backfill.has_ended, 60, "its end")
+        size = sum(path.stat().st_size for path in archive_folder.glob("recordings/**/audio.*"))
+        lines = backfill.output.splitlines()
+    assert "queued              3 recordings, 1 transcription" in lines
+    assert "done                3 recordings, 1 transcription" in lines
+    assert f"archived audio      {format_size(size)}" in lines and size > 0
+
+
+def test_a_resumed_backfill_counts_the_bytes_of_its_earlier_run(
+    sandbox: RunningSandbox, environment: dict[str, str], redis: Any, archive_folder: Path
+) -> None:
+    past(sandbox, 2, 3)
+    arguments = ["backfill", "--since", "3d", "--json"]
+    with callvault(arguments, environment, "recordings 0/3") as first:
+        first.stop()
+    with callvault(["worker"], environment, "worker ready"):
+        wait_for(lambda: len(list(archive_folder.glob("recordings/**/recording.json"))) == 3)
+        report = json.loads(run_callvault(arguments, environment).stdout)
+    size = sum(path.stat().st_size for path in archive_folder.glob("recordings/**/audio.*"))
+    assert (report["archived_bytes"], report["done_recordings"], report["queued_transcriptions"]) == (size, 3, 0)
 
 
 def test_a_stopped_backfill_continues_where_it_stopped(

@@ -52,6 +52,7 @@ class Tally(msgspec.Struct):
         missing: those of them that the archive lacks.
         missing_transcriptions: of these, transcriptions.
         queued: jobs enqueued; fewer than missing if some were queued already.
+        queued_transcriptions: of these, for transcriptions.
         unreadable: rows at Telnyx that cannot be read.
         scheduled: originals added to the deletion schedule.
         replayed: failed deliveries replayed.
@@ -65,6 +66,7 @@ class Tally(msgspec.Struct):
     missing: int = 0
     missing_transcriptions: int = 0
     queued: int = 0
+    queued_transcriptions: int = 0
     unreadable: int = 0
     scheduled: int = 0
     replayed: int = 0
@@ -318,8 +320,10 @@ class Comparison:
         """Enqueue a job; retry a dead letter only if its cause may have passed, else it waits for a person."""
         if self._dry_run:
             return
-        letter = await self._runtime.attempts.letter(job.id)
+        letter, queued = await self._runtime.attempts.letter(job.id), False
         if letter is None:
-            self.tally.queued += await enqueue(self._runtime.redis, job)
+            queued = await enqueue(self._runtime.redis, job)
         elif self._retries_letters and may_have_passed(letter.cause):  # with what its event knew
-            self.tally.queued += await self._runtime.attempts.retry(job.id, BULK_QUEUE)
+            queued = await self._runtime.attempts.retry(job.id, BULK_QUEUE)
+        self.tally.queued += queued
+        self.tally.queued_transcriptions += queued and isinstance(job.payload, TranscriptionRequest)
