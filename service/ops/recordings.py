@@ -1,45 +1,27 @@
-"""The pages of recordings: a search in the catalogue, and one recording read from the archive."""
+"""The page of recordings: a search in the catalogue, and its results as CSV."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
-from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from archive import kinds, layout
-from archive.archive import Archive
-from archive.decisions import decisions_on, findings_of, is_approved
-from archive.problems import advice_for
-from archive.proof import Missing
-from archive.readers import SEAL
-from archive.records import ArchivedObject, UnreadableRecord, WrongObject
 from service.ops.access import Refused, read_form
-from service.ops.life import Said, Step, read_life
 from service.ops.parts import Ops
 from text.errors import UserError
-from text.times import format_instant, parse_day, parse_instant
+from text.times import format_instant, parse_day
 from workers.catalogue.inventory import bracketed, csv_lines
 from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import FIELDS, BadQuery, Query, join, read_box, read_query, write_box
-from workers.catalogue.rows import Row
-from workers.catalogue.search import Hit, count, search, search_all, state_of
-from workers.damage.damage import known_damage, report_wrong
-from workers.damage.damaged import KnownDamage
-from workers.deletion.kept import Holding, holds_on, what_keeps
-from workers.keys import ARQ_JOB, DELETIONS_DUE
+from workers.catalogue.search import Hit, count, search, search_all
 
 PER_PAGE = 50
-_RELATED = 10
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -58,45 +40,6 @@ class Found(msgspec.Struct, frozen=True):
     total: int
     after: str | None
     note: str | None
-
-
-class Detail(msgspec.Struct, frozen=True):
-    """One recording.
-
-    Attributes:
-        state: as in a search, but read now; `received` while its job is queued or running.
-        damage: one line for each thing that is wrong with its objects.
-        how_to_mend: one line for each object, with what to do.
-        proven: the last recorded proof of all of its audio; None if unknown.
-        row: as the catalogue has it; None while it is not archived.
-        objects: its audio.
-        transcriptions: their texts.
-        history: the earliest event first.
-        related: other recordings of its session, the latest first, at most 10.
-        sealed_at: ISO 8601, UTC; None while no seal lists it.
-        deletion_due_at: ISO 8601, UTC, if its original is scheduled for deletion and nothing keeps it.
-        kept: why Callvault keeps the original; None: only its time does, or the original is gone.
-        needs_approval: whether its original stays until a person approves what was found in its audio.
-        holds: the current holds on it, its own and those of its connection.
-        record: the commit record as stored in the archive.
-    """
-
-    recording_id: str
-    state: str
-    damage: list[str]
-    how_to_mend: list[str]
-    proven: Step | None
-    row: Row | None
-    objects: list[ArchivedObject]
-    transcriptions: list[Said]
-    history: list[Step]
-    related: list[Hit]
-    sealed_at: str | None
-    deletion_due_at: str | None
-    kept: str | None
-    needs_approval: bool
-    holds: list[Holding]
-    record: dict[str, Any] | None
 
 
 async def look(ops: Ops, request: Request) -> Found:
@@ -147,154 +90,6 @@ def for_api(found: Found) -> Found:
     """A page of recordings for the API: matching words in brackets, as in `callvault find --json`."""
     hits = [msgspec.structs.replace(hit, words=bracketed(hit.words)) for hit in found.hits]
     return msgspec.structs.replace(found, hits=hits)
-
-
-async def look_at_one(ops: Ops, request: Request) -> Detail:
-    """One recording, from the archive itself.
-
-    Raises:
-        Refused: no recording has this id.
-        StoreError: the archive cannot be read now.
-    """
-    recording_id = request.path_params["recording_id"]
-    hit = await hit_of(ops, recording_id)
-    waits = due_at = None
-    try:
-        waits = await ops.redis.exists(f"{ARQ_JOB}archive_recording:{recording_id}")
-        if hit is not None:
-            folder = layout.recording_folder(hit.row.date, recording_id)
-            score = await ops.redis.zscore(DELETIONS_DUE, folder)
-            due_at = None if score is None else instant_of(score)
-    except (RedisError, OSError):
-        pass  # the archive has the rest
-    if hit is None:
-        if waits:
-            return Detail(
-                recording_id=recording_id,
-                state="received",
-                damage=[],
-                how_to_mend=[],
-                proven=None,
-                row=None,
-                objects=[],
-                transcriptions=[],
-                history=[Step(None, "received", "its job is queued or running")],
-                related=[],
-                sealed_at=None,
-                deletion_due_at=None,
-                kept=None,
-                needs_approval=False,
-                holds=[],
-                record=None,
-            )
-        raise Refused(404, f"recording {recording_id} is not in the archive")
-    folder = layout.recording_folder(hit.row.date, recording_id)
-    known = {key: found for key, found in (await known_damage(ops.runtime)).items() if key.startswith(folder)}
-    kept = await what_keeps(ops.runtime, folder)
-    holds = await ops.runtime.in_thread(holds_on, ops.runtime.archive, folder, hit.row.connection_id)
-    session = Query(session=hit.row.call_session_id)
-    found = await ops.catalogue.ask(lambda path: search(path, session, _RELATED + 1)) if session.session else []
-    related = [shown(ops, other) for other in found if other.row.recording_id != recording_id][:_RELATED]
-    detail, seen = await asyncio.to_thread(_read, ops, hit, related, due_at, kept, holds, known)
-    await report_seen(ops, seen)
-    return detail
-
-
-def _read(
-    ops: Ops,
-    hit: Hit,
-    related: list[Hit],
-    due_at: str | None,
-    kept: str | None,
-    holds: list[Holding],
-    known: Mapping[str, KnownDamage],
-) -> tuple[Detail, list[WrongObject]]:
-    """The recording, and damage that nobody has reported yet."""
-    row = hit.row
-    life = read_life(ops.runtime.archive, layout.recording_folder(row.date, row.recording_id))
-    is_deleted, is_erased = life.folder.has(kinds.RECEIPT), life.folder.has(kinds.ERASURE)
-    steps = [Step(row.started_at, "call began"), Step(row.ended_at, "call ended"), *life.steps]
-    sealed_at = None if row.seal is None else _sealed_at(ops, row.seal)
-    if row.seal is not None:
-        steps.append(Step(sealed_at, "sealed", f"seal {row.seal}"))
-    damage = [
-        f"{key}: {found.what} (found by {found.found_by}, {found.at[:19]}Z)" for key, found in sorted(known.items())
-    ]
-    seen = [wrong for wrong in life.seen if wrong.key not in known]
-    damage += [f"{wrong} (seen now)" for wrong in seen]
-    wrong_as = {key: found.state for key, found in known.items()}
-    wrong_as |= {wrong.key: "missing" if isinstance(wrong, Missing) else "damaged" for wrong in seen}
-    mend = list(
-        dict.fromkeys(advice_for(key, how, ops.settings.archive_address) for key, how in sorted(wrong_as.items()))
-    )
-    state = state_of(row.findings, life.decisions, is_deleted=is_deleted, is_erased=is_erased, is_held=bool(holds))
-    if damage and not is_erased:
-        state = "damaged"
-        kept = kept or f"damaged: {damage[0]}"
-    if is_deleted or is_erased or life.folder.has(kinds.GONE):
-        kept = None
-    if is_deleted or is_erased or kept is not None:
-        due_at = None
-    needs_approval = kept is not None and not holds and _needs_approval(ops.runtime.archive, life.folder.prefix)
-    if kept is not None:
-        steps.append(Step(None, "original kept", kept))
-    if due_at is not None:
-        steps.append(Step(due_at, "original due for deletion"))
-    steps = sorted((s for s in steps if s.at or s.detail), key=lambda step: _sort_key(step.at))
-    row = shown(ops, hit).row
-    if life.record is not None:
-        numbers = life.record["recording"]
-        numbers |= {"from": row.from_number, "to": row.to_number} if ops.settings.ops_mask_numbers else {}
-    detail = Detail(
-        recording_id=row.recording_id,
-        state=state,
-        damage=damage,
-        how_to_mend=mend,
-        proven=life.proven,
-        row=row,
-        objects=life.objects,
-        transcriptions=life.said,
-        history=steps,
-        related=related,
-        sealed_at=sealed_at,
-        deletion_due_at=due_at,
-        kept=kept,
-        needs_approval=needs_approval,
-        holds=holds,
-        record=life.record,
-    )
-    return detail, seen
-
-
-def _needs_approval(archive: Archive, folder: str) -> bool:
-    try:
-        record = archive.commit_record(folder)
-        findings = [] if record is None else findings_of(archive.versions(folder), record)
-        return bool(findings) and not is_approved(decisions_on(archive, folder), findings)
-    except UnreadableRecord:
-        return False
-
-
-async def report_seen(ops: Ops, seen: Iterable[WrongObject]) -> None:
-    """Report damage that this page has found to the register; while Redis is away, it is only shown."""
-    with suppress(RedisError, OSError):
-        for wrong in seen:
-            await report_wrong(ops.redis, wrong, "page")
-
-
-def _sealed_at(ops: Ops, sequence: int) -> str | None:
-    key = layout.seal_key(sequence)
-    try:
-        return SEAL.read(ops.runtime.archive.read_small(key), key).sealed_at
-    except UnreadableRecord:
-        return None  # the evidence page reports it
-
-
-def _sort_key(at: str | None) -> float:
-    try:
-        return parse_instant(at).timestamp() if at else float("inf")
-    except ValueError:
-        return float("inf")
 
 
 def instant_of(seconds: float) -> str:

@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from process.logs import get_logger
-from service.ops import audio, charts, connections, deletions, evidence, letters, overview, recordings
+from service.ops import audio, charts, connections, deletions, evidence, letters, overview, recording, recordings
 from service.ops.access import COOKIE, HEADERS, Person, Refused, read_form, signed_out
 from service.ops.openapi import document
 from service.ops.page import Page
@@ -69,7 +69,7 @@ PAGES = (
         recordings.for_api,
         shows_refusals=True,
     ),
-    Page("/recordings/{recording_id}", "recording.html", "Recording", recordings.look_at_one, recordings.Detail),
+    Page("/recordings/{recording_id}", "recording.html", "Recording", recording.look_at_one, recording.Detail),
     Page("/evidence", "evidence.html", "Evidence", evidence.look, evidence.Evidence, True),
     Page("/evidence/{day}", "day.html", "Day", evidence.look_at_day, evidence.DayCounts),
     Page("/connections", "connections.html", "Connections", connections.look, connections.Connections, True, _MESSAGES),
