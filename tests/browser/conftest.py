@@ -121,6 +121,11 @@ def page(request: pytest.FixtureRequest, browser: Browser, deployment: Deploymen
     assert [line for line in complaints if not re.search("[Ss]tatus (of|Error Code) 4", line)] == []
 
 
+def until(page: Page, what: str) -> None:
+    """Wait until an expression is true on a page; `Page.wait_for_function` needs `eval`, which its policy forbids."""
+    wait_for(lambda: page.evaluate(what), 30, what)
+
+
 def sign_in(page: Page, token: str = TOKEN) -> None:
     page.goto("/ops")
     page.get_by_label("Your name").fill("Ada")

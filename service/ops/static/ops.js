@@ -29,47 +29,6 @@ if (here !== "UTC") {
   });
 }
 
-// The keyboard. WCAG 2.1.4 asks that keys of one character can be turned off.
-const keys = document.getElementById("keys");
-
-function step(by) {
-  const rows = [...document.querySelectorAll(".hits a.open")];
-  const at = rows.findIndex((row) => row.closest("tr").contains(document.activeElement));
-  rows[Math.min(Math.max(at + by, 0), rows.length - 1)]?.focus();
-}
-
-const player = () => document.querySelector(".listen audio");
-
-const onKey = {
-  p: () => (player()?.paused ? player().play() : player()?.pause()),
-  h: () => player() && (player().currentTime -= 10),
-  l: () => player() && (player().currentTime += 10),
-  "/": () => {
-    const box = document.getElementById("q");
-    if (box) box.select();
-    else location.assign("/ops/recordings");
-  },
-  j: () => step(1),
-  k: () => step(-1),
-  x: () => document.activeElement.closest("tr.hit")?.querySelector("input[name=ids]")?.click(),
-  "?": () => keys.showModal(),
-};
-
-if (keys) {
-  const on = document.getElementById("keys-on");
-  on.checked = localStorage.getItem("callvault_keys") !== "off";
-  on.addEventListener("change", () => localStorage.setItem("callvault_keys", on.checked ? "on" : "off"));
-  const button = document.querySelector("footer .keys");
-  button.hidden = false;
-  button.addEventListener("click", () => keys.showModal());
-  document.addEventListener("keydown", (event) => {
-    const types = event.target.closest("input:not([type=checkbox]), select, textarea, dialog, audio");
-    if (types || event.ctrlKey || event.metaKey || event.altKey || !on.checked || !onKey[event.key]) return;
-    event.preventDefault();
-    onKey[event.key]();
-  });
-}
-
 // Names of the search box, and the selection of recordings.
 document.addEventListener("click", (event) => {
   const name = event.target.closest("[data-insert]");
