@@ -7,14 +7,22 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DataFolder, Json, Until, day_of, refuse_reversed, service_of
+from cli.options import (
+    SINCE_DAY,
+    DataFolder,
+    Json,
+    Until,
+    first_day,
+    last_day,
+    refuse_future,
+    refuse_reversed,
+    service_of,
+)
 from text.times import utc_now
 
 
 def command(
-    since: Annotated[
-        str, typer.Option(metavar="DAY", help="First UTC day: 2026-11-25, yesterday, or 30d (30 days ago).")
-    ],
+    since: Annotated[str, typer.Option(metavar="DAY", help=SINCE_DAY)],
     until: Until = None,
     connection: Annotated[str | None, typer.Option(metavar="ID", help="Only recordings of this connection.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; report how much is missing.")] = False,
@@ -31,8 +39,10 @@ def command(
     from cli.past_days import Backfill
     from cli.supervisor import stop_signals
 
-    first = day_of(since, "--since")
-    last = day_of(until, "--until", at_end=True) if until else utc_now().date()
+    today = utc_now().date()
+    first, last = first_day(since) or today, last_day(until)
+    if last is None:
+        refuse_future(first, today)
     refuse_reversed(first, last)
     with service_of(data) as (settings, url), stop_signals() as asked_to_stop:
-        return asyncio.run(Backfill(settings, first, last, connection, dry_run, asked_to_stop).run(url, json))
+        return asyncio.run(Backfill(settings, first, last or today, connection, dry_run, asked_to_stop).run(url, json))

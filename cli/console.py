@@ -7,8 +7,12 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from text.counts import many
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+_ON_A_TERMINAL = 50  # rows
 
 
 def open_console(*, stderr: bool = False) -> Console:
@@ -21,6 +25,25 @@ def open_console(*, stderr: bool = False) -> Console:
 def print_result(line: str, report: dict[str, Any], *, as_json: bool) -> None:
     """Print the result of a command: a line for a person, or the report as the one JSON document of `--json`."""
     sys.stdout.write(f"{json.dumps(report) if as_json else line}\n")
+
+
+def most_rows(limit: int | None, *, is_table: bool = True) -> int | None:
+    """How many rows a list prints; None: all.
+
+    Args:
+        limit: as `--limit` gives it; 0: all.
+        is_table: whether it prints for a person, who gets 50 rows on a terminal unless `--limit` says otherwise.
+    """
+    if limit is not None:
+        return limit or None
+    return _ON_A_TERMINAL if is_table and sys.stdout.isatty() else None
+
+
+def count_line(shown: int, total: int, noun: str) -> str:
+    """The last line of a list: `3 holds`, or `50 of 120 holds; 70 more, use --limit 0 for all`."""
+    if shown >= total:
+        return many(total, noun)
+    return f"{shown} of {many(total, noun)}; {total - shown} more, use --limit 0 for all"
 
 
 def confirmed(question: str, *, err: bool = False) -> bool:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from cli.console import print_result
-from cli.options import By, DataFolder, Json, Why, service_of
+from cli.console import count_line, most_rows, print_result
+from cli.options import By, DataFolder, Json, Limit, Utc, Why, service_of, zone_of
 from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
+from text.times import first_instant, format_column
 from text.user import user_name
 
 if TYPE_CHECKING:
@@ -51,23 +52,27 @@ def _print_json(value: Any) -> None:
 
 
 @command.command("list")
-def list_letters(data: DataFolder = None, json: Json = False) -> None:
+def list_letters(limit: Limit = None, utc: Utc = False, data: DataFolder = None, json: Json = False) -> None:
     """List dead letters: job, cause, error, what to do.
+
+    Newest last; --limit keeps the newest.
 
     Example: callvault dead-letters list
     """
     from workers.engine.failure_classes import advice_of
 
-    letters = _on_attempts(data, lambda attempts: attempts.letters())
+    found = _on_attempts(data, lambda attempts: attempts.letters())
+    letters = found[-(most_rows(limit, is_table=not json) or len(found)) :]
     if json:
-        _print_json({"dead_letters": msgspec.to_builtins(letters)})
+        _print_json({"dead_letters": msgspec.to_builtins(letters), "count": len(found)})
         return
-    for letter in letters:
-        sys.stdout.write(
-            f"{letter.job_id}\n  {letter.cause}, {many(len(letter.attempts), 'attempt')}, failed {letter.died_at}\n"
-        )
+    zone_name, times = format_column([first_instant(letter.died_at) for letter in letters], zone_of(utc))
+    if letters:
+        sys.stdout.write(f"job; cause, attempts, failed ({zone_name})\n")
+    for died, letter in zip(times, letters, strict=True):
+        sys.stdout.write(f"{letter.job_id}\n  {letter.cause}, {many(len(letter.attempts), 'attempt')}, failed {died}\n")
         sys.stdout.write(f"  {letter.error}\n  {advice_of(letter.cause)}\n")
-    sys.stdout.write(f"{many(len(letters), 'dead letter')}\n")
+    sys.stdout.write(f"{count_line(len(letters), len(found), 'dead letter')}\n")
 
 
 @command.command("retry")

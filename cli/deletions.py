@@ -14,8 +14,8 @@ import msgspec
 import typer
 
 from archive.hold import Hold
-from cli.console import print_result
-from cli.options import By, DataFolder, Json, RecordingId, Why, service_of, settings_of
+from cli.console import count_line, most_rows, print_result
+from cli.options import By, DataFolder, Json, Limit, RecordingId, Why, service_of, settings_of
 from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
@@ -51,7 +51,13 @@ def _run(data: Path | None, work: Callable[[Runtime], Awaitable[T]], **needs: bo
 
 
 @command.command("list")
-def list_deletions(data: DataFolder = None, json: Json = False) -> None:
+def list_deletions(
+    limit: Annotated[
+        int, typer.Option(metavar="N", help="Most originals, soonest first; 0: all.", min=0, max=10**9)
+    ] = 100,
+    data: DataFolder = None,
+    json: Json = False,
+) -> None:
     """List the originals that are scheduled for deletion.
 
     It shows when each is due, what keeps it, and whether deletion is paused.
@@ -67,7 +73,7 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
 
     async def work(runtime: Runtime) -> tuple[Any, ...]:
         due, pause, duties, problem, kept = runtime.schedule, None, None, None, {}
-        entries = await due.entries()
+        entries = await due.entries(limit)
         try:
             pause = await runtime.in_thread(pause_of, runtime.archive)
             duties = await workers_duties(runtime)
@@ -105,11 +111,12 @@ def list_deletions(data: DataFolder = None, json: Json = False) -> None:
     state = f"paused: {pause}" if pause is not None else state or "unknown"
     if problem is not None:
         state += f"; cannot check what keeps each original: {problem}"
-    sys.stdout.write(f"{many(count, 'original')} scheduled; deletion: {state}\n")
+    more = f" ({count - len(entries)} more, use --limit 0 for all)" if count > len(entries) else ""
+    sys.stdout.write(f"{many(count, 'original')} scheduled{more}; deletion: {state}\n")
 
 
 @command.command("holds")
-def list_holds(data: DataFolder = None, json: Json = False) -> None:
+def list_holds(limit: Limit = None, data: DataFolder = None, json: Json = False) -> None:
     """List active holds: what, why, by whom, since when.
 
     Example: callvault deletions holds
@@ -117,13 +124,14 @@ def list_holds(data: DataFolder = None, json: Json = False) -> None:
     from workers.deletion.kept import standing
 
     found = _run(data, lambda runtime: runtime.in_thread(standing, runtime.archive), needs_redis=False)
+    rows = found[: most_rows(limit, is_table=not json)]
     if json:
-        sys.stdout.write(json_module.dumps({"holds": msgspec.to_builtins(found)}) + "\n")
+        sys.stdout.write(json_module.dumps({"holds": msgspec.to_builtins(rows), "count": len(found)}) + "\n")
         return
-    for one in found:
+    for one in rows:
         what = "everything (deletion is paused)" if one.scope == "everything" else f"{one.scope} {one.subject}"
         sys.stdout.write(f"{what}: {one}\n")
-    sys.stdout.write(f"{many(len(found), 'active hold')}\n")
+    sys.stdout.write(f"{count_line(len(rows), len(found), 'active hold')}\n")
 
 
 @command.command("duties")

@@ -5,23 +5,22 @@ from __future__ import annotations
 import itertools
 import json as json_module
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import bold
-from cli.options import DataFolder, option, refuse_empty, settings_of
-from text.counts import many
+from cli.console import bold, count_line, most_rows
+from cli.options import DataFolder, Limit, Utc, option, refuse_empty, settings_of, zone_of
 from text.errors import UsedWrongly
-from text.times import format_duration
+from text.times import first_instant, format_column, format_duration
 from workers.catalogue.words import pieces
 
 if TYPE_CHECKING:
     from workers.catalogue.search import Hit
 
-_ON_A_TERMINAL = 50
-_HEAD = ("started (UTC)", "from", "to", "length", "state", "seal", "recording")
+_HEAD = ("from", "to", "length", "state", "seal", "recording")
 
 
 def command(
@@ -41,11 +40,15 @@ def command(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help='First UTC day or time: 2026-11-25, "last week", 7d, 2026-11-25T07:30.'),
+        typer.Option(
+            metavar="TIME",
+            help='First day or time, included: 2026-11-25, 2026-11, "last week", 7d, 2h, 2026-11-25T07:30Z.',
+        ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Last UTC day, or the time before which calls started.")
+        str | None, typer.Option(metavar="TIME", help="Last day, included; or a time, which is not included.")
     ] = None,
+    utc: Utc = False,
     connection: Annotated[str | None, typer.Option(metavar="ID", help="Connection ID.")] = None,
     session: Annotated[str | None, typer.Option(metavar="ID", help="Call session ID.")] = None,
     leg: Annotated[str | None, typer.Option(metavar="ID", help="Call leg ID.")] = None,
@@ -61,16 +64,15 @@ def command(
         str | None, typer.Option(metavar="STATE", help="archived, kept, held, deleted, erased or damaged.")
     ] = None,
     findings: Annotated[bool, typer.Option("--findings", help="Only recordings with findings in the audio.")] = False,
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", help="Maximum results. [default: 50 on a terminal, else all]", min=1)
-    ] = None,
+    limit: Limit = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header, for an inventory.")] = False,
     data: DataFolder = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON lines, one per recording.")] = False,
 ) -> int:
     """Find recordings by number, time or spoken words.
 
-    Newest first. Exit status 0 even if nothing matches.
+    Newest first. Days and times without a zone are local, unless you give --utc; JSON and CSV are in UTC.
+    Exit status 0 even if nothing matches.
 
     Examples: callvault find 'refund state:kept since:7d'
     callvault find --number "+49 30 1234567" --since "last week" --text 'refund "account number"'
@@ -78,7 +80,7 @@ def command(
     from cli.catalogue import opened, searched, take, up_to_date
     from workers.catalogue.inventory import csv_lines, described
     from workers.catalogue.query import BadQuery, join, read_box, read_query
-    from workers.catalogue.search import search_all
+    from workers.catalogue.search import count, search_all
 
     options = {
         "number": number,
@@ -100,13 +102,12 @@ def command(
         raise UsedWrongly("WORDS: is empty; leave it out, or give what to find")
     if csv and json:
         raise UsedWrongly("--csv and --json exclude each other")
-    settings = settings_of(data)
+    settings, zone = settings_of(data), zone_of(utc)
     try:
-        wanted = read_query(join(options, read_box(box)))
+        wanted = read_query(join(options, read_box(box)), zone)
     except BadQuery as error:
         raise UsedWrongly(f"{option(error.field)}: {error.why}" if error.field else error.why) from None
-    is_table = not csv and not json
-    most = limit or (_ON_A_TERMINAL if is_table and sys.stdout.isatty() else None)
+    most = most_rows(limit, is_table=not csv and not json)
     with opened(settings) as (catalogue, archive):
         up_to_date(settings, catalogue, archive)
         # `searched` rebuilds a corrupt file; `search_all` then reads the results page by page.
@@ -120,32 +121,41 @@ def command(
         elif csv:
             sys.stdout.writelines(csv_lines(hits))
         else:
-            write_table(list(hits), most)
+            shown = list(hits)
+            write_table(shown, zone)
+            sys.stdout.write(f"{_count_line(len(shown), most, lambda: count(catalogue.path, wanted))}\n")
     return 0
 
 
-def write_table(hits: list[Hit], most: int | None) -> None:
+def write_table(hits: list[Hit], zone: tzinfo | None) -> None:
     """Print a line per result, with the matching words below it."""
-    lines = [_HEAD, *map(_cells, hits)] if hits else []
+    zone_name, times = format_column([first_instant(hit.row.started_at) for hit in hits], zone)
+    rows = [(time, *_cells(hit)) for time, hit in zip(times, hits, strict=True)]
+    lines = [(f"started ({zone_name})", *_HEAD), *rows] if hits else []
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line, hit in zip(lines, [None, *hits], strict=False):
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         sys.stdout.write((bold(text) if hit is None else text) + "\n")
         if hit is not None and hit.words is not None:
             sys.stdout.write(f"    {_marked(hit.words)}\n")
-    more = " (there may be more; use --limit)" if most is not None and len(hits) >= most else ""
-    sys.stdout.write(f"{many(len(hits), 'recording')}{more}\n")
+
+
+def _count_line(shown: int, most: int | None, count_all: Callable[[], int]) -> str:
+    """The last line of a table. The search counts no further than `MOST_COUNTED`."""
+    from workers.catalogue.search import MOST_COUNTED
+
+    total = shown if most is None or shown < most else count_all()
+    if total > MOST_COUNTED:
+        return f"{shown} of more than {MOST_COUNTED} recordings; use --limit 0 for all"
+    return count_line(shown, total, "recording")
 
 
 def _cells(hit: Hit) -> tuple[str, ...]:
     row = hit.row
-    started = (row.started_at or "").replace("T", " ")[:19]
     length = "" if row.duration_ms is None else format_duration(row.duration_ms / 1000)
     state = hit.state + (f" ({', '.join(row.findings)})" if row.findings else "")
     seal = "" if row.seal is None else str(row.seal)
-    return tuple(
-        map(_shown, (started, row.from_number or "", row.to_number or "", length, state, seal, row.recording_id))
-    )
+    return tuple(map(_shown, (row.from_number or "", row.to_number or "", length, state, seal, row.recording_id)))
 
 
 def _shown(text: str) -> str:

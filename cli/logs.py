@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from cli.console import print_result
-from cli.options import DataFolder, Json, Since, day_of, settings_of
+from cli.console import count_line, most_rows, print_result
+from cli.options import DataFolder, Json, Limit, Since, Utc, first_day, refuse_future, settings_of, zone_of
 from cli.usage import group
 from text.counts import many
 from text.errors import UserError
-from text.times import utc_now
+from text.times import first_instant, format_column, utc_now
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -31,32 +31,41 @@ def list_logs(
     connection: Annotated[str | None, typer.Option(metavar="ID", help="Only this connection.")] = None,
     code: Annotated[str | None, typer.Option(metavar="CODE", help="Only this code.")] = None,
     since: Since = None,
+    limit: Limit = None,
+    utc: Utc = False,
     data: DataFolder = None,
     json: Json = False,
 ) -> None:
     """List archived log messages of the last 30 days.
 
-    Newest last. Use --since to start on another day.
+    Newest last; --limit keeps the newest. Use --since to start on another day.
 
     Example: callvault logs list --code 10015
     """
     from workers.connections.log_messages import read_log_messages
     from workers.runtime import open_archive
 
+    today = utc_now().date()
+    first = first_day(since) or today - timedelta(days=_DAYS)
+    refuse_future(first, today)
     settings = settings_of(data)
-    first = day_of(since, "--since") if since else utc_now().date() - timedelta(days=_DAYS)
-    rows = read_log_messages(open_archive(settings), first, connection, code)
+    found = read_log_messages(open_archive(settings), first, connection, code)
+    rows = found[-(most_rows(limit, is_table=not json) or len(found)) :]
     if json:
-        sys.stdout.write(json_module.dumps({"log_messages": msgspec.to_builtins(rows)}) + "\n")
+        report = {"log_messages": msgspec.to_builtins(rows), "count": len(found)}
+        sys.stdout.write(json_module.dumps(report) + "\n")
         return
-    for row in rows:
+    zone_name, times = format_column([first_instant(row.first_seen_at) for row in rows], zone_of(utc))
+    if rows:
+        sys.stdout.write(f"first seen ({zone_name})\n")
+    for seen, row in zip(times, rows, strict=True):
         message = row.message
         meta = message.get("meta") or {}
         about = " ".join(str(meta[n]) for n in ("external_connection_id", "telephone_number") if meta.get(n))
         again = f" (reappeared, seen {many(row.occurrence, 'time')})" if row.occurrence > 1 else ""
         title = f"{message.get('code')} {message.get('title')}: {message.get('detail')}"
-        sys.stdout.write(f"{row.first_seen_at}  {about}\n  {title}{again}\n  id {message.get('id') or 'none'}\n")
-    sys.stdout.write(f"{many(len(rows), 'log message')}\n")
+        sys.stdout.write(f"{seen}  {about}\n  {title}{again}\n  id {message.get('id') or 'none'}\n")
+    sys.stdout.write(f"{count_line(len(rows), len(found), 'log message')}\n")
 
 
 @command.command("dismiss")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 
 from process.logs import get_logger
 from text.errors import UsedWrongly
-from text.times import parse_day
+from text.times import parse_day, parse_span
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -27,11 +28,14 @@ DataFolder = Annotated[
     typer.Option("--data", metavar="DIR", help="Data folder. [default: CALLVAULT_DATA or ./callvault-data]"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-Since = Annotated[
-    str | None,
-    typer.Option(metavar="DAY", help='First UTC day: 2026-11-25, yesterday, "last week" or 7d (7 days ago).'),
+SINCE_DAY = 'First UTC day, included: 2026-11-25, 2026-11, yesterday, "last week", 7d or "7 days ago".'
+Since = Annotated[str | None, typer.Option(metavar="DAY", help=SINCE_DAY)]
+Until = Annotated[str | None, typer.Option(metavar="DAY", help="Last UTC day, included, in the same forms.")]
+Utc = Annotated[bool, typer.Option("--utc", help="Times in UTC. [default: in the zone of this machine]")]
+Limit = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Most rows; 0: all. [default: 50 on a terminal, else all]", min=0, max=10**9),
 ]
-Until = Annotated[str | None, typer.Option(metavar="DAY", help="Last UTC day, in the same forms.")]
 By = Annotated[str | None, typer.Option(metavar="NAME", help="Who decides. [default: your user name]")]
 Why = Annotated[str, typer.Option(metavar="TEXT", help="Reason; the archive records it.")]
 Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")]
@@ -46,16 +50,54 @@ def option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def day_of(text: str, option: str = "", *, at_end: bool = False) -> date:
-    """Read the UTC day of an option or argument; see `parse_day`.
+def zone_of(utc: bool) -> tzinfo | None:
+    """The zone in which a command reads and shows times; None: the zone of this machine."""
+    return UTC if utc else None
+
+
+def day_of(text: str) -> date:
+    """Read the UTC day of an argument; see `parse_day`.
 
     Raises:
-        UsedWrongly: the text is not a day; the error names the option.
+        UsedWrongly: the text is not a day.
     """
     try:
-        return parse_day(text, at_end=at_end)
+        return parse_day(text)
     except ValueError as error:
-        raise UsedWrongly(f"{option}: {error}" if option else str(error)) from None
+        raise UsedWrongly(str(error)) from None
+
+
+def first_day(text: str | None, option: str = "--since") -> date | None:
+    """The first UTC day of a span of whole days; see `parse_span`. Of a time, the day that it is in, after a line that says so.
+
+    Raises:
+        UsedWrongly: the text is not a time; the error names the option.
+    """
+    return None if text is None else _day(text, option, at_end=False)
+
+
+def last_day(text: str | None, option: str = "--until") -> date | None:
+    """The last UTC day of a span of whole days, likewise. A time at midnight ends the day before.
+
+    Raises:
+        UsedWrongly: the text is not a time; the error names the option.
+    """
+    return None if text is None else _day(text, option, at_end=True)
+
+
+def _day(text: str, option: str, *, at_end: bool) -> date:
+    refuse_empty(**{option.removeprefix("--"): text})
+    try:
+        span = parse_span(text)
+        if span.days is not None:
+            return span.days[at_end]
+        day = (parse_span(text, zone=None).begin - timedelta(microseconds=at_end)).date()
+    except ValueError as error:
+        raise UsedWrongly(f"{option}: {error}") from None
+    sys.stderr.write(
+        f"callvault: {option} {text}: this command takes whole UTC days, so {'to' if at_end else 'from'} {day}\n"
+    )
+    return day
 
 
 def refuse_reversed(since: date | None, until: date | None) -> None:
@@ -66,6 +108,16 @@ def refuse_reversed(since: date | None, until: date | None) -> None:
     """
     if since is not None and until is not None and until < since:
         raise UsedWrongly(f"--until: {until} must not be before --since ({since})")
+
+
+def refuse_future(since: date | None, today: date) -> None:
+    """Refuse a span that begins after today, where no last day is given.
+
+    Raises:
+        UsedWrongly: the first day is in the future.
+    """
+    if since is not None and since > today:
+        raise UsedWrongly(f"--since: {since} must not be after today ({today}, UTC)")
 
 
 def refuse_empty(**given: str | None) -> None:

@@ -17,7 +17,7 @@ from archive.marks import ProvenMarks
 from archive.verify import Verified, count_recordings, verify
 from archive.verify_seals import count_seals, verify_seals
 from cli.console import open_console
-from cli.options import DataFolder, Json, Since, Until, day_of, refuse_reversed, settings_of
+from cli.options import DataFolder, Json, Since, Until, first_day, last_day, refuse_future, refuse_reversed, settings_of
 from cli.resume import StateFile
 from text.counts import many
 from text.errors import UsedWrongly
@@ -79,8 +79,8 @@ def command(
     if head is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", head):
         raise UsedWrongly("--head: expected the SHA-256 of a seal, 64 hexadecimal digits")
     options = Options(
-        since=day_of(since, "--since") if since else None,
-        until=day_of(until, "--until", at_end=True) if until else None,
+        since=first_day(since),
+        until=last_day(until),
         deep=deep,
         seals=seals or head is not None,
         head=head.lower() if head else None,
@@ -89,6 +89,8 @@ def command(
         as_json=json,
     )
     refuse_reversed(options.since, options.until)
+    if until is None:
+        refuse_future(options.since, utc_now().date())
     return _run(settings_of(data), options)
 
 

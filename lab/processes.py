@@ -31,7 +31,7 @@ from lab.webhooks import Signer
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("CALLVAULT_", "TELNYX_", "REDIS_", "AWS_"))}
 ROOT = Path(__file__).parent.parent
 LIMIT_SECONDS = 3600.0
-_OF_THE_INTERPRETER = ("LD_", "PYTHON")  # an interpreter reads these as it starts, which a forked one does not
+_OF_THE_INTERPRETER = ("LD_", "PYTHON", "TZ")  # an interpreter reads these as it starts, which a forked one does not
 _FORKS = Forks(CLEAN)
 
 

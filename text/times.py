@@ -1,15 +1,26 @@
-"""Read and write durations as people type them, and instants as Telnyx writes them; all times are UTC."""
+"""Read durations, days and times as people type them; read and write instants as Telnyx writes them, in UTC."""
 
 from __future__ import annotations
 
+import calendar
 import re
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) *(ms|s|m|h|d|w)", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}", re.ASCII)
 _INSTANT = re.compile(rf"(?:{_DAY.pattern})[T ]?\d", re.ASCII)
 _DURATIONS = re.compile(rf"(?:{_DURATION.pattern} *)+", re.ASCII)
+_LONG_UNIT = re.compile(
+    r"(\d) *(?:(s)ec(?:ond)?s?|(m)in(?:ute)?s?|(h)(?:ou)?rs?|(d)ays?|(w)eeks?)\b", re.ASCII | re.IGNORECASE
+)
+_AN = re.compile(r"^an? ", re.IGNORECASE)
+_AGO = re.compile(r" ago$", re.IGNORECASE)
+_MONTH = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
+_MONTHS_AGO = re.compile(r"(\d{1,4}) *(month|year)s?", re.ASCII)
+_ZONE = re.compile(r" ?(?:UTC|GMT|Z)$| (?=[+-]\d{2}:?\d{2}$)", re.ASCII)
 
 
 def parse_duration(text: str) -> timedelta:
@@ -46,8 +57,12 @@ def format_duration(seconds: float) -> str:
     return "".join(f"{n}{unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")) if n)
 
 
-def parse_instant(text: str) -> datetime:
-    """Read an ISO 8601 instant as Telnyx writes it; without a time zone, it is UTC.
+def parse_instant(text: str, zone: tzinfo | None = UTC) -> datetime:
+    """Read an ISO 8601 instant as Telnyx writes it.
+
+    Args:
+        text: the instant.
+        zone: of an instant that names none; None: the zone of this machine.
 
     Raises:
         ValueError: the text is not an instant of the years 1900 to 2999. Zero values of other languages lie outside.
@@ -55,7 +70,9 @@ def parse_instant(text: str) -> datetime:
     instant = datetime.fromisoformat(text.strip())
     if not 1900 <= instant.year <= 2999:
         raise ValueError(f"year {instant.year}")
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    if instant.tzinfo is None and zone is not None:
+        instant = instant.replace(tzinfo=zone)
+    return instant.astimezone(UTC)
 
 
 def first_instant(*texts: object) -> datetime | None:
@@ -101,30 +118,135 @@ def parse_day(text: str, today: date | None = None, *, at_end: bool = False) -> 
         raise ValueError(f"{shown!r} is not a day such as 2026-11-25, yesterday or 7d") from None
 
 
-def parse_moment(text: str, today: date | None = None, *, at_end: bool = False) -> datetime:
-    """Read an instant such as `2026-11-25T07:30`, UTC unless it names its zone, or the first instant of a day.
+@dataclass(frozen=True)
+class Span:
+    """A time as a person typed it: whole days, or one instant.
+
+    Attributes:
+        begin: the first instant, UTC.
+        end: the first instant after it; of an instant, itself.
+        days: the first and the last day, in the zone that was asked for; None: it is an instant.
+    """
+
+    begin: datetime
+    end: datetime
+    days: tuple[date, date] | None = None
+
+
+def parse_span(text: str, now: datetime | None = None, zone: tzinfo | None = UTC) -> Span:
+    """Read days or an instant as people type them.
+
+    Days: `2026-11-25`, `2026-11` (a month), `today`, `last week`, `last month`, `7d`, `3 days ago`. Instants: `2h`,
+    `90 minutes ago`, `now`, `2026-11-25T07:30`, with a zone as `Z`, `UTC` or `+01:00`. A week begins on Monday (ISO 8601).
 
     Args:
-        text: an instant, or a day as `parse_day` reads it.
-        today: the current day; None: read the clock.
-        at_end: of a day, return the first instant after it.
+        text: as above.
+        now: the current instant; None: read the clock.
+        zone: of days, and of instants that name none; None: the zone of this machine.
 
     Raises:
         ValueError: the text is neither.
     """
-    word = " ".join(text.upper().split())
-    if _INSTANT.match(word):
-        try:
-            return parse_instant(word)
-        except ValueError:
-            raise ValueError(
-                f"{text[:40]!r} is not an instant such as 2026-11-25T07:30 or 2026-11-25T07:30+01:00"
-            ) from None
+    now = now or utc_now()
+    typed = " ".join(text.split())
+    word = typed.lower()
+    if _INSTANT.match(typed.upper()):
+        instant = _written_instant(typed, zone)
+        return Span(instant, instant)
+    if word == "now":
+        return Span(now, now)
+    today = now.astimezone(zone).date()
+    if (days := _days(word, today)) is not None:
+        return _whole_days(*days, zone)
+    ago = _LONG_UNIT.sub(lambda found: found[1] + found[found.lastindex or 1], _AN.sub("1 ", _AGO.sub("", typed)))
+    if re.fullmatch(r"\d+[dw]", ago.lower()):
+        day = parse_day(ago, today)
+        return _whole_days(day, day, zone)
+    if _DURATIONS.fullmatch(ago.lower()):
+        instant = now - parse_duration(ago)
+        return Span(instant, instant)
+    shown = text if len(text) <= 40 else text[:40] + "..."
+    raise ValueError(
+        f"{shown!r} is not a day such as 2026-11-25, yesterday, 7d or 2026-11 (a month), nor an instant such as "
+        "2026-11-25T07:30 or 2h (2 hours ago)"
+    )
+
+
+def _written_instant(typed: str, zone: tzinfo | None) -> datetime:
     try:
-        after = end_of_day(parse_day(text, today, at_end=at_end))
-    except ValueError as error:
-        raise ValueError(f"{error}, nor an instant such as 2026-11-25T07:30") from None
-    return after if at_end else after - timedelta(days=1)
+        return parse_instant(_ZONE.sub(lambda found: "Z" if found[0].strip() else "", typed.upper()), zone)
+    except ValueError:
+        raise ValueError(
+            f"{typed[:40]!r} is not an instant such as 2026-11-25T07:30 or 2026-11-25T07:30+01:00"
+        ) from None
+
+
+def _days(word: str, today: date) -> tuple[date, date] | None:
+    """The first and the last day of a day, week or month; None: the text is none of them."""
+    month = today.replace(day=1)
+    if word in ("this month", "last month"):
+        return _month(month if word == "this month" else _months_before(month, 1))
+    if found := _MONTH.fullmatch(word):
+        try:
+            return _month(parse_instant(f"{found[1]}-{found[2]}-01").date())
+        except ValueError:
+            raise ValueError(f"{word!r} is not a month such as 2026-11") from None
+    if found := _MONTHS_AGO.fullmatch(_AN.sub("1 ", _AGO.sub("", word))):
+        day = _months_before(today, int(found[1]) * (12 if found[2] == "year" else 1))
+        return day, day
+    try:
+        return parse_day(word, today), parse_day(word, today, at_end=True)
+    except ValueError:
+        return None
+
+
+def _month(first: date) -> tuple[date, date]:
+    return first, first.replace(day=calendar.monthrange(first.year, first.month)[1])
+
+
+def _months_before(day: date, months: int) -> date:
+    """The same day some months earlier, or the last day of that month if it has no such day.
+
+    Raises:
+        ValueError: that is before 1900.
+    """
+    year, month = divmod(day.year * 12 + day.month - 1 - months, 12)
+    if year < 1900:
+        raise ValueError(f"{months} months ago is too far in the past")
+    return date(year, month + 1, min(day.day, calendar.monthrange(year, month + 1)[1]))
+
+
+def _whole_days(first: date, last: date, zone: tzinfo | None) -> Span:
+    def midnight(day: date) -> datetime:
+        return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+
+    return Span(midnight(first), midnight(last + timedelta(days=1)), (first, last))
+
+
+def parse_moment(text: str, today: date | None = None, *, at_end: bool = False, zone: tzinfo | None = UTC) -> datetime:
+    """Read an instant such as `2026-11-25T07:30`, or the first instant of a day.
+
+    Args:
+        text: an instant or days, as `parse_span` reads them.
+        today: the current day; None: read the clock.
+        at_end: of days, return the first instant after them.
+        zone: as for `parse_span`.
+
+    Raises:
+        ValueError: the text is neither.
+    """
+    now = None if today is None else datetime(today.year, today.month, today.day, 12, tzinfo=zone).astimezone(UTC)
+    span = parse_span(text, now, zone)
+    return span.end if at_end else span.begin
+
+
+def is_written_instant(text: str) -> bool:
+    """Whether a text is an instant such as `2026-11-25T07:30`."""
+    typed = " ".join(text.split())
+    try:
+        return bool(_INSTANT.match(typed.upper()) and _written_instant(typed, UTC))
+    except ValueError:
+        return False
 
 
 def end_of_day(day: date) -> datetime:
@@ -140,3 +262,26 @@ def utc_now() -> datetime:
 def format_instant(instant: datetime) -> str:
     """Write an instant as Telnyx does: ISO 8601, UTC, with microseconds and `Z`."""
     return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def format_column(instants: Sequence[datetime | None], zone: tzinfo | None) -> tuple[str, list[str]]:
+    """Write the instants of a table to the second, and name their zone once.
+
+    Args:
+        instants: of the rows; None: unknown.
+        zone: to write them in; None: the zone of this machine.
+
+    Returns:
+        The zone for the heading, and the cells. If the clocks changed between the rows, each cell names its offset.
+    """
+    local = [None if one is None else one.astimezone(zone) for one in instants]
+    offsets = {_offset(one) for one in local if one is not None}
+    is_same = len(offsets) <= 1
+    cells = ["" if one is None else f"{one:%Y-%m-%d %H:%M:%S}{'' if is_same else _offset(one)}" for one in local]
+    if not is_same:
+        return "local time", cells
+    return "UTC" + "".join(offsets - {"+00:00"}), cells
+
+
+def _offset(instant: datetime) -> str:
+    return instant.isoformat(timespec="seconds")[19:]

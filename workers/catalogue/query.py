@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgspec
 
 from text.counts import many
 from text.errors import UsedWrongly
-from text.times import format_instant, parse_day, parse_duration, parse_moment
+from text.times import format_instant, is_written_instant, parse_day, parse_duration, parse_moment
 from workers.catalogue.numbers import wanted_number
 from workers.catalogue.words import words_query
 
@@ -83,16 +83,22 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     findings: bool = False
 
 
-def read_query(words: Mapping[str, str | None]) -> Query:
+def read_query(words: Mapping[str, str | None], zone: tzinfo | None = UTC) -> Query:
     """Read a search from named values, as in a command line or a query string; empty ones are ignored.
+
+    Args:
+        words: the values by the names of `FIELDS`.
+        zone: of days, and of instants that name none; None: the zone of this machine.
 
     Raises:
         BadQuery: one is invalid.
     """
     given = {name: value.strip() for name, value in words.items() if value is not None and value.strip()}
     fields: dict[str, object] = {}
+    moment = partial(parse_moment, zone=zone)
+    readers = _READERS | {"since": moment, "until": partial(moment, at_end=True)}
     for name, value in given.items():
-        read = _READERS.get(name)
+        read = readers.get(name)
         if read is None:
             raise BadQuery(f"unknown field {name[:40]!r}; {_KNOWN}")
         try:
@@ -138,7 +144,7 @@ def read_box(text: str) -> dict[str, str]:
     elif _is_day(rest):
         _put(words, "since", rest)
         _put(words, "until", rest)
-    elif _is_instant(rest):
+    elif is_written_instant(rest):
         raise BadQuery(f"{rest[:40]} is an instant; write since:{rest[:40]} or until:{rest[:40]}")
     else:
         _put(words, "number" if _NUMBER.fullmatch(rest) else "text", rest)
@@ -178,14 +184,6 @@ def _is_day(text: str) -> bool:
     return True
 
 
-def _is_instant(text: str) -> bool:
-    try:
-        parse_moment(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _id(text: str) -> str:
     if len(text) > 200 or not text.isprintable() or " " in text:
         raise ValueError(f"{text[:40]!r} is not an id")
@@ -220,8 +218,6 @@ def _yes_or_no(text: str) -> bool:
 
 _READERS: dict[str, Callable[[str], object]] = {
     "number": _number,
-    "since": parse_moment,
-    "until": partial(parse_moment, at_end=True),
     "connection": _id,
     "session": _id,
     "leg": _id,

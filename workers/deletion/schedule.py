@@ -152,7 +152,7 @@ class DeletionSchedule:
         return int(await self._redis.zcount(DELETIONS_DUE, "-inf", await server_seconds(self._redis)))
 
     async def entries(self, count: int = 100) -> list[DueDeletion]:
-        """The first entries, soonest first."""
+        """The first entries, soonest first; a count of 0: all."""
         rows = await self._redis.zrange(DELETIONS_DUE, 0, count - 1, withscores=True)
         return [DueDeletion(member.decode(), score) for member, score in rows]
 
