@@ -6,25 +6,29 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import msgspec
 from redis.exceptions import RedisError
 from starlette.requests import Request
 
 from archive.stores.store import StoreError
+from service.ops.activity import Counts, read_span, webhooks_of
+from service.ops.first_run import FirstRun, first_run
 from service.ops.parts import Ops
 from text.errors import UserError
-from text.times import parse_instant, utc_now
+from text.times import format_instant, parse_instant, utc_now
 from workers import acknowledged
 from workers.alerts.alerts import Alert
 from workers.conditions import Condition, condition, known_conditions
 from workers.keys import ALERTS
-from workers.queue.history import DAY, HOUR, quantile, read_history
+from workers.queue.history import DAY, HOUR, MONTH, quantile, read_history
 from workers.queue.script import server_seconds
 from workers.status import Status, read_status
 
 _ALERTS_SHOWN = 20
 _FRESH_SECONDS = 1.5  # less than the pages' own two seconds
+_MONTH_FRESH_SECONDS = 60
 _WORK_OF_QUEUES = {
     "main": "webhooks and alerts",
     "bulk": "backfill and reconcile",
@@ -47,15 +51,18 @@ class Span(msgspec.Struct, frozen=True):
     """What happened in each step of a span of time, the oldest first.
 
     Attributes:
+        began_at: the beginning of the first step, ISO 8601, UTC.
         step_seconds: of a step.
-        webhooks: answered; likewise archived: recordings.
+        webhooks: answered; likewise archived: recordings, and deleted: originals.
         answer_p99_seconds: 99 of 100 webhooks were answered within; None without any.
         archive_p95_seconds: from the webhook's acceptance to the commit record, 95 of 100 within.
     """
 
+    began_at: str
     step_seconds: int
     webhooks: list[int]
     archived: list[int]
+    deleted: list[int]
     answer_p99_seconds: list[float | None]
     archive_p95_seconds: list[float | None]
 
@@ -77,7 +84,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Overview(msgspec.Struct, frozen=True):
-    """The state now, and the work of the last 24 hours.
+    """The state now, and the work of the last hour, 24 hours and 31 days.
 
     Attributes:
         conditions: what is wrong, the worst first; empty: healthy.
@@ -88,6 +95,7 @@ class Overview(msgspec.Struct, frozen=True):
         before: the same of the 24 hours before; None if Redis has no counts of them.
         waiting: what waits, the oldest first.
         alerts: the last one of each kind and group, the newest first, at most 20.
+        first_run: how the first recording comes; None: the archive has one, or does not answer.
     """
 
     conditions: list[Condition]
@@ -95,63 +103,97 @@ class Overview(msgspec.Struct, frozen=True):
     status: Status | None
     hour: Span | None
     day: Span | None
+    month: Span | None
     outcomes: dict[str, int]
     events: dict[str, int]
     totals: dict[str, int] | None
     before: dict[str, int] | None
     waiting: list[Waiting]
     alerts: list[LastAlert]
+    first_run: FirstRun | None
 
 
-async def look(ops: Ops, request: Request | None = None) -> Overview:
+class Looked(msgspec.Struct, frozen=True):
+    """The overview, and what its charts are made from: the counts by the name of their span, none while Redis is away."""
+
+    overview: Overview
+    counts: dict[str, Counts]
+
+
+async def look(ops: Ops, request: Request | None = None) -> Looked:
     """Read the overview. A part that does not answer is a problem on the page, never an error page.
 
     One reading serves all who watch for 1.5 seconds, because each lists the archive for new seals.
+
+    Raises:
+        BadQuery: the request names no known span.
     """
+    if request is not None:
+        read_span(request.query_params.get("span"))
     async with ops.looking:
         if ops.overview is None or time.monotonic() - ops.overview[0] > _FRESH_SECONDS:
             ops.overview = time.monotonic(), await _look(ops)
         return ops.overview[1]
 
 
-async def _look(ops: Ops) -> Overview:
+async def _look(ops: Ops) -> Looked:
     found: list[Condition] = []
     status: Status | None = None
-    hour = day = None
+    spans: dict[str, Counts] = {}
     counts: Counter[str] = Counter()
     before: Counter[str] = Counter()
     alerts: list[LastAlert] = []
+    first = None
     try:
         await ops.redis.ping()
         alerts = _last(await ops.redis.lrange(ALERTS, 0, -1))
         now = await server_seconds(ops.redis)
-        steps = {span: await read_history(ops.redis, span, now) for span in (HOUR, DAY)}
-        hour, day = (_span(span[0], rows) for span, rows in steps.items())
-        for row in steps[DAY]:
+        spans = {
+            "hour": await _counts(ops, HOUR, now),
+            "day": await _counts(ops, DAY, now),
+            "month": await _month(ops, now),
+        }
+        for row in spans["day"].rows:
             counts.update(row)
         for row in await read_history(ops.redis, DAY, now - DAY[0] * DAY[1]):
             before.update(row)
         try:
             status = await read_status(ops.runtime)
             found = status.conditions
+            first = None if status.archive_problem else await first_run(ops, spans)
         except StoreError as error:  # it cannot even be opened
             away = [condition("archive-away", str(error))]
             found = await known_conditions(ops.redis, ops.settings, away)
     except (RedisError, OSError):
-        found, hour = [condition("redis-away", "the receiver answers webhooks with 503 until it does")], None
-    return Overview(
+        found, spans = [condition("redis-away", "the receiver answers webhooks with 503 until it does")], {}
+    overview = Overview(
         conditions=found,
         problems=[one.sentence for one in found],
         status=status,
-        hour=hour,
-        day=day,
+        hour=_span(spans.get("hour")),
+        day=_span(spans.get("day")),
+        month=_span(spans.get("month")),
         outcomes=_named(counts, "webhook:"),
         events=_named(counts, "event:"),
-        totals=None if hour is None else {name: counts[name] for name in _TOTALS},
+        totals={name: counts[name] for name in _TOTALS} if spans else None,
         before={name: before[name] for name in _TOTALS} if before else None,
         waiting=[] if status is None else _waiting(status),
         alerts=alerts,
+        first_run=first,
     )
+    return Looked(overview, spans)
+
+
+async def _counts(ops: Ops, span: tuple[int, int], now: float) -> Counts:
+    step, steps = span
+    return Counts((int(now // step) - steps + 1) * step, step, await read_history(ops.redis, span, now))
+
+
+async def _month(ops: Ops, now: float) -> Counts:
+    """The counts of a month; they are hundreds of hashes, so one reading serves for a minute."""
+    if ops.month is None or time.monotonic() - ops.month[0] > _MONTH_FRESH_SECONDS:
+        ops.month = time.monotonic(), await _counts(ops, MONTH, now)
+    return ops.month[1]
 
 
 def _last(rows: Sequence[bytes]) -> list[LastAlert]:
@@ -164,13 +206,17 @@ def _last(rows: Sequence[bytes]) -> list[LastAlert]:
     return [msgspec.structs.replace(first, more=len(others)) for first, *others in shown]
 
 
-def _span(step: int, rows: Sequence[dict[str, int]]) -> Span:
+def _span(counts: Counts | None) -> Span | None:
+    if counts is None:
+        return None
     return Span(
-        step,
-        [sum(n for name, n in row.items() if name.startswith("webhook:")) for row in rows],
-        [row.get("archived", 0) for row in rows],
-        [quantile(row, "answer", 0.99) for row in rows],
-        [quantile(row, "job:archive_recording", 0.95) for row in rows],
+        format_instant(datetime.fromtimestamp(counts.began, UTC)),
+        counts.step_seconds,
+        [webhooks_of(row) for row in counts.rows],
+        [row.get("archived", 0) for row in counts.rows],
+        [row.get("deleted", 0) for row in counts.rows],
+        [quantile(row, "answer", 0.99) for row in counts.rows],
+        [quantile(row, "job:archive_recording", 0.95) for row in counts.rows],
     )
 
 
@@ -219,7 +265,7 @@ async def acknowledge(ops: Ops, form: dict[str, str]) -> str:
     """
     wanted = form["id"]
     ops.overview = None
-    one = next((one for one in (await look(ops)).conditions if one.id == wanted), None)
+    one = next((one for one in (await look(ops)).overview.conditions if one.id == wanted), None)
     if one is None:
         raise UserError("this is no longer wrong, so there is nothing to note")
     seen = acknowledged.Acknowledgement(form["by"], await server_seconds(ops.redis), one.what)

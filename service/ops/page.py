@@ -25,6 +25,7 @@ class Page:
         for_api: converts the data for the API.
         shows_refusals: whether the page itself shows why its query is refused, so that a person can mend it there; its
             template then gets `it` as None, and `error`.
+        how: the query parameters that choose how the page shows its data; the API has none of them.
     """
 
     path: str
@@ -36,3 +37,4 @@ class Page:
     query: tuple[tuple[str, str], ...] = ()
     for_api: Callable[[Any], Any] = lambda value: value
     shows_refusals: bool = False
+    how: tuple[str, ...] = ()

@@ -16,7 +16,9 @@ from workers.queue.binding import AnotherArchive
 from workers.runtime import Runtime, open_runtime
 
 if TYPE_CHECKING:
-    from service.ops.overview import Overview
+    from service.ops.activity import Counts
+    from service.ops.first_run import AtTelnyx
+    from service.ops.overview import Looked
 
 
 class Ops:
@@ -36,7 +38,10 @@ class Ops:
         self.levels: dict[str, dict[str, Any]] = {}  # of the channels of recordings, by SHA-256
         self.looking_at_levels = asyncio.Lock()
         self.looking = asyncio.Lock()
-        self.overview: tuple[float, Overview] | None = None  # when it was read, and the result
+        self.overview: tuple[float, Looked] | None = None  # when it was read, and the result
+        self.month: tuple[float, Counts] | None = None  # likewise the counts of its last month
+        self.is_filled = False  # whether the archive has been seen with a recording
+        self.at_telnyx: tuple[float, AtTelnyx] | None = None  # what Telnyx said while the archive was empty
         self._opening = asyncio.Lock()
         self._runtime: Runtime | StoreError | None = None
         self._refusal: StoreRefused | None = None

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, tzinfo
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from jinja2 import pass_context
@@ -15,6 +15,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from archive import layout
+from config.values import is_local_host
 from text.counts import many
 from text.sizes import format_size
 from text.times import format_duration, parse_instant
@@ -97,6 +98,11 @@ def marked(words: str) -> Markup:
     return Markup("").join(Markup("<mark>{}</mark>").format(p) if is_hit else escape(p) for p, is_hit in pieces(words))
 
 
+def is_here(url: str) -> bool:
+    """Whether a URL leads to this machine or a private network, where Telnyx cannot send anything."""
+    return is_local_host(urlsplit(url).hostname or "")
+
+
 def sentence(text: str) -> str:
     """A text as a sentence, with a capital and a full stop."""
     return f"{text[0].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" if text else ""
@@ -168,6 +174,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "many": many,
     "length_of": len,
     "sentence": sentence,
+    "is_here": is_here,
     "by_kind": by_kind,
     "commands": commands,
     "link": link,

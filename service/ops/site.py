@@ -7,6 +7,7 @@ the same value as JSON.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -24,7 +25,19 @@ from starlette.types import Receive, Scope, Send
 from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from process.logs import get_logger
-from service.ops import audio, charts, connections, deletions, evidence, letters, overview, recording, recordings
+from service.app import WEBHOOK_PATH
+from service.ops import (
+    activity,
+    audio,
+    charts,
+    connections,
+    deletions,
+    evidence,
+    letters,
+    overview,
+    recording,
+    recordings,
+)
 from service.ops.access import COOKIE, HEADERS, Person, Refused, read_form, signed_out
 from service.ops.openapi import document
 from service.ops.page import Page
@@ -57,7 +70,16 @@ _EXPORT = tuple(name for name, _ in _SEARCH if name != "after")
 _MESSAGES = (("connection", "id of a connection"), ("code", "code of the message"), ("since", "first UTC day"))
 
 PAGES = (
-    Page("", "overview.html", "Overview", overview.look, overview.Overview, True),
+    Page(
+        "",
+        "overview.html",
+        "Overview",
+        overview.look,
+        overview.Overview,
+        True,
+        for_api=lambda looked: looked.overview,
+        how=("span",),
+    ),
     Page(
         "/recordings",
         "recordings.html",
@@ -104,6 +126,8 @@ _ENVIRONMENT = jinja2.Environment(
 _ENVIRONMENT.filters |= FILTERS
 _ENVIRONMENT.globals |= {
     "bars": charts.bars,
+    "activity": activity.activity,
+    "spans": tuple(activity.SPANS),
     "menu": [page for page in PAGES if page.in_menu],
     "commands": evidence.COMMANDS,
     "chips": recordings.chips,
@@ -119,7 +143,7 @@ def routes() -> Sequence[BaseRoute]:
         Route("/", _to_the_pages, methods=["GET", "POST"]),
         Route("/ops/sign-in", _sign_in, methods=["GET", "POST"]),
         Route("/ops/sign-out", _Door(_sign_out), methods=["POST"]),
-        Route("/ops/live", _Door(_live), methods=["GET"]),
+        Route("/ops/live", _Door(_live, "span"), methods=["GET"]),
         Mount("/ops/static", _Static(directory=Path(__file__).parent / "static")),
         Route("/ops/recordings/{recording_id}/audio.{audio_format}", _Door(audio.audio, "download"), methods=["GET"]),
         Route("/ops/recordings.csv", _Door(recordings.export, *_EXPORT), methods=["GET"]),
@@ -130,9 +154,11 @@ def routes() -> Sequence[BaseRoute]:
         Route("/api/openapi.json", _Door(_openapi), methods=["GET"]),
     ]
     for page in PAGES:
+        shown = _Door(_shown(page), *dict(page.query), *page.how)
+        answered = _Door(_answer_of(page), *dict(page.query))
         found += [
-            Route(f"/ops{page.path}", _Door(_shown(page), *dict(page.query)), methods=["GET"]),
-            Route(f"/api{page.path or '/overview'}", _Door(_answer_of(page), *dict(page.query)), methods=["GET"]),
+            Route(f"/ops{page.path}", shown, methods=["GET"]),
+            Route(f"/api{page.path or '/overview'}", answered, methods=["GET"]),
         ]
     found += [Route(f"/ops{path}", _Door(_change), methods=["POST"]) for path in CHANGES]
     return [
@@ -221,6 +247,8 @@ def render(template: str, request: Request, person: Person | None, title: str, *
     csrf = person.csrf if person else ""
     shared: dict[str, Any] = {"person": person, "csrf": csrf, "title": title}
     shared |= {"path": request.url.path, "params": request.query_params}
+    shared["webhook_url"] = str(request.url.replace(path=WEBHOOK_PATH, query=""))
+    shared["span"] = request.query_params.get("span", activity.DEFAULT)
     shared["zone"] = zone_of(request.cookies.get(ZONE_COOKIE, ""))
     shared["can_sign_out"] = request.app.state.ops.access.needs_token
     return _ENVIRONMENT.get_template(template).render(**shared, **values)
@@ -287,24 +315,33 @@ async def _change(ops: Ops, request: Request) -> Response:
     return RedirectResponse(request.url.path.rpartition("/")[0], 303)
 
 
+# The parts of the overview that `/ops/live` sends anew when they have changed, with the least time between two of each.
+_LIVE_PARTS = {"now": 0.0, "charts": 15.0, "latest": 0.0}  # a chart that a person is reading stays for a moment
+
+
 async def _live(ops: Ops, request: Request) -> Response:
-    """The changing part of the overview as server-sent events, until the browser disconnects."""
+    """The changing parts of the overview as server-sent events, until the browser disconnects."""
     if ops.watchers >= _MOST_WATCHERS:
         raise Refused(503, "too many live overviews are open; reload the page by hand")
+    activity.read_span(request.query_params.get("span"))
     person: Person = request.state.person
 
     async def events() -> AsyncIterator[str]:
         ops.watchers += 1
-        before = None
+        sent: dict[str, tuple[float, str]] = {}
         try:
             while not await request.is_disconnected():
-                text = render("_overview.html", request, person, "", it=await overview.look(ops))
-                if text != before:
-                    lines = "\n".join(f"data: {line}" for line in text.splitlines())
-                    yield f"event: overview\n{lines}\n\n"
-                    before = text
-                else:
-                    yield ": nothing new\n\n"
+                looked = await overview.look(ops)
+                for part, seconds in _LIVE_PARTS.items():
+                    at, before = sent.get(part, (float("-inf"), ""))
+                    if time.monotonic() - at < seconds:
+                        continue
+                    text = render(f"_{part}.html", request, person, "", it=looked)
+                    if text != before:
+                        sent[part] = time.monotonic(), text
+                        lines = "\n".join(f"data: {line}" for line in text.splitlines())
+                        yield f"event: {part}\n{lines}\n\n"
+                yield ": still there\n\n"
                 await asyncio.sleep(_LIVE_SECONDS)
         finally:
             ops.watchers -= 1

@@ -47,6 +47,38 @@ def test_the_overview_moves_while_calls_come_in(page: Page, deployment: Deployme
     expect(page.get_by_role("cell", name="call.recording.saved")).to_be_visible(timeout=10_000)
 
 
+def test_a_chart_shows_its_values_to_the_pointer_and_to_the_arrow_keys(page: Page, deployment: Deployment) -> None:
+    page.goto("/ops")
+    page.get_by_role("link", name="Hour", exact=True).click()
+    expect(page.get_by_role("heading", name="Activity, the last hour")).to_be_visible()
+    page.get_by_text("All values as a table").click()
+    rows = page.locator("#values tbody tr")
+    expect(rows).to_have_count(60)
+    figure = page.locator("figure").filter(has_text="Recordings archived")
+    chart = figure.get_by_role("slider", name="Recordings archived")
+    box = chart.bounding_box()
+    assert box is not None
+    chart.hover(position={"x": box["width"] * 10.5 / 60, "y": 40})
+    label, cell = (rows.nth(49).locator(place).inner_text() for place in ("th", "td >> nth=1"))
+    expect(figure.locator(".readout")).to_have_text(f"{label}: {cell}")
+    page.mouse.move(1, 1)
+    expect(figure.locator(".readout")).not_to_have_text(f"{label}: {cell}")
+    chart.focus()
+    page.keyboard.press("End")
+    for key, row in (("ArrowLeft", 1), ("ArrowLeft", 2), ("ArrowRight", 1)):
+        page.keyboard.press(key)
+        label, cell = (rows.nth(row).locator(place).inner_text() for place in ("th", "td >> nth=1"))
+        expect(figure.locator(".readout")).to_have_text(f"{label}: {cell}")
+        expect(chart).to_have_attribute("aria-valuetext", f"{label}: {cell}")
+    # An update, a quarter of a minute later, closes nothing and moves nothing.
+    page.evaluate("document.querySelector('#values').dataset.mark = 'before'")
+    deployment.sandbox.control("calls", count=1, webhook_url=deployment.webhooks, seconds=1)
+    expect(page.locator("#values")).not_to_have_attribute("data-mark", "before", timeout=40_000)
+    expect(page.locator("#values")).to_have_attribute("open", "")
+    expect(figure.locator(".readout")).to_contain_text(f"{label}: ")
+    expect(chart).to_be_focused()
+
+
 def test_a_log_message_is_dismissed(page: Page, deployment: Deployment) -> None:
     message = next(iter(deployment.sandbox.world.log_messages.values()))
     wait_for(lambda: list(deployment.archive.glob("log-messages/*/*/*/*.json")), 80, "the mirror's first poll")

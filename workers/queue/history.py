@@ -1,4 +1,4 @@
-"""Counts of what happened: for charts, by minute for an hour and by ten minutes for a day; for metrics, since Redis started.
+"""Counts of what happened: for charts of an hour, a day and a month; for metrics, since Redis started.
 
 Each process counts and writes every two seconds, all in one round trip. If Redis loses the counts, the charts are empty and the
 metrics start again at zero, as counters in Prometheus may.
@@ -19,6 +19,8 @@ from workers.queue.script import AsyncRedis, Script, server_seconds
 
 HOUR = (60, 60)  # seconds of a step, steps
 DAY = (600, 144)
+MONTH = (3600, 31 * 24)  # by hours, so that they add up to days in any time zone
+_SPANS_KEPT = {HOUR: 2, DAY: 2, MONTH: 1}  # twice, to compare with the span before
 
 _FLUSH_SECONDS = 2
 _BOUNDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, float("inf"))  # seconds
@@ -61,11 +63,11 @@ class History:
         try:
             now = await server_seconds(self._redis)
             async with self._redis.pipeline(transaction=False) as pipe:
-                for step, steps in (HOUR, DAY):
+                for (step, steps), spans in _SPANS_KEPT.items():
                     key = _key(step, int(now // step))
                     for name, count in counts.items():
                         pipe.hincrby(key, name, count)
-                    pipe.expire(key, step * (2 * steps + 2))  # twice, to compare with the span before
+                    pipe.expire(key, step * (spans * steps + 2))
                 if since_start:
                     rows = [word for name, n in since_start.items() for word in (name, self._written[name], n)]
                     pipe.eval(_COUNT.text, 2, COUNTS, self._counted, _COUNTED_SECONDS, *rows)
@@ -89,7 +91,7 @@ async def read_history(redis: AsyncRedis, span: tuple[int, int], now: float) -> 
 
     Args:
         redis: Redis.
-        span: `HOUR` or `DAY`.
+        span: `HOUR`, `DAY` or `MONTH`.
         now: seconds since the epoch.
 
     Raises:

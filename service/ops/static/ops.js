@@ -29,6 +29,17 @@ if (here !== "UTC") {
   });
 }
 
+// A button that copies a text. Where a browser has no clipboard (plain HTTP), it selects the text.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const source = document.getElementById(button.dataset.copy);
+  getSelection().selectAllChildren(source);
+  if (!navigator.clipboard) return;
+  await navigator.clipboard.writeText(source.textContent);
+  button.textContent = "Copied";
+});
+
 // Names of the search box, and the selection of recordings.
 document.addEventListener("click", (event) => {
   const name = event.target.closest("[data-insert]");
