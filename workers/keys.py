@@ -65,6 +65,7 @@ LIVE_DUTIES = "callvault:duties"  # hash: worker id -> its duties, and when it p
 LOG_MESSAGES = "callvault:log-messages"  # hash: identity -> its state at the last polls
 MEDIA_SEEN = "callvault:media"  # hash: media name -> its updated_at when it was archived
 CONNECTION_STATE = "callvault:connections"  # hash: the last known state of connections, uploads, releases, numbers
+CONNECTION_NAMES = "callvault:connection-names"  # hash: id of a connection -> its name, for pages
 TRANSCRIBING = "callvault:transcribing"  # set: connections with at least one transcription
 WRITTEN = "callvault:written"  # stream, bounded: key and bytes of the records that workers have written
 WRITTEN_EPOCH = "callvault:written-epoch"  # changes when Redis was lost, and the stream with it

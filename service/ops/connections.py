@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from contextlib import nullcontext, suppress
+from datetime import date, timedelta
+from typing import TypeVar
 
 import msgspec
 from redis.exceptions import RedisError
@@ -13,18 +16,29 @@ from archive.records import LogMessageRecord
 from archive.stores.store import StoreError
 from config.values import is_id
 from service.ops.parts import Ops
-from telnyx_api.errors import NotFound, TelnyxError
-from telnyx_api.models import ExternalConnection, Release, Upload
-from telnyx_api.pages import LARGEST_PAGE, read_all
+from telnyx_api.errors import NotFound, StatusError, TelnyxError
+from telnyx_api.models import ExternalConnection, PhoneNumber, Release, Upload
+from telnyx_api.pages import LARGEST_PAGE
 from text.times import parse_day, utc_now
 from workers.catalogue.query import BadQuery
 from workers.connections.log_messages import read_log_messages, still_there
-from workers.connections.watch import state_of
+from workers.connections.names import keep_names, name_of
+from workers.connections.watch import FAULTS, state_of
 
 _DAYS = 30
 _MOST_DAYS = 366
 _MOST = 200
 _ARCHIVE_SECONDS = 5
+_LIST_SECONDS = 8
+_PART_SECONDS = 8
+_AT_ONCE = 4  # lists of one kind; each kind has its own places, so one that hangs delays no other kind
+
+_AGAIN = "Reload this page to try again."
+_SHOWN = 20  # rows of a table on the page; the API has all
+
+KINDS = {"zoom": "Zoom", "operator_connect": "Operator Connect"}
+
+T = TypeVar("T")
 
 
 class Ticket(msgspec.Struct, frozen=True):
@@ -48,17 +62,21 @@ class Connection(msgspec.Struct, frozen=True):
     """An external connection.
 
     Attributes:
+        name: from its tags; None: it has none.
         kind: `zoom` or `operator_connect`.
         state: `good`, `inactive` or `without valid credentials`.
         numbers: 200 at most.
+        problems: why a list is empty or not complete, by its name: `uploads`, `releases`, `numbers`.
     """
 
     id: str
+    name: str | None
     kind: str
     state: str
     uploads: list[Ticket]
     releases: list[Ticket]
     numbers: list[Number]
+    problems: dict[str, str]
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -84,7 +102,7 @@ class Connections(msgspec.Struct, frozen=True):
     """The external connections, and the log messages of the last 30 days, the newest first, 200 at most.
 
     Attributes:
-        problem: why Telnyx did not answer; None: it did.
+        problem: why the connections could not be listed, or not all; None: they were.
         messages_problem: why the log messages could not be read; None: they were.
     """
 
@@ -113,50 +131,107 @@ async def look(ops: Ops, request: Request) -> Connections:
         )
     if words["connection"] is not None and not is_id(words["connection"]):
         raise BadQuery("connection: not an id")
+    (connections, problem), (rows, there, messages_problem) = await asyncio.gather(
+        _connections(ops), _messages(ops, since, words["connection"], words["code"])
+    )
+    return Connections(connections, [_message(row, there) for row in rows], problem, messages_problem)
+
+
+async def _messages(
+    ops: Ops, since: date, connection: str | None, code: str | None
+) -> tuple[list[LogMessageRecord], set[str] | None, str | None]:
+    """The latest log messages, the ids of those still at Telnyx if they are known, and why there are no messages."""
     rows: list[LogMessageRecord] = []
-    messages_problem = None
+    problem = there = None
     try:
-        reading = asyncio.to_thread(read_log_messages, ops.runtime.archive, since, words["connection"], words["code"])
+        reading = asyncio.to_thread(read_log_messages, ops.runtime.archive, since, connection, code)
         async with asyncio.timeout(_ARCHIVE_SECONDS):
             rows = await reading
     except StoreError as error:
-        messages_problem = f"The archive: {error}"
+        problem = f"The archive: {error}"
     except TimeoutError:
-        messages_problem = f"The archive did not answer within {_ARCHIVE_SECONDS} s"
-    try:
+        problem = f"The archive did not answer within {_ARCHIVE_SECONDS} s"
+    with suppress(RedisError, OSError):
         there = await still_there(ops.redis)
-    except (RedisError, OSError):
-        there = None
-    problem = None
-    connections: list[Connection] = []
-    try:
-        async with asyncio.timeout(15):
-            listed, unreadable = await read_all(ops.runtime.telnyx.external_connections.list(page_size=LARGEST_PAGE))
-            problem = None if unreadable is None else str(unreadable)
-            for one in listed:
-                try:
-                    connections += [await _connection(ops, one)]
-                except TelnyxError as error:  # the others are shown
-                    problem = f"Callvault could not read connection {one.id}: {error}"
-    except TelnyxError as error:
-        problem = f"Callvault could not ask Telnyx: {error}"
-    except TimeoutError:
-        problem = "Telnyx did not answer within 15 s"
-    return Connections(
-        connections, [_message(row, there) for row in reversed(rows[-_MOST:])], problem, messages_problem
+    return rows[: -_MOST - 1 : -1], there, problem
+
+
+async def _connections(ops: Ops) -> tuple[list[Connection], str | None]:
+    """All external connections with their lists, and why there may be more. Each list is read apart."""
+    telnyx = ops.runtime.telnyx
+    places = {name: asyncio.Semaphore(_AT_ONCE) for name in ("uploads", "releases", "numbers")}
+    listed, problem = await _part(
+        "the external connections", _LIST_SECONDS, telnyx.external_connections.list(page_size=LARGEST_PAGE)
     )
+    with suppress(RedisError, OSError):  # the page shows the names that Telnyx has just sent
+        await keep_names(ops.redis, listed, is_complete=problem is None)
+
+    async def read(name: str, rows: AsyncIterable[T], of: str) -> tuple[list[T], str | None]:
+        return await _part(f"the {name} of {of}", _PART_SECONDS, rows, places[name])
+
+    async def connection(one: ExternalConnection) -> Connection:
+        id_, name = str(one.id), name_of(one)
+        found = await asyncio.gather(
+            read("uploads", telnyx.uploads.list(id_, page_size=LARGEST_PAGE), name or id_),
+            read("releases", telnyx.releases.list(id_, page_size=LARGEST_PAGE), name or id_),
+            read("numbers", _first(telnyx.phone_numbers.list(id_, page_size=LARGEST_PAGE)), name or id_),
+        )
+        (uploads, _), (releases, _), (numbers, _) = found
+        return Connection(
+            id_,
+            name,
+            str(one.external_sip_connection),
+            state_of(one),
+            [_upload(upload) for upload in uploads],
+            [_release(release) for release in releases],
+            [Number(str(n.number_id), str(n.telephone_number), n.location_id) for n in numbers],
+            {part: why for part, (_, why) in zip(places, found, strict=True) if why is not None},
+        )
+
+    return list(await asyncio.gather(*map(connection, listed))), problem
 
 
-async def _connection(ops: Ops, one: ExternalConnection) -> Connection:
-    telnyx, connection_id = ops.runtime.telnyx, str(one.id)
-    uploads = [_upload(u) async for u in telnyx.uploads.list(connection_id, page_size=LARGEST_PAGE)]
-    releases = [_release(r) async for r in telnyx.releases.list(connection_id, page_size=LARGEST_PAGE)]
-    numbers: list[Number] = []
-    async for n in telnyx.phone_numbers.list(connection_id, page_size=LARGEST_PAGE):
-        numbers.append(Number(str(n.number_id), str(n.telephone_number), n.location_id and str(n.location_id)))
-        if len(numbers) == _MOST:
-            break
-    return Connection(connection_id, str(one.external_sip_connection), state_of(one), uploads, releases, numbers)
+async def _part(
+    what: str, seconds: float, rows: AsyncIterable[T], place: asyncio.Semaphore | None = None
+) -> tuple[list[T], str | None]:
+    """Read one list within a time; what Telnyx sent until then, and one line that says why that is not all."""
+    found: list[T] = []
+
+    async def read() -> None:
+        async with place or nullcontext():
+            async for row in rows:
+                found.append(row)  # noqa: PERF401  a comprehension would lose them with an error
+
+    try:
+        async with asyncio.timeout(seconds):
+            await read()
+    except TimeoutError:
+        return found, f"Telnyx did not send {what} within {seconds:g} s. {_AGAIN}"
+    except StatusError as error:
+        why = "".join(f": {one}" for one in error.errors[:1]).rstrip(".")
+        return found, f"Telnyx answered {error.status} to the request for {what}{why}. {_AGAIN}"
+    except TelnyxError as error:
+        return found, f"Telnyx did not send {what}: {str(error).rstrip('.')}. {_AGAIN}"
+    return found, None
+
+
+async def _first(rows: AsyncIterable[PhoneNumber]) -> AsyncIterator[PhoneNumber]:
+    """The first rows of a list, so that no more pages are asked for than are shown."""
+    count = 0
+    async for row in rows:
+        yield row
+        if (count := count + 1) == _MOST:
+            return
+
+
+def first_tickets(kind: str, tickets: Sequence[Ticket]) -> list[Ticket]:
+    """What a table of the page shows of uploads or releases: the first of them, faults before all others.
+
+    Args:
+        kind: `upload` or `release`.
+        tickets: all.
+    """
+    return sorted(tickets, key=lambda one: (kind, one.status) not in FAULTS)[:_SHOWN]
 
 
 def _upload(upload: Upload) -> Ticket:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from archive.stores.store import StoreError, StoreRefused
 from config.settings import Settings
 from service.ops.access import Access
 from workers.catalogue.follow import FollowedCatalogue
+from workers.connections.names import read_names
 from workers.queue.binding import AnotherArchive
 from workers.runtime import Runtime, open_runtime
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from service.ops.activity import Counts
     from service.ops.first_run import AtTelnyx
     from service.ops.overview import Looked
+
+_NAMES_FRESH_SECONDS = 5
 
 
 class Ops:
@@ -42,6 +47,8 @@ class Ops:
         self.month: tuple[float, Counts] | None = None  # likewise the counts of its last month
         self.is_filled = False  # whether the archive has been seen with a recording
         self.at_telnyx: tuple[float, AtTelnyx] | None = None  # what Telnyx said while the archive was empty
+        self._names: dict[str, str] = {}
+        self._names_at = float("-inf")
         self._opening = asyncio.Lock()
         self._runtime: Runtime | StoreError | None = None
         self._refusal: StoreRefused | None = None
@@ -87,6 +94,14 @@ class Ops:
             raise self._runtime
         assert self._runtime is not None, "open() comes first"  # noqa: S101
         return self._runtime
+
+    async def names(self) -> dict[str, str]:
+        """The names of connections by their ids; empty while Redis is away."""
+        if time.monotonic() - self._names_at > _NAMES_FRESH_SECONDS:
+            self._names_at = time.monotonic()
+            with suppress(RedisError, OSError):
+                self._names = await read_names(self.redis)
+        return self._names
 
     @cached_property
     def catalogue(self) -> FollowedCatalogue:

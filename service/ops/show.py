@@ -69,6 +69,21 @@ def day_of(context: Context, text: str | None) -> str:
         return ""
 
 
+@pass_context
+def connection(context: Context, connection_id: str) -> Markup:
+    """A connection by its name, with its id on hover; by its id if it has no name."""
+    name = context["names"].get(connection_id)
+    if name is None:
+        return Markup('<span class="id">{}</span>').format(connection_id)
+    return Markup('<span class="name" title="connection {}">{}</span>').format(connection_id, name)
+
+
+@pass_context
+def has_name(context: Context, connection_id: str | None) -> bool:
+    """Whether a connection is known by a name."""
+    return connection_id in context["names"]
+
+
 # What the states of a search mean for the archived copy and for the original at Telnyx.
 _STATES = {
     "kept": "archived; original kept",
@@ -162,6 +177,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "when_zone": when_zone,
     "time_of": time_of,
     "day_of": day_of,
+    "connection": connection,
+    "has_name": has_name,
     "date_picker": date_picker,
     "state_in_words": lambda state: _STATES.get(state, state),
     "size": lambda count: format_size(count or 0),

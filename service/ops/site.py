@@ -131,6 +131,8 @@ _ENVIRONMENT.globals |= {
     "menu": [page for page in PAGES if page.in_menu],
     "commands": evidence.COMMANDS,
     "chips": recordings.chips,
+    "first_tickets": connections.first_tickets,
+    "kinds_of_connections": connections.KINDS,
     "fields": FIELDS,
     "states": STATES,
     "most_counted": MOST_COUNTED,
@@ -273,7 +275,8 @@ def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
             if not page.shows_refusals:
                 raise
             error = str(refused)
-        text = render(page.template, request, request.state.person, page.title, it=value, error=error)
+        names = await ops.names()
+        text = render(page.template, request, request.state.person, page.title, it=value, error=error, names=names)
         return HTMLResponse(text, 400 if error else 200)
 
     return show

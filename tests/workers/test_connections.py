@@ -22,7 +22,7 @@ from text.times import utc_now
 from workers.connections.log_messages import mirror_log_messages
 from workers.connections.media import archive_media
 from workers.connections.watch import look_for_drift, refresh_operator_connect, watch_connections
-from workers.keys import CONNECTION_STATE, LOG_NO_ID_ALERTED, connection_field
+from workers.keys import CONNECTION_NAMES, CONNECTION_STATE, LOG_NO_ID_ALERTED, connection_field
 from workers.queue.accept import Acceptor
 from workers.recordings.routing import Event, jobs_of, mirror_jobs
 from workers.runtime import Runtime, open_runtime
@@ -54,6 +54,23 @@ async def test_a_check_of_connections_that_finds_nothing_new_writes_nothing(
     sandbox.control("connection", id=connection["id"], active=False)
     await watch_connections(runtime)
     assert "inactive" in redis.hget(CONNECTION_STATE, connection_field(connection["id"]))
+
+
+async def test_the_names_of_connections_come_from_their_tags_and_stay_while_a_row_cannot_be_read(
+    runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    tagged = [
+        family.add_connection(sandbox.world, "zoom", tags=tags) for tags in (["a", "b"], ["a", "callvault:x"], [])
+    ]
+    first, second, _ = (one["id"] for one in tagged)
+    await watch_connections(runtime)
+    assert redis.hgetall(CONNECTION_NAMES) == {first: "a, b", second: "x"}
+    tagged[0]["tags"], tagged[1]["tags"] = ["c"], {"not": "a list"}
+    await watch_connections(runtime)
+    assert redis.hgetall(CONNECTION_NAMES) == {first: "c", second: "x"}
+    del sandbox.world.connections[second]
+    await watch_connections(runtime)
+    assert redis.hgetall(CONNECTION_NAMES) == {first: "c"}
 
 
 @pytest.mark.parametrize("with_ids", [True, False])
