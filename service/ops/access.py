@@ -202,7 +202,7 @@ async def read_form(request: Request) -> dict[str, str]:
         if len(body) > _LARGEST_FORM_BYTES:
             raise Refused(413, "the form is larger than 64 KiB")
     try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100)
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=300)
     except ValueError:
         raise Refused(400, "the form cannot be read") from None
     fields: dict[str, str] = {}

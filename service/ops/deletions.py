@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import msgspec
-from redis.exceptions import RedisError
 from starlette.requests import Request
 
 from archive.hold import Hold
 from archive.layout import recording_id_of
 from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
+from service.ops.bulk import change_each
 from service.ops.parts import Ops
 from service.ops.recordings import instant_of, shown
-from text.counts import many
-from text.errors import UserError
-from text.one_line import one_line
 from workers.catalogue.query import Query
 from workers.catalogue.search import Hit, search
 from workers.deletion import decisions
@@ -28,11 +24,6 @@ from workers.deletion.may_delete import pause_of
 from workers.running import Running, read_running
 
 _MOST = 100
-_AT_ONCE = 8
-
-
-class PartlyDone(UserError):
-    """A change was made for some of several. The text names the others, and how many were changed."""
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -152,61 +143,47 @@ async def resume(ops: Ops, form: dict[str, str]) -> str:
 
 async def hold(ops: Ops, form: dict[str, str]) -> str:
     """Put a recording on hold, so that nothing deletes its original."""
-    decided = await decisions.hold(ops.runtime, form["id"], form["why"], form["by"])
-    return f"recording {form['id']} is on hold{to_know(decided)}"
+    note = await _hold(ops, form, form["id"])
+    return f"recording {form['id']} is on hold{'; ' if note else ''}{note}"
 
 
 async def release(ops: Ops, form: dict[str, str]) -> str:
     """Lift the holds of a recording."""
-    released = await decisions.release(ops.runtime, form["id"], form["why"], form["by"])
-    return f"recording {form['id']} is released; {released.follows}"
-
-
-async def hold_many(ops: Ops, form: dict[str, str]) -> str:
-    """Put several recordings on hold."""
-    return await _each(ops, form, hold, "on hold")
-
-
-async def release_many(ops: Ops, form: dict[str, str]) -> str:
-    """Lift the holds of several recordings."""
-    return await _each(ops, form, release, "released")
-
-
-async def _each(
-    ops: Ops, form: dict[str, str], change: Callable[[Ops, dict[str, str]], Awaitable[str]], how: str
-) -> str:
-    """Do one change for each of `ids`, a few at a time; returns what a person must know of each, the same once.
-
-    Raises:
-        PartlyDone: it was not possible for some.
-        UserError: it was possible for none; the text says why.
-    """
-    at_once = asyncio.Semaphore(_AT_ONCE)
-    ids = list(dict.fromkeys(form["ids"].split()))
-    notes: dict[str, list[str]] = {}  # ids, by what there is to know, such as an original that had been deleted before
-    failed = []
-
-    async def one(recording_id: str) -> None:
-        async with at_once:
-            try:
-                text = await change(ops, form | {"id": recording_id})
-            except (UserError, StoreError, UnreadableRecord, RedisError, OSError) as error:
-                failed.append(f"{recording_id}: {one_line(error)}")
-                return
-        if note := text.removeprefix(f"recording {recording_id} is {how}").lstrip("; "):
-            notes.setdefault(note, []).append(recording_id)
-
-    await asyncio.gather(*map(one, ids))
-    count = len(ids) - len(failed)
-    done = f"{many(count, 'recording')} {'is' if count == 1 else 'are'} {how}"
-    known = "".join(f"; {note}" if len(of) == count else f"; {', '.join(of)}: {note}" for note, of in notes.items())
-    if failed:
-        line = f"{done}, {len(failed)} not: {'; '.join(failed)}{known}"
-        raise PartlyDone(line) if count else UserError(line)
-    return done + known
+    return f"recording {form['id']} is released; {await _release(ops, form, form['id'])}"
 
 
 async def approve(ops: Ops, form: dict[str, str]) -> str:
     """Allow the deletion of an original despite the findings."""
-    findings, kept = await decisions.approve(ops.runtime, form["id"], form["why"], form["by"])
-    return f"recording {form['id']}: approved {', '.join(findings)}; {what_follows(kept)}"
+    return f"recording {form['id']}: {await _approve(ops, form, form['id'])}"
+
+
+async def hold_many(ops: Ops, form: dict[str, str]) -> str:
+    """Put several recordings on hold."""
+    return await change_each(_ids(form), lambda one: _hold(ops, form, one), "recording", "on hold")
+
+
+async def release_many(ops: Ops, form: dict[str, str]) -> str:
+    """Lift the holds of several recordings."""
+    return await change_each(_ids(form), lambda one: _release(ops, form, one), "recording", "released")
+
+
+async def approve_many(ops: Ops, form: dict[str, str]) -> str:
+    """Allow the deletion of several originals despite the findings."""
+    return await change_each(_ids(form), lambda one: _approve(ops, form, one), "recording", "approved")
+
+
+def _ids(form: dict[str, str]) -> list[str]:
+    return list(dict.fromkeys(form["ids"].split()))
+
+
+async def _hold(ops: Ops, form: dict[str, str], recording_id: str) -> str:
+    return to_know(await decisions.hold(ops.runtime, recording_id, form["why"], form["by"])).removeprefix("; ")
+
+
+async def _release(ops: Ops, form: dict[str, str], recording_id: str) -> str:
+    return (await decisions.release(ops.runtime, recording_id, form["why"], form["by"])).follows
+
+
+async def _approve(ops: Ops, form: dict[str, str], recording_id: str) -> str:
+    findings, kept = await decisions.approve(ops.runtime, recording_id, form["why"], form["by"])
+    return f"approved {', '.join(findings)}; {what_follows(kept)}"

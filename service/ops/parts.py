@@ -108,6 +108,12 @@ class Ops:
         """The catalogue of this machine."""
         return FollowedCatalogue(self.settings.data_folder / "catalogue.sqlite", self.runtime.archive, self.redis)
 
+    def changed(self) -> None:
+        """Have the next page read anew what a change may have altered, so that the person sees it."""
+        self.overview = None
+        if "catalogue" in self.__dict__:
+            self.catalogue.expire()
+
     async def close(self) -> None:
         """Close what is open."""
         if "catalogue" in self.__dict__:

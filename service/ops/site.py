@@ -39,6 +39,7 @@ from service.ops import (
     recordings,
 )
 from service.ops.access import COOKIE, HEADERS, Person, Refused, read_form, signed_out
+from service.ops.bulk import PartlyDone
 from service.ops.openapi import document
 from service.ops.page import Page
 from service.ops.parts import Ops
@@ -56,7 +57,7 @@ log = get_logger()
 _LIVE_SECONDS = 2
 _MOST_WATCHERS = 32
 _LONGEST_FIELD = 500
-_LONGEST = {"ids": 10_000}
+_LONGEST = {"ids": 30_000}
 
 Change = Callable[[Ops, dict[str, str]], Awaitable[str]]
 
@@ -111,6 +112,7 @@ CHANGES: dict[str, tuple[Change, tuple[str, ...]]] = {
     "/deletions/approve": (deletions.approve, ("id", "why")),
     "/recordings/hold": (deletions.hold_many, ("ids", "why")),
     "/recordings/release": (deletions.release_many, ("ids", "why")),
+    "/recordings/approve": (deletions.approve_many, ("ids", "why")),
     "/connections/dismiss": (connections.dismiss, ("id",)),
     "/connections/retry-upload": (connections.retry_upload, ("id", "connection")),
     "/connections/refresh": (connections.refresh, ()),
@@ -303,18 +305,20 @@ async def _change(ops: Ops, request: Request) -> Response:
     for name, value in about.items():
         if len(value) > (longest := _LONGEST.get(name, _LONGEST_FIELD)):
             raise Refused(400, f"{name}: {many(len(value), 'character')}; the maximum is {longest}")
-    refused: deletions.PartlyDone | None = None
+    is_whole = True
     try:
         said = await change(ops, about | {"by": person.name})
-    except deletions.PartlyDone as error:
-        said, refused = str(error), error
-    ops.overview = None  # so that the person sees the change
+    except PartlyDone as partly:
+        said, is_whole = str(partly), False
+    ops.changed()
     log.info("changed from the ops pages", who=person.name, what=request.url.path, about=about, said=said)
-    if refused is not None:
-        raise refused
+    status = 200 if is_whole else 207  # RFC 4918: some of several
     if request.headers.get("hx-request"):
         changed = {"HX-Trigger-After-Settle": "changed"}  # the page then reads its content anew
-        return HTMLResponse(render("said.html", request, person, "", text=said, is_good=True), headers=changed)
+        text = render("said.html", request, person, "", text=said, is_good=is_whole)
+        return HTMLResponse(text, status, changed)
+    if not is_whole:
+        return HTMLResponse(render("problem.html", request, person, "Partly done", text=said), status)
     return RedirectResponse(request.url.path.rpartition("/")[0], 303)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
 from typing import Literal
 
@@ -165,7 +164,6 @@ def test_an_original_is_held_and_released(page: Page, deployment: Deployment) ->
         page.get_by_role("button", name=button).click()
         expect(page.locator("#said")).to_contain_text(spoken)
         expect(page.locator("#said p")).to_be_in_viewport(ratio=1)  # on a phone the button is far below
-        time.sleep(2.1)  # the catalogue is brought up to date every two seconds
     page.reload()
     expect(page.locator(".steps")).to_contain_text("held case 17")
 

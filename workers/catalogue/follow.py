@@ -48,6 +48,7 @@ class FollowedCatalogue:
         self._catalogue: Catalogue | None = None
         self._following: asyncio.Task[None] | None = None
         self._next_at = float("-inf")
+        self._is_expired = False
         self._why: str | None = None
         self.problem: str | None = None
 
@@ -60,16 +61,34 @@ class FollowedCatalogue:
             whatever else the search raises, except for a corrupt file, which is rebuilt.
         """
         catalogue = await self._opened()
-        if self._following is None and time.monotonic() > self._next_at:
+        until = time.monotonic() + _PATIENCE_SECONDS
+        if self._is_expired:  # an update that runs may have begun before the change
+            await self._updated(until)
+        if self._following is None and (self._is_expired or time.monotonic() > self._next_at):
+            self._is_expired = False
             self._following = asyncio.create_task(self._follow(catalogue))
-        if self._following is not None:
-            await asyncio.wait([self._following], timeout=_PATIENCE_SECONDS)
+        await self._updated(until)
         try:
             return await asyncio.to_thread(search, self.path)
         except sqlite3.DatabaseError as error:
             await asyncio.to_thread(catalogue.start_anew, error)
             self._next_at = float("-inf")
             return await asyncio.to_thread(search, self.path)
+
+    async def _updated(self, until: float) -> None:
+        """Wait for the update that runs, if one does, at most until an instant of `time.monotonic()`."""
+        if self._following is not None:
+            await asyncio.wait([self._following], timeout=max(0.0, until - time.monotonic()))
+
+    def expire(self) -> None:
+        """Have the next search update the file first, however young it is: something has just changed."""
+        self._is_expired = True
+
+    async def incomplete(self) -> str | None:
+        """Why searches may miss recordings now; None: they miss none that was archived before the last update."""
+        as_of = None if self._catalogue is None else await asyncio.to_thread(self._catalogue.state, AS_OF)
+        is_whole = self._following is None and self.problem is None and as_of is not None
+        return None if is_whole else await self.note() or "The catalogue is not complete yet."
 
     async def take_from_archive(self, recording_id: str, near: date | None) -> bool:
         """Look for one recording in the archive itself, as `lookup.take_from_archive` does.
