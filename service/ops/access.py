@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -51,6 +51,8 @@ HEADERS = {
 
 log = get_logger()
 
+How = Literal["token", "local"]
+
 
 @dataclass(frozen=True)
 class Person:
@@ -59,10 +61,14 @@ class Person:
     Attributes:
         name: as given at sign-in; it is recorded with changes and grants nothing.
         csrf: the token that each of this person's changes must carry; empty for a program that sends the ops token.
+        how: how the person signed in: with the ops `token`, or not at all, as a `local` user of this machine.
+        role: what the person may do.
     """
 
     name: str
     csrf: str
+    how: How
+    role: str = "admin"
 
 
 class Refused(Exception):
@@ -93,6 +99,10 @@ class Access:
         """Whether a person has to sign in."""
         return self._token is not None
 
+    @property
+    def _how(self) -> How:
+        return "local" if self._token is None else "token"
+
     async def person(self, request: Request) -> Person | None:
         """The person or program that sends a request; None if it has not signed in.
 
@@ -103,12 +113,12 @@ class Access:
             _must_be_local(request)
         given = request.headers.get("authorization", "")
         if self._token is not None and given.startswith("Bearer "):
-            return Person("api", "") if await self._is_let_in(request, given.removeprefix("Bearer ")) else None
+            return Person("api", "", "token") if await self._is_let_in(request, given.removeprefix("Bearer ")) else None
         try:
             name, csrf = self._sessions.loads(request.cookies.get(COOKIE, ""), max_age=_SESSION_SECONDS)
         except (BadSignature, ValueError, TypeError):
             return None
-        return Person(str(name), str(csrf))
+        return Person(str(name), str(csrf), self._how)
 
     async def sign_in(self, request: Request, form: Mapping[str, str]) -> Person:
         """Check the sign-in form.
@@ -125,7 +135,7 @@ class Access:
 
     def new_person(self, name: str) -> Person:
         """A new session."""
-        return Person(name, secrets.token_urlsafe(18))
+        return Person(name, secrets.token_urlsafe(18), self._how)
 
     def remember(self, response: Response, person: Person, request: Request) -> None:
         """Set the session cookie."""
