@@ -171,8 +171,9 @@ DAMAGE = Kind("damage/{key}/{number}.json", "when an object is found damaged, mi
 TRANSCRIBING = Kind(
     "transcribing/{connection_id}.json", "with the first transcription of the connection", readers.TRANSCRIBING
 )
+API_TOKEN = Kind("api-tokens/{id}/{number}.json", "when an API token is made or revoked", readers.API_TOKEN)
 IDENTITY = Kind("archive.json", "first of all, by `callvault init`", readers.IDENTITY)
-AT_THE_ROOT = (DECISION, DUTIES, DAMAGE, TRANSCRIBING, IDENTITY)
+AT_THE_ROOT = (DECISION, DUTIES, DAMAGE, TRANSCRIBING, API_TOKEN, IDENTITY)
 
 KINDS = (*IN_A_RECORDING, MEDIUM, MEDIUM_RECORD, LOG_MESSAGE, SEAL, ROWS, *AT_THE_ROOT)
 

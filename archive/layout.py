@@ -194,6 +194,7 @@ CONNECTION_DECISIONS = "decisions/connections/"
 TRANSCRIBING = "transcribing/"
 DUTIES = "duties/"
 DAMAGE = "damage/"
+API_TOKENS = "api-tokens/"
 _SCOPES: dict[Scope, str] = {
     "recording": "decisions/recordings/",
     "connection": CONNECTION_DECISIONS,
@@ -252,6 +253,11 @@ def damage_key(key: str, number: int) -> str:
 def damage_folder(key: str) -> str:
     """The prefix of the rows of one object in the register of damage, with a slash at its end."""
     return f"{DAMAGE}{encode_name(key)}/"
+
+
+def api_token_key(token_id: str, number: int) -> str:
+    """The key of a row about an API token: the first says that it was made, the next that it was revoked."""
+    return f"{API_TOKENS}{encode_name(token_id)}/{number:08d}.json"
 
 
 def transcription_key(folder: str, transcription_id: str) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from archive import layout
 from archive.records import (
     AnyDecision,
+    ApiToken,
     CommitRecord,
     Damage,
     Duties,
@@ -100,11 +101,27 @@ class DamageReader(RecordReader[Damage]):
         return row
 
 
+class ApiTokenReader(RecordReader[ApiToken]):
+    """Reads rows about API tokens. It refuses a row under a wrong key: it would speak for another token."""
+
+    def read(self, data: bytes | None, key: str) -> ApiToken:
+        """Read a row.
+
+        Raises:
+            UnreadableRecord: as `RecordReader.read`, or the row belongs under another key.
+        """
+        row = super().read(data, key)
+        if layout.api_token_key(row.id, row.number) != key:
+            raise UnreadableRecord(key, f"says that it is row {row.number} of API token {row.id}")
+        return row
+
+
 # Module constants: msgspec 0.22 prepares a type at its first use, and crashes if several threads do so at once.
 COMMIT_RECORD = CommitRecordReader(CommitRecord, "a commit record")
 DECISION: RecordReader[AnyDecision] = RecordReader(AnyDecision, "a decision")
 DUTIES: RecordReader[Duties] = RecordReader(Duties, "a statement of duties")
 DAMAGE = DamageReader(Damage, "a row of the register of damage")
+API_TOKEN = ApiTokenReader(ApiToken, "an API token")
 IDENTITY: RecordReader[Identity] = RecordReader(Identity, "an archive's identity")
 GONE: RecordReader[Gone] = RecordReader(Gone, "a record of an original that was gone")
 NOT_ARCHIVED: RecordReader[NotArchived] = RecordReader(NotArchived, "a record of a recording that is not archived")

@@ -288,6 +288,32 @@ class Damage(msgspec.Struct, frozen=True, kw_only=True):
     at: str
 
 
+class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
+    """`api-tokens/{id}/{number}.json`: an API token was made, or revoked. A token with a row that revokes it is dead.
+
+    Attributes:
+        id: random; it is no secret.
+        number: 1 when it was made.
+        state: `live` or `revoked`.
+        name: what or whom it is for; it signs changes.
+        role: what it may do, as docs/access.md names roles.
+        sha256: of the whole token, hexadecimal. The token itself is random and nowhere stored.
+        ends_at: when it stops working; ISO 8601, UTC.
+        by: who made or revoked it; `at`: when, ISO 8601, UTC.
+    """
+
+    schema: Literal["callvault.api-token/1"] = "callvault.api-token/1"
+    id: str
+    number: int
+    state: Literal["live", "revoked"]
+    name: str
+    role: str
+    sha256: str
+    ends_at: str
+    by: str
+    at: str
+
+
 class Transcribing(msgspec.Struct, frozen=True, kw_only=True):
     """`transcribing/{connection_id}.json`: this connection has had a transcription, so its recordings await theirs."""
 
@@ -423,6 +449,7 @@ Record = (
     | AnyDecision
     | Duties
     | Damage
+    | ApiToken
     | Transcribing
     | Identity
     | LogMessageRecord

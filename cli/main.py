@@ -61,6 +61,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command("erase", "cli.erase", "Erase a recording for good."),
         Command("index", "cli.index", "Update or rebuild the search catalogue."),
     ),
+    "Access": (Command("tokens", "cli.tokens", "Make, list or revoke API tokens of the ops pages."),),
     "Evidence": (
         Command("verify", "cli.verify", "Verify recordings and seals in the archive."),
         Command("seal", "cli.seal", "Seal finished days, or sign seals, by hand."),

@@ -36,6 +36,7 @@ ELSEWHERE = {
     "duties": r"duties/([^/]+)/[0-9]{1,18}\.json",
     "damage": r"damage/([^/]+)/[0-9]{1,18}\.json",
     "transcribing": r"transcribing/([^/]+)\.json",
+    "api-tokens": r"api-tokens/([^/]+)/[0-9]{1,18}\.json",
     "log-messages": r"log-messages/[0-9]{4}/[0-9]{2}/[0-9]{2}/([^/]+)\.json",
 }
 MARK = {"size": (int, None), "etag": (str, None), "last_modified": (str, None)}
@@ -134,6 +135,19 @@ SHAPES = {
         }
     },
     "transcribing": {"callvault.transcribing/1": {"connection_id": str}},
+    "api-tokens": {
+        "callvault.api-token/1": {
+            "id": str,
+            "number": int,
+            "state": {"live", "revoked"},
+            "name": str,
+            "role": str,
+            "sha256": str,
+            "ends_at": str,
+            "by": str,
+            "at": str,
+        }
+    },
     "archive.json": {
         "callvault.archive/1": {
             "id": str,
@@ -547,7 +561,7 @@ def check_root(archive):
     """Check the records that belong to no day."""
     for key in archive.paths:
         name = key.partition("/")[0]
-        if "/" in key and name in ("decisions", "duties", "damage", "transcribing"):
+        if "/" in key and name in ("decisions", "duties", "damage", "transcribing", "api-tokens"):
             if kind_of(key) is None:
                 archive.problem("unknown", key, "not a key of the archive format")
                 continue
@@ -556,6 +570,8 @@ def check_root(archive):
                 archive.problem("damaged", key, "contains another decision")
             if said and name == "damage" and key != f"damage/{encoded(said['key'])}/{said['number']:08d}.json":
                 archive.problem("damaged", key, "contains another entry, or the entry of another object")
+            if said and name == "api-tokens" and key != f"api-tokens/{encoded(said['id'])}/{said['number']:08d}.json":
+                archive.problem("damaged", key, "contains another row, or the row of another API token")
 
 
 def many(number: int, one: str, more: str = "") -> str:

@@ -87,6 +87,9 @@ class Deployment:
             return self._refused()
         if words[:2] == ["deletions", "approve"]:
             return self.odd
+        if words[:2] == ["tokens", "revoke"]:
+            made = run_callvault(["tokens", "create", "a token", "--role", "listener", "--json"], self.environment)
+            return str(json.loads(made.stdout)["id"])
         return self.recordings.pop() if words[0] == "erase" else self.recordings[0]
 
     def _refused(self) -> str:

@@ -97,6 +97,7 @@ COUNTS = "callvault:counts"  # hash: name -> how often it happened since Redis s
 COUNTED = "callvault:counted:"  # + process: hash of its counts that are in the hash above
 LAST = "callvault:last"  # hash: `archived`, `reconciled` -> when that happened last (seconds)
 SIGN_INS = "callvault:sign-ins:"  # + address: refused sign-ins of the last quarter of an hour
+API_TOKENS_CHANGED = "callvault:api-tokens-changed"  # counts the API tokens that were made or revoked
 DOCTOR = "callvault:doctor"  # written to check that Redis takes writes
 PROBE = "callvault:probe:"  # + one-time number: doctor sends a test webhook with it
 PROBED = "callvault:probed:"  # + the same number: that webhook as a receiver got it

@@ -1,5 +1,7 @@
 """Access to the ops pages: sign-in by token, signed session cookies, CSRF tokens, security headers.
 
+An API token is accepted from anywhere. Whoever signs in with one has its name and role, for as long as it works.
+
 Without `CALLVAULT_OPS_TOKEN` the pages answer only on this machine: to a loopback address, under a loopback name (which
 defeats DNS rebinding) and never through a proxy.
 """
@@ -22,9 +24,12 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from archive.records import ApiToken
+from config.roles import ROLES, Role
 from config.settings import Settings
 from process.logs import get_logger
 from process.private import private_folder
+from workers.api_tokens import PREFIX, KnownTokens
 from workers.keys import SIGN_INS
 
 COOKIE = "callvault_session"
@@ -51,7 +56,7 @@ HEADERS = {
 
 log = get_logger()
 
-How = Literal["token", "local"]
+How = Literal["token", "local", "api token"]
 
 
 @dataclass(frozen=True)
@@ -59,16 +64,24 @@ class Person:
     """Who is signed in.
 
     Attributes:
-        name: as given at sign-in; it is recorded with changes and grants nothing.
-        csrf: the token that each of this person's changes must carry; empty for a program that sends the ops token.
-        how: how the person signed in: with the ops `token`, or not at all, as a `local` user of this machine.
-        role: what the person may do.
+        name: as given at sign-in, or of the API token; it is recorded with changes and grants nothing.
+        csrf: the token that each of this person's changes must carry; empty for a program that sends its token each time.
+        how: how the person signed in: with the ops `token`, with an `api token`, or not at all, as a `local` user of
+            this machine.
+        roles: what the person may do.
+        id: of the API token; empty for others.
     """
 
     name: str
     csrf: str
     how: How
-    role: str = "admin"
+    roles: frozenset[Role] = frozenset({"admin"})
+    id: str = ""
+
+    @property
+    def role(self) -> str:
+        """The names of the roles, in the order of the table, with commas between them."""
+        return ", ".join(role for role in ROLES if role in self.roles)
 
 
 class Refused(Exception):
@@ -85,13 +98,14 @@ class Access:
     Args:
         settings: with the token, and the data folder, which holds the session key if no token is set.
         redis: counts failed sign-ins for all receivers; without Redis, each receiver counts its own.
+        tokens: the API tokens.
     """
 
-    def __init__(self, settings: Settings, redis: Any) -> None:
+    def __init__(self, settings: Settings, redis: Any, tokens: KnownTokens) -> None:
         self._token = settings.ops_token.get_secret_value() if settings.ops_token else None
         key = self._token or _key_of(settings.data_folder)
         self._sessions = URLSafeTimedSerializer(key, salt="callvault ops session")
-        self._redis = redis
+        self._redis, self._tokens = redis, tokens
         self._refused: Counter[str] = Counter()
 
     @property
@@ -107,18 +121,31 @@ class Access:
         """The person or program that sends a request; None if it has not signed in.
 
         Raises:
-            Refused: no token is set and the request is not from this machine, or its address failed too often.
+            Refused: no token is set and the request is not from this machine, its API token does not work, or its
+                address failed too often.
+            StoreError: the archive, which holds the API tokens, does not answer.
         """
+        given = request.headers.get("authorization", "")
+        bearer = given.removeprefix("Bearer ") if given.startswith("Bearer ") else ""
+        if bearer.startswith(PREFIX):
+            if (row := await self._api_token(request, bearer)) is None:
+                raise Refused(401, "the API token is unknown, revoked, or past its end")
+            return _of_token(row, "")
         if self._token is None:
             _must_be_local(request)
-        given = request.headers.get("authorization", "")
-        if self._token is not None and given.startswith("Bearer "):
-            return Person("api", "", "token") if await self._is_let_in(request, given.removeprefix("Bearer ")) else None
+        elif bearer:
+            return Person("api", "", "token") if await self._is_let_in(request, bearer) else None
         try:
-            name, csrf = self._sessions.loads(request.cookies.get(COOKIE, ""), max_age=_SESSION_SECONDS)
-        except (BadSignature, ValueError, TypeError):
+            session = self._sessions.loads(request.cookies.get(COOKIE, ""), max_age=_SESSION_SECONDS)
+        except BadSignature:
             return None
-        return Person(str(name), str(csrf), self._how)
+        match session:
+            case [str(name), str(csrf)]:
+                return Person(name, csrf, self._how)
+            case [str(_), str(csrf), str(token_id)]:
+                row = await self._tokens.of_id(token_id)
+                return None if row is None else _of_token(row, csrf)
+        return None
 
     async def sign_in(self, request: Request, form: Mapping[str, str]) -> Person:
         """Check the sign-in form.
@@ -127,11 +154,17 @@ class Access:
             Refused: the token is wrong, or the address failed too often.
         """
         name = "".join(c for c in form.get("name", "") if c.isprintable())[:_LONGEST_NAME].strip() or "somebody"
-        if not await self._is_let_in(request, form.get("token", "")):
+        given, person = form.get("token", ""), None
+        if given.startswith(PREFIX):
+            row = await self._api_token(request, given)
+            person = None if row is None else _of_token(row, secrets.token_urlsafe(18))
+        elif await self._is_let_in(request, given):
+            person = self.new_person(name)
+        if person is None:
             log.warning("sign-in refused", who=name, client=_address(request))
             raise Refused(401, "wrong token")
-        log.info("signed in", who=name, client=_address(request))
-        return self.new_person(name)
+        log.info("signed in", who=person.name, role=person.role, how=person.how, client=_address(request))
+        return person
 
     def new_person(self, name: str) -> Person:
         """A new session."""
@@ -141,7 +174,7 @@ class Access:
         """Set the session cookie."""
         response.set_cookie(
             COOKIE,
-            self._sessions.dumps((person.name, person.csrf)),
+            self._sessions.dumps((person.name, person.csrf, *([person.id] if person.id else []))),
             max_age=_SESSION_SECONDS,
             httponly=True,
             samesite="strict",
@@ -162,10 +195,21 @@ class Access:
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise Refused(403, "the request comes from another site")
 
-    async def _is_let_in(self, request: Request, given: str) -> bool:
-        """Whether the token is right; failures are counted by address."""
+    async def _api_token(self, request: Request, given: str) -> ApiToken | None:
+        """The API token that is given, if it works; failures are counted by address."""
+        await self._refuse_guessing(request)
+        row = await self._tokens.of_secret(given)
+        if row is None:
+            await self._count(_address(request), 1)
+        return row
+
+    async def _refuse_guessing(self, request: Request) -> None:
         if await self._count(_address(request), 0) >= _MOST_REFUSED:
             raise Refused(429, "too many failed sign-ins from your address; try again in 15 minutes")
+
+    async def _is_let_in(self, request: Request, given: str) -> bool:
+        """Whether the ops token is right; failures are counted by address."""
+        await self._refuse_guessing(request)
         is_it = self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
         if not is_it:
             await self._count(_address(request), 1)
@@ -187,6 +231,11 @@ class Access:
                 self._refused.clear()
             self._refused[window] += more
             return self._refused[window]
+
+
+def _of_token(row: ApiToken, csrf: str) -> Person:
+    """Whoever sends an API token; a role that this version does not know lets nobody do anything."""
+    return Person(row.name, csrf, "api token", frozenset(role for role in ROLES if role == row.role), row.id)
 
 
 def signed_out(request: Request) -> Response:

@@ -12,6 +12,7 @@ from archive.layout import recording_id_of
 from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from service.ops.bulk import change_each
+from service.ops.may import HEAR
 from service.ops.parts import Ops
 from service.ops.recordings import instant_of, shown
 from workers.catalogue.query import Query
@@ -81,6 +82,7 @@ async def look(ops: Ops, request: Request) -> Deletions:
         Due(recording_id_of(entry.folder), entry.folder, instant_of(entry.due_at), kept_by.get(entry.folder))
         for entry in entries
     ]
+    can_read = bool(HEAR & request.state.person.roles)
     return Deletions(
         mode=mode,
         paused=None if pause is None else pause.why,
@@ -89,8 +91,8 @@ async def look(ops: Ops, request: Request) -> Deletions:
         due=await due.count(),
         first=first,
         holds=holds,
-        held=await _in_state(ops, "held"),
-        kept=await _in_state(ops, "kept"),
+        held=await _in_state(ops, "held", can_read=can_read),
+        kept=await _in_state(ops, "kept", can_read=can_read),
         workers=[one for one in await read_running(ops.redis) if one.kind == "worker"],
     )
 
@@ -124,9 +126,11 @@ async def _mode(ops: Ops) -> str:
         return "unknown"
 
 
-async def _in_state(ops: Ops, state: str) -> list[Hit]:
+async def _in_state(ops: Ops, state: str, *, can_read: bool) -> list[Hit]:
+    """The recordings in a state; without the words spoken in them, for a person who may not read those."""
     hits = await ops.catalogue.ask(lambda path: search(path, Query(state=state), _MOST))
-    return [shown(ops, hit) for hit in hits]
+    found = [shown(ops, hit) for hit in hits]
+    return found if can_read else [msgspec.structs.replace(hit, opening=None, words=None) for hit in found]
 
 
 async def pause(ops: Ops, form: dict[str, str]) -> str:

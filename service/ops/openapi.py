@@ -10,10 +10,11 @@ import msgspec
 
 from service.ops.page import Page
 
+_BEARER = "`CALLVAULT_OPS_TOKEN`, or an API token of `callvault tokens create`"
 _ERRORS = {
     "400": "The query is not valid",
     "401": "The request has no valid token",
-    "403": "The request is not allowed from this address",
+    "403": "The request is not allowed from this address, or not with this role",
     "404": "Not found",
     "429": "Too many failed sign-ins from this address",
     "502": "Telnyx does not answer, or refuses the request",
@@ -42,7 +43,7 @@ def document(pages: Sequence[Page]) -> dict[str, Any]:
         "paths": {f"/api{page.path or '/overview'}": {"get": _operation(page)} for page in pages},
         "components": {
             "schemas": components | {"Error": error},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "`CALLVAULT_OPS_TOKEN`"}},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": _BEARER}},
         },
     }
 

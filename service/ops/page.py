@@ -1,4 +1,4 @@
-"""One row of the table of pages."""
+"""One row of each table in `tables.py`: pages, other answers, and changes. Each says which roles may use it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import Response
 
+from service.ops.may import May
 from service.ops.parts import Ops
 
 
@@ -21,6 +23,7 @@ class Page:
         title: of the page, and of its entry in the menu if `in_menu` is set.
         look: reads the data.
         answer: the type of the data.
+        may: the roles that see it, here and through the API.
         query: the query parameters with a description each; any other is refused.
         for_api: converts the data for the API.
         shows_refusals: whether the page itself shows why its query is refused, so that a person can mend it there; its
@@ -33,8 +36,47 @@ class Page:
     title: str
     look: Callable[[Ops, Request], Awaitable[Any]]
     answer: type
+    may: May
     in_menu: bool = False
     query: tuple[tuple[str, str], ...] = ()
     for_api: Callable[[Any], Any] = lambda value: value
     shows_refusals: bool = False
     how: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class File:
+    """An answer that is not a page, such as audio.
+
+    Attributes:
+        path: the whole path.
+        what: its content, for docs/access.md.
+        give: makes the answer.
+        may: the roles that get it.
+        query: the query parameters; any other is refused.
+        method: of the request.
+    """
+
+    path: str
+    what: str
+    give: Callable[[Ops, Request], Awaitable[Response]]
+    may: May
+    query: tuple[str, ...] = ()
+    method: str = "GET"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change that a person makes.
+
+    Attributes:
+        what: it does, for docs/access.md.
+        make: makes it, and returns one line about it.
+        fields: those that it must have.
+        may: the roles that may make it.
+    """
+
+    what: str
+    make: Callable[[Ops, dict[str, str]], Awaitable[str]]
+    fields: tuple[str, ...]
+    may: May

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
+from archive.archive import Archive
 from archive.stores.store import StoreError, StoreRefused
 from config.settings import Settings
 from service.ops.access import Access
+from workers.api_tokens import KnownTokens
 from workers.catalogue.follow import FollowedCatalogue
 from workers.connections.names import read_names
 from workers.queue.binding import AnotherArchive
@@ -56,7 +58,7 @@ class Ops:
     @cached_property
     def access(self) -> Access:
         """Decides who may enter."""
-        return Access(self.settings, self.redis)
+        return Access(self.settings, self.redis, KnownTokens(self._open_archive, self.redis))
 
     async def open(self) -> None:
         """Create the runtime in a thread: a cloud SDK takes half a second to import, and webhooks must not wait for it.
@@ -74,6 +76,11 @@ class Ops:
                 self._refusal = StoreRefused(str(error))
             except (RedisError, OSError):
                 pass  # the page shows it
+
+    async def _open_archive(self) -> Archive:
+        """The archive; raises as `runtime`."""
+        await self.open()
+        return self.runtime.archive
 
     def _opened(self) -> Runtime | StoreError:
         try:

@@ -1,7 +1,7 @@
-"""The table of the ops pages, of the JSON API and of the changes that people make there: each is a row.
+"""The routes of the ops pages and of `/api/`, made from the tables (`tables.py`), and the door that each request passes.
 
-`_Door` admits a request (`access.py`), the page's module reads what it shows, and its template renders it. The API sends
-the same value as JSON.
+`_Door` admits a request (`access.py`) if its row names a role of the person, the page's module reads what it shows, and its
+template renders it (`rendering.py`). The API sends the same value as JSON.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import msgspec
 from redis.exceptions import RedisError
 from starlette.requests import Request
@@ -24,159 +22,77 @@ from starlette.types import Receive, Scope, Send
 
 from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
+from config.roles import ROLES
 from process.logs import get_logger
-from service.app import WEBHOOK_PATH
-from service.ops import (
-    activity,
-    audio,
-    charts,
-    connections,
-    deletions,
-    evidence,
-    letters,
-    overview,
-    recording,
-    recordings,
-)
-from service.ops.access import COOKIE, HEADERS, Person, Refused, read_form, signed_out
+from service.ops import activity, overview
+from service.ops.access import HEADERS, Person, Refused, read_form, signed_out
 from service.ops.bulk import PartlyDone
+from service.ops.may import EVERYONE, May, assert_guarded
 from service.ops.openapi import document
-from service.ops.page import Page
+from service.ops.page import File, Page
 from service.ops.parts import Ops
-from service.ops.show import FILTERS, ZONE_COOKIE, zone_of
+from service.ops.rendering import problem, render
+from service.ops.signing_in import sign_in, sign_out
+from service.ops.tables import CHANGES, FILES, PAGES
 from telnyx_api.errors import TelnyxError
 from text.counts import many
 from text.errors import UserError
 from text.one_line import one_line
 from workers.catalogue.file import CatalogueBusy
-from workers.catalogue.query import FIELDS, STATES, BadQuery
-from workers.catalogue.search import MOST_COUNTED
+from workers.catalogue.query import BadQuery
 
 log = get_logger()
 
 _LIVE_SECONDS = 2
+_ADMITTED_SECONDS = 30  # how long an open answer lasts before the person is asked for again
 _MOST_WATCHERS = 32
 _LONGEST_FIELD = 500
 _LONGEST = {"ids": 30_000}
 
-Change = Callable[[Ops, dict[str, str]], Awaitable[str]]
-
-
-_SEARCH = (
-    ("q", "free search: an id, a number, a day, spoken words, or name:value"),
-    *FIELDS.items(),
-    ("after", "the `after` of the previous page"),
-)
-_EXPORT = tuple(name for name, _ in _SEARCH if name != "after")
-_MESSAGES = (("connection", "id of a connection"), ("code", "code of the message"), ("since", "first UTC day"))
-
-PAGES = (
-    Page(
-        "",
-        "overview.html",
-        "Overview",
-        overview.look,
-        overview.Overview,
-        True,
-        for_api=lambda looked: looked.overview,
-        how=("span",),
-    ),
-    Page(
-        "/recordings",
-        "recordings.html",
-        "Recordings",
-        recordings.look,
-        recordings.Found,
-        True,
-        _SEARCH,
-        recordings.for_api,
-        shows_refusals=True,
-    ),
-    Page("/recordings/{recording_id}", "recording.html", "Recording", recording.look_at_one, recording.Detail),
-    Page("/evidence", "evidence.html", "Evidence", evidence.look, evidence.Evidence, True),
-    Page("/evidence/{day}", "day.html", "Day", evidence.look_at_day, evidence.DayCounts),
-    Page("/connections", "connections.html", "Connections", connections.look, connections.Connections, True, _MESSAGES),
-    Page("/dead-letters", "letters.html", "Dead letters", letters.look, letters.Letters, True),
-    Page("/deletions", "deletions.html", "Deletions", deletions.look, deletions.Deletions, True),
-)
-
-# Changes: a path under `/ops`, what it does, and the fields that it must have.
-CHANGES: dict[str, tuple[Change, tuple[str, ...]]] = {
-    "/acknowledge": (overview.acknowledge, ("id",)),
-    "/dead-letters/retry": (letters.retry, ("id",)),
-    "/dead-letters/discard": (letters.discard, ("id", "died_at")),
-    "/deletions/pause": (deletions.pause, ()),
-    "/deletions/resume": (deletions.resume, ()),
-    "/deletions/hold": (deletions.hold, ("id", "why")),
-    "/deletions/release": (deletions.release, ("id", "why")),
-    "/deletions/approve": (deletions.approve, ("id", "why")),
-    "/recordings/hold": (deletions.hold_many, ("ids", "why")),
-    "/recordings/release": (deletions.release_many, ("ids", "why")),
-    "/recordings/approve": (deletions.approve_many, ("ids", "why")),
-    "/connections/dismiss": (connections.dismiss, ("id",)),
-    "/connections/retry-upload": (connections.retry_upload, ("id", "connection")),
-    "/connections/refresh": (connections.refresh, ()),
-}
-
-_ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_ENVIRONMENT.filters |= FILTERS
-_ENVIRONMENT.globals |= {
-    "bars": charts.bars,
-    "activity": activity.activity,
-    "spans": tuple(activity.SPANS),
-    "menu": [page for page in PAGES if page.in_menu],
-    "commands": evidence.COMMANDS,
-    "chips": recordings.chips,
-    "first_tickets": connections.first_tickets,
-    "kinds_of_connections": connections.KINDS,
-    "fields": FIELDS,
-    "states": STATES,
-    "most_counted": MOST_COUNTED,
-}
-
 
 def routes() -> Sequence[BaseRoute]:
-    """The routes of the pages, of the API and of what the pages need."""
+    """The routes of the pages, of the API and of what the pages need.
+
+    Raises:
+        TypeError: no row says which roles may use one of them.
+    """
     found: list[BaseRoute] = [
         Route("/", _to_the_pages, methods=["GET", "POST"]),
-        Route("/ops/sign-in", _sign_in, methods=["GET", "POST"]),
-        Route("/ops/sign-out", _Door(_sign_out), methods=["POST"]),
-        Route("/ops/live", _Door(_live, "span"), methods=["GET"]),
+        Route("/ops/sign-in", sign_in, methods=["GET", "POST"]),
         Mount("/ops/static", _Static(directory=Path(__file__).parent / "static")),
-        Route("/ops/recordings/{recording_id}/audio.{audio_format}", _Door(audio.audio, "download"), methods=["GET"]),
-        Route("/ops/recordings.csv", _Door(recordings.export, *_EXPORT), methods=["GET"]),
-        Route("/ops/recordings/export", _Door(recordings.export_selected), methods=["POST"]),
-        Route("/ops/recordings/{recording_id}/levels.json", _Door(audio.levels), methods=["GET"]),
-        Route("/ops/evidence/{day}/recordings.csv", _Door(recordings.inventory), methods=["GET"]),
-        Route("/ops/evidence/{day}/manifest/{sequence:int}", _Door(evidence.manifest), methods=["GET"]),
-        Route("/api/openapi.json", _Door(_openapi), methods=["GET"]),
     ]
+    own = (
+        File("/ops/sign-out", "sign out", sign_out, EVERYONE, method="POST"),
+        File("/ops/live", "the overview as it changes", _live, EVERYONE, ("span",)),
+        File("/api/openapi.json", "description of the API", _openapi, EVERYONE),
+    )
+    found += [Route(f.path, _Door(f.give, *f.query, may=f.may), methods=[f.method]) for f in (*own, *FILES)]
     for page in PAGES:
-        shown = _Door(_shown(page), *dict(page.query), *page.how)
-        answered = _Door(_answer_of(page), *dict(page.query))
+        query = dict(page.query)
+        shown = _Door(_shown(page), *query, *page.how, may=page.may)
+        answered = _Door(_answer_of(page), *query, may=page.may)
         found += [
             Route(f"/ops{page.path}", shown, methods=["GET"]),
             Route(f"/api{page.path or '/overview'}", answered, methods=["GET"]),
         ]
-    found += [Route(f"/ops{path}", _Door(_change), methods=["POST"]) for path in CHANGES]
-    return [
-        *found,
+    found += [Route(f"/ops{path}", _Door(_change, may=row.may), methods=["POST"]) for path, row in CHANGES.items()]
+    found += [
         Route("/ops/", _to_the_pages, methods=["GET"]),
-        *(Route(f"{root}/{{rest:path}}", _Door(_unknown), methods=["GET"]) for root in ("/ops", "/api")),
+        *(Route(f"{root}/{{rest:path}}", _Door(_unknown, may=EVERYONE), methods=["GET"]) for root in ("/ops", "/api")),
     ]
+    assert_guarded(found)
+    return found
 
 
 class _Door:
-    """Admits requests that may enter, and turns errors behind it into one line for a person."""
+    """Admits requests that may enter, and turns errors behind it into one line for a person.
 
-    def __init__(self, inside: Callable[[Ops, Request], Awaitable[Response]], *parameters: str) -> None:
-        self._inside, self._parameters = inside, parameters
+    Attributes:
+        may: the roles that it admits.
+    """
+
+    def __init__(self, inside: Callable[[Ops, Request], Awaitable[Response]], *parameters: str, may: May) -> None:
+        self._inside, self._parameters, self.may = inside, parameters, may
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
@@ -196,6 +112,9 @@ class _Door:
             if person is None:
                 return signed_out(request)
             request.state.person = person
+            if not self.may & person.roles:
+                log.warning("not allowed", who=person.name, role=person.role, what=request.url.path)
+                raise Refused(403, _not_allowed(person, self.may))
             if self._inside is not _unknown:
                 check_names(request.query_params.multi_items(), self._parameters, "parameter")
             await ops.open()
@@ -204,20 +123,25 @@ class _Door:
                 ops.access.remember(response, person, request)
             return response
         except Refused as error:
-            return _problem(request, person, error.status, str(error))
+            return problem(request, person, error.status, str(error))
         except TelnyxError as error:
-            return _problem(request, person, 502, f"Telnyx: {error}")
+            return problem(request, person, 502, f"Telnyx: {error}")
         except (StoreError, UnreadableRecord) as error:
-            return _problem(request, person, 503, f"The archive: {error}")
+            return problem(request, person, 503, f"The archive: {error}")
         except CatalogueBusy as error:
-            return _problem(request, person, 503, str(error))
+            return problem(request, person, 503, str(error))
         except UserError as error:
-            return _problem(request, person, 400, str(error))
+            return problem(request, person, 400, str(error))
         except (RedisError, OSError) as error:
-            return _problem(request, person, 503, one_line(error))
+            return problem(request, person, 503, one_line(error))
         except Exception as error:
             log.error("a page failed", path=request.url.path, error=f"{type(error).__name__}: {error}", exc_info=True)
-            return _problem(request, person, 500, "Callvault could not show this page; see its log for the error")
+            return problem(request, person, 500, "Callvault could not show this page; see its log for the error")
+
+
+def _not_allowed(person: Person, may: May) -> str:
+    wanted = " or ".join(role for role in ROLES if role in may)
+    return f"this needs the role {wanted}, and you have {person.role or 'none'}; ask an admin of Callvault for it"
 
 
 def check_names(given: Iterable[tuple[str, str]], known: Iterable[str], what: str) -> None:
@@ -244,28 +168,6 @@ class _Static(StaticFiles):
         response.headers["Cache-Control"] = "public, max-age=3600"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
-
-
-def render(template: str, request: Request, person: Person | None, title: str, **values: Any) -> str:
-    """Render a template; `person` is None on pages that need no sign-in."""
-    csrf = person.csrf if person else ""
-    shared: dict[str, Any] = {"person": person, "csrf": csrf, "title": title}
-    shared |= {"path": request.url.path, "params": request.query_params}
-    shared["webhook_url"] = str(request.url.replace(path=WEBHOOK_PATH, query=""))
-    shared["span"] = request.query_params.get("span", activity.DEFAULT)
-    shared["zone"] = zone_of(request.cookies.get(ZONE_COOKIE, ""))
-    shared["can_sign_out"] = request.app.state.ops.access.needs_token
-    return _ENVIRONMENT.get_template(template).render(**shared, **values)
-
-
-def _problem(request: Request, person: Person | None, status: int, text: str) -> Response:
-    if request.url.path.startswith("/api/"):
-        return JSONResponse({"error": text}, status)
-    if request.headers.get("hx-request"):
-        return HTMLResponse(render("said.html", request, person, "", text=text, is_good=False), status)
-    return HTMLResponse(
-        render("problem.html", request, person, HTTPStatus(status).phrase.capitalize(), text=text), status
-    )
 
 
 def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
@@ -296,7 +198,8 @@ async def _change(ops: Ops, request: Request) -> Response:
     form = await read_form(request)
     person: Person = request.state.person
     ops.access.check_change(request, person, form)
-    change, fields = CHANGES[request.url.path.removeprefix("/ops")]
+    row = CHANGES[request.url.path.removeprefix("/ops")]
+    fields = row.fields
     check_names(form.items(), dict.fromkeys((*fields, "why", "csrf")), "field")
     about = {name: value for name in dict.fromkeys((*fields, "why")) if (value := form.get(name, "")).strip()}
     for name in fields:
@@ -307,7 +210,7 @@ async def _change(ops: Ops, request: Request) -> Response:
             raise Refused(400, f"{name}: {many(len(value), 'character')}; the maximum is {longest}")
     is_whole = True
     try:
-        said = await change(ops, about | {"by": person.name})
+        said = await row.make(ops, about | {"by": person.name})
     except PartlyDone as partly:
         said, is_whole = str(partly), False
     ops.changed()
@@ -336,8 +239,13 @@ async def _live(ops: Ops, request: Request) -> Response:
     async def events() -> AsyncIterator[str]:
         ops.watchers += 1
         sent: dict[str, tuple[float, str]] = {}
+        asked = time.monotonic()
         try:
             while not await request.is_disconnected():
+                if time.monotonic() - asked > _ADMITTED_SECONDS:
+                    if not await _is_still_admitted(ops, request):
+                        return  # the browser connects again, and then reads why it may not
+                    asked = time.monotonic()
                 looked = await overview.look(ops)
                 for part, seconds in _LIVE_PARTS.items():
                     at, before = sent.get(part, (float("-inf"), ""))
@@ -356,6 +264,14 @@ async def _live(ops: Ops, request: Request) -> Response:
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
+async def _is_still_admitted(ops: Ops, request: Request) -> bool:
+    """Whether a person who has been let in still is, such as after a token was revoked."""
+    try:
+        return not ops.access.needs_token or await ops.access.person(request) is not None
+    except (Refused, StoreError, RedisError, OSError):
+        return False
+
+
 async def _openapi(ops: Ops, request: Request) -> Response:
     return JSONResponse(document(PAGES))
 
@@ -369,35 +285,3 @@ async def _to_the_pages(request: Request) -> Response:
     if request.method == "POST":  # do not redirect a webhook with a wrong path
         return Response("Not Found", 404)
     return RedirectResponse("/ops", 307)
-
-
-async def _sign_in(request: Request) -> Response:
-    ops: Ops = request.app.state.ops
-    said, status = "", 200
-    wanted = request.query_params.get("next", "/ops")
-    try:
-        if not ops.access.needs_token:
-            return RedirectResponse("/ops", 303)
-        if request.method == "POST":
-            form = await read_form(request)
-            wanted = form.get("next", "/ops")
-            person = await ops.access.sign_in(request, form)
-            response: Response = RedirectResponse(wanted if wanted.startswith("/ops") else "/ops", 303)
-            ops.access.remember(response, person, request)
-            return _with_headers(response)
-    except Refused as refused:
-        said, status = str(refused), refused.status
-    page = render("sign-in.html", request, None, "Sign in", said=said, next=wanted)
-    return _with_headers(HTMLResponse(page, status))
-
-
-async def _sign_out(ops: Ops, request: Request) -> Response:
-    ops.access.check_change(request, request.state.person, await read_form(request))
-    response = RedirectResponse("/ops/sign-in", 303)
-    response.delete_cookie(COOKIE)
-    return response
-
-
-def _with_headers(response: Response) -> Response:
-    response.headers.update(HEADERS)
-    return response

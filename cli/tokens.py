@@ -1,0 +1,136 @@
+"""`callvault tokens`: API tokens for the ops pages and `/api/`, each with a role and an end."""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_module
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from cli.console import print_result
+from cli.options import By, DataFolder, Json, service_of
+from cli.usage import group
+from text.counts import many
+from text.errors import UsedWrongly
+from text.user import user_name
+
+if TYPE_CHECKING:
+    from archive.records import ApiToken
+    from config.settings import Settings
+    from workers.runtime import Runtime
+
+command = group("Make, list or revoke API tokens of the ops pages.")
+
+T = TypeVar("T")
+
+
+def _run(data: Path | None, work: Callable[[Runtime], Awaitable[T]]) -> T:
+    from workers.runtime import runtime_at
+
+    async def run(settings: Settings, url: str) -> T:
+        async with runtime_at(settings, url, needs_telnyx=False, needs_redis=False) as runtime:
+            return await work(runtime)
+
+    with service_of(data) as (settings, url):
+        return asyncio.run(run(settings, url))
+
+
+def _report(row: ApiToken) -> dict[str, Any]:
+    from workers.api_tokens import works
+
+    state = row.state if row.state == "revoked" or works(row) else "ended"
+    return {"id": row.id, "name": row.name, "role": row.role, "state": state, "ends_at": row.ends_at} | {
+        "by": row.by,
+        "at": row.at,
+    }
+
+
+@command.command("create")
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What or whom it is for.", show_default=False)],
+    role: Annotated[str, typer.Option(metavar="ROLE", help="listener, operator, officer, auditor or admin.")],
+    lasts: Annotated[str, typer.Option("--for", metavar="TIME", help="How long it works: up to 366d.")] = "90d",
+    by: By = None,
+    data: DataFolder = None,
+    json: Json = False,
+) -> None:
+    """Make an API token, and print it once.
+
+    It is the only line on standard output. Callvault keeps a hash of it alone, so store it now. docs/access.md
+    says what each role may do.
+
+    Example: callvault tokens create "call center export" --role listener --for 30d
+    """
+    from config.roles import role_of
+    from text.times import parse_duration
+    from workers.api_tokens import create_token
+
+    try:
+        wanted = role_of(role)
+    except ValueError as error:
+        raise UsedWrongly(f"--role: {error}") from None
+    try:
+        time = parse_duration(lasts)
+    except ValueError as error:
+        raise UsedWrongly(f"--for: {error}") from None
+
+    async def work(runtime: Runtime) -> tuple[ApiToken, str]:
+        return await create_token(runtime.archive, runtime.redis, name, wanted, time, by or user_name())
+
+    row, token = _run(data, work)
+    if json:
+        print_result("", _report(row) | {"token": token}, as_json=True)
+        return
+    sys.stderr.write(f"API token {row.id} for {row.name}, role {row.role}, works until {row.ends_at[:16]}Z.\n")
+    sys.stderr.write("Store it now; Callvault shows it only once.\n")
+    sys.stdout.write(f"{token}\n")
+
+
+@command.command("list")
+def list_tokens(data: DataFolder = None, json: Json = False) -> None:
+    """List the API tokens: ID, name, role, state, end. Never the token itself.
+
+    Example: callvault tokens list
+    """
+    from workers.api_tokens import read_tokens
+
+    found = [_report(row) for row in _run(data, lambda runtime: runtime.in_thread(read_tokens, runtime.archive))]
+    if json:
+        sys.stdout.write(json_module.dumps({"tokens": found}) + "\n")
+        return
+    for one in found:
+        end = (
+            f"revoked {one['at'][:16]}Z by {one['by']}"
+            if one["state"] == "revoked"
+            else f"until {one['ends_at'][:16]}Z"
+        )
+        state = "" if one["state"] != "ended" else " (ended)"
+        sys.stdout.write(f"{one['id']}  {one['role']:<8}  {end}{state}  {one['name']}\n")
+    sys.stdout.write(f"{many(len(found), 'API token')}\n")
+
+
+@command.command("revoke")
+def revoke(
+    token_id: Annotated[
+        str, typer.Argument(metavar="ID", help="ID of the API token, as `tokens list` shows it.", show_default=False)
+    ],
+    by: By = None,
+    data: DataFolder = None,
+    json: Json = False,
+) -> None:
+    """Revoke an API token. All receivers refuse it at once, and end what was signed in with it.
+
+    Example: callvault tokens revoke ID
+    """
+    from workers.api_tokens import revoke_token
+
+    async def work(runtime: Runtime) -> tuple[ApiToken, bool]:
+        return await revoke_token(runtime.archive, runtime.redis, token_id, by or user_name())
+
+    row, is_announced = _run(data, work)
+    late = "" if is_announced else "; Redis does not answer, so receivers refuse it within a minute"
+    print_result(f"API token {row.id} ({row.name}) is revoked{late}", _report(row), as_json=json)

@@ -1,0 +1,72 @@
+"""Render templates: the pages themselves, and the one line of a problem."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from service.app import WEBHOOK_PATH
+from service.ops import activity, charts, connections, evidence, recordings
+from service.ops.access import Person
+from service.ops.may import Guarded, who_may
+from service.ops.show import FILTERS, ZONE_COOKIE, zone_of
+from service.ops.tables import CHANGES, FILES, PAGES
+from workers.catalogue.query import FIELDS, STATES
+from workers.catalogue.search import MOST_COUNTED
+
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters |= FILTERS
+_ENVIRONMENT.globals |= {
+    "bars": charts.bars,
+    "activity": activity.activity,
+    "spans": tuple(activity.SPANS),
+    "commands": evidence.COMMANDS,
+    "chips": recordings.chips,
+    "first_tickets": connections.first_tickets,
+    "kinds_of_connections": connections.KINDS,
+    "fields": FIELDS,
+    "states": STATES,
+    "most_counted": MOST_COUNTED,
+}
+_GUARDED = [
+    *(Guarded.of(f"/ops{page.path}", "GET", page.may) for page in PAGES),
+    *(Guarded.of(file.path, file.method, file.may) for file in FILES),
+    *(Guarded.of(f"/ops{path}", "POST", change.may) for path, change in CHANGES.items()),
+]
+
+
+def render(template: str, request: Request, person: Person | None, title: str, **values: Any) -> str:
+    """Render a template; `person` is None on pages that need no sign-in."""
+    csrf = person.csrf if person else ""
+    shared: dict[str, Any] = {"person": person, "csrf": csrf, "title": title}
+    shared |= {"path": request.url.path, "params": request.query_params}
+    shared["webhook_url"] = str(request.url.replace(path=WEBHOOK_PATH, query=""))
+    shared["span"] = request.query_params.get("span", activity.DEFAULT)
+    shared["zone"] = zone_of(request.cookies.get(ZONE_COOKIE, ""))
+    roles = person.roles if person else frozenset()
+    shared["menu"] = [page for page in PAGES if page.in_menu and page.may & roles]
+    shared["may"] = lambda path, method="POST": bool(who_may(_GUARDED, path, method) & roles)
+    shared["can_sign_out"] = request.app.state.ops.access.needs_token
+    return _ENVIRONMENT.get_template(template).render(**shared, **values)
+
+
+def problem(request: Request, person: Person | None, status: int, text: str) -> Response:
+    """The answer to a request that failed: a page, a line for htmx, or JSON from the API."""
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"error": text}, status)
+    if request.headers.get("hx-request"):
+        return HTMLResponse(render("said.html", request, person, "", text=text, is_good=False), status)
+    return HTMLResponse(
+        render("problem.html", request, person, HTTPStatus(status).phrase.capitalize(), text=text), status
+    )

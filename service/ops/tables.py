@@ -1,0 +1,89 @@
+"""THE tables of the ops pages, of `/api/`, of other answers and of the changes that people make: each is a row.
+
+A row names the roles that may use it; `may.py` has the sets. docs/access.md shows them all.
+"""
+
+from __future__ import annotations
+
+from service.ops import audio, connections, deletions, evidence, letters, overview, recording, recordings
+from service.ops.may import DECIDE, EVERYONE, HEAR, OPERATE, PROVE, STOP, WATCH
+from service.ops.page import Change, File, Page
+from workers.catalogue.query import FIELDS
+
+_SEARCH = (
+    ("q", "free search: an id, a number, a day, spoken words, or name:value"),
+    *FIELDS.items(),
+    ("after", "the `after` of the previous page"),
+)
+_EXPORT = tuple(name for name, _ in _SEARCH if name != "after")
+_MESSAGES = (("connection", "id of a connection"), ("code", "code of the message"), ("since", "first UTC day"))
+
+PAGES = (
+    Page(
+        "",
+        "overview.html",
+        "Overview",
+        overview.look,
+        overview.Overview,
+        EVERYONE,
+        True,
+        for_api=lambda looked: looked.overview,
+        how=("span",),
+    ),
+    Page(
+        "/recordings",
+        "recordings.html",
+        "Recordings",
+        recordings.look,
+        recordings.Found,
+        HEAR,
+        True,
+        _SEARCH,
+        recordings.for_api,
+        shows_refusals=True,
+    ),
+    Page("/recordings/{recording_id}", "recording.html", "Recording", recording.look_at_one, recording.Detail, HEAR),
+    Page("/evidence", "evidence.html", "Evidence", evidence.look, evidence.Evidence, WATCH, True),
+    Page("/evidence/{day}", "day.html", "Day", evidence.look_at_day, evidence.DayCounts, WATCH),
+    Page(
+        "/connections",
+        "connections.html",
+        "Connections",
+        connections.look,
+        connections.Connections,
+        OPERATE,
+        True,
+        _MESSAGES,
+    ),
+    Page("/dead-letters", "letters.html", "Dead letters", letters.look, letters.Letters, OPERATE, True),
+    Page("/deletions", "deletions.html", "Deletions", deletions.look, deletions.Deletions, WATCH, True),
+)
+
+# Changes, by their path under `/ops`.
+CHANGES: dict[str, Change] = {
+    "/acknowledge": Change("note that somebody has seen a condition", overview.acknowledge, ("id",), STOP),
+    "/dead-letters/retry": Change("retry dead letters", letters.retry, ("id",), OPERATE),
+    "/dead-letters/discard": Change("discard a dead letter", letters.discard, ("id", "died_at"), OPERATE),
+    "/deletions/pause": Change("pause deletion", deletions.pause, (), STOP),
+    "/deletions/resume": Change("resume deletion", deletions.resume, (), STOP),
+    "/deletions/hold": Change("hold a recording", deletions.hold, ("id", "why"), DECIDE),
+    "/deletions/release": Change("release a recording", deletions.release, ("id", "why"), DECIDE),
+    "/deletions/approve": Change("approve findings", deletions.approve, ("id", "why"), DECIDE),
+    "/recordings/hold": Change("hold several recordings", deletions.hold_many, ("ids", "why"), DECIDE),
+    "/recordings/release": Change("release several recordings", deletions.release_many, ("ids", "why"), DECIDE),
+    "/recordings/approve": Change("approve several recordings", deletions.approve_many, ("ids", "why"), DECIDE),
+    "/connections/dismiss": Change("dismiss a log message", connections.dismiss, ("id",), OPERATE),
+    "/connections/retry-upload": Change("retry an upload", connections.retry_upload, ("id", "connection"), OPERATE),
+    "/connections/refresh": Change("refresh Operator Connect", connections.refresh, (), OPERATE),
+}
+
+# Answers that are not pages; `site.py` adds those that it gives itself.
+_ONE = "/ops/recordings/{recording_id}"
+FILES = (
+    File(f"{_ONE}/audio.{{audio_format}}", "audio", audio.audio, HEAR, ("download",)),
+    File(f"{_ONE}/levels.json", "levels of the channels", audio.levels, HEAR),
+    File("/ops/recordings.csv", "export of a search", recordings.export, DECIDE, _EXPORT),
+    File("/ops/recordings/export", "export of recordings", recordings.export_selected, DECIDE, method="POST"),
+    File("/ops/evidence/{day}/recordings.csv", "inventory of a day", recordings.inventory, PROVE),
+    File("/ops/evidence/{day}/manifest/{sequence:int}", "manifest of a seal", evidence.manifest, PROVE),
+)

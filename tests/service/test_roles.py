@@ -1,0 +1,184 @@
+"""Who may do what on the pages and through the API: every row of the tables, with every role."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import httpx
+import pytest
+from starlette.responses import Response
+from starlette.routing import Route
+
+from config.roles import ROLES, Role
+from lab.processes import callvault, callvault_here, receiver, run_callvault, wait_for
+from lab.servers import RunningSandbox
+from service.ops.may import assert_guarded
+from service.ops.page import Change, File, Page
+from service.ops.site import _Door, routes
+from service.ops.tables import CHANGES, FILES, PAGES
+from tests.workers.steps import committed
+
+OPS_TOKEN = "a-token-for-tests-only"
+
+# What each role may ask for, apart from the table in the code. Everybody may see the overview and sign out.
+READS = {
+    "listener": {"/recordings", "/recordings/{recording_id}", "audio", "levels of the channels"},
+    "operator": {"/connections", "/dead-letters", "/deletions", "/evidence", "/evidence/{day}"},
+    "officer": {
+        *("/recordings", "/recordings/{recording_id}", "audio", "levels of the channels"),
+        *("/deletions", "/evidence", "/evidence/{day}", "manifest of a seal", "inventory of a day"),
+        *("export of a search", "export of recordings"),
+    },
+    "auditor": {"/deletions", "/evidence", "/evidence/{day}", "manifest of a seal", "inventory of a day"},
+}
+CHANGES_OF = {
+    "listener": set[str](),
+    "operator": {
+        *("/acknowledge", "/dead-letters/retry", "/dead-letters/discard", "/deletions/pause", "/deletions/resume"),
+        *("/connections/dismiss", "/connections/retry-upload", "/connections/refresh"),
+    },
+    "officer": {
+        *("/acknowledge", "/deletions/pause", "/deletions/resume", "/deletions/hold", "/deletions/release"),
+        *("/deletions/approve", "/recordings/hold", "/recordings/release"),
+    },
+    "auditor": set[str](),
+}
+
+
+def make_token(environment: dict[str, str], role: str, *options: str, name: str = "") -> dict[str, Any]:
+    """An API token, as `callvault tokens create --json` prints it."""
+    arguments = ["tokens", "create", name or f"a test of {role}", "--role", role, *options, "--json"]
+    status, output = callvault_here(arguments, environment)
+    assert status == 0
+    return dict(json.loads(output))
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_what_each_role_may_do_is_what_this_test_expects() -> None:
+    assert {*READS, "admin"} == {*CHANGES_OF, "admin"} == {*ROLES} == {*get_args(Role)}
+    for role in READS:
+        pages = {page.path for page in PAGES if role in page.may} | {file.what for file in FILES if role in file.may}
+        assert pages == READS[role] | {""}, role
+        assert {path for path, change in CHANGES.items() if role in change.may} == CHANGES_OF[role], role
+    rows: list[Page | File | Change] = [*PAGES, *FILES, *CHANGES.values()]
+    assert all("admin" in row.may for row in rows)
+
+
+async def _open(*_: Any) -> Response:
+    return Response("anybody sees this")
+
+
+@pytest.mark.parametrize(
+    "route", [Route("/ops/new", _open), Route("/api/new", _open), Route("/ops/none", _Door(_open, may=frozenset()))]
+)
+def test_pages_with_a_route_that_no_row_guards_do_not_start(route: Route) -> None:
+    with pytest.raises(TypeError, match=r"/new|/none: no row says which roles may use it"):
+        assert_guarded([*routes(), route])
+
+
+@pytest.mark.parametrize("row", [Page, File, Change, _Door])
+def test_a_row_that_names_no_roles_cannot_be_made(row: Any) -> None:
+    with pytest.raises(TypeError, match="may"):
+        row(*(["x"] * (5 if row is Page else 3 if row is not _Door else 1)))
+
+
+@pytest.fixture
+def deployment(
+    environment: dict[str, str], sandbox: RunningSandbox, archive_folder: Any
+) -> Iterator[tuple[httpx.Client, str, dict[str, str]]]:
+    """A receiver, the id of an archived recording with a transcription, and the environment."""
+    made = sandbox.world.add_recording(seconds=1, silent=True)
+    sandbox.world.complete_transcription(sandbox.world.add_transcription(made))
+    with callvault(["worker"], environment, "worker ready"):
+        assert run_callvault(["backfill", "--since", "7d"], environment).returncode == 0
+        wait_for(lambda: committed(archive_folder, made), 60, "the commit record")
+        wait_for(lambda: list(archive_folder.glob("recordings/*/*/*/*/transcriptions/*.json")), 60, "the transcription")
+    with receiver(environment | {"CALLVAULT_OPS_TOKEN": OPS_TOKEN}) as (client, _):
+        yield client, made.data["id"], environment
+
+
+def _requests(recording_id: str) -> Iterator[tuple[str, str, frozenset[Role]]]:
+    """Each path of the tables with its method and roles."""
+    paths = [("GET", f"/ops{page.path}", page.may) for page in PAGES]
+    paths += [("GET", f"/api{page.path or '/overview'}", page.may) for page in PAGES]
+    paths += [(file.method, file.path, file.may) for file in FILES]
+    paths += [("POST", f"/ops{path}", change.may) for path, change in CHANGES.items()]
+    everyone = frozenset(get_args(Role))
+    paths += [("GET", path, everyone) for path in ("/api/openapi.json", "/ops/none-such", "/api/none-such")]
+    values = {"recording_id": recording_id, "audio_format": "wav", "day": "2026-01-02", "sequence:int": "1"}
+    for method, path, may in paths:
+        yield method, re.sub(r"\{([^}]+)\}", lambda found: values[found[1]], path), may
+
+
+@pytest.mark.timeout(240)
+def test_each_route_admits_the_roles_of_its_row_and_no_other(
+    deployment: tuple[httpx.Client, str, dict[str, str]],
+) -> None:
+    client, recording_id, environment = deployment
+    for role in ROLES:
+        headers = bearer(make_token(environment, role)["token"])
+        for method, path, may in _requests(recording_id):
+            answer = client.request(method, path, headers=headers)
+            assert (answer.status_code == 403) == (role not in may), (role, method, path, answer.status_code)
+            assert answer.status_code not in (401, 303, 500) or method == "POST", (role, path, answer.status_code)
+            if role in may:
+                continue
+            assert "+1" not in answer.text and f"and you have {role}" in answer.text, (role, path)
+            if path.startswith("/api/"):
+                assert answer.json()["error"].startswith("this needs the role "), path
+            assert method == "POST" or client.head(path, headers=headers).status_code == 403, path
+        with client.stream("GET", "/ops/live", headers=headers) as live:
+            assert live.status_code == 200
+    client.post("/ops/deletions/resume", headers=bearer(OPS_TOKEN))
+
+
+def test_menus_and_buttons_show_what_one_may_do(deployment: tuple[httpx.Client, str, dict[str, str]]) -> None:
+    client, recording_id, environment = deployment
+    one = f"/ops/recordings/{recording_id}"
+    expected = {
+        "listener": (["Overview", "Recordings"], set[str]()),
+        "operator": (
+            ["Overview", "Evidence", "Connections", "Dead letters", "Deletions"],
+            {"/ops/deletions/pause", "/ops/connections/refresh"},
+        ),
+        "officer": (
+            ["Overview", "Recordings", "Evidence", "Deletions"],
+            {"/ops/deletions/pause", "/ops/deletions/hold", "/ops/deletions/approve", "/ops/recordings/hold"},
+        ),
+        "auditor": (["Overview", "Evidence", "Deletions"], set[str]()),
+    }
+    for role, (menu, buttons) in expected.items():
+        row = make_token(environment, role)
+        with httpx.Client(base_url=client.base_url, trust_env=False, timeout=30) as browser:
+            signed = browser.post("/ops/sign-in", data={"name": "Eve", "token": row["token"]})
+            assert signed.status_code == 303, role
+            page = browser.get("/ops").text
+            nav = page.partition("<nav")[2].partition("</nav>")[0]
+            assert re.findall(r">([A-Z][a-z ]+)</a>", nav) == menu and row["name"] in page, role
+            paths = ("/ops", "/ops/recordings", one, "/ops/evidence/2026-01-02", "/ops/connections", "/ops/deletions")
+            texts = [answer.text for path in paths if (answer := browser.get(path)).status_code == 200]
+            found = {action for text in texts for action in re.findall(r'<form[^>]* action="([^"]+)"', text)}
+            assert found - {"/ops/sign-out", "/ops/recordings", "/ops/connections"} == buttons, role
+            for text in texts:
+                for link in re.findall(r'href="(/ops[^"#]*)"', text):
+                    if "/static/" not in link:
+                        answer = browser.get(link.replace("&amp;", "&"))
+                        assert answer.status_code != 403, (role, link)
+
+
+def test_who_may_not_read_a_recording_sees_none_of_its_words(
+    deployment: tuple[httpx.Client, str, dict[str, str]],
+) -> None:
+    client, _, environment = deployment
+    officer, auditor = (bearer(make_token(environment, role)["token"]) for role in ("officer", "auditor"))
+    (kept,) = client.get("/api/deletions", headers=officer).json()["kept"]
+    assert kept["opening"], "its transcription"
+    (same,) = client.get("/api/deletions", headers=auditor).json()["kept"]
+    assert same["opening"] is None and same["row"] == kept["row"]
+    assert kept["opening"][:20] not in client.get("/ops/deletions", headers=auditor).text
