@@ -31,6 +31,8 @@ _PARTS = {
     "wav|mp3": "(wav|mp3)",
     "sha256": "([0-9a-f]{64})",
     "sequence": r"(\d{10})",
+    "instant": r"(\d{8}T\d{6}\.\d{6}Z)",
+    "writer": "([0-9a-f]{16})",
     "sha256|json|sig|tsr": "(sha256|json|sig|tsr)",
     "number": r"(\d{1,18})",
     "scope}/{subject": "(?:(?:recordings|connections)/([^/]+)|everything)",
@@ -47,6 +49,7 @@ class Kind:
         reader: reads its JSON; None if it is not JSON.
         written_at: finds the instant of writing in its JSON; None if the JSON has none. `callvault verify` compares it
             with the seals of the day.
+        is_named_by_instant: whether the first name in its key is the instant of writing.
         survives_erasure: whether it stays when the owner has the recording erased.
     """
 
@@ -54,6 +57,7 @@ class Kind:
     written: str
     reader: RecordReader[Any] | None = None
     written_at: Callable[[dict[str, Any]], str] | None = None
+    is_named_by_instant: bool = False
     survives_erasure: bool = False
 
     @property
@@ -161,6 +165,11 @@ LOG_MESSAGE = Kind(
     readers.LOG_MESSAGE,
     itemgetter("first_seen_at"),
 )
+ACCESS_LOG = Kind(
+    f"access-log/{_DAY}{{instant}}-{{writer}}.jsonl",
+    "within minutes, if somebody looked at, heard or decided something",
+    is_named_by_instant=True,
+)
 
 SEAL = Kind("seals/{sequence}.{sha256|json|sig|tsr}", "when a closed day is sealed, in this order")
 ROWS = Kind("catalogue/day={YYYY-MM-DD}/{sequence}.parquet", "before the seal of the same number")
@@ -175,7 +184,7 @@ API_TOKEN = Kind("api-tokens/{id}/{number}.json", "when an API token is made or 
 IDENTITY = Kind("archive.json", "first of all, by `callvault init`", readers.IDENTITY)
 AT_THE_ROOT = (DECISION, DUTIES, DAMAGE, TRANSCRIBING, API_TOKEN, IDENTITY)
 
-KINDS = (*IN_A_RECORDING, MEDIUM, MEDIUM_RECORD, LOG_MESSAGE, SEAL, ROWS, *AT_THE_ROOT)
+KINDS = (*IN_A_RECORDING, MEDIUM, MEDIUM_RECORD, LOG_MESSAGE, ACCESS_LOG, SEAL, ROWS, *AT_THE_ROOT)
 
 
 def _pattern(kind: Kind) -> Callable[[str], re.Match[str] | None]:

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 
 LONGEST_NAME_BYTES = 200
 IDENTITY_KEY = "archive.json"
-DAY_FOLDERS = ("log-messages", "media", "recordings")  # sorted; everything in them lies under its UTC day
+DAY_FOLDERS = ("access-log", "log-messages", "media", "recordings")  # sorted; everything in them lies under its UTC day
 
 Scope = Literal["recording", "connection", "everything"]  # of a decision
 
@@ -165,6 +165,11 @@ def parquet_key(day: date, sequence: int) -> str:
 def log_message_key(day: date | datetime, identity: str) -> str:
     """The key of a log message, under the day it was first seen: the message has no time of its own."""
     return f"{day_prefix(day, 'log-messages')}{encode_name(identity)}.json"
+
+
+def access_log_key(at: datetime, writer: str) -> str:
+    """The key of some lines of the access log, by the instant (UTC) when their object was named, and who writes it."""
+    return f"{day_prefix(at, 'access-log')}{at:%Y%m%dT%H%M%S.%fZ}-{writer}.jsonl"
 
 
 def media_folder(day: date | datetime, media_name: str, sha256: str) -> str:

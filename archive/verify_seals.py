@@ -212,8 +212,8 @@ def _objects_of_records(prefix: str, bytes_of: dict[str, bytes]) -> dict[str, Ar
 
 def _waiting(prefix: str, unlisted: list[str], bytes_of: dict[str, bytes], reconciled: datetime) -> set[str]:
     """Objects too recent for a seal: recent records, the objects that they name, and signatures of erasures."""
-    waiting = {key for key in unlisted if key in bytes_of and _is_recent(key, bytes_of[key], reconciled)}
-    records = {key: bytes_of[key] for key in waiting}
+    waiting = {key for key in unlisted if _is_recent(key, bytes_of.get(key, b""), reconciled)}
+    records = {key: bytes_of[key] for key in waiting if key in bytes_of}
     waiting |= {key for key in _objects_of_records(prefix, records) if key in unlisted}
     if layout.erasure_key(prefix) in bytes_of:  # its signature is checked, whenever it was made
         waiting |= {layout.erasure_signature_key(prefix)} & set(unlisted)
@@ -222,14 +222,19 @@ def _waiting(prefix: str, unlisted: list[str], bytes_of: dict[str, bytes], recon
 
 def _is_recent(key: str, data: bytes, reconciled: datetime) -> bool:
     """Whether a record is too recent for a seal: written within two days, and after its day was reconciled."""
-    kind = kinds.kind_of(key)
-    if kind is None or kind.written_at is None:
-        return False
     try:
-        written = parse_instant(kind.written_at(ANY_RECORD.read(data, key)))
+        written = parse_instant(_written_at(key, data))
     except (UnreadableRecord, ValueError, TypeError, KeyError, AttributeError):
         return False
     return written >= reconciled - _ON_ITS_WAY and abs(utc_now() - written) < _SEALED_WITHIN
+
+
+def _written_at(key: str, data: bytes) -> str:
+    """When a record was written, by its key or its JSON; empty if neither says so."""
+    place = kinds.place_of(key)
+    if place.kind is None or place.kind.written_at is None:
+        return place.names[0] if place.kind is not None and place.kind.is_named_by_instant else ""
+    return place.kind.written_at(ANY_RECORD.read(data, key))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ NOW = datetime.now(UTC)
 LATE_HOURS = 48  # a late arrival is sealed within a day, if a worker runs
 WAY_HOURS = 1  # a record may be stored this long after the time in it, and its day sealed in between
 SLACK_HOURS = 24  # a seal may be this much later than --seal-after
-IN_A_DAY = re.compile(r"(recordings|media|log-messages)/(19\d\d|2\d{3})/(\d\d)/(\d\d)/.+", re.ASCII | re.DOTALL)
+IN_A_DAY = re.compile(
+    r"(access-log|recordings|media|log-messages)/(19\d\d|2\d{3})/(\d\d)/(\d\d)/.+", re.ASCII | re.DOTALL
+)
 IN_A_RECORDING = re.compile(r"(recordings/\d{4}/\d\d/\d\d/([^/]+)/)(.+)", re.ASCII | re.DOTALL)
 CUT = re.compile(r"[\w.~%-]{135}~[0-9a-f]{64}", re.ASCII)  # a name that was too long for a key
 # What the keys in a recording's folder look like there, and other keys, by kind. A group is an encoded name.
@@ -38,6 +40,7 @@ ELSEWHERE = {
     "transcribing": r"transcribing/([^/]+)\.json",
     "api-tokens": r"api-tokens/([^/]+)/[0-9]{1,18}\.json",
     "log-messages": r"log-messages/[0-9]{4}/[0-9]{2}/[0-9]{2}/([^/]+)\.json",
+    "access-log": r"access-log/[0-9]{4}/[0-9]{2}/[0-9]{2}/([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-([0-9a-f]{16})\.jsonl",
 }
 MARK = {"size": (int, None), "etag": (str, None), "last_modified": (str, None)}
 PROOF = {"by": {"checksum", "etag", "read-back"}, "algorithm": str, "value": str, "version": (str, None)}
@@ -490,7 +493,8 @@ def check_days(archive, seals, erased):
         elif erased[key] != sha256:
             archive.problem("erasure", f"{folder}/erased.json", f"names another SHA-256 for {key}")
     unlisted = [key for key in archive.paths if key not in listed and day_of(key) in compared]
-    late = {key for key in unlisted if key.endswith(".json") and came_lately(archive, key, compared[day_of(key)])}
+    records = (key for key in unlisted if key.endswith((".json", ".jsonl")))
+    late = {key for key in records if came_lately(archive, key, compared[day_of(key)])}
     for (folder, recording_id), keys in folders_of(late).items():  # the audio of a late commit record is late too
         for key in commit_keys(keys):
             record = archive.commit_record(key, folder, recording_id)
@@ -506,11 +510,12 @@ def check_days(archive, seals, erased):
 def came_lately(archive, key, compared=None):
     """Whether a record is too recent for a seal: written within two days, and after the seal of its day."""
     try:
-        said, kind = json.loads(archive.read(key)), kind_of(key)
+        kind = kind_of(key)
+        said = {} if kind == "access-log" else json.loads(archive.read(key))
         if kind == "transcriptions":
             text = said["transcription"].get("updated_at") or said["transcription"]["created_at"]
-        else:
-            text = said[WRITTEN_AT[kind]]
+        else:  # the name of an object of the access log begins with the instant
+            text = said[WRITTEN_AT[kind]] if kind != "access-log" else key.rpartition("/")[2].partition("-")[0]
         written = instant(text)
         is_late = compared is None or written >= compared - timedelta(hours=WAY_HOURS)
         return is_late and abs(NOW - written) < timedelta(hours=LATE_HOURS)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError
 
 from process.logs import get_logger
+from workers.access.move import move_access_log
 from workers.connections.log_messages import mirror_log_messages
 from workers.connections.media import archive_media
 from workers.connections.watch import look_for_drift, refresh_operator_connect, watch_connections
@@ -80,6 +81,7 @@ TURNS = (
     Turn(witness_seals, 60, _HOUR),  # a witness that hangs is asked several times before an alert
     Turn(complete_seals, 10, _HOUR),
     Turn(mirror_log_messages, 60, _HOUR),
+    Turn(move_access_log, 60, _HOUR),
     Turn(watch_connections, 60, _HOUR, needs_archive=False),
     Turn(archive_media, 60, _HOUR),
     Turn(refresh_operator_connect, 60, needs_archive=False),

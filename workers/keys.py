@@ -98,6 +98,10 @@ COUNTED = "callvault:counted:"  # + process: hash of its counts that are in the 
 LAST = "callvault:last"  # hash: `archived`, `reconciled` -> when that happened last (seconds)
 SIGN_INS = "callvault:sign-ins:"  # + address: refused sign-ins of the last quarter of an hour
 API_TOKENS_CHANGED = "callvault:api-tokens-changed"  # counts the API tokens that were made or revoked
+# + archive id: list: lines of the access log that no object of the archive holds yet; "": Redis belonged to no archive.
+ACCESS_WAITING = "callvault:access:"
+ACCESS_BATCH = "callvault:access-batch:"  # + archive id: list: key of the object that a worker writes, then its lines
+PLAYING = "callvault:playing:"  # + hash of who plays what: the id of the line that says so
 DOCTOR = "callvault:doctor"  # written to check that Redis takes writes
 PROBE = "callvault:probe:"  # + one-time number: doctor sends a test webhook with it
 PROBED = "callvault:probed:"  # + the same number: that webhook as a receiver got it

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from archive import layout
+from archive.access import encode_line, new_line
 from archive.signatures import SealKeys
 from text.times import end_of_day, format_instant, utc_now
 
@@ -125,6 +126,14 @@ class SmallArchive:
             }
         self.write(folder + name, fields)
         return folder + name
+
+    def access(self, days: int, *who: str, at: datetime | None = None) -> str:
+        """Write an object of the access log: a line for each who looked at a recording; under the day of `at`, if given."""
+        at = at or noon(days)
+        lines = (new_line("look", name, "token", "127.0.0.1", ["5-one"]) for name in who)
+        key = layout.access_log_key(at, hashlib.sha256("".join(who).encode()).hexdigest()[:16])
+        self.write(key, b"".join(encode_line(line) + b"\n" for line in lines))
+        return key
 
     def not_archived(self, days: int, recording_id: str, at: datetime) -> str:
         """Write the record that a recording is not archived, and why."""

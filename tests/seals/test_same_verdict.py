@@ -21,6 +21,7 @@ from tests.seals.small import FIRST, LAST, SmallArchive, ago, noon
 from text.errors import UserError
 from text.times import end_of_day, format_instant, utc_now
 
+MINUTE = timedelta(minutes=1)
 SEEDS = 400 if os.environ.get("CALLVAULT_FUZZ") == "long" else 16
 SCRIPT = Path(__file__).parents[2] / "docs" / "verify_archive.py"
 
@@ -344,6 +345,46 @@ def records_of_what_is_not_archived_that_are_not_what_they_should_be(one: SmallA
     return {("damaged", changed), ("missing", gone), ("damaged", of_another), ("damaged", none)}
 
 
+def an_access_log_of_sealed_days(one: SmallArchive) -> set[tuple[str, str]]:
+    one.access(5, "Ann", "Ben\nEve")
+    one.seal(5)
+    one.access(0, "Ann", at=utc_now())
+    return set()
+
+
+def a_line_of_the_access_log_taken_out_changed_or_added(one: SmallArchive) -> set[tuple[str, str]]:
+    cut, changed, gone = one.access(5, "Ann", "Ben"), one.access(5, "Cid"), one.access(5, "Dan", at=noon(5) + MINUTE)
+    one.seal(5)
+    one.write(cut, (one.root / cut).read_bytes().partition(b"\n")[2])
+    one.write(changed, (one.root / changed).read_bytes().replace(b"Cid", b"Eve"))
+    one.remove(gone)
+    added = one.access(5, "Fay")
+    return {("damaged", cut), ("damaged", changed), ("missing", gone), ("unlisted", added)}
+
+
+def access_log_lines_that_came_around_the_seal_of_their_day_wait(one: SmallArchive) -> set[tuple[str, str]]:
+    one.recording(LAST - 1, "sealed-today")
+    one.seal(LAST - 1)
+    compared = end_of_day(ago(LAST - 1)) + timedelta(days=2)
+    key = one.access(LAST - 1, "Ann", at=compared - timedelta(minutes=30))
+    early = one.access(LAST - 1, "Ben", at=compared - timedelta(minutes=90))
+    for one_key in (key, early):  # as if they lay under the sealed day
+        place = layout.day_prefix(ago(LAST - 1), "access-log") + one_key.rpartition("/")[2]
+        one.write(place, (one.root / one_key).read_bytes())
+        if place != one_key:
+            one.remove(one_key)
+    return {("unlisted", layout.day_prefix(ago(LAST - 1), "access-log") + early.rpartition("/")[2])}
+
+
+def what_only_looks_like_an_access_log(one: SmallArchive) -> set[tuple[str, str]]:
+    names = ("x.jsonl", "20260102T030405.000006Z-x.jsonl", "20260102T030405.000006Z-0000000000000000.json")
+    keys = [layout.day_prefix(ago(5), "access-log") + name for name in names]
+    for key in keys:
+        one.write(key, b"x")
+    one.write("access-log/x.jsonl", b"lies under no day")
+    return {("unlisted", key) for key in keys}
+
+
 CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
     nothing,
     originals_deleted_after_the_seal,
@@ -385,6 +426,10 @@ CASES: list[Callable[[SmallArchive], set[tuple[str, str]]]] = [
     a_receipt_of_another_recording,
     recordings_that_are_not_archived_on_record,
     records_of_what_is_not_archived_that_are_not_what_they_should_be,
+    an_access_log_of_sealed_days,
+    a_line_of_the_access_log_taken_out_changed_or_added,
+    access_log_lines_that_came_around_the_seal_of_their_day_wait,
+    what_only_looks_like_an_access_log,
 ]
 
 

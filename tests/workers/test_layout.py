@@ -66,6 +66,7 @@ def test_the_kind_of_an_object_is_read_from_its_key(kind: kinds.Kind) -> None:
     values = {"YYYY": "2026", "MM": "01", "DD": "02", "wav|mp3": "wav", "sequence": "0000000001", "number": "00000001"}
     values |= {"sha256|json|sig|tsr": "tsr", "YYYY-MM-DD": "2026-01-02"}
     values |= {"sha256": "0" * 64, "scope": "connections"}
+    values |= {"instant": "20260102T030405.000006Z", "writer": "0" * 16}
     key = re.sub(r"\{([^}]+)\}", lambda found: values.get(found[1], "x"), kind.key)
     assert kinds.kind_of(key) is kind
     assert kinds.kind_of(f"else/{key}") is None

@@ -35,7 +35,6 @@ DEDUPE_SECONDS = 24 * 3600
 
 _SPAN_MS = DEDUPE_SECONDS * 1000 // 2
 _BUCKETS = 2**16  # of a span; up to 33 million events in one, each bucket is a set of at most 512 integers
-_REPLICA_MS = 500  # twice in a row is well below the 2 s that Telnyx waits
 _MAX_WAITING = 10_000
 _MAX_BATCH = 500
 _INSPECTION_EVENTS = 500
@@ -126,23 +125,7 @@ class Acceptor:
         arguments = (_SPAN_MS, JOB_TTL_MS, _INSPECTION_EVENTS, events, data)
         if self._replicas is None:
             return cast(list[int], await _ACCEPT(self._redis, (), arguments))
-        return await self._confirmed(self._replicas, arguments)
-
-    async def _confirmed(self, replicas: Replicas, arguments: Sequence[bytes | str | float]) -> list[int]:
-        """Write events and wait for the replicas to confirm them.
-
-        Raises:
-            NotReplicated: they did not confirm in time; Telnyx retries.
-        """
-        address, asked = replicas.address, replicas.count
-        answer, confirmed, replication = await _ACCEPT.and_wait(self._redis, (), arguments, asked, _REPLICA_MS)
-        replicas.see(replication)
-        if asked < replicas.count > confirmed:  # a replica has joined: write again, as if Telnyx had retried
-            asked = replicas.count
-            _, confirmed, replication = await _ACCEPT.and_wait(self._redis, (), arguments, asked, _REPLICA_MS)
-            replicas.see(replication)
-        await replicas.assert_survives(address, confirmed)
-        return cast(list[int], answer)
+        return cast(list[int], await self._replicas.confirmed(self._redis, _ACCEPT, arguments))
 
 
 def _event_of(event_id: str, jobs: Sequence[Job], keep: bytes, now_ms: int) -> _Event:

@@ -186,6 +186,14 @@ class EmbeddedServer:
             self.process.wait()
 
 
+def running_redis_of(settings: Settings) -> str | None:
+    """The URL of a process's Redis, without a start of any: `REDIS_URL`, else the embedded server if it runs; else None."""
+    if settings.redis_url is not None:
+        return settings.redis_url.get_secret_value()
+    server = EmbeddedServer(settings.data_folder)
+    return server.url if server.is_running else None
+
+
 @contextmanager
 def redis_of(settings: Settings, *, is_there: bool = False) -> Iterator[str]:
     """The URL of a process's Redis: `REDIS_URL`, else the embedded server of the data folder, started or joined.

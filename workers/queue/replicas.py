@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio.sentinel import SentinelConnectionPool
@@ -17,13 +17,14 @@ from redis.exceptions import RedisError
 
 from process.logs import get_logger
 from text.counts import many
-from workers.queue.script import AsyncRedis
+from workers.queue.script import AsyncRedis, Script
 
 # How long events wait for a lost replica. Longer than a new primary needs to get its first one, and short enough that a
 # webhook still arrives while Telnyx retries it, for a minute.
 MISSED_SECONDS = 15
 _SILENT_SECONDS = 5  # a replica confirms every second; one that is silent for longer no longer counts as connected
 _LOOK_SECONDS = 1
+_WAIT_MS = 500  # twice in a row is well below the 2 s that Telnyx waits
 _REPORT_EVERY_SECONDS = 900
 
 log = get_logger()
@@ -85,6 +86,23 @@ class Replicas:
                 "a replica of Redis is missing, and most Sentinels do not name this server as the primary"
             )
         self._is_alone = self.count == 0
+
+    async def confirmed(self, redis: AsyncRedis, script: Script, arguments: Sequence[bytes | str | float]) -> Any:
+        """Run a script without keys, wait for the replicas to confirm what it wrote, and return its answer.
+
+        Raises:
+            NotReplicated: they did not confirm in time.
+            redis.exceptions.RedisError: as `Script.and_wait`.
+        """
+        address, asked = self.address, self.count
+        answer, confirmed, replication = await script.and_wait(redis, (), arguments, asked, _WAIT_MS)
+        self.see(replication)
+        if asked < self.count > confirmed:  # a replica has joined: write again, as if the request had come again
+            asked = self.count
+            _, confirmed, replication = await script.and_wait(redis, (), arguments, asked, _WAIT_MS)
+            self.see(replication)
+        await self.assert_survives(address, confirmed)
+        return answer
 
     async def _is_primary(self, address: Any) -> bool:
         """Whether most Sentinels name a server as the primary, and none knows a successor or a failover under way."""

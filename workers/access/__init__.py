@@ -1,0 +1,1 @@
+"""The access log: written before anything is shown, moved into the archive in batches, and read back."""
