@@ -42,7 +42,7 @@ CHANGES_OF = {
     },
     "officer": {
         *("/acknowledge", "/deletions/pause", "/deletions/resume", "/deletions/hold", "/deletions/release"),
-        *("/deletions/approve", "/recordings/hold", "/recordings/release"),
+        *("/deletions/approve", "/recordings/hold", "/recordings/release", "/recordings/approve"),
     },
     "auditor": set[str](),
 }
