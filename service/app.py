@@ -55,7 +55,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.settings = settings
         app.state.redis = connect_receiver(redis_url)
-        replicas = Replicas(app.state.redis) if has_replicas(app.state.redis) else None
+        replicas = app.state.replicas = Replicas(app.state.redis) if has_replicas(app.state.redis) else None
         room = app.state.room = Room(app.state.redis)
         app.state.acceptor = Acceptor(app.state.redis, replicas, room)
         app.state.clocks = Clocks(settings, app.state.redis)

@@ -38,6 +38,7 @@ LONG = {
     "test_a_frozen_primary_that_returns_next_to_its_successor_loses_no_event": 20,
     "test_blocks_that_take_longer_than_connecting_may_arrive_and_are_sent_once": 20,
     "test_a_seal_that_a_dead_worker_left_half_is_finished": 20,
+    "test_a_killed_receiver_loses_no_line_that_was_answered": 15,
     "test_any_answer_to_a_download_is_bytes_or_a_failed_download": 20,
     "test_entries_trimmed_from_the_change_feed_are_read_from_the_archive": 20,
     "test_new_credentials_of_the_store_go_on_where_the_revoked_ones_failed": 20,

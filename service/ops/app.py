@@ -42,7 +42,7 @@ class OpsApp:
         from service.ops.parts import Ops
         from service.ops.site import routes
 
-        self._ops = Ops(receiver.settings, receiver.redis)
+        self._ops = Ops(receiver.settings, receiver.redis, receiver.replicas)
         app = Starlette(routes=routes())
         app.state.ops = self._ops
         app.router.redirect_slashes = False

@@ -46,7 +46,8 @@ async def audio(ops: Ops, request: Request) -> Response:
         StoreError: the archive cannot be read now.
     """
     recording_id, audio_format = request.path_params["recording_id"], request.path_params["audio_format"]
-    wanted = await _wanted(ops, recording_id, audio_format)
+    wanted, milliseconds = await _wanted(ops, recording_id, audio_format)
+    request.state.bytes_per_second = wanted.size / milliseconds * 1000 if milliseconds else 0
     span = _span(request.headers.get("range"), wanted.size)
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{wanted.sha256}"'}
     if "download" in request.query_params:
@@ -86,7 +87,7 @@ async def levels(ops: Ops, request: Request) -> Response:
         Refused: the archive does not have this audio, it is damaged, or its codec has no samples.
         StoreError: the archive cannot be read now.
     """
-    wanted = await _wanted(ops, request.path_params["recording_id"], "wav")
+    wanted, _ = await _wanted(ops, request.path_params["recording_id"], "wav")
     if (found := ops.levels.get(wanted.sha256)) is None:
         async with ops.looking_at_levels:
             if (found := ops.levels.get(wanted.sha256)) is None:  # nobody has read it since
@@ -139,8 +140,8 @@ async def _reported(ops: Ops, damage: Damaged) -> Refused:
     return Refused(status, f"{damage}; {advice}")
 
 
-async def _wanted(ops: Ops, recording_id: str, audio_format: str) -> ArchivedObject:
-    """The audio of a recording in one format, as its commit record names it.
+async def _wanted(ops: Ops, recording_id: str, audio_format: str) -> tuple[ArchivedObject, int]:
+    """The audio of a recording in one format, as its commit record names it, and its length in milliseconds.
 
     Raises:
         Refused: the archive does not have it.
@@ -151,9 +152,9 @@ async def _wanted(ops: Ops, recording_id: str, audio_format: str) -> ArchivedObj
     folder = layout.recording_folder(hit.row.date, recording_id)
     record = await asyncio.to_thread(ops.runtime.archive.commit_record, folder)
     wanted = next((o for o in record.objects if o.key.endswith(f".{audio_format}")), None) if record else None
-    if wanted is None:
+    if record is None or wanted is None:
         raise Refused(404, f"recording {recording_id} has no {audio_format}")
-    return wanted
+    return wanted, record.audio.duration_ms
 
 
 class _Audio(StreamingResponse):

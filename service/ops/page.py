@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.ops.accesses import Says
 from service.ops.may import May
 from service.ops.parts import Ops
 
@@ -29,6 +30,7 @@ class Page:
         shows_refusals: whether the page itself shows why its query is refused, so that a person can mend it there; its
             template then gets `it` as None, and `error`.
         how: the query parameters that choose how the page shows its data; the API has none of them.
+        log: what the access log says of a look at it; None: nothing.
     """
 
     path: str
@@ -42,6 +44,7 @@ class Page:
     for_api: Callable[[Any], Any] = lambda value: value
     shows_refusals: bool = False
     how: tuple[str, ...] = ()
+    log: Says | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class File:
         may: the roles that get it.
         query: the query parameters; any other is refused.
         method: of the request.
+        log: what the access log says of it; None: nothing.
     """
 
     path: str
@@ -63,6 +67,7 @@ class File:
     may: May
     query: tuple[str, ...] = ()
     method: str = "GET"
+    log: Says | None = None
 
 
 @dataclass(frozen=True)

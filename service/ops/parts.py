@@ -14,10 +14,14 @@ from archive.archive import Archive
 from archive.stores.store import StoreError, StoreRefused
 from config.settings import Settings
 from service.ops.access import Access
+from service.ops.plays import Plays
+from workers.access.index import AccessIndex
+from workers.access.log import AccessLog
 from workers.api_tokens import KnownTokens
 from workers.catalogue.follow import FollowedCatalogue
 from workers.connections.names import read_names
 from workers.queue.binding import AnotherArchive
+from workers.queue.replicas import Replicas
 from workers.runtime import Runtime, open_runtime
 
 if TYPE_CHECKING:
@@ -34,11 +38,14 @@ class Ops:
     Args:
         settings: of the process.
         redis: the receiver's client, which fails within a second if Redis is away.
+        replicas: the replicas of Redis that must confirm what may not be lost; None: the server alone is enough.
     """
 
-    def __init__(self, settings: Settings, redis: Any) -> None:
+    def __init__(self, settings: Settings, redis: Any, replicas: Replicas | None = None) -> None:
         self.settings = settings
         self.redis = redis
+        self._replicas = replicas
+        self.reading_accesses = asyncio.Lock()
         self.watchers = 0
         # When each object was last proven, by key, version and size.
         self.proven: dict[tuple[str, str | None, int], float] = {}
@@ -121,8 +128,29 @@ class Ops:
         if "catalogue" in self.__dict__:
             self.catalogue.expire()
 
+    @cached_property
+    def accesses(self) -> AccessLog:
+        """Writes the access log."""
+        return AccessLog(self.redis, self._open_archive, self._archive_id, self._replicas)
+
+    def _archive_id(self) -> str:
+        archive = self._runtime.archive if isinstance(self._runtime, Runtime) else None
+        return archive.identity.id if archive is not None and archive.is_known else ""
+
+    @cached_property
+    def plays(self) -> Plays:
+        """The plays that this process serves."""
+        return Plays(self.accesses)
+
+    @cached_property
+    def access_index(self) -> AccessIndex:
+        """The index of the access log of this machine."""
+        return AccessIndex(self.settings.data_folder)
+
     async def close(self) -> None:
         """Close what is open."""
+        if "plays" in self.__dict__:
+            await self.plays.close()
         if "catalogue" in self.__dict__:
             await self.catalogue.close()
         if isinstance(self._runtime, Runtime):

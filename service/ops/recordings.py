@@ -154,6 +154,7 @@ async def export_selected(ops: Ops, request: Request) -> Response:
     hits = [await hit_of(ops, one) for one in ids]
     if missing := [one for one, hit in zip(ids, hits, strict=True) if hit is None]:
         raise Refused(404, f"not in the archive: {', '.join(missing)}")
+    request.state.shown = ids
     return _csv(ops, filter(None, hits), "recordings")
 
 

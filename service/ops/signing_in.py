@@ -7,8 +7,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from archive.stores.store import StoreError
 from service.ops.access import COOKIE, HEADERS, Refused, read_form
+from service.ops.accesses import log_refused_sign_in, log_sign_in
 from service.ops.parts import Ops
 from service.ops.rendering import render
+from workers.access.log import NotWritten
 
 
 async def sign_in(request: Request) -> Response:
@@ -23,11 +25,19 @@ async def sign_in(request: Request) -> Response:
             form = await read_form(request)
             wanted = form.get("next", "/ops")
             person = await ops.access.sign_in(request, form)
+            await log_sign_in(ops, request, person)
             response: Response = RedirectResponse(wanted if wanted.startswith("/ops") else "/ops", 303)
             ops.access.remember(response, person, request)
             return _with_headers(response)
     except Refused as refused:
         said, status = str(refused), refused.status
+        try:
+            if status == 401:
+                await log_refused_sign_in(ops, request, form.get("name", ""))
+        except NotWritten as error:
+            said, status = str(error), 503
+    except NotWritten as error:
+        said, status = str(error), 503
     except StoreError as error:  # API tokens are kept there
         said, status = f"The archive: {error}", 503
     page = render("sign-in.html", request, None, "Sign in", said=said, next=wanted)

@@ -24,7 +24,7 @@ from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from config.roles import ROLES
 from process.logs import get_logger
-from service.ops import activity, overview
+from service.ops import accesses, activity, overview
 from service.ops.access import HEADERS, Person, Refused, read_form, signed_out
 from service.ops.bulk import PartlyDone
 from service.ops.may import EVERYONE, May, assert_guarded
@@ -38,6 +38,7 @@ from telnyx_api.errors import TelnyxError
 from text.counts import many
 from text.errors import UserError
 from text.one_line import one_line
+from workers.access.log import NotWritten
 from workers.catalogue.file import CatalogueBusy
 from workers.catalogue.query import BadQuery
 
@@ -66,11 +67,11 @@ def routes() -> Sequence[BaseRoute]:
         File("/ops/live", "the overview as it changes", _live, EVERYONE, ("span",)),
         File("/api/openapi.json", "description of the API", _openapi, EVERYONE),
     )
-    found += [Route(f.path, _Door(f.give, *f.query, may=f.may), methods=[f.method]) for f in (*own, *FILES)]
+    found += [Route(f.path, _Door(f.give, *f.query, may=f.may, log=f.log), methods=[f.method]) for f in (*own, *FILES)]
     for page in PAGES:
         query = dict(page.query)
-        shown = _Door(_shown(page), *query, *page.how, may=page.may)
-        answered = _Door(_answer_of(page), *query, may=page.may)
+        shown = _Door(_shown(page), *query, *page.how, may=page.may, log=page.log)
+        answered = _Door(_answer_of(page), *query, may=page.may, log=page.log)
         found += [
             Route(f"/ops{page.path}", shown, methods=["GET"]),
             Route(f"/api{page.path or '/overview'}", answered, methods=["GET"]),
@@ -91,15 +92,31 @@ class _Door:
         may: the roles that it admits.
     """
 
-    def __init__(self, inside: Callable[[Ops, Request], Awaitable[Response]], *parameters: str, may: May) -> None:
-        self._inside, self._parameters, self.may = inside, parameters, may
+    def __init__(
+        self,
+        inside: Callable[[Ops, Request], Awaitable[Response]],
+        *parameters: str,
+        may: May,
+        log: accesses.Says | None = None,
+    ) -> None:
+        self._inside, self._parameters, self.may, self._log = inside, parameters, may, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
-        response = await self._answer(request)
+        response = await self._logged(request)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         await response(scope, receive, send)
+
+    async def _logged(self, request: Request) -> Response:
+        """The answer; a refused sign-in by a token and a refusal for want of a role are in the access log before it."""
+        ops: Ops = request.app.state.ops
+        response = await self._answer(request)
+        try:
+            await accesses.log_refusal(ops, request, response)
+        except NotWritten as error:
+            return problem(request, None, 503, str(error))
+        return response
 
     async def _answer(self, request: Request) -> Response:
         ops: Ops = request.app.state.ops
@@ -114,16 +131,20 @@ class _Door:
             request.state.person = person
             if not self.may & person.roles:
                 log.warning("not allowed", who=person.name, role=person.role, what=request.url.path)
+                request.state.is_not_allowed = True
                 raise Refused(403, _not_allowed(person, self.may))
             if self._inside is not _unknown:
                 check_names(request.query_params.multi_items(), self._parameters, "parameter")
             await ops.open()
             response = await self._inside(ops, request)
+            await accesses.log_answer(ops, request, person, self._log, response)
             if is_new:
                 ops.access.remember(response, person, request)
             return response
         except Refused as error:
             return problem(request, person, error.status, str(error))
+        except NotWritten as error:
+            return problem(request, person, 503, str(error))
         except TelnyxError as error:
             return problem(request, person, 502, f"Telnyx: {error}")
         except (StoreError, UnreadableRecord) as error:
@@ -179,6 +200,7 @@ def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
             if not page.shows_refusals:
                 raise
             error = str(refused)
+        request.state.shown = value
         names = await ops.names()
         text = render(page.template, request, request.state.person, page.title, it=value, error=error, names=names)
         return HTMLResponse(text, 400 if error else 200)
@@ -188,7 +210,8 @@ def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
 
 def _answer_of(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
     async def answer(ops: Ops, request: Request) -> Response:
-        data = page.for_api(await page.look(ops, request))
+        request.state.shown = await page.look(ops, request)
+        data = page.for_api(request.state.shown)
         return Response(msgspec.json.encode(data), media_type="application/json")
 
     return answer
@@ -210,7 +233,8 @@ async def _change(ops: Ops, request: Request) -> Response:
             raise Refused(400, f"{name}: {many(len(value), 'character')}; the maximum is {longest}")
     is_whole = True
     try:
-        said = await row.make(ops, about | {"by": person.name})
+        async with accesses.logged_change(ops, request, person, about):
+            said = await row.make(ops, about | {"by": person.name})
     except PartlyDone as partly:
         said, is_whole = str(partly), False
     ops.changed()

@@ -5,7 +5,7 @@ A row names the roles that may use it; `may.py` has the sets. docs/access.md sho
 
 from __future__ import annotations
 
-from service.ops import audio, connections, deletions, evidence, letters, overview, recording, recordings
+from service.ops import accesses, audio, connections, deletions, evidence, letters, overview, recording, recordings
 from service.ops.may import DECIDE, EVERYONE, HEAR, OPERATE, PROVE, STOP, WATCH
 from service.ops.page import Change, File, Page
 from workers.catalogue.query import FIELDS
@@ -41,8 +41,17 @@ PAGES = (
         _SEARCH,
         recordings.for_api,
         shows_refusals=True,
+        log=accesses.search,
     ),
-    Page("/recordings/{recording_id}", "recording.html", "Recording", recording.look_at_one, recording.Detail, HEAR),
+    Page(
+        "/recordings/{recording_id}",
+        "recording.html",
+        "Recording",
+        recording.look_at_one,
+        recording.Detail,
+        HEAR,
+        log=accesses.look,
+    ),
     Page("/evidence", "evidence.html", "Evidence", evidence.look, evidence.Evidence, WATCH, True),
     Page("/evidence/{day}", "day.html", "Day", evidence.look_at_day, evidence.DayCounts, WATCH),
     Page(
@@ -80,10 +89,20 @@ CHANGES: dict[str, Change] = {
 # Answers that are not pages; `site.py` adds those that it gives itself.
 _ONE = "/ops/recordings/{recording_id}"
 FILES = (
-    File(f"{_ONE}/audio.{{audio_format}}", "audio", audio.audio, HEAR, ("download",)),
-    File(f"{_ONE}/levels.json", "levels of the channels", audio.levels, HEAR),
-    File("/ops/recordings.csv", "export of a search", recordings.export, DECIDE, _EXPORT),
-    File("/ops/recordings/export", "export of recordings", recordings.export_selected, DECIDE, method="POST"),
-    File("/ops/evidence/{day}/recordings.csv", "inventory of a day", recordings.inventory, PROVE),
+    File(f"{_ONE}/audio.{{audio_format}}", "audio", audio.audio, HEAR, ("download", "levels"), log=accesses.audio),
+    File(f"{_ONE}/levels.json", "levels of the channels", audio.levels, HEAR, log=accesses.levels),
+    File("/ops/recordings.csv", "export of a search", recordings.export, DECIDE, _EXPORT, log=accesses.export),
+    File(
+        "/ops/recordings/export",
+        "export of recordings",
+        recordings.export_selected,
+        DECIDE,
+        (),
+        "POST",
+        accesses.export_selected,
+    ),
+    File(
+        "/ops/evidence/{day}/recordings.csv", "inventory of a day", recordings.inventory, PROVE, log=accesses.inventory
+    ),
     File("/ops/evidence/{day}/manifest/{sequence:int}", "manifest of a seal", evidence.manifest, PROVE),
 )

@@ -1,0 +1,186 @@
+"""What the access log says of a request: each row of the tables of pages and files that shows a recording names one of these.
+
+The door writes the line when the answer is ready and before the first byte of it is sent. Changes need no column: `_change`
+writes a line for each, before it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from archive.access import AccessLine, new_line
+from service.ops.access import Person
+from text.one_line import one_line
+from workers.access.log import NotWritten
+from workers.catalogue.query import FIELDS, write_box
+
+if TYPE_CHECKING:
+    from service.ops.parts import Ops
+
+
+class Said(NamedTuple):
+    """What a line says beside who, when and from where.
+
+    Attributes:
+        what: is done.
+        recordings: the ids of the recordings.
+        query: a search as it was asked for.
+        found: how many recordings matched.
+        about: what else it is about.
+        why: the person's reason.
+        of_audio: the format of the audio that is sent, which makes it a play; empty for anything else.
+    """
+
+    what: str
+    recordings: Sequence[str] = ()
+    query: str = ""
+    found: int | None = None
+    about: str = ""
+    why: str = ""
+    of_audio: str = ""
+
+
+_LONGEST_NAME = 200
+
+Says = Callable[[Request], Said | None]
+
+
+class _Counted(Protocol):
+    total: int
+
+
+def look(request: Request) -> Said:
+    """A look at one recording: at its page, or by the API, which gives its transcriptions too."""
+    what = "read" if request.url.path.startswith("/api/") else "look"
+    return Said(what, [request.path_params["recording_id"]])
+
+
+def search(request: Request) -> Said | None:
+    """A search, unless it found nothing."""
+    found: _Counted | None = getattr(request.state, "shown", None)
+    return None if found is None or not found.total else Said("search", query=_asked(request), found=found.total)
+
+
+def export(request: Request) -> Said:
+    """An export of all recordings of a search."""
+    return Said("export", query=_asked(request))
+
+
+def export_selected(request: Request) -> Said:
+    """An export of some recordings."""
+    return Said("export", request.state.shown)
+
+
+def inventory(request: Request) -> Said:
+    """The inventory of a day."""
+    return Said("inventory", query=f"day:{request.path_params['day']}")
+
+
+def audio(request: Request) -> Said:
+    """Audio that is played, downloaded, or read for the picture above the player."""
+    asked = request.query_params
+    what = "download" if "download" in asked else "levels" if "levels" in asked else "play"
+    return Said(what, [request.path_params["recording_id"]], of_audio=request.path_params["audio_format"])
+
+
+def levels(request: Request) -> Said:
+    """The levels of a recording, for the picture above the player."""
+    return Said("levels", [request.path_params["recording_id"]])
+
+
+def change(request: Request, form: Mapping[str, str]) -> Said:
+    """A change that a person asks for."""
+    room, _, what = request.url.path.removeprefix("/ops/").rpartition("/")
+    ids = form.get("ids", form.get("id", "")).split()
+    if room in ("deletions", "recordings"):
+        return Said(what, ids, why=form.get("why", ""))
+    about = " ".join([*filter(None, [form.get("connection", "")]), *ids])
+    return Said(what, about=f"{room} {about}".strip(), why=form.get("why", ""))
+
+
+def line_of(request: Request, person: Person, said: Said, **more: object) -> AccessLine:
+    """The line about a request."""
+    who = {"role": getattr(person, "role", ""), "token": getattr(person, "id", "")}
+    about = {"query": said.query, "found": said.found, "about": said.about, "why": said.why}
+    return new_line(said.what, person.name, person.how, address_of(request), said.recordings, **who, **about, **more)
+
+
+async def log_answer(ops: Ops, request: Request, person: Person, says: Says | None, response: Response) -> None:
+    """Write the line about an answer that is ready, if it shows something; it is durable when this returns.
+
+    Raises:
+        NotWritten: the answer must not be sent.
+    """
+    if says is None or response.status_code >= 400 or (said := says(request)) is None:
+        return
+    if said.of_audio:
+        await ops.plays.begin(request, person, said, response)
+    else:
+        await ops.accesses.write(line_of(request, person, said))
+
+
+@asynccontextmanager
+async def logged_change(ops: Ops, request: Request, person: Person, form: Mapping[str, str]) -> AsyncIterator[None]:
+    """Write the line about a change before the block makes it, and another if it fails.
+
+    Raises:
+        NotWritten: the change must not be made.
+    """
+    line = line_of(request, person, change(request, form))
+    await ops.accesses.write(line)
+    try:
+        yield
+    except Exception as error:
+        with suppress(NotWritten):  # the first line stands
+            failed = Said("failed", line.recordings)
+            await ops.accesses.write(line_of(request, person, failed, of=line.id, error=one_line(error)))
+        raise
+
+
+async def log_sign_in(ops: Ops, request: Request, person: Person) -> None:
+    """Write that a person has signed in.
+
+    Raises:
+        NotWritten: the person must not be let in.
+    """
+    await ops.open()  # so that the line waits for its own archive
+    await ops.accesses.write(line_of(request, person, Said("sign-in")))
+
+
+async def log_refused_sign_in(ops: Ops, request: Request, name: str) -> None:
+    """Write that a sign-in was refused.
+
+    Raises:
+        NotWritten: no line could be written.
+    """
+    line = new_line("sign-in-refused", name[:_LONGEST_NAME], "token", address_of(request))
+    await ops.accesses.write(line)
+
+
+async def log_refusal(ops: Ops, request: Request, response: Response) -> None:
+    """Write that a token was refused, or that a person asked for what no role of theirs may do.
+
+    Raises:
+        NotWritten: no line could be written.
+    """
+    if getattr(request.state, "is_not_allowed", False):
+        await ops.accesses.write(line_of(request, request.state.person, Said("not-allowed", about=request.url.path)))
+    elif response.status_code == 401 and "authorization" in request.headers:
+        await log_refused_sign_in(ops, request, "api")
+
+
+def address_of(request: Request) -> str:
+    """Where a request comes from."""
+    return request.client.host if request.client else "unknown"
+
+
+def _asked(request: Request) -> str:
+    """A search in the words of the search box."""
+    asked = request.query_params
+    named = {name: value for name in FIELDS if (value := asked.get(name, "").strip())}
+    return " ".join(part for part in (asked.get("q", "").strip(), write_box(named)) if part)

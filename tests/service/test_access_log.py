@@ -1,0 +1,205 @@
+"""Whatever a person looks at, hears, exports or decides is in the access log before the answer is."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from lab.processes import Receiver, receiver
+from lab.redis import Server
+from tests.seals.small import SmallArchive, ago
+from workers.keys import ACCESS_WAITING
+
+TOKEN = "a-token-for-tests-only"
+ARCHIVE_ID = "ab" * 16
+_AUDIO = b"audio of 11-one"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> SmallArchive:
+    return SmallArchive(tmp_path / "archive", {"id": ARCHIVE_ID})
+
+
+def environment(redis_url: str, small: SmallArchive, **more: str) -> dict[str, str]:
+    found = {"REDIS_URL": redis_url, "CALLVAULT_ARCHIVE_URL": small.root.as_uri(), "TELNYX_API_KEY": "KEY"}
+    found |= {"TELNYX_BASE_URL": "http://127.0.0.1:9/v2", "CALLVAULT_DATA": str(small.root.parent / "data")}
+    return found | {"CALLVAULT_OPS_TOKEN": TOKEN} | more
+
+
+def in_redis(client: Any) -> list[dict[str, Any]]:
+    return [json.loads(row) for row in client.lrange(ACCESS_WAITING + ARCHIVE_ID, 0, -1)]
+
+
+def in_archive(small: SmallArchive) -> list[dict[str, Any]]:
+    paths = sorted((small.root / "access-log").rglob("*.jsonl"))
+    return [json.loads(row) for path in paths for row in path.read_bytes().splitlines()]
+
+
+@contextmanager
+def signed_in(process: Receiver, name: str = "Ann") -> Iterator[tuple[httpx.Client, str]]:
+    """A client with a session, and its CSRF token."""
+    with httpx.Client(base_url=process.url, trust_env=False, timeout=30) as client:
+        assert client.post("/ops/sign-in", data={"name": name, "token": TOKEN}).status_code == 303
+        yield client, client.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
+
+
+def test_each_look_and_each_decision_is_a_line(redis_url: str, redis: Any, small: SmallArchive) -> None:
+    one, day = "/ops/recordings/11-one", ago(11).isoformat()
+    with receiver(environment(redis_url, small)) as (_, process), signed_in(process) as (client, csrf):
+        said = in_redis(redis)
+        assert [(row["what"], row["who"], row["how"], row["address"]) for row in said] == [
+            ("sign-in", "Ann", "token", "127.0.0.1")
+        ]
+        for path, what, about in (
+            (one, "look", {"recordings": ["11-one"]}),
+            ("/api/recordings/11-one", "read", {"recordings": ["11-one"]}),
+            (f"{one}/audio.wav", "play", {"recordings": ["11-one"]}),
+            (f"{one}/audio.wav?levels=1", "levels", {"recordings": ["11-one"]}),
+            (f"{one}/audio.wav?download=1", "download", {"recordings": ["11-one"]}),
+            ("/ops/recordings?q=id:11-one&findings=0", "search", {"query": "id:11-one findings:0", "found": 1}),
+            ("/api/recordings", "search", {"found": 8}),
+            ("/ops/recordings.csv?id=11-one", "export", {"query": "id:11-one"}),
+            (f"/ops/evidence/{day}/recordings.csv", "inventory", {"query": f"day:{day}"}),
+        ):
+            assert client.get(path).status_code == 200
+            row = in_redis(redis)[-1]
+            assert {"what": what, "who": "Ann", "how": "token"} | about == {
+                name: row[name] for name in ("what", "who", "how", *about)
+            }, path
+            assert row["schema"] == "callvault.access/1"
+        before = len(in_redis(redis))
+        for path, status in (
+            ("/ops", 200),
+            ("/ops/recordings?q=id:none", 200),
+            ("/ops/recordings?state=never", 400),
+            ("/ops/recordings/none", 404),
+            ("/ops/recordings/none/audio.wav", 404),
+            ("/ops/static/ops.css", 200),
+        ):
+            assert client.get(path).status_code == status
+        assert len(in_redis(redis)) == before, "what shows no recording is no line"
+        for path, form, expected in (
+            ("/ops/deletions/hold", {"id": "11-one", "why": "case 17"}, {"recordings": ["11-one"], "why": "case 17"}),
+            ("/ops/recordings/hold", {"ids": "11-one 11-two", "why": "x"}, {"recordings": ["11-one", "11-two"]}),
+            ("/ops/deletions/release", {"id": "11-one", "why": "closed"}, {"recordings": ["11-one"], "why": "closed"}),
+            ("/ops/deletions/pause", {"why": "moving"}, {"recordings": [], "why": "moving"}),
+            ("/ops/deletions/resume", {}, {"recordings": []}),
+            ("/ops/dead-letters/retry", {"id": "a-job"}, {"about": "dead-letters a-job"}),
+            ("/ops/dead-letters/discard", {"id": "a-job", "died_at": "x"}, {"about": "dead-letters a-job"}),
+        ):
+            assert client.post(path, data=form | {"csrf": csrf}).status_code == 303
+            row = in_redis(redis)[-1]
+            assert row["what"] == path.rpartition("/")[2] and row.items() >= expected.items(), path
+        chosen = client.post("/ops/recordings/export", data={"ids": "11-one 11-two", "csrf": csrf})
+        assert chosen.status_code == 200 and in_redis(redis)[-1]["recordings"] == ["11-one", "11-two"]
+        failed = client.post("/ops/deletions/approve", data={"id": "11-one", "why": "x", "csrf": csrf})
+        asked, refused = in_redis(redis)[-2:]
+        assert failed.status_code == 400 and (asked["what"], refused["what"]) == ("approve", "failed")
+        assert refused["of"] == asked["id"] and "11-one" in refused["error"]
+
+
+def test_a_sign_in_that_is_refused_is_a_line(redis_url: str, redis: Any, small: SmallArchive) -> None:
+    with receiver(environment(redis_url, small)) as (client, _):
+        forged = 'Eve\n{"who": "Ann"}'
+        assert client.post("/ops/sign-in", data={"name": forged, "token": "wrong"}).status_code == 401
+        assert client.get("/api/overview", headers={"Authorization": "Bearer wrong"}).status_code == 401
+        assert client.get("/api/overview").status_code == 401
+    rows = redis.lrange(ACCESS_WAITING, 0, -1) + redis.lrange(ACCESS_WAITING + ARCHIVE_ID, 0, -1)
+    assert [(json.loads(row)["what"], json.loads(row)["who"]) for row in rows] == [
+        ("sign-in-refused", forged),
+        ("sign-in-refused", "api"),
+    ]
+    assert not any("\n" in row for row in rows)
+
+
+def test_without_a_token_the_user_of_this_machine_is_named_as_local(
+    redis_url: str, redis: Any, small: SmallArchive
+) -> None:
+    settings = environment(redis_url, small)
+    del settings["CALLVAULT_OPS_TOKEN"]
+    with receiver(settings) as (client, _):
+        assert client.get("/ops/recordings/11-one").status_code == 200
+    (row,) = in_redis(redis)
+    assert (row["what"], row["who"], row["how"]) == ("look", "somebody on this machine", "local")
+
+
+def test_many_ranges_at_two_receivers_are_one_play_with_all_that_was_sent(
+    redis_url: str, redis: Any, small: SmallArchive
+) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    settings = environment(redis_url, small)
+    with receiver(settings) as (first, one), receiver(settings) as (second, other):
+        for n in range(len(_AUDIO)):
+            client = (first, second)[n % 2]
+            answer = client.get("/ops/recordings/11-one/audio.wav", headers=headers | {"Range": f"bytes={n}-{n}"})
+            assert (answer.status_code, answer.content) == (206, _AUDIO[n : n + 1])
+        for _ in range(2):
+            assert first.get("/ops/recordings/11-one/audio.wav?download=1", headers=headers).content == _AUDIO
+        assert (one.stop(), other.stop()) == (0, 0)
+    rows = in_redis(redis)
+    play, *downloads = [row for row in rows if row["what"] in ("play", "download")]
+    assert play["what"] == "play" and [row["what"] for row in downloads] == ["download", "download"]
+    sent = Counter[str]()
+    for row in rows:
+        if row["what"] == "sent":
+            sent[row["of"]] += row["bytes"]
+    assert sent == {row["id"]: len(_AUDIO) for row in (play, *downloads)}
+
+
+def test_a_killed_receiver_loses_no_line_that_was_answered(redis_url: str, redis: Any, small: SmallArchive) -> None:
+    answered: list[tuple[str, str]] = []
+    taken = threading.Lock()
+    enough = threading.Event()
+
+    def person(name: str, process: Receiver) -> None:
+        with suppress(httpx.TransportError), signed_in(process, name) as (client, _):
+            for n in range(1_000):
+                recording = f"{(5, 7, 9, 11)[n % 4]}-{'one' if n % 8 < 4 else 'two'}"
+                path = f"/ops/recordings/{recording}"
+                is_play = n % 3 == 0
+                done = client.get(f"{path}/audio.wav?download=1" if is_play else path)
+                assert done.status_code == 200
+                with taken:
+                    answered.append((name, "download" if is_play else "look"))
+                    if len(answered) >= 1_000:
+                        enough.set()
+
+    with receiver(environment(redis_url, small)) as (_, process), ThreadPoolExecutor(8) as people:
+        running = [people.submit(person, f"person {n}", process) for n in range(8)]
+        assert enough.wait(100), "1,000 looks and plays"
+        process.send_signal(signal.SIGKILL)
+        for one in running:
+            one.result(30)
+    rows = Counter((row["who"], row["what"]) for row in in_redis(redis))
+    assert not Counter(answered) - rows, "each that was answered is there"
+    assert len(answered) >= 1_000
+
+
+def test_without_redis_the_archive_has_the_lines_and_without_both_nothing_is_shown(
+    small: SmallArchive, tmp_path: Path
+) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with Server(tmp_path) as server, receiver(environment(server.url, small)) as (client, _):
+        assert client.get("/ops/recordings/11-one", headers=headers).status_code == 200
+        server.kill()
+        looked = client.get("/ops/recordings/11-two", headers=headers)
+        played = client.get("/ops/recordings/11-two/audio.wav", headers=headers)
+        assert (looked.status_code, played.content) == (200, b"audio of 11-two")
+        assert [row["what"] for row in in_archive(small)] == ["look", "play"]
+        (small.root / ".incoming").rename(small.root / "elsewhere")
+        (small.root / ".incoming").write_text("a file where the folder of new objects was")
+        for path in ("/ops/recordings/11-two", "/ops/recordings/11-one/audio.wav", "/api/recordings?id=11-one"):
+            answer = client.get(path, headers=headers)
+            assert answer.status_code == 503 and b"audio of" not in answer.content, path
+            assert "the access log cannot be written" in answer.text, answer.text
+        assert client.get("/ops", headers=headers).status_code == 200, "what shows no recording is shown"
