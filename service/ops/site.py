@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 from redis.exceptions import RedisError
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
@@ -50,6 +52,10 @@ _MOST_WATCHERS = 32
 _LONGEST_FIELD = 500
 _LONGEST = {"ids": 30_000}
 
+# A compressed page beside a text that others choose may leak its CSRF token (BREACH), but no other site can have a
+# browser ask for one: the session cookie is SameSite=Strict. Audio, CSV and live events stay as they are.
+_SMALLER = (Middleware(GZipMiddleware, minimum_size=1000, compresslevel=6),)
+
 
 def routes() -> Sequence[BaseRoute]:
     """The routes of the pages, of the API and of what the pages need.
@@ -60,7 +66,7 @@ def routes() -> Sequence[BaseRoute]:
     found: list[BaseRoute] = [
         Route("/", _to_the_pages, methods=["GET", "POST"]),
         Route("/ops/sign-in", sign_in, methods=["GET", "POST"]),
-        Mount("/ops/static", _Static(directory=Path(__file__).parent / "static")),
+        Mount("/ops/static", _Static(directory=Path(__file__).parent / "static"), middleware=_SMALLER),
     ]
     own = (
         File("/ops/sign-out", "sign out", sign_out, EVERYONE, method="POST"),
@@ -73,8 +79,8 @@ def routes() -> Sequence[BaseRoute]:
         shown = _Door(_shown(page), *query, *page.how, may=page.may, log=page.log)
         answered = _Door(_answer_of(page), *query, may=page.may, log=page.log)
         found += [
-            Route(f"/ops{page.path}", shown, methods=["GET"]),
-            Route(f"/api{page.path or '/overview'}", answered, methods=["GET"]),
+            Route(f"/ops{page.path}", shown, methods=["GET"], middleware=_SMALLER),
+            Route(f"/api{page.path or '/overview'}", answered, methods=["GET"], middleware=_SMALLER),
         ]
     found += [Route(f"/ops{path}", _Door(_change, may=row.may), methods=["POST"]) for path, row in CHANGES.items()]
     found += [
