@@ -23,6 +23,7 @@ COPY workers workers
 COPY service service
 COPY cli cli
 COPY sandbox sandbox
+COPY docs/callvault.1 docs/callvault.1
 RUN /opt/build/bin/python -m hatchling build -t wheel -d /dist \
  && /opt/build/bin/pip --python /opt/callvault/bin/python install --no-deps /dist/*.whl \
  && /opt/callvault/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/callvault/lib \

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from workers.running import Difference
     from workers.runtime import Runtime
 
-command = group("List, pause, hold or approve deletions at Telnyx.")
+command = group("List, pause, hold or approve deletions at Telnyx.\n\nExample: callvault deletions list")
 
 SomeRecordingId = Annotated[str | None, typer.Argument(metavar="ID", help="ID of the recording.", show_default=False)]
 ConnectionId = Annotated[
@@ -300,7 +300,7 @@ def release(
     """Release the holds of a recording or a connection.
 
     `callvault deletions holds` lists them. An original that is kept for findings in its audio needs
-    `callvault deletions approve` instead.
+    `deletions approve` instead.
 
     Example: callvault deletions release ID --why "case 17 is closed"
     """

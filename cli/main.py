@@ -6,11 +6,13 @@ import os
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from importlib import import_module
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
+from cli.help import write_commands
 from cli.lazily import import_lazily
 from cli.usage import Group, UsageError, explain, group
 from process.leave import leave_soon
@@ -105,8 +107,7 @@ class _Commands(Group):
         """Write the table, a section a heading."""
         width = max(map(len, _BY_NAME))
         for heading, rows in COMMANDS.items():
-            with formatter.section(heading):
-                formatter.write_dl([(row.name.ljust(width), row.summary) for row in rows])
+            write_commands(formatter, heading, [(row.name, row.summary) for row in rows], width)
 
 
 def _show_version(is_asked: bool) -> None:
@@ -118,7 +119,10 @@ def _show_version(is_asked: bool) -> None:
 
 
 app = group(
-    "Keep Telnyx call recordings in your own storage, and prove they are intact.", _Commands, has_completion=True
+    "Keep Telnyx call recordings in your own storage, and prove they are intact.\n\n"
+    "Examples:\ncallvault demo\ncallvault up --sandbox",
+    _Commands,
+    has_completion=True,
 )
 
 
@@ -148,6 +152,8 @@ def _run() -> None:
     except UserError as error:
         _end(str(error), error.exit_status)
     except UsageError as error:
+        if getattr(error, "option_name", None) == "--version":  # of a command that has no such option
+            _end_with_version()
         _end(explain(error), UsedWrongly.exit_status)
     except typer.Abort:
         _end("aborted", 1)
@@ -166,6 +172,12 @@ def _run() -> None:
             _end(f"{error}; run `callvault doctor` for details", 1)
         line = " ".join(f"{type(error).__name__}: {error}".split())
         _end(f"internal error: {line}; please report it with {_save_trace(error)}", 1)
+
+
+def _end_with_version() -> NoReturn:
+    with suppress(typer.Exit):
+        _show_version(is_asked=True)
+    sys.exit()
 
 
 def _save_trace(error: Exception) -> str:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from cli.help import write_commands
 from cli.options import option, settings_of
-from cli.usage import group
+from cli.usage import Group, group
 from telnyx_api.operations import FAMILIES, all_operations
 from text.errors import UsedWrongly
 
@@ -24,20 +25,30 @@ if TYPE_CHECKING:
     from telnyx_api.operation import Operation
 
 
+class _Families(Group):
+    """The families; their help lists all operations."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write all operations."""
+        rows = [(f"{row.family} {command_name(row)}", row.summary) for row in all_operations()]
+        write_commands(formatter, "Commands", rows)
+
+
 def _build() -> typer.Typer:
     """The commands of all families."""
     rows = all_operations()
-    width = max(len(f"{row.family} {command_name(row)}") for row in rows)
-    listing = "\n".join(f"{f'{row.family} {command_name(row)}':<{width}}  {row.summary}" for row in rows)
     app = group(
-        "Call any operation of the Telnyx API.\n\nThe answer is printed as JSON.\n\n"
-        "Example: callvault telnyx recordings list --filter created_at.gte=2026-11-25\n\n\b\n" + listing
+        "Call any operation of the Telnyx API.\n\nThe answer is printed as JSON: one document, or one line per item of a list. "
+        "`--json FILE` of an operation is the body of its request.\n\n"
+        "Example: callvault telnyx recordings list --filter created_at.gte=2026-11-25",
+        _Families,
     )
     for family in FAMILIES:
-        sub = group((family.__doc__ or "").strip().splitlines()[0])
-        for row in rows:
-            if row.family == family.name:
-                sub.command(command_name(row), help=_help(row))(_command(row))
+        own = [row for row in rows if row.family == family.name]
+        summary = (family.__doc__ or "").strip().splitlines()[0]
+        sub = group(f"{summary}\n\nExample: {_example(own[0])}")
+        for row in own:
+            sub.command(command_name(row), help=_help(row))(_command(row))
         app.add_typer(sub, name=family.name)
     return app
 
@@ -48,13 +59,17 @@ def command_name(row: Operation[Any]) -> str:
 
 
 def _help(row: Operation[Any]) -> str:
+    return f"{row.summary}\n\n{row.method} {row.path}\n\nExample: {_example(row)}"
+
+
+def _example(row: Operation[Any]) -> str:
     arguments = " ".join(name.upper() for name in row.path_parameters)
     required = [n for n in row.body_parameters if row.parameters[n].default is inspect.Parameter.empty]
     options = " ".join(f"{option(name)} ..." for name in required)
     if "filter" in row.query_parameters:
         options = "--filter NAME=VALUE"
     words = ["callvault telnyx", row.family, command_name(row), arguments, options]
-    return f"{row.summary}\n\n{row.method} {row.path}\n\nExample: {' '.join(word for word in words if word)}"
+    return " ".join(word for word in words if word)
 
 
 def _command(row: Operation[Any]) -> Callable[..., None]:

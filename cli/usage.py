@@ -7,8 +7,9 @@ from difflib import get_close_matches
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from cli.help import Help, split_examples, write_commands
 from text.errors import UsedWrongly
 
 _SHORTER = (
@@ -21,8 +22,21 @@ _SHORTER = (
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # Typer exports neither this class nor its children
 
 
-class Group(TyperGroup):
+class _Command(Help, TyperCommand):
+    """A command with a help of our form."""
+
+
+class Group(Help, TyperGroup):
     """A group of commands that suggests the nearest one for a mistyped name."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands with their summaries."""
+        names = self.list_commands(ctx)
+        found = [(name, self.get_command(ctx, name)) for name in names]
+        rows = [
+            (name, split_examples(one.help or "")[0].partition("\n\n")[0]) for name, one in found if one is not None
+        ]
+        write_commands(formatter, "Commands", [(name, " ".join(summary.split())) for name, summary in rows])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that was typed."""
@@ -38,9 +52,15 @@ class Group(TyperGroup):
         return found
 
 
+class _Typer(typer.Typer):
+    def command(self, name: str | None = None, **options: Any) -> Any:
+        """Add a command with a help of our form."""
+        return super().command(name, cls=_Command, **options)
+
+
 def group(summary: str, cls: type[TyperGroup] = Group, *, has_completion: bool = False) -> typer.Typer:
     """A group of commands, such as `callvault deletions`; the outermost offers completion for the shell."""
-    return typer.Typer(
+    return _Typer(
         cls=cls,
         help=summary,
         no_args_is_help=True,

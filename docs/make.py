@@ -11,6 +11,7 @@ from cli.telnyx import command_name
 from config.roles import ROLES
 from config.settings import Settings, name_of, names_of_secrets
 from config.sources import written_value
+from docs import commands, manual
 from service.metrics import TABLE
 from service.ops.tables import CHANGES, FILES, PAGES
 from telnyx_api.operations import all_operations
@@ -164,7 +165,14 @@ def access() -> str:
     return before + _MAY + "\n".join(lines) + rest[rest.index("\n\n") :]
 
 
+def commands_page() -> str:
+    """`docs/commands.md`, from the help of all commands."""
+    return "\n".join(["# Commands", "", _GENERATED.strip(), "", *commands.markdown()]) + "\n"
+
+
 DOCUMENTS = {
+    "commands.md": commands_page,
+    "callvault.1": manual.page,
     "telnyx-operations.md": operations,
     "configuration.md": configuration,
     "dead-letters.md": dead_letters,

@@ -12,10 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from archive import layout
+from cli.main import app
+from docs.commands import all_pages
 from lab.processes import callvault, free_port, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from lab.stores import make_archive
@@ -43,8 +47,7 @@ def shown() -> list[str]:
         found |= set(re.findall(r"^ {4,}(?:\.venv/bin/)?callvault (.*)$", text, re.MULTILINE))
         found |= set(re.findall(r"`(?:\.venv/bin/)?callvault ([^`]*)`", text))
         found |= set(re.findall(r" callvault (demo.*)$", text, re.MULTILINE))  # in the image
-    for path in ROOT.glob("cli/*.py"):
-        found |= set(re.findall(r"Example: callvault ([^\n\\]*)", path.read_text()))
+    found |= {example.partition(" ")[2] for one in all_pages() for example in one.page.examples}
     commands = (re.split(r"\s#\s|\s+>", command)[0].strip() for command in found)
     return sorted({command for command in commands if not command.startswith("--") and command not in GROUPS_ALONE})
 
@@ -172,6 +175,28 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer)
 def test_the_documents_show_many_commands() -> None:
     commands = shown()
     assert len(commands) > 45 and "verify --seals" in commands and "get ID --out call.wav" in commands
+
+
+def test_every_command_has_an_example_of_its_own_that_can_be_read() -> None:
+    root = typer.main.get_command(app)
+    pages = [one.page for one in all_pages(with_operations=True)]
+    assert len(pages) > 100
+    for page in pages:
+        assert page.examples, page.name
+        for example in page.examples:
+            assert example.startswith(f"{page.name} "[: len(example)]), example
+            words = re.split(r"\s+>", example)[0]
+            command: Any = root
+            ctx, rest = None, shlex.split(words)
+            while rest and hasattr(command, "commands"):
+                name, *rest = rest
+                ctx = command.make_context(name, rest or ["x"], parent=ctx, resilient_parsing=True)
+                if rest and (below := command.get_command(ctx, rest[0])) is not None:
+                    command = below
+                else:
+                    break
+            if not hasattr(command, "commands"):
+                command.make_context(rest[0], rest[1:], parent=ctx)  # raises if it cannot be read
 
 
 @pytest.mark.timeout(240)

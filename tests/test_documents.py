@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from docs.commands import all_pages
 from docs.make import DOCUMENTS
 from workers.alerts.kinds import KINDS
 from workers.connections.watch import FAULTS
@@ -23,6 +26,23 @@ _ROOMS = (
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_a_made_document_is_current(name: str) -> None:
     assert (ROOT / "docs" / name).read_text() == DOCUMENTS[name](), "run `make docs`"
+
+
+def test_the_manual_page_is_sound_and_shows_every_command() -> None:
+    path = ROOT / "docs" / "callvault.1"
+    text = path.read_text()
+    macros = set(re.findall(r"^\.([A-Za-z]+)", text, re.MULTILINE))
+    assert macros <= {"nr", "TH", "ad", "SH", "SS", "PP", "TP", "B", "I", "IP", "RS", "RE", "EX", "EE"}
+    assert text.isascii() and max(map(len, text.splitlines())) < 2_000
+    for checker in (["groff", "-man", "-ww", "-Tascii", "-P-cbou"], ["mandoc", "-T", "lint", "-W", "warning"]):
+        if shutil.which(checker[0]) is None:
+            continue
+        done = subprocess.run([*checker, str(path)], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        if checker[0] == "groff":
+            shown = " ".join(done.stdout.split())
+            for one in all_pages():
+                assert not one.section or one.page.usage in shown, one.page.usage
 
 
 @pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")], ids=lambda p: p.name)

@@ -23,7 +23,9 @@ def test_the_wheel_alone_does_the_demo(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     assert f"'dist/{wheel.name}[s3]'" in (ROOT / "README.md").read_text()
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == ROOMS
+    manual = f"{wheel.name.partition('-py3')[0]}.data/data/share/man/man1/callvault.1"
+    ours = [name for name in names if ".dist-info/" not in name and name != manual]
+    assert manual in names and {name.partition("/")[0] for name in ours} == ROOMS
     scripts = {str(path.relative_to(ROOT)) for path in (ROOT / "workers").rglob("*.lua")}
     assert scripts and scripts <= {*names}
     for needed in ("service/ops/templates/base.html", "service/ops/static/htmx-2.0.11.min.js", "sandbox/tone-dual.mp3"):
@@ -37,6 +39,7 @@ def test_the_wheel_alone_does_the_demo(tmp_path: Path) -> None:
     subprocess.run([*pip, "--no-deps", str(wheel)], check=True, capture_output=True, timeout=60)
     # The extras of the wheel, as the README installs them; the lock file has what they need.
     subprocess.run([*pip, "--no-index", f"{wheel}[all]"], check=True, capture_output=True, timeout=60)
+    assert (tmp_path / "venv" / "share" / "man" / "man1" / "callvault.1").is_file(), "where `man callvault` looks"
     demo = [str(tmp_path / "venv" / "bin" / "callvault"), "demo", "--recordings", "3", "--json"]
     done = subprocess.run(
         demo,

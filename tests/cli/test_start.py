@@ -113,6 +113,20 @@ def test_the_version_and_the_short_form_of_help_are_where_people_look() -> None:
         assert run_callvault([*words, "-h"]).stdout == run_callvault([*words, "--help"]).stdout != ""
 
 
+@pytest.mark.parametrize("words", ["status", "deletions", "deletions hold", "telnyx recordings list", "connections"])
+def test_every_command_shows_the_version(words: str) -> None:
+    shown = run_callvault([*words.split(), "--version"])
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"callvault {version('callvault')}\n", "")
+
+
+def test_a_help_shows_numbers_arguments_and_examples_in_plain_words() -> None:
+    shown = run_callvault(["serve", "--help"], {"COLUMNS": "80"}).stdout
+    assert "Port to listen on. [default: 8080; 1 to 65535]" in shown
+    assert shown.endswith("\nExample:\n  callvault serve --host 0.0.0.0 --processes 2\n")
+    shown = run_callvault(["deletions", "hold", "--help"], {"COLUMNS": "80"}).stdout
+    assert shown.startswith("Usage: callvault deletions hold --why TEXT [OPTIONS] [ID]\n") and "<str>" not in shown
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_completes_commands_subcommands_and_options(shell: str) -> None:
     script = run_callvault([], {"_CALLVAULT_COMPLETE": f"source_{shell}"}).stdout
@@ -140,8 +154,8 @@ def test_the_table_has_the_summary_that_the_command_itself_shows(row: Command) -
 
 def test_each_summary_fits_its_line(tmp_path: Path) -> None:
     """Also those of the commands of a group; a line that is cut ends with dots."""
-    groups = ["deletions", "dead-letters", "logs", "connections"]
-    for words in ([], *([group] for group in groups)):
+    groups = ["deletions", "dead-letters", "logs", "connections", "telnyx", "telnyx recordings", "telnyx media"]
+    for words in ([], *(group.split() for group in groups)):
         shown = run_callvault([*words, "--help"], {"COLUMNS": "80"}).stdout
         assert "..." not in shown.partition("\n\n")[2], shown
         assert max(map(len, shown.splitlines())) <= 80
