@@ -12,7 +12,6 @@ LONG = {
     "test_a_release_is_built_checked_and_can_be_checked_again": 100,
     "test_a_mirror_in_another_kind_of_store_is_verified_and_taken_up": 60,
     "test_no_help_imports_what_is_slow": 50,
-    "test_the_wheel_alone_does_the_demo": 40,
     "test_a_full_disk_under_redis_loses_no_accepted_event": 40,
     "test_a_worker_ends_within_its_grace_in_the_midst_of_an_upload": 40,
     "test_a_worker_that_stops_itself_reports_what_failed_why_and_what_to_do": 40,

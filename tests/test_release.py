@@ -1,7 +1,11 @@
-"""`make release` makes packages that were built twice, installed and used, and refuses what cannot be a release."""
+"""`make release` makes packages that were built twice, installed and used, and refuses what cannot be a release.
+
+The script itself fails unless the wheel, alone in a new environment, does the main job.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +14,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.test_supply import locked
 
 ROOT = Path(__file__).parent.parent
 UNRELEASED = "## 0.1.0 (unreleased)"
@@ -100,6 +106,10 @@ def test_a_release_is_built_checked_and_can_be_checked_again(repository: Path) -
     )
     assert checked.returncode == 0 and checked.stdout.count(": OK") == 5, checked
     assert (dist / "requirements.lock").read_bytes() == (ROOT / "requirements.lock").read_bytes()
+    bill = json.loads((dist / "callvault-0.1.0.cdx.json").read_text())
+    assert bill["metadata"]["component"]["name"] == "callvault"
+    assert {one["name"]: one["version"] for one in bill["components"]} == locked()
+    assert all(one["externalReferences"][0]["hashes"] for one in bill["components"])
     changelog = (repository / "CHANGELOG.md").read_text()
     (heading,) = re.findall(r"^## 0\.1\.0 \(\d{4}-\d\d-\d\d\)$", changelog, re.MULTILINE)
     assert changelog == before.replace(UNRELEASED, heading)
