@@ -20,7 +20,7 @@ from lab.redis import LEAST_PASSWORD, LEAST_USER, least_rights
 from lab.servers import HttpServer, RunningSandbox
 from lab.stores import make_archive
 from sandbox.world import World
-from tests.order import LONG, dealt
+from tests.order import dealt, seconds_of, shared_by
 from workers.engine.connect import connect_worker
 from workers.keys import RECONCILED
 from workers.queue.embedded import EmbeddedServer
@@ -42,10 +42,10 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(trylast=True)  # pytest sorts by fixtures first
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest tests, where several processes run them."""
+    """Begin with the longest tests and those that share a server, where several processes run them."""
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if processes > 1:
-        items[:] = dealt(items, [LONG.get(item.name.partition("[")[0], 0) for item in items], processes)
+        items[:] = dealt(items, [*map(seconds_of, items)], [*map(shared_by, items)], processes)
 
 
 @pytest.fixture(scope="session")

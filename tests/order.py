@@ -1,9 +1,15 @@
-"""The order of a whole run: the longest tests begin first, so that none of them is left when the others have ended."""
+"""The order of a whole run.
+
+The longest tests begin first, so that none of them is left when the others have ended. Tests that share a server of their
+module stay in one process, so that no other starts the same server again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TypeVar
+
+import pytest
 
 # Seconds that the longest case of a test takes in a whole run: most of them wait. Those of ten seconds and more,
 # except where they share a fixture of their module: another process would have to make it again.
@@ -13,7 +19,6 @@ LONG = {
     "test_a_mirror_in_another_kind_of_store_is_verified_and_taken_up": 60,
     "test_no_help_imports_what_is_slow": 50,
     "test_a_full_disk_under_redis_loses_no_accepted_event": 40,
-    "test_a_worker_ends_within_its_grace_in_the_midst_of_an_upload": 40,
     "test_a_worker_that_stops_itself_reports_what_failed_why_and_what_to_do": 40,
     "test_the_clock_waits_for_no_slot_and_behind_no_job": 30,
     "test_a_failover_by_sentinel_under_load_loses_no_event": 30,
@@ -22,7 +27,6 @@ LONG = {
     "test_a_first_start_with_many_messages_archives_all_with_few_alerts": 30,
     "test_receipts_and_decisions_are_sealed_too": 25,
     "test_an_incomplete_day_waits_and_blocks_no_other": 25,
-    "test_a_line_that_falls_silent_ends_the_write_and_nothing_is_there": 25,
     "test_an_erased_recording_is_gone_and_on_record": 25,
     "test_pages_that_shift_while_they_are_read_lose_no_message": 25,
     "test_every_process_of_a_receiver_gives_the_sum_of_all_and_it_never_falls": 25,
@@ -35,7 +39,6 @@ LONG = {
     "test_a_redis_that_dies_at_a_command_is_retried_by_one_layer_only": 20,
     "test_a_recording_that_cannot_be_checked_blocks_no_other_deletion": 20,
     "test_a_frozen_primary_that_returns_next_to_its_successor_loses_no_event": 20,
-    "test_blocks_that_take_longer_than_connecting_may_arrive_and_are_sent_once": 20,
     "test_a_seal_that_a_dead_worker_left_half_is_finished": 20,
     "test_a_killed_receiver_loses_no_line_that_was_answered": 15,
     "test_any_answer_to_a_download_is_bytes_or_a_failed_download": 20,
@@ -73,31 +76,75 @@ LONG = {
     "test_a_real_prometheus_reports_real_faults": 10,
 }
 
+# Seconds of all tests that share a server: those of a module, and those of the contract on a store.
+TOGETHER = {
+    "tests/contract/test_thin_lines.py": 150,
+    "tests/browser/test_recordings.py": 120,
+    "tests/browser/test_pages.py": 90,
+    "tests/browser/test_api.py": 50,
+    "tests/browser/test_screenshots.py": 20,
+    "tests/test_commands_of_documents.py": 50,
+    "tests/test_proxies.py": 45,
+    "tests/test_pods.py": 30,
+    "s3-strict": 30,
+    "s3-strict-tls": 40,
+    "s3-strict-by-boto3": 15,
+    "s3-weak": 30,
+    "gcs": 20,
+    "azure": 20,
+}
+
 T = TypeVar("T")
 
 
-def dealt(tests: Sequence[T], seconds: Sequence[float], processes: int) -> list[T]:
-    """Sort tests so that the first half of the processes begins with the long ones, and the rest keeps the cores busy.
+def seconds_of(item: pytest.Item) -> float:
+    """The seconds of a long test; 0 for each other."""
+    return LONG.get(item.name.partition("[")[0], 0)
 
-    `--dist worksteal` gives each process an equal run of the tests in their order; later an idle one takes the second half
-    of what another still has, so never what that begins with (xdist, `scheduler/worksteal.py`).
+
+def shared_by(item: pytest.Item) -> str:
+    """The name in `TOGETHER` of what a test shares with others; empty if nothing."""
+    file, store = item.nodeid.partition("::")[0], getattr(item, "callspec", None)
+    names = (store and store.params.get("emulator"), file)
+    return next((name for name in names if name in TOGETHER), "")
+
+
+def dealt(tests: Sequence[T], seconds: Sequence[float], shared: Sequence[str], processes: int) -> list[T]:
+    """Sort tests so that half of the processes begin with the long ones, and half with those that share a server.
+
+    The long ones wait more than they work, and the rest keeps the cores busy. `--dist worksteal` gives each process an equal
+    run of the tests in their order; later an idle one takes the second half of what another still has, so never what that
+    begins with (xdist, `scheduler/worksteal.py`).
 
     Args:
         tests: all of them.
-        seconds: what each takes; 0: not long.
+        seconds: what each long one takes; 0: not long.
+        shared: what each other one shares; empty: nothing.
         processes: how many run them.
     """
+    half = max(1, processes // 2)
+    together: dict[str, list[T]] = {}
+    for test, its, name in zip(tests, seconds, shared, strict=True):
+        if name and not its:
+            together.setdefault(name, []).append(test)
+    long = [(its, [test]) for test, its in zip(tests, seconds, strict=True) if its]
+    groups = [(TOGETHER[name], its) for name, its in together.items()]
     first: list[list[T]] = [[] for _ in range(processes)]
-    load = [0.0] * max(1, processes // 2)
-    for at in sorted(range(len(tests)), key=lambda at: -seconds[at]):
-        if seconds[at]:
-            least = load.index(min(load))
-            load[least] += seconds[at]
-            first[least].append(tests[at])
-    rest = iter([test for test, its in zip(tests, seconds, strict=True) if not its])
+    _deal(long, first[:half])
+    _deal(groups, first[half:] or first)
+    rest = iter([test for test, its, name in zip(tests, seconds, shared, strict=True) if not its and not name])
     order: list[T] = []
     for number, begun in enumerate(first):
         share = (len(tests) - len(order)) // (processes - number)
         order += begun
         order += [test for _, test in zip(range(share - len(begun)), rest, strict=False)]
     return order + list(rest)
+
+
+def _deal(units: Sequence[tuple[float, list[T]]], hands: list[list[T]]) -> None:
+    """Give each unit, the longest first, to the hand with the fewest seconds."""
+    load = [0.0] * len(hands)
+    for its, tests in sorted(units, key=lambda unit: -unit[0]):
+        least = load.index(min(load))
+        load[least] += its
+        hands[least] += tests
