@@ -78,6 +78,7 @@ class TcpProxy:
             the kernel's receive buffer is small, so that the sender is as slow as the line.
 
     Attributes:
+        bytes_a_second: the same, while it runs.
         cut_after: close the connection after so many bytes to the server; None: never. One cut resets it.
         cut_answers_after: close every connection after so many bytes of answers; None: never.
         lose_answer: close the connection instead of passing on the next answer. One loss resets it.
@@ -95,7 +96,7 @@ class TcpProxy:
     ) -> None:
         self._target = port
         self._wrap = wrap
-        self._rate = bytes_a_second
+        self.bytes_a_second = bytes_a_second
         self._line = threading.Lock()
         self.flows = threading.Event()
         self.flows.set()
@@ -146,13 +147,13 @@ class TcpProxy:
         self.flows.wait()
         with self._line:
             self.sent += size
-            if self._rate is not None:
-                time.sleep(size / self._rate)
+            if (rate := self.bytes_a_second) is not None:
+                time.sleep(size / rate)
 
     def _pass(self, source: socket.socket, sink: socket.socket, is_upward: bool) -> None:
         passed = 0
         try:
-            while data := source.recv(65536 if self._rate is None else _THIN_BYTES):
+            while data := source.recv(65536 if self.bytes_a_second is None else _THIN_BYTES):
                 if is_upward:
                     self._wait_for_bandwidth(len(data))
                     if self.damages is not None and self.damages in data:

@@ -41,6 +41,7 @@ class Watcher:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._seen: dict[tuple[int, Path], tuple[int, bytes]] = {}  # by the inode of the archive's folder, and path
+        self._stats: dict[tuple[int, Path], tuple[int, ...]] = {}  # a file with the same is not read again
         self._wrong: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -60,7 +61,11 @@ class Watcher:
             if path.name not in ("recording.json", "deleted.json") and not path.name.startswith("audio."):
                 continue
             try:
-                stat, data = path.stat(), path.read_bytes()
+                stat = path.stat()
+                last = stat.st_ino, stat.st_size, stat.st_ctime_ns  # any write sets its time, to the kernel's tick
+                if self._stats.get((disk, path)) == last:
+                    continue
+                data = path.read_bytes()
                 if self._folder.stat().st_ino != disk:
                     return
             except OSError:
@@ -71,6 +76,8 @@ class Watcher:
             if before != mark and stat.st_size <= before[0]:
                 self._wrong.append(f"written twice with other content: {path.name} of {path.parent.name}")
             self._seen[disk, path] = mark
+            if time.time() - stat.st_ctime > 1:  # a later write within the same tick would have the same time
+                self._stats[disk, path] = last
 
     def stop(self) -> list[str]:
         """Look once more; returns what was wrong."""

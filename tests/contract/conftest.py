@@ -9,8 +9,11 @@ from typing import Any
 
 import boto3.session
 import botocore.regions
+import botocore.retries.adaptive
+import botocore.retries.standard
 import botocore.session
 import pytest
+import stamina
 
 from lab import stores
 from lab.stores import Emulator
@@ -48,6 +51,24 @@ def _boto3_reads_once() -> Iterator[None]:
         patch.setattr(botocore.regions, "EndpointProvider", provider)
         patch.setattr(boto3.session, "Session", session)
         yield
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have boto3 and our retries on GCS try as often as ever, and pause for less than seconds between tries."""
+    monkeypatch.setattr(botocore.retries.standard.ExponentialBackoff, "delay_amount", lambda *_: 0.05)
+    # After a refusal it lets a request pass every two seconds.
+    monkeypatch.setattr(botocore.retries.adaptive.ClientRateLimiter, "on_sending_request", lambda *_, **__: None)
+    with stamina.set_testing(True, attempts=1000, cap=True):
+        yield
+
+
+@pytest.fixture
+def quick_azure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for Azure."""
+    from azure.storage.blob import ExponentialRetry
+
+    monkeypatch.setattr(ExponentialRetry, "get_backoff_time", lambda *_: 0.05)
 
 
 @pytest.fixture(scope="session", params=STORES)

@@ -20,6 +20,8 @@ from lab.awkward import AwkwardS3, Manners
 from lab.lines import TcpProxy
 from lab.stores import PART, SMALL_PARTS, by_boto3, environ
 
+pytestmark = pytest.mark.usefixtures("quick_retries")
+
 SMALL = random.Random(1).randbytes(1000)
 LARGE = random.Random(2).randbytes(11 * PART // 5)
 SIZES = {"small": SMALL, "large": LARGE}

@@ -15,6 +15,8 @@ from lab import stores
 from lab.stores import AZURE_ACCOUNT, AZURE_KEY, BUCKET, Emulator, behind, environ
 from tests.contract.test_stores import chunks_of, data_of, overwrite
 
+pytestmark = pytest.mark.usefixtures("quick_azure")
+
 DATA = data_of(10 * MIB)  # two blocks to the byte, so that their source ends right before they are committed
 
 

@@ -15,6 +15,8 @@ from lab.stores import environ
 from tests.contract.awkward_gcs import AwkwardGcs, GcsManners
 from tests.contract.test_stores import chunks_of, data_of
 
+pytestmark = pytest.mark.usefixtures("quick_retries")
+
 DATA = data_of(11 * MIB)
 Play = Callable[..., tuple[Store, AwkwardGcs]]
 

@@ -27,9 +27,11 @@ from workers.main import DRAIN_SECONDS
 from workers.queue.jobs import enqueue
 from workers.recordings.requests import RecordingRequest, recording_job
 
+pytestmark = pytest.mark.usefixtures("quick_retries", "quick_azure")
+
 SIZE = 6 * MIB  # a part of 5 MiB, and the rest
 AT_ONCE = 4
-BYTES_A_SECOND = 2.5e6  # so a part takes eight seconds where four share the line
+BYTES_A_SECOND = 10e6  # so a part takes two seconds where four share the line
 
 CLOUDS: dict[str, Callable[[Path], AbstractContextManager[Emulator]]] = {
     "s3": lambda _: stores.s3_strict(),
@@ -63,8 +65,9 @@ def _small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_small_buffers")
 def test_blocks_that_take_longer_than_connecting_may_arrive_and_are_sent_once(
-    cloud: tuple[Emulator, Path | None],
+    cloud: tuple[Emulator, Path | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lines, "CONNECT_SECONDS", 1.25)
     data = data_of(SIZE)
     with behind(cloud[0], BYTES_A_SECOND, cloud[1]) as (line, emulator):
         archive = Archive(emulator.open("thin"))
@@ -111,7 +114,7 @@ def test_the_next_part_is_downloaded_while_one_is_on_its_way(cloud: tuple[Emulat
             yield chunk
             drawn.append(len(chunk))
 
-    with behind(cloud[0], BYTES_A_SECOND) as (line, emulator), ThreadPoolExecutor(1) as threads:
+    with behind(cloud[0], BYTES_A_SECOND / 4) as (line, emulator), ThreadPoolExecutor(1) as threads:
         archive = Archive(emulator.open("ahead"))
         put = threads.submit(archive.put, "a", chunks(), "audio/wav")
         wait_for(lambda: line.sent > 500_000, 30, "the first part")
@@ -120,6 +123,7 @@ def test_the_next_part_is_downloaded_while_one_is_on_its_way(cloud: tuple[Emulat
             wait_for(lambda: sum(drawn) >= 9.5 * MIB, 30, "the second part")
             assert sum(drawn) <= 10 * MIB, "there is no memory for a third"
         finally:
+            line.bytes_a_second = None
             line.flows.set()
         assert put.result().size == 2 * SIZE
 
@@ -129,7 +133,7 @@ def test_a_line_that_falls_silent_ends_the_write_and_nothing_is_there(
     cloud: tuple[Emulator, Path | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patience, behind(cloud[0], 50e6, cloud[1]) as (line, emulator):
-        patience.setattr(lines, "SILENCE_SECONDS", 2)
+        patience.setattr(lines, "SILENCE_SECONDS", 0.5)
         archive = Archive(emulator.open("silent"))
 
         def chunks() -> Iterator[bytes]:
@@ -186,7 +190,7 @@ async def test_a_worker_ends_within_its_grace_in_the_midst_of_an_upload(
         callvault(["worker"], here | thin.environment, "worker ready") as worker,
     ):
         await enqueue(async_redis, recording_job(RecordingRequest(event_id="e", recording_id=recording.data["id"])))
-        wait_for(lambda: line.sent > 500_000, 30, "the upload")
+        wait_for(lambda: line.sent > 100_000, 30, "the upload")
         asked = time.monotonic()
         assert worker.stop() == 0
         assert time.monotonic() - asked < DRAIN_SECONDS + 8
