@@ -50,6 +50,26 @@ def _run(data: Path | None, work: Callable[[Runtime], Awaitable[T]], **needs: bo
         return asyncio.run(run(settings, url))
 
 
+def _change(
+    data: Path | None,
+    what: str,
+    work: Callable[[Runtime], Awaitable[T]],
+    *recordings: str,
+    about: str = "",
+    why: str = "",
+    by: str | None = None,
+    needs_redis: bool = True,
+) -> T:
+    """Do something that changes what is decided, after a line about it in the access log."""
+    from cli.accessed import logged_change
+
+    async def logged(runtime: Runtime) -> T:
+        async with logged_change(runtime, what, recordings, about=about, why=why, by=by):
+            return await work(runtime)
+
+    return _run(data, logged, needs_redis=needs_redis)
+
+
 @command.command("list")
 def list_deletions(
     limit: Annotated[
@@ -161,7 +181,10 @@ def show_duties(
         effective, differs = await workers_duties(runtime), await _differs_here(runtime)
         return stated, effective, unit_of(runtime.settings), held, differs
 
-    stated, effective, own, held, differs = _run(data, work)
+    if retire is None:
+        stated, effective, own, held, differs = _run(data, work)
+    else:
+        stated, effective, own, held, differs = _change(data, "retire", work, about=f"unit {retire}", by=by)
     rows = [*stated.values()]
     if json:
         report = {"units": msgspec.to_builtins(rows), "effective": msgspec.to_builtins(effective), "own": own}
@@ -213,7 +236,7 @@ def pause(why: Why = NO_REASON, by: By = None, data: DataFolder = None, json: Js
         decided = await decisions.pause(runtime, why, by or user_name())
         return decided, await runtime.in_thread(pause_of, runtime.archive)
 
-    decided, standing_pause = _run(data, work, needs_redis=False)
+    decided, standing_pause = _change(data, "pause", work, why=why, by=by, needs_redis=False)
     line = f"{'paused' if decided.is_new else 'already paused'}: {standing_pause}"
     return _report(line, decided, {"paused": msgspec.to_builtins(standing_pause)}, json)
 
@@ -226,7 +249,8 @@ def resume(why: Why = NO_REASON, by: By = None, data: DataFolder = None, json: J
     """
     from workers.deletion import decisions
 
-    was_paused = _run(data, lambda runtime: decisions.resume(runtime, why, by or user_name()))
+    person = by or user_name()
+    was_paused = _change(data, "resume", lambda runtime: decisions.resume(runtime, why, person), why=why, by=by)
     line = "resumed" if was_paused else "not paused; nothing changed"
     print_result(line, {"paused": None, "is_new": was_paused}, as_json=json)
 
@@ -257,7 +281,8 @@ def hold(
         return await decisions.hold(runtime, name, why, person)
 
     what = name if connection is None else f"connection {name}"
-    decided = _run(data, work, needs_redis=False)
+    recordings, about = ([name], "") if connection is None else ([], f"connection {name}")
+    decided = _change(data, "hold", work, *recordings, about=about, why=why, by=by, needs_redis=False)
     if connection is not None:
         _warn_if_unknown(connection, data)
     report: dict[str, Any] = {"recording_id": None if connection else name, "connection_id": connection}
@@ -308,12 +333,21 @@ def release(
 
     name, person = _one(recording_id, connection), by or user_name()
     if connection is not None:
-        held = _run(data, lambda runtime: decisions.release_connection(runtime, connection, why, person))
+        held = _change(
+            data,
+            "release",
+            lambda runtime: decisions.release_connection(runtime, connection, why, person),
+            about=f"connection {name}",
+            why=why,
+            by=by,
+        )
         still = "" if held is None else f", but still on hold: {held}"
         about: dict[str, Any] = {"recording_id": None, "connection_id": name, "still_held": msgspec.to_builtins(held)}
         print_result(f"connection {name} is released{still}", about, as_json=json)
         return
-    released = _run(data, lambda runtime: decisions.release(runtime, name, why, person))
+    released = _change(
+        data, "release", lambda runtime: decisions.release(runtime, name, why, person), name, why=why, by=by
+    )
     report = {"recording_id": name, "connection_id": None} | msgspec.to_builtins(released)
     print_result(f"{name} is released; {released.follows}", report | {"follows": released.follows}, as_json=json)
 
@@ -330,7 +364,10 @@ def approve(recording_id: RecordingId, why: Why, by: By = None, data: DataFolder
     from workers.deletion import decisions
 
     person = by or user_name()
-    findings, kept = _run(data, lambda runtime: decisions.approve(runtime, _id(recording_id), why, person))
+    name = _id(recording_id)
+    findings, kept = _change(
+        data, "approve", lambda runtime: decisions.approve(runtime, name, why, person), name, why=why, by=by
+    )
     report = {"recording_id": recording_id, "approved": [*findings], "kept": kept, "follows": what_follows(kept)}
     print_result(f"{recording_id}: approved {', '.join(findings)}; {what_follows(kept)}", report, as_json=json)
 

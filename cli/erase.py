@@ -112,8 +112,13 @@ def _sign(settings: Settings, recording_id: str, as_json: bool) -> int:
 
 
 async def _erase(settings: Settings, url: str, target: Target, why: str, by: str | None) -> Erased:
+    from cli.accessed import logged_change
     from workers.deletion.erase import erase_recording
     from workers.runtime import runtime_at
 
-    async with runtime_at(settings, url) as runtime:
+    about = {"why": why, "by": by}
+    async with (
+        runtime_at(settings, url) as runtime,
+        logged_change(runtime, "erase", [target.row.recording_id], **about),
+    ):
         return await erase_recording(runtime, target, why, by)

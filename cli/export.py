@@ -43,6 +43,7 @@ def command(
     """
     import shutil
 
+    from cli.accessed import log_reading
     from cli.catalogue import opened, searched, up_to_date
     from cli.progress import progress
     from workers.catalogue.query import BadQuery, read_box, read_query
@@ -69,6 +70,7 @@ def command(
         if not searched(settings, catalogue, archive, wanted):
             raise UserError(f"nothing matches {box!r}; nothing was written")
         total = min(count(catalogue.path, wanted), MOST_COUNTED)
+        log_reading(settings, archive, "export", query=box, found=total)
         with progress(console, recordings=total) as show:
             bundle = write_bundle(
                 archive,

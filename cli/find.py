@@ -77,9 +77,10 @@ def command(
     Examples: callvault find 'refund state:kept since:7d'
     callvault find --number "+49 30 1234567" --since "last week" --text 'refund "account number"'
     """
+    from cli.accessed import log_reading
     from cli.catalogue import opened, searched, take, up_to_date
     from workers.catalogue.inventory import csv_lines, described
-    from workers.catalogue.query import BadQuery, join, read_box, read_query
+    from workers.catalogue.query import BadQuery, join, read_box, read_query, write_box
     from workers.catalogue.search import count, search_all
 
     options = {
@@ -114,6 +115,9 @@ def command(
         first = searched(settings, catalogue, archive, wanted)
         if not first and wanted.id is not None and take(settings, catalogue, archive, wanted.id):
             first = searched(settings, catalogue, archive, wanted)
+        if first:
+            asked = " ".join(filter(None, (box, write_box({n: v for n, v in options.items() if v is not None}))))
+            log_reading(settings, archive, "find", query=asked, found=count(catalogue.path, wanted))
         hits: Iterable[Hit] = itertools.islice(search_all(catalogue.path, wanted), most) if first else ()
         if json:
             for hit in hits:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,6 +48,7 @@ def command(
 
     Example: callvault get ID --out call.wav
     """
+    from cli.accessed import log_reading
     from cli.catalogue import look_up, opened, searched
 
     if audio_format not in (None, "wav", "mp3"):
@@ -60,7 +63,7 @@ def command(
         if hit.state == "erased":
             _refuse_if_erased(archive, folder, recording_id)
         if transcript:
-            return _write_transcript(archive, folder, recording_id, out)
+            return _write_transcript(archive, folder, recording_id, out, partial(log_reading, settings, archive))
         try:
             record = archive.commit_record(folder)
         except UnreadableRecord as error:
@@ -70,7 +73,7 @@ def command(
             raise _damaged(settings, archive, Problem("missing", layout.commit_key(folder), "gone from the archive"))
         chosen = _choose(record.objects, audio_format, recording_id)
         try:
-            return _write_audio(archive, chosen, recording_id, out)
+            return _write_audio(archive, chosen, recording_id, out, partial(log_reading, settings, archive))
         except Damaged as damage:
             kind = "missing" if isinstance(damage, Missing) else "damaged"
             raise _damaged(settings, archive, Problem(kind, damage.key, damage.what)) from None
@@ -98,7 +101,9 @@ def _choose(objects: list[ArchivedObject], audio_format: str | None, recording_i
     return fitting[0]
 
 
-def _write_audio(archive: Archive, wanted: ArchivedObject, recording_id: str, out: Path | None) -> int:
+def _write_audio(
+    archive: Archive, wanted: ArchivedObject, recording_id: str, out: Path | None, log: Callable[..., None]
+) -> int:
     """Write through a temporary file, so that no unchecked bytes ever appear under the name."""
     suffix = "mp3" if wanted.content_type == "audio/mpeg" else "wav"
     path = out or Path(f"{layout.encode_name(recording_id)}.{suffix}")
@@ -121,6 +126,7 @@ def _write_audio(archive: Archive, wanted: ArchivedObject, recording_id: str, ou
                 raise Missing(wanted.key, "gone from the archive") from None
         if digest.hexdigest() != wanted.sha256:
             raise Damaged(wanted.key, f"SHA-256 is {digest.hexdigest()}, its commit record says {wanted.sha256}")
+        log("get", [recording_id])
         if to_stdout:
             with temporary.open("rb") as file:
                 while chunk := file.read(1024 * 1024):
@@ -138,12 +144,15 @@ def _write_audio(archive: Archive, wanted: ArchivedObject, recording_id: str, ou
     return 0
 
 
-def _write_transcript(archive: Archive, folder: str, recording_id: str, out: Path | None) -> int:
+def _write_transcript(
+    archive: Archive, folder: str, recording_id: str, out: Path | None, log: Callable[..., None]
+) -> int:
     keys = [stored.key for stored in archive.store.list(f"{folder}transcriptions/")]
     if not keys:
         _refuse_if_erased(archive, folder, recording_id)
         raise UserError(f"recording {recording_id} has no transcription in the archive")
     text = "\n\n".join(_text(archive, key) for key in keys) + "\n"
+    log("transcript", [recording_id])
     if out is None or str(out) == "-":
         sys.stdout.write(text)
         return 0

@@ -65,6 +65,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     ),
     "Access": (Command("tokens", "cli.tokens", "Make, list or revoke API tokens of the ops pages."),),
     "Evidence": (
+        Command("access-log", "cli.access_log", "List who looked at, heard or changed what."),
         Command("verify", "cli.verify", "Verify recordings and seals in the archive."),
         Command("seal", "cli.seal", "Seal finished days, or sign seals, by hand."),
         Command("repair", "cli.repair", "Restore missing audio from Telnyx or a copy."),

@@ -150,6 +150,7 @@ class _Door:
         except Refused as error:
             return problem(request, person, error.status, str(error))
         except NotWritten as error:
+            log.error("refused, because the access log cannot be written", path=request.url.path, error=str(error))
             return problem(request, person, 503, str(error))
         except TelnyxError as error:
             return problem(request, person, 502, f"Telnyx: {error}")

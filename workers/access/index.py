@@ -132,6 +132,17 @@ class AccessIndex:
         with self._open() as db:
             return [*_find(db, query, limit, before)]
 
+    def count(self, query: AccessQuery) -> int:
+        """How many entries match.
+
+        Raises:
+            UserError: the file cannot be used now.
+        """
+        with self._open() as db:
+            where, values = query.conditions()
+            text = f"SELECT COUNT(*) FROM lines WHERE of IS NULL AND {where}"  # noqa: S608
+            return int(db.execute(text, values).fetchone()[0])
+
     def lines(self, query: AccessQuery, limit: int | None) -> list[bytes]:
         """All lines that match, as they were written, the earliest first; of a limit the latest.
 

@@ -16,13 +16,10 @@ from redis.exceptions import RedisError
 
 from archive.access import AccessLine, encode_line, new_key, put_lines
 from archive.archive import Archive
-from process.logs import get_logger
 from text.one_line import one_line
 from workers.access.waiting import PLAY_SECONDS, NewLine, Standing, add_lines
 from workers.queue.replicas import Replicas
 from workers.queue.script import AsyncRedis
-
-log = get_logger()
 
 _MOST_AT_ONCE = 500
 _MOST_WAITING = 10_000
@@ -115,7 +112,6 @@ class AccessLog:
                 archive = await self._archive()
                 await asyncio.to_thread(put_lines, archive, new_key(), [one.line.data for one in batch])
         except Exception as error:
-            log.error("the access log cannot be written", redis=why, archive=one_line(error), lines=len(batch))
             text = f"the access log cannot be written, and without it nothing is shown or done. Redis: {why}"
             self._fail(batch, NotWritten(f"{text}; the archive: {one_line(error)}"))
         else:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from functools import partial
+from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
 
 import msgspec
 
@@ -19,7 +18,6 @@ FIELDS = {
     "since": "first UTC day, or an instant such as 2026-11-25T07:30",
     "until": "last UTC day, or an instant; lines that were written before it",
 }
-_READERS: dict[str, Callable[[str], datetime]] = {"since": parse_moment, "until": partial(parse_moment, at_end=True)}
 _LONGEST = 200
 
 
@@ -49,8 +47,12 @@ class AccessQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return " AND ".join(["1", *(clause for clause, _ in asked)]), tuple(value for _, value in asked)
 
 
-def read_access_query(words: Mapping[str, str | None]) -> AccessQuery:
+def read_access_query(words: Mapping[str, str | None], zone: tzinfo | None = UTC) -> AccessQuery:
     """Read a search from named values; empty ones are ignored.
+
+    Args:
+        words: the values by the names of `FIELDS`.
+        zone: of days, and of instants that name none; None: the zone of this machine.
 
     Raises:
         BadQuery: one is not valid; the text names it.
@@ -63,7 +65,8 @@ def read_access_query(words: Mapping[str, str | None]) -> AccessQuery:
         if len(value) > _LONGEST or not value.isprintable():
             raise BadQuery(f"{value[:40]!r} cannot be searched for", name)
         try:
-            fields[name] = _READERS[name](value) if name in _READERS else value
+            is_time = name in ("since", "until")
+            fields[name] = parse_moment(value, at_end=name == "until", zone=zone) if is_time else value
         except ValueError as error:
             raise BadQuery(str(error), name) from None
     query = msgspec.convert(fields, AccessQuery)
