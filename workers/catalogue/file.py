@@ -89,6 +89,13 @@ _INDEXES = {
     "by_recording": "parties (n)",
     "by_recording_t": "transcripts (n)",
     "by_damaged": "damaged (recording_id)",
+    "by_duration": "recordings (duration_ms)",
+    # Of few recordings among many, in their order, so that a search for them does not look at all others.
+    "with_findings": "recordings (started_at) WHERE findings <> ''",
+    "decided": "recordings (decision) WHERE decision IS NOT NULL",
+    "erased": "recordings (started_at) WHERE erased_at IS NOT NULL",
+    "deleted": "recordings (started_at) WHERE deleted_at IS NOT NULL",
+    "present": "recordings (started_at) WHERE deleted_at IS NULL AND erased_at IS NULL",
 }
 
 

@@ -31,6 +31,8 @@ _STATE = f"""CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN {_IS_DAMAGED} 
  WHEN r.findings <> '' AND r.decision IS NULL THEN 'kept' ELSE 'archived' END"""
 
 
+_FEW = 10_000
+
 _OPENING = "(SELECT substr(t.text, 1, 200) FROM transcripts t WHERE t.n = r.n ORDER BY t.t LIMIT 1)"
 
 
@@ -97,7 +99,7 @@ def count(path: Path, query: Query) -> int:
         as `search`.
     """
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as db:
-        clauses, values, _ = _conditions(query)
+        clauses, values, _ = _conditions(db, query)
         sql = f"SELECT {_STATE} AS state FROM recordings r WHERE {' AND '.join(clauses)} LIMIT ?"  # noqa: S608
         return int(db.execute(f"SELECT count(*) FROM ({sql})", (*values, MOST_COUNTED + 1)).fetchone()[0])  # noqa: S608
 
@@ -110,10 +112,38 @@ def search_all(path: Path, query: Query) -> Iterator[Hit]:
         before = hits[-1].place
 
 
-def _conditions(query: Query) -> tuple[list[str], list[object], str | None]:
+def _selections(db: sqlite3.Connection, query: Query) -> Iterator[tuple[str, list[object]]]:
+    """Conditions that change nothing but the time of a search: it looks at the few recordings that an index finds.
+
+    Where many match, the latest of them are soon found by their time, and an index would only add to that.
+    """
+    held = "connection_id IN (SELECT connection_id FROM held_connections)"
+    shortest, longest = query.min_duration_seconds, query.max_duration_seconds
+    rows: tuple[tuple[bool, list[str], list[object]], ...] = (
+        (query.state == "held", ["decision = 'hold'", held], []),
+        (query.state == "erased", ["erased_at IS NOT NULL"], []),
+        (query.findings or query.state == "kept", ["findings <> ''"], []),
+        (shortest is not None, ["duration_ms >= 1000 * ?"], [shortest]),
+        (longest is not None, ["duration_ms <= 1000 * ?"], [longest]),
+    )
+    for is_asked, clauses, values in rows:
+        if is_asked:
+            sql = " UNION ALL ".join(f"SELECT n FROM recordings WHERE {clause}" for clause in clauses)  # noqa: S608
+            counted = f"SELECT count(*) FROM ({sql} LIMIT {_FEW + 1})"  # noqa: S608
+            if db.execute(counted, values).fetchone()[0] <= _FEW:
+                yield f"r.n IN ({sql})", values
+
+
+def _conditions(db: sqlite3.Connection, query: Query) -> tuple[list[str], list[object], str | None]:
     """The conditions of a query, their values, and the words to look for in the index of transcriptions."""
     clauses, values = conditions(query)
     clauses.append(f"(r.key IS NOT NULL OR r.erased_at IS NOT NULL OR {_IS_DAMAGED})")
+    for clause, given in _selections(db, query):
+        clauses = [
+            "+r.connection_id = ?" if one == "r.connection_id = ?" else one for one in clauses
+        ]  # its index may have many
+        clauses.append(clause)
+        values += given
     if query.number is not None:
         clause, parts = _party_condition(wanted_number(query.number))
         clauses.append(clause)
@@ -127,7 +157,7 @@ def _conditions(query: Query) -> tuple[list[str], list[object], str | None]:
 
 
 def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None) -> Iterator[Hit]:
-    clauses, values, match = _conditions(query)
+    clauses, values, match = _conditions(db, query)
     if before is not None:
         started, _, n = before.rpartition("~")
         clauses.append("(r.started_at, r.n) < (?, ?)")

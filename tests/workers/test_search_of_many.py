@@ -1,0 +1,137 @@
+"""A search for few recordings among many looks at few, and finds the same as one that looks at all."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from text.times import format_instant
+from workers.catalogue import search as searching
+from workers.catalogue.catalogue import Catalogue
+from workers.catalogue.query import Query, read_query
+from workers.catalogue.rows import Row
+from workers.catalogue.search import count, search
+
+_MANY = 20_000
+_OLD = 40  # the rare ones are the oldest: a search by time finds them last
+
+_OF = {
+    "held": lambda n: n % 8 == 0,
+    "kept": lambda n: n % 8 == 1,
+    "erased": lambda n: n % 8 == 2,
+    "archived": lambda n: n % 8 == 3,
+    "long": lambda n: n % 8 == 4,
+    "short": lambda n: n % 8 == 5,
+    "of a held connection": lambda n: n % 8 == 6,
+}
+
+
+def _is(n: int, name: str) -> bool:
+    return n < _OLD and _OF[name](n)
+
+
+def _row(n: int) -> Row:
+    at = format_instant(datetime(2025, 1, 1, tzinfo=UTC) + timedelta(minutes=n))
+    return Row(
+        recording_id=f"r{n}",
+        day=at[:10],
+        started_at=at,
+        connection_id="held" if _is(n, "of a held connection") else f"c{n % 3}",
+        duration_ms=9_000_000 if _is(n, "long") else 1 if _is(n, "short") else 60_000,
+        key="k",
+        findings=["silent"] if _is(n, "kept") else [],
+        decision="hold" if _is(n, "held") else None,
+        deleted_at=at if n >= _OLD else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("many") / "catalogue.sqlite"
+    catalogue = Catalogue(path)
+    with catalogue.filling(), catalogue.writing():
+        catalogue.put_rows(map(_row, range(_MANY)))
+        catalogue._db.executemany(
+            "UPDATE recordings SET erased_at = started_at WHERE recording_id = ?",
+            [(f"r{n}",) for n in range(_OLD) if _is(n, "erased")],
+        )
+    catalogue.hold_connections({"held"})
+    catalogue.close()
+    return path
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many thousand instructions SQLite has run for searches."""
+    counted = [0]
+    connect = sqlite3.connect
+
+    def opened(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        def step() -> int:
+            counted[0] += 1
+            return 0
+
+        db = connect(*args, **kwargs)
+        db.set_progress_handler(step, 1000)
+        return db
+
+    monkeypatch.setattr(searching.sqlite3, "connect", opened)
+    return lambda: counted[0]
+
+
+_RARE = {
+    "held": ({"state": "held"}, ("held", "of a held connection")),
+    "kept": ({"state": "kept"}, ("kept",)),
+    "erased": ({"state": "erased"}, ("erased",)),
+    "findings": ({"findings": "1"}, ("kept",)),
+    "long": ({"min_duration": "2h"}, ("long",)),
+    "short": ({"max_duration": "1s"}, ("short",)),
+    "held, of a connection": ({"state": "held", "connection": "held"}, ("of a held connection",)),
+    "kept, of a connection": ({"state": "kept", "connection": "c0"}, ()),
+}
+
+
+@pytest.mark.parametrize("name", _RARE)
+def test_a_search_for_few_among_many_looks_at_few(name: str, many: Path, steps: Callable[[], int]) -> None:
+    words, kinds = _RARE[name]
+    query = read_query(words)
+    wanted = {f"r{n}" for n in range(_OLD) if any(_is(n, kind) for kind in kinds)}
+    if name == "kept, of a connection":
+        wanted = {f"r{n}" for n in range(_OLD) if _is(n, "kept") and n % 3 == 0}
+    assert {hit.row.recording_id for hit in search(many, query)} == wanted
+    assert count(many, query) == len(wanted)
+    assert steps() < 50, f"{steps()} thousand instructions"
+
+
+@pytest.mark.parametrize("state", ["archived", "deleted"])
+def test_a_page_and_its_count_of_a_state_look_no_further_than_they_show(
+    state: str, many: Path, steps: Callable[[], int]
+) -> None:
+    found = search(many, Query(state=state), 51)
+    kinds = ("archived", "long", "short")
+    plain = sum(n % 8 == 7 or any(_is(n, kind) for kind in kinds) for n in range(_OLD))
+    assert len(found) == (51 if state == "deleted" else plain)
+    before = steps()
+    assert before < 50
+    assert count(many, Query(state=state)) == (10_001 if state == "deleted" else len(found))
+    assert state == "deleted" or steps() - before < 50
+
+
+@pytest.mark.parametrize("few", [0, 10, 1_000_000])
+@pytest.mark.parametrize("name", [*_RARE, "common length", "all"])
+def test_an_index_changes_no_answer(few: int, name: str, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = _RARE[name][0] if name in _RARE else {"min_duration": "10s"} if name == "common length" else {}
+    query = read_query(words)
+    expected = [hit.row.recording_id for hit in search(many, query, 60)]
+    monkeypatch.setattr(searching, "_FEW", few)
+    found = search(many, query, 60)
+    assert [hit.row.recording_id for hit in found] == expected
+    assert [hit.row.started_at for hit in found] == sorted((hit.row.started_at or "" for hit in found), reverse=True)
+    after = found[5].place if len(found) > 6 else None
+    if after:
+        assert [hit.row.recording_id for hit in search(many, query, 20, after)] == expected[6:26]
