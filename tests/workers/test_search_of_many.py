@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from text.times import format_instant
-from workers.catalogue import search as searching
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import Query, read_query
 from workers.catalogue.rows import Row
@@ -76,11 +75,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
             counted[0] += 1
             return 0
 
-        db = connect(*args, **kwargs)
+        db: sqlite3.Connection = connect(*args, **kwargs)
         db.set_progress_handler(step, 1000)
         return db
 
-    monkeypatch.setattr(searching.sqlite3, "connect", opened)
+    monkeypatch.setattr(sqlite3, "connect", opened)
     return lambda: counted[0]
 
 
@@ -128,7 +127,7 @@ def test_an_index_changes_no_answer(few: int, name: str, many: Path, monkeypatch
     words = _RARE[name][0] if name in _RARE else {"min_duration": "10s"} if name == "common length" else {}
     query = read_query(words)
     expected = [hit.row.recording_id for hit in search(many, query, 60)]
-    monkeypatch.setattr(searching, "_FEW", few)
+    monkeypatch.setattr("workers.catalogue.search._FEW", few)
     found = search(many, query, 60)
     assert [hit.row.recording_id for hit in found] == expected
     assert [hit.row.started_at for hit in found] == sorted((hit.row.started_at or "" for hit in found), reverse=True)
