@@ -31,8 +31,12 @@ DAY = f"since:{ago(4)} until:{ago(4)}"
 
 
 def own(sealed: Sealed, tmp_path: Path) -> dict[str, str]:
-    """A catalogue of its own, and no Redis: everything is found from the archive."""
-    return sealed.environment | {"CALLVAULT_DATA": str(tmp_path / "data"), "REDIS_URL": ""}
+    """A copy of the archive, since an export is logged there; a catalogue of its own; no Redis."""
+    archive = tmp_path / "archive"
+    if not archive.exists():
+        sealed.copy(archive)
+    own = {"CALLVAULT_ARCHIVE_URL": archive.as_uri(), "CALLVAULT_DATA": str(tmp_path / "data"), "REDIS_URL": ""}
+    return sealed.environment | own
 
 
 def export(environment: dict[str, str], *words: str, status: int = 0) -> dict[str, Any]:
@@ -152,8 +156,7 @@ def test_a_changed_bundle_is_found_out(bundle: Path, tmp_path: Path, change: Cal
 
 
 def test_an_export_that_was_killed_is_continued(sealed: Sealed, tmp_path: Path) -> None:
-    archive, out = sealed.copy(tmp_path / "archive"), tmp_path / "case"
-    environment = own(sealed, tmp_path) | {"CALLVAULT_ARCHIVE_URL": archive.as_uri()}
+    environment, archive, out = own(sealed, tmp_path), tmp_path / "archive", tmp_path / "case"
     run_callvault(["index"], environment)
     stuck = sorted(archive.glob("recordings/*/*/*/*/audio.wav"))[40]
     whole = stuck.rename(tmp_path / "whole.wav")
@@ -175,11 +178,10 @@ def test_an_export_that_was_killed_is_continued(sealed: Sealed, tmp_path: Path) 
 
 
 def test_damage_in_the_archive_is_named_and_never_copied(sealed: Sealed, tmp_path: Path) -> None:
-    archive = sealed.copy(tmp_path / "archive")
+    environment, archive = own(sealed, tmp_path), tmp_path / "archive"
     audio = sorted(archive.glob("recordings/*/*/*/*/audio.wav"))
     _edit(audio[0], lambda data: data[:-1] + bytes([data[-1] ^ 1]))
     audio[1].unlink()
-    environment = own(sealed, tmp_path) | {"CALLVAULT_ARCHIVE_URL": archive.as_uri()}
     out = tmp_path / "case"
     report = export(environment, "--all", "--out", str(out), status=1)
     assert {one["key"] for one in report["problems"]} == {path.relative_to(archive).as_posix() for path in audio[:2]}
@@ -200,6 +202,8 @@ def test_a_zip_holds_the_same_bundle(sealed: Sealed, tmp_path: Path) -> None:
     assert check(tmp_path / "unpacked" / "case")[0] == 0
     again = run_callvault(["export", call["id"], "--out", str(out)], environment)
     assert again.returncode == 1 and "already exists" in again.stderr
+    (logged,) = map(json.loads, run_callvault(["access-log", "--json"], environment).stdout.splitlines())
+    assert (logged["what"], logged["query"], logged["found"]) == ("export", call["id"], 1)
 
 
 async def test_a_recording_of_today_is_said_to_be_unsealed(
