@@ -22,6 +22,7 @@ from archive.records import (
     UnreadableRecord,
     WrongObject,
 )
+from service.ops.moments import Mark
 from text.counts import many
 
 _DECIDED = {"hold": "held", "release": "released", "approve": "approved"}
@@ -36,10 +37,11 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Said(msgspec.Struct, frozen=True):
-    """A transcription: its id and its text."""
+    """A transcription: its id, its text, and the places in it that were searched for."""
 
     id: str
     text: str
+    marks: list[Mark] = []
 
 
 @dataclass

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
+from msgspec import structs
 from redis.exceptions import RedisError
 from starlette.requests import Request
 
@@ -20,10 +21,11 @@ from archive.readers import SEAL
 from archive.records import ArchivedObject, UnreadableRecord, WrongObject
 from service.ops.access import Refused
 from service.ops.life import Said, Step, read_life
+from service.ops.moments import marks_of
 from service.ops.parts import Ops
 from service.ops.recordings import hit_of, instant_of, shown
 from text.times import parse_instant
-from workers.catalogue.query import Query
+from workers.catalogue.query import Query, read_query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit, search, state_of
 from workers.damage.damage import known_damage, report_wrong
@@ -44,7 +46,7 @@ class Detail(msgspec.Struct, frozen=True):
         proven: the last recorded proof of all of its audio; None if unknown.
         row: as the catalogue has it; None while it is not archived.
         objects: its audio.
-        transcriptions: their texts.
+        transcriptions: their texts, with the words of the query's `text` marked.
         history: the earliest event first.
         related: other recordings of its session, the latest first, at most 10.
         sealed_at: ISO 8601, UTC; None while no seal lists it.
@@ -78,9 +80,11 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
 
     Raises:
         Refused: no recording has this id.
+        BadQuery: `text` is no valid search.
         StoreError: the archive cannot be read now.
     """
     recording_id = request.path_params["recording_id"]
+    words = read_query({"text": request.query_params.get("text")}).text
     hit = await hit_of(ops, recording_id)
     waits = due_at = None
     try:
@@ -121,7 +125,11 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
     related = [shown(ops, other) for other in found if other.row.recording_id != recording_id][:_RELATED]
     detail, seen = await asyncio.to_thread(_read, ops, hit, related, due_at, kept, holds, known)
     await report_seen(ops, seen)
-    return detail
+    if words is None:
+        return detail
+    length = hit.row.duration_ms
+    said = [structs.replace(one, marks=marks_of(one.text, words, length)) for one in detail.transcriptions]
+    return structs.replace(detail, transcriptions=said)
 
 
 def _read(

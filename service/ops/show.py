@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from archive import layout
 from config.values import is_local_host
+from service.ops.life import Said
 from text.counts import many
 from text.sizes import format_size
 from text.times import format_duration, parse_instant
@@ -118,6 +119,19 @@ def is_here(url: str) -> bool:
     return is_local_host(urlsplit(url).hostname or "")
 
 
+def with_marks(said: Said) -> Markup:
+    """A transcription with the words that were searched for marked; each links to about when it is said."""
+    shown, at = Markup(""), 0
+    for mark in said.marks:
+        word: Markup | str = said.text[mark.start : mark.end]
+        if mark.about_seconds is not None:
+            about = f"about {format_duration(mark.about_seconds)} from the beginning"
+            word = Markup('<a href="#t={}" title="{}">{}</a>').format(mark.about_seconds, about, word)
+        shown += said.text[at : mark.start] + Markup("<mark>{}</mark>").format(word)
+        at = mark.end
+    return shown + said.text[at:]
+
+
 def sentence(text: str) -> str:
     """A text as a sentence, with a capital and a full stop."""
     return f"{text[0].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" if text else ""
@@ -186,6 +200,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "length": length,
     "seconds": seconds,
     "marked": marked,
+    "with_marks": with_marks,
     "count": count,
     "trend": trend,
     "many": many,

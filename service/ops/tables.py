@@ -50,6 +50,7 @@ PAGES = (
         recording.look_at_one,
         recording.Detail,
         HEAR,
+        query=(("text", "words to mark in its transcriptions, with about when each is said"),),
         log=accesses.look,
     ),
     Page("/evidence", "evidence.html", "Evidence", evidence.look, evidence.Evidence, WATCH, True),

@@ -1,9 +1,10 @@
-"""The player of a recording: a change on its page does not disturb what plays, and a key acts once."""
+"""The player of a recording: a change does not disturb what plays, a key acts once, and a word leads to its place."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -78,3 +79,33 @@ def test_a_link_to_this_moment_does_not_move_the_player(page: Page, long_call: s
     expect(page.get_by_role("button", name="Link to 7 s is in the address bar")).to_be_visible()
     assert page.url.endswith("#t=7")
     assert page.locator("audio").evaluate(_AT) == 7.5
+
+
+def test_a_word_that_was_searched_for_is_played_about_where_it_is_said(
+    page: Page, deployment: Deployment, api: httpx.Client
+) -> None:
+    recording_id, word = deployment.spoken
+    (said,) = api.get(f"/api/recordings/{recording_id}", params={"text": word}).json()["transcriptions"]
+    marks = said["marks"]
+    assert {said["text"][one["start"] : one["end"]].lower() for one in marks} == {word.lower()}
+    length = deployment.calls[0]["duration_millis"] / 1000
+    for one in marks:  # three seconds before the word's share of the text
+        expected = length * one["start"] / len(said["text"]) - 3
+        assert one["about_seconds"] == pytest.approx(max(0, expected), abs=1) and one["about_seconds"] >= 0
+    page.goto("/ops/recordings")
+    page.get_by_role("searchbox").fill(word)
+    page.get_by_role("searchbox").press("Enter")
+    page.get_by_role("link", name=recording_id).click()
+    expect(page.locator("blockquote mark")).to_have_count(len(marks))
+    expect(page.get_by_text(f"about where “{word}” is said")).to_be_visible()
+    audio = page.locator("audio")
+    until(page, f"document.querySelector('audio').currentTime === {marks[0]['about_seconds']}")
+    page.locator("blockquote mark a").last.click()
+    until(page, "!document.querySelector('audio').paused")
+    assert marks[-1]["about_seconds"] <= audio.evaluate(_AT) < length
+    assert page.url.endswith(f"#t={marks[-1]['about_seconds']}")
+
+
+def test_words_that_are_no_search_are_refused(deployment: Deployment, api: httpx.Client) -> None:
+    answer = api.get(f"/api/recordings/{deployment.spoken[0]}", params={"text": '"unclosed'})
+    assert (answer.status_code, "unclosed quote" in answer.json()["error"]) == (400, True)

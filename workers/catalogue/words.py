@@ -86,6 +86,16 @@ def marked(text: str, query: str) -> str:
     return (said + text[at:end] + (" ... " if end < len(text) else "")).strip()
 
 
+def places_of(text: str, query: str) -> list[tuple[int, int]]:
+    """Where the words that are looked for stand in a text: the first character of each, and the one behind it.
+
+    Raises:
+        BadWords: the query is invalid.
+    """
+    folded, places = _folded_with_places(text)
+    return sorted({(places[a], places[b]) for typed in _typed(query) for a, b in _found(folded, typed)})
+
+
 def pieces(words: str) -> Iterator[tuple[str, bool]]:
     """The pieces of a text of `marked`, each with whether it was searched for."""
     for n, piece in enumerate(words.replace("\x03", "\x02").split("\x02")):

@@ -15,7 +15,10 @@ function momentOf(address) {
 
 function listen(place) {
   const audio = place.querySelector("audio");
-  const toMoment = () => momentOf(location.hash) !== null && seek(audio, momentOf(location.hash));
+  const toMoment = () => {
+    const moment = momentOf(location.hash) ?? (place.dataset.near ? Number(place.dataset.near) : null);
+    if (moment !== null) seek(audio, moment);
+  };
   toMoment();
   addEventListener("hashchange", toMoment);
   audio.addEventListener("play", () => {
@@ -36,5 +39,16 @@ function listen(place) {
   });
   picture(place, audio);
 }
+
+// A word of the transcription that was searched for plays about where it is said.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("mark a");
+  const audio = document.querySelector(".listen audio");
+  if (!link || !audio) return;
+  event.preventDefault();
+  history.replaceState(null, "", link.hash);
+  seek(audio, momentOf(link.hash));
+  audio.play();
+});
 
 document.querySelectorAll(".listen").forEach(listen);
