@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test chaos fuzz bench screenshots image-check compose-check check audit sbom format lock docs wheels release clean
+.PHONY: help install demo test chaos fuzz bench screenshots steps image-check compose-check check audit sbom format lock docs wheels release clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ bench: install   ## measure the claims against peers into bench/RESULTS.md; 40 m
 
 screenshots: install .tools/installed  ## take the screenshots of the ops pages in docs/images, in a real browser
 	@CALLVAULT_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/pytest -n0 tests/browser/test_screenshots.py
+
+steps: install .tools/installed  ## count the steps of five tasks on the ops pages into docs/ops.md, in a real browser
+	@CALLVAULT_STEPS=write $(BIN)/pytest -n0 tests/browser/test_flows.py
 
 image-check: install  ## build the image with buildah and run the demo in it; Debian, root, minutes
 	@deploy/image-check.sh

@@ -65,9 +65,17 @@ function showSelection() {
   const count = document.querySelectorAll("input[name=ids]:checked").length;
   form.hidden = count === 0;
   document.getElementById("selected").textContent = `${count} selected`;
+  const all = document.getElementById("all");
+  all.closest("label").hidden = false;
+  all.checked = count === document.querySelectorAll("input[name=ids]").length;
 }
 
-document.addEventListener("change", showSelection);
+document.addEventListener("change", (event) => {
+  if (event.target.id === "all") {
+    for (const one of document.querySelectorAll("input[name=ids]")) one.checked = event.target.checked;
+  }
+  showSelection();
+});
 
 showSelection();
 document.body.addEventListener("htmx:afterSettle", showSelection);
