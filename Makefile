@@ -52,8 +52,9 @@ fuzz: install    ## run the fuzz tests twenty-five times as long as `make test` 
 bench: install   ## measure the claims against peers into bench/RESULTS.md; 40 minutes, quiet machine
 	@$(BIN)/python -m bench
 
-screenshots: install .tools/installed  ## take the screenshots of the ops pages in docs/images, in a real browser
-	@CALLVAULT_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/pytest -n0 tests/browser/test_screenshots.py
+screenshots: install .tools/installed  ## take a picture of every ops page in every state into screenshots/, a few into docs/images; minutes
+	@mkdir -p screenshots
+	@CALLVAULT_SCREENSHOTS=$(CURDIR)/screenshots $(BIN)/pytest -n0 tests/browser/test_states.py
 
 steps: install .tools/installed  ## count the steps of five tasks on the ops pages into docs/ops.md, in a real browser
 	@CALLVAULT_STEPS=write $(BIN)/pytest -n0 tests/browser/test_flows.py

@@ -124,6 +124,16 @@ async def log_answer(ops: Ops, request: Request, person: Person, says: Says | No
         await ops.accesses.write(line_of(request, person, said))
 
 
+async def log_known(ops: Ops, request: Request, says: Says | None) -> bool:
+    """Write the line about what the catalogue knows of a recording while the archive is away; False: it must not be shown."""
+    if says is None or request.url.path.startswith("/api/") or (said := says(request)) is None:
+        return False
+    with suppress(NotWritten):
+        await ops.accesses.write(line_of(request, request.state.person, said))
+        return True
+    return False
+
+
 @asynccontextmanager
 async def logged_change(ops: Ops, request: Request, person: Person, form: Mapping[str, str]) -> AsyncIterator[None]:
     """Write the line about a change before the block makes it, and another if it fails.

@@ -31,6 +31,7 @@ class Page:
             template then gets `it` as None, and `error`.
         how: the query parameters that choose how the page shows its data; the API has none of them.
         log: what the access log says of a look at it; None: nothing.
+        needs: the conditions, such as `redis-away`, in which it cannot be shown.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Page:
     shows_refusals: bool = False
     how: tuple[str, ...] = ()
     log: Says | None = None
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class Ops:
         self._replicas = replicas
         self.reading_accesses = asyncio.Lock()
         self.watchers = 0
+        self.redis_is_away = False  # as the last request found it
         # When each object was last proven, by key, version and size.
         self.proven: dict[tuple[str, str | None, int], float] = {}
         self.levels: dict[str, dict[str, Any]] = {}  # of the channels of recordings, by SHA-256
@@ -78,11 +79,11 @@ class Ops:
         if isinstance(self._runtime, Runtime) and self._runtime.archive.is_known:
             try:
                 await self._runtime.assert_bound()
-                self._refusal = None
+                self._refusal, self.redis_is_away = None, False
             except AnotherArchive as error:
-                self._refusal = StoreRefused(str(error))
+                self._refusal, self.redis_is_away = StoreRefused(str(error)), False
             except (RedisError, OSError):
-                pass  # the page shows it
+                self.redis_is_away = True  # the page shows it
 
     async def _open_archive(self) -> Archive:
         """The archive; raises as `runtime`."""

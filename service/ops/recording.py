@@ -19,6 +19,7 @@ from archive.problems import advice_for
 from archive.proof import Missing
 from archive.readers import SEAL
 from archive.records import ArchivedObject, UnreadableRecord, WrongObject
+from archive.stores.store import StoreError
 from service.ops.access import Refused
 from service.ops.life import Said, Step, read_life
 from service.ops.moments import marks_of
@@ -75,13 +76,26 @@ class Detail(msgspec.Struct, frozen=True):
     record: dict[str, Any] | None
 
 
+class ArchiveAway(StoreError):
+    """A recording cannot be read now.
+
+    Attributes:
+        hits: the recording as the catalogue knows it.
+    """
+
+    def __init__(self, text: str, hits: list[Hit]) -> None:
+        super().__init__(text)
+        self.hits = hits
+
+
 async def look_at_one(ops: Ops, request: Request) -> Detail:
     """One recording, from the archive itself.
 
     Raises:
         Refused: no recording has this id.
         BadQuery: `text` is no valid search.
-        StoreError: the archive cannot be read now.
+        ArchiveAway: the archive cannot be read now; it has what the catalogue knows.
+        StoreError: the same, and the catalogue does not know the recording.
     """
     recording_id = request.path_params["recording_id"]
     words = read_query({"text": request.query_params.get("text")}).text
@@ -116,6 +130,14 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
                 record=None,
             )
         raise Refused(404, f"recording {recording_id} is not in the archive")
+    try:
+        return await _detail(ops, hit, due_at, words)
+    except StoreError as error:
+        raise ArchiveAway(str(error), [shown(ops, hit)]) from None
+
+
+async def _detail(ops: Ops, hit: Hit, due_at: str | None, words: str | None) -> Detail:
+    recording_id = hit.row.recording_id
     folder = layout.recording_folder(hit.row.date, recording_id)
     known = {key: found for key, found in (await known_damage(ops.runtime)).items() if key.startswith(folder)}
     kept = await what_keeps(ops.runtime, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from service.ops.may import Guarded, who_may
 from service.ops.show import FILTERS, ZONE_COOKIE, zone_of
 from service.ops.tables import CHANGES, FILES, PAGES
 from workers.catalogue.query import FIELDS, STATES
-from workers.catalogue.search import MOST_COUNTED
+from workers.catalogue.search import MOST_COUNTED, Hit
+from workers.conditions import CONDITIONS
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -57,16 +59,31 @@ def render(template: str, request: Request, person: Person | None, title: str, *
     roles = person.roles if person else frozenset()
     shared["menu"] = [page for page in PAGES if page.in_menu and page.may & roles]
     shared["may"] = lambda path, method="POST": bool(who_may(_GUARDED, path, method) & roles)
+    shared["redis_away"] = person is not None and request.app.state.ops.redis_is_away
     shared["can_sign_out"] = request.app.state.ops.access.needs_token
     return _ENVIRONMENT.get_template(template).render(**shared, **values)
 
 
-def problem(request: Request, person: Person | None, status: int, text: str) -> Response:
-    """The answer to a request that failed: a page, a line for htmx, or JSON from the API."""
+# The headings of pages that cannot be shown, by the condition that they need to be over.
+_AWAY = {"redis-away": "Redis does not answer", "archive-away": "The archive cannot be read"}
+
+
+def problem(
+    request: Request, person: Person | None, status: int, text: str, away: str = "", hits: Sequence[Hit] = ()
+) -> Response:
+    """The answer to a request that failed: a page, a line for htmx, or JSON from the API.
+
+    Args:
+        request: the request; person: who sent it, if known.
+        status: of the answer; text: what failed.
+        away: the condition that is the cause, if it is one; the page then links to those that still work.
+        hits: what the catalogue knows nevertheless.
+    """
     if request.url.path.startswith("/api/"):
         return JSONResponse({"error": text}, status)
     if request.headers.get("hx-request"):
         return HTMLResponse(render("said.html", request, person, "", text=text, is_good=False), status)
-    return HTMLResponse(
-        render("problem.html", request, person, HTTPStatus(status).phrase.capitalize(), text=text), status
-    )
+    title = _AWAY.get(away) or HTTPStatus(status).phrase.capitalize()
+    advice = CONDITIONS[away].advice if away == "archive-away" else ""  # an error of Redis has its own
+    page = render("problem.html", request, person, title, text=text, advice=advice, away=away, hits=hits, names={})
+    return HTMLResponse(page, status)

@@ -33,6 +33,7 @@ from service.ops.may import EVERYONE, May, assert_guarded
 from service.ops.openapi import document
 from service.ops.page import File, Page
 from service.ops.parts import Ops
+from service.ops.recording import ArchiveAway
 from service.ops.rendering import problem, render
 from service.ops.signing_in import sign_in, sign_out
 from service.ops.tables import CHANGES, FILES, PAGES
@@ -43,6 +44,7 @@ from text.one_line import one_line
 from workers.access.log import NotWritten
 from workers.catalogue.file import CatalogueBusy
 from workers.catalogue.query import BadQuery
+from workers.catalogue.search import Hit
 
 log = get_logger()
 
@@ -155,12 +157,17 @@ class _Door:
         except TelnyxError as error:
             return problem(request, person, 502, f"Telnyx: {error}")
         except (StoreError, UnreadableRecord) as error:
-            return problem(request, person, 503, f"The archive: {error}")
+            hits: Sequence[Hit] = ()
+            if isinstance(error, ArchiveAway) and await accesses.log_known(ops, request, self._log):
+                hits = error.hits
+            return problem(request, person, 503, f"The archive: {error}", "archive-away", hits)
         except CatalogueBusy as error:
             return problem(request, person, 503, str(error))
         except UserError as error:
             return problem(request, person, 400, str(error))
-        except (RedisError, OSError) as error:
+        except RedisError as error:
+            return problem(request, person, 503, one_line(error), "redis-away")
+        except OSError as error:
             return problem(request, person, 503, one_line(error))
         except Exception as error:
             log.error("a page failed", path=request.url.path, error=f"{type(error).__name__}: {error}", exc_info=True)

@@ -52,9 +52,14 @@ PAGES = (
         HEAR,
         query=(("text", "words to mark in its transcriptions, with about when each is said"),),
         log=accesses.look,
+        needs=("archive-away",),
     ),
-    Page("/evidence", "evidence.html", "Evidence", evidence.look, evidence.Evidence, WATCH, True),
-    Page("/evidence/{day}", "day.html", "Day", evidence.look_at_day, evidence.DayCounts, WATCH),
+    Page(
+        "/evidence", "evidence.html", "Evidence", evidence.look, evidence.Evidence, WATCH, True, needs=("archive-away",)
+    ),
+    Page(
+        "/evidence/{day}", "day.html", "Day", evidence.look_at_day, evidence.DayCounts, WATCH, needs=("archive-away",)
+    ),
     Page(
         "/connections",
         "connections.html",
@@ -65,8 +70,26 @@ PAGES = (
         True,
         _MESSAGES,
     ),
-    Page("/dead-letters", "letters.html", "Dead letters", letters.look, letters.Letters, OPERATE, True),
-    Page("/deletions", "deletions.html", "Deletions", deletions.look, deletions.Deletions, WATCH, True),
+    Page(
+        "/dead-letters",
+        "letters.html",
+        "Dead letters",
+        letters.look,
+        letters.Letters,
+        OPERATE,
+        True,
+        needs=("redis-away",),
+    ),
+    Page(
+        "/deletions",
+        "deletions.html",
+        "Deletions",
+        deletions.look,
+        deletions.Deletions,
+        WATCH,
+        True,
+        needs=("redis-away",),
+    ),
 )
 
 # Changes, by their path under `/ops`.

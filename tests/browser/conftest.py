@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,41 +34,42 @@ class Deployment:
     """What tests know of the deployment.
 
     Attributes:
+        server: its Redis, and redis: a client of that.
         spoken: a recording with an archived transcription, and a word of that.
     """
 
     url: str
     sandbox: RunningSandbox
+    server: EmbeddedServer
     redis: Any
     archive: Path
-    calls: list[dict[str, Any]]
-    spoken: tuple[str, str]
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    spoken: tuple[str, str] = ("", "")
 
     @property
     def webhooks(self) -> str:
         return self.url + "/webhooks/telnyx"
 
 
-def _fill(sandbox: RunningSandbox) -> list[dict[str, Any]]:
+def _fill(world: World) -> list[dict[str, Any]]:
     """Calls of yesterday and today, the first with a transcription."""
-    furnish(sandbox.world)
-    sandbox.world.recordings.clear()
-    sandbox.world.transcriptions.clear()
+    furnish(world)
+    world.recordings.clear()
+    world.transcriptions.clear()
     noon = datetime.combine(utc_now().date() - timedelta(days=1), datetime.min.time(), UTC) + timedelta(hours=12)
-    made = [sandbox.world.add_recording(seconds=6, started_at=noon + timedelta(minutes=7 * n)) for n in range(12)]
-    made += [sandbox.world.add_recording(seconds=3, silent=n == 0) for n in range(3)]
+    made = [world.add_recording(seconds=6, started_at=noon + timedelta(minutes=7 * n)) for n in range(12)]
+    made += [world.add_recording(seconds=3, silent=n == 0) for n in range(3)]
     for one in made[:4]:
-        sandbox.world.complete_transcription(sandbox.world.add_transcription(one))
+        world.complete_transcription(world.add_transcription(one))
     return [one.data for one in made]
 
 
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    root = tmp_path_factory.mktemp("deployment")
-    server, sandbox = EmbeddedServer(root / "valkey"), RunningSandbox(World(seed=7))
+@contextmanager
+def deployed(root: Path, world: World) -> Iterator[Deployment]:
+    """A worker and a receiver on a sandbox with this world, and on an empty archive; for the block."""
+    server, sandbox = EmbeddedServer(root / "valkey"), RunningSandbox(world)
     server.start()
     make_archive(root / "archive")
-    calls = _fill(sandbox)
     environment = sandbox.environment | {
         "REDIS_URL": server.url,
         "CALLVAULT_ARCHIVE_URL": (root / "archive").as_uri(),
@@ -82,16 +84,25 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         callvault(["worker"], environment, "worker ready"),
         receiver(environment) as (_, serve),
     ):
-        archive = root / "archive"
+        yield Deployment(serve.url, sandbox, server, redis, root / "archive")
+    sandbox.stop()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    world = World(seed=7)
+    calls = _fill(world)
+    with deployed(tmp_path_factory.mktemp("deployment"), world) as made:
+        archive = made.archive
         records = "recordings/*/*/*/*/"
         wait_for(lambda: len(list(archive.glob(records + "recording.json"))) == len(calls), 60, "the first reconcile")
         wait_for(lambda: len(list(archive.glob(records + "transcriptions/*.json"))) == 4, 60, "the transcriptions")
         wait_for(lambda: list(archive.glob("seals/*.json")), 60, "the seal of yesterday")
-        transcription = next(t for t in sandbox.world.transcriptions.values() if t["recording_id"] == calls[0]["id"])
+        transcription = next(t for t in world.transcriptions.values() if t["recording_id"] == calls[0]["id"])
         word = max(transcription["transcription_text"].split(), key=len).strip(".,?!")
-        yield Deployment(serve.url, sandbox, redis, archive, calls, (calls[0]["id"], word))
-    sandbox.stop()
-    server.stop()
+        made.calls, made.spoken = calls, (calls[0]["id"], word)
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,232 @@
+"""Every page in every state: with calls, without any, while Redis is away, while the archive is away.
+
+In each of them a page can be read by keyboard and ear, nothing lies beside the screen of a small phone, and an outage is
+named with what still works. `make screenshots` takes the pictures, also of the full pages; the documents show a few.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from lab.processes import wait_for
+from sandbox.world import World
+from service.ops.tables import PAGES
+from tests.browser.conftest import Deployment, deployed, sign_in
+from tests.browser.test_pages import AXE
+from workers.engine.attempts import Attempt, DeadLetter
+
+Scheme = Literal["light", "dark"]
+
+_SCREENS: dict[str, Any] = {"desk": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
+_NARROW: Any = {"width": 320, "height": 700}
+_TWO: list[tuple[str, Scheme]] = [("desk", "light"), ("phone", "dark")]
+_ALL: list[tuple[str, Scheme]] = [*_TWO, ("desk", "dark"), ("phone", "light")]
+_FOLDER = os.environ.get("CALLVAULT_SCREENSHOTS")
+_IMAGES = Path(__file__).parents[2] / "docs" / "images"
+# The pictures that documents show: the file, and the page, screen and scheme that it comes from.
+IN_DOCUMENTS = {
+    "overview.png": ("overview", "desk", "light"),
+    "recordings.png": ("recordings", "desk", "light"),
+    "recording.png": ("recording", "desk", "light"),
+    "recording-phone.png": ("recording", "phone", "dark"),
+    "evidence.png": ("evidence", "desk", "light"),
+}
+
+
+@dataclass
+class State:
+    """A state of the pages.
+
+    Attributes:
+        looks: the screens and schemes in which every page is looked at.
+        says: what each page says then, except for those of `but`; empty: nothing in particular.
+    """
+
+    looks: list[tuple[str, Scheme]]
+    says: str = ""
+    but: tuple[str, ...] = ("unknown", "recordings-refused")
+
+
+STATES = {
+    "full": State(_ALL),
+    "empty": State(_TWO),
+    "redis-away": State(_TWO, "Redis does not answer"),
+    "archive-away": State(_TWO, "The archive", ("unknown", "recordings-refused", "dead-letters")),
+}
+# The axe test of `test_pages.py` looks at the full pages.
+WANTED = [name for name in STATES if _FOLDER or name != "full"]
+
+
+def _paths(deployment: Deployment) -> dict[str, str]:
+    """Every page by a name for its picture; those of the menu, and what they lead to."""
+    found = {page.title.lower().replace(" ", "-"): page.path for page in PAGES if page.in_menu}
+    if deployment.calls:
+        found["recording"] = f"/recordings/{deployment.calls[0]['id']}"
+        found["day"] = f"/evidence/{deployment.calls[0]['recording_started_at'][:10]}"
+        found["recordings-of-a-word"] = f"/recordings?q={deployment.spoken[1]}"
+        found["recording-of-a-word"] = f"{found['recording']}?text={deployment.spoken[1]}"
+    return found | {"recordings-refused": "/recordings?q=state:lost", "unknown": "/none-such"}
+
+
+@contextmanager
+def _redis_away(deployment: Deployment) -> Iterator[None]:
+    deployment.server.stop()
+    try:
+        yield
+    finally:
+        deployment.server.start()
+
+
+@contextmanager
+def _archive_away(deployment: Deployment) -> Iterator[None]:
+    away = deployment.archive.rename(deployment.archive.with_suffix(".away"))
+    try:
+        yield
+    finally:
+        away.rename(deployment.archive)
+
+
+@pytest.fixture
+def in_state(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Deployment]]:
+    """The name of a state, and a deployment in it."""
+    name: str = request.param
+    if name == "empty":
+        with deployed(tmp_path_factory.mktemp("empty"), World(seed=7)) as empty:
+            yield name, empty
+        return
+    deployment: Deployment = request.getfixturevalue("deployment")
+    _furnish(deployment)
+    if name == "full":
+        yield name, deployment
+        return
+    with _redis_away(deployment) if name == "redis-away" else _archive_away(deployment):
+        yield name, deployment
+
+
+def _furnish(deployment: Deployment) -> None:
+    """Give every list a row: dead letters of two causes, and a log message."""
+    for n, cause in enumerate(("download", "download", "not-audio")):
+        attempts = [
+            Attempt(f"2026-11-25T10:0{i}:00.000000Z", cause, "DownloadFailed: cut off at 1.2 MB") for i in range(3)
+        ]
+        name = f"archive_recording:0123456{n}-89ab-4def-8123-456789abcdef"
+        last = attempts[-1]
+        letter = DeadLetter(name, "archive_recording", {"v": 1}, "arq:queue", cause, last.error, last.at, attempts)
+        deployment.redis.hset("callvault:dead-letters", name, msgspec.json.encode(letter))
+    wait_for(lambda: list(deployment.archive.glob("log-messages/*/*/*/*.json")), 80, "the mirror's first poll")
+
+
+def _settle(page: Page) -> None:
+    """Wait for the picture above a player, if the page has one."""
+    if page.locator(".levels").count():
+        expect(page.locator(".levels p").first).to_be_visible()
+
+
+def _assert_can_be_read(page: Page, what: str) -> None:
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")
+    serious = [
+        (violation["id"], [node["html"] for node in violation["nodes"]])
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
+    assert serious == [], f"{what}: {json.dumps(serious, indent=1)}"
+    before = page.viewport_size
+    page.set_viewport_size(_NARROW)
+    assert page.evaluate("document.documentElement.scrollWidth") <= _NARROW["width"], what
+    page.set_viewport_size(before or _NARROW)
+
+
+def _take(page: Page, name: str, state: str, screen: str, scheme: Scheme) -> None:
+    if not _FOLDER:
+        return
+    folder = Path(_FOLDER)
+    page.screenshot(path=folder / f"{name}.{state}.{screen}.{scheme}.png", full_page=True)
+    for image, wanted in IN_DOCUMENTS.items():
+        if state == "full" and wanted == (name, screen, scheme):
+            page.screenshot(path=_IMAGES / image)
+
+
+@pytest.mark.timeout(600 if _FOLDER else 120)
+@pytest.mark.parametrize("in_state", WANTED, indirect=True)
+def test_every_page_can_be_read_in_every_state(in_state: tuple[str, Deployment], browser: Browser) -> None:
+    name, deployment = in_state
+    state = STATES[name]
+    for screen, scheme in state.looks:
+        context = browser.new_context(
+            base_url=deployment.url,
+            locale="en-US",
+            timezone_id="UTC",
+            viewport=_SCREENS[screen],
+            color_scheme=scheme,
+            reduced_motion="reduce",
+        )
+        page = context.new_page()
+        page.goto("/ops")
+        _assert_can_be_read(page, f"sign-in {name}")
+        _take(page, "sign-in", name, screen, scheme)
+        sign_in(page)
+        for title, path in _paths(deployment).items():
+            page.goto("/ops" + path)
+            _settle(page)
+            if state.says and title not in state.but:
+                expect(page.get_by_role("main")).to_contain_text(state.says)
+            _assert_can_be_read(page, f"{title} {name}")
+            _take(page, title, name, screen, scheme)
+        context.close()
+
+
+@pytest.mark.parametrize("in_state", ["redis-away"], indirect=True)
+def test_while_redis_is_away_each_page_says_so_in_one_line_and_shows_the_rest(
+    in_state: tuple[str, Deployment], browser: Browser
+) -> None:
+    _, deployment = in_state
+    context = browser.new_context(base_url=deployment.url)
+    page = context.new_page()
+    sign_in(page)
+    expect(page.get_by_role("article")).to_contain_text("Redis does not answer")
+    page.goto(f"/ops/recordings/{deployment.calls[0]['id']}")
+    expect(page.get_by_role("status").filter(has_text="Redis does not answer")).to_have_count(1)
+    expect(page.get_by_role("heading", name="Listen")).to_be_visible()
+    page.goto("/ops/dead-letters")
+    expect(page.get_by_role("heading", name="Redis does not answer")).to_be_visible()
+    page.get_by_role("main").get_by_role("link", name="Recordings").click()
+    expect(page.locator("tr.hit").first).to_be_visible()
+    context.close()
+
+
+@pytest.mark.parametrize("in_state", ["archive-away"], indirect=True)
+def test_while_the_archive_is_away_the_catalogue_still_finds_calls(
+    in_state: tuple[str, Deployment], browser: Browser
+) -> None:
+    _, deployment = in_state
+    context = browser.new_context(base_url=deployment.url)
+    page = context.new_page()
+    sign_in(page)
+    expect(page.get_by_role("article").first).to_contain_text("The archive")
+    call = deployment.calls[0]
+    page.goto(f"/ops/recordings?q={call['id']}")
+    page.locator("tr.hit").get_by_role("link").click()
+    expect(page.get_by_role("heading", name="The archive cannot be read")).to_be_visible()
+    expect(page.locator("tr.hit")).to_contain_text(call["from"])
+    page.get_by_role("main").get_by_role("link", name="Dead letters").click()
+    expect(page.get_by_role("article").first).to_be_visible()
+    context.close()
+
+
+@pytest.mark.skipif(not _FOLDER, reason="takes no pictures")
+def test_the_pictures_of_documents_are_small() -> None:
+    assert {path.name for path in _IMAGES.iterdir()} == set(IN_DOCUMENTS)
+    assert sum(path.stat().st_size for path in _IMAGES.iterdir()) < 2_000_000
