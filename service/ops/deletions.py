@@ -13,18 +13,16 @@ from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from service.ops.bulk import change_each
 from service.ops.may import HEAR
+from service.ops.originals import MOST, Original, as_table, calls_of, in_state, read_wanted, scheduled
 from service.ops.parts import Ops
-from service.ops.recordings import instant_of, shown
-from workers.catalogue.query import Query
-from workers.catalogue.search import Hit, search
+from service.ops.recordings import instant_of
+from workers.catalogue.search import Hit
 from workers.deletion import decisions
 from workers.deletion.decided import NO_REASON, to_know, what_follows
 from workers.deletion.duties import workers_duties
 from workers.deletion.kept import Holding, standing, what_keeps_each
 from workers.deletion.may_delete import pause_of
 from workers.running import Running, read_running
-
-_MOST = 100
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -52,6 +50,9 @@ class Deletions(msgspec.Struct, frozen=True):
         due: number of originals on the schedule; `first`: the next 100.
         holds: the current holds, at most 100; None: the archive does not answer.
         held: recordings on hold, at most 100; kept: originals kept because of findings in their audio, at most 100.
+        originals: all of these in one table, each once.
+        is_cut: whether there are more than the table has.
+        note: a warning about the table, such as that the catalogue is still being read.
         workers: the workers that live, with the settings of each.
     """
 
@@ -64,35 +65,46 @@ class Deletions(msgspec.Struct, frozen=True):
     holds: list[Holding] | None
     held: list[Hit]
     kept: list[Hit]
+    originals: list[Original]
+    is_cut: bool
+    note: str | None
     workers: list[Running]
 
 
 async def look(ops: Ops, request: Request) -> Deletions:
-    """Deletion.
+    """Deletion; `state`, `connection` and `day` of the query filter the originals.
 
     Raises:
+        BadQuery: a filter is not valid.
         redis.exceptions.RedisError: Redis is away.
     """
-    due = ops.runtime.schedule
-    entries = await due.entries(_MOST)
+    wanted = read_wanted(request.query_params)
+    entries = await scheduled(ops, wanted)
+    folders = [entry.folder for entry in entries]
     kept_by, pause, mode, holds = await asyncio.gather(  # an archive that is away is waited for once
-        _kept(ops, [entry.folder for entry in entries]), _pause(ops), _mode(ops), _holds(ops)
+        _kept(ops, folders), _pause(ops), _mode(ops), _holds(ops)
     )
-    first = [
-        Due(recording_id_of(entry.folder), entry.folder, instant_of(entry.due_at), kept_by.get(entry.folder))
-        for entry in entries
-    ]
     can_read = bool(HEAR & request.state.person.roles)
+    held = await in_state(ops, "held", wanted, can_read=can_read)
+    kept = await in_state(ops, "kept", wanted, can_read=can_read)
+    calls = await calls_of(ops, [recording_id_of(folder) for folder in folders])
+    due = await ops.runtime.schedule.count()
     return Deletions(
         mode=mode,
         paused=None if pause is None else pause.why,
         paused_by=None if pause is None else pause.by or None,
         paused_at=None if pause is None else pause.at or None,
-        due=await due.count(),
-        first=first,
-        holds=holds,
-        held=await _in_state(ops, "held", can_read=can_read),
-        kept=await _in_state(ops, "kept", can_read=can_read),
+        due=due,
+        first=[
+            Due(recording_id_of(entry.folder), entry.folder, instant_of(entry.due_at), kept_by.get(entry.folder))
+            for entry in entries
+        ],
+        holds=None if holds is None else holds[:MOST],
+        held=held,
+        kept=kept,
+        originals=as_table(wanted, entries, kept_by, calls, holds or [], [*held, *kept]),
+        is_cut=MOST in (len(held), len(kept)) or (len(entries) == MOST < due),
+        note=await ops.catalogue.note(),
         workers=[one for one in await read_running(ops.redis) if one.kind == "worker"],
     )
 
@@ -107,7 +119,7 @@ async def _pause(ops: Ops) -> Hold | None:
 
 async def _holds(ops: Ops) -> list[Holding] | None:
     try:
-        return (await ops.runtime.in_thread(standing, ops.runtime.archive))[:_MOST]
+        return await ops.runtime.in_thread(standing, ops.runtime.archive)
     except (StoreError, UnreadableRecord):
         return None
 
@@ -124,13 +136,6 @@ async def _mode(ops: Ops) -> str:
         return (await workers_duties(ops.runtime)).delete_originals
     except (StoreError, UnreadableRecord):
         return "unknown"
-
-
-async def _in_state(ops: Ops, state: str, *, can_read: bool) -> list[Hit]:
-    """The recordings in a state; without the words spoken in them, for a person who may not read those."""
-    hits = await ops.catalogue.ask(lambda path: search(path, Query(state=state), _MOST))
-    found = [shown(ops, hit) for hit in hits]
-    return found if can_read else [msgspec.structs.replace(hit, opening=None, words=None) for hit in found]
 
 
 async def pause(ops: Ops, form: dict[str, str]) -> str:

@@ -15,7 +15,7 @@ from service.app import WEBHOOK_PATH
 from service.ops import activity, charts, connections, evidence, recordings
 from service.ops.access import Person
 from service.ops.may import Guarded, who_may
-from service.ops.show import FILTERS, ZONE_COOKIE, zone_of
+from service.ops.show import FILTERS, ZONE_COOKIE, address, zone_of
 from service.ops.tables import CHANGES, FILES, PAGES
 from workers.catalogue.query import FIELDS, STATES
 from workers.catalogue.search import MOST_COUNTED, Hit
@@ -30,6 +30,7 @@ _ENVIRONMENT = jinja2.Environment(
 )
 _ENVIRONMENT.filters |= FILTERS
 _ENVIRONMENT.globals |= {
+    "address": address,
     "bars": charts.bars,
     "activity": activity.activity,
     "spans": tuple(activity.SPANS),

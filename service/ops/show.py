@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, tzinfo
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from jinja2 import pass_context
@@ -19,9 +19,11 @@ from config.values import is_local_host
 from service.ops.life import Said
 from text.counts import many
 from text.sizes import format_size
-from text.times import format_duration, parse_instant
+from text.times import format_duration, parse_instant, utc_now
 from workers.catalogue.words import pieces
 from workers.conditions import Condition
+
+_UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
 
 
 def zone_of(name: str) -> tzinfo:
@@ -59,6 +61,19 @@ def when_zone(context: Context, text: str | None) -> Markup:
 def time_of(context: Context, text: str | None) -> Markup:
     """The time of an instant in the reader's zone, without the day."""
     return _written(context, text, "%H:%M:%S")
+
+
+def relative(text: str | None) -> Markup:
+    """An instant as the time until it or since it, such as `in 3 hours`; any other text unchanged."""
+    try:
+        instant = parse_instant(text or "")
+    except ValueError:
+        return escape(text or "")
+    seconds = (instant - utc_now()).total_seconds()
+    size, unit = next(((size, unit) for size, unit in _UNITS if abs(seconds) >= size), _UNITS[-1])
+    words = many(number := round(abs(seconds) / size), unit)
+    shown = "now" if not number else f"in {words}" if seconds > 0 else f"{words} ago"
+    return Markup('<time datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>').format(text, instant, shown)
 
 
 @pass_context
@@ -179,6 +194,12 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def address(path: str, params: Mapping[str, str], **changes: str | None) -> str:
+    """The address of a page with the filters of another, some of them changed; None and empty ones are left out."""
+    filters = {name: value for name, value in {**params, **changes}.items() if value and name != "after"}
+    return f"{path}?{urlencode(filters)}" if filters else path
+
+
 def day_or_month(day: str) -> str:
     """The number of a day, or the month on its first day."""
     parsed = date.fromisoformat(day)
@@ -197,6 +218,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "state_in_words": lambda state: _STATES.get(state, state),
     "size": lambda count: format_size(count or 0),
     "when": when,
+    "relative": relative,
     "length": length,
     "seconds": seconds,
     "marked": marked,

@@ -5,7 +5,18 @@ A row names the roles that may use it; `may.py` has the sets. docs/access.md sho
 
 from __future__ import annotations
 
-from service.ops import accesses, audio, connections, deletions, evidence, letters, overview, recording, recordings
+from service.ops import (
+    accesses,
+    audio,
+    connections,
+    deletions,
+    evidence,
+    letters,
+    originals,
+    overview,
+    recording,
+    recordings,
+)
 from service.ops.may import DECIDE, EVERYONE, HEAR, OPERATE, PROVE, STOP, WATCH
 from service.ops.page import Change, File, Page
 from workers.catalogue.query import FIELDS
@@ -88,6 +99,8 @@ PAGES = (
         deletions.Deletions,
         WATCH,
         True,
+        tuple(originals.FILTERS.items()),
+        shows_refusals=True,
         needs=("redis-away",),
     ),
 )

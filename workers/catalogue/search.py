@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -34,6 +36,9 @@ _STATE = f"""CASE WHEN r.erased_at IS NOT NULL THEN 'erased' WHEN {_IS_DAMAGED} 
 _FEW = 10_000
 
 _OPENING = "(SELECT substr(t.text, 1, 200) FROM transcripts t WHERE t.n = r.n ORDER BY t.t LIMIT 1)"
+
+_SELECT = f"""SELECT r.n, {_STATE} AS state, {_OPENING} AS opening, {", ".join(f"r.{name}" for name in COLUMNS)}
+ FROM recordings r"""  # noqa: S608
 
 
 def state_of(findings: Sequence[str], decisions: Decisions, *, is_deleted: bool, is_erased: bool, is_held: bool) -> str:
@@ -104,6 +109,19 @@ def count(path: Path, query: Query) -> int:
         return int(db.execute(f"SELECT count(*) FROM ({sql})", (*values, MOST_COUNTED + 1)).fetchone()[0])  # noqa: S608
 
 
+def search_ids(path: Path, recording_ids: Sequence[str]) -> dict[str, Hit]:
+    """The recordings with some ids, by id; those that the catalogue does not know are left out.
+
+    Raises:
+        sqlite3.DatabaseError: the file cannot be read.
+    """
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as db:
+        where = " WHERE r.recording_id IN (SELECT value FROM json_each(?))"
+        rows = db.execute(_SELECT + where, (json.dumps(list(recording_ids)),))
+        hits = [Hit(row=_row(cells), state=state, opening=opening) for _, state, opening, *cells in rows]
+        return {hit.row.recording_id: hit for hit in hits}
+
+
 def search_all(path: Path, query: Query) -> Iterator[Hit]:
     """All hits, latest first, read a page at a time."""
     before = None
@@ -162,15 +180,17 @@ def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None)
         started, _, n = before.rpartition("~")
         clauses.append("(r.started_at, r.n) < (?, ?)")
         values += [started, int(n)]
-    columns = ", ".join(f"r.{name}" for name in COLUMNS)
-    sql = f"SELECT r.n, {_STATE} AS state, {_OPENING} AS opening, {columns} FROM recordings r"  # noqa: S608
-    sql += f" WHERE {' AND '.join(clauses)} ORDER BY r.started_at DESC, r.n DESC LIMIT ?"
-    for n, state, opening, *cells in db.execute(sql, (*values, limit)):
-        named = dict(zip(COLUMNS, cells, strict=True))
-        named["findings"] = named["findings"].split(",") if named["findings"] else []
-        row = Row(**named)
+    order = f" WHERE {' AND '.join(clauses)} ORDER BY r.started_at DESC, r.n DESC LIMIT ?"
+    for n, state, opening, *cells in db.execute(_SELECT + order, (*values, limit)):
+        row = _row(cells)
         words = None if query.text is None else marked(_text(db, n, match), query.text)
         yield Hit(row=row, state=state, words=words, opening=opening, place=f"{row.started_at or ''}~{n}")
+
+
+def _row(cells: Sequence[Any]) -> Row:
+    named = dict(zip(COLUMNS, cells, strict=True))
+    named["findings"] = named["findings"].split(",") if named["findings"] else []
+    return Row(**named)
 
 
 def _text(db: sqlite3.Connection, n: int, match: str | None) -> str:

@@ -72,11 +72,16 @@ class DeletionSchedule:
 
     async def unlisted(self, folders: Sequence[str]) -> list[str]:
         """Those of some folders that are not listed."""
+        times = await self.times(folders)
+        return [folder for folder in folders if folder not in times]
+
+    async def times(self, folders: Sequence[str]) -> dict[str, float]:
+        """When some folders are due, in seconds since the epoch; those that are not listed are left out."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for folder in folders:
                 pipe.zscore(DELETIONS_DUE, folder)
             scores = await pipe.execute()
-        return [folder for folder, score in zip(folders, scores, strict=True) if score is None]
+        return {folder: score for folder, score in zip(folders, scores, strict=True) if score is not None}
 
     async def hasten(self, folder: str, after_seconds: float) -> None:
         """Make a folder due after at most some seconds; add it if it is missing."""

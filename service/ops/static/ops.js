@@ -71,11 +71,11 @@ function showSelection() {
 }
 
 document.addEventListener("change", (event) => {
-  if (event.target.id === "all") {
-    for (const one of document.querySelectorAll("input[name=ids]")) one.checked = event.target.checked;
-  }
-  showSelection();
+  if (!event.target.matches("[data-all]")) return;
+  const boxes = event.target.closest("section, #content").querySelectorAll("input[name=ids]");
+  for (const box of boxes) box.checked = event.target.checked;
 });
+document.addEventListener("change", showSelection);
 
 showSelection();
 document.body.addEventListener("htmx:afterSettle", showSelection);
