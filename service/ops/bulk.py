@@ -13,8 +13,7 @@ from text.counts import many
 from text.errors import UserError
 from text.one_line import one_line
 
-MOST = 200  # of one request: what a page shows, and what a proxy waits for
-
+_MOST = 200  # of one request: more than a page shows, and what a proxy waits for
 _AT_ONCE = 8
 _MOST_NAMED = 10
 
@@ -23,14 +22,17 @@ class PartlyDone(UserError):
     """A change was made for some of several. The text names the others, and how many were changed."""
 
 
-async def change_each(names: Sequence[str], change: Callable[[str], Awaitable[str]], noun: str, how: str) -> str:
+async def change_each(
+    names: Sequence[str], change: Callable[[str], Awaitable[str]], noun: str, how: str, most: int = _MOST
+) -> str:
     """Make one change for each of some things.
 
     Args:
-        names: of the things, such as ids of recordings; 200 at most.
+        names: of the things, such as ids of recordings.
         change: changes one; returns what a person must know of it, empty if nothing.
         noun: what they are, such as `recording`.
         how: what they are afterwards, such as `on hold`.
+        most: how many there may be.
 
     Returns:
         How many were changed, and what there is to know of each, the same once.
@@ -39,8 +41,8 @@ async def change_each(names: Sequence[str], change: Callable[[str], Awaitable[st
         PartlyDone: it was not possible for some.
         UserError: it was possible for none, and the text says why; or there are too many.
     """
-    if len(names) > MOST:
-        raise UserError(f"{many(len(names), noun)} selected; select {MOST} at most at once")
+    if len(names) > most:
+        raise UserError(f"{many(len(names), noun)} selected; select {most} at most at once")
     at_once = asyncio.Semaphore(_AT_ONCE)
     notes: dict[str, list[str]] = {}  # names, by what there is to know of them
     failed: list[str] = []

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from archive import layout
 from config.values import is_local_host
+from service.ops.letters import what_of
 from service.ops.life import Said
 from text.counts import many
 from text.sizes import format_size
@@ -226,6 +227,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "count": count,
     "trend": trend,
     "many": many,
+    "what_of": what_of,
     "length_of": len,
     "sentence": sentence,
     "is_here": is_here,

@@ -27,6 +27,7 @@ _SEARCH = (
     ("after", "the `after` of the previous page"),
 )
 _EXPORT = tuple(name for name, _ in _SEARCH if name != "after")
+_GROUP = ("cause", "kind", "until")
 _MESSAGES = (("connection", "id of a connection"), ("code", "code of the message"), ("since", "first UTC day"))
 
 PAGES = (
@@ -89,6 +90,8 @@ PAGES = (
         letters.Letters,
         OPERATE,
         True,
+        tuple(letters.FILTERS.items()),
+        shows_refusals=True,
         needs=("redis-away",),
     ),
     Page(
@@ -110,6 +113,10 @@ CHANGES: dict[str, Change] = {
     "/acknowledge": Change("note that somebody has seen a condition", overview.acknowledge, ("id",), STOP),
     "/dead-letters/retry": Change("retry dead letters", letters.retry, ("id",), OPERATE),
     "/dead-letters/discard": Change("discard a dead letter", letters.discard, ("id", "died_at"), OPERATE),
+    "/dead-letters/retry-group": Change("retry the dead letters of a cause", letters.retry_group, _GROUP, OPERATE),
+    "/dead-letters/discard-group": Change("discard those of a cause", letters.discard_group, _GROUP, OPERATE),
+    "/dead-letters/retry-selected": Change("retry several", letters.retry_selected, ("ids",), OPERATE),
+    "/dead-letters/discard-selected": Change("discard several", letters.discard_selected, ("ids",), OPERATE),
     "/deletions/pause": Change("pause deletion", deletions.pause, (), STOP),
     "/deletions/resume": Change("resume deletion", deletions.resume, (), STOP),
     "/deletions/hold": Change("hold a recording", deletions.hold, ("id", "why"), DECIDE),

@@ -38,6 +38,8 @@ CHANGES_OF = {
     "listener": set[str](),
     "operator": {
         *("/acknowledge", "/dead-letters/retry", "/dead-letters/discard", "/deletions/pause", "/deletions/resume"),
+        *("/dead-letters/retry-group", "/dead-letters/discard-group"),
+        *("/dead-letters/retry-selected", "/dead-letters/discard-selected"),
         *("/connections/dismiss", "/connections/retry-upload", "/connections/refresh"),
     },
     "officer": {

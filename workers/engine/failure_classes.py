@@ -9,9 +9,12 @@ import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from text.times import parse_instant
 from workers.engine.attempts import Attempt
+
+Advised = Literal["retry", "discard"]
 
 
 class NotYet(Exception):
@@ -39,6 +42,7 @@ class FailureClass:
         advice: what a person does about a dead letter of this class.
         quiet_seconds: how long jobs may fail in this class before anybody is alerted.
         stays: whether it needs a person; reconcile retries the dead letters of the other classes.
+        advised: what a person does with its dead letter in the end.
     """
 
     name: str
@@ -49,6 +53,7 @@ class FailureClass:
     advice: str
     quiet_seconds: float = 0.0
     stays: bool = False
+    advised: Advised = "retry"
 
     @property
     def is_never_given_up(self) -> bool:
@@ -81,7 +86,13 @@ FAILURE_CLASSES = {
     cause.name: cause
     for cause in (
         FailureClass(
-            "not-there-yet", None, 600, 1, 60, "Telnyx does not have it: deleted, or of another account. Discard."
+            "not-there-yet",
+            None,
+            600,
+            1,
+            60,
+            "Telnyx does not have it: deleted, or of another account. Discard.",
+            advised="discard",
         ),
         FailureClass(
             "not-yet",
@@ -170,3 +181,8 @@ def may_have_passed(name: str) -> bool:
 def advice_of(name: str) -> str:
     """What to do about a dead letter of a class; empty for a class of another version."""
     return FAILURE_CLASSES[name].advice if name in FAILURE_CLASSES else ""
+
+
+def advised_for(name: str) -> Advised:
+    """What a person does in the end with a dead letter of a class; a retry for a class of another version."""
+    return FAILURE_CLASSES[name].advised if name in FAILURE_CLASSES else "retry"

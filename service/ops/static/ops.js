@@ -65,9 +65,11 @@ function showSelection() {
   const count = document.querySelectorAll("input[name=ids]:checked").length;
   form.hidden = count === 0;
   document.getElementById("selected").textContent = `${count} selected`;
-  const all = document.getElementById("all");
-  all.closest("label").hidden = false;
-  all.checked = count === document.querySelectorAll("input[name=ids]").length;
+  for (const all of document.querySelectorAll("[data-all]")) {
+    const boxes = [...all.closest("section, #content").querySelectorAll("input[name=ids]")];
+    all.closest("label").hidden = false;
+    all.checked = boxes.length > 0 && boxes.every((box) => box.checked);
+  }
 }
 
 document.addEventListener("change", (event) => {
