@@ -32,7 +32,8 @@ from service.protocol import answer_at_once, is_body_here
 from service.refusals import Refusals, client_of
 from service.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, OutsideWindow, SignatureRefused, Signatures
 from workers.queue.accept import Acceptor, Overloaded
-from workers.recordings.routing import Event, jobs_of, mirror_jobs
+from workers.queue.quarantine import note_on
+from workers.recordings.routing import Event, jobs_of, mirror_jobs, why_no_job
 
 LARGEST_BODY_BYTES = 4 * 1024 * 1024  # an event holds its whole transcription: 1.4 MB for some hours of speech
 
@@ -247,13 +248,19 @@ def _start_timer() -> asyncio.TimerHandle:
 
 
 async def _accept(acceptor: Acceptor, event: Event | None, body: bytes) -> _Answer:
+    has_shape = event is not None
     if event is None:
         event = Event("body:" + hashlib.sha256(body).hexdigest(), "", {})
     try:
         with span("webhook", event_id=event.id, event_type=event.type) as trace:
             jobs = jobs_of(msgspec.structs.replace(event, trace=trace) if trace else event)
             every_job = (*(jobs or ()), *mirror_jobs(event))
-            is_new = await acceptor.accept(event.id, every_job, keep=body if jobs is None else b"")
+            if jobs is None:
+                why = why_no_job(event) if has_shape else "it has none of the shapes of a Telnyx event"
+                note = note_on(body, event.id if has_shape else "", event.type, why)
+                is_new = await acceptor.accept(event.id, every_job, keep=body, note=note)
+            else:
+                is_new = await acceptor.accept(event.id, every_job)
     except (RedisError, OSError, Overloaded) as error:
         log.error("webhook not accepted", error=f"{type(error).__name__}: {error}", event_id=event.id)
         return 503, "unavailable", _RETRY

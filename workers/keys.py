@@ -21,6 +21,7 @@ INITIALISING = "callvault:initialising"  # lock of the process that creates the 
 EVENT = "callvault:event:"  # + "half day:bucket": set of integers, one for each accepted event
 REPEATED = "callvault:repeated:"  # + job id: the merged request of events that came while it ran; it runs next
 INSPECTION = "callvault:inspection"  # list: signed events of unknown type or shape, newest first, bounded
+INSPECTION_NOTES = "callvault:inspection-notes"  # list: when each of them came and why it lies there, likewise
 LEASES = "callvault:leases"  # hash: job id -> worker id
 UNLEASED = "callvault:unleased"  # hash: job id -> since when (ms) it has been in progress without a lease
 CLAIMED = "callvault:claimed:"  # + worker id and queue: number and answer of its last claim, in case the answer is lost

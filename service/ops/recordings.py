@@ -170,13 +170,11 @@ def shown(ops: Ops, hit: Hit) -> Hit:
     """A hit, with its numbers masked if `CALLVAULT_OPS_MASK_NUMBERS` is set."""
     if not ops.settings.ops_mask_numbers:
         return hit
-    row = msgspec.structs.replace(
-        hit.row, from_number=_masked(hit.row.from_number), to_number=_masked(hit.row.to_number)
-    )
+    row = msgspec.structs.replace(hit.row, from_number=masked(hit.row.from_number), to_number=masked(hit.row.to_number))
     return msgspec.structs.replace(hit, row=row)
 
 
-def _masked(number: str | None) -> str | None:
+def masked(number: str | None) -> str | None:
     """The first three and the last two characters of a number; the host of a SIP address."""
     if number is None:
         return None

@@ -20,6 +20,7 @@ from service.ops.tables import CHANGES, FILES, PAGES
 from workers.catalogue.query import FIELDS, STATES
 from workers.catalogue.search import MOST_COUNTED, Hit
 from workers.conditions import CONDITIONS
+from workers.queue.quarantine import MOST_KEPT
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -41,6 +42,7 @@ _ENVIRONMENT.globals |= {
     "fields": FIELDS,
     "states": STATES,
     "most_counted": MOST_COUNTED,
+    "most_kept": MOST_KEPT,
 }
 _GUARDED = [
     *(Guarded.of(f"/ops{page.path}", "GET", page.may) for page in PAGES),

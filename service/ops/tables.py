@@ -14,6 +14,7 @@ from service.ops import (
     letters,
     originals,
     overview,
+    quarantine,
     recording,
     recordings,
 )
@@ -104,6 +105,17 @@ PAGES = (
         True,
         tuple(originals.FILTERS.items()),
         shows_refusals=True,
+        needs=("redis-away",),
+    ),
+    Page(
+        "/quarantine",
+        "quarantine.html",
+        "Quarantine",
+        quarantine.look,
+        quarantine.Quarantine,
+        OPERATE,
+        True,
+        quarantine.QUERY,
         needs=("redis-away",),
     ),
 )

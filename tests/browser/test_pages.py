@@ -15,7 +15,7 @@ from lab.processes import wait_for
 from tests.browser.conftest import Deployment, sign_in
 from workers.engine.attempts import Attempt, DeadLetter
 
-PAGES = ("", "/recordings", "/evidence", "/connections", "/dead-letters", "/deletions")
+PAGES = ("", "/recordings", "/evidence", "/connections", "/dead-letters", "/deletions", "/quarantine")
 AXE = Path(__file__).parents[2] / ".tools" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 
 

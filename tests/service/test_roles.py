@@ -26,7 +26,7 @@ OPS_TOKEN = "a-token-for-tests-only"
 # What each role may ask for, apart from the table in the code. Everybody may see the overview and sign out.
 READS = {
     "listener": {"/recordings", "/recordings/{recording_id}", "audio", "levels of the channels"},
-    "operator": {"/connections", "/dead-letters", "/deletions", "/evidence", "/evidence/{day}"},
+    "operator": {"/connections", "/dead-letters", "/deletions", "/evidence", "/evidence/{day}", "/quarantine"},
     "officer": {
         *("/recordings", "/recordings/{recording_id}", "audio", "levels of the channels"),
         *("/deletions", "/evidence", "/evidence/{day}", "manifest of a seal", "inventory of a day"),
@@ -146,7 +146,7 @@ def test_menus_and_buttons_show_what_one_may_do(deployment: tuple[httpx.Client, 
     expected = {
         "listener": (["Overview", "Recordings"], set[str]()),
         "operator": (
-            ["Overview", "Evidence", "Connections", "Dead letters", "Deletions"],
+            ["Overview", "Evidence", "Connections", "Dead letters", "Deletions", "Quarantine"],
             {"/ops/deletions/pause", "/ops/connections/refresh"},
         ),
         "officer": (

@@ -1,6 +1,7 @@
 -- Accept a batch of events: deduplicate each, enqueue its jobs, then mark it as accepted.
 --
--- CONSTANTS: EVENT, ARQ_JOB, ARQ_IN_PROGRESS, REPEATED, CONNECTION_STATE, INSPECTION, BULK_QUEUE (see workers/keys.py).
+-- CONSTANTS: EVENT, ARQ_JOB, ARQ_IN_PROGRESS, REPEATED, CONNECTION_STATE, INSPECTION, INSPECTION_NOTES, BULK_QUEUE (see
+--            workers/keys.py).
 -- USES:   merge_job.lua
 -- KEYS:   none; they follow from the events.
 -- ARGV:   1 the span of a set of marks, in ms
@@ -8,7 +9,7 @@
 --         3 how many events the quarantine holds
 --         4 all events, as one MessagePack value
 --         5 the bytes that the events refer to, in their order (the server's MessagePack has no binary type)
---   event: bucket and member of its mark, length of the body to quarantine, jobs
+--   event: bucket and member of its mark, length of the body to quarantine, jobs, the note on that body or ''
 --   job:   queue, id, delay in ms, length of its data, the external connection that must be known or '', whether it merges
 -- ANSWER: for each event 1 if it is new, else 0.
 --
@@ -67,6 +68,8 @@ for n, event in ipairs(cmsgpack.unpack(ARGV[4])) do
   if is_new and body ~= '' then
     redis.call('LPUSH', INSPECTION, body)
     redis.call('LTRIM', INSPECTION, 0, tonumber(ARGV[3]) - 1)
+    redis.call('LPUSH', INSPECTION_NOTES, event[5])
+    redis.call('LTRIM', INSPECTION_NOTES, 0, tonumber(ARGV[3]) - 1)
   end
   redis.call('SADD', EVENT .. span .. bucket, member)
   redis.call('PEXPIRE', EVENT .. span .. bucket, (span + 3) * ARGV[1] - now)

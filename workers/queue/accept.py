@@ -21,11 +21,13 @@ from workers.keys import (
     CONNECTION_STATE,
     EVENT,
     INSPECTION,
+    INSPECTION_NOTES,
     REPEATED,
     connection_field,
 )
 from workers.queue.backlog import EVENTS_SHARE, Room
 from workers.queue.jobs import JOB_TTL_MS, Job, encode_job
+from workers.queue.quarantine import LARGEST_KEPT_BYTES, MOST_KEPT
 from workers.queue.replicas import Replicas
 from workers.queue.script import AsyncRedis, Script
 
@@ -37,8 +39,6 @@ _SPAN_MS = DEDUPE_SECONDS * 1000 // 2
 _BUCKETS = 2**16  # of a span; up to 33 million events in one, each bucket is a set of at most 512 integers
 _MAX_WAITING = 10_000
 _MAX_BATCH = 500
-_INSPECTION_EVENTS = 500
-_INSPECTION_BYTES = 32 * 1024
 
 _ACCEPT = Script(
     __package__,
@@ -50,11 +50,12 @@ _ACCEPT = Script(
     REPEATED=REPEATED,
     CONNECTION_STATE=CONNECTION_STATE,
     INSPECTION=INSPECTION,
+    INSPECTION_NOTES=INSPECTION_NOTES,
     BULK_QUEUE=BULK_QUEUE,
 )
 
 _Rows = list[tuple[str, str, int, int, str, bool]]
-_Event = tuple[tuple[str, str, int, _Rows], list[bytes]]  # an event as `accept.lua` reads it, and its bytes
+_Event = tuple[tuple[str, str, int, _Rows, str], list[bytes]]  # an event as `accept.lua` reads it, and its bytes
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -78,13 +79,14 @@ class Acceptor:
         self._waiting: list[tuple[_Event, asyncio.Future[bool]]] = []
         self._flusher: asyncio.Task[None] | None = None
 
-    async def accept(self, event_id: str, jobs: Sequence[Job], *, keep: bytes = b"") -> bool:
+    async def accept(self, event_id: str, jobs: Sequence[Job], *, keep: bytes = b"", note: bytes = b"") -> bool:
         """Hand one event to Redis.
 
         Args:
             event_id: identifies repetitions of the event.
             jobs: its jobs; may be empty.
             keep: its body, to be put into quarantine; cut at 32 KiB.
+            note: on this body, as `quarantine.note_on` writes it.
 
         Returns:
             True if the event is new, False if it was accepted before.
@@ -98,7 +100,7 @@ class Acceptor:
             raise Overloaded(f"{_MAX_WAITING} events already wait for Redis; Telnyx will retry")
         if self._room is not None and not self._room.is_left:
             raise Overloaded(f"Redis uses more than {EVENTS_SHARE:.0%} of its memory; raise maxmemory or add workers")
-        event = _event_of(event_id, jobs, keep[:_INSPECTION_BYTES], time.time_ns() // 1_000_000)
+        event = _event_of(event_id, jobs, keep[:LARGEST_KEPT_BYTES], note.decode(), time.time_ns() // 1_000_000)
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((event, done))
         if self._flusher is None or self._flusher.done():
@@ -122,13 +124,13 @@ class Acceptor:
     async def _call(self, batch: list[_Event]) -> list[int]:
         events = _encoder.encode([event for event, _ in batch])
         data = b"".join(piece for _, pieces in batch for piece in pieces)
-        arguments = (_SPAN_MS, JOB_TTL_MS, _INSPECTION_EVENTS, events, data)
+        arguments = (_SPAN_MS, JOB_TTL_MS, MOST_KEPT, events, data)
         if self._replicas is None:
             return cast(list[int], await _ACCEPT(self._redis, (), arguments))
         return cast(list[int], await self._replicas.confirmed(self._redis, _ACCEPT, arguments))
 
 
-def _event_of(event_id: str, jobs: Sequence[Job], keep: bytes, now_ms: int) -> _Event:
+def _event_of(event_id: str, jobs: Sequence[Job], keep: bytes, note: str, now_ms: int) -> _Event:
     pieces: list[bytes] = [keep]
     rows: _Rows = []
     for job in jobs:
@@ -136,7 +138,7 @@ def _event_of(event_id: str, jobs: Sequence[Job], keep: bytes, now_ms: int) -> _
         pieces.append(data)
         external = connection_field(job.only_if_external) if job.only_if_external else ""
         rows.append((job.queue, job.id, job.delay_ms, len(data), external, job.merges))
-    return (*mark_of(event_id), len(keep), rows), pieces
+    return (*mark_of(event_id), len(keep), rows, note), pieces
 
 
 def mark_of(event_id: str) -> tuple[str, str]:

@@ -146,6 +146,13 @@ def jobs_of(event: Event) -> Sequence[Job] | None:
     return None if route is None else route(event)
 
 
+def why_no_job(event: Event) -> str:
+    """Why `jobs_of` found no job for an event that has a shape."""
+    if event.type in ROUTES:
+        return "it does not name its recording or transcription"
+    return f"Callvault does nothing with events of type {event.type}" if event.type else "its type is not one of Telnyx"
+
+
 def mirror_jobs(event: Event) -> Sequence[Job]:
     """The poll of log messages that follows any event on a connection: an external one may have logged more."""
     connection_id = _text(event.payload, "connection_id")
