@@ -16,7 +16,7 @@ from service.ops.access import Refused, read_form
 from service.ops.parts import Ops
 from text.errors import UserError
 from text.times import format_instant, parse_day
-from workers.catalogue.inventory import bracketed, csv_lines
+from workers.catalogue.inventory import bracketed, csv_lines, csv_warning
 from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import FIELDS, BadQuery, Query, join, read_box, read_query, write_box
 from workers.catalogue.search import Hit, count, search, search_all
@@ -127,7 +127,8 @@ async def inventory(ops: Ops, request: Request) -> Response:
         raise Refused(404, str(error)) from None
     query = read_query({"since": day.isoformat(), "until": day.isoformat()})
     await ops.catalogue.ask(lambda path: search(path, query, 1))
-    return _csv(ops, search_all(ops.catalogue.path, query), f"recordings-{day}")
+    lacks = await ops.catalogue.incomplete()
+    return _csv(ops, search_all(ops.catalogue.path, query), f"recordings-{day}", lacks)
 
 
 async def export(ops: Ops, request: Request) -> Response:
@@ -138,7 +139,7 @@ async def export(ops: Ops, request: Request) -> Response:
     """
     query = _query_of(request)
     await ops.catalogue.ask(lambda path: search(path, query, 1))
-    return _csv(ops, search_all(ops.catalogue.path, query), "recordings")
+    return _csv(ops, search_all(ops.catalogue.path, query), "recordings", await ops.catalogue.incomplete())
 
 
 async def export_selected(ops: Ops, request: Request) -> Response:
@@ -158,11 +159,16 @@ async def export_selected(ops: Ops, request: Request) -> Response:
     return _csv(ops, filter(None, hits), "recordings")
 
 
-def _csv(ops: Ops, hits: Iterable[Hit], name: str) -> Response:
+def _csv(ops: Ops, hits: Iterable[Hit], name: str, lacks: str | None = None) -> Response:
+    """An inventory as a file; if it may lack recordings, its name and its last line say so."""
+
     def lines() -> Iterator[str]:
         yield from csv_lines(shown(ops, hit) for hit in hits)
+        if lacks is not None:
+            yield csv_warning(lacks)
 
-    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    incomplete = "" if lacks is None else "-incomplete"
+    headers = {"Content-Disposition": f'attachment; filename="{name}{incomplete}.csv"'}
     return StreamingResponse(lines(), 200, headers, "text/csv")  # Starlette draws the lines in a thread
 
 

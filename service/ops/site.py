@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -203,6 +204,16 @@ class _Static(StaticFiles):
         response.headers["Cache-Control"] = "public, max-age=3600"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        try:
+            return await super().get_response(path, scope)
+        except HTTPException as error:  # Starlette answers in plain text
+            request = Request(scope)
+            text = f"there is nothing at {request.url.path[:200]}" if error.status_code == 404 else error.detail
+            answer = problem(request, None, error.status_code, text)
+            answer.headers.update(HEADERS)
+            return answer
 
 
 def _shown(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:

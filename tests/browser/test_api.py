@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -21,7 +22,10 @@ from tests.workers.steps import pages
 from workers.keys import ALERTS, ARCHIVE, DELETIONS_PAUSED, DELETIONS_PAUSED_BY, HISTORY, SIGN_INS, UNSEALED
 from workers.queue.embedded import EmbeddedServer
 
-PATHS = ("/api/overview", "/api/recordings", "/api/evidence", "/api/connections", "/api/dead-letters", "/api/deletions")
+PATHS = (
+    *("/api/overview", "/api/recordings", "/api/evidence", "/api/connections"),
+    *("/api/dead-letters", "/api/deletions", "/api/quarantine"),
+)
 
 
 def test_the_api_matches_its_openapi_document(deployment: Deployment, api: httpx.Client, tmp_path: Path) -> None:
@@ -89,6 +93,15 @@ def test_an_unknown_page_is_answered_by_a_page_with_the_menu(path: str, api: htt
     answer = api.get(path)
     assert answer.status_code == 404 and answer.headers["content-type"].startswith("text/html")
     assert f"there is nothing at {path.partition('?')[0]}" in answer.text and 'href="/ops/deletions"' in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_an_unknown_static_file_is_answered_by_a_page_too(deployment: Deployment) -> None:
+    for method, path, status in (("GET", "a/none-such", 404), ("POST", "ops.css", 405), ("GET", "ops.css", 200)):
+        answer = httpx.request(method, f"{deployment.url}/ops/static/{path}", trust_env=False)
+        assert answer.status_code == status, path
+    answer = httpx.get(f"{deployment.url}/ops/static/none-such.css", trust_env=False)
+    assert "there is nothing at /ops/static/none-such.css" in answer.text and "<h1>Not found</h1>" in answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
@@ -394,6 +407,11 @@ def test_pages_report_an_unreachable_archive(tmp_path: Path, redis_url: str) -> 
         assert one.status_code == 503 and one.json()["error"].startswith("The archive: ")
         page = client.get(f"/ops/recordings/{call.data['id']}", timeout=60)
         assert page.status_code == 503 and "The archive: " in page.text
+        assert "may be incomplete" in client.get("/ops/recordings").text
+        export = client.get("/ops/recordings.csv")
+        assert 'filename="recordings-incomplete.csv"' in export.headers["content-disposition"]
+        *_, row, last = csv.reader(export.text.splitlines())
+        assert row[0] == call.data["id"] and last[0].startswith("INCOMPLETE: ") and len(last) == len(row)
     sandbox.stop()
 
 

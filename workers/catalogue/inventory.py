@@ -50,6 +50,13 @@ def csv_cells(hit: Hit) -> list[Any]:
     return [safe_cell(values[name]) for name in CSV_HEAD]
 
 
+def csv_warning(text: str) -> str:
+    """The last line of an inventory that may lack recordings, so that neither a person nor a program takes it for whole."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow([f"INCOMPLETE: {text}", *("" for _ in CSV_HEAD[1:])])
+    return line.getvalue()
+
+
 def safe_cell(value: Any) -> Any:
     """A cell; text that a spreadsheet reads as a formula is quoted (OWASP, CSV injection), E.164 numbers are not."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not value[1:].isdigit():
