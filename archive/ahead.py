@@ -15,15 +15,20 @@ R = TypeVar("R")
 
 def ahead(items: Iterable[T], work: Callable[[T], R], at_once: int = AT_ONCE) -> Iterator[R]:
     """The results of `work` in the order of the items; an exception is raised in place of its result."""
-    with ThreadPoolExecutor(at_once, thread_name_prefix="callvault-ahead") as threads:
-        waiting: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                waiting.append(threads.submit(work, item))
-                if len(waiting) >= 2 * at_once:
-                    yield waiting.popleft().result()
-            while waiting:
+    threads = ThreadPoolExecutor(at_once, thread_name_prefix="callvault-ahead")
+    waiting: deque[Future[R]] = deque()
+    is_interrupted = False
+    try:
+        for item in items:
+            waiting.append(threads.submit(work, item))
+            if len(waiting) >= 2 * at_once:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    except KeyboardInterrupt:
+        is_interrupted = True  # nobody waits for what a slow store still sends
+        raise
+    finally:
+        for future in waiting:
+            future.cancel()
+        threads.shutdown(wait=not is_interrupted)

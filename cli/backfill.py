@@ -32,17 +32,16 @@ def command(
     """Archive recordings that Telnyx already has.
 
     A worker must be running. If you stop this command, the same command continues where it stopped.
-    Exit status 1: it was stopped, a job failed for good, or a day could not be compared.
+    Exit status 1: a job failed for good, or a day could not be compared; 130: you stopped it.
 
     Example: callvault backfill --since 30d --dry-run
     """
     from cli.past_days import Backfill
-    from cli.supervisor import stop_signals
 
     today = utc_now().date()
     first, last = first_day(since) or today, last_day(until)
     if last is None:
         refuse_future(first, today)
     refuse_reversed(first, last)
-    with service_of(data) as (settings, url), stop_signals() as asked_to_stop:
-        return asyncio.run(Backfill(settings, first, last or today, connection, dry_run, asked_to_stop).run(url, json))
+    with service_of(data) as (settings, url):
+        return asyncio.run(Backfill(settings, first, last or today, connection, dry_run).run(url, json))

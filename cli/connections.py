@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import confirmed, open_console
+from cli.interrupt import Interrupted
 from cli.options import Json, settings_of
 from cli.usage import group
 from text.counts import many
@@ -125,6 +126,12 @@ async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: boo
             done += 1
             if not as_json:
                 sys.stdout.write(f"done: {change.action} {change.family}.{change.key}\n")
+    except asyncio.CancelledError:
+        next_one = changes[done]
+        raise Interrupted(
+            f"{done} of {many(len(changes), 'change')} made; {next_one.action} {next_one.family}.{next_one.key} may have "
+            "been made, too. Run the same command again for the rest"
+        ) from None
     except TelnyxError as error:
         failed = changes[done]
         failure = f"{failed.action} {failed.family}.{failed.key}: {error}; {done} of {len(changes)} made"

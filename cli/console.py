@@ -59,10 +59,12 @@ def confirmed(question: str, *, err: bool = False) -> bool:
     """
     import typer
 
+    from cli.interrupt import raised_at_once
     from text.errors import UsedWrongly
 
     try:
-        return typer.confirm(question, err=err)
+        with raised_at_once():
+            return typer.confirm(question, err=err)
     except typer.Abort as stopped:
         if isinstance(stopped.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None

@@ -20,6 +20,7 @@ from archive.proof import hash_object
 from archive.stores.store import open_store
 from cli.console import open_console
 from cli.init import init
+from cli.interrupt import stands
 from cli.options import AudioFolder, Json, own_settings_of, refuse_silence
 from cli.supervisor import (
     Supervisor,
@@ -85,7 +86,10 @@ def command(
     refuse_silence(audio)
     console = open_console(stderr=json)
     folder = (data or Path(tempfile.mkdtemp(prefix="callvault-demo-"))).resolve()
-    with locked(folder), stop_signals() as asked_to_stop:
+    what_stands = (
+        f"the demo stopped what it had started; its files stay in {folder}. Run the command again for a new one"
+    )
+    with stands(what_stands), locked(folder):
         server = EmbeddedServer(folder)
         with Supervisor(lambda line: console.print(line, style="yellow"), server) as supervisor:
             address = (folder / "archive").as_uri()
@@ -93,13 +97,14 @@ def command(
             demo = _Demo(folder, recordings, audio, supervisor, server.url)
             with progress(console, archived=recordings, originals_deleted=recordings) as show:
                 demo.make_calls()
-                demo.wait(show, asked_to_stop)
+                demo.wait(show)
             report = demo.check()
             _print(report, demo, console, json)
             if keep:
                 console.print(f"\nStill running: receiver {demo.receiver_url}")
                 console.print(f"               sandbox  {demo.facts['base_url']}\nPress Ctrl-C to stop.")
-                supervisor.tend_until(asked_to_stop)
+                with stop_signals() as asked_to_stop:
+                    supervisor.tend_until(asked_to_stop)
     return 0 if report.is_good else 1
 
 
@@ -144,7 +149,7 @@ class _Demo:
         answer = self._http.post(f"{self.facts['control_url']}/calls", json=body).raise_for_status().json()
         self.ids = set(answer["recordings"])
 
-    def wait(self, show: Any, asked_to_stop: Any) -> None:
+    def wait(self, show: Any) -> None:
         """Wait until everything is archived and deleted, or two minutes pass without progress."""
         moved, before = time.monotonic(), -1
         while True:
@@ -156,7 +161,7 @@ class _Demo:
                 return
             if committed + deleted + receipts != before:
                 moved, before = time.monotonic(), committed + deleted + receipts
-            if time.monotonic() - moved > _PATIENCE_SECONDS or asked_to_stop():
+            if time.monotonic() - moved > _PATIENCE_SECONDS:
                 return
             self.supervisor.tend()
             time.sleep(0.2)

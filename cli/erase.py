@@ -11,6 +11,7 @@ import typer
 
 from archive import layout
 from cli.console import confirmed
+from cli.interrupt import stands
 from cli.options import By, DataFolder, Json, RecordingId, service_of, settings_of
 from text.counts import many
 from text.errors import UsedWrongly, UserError
@@ -67,10 +68,11 @@ def _run(settings: Settings, url: str, recording_id: str, why: str, by: str | No
         if not yes and not confirmed(question, err=as_json):
             sys.stderr.write("callvault: nothing was erased\n")
             return 1
-        done = asyncio.run(_erase(settings, url, target, why, by))
-        files = forget(archive, row.date, recording_id)
-        up_to_date(settings, catalogue, archive, says_how=False)
-        signed = is_signed(archive, folder)
+        with stands("the erasure may have begun; run the same command again, and it continues where it stopped"):
+            done = asyncio.run(_erase(settings, url, target, why, by))
+            files = forget(archive, row.date, recording_id)
+            up_to_date(settings, catalogue, archive, says_how=False)
+            signed = is_signed(archive, folder)
     record = done.record
     if as_json:
         report: dict[str, object] = {"recording_id": recording_id, "objects": [o.key for o in record.objects]}

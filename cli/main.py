@@ -13,9 +13,10 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 import typer
 
 from cli.help import write_commands
+from cli.interrupt import SERVICES, Interrupted, ignore, status, take_sigterm, was_interrupted
 from cli.lazily import import_lazily
 from cli.usage import Group, UsageError, explain, group
-from process.leave import leave_soon
+from process.leave import leave_now, leave_soon
 from process.logs import configure_logs
 from text.errors import UsedWrongly, UserError
 
@@ -104,6 +105,13 @@ class _Commands(Group):
         alone.command(row.name)(command)
         return typer.main.get_command(alone)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Ctrl-C while it is imported ends it here."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted("nothing was begun") from None
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the table, a section a heading."""
         width = max(map(len, _BY_NAME))
@@ -141,15 +149,23 @@ def main() -> None:
     try:
         _run()
     except SystemExit as end:
-        leave_soon(end.code if isinstance(end.code, int) else int(end.code is not None))
+        ignore()
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if was_interrupted(code):
+            leave_now(code)
+        leave_soon(code)
         raise
 
 
 def _run() -> None:
     """Run the command that was typed, and end with its exit status; an error becomes one line."""
     configure_logs("warning", program="callvault", is_command=True)  # serve and worker set their own
+    if not SERVICES.intersection(sys.argv[1:2]):
+        take_sigterm()
     try:
         sys.exit(app(prog_name="callvault", standalone_mode=False))
+    except KeyboardInterrupt:
+        _end("interrupted", status())
     except UserError as error:
         _end(str(error), error.exit_status)
     except UsageError as error:

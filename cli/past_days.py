@@ -17,6 +17,7 @@ import msgspec
 
 from cli.backfilled import Backfilled
 from cli.console import open_console
+from cli.interrupt import Interrupted
 from cli.progress import progress
 from cli.resume import StateFile
 from config.settings import Settings
@@ -34,10 +35,6 @@ _STATE_DAYS = 30
 _SOON_SECONDS = 600  # a job waits longer only for a recording that Telnyx has not finished
 _MANY = 1_000  # jobs past which they are listed once a second
 _NO_WORKER = "queued; no worker runs: start `callvault worker`"
-
-
-class _Stopped(Exception):
-    pass
 
 
 class _State(Tally):
@@ -102,13 +99,11 @@ class Backfill:
         until: date,
         connection_id: str | None,
         dry_run: bool,
-        asked_to_stop: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._since, self._until = since, until
         self._connection_id = connection_id
         self._dry_run = dry_run
-        self._asked_to_stop = asked_to_stop
         self._console = open_console(stderr=True)
         self._started = time.monotonic()
         self._is_stopped = False
@@ -117,16 +112,24 @@ class Backfill:
         self._done: Backfilled | None = None
 
     async def run(self, redis_url: str, as_json: bool) -> int:
-        """Run to the end, or until the person stops it; returns the exit status."""
+        """Run to the end, or until Ctrl-C or SIGTERM cancels it; returns the exit status."""
         ends = _Ends()
         try:
             async with runtime_at(self._settings, redis_url) as runtime:
                 ends = await self._run(runtime)
-        except _Stopped:
-            self._console.print("Stopped. Run the same command to continue. Workers finish the queued jobs.")
+        except asyncio.CancelledError:
             self._is_stopped = True
-        self._print(self._tally, ends, as_json)
-        return 1 if ends.given_up or self._failed or self._tally.unreadable or self._is_stopped else 0
+        if as_json or self._tally.found or not self._is_stopped:
+            self._print(self._tally, ends, as_json)
+        if self._is_stopped:
+            raise Interrupted(self._what_stands())
+        return 1 if ends.given_up or self._failed or self._tally.unreadable else 0
+
+    def _what_stands(self) -> str:
+        if self._dry_run:
+            return "it changed nothing; run the same command again"
+        through = f"compared through {self._tally.through}" if self._tally.through else "no day was compared to its end"
+        return f"{through}; run the same command again to continue. Workers finish the queued jobs"
 
     async def _run(self, runtime: Runtime) -> _Ends:
         """Compare the days, then wait for the jobs that this queued."""
@@ -175,8 +178,6 @@ class Backfill:
             self._failed = await reconcile_days(runtime, what, tally, lambda tally: self._show(tally, show), save)
 
     def _show(self, tally: Tally, show: Callable[..., None]) -> None:
-        if self._asked_to_stop():
-            raise _Stopped
         days = (date.fromisoformat(tally.through) - self._since).days + 1 if tally.through else 0
         rate = tally.found / max(time.monotonic() - self._started, 0.001)
         note = f"found {_found(tally)} ({rate:,.0f}/s); missing {_missing(tally)} (about {format_size(tally.bytes)})"
@@ -207,8 +208,6 @@ class Backfill:
                 until = int((await server_seconds(runtime.redis) + _SOON_SECONDS) * 1000)
                 if not (waiting := await runtime.redis.zrangebyscore(BULK_QUEUE, "-inf", until)):
                     return _Counts.of_jobs(await runtime.redis.zrangebyscore(BULK_QUEUE, until, "+inf"))
-                if self._asked_to_stop():
-                    raise _Stopped
                 counts = queued.without(_Counts.of_jobs(waiting))._asdict()
                 note = f"archived {format_size(done.size)}" if done.has_worker else _NO_WORKER
                 show(note, **{kind: count for kind, count in counts.items() if getattr(queued, kind)})
@@ -221,6 +220,7 @@ class Backfill:
         if as_json:
             report = {name: value for name, value in msgspec.structs.asdict(tally).items() if name != "cursor"}
             report |= {"done": sum(done), "given_up": given_up, "left": left, "dry_run": self._dry_run}
+            report["stopped"] = self._is_stopped
             report |= {"found_recordings": _found(tally).recordings, "missing_recordings": _missing(tally).recordings}
             report |= {f"queued_{kind}": count for kind, count in queued._asdict().items()}
             report |= {f"done_{kind}": count for kind, count in done._asdict().items()}

@@ -76,9 +76,14 @@ class StateFile(Generic[S]):
         """Save a state, atomically."""
         private_folder(self._path.parent)
         temporary = self._path.with_suffix(".new")
-        private_file(temporary)
-        temporary.write_bytes(msgspec.json.encode(_Saved(self._archive_id, msgspec.Raw(msgspec.json.encode(state)))))
-        temporary.replace(self._path)
+        try:
+            private_file(temporary)
+            temporary.write_bytes(
+                msgspec.json.encode(_Saved(self._archive_id, msgspec.Raw(msgspec.json.encode(state))))
+            )
+            temporary.replace(self._path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def forget(self) -> None:
         """Remove the state, once the work is done."""

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cli.help import Help, split_examples, write_commands
+from cli.interrupt import Interrupted, what_stands
 from text.errors import UsedWrongly
 
 _SHORTER = (
@@ -19,11 +20,38 @@ _SHORTER = (
     ("less than or equal to", "at most"),
 )
 
+_EMPTY = {
+    "why": "give a reason; the archive keeps it",
+    "reason": "is empty; give the reason, the archive records it",
+}
+_MAY_BE_EMPTY = "VALUE"  # the metavar of a field of Telnyx, where an empty text can be meant
+
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # Typer exports neither this class nor its children
 
 
 class _Command(Help, TyperCommand):
-    """A command with a help of our form."""
+    """A command with a help of our form.
+
+    It refuses an empty value, because an unset variable of a script would otherwise mean something else.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options and arguments that were typed."""
+        given, _, _ = self.make_parser(ctx).parse_args(args=[*args]) if not ctx.resilient_parsing else ({}, [], [])
+        rest: list[str] = super().parse_args(ctx, args)
+        for parameter in self.get_params(ctx):
+            value = given.get(parameter.name)
+            if isinstance(value, str) and not value.strip() and parameter.metavar != _MAY_BE_EMPTY:
+                why = _EMPTY.get(str(parameter.name), "is empty; leave it out, or give a value")
+                raise UsedWrongly(f"{_name_of(parameter)}: {why}")
+        return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it; Ctrl-C and SIGTERM end it with a sentence."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted(what_stands(str(ctx.command_path).removeprefix("callvault "))) from None
 
 
 class Group(Help, TyperGroup):

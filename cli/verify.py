@@ -17,6 +17,7 @@ from archive.marks import ProvenMarks
 from archive.verify import Verified, count_recordings, verify
 from archive.verify_seals import count_seals, verify_seals
 from cli.console import open_console
+from cli.interrupt import stands
 from cli.options import DataFolder, Json, Since, Until, first_day, last_day, refuse_future, refuse_reversed, settings_of
 from cli.resume import StateFile
 from text.counts import many
@@ -25,8 +26,11 @@ from text.sizes import format_size
 from text.times import format_duration, format_instant, utc_now
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
+    from archive.archive import Archive
     from config.settings import Settings
 
 _STATE_DAYS = 7
@@ -95,7 +99,6 @@ def command(
 
 
 def _run(settings: Settings, options: Options) -> int:
-    from cli.progress import progress
     from cli.register import register_problems
     from workers.runtime import open_archive
     from workers.seals.signing import open_seal_keys
@@ -128,20 +131,16 @@ def _run(settings: Settings, options: Options) -> int:
         if stopped is None or state.through >= stopped.through:  # until then `--resume` would lose progress
             file.save(state)
 
+    def what_stands() -> str:
+        register_problems(settings, archive_id, state.problems, "verify")
+        found = f"{many(len(state.problems), 'problem')} found so far" if state.problems else "no problem so far"
+        if (saved := file.saved()) is None:
+            return f"{found}; no day was verified to its end, so run the same command again"
+        return f"{found}; verified through {saved.through}: add --resume to the same command to continue"
+
     started = time.monotonic()
-    with progress(console, recordings=count_recordings(archive, options.since, options.until)) as show:
-        verify(archive, state, **span, show=lambda s: show(recordings=s.recordings), save=save)
-    if options.seals:
-        with progress(console, seals=count_seals(archive)) as show:
-            verify_seals(
-                archive,
-                state,
-                **span,
-                authorities=settings.timestamp_ca,
-                head=options.head,
-                seal_after=settings.seal_after,
-                show=lambda s: show(many(s.sealed_objects, "sealed object") if s.sealed_objects else "", seals=s.seals),
-            )
+    with stands(what_stands):
+        _check(archive, state, options, settings, span, save)
     marks.close()
     file.forget()
     seconds = time.monotonic() - started
@@ -152,6 +151,34 @@ def _run(settings: Settings, options: Options) -> int:
     else:
         _print(settings, options, state, seconds)
     return 1 if state.problems else 0
+
+
+def _check(
+    archive: Archive,
+    state: Verified,
+    options: Options,
+    settings: Settings,
+    span: dict[str, Any],
+    save: Callable[[Verified], None],
+) -> None:
+    """Verify the recordings, then the seals if they are asked for, with progress."""
+    from cli.progress import progress
+
+    console = open_console(stderr=True)
+    with progress(console, recordings=count_recordings(archive, options.since, options.until)) as show:
+        verify(archive, state, **span, show=lambda s: show(recordings=s.recordings), save=save)
+    if not options.seals:
+        return
+    with progress(console, seals=count_seals(archive)) as show:
+        verify_seals(
+            archive,
+            state,
+            **span,
+            authorities=settings.timestamp_ca,
+            head=options.head,
+            seal_after=settings.seal_after,
+            show=lambda s: show(many(s.sealed_objects, "sealed object") if s.sealed_objects else "", seals=s.seals),
+        )
 
 
 def _begin(console: Console, stopped: Verified | None, options: Options) -> Verified:

@@ -8,6 +8,8 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
+from typing import NoReturn
 
 _SECONDS = 2.0
 
@@ -35,9 +37,19 @@ def leave_soon(status: int) -> None:
 
     def leave() -> None:
         time.sleep(_SECONDS)
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(status)
+        leave_now(status)
 
     threading.Thread(target=leave, name="callvault-leave", daemon=True).start()
+
+
+def leave_now(status: int) -> NoReturn:
+    """End this process with a status at once, whatever its threads do.
+
+    An interrupted command ends like this: CPython would replace its status by a death of SIGINT if the signal came while
+    something was compiled, as in an import (`unhandled_keyboard_interrupt` in its Python/pythonrun.c).
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it, or it is closed
+            stream.flush()
+    os._exit(status)
