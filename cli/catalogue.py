@@ -23,6 +23,7 @@ from workers.catalogue.feed import AS_OF, OPEN_DAYS, bring_up_to_date
 from workers.catalogue.lookup import day_at_telnyx, first_day, take_from_archive
 from workers.catalogue.query import Query
 from workers.catalogue.search import Hit, search
+from workers.catalogue.search import ids_beginning as search_ids
 from workers.queue.connect import connect_receiver
 from workers.queue.embedded import EmbeddedServer, redis_of
 from workers.runtime import open_archive
@@ -157,9 +158,27 @@ def searched(settings: Settings, catalogue: Catalogue, archive: Archive, query: 
     Raises:
         StoreError: the catalogue must be rebuilt, and the archive does not answer.
     """
+    return _read(settings, catalogue, archive, lambda: search(catalogue.path, query, 1))
+
+
+def ids_beginning(settings: Settings, catalogue: Catalogue, archive: Archive, beginning: str, most: int) -> list[str]:
+    """The IDs of recordings that begin with a text, sorted; in lower case if none does otherwise.
+
+    Raises:
+        StoreError: as `searched`.
+    """
+
+    def read() -> list[str]:
+        path = catalogue.path
+        return search_ids(path, beginning, most) or search_ids(path, beginning.lower(), most)
+
+    return _read(settings, catalogue, archive, read)
+
+
+def _read(settings: Settings, catalogue: Catalogue, archive: Archive, read: Callable[[], T]) -> T:
     try:
-        return search(catalogue.path, query, 1)
+        return read()
     except sqlite3.DatabaseError as error:
         catalogue.start_anew(error)
         up_to_date(settings, catalogue, archive)
-        return search(catalogue.path, query, 1)
+        return read()

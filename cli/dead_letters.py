@@ -101,7 +101,7 @@ def accept_letter(
         str,
         typer.Argument(
             metavar="ID",
-            help="ID of the recording, or job ID; for a transcription, its job ID.",
+            help="ID of the recording or its beginning, or job ID; for a transcription, its job ID.",
             show_default=False,
         ),
     ],
@@ -117,18 +117,24 @@ def accept_letter(
 
     Example: callvault dead-letters accept ID --why "support says that it is empty"
     """
+    from cli.ids import choose, is_surely_whole
     from workers.reconcile.not_archived import accept_not_archived
     from workers.reconcile.not_transcribed import accept_transcription
     from workers.runtime import runtime_at
 
     if not why.strip():
-        raise UserError("--why: give a reason; the archive keeps it")
+        raise UsedWrongly("--why: give a reason; the archive keeps it")
     is_transcription = what.startswith("archive_transcription:")
     id_ = what.removeprefix("archive_recording:").removeprefix("archive_transcription:")
     kind, person = "transcription" if is_transcription else "recording", by or user_name()
 
     async def accept(settings: Settings, url: str) -> NotArchived | TranscriptionNotArchived | None:
+        nonlocal id_
         async with runtime_at(settings, url) as runtime:
+            if not is_surely_whole(id_):
+                jobs = [letter.job_id.partition(":") for letter in await runtime.attempts.letters()]
+                ids = sorted(name for job, _, name in jobs if job == f"archive_{kind}" and name.startswith(id_))
+                id_ = choose(id_, ids)
             accept_it = accept_transcription if is_transcription else accept_not_archived
             return await accept_it(runtime, id_, why, person)
 

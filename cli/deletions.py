@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json as json_module
+import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ import typer
 
 from archive.hold import Hold
 from cli.console import count_line, most_rows, print_result
-from cli.options import By, DataFolder, Json, Limit, RecordingId, Why, service_of, settings_of
+from cli.options import ID_HELP, By, DataFolder, Json, Limit, RecordingId, Why, service_of, settings_of
 from cli.usage import group
 from text.counts import many
 from text.errors import UsedWrongly, UserError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 command = group("List, pause, hold or approve deletions at Telnyx.\n\nExample: callvault deletions list")
 
-SomeRecordingId = Annotated[str | None, typer.Argument(metavar="ID", help="ID of the recording.", show_default=False)]
+SomeRecordingId = Annotated[str | None, typer.Argument(metavar="ID", help=ID_HELP, show_default=False)]
 ConnectionId = Annotated[
     str | None, typer.Option("--connection", metavar="ID", help="All recordings of this connection.")
 ]
@@ -273,7 +274,7 @@ def hold(
     """
     from workers.deletion import decisions
 
-    name, person = _one(recording_id, connection), by or user_name()
+    (name, doubt), person = _one(recording_id, connection, data), by or user_name()
 
     async def work(runtime: Runtime) -> Decided:
         if connection is not None:
@@ -285,6 +286,7 @@ def hold(
     decided = _change(data, "hold", work, *recordings, about=about, why=why, by=by, needs_redis=False)
     if connection is not None:
         _warn_if_unknown(connection, data)
+    _warn(doubt)
     report: dict[str, Any] = {"recording_id": None if connection else name, "connection_id": connection}
     return _report(f"{what} is on hold", decided, report | {"is_held": True}, json)
 
@@ -331,7 +333,7 @@ def release(
     """
     from workers.deletion import decisions
 
-    name, person = _one(recording_id, connection), by or user_name()
+    (name, doubt), person = _one(recording_id, connection, data), by or user_name()
     if connection is not None:
         held = _change(
             data,
@@ -348,6 +350,7 @@ def release(
     released = _change(
         data, "release", lambda runtime: decisions.release(runtime, name, why, person), name, why=why, by=by
     )
+    _warn(doubt)
     report = {"recording_id": name, "connection_id": None} | msgspec.to_builtins(released)
     print_result(f"{name} is released; {released.follows}", report | {"follows": released.follows}, as_json=json)
 
@@ -363,26 +366,52 @@ def approve(recording_id: RecordingId, why: Why, by: By = None, data: DataFolder
     """
     from workers.deletion import decisions
 
-    person = by or user_name()
-    name = _id(recording_id)
+    (name, doubt), person = _whole(recording_id, data), by or user_name()
     findings, kept = _change(
         data, "approve", lambda runtime: decisions.approve(runtime, name, why, person), name, why=why, by=by
     )
-    report = {"recording_id": recording_id, "approved": [*findings], "kept": kept, "follows": what_follows(kept)}
-    print_result(f"{recording_id}: approved {', '.join(findings)}; {what_follows(kept)}", report, as_json=json)
+    _warn(doubt)
+    report = {"recording_id": name, "approved": [*findings], "kept": kept, "follows": what_follows(kept)}
+    print_result(f"{name}: approved {', '.join(findings)}; {what_follows(kept)}", report, as_json=json)
 
 
-def _one(recording_id: str | None, connection: str | None) -> str:
+def _one(recording_id: str | None, connection: str | None, data: Path | None) -> tuple[str, str | None]:
+    """The ID of a recording or a connection, and a doubt as `_whole` has it."""
     if (recording_id is None) == (connection is None):
         raise UsedWrongly("give the ID of a recording, or --connection and the ID of a connection")
-    return _id(recording_id or connection or "")
+    return _whole(recording_id, data) if recording_id is not None else (_id(connection or "", "--connection"), None)
 
 
-def _id(text: str) -> str:
+def _whole(typed: str, data: Path | None) -> tuple[str, str | None]:
+    """The whole ID of a recording, and why that is in doubt: a decision does not wait for an archive that is away."""
+    from redis.exceptions import RedisError
+
+    from archive.stores.store import StoreError
+    from cli.catalogue import opened
+    from cli.ids import is_surely_whole, whole_id
+
+    if is_surely_whole(_id(typed)):
+        return typed, None
+    try:
+        settings = settings_of(data)
+        with opened(settings) as (catalogue, archive):
+            return whole_id(settings, catalogue, archive, typed), None
+    except UsedWrongly:
+        raise
+    except (UserError, StoreError, RedisError, OSError, sqlite3.Error) as error:
+        return typed, f"taken as a whole ID, because the catalogue cannot be searched: {error}"
+
+
+def _warn(doubt: str | None) -> None:
+    if doubt is not None:
+        sys.stderr.write(f"callvault: ID: {doubt}\n")
+
+
+def _id(text: str, name: str = "ID") -> str:
     from config.values import is_id
 
     if not is_id(text):
-        raise UsedWrongly(f"{text!r} is not a Telnyx ID")
+        raise UsedWrongly(f"{name}: {text!r} is not a Telnyx ID")
     return text
 
 

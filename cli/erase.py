@@ -12,9 +12,9 @@ import typer
 from archive import layout
 from cli.console import confirmed
 from cli.interrupt import stands
-from cli.options import By, DataFolder, Json, RecordingId, service_of, settings_of
+from cli.options import By, DataFolder, Json, service_of, settings_of
 from text.counts import many
-from text.errors import UsedWrongly, UserError
+from text.errors import UsedWrongly
 
 if TYPE_CHECKING:
     from archive.erase import Erased
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    recording_id: RecordingId,
+    recording_id: Annotated[str, typer.Argument(metavar="ID", help="Whole ID of the recording.", show_default=False)],
     reason: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Reason; the archive records it. Required unless --sign.")
     ] = None,
@@ -47,7 +47,7 @@ def command(
     if reason is None:
         raise UsedWrongly("--reason: missing; give the reason, the archive records it")
     if not reason.strip():
-        raise UserError("--reason: is empty; give the reason, the archive records it")
+        raise UsedWrongly("--reason: is empty; give the reason, the archive records it")
     with service_of(data) as (settings, url):
         return _run(settings, url, recording_id, reason, by, yes=yes, as_json=json)
 
@@ -55,10 +55,12 @@ def command(
 def _run(settings: Settings, url: str, recording_id: str, why: str, by: str | None, *, yes: bool, as_json: bool) -> int:
     from archive.erase import is_signed
     from cli.catalogue import look_up, opened, up_to_date
+    from cli.ids import refuse_beginning
     from workers.catalogue.forget import assert_can_forget, forget
     from workers.deletion.erase import Target, refuse_if_held
 
     with opened(settings) as (catalogue, archive):
+        refuse_beginning(settings, catalogue, archive, recording_id)
         row = look_up(settings, catalogue, archive, recording_id).row
         folder = layout.recording_folder(row.date, recording_id)
         target = Target(archive, folder, row)
@@ -98,10 +100,12 @@ def _run(settings: Settings, url: str, recording_id: str, why: str, by: str | No
 def _sign(settings: Settings, recording_id: str, as_json: bool) -> int:
     from archive.erase import sign_erasure
     from cli.catalogue import look_up, opened
+    from cli.ids import refuse_beginning
     from workers.seals.signing import open_seal_keys
 
     keys = open_seal_keys(settings)
     with opened(settings) as (catalogue, archive):
+        refuse_beginning(settings, catalogue, archive, recording_id)
         row = look_up(settings, catalogue, archive, recording_id).row
         folder = layout.recording_folder(row.date, recording_id)
         record = sign_erasure(archive, folder, keys)

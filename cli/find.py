@@ -52,7 +52,9 @@ def command(
     connection: Annotated[str | None, typer.Option(metavar="ID", help="Connection ID.")] = None,
     session: Annotated[str | None, typer.Option(metavar="ID", help="Call session ID.")] = None,
     leg: Annotated[str | None, typer.Option(metavar="ID", help="Call leg ID.")] = None,
-    id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Recording ID.")] = None,
+    id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Recording ID, or its first 6 characters or more.")
+    ] = None,
     text: Annotated[
         str | None, typer.Option(metavar="WORDS", help='Words in the transcript: all words, "a phrase", prefix*.')
     ] = None,
@@ -77,8 +79,11 @@ def command(
     Examples: callvault find 'refund state:kept since:7d'
     callvault find --number "+49 30 1234567" --since "last week" --text 'refund "account number"'
     """
+    from msgspec import structs
+
     from cli.accessed import log_reading
     from cli.catalogue import opened, searched, take, up_to_date
+    from cli.ids import whole_id
     from workers.catalogue.inventory import csv_lines, described
     from workers.catalogue.query import BadQuery, join, read_box, read_query, write_box
     from workers.catalogue.search import count, search_all
@@ -113,6 +118,9 @@ def command(
         up_to_date(settings, catalogue, archive)
         # `searched` rebuilds a corrupt file; `search_all` then reads the results page by page.
         first = searched(settings, catalogue, archive, wanted)
+        if not first and wanted.id is not None:
+            wanted = structs.replace(wanted, id=whole_id(settings, catalogue, archive, wanted.id))
+            first = searched(settings, catalogue, archive, wanted)
         if not first and wanted.id is not None and take(settings, catalogue, archive, wanted.id):
             first = searched(settings, catalogue, archive, wanted)
         if first:

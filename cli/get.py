@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import json as json_module
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -16,9 +17,11 @@ from archive import layout
 from archive.archive import Archive
 from archive.problems import Problem, advice_for, wrong
 from archive.proof import Damaged, Missing
+from archive.readers import TRANSCRIPTION
 from archive.records import ArchivedObject, UnreadableRecord
 from cli.console import open_console
-from cli.options import DataFolder, RecordingId, settings_of
+from cli.new_file import new_file
+from cli.options import DataFolder, Json, RecordingId, settings_of
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 from workers.catalogue.query import Query
@@ -27,6 +30,11 @@ from workers.catalogue.rows import transcript_of
 if TYPE_CHECKING:
     from config.settings import Settings
 
+T = TypeVar("T")
+
+_OF_AUDIO = ("wav", "mp3")
+_OF_A_TRANSCRIPT = ("txt", "vtt", "json")
+
 
 def command(
     recording_id: RecordingId,
@@ -34,36 +42,48 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="File to write, - for standard output. [default: ID.wav or ID.mp3]"),
     ] = None,
-    audio_format: Annotated[
-        str | None, typer.Option("--format", metavar="FORMAT", help="wav or mp3, if the recording has both.")
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="wav or mp3, if the recording has both; of a transcript: txt, vtt or json.",
+        ),
     ] = None,
     transcript: Annotated[
-        bool, typer.Option("--transcript", help="Write the transcript instead of the audio.")
+        bool,
+        typer.Option("--transcript", help="Write the transcript instead of the audio. [default: to standard output]"),
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE if it exists.")] = False,
     data: DataFolder = None,
+    json: Json = False,
 ) -> int:
     """Copy a recording or its transcript to a file.
 
-    The audio must match the SHA-256 in its commit record; otherwise nothing is written.
+    The audio must match the SHA-256 in its commit record; otherwise nothing is written. --json prints a report.
 
     Example: callvault get ID --out call.wav
     """
     from cli.accessed import log_reading
     from cli.catalogue import look_up, opened, searched
+    from cli.ids import whole_id
 
-    if audio_format not in (None, "wav", "mp3"):
-        raise UsedWrongly(f"--format: cannot use {audio_format!r}; expected wav or mp3")
-    if transcript and audio_format is not None:
-        raise UsedWrongly("--transcript and --format exclude each other")
+    _refuse_format(format_, transcript=transcript)
+    if json and str(out) == "-":
+        raise UsedWrongly("--json and --out - exclude each other; both print on standard output")
     settings = settings_of(data)
     with opened(settings) as (catalogue, archive):
+        recording_id = whole_id(settings, catalogue, archive, recording_id)
         hits = searched(settings, catalogue, archive, Query(id=recording_id))
         hit = hits[0] if hits else look_up(settings, catalogue, archive, recording_id)
         folder = layout.recording_folder(hit.row.date, recording_id)
         if hit.state == "erased":
             _refuse_if_erased(archive, folder, recording_id)
         if transcript:
-            return _write_transcript(archive, folder, recording_id, out, partial(log_reading, settings, archive))
+            log = partial(log_reading, settings, archive, "transcript", [recording_id])
+            return _write_transcript(
+                archive, folder, recording_id, out, format_ or "txt", log, force=force, as_json=json
+            )
         try:
             record = archive.commit_record(folder)
         except UnreadableRecord as error:
@@ -71,12 +91,23 @@ def command(
         if record is None:
             _refuse_if_erased(archive, folder, recording_id)  # the catalogue may not know of it yet
             raise _damaged(settings, archive, Problem("missing", layout.commit_key(folder), "gone from the archive"))
-        chosen = _choose(record.objects, audio_format, recording_id)
+        chosen = _choose(record.objects, format_, recording_id)
         try:
-            return _write_audio(archive, chosen, recording_id, out, partial(log_reading, settings, archive))
+            log = partial(log_reading, settings, archive, "get", [recording_id])
+            return _write_audio(archive, chosen, recording_id, out, log, force=force, as_json=json)
         except Damaged as damage:
             kind = "missing" if isinstance(damage, Missing) else "damaged"
             raise _damaged(settings, archive, Problem(kind, damage.key, damage.what)) from None
+
+
+def _refuse_format(format_: str | None, *, transcript: bool) -> None:
+    fitting, others = (_OF_A_TRANSCRIPT, _OF_AUDIO) if transcript else (_OF_AUDIO, _OF_A_TRANSCRIPT)
+    if format_ is None or format_ in fitting:
+        return
+    if format_ in others:
+        more = "leave out --transcript" if transcript else "add --transcript"
+        raise UsedWrongly(f"--format: {format_} is a format of {'audio' if transcript else 'a transcript'}; {more}")
+    raise UsedWrongly(f"--format: cannot use {format_!r}; expected {', '.join(fitting[:-1])} or {fitting[-1]}")
 
 
 def _damaged(settings: Settings, archive: Archive, problem: Problem) -> UserError:
@@ -102,70 +133,107 @@ def _choose(objects: list[ArchivedObject], audio_format: str | None, recording_i
 
 
 def _write_audio(
-    archive: Archive, wanted: ArchivedObject, recording_id: str, out: Path | None, log: Callable[..., None]
+    archive: Archive,
+    wanted: ArchivedObject,
+    recording_id: str,
+    out: Path | None,
+    log: Callable[[], None],
+    *,
+    force: bool,
+    as_json: bool,
 ) -> int:
     """Write through a temporary file, so that no unchecked bytes ever appear under the name."""
+    if str(out) == "-":
+        with tempfile.TemporaryFile() as checked:
+            try:
+                _copy(archive, wanted, checked)
+                checked.seek(0)
+            except OSError as error:
+                raise UserError(f"cannot write a file in {tempfile.gettempdir()}: {error.strerror}") from None
+            log()
+            while chunk := checked.read(1024 * 1024):
+                sys.stdout.buffer.write(chunk)
+        return 0
     suffix = "mp3" if wanted.content_type == "audio/mpeg" else "wav"
     path = out or Path(f"{layout.encode_name(recording_id)}.{suffix}")
-    to_stdout = str(path) == "-"
-    if not to_stdout and path.exists():
-        raise UserError(f"{path} already exists; choose another file with --out")
-    temporary = (
-        Path(f".{os.getpid()}.{layout.encode_name(recording_id)[:100]}.part")
-        if to_stdout
-        else path.with_name(f".{path.name}.part")
-    )
-    digest = hashlib.sha256()
-    try:
-        with temporary.open("xb") as file:
-            try:
-                for chunk in archive.store.read(wanted.key):
-                    digest.update(chunk)
-                    file.write(chunk)
-            except KeyError:
-                raise Missing(wanted.key, "gone from the archive") from None
-        if digest.hexdigest() != wanted.sha256:
-            raise Damaged(wanted.key, f"SHA-256 is {digest.hexdigest()}, its commit record says {wanted.sha256}")
-        log("get", [recording_id])
-        if to_stdout:
-            with temporary.open("rb") as file:
-                while chunk := file.read(1024 * 1024):
-                    sys.stdout.buffer.write(chunk)
-        else:
-            temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    if not to_stdout:
+    with new_file(path, force=force) as file:
+        _copy(archive, wanted, file)
+        log()
+    if as_json:
+        report = {"recording_id": recording_id, "path": str(path), "key": wanted.key, "bytes": wanted.size}
+        _print_json(report | {"sha256": wanted.sha256, "content_type": wanted.content_type})
+    else:
         open_console(stderr=True).print(
             f"{path}: {many(wanted.size, 'byte')}, SHA-256 {wanted.sha256}, matches the commit record"
         )
     return 0
 
 
+def _copy(archive: Archive, wanted: ArchivedObject, file: IO[bytes]) -> None:
+    """Copy an object.
+
+    Raises:
+        Damaged: it is missing, or differs from its commit record.
+        OSError: the file cannot be written.
+    """
+    digest = hashlib.sha256()
+    try:
+        for chunk in archive.store.read(wanted.key):
+            digest.update(chunk)
+            file.write(chunk)
+    except KeyError:
+        raise Missing(wanted.key, "gone from the archive") from None
+    if digest.hexdigest() != wanted.sha256:
+        raise Damaged(wanted.key, f"SHA-256 is {digest.hexdigest()}, its commit record says {wanted.sha256}")
+
+
 def _write_transcript(
-    archive: Archive, folder: str, recording_id: str, out: Path | None, log: Callable[..., None]
+    archive: Archive,
+    folder: str,
+    recording_id: str,
+    out: Path | None,
+    format_: str,
+    log: Callable[[], None],
+    *,
+    force: bool,
+    as_json: bool,
 ) -> int:
     keys = [stored.key for stored in archive.store.list(f"{folder}transcriptions/")]
     if not keys:
         _refuse_if_erased(archive, folder, recording_id)
         raise UserError(f"recording {recording_id} has no transcription in the archive")
-    text = "\n\n".join(_text(archive, key) for key in keys) + "\n"
-    log("transcript", [recording_id])
+    if format_ == "vtt":
+        raise UserError(
+            f"recording {recording_id} has no WebVTT: Telnyx gives the text of a transcription without times; use "
+            "--format txt or json"
+        )
+    if format_ == "txt":
+        text = "\n\n".join(_read(archive, key, transcript_of) for key in keys) + "\n"
+    else:
+        rows = [_read(archive, key, lambda data, key: TRANSCRIPTION.read(data, key).transcription) for key in keys]
+        text = json_module.dumps({"recording_id": recording_id, "transcriptions": rows}, ensure_ascii=False) + "\n"
+    report = {"recording_id": recording_id, "format": format_, "transcriptions": len(keys)}
     if out is None or str(out) == "-":
-        sys.stdout.write(text)
+        log()
+        if as_json:
+            _print_json(report | {"path": None, "text": text})
+        else:
+            sys.stdout.write(text)
         return 0
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise UserError(f"{out}: {error.strerror}") from None
+    with new_file(out, force=force) as file:
+        file.write(text.encode())
+        log()
+    if as_json:
+        _print_json(report | {"path": str(out), "bytes": len(text.encode())})
     return 0
 
 
-def _text(archive: Archive, key: str) -> str:
+def _read(archive: Archive, key: str, read: Callable[[bytes | None, str], T]) -> T:
     try:
-        return transcript_of(archive.read_small(key), key)
+        return read(archive.read_small(key), key)
     except UnreadableRecord as error:
         raise UserError(f"{error}; run `callvault verify --seals`") from None
+
+
+def _print_json(report: dict[str, Any]) -> None:
+    sys.stdout.write(json_module.dumps(report) + "\n")

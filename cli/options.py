@@ -22,7 +22,8 @@ log = get_logger()
 
 _said: set[str] = set()  # sentences; some commands read their settings twice
 
-RecordingId = Annotated[str, typer.Argument(metavar="ID", help="ID of the recording.", show_default=False)]
+ID_HELP = "ID of the recording, or its first 6 characters or more."
+RecordingId = Annotated[str, typer.Argument(metavar="ID", help=ID_HELP, show_default=False)]
 DataFolder = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Data folder. [default: CALLVAULT_DATA or ./callvault-data]"),

@@ -35,9 +35,11 @@ def command(
     Example: callvault repair ID --from /mnt/copy/audio.wav
     """
     from cli.catalogue import look_up, opened
+    from cli.ids import whole_id
 
     with service_of(data) as (settings, url):
         with opened(settings) as (catalogue, archive):
+            recording_id = whole_id(settings, catalogue, archive, recording_id)
             row = look_up(settings, catalogue, archive, recording_id).row
             folder = layout.recording_folder(row.date, recording_id)
         put_back = asyncio.run(_repair(settings, url, recording_id, folder, file))

@@ -16,7 +16,6 @@ from lab.processes import run_callvault
 WITHOUT = {
     "serve": "runs until it is stopped",
     "worker": "runs until it is stopped",
-    "get": "prints a recording's audio or words",
 }
 
 

@@ -122,6 +122,17 @@ def search_ids(path: Path, recording_ids: Sequence[str]) -> dict[str, Hit]:
         return {hit.row.recording_id: hit for hit in hits}
 
 
+def ids_beginning(path: Path, beginning: str, most: int) -> list[str]:
+    """The IDs of recordings that begin with a text, sorted.
+
+    Raises:
+        sqlite3.DatabaseError: the file cannot be read.
+    """
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as db:
+        sql = "SELECT recording_id FROM recordings WHERE recording_id >= ? AND recording_id < ? ORDER BY 1 LIMIT ?"
+        return [str(id_) for (id_,) in db.execute(sql, (beginning, f"{beginning}\U0010ffff", most))]
+
+
 def search_all(path: Path, query: Query) -> Iterator[Hit]:
     """All hits, latest first, read a page at a time."""
     before = None
