@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from workers.connections.document import Document
     from workers.connections.plan import Change
 
-command = group("Manage the account's configuration as code.\n\nExample: callvault connections plan telnyx.toml")
+command = group("Manage the account's configuration as code.")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="TOML file.", show_default=False)]
 Prune = Annotated[bool, typer.Option("--prune", help="Delete what Telnyx has but the file does not name.")]

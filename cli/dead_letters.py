@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from workers.engine.attempts import Attempts
 
-command = group("List, retry or discard jobs that failed for good.\n\nExample: callvault dead-letters list")
+command = group("List, retry or discard jobs that failed for good.")
 
 JobId = Annotated[
     str | None, typer.Argument(metavar="JOB", help="Job ID, as `dead-letters list` shows it.", show_default=False)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from workers.running import Difference
     from workers.runtime import Runtime
 
-command = group("List, pause, hold or approve deletions at Telnyx.\n\nExample: callvault deletions list")
+command = group("List, pause, hold or approve deletions at Telnyx.")
 
 SomeRecordingId = Annotated[str | None, typer.Argument(metavar="ID", help=ID_HELP, show_default=False)]
 ConnectionId = Annotated[

@@ -33,11 +33,12 @@ def command(
     data: DataFolder = None,
     json: Json = False,
 ) -> int:
-    """Export recordings with their proofs, for somebody who has nothing else.
+    """Export recordings with their proofs.
 
-    The bundle has the audio under readable names, transcripts, a page that plays them, a CSV index, the records and seals
-    that prove them, and check.py, which checks all of it with Python alone. Run the command again to continue an export
-    that was interrupted. Exit status 1 if a recording could not be exported whole.
+    The bundle is for somebody who has no access to the archive. It has the audio under readable names, transcripts, a page
+    that plays them, a CSV index, the records and seals that prove them, and check.py, which checks all of it with Python
+    alone. Run the command again to continue an export that was interrupted. Exit status 1: a recording could not be
+    exported whole.
 
     Example: callvault export '+13125550100 since:2026-01-01' --out case-17
     """

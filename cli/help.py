@@ -9,6 +9,7 @@ _EXAMPLES = re.compile(r"^Examples?:\s*", re.MULTILINE)
 _BETWEEN = re.compile(r"(-?[\d.]+)<=x<=(-?[\d.]+)")
 _AT_LEAST = re.compile(r"x>=(-?[\d.]+)")
 _NAME_WIDTH = 40  # a longer name of a command has its summary on the next line
+_OF_A_GROUP = 3  # examples
 
 
 class Page(NamedTuple):
@@ -21,7 +22,7 @@ class Page(NamedTuple):
         text: paragraphs below the summary, with line breaks where the source has them.
         arguments: the name and the meaning of each.
         options: the same; the name has all forms and the value.
-        examples: whole command lines.
+        examples: whole command lines; of a group that has none, one of each of its first commands.
     """
 
     name: str
@@ -36,6 +37,9 @@ class Page(NamedTuple):
 def page_of(command: Any, ctx: Any) -> Page:
     """The page of a command; `ctx` is its context, which knows how it is called."""
     text, examples = split_examples(command.help or "")
+    if not examples:
+        below = [split_examples(one.help or "")[1][:1] for one in getattr(command, "commands", {}).values()]
+        examples = [example for some in below for example in some][:_OF_A_GROUP]
     summary, _, rest = text.partition("\n\n")
     rows: dict[str, list[tuple[str, str]]] = {"argument": [], "option": []}
     for parameter in command.get_params(ctx):

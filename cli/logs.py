@@ -21,7 +21,7 @@ from text.times import first_instant, format_column, utc_now
 if TYPE_CHECKING:
     from config.settings import Settings
 
-command = group("List or dismiss log messages of connections.\n\nExample: callvault logs list")
+command = group("List or dismiss log messages of connections.")
 
 _DAYS = 30
 

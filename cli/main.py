@@ -58,7 +58,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     "Recordings": (
         Command("find", "cli.find", "Find recordings by number, time or spoken words."),
         Command("get", "cli.get", "Copy a recording or its transcript to a file."),
-        Command("export", "cli.export", "Export recordings with all that proves them."),
+        Command("export", "cli.export", "Export recordings with their proofs."),
         Command("backfill", "cli.backfill", "Archive recordings that Telnyx already has."),
         Command("deletions", "cli.deletions", "List, pause, hold or approve deletions at Telnyx."),
         Command("erase", "cli.erase", "Erase a recording for good."),

@@ -44,11 +44,10 @@ def _build() -> typer.Typer:
         _Families,
     )
     for family in FAMILIES:
-        own = [row for row in rows if row.family == family.name]
-        summary = (family.__doc__ or "").strip().splitlines()[0]
-        sub = group(f"{summary}\n\nExample: {_example(own[0])}")
-        for row in own:
-            sub.command(command_name(row), help=_help(row))(_command(row))
+        sub = group((family.__doc__ or "").strip().splitlines()[0])
+        for row in rows:
+            if row.family == family.name:
+                sub.command(command_name(row), help=_help(row))(_command(row))
         app.add_typer(sub, name=family.name)
     return app
 
@@ -59,17 +58,13 @@ def command_name(row: Operation[Any]) -> str:
 
 
 def _help(row: Operation[Any]) -> str:
-    return f"{row.summary}\n\n{row.method} {row.path}\n\nExample: {_example(row)}"
-
-
-def _example(row: Operation[Any]) -> str:
     arguments = " ".join(name.upper() for name in row.path_parameters)
     required = [n for n in row.body_parameters if row.parameters[n].default is inspect.Parameter.empty]
-    options = " ".join(f"{option(name)} ..." for name in required)
+    options = " ".join(f"{option(name)} VALUE" for name in required)
     if "filter" in row.query_parameters:
         options = "--filter NAME=VALUE"
     words = ["callvault telnyx", row.family, command_name(row), arguments, options]
-    return " ".join(word for word in words if word)
+    return f"{row.summary}\n\n{row.method} {row.path}\n\nExample: {' '.join(word for word in words if word)}"
 
 
 def _command(row: Operation[Any]) -> Callable[..., None]:

@@ -72,7 +72,8 @@ class Deployment:
             "FILE": str(self.folder / "telnyx.toml"),
             "telnyx.toml": str(self.folder / "telnyx.toml"),
             "DIR": str(self.folder / "audio"),
-            "call.wav": str(self.folder / "call.wav"),
+            **{name: str(self.folder / name) for name in ("call.wav", "case-17", "case-17.zip")},
+            "+13125550100 since:2026-01-01": "since:2026-01-01",  # numbers are made up
             "archive_recording:ID": "archive_recording:given-up",
             "ID": self._id(words),
             "HASH": self.head,
