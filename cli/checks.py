@@ -24,6 +24,7 @@ from archive.proof import Damaged
 from archive.stores.store import StoreError, StoreRefused
 from cli.probe import look_at_all
 from config.settings import Settings
+from config.sign_in import read_sign_in
 from config.sources import unknown_settings
 from process.disks import folders_of, free_bytes
 from service.app import WEBHOOK_PATH
@@ -365,9 +366,23 @@ async def _alerts(settings: Settings, redis: Any) -> str:
 
 
 async def _ops(settings: Settings, redis: Any) -> str:
-    if settings.ops_token is None:
+    by_token = [] if settings.ops_token is None else ["CALLVAULT_OPS_TOKEN"]
+    if (openid := read_sign_in(settings).openid) is not None:
+        from service.ops.oidc import Provider, ProviderAway, ProviderRefused
+
+        provider = Provider(openid)
+        try:
+            await provider.check()
+        except (ProviderAway, ProviderRefused) as error:
+            raise Wrong(
+                f"CALLVAULT_OIDC_ISSUER: {error}", "see docs/access.md; until then nobody can sign in there"
+            ) from None
+        finally:
+            await provider.close()
+        by_token.append(f"a sign-in at {provider.host}")
+    if not by_token:
         return "open from this machine only, because CALLVAULT_OPS_TOKEN is not set"
-    return "open with CALLVAULT_OPS_TOKEN"
+    return f"open with {' or '.join(by_token)}"
 
 
 async def send_test(settings: Settings, redis: Any) -> str:

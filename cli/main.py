@@ -64,7 +64,10 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command("erase", "cli.erase", "Erase a recording for good."),
         Command("index", "cli.index", "Update or rebuild the search catalogue."),
     ),
-    "Access": (Command("tokens", "cli.tokens", "Make, list or revoke API tokens of the ops pages."),),
+    "Access": (
+        Command("access", "cli.access", "Check which roles a person gets."),
+        Command("tokens", "cli.tokens", "Make, list or revoke API tokens of the ops pages."),
+    ),
     "Evidence": (
         Command("access-log", "cli.access_log", "List who looked at, heard or changed what."),
         Command("verify", "cli.verify", "Verify recordings and seals in the archive."),

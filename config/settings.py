@@ -27,6 +27,7 @@ from config.values import (
     read_folder,
     read_http_url,
     read_ids,
+    read_issuer,
     read_list,
     read_public_keys,
     read_quiet_hours,
@@ -381,6 +382,49 @@ class Settings(BaseModel):
         same_in="nothing",
         help="Token for the ops pages and `/api/`. If unset, they answer on this machine only, without a sign-in.",
         expected="a secret of at least 16 characters",
+    )
+    oidc_issuer: Annotated[str | None, BeforeValidator(read_issuer)] = _setting(
+        "CALLVAULT_OIDC_ISSUER",
+        None,
+        same_in="nothing",
+        help="OpenID provider that people sign in with. Callvault reads the rest from its discovery document.",
+        expected="an https URL (http only on this machine or a private network)",
+    )
+    oidc_client_id: str | None = _setting(
+        "CALLVAULT_OIDC_CLIENT_ID",
+        None,
+        same_in="nothing",
+        help="Id of Callvault at that provider.",
+        expected="the id of a confidential client for the web",
+    )
+    oidc_client_secret: SecretStr | None = _setting(
+        "CALLVAULT_OIDC_CLIENT_SECRET",
+        None,
+        secret=True,
+        same_in="nothing",
+        help="Secret of Callvault at that provider.",
+        expected="the secret of that client",
+    )
+    oidc_scopes: Annotated[tuple[str, ...], BeforeValidator(read_list)] = _setting(
+        "CALLVAULT_OIDC_SCOPES",
+        ("openid", "profile", "email"),
+        same_in="nothing",
+        help="Scopes to ask for. Some providers send groups or a refresh token only with a further one.",
+        expected="scopes, separated by spaces or commas; openid is always asked for",
+    )
+    oidc_groups_claim: str = _setting(
+        "CALLVAULT_OIDC_GROUPS_CLAIM",
+        "groups",
+        same_in="nothing",
+        help="Claim with the person's groups, in the id token or in the answer of the userinfo endpoint.",
+        expected="the name of a claim",
+    )
+    access_file: Path | None = _setting(
+        "CALLVAULT_ACCESS_FILE",
+        None,
+        same_in="nothing",
+        help="Which groups and people have which role (docs/access.md). A receiver reads it when it starts.",
+        expected="a TOML file",
     )
     ops_mask_numbers: bool = _setting(
         "CALLVAULT_OPS_MASK_NUMBERS",

@@ -81,6 +81,16 @@ def read_base_url(value: object) -> object:
     return str(value).rstrip("/")
 
 
+def read_issuer(value: object) -> object:
+    """The address of an OpenID provider as it writes it: https, or http on this machine or a private network."""
+    parts = urlsplit(str(value))
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("not an https URL")
+    if parts.scheme == "http" and not is_local_host(parts.hostname):
+        raise ValueError("plain http to a public host exposes the client's secret")
+    return str(value)
+
+
 def read_http_url(value: object) -> object:
     """An http or https URL."""
     parts = urlsplit(str(value))

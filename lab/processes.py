@@ -251,10 +251,10 @@ def callvault(arguments: list[str], environment: dict[str, str], ready: str = ""
 
 
 class Receiver(Process):
-    """A receiver on a free port; it gets a public key unless the environment has one."""
+    """A receiver, on a free port unless one is given; it gets a public key unless the environment has one."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self.port = free_port()
+    def __init__(self, environment: Mapping[str, str], port: int | None = None) -> None:
+        self.port = port or free_port()
         command = ["callvault", "serve", "--port", str(self.port)]
         super().__init__(command, {"TELNYX_PUBLIC_KEY": Signer().public_key, **environment})
 

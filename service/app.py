@@ -15,6 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from config.settings import Settings
+from config.sign_in import read_sign_in
 from process.alive import show_alive
 from process.logs import get_logger
 from process.tasks import end_tasks
@@ -46,14 +47,17 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
     """The application of one receiver process.
 
     Raises:
-        SettingsError: TELNYX_PUBLIC_KEY is not set. Without it, nothing could be verified.
+        SettingsError: TELNYX_PUBLIC_KEY is not set. Without it, nothing could be verified. Or how people sign in cannot
+            be used.
     """
     assert_verifiable(settings)
+    sign_in = read_sign_in(settings)
     pages = OpsApp()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.settings = settings
+        app.state.sign_in = sign_in
         app.state.redis = connect_receiver(redis_url)
         replicas = app.state.replicas = Replicas(app.state.redis) if has_replicas(app.state.redis) else None
         room = app.state.room = Room(app.state.redis)

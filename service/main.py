@@ -8,6 +8,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from config.settings import SERVE_REDIS_URL, Settings, load_settings
+from config.sign_in import read_sign_in
 from config.sources import unknown_settings
 from process.leave import end_on_signals
 from process.logs import configure_logs, get_logger
@@ -47,6 +48,7 @@ def run(settings: Settings, redis_url: str, *, host: str, port: int, processes: 
         log.warning(sentence)
     open_tracing("serve")
     assert_verifiable(settings)
+    read_sign_in(settings)
     starting = Starting(settings, redis_url)
     if processes > 1:
         starting.load()  # what cannot be imported ends this process, not only its children

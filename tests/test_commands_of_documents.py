@@ -71,6 +71,7 @@ class Deployment:
         stands_for = {
             "FILE": str(self.folder / "telnyx.toml"),
             "telnyx.toml": str(self.folder / "telnyx.toml"),
+            "access.toml": str(self.folder / "access.toml"),
             "DIR": str(self.folder / "audio"),
             **{name: str(self.folder / name) for name in ("call.wav", "case-17", "case-17.zip")},
             "+13125550100 since:2026-01-01": "since:2026-01-01",  # numbers are made up
@@ -165,6 +166,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer)
     (folder / "audio" / "a.wav").write_bytes(b"".join(audio.read(0, audio.size)))
     exported = run_callvault(["connections", "export"], environment)
     (folder / "telnyx.toml").write_text(exported.stdout)
+    (folder / "access.toml").write_text('[groups]\n"voice team" = "operator"\n')
     message = next(iter(sandbox.world.log_messages.values()))
     head = hashlib.sha256((folder / "archive" / layout.seal_key(1)).read_bytes()).hexdigest()
     ids = [one.data["id"] for one in made]

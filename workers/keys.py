@@ -98,6 +98,8 @@ COUNTS = "callvault:counts"  # hash: name -> how often it happened since Redis s
 COUNTED = "callvault:counted:"  # + process: hash of its counts that are in the hash above
 LAST = "callvault:last"  # hash: `archived`, `reconciled` -> when that happened last (seconds)
 SIGN_INS = "callvault:sign-ins:"  # + address: refused sign-ins of the last quarter of an hour
+SESSION = "callvault:session:"  # + hash of its secret: who signed in at the OpenID provider, encrypted with that secret
+SESSION_CHECK = "callvault:session-check:"  # + the same: a receiver asks the provider about it now
 API_TOKENS_CHANGED = "callvault:api-tokens-changed"  # counts the API tokens that were made or revoked
 # + archive id: list: lines of the access log that no object of the archive holds yet; "": Redis belonged to no archive.
 ACCESS_WAITING = "callvault:access:"

@@ -10,34 +10,36 @@ from __future__ import annotations
 
 import hmac
 import secrets
-import time
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
-from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from archive.records import ApiToken
 from config.roles import ROLES, Role
 from config.settings import Settings
+from config.sign_in import SignIn
 from process.logs import get_logger
 from process.private import private_folder
+from service.ops.guesses import Guesses
+from service.ops.guesses import Refused as Refused
+from text.counts import many
 from workers.api_tokens import PREFIX, KnownTokens
-from workers.keys import SIGN_INS
+
+if TYPE_CHECKING:
+    from service.ops.oidc import Granted, Provider
+    from service.ops.sessions import Sessions
 
 COOKIE = "callvault_session"
 
 _SESSION_SECONDS = 12 * 3600
 _LARGEST_FORM_BYTES = 64 * 1024
-_MOST_REFUSED = 10
-_REFUSED_SECONDS = 900
 _LONGEST_NAME = 60
 _LOOPBACK_CLIENTS = ("127.0.0.1", "::1")
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
@@ -56,7 +58,7 @@ HEADERS = {
 
 log = get_logger()
 
-How = Literal["token", "local", "api token"]
+How = Literal["token", "local", "api token", "oidc"]
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,10 @@ class Person:
     Attributes:
         name: as given at sign-in, or of the API token; it is recorded with changes and grants nothing.
         csrf: the token that each of this person's changes must carry; empty for a program that sends its token each time.
-        how: how the person signed in: with the ops `token`, with an `api token`, or not at all, as a `local` user of
-            this machine.
+        how: how the person signed in: with the ops `token`, with an `api token`, at an OpenID provider (`oidc`), or not
+            at all, as a `local` user of this machine.
         roles: what the person may do.
-        id: of the API token; empty for others.
+        id: of the API token; the provider's of the person; empty for others.
     """
 
     name: str
@@ -84,34 +86,44 @@ class Person:
         return ", ".join(role for role in ROLES if role in self.roles)
 
 
-class Refused(Exception):
-    """The request is refused; the text says why."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-
-
 class Access:
     """Decides who may enter.
 
     Args:
-        settings: with the token, and the data folder, which holds the session key if no token is set.
+        settings: with the token, and the data folder, which holds the session key if no secret is set.
+        ways: how people sign in besides tokens.
         redis: counts failed sign-ins for all receivers; without Redis, each receiver counts its own.
         tokens: the API tokens.
     """
 
-    def __init__(self, settings: Settings, redis: Any, tokens: KnownTokens) -> None:
+    def __init__(self, settings: Settings, ways: SignIn, redis: Any, tokens: KnownTokens) -> None:
         self._token = settings.ops_token.get_secret_value() if settings.ops_token else None
-        key = self._token or _key_of(settings.data_folder)
+        self._ways = ways
+        self._provider: Provider | None = None
+        self._open: Sessions | None = None
+        secret = self._token
+        if ways.openid is not None:
+            from service.ops.oidc import Provider
+            from service.ops.sessions import Sessions
+
+            self._provider = Provider(ways.openid)
+            self._open = Sessions(self._provider, redis)
+            secret = secret or ways.openid.client_secret.get_secret_value()  # all receivers have it
+        key = secret or _key_of(settings.data_folder)
         self._sessions = URLSafeTimedSerializer(key, salt="callvault ops session")
-        self._redis, self._tokens = redis, tokens
-        self._refused: Counter[str] = Counter()
+        self._attempts = URLSafeTimedSerializer(key, salt="callvault attempt to sign in")
+        self._tokens = tokens
+        self._guesses = Guesses(redis)
 
     @property
     def needs_token(self) -> bool:
         """Whether a person has to sign in."""
-        return self._token is not None
+        return self._token is not None or self._provider is not None
+
+    @property
+    def provider(self) -> Provider | None:
+        """The OpenID provider that people sign in at; None without one."""
+        return self._provider
 
     @property
     def _how(self) -> How:
@@ -122,8 +134,9 @@ class Access:
 
         Raises:
             Refused: no token is set and the request is not from this machine, its API token does not work, or its
-                address failed too often.
+                address failed too often, or the OpenID provider has not answered for minutes.
             StoreError: the archive, which holds the API tokens, does not answer.
+            redis.exceptions.RedisError: Redis, which holds the sessions of the OpenID provider, does not answer.
         """
         given = request.headers.get("authorization", "")
         bearer = given.removeprefix("Bearer ") if given.startswith("Bearer ") else ""
@@ -131,21 +144,86 @@ class Access:
             if (row := await self._api_token(request, bearer)) is None:
                 raise Refused(401, "the API token is unknown, revoked, or past its end")
             return _of_token(row, "")
-        if self._token is None:
+        if not self.needs_token:
             _must_be_local(request)
         elif bearer:
             return Person("api", "", "token") if await self._is_let_in(request, bearer) else None
-        try:
-            session = self._sessions.loads(request.cookies.get(COOKIE, ""), max_age=_SESSION_SECONDS)
-        except BadSignature:
-            return None
-        match session:
-            case [str(name), str(csrf)]:
+        match self._cookie(request):
+            case {"session": str(secret), "csrf": str(csrf)} if self._open is not None:
+                return await self._of_session(self._open, secret, csrf)
+            case [str(name), str(csrf)] if self._token is not None or self._provider is None:
                 return Person(name, csrf, self._how)
             case [str(_), str(csrf), str(token_id)]:
                 row = await self._tokens.of_id(token_id)
                 return None if row is None else _of_token(row, csrf)
         return None
+
+    async def _of_session(self, sessions: Sessions, secret: str, csrf: str) -> Person | None:
+        """The person of a session that the OpenID provider confirms; whoever has no role any more is signed out."""
+        from service.ops.sessions import NotConfirmed
+
+        try:
+            granted = await sessions.of(secret)
+        except NotConfirmed as error:
+            raise Refused(503, str(error)) from None
+        if granted is None:
+            return None
+        person = self.person_of(granted, csrf)
+        if person.roles:
+            return person
+        log.info("a sign-in has ended", who=person.name, why="no role is left")
+        await sessions.end(secret)
+        return None
+
+    def _cookie(self, request: Request) -> Any:
+        """What the session cookie says; None without one of ours that is young enough."""
+        try:
+            return self._sessions.loads(request.cookies.get(COOKIE, ""), max_age=_SESSION_SECONDS)
+        except BadSignature:
+            return None
+
+    def person_of(self, granted: Granted, csrf: str) -> Person:
+        """A person as the OpenID provider describes them, with the roles that the access file gives."""
+        roles = self._ways.access.roles(granted.names, granted.groups) if self._ways.access else frozenset()
+        return Person(_printable(granted.name), csrf, "oidc", roles, granted.subject)
+
+    def new_person_of(self, granted: Granted) -> Person:
+        """A new session of a person who has signed in at the OpenID provider.
+
+        Raises:
+            Refused: no entry of the access file gives this person a role.
+        """
+        person = self.person_of(granted, secrets.token_urlsafe(18))
+        if not person.roles:
+            log.warning("sign-in refused", who=person.name, how="oidc", groups=len(granted.groups))
+            raise Refused(
+                403,
+                f"{person.name}, your sign-in is good, but neither you nor one of your {many(len(granted.groups), 'group')} "
+                "has a role here; ask an admin of Callvault for one",
+            )
+        return person
+
+    async def admit(self, response: Response, person: Person, granted: Granted, request: Request) -> None:
+        """Start that session, and set its cookie.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer.
+        """
+        assert self._open is not None  # noqa: S101 whoever signed in there, did so at our provider
+        secret = await self._open.start(granted)
+        self._set_cookie(response, {"session": secret, "csrf": person.csrf}, request, samesite="lax")
+        log.info("signed in", who=person.name, role=person.role, how=person.how, client=_address(request))
+
+    async def sign_out(self, request: Request, response: Response) -> None:
+        """End the session of a browser.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer; a session of the OpenID provider goes on.
+        """
+        match self._cookie(request):
+            case {"session": str(secret)} if self._open is not None:
+                await self._open.end(secret)
+        response.delete_cookie(COOKIE)
 
     async def sign_in(self, request: Request, form: Mapping[str, str]) -> Person:
         """Check the sign-in form.
@@ -153,7 +231,7 @@ class Access:
         Raises:
             Refused: the token is wrong, or the address failed too often.
         """
-        name = "".join(c for c in form.get("name", "") if c.isprintable())[:_LONGEST_NAME].strip() or "somebody"
+        name = _printable(form.get("name", ""))
         given, person = form.get("token", ""), None
         if given.startswith(PREFIX):
             row = await self._api_token(request, given)
@@ -172,14 +250,35 @@ class Access:
 
     def remember(self, response: Response, person: Person, request: Request) -> None:
         """Set the session cookie."""
+        self._set_cookie(response, (person.name, person.csrf, *([person.id] if person.id else [])), request)
+
+    def _set_cookie(
+        self, response: Response, session: Any, request: Request, samesite: Literal["lax", "strict"] = "strict"
+    ) -> None:
         response.set_cookie(
             COOKIE,
-            self._sessions.dumps((person.name, person.csrf, *([person.id] if person.id else []))),
+            self._sessions.dumps(session),
             max_age=_SESSION_SECONDS,
             httponly=True,
-            samesite="strict",
+            samesite=samesite,  # lax if another site sends the browser here, as an OpenID provider does
             secure=request.url.scheme == "https",
         )
+
+    async def close(self) -> None:
+        """Close the connections to the OpenID provider."""
+        if self._provider is not None:
+            await self._provider.close()
+
+    def sign(self, value: Any) -> str:
+        """A value that comes back by `unsign` unchanged, such as in a cookie."""
+        return str(self._attempts.dumps(value))
+
+    def unsign(self, text: str, seconds: int) -> Any:
+        """A value that this or another receiver has signed; None if nobody has, or longer ago."""
+        try:
+            return self._attempts.loads(text, max_age=seconds)
+        except BadSignature:
+            return None
 
     def check_change(self, request: Request, person: Person, form: Mapping[str, str]) -> None:
         """Check that a change comes from our own pages.
@@ -197,40 +296,24 @@ class Access:
 
     async def _api_token(self, request: Request, given: str) -> ApiToken | None:
         """The API token that is given, if it works; failures are counted by address."""
-        await self._refuse_guessing(request)
+        await self._guesses.check(_address(request))
         row = await self._tokens.of_secret(given)
         if row is None:
-            await self._count(_address(request), 1)
+            await self._guesses.add(_address(request))
         return row
-
-    async def _refuse_guessing(self, request: Request) -> None:
-        if await self._count(_address(request), 0) >= _MOST_REFUSED:
-            raise Refused(429, "too many failed sign-ins from your address; try again in 15 minutes")
 
     async def _is_let_in(self, request: Request, given: str) -> bool:
         """Whether the ops token is right; failures are counted by address."""
-        await self._refuse_guessing(request)
+        await self._guesses.check(_address(request))
         is_it = self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
         if not is_it:
-            await self._count(_address(request), 1)
+            await self._guesses.add(_address(request))
         return is_it
 
-    async def _count(self, address: str, more: int) -> int:
-        """Add `more` to the failed sign-ins of an address in the last 15 minutes, and return their number."""
-        try:
-            key = SIGN_INS + address
-            if more:
-                async with self._redis.pipeline(transaction=True) as pipe:
-                    pipe.incrby(key, more)
-                    pipe.expire(key, _REFUSED_SECONDS)
-                    return int((await pipe.execute())[0])
-            return int(await self._redis.get(key) or 0)
-        except (RedisError, OSError):
-            window = f"{address} {int(time.monotonic() // _REFUSED_SECONDS)}"
-            if len(self._refused) > 1_000:
-                self._refused.clear()
-            self._refused[window] += more
-            return self._refused[window]
+
+def _printable(name: str) -> str:
+    """A name as it is recorded: one line, not too long."""
+    return "".join(c for c in name if c.isprintable())[:_LONGEST_NAME].strip() or "somebody"
 
 
 def _of_token(row: ApiToken, csrf: str) -> Person:

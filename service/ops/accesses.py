@@ -162,13 +162,13 @@ async def log_sign_in(ops: Ops, request: Request, person: Person) -> None:
     await ops.accesses.write(line_of(request, person, Said("sign-in")))
 
 
-async def log_refused_sign_in(ops: Ops, request: Request, name: str) -> None:
+async def log_refused_sign_in(ops: Ops, request: Request, name: str, how: str = "token") -> None:
     """Write that a sign-in was refused.
 
     Raises:
         NotWritten: no line could be written.
     """
-    line = new_line("sign-in-refused", name[:_LONGEST_NAME], "token", address_of(request))
+    line = new_line("sign-in-refused", name[:_LONGEST_NAME], how, address_of(request))
     await ops.accesses.write(line)
 
 

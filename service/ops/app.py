@@ -29,7 +29,7 @@ class OpsApp:
         """Import the pages, unless they are there.
 
         Args:
-            receiver: its settings and Redis client.
+            receiver: its settings, how people sign in, and its Redis client.
         """
         async with self._loading:
             if self._app is None:
@@ -42,7 +42,9 @@ class OpsApp:
         from service.ops.parts import Ops
         from service.ops.site import routes
 
-        self._ops = Ops(receiver.settings, receiver.redis, receiver.replicas)
+        self._ops = Ops(receiver.settings, receiver.redis, receiver.replicas, receiver.sign_in)
+        if receiver.sign_in.openid is not None:
+            _ = self._ops.access  # here in the thread: its modules take a tenth of a second
         app = Starlette(routes=routes())
         app.state.ops = self._ops
         app.router.redirect_slashes = False

@@ -29,7 +29,7 @@ WATCH = _roles("operator", "officer", "auditor")  # the state of seals and delet
 PROVE = _roles("officer", "auditor")  # inventories and manifests
 
 # Routes that anybody may ask for: they show nothing of the archive.
-_OPEN = ("/", "/ops/", "/ops/sign-in", "/ops/static")
+_OPEN = ("/", "/ops/", "/ops/sign-in", "/ops/sign-in/start", "/ops/sign-in/callback", "/ops/static")
 
 
 class Guarded(NamedTuple):

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from archive.archive import Archive
 from archive.stores.store import StoreError, StoreRefused
 from config.settings import Settings
+from config.sign_in import NO_PROVIDER, SignIn
 from service.ops.access import Access
 from service.ops.plays import Plays
 from workers.access.index import AccessIndex
@@ -39,10 +40,14 @@ class Ops:
         settings: of the process.
         redis: the receiver's client, which fails within a second if Redis is away.
         replicas: the replicas of Redis that must confirm what may not be lost; None: the server alone is enough.
+        ways: how people sign in besides tokens.
     """
 
-    def __init__(self, settings: Settings, redis: Any, replicas: Replicas | None = None) -> None:
+    def __init__(
+        self, settings: Settings, redis: Any, replicas: Replicas | None = None, ways: SignIn = NO_PROVIDER
+    ) -> None:
         self.settings = settings
+        self.ways = ways
         self.redis = redis
         self._replicas = replicas
         self.reading_accesses = asyncio.Lock()
@@ -66,7 +71,7 @@ class Ops:
     @cached_property
     def access(self) -> Access:
         """Decides who may enter."""
-        return Access(self.settings, self.redis, KnownTokens(self._open_archive, self.redis))
+        return Access(self.settings, self.ways, self.redis, KnownTokens(self._open_archive, self.redis))
 
     async def open(self) -> None:
         """Create the runtime in a thread: a cloud SDK takes half a second to import, and webhooks must not wait for it.
@@ -154,5 +159,7 @@ class Ops:
             await self.plays.close()
         if "catalogue" in self.__dict__:
             await self.catalogue.close()
+        if "access" in self.__dict__:
+            await self.access.close()
         if isinstance(self._runtime, Runtime):
             await self._runtime.close()

@@ -1,16 +1,29 @@
-"""Sign-in and sign-out: the form and its answers."""
+"""Sign-in and sign-out: the form for tokens, and the way to an OpenID provider and back."""
 
 from __future__ import annotations
 
+import hmac
+import secrets
+
+from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from archive.stores.store import StoreError
-from service.ops.access import COOKIE, HEADERS, Refused, read_form
+from process.logs import get_logger
+from service.ops.access import HEADERS, Refused, read_form
 from service.ops.accesses import log_refused_sign_in, log_sign_in
 from service.ops.parts import Ops
 from service.ops.rendering import render
+from text.one_line import one_line
 from workers.access.log import NotWritten
+
+CALLBACK = "/ops/sign-in/callback"  # the redirect URI that the provider must know
+
+_ATTEMPT = "callvault_sign_in_"  # + the beginning of its state: the cookie of one attempt
+_ATTEMPT_SECONDS = 600
+
+log = get_logger()
 
 
 async def sign_in(request: Request) -> Response:
@@ -26,7 +39,7 @@ async def sign_in(request: Request) -> Response:
             wanted = form.get("next", "/ops")
             person = await ops.access.sign_in(request, form)
             await log_sign_in(ops, request, person)
-            response: Response = RedirectResponse(wanted if wanted.startswith("/ops") else "/ops", 303)
+            response: Response = RedirectResponse(_page(wanted), 303)
             ops.access.remember(response, person, request)
             return _with_headers(response)
     except Refused as refused:
@@ -40,16 +53,113 @@ async def sign_in(request: Request) -> Response:
         said, status = str(error), 503
     except StoreError as error:  # API tokens are kept there
         said, status = f"The archive: {error}", 503
-    page = render("sign-in.html", request, None, "Sign in", said=said, next=wanted)
-    return _with_headers(HTMLResponse(page, status))
+    return _form(request, said, status, wanted)
+
+
+async def start(request: Request) -> Response:
+    """Send the browser to the OpenID provider."""
+    from service.ops.oidc import ProviderAway, ProviderRefused
+
+    ops: Ops = request.app.state.ops
+    wanted = _page(request.query_params.get("next", "/ops"))
+    if (provider := ops.access.provider) is None:
+        return _with_headers(RedirectResponse("/ops/sign-in", 303))
+    state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+    try:
+        there = await provider.address_to_sign_in(_address(request, CALLBACK), state, nonce, verifier)
+    except (ProviderAway, ProviderRefused) as error:
+        return _failed(request, error, wanted)
+    response = RedirectResponse(there, 303)
+    response.set_cookie(
+        _ATTEMPT + state[:8],
+        ops.access.sign((state, nonce, verifier, wanted)),
+        max_age=_ATTEMPT_SECONDS,
+        path="/ops/sign-in",
+        httponly=True,
+        samesite="lax",  # the provider's redirect must bring it
+        secure=request.url.scheme == "https",
+    )
+    return _with_headers(response)
+
+
+async def callback(request: Request) -> Response:
+    """The browser comes back from the OpenID provider."""
+    from service.ops.oidc import ProviderAway, ProviderRefused, in_words
+
+    ops: Ops = request.app.state.ops
+    said = request.query_params
+    state, wanted = said.get("state", ""), "/ops"
+    attempt = ops.access.unsign(request.cookies.get(_ATTEMPT + state[:8], ""), _ATTEMPT_SECONDS)
+    if (provider := ops.access.provider) is None:
+        return _with_headers(RedirectResponse("/ops/sign-in", 303))
+    try:
+        match attempt:
+            case [str(ours), str(nonce), str(verifier), str(wanted)] if hmac.compare_digest(
+                ours.encode(), state.encode()
+            ):
+                pass
+            case _:
+                raise ProviderRefused("this sign-in is older than ten minutes, or began in another browser")
+        if "code" not in said:
+            raise ProviderRefused(f"{provider.host} did not sign you in{in_words(said.get('error'))}")
+        granted = await provider.redeem(said["code"], said.get("iss"), _address(request, CALLBACK), nonce, verifier)
+        try:
+            person = ops.access.new_person_of(granted)
+        except Refused as refused:
+            await log_refused_sign_in(ops, request, granted.name, "oidc")
+            return _form(request, str(refused), refused.status, wanted)
+        await log_sign_in(ops, request, person)
+        response = RedirectResponse(_page(wanted), 303)
+        await ops.access.admit(response, person, granted, request)
+    except (ProviderAway, ProviderRefused, NotWritten, RedisError, OSError) as error:
+        return _failed(request, error, wanted)
+    response.delete_cookie(_ATTEMPT + state[:8], path="/ops/sign-in")
+    return _with_headers(response)
 
 
 async def sign_out(ops: Ops, request: Request) -> Response:
-    """End the session of this browser."""
+    """End the session of this browser, and the one at the OpenID provider."""
     ops.access.check_change(request, request.state.person, await read_form(request))
-    response = RedirectResponse("/ops/sign-in", 303)
-    response.delete_cookie(COOKIE)
+    there = None
+    if ops.access.provider is not None and request.state.person.how == "oidc":
+        from service.ops.oidc import ProviderAway, ProviderRefused
+
+        try:
+            there = await ops.access.provider.address_to_sign_out(_address(request, "/ops/sign-in"))
+        except (ProviderAway, ProviderRefused) as error:
+            log.warning("could not sign out at the provider", error=str(error))
+    # A page of its own sends the browser on: the content security policy keeps a form from leading to another host.
+    response: Response = RedirectResponse("/ops/sign-in", 303)
+    if there is not None:
+        response = HTMLResponse(render("signed-out.html", request, None, "Signed out", there=there))
+    await ops.access.sign_out(request, response)
     return response
+
+
+def _form(request: Request, said: str, status: int, wanted: str) -> Response:
+    provider = request.app.state.ops.access.provider
+    host = "" if provider is None else provider.host
+    page = render("sign-in.html", request, None, "Sign in", said=said, next=wanted, provider=host)
+    return _with_headers(HTMLResponse(page, status))
+
+
+def _failed(request: Request, error: Exception, wanted: str) -> Response:
+    """The form again, since a sign-in at the OpenID provider failed."""
+    from service.ops.oidc import ProviderAway, ProviderRefused
+
+    status = {ProviderRefused: 401, ProviderAway: 502}.get(type(error), 503)
+    log.warning("sign-in refused", how="oidc", why=one_line(error))
+    return _form(request, f"Callvault could not sign you in: {one_line(error)}; try again", status, wanted)
+
+
+def _page(wanted: str) -> str:
+    """Where to go after a sign-in; only to a page of ours."""
+    return wanted if wanted.startswith("/ops") else "/ops"
+
+
+def _address(request: Request, path: str) -> str:
+    """The address of a path as the browser sees it; behind a proxy, `X-Forwarded-Proto` must be believed."""
+    return f"{request.url.scheme}://{request.url.netloc}{path}"
 
 
 def _with_headers(response: Response) -> Response:

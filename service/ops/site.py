@@ -36,7 +36,7 @@ from service.ops.page import File, Page
 from service.ops.parts import Ops
 from service.ops.recording import ArchiveAway
 from service.ops.rendering import problem, render
-from service.ops.signing_in import sign_in, sign_out
+from service.ops.signing_in import CALLBACK, callback, sign_in, sign_out, start
 from service.ops.tables import CHANGES, FILES, PAGES
 from telnyx_api.errors import TelnyxError
 from text.counts import many
@@ -69,6 +69,8 @@ def routes() -> Sequence[BaseRoute]:
     found: list[BaseRoute] = [
         Route("/", _to_the_pages, methods=["GET", "POST"]),
         Route("/ops/sign-in", sign_in, methods=["GET", "POST"]),
+        Route("/ops/sign-in/start", start, methods=["GET"]),
+        Route(CALLBACK, callback, methods=["GET"]),
         Mount("/ops/static", _Static(directory=Path(__file__).parent / "static"), middleware=_SMALLER),
     ]
     own = (

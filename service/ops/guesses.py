@@ -1,0 +1,60 @@
+"""Failed sign-ins, counted by address, so that nobody can guess a token."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from redis.exceptions import RedisError
+
+from workers.keys import SIGN_INS
+from workers.queue.script import AsyncRedis
+
+_MOST = 10
+_SECONDS = 900
+
+
+class Refused(Exception):
+    """A request is refused; the text says why."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Guesses:
+    """The failed sign-ins of the last 15 minutes.
+
+    Args:
+        redis: counts them for all receivers; without Redis, each receiver counts its own.
+    """
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+        self._counted: Counter[str] = Counter()
+
+    async def check(self, address: str) -> None:
+        """Check that an address may try.
+
+        Raises:
+            Refused: it failed too often.
+        """
+        if await self.add(address, 0) >= _MOST:
+            raise Refused(429, "too many failed sign-ins from your address; try again in 15 minutes")
+
+    async def add(self, address: str, more: int = 1) -> int:
+        """Add failed sign-ins of an address, and return their number."""
+        try:
+            key = SIGN_INS + address
+            if more:
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    pipe.incrby(key, more)
+                    pipe.expire(key, _SECONDS)
+                    return int((await pipe.execute())[0])
+            return int(await self._redis.get(key) or 0)
+        except (RedisError, OSError):
+            window = f"{address} {int(time.monotonic() // _SECONDS)}"
+            if len(self._counted) > 1_000:
+                self._counted.clear()
+            self._counted[window] += more
+            return self._counted[window]

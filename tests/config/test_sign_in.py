@@ -1,0 +1,105 @@
+"""The settings of sign-in, and the file with the roles of groups and people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from config.settings import SettingsError, load_settings
+from config.sign_in import read_access_file, read_sign_in
+from lab.processes import free_port, run_callvault
+from lab.webhooks import Signer
+
+SECRET = "the-secret-of-the-client"
+OIDC = {
+    "CALLVAULT_OIDC_ISSUER": "https://id.example.com",
+    "CALLVAULT_OIDC_CLIENT_ID": "callvault",
+    "CALLVAULT_OIDC_CLIENT_SECRET": SECRET,
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "access.toml"
+    path.write_text(
+        '[groups]\n"a b" = ["listener", "operator"]\nstaff = "auditor"\n[people]\n"Ada@Example.com" = "officer"'
+    )
+    return path
+
+
+def test_a_person_has_the_roles_of_all_entries_that_fit(file: Path) -> None:
+    access = read_access_file(file)
+    assert access.roles(["ada@example.com"], ["staff", "others"]) == {"officer", "auditor"}
+    assert access.roles(["ADA@example.com"], ["a b"]) == {"officer", "listener", "operator"}
+    assert access.roles(["ada"], ["Staff", "a", "A B"]) == frozenset(), "a group is written as the provider writes it"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[groups]\nx = 'boss'", "[groups] 'x': unknown role 'boss'; expected one of listener, operator,"),
+        ("[groups]\nx = []", "[groups] 'x': expected one or several of listener,"),
+        ("[groups]\nx = 1", "[groups] 'x': expected one or several of"),
+        ("[people]\nx = [['admin']]", "[people] 'x': expected one or several of"),
+        ("[group]\nx = 'admin'", "unknown table [group]; expected [groups] or [people]"),
+        ("groups = 'admin'", "groups: expected a table"),
+        ("", "gives nobody a role"),
+        ("[groups", "invalid TOML"),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused_in_one_line(text: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "access.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        read_access_file(path)
+    assert expected in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_access_file(tmp_path / "none-such")
+
+
+@pytest.mark.parametrize("missing", [*OIDC, "CALLVAULT_ACCESS_FILE"])
+def test_a_receiver_does_not_start_with_half_a_sign_in(missing: str, file: Path, tmp_path: Path) -> None:
+    settings = OIDC | {"CALLVAULT_ACCESS_FILE": str(file)}
+    settings.pop(missing)
+    environment = {"CALLVAULT_DATA": str(tmp_path), "TELNYX_PUBLIC_KEY": Signer().public_key, **settings}
+    done = run_callvault(["serve", "--port", str(free_port())], environment)
+    assert done.returncode == 2 and f"{missing}: is not set, and CALLVAULT_OIDC_" in done.stderr, done.stderr
+    assert SECRET not in done.stderr
+
+
+def test_plain_http_to_a_provider_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for address in ("http://id.example.com", "https://id.example.com/?x=1", "id.example.com"):
+        monkeypatch.setenv("CALLVAULT_OIDC_ISSUER", address)
+        with pytest.raises(SettingsError, match="CALLVAULT_OIDC_ISSUER: cannot use"):
+            load_settings()
+
+
+def test_the_secret_is_in_no_repr_and_may_come_from_a_file(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_text(SECRET + "\n")
+    for name, value in (OIDC | {"CALLVAULT_ACCESS_FILE": str(file)}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("CALLVAULT_OIDC_CLIENT_SECRET")
+    monkeypatch.setenv("CALLVAULT_OIDC_CLIENT_SECRET_FILE", str(tmp_path / "secret"))
+    openid = read_sign_in(load_settings()).openid
+    assert openid is not None and openid.client_secret.get_secret_value() == SECRET
+    assert SECRET not in repr(openid) and SECRET not in repr(load_settings())
+    assert openid.scopes == ("openid", "profile", "email")
+
+
+def test_access_check_says_which_roles_a_person_gets_and_why(file: Path) -> None:
+    environment = {"CALLVAULT_ACCESS_FILE": str(file)}
+    done = run_callvault(["access", "check", "--who", "Ada@example.com", "--group", "a b", "--group", "x"], environment)
+    lines = ["listener: group a b", "operator: group a b", "officer: person ada@example.com"]
+    assert (done.returncode, done.stdout.splitlines()) == (0, lines), done.stderr
+    report = json.loads(run_callvault(["access", "check", "--group", "staff", "--json"], environment).stdout)
+    assert report == {"roles": ["auditor"], "because": [{"entry": "group staff", "roles": ["auditor"]}]}
+    nobody = run_callvault(["access", "check", "--who", "eve"], environment)
+    assert nobody.returncode == 1 and nobody.stdout == f"no role: no entry of {file} fits\n"
+    alone = run_callvault(["access", "check"], environment)
+    assert (alone.returncode, alone.stdout) == (0, f"{file}: 2 groups and 1 person; no mistake\n")
+    unset = run_callvault(["access", "check"])
+    assert unset.returncode == 2 and "CALLVAULT_ACCESS_FILE is not set" in unset.stderr
