@@ -43,6 +43,9 @@ def _row(n: int) -> Row:
         connection_id="held" if _is(n, "of a held connection") else f"c{n % 3}",
         duration_ms=9_000_000 if _is(n, "long") else 1 if _is(n, "short") else 60_000,
         key="k",
+        from_number=f"+49{30 + n % 3}555{n:05d}",
+        transcription_ids=[f"t{n}"] if n % 2 else [],
+        transcripts=["a refund, please" if n % 4 == 1 else "good morning"] if n % 2 else [],
         findings=["silent"] if _is(n, "kept") else [],
         decision="hold" if _is(n, "held") else None,
         deleted_at=at if n >= _OLD else None,
@@ -121,16 +124,42 @@ def test_a_page_and_its_count_of_a_state_look_no_further_than_they_show(
     assert state == "deleted" or steps() - before < 50
 
 
-@pytest.mark.parametrize("few", [0, 10, 1_000_000])
-@pytest.mark.parametrize("name", [*_RARE, "common length", "all"])
+_ANY: dict[str, tuple[dict[str, str], Callable[[int], bool]]] = {
+    "all": ({}, lambda n: True),
+    "a common length": ({"min_duration": "10s"}, lambda n: not _is(n, "short")),
+    "a common number": ({"number": "+4931"}, lambda n: n % 3 == 1),
+    "the end of a number": ({"number": "0555500071"}, lambda n: False),
+    "a rare number": ({"number": "+493155500070"}, lambda n: n == 70),
+    "a part of many numbers": ({"number": "555"}, lambda n: True),
+    "common words": ({"text": "morning"}, lambda n: n % 4 == 3),
+    "words of a number": ({"text": "refund", "number": "+4932"}, lambda n: n % 4 == 1 and n % 3 == 2),
+    "words of what is on hold": (
+        {"text": "morning", "state": "held"},
+        lambda n: n % 4 == 3 and (_is(n, "held") or _is(n, "of a held connection")),
+    ),
+    "words of a connection": (
+        {"text": "refund", "connection": "c0"},
+        lambda n: n % 4 == 1 and n % 3 == 0 and not _is(n, "of a held connection"),
+    ),
+    "words of a day": (
+        {"text": "refund", "since": "2025-01-03", "until": "2025-01-03"},
+        lambda n: n % 4 == 1 and 2 * 1440 <= n < 3 * 1440,
+    ),
+}
+
+
+@pytest.mark.parametrize("few", [0, 10, 5_000, 1_000_000])
+@pytest.mark.parametrize("name", [*_RARE, *_ANY])
 def test_an_index_changes_no_answer(few: int, name: str, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = _RARE[name][0] if name in _RARE else {"min_duration": "10s"} if name == "common length" else {}
-    query = read_query(words)
-    expected = [hit.row.recording_id for hit in search(many, query, 60)]
+    if name in _ANY:
+        query, is_meant = read_query(_ANY[name][0]), _ANY[name][1]
+        expected = [f"r{n}" for n in reversed(range(_MANY)) if is_meant(n)]
+    else:
+        query = read_query(_RARE[name][0])
+        expected = [hit.row.recording_id for hit in search(many, query, _MANY)]
     monkeypatch.setattr("workers.catalogue.search._FEW", few)
     found = search(many, query, 60)
-    assert [hit.row.recording_id for hit in found] == expected
-    assert [hit.row.started_at for hit in found] == sorted((hit.row.started_at or "" for hit in found), reverse=True)
-    after = found[5].place if len(found) > 6 else None
-    if after:
-        assert [hit.row.recording_id for hit in search(many, query, 20, after)] == expected[6:26]
+    assert [hit.row.recording_id for hit in found] == expected[:60]
+    assert count(many, query) == min(len(expected), 10_001)
+    if len(found) > 6:
+        assert [hit.row.recording_id for hit in search(many, query, 20, found[5].place)] == expected[6:26]

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,23 @@ def count(path: Path, query: Query) -> int:
         as `search`.
     """
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as db:
-        clauses, values, _ = _conditions(db, query)
-        sql = f"SELECT {_STATE} AS state FROM recordings r WHERE {' AND '.join(clauses)} LIMIT ?"  # noqa: S608
-        return int(db.execute(f"SELECT count(*) FROM ({sql})", (*values, MOST_COUNTED + 1)).fetchone()[0])  # noqa: S608
+        where = _where(db, query)
+        # In the order of what selects, so that it ends once it has counted enough; unless the rest leaves few to look at.
+        first = [] if where.is_few or _is_short(db, query) else where.many[:1]
+        where.test(where.many[len(first) :])
+        source = "".join(f"({one.sql}) s CROSS JOIN recordings r ON r.n = s.n" for one in first) or "recordings r"
+        sql = f"SELECT DISTINCT r.n, {_STATE} AS state FROM {source} WHERE {' AND '.join(where.clauses)} LIMIT ?"  # noqa: S608
+        values = [*(value for one in first for value in one.values), *where.values, MOST_COUNTED + 1]
+        return int(db.execute(f"SELECT count(*) FROM ({sql})", values).fetchone()[0])  # noqa: S608
+
+
+def _is_short(db: sqlite3.Connection, query: Query) -> bool:
+    """Whether a query has a span of time with few enough recordings to look at each."""
+    if query.since is None and query.until is None:
+        return False
+    clauses, values = conditions(Query(since=query.since, until=query.until))
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM recordings r WHERE {' AND '.join(clauses)} LIMIT {_FEW + 1})"  # noqa: S608
+    return bool(db.execute(sql, values).fetchone()[0] <= _FEW)
 
 
 def search_ids(path: Path, recording_ids: Sequence[str]) -> dict[str, Hit]:
@@ -141,13 +156,24 @@ def search_all(path: Path, query: Query) -> Iterator[Hit]:
         before = hits[-1].place
 
 
-def _selections(db: sqlite3.Connection, query: Query) -> Iterator[tuple[str, list[object]]]:
-    """Conditions that change nothing but the time of a search: it looks at the few recordings that an index finds.
+@dataclass(frozen=True)
+class _Selection:
+    """What limits a search, and what an index may find.
 
-    Where many match, the latest of them are soon found by their time, and an index would only add to that.
+    Attributes:
+        sql: finds the numbers `n` of all recordings that it leaves, some twice.
+        values: of its parameters.
+        test: the condition on a recording `r` that says the same, with the same values; empty: another one has it.
     """
-    held = "connection_id IN (SELECT connection_id FROM held_connections)"
+
+    sql: str
+    values: list[object]
+    test: str = ""
+
+
+def _selections(query: Query, match: str | None) -> Iterator[_Selection]:
     shortest, longest = query.min_duration_seconds, query.max_duration_seconds
+    held = "connection_id IN (SELECT connection_id FROM held_connections)"
     rows: tuple[tuple[bool, list[str], list[object]], ...] = (
         (query.state == "held", ["decision = 'hold'", held], []),
         (query.state == "erased", ["erased_at IS NOT NULL"], []),
@@ -157,44 +183,78 @@ def _selections(db: sqlite3.Connection, query: Query) -> Iterator[tuple[str, lis
     )
     for is_asked, clauses, values in rows:
         if is_asked:
-            sql = " UNION ALL ".join(f"SELECT n FROM recordings WHERE {clause}" for clause in clauses)  # noqa: S608
-            counted = f"SELECT count(*) FROM ({sql} LIMIT {_FEW + 1})"  # noqa: S608
-            if db.execute(counted, values).fetchone()[0] <= _FEW:
-                yield f"r.n IN ({sql})", values
+            yield _Selection(_all_of("recordings", clauses), values)
+    if query.number is not None:
+        clauses, values = _party_conditions(wanted_number(query.number))
+        test = f"EXISTS (SELECT 1 FROM parties WHERE n = r.n AND ({' OR '.join(clauses)}))"  # noqa: S608
+        yield _Selection(_all_of("parties", clauses), values, test)
+    if match is not None:
+        said = "FROM transcripts t JOIN words ON words.rowid = t.t WHERE {} words MATCH ?"
+        test = f"EXISTS (SELECT 1 {said.format('t.n = r.n AND')})"
+        yield _Selection(f"SELECT t.n {said.format('')}", [match], test)
 
 
-def _conditions(db: sqlite3.Connection, query: Query) -> tuple[list[str], list[object], str | None]:
-    """The conditions of a query, their values, and the words to look for in the index of transcriptions."""
+def _all_of(table: str, clauses: Sequence[str]) -> str:
+    return " UNION ALL ".join(f"SELECT n FROM {table} WHERE {clause}" for clause in clauses)  # noqa: S608
+
+
+@dataclass
+class _Where:
+    """The conditions of a search.
+
+    Attributes:
+        clauses: the conditions on a recording `r`, and `values` of their parameters.
+        many: the selections that are not among them, because each finds many.
+        is_few: whether the clauses name all recordings that may match.
+        match: the words to look for in the index of transcriptions.
+    """
+
+    clauses: list[str]
+    values: list[object]
+    many: list[_Selection]
+    is_few: bool
+    match: str | None
+
+    def test(self, selections: Sequence[_Selection]) -> None:
+        """Add selections as conditions on each recording."""
+        for one in selections:
+            self.clauses.append(one.test)
+            self.values += one.values
+
+
+def _where(db: sqlite3.Connection, query: Query) -> _Where:
+    """The conditions of a query; recordings that an index finds to be few are named by their numbers.
+
+    Where many match, the latest of them are soon found by their time; to collect them all takes seconds.
+    """
     clauses, values = conditions(query)
     clauses.append(f"(r.key IS NOT NULL OR r.erased_at IS NOT NULL OR {_IS_DAMAGED})")
-    for clause, given in _selections(db, query):
-        clauses = [
-            "+r.connection_id = ?" if one == "r.connection_id = ?" else one for one in clauses
-        ]  # its index may have many
-        clauses.append(clause)
-        values += given
-    if query.number is not None:
-        clause, parts = _party_condition(wanted_number(query.number))
-        clauses.append(clause)
-        values += parts
     match = None if query.text is None else words_query(query.text)
-    if match is not None:
-        said = "SELECT t.n FROM words JOIN transcripts t ON t.t = words.rowid WHERE words MATCH ?"
-        clauses.append(f"r.n IN ({said})")
-        values.append(match)
-    return clauses, values, match
+    where = _Where(clauses, values, [], False, match)
+    few = []
+    for selection in _selections(query, match):
+        found = [n for (n,) in db.execute(f"{selection.sql} LIMIT {_FEW + 1}", selection.values)]
+        if len(found) <= _FEW:  # as literals, so that SQLite knows how few they are
+            few.append(f"r.n IN ({', '.join(map(str, found))})")
+        elif selection.test:
+            where.many.append(selection)
+    if few:  # no other index is better
+        where.is_few = True
+        where.clauses = [*few, *("+r.connection_id = ?" if one == "r.connection_id = ?" else one for one in clauses)]
+    return where
 
 
 def _found(db: sqlite3.Connection, query: Query, limit: int, before: str | None) -> Iterator[Hit]:
-    clauses, values, match = _conditions(db, query)
+    where = _where(db, query)
+    where.test(where.many)
     if before is not None:
         started, _, n = before.rpartition("~")
-        clauses.append("(r.started_at, r.n) < (?, ?)")
-        values += [started, int(n)]
-    order = f" WHERE {' AND '.join(clauses)} ORDER BY r.started_at DESC, r.n DESC LIMIT ?"
-    for n, state, opening, *cells in db.execute(_SELECT + order, (*values, limit)):
+        where.clauses.append("(r.started_at, r.n) < (?, ?)")
+        where.values += [started, int(n)]
+    order = f" WHERE {' AND '.join(where.clauses)} ORDER BY r.started_at DESC, r.n DESC LIMIT ?"
+    for n, state, opening, *cells in db.execute(_SELECT + order, (*where.values, limit)):
         row = _row(cells)
-        words = None if query.text is None else marked(_text(db, n, match), query.text)
+        words = None if query.text is None else marked(_text(db, n, where.match), query.text)
         yield Hit(row=row, state=state, words=words, opening=opening, place=f"{row.started_at or ''}~{n}")
 
 
@@ -213,27 +273,22 @@ def _text(db: sqlite3.Connection, n: int, match: str | None) -> str:
     return "" if found is None else str(found[0])
 
 
-def _party_condition(wanted: Wanted) -> tuple[str, list[str]]:
-    """The condition that a party of a recording has this number, by an index where one exists."""
-    clause, values = _as_written(wanted)
+def _party_conditions(wanted: Wanted) -> tuple[list[str], list[object]]:
+    """The conditions of which a party of a recording with this number meets one, by an index where one exists."""
+    clauses, values = _as_written(wanted)
     if wanted.national:
-        marks = ", ".join("?" * len(wanted.national))
-        clause = f"({clause} OR r.n IN (SELECT n FROM parties WHERE digits IN ({marks})))"  # noqa: S608
-    return clause, [*values, *wanted.national]
+        clauses.append(f"digits IN ({', '.join('?' * len(wanted.national))})")
+    return clauses, [*values, *wanted.national]
 
 
-def _as_written(wanted: Wanted) -> tuple[str, list[str]]:
-    if wanted.how == "address":
-        return "r.n IN (SELECT n FROM parties WHERE instr(party, ?))", [wanted.text]
-    begins = "r.n IN (SELECT n FROM parties WHERE {0} >= ? AND {0} < ?)"
+def _as_written(wanted: Wanted) -> tuple[list[str], list[object]]:
     text, backwards = wanted.text, wanted.text[::-1]
-    ends = begins.format("reversed"), [backwards, backwards + ":"]  # in ASCII the colon follows the digit nine
-    if wanted.how == "begins":
-        return begins.format("digits"), [text, text + ":"]
-    if wanted.how == "ends":
-        return ends
-    # The first uses the index of digits, the second the index of the few parties that are not a number.
-    within = (
-        "SELECT n FROM parties WHERE instr(digits, ?) UNION SELECT n FROM parties WHERE digits = '' AND instr(party, ?)"
-    )
-    return f"r.n IN ({within})", [text, text]
+    match wanted.how:  # in ASCII the colon follows the digit nine
+        case "address":
+            return ["instr(party, ?)"], [text]
+        case "begins":
+            return ["digits >= ? AND digits < ?"], [text, text + ":"]
+        case "ends":
+            return ["reversed >= ? AND reversed < ?"], [backwards, backwards + ":"]
+        case "contains":  # the second: the few parties that are not a number
+            return ["instr(digits, ?)", "digits = '' AND instr(party, ?)"], [text, text]
