@@ -26,7 +26,7 @@ DECIDE = _roles("officer")  # hold, release, approve, export
 OPERATE = _roles("operator")  # dead letters, connections
 STOP = _roles("operator", "officer")  # pause, resume, note that somebody has seen a condition
 WATCH = _roles("operator", "officer", "auditor")  # the state of seals and deletions
-PROVE = _roles("officer", "auditor")  # inventories and manifests
+PROVE = _roles("officer", "auditor")  # inventories, manifests and the access log
 
 # Routes that anybody may ask for: they show nothing of the archive.
 _OPEN = ("/", "/ops/", "/ops/sign-in", "/ops/sign-in/start", "/ops/sign-in/callback", "/ops/static")

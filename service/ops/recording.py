@@ -21,11 +21,13 @@ from archive.readers import SEAL
 from archive.records import ArchivedObject, UnreadableRecord, WrongObject
 from archive.stores.store import StoreError
 from service.ops.access import Refused
+from service.ops.access_log import of_recording
 from service.ops.life import Said, Step, read_life
 from service.ops.moments import marks_of
 from service.ops.parts import Ops
 from service.ops.recordings import hit_of, instant_of, shown
 from text.times import parse_instant
+from workers.access.index import Entry
 from workers.catalogue.query import Query, read_query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit, search, state_of
@@ -56,6 +58,7 @@ class Detail(msgspec.Struct, frozen=True):
         needs_approval: whether its original stays until a person approves what was found in its audio.
         holds: the current holds on it, its own and those of its connection.
         record: the commit record as stored in the archive.
+        accesses: who has looked at it or heard it, the latest first, at most 20; None if the role does not show it.
     """
 
     recording_id: str
@@ -74,6 +77,7 @@ class Detail(msgspec.Struct, frozen=True):
     needs_approval: bool
     holds: list[Holding]
     record: dict[str, Any] | None
+    accesses: list[Entry] | None = None
 
 
 class ArchiveAway(StoreError):
@@ -131,7 +135,8 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
             )
         raise Refused(404, f"recording {recording_id} is not in the archive")
     try:
-        return await _detail(ops, hit, due_at, words)
+        detail = await _detail(ops, hit, due_at, words)
+        return structs.replace(detail, accesses=await of_recording(ops, request, recording_id))
     except StoreError as error:
         raise ArchiveAway(str(error), [shown(ops, hit)]) from None
 
@@ -147,11 +152,11 @@ async def _detail(ops: Ops, hit: Hit, due_at: str | None, words: str | None) -> 
     related = [shown(ops, other) for other in found if other.row.recording_id != recording_id][:_RELATED]
     detail, seen = await asyncio.to_thread(_read, ops, hit, related, due_at, kept, holds, known)
     await report_seen(ops, seen)
-    if words is None:
-        return detail
-    length = hit.row.duration_ms
-    said = [structs.replace(one, marks=marks_of(one.text, words, length)) for one in detail.transcriptions]
-    return structs.replace(detail, transcriptions=said)
+    if words is not None:
+        length = hit.row.duration_ms
+        said = [structs.replace(one, marks=marks_of(one.text, words, length)) for one in detail.transcriptions]
+        detail = structs.replace(detail, transcriptions=said)
+    return detail
 
 
 def _read(

@@ -207,6 +207,30 @@ def day_or_month(day: str) -> str:
     return f"{parsed:%b}" if parsed.day == 1 else f"{parsed.day}"
 
 
+# What the words of the access log mean to a person; any other is shown as it is.
+_ACCESSES = {
+    "look": "looked at",
+    "read": "read through the API",
+    "play": "played",
+    "download": "downloaded",
+    "levels": "got the levels of",
+    "search": "searched for",
+    "find": "searched for",
+    "export": "exported",
+    "inventory": "took the inventory of",
+    "get": "copied the audio of",
+    "transcript": "copied the transcript of",
+    "hold": "held",
+    "release": "released",
+    "approve": "approved the findings of",
+    "erase": "erased",
+    "pause": "paused deletion",
+    "resume": "resumed deletion",
+    "sign-in": "signed in",
+    "sign-in-refused": "was refused to sign in",
+    "not-allowed": "was not allowed",
+}
+
 ZONE_COOKIE = "callvault_zone"  # set by ops.js
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -217,6 +241,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "has_name": has_name,
     "date_picker": date_picker,
     "state_in_words": lambda state: _STATES.get(state, state),
+    "access_in_words": lambda what: _ACCESSES.get(what, what),
     "size": lambda count: format_size(count or 0),
     "when": when,
     "relative": relative,

@@ -6,6 +6,7 @@ A row names the roles that may use it; `may.py` has the sets. docs/access.md sho
 from __future__ import annotations
 
 from service.ops import (
+    access_log,
     accesses,
     audio,
     connections,
@@ -20,6 +21,7 @@ from service.ops import (
 )
 from service.ops.may import DECIDE, EVERYONE, HEAR, OPERATE, PROVE, STOP, WATCH
 from service.ops.page import Change, File, Page
+from workers.access.query import FIELDS as ACCESS_FIELDS
 from workers.catalogue.query import FIELDS
 
 _SEARCH = (
@@ -117,6 +119,17 @@ PAGES = (
         True,
         quarantine.QUERY,
         needs=("redis-away",),
+    ),
+    Page(
+        "/access-log",
+        "access-log.html",
+        "Access log",
+        access_log.look,
+        access_log.Accesses,
+        PROVE,
+        True,
+        (*ACCESS_FIELDS.items(), ("after", "the `after` of the previous page")),
+        shows_refusals=True,
     ),
 )
 

@@ -15,9 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
+from archive.access import encode_line, new_line
 from lab.processes import Receiver, receiver
 from lab.redis import Server
 from tests.seals.small import SmallArchive, ago
+from tests.service.test_roles import make_token
 from workers.keys import ACCESS_WAITING
 
 TOKEN = "a-token-for-tests-only"
@@ -203,3 +205,76 @@ def test_without_redis_the_archive_has_the_lines_and_without_both_nothing_is_sho
             assert answer.status_code == 503 and b"audio of" not in answer.content, path
             assert "the access log cannot be written" in answer.text, answer.text
         assert client.get("/ops", headers=headers).status_code == 200, "what shows no recording is shown"
+
+
+def test_the_page_finds_lines_by_person_recording_and_time(redis_url: str, small: SmallArchive) -> None:
+    with receiver(environment(redis_url, small)) as (_, process), signed_in(process, "Ann <b>") as (ann, _):
+        assert "Nobody yet." in ann.get("/ops/recordings/11-one").text
+        page = ann.get("/ops/recordings/11-one").text
+        assert "looked at" in page and "Ann &lt;b&gt;" in page and "<b>" not in page.partition("accesses")[2][:2_000]
+        with signed_in(process, "Ben") as (ben, _):
+            assert ben.get("/ops/recordings/11-two/audio.wav?download=1").content == b"audio of 11-two"
+        found = ann.get("/api/access-log", params={"who": "ben"}).json()
+        assert [(row["line"]["what"], row["line"]["recordings"]) for row in found["entries"]] == [
+            ("download", ["11-two"]),
+            ("sign-in", []),
+        ]
+        found = ann.get("/api/access-log", params={"recording": "11-one"}).json()
+        assert [row["line"]["what"] for row in found["entries"]] == ["look", "look"]
+        assert all(row["object"] is None for row in found["entries"]), "Redis alone has them yet"
+        assert ann.get("/api/access-log", params={"until": ago(1).isoformat()}).json()["entries"] == []
+        page = ann.get("/ops/access-log", params={"who": "ben"}).text
+        assert "downloaded" in page and "11-two" in page and "11-one" not in page
+        wrong = ann.get("/ops/access-log", params={"since": "never"})
+        assert wrong.status_code == 400 and "Since: " in wrong.text
+        assert ann.get("/ops/access-log", params={"after": "x"}).status_code == 400
+        assert ann.get("/api/access-log", params={"what": "look"}).status_code == 400
+
+
+def test_pages_of_lines_follow_one_another(redis_url: str, redis: Any, small: SmallArchive) -> None:
+    lines = [new_line("look", f"person {n}", "token", "192.0.2.7", ["11-one"]) for n in range(250)]
+    redis.rpush(ACCESS_WAITING + ARCHIVE_ID, *(encode_line(line) for line in lines))
+    headers, found, query = {"Authorization": f"Bearer {TOKEN}"}, [], {"recording": "11-one"}
+    with receiver(environment(redis_url, small)) as (client, _):
+        for count in (100, 100, 50):
+            page = client.get("/api/access-log", params=query, headers=headers).raise_for_status().json()
+            assert len(page["entries"]) == count
+            found += [row["line"]["id"] for row in page["entries"]]
+            query["after"] = page["after"]
+    assert sorted(found) == sorted(line.id for line in lines) and query["after"] is None
+
+
+def test_numbers_in_searches_are_masked_where_numbers_are(redis_url: str, redis: Any, small: SmallArchive) -> None:
+    asked = "number:+4930123456 since:2026-11-25 until:2026-11-26T07:30 text:refund sip:ann@example.com"
+    line = new_line("search", "Ann", "token", "192.0.2.7", query=asked, found=1)
+    redis.rpush(ACCESS_WAITING + ARCHIVE_ID, encode_line(line))
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    for settings, shown in (
+        ({}, asked),
+        (
+            {"CALLVAULT_OPS_MASK_NUMBERS": "true"},
+            "number:+49******56 since:2026-11-25 until:2026-11-26T07:30 text:refund ***@example.com",
+        ),
+    ):
+        with receiver(environment(redis_url, small, **settings)) as (client, _):
+            (row,) = client.get("/api/access-log", headers=headers).json()["entries"]
+            assert row["line"]["query"] == shown
+            assert shown in client.get("/ops/access-log", headers=headers).text
+    assert in_redis(redis)[0]["query"] == asked, "the record itself is whole"
+
+
+def test_a_listener_sees_no_access_log_and_a_refusal_is_a_line(redis_url: str, redis: Any, small: SmallArchive) -> None:
+    settings = environment(redis_url, small)
+    made = {role: make_token(settings, role, name=f"a {role}") for role in ("listener", "auditor")}
+    with receiver(settings) as (client, _):
+        listener = {"Authorization": f"Bearer {made['listener']['token']}"}
+        assert client.get("/ops/access-log", headers=listener).status_code == 403
+        refused = in_redis(redis)[-1]
+        assert (refused["what"], refused["who"], refused["how"]) == ("not-allowed", "a listener", "api token")
+        assert (refused["about"], refused["role"]) == ("/ops/access-log", "listener")
+        assert client.get("/api/recordings/11-one", headers=listener).json()["accesses"] is None
+        auditor = {"Authorization": f"Bearer {made['auditor']['token']}"}
+        found = client.get("/api/access-log", headers=auditor).json()["entries"]
+        assert [row["line"]["what"] for row in found] == ["read", "not-allowed"]
+        assert client.get("/api/overview", headers={"Authorization": "Bearer cvt_wrong"}).status_code == 401
+        assert in_redis(redis)[-1]["what"] == "sign-in-refused"

@@ -30,9 +30,16 @@ READS = {
     "officer": {
         *("/recordings", "/recordings/{recording_id}", "audio", "levels of the channels"),
         *("/deletions", "/evidence", "/evidence/{day}", "manifest of a seal", "inventory of a day"),
-        *("export of a search", "export of recordings"),
+        *("export of a search", "export of recordings", "/access-log"),
     },
-    "auditor": {"/deletions", "/evidence", "/evidence/{day}", "manifest of a seal", "inventory of a day"},
+    "auditor": {
+        "/access-log",
+        "/deletions",
+        "/evidence",
+        "/evidence/{day}",
+        "manifest of a seal",
+        "inventory of a day",
+    },
 }
 CHANGES_OF = {
     "listener": set[str](),
@@ -150,10 +157,10 @@ def test_menus_and_buttons_show_what_one_may_do(deployment: tuple[httpx.Client, 
             {"/ops/deletions/pause", "/ops/connections/refresh"},
         ),
         "officer": (
-            ["Overview", "Recordings", "Evidence", "Deletions"],
+            ["Overview", "Recordings", "Evidence", "Deletions", "Access log"],
             {"/ops/deletions/pause", "/ops/deletions/hold", "/ops/deletions/approve", "/ops/recordings/hold"},
         ),
-        "auditor": (["Overview", "Evidence", "Deletions"], set[str]()),
+        "auditor": (["Overview", "Evidence", "Deletions", "Access log"], set[str]()),
     }
     for role, (menu, buttons) in expected.items():
         row = make_token(environment, role)

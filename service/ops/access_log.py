@@ -1,0 +1,89 @@
+"""The page of the access log: who looked at, heard, exported or decided what."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import msgspec
+from starlette.requests import Request
+
+from archive.access import AccessLine
+from service.ops.may import PROVE
+from service.ops.parts import Ops
+from text.errors import UserError
+from workers.access.index import Entry
+from workers.access.query import FIELDS, AccessQuery, is_place, read_access_query
+from workers.access.reading import bring_up_to_date
+
+PER_PAGE = 100
+OF_ONE = 20
+_PARTY = re.compile(r"\S+@|\+?\d[\d ()./-]{4,}\d")  # a user of SIP, or a number
+
+
+class Accesses(msgspec.Struct, frozen=True):
+    """A page of the access log.
+
+    Attributes:
+        query: the search as Callvault understood it.
+        entries: the latest first.
+        after: pass it to get the next page; None at the end.
+        note: a warning that lines may be missing; None if none are.
+    """
+
+    query: AccessQuery
+    entries: list[Entry]
+    after: str | None
+    note: str | None
+
+
+async def look(ops: Ops, request: Request) -> Accesses:
+    """The lines that match.
+
+    Raises:
+        BadQuery: the search is not valid.
+        UserError: the index cannot be used now.
+    """
+    query = read_access_query({name: request.query_params.get(name) for name in FIELDS})
+    after = request.query_params.get("after")
+    if after is not None and not is_place(after):
+        raise UserError("after: not a value that a previous page returned")
+    found, note = await _found(ops, query, PER_PAGE + 1, after)
+    is_more = len(found) > PER_PAGE
+    return Accesses(query, found[:PER_PAGE], found[PER_PAGE - 1].place if is_more else None, note)
+
+
+async def of_recording(ops: Ops, request: Request, recording_id: str) -> list[Entry] | None:
+    """The latest lines about one recording, 20 at most; None for a person who may not see them, or if they cannot be read."""
+    if not PROVE & request.state.person.roles:
+        return None
+    try:
+        return (await _found(ops, AccessQuery(recording=recording_id), OF_ONE, None))[0]
+    except UserError:
+        return None  # the page of the access log says why
+
+
+async def _found(ops: Ops, query: AccessQuery, most: int, after: str | None) -> tuple[list[Entry], str | None]:
+    index = ops.access_index
+    async with ops.reading_accesses:
+        note = await bring_up_to_date(index, ops.runtime.archive, ops.redis)
+    found = await asyncio.to_thread(index.find, query, most, after)
+    return [_shown(entry) if ops.settings.ops_mask_numbers else entry for entry in found], note
+
+
+def _shown(entry: Entry) -> Entry:
+    """An entry with the numbers of its search masked."""
+    line: AccessLine = entry.line
+    if line.query is msgspec.UNSET:
+        return entry
+    return msgspec.structs.replace(entry, line=msgspec.structs.replace(line, query=_PARTY.sub(_masked, line.query)))
+
+
+def _masked(found: re.Match[str]) -> str:
+    """A number with its middle digits hidden, or a user of SIP hidden; a day is neither."""
+    number = found[0]
+    if number.endswith("@"):
+        return "***@"
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", number):
+        return number
+    return number[:3] + "*" * max(3, len(number) - 5) + number[-2:]
