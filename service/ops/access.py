@@ -288,7 +288,7 @@ class Access:
         """
         if not person.csrf:  # the request carries the ops token, which no browser adds by itself
             return
-        given = request.headers.get("x-csrf-token") or form.get("csrf", "")
+        given = _unmasked(request.headers.get("x-csrf-token") or form.get("csrf", ""))
         if not hmac.compare_digest(given.encode(), person.csrf.encode()):
             raise Refused(403, "the page has expired or the request comes from another site; reload the page")
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
@@ -309,6 +309,29 @@ class Access:
         if not is_it:
             await self._guesses.add(_address(request))
         return is_it
+
+
+def masked_csrf(request: Request, person: Person) -> str:
+    """The token of a person's changes as one answer carries it: another text each time.
+
+    Pages are compressed and repeat what an address asks for, so the length of a page could reveal a text that stays the
+    same (BREACH).
+    """
+    if person.csrf and not hasattr(request.state, "csrf"):
+        token = person.csrf.encode()
+        mask = secrets.token_bytes(len(token))
+        request.state.csrf = (mask + bytes(a ^ b for a, b in zip(mask, token, strict=True))).hex()
+    return str(request.state.csrf) if person.csrf else ""
+
+
+def _unmasked(text: str) -> str:
+    """The token in what `masked_csrf` made; anything else gives a text that is no token."""
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        return ""
+    half = len(data) // 2
+    return bytes(a ^ b for a, b in zip(data[:half], data[half:], strict=False)).decode("utf-8", "replace")
 
 
 def _printable(name: str) -> str:

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from service.app import WEBHOOK_PATH
 from service.ops import activity, charts, connections, evidence, recordings
-from service.ops.access import Person
+from service.ops.access import Person, masked_csrf
 from service.ops.may import Guarded, who_may
 from service.ops.show import FILTERS, ZONE_COOKIE, address, zone_of
 from service.ops.tables import CHANGES, FILES, PAGES
@@ -53,7 +53,7 @@ _GUARDED = [
 
 def render(template: str, request: Request, person: Person | None, title: str, **values: Any) -> str:
     """Render a template; `person` is None on pages that need no sign-in."""
-    csrf = person.csrf if person else ""
+    csrf = masked_csrf(request, person) if person else ""
     shared: dict[str, Any] = {"person": person, "csrf": csrf, "title": title}
     shared |= {"path": request.url.path, "params": request.query_params}
     shared["webhook_url"] = str(request.url.replace(path=WEBHOOK_PATH, query=""))

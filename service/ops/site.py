@@ -55,8 +55,7 @@ _MOST_WATCHERS = 32
 _LONGEST_FIELD = 500
 _LONGEST = {"ids": 30_000}
 
-# A compressed page beside a text that others choose may leak its CSRF token (BREACH), but no other site can have a
-# browser ask for one: the session cookie is SameSite=Strict. Audio, CSV and live events stay as they are.
+# `masked_csrf` keeps a compressed page from revealing its token. Audio, CSV and live events stay as they are.
 _SMALLER = (Middleware(GZipMiddleware, minimum_size=1000, compresslevel=6),)
 
 

@@ -200,14 +200,15 @@ def test_a_change_needs_the_token_of_its_own_session(deployment: Deployment) -> 
     with httpx.Client(base_url=deployment.url, trust_env=False) as client:
         signed = client.post("/ops/sign-in", data={"name": "Eve", "token": TOKEN})
         assert signed.status_code == 303 and "callvault_session" in client.cookies
-        for form in ({}, {"csrf": "x"}, {"csrf": ""}):
+        for form in ({}, {"csrf": "x"}, {"csrf": ""}, {"csrf": "00" * 48}, {"csrf": "0"}):
             assert client.post("/ops/deletions/pause", data=form).status_code == 403
-        token = client.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
+        token, other = (client.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0] for _ in range(2))
+        assert token != other, "the length of a compressed page reveals nothing of it"
         refused = client.post("/ops/deletions/pause", data={"csrf": token}, headers={"Sec-Fetch-Site": "cross-site"})
         assert refused.status_code == 403
         assert deployment.redis.get("callvault:deletions:paused") is None
-        for fields in ({"id": ""}, {"id": "x" * 600}):
-            assert client.post("/ops/dead-letters/retry", data={"csrf": token} | fields).status_code == 400
+        for known, fields in ((token, {"id": ""}), (other, {"id": "x" * 600})):
+            assert client.post("/ops/dead-letters/retry", data={"csrf": known} | fields).status_code == 400
         assert client.post("/ops/deletions/pause", content=b"a" * 70_000).status_code == 413
 
 
