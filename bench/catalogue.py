@@ -1,4 +1,4 @@
-"""The catalogue at a million recordings with 100 words each: build rate, size, memory, search times.
+"""The catalogue at a million recordings with 100 words each: build rate, size, memory, times of searches and of pages.
 
 python -m bench.catalogue [--recordings N]
 """
@@ -17,15 +17,30 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.machine import own_peak_mib
+from lab.processes import receiver
+from lab.stores import make_archive
 from text.times import format_instant
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import Query
 from workers.catalogue.rows import Row
 from workers.catalogue.search import search
+from workers.queue.embedded import EmbeddedServer
 
 _WORDS = 100
 _VOCABULARY = 20_000
 _RUNS = 21
+_PAGES = {
+    "overview": "/ops",
+    "overview, a month": "/ops?span=month",
+    "recordings": "/ops/recordings",
+    "recordings, on hold": "/ops/recordings?state=held",
+    "recordings, longer than two hours": "/ops/recordings?min_duration=2h",
+    "recordings, the beginning of many numbers": "/ops/recordings?number=%2B493",
+    "recordings, a rare phrase": "/ops/recordings?text=refund",
+    "evidence": "/ops/evidence",
+    "deletions": "/ops/deletions",
+}
+_BUILDING_SECONDS = 300
 
 
 def rows(count: int) -> Iterator[Row]:
@@ -80,6 +95,29 @@ def milliseconds(catalogue: Catalogue, query: Query) -> tuple[float, float, int]
     return statistics.median(times), max(times), found
 
 
+def page_times(folder: Path) -> dict[str, dict[str, float]]:
+    """Median and largest milliseconds of each page, as a receiver on the catalogue of a data folder answers it."""
+    server = EmbeddedServer(folder / "valkey")
+    server.start()
+    make_archive(folder / "archive")
+    times: dict[str, dict[str, float]] = {}
+    try:
+        with receiver({"REDIS_URL": server.url, "CALLVAULT_DATA": str(folder)}, answer_seconds=60) as (client, _):
+            until = time.monotonic() + _BUILDING_SECONDS  # its first search compares the catalogue with the archive
+            while "still being built" in client.get("/ops/recordings").text and time.monotonic() < until:
+                time.sleep(1)
+            for name, path in _PAGES.items():
+                taken = []
+                for _ in range(_RUNS):
+                    started = time.perf_counter()
+                    client.get(path).raise_for_status()
+                    taken.append((time.perf_counter() - started) * 1000)
+                times[name] = {"median": round(statistics.median(taken), 1), "max": round(max(taken), 1)}
+    finally:
+        server.stop()
+    return times
+
+
 def main() -> None:
     """Build a catalogue in a temporary folder, search it, print JSON."""
     parser = argparse.ArgumentParser()
@@ -129,6 +167,7 @@ def main() -> None:
             report["milliseconds"][name] = {"median": round(median, 2), "max": round(most, 2), "found": found}
         report["peak_mib"] = round(own_peak_mib())
         catalogue.close()
+        report["milliseconds of pages"] = page_times(Path(folder))
     print(json.dumps(report, indent=2))
 
 
