@@ -27,6 +27,8 @@ from typing import IO, NoReturn
 
 import msgspec
 
+from lab.certificates import read_certificates_once
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ROOMS = ("archive", "cli", "config", "process", "sandbox", "service", "telnyx_api", "text", "workers")
 _CLOUDS = {f"archive.stores.{name}" for name in ("s3", "gcs", "azure", "adapter")}  # imported when one is opened
@@ -139,6 +141,7 @@ def _import_all_modules() -> None:
             if module.name not in _CLOUDS:
                 import_module(module.name)
     sys.modules["__main__"] = sys.modules["cli.main"]  # spawned processes import it again
+    read_certificates_once()
     gc.collect()
     gc.freeze()
 

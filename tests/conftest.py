@@ -16,6 +16,7 @@ import pytest
 import redis as sync_redis
 
 from config.settings import load_settings
+from lab.certificates import read_certificates_once
 from lab.redis import LEAST_PASSWORD, LEAST_USER, least_rights
 from lab.servers import HttpServer, RunningSandbox
 from lab.stores import make_archive
@@ -26,6 +27,7 @@ from workers.keys import RECONCILED
 from workers.queue.embedded import EmbeddedServer
 from workers.runtime import Runtime, open_runtime
 
+read_certificates_once()
 pytest.register_assert_rewrite("tests.workers.steps")  # its assertions show their values, as those of a test do
 
 
