@@ -86,7 +86,7 @@ def problem(
         return JSONResponse({"error": text}, status)
     if request.headers.get("hx-request"):
         return HTMLResponse(render("said.html", request, person, "", text=text, is_good=False), status)
-    title = _AWAY.get(away) or HTTPStatus(status).phrase.capitalize()
+    title = _AWAY.get(away) or ("Partly done" if status == 207 else HTTPStatus(status).phrase.capitalize())
     advice = CONDITIONS[away].advice if away == "archive-away" else ""  # an error of Redis has its own
     page = render("problem.html", request, person, title, text=text, advice=advice, away=away, hits=hits, names={})
     return HTMLResponse(page, status)

@@ -149,8 +149,9 @@ def with_marks(said: Said) -> Markup:
 
 
 def sentence(text: str) -> str:
-    """A text as a sentence, with a capital and a full stop."""
-    return f"{text[0].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" if text else ""
+    """A text as a sentence, with a capital and a full stop; the name of a field at its beginning stays as it is."""
+    is_field = text.partition(" ")[0].endswith(":")
+    return f"{text[:1] if is_field else text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" if text else ""
 
 
 def commands(text: str) -> Markup:

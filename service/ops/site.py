@@ -271,7 +271,7 @@ async def _change(ops: Ops, request: Request) -> Response:
         text = render("said.html", request, person, "", text=said, is_good=is_whole)
         return HTMLResponse(text, status, changed)
     if not is_whole:
-        return HTMLResponse(render("problem.html", request, person, "Partly done", text=said), status)
+        return problem(request, person, status, said)
     return RedirectResponse(request.url.path.rpartition("/")[0], 303)
 
 

@@ -92,7 +92,7 @@ def test_a_parameter_that_is_not_understood_is_refused(path: str, expected: str,
 def test_an_unknown_page_is_answered_by_a_page_with_the_menu(path: str, api: httpx.Client) -> None:
     answer = api.get(path)
     assert answer.status_code == 404 and answer.headers["content-type"].startswith("text/html")
-    assert f"there is nothing at {path.partition('?')[0]}" in answer.text and 'href="/ops/deletions"' in answer.text
+    assert f"There is nothing at {path.partition('?')[0]}" in answer.text and 'href="/ops/deletions"' in answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
@@ -101,7 +101,7 @@ def test_an_unknown_static_file_is_answered_by_a_page_too(deployment: Deployment
         answer = httpx.request(method, f"{deployment.url}/ops/static/{path}", trust_env=False)
         assert answer.status_code == status, path
     answer = httpx.get(f"{deployment.url}/ops/static/none-such.css", trust_env=False)
-    assert "there is nothing at /ops/static/none-such.css" in answer.text and "<h1>Not found</h1>" in answer.text
+    assert "There is nothing at /ops/static/none-such.css" in answer.text and "<h1>Not found</h1>" in answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
@@ -128,7 +128,7 @@ def test_a_change_with_a_field_that_is_not_understood_changes_nothing(deployment
         client.post("/ops/sign-in", data={"name": "Eve", "token": TOKEN})
         token = client.get("/ops").text.partition('X-CSRF-Token": "')[2].partition('"')[0]
         for fields, expected in (
-            ({"reason": "moving"}, "unknown field &#39;reason&#39;; expected one of why, csrf"),
+            ({"reason": "moving"}, "Unknown field &#39;reason&#39;; expected one of why, csrf"),
             ({"why": ["moving", "not moving"]}, "why: given twice"),
             ({"why": "x" * 501}, "why: 501 characters; the maximum is 500"),
         ):
