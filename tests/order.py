@@ -82,7 +82,7 @@ TOGETHER = {
     "tests/browser/test_recordings.py": 120,
     "tests/browser/test_pages.py": 90,
     "tests/browser/test_api.py": 50,
-    "tests/browser/test_screenshots.py": 20,
+    "tests/browser/test_states.py": 20,
     "tests/test_commands_of_documents.py": 50,
     "tests/test_proxies.py": 45,
     "tests/test_pods.py": 30,
