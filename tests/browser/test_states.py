@@ -37,8 +37,8 @@ _IMAGES = Path(__file__).parents[2] / "docs" / "images"
 IN_DOCUMENTS = {
     "overview.png": ("overview", "desk", "light"),
     "recordings.png": ("recordings", "desk", "light"),
-    "recording.png": ("recording", "desk", "light"),
-    "recording-phone.png": ("recording", "phone", "dark"),
+    "recording.png": ("recording-of-a-word", "desk", "light"),
+    "recording-phone.png": ("recording-of-a-word", "phone", "dark"),
     "evidence.png": ("evidence", "desk", "light"),
 }
 
@@ -60,8 +60,8 @@ class State:
 STATES = {
     "full": State(_ALL),
     "empty": State(_TWO),
-    "redis-away": State(_TWO, "Redis does not answer"),
     "archive-away": State(_TWO, "The archive", ("unknown", "recordings-refused", "dead-letters")),
+    "redis-away": State(_TWO, "Redis does not answer"),
 }
 # The axe test of `test_pages.py` looks at the full pages.
 WANTED = [name for name in STATES if _FOLDER or name != "full"]
@@ -109,6 +109,7 @@ def in_state(
     deployment: Deployment = request.getfixturevalue("deployment")
     _furnish(deployment)
     if name == "full":
+        _add_a_long_call(deployment)
         yield name, deployment
         return
     with _redis_away(deployment) if name == "redis-away" else _archive_away(deployment):
@@ -126,6 +127,19 @@ def _furnish(deployment: Deployment) -> None:
         letter = DeadLetter(name, "archive_recording", {"v": 1}, "arq:queue", cause, last.error, last.at, attempts)
         deployment.redis.hset("callvault:dead-letters", name, msgspec.json.encode(letter))
     wait_for(lambda: list(deployment.archive.glob("log-messages/*/*/*/*.json")), 80, "the mirror's first poll")
+
+
+def _add_a_long_call(deployment: Deployment) -> None:
+    """Put a call of some length first, with what was said in it: the pictures show it."""
+    asked = {"count": 1, "seconds": 95, "transcribed": 1, "webhook_url": deployment.webhooks}
+    (recording_id,) = deployment.sandbox.control("calls", **asked)["recordings"]
+    folder = f"recordings/*/*/*/{recording_id}/"
+    wait_for(lambda: list(deployment.archive.glob(folder + "transcriptions/*.json")), 40, "the transcription")
+    wait_for(lambda: list(deployment.archive.glob(folder + "recording.json")), 40, "the recording")
+    world = deployment.sandbox.world
+    said = next(t["transcription_text"] for t in world.transcriptions.values() if t["recording_id"] == recording_id)
+    deployment.calls.insert(0, world.recordings[recording_id].data)
+    deployment.spoken = (recording_id, max(said.split(), key=len).strip(".,?!"))
 
 
 def _settle(page: Page) -> None:
