@@ -86,6 +86,19 @@ def what_stands(command: str) -> str:
     return _OF_TELNYX if command.startswith("telnyx ") else _STANDS.get(command, _READS)
 
 
+def stop_if_cancelled() -> None:
+    """End the task if it was cancelled: whoever waited for a connection may have taken the exception for a failure of it.
+
+    Raises:
+        asyncio.CancelledError: it was cancelled.
+    """
+    import asyncio  # most commands start without it
+
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 @contextmanager
 def raised_at_once() -> Iterator[None]:
     """Have Ctrl-C end what the block waits for, such as an answer, also where asyncio would wait for its next step."""

@@ -8,7 +8,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
@@ -17,7 +16,7 @@ import msgspec
 
 from cli.backfilled import Backfilled
 from cli.console import open_console
-from cli.interrupt import Interrupted
+from cli.interrupt import Interrupted, stop_if_cancelled
 from cli.progress import progress
 from cli.resume import StateFile
 from config.settings import Settings
@@ -164,9 +163,9 @@ class Backfill:
             await self._reconcile(runtime, tally, save)
             ends = await self._wait(runtime, tally, done)
         finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
+            while not following.done():  # a connection that times out at this moment hides the cancellation
+                following.cancel()
+                await asyncio.wait({following}, timeout=0.5)
             tally.archived_bytes = done.size
         if not self._failed:  # else the same command continues at the first day that could not be compared
             file.forget()
@@ -178,6 +177,7 @@ class Backfill:
             self._failed = await reconcile_days(runtime, what, tally, lambda tally: self._show(tally, show), save)
 
     def _show(self, tally: Tally, show: Callable[..., None]) -> None:
+        stop_if_cancelled()
         days = (date.fromisoformat(tally.through) - self._since).days + 1 if tally.through else 0
         rate = tally.found / max(time.monotonic() - self._started, 0.001)
         note = f"found {_found(tally)} ({rate:,.0f}/s); missing {_missing(tally)} (about {format_size(tally.bytes)})"
@@ -208,6 +208,7 @@ class Backfill:
                 until = int((await server_seconds(runtime.redis) + _SOON_SECONDS) * 1000)
                 if not (waiting := await runtime.redis.zrangebyscore(BULK_QUEUE, "-inf", until)):
                     return _Counts.of_jobs(await runtime.redis.zrangebyscore(BULK_QUEUE, until, "+inf"))
+                stop_if_cancelled()
                 counts = queued.without(_Counts.of_jobs(waiting))._asdict()
                 note = f"archived {format_size(done.size)}" if done.has_worker else _NO_WORKER
                 show(note, **{kind: count for kind, count in counts.items() if getattr(queued, kind)})

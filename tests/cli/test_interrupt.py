@@ -93,7 +93,7 @@ def test_a_backfill_says_what_it_has_compared_and_the_same_command_goes_on(
     number: signal.Signals, sandbox: RunningSandbox, environment: dict[str, str], tmp_path: Path
 ) -> None:
     one = sandbox.world.add_recording(seconds=0.2)
-    with callvault(["backfill", "--since", "2d", "--json"], environment, "no worker runs") as running:
+    with callvault(["backfill", "--since", "2d", "--json"], environment, "recordings 0/1") as running:
         assert running.stop(number, 20) == STATUS[number], running.output
     said = sentence_of(running.output)
     assert (
@@ -105,7 +105,8 @@ def test_a_backfill_says_what_it_has_compared_and_the_same_command_goes_on(
     with callvault(["worker"], environment, "worker ready"):
         again = run_callvault(["backfill", "--since", "2d", "--json"], environment)
     assert (again.returncode, "Resuming after" in again.stderr) == (0, True), again.stderr
-    assert json.loads(again.stdout)["stopped"] is False
+    report = json.loads(again.stdout)
+    assert (report["stopped"], report["done"], report["left"]) == (False, 1, 0), report
     assert run_callvault(["get", one.data["id"], "--out", str(tmp_path / "call.wav")], environment).returncode == 0
 
 
