@@ -46,6 +46,12 @@ def count_line(shown: int, total: int, noun: str) -> str:
     return f"{shown} of {many(total, noun)}; {total - shown} more, use --limit 0 for all"
 
 
+def warn_of(doubt: str | None) -> None:
+    """Print a doubt about what a command did, if there is one."""
+    if doubt is not None:
+        sys.stderr.write(f"callvault: {doubt}\n")
+
+
 def confirmed(question: str, *, err: bool = False) -> bool:
     """Ask a yes-or-no question; returns whether the answer is yes.
 

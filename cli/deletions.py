@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json as json_module
-import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -15,7 +14,7 @@ import msgspec
 import typer
 
 from archive.hold import Hold
-from cli.console import count_line, most_rows, print_result
+from cli.console import count_line, most_rows, print_result, warn_of
 from cli.options import ID_HELP, By, DataFolder, Json, Limit, RecordingId, Why, service_of, settings_of
 from cli.usage import group
 from text.counts import many
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from workers.running import Difference
     from workers.runtime import Runtime
 
-command = group("List, pause, hold or approve deletions at Telnyx.")
+command = group("List, pause, hold or approve deletions at Telnyx.\n\nExample: callvault deletions list")
 
 SomeRecordingId = Annotated[str | None, typer.Argument(metavar="ID", help=ID_HELP, show_default=False)]
 ConnectionId = Annotated[
@@ -286,7 +285,7 @@ def hold(
     decided = _change(data, "hold", work, *recordings, about=about, why=why, by=by, needs_redis=False)
     if connection is not None:
         _warn_if_unknown(connection, data)
-    _warn(doubt)
+    warn_of(doubt)
     report: dict[str, Any] = {"recording_id": None if connection else name, "connection_id": connection}
     return _report(f"{what} is on hold", decided, report | {"is_held": True}, json)
 
@@ -350,7 +349,7 @@ def release(
     released = _change(
         data, "release", lambda runtime: decisions.release(runtime, name, why, person), name, why=why, by=by
     )
-    _warn(doubt)
+    warn_of(doubt)
     report = {"recording_id": name, "connection_id": None} | msgspec.to_builtins(released)
     print_result(f"{name} is released; {released.follows}", report | {"follows": released.follows}, as_json=json)
 
@@ -370,7 +369,7 @@ def approve(recording_id: RecordingId, why: Why, by: By = None, data: DataFolder
     findings, kept = _change(
         data, "approve", lambda runtime: decisions.approve(runtime, name, why, person), name, why=why, by=by
     )
-    _warn(doubt)
+    warn_of(doubt)
     report = {"recording_id": name, "approved": [*findings], "kept": kept, "follows": what_follows(kept)}
     print_result(f"{name}: approved {', '.join(findings)}; {what_follows(kept)}", report, as_json=json)
 
@@ -379,32 +378,15 @@ def _one(recording_id: str | None, connection: str | None, data: Path | None) ->
     """The ID of a recording or a connection, and a doubt as `_whole` has it."""
     if (recording_id is None) == (connection is None):
         raise UsedWrongly("give the ID of a recording, or --connection and the ID of a connection")
-    return _whole(recording_id, data) if recording_id is not None else (_id(connection or "", "--connection"), None)
+    if connection is not None:
+        return _id(connection, "--connection"), None
+    return _whole(recording_id or "", data)
 
 
-def _whole(typed: str, data: Path | None) -> tuple[str, str | None]:
-    """The whole ID of a recording, and why that is in doubt: a decision does not wait for an archive that is away."""
-    from redis.exceptions import RedisError
+def _whole(recording_id: str, data: Path | None) -> tuple[str, str | None]:
+    from cli.ids import whole_or_doubtful
 
-    from archive.stores.store import StoreError
-    from cli.catalogue import opened
-    from cli.ids import is_surely_whole, whole_id
-
-    if is_surely_whole(_id(typed)):
-        return typed, None
-    try:
-        settings = settings_of(data)
-        with opened(settings) as (catalogue, archive):
-            return whole_id(settings, catalogue, archive, typed), None
-    except UsedWrongly:
-        raise
-    except (UserError, StoreError, RedisError, OSError, sqlite3.Error) as error:
-        return typed, f"taken as a whole ID, because the catalogue cannot be searched: {error}"
-
-
-def _warn(doubt: str | None) -> None:
-    if doubt is not None:
-        sys.stderr.write(f"callvault: ID: {doubt}\n")
+    return whole_or_doubtful(_id(recording_id), data)
 
 
 def _id(text: str, name: str = "ID") -> str:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
+
+from redis.exceptions import RedisError
 
 from archive.archive import Archive
-from cli.catalogue import ids_beginning, searched, up_to_date
+from archive.stores.store import StoreError
+from cli.catalogue import ids_beginning, opened, searched, up_to_date
+from cli.options import settings_of
 from config.settings import Settings
-from text.errors import UsedWrongly
+from text.errors import UsedWrongly, UserError
+from text.one_line import one_line
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import Query
 
@@ -33,6 +40,24 @@ def whole_id(settings: Settings, catalogue: Catalogue, archive: Archive, typed: 
         return typed
     up_to_date(settings, catalogue, archive, says_how=False)
     return choose(typed, ids_beginning(settings, catalogue, archive, typed, _SHOWN + 1))
+
+
+def whole_or_doubtful(typed: str, data: Path | None) -> tuple[str, str | None]:
+    """The whole ID, and why that is in doubt: a decision does not wait for an archive that is away.
+
+    Raises:
+        UsedWrongly: several IDs begin with it.
+    """
+    if is_surely_whole(typed):
+        return typed, None
+    try:
+        settings = settings_of(data)
+        with opened(settings) as (catalogue, archive):
+            return whole_id(settings, catalogue, archive, typed), None
+    except UsedWrongly:
+        raise
+    except (UserError, StoreError, RedisError, OSError, sqlite3.Error) as error:
+        return typed, f"ID: {typed} is taken as a whole ID, because the catalogue cannot be searched: {one_line(error)}"
 
 
 def choose(typed: str, ids: Sequence[str]) -> str:

@@ -112,5 +112,7 @@ def test_a_decision_without_its_catalogue_is_taken_and_says_that_the_id_was_not_
 ) -> None:
     (tmp_path / "data").write_text("no folder")
     done = run_callvault(["deletions", "hold", OTHER[:-1], "--why", "case 17"], here)
-    assert "callvault: ID: taken as a whole ID, because the catalogue cannot be searched: " in done.stderr
+    assert (
+        f"callvault: ID: {OTHER[:-1]} is taken as a whole ID, because the catalogue cannot be searched: " in done.stderr
+    )
     assert "Traceback" not in done.stderr
