@@ -74,7 +74,7 @@ def _show(changes: list[Change], as_json: bool) -> None:
 def show_plan(file: File, prune: Prune = False, json: Json = False) -> int:
     """Show what `apply` would change.
 
-    Exit status 2: there are changes.
+    It changes nothing. Exit status 2: there are changes.
 
     Example: callvault connections plan telnyx.toml
     """
@@ -114,7 +114,7 @@ async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: boo
 
     changes = await plan(client, document, prune=prune, set_unreturned=True)
     if as_json and changes and not yes:
-        raise UsedWrongly(f"--json: asks nothing; give --yes to make {many(len(changes), 'change')}")
+        raise UsedWrongly(f"--yes: missing; --json asks nobody, and {many(len(changes), 'change')} would be made")
     if not as_json:
         _show(changes, as_json=False)
     if changes and not yes and not confirmed("Make these changes?"):

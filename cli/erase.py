@@ -45,9 +45,9 @@ def command(
     if sign:
         return _sign(settings_of(data), recording_id, json)
     if reason is None:
-        raise UsedWrongly("--reason: missing; give the reason, the archive records it")
+        raise UsedWrongly("--reason: missing; give a reason, which the archive records")
     if not reason.strip():
-        raise UsedWrongly("--reason: is empty; give the reason, the archive records it")
+        raise UsedWrongly("--reason: is empty; give a reason, which the archive records")
     with service_of(data) as (settings, url):
         return _run(settings, url, recording_id, reason, by, yes=yes, as_json=json)
 

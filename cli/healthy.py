@@ -27,9 +27,9 @@ def command(
 ) -> int:
     """Check that local receivers and workers are alive.
 
-    It looks at processes of this data folder on this machine. Exit status 1: one hangs, one was killed,
-    or none is running. With --container, it looks at every data folder, and a container that runs
-    another command, such as `backfill`, passes.
+    It looks at processes of this data folder on this machine. Exit status 1: a process hangs or was killed, or
+    none runs. With --container, it looks at every data folder, and a container that runs another command, such
+    as `backfill`, passes.
 
     Example: callvault healthy
     """

@@ -6,8 +6,9 @@ import re
 from typing import Any, NamedTuple
 
 _EXAMPLES = re.compile(r"^Examples?:\s*", re.MULTILINE)
-_BETWEEN = re.compile(r"(-?[\d.]+)<=x<=(-?[\d.]+)")
-_AT_LEAST = re.compile(r"x>=(-?[\d.]+)")
+_BETWEEN = re.compile(r"(-?\d+)<=x<=(-?\d+)")
+_AT_LEAST = re.compile(r"x>=(-?\d+)")
+_NO_LIMIT = 1_000_000_000  # a maximum that only keeps out what no machine counts
 _NAME_WIDTH = 40  # a longer name of a command has its summary on the next line
 _OF_A_GROUP = 3  # examples
 
@@ -86,8 +87,13 @@ def _name_of(argument: Any) -> str:
 
 def _plain(meaning: str) -> str:
     """The meaning of an option, with a range of numbers in words."""
-    text = _AT_LEAST.sub(r"at least \1", _BETWEEN.sub(r"\1 to \2", meaning))
+    text = _AT_LEAST.sub(r"at least \1", _BETWEEN.sub(_range, meaning))
     return text.replace("  [", " [").replace("] [", "; ")
+
+
+def _range(found: re.Match[str]) -> str:
+    least, most = int(found[1]), int(found[2])
+    return f"at least {least}" if most >= _NO_LIMIT else f"{least} to {most}"
 
 
 class Help:

@@ -17,7 +17,7 @@ def command(
 ) -> int:
     """Run the webhook receiver and the ops pages.
 
-    Paths: /webhooks/telnyx, /ops, /api, /healthz, /readyz, /metrics.
+    It answers under /webhooks/telnyx, /ops, /api, /healthz, /readyz and /metrics. It prints nothing but its log.
 
     Example: callvault serve --host 0.0.0.0 --processes 2
     """

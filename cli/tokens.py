@@ -60,7 +60,7 @@ def create(
 ) -> None:
     """Make an API token, and print it once.
 
-    It is the only line on standard output. Callvault keeps a hash of it alone, so store it now. docs/access.md
+    The token is the only line on standard output. Callvault keeps only its hash, so store it now. docs/access.md
     says what each role may do.
 
     Example: callvault tokens create "call center export" --role listener --for 30d
@@ -92,7 +92,9 @@ def create(
 
 @command.command("list")
 def list_tokens(data: DataFolder = None, json: Json = False) -> None:
-    """List the API tokens: ID, name, role, state, end. Never the token itself.
+    """List the API tokens.
+
+    It shows the ID, name, role, state and end of each, and never the token itself.
 
     Example: callvault tokens list
     """
@@ -122,7 +124,9 @@ def revoke(
     data: DataFolder = None,
     json: Json = False,
 ) -> None:
-    """Revoke an API token. All receivers refuse it at once, and end what was signed in with it.
+    """Revoke an API token.
+
+    All receivers refuse it at once, and end what was signed in with it.
 
     Example: callvault tokens revoke ID
     """

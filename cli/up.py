@@ -27,9 +27,9 @@ def command(
 ) -> int:
     """Run the receiver, a worker and Redis on one machine.
 
-    It restarts what dies. Ctrl-C or SIGTERM stops everything, after running jobs are finished. Other commands
-    with the same data folder find the sandbox and the settings by themselves, except for secrets. With --json,
-    it prints the addresses once everything runs.
+    It restarts what dies. Ctrl-C or SIGTERM stops everything; running jobs finish first. Other commands with
+    the same data folder find the sandbox and the settings by themselves, except for secrets. With --json, it
+    prints the addresses once everything runs.
 
     Example: callvault up --sandbox
     """

@@ -18,7 +18,8 @@ def command(
 ) -> int:
     """Run workers: archive, verify, delete originals.
 
-    Workers delete originals at Telnyx only if CALLVAULT_DELETE_ORIGINALS=verified.
+    Workers delete originals at Telnyx only if CALLVAULT_DELETE_ORIGINALS=verified. They print nothing but
+    their logs.
 
     Example: callvault worker --processes 2
     """

@@ -47,7 +47,11 @@ def all_pages(*, with_operations: bool = False) -> Iterator[Shown]:
 EXIT_STATUS = (
     ("0", "It did what was asked."),
     ("1", "It failed, or it found something that needs your attention. The help of the command says what."),
-    ("2", "It was used wrongly: an option, an argument or a setting. Nothing was done."),
+    (
+        "2",
+        "It was used wrongly: an option, an argument or a setting. Nothing was done. "
+        "Of `connections plan`: there are changes.",
+    ),
     ("130", "You interrupted it with Ctrl-C."),
 )
 
@@ -73,10 +77,12 @@ Progress, notes and errors go to standard error. The document comes when the com
   what is known of the list as a whole stands beside it.
 - Times are ISO 8601 in UTC; `due_at` is in seconds since 1970. Sizes are bytes, durations are seconds.
 - `null` means that there is no value or that it is not known. Later versions may add fields.
-- After an error, standard output is empty unless the help says otherwise; the exit status tells.
+- After an error, standard output is empty, unless the command had begun to act: then the document says how far
+  it came. The exit status tells.
 
-`telnyx` prints JSON anyway: one document, or one line for each item of a list. `serve` and `worker` print
-nothing but their logs, which are JSON lines on standard error.""".splitlines()
+`find` and `access-log` print one document per line, so that a script can read a long list as it comes. `telnyx`
+prints JSON anyway: one document, or one line for each item of a list. `serve` and `worker` print nothing but
+their logs, which are JSON lines on standard error.""".splitlines()
 
 
 def markdown() -> list[str]:

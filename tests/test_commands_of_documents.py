@@ -37,6 +37,7 @@ DOCUMENTS = [path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) i
 RUNS_ON = {"serve": "Uvicorn running", "worker": "worker ready", "up": "receiver  http", "sandbox": ""}
 MAY_FIND_SOMETHING = {"doctor", "healthy", "status"}  # exit status 1 is an answer of theirs
 GROUPS_ALONE = {"telnyx"}
+PRINT_LINES = {"find", "access-log"}  # a document for each row
 
 
 def shown() -> list[str]:
@@ -60,7 +61,7 @@ class Deployment:
     folder: Path
     recordings: list[str]
     connection: str
-    log_message: str
+    log_messages: list[str]
     head: str
     sandbox: RunningSandbox
     odd: str  # a recording with a finding
@@ -87,7 +88,7 @@ class Deployment:
         if "--connection" in words or "custom-storage-credentials" in words:
             return self.connection
         if words[:2] == ["logs", "dismiss"]:
-            return self.log_message
+            return self.log_messages.pop()
         if words[:2] == ["dead-letters", "accept"]:
             return self._refused()
         if words[:2] == ["deletions", "approve"]:
@@ -108,10 +109,20 @@ class Deployment:
         return str(json.loads(duties.stdout)["units"][0]["unit"])
 
     def prepare(self, words: list[str]) -> None:
-        """Make what a command needs: only a held recording can be released."""
+        """Make what a command needs: only a held recording can be released, only a dead letter discarded."""
+        if words[0] == "dead-letters":
+            asyncio.run(_bury(self.environment["REDIS_URL"]))
         if words[:2] == ["deletions", "release"]:
             done = run_callvault(["deletions", "hold", *words[2:]], self.environment)
             assert done.returncode == 0, done.stderr
+
+
+async def _bury(redis_url: str) -> None:
+    client = connect_worker(redis_url)
+    letter = DeadLetter("archive_recording:given-up", "archive_recording", {"v": 1, "recording_id": "x"}, "arq:queue",
+                        "unexpected", "an error", "2026-11-25T10:00:00.000000Z", [])  # fmt: skip
+    await Attempts(client).bury(letter)
+    await client.aclose()
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +139,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer)
     key = folder / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=30)
     environment |= {"CALLVAULT_SEAL_KEY": str(key)}
-    made = [sandbox.world.add_recording(seconds=0.5) for _ in range(6)]
+    made = [sandbox.world.add_recording(seconds=0.5) for _ in range(8)]
     odd = sandbox.world.add_recording(seconds=4, silent=True)
     sealed = sandbox.world.add_recording(seconds=0.5, started_at=utc_now() - timedelta(days=5))
     connection = run_callvault(
@@ -142,17 +153,12 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer)
     assert created.returncode == 0, created.stderr
     # What an export refers to.
     environment |= {f"AWS_ACCESS_KEY_ID_{connection_id}": "i", f"AWS_SECRET_ACCESS_KEY_{connection_id}": "s"}
-    sandbox.control("log_messages", connection_id=connection_id, count=3)
+    sandbox.control("log_messages", connection_id=connection_id, count=4)
 
     async def prepare() -> None:
         client = connect_worker(server.url)
         for one in (*made, odd, sealed):
             await enqueue(client, recording_job(RecordingRequest(event_id="e", recording_id=one.data["id"])))
-        attempts = Attempts(client)
-        await attempts.bury(
-            DeadLetter("archive_recording:given-up", "archive_recording", {"v": 1, "recording_id": "x"}, "arq:queue",
-                       "unexpected", "an error", "2026-11-25T10:00:00.000000Z", [])
-        )  # fmt: skip
         await enqueue(client, Job("mirror_log_messages", MirrorRequest(), "mirror_log_messages:now"))
         await client.aclose()
 
@@ -167,10 +173,10 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, valkey: EmbeddedServer)
     exported = run_callvault(["connections", "export"], environment)
     (folder / "telnyx.toml").write_text(exported.stdout)
     (folder / "access.toml").write_text('[groups]\n"voice team" = "operator"\n')
-    message = next(iter(sandbox.world.log_messages.values()))
+    messages = [str(message.get("id")) for message in sandbox.world.log_messages.values()]
     head = hashlib.sha256((folder / "archive" / layout.seal_key(1)).read_bytes()).hexdigest()
     ids = [one.data["id"] for one in made]
-    yield Deployment(environment, folder, ids, connection_id, str(message.get("id")), head, sandbox, odd.data["id"])
+    yield Deployment(environment, folder, ids, connection_id, messages, head, sandbox, odd.data["id"])
     sandbox.stop()
     server.stop()
 
@@ -224,6 +230,32 @@ def test_a_command_that_is_shown_works(command: str, deployment: Deployment, tmp
     done = run_callvault(words, deployment.environment, seconds=120, stdin="y\n")
     allowed = (0, 1) if words[0] in MAY_FIND_SOMETHING else (0,)
     assert done.returncode in allowed and "Traceback" not in done.stderr, f"{words}\n{done.stdout}\n{done.stderr}"
+
+
+def with_json() -> list[str]:
+    """An example of each command that has `--json` and ends by itself."""
+    pages = [one.page for one in all_pages() if not one.is_group and "--json" in dict(one.page.options)]
+    commands = [re.split(r"\s+>", page.examples[0])[0].partition(" ")[2] for page in pages]
+    return [command for command in commands if command.split()[0] not in RUNS_ON]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("command", with_json())
+def test_with_json_a_command_prints_one_document_and_nothing_else(
+    command: str, deployment: Deployment, tmp_path: Path
+) -> None:
+    words = [
+        word.replace(str(deployment.folder / "case-17"), str(tmp_path / "case")) for word in deployment.words(command)
+    ]
+    deployment.prepare(words)
+    words += ["--recordings", "2", "--data", str(tmp_path)] if words[0] == "demo" else []
+    words += ["--yes"] if words[0] == "erase" or words[:2] == ["connections", "apply"] else []
+    done = run_callvault([*words, "--json"], deployment.environment, seconds=120)
+    allowed = (0, 1) if words[0] in MAY_FIND_SOMETHING else (0,)
+    assert done.returncode in allowed, f"{words}\n{done.stdout}\n{done.stderr}"
+    documents = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(isinstance(one, dict) for one in documents), done.stdout
+    assert len(documents) == 1 or words[0] in PRINT_LINES, done.stdout
 
 
 def _without(words: list[str], *options: str) -> list[str]:

@@ -187,7 +187,8 @@ def test_apply_prints_one_document_after_it_has_acted(run: Any, sandbox: Running
     again = run("apply", TABLES["siprec_connectors"], "--json")
     assert (again.returncode, json.loads(again.stdout)) == (0, {"changes": [], "made": 0, "error": None})
     unasked = run("apply", TABLES["dialogflow_connections"], "--json")
-    assert (unasked.returncode, unasked.stdout) == (2, "") and "--json: asks nothing; give --yes" in unasked.stderr
+    assert (unasked.returncode, unasked.stdout) == (2, "")
+    assert unasked.stderr == "callvault: --yes: missing; --json asks nobody, and 1 change would be made\n"
 
 
 def test_apply_asks_and_does_nothing_on_no(run: Any, sandbox: RunningSandbox) -> None:
