@@ -380,6 +380,8 @@ async def _ops(settings: Settings, redis: Any) -> str:
         finally:
             await provider.close()
         by_token.append(f"a sign-in at {provider.host}")
+    if (proxy := read_sign_in(settings).proxy) is not None:
+        by_token.append(f"a sign-in at a proxy that sends {proxy.user_header}")
     if not by_token:
         return "open from this machine only, because CALLVAULT_OPS_TOKEN is not set"
     return f"open with {' or '.join(by_token)}"

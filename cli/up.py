@@ -107,7 +107,7 @@ def _show_addresses(settings: Settings, server: EmbeddedServer | None, url: str)
 
     say(f"receiver  {url}/webhooks/telnyx")
     say(f"ops pages {url}/ops")
-    if settings.ops_token is None and settings.oidc_issuer is None:
+    if not (settings.ops_token or settings.oidc_issuer or settings.proxy_user_header):
         say("          open from this machine only; set CALLVAULT_OPS_TOKEN to open them from elsewhere")
     say(f"archive   {settings.archive_address}")
     say(f"redis     {f'embedded, in {server.folder}' if server else 'at REDIS_URL'}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -25,10 +26,12 @@ from config.values import (
     read_base_url,
     read_duration,
     read_folder,
+    read_header,
     read_http_url,
     read_ids,
     read_issuer,
     read_list,
+    read_networks,
     read_public_keys,
     read_quiet_hours,
     read_redis_url,
@@ -425,6 +428,27 @@ class Settings(BaseModel):
         same_in="nothing",
         help="Which groups and people have which role (docs/access.md). A receiver reads it when it starts.",
         expected="a TOML file",
+    )
+    proxy_user_header: Annotated[str | None, BeforeValidator(read_header)] = _setting(
+        "CALLVAULT_PROXY_USER_HEADER",
+        None,
+        same_in="nothing",
+        help="Header in which a proxy such as oauth2-proxy names the person who has signed in there.",
+        expected="the name of a header such as X-Forwarded-Email",
+    )
+    proxy_groups_header: Annotated[str | None, BeforeValidator(read_header)] = _setting(
+        "CALLVAULT_PROXY_GROUPS_HEADER",
+        None,
+        same_in="nothing",
+        help="Header in which that proxy names the person's groups, with commas between them.",
+        expected="the name of a header such as X-Forwarded-Groups",
+    )
+    proxy_addresses: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(read_networks)] = _setting(
+        "CALLVAULT_PROXY_ADDRESSES",
+        (),
+        same_in="nothing",
+        help="Addresses of that proxy. From anywhere else, Callvault ignores its headers.",
+        expected="IP addresses or networks such as 10.0.0.7 or 10.0.0.0/28, separated by commas",
     )
     ops_mask_numbers: bool = _setting(
         "CALLVAULT_OPS_MASK_NUMBERS",

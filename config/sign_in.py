@@ -1,10 +1,11 @@
-"""How people sign in besides tokens: by OpenID Connect; and the file that says which of them has which role."""
+"""How people sign in besides tokens: by OpenID Connect or at a proxy; and the file that says who has which role."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from config.roles import ROLES, Role, role_of
 from config.settings import Settings, SettingsError, name_of
 
 _TABLES = ("groups", "people")
+_OF_OPENID = ("oidc_issuer", "oidc_client_id", "oidc_client_secret")
+_OF_PROXY = ("proxy_user_header", "proxy_groups_header", "proxy_addresses")
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,46 @@ class OpenId:
 
 
 @dataclass(frozen=True)
+class Proxy:
+    """A proxy at which people sign in.
+
+    Attributes:
+        user_header: names the person.
+        groups_header: names the groups, with commas between them; None: there are no groups.
+        addresses: from which these headers are believed.
+    """
+
+    user_header: str
+    groups_header: str | None
+    addresses: tuple[IPv4Network | IPv6Network, ...]
+
+    def is_at(self, address: str | None) -> bool:
+        """Whether a connection comes from the proxy.
+
+        Args:
+            address: of the other end of the connection, whatever its headers say; None if it is not known.
+        """
+        try:
+            there = ip_address(address or "")
+        except ValueError:
+            return False
+        if isinstance(there, IPv6Address):
+            there = there.ipv4_mapped or there
+        return any(there in network for network in self.addresses)
+
+
+@dataclass(frozen=True)
 class SignIn:
     """How people sign in besides tokens.
 
     Attributes:
         openid: the provider; None without one.
-        access: the roles; None without a provider.
+        proxy: the proxy; None without one.
+        access: the roles; None with neither.
     """
 
     openid: OpenId | None = None
+    proxy: Proxy | None = None
     access: AccessFile | None = None
 
 
@@ -77,28 +111,28 @@ def read_sign_in(settings: Settings) -> SignIn:
     """How people sign in, from the settings and the access file.
 
     Raises:
-        SettingsError: a setting that belongs to the others is missing, or the file cannot be used.
+        SettingsError: a setting that belongs to the others is missing, both ways are set, or the file cannot be used.
     """
-    fields = {name: getattr(settings, name) for name in ("oidc_issuer", "oidc_client_id", "oidc_client_secret")}
-    given = [name for name, value in fields.items() if value is not None]
-    if not given:
+    openid, proxy = _given(settings, _OF_OPENID), _given(settings, _OF_PROXY)
+    if openid and proxy:
+        raise SettingsError(
+            f"{_variable(proxy[0])}: {_variable(openid[0])} is set too; people sign in in one way, so unset one of the two"
+        )
+    if not openid and not proxy:
         return NO_PROVIDER
-    for name, value in (*fields.items(), ("access_file", settings.access_file)):
-        if value is None:
-            raise SettingsError(
-                f"{_variable(name)}: is not set, and {_variable(given[0])} is; set all of them, or none"
-            )
+    for name in (*(_OF_OPENID if openid else _OF_PROXY), "access_file"):
+        if not getattr(settings, name) and name != "proxy_groups_header":
+            given = _variable((openid or proxy)[0])
+            raise SettingsError(f"{_variable(name)}: is not set, and {given} is; set all of them, or none")
+    access = read_access_file(Path(str(settings.access_file)))
+    if proxy:
+        user_header = str(settings.proxy_user_header)
+        return SignIn(proxy=Proxy(user_header, settings.proxy_groups_header, settings.proxy_addresses), access=access)
     _assert_installed()
+    assert settings.oidc_issuer and settings.oidc_client_id and settings.oidc_client_secret  # noqa: S101 see above
+    client = settings.oidc_issuer, settings.oidc_client_id, settings.oidc_client_secret
     scopes = tuple(dict.fromkeys(("openid", *settings.oidc_scopes)))
-    openid = OpenId(
-        fields["oidc_issuer"],
-        fields["oidc_client_id"],
-        fields["oidc_client_secret"],
-        scopes,
-        settings.oidc_groups_claim,
-    )
-    assert settings.access_file is not None  # noqa: S101 it was checked with the others
-    return SignIn(openid, read_access_file(settings.access_file))
+    return SignIn(OpenId(*client, scopes, settings.oidc_groups_claim), access=access)
 
 
 def read_access_file(path: Path) -> AccessFile:
@@ -139,6 +173,10 @@ def _entries(where: str, table: str, entries: Any) -> dict[str, frozenset[Role]]
         except ValueError as error:
             raise SettingsError(f"{where}: [{table}] {name!r}: {error}") from None
     return found
+
+
+def _given(settings: Settings, names: Iterable[str]) -> list[str]:
+    return [name for name in names if getattr(settings, name)]
 
 
 def _assert_installed() -> None:

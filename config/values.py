@@ -91,6 +91,20 @@ def read_issuer(value: object) -> object:
     return str(value)
 
 
+def read_networks(value: object) -> object:
+    """IP addresses and networks, separated by commas or spaces."""
+    if not isinstance(value, str):
+        return value
+    return tuple(ipaddress.ip_network(one) for one in value.replace(",", " ").split())
+
+
+def read_header(value: object) -> object:
+    """The name of an HTTP header."""
+    if not re.fullmatch(r"[A-Za-z0-9-]+", str(value)):
+        raise ValueError("not the name of a header")
+    return str(value)
+
+
 def read_http_url(value: object) -> object:
     """An http or https URL."""
     parts = urlsplit(str(value))

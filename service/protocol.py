@@ -26,6 +26,14 @@ async def close_early(scope: Scope, receive: Receive) -> None:
         pass
 
 
+def peer_of(scope: Scope) -> str | None:
+    """The address of the other end of a request's connection, whatever `X-Forwarded-For` says; None if it has none."""
+    if (cycle := _cycle(scope)) is None:
+        return None
+    peer = cycle.transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple | list) and peer else None
+
+
 def is_body_here(scope: Scope) -> bool:
     """Whether the whole body of a request has arrived; False also if the server does not show it."""
     cycle = _cycle(scope)

@@ -12,23 +12,23 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from archive.records import ApiToken
-from config.roles import ROLES, Role
+from config.roles import ROLES
 from config.settings import Settings
 from config.sign_in import SignIn
 from process.logs import get_logger
 from process.private import private_folder
 from service.ops.guesses import Guesses
-from service.ops.guesses import Refused as Refused
+from service.ops.person import How, Person, Refused
+from service.protocol import peer_of
 from text.counts import many
 from workers.api_tokens import PREFIX, KnownTokens
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 COOKIE = "callvault_session"
 
 _SESSION_SECONDS = 12 * 3600
-_LARGEST_FORM_BYTES = 64 * 1024
 _LONGEST_NAME = 60
 _LOOPBACK_CLIENTS = ("127.0.0.1", "::1")
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
@@ -57,33 +56,6 @@ HEADERS = {
 }
 
 log = get_logger()
-
-How = Literal["token", "local", "api token", "oidc"]
-
-
-@dataclass(frozen=True)
-class Person:
-    """Who is signed in.
-
-    Attributes:
-        name: as given at sign-in, or of the API token; it is recorded with changes and grants nothing.
-        csrf: the token that each of this person's changes must carry; empty for a program that sends its token each time.
-        how: how the person signed in: with the ops `token`, with an `api token`, at an OpenID provider (`oidc`), or not
-            at all, as a `local` user of this machine.
-        roles: what the person may do.
-        id: of the API token; the provider's of the person; empty for others.
-    """
-
-    name: str
-    csrf: str
-    how: How
-    roles: frozenset[Role] = frozenset({"admin"})
-    id: str = ""
-
-    @property
-    def role(self) -> str:
-        """The names of the roles, in the order of the table, with commas between them."""
-        return ", ".join(role for role in ROLES if role in self.roles)
 
 
 class Access:
@@ -118,7 +90,7 @@ class Access:
     @property
     def needs_token(self) -> bool:
         """Whether a person has to sign in."""
-        return self._token is not None or self._provider is not None
+        return self._token is not None or self._provider is not None or self._ways.proxy is not None
 
     @property
     def provider(self) -> Provider | None:
@@ -144,6 +116,8 @@ class Access:
             if (row := await self._api_token(request, bearer)) is None:
                 raise Refused(401, "the API token is unknown, revoked, or past its end")
             return _of_token(row, "")
+        if (person := self._of_proxy(request)) is not None:
+            return person
         if not self.needs_token:
             _must_be_local(request)
         elif bearer:
@@ -151,12 +125,41 @@ class Access:
         match self._cookie(request):
             case {"session": str(secret), "csrf": str(csrf)} if self._open is not None:
                 return await self._of_session(self._open, secret, csrf)
-            case [str(name), str(csrf)] if self._token is not None or self._provider is None:
+            case [str(name), str(csrf)] if self._token is not None or not self.needs_token:
                 return Person(name, csrf, self._how)
             case [str(_), str(csrf), str(token_id)]:
                 row = await self._tokens.of_id(token_id)
                 return None if row is None else _of_token(row, csrf)
         return None
+
+    def _of_proxy(self, request: Request) -> Person | None:
+        """The person whom the proxy names; None if the request does not come from it, or it names nobody.
+
+        Raises:
+            Refused: no entry of the access file gives this person a role, or a header comes twice.
+        """
+        proxy, access = self._ways.proxy, self._ways.access
+        if proxy is None or access is None or not proxy.is_at(peer_of(request.scope)):
+            return None
+        for header in filter(None, (proxy.user_header, proxy.groups_header)):
+            if len(request.headers.getlist(header)) > 1:
+                raise Refused(400, f"the header {header} comes twice; the proxy must replace it")
+        user = _text_of(request.headers.get(proxy.user_header, ""))
+        if not user:
+            return None
+        given = _text_of(request.headers.get(proxy.groups_header, "")) if proxy.groups_header else ""
+        groups = [group.strip() for group in given.split(",") if group.strip()]
+        csrf = secrets.token_urlsafe(18)
+        match self._cookie(request):
+            case {"proxy": str(name), "csrf": str(known)} if name == user:
+                csrf = known
+            case _:
+                request.state.is_new = True
+        person = Person(_printable(user), csrf, "proxy", access.roles([user], groups), user)
+        if not person.roles:
+            log.warning("sign-in refused", who=person.name, how="proxy", groups=len(groups))
+            raise Refused(403, _no_role(person.name, len(groups)))
+        return person
 
     async def _of_session(self, sessions: Sessions, secret: str, csrf: str) -> Person | None:
         """The person of a session that the OpenID provider confirms; whoever has no role any more is signed out."""
@@ -196,11 +199,7 @@ class Access:
         person = self.person_of(granted, secrets.token_urlsafe(18))
         if not person.roles:
             log.warning("sign-in refused", who=person.name, how="oidc", groups=len(granted.groups))
-            raise Refused(
-                403,
-                f"{person.name}, your sign-in is good, but neither you nor one of your {many(len(granted.groups), 'group')} "
-                "has a role here; ask an admin of Callvault for one",
-            )
+            raise Refused(403, _no_role(person.name, len(granted.groups)))
         return person
 
     async def admit(self, response: Response, person: Person, granted: Granted, request: Request) -> None:
@@ -250,7 +249,10 @@ class Access:
 
     def remember(self, response: Response, person: Person, request: Request) -> None:
         """Set the session cookie."""
-        self._set_cookie(response, (person.name, person.csrf, *([person.id] if person.id else [])), request)
+        session: Any = (person.name, person.csrf, *([person.id] if person.id else []))
+        if person.how == "proxy":
+            session = {"proxy": person.id, "csrf": person.csrf}
+        self._set_cookie(response, session, request)
 
     def _set_cookie(
         self, response: Response, session: Any, request: Request, samesite: Literal["lax", "strict"] = "strict"
@@ -339,6 +341,21 @@ def _printable(name: str) -> str:
     return "".join(c for c in name if c.isprintable())[:_LONGEST_NAME].strip() or "somebody"
 
 
+def _no_role(name: str, groups: int) -> str:
+    return (
+        f"your sign-in as {name} is good, but neither you nor one of your {many(groups, 'group')} has a role here; "
+        "ask an admin of Callvault for one"
+    )
+
+
+def _text_of(header: str) -> str:
+    """The text of a header; proxies write UTF-8, where Starlette reads Latin-1."""
+    try:
+        return header.encode("latin-1").decode().strip()
+    except UnicodeError:
+        return header.strip()
+
+
 def _of_token(row: ApiToken, csrf: str) -> Person:
     """Whoever sends an API token; a role that this version does not know lets nobody do anything."""
     return Person(row.name, csrf, "api token", frozenset(role for role in ROLES if role == row.role), row.id)
@@ -353,31 +370,6 @@ def signed_out(request: Request) -> Response:
     if request.headers.get("hx-request"):
         return Response(status_code=401, headers={"HX-Redirect": "/ops/sign-in"})
     return RedirectResponse(target, 303)
-
-
-async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a form, 64 KiB at most; several `ids` come in one text, with spaces between them.
-
-    Raises:
-        Refused: the form is larger, is not text, or has another field twice.
-    """
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _LARGEST_FORM_BYTES:
-            raise Refused(413, "the form is larger than 64 KiB")
-    try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=300)
-    except ValueError:
-        raise Refused(400, "the form cannot be read") from None
-    fields: dict[str, str] = {}
-    for name, value in pairs:
-        if name == "ids":
-            value = f"{fields.get(name, '')} {value}".strip()
-        elif name in fields:
-            raise Refused(400, f"{name[:40]}: given twice")
-        fields[name] = value
-    return fields
 
 
 def _must_be_local(request: Request) -> None:

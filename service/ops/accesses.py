@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from archive.access import AccessLine, new_line
-from service.ops.access import Person
+from service.ops.person import Person
 from text.one_line import one_line
 from workers.access.log import NotWritten
 from workers.catalogue.query import FIELDS, write_box

@@ -23,8 +23,8 @@ from archive.proof import Damaged, Missing
 from archive.records import ArchivedObject
 from archive.stores.store import StoreError
 from process.logs import get_logger
-from service.ops.access import Refused
 from service.ops.parts import Ops
+from service.ops.person import Refused
 from service.ops.recording import report_seen
 from service.ops.recordings import hit_of
 from service.protocol import close_early

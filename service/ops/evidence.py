@@ -14,8 +14,8 @@ from starlette.responses import Response, StreamingResponse
 
 from archive import kinds, layout
 from archive.seals import Chain
-from service.ops.access import Refused
 from service.ops.parts import Ops
+from service.ops.person import Refused
 from telnyx_api.errors import TelnyxError
 from text.times import parse_day, utc_now
 from workers.reconcile.reconcile import count_at_telnyx

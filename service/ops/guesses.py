@@ -7,19 +7,12 @@ from collections import Counter
 
 from redis.exceptions import RedisError
 
+from service.ops.person import Refused
 from workers.keys import SIGN_INS
 from workers.queue.script import AsyncRedis
 
 _MOST = 10
 _SECONDS = 900
-
-
-class Refused(Exception):
-    """A request is refused; the text says why."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class Guesses:

@@ -19,8 +19,8 @@ from starlette.responses import Response, StreamingResponse
 from archive.access import AccessLine, new_line
 from process.logs import get_logger
 from process.tasks import end_tasks
-from service.ops.access import Person
 from service.ops.accesses import Said, line_of
+from service.ops.person import Person
 from workers.access.log import AccessLog, NotWritten
 
 _QUIET_SECONDS = 60.0  # after the last byte, a play counts as paused or over

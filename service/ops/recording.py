@@ -20,11 +20,11 @@ from archive.proof import Missing
 from archive.readers import SEAL
 from archive.records import ArchivedObject, UnreadableRecord, WrongObject
 from archive.stores.store import StoreError
-from service.ops.access import Refused
 from service.ops.access_log import of_recording
 from service.ops.life import Said, Step, read_life
 from service.ops.moments import marks_of
 from service.ops.parts import Ops
+from service.ops.person import Refused
 from service.ops.recordings import hit_of, instant_of, shown
 from text.times import parse_instant
 from workers.access.index import Entry

@@ -12,8 +12,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from service.ops.access import Refused, read_form
+from service.ops.forms import read_form
 from service.ops.parts import Ops
+from service.ops.person import Refused
 from text.errors import UserError
 from text.times import format_instant, parse_day
 from workers.catalogue.inventory import bracketed, csv_lines, csv_warning

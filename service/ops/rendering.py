@@ -13,8 +13,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from service.app import WEBHOOK_PATH
 from service.ops import activity, charts, connections, evidence, recordings
-from service.ops.access import Person, masked_csrf
+from service.ops.access import masked_csrf
 from service.ops.may import Guarded, who_may
+from service.ops.person import Person
 from service.ops.show import FILTERS, ZONE_COOKIE, address, zone_of
 from service.ops.tables import CHANGES, FILES, PAGES
 from workers.catalogue.query import FIELDS, STATES
@@ -63,7 +64,8 @@ def render(template: str, request: Request, person: Person | None, title: str, *
     shared["menu"] = [page for page in PAGES if page.in_menu and page.may & roles]
     shared["may"] = lambda path, method="POST": bool(who_may(_GUARDED, path, method) & roles)
     shared["redis_away"] = person is not None and request.app.state.ops.redis_is_away
-    shared["can_sign_out"] = request.app.state.ops.access.needs_token
+    is_of_proxy = person is not None and person.how == "proxy"  # which signs in everybody again
+    shared["can_sign_out"] = request.app.state.ops.access.needs_token and not is_of_proxy
     return _ENVIRONMENT.get_template(template).render(**shared, **values)
 
 

@@ -11,9 +11,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from archive.stores.store import StoreError
 from process.logs import get_logger
-from service.ops.access import HEADERS, Refused, read_form
+from service.ops.access import HEADERS
 from service.ops.accesses import log_refused_sign_in, log_sign_in
+from service.ops.forms import read_form
 from service.ops.parts import Ops
+from service.ops.person import Refused
 from service.ops.rendering import render
 from text.one_line import one_line
 from workers.access.log import NotWritten

@@ -28,12 +28,14 @@ from archive.stores.store import StoreError
 from config.roles import ROLES
 from process.logs import get_logger
 from service.ops import accesses, activity, overview
-from service.ops.access import HEADERS, Person, Refused, read_form, signed_out
+from service.ops.access import HEADERS, signed_out
 from service.ops.bulk import PartlyDone
+from service.ops.forms import read_form
 from service.ops.may import EVERYONE, May, assert_guarded
 from service.ops.openapi import document
 from service.ops.page import File, Page
 from service.ops.parts import Ops
+from service.ops.person import Person, Refused
 from service.ops.recording import ArchiveAway
 from service.ops.rendering import problem, render
 from service.ops.signing_in import CALLBACK, callback, sign_in, sign_out, start
@@ -133,7 +135,7 @@ class _Door:
         person: Person | None = None
         try:
             person = await ops.access.person(request)
-            is_new = False
+            is_new = getattr(request.state, "is_new", False)
             if person is None and not ops.access.needs_token:
                 person, is_new = ops.access.new_person("somebody on this machine"), True
             if person is None:

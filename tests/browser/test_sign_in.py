@@ -67,7 +67,7 @@ def test_a_person_without_a_role_reads_why(page: Page) -> None:
     page.get_by_role("link", name="Sign in with").click()
     _sign_in_there(page, "eve")
     expect(page.get_by_role("alert")).to_contain_text(
-        "Eve, your sign-in is good, but neither you nor one of your 0 groups"
+        "our sign-in as Eve is good, but neither you nor one of your 0 groups"
     )
     page.goto("/ops")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()

@@ -103,3 +103,45 @@ def test_access_check_says_which_roles_a_person_gets_and_why(file: Path) -> None
     assert (alone.returncode, alone.stdout) == (0, f"{file}: 2 groups and 1 person; no mistake\n")
     unset = run_callvault(["access", "check"])
     assert unset.returncode == 2 and "CALLVAULT_ACCESS_FILE is not set" in unset.stderr
+
+
+PROXY = {
+    "CALLVAULT_PROXY_USER_HEADER": "X-Forwarded-Email",
+    "CALLVAULT_PROXY_ADDRESSES": "10.0.0.0/28, 127.0.0.1, fd00::/8",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"CALLVAULT_PROXY_ADDRESSES": ""},
+            "CALLVAULT_PROXY_ADDRESSES: is not set, and CALLVAULT_PROXY_USER_HEADER is",
+        ),
+        ({"CALLVAULT_PROXY_USER_HEADER": ""}, "CALLVAULT_PROXY_USER_HEADER: is not set, and CALLVAULT_PROXY_ADDRESSES"),
+        ({"CALLVAULT_ACCESS_FILE": ""}, "CALLVAULT_ACCESS_FILE: is not set"),
+        ({"CALLVAULT_PROXY_ADDRESSES": "10.0.0.1/8"}, "CALLVAULT_PROXY_ADDRESSES: cannot use"),
+        ({"CALLVAULT_PROXY_ADDRESSES": "proxy"}, "CALLVAULT_PROXY_ADDRESSES: cannot use"),
+        ({"CALLVAULT_PROXY_USER_HEADER": "X-User: x"}, "CALLVAULT_PROXY_USER_HEADER: cannot use"),
+        (OIDC, "CALLVAULT_PROXY_USER_HEADER: CALLVAULT_OIDC_ISSUER is set too; people sign in in one way"),
+    ],
+)
+def test_half_a_proxy_or_two_ways_to_sign_in_are_refused(
+    change: dict[str, str], expected: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (PROXY | {"CALLVAULT_ACCESS_FILE": str(file)} | change).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        read_sign_in(load_settings())
+    assert expected in str(caught.value)
+
+
+def test_a_proxy_is_where_its_networks_say(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (PROXY | {"CALLVAULT_ACCESS_FILE": str(file)}).items():
+        monkeypatch.setenv(name, value)
+    proxy = read_sign_in(load_settings()).proxy
+    assert proxy is not None
+    for address in ("10.0.0.3", "127.0.0.1", "::ffff:10.0.0.3", "fd00::1"):
+        assert proxy.is_at(address), address
+    for other in ("10.0.0.16", "127.0.0.2", "::1", "::ffff:10.0.0.16", "", None, "unix", "10.0.0.3, 1.2.3.4"):
+        assert not proxy.is_at(other), other
