@@ -151,6 +151,34 @@ def dismiss_log_message(world: World, call: Call) -> Any:
     return {"success": True}
 
 
+@route("GET /connections")
+def list_all_connections(world: World, call: Call) -> Any:
+    """List the connections of all types with their names; the sandbox has external ones, named by their tags, and one
+    application of Call Control."""
+    other = {
+        "id": "1700000000000000000",
+        "record_type": "call_control_application",
+        "active": True,
+        "outbound_voice_profile_id": None,
+        "tags": ["Support line"],
+        "webhook_api_version": "2",
+        "webhook_event_url": None,
+        "webhook_event_failover_url": None,
+        "created_at": text_of(world.began_at),
+        "updated_at": text_of(world.began_at),
+    }
+    shown = [
+        {name: one.get(name) for name in other}
+        | {
+            "connection_name": ", ".join(one["tags"]) if isinstance(one["tags"], list) else None,
+            "anchorsite_override": "Latency",
+        }
+        | {"outbound_voice_profile_id": (one.get("outbound") or {}).get("outbound_voice_profile_id")}
+        for one in (*world.connections.values(), other)
+    ]
+    return page(call, shown)
+
+
 @route("GET /external_connections")
 def list_connections(world: World, call: Call) -> Any:
     """List."""

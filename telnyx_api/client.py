@@ -32,6 +32,7 @@ from telnyx_api.errors import (
 from telnyx_api.operation import Operation, Request, row_of
 from telnyx_api.operations import (
     CivicAddresses,
+    Connections,
     CustomStorage,
     Dialogflow,
     ExternalConnections,
@@ -147,6 +148,7 @@ class TelnyxClient:
         self.recordings = Recordings(self)
         self.siprec_connectors = SiprecConnectors(self)
         self.webhook_deliveries = WebhookDeliveries(self)
+        self.connections = Connections(self)
 
     async def close(self) -> None:
         """Close the connection pool, after ending the prefetch of walks that were left early."""

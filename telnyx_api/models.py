@@ -86,6 +86,23 @@ class ExternalConnection(Model):
     webhook_timeout_secs: int | None = None
 
 
+class Connection(Model):
+    """A connection of any type: a SIP connection, or an application of Call Control or TeXML."""
+
+    id: str | None = None
+    record_type: str | None = None
+    connection_name: str | None = None
+    active: bool | None = None
+    anchorsite_override: str | None = None
+    outbound_voice_profile_id: str | None = None
+    tags: list[str] | None = None
+    webhook_api_version: str | None = None
+    webhook_event_url: str | None = None
+    webhook_event_failover_url: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+
+
 class LogSource(Model):
     """Which part of a request a log message is about."""
 

@@ -1,4 +1,4 @@
-"""THE table: all 48 operations of Telnyx's SIP-integration API in its 14 families, and the webhook deliveries.
+"""THE table: all 48 operations of Telnyx's SIP-integration API in its 14 families, the webhook deliveries and the connections.
 
 To add one: declare its signature in its family; the method, `callvault telnyx`, and `docs/telnyx-operations.md`
 (`make docs`) come from it. Parameters have Telnyx's own names. Bodies are supplied by the decorator, so there are none
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # an operation resolves its types when it is called
     from telnyx_api.models import (
         BulkDeletion,
         CivicAddress,
+        Connection,
         CustomStorageCredentials,
         DialogflowConnection,
         ExternalConnection,
@@ -559,6 +560,21 @@ class WebhookDeliveries(Family):
         """Retrieve a delivery with its attempts and the original event."""
 
 
+class Connections(Family):
+    """Connections of all types; beyond the 48, for their names, which recordings and external connections do not have."""
+
+    name = "connections"
+
+    @operation("GET /connections")
+    def list(
+        self,
+        *,
+        page_number: int | UnsetType = UNSET,
+        page_size: int | UnsetType = UNSET,
+    ) -> Pages[Connection]:
+        """List the connections of all types."""
+
+
 FAMILIES: tuple[type[Family], ...] = (
     CustomStorage,
     Dialogflow,
@@ -575,6 +591,7 @@ FAMILIES: tuple[type[Family], ...] = (
     Recordings,
     SiprecConnectors,
     WebhookDeliveries,
+    Connections,
 )
 
 

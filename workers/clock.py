@@ -17,6 +17,7 @@ from process.logs import get_logger
 from workers.access.move import move_access_log
 from workers.connections.log_messages import mirror_log_messages
 from workers.connections.media import archive_media
+from workers.connections.names import refresh_names
 from workers.connections.watch import look_for_drift, refresh_operator_connect, watch_connections
 from workers.damage.damage import keep_register
 from workers.deletion.deletion import refresh_pause, start_deletions
@@ -84,6 +85,7 @@ TURNS = (
     Turn(move_access_log, 60, _HOUR),
     Turn(watch_connections, 60, _HOUR, needs_archive=False),
     Turn(archive_media, 60, _HOUR),
+    Turn(refresh_names, 600, needs_archive=False),
     Turn(refresh_operator_connect, 60, needs_archive=False),
     Turn(look_for_drift, 60, _HOUR, needs_archive=False),
 )

@@ -22,7 +22,7 @@ from telnyx_api.pages import LARGEST_PAGE
 from text.times import parse_day, utc_now
 from workers.catalogue.query import BadQuery
 from workers.connections.log_messages import read_log_messages, still_there
-from workers.connections.names import keep_names, name_of
+from workers.connections.names import keep_names, name_of, read_names
 from workers.connections.watch import FAULTS, state_of
 
 _DAYS = 30
@@ -62,7 +62,7 @@ class Connection(msgspec.Struct, frozen=True):
     """An external connection.
 
     Attributes:
-        name: from its tags; None: it has none.
+        name: as Telnyx has it, else from its tags; None: it has neither.
         kind: `zoom` or `operator_connect`.
         state: `good`, `inactive` or `without valid credentials`.
         numbers: 200 at most.
@@ -163,14 +163,17 @@ async def _connections(ops: Ops) -> tuple[list[Connection], str | None]:
     listed, problem = await _part(
         "the external connections", _LIST_SECONDS, telnyx.external_connections.list(page_size=LARGEST_PAGE)
     )
-    with suppress(RedisError, OSError):  # the page shows the names that Telnyx has just sent
-        await keep_names(ops.redis, listed, is_complete=problem is None)
+    known: dict[str, str] = {}
+    with suppress(RedisError, OSError):  # also before the workers have read the names
+        known = await read_names(ops.redis)
+        new = {str(one.id): name for one in listed if (name := name_of(one)) and str(one.id) not in known}
+        await keep_names(ops.redis, new, is_complete=False)
 
     async def read(name: str, rows: AsyncIterable[T], of: str) -> tuple[list[T], str | None]:
         return await _part(f"the {name} of {of}", _PART_SECONDS, rows, places[name])
 
     async def connection(one: ExternalConnection) -> Connection:
-        id_, name = str(one.id), name_of(one)
+        id_, name = str(one.id), known.get(str(one.id)) or name_of(one)
         found = await asyncio.gather(
             read("uploads", telnyx.uploads.list(id_, page_size=LARGEST_PAGE), name or id_),
             read("releases", telnyx.releases.list(id_, page_size=LARGEST_PAGE), name or id_),

@@ -226,8 +226,9 @@ ROWS = [
     both("siprec delete", "siprec_connectors.delete", "siprec_connectors.delete", "doomed"),
 ]  # fmt: skip
 
-DELIVERIES = [
+BEYOND = [  # the 48
     both("deliveries list", "webhook_deliveries.list", "webhook_deliveries.list",
          filter={"status": {"eq": "failed"}, "started_at": SPAN}),
     both("deliveries retrieve", "webhook_deliveries.retrieve", "webhook_deliveries.retrieve", "@delivery"),
+    both("connections list", "connections.list", "connections.list", page_size=3, page_number=1),
 ]  # fmt: skip

@@ -17,10 +17,12 @@ from lab.processes import callvault, receiver, run_callvault, wait_for
 from lab.servers import RunningSandbox
 from sandbox import connections as family
 from sandbox.tickets import RELEASE_STATUSES, UPLOAD_STATUSES
+from telnyx_api.errors import ServerError
 from tests.workers.steps import alerts
 from text.times import utc_now
 from workers.connections.log_messages import mirror_log_messages
 from workers.connections.media import archive_media
+from workers.connections.names import refresh_names
 from workers.connections.watch import look_for_drift, refresh_operator_connect, watch_connections
 from workers.keys import CONNECTION_NAMES, CONNECTION_STATE, LOG_NO_ID_ALERTED, connection_field
 from workers.queue.accept import Acceptor
@@ -56,21 +58,39 @@ async def test_a_check_of_connections_that_finds_nothing_new_writes_nothing(
     assert "inactive" in redis.hget(CONNECTION_STATE, connection_field(connection["id"]))
 
 
-async def test_the_names_of_connections_come_from_their_tags_and_stay_while_a_row_cannot_be_read(
+async def test_the_names_of_connections_are_those_of_telnyx_else_their_tags(
     runtime: Runtime, sandbox: RunningSandbox, redis: Any
 ) -> None:
     tagged = [
         family.add_connection(sandbox.world, "zoom", tags=tags) for tags in (["a", "b"], ["a", "callvault:x"], [])
     ]
     first, second, _ = (one["id"] for one in tagged)
-    await watch_connections(runtime)
-    assert redis.hgetall(CONNECTION_NAMES) == {first: "a, b", second: "x"}
+    line = {"1700000000000000000": "Support line"}
+    await refresh_names(runtime)
+    assert redis.hgetall(CONNECTION_NAMES) == line | {first: "a, b", second: "a, callvault:x"}
+    sandbox.world.faults.change({"answers": {"GET /v2/connections?": 403}})
+    await refresh_names(runtime)
+    assert redis.hgetall(CONNECTION_NAMES) == {first: "a, b", second: "x"}, "the key may not list all types"
+
+
+async def test_names_stay_while_a_row_cannot_be_read_and_go_with_their_connection(
+    runtime: Runtime, sandbox: RunningSandbox, redis: Any
+) -> None:
+    tagged = [family.add_connection(sandbox.world, "zoom", tags=[name]) for name in ("a", "b")]
+    first, second = (one["id"] for one in tagged)
+    sandbox.world.faults.change({"answers": {"GET /v2/connections?": 404}})
+    await refresh_names(runtime)
+    assert redis.hgetall(CONNECTION_NAMES) == {first: "a", second: "b"}
     tagged[0]["tags"], tagged[1]["tags"] = ["c"], {"not": "a list"}
-    await watch_connections(runtime)
-    assert redis.hgetall(CONNECTION_NAMES) == {first: "c", second: "x"}
+    await refresh_names(runtime)
+    assert redis.hgetall(CONNECTION_NAMES) == {first: "c", second: "b"}
     del sandbox.world.connections[second]
-    await watch_connections(runtime)
+    await refresh_names(runtime)
     assert redis.hgetall(CONNECTION_NAMES) == {first: "c"}
+    redis.delete(CONNECTION_NAMES)
+    sandbox.world.faults.change({"answers": {"GET /v2/connections?": 500}})
+    with pytest.raises(ServerError):
+        await refresh_names(runtime)
 
 
 @pytest.mark.parametrize("with_ids", [True, False])

@@ -18,7 +18,6 @@ from telnyx_api.models import ExternalConnection
 from telnyx_api.pages import LARGEST_PAGE, read_all
 from workers.alerts.kinds import KINDS, Kind, Severity
 from workers.connections.document import load
-from workers.connections.names import keep_names
 from workers.connections.plan import drift
 from workers.engine.lease import take_turn
 from workers.engine.one_by_one import OneByOne
@@ -98,7 +97,6 @@ async def watch_connections(runtime: Runtime) -> None:
     connections, unreadable = await read_all(runtime.telnyx.external_connections.list(page_size=LARGEST_PAGE))
     if unreadable is not None:
         await alert_unreadable(runtime, unreadable)
-    await keep_names(runtime.redis, connections, is_complete=unreadable is None)
     alone = OneByOne(TelnyxError, answers=lambda _: runtime.telnyx.count(runtime.telnyx.external_connections.list))
     for connection in connections:
         for kind, sights in _SIGHTS.items():
