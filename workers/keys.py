@@ -82,6 +82,7 @@ SEALING = "callvault:sealing"  # lease of the worker that extends the chain
 MADE = "callvault:seals-made"  # hash: "sequence hash" of each seal made here that is not known to be signed yet
 COMPLETED = "callvault:seals-completed"  # it is not yet time to look for missing signatures and time stamps again
 WITNESSED = "callvault:witnessed"  # it is not yet time to send the head of the seals to the witnesses again
+WITNESSED_HEAD = "callvault:witnessed-head"  # the head that the witnesses took last, and when
 RECONCILED = "callvault:reconciled:"  # + span: it is not yet time to reconcile it again
 
 LOG_NO_ID_ALERTED = "callvault:log-no-id-told"  # an alert has reported that messages without an id cannot be dismissed
@@ -136,6 +137,7 @@ OF_AN_ARCHIVE = (
     MEDIA_SEEN,
     LOG_MESSAGES,
     LAST,
+    WITNESSED_HEAD,
 )
 # When a task runs next: at once, with another archive.
 TIMES_OF_AN_ARCHIVE = (

@@ -86,6 +86,7 @@ class Access:
         self._attempts = URLSafeTimedSerializer(key, salt="callvault attempt to sign in")
         self._tokens = tokens
         self._guesses = Guesses(redis)
+        self.shares = URLSafeTimedSerializer(key, salt="callvault shared evidence")  # signs addresses: `shared.py`
 
     @property
     def needs_token(self) -> bool:

@@ -99,7 +99,7 @@ def change(request: Request, form: Mapping[str, str]) -> Said:
     ids = form.get("ids", form.get("id", "")).split()
     if room in ("deletions", "recordings"):
         return Said(what, ids, why=form.get("why", ""))
-    about = " ".join([*filter(None, [form.get("connection", "")]), *ids])
+    about = " ".join([*filter(None, [form.get(name, "") for name in ("connection", "cause", "day")]), *ids])
     return Said(what, about=f"{room} {about}".strip(), why=form.get("why", ""))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
@@ -20,6 +21,19 @@ _MOST_NAMED = 10
 
 class PartlyDone(UserError):
     """A change was made for some of several. The text names the others, and how many were changed."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The answer to a change that makes an address: `text` is logged, and the address, which is a secret, is not.
+
+    Attributes:
+        text: one line for the person.
+        address: its path.
+    """
+
+    text: str
+    address: str
 
 
 async def change_each(

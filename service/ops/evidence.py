@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
 
@@ -13,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from archive import kinds, layout
-from archive.seals import Chain
+from archive.seals import Chain, Link
 from service.ops.parts import Ops
 from service.ops.person import Refused
+from service.ops.seal import SealOf, file_of_seal, look_at_seals
 from telnyx_api.errors import TelnyxError
 from text.times import parse_day, utc_now
 from workers.reconcile.reconcile import count_at_telnyx
@@ -64,23 +67,14 @@ class Evidence(msgspec.Struct, frozen=True):
     days: list[Day]
 
 
-class SealOf(msgspec.Struct, frozen=True):
-    """One seal of a day."""
-
-    sequence: int
-    sealed_at: str
-    recordings: int
-    transcriptions: int
-    bytes: int
-    manifest_sha256: str
-
-
 class DayCounts(msgspec.Struct, frozen=True):
     """One day: what the archive holds and what Telnyx counts.
 
     Attributes:
         archived: number of commit records; deleted: of receipts; erased: of erasure records.
         at_telnyx: number of recordings at Telnyx; None: unknown, and `note` says why.
+        broken: where the chain is broken; None: every seal matches the previous one.
+        later_seals: how many seals come after the last of this day.
     """
 
     day: str
@@ -93,6 +87,8 @@ class DayCounts(msgspec.Struct, frozen=True):
     at_telnyx: int | None
     note: str | None
     seals: list[SealOf]
+    broken: str | None
+    later_seals: int
 
 
 async def look(ops: Ops, request: Request) -> Evidence:
@@ -121,8 +117,7 @@ async def look_at_day(ops: Ops, request: Request) -> DayCounts:
         day = parse_day(request.path_params["day"])
     except ValueError as error:
         raise Refused(404, str(error)) from None
-    chain, waiting = await _read(ops)
-    shown = _day(chain, waiting, _broken(chain), day)
+    found = await read_day(ops, day)
     counts = await asyncio.to_thread(_count, ops, day)
     at_telnyx = note = None
     try:
@@ -131,11 +126,39 @@ async def look_at_day(ops: Ops, request: Request) -> DayCounts:
         note = f"Callvault could not ask Telnyx: {error}"
     if at_telnyx is None and note is None:
         note = "Telnyx did not report how many recordings it has"
-    seals = [
-        SealOf(s.sequence, s.sealed_at, s.recordings, s.transcriptions, s.bytes, s.manifest_sha256)
-        for s in (link.seal for link in chain.of_day(day))
-    ]
-    return DayCounts(day.isoformat(), shown.state, shown.why, *counts, at_telnyx, note, seals)
+    seals = await look_at_seals(ops, found.links)
+    return DayCounts(
+        day.isoformat(), found.day.state, found.day.why, *counts, at_telnyx, note, seals, found.broken, found.later
+    )
+
+
+@dataclass(frozen=True)
+class DayOfChain:
+    """A day with its place in the chain.
+
+    Attributes:
+        day: as the calendar has it.
+        links: its seals that count.
+        broken: where the whole chain is broken; None: every seal matches the previous one.
+        later: how many seals come after its last.
+    """
+
+    day: Day
+    links: Sequence[Link]
+    broken: str | None
+    later: int
+
+
+async def read_day(ops: Ops, day: date) -> DayOfChain:
+    """A day with its seals.
+
+    Raises:
+        StoreError, UnreadableRecord: the chain cannot be read.
+    """
+    chain, waiting = await _read(ops)
+    broken, links = _broken(chain), chain.of_day(day)
+    later = len(chain.links) - links[-1].seal.sequence if links else 0
+    return DayOfChain(_day(chain, waiting, broken, day), links, next(iter(broken.values()), None), later)
 
 
 async def _read(ops: Ops) -> tuple[Chain, dict[date, tuple[float, str | None]]]:
@@ -192,3 +215,17 @@ async def manifest(ops: Ops, request: Request) -> Response:
         raise Refused(404, f"no manifest {key} in the archive")
     headers = {"Content-Disposition": f'attachment; filename="{sequence:010d}.sha256"'}
     return StreamingResponse(ops.runtime.archive.store.read(key), 200, headers, "text/plain")
+
+
+async def seal_file(ops: Ops, request: Request) -> Response:
+    """A file of a seal of a day: the seal, its manifest, its signature or its time stamp.
+
+    Raises:
+        Refused: the path names no day, or no such file.
+        StoreError, UnreadableRecord: the archive cannot be read now.
+    """
+    try:
+        day = parse_day(request.path_params["day"])
+    except ValueError as error:
+        raise Refused(404, str(error)) from None
+    return await file_of_seal(ops, request.path_params["name"], (await read_day(ops, day)).links)

@@ -28,8 +28,12 @@ STOP = _roles("operator", "officer")  # pause, resume, note that somebody has se
 WATCH = _roles("operator", "officer", "auditor")  # the state of seals and deletions
 PROVE = _roles("officer", "auditor")  # inventories, manifests and the access log
 
-# Routes that anybody may ask for: they show nothing of the archive.
-_OPEN = ("/", "/ops/", "/ops/sign-in", "/ops/sign-in/start", "/ops/sign-in/callback", "/ops/static")
+# Routes that anybody may ask for: they show nothing of the archive, or ask for a signed address.
+_SHARED = "/ops/shared/{token}"  # a signed address, which shows the evidence of one day
+_OPEN = (
+    *("/", "/ops/", "/ops/sign-in", "/ops/sign-in/start", "/ops/sign-in/callback", "/ops/static"),
+    *(_SHARED, f"{_SHARED}/recordings.csv", f"{_SHARED}/seals/{{name}}"),
+)
 
 
 class Guarded(NamedTuple):

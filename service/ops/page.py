@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.ops.accesses import Says
+from service.ops.bulk import Shared
 from service.ops.may import May
 from service.ops.parts import Ops
 
@@ -84,6 +85,6 @@ class Change:
     """
 
     what: str
-    make: Callable[[Ops, dict[str, str]], Awaitable[str]]
+    make: Callable[[Ops, dict[str, str]], Awaitable[str | Shared]]
     fields: tuple[str, ...]
     may: May

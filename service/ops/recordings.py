@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -126,10 +126,28 @@ async def inventory(ops: Ops, request: Request) -> Response:
         day = parse_day(request.path_params["day"])
     except ValueError as error:
         raise Refused(404, str(error)) from None
+    return await inventory_of(ops, day)
+
+
+async def inventory_of(ops: Ops, day: date, *, has_numbers: bool = True) -> Response:
+    """All recordings of a day as CSV.
+
+    Args:
+        ops: the parts of the pages.
+        day: UTC.
+        has_numbers: whether it may have numbers that are not masked.
+    """
     query = read_query({"since": day.isoformat(), "until": day.isoformat()})
     await ops.catalogue.ask(lambda path: search(path, query, 1))
     lacks = await ops.catalogue.incomplete()
-    return _csv(ops, search_all(ops.catalogue.path, query), f"recordings-{day}", lacks)
+    hits: Iterable[Hit] = search_all(ops.catalogue.path, query)
+    if not has_numbers and not ops.settings.ops_mask_numbers:
+        hits = map(_without_numbers, hits)
+    return _csv(ops, hits, f"recordings-{day}", lacks)
+
+
+def _without_numbers(hit: Hit) -> Hit:
+    return msgspec.structs.replace(hit, row=msgspec.structs.replace(hit.row, from_number=None, to_number=None))
 
 
 async def export(ops: Ops, request: Request) -> Response:

@@ -16,8 +16,10 @@ from service.ops import activity, charts, connections, evidence, recordings
 from service.ops.access import masked_csrf
 from service.ops.may import Guarded, who_may
 from service.ops.person import Person
+from service.ops.sharing import SHARED_FOR
 from service.ops.show import FILTERS, ZONE_COOKIE, address, zone_of
 from service.ops.tables import CHANGES, FILES, PAGES
+from text.times import format_instant, utc_now
 from workers.catalogue.query import FIELDS, STATES
 from workers.catalogue.search import MOST_COUNTED, Hit
 from workers.conditions import CONDITIONS
@@ -44,6 +46,7 @@ _ENVIRONMENT.globals |= {
     "states": STATES,
     "most_counted": MOST_COUNTED,
     "most_kept": MOST_KEPT,
+    "shared_days": SHARED_FOR.days,
 }
 _GUARDED = [
     *(Guarded.of(f"/ops{page.path}", "GET", page.may) for page in PAGES),
@@ -66,6 +69,7 @@ def render(template: str, request: Request, person: Person | None, title: str, *
     shared["redis_away"] = person is not None and request.app.state.ops.redis_is_away
     is_of_proxy = person is not None and person.how == "proxy"  # which signs in everybody again
     shared["can_sign_out"] = request.app.state.ops.access.needs_token and not is_of_proxy
+    shared["now"] = format_instant(utc_now())
     return _ENVIRONMENT.get_template(template).render(**shared, **values)
 
 

@@ -202,6 +202,11 @@ def address(path: str, params: Mapping[str, str], **changes: str | None) -> str:
     return f"{path}?{urlencode(filters)}" if filters else path
 
 
+def weekday(day: str) -> str:
+    """A day of the archive with its weekday, such as `Thu 26 Nov 2026`."""
+    return f"{date.fromisoformat(day):%a %-d %b %Y}"
+
+
 def day_or_month(day: str) -> str:
     """The number of a day, or the month on its first day."""
     parsed = date.fromisoformat(day)
@@ -261,4 +266,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "commands": commands,
     "link": link,
     "day_or_month": day_or_month,
+    "weekday": weekday,
 }

@@ -27,7 +27,7 @@ from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from config.roles import ROLES
 from process.logs import get_logger
-from service.ops import accesses, activity, overview
+from service.ops import accesses, activity, overview, shared
 from service.ops.access import HEADERS, signed_out
 from service.ops.bulk import PartlyDone
 from service.ops.forms import read_form
@@ -72,6 +72,7 @@ def routes() -> Sequence[BaseRoute]:
         Route("/ops/sign-in", sign_in, methods=["GET", "POST"]),
         Route("/ops/sign-in/start", start, methods=["GET"]),
         Route(CALLBACK, callback, methods=["GET"]),
+        *shared.routes(),
         Mount("/ops/static", _Static(directory=Path(__file__).parent / "static"), middleware=_SMALLER),
     ]
     own = (
@@ -262,19 +263,28 @@ async def _change(ops: Ops, request: Request) -> Response:
     is_whole = True
     try:
         async with accesses.logged_change(ops, request, person, about):
-            said = await row.make(ops, about | {"by": person.name})
+            answer = await row.make(ops, about | {"by": person.name})
     except PartlyDone as partly:
-        said, is_whole = str(partly), False
+        answer, is_whole = str(partly), False
+    said, shared_url = (answer, "") if isinstance(answer, str) else (answer.text, _here(request, answer.address))
     ops.changed()
     log.info("changed from the ops pages", who=person.name, what=request.url.path, about=about, said=said)
     status = 200 if is_whole else 207  # RFC 4918: some of several
     if request.headers.get("hx-request"):
         changed = {"HX-Trigger-After-Settle": "changed"}  # the page then reads its content anew
-        text = render("said.html", request, person, "", text=said, is_good=is_whole)
+        text = render("said.html", request, person, "", text=said, is_good=is_whole, shared_url=shared_url)
         return HTMLResponse(text, status, changed)
-    if not is_whole:
-        return problem(request, person, status, said)
-    return RedirectResponse(request.url.path.rpartition("/")[0], 303)
+    back = request.url.path.rpartition("/")[0]
+    if is_whole and not shared_url:
+        return RedirectResponse(back, 303)
+    title = "Shared" if is_whole else "Partly done"
+    page = render("changed.html", request, person, title, text=said, is_good=is_whole, shared_url=shared_url, back=back)
+    return HTMLResponse(page, status)
+
+
+def _here(request: Request, path: str) -> str:
+    """The whole address of a path, as the browser reaches this receiver."""
+    return str(request.url.replace(path=path, query=""))
 
 
 # The parts of the overview that `/ops/live` sends anew when they have changed, with the least time between two of each.

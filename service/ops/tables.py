@@ -18,6 +18,7 @@ from service.ops import (
     quarantine,
     recording,
     recordings,
+    sharing,
 )
 from service.ops.may import DECIDE, EVERYONE, HEAR, OPERATE, PROVE, STOP, WATCH
 from service.ops.page import Change, File, Page
@@ -150,6 +151,7 @@ CHANGES: dict[str, Change] = {
     "/recordings/hold": Change("hold several recordings", deletions.hold_many, ("ids", "why"), DECIDE),
     "/recordings/release": Change("release several recordings", deletions.release_many, ("ids", "why"), DECIDE),
     "/recordings/approve": Change("approve several recordings", deletions.approve_many, ("ids", "why"), DECIDE),
+    "/evidence/share": Change("share the evidence of a day", sharing.share, ("day",), PROVE),
     "/connections/dismiss": Change("dismiss a log message", connections.dismiss, ("id",), OPERATE),
     "/connections/retry-upload": Change("retry an upload", connections.retry_upload, ("id", "connection"), OPERATE),
     "/connections/refresh": Change("refresh Operator Connect", connections.refresh, (), OPERATE),
@@ -174,4 +176,5 @@ FILES = (
         "/ops/evidence/{day}/recordings.csv", "inventory of a day", recordings.inventory, PROVE, log=accesses.inventory
     ),
     File("/ops/evidence/{day}/manifest/{sequence:int}", "manifest of a seal", evidence.manifest, PROVE),
+    File("/ops/evidence/{day}/seals/{name}", "files of a seal", evidence.seal_file, PROVE),
 )

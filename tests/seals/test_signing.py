@@ -25,7 +25,7 @@ from workers.keys import ALERTS, ARCHIVE, MADE, SEALS, WITNESSED
 from workers.runtime import Runtime
 from workers.seals.seal import seal
 from workers.seals.signing import complete, sign_by_hand
-from workers.seals.witness import send_head
+from workers.seals.witness import last_witnessed, send_head
 
 
 @pytest.fixture
@@ -217,6 +217,8 @@ async def test_the_head_is_sent_to_witnesses_daily_and_with_every_alert(
     for _ in range(2):
         await send_head(async_redis, [receiver_of_alerts.url], alerts)
     assert [line in text for text in told] == [True]
+    taken = await last_witnessed(async_redis)
+    assert taken is not None and (taken.sequence, taken.sha256) == (1, made.sha256)
     await alerts.send("pressure", "x", "Jobs wait.", "Add workers.")
     await alerts.close()
     assert [line in text for text in told] == [True, True]

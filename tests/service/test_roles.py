@@ -29,7 +29,7 @@ READS = {
     "operator": {"/connections", "/dead-letters", "/deletions", "/evidence", "/evidence/{day}", "/quarantine"},
     "officer": {
         *("/recordings", "/recordings/{recording_id}", "audio", "levels of the channels"),
-        *("/deletions", "/evidence", "/evidence/{day}", "manifest of a seal", "inventory of a day"),
+        *("/deletions", "/evidence", "/evidence/{day}", "manifest of a seal", "files of a seal", "inventory of a day"),
         *("export of a search", "export of recordings", "/access-log"),
     },
     "auditor": {
@@ -38,6 +38,7 @@ READS = {
         "/evidence",
         "/evidence/{day}",
         "manifest of a seal",
+        "files of a seal",
         "inventory of a day",
     },
 }
@@ -52,8 +53,9 @@ CHANGES_OF = {
     "officer": {
         *("/acknowledge", "/deletions/pause", "/deletions/resume", "/deletions/hold", "/deletions/release"),
         *("/deletions/approve", "/recordings/hold", "/recordings/release", "/recordings/approve"),
+        "/evidence/share",
     },
-    "auditor": set[str](),
+    "auditor": {"/evidence/share"},
 }
 
 
@@ -120,7 +122,13 @@ def _requests(recording_id: str) -> Iterator[tuple[str, str, frozenset[Role]]]:
     paths += [("POST", f"/ops{path}", change.may) for path, change in CHANGES.items()]
     everyone = frozenset(get_args(Role))
     paths += [("GET", path, everyone) for path in ("/api/openapi.json", "/ops/none-such", "/api/none-such")]
-    values = {"recording_id": recording_id, "audio_format": "wav", "day": "2026-01-02", "sequence:int": "1"}
+    values = {
+        "recording_id": recording_id,
+        "audio_format": "wav",
+        "day": "2026-01-02",
+        "sequence:int": "1",
+        "name": "0000000001.json",
+    }
     for method, path, may in paths:
         yield method, re.sub(r"\{([^}]+)\}", lambda found: values[found[1]], path), may
 

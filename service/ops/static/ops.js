@@ -4,8 +4,31 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.xhr.status >= 400) event.detail.shouldSwap = true;
 });
 
+// On paper: the time of printing, and what is folded on the screen.
+addEventListener("beforeprint", () => {
+  const place = document.getElementById("printed");
+  const zone = document.getElementById("zone").dataset.zone;
+  const now = new Date();
+  const parts = { dateStyle: "short", timeStyle: "medium", timeZone: zone };
+  place.textContent = `${new Intl.DateTimeFormat("sv-SE", parts).format(now)} ${zone}`;
+  for (const one of document.querySelectorAll("main details.prints:not([open])")) {
+    one.open = true;
+    one.dataset.printed = "";
+  }
+});
+addEventListener("afterprint", () => {
+  for (const one of document.querySelectorAll("[data-printed]")) {
+    one.open = false;
+    delete one.dataset.printed;
+  }
+});
+
 // On a narrow screen, scroll the calendar to the latest days.
-for (const calendar of document.querySelectorAll(".calendar")) calendar.scrollLeft = calendar.scrollWidth;
+function showLatestDays() {
+  for (const calendar of document.querySelectorAll(".calendar")) calendar.scrollLeft = calendar.scrollWidth;
+}
+showLatestDays();
+document.body.addEventListener("htmx:afterSettle", showLatestDays);
 
 // Times are shown in the zone of this cookie; the server writes them.
 const zone = document.cookie.match(/(?:^|; )callvault_zone=([^;]*)/)?.[1];
