@@ -203,7 +203,7 @@ def test_without_redis_the_archive_has_the_lines_and_without_both_nothing_is_sho
         for path in ("/ops/recordings/11-two", "/ops/recordings/11-one/audio.wav", "/api/recordings?id=11-one"):
             answer = client.get(path, headers=headers)
             assert answer.status_code == 503 and b"audio of" not in answer.content, path
-            assert "the access log cannot be written" in answer.text, answer.text
+            assert "ccess log cannot be written" in answer.text, answer.text
         assert client.get("/ops", headers=headers).status_code == 200, "what shows no recording is shown"
 
 
