@@ -20,7 +20,7 @@ from archive.proof import Damaged, Missing
 from archive.readers import TRANSCRIPTION
 from archive.records import ArchivedObject, UnreadableRecord
 from cli.console import open_console
-from cli.new_file import new_file
+from cli.new_file import new_file, refuse_folder
 from cli.options import DataFolder, Json, RecordingId, settings_of
 from text.counts import many
 from text.errors import UsedWrongly, UserError
@@ -71,6 +71,7 @@ def command(
     _refuse_format(format_, transcript=transcript)
     if json and str(out) == "-":
         raise UsedWrongly("--json and --out - exclude each other; both print on standard output")
+    refuse_folder(out)
     settings = settings_of(data)
     with opened(settings) as (catalogue, archive):
         recording_id = whole_id(settings, catalogue, archive, recording_id)

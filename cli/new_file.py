@@ -12,6 +12,16 @@ from cli.interrupt import Interrupted
 from text.errors import UsedWrongly, UserError
 
 
+def refuse_folder(path: Path | None) -> None:
+    """Refuse a folder where a file is meant.
+
+    Raises:
+        UsedWrongly: it is one.
+    """
+    if path is not None and path.is_dir():
+        raise UsedWrongly(f"--out: {path} is a folder; give the name of a file")
+
+
 @contextmanager
 def new_file(path: Path, *, force: bool) -> Iterator[IO[bytes]]:
     """Write a file through a temporary one beside it, which is removed if anything fails.
@@ -28,8 +38,7 @@ def new_file(path: Path, *, force: bool) -> Iterator[IO[bytes]]:
         UsedWrongly: it is a folder.
         Interrupted: Ctrl-C or SIGTERM came before it was whole.
     """
-    if path.is_dir():
-        raise UsedWrongly(f"--out: {path} is a folder; give the name of a file")
+    refuse_folder(path)
     if not force and os.path.lexists(path):
         raise _exists(path)
     temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")

@@ -39,7 +39,23 @@ Limit = Annotated[
 ]
 By = Annotated[str | None, typer.Option(metavar="NAME", help="Who decides. [default: your user name]")]
 Why = Annotated[str, typer.Option(metavar="TEXT", help="Reason; the archive records it.")]
-Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")]
+
+
+def _known_address(host: str) -> str:
+    """Check that an address or a host name is one; whether this machine has it shows when it listens."""
+    import socket  # for the few commands that listen
+
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no host name"
+        raise UsedWrongly(
+            f"--host: cannot listen on {host[:60]!r}: {why}; expected an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+        ) from None
+    return host
+
+
+Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.", callback=_known_address)]
 AudioFolder = Annotated[
     Path | None,
     typer.Option("--audio", metavar="DIR", help="Use the WAV and MP3 files in DIR.", exists=True, file_okay=False),

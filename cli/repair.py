@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 def command(
     recording_id: RecordingId,
     file: Annotated[
-        Path | None, typer.Option("--from", metavar="FILE", help="Audio from a copy. [default: download from Telnyx]")
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Audio from a copy. [default: download from Telnyx]",
+            exists=True,
+            dir_okay=False,
+        ),
     ] = None,
     data: DataFolder = None,
     json: Json = False,

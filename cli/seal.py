@@ -50,6 +50,8 @@ def command(
         numbers = re.fullmatch(r"([1-9]\d{0,9})(?:-([1-9]\d{0,9}))?", sign, re.ASCII)
         if numbers is None:
             raise UsedWrongly(f"--sign: cannot use {sign!r}; expected a number such as 7, or a range such as 1-7")
+        if int(numbers[2] or numbers[1]) < int(numbers[1]):
+            raise UsedWrongly(f"--sign: cannot use {sign!r}; the last number is before the first")
         with service_of(data) as (settings, url):
             return asyncio.run(_sign(settings, url, int(numbers[1]), int(numbers[2] or numbers[1]), json))
     chosen = day_of(day) if day else None

@@ -67,7 +67,7 @@ def create(
     """
     from config.roles import role_of
     from text.times import parse_duration
-    from workers.api_tokens import create_token
+    from workers.api_tokens import LONGEST, SHORTEST, create_token
 
     try:
         wanted = role_of(role)
@@ -77,6 +77,8 @@ def create(
         time = parse_duration(lasts)
     except ValueError as error:
         raise UsedWrongly(f"--for: {error}") from None
+    if not SHORTEST <= time <= LONGEST:
+        raise UsedWrongly(f"--for: {lasts} is not from 1m to 366d")
 
     async def work(runtime: Runtime) -> tuple[ApiToken, str]:
         return await create_token(runtime.archive, runtime.redis, name, wanted, time, by or user_name())

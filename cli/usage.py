@@ -40,9 +40,14 @@ class _Command(Help, TyperCommand):
         given, _, _ = self.make_parser(ctx).parse_args(args=[*args]) if not ctx.resilient_parsing else ({}, [], [])
         rest: list[str] = super().parse_args(ctx, args)
         for parameter in self.get_params(ctx):
-            value = given.get(parameter.name)
-            if isinstance(value, str) and not value.strip() and parameter.metavar != _MAY_BE_EMPTY:
+            value, is_option = given.get(parameter.name), parameter.param_type_name == "option"
+            values = value if is_option and isinstance(value, list) else [value]
+            if parameter.metavar == _MAY_BE_EMPTY:
+                continue
+            if any(isinstance(one, str) and not one.strip() for one in values):
                 why = _EMPTY.get(str(parameter.name), "is empty; leave it out, or give a value")
+                if not is_option and parameter.metavar == "ID":
+                    why = f"{value!r} is not a Telnyx ID; it is empty"
                 raise UsedWrongly(f"{_name_of(parameter)}: {why}")
         return rest
 
