@@ -53,6 +53,7 @@ EXIT_STATUS = (
         "Of `connections plan`: there are changes.",
     ),
     ("130", "You interrupted it with Ctrl-C."),
+    ("143", "SIGTERM ended it. Receivers, workers and `up` end with 0 then."),
 )
 
 # Names of files in the data folder, and what they are.
