@@ -29,12 +29,16 @@ def signed_in(browser: Browser, deployment: Deployment) -> Iterator[Page]:
     context = browser.new_context(base_url=deployment.url, viewport={"width": 1280, "height": 800})
     page = context.new_page()
     sign_in(page)
+    for call in deployment.calls[:2]:  # the access log lists these looks
+        page.goto(f"/ops/recordings/{call['id']}")
     yield page
     context.close()
     deployment.redis.delete("callvault:dead-letters")
 
 
-@pytest.mark.parametrize("path", ["/recordings?q=state:archived", "/dead-letters", "/deletions", ""])
+@pytest.mark.parametrize(
+    "path", ["/recordings?q=state:archived", "/dead-letters", "/deletions", "/access-log", "/connections", ""]
+)
 def test_j_and_k_walk_along_every_list(path: str, signed_in: Page) -> None:
     page = signed_in
     page.goto("/ops" + path)
@@ -51,7 +55,7 @@ def test_j_and_k_walk_along_every_list(path: str, signed_in: Page) -> None:
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
     page.keyboard.press("/")
-    expect(page.get_by_role("searchbox")).to_be_focused()
+    expect(page.locator("[role=search] input").first).to_be_focused()
 
 
 def test_enter_opens_the_row_that_has_the_focus(signed_in: Page) -> None:
@@ -70,7 +74,7 @@ def test_enter_opens_the_row_that_has_the_focus(signed_in: Page) -> None:
 def test_a_search_gives_the_keys_to_its_results_and_escape_leaves_an_empty_box(signed_in: Page) -> None:
     page = signed_in
     page.goto("/ops/recordings")
-    expect(page.get_by_role("searchbox")).to_be_focused()
+    expect(page.locator("[role=search] input").first).to_be_focused()
     page.keyboard.press("Escape")
     page.keyboard.press("j")
     expect(page.locator("a.open").first).to_be_focused()
