@@ -171,7 +171,7 @@ def _seal_gone(archive: Path, seals: Path, _: Path) -> str:
 
 def _seal_altered(archive: Path, seals: Path, _: Path) -> str:
     path = seals / "0000000002.json"
-    replace(path, path.read_bytes().replace(b'"recordings": 100', b'"recordings": 199'))
+    replace(path, path.read_bytes().replace(b'"recordings": %d' % CALLS_A_DAY, b'"recordings": 199'))
     return "seals/0000000003.json"  # the next seal no longer matches its hash, and its signature is wrong
 
 
