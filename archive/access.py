@@ -28,7 +28,7 @@ class AccessLine(msgspec.Struct, frozen=True, kw_only=True):
         how: how the name is known: `token`, `local`, `command` or a way of a later version.
         address: of the client; of a command the name of its machine.
         recordings: the ids of the recordings.
-        role: what the person may do; `token`: the id of the API token.
+        role: what the person may do; `subject`: the id of the API token, or of the person at the provider or proxy.
         query: a search or export as it was asked for; `found`: how many recordings matched.
         about: what else it was about, such as a connection or a dead letter.
         why: the reason that the person gave; `by`: the name that the person gave.
@@ -46,7 +46,7 @@ class AccessLine(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     recordings: list[str]
     role: str | msgspec.UnsetType = msgspec.UNSET
-    token: str | msgspec.UnsetType = msgspec.UNSET
+    subject: str | msgspec.UnsetType = msgspec.UNSET
     query: str | msgspec.UnsetType = msgspec.UNSET
     found: int | msgspec.UnsetType = msgspec.UNSET
     about: str | msgspec.UnsetType = msgspec.UNSET

@@ -105,7 +105,7 @@ def change(request: Request, form: Mapping[str, str]) -> Said:
 
 def line_of(request: Request, person: Person, said: Said, **more: object) -> AccessLine:
     """The line about a request."""
-    who = {"role": getattr(person, "role", ""), "token": getattr(person, "id", "")}
+    who = {"role": person.role, "subject": person.id}
     about = {"query": said.query, "found": said.found, "about": said.about, "why": said.why}
     return new_line(said.what, person.name, person.how, address_of(request), said.recordings, **who, **about, **more)
 

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from archive.access import new_line
+from archive.archive import Archive
+from archive.seals import Link
 from config.settings import load_settings
 from lab.processes import callvault, callvault_here, run_callvault, wait_for
 from lab.servers import RunningSandbox
@@ -21,6 +24,8 @@ from tests.seals.authority import Authority
 from tests.workers.steps import ask, committed, folder_of
 from tests.workers.test_deletion import DELETING
 from text.times import end_of_day, utc_now
+from workers.access.log import AccessLog
+from workers.access.move import move_access_log
 from workers.keys import RECONCILED, SEALS, UNSEALED
 from workers.queue.change_feed import announce
 from workers.reconcile import reconcile
@@ -262,6 +267,41 @@ async def test_a_record_written_during_sealing_puts_its_day_back_on_the_list(
         assert await make_seal(runtime, day, by_hand=by_hand) is None
         assert redis.zscore(UNSEALED, day.isoformat()) == 17
     await runtime.close()
+
+
+async def test_the_seal_of_a_day_lists_its_access_log_and_a_line_that_is_gone_is_found(
+    runtime: Runtime, environment: dict[str, str], archive_folder: Path
+) -> None:
+    """Written as a receiver writes it, moved as a worker moves it, sealed as a worker seals it."""
+
+    async def archive() -> Archive:
+        return runtime.archive
+
+    log = AccessLog(runtime.redis, archive, lambda: runtime.archive.identity.id)
+    for name in ("Ann", "Ben", "Cid"):
+        await log.write(new_line("play", name, "token", "192.0.2.7", ["a-recording"]))
+    await move_access_log(runtime)
+    (written,) = (archive_folder / "access-log").rglob("*.jsonl")
+    day = utc_now().date()
+    with pytest.MonkeyPatch.context() as tomorrow:
+        tomorrow.setattr(seals, "sealable_at", lambda *_: 0.0)  # the day is over
+        link = await make_seal(runtime, day, by_hand=True)
+    assert isinstance(link, Link) and link.seal.day == day.isoformat()
+    manifest = (archive_folder / "seals" / f"{link.seal.sequence:010d}.sha256").read_text()
+    assert written.relative_to(archive_folder).as_posix() in manifest
+    assert verified(environment)["problems"] == []
+    whole = written.read_bytes()
+    for damage in (whole.partition(b"\n")[2], whole.replace(b"Ben", b"Eve"), None):
+        written.unlink()
+        if damage is not None:
+            written.write_bytes(damage)
+        (problem,) = verified(environment)["problems"]
+        assert (problem["kind"], problem["key"]) == (
+            "missing" if damage is None else "damaged",
+            written.relative_to(archive_folder).as_posix(),
+        )
+        written.write_bytes(whole)
+    assert verified(environment)["problems"] == []
 
 
 async def test_with_an_unreadable_seal_or_manifest_a_lost_redis_still_finds_the_days(
