@@ -78,7 +78,7 @@ def create(
     except ValueError as error:
         raise UsedWrongly(f"--for: {error}") from None
     if not SHORTEST <= time <= LONGEST:
-        raise UsedWrongly(f"--for: {lasts} is not from 1m to 366d")
+        raise UsedWrongly(f"--for: expected 1m to 366d, not {lasts}")
 
     async def work(runtime: Runtime) -> tuple[ApiToken, str]:
         return await create_token(runtime.archive, runtime.redis, name, wanted, time, by or user_name())
