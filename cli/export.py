@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import open_console, print_result
-from cli.options import DataFolder, Json, option, settings_of
+from cli.options import DataFolder, Json, Utc, option, settings_of, zone_of
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 
@@ -30,6 +30,7 @@ def command(
         Path | None, typer.Option(metavar="PATH", help="New folder, or a new file that ends in .zip.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Export every recording; without WORDS only.")] = False,
+    utc: Utc = False,
     data: DataFolder = None,
     json: Json = False,
 ) -> int:
@@ -57,7 +58,7 @@ def command(
     if bool(box) == everything:
         raise UsedWrongly("give WORDS to search for, or --all for every recording")
     try:
-        wanted = read_query(read_box(box))
+        wanted = read_query(read_box(box), zone_of(utc))
     except BadQuery as error:
         raise UsedWrongly(f"{option(error.field)}: {error.why}" if error.field else error.why) from None
     is_zip = out.suffix.lower() == ".zip"

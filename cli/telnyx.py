@@ -79,7 +79,7 @@ def _command(row: Operation[Any]) -> Callable[..., None]:
         for name in ("page_number", "page_size"):
             if given.get(name) is not None:
                 arguments[name] = given[name]
-        asyncio.run(_run(row, arguments))
+        asyncio.run(_run(row, arguments, given.get("limit")))
 
     parameters = [_parameter(name, str, typer.Argument(show_default=False)) for name in row.path_parameters]
     for name in row.body_parameters:
@@ -92,6 +92,9 @@ def _command(row: Operation[Any]) -> Callable[..., None]:
         help_text = "Filter, such as created_at.gte=2026-11-25; repeatable."
         condition = typer.Option("--filter", metavar="NAME=VALUE", help=help_text)
         parameters.append(_parameter("filter", list[str], condition, []))
+    if row.is_paged:
+        most = typer.Option(metavar="N", help="Most items; 0: all. [default: all]", min=0, max=10**9)
+        parameters.append(_parameter("limit", int | None, most, None))
     if row.is_paged and "page_size" in row.parameters:
         first = typer.Option(metavar="N", help="First page.", min=1)
         parameters.append(_parameter("page_number", int | None, first, None))
@@ -161,7 +164,7 @@ def _filter(pairs: list[str]) -> dict[str, Any]:
     return found
 
 
-async def _run(row: Operation[Any], arguments: dict[str, Any]) -> None:
+async def _run(row: Operation[Any], arguments: dict[str, Any], limit: int | None) -> None:
     from telnyx_api.account import Account
     from telnyx_api.client import TelnyxClient
 
@@ -169,8 +172,12 @@ async def _run(row: Operation[Any], arguments: dict[str, Any]) -> None:
     try:
         async with TelnyxClient(account) as client:
             if row.is_paged:
+                printed = 0
                 async for item in client.pages(row, arguments):
                     sys.stdout.write(json.dumps(_plain(item), ensure_ascii=False) + "\n")
+                    printed += 1
+                    if printed == limit:
+                        break
             else:
                 _print(await client.call(row, arguments))
     except ValueError as error:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cli.console import print_result
-from cli.options import By, DataFolder, Json, service_of
+from cli.console import count_line, most_rows, print_result
+from cli.options import By, DataFolder, Json, Limit, service_of
 from cli.usage import group
-from text.counts import many
 from text.errors import UsedWrongly
 from text.user import user_name
 
@@ -93,7 +92,7 @@ def create(
 
 
 @command.command("list")
-def list_tokens(data: DataFolder = None, json: Json = False) -> None:
+def list_tokens(limit: Limit = None, data: DataFolder = None, json: Json = False) -> None:
     """List the API tokens.
 
     It shows the ID, name, role, state and end of each, and never the token itself.
@@ -103,10 +102,11 @@ def list_tokens(data: DataFolder = None, json: Json = False) -> None:
     from workers.api_tokens import read_tokens
 
     found = [_report(row) for row in _run(data, lambda runtime: runtime.in_thread(read_tokens, runtime.archive))]
+    rows = found[: most_rows(limit, is_table=not json)]
     if json:
-        sys.stdout.write(json_module.dumps({"tokens": found}) + "\n")
+        sys.stdout.write(json_module.dumps({"tokens": rows, "count": len(found)}) + "\n")
         return
-    for one in found:
+    for one in rows:
         end = (
             f"revoked {one['at'][:16]}Z by {one['by']}"
             if one["state"] == "revoked"
@@ -114,7 +114,7 @@ def list_tokens(data: DataFolder = None, json: Json = False) -> None:
         )
         state = "" if one["state"] != "ended" else " (ended)"
         sys.stdout.write(f"{one['id']}  {one['role']:<8}  {end}{state}  {one['name']}\n")
-    sys.stdout.write(f"{many(len(found), 'API token')}\n")
+    sys.stdout.write(f"{count_line(len(rows), len(found), 'API token')}\n")
 
 
 @command.command("revoke")

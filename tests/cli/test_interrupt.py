@@ -188,6 +188,48 @@ def test_a_command_that_waits_for_an_answer_ends_at_ctrl_c(
         )
 
 
+@pytest.fixture
+def half_silent() -> Iterator[str]:
+    """The base URL of a Telnyx with nothing in it, which never answers a change."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"data": [], "meta": {"total_pages": 0, "total_results": 0, "page_number": 1}}).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            time.sleep(60)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = HttpServer(Handler)
+    yield f"http://127.0.0.1:{server.server_port}/v2"
+    server.stop()
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_changes_of_the_account_that_are_interrupted_say_which_may_be_made(
+    number: signal.Signals, half_silent: str, tmp_path: Path
+) -> None:
+    wanted = tmp_path / "telnyx.toml"
+    wanted.write_text(
+        '[external_connections."Main"]\nexternal_sip_connection = "zoom"\noutbound = { channel_limit = 3 }\n'
+    )
+    environment = {"TELNYX_BASE_URL": half_silent, "TELNYX_API_KEY": "KEY", "CALLVAULT_DATA": str(tmp_path / "data")}
+    with callvault(["connections", "apply", str(wanted), "--yes"], environment, "1 difference") as running:
+        time.sleep(1)
+        assert running.stop(number, 20) == STATUS[number], running.output
+    assert sentence_of(running.output) == (
+        "callvault: interrupted: 0 of 1 change made; create external_connections.Main may have been made, too. Run the same "
+        "command again for the rest"
+    )
+
+
 def test_a_get_that_is_interrupted_leaves_no_file(small: SmallArchive, here: dict[str, str], tmp_path: Path) -> None:
     assert run_callvault(["find"], here).returncode == 0, "the catalogue knows all"
     key = small.folder(11, "11-one") + "audio.wav"

@@ -34,6 +34,9 @@ def test_a_list_is_walked_as_json_lines(sandbox: RunningSandbox) -> None:
     done = run(sandbox, "recordings", "list", "--page-size", "3", "--filter", "created_at.gte=2020-01-01")
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ids[::-1]
+    for limit, wanted in (("4", ids[:2:-1]), ("0", ids[::-1])):
+        limited = run(sandbox, "recordings", "list", "--page-size", "3", "--limit", limit)
+        assert [json.loads(line)["id"] for line in limited.stdout.splitlines()] == wanted, limited.stderr
 
 
 def test_a_single_object_is_one_json_document(sandbox: RunningSandbox) -> None:
