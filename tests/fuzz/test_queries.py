@@ -7,7 +7,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from datetime import date
+from datetime import UTC, date
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.fuzz.test_archive_objects import FOLDER, RECORD
 from tests.fuzz.values import texts
 from text.errors import UserError
-from text.times import parse_day, parse_duration, parse_instant
+from text.times import parse_day, parse_duration, parse_instant, parse_span
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.query import read_box, read_query
 from workers.catalogue.search import search
@@ -81,12 +81,20 @@ def test_any_typed_search_finds_or_is_refused_in_one_line(typed: str, catalogue:
 @example("0001-01-01")
 @example("9999-12-31")
 @example("last year")
+@example("2999-12")
+@example("1900-01-01T00:00+14:00")
+@example("9999 years")
 def test_times_are_times_or_a_value_error(text: str) -> None:
     for read in (parse_duration, parse_instant, parse_day):
         with suppress(ValueError):
             read(text)
     with suppress(ValueError):
         parse_day(text, date(2026, 11, 25), at_end=True)
+    for typed in (text, f"{text} ago"):
+        for zone in (UTC, None):
+            with suppress(ValueError):
+                span = parse_span(typed, zone=zone)
+                assert span.begin <= span.end and (span.days is None) == (span.begin == span.end)
 
 
 SCRIPTS = st.text(
