@@ -23,8 +23,8 @@ from archive.identity import NoArchive
 from archive.proof import Damaged
 from archive.stores.store import StoreError, StoreRefused
 from cli.probe import look_at_all
-from config.settings import Settings
-from config.sign_in import read_sign_in
+from config.settings import Settings, SettingsError
+from config.sign_in import OpenId, read_sign_in
 from config.sources import unknown_settings
 from process.disks import folders_of, free_bytes
 from service.app import WEBHOOK_PATH
@@ -366,25 +366,32 @@ async def _alerts(settings: Settings, redis: Any) -> str:
 
 
 async def _ops(settings: Settings, redis: Any) -> str:
-    by_token = [] if settings.ops_token is None else ["CALLVAULT_OPS_TOKEN"]
-    if (openid := read_sign_in(settings).openid) is not None:
-        from service.ops.oidc import Provider, ProviderAway, ProviderRefused
-
-        provider = Provider(openid)
-        try:
-            await provider.check()
-        except (ProviderAway, ProviderRefused) as error:
-            raise Wrong(
-                f"CALLVAULT_OIDC_ISSUER: {error}", "see docs/access.md; until then nobody can sign in there"
-            ) from None
-        finally:
-            await provider.close()
-        by_token.append(f"a sign-in at {provider.host}")
-    if (proxy := read_sign_in(settings).proxy) is not None:
-        by_token.append(f"a sign-in at a proxy that sends {proxy.user_header}")
-    if not by_token:
+    by = [] if settings.ops_token is None else ["CALLVAULT_OPS_TOKEN"]
+    try:
+        ways = read_sign_in(settings)
+    except SettingsError as error:
+        raise Wrong(str(error), "docs/access.md has the settings; no receiver starts with this") from None
+    if ways.openid is not None:
+        by.append(f"a sign-in at {await _provider(ways.openid)}")
+    if ways.proxy is not None:
+        by.append(f"a sign-in at a proxy that sends {ways.proxy.user_header}")
+    if not by:
         return "open from this machine only, because CALLVAULT_OPS_TOKEN is not set"
-    return f"open with {' or '.join(by_token)}"
+    return f"open with {' or '.join(by)}"
+
+
+async def _provider(openid: OpenId) -> str:
+    """The host of an OpenID provider that answers."""
+    from service.ops.oidc import Provider, ProviderAway, ProviderRefused
+
+    provider = Provider(openid)
+    try:
+        await provider.check()
+    except (ProviderAway, ProviderRefused) as error:
+        raise Wrong(f"CALLVAULT_OIDC_ISSUER: {error}", "until it answers, nobody can sign in there") from None
+    finally:
+        await provider.close()
+    return provider.host
 
 
 async def send_test(settings: Settings, redis: Any) -> str:

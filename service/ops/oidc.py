@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -22,6 +22,7 @@ import jwt
 from config.sign_in import OpenId
 
 _SECONDS = httpx.Timeout(5.0)  # for each step of a request; people wait for it
+_WHOLE_SECONDS = 10.0  # for a whole request
 _LARGEST_ANSWER_BYTES = 1024 * 1024
 _KNOWN_SECONDS = 3600.0  # of the discovery document
 _KEYS_AGAIN_SECONDS = 10.0  # after a key id that is not known: the provider may have new keys
@@ -36,7 +37,13 @@ _ALGORITHMS = {
 
 
 class ProviderAway(Exception):
-    """The provider does not answer, or answers that it cannot now; the text says why."""
+    """The provider does not answer, or answers that it cannot now; the text says why.
+
+    Attributes:
+        renewed: the new tokens, if it gave those and then did not answer: the earlier refresh token may be used up.
+    """
+
+    renewed: Granted | None = None
 
 
 class ProviderRefused(Exception):
@@ -150,7 +157,13 @@ class Provider:
         claims = await self._checked(token) if (token := answer.get("id_token")) else {}
         if claims and claims["sub"] != before.subject:
             raise ProviderRefused("its new id token is of another person")
-        return await self._granted(claims, answer, before)
+        try:
+            return await self._granted(claims, answer, before)
+        except ProviderAway as error:
+            refresh_token = str(answer.get("refresh_token") or before.refresh_token)
+            access_token = str(answer.get("access_token") or before.access_token)
+            error.renewed = replace(before, refresh_token=refresh_token, access_token=access_token)
+            raise
 
     async def close(self) -> None:
         """Close its connections."""
@@ -289,8 +302,9 @@ class Provider:
     async def _read(self, asked: Awaitable[httpx.Response]) -> dict[str, Any]:
         """The JSON object that a request gets; errors quote the provider's error code, and never a token."""
         try:
-            answer = await asked
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            async with asyncio.timeout(_WHOLE_SECONDS):
+                answer = await asked
+        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
             raise ProviderAway(f"{self.host} does not answer ({type(error).__name__})") from None
         if answer.status_code >= 500 or answer.status_code == 429:
             raise ProviderAway(f"{self.host} answers {answer.status_code}")

@@ -25,7 +25,7 @@ SECONDS = 12 * 3600  # a session at most, as by token
 _CONFIRMED_SECONDS = 60  # until the provider is asked again
 _PATIENCE_SECONDS = 300  # of a provider that does not answer; nobody is let in after it
 _ASK_AGAIN_SECONDS = 15  # a provider that did not answer
-_CHECK_SECONDS = 30  # of one request to the provider, at most
+_CHECK_SECONDS = 60  # of asking the provider, at most: its tokens, keys, documents and claims
 
 log = get_logger()
 
@@ -107,7 +107,7 @@ class Sessions:
             granted = await self._provider.renew(kept.granted)
         except ProviderAway as error:
             log.warning("a sign-in could not be confirmed", who=kept.granted.name, error=str(error))
-            kept = msgspec.structs.replace(kept, asked_at=now)
+            kept = msgspec.structs.replace(kept, granted=error.renewed or kept.granted, asked_at=now)
         except ProviderRefused as error:
             log.info("a sign-in has ended", who=kept.granted.name, why=str(error))
             await self.end(secret)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import redis as sync_redis
 
 from lab.clock import Clock
 from lab.openid import CLIENT_SECRET, OpenIdProvider, openid_provider, sign_in_there
-from lab.processes import Receiver, free_port, wait_for
+from lab.processes import Receiver, callvault_here, free_port, wait_for
 from lab.processes import receiver as start_receiver
 from lab.stores import make_archive
 from tests.service.test_roles import OPS_TOKEN, bearer
@@ -206,6 +207,21 @@ def test_a_provider_that_is_away_is_waited_for_five_minutes_and_nobody_enters_af
         deployment.provider.process.start()
         deployment.provider.process.wait_for_output("provider ready\n")
         deployment.pass_seconds(330)
+
+
+def test_the_doctor_asks_the_provider(deployment: Deployment, environment: dict[str, str], access_file: Path) -> None:
+    settings = environment | deployment.provider.settings(access_file)
+
+    def line() -> str:
+        checks = json.loads(callvault_here(["doctor", "--json"], settings)[1])["checks"]
+        return next(str(one) for one in checks if one["check"] == "ops pages")
+
+    assert f"open with a sign-in at {deployment.provider.issuer.removeprefix('http://')}" in line()
+    deployment.provider.process.kill()
+    assert "CALLVAULT_OIDC_ISSUER: localhost:" in line() and "does not answer" in line()
+    deployment.provider.process.start()
+    access_file.write_text("[groups]\nx = 'boss'\n")
+    assert "unknown role 'boss'" in line() and "'good': False" in line()
 
 
 def test_many_requests_at_once_use_a_refresh_token_once(deployment: Deployment) -> None:

@@ -201,6 +201,22 @@ async def test_an_answer_that_cannot_be_used_is_an_error_in_one_line(
     assert why in str(caught.value) and REFUSED not in str(caught.value) and "\n" not in str(caught.value)
 
 
+async def test_new_tokens_are_kept_when_the_provider_falls_silent_after_it_gave_them(bad: BadProvider) -> None:
+    """The earlier refresh token may be used up; to send it again could end the session."""
+    bad.tokens = 200, {"id_token": signed(bad.claims()), "access_token": "a", "refresh_token": "first"}
+    provider = Provider(OpenId(bad.issuer, "callvault", SecretStr(SECRET), ("openid",), "groups"))
+    granted = await provider.redeem("code", None, "http://x", NONCE, "v")
+    bad.tokens, bad.userinfo = (200, {"access_token": "b", "refresh_token": "second"}), (503, {})
+    with pytest.raises(ProviderAway) as caught:
+        await provider.renew(granted)
+    assert caught.value.renewed is not None
+    assert (caught.value.renewed.refresh_token, caught.value.renewed.groups) == ("second", ("staff",))
+    bad.userinfo = 200, {"sub": "ada", "groups": ["others"]}
+    assert (await provider.renew(caught.value.renewed)).groups == ("others",)
+    assert bad.asked[-1]["refresh_token"] == ["second"]
+    await provider.close()
+
+
 async def test_a_code_of_another_provider_is_sent_to_none(bad: BadProvider) -> None:
     with pytest.raises(ProviderRefused, match="another provider answered"):
         await bad.sign_in(signed(bad.claims()), issuer="https://evil.example")
