@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import open_console, print_result
+from cli.interrupt import stands
 from cli.options import DataFolder, Json, Utc, option, settings_of, zone_of
 from text.counts import many
 from text.errors import UsedWrongly, UserError
@@ -73,7 +74,7 @@ def command(
             raise UserError(f"nothing matches {box!r}; nothing was written")
         total = min(count(catalogue.path, wanted), MOST_COUNTED)
         log_reading(settings, archive, "export", query=box, found=total)
-        with progress(console, recordings=total) as show:
+        with stands(lambda: _what_stands(folder)), progress(console, recordings=total) as show:
             bundle = write_bundle(
                 archive,
                 search_all(catalogue.path, wanted),
@@ -82,12 +83,23 @@ def command(
                 lambda recordings, size: show(f"{size / 1e6:,.1f} MB", recordings=recordings),
             )
     if is_zip:
-        _zip(folder, out)
-        shutil.rmtree(folder)
+        with stands(lambda: f"{folder} holds the whole export; run the same command again to pack it"):
+            _zip(folder, out)
+        with stands(f"{out} is whole; remove {folder}"):
+            shutil.rmtree(folder)
     for problem in bundle.problems:
         console.print(f"{problem.key}: {problem.what}")
     print_result(_sentence(bundle, out, is_zip=is_zip), _report(bundle, out), as_json=json)
     return 1 if bundle.problems else 0
+
+
+def _what_stands(folder: Path) -> str:
+    """Remove what was half written when Ctrl-C came; returns what is left."""
+    from workers.export.bundle import PART
+
+    for part in folder.rglob(f"*{PART}"):
+        part.unlink(missing_ok=True)
+    return f"{folder} keeps what was exported; run the same command again to continue"
 
 
 def _zip(folder: Path, out: Path) -> None:

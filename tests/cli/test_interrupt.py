@@ -245,6 +245,30 @@ def test_a_get_that_is_interrupted_leaves_no_file(small: SmallArchive, here: dic
         assert [*folder.iterdir()] == []
 
 
+@pytest.mark.parametrize("name", ["case-17", "case-17.zip"])
+def test_an_export_that_is_interrupted_has_no_half_file_and_continues(
+    name: str, small: SmallArchive, here: dict[str, str], tmp_path: Path
+) -> None:
+    assert run_callvault(["find"], here).returncode == 0, "the catalogue knows all"
+    key = small.folder(5, "5-two") + "audio.wav"
+    whole = (small.root / key).read_bytes()
+    (small.root / key).unlink()
+    os.mkfifo(small.root / key)
+    out = tmp_path / name
+    folder = tmp_path / f"{name}.unfinished" if name.endswith(".zip") else out
+    with callvault(["export", "--all", "--out", str(out)], here) as running:
+        wait_for(lambda: any(folder.rglob("*5-two*.part")), 30, "the file that is being written")
+        assert running.stop(signal.SIGINT, 20) == 130, running.output
+    assert sentence_of(running.output).endswith(
+        f"interrupted: {folder} keeps what was exported; run the same command again to continue"
+    )
+    assert not [*folder.rglob("*.part")] and (folder == out or not out.exists())
+    (small.root / key).unlink()
+    (small.root / key).write_bytes(whole)
+    done = run_callvault(["export", "--all", "--out", str(out), "--json"], here)
+    assert (done.returncode, json.loads(done.stdout)["recordings"]) == (0, 8), done.stderr
+
+
 def test_a_demo_that_is_interrupted_stops_what_it_started_and_names_its_folder(tmp_path: Path) -> None:
     words = ["demo", "--recordings", "2000", "--data", str(tmp_path / "demo")]
     with Process(["callvault", *words]) as running:

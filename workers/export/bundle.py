@@ -36,7 +36,7 @@ from workers.catalogue.rows import transcript_of
 from workers.catalogue.search import Hit
 
 _MARK = ".unfinished"
-_PART = ".part"
+PART = ".part"
 _HERE = Path(__file__).parent
 _LONGEST_PARTY = 40
 _LONGEST_ID = 64
@@ -218,7 +218,7 @@ def _copy_audio(archive: Archive, out: Path, known: ArchivedObject, stem: str) -
     if target.exists() and _sha256(target) == known.sha256:
         return file
     target.parent.mkdir(exist_ok=True)
-    part = target.with_name(target.name + _PART)
+    part = target.with_name(target.name + PART)
     digest = hashlib.sha256()
     try:
         with part.open("wb") as copy:
@@ -238,7 +238,7 @@ def _copy_audio(archive: Archive, out: Path, known: ArchivedObject, stem: str) -
 def _write(out: Path, path: str, key: str, data: bytes) -> BundleFile:
     target = out / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name[:200] + _PART)
+    part = target.with_name(target.name[:200] + PART)
     part.write_bytes(data)
     part.replace(target)
     return BundleFile(path, key, len(data), hashlib.sha256(data).hexdigest())
@@ -278,7 +278,7 @@ def _copy_seal(archive: Archive, out: Path, key: str) -> BundleFile | None:
     """Copy an object of a seal; None if the archive lacks it: not every seal is signed and stamped."""
     target = out / "proof" / key
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + _PART)
+    part = target.with_name(target.name + PART)
     digest, size = hashlib.sha256(), 0
     try:
         with part.open("wb") as copy:
