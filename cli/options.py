@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -192,22 +193,27 @@ def settings_and_up(data: Path | None = None) -> tuple[Settings, dict[str, str]]
     Raises:
         SettingsError: a setting cannot be used.
     """
-    from cli.running_up import NotPrivate, find_up, notes_about, what_to_take
+    from cli.running_up import NotPrivate, data_folder_here, find_up, notes_about, what_to_take
     from config.settings import Settings, load_settings, name_of
 
     own = own_settings_of(data)
+    folder, elsewhere = own.data_folder, None
+    if "data_folder" not in own.model_fields_set and not folder.exists():
+        folder = elsewhere = data_folder_here() or folder
     try:
-        up = find_up(own.data_folder)
+        up = find_up(folder)
     except NotPrivate as error:
         _say_once([str(error)])
         return own, {}
     if up is None:
         return own, {}
-    _say_once(notes_about(up, own.data_folder))
+    if elsewhere is not None:
+        up = replace(up, settings=up.settings | {"CALLVAULT_DATA": str(elsewhere)})
+    _say_once(notes_about(up, folder))
     taken, _ = what_to_take(up)
     fields = {name_of(field): attribute for attribute, field in Settings.model_fields.items()}
     given = {fields[name]: value for name, value in taken.items() if name in fields}
-    return load_settings(data_folder=data, **given), taken
+    return load_settings(**{"data_folder": data} | given), taken
 
 
 def _say_once(sentences: Iterable[str]) -> None:

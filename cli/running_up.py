@@ -8,11 +8,13 @@ process id is in use again. docs/decisions/0028-commands-find-a-running-up.md ex
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,25 +72,56 @@ def published(up: RunningUp, data_folder: Path) -> Iterator[None]:
         UserError: the file cannot be written.
     """
     path = data_folder / _FILE
-    new = path.with_suffix(".new")
-    try:
-        new.unlink(missing_ok=True)
-        file = os.fdopen(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "w")
-    except OSError as error:
-        raise UserError(f"{new}: {error.strerror}") from None
-    with file:
+    with ExitStack() as files:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.write(json.dumps(asdict(up)) + "\n")
-            file.flush()
-            new.replace(path)  # whoever opens it finds it whole and locked
+            files.enter_context(_locked_file(path, json.dumps(asdict(up)) + "\n"))
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from None
+        with suppress(OSError):  # commands then need --data
+            files.enter_context(_locked_file(_of_this_folder(), str(data_folder.resolve())))
+        yield
+
+
+@contextmanager
+def _locked_file(path: Path, text: str) -> Iterator[None]:
+    """Have a private file for the block, which is locked and whole whenever somebody opens it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(text)
+        file.flush()
+        new.replace(path)
         try:
             yield
         finally:
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                if os.path.samestat(path.lstat(), os.fstat(file.fileno())):  # else another `up` has replaced it
+                    path.unlink()
+
+
+def _of_this_folder() -> Path:
+    """Where an `up` that was started in the current folder says which data folder it has."""
+    digest = hashlib.sha256(os.fsencode(Path.cwd())).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"callvault-up-{os.getuid()}-{digest}"
+
+
+def data_folder_here() -> Path | None:
+    """The data folder of the running `up` that was started last in the current folder; None: no such, or not ours."""
+    try:
+        opened = os.open(_of_this_folder(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        file = os.fstat(opened)
+        is_ours = stat.S_ISREG(file.st_mode) and file.st_uid == os.geteuid() and not file.st_mode & 0o077
+        return Path(os.fsdecode(os.read(opened, _MOST_BYTES))) if is_ours and _is_locked(opened) else None
+    finally:
+        os.close(opened)
 
 
 def find_up(data_folder: Path) -> RunningUp | None:

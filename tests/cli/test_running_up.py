@@ -9,7 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,16 @@ from lab.processes import CLEAN, Process, callvault, free_port, run_callvault
 UP = RunningUp(1, True, {"TELNYX_API_KEY": "KEY", "TELNYX_BASE_URL": "http://127.0.0.1:1/v2"}, [])
 
 
-def run_in(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder, without any setting."""
+def run_in(folder: Path, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder, without any setting but these."""
     return subprocess.run(
-        [*CALLVAULT, *words], cwd=folder, env=CLEAN, capture_output=True, text=True, timeout=100, check=False
+        [*CALLVAULT, *words],
+        cwd=folder,
+        env={**CLEAN, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
 
 
@@ -98,6 +104,30 @@ def test_any_other_setting_of_the_environment_wins_alone(up: Process) -> None:
     found, _ = settings_of(environment=here)
     assert (found["CALLVAULT_PROOF"]["source"], found["CALLVAULT_PROOF"]["value"]) == ("environment", "read-back")
     assert found["TELNYX_API_KEY"]["source"] == "callvault up"
+
+
+def test_a_command_in_the_same_folder_finds_another_data_folder(tmp_path: Path) -> None:
+    (here := tmp_path / "here").mkdir()
+    words = ["callvault", "up", "--sandbox", "--port", str(free_port()), "--data", str(tmp_path / "data")]
+    with Process(words, cwd=here) as one:
+        one.wait_for_output("receiver  http://")
+        listed = run_in(here, "telnyx", "recordings", "list")
+        assert len(listed.stdout.splitlines()) == 6 and str(tmp_path / "data") in listed.stderr, listed.stderr
+        assert str(tmp_path / "data") in run_in(here, "status").stdout
+        rows = json.loads(run_in(here, "config", "--json").stdout)["settings"]
+        (data,) = [row for row in rows if row["name"] == "CALLVAULT_DATA"]
+        assert (data["value"], data["source"]) == (str(tmp_path / "data"), "callvault up")
+        refused = run_in(here, "status", environment={"TELNYX_API_KEY": "KEYofaccount"})
+        assert refused.returncode == 1 and "because TELNYX_API_KEY is set here" in refused.stderr
+        assert "data folder callvault-data does not exist" in refused.stderr
+        assert run_in(tmp_path, "telnyx", "recordings", "list").returncode == 2, "another folder"
+        (here / "callvault-data").mkdir()
+        refused = run_in(here, "status")
+        assert refused.returncode == 1 and "data folder callvault-data holds no service" in refused.stderr
+        (here / "callvault-data").rmdir()
+        one.stop(signal.SIGKILL)
+        refused = run_in(here, "status")
+        assert refused.returncode == 1 and "data folder callvault-data does not exist" in refused.stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
