@@ -71,7 +71,7 @@ def _which(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
 
 
-def wait_for(is_true: Callable[[], Any], seconds: float = 60, what: str = "it", every_seconds: float = 0.02) -> Any:
+def wait_for(is_true: Callable[[], Any], seconds: float = 120, what: str = "it", every_seconds: float = 0.02) -> Any:
     """Wait until a condition holds, and return what it gave.
 
     Raises:
@@ -187,7 +187,7 @@ class Process:
         file = self._log.fileno()
         return os.pread(file, os.fstat(file).st_size, 0).decode("utf-8", "replace")
 
-    def wait_for_output(self, text: str, seconds: float = 60) -> None:
+    def wait_for_output(self, text: str, seconds: float = 120) -> None:
         """Wait until it has printed a text; fails at once if it ends without."""
         wait_for(lambda: text in self.output or self.has_ended, seconds, f"output {text!r}")
         assert text in self.output, self.output
@@ -232,7 +232,7 @@ def running(
 ) -> Iterator[Process]:
     """Run a server for the length of the block, which begins once the server is ready."""
     with Process(command, environment, core=core) as process:
-        wait_for(lambda: process.has_ended or is_ready(), 60, command[0])
+        wait_for(lambda: process.has_ended or is_ready(), 120, command[0])
         assert not process.has_ended, f"{command} ended: {process.output}"
         yield process
 
@@ -283,7 +283,7 @@ def receiver(environment: Mapping[str, str], answer_seconds: float = 30) -> Iter
 
 
 def run_callvault(
-    arguments: list[str], environment: dict[str, str] | None = None, seconds: float = 60, stdin: str | None = None
+    arguments: list[str], environment: dict[str, str] | None = None, seconds: float = 120, stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run `callvault …` to its end.
 

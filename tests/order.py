@@ -76,23 +76,24 @@ LONG = {
     "test_a_real_prometheus_reports_real_faults": 10,
 }
 
-# Seconds of all tests that share a server: those of a module, and those of the contract on a store.
+# Fixtures that start something for all tests of a module, or of a folder.
+SERVERS = {
+    "azure", "browser", "bundle", "cloud", "cluster", "deployment", "full_house", "many", "redis_servers", "running", "s3", "up",
+}  # fmt: skip
+# Seconds of all tests that share such servers, or that of a store; `SHARED_SECONDS` where nothing is said.
 TOGETHER = {
-    "tests/contract/test_thin_lines.py": 150,
-    "tests/browser/test_recordings.py": 120,
+    "tests/contract/test_thin_lines.py": 90,
+    "tests/browser/test_recordings.py": 100,
     "tests/browser/test_pages.py": 90,
+    "tests/browser/test_bulk.py": 50,
     "tests/browser/test_api.py": 50,
-    "tests/browser/test_states.py": 20,
+    "tests/browser/test_states.py": 60,
     "tests/test_commands_of_documents.py": 50,
     "tests/test_proxies.py": 45,
-    "tests/test_pods.py": 30,
-    "s3-strict": 30,
     "s3-strict-tls": 40,
     "s3-strict-by-boto3": 15,
-    "s3-weak": 30,
-    "gcs": 20,
-    "azure": 20,
 }
+SHARED_SECONDS = 25.0
 
 T = TypeVar("T")
 
@@ -103,10 +104,11 @@ def seconds_of(item: pytest.Item) -> float:
 
 
 def shared_by(item: pytest.Item) -> str:
-    """The name in `TOGETHER` of what a test shares with others; empty if nothing."""
-    file, store = item.nodeid.partition("::")[0], getattr(item, "callspec", None)
-    names = (store and store.params.get("emulator"), file)
-    return next((name for name in names if name in TOGETHER), "")
+    """What a test shares with others: the file whose server it uses, or the store; empty if nothing."""
+    used = getattr(item, "fixturenames", ())
+    if "emulator" in used:
+        return str(item.callspec.params["emulator"])  # type: ignore[attr-defined]
+    return item.nodeid.partition("::")[0] if SERVERS & {*used} else ""
 
 
 def dealt(tests: Sequence[T], seconds: Sequence[float], shared: Sequence[str], processes: int) -> list[T]:
@@ -122,16 +124,14 @@ def dealt(tests: Sequence[T], seconds: Sequence[float], shared: Sequence[str], p
         shared: what each other one shares; empty: nothing.
         processes: how many run them.
     """
-    half = max(1, processes // 2)
     together: dict[str, list[T]] = {}
     for test, its, name in zip(tests, seconds, shared, strict=True):
         if name and not its:
             together.setdefault(name, []).append(test)
-    long = [(its, [test]) for test, its in zip(tests, seconds, strict=True) if its]
-    groups = [(TOGETHER[name], its) for name, its in together.items()]
-    first: list[list[T]] = [[] for _ in range(processes)]
-    _deal(long, first[:half])
-    _deal(groups, first[half:] or first)
+    long = [(its, "", [test]) for test, its in zip(tests, seconds, strict=True) if its]
+    groups = [(TOGETHER.get(name, SHARED_SECONDS), name, its) for name, its in together.items()]
+    half = processes // 2
+    first = [*_dealt(long, half), *_dealt(groups, processes - half)] if half else _dealt([*long, *groups], 1)
     rest = iter([test for test, its, name in zip(tests, seconds, shared, strict=True) if not its and not name])
     order: list[T] = []
     for number, begun in enumerate(first):
@@ -141,10 +141,12 @@ def dealt(tests: Sequence[T], seconds: Sequence[float], shared: Sequence[str], p
     return order + list(rest)
 
 
-def _deal(units: Sequence[tuple[float, list[T]]], hands: list[list[T]]) -> None:
-    """Give each unit, the longest first, to the hand with the fewest seconds."""
-    load = [0.0] * len(hands)
-    for its, tests in sorted(units, key=lambda unit: -unit[0]):
-        least = load.index(min(load))
-        load[least] += its
-        hands[least] += tests
+def _dealt(units: Sequence[tuple[float, str, list[T]]], hands: int) -> list[list[T]]:
+    """Give each unit, the longest first, to the hand with the fewest seconds; in a hand, sort units by name.
+
+    So the files of a folder follow each other, and what its tests share, such as the browser, starts once.
+    """
+    held: list[list[tuple[float, str, list[T]]]] = [[] for _ in range(hands)]
+    for unit in sorted(units, key=lambda unit: -unit[0]):
+        min(held, key=lambda its: sum(one[0] for one in its)).append(unit)
+    return [[test for one in sorted(its, key=lambda one: one[1]) for test in one[2]] for its in held]

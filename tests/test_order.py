@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.order import LONG, TOGETHER, dealt
+from tests.order import LONG, SERVERS, TOGETHER, dealt
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 8, 12, 50])
@@ -25,7 +25,7 @@ def test_each_test_is_dealt_once_and_long_ones_come_first(processes: int) -> Non
 @pytest.mark.parametrize("processes", [1, 2, 3, 8, 12])
 def test_tests_that_share_a_server_follow_each_other_in_a_process_without_long_ones(processes: int) -> None:
     tests = list(range(240))
-    names = [*TOGETHER][:3]
+    names = [*[*TOGETHER][:2], "another"]
     shared = [names[test % 3] if test % 20 < 3 else "" for test in tests]
     seconds = [30.0 if test % 60 == 0 else 0.0 for test in tests]  # a long one is dealt as such, whatever it shares
     order = dealt(tests, seconds, shared, processes)
@@ -41,7 +41,9 @@ def test_each_long_test_exists() -> None:
     assert [name for name in LONG if f"def {name}(" not in text] == []
 
 
-def test_each_file_and_store_of_those_together_exists() -> None:
+def test_each_server_is_a_fixture_and_each_file_and_store_exists() -> None:
     root = Path(__file__).parent.parent
+    text = "".join(path.read_text() for path in (root / "tests").rglob("*.py"))
+    assert [name for name in SERVERS if f"def {name}(" not in text] == []
     stores = (root / "tests" / "contract" / "conftest.py").read_text()
     assert [name for name in TOGETHER if not (root / name).is_file() and f'"{name}": ' not in stores] == []

@@ -96,16 +96,16 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     with deployed(tmp_path_factory.mktemp("deployment"), world) as made:
         archive = made.archive
         records = "recordings/*/*/*/*/"
-        wait_for(lambda: len(list(archive.glob(records + "recording.json"))) == len(calls), 60, "the first reconcile")
-        wait_for(lambda: len(list(archive.glob(records + "transcriptions/*.json"))) == 4, 60, "the transcriptions")
-        wait_for(lambda: list(archive.glob("seals/*.json")), 60, "the seal of yesterday")
+        wait_for(lambda: len(list(archive.glob(records + "recording.json"))) == len(calls), 120, "the first reconcile")
+        wait_for(lambda: len(list(archive.glob(records + "transcriptions/*.json"))) == 4, 120, "the transcriptions")
+        wait_for(lambda: list(archive.glob("seals/*.json")), 120, "the seal of yesterday")
         transcription = next(t for t in world.transcriptions.values() if t["recording_id"] == calls[0]["id"])
         word = max(transcription["transcription_text"].split(), key=len).strip(".,?!")
         made.calls, made.spoken = calls, (calls[0]["id"], word)
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")  # no longer: it keeps a loop running, beside which no test can start its own
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         try:
