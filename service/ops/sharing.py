@@ -1,6 +1,6 @@
 """Signed addresses of the evidence of one day: made by a person, and read by `shared.py`.
 
-They are signed as sessions are, so a new `CALLVAULT_OPS_TOKEN` ends all of them.
+They are signed as sessions are, so a new `CALLVAULT_OPS_TOKEN`, or without one a new secret of the OpenID client, ends all.
 """
 
 from __future__ import annotations

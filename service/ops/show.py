@@ -74,7 +74,9 @@ def relative(text: str | None) -> Markup:
     size, unit = next(((size, unit) for size, unit in _UNITS if abs(seconds) >= size), _UNITS[-1])
     words = many(number := round(abs(seconds) / size), unit)
     shown = "now" if not number else f"in {words}" if seconds > 0 else f"{words} ago"
-    return Markup('<time datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>').format(text, instant, shown)
+    return Markup('<time class="relative" datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>').format(
+        text, instant, shown
+    )
 
 
 @pass_context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import httpx
@@ -14,7 +14,9 @@ from playwright.sync_api import Dialog, Locator, Page, expect
 
 from lab.processes import wait_for
 from tests.browser.conftest import TOKEN, Deployment
+from tests.browser.test_pages import AXE
 from workers.engine.attempts import Attempt, DeadLetter
+from workers.keys import INSPECTION
 
 Letters = list[DeadLetter]
 
@@ -72,7 +74,7 @@ def test_each_original_is_one_row_with_its_call(deployment: Deployment, api: htt
     assert set(originals(api, connection=call["connection_id"], day=day)) <= set(of_day)
     assert originals(api, connection="none-such") == {}
     text = api.get("/ops/deletions").text
-    assert f"{call['from']} → {call['to']}" in text.replace("&#43;", "+") and "due <time" in text
+    assert f"{call['from']} → {call['to']}" in text.replace("&#43;", "+") and 'due <time class="relative"' in text
 
 
 @pytest.mark.parametrize("path", ["deletions?state=lost", "deletions?day=never", "dead-letters?cause=bad-luck"])
@@ -164,7 +166,7 @@ def test_a_group_of_dead_letters_is_discarded_with_its_advice_first(
         dialog.accept()
 
     page.once("dialog", agree)
-    group.get_by_role("button", name="Discard all of not-there-yet").click()
+    group.get_by_role("button", name="Discard all 3 of not-there-yet").click()
     expect(page.locator("#said")).to_have_text("3 jobs are discarded")
     assert questions == ["Discard 3 dead letters of this cause permanently?"]
     expect(group.get_by_role("article")).to_have_count(1)  # it came after the page
@@ -218,3 +220,22 @@ def test_all_dead_letters_are_retried_at_once(letters: Letters, client: tuple[ht
     web, csrf = client
     answer = web.post("/ops/dead-letters/retry", data={"csrf": csrf, "id": "*"}, headers={"HX-Request": "true"})
     assert "5 jobs are enqueued again" in answer.text and answer.headers["hx-trigger-after-settle"] == "changed"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_full_lists_are_read_by_keyboard_and_ear(
+    scheme: Literal["light", "dark"], letters: Letters, page: Page, deployment: Deployment
+) -> None:
+    deployment.redis.lpush(
+        INSPECTION, '{"data": {"event_type": "call.hangup", "payload": {"to": "' + "9" * 200 + '"}}}'
+    )
+    page.set_viewport_size({"width": 320, "height": 700})
+    page.emulate_media(color_scheme=scheme)
+    for path in ("/ops/dead-letters", "/ops/deletions", "/ops/quarantine"):
+        page.goto(path)
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        page.evaluate(AXE.read_text())
+        found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+        assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == [], path
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320, path
+    deployment.redis.delete(INSPECTION)
