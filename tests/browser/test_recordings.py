@@ -195,6 +195,7 @@ def test_recordings_are_walked_with_the_keyboard(browser: Browser, deployment: D
     context = browser.new_context(base_url=deployment.url)
     page = context.new_page()
     sign_in(page)
+    page.wait_for_load_state()
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox")).to_be_focused()
     page.get_by_role("searchbox").press("Tab")
