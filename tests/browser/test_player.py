@@ -62,7 +62,6 @@ def test_a_hold_and_its_release_disturb_nothing_that_plays(page: Page, long_call
 def test_space_presses_the_button_that_has_the_focus_and_types_in_a_field(page: Page, long_call: str) -> None:
     page.goto(f"/ops/recordings/{long_call}")
     audio = page.locator("audio")
-    until(page, "document.querySelector('audio').readyState > 0")
     page.get_by_role("button", name="+10 s").focus()
     page.keyboard.press("Space")
     until(page, "document.querySelector('audio').currentTime === 10")
@@ -70,6 +69,20 @@ def test_space_presses_the_button_that_has_the_focus_and_types_in_a_field(page: 
     page.get_by_label("Reason").first.press_sequentially("a b")
     expect(page.get_by_label("Reason").first).to_have_value("a b")
     assert audio.evaluate("(audio) => audio.paused")
+
+
+def test_a_look_at_the_page_asks_for_no_audio(page: Page, long_call: str) -> None:
+    """The access log would take it for a play."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"/ops/recordings/{long_call}#t=20")
+    expect(page.locator("canvas")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    assert any("levels.json" in url for url in asked) and not any("/audio." in url for url in asked)
+    page.locator("main").focus()
+    page.keyboard.press("Space")
+    until(page, "document.querySelector('audio').currentTime > 20.2")
+    assert any("/audio." in url for url in asked)
 
 
 def test_a_link_to_this_moment_does_not_move_the_player(page: Page, long_call: str) -> None:

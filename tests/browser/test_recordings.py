@@ -47,6 +47,8 @@ def test_two_seconds_are_played_from_the_middle(page: Page, deployment: Deployme
     expect(page.locator("canvas")).to_be_visible()
     played = page.locator("audio").evaluate(
         """async (audio) => {
+          audio.preload = "metadata";
+          await new Promise((done) => { audio.onloadedmetadata = done; });
           audio.currentTime = 3;
           await new Promise((done) => { audio.onseeked = done; });
           await audio.play();

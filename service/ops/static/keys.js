@@ -30,7 +30,7 @@ function search() {
 // The player that plays, or else the first.
 const player = () => document.querySelector(".listen audio.plays") ?? document.querySelector(".listen audio");
 const toggle = () => (player()?.paused ? player().play() : player()?.pause());
-const skip = (seconds) => player() && (player().currentTime += seconds);
+const skip = (seconds) => player() && seek(player(), player().currentTime + seconds); // of player.js
 
 const onKey = {
   p: toggle,
