@@ -230,7 +230,7 @@ def _chart(question: Question, rows: Sequence[Mapping[str, int]], labels: Sequen
         values,
         ["–" if value is None else question.write(value) for value in values],
         question.write(question.in_all(known)) if known else "none",
-        f"{question.write(largest)} at {labels[values.index(largest)]}" if largest else "",
+        f"{question.write(largest)}, {labels[values.index(largest)]}" if largest else "",
         top,
         scale,
     )
