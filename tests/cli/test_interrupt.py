@@ -43,20 +43,44 @@ def here(small: SmallArchive, redis_url: str, tmp_path: Path) -> dict[str, str]:
     return environment | {"TELNYX_BASE_URL": "http://127.0.0.1:9/v2", "CALLVAULT_DATA": str(tmp_path / "data")}
 
 
+class Silent:
+    """A Telnyx that never answers a request of some kinds; its lists are empty."""
+
+    def __init__(self, *kinds: str) -> None:
+        self.came: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.came.append(f"{self.command} {self.path}")
+                if self.command in kinds:
+                    time.sleep(60)
+                    return
+                body = b'{"data": [], "meta": {"total_pages": 0, "total_results": 0, "page_number": 1}}'
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = HttpServer(Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v2"
+
+    def wait_for(self, kind: str) -> None:
+        """Wait until a request of a kind has come."""
+        wait_for(lambda: any(one.startswith(kind) for one in self.came), what=f"a {kind}")
+
+
 @pytest.fixture
-def silent() -> Iterator[str]:
-    """The base URL of a Telnyx that takes every request and never answers."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            time.sleep(60)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = HttpServer(Handler)
-    yield f"http://127.0.0.1:{server.server_port}/v2"
-    server.stop()
+def silent() -> Iterator[Silent]:
+    telnyx = Silent("GET", "POST")
+    yield telnyx
+    telnyx.server.stop()
 
 
 def cpu_milliseconds(pid: int) -> float:
@@ -68,13 +92,13 @@ def cpu_milliseconds(pid: int) -> float:
 @pytest.mark.parametrize("milliseconds", [50, 80, 120, 180, 300])
 @pytest.mark.parametrize("command", ["status", "verify --deep --seals", "backfill --since 7d", "demo", "up --sandbox"])
 def test_ctrl_c_at_any_moment_of_the_start_ends_without_a_stack_trace(
-    command: str, milliseconds: int, here: dict[str, str], silent: str, tmp_path: Path
+    command: str, milliseconds: int, here: dict[str, str], silent: Silent, tmp_path: Path
 ) -> None:
     words = command.split()
     words += ["--data", str(tmp_path / "own")] if words[0] == "demo" else []
     words += ["--port", str(free_port())] if words[0] == "up" else []
     own_start = {"PYTHONUTF8": "1"}  # an interpreter of its own, which still imports
-    with callvault(words, here | {"TELNYX_BASE_URL": silent} | own_start) as running:
+    with callvault(words, here | {"TELNYX_BASE_URL": silent.url} | own_start) as running:
         began = time.monotonic()
         while not running.has_ended and time.monotonic() - began < 2 and cpu_milliseconds(running.pid) < milliseconds:
             time.sleep(0.002)
@@ -110,12 +134,12 @@ def test_a_backfill_says_what_it_has_compared_and_the_same_command_goes_on(
     assert run_callvault(["get", one.data["id"], "--out", str(tmp_path / "call.wav")], environment).returncode == 0
 
 
-def test_a_backfill_that_waits_for_telnyx_ends_at_once(environment: dict[str, str], silent: str) -> None:
-    with callvault(["backfill", "--since", "2d"], environment | {"TELNYX_BASE_URL": silent}) as running:
-        time.sleep(2)
+def test_a_backfill_that_waits_for_telnyx_ends_at_once(environment: dict[str, str], silent: Silent) -> None:
+    with callvault(["backfill", "--since", "2d"], environment | {"TELNYX_BASE_URL": silent.url}) as running:
+        silent.wait_for("GET")
         began = time.monotonic()
         assert running.stop(signal.SIGINT, 20) == 130, running.output
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert sentence_of(running.output).startswith("callvault: interrupted: no day was compared to its end; ")
 
 
@@ -137,7 +161,7 @@ def test_a_verification_says_how_far_it_came_and_resumes_there(
         )
         began = time.monotonic()
         assert running.stop(number, 20) == STATUS[number], running.output
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 15
     said = sentence_of(running.output)
     assert said.startswith("callvault: interrupted: 1 problem found so far; verified through "), said
     assert said.endswith(": add --resume to the same command to continue")
@@ -189,40 +213,27 @@ def test_a_command_that_waits_for_an_answer_ends_at_ctrl_c(
 
 
 @pytest.fixture
-def half_silent() -> Iterator[str]:
-    """The base URL of a Telnyx with nothing in it, which never answers a change."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.dumps({"data": [], "meta": {"total_pages": 0, "total_results": 0, "page_number": 1}}).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_POST(self) -> None:
-            time.sleep(60)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = HttpServer(Handler)
-    yield f"http://127.0.0.1:{server.server_port}/v2"
-    server.stop()
+def half_silent() -> Iterator[Silent]:
+    telnyx = Silent("POST")
+    yield telnyx
+    telnyx.server.stop()
 
 
 @pytest.mark.parametrize("number", STATUS)
 def test_changes_of_the_account_that_are_interrupted_say_which_may_be_made(
-    number: signal.Signals, half_silent: str, tmp_path: Path
+    number: signal.Signals, half_silent: Silent, tmp_path: Path
 ) -> None:
     wanted = tmp_path / "telnyx.toml"
     wanted.write_text(
         '[external_connections."Main"]\nexternal_sip_connection = "zoom"\noutbound = { channel_limit = 3 }\n'
     )
-    environment = {"TELNYX_BASE_URL": half_silent, "TELNYX_API_KEY": "KEY", "CALLVAULT_DATA": str(tmp_path / "data")}
+    environment = {
+        "TELNYX_BASE_URL": half_silent.url,
+        "TELNYX_API_KEY": "KEY",
+        "CALLVAULT_DATA": str(tmp_path / "data"),
+    }
     with callvault(["connections", "apply", str(wanted), "--yes"], environment, "1 difference") as running:
-        time.sleep(1)
+        half_silent.wait_for("POST")
         assert running.stop(number, 20) == STATUS[number], running.output
     assert sentence_of(running.output) == (
         "callvault: interrupted: 0 of 1 change made; create external_connections.Main may have been made, too. Run the same "
@@ -284,17 +295,18 @@ def test_a_demo_that_is_interrupted_stops_what_it_started_and_names_its_folder(t
 
 
 def test_a_seal_by_hand_and_an_erasure_say_how_to_go_on(
-    small: SmallArchive, here: dict[str, str], silent: str, redis: Any
+    small: SmallArchive, here: dict[str, str], silent: Silent, redis: Any
 ) -> None:
-    environment = here | {"TELNYX_BASE_URL": silent}
+    environment = here | {"TELNYX_BASE_URL": silent.url}
     assert run_callvault(["find"], here).returncode == 0
     cases = {
         "seal --due": "seals that are written stay; run the same command again for the rest",
         "erase 11-one --reason x --yes": "may have begun; run the same command again, and it continues where it stopped",
     }
     for command, stands in cases.items():
+        silent.came.clear()
         with callvault(command.split(), environment) as running:
-            time.sleep(3)
+            silent.wait_for("GET")
             assert running.stop(signal.SIGINT, 20) == 130, running.output
         assert sentence_of(running.output).endswith(stands)
     assert (small.root / layout.commit_key(small.folder(11, "11-one"))).exists(), "Telnyx goes first"
