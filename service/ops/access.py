@@ -26,6 +26,7 @@ from config.settings import Settings
 from config.sign_in import SignIn
 from process.logs import get_logger
 from process.private import private_folder
+from service.ops.csrf import unmasked
 from service.ops.guesses import Guesses
 from service.ops.person import How, Person, Refused
 from service.protocol import peer_of
@@ -66,6 +67,9 @@ class Access:
         ways: how people sign in besides tokens.
         redis: counts failed sign-ins for all receivers; without Redis, each receiver counts its own.
         tokens: the API tokens.
+
+    Attributes:
+        guesses: the failed sign-ins, by address.
     """
 
     def __init__(self, settings: Settings, ways: SignIn, redis: Any, tokens: KnownTokens) -> None:
@@ -85,7 +89,7 @@ class Access:
         self._sessions = URLSafeTimedSerializer(key, salt="callvault ops session")
         self._attempts = URLSafeTimedSerializer(key, salt="callvault attempt to sign in")
         self._tokens = tokens
-        self._guesses = Guesses(redis)
+        self.guesses = Guesses(redis)
         self.shares = URLSafeTimedSerializer(key, salt="callvault shared evidence")  # signs addresses: `shared.py`
 
     @property
@@ -291,7 +295,7 @@ class Access:
         """
         if not person.csrf:  # the request carries the ops token, which no browser adds by itself
             return
-        given = _unmasked(request.headers.get("x-csrf-token") or form.get("csrf", ""))
+        given = unmasked(request.headers.get("x-csrf-token") or form.get("csrf", ""))
         if not hmac.compare_digest(given.encode(), person.csrf.encode()):
             raise Refused(403, "the page has expired or the request comes from another site; reload the page")
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
@@ -299,42 +303,19 @@ class Access:
 
     async def _api_token(self, request: Request, given: str) -> ApiToken | None:
         """The API token that is given, if it works; failures are counted by address."""
-        await self._guesses.check(_address(request))
+        await self.guesses.check(_address(request))
         row = await self._tokens.of_secret(given)
         if row is None:
-            await self._guesses.add(_address(request))
+            await self.guesses.add(_address(request))
         return row
 
     async def _is_let_in(self, request: Request, given: str) -> bool:
         """Whether the ops token is right; failures are counted by address."""
-        await self._guesses.check(_address(request))
+        await self.guesses.check(_address(request))
         is_it = self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
         if not is_it:
-            await self._guesses.add(_address(request))
+            await self.guesses.add(_address(request))
         return is_it
-
-
-def masked_csrf(request: Request, person: Person) -> str:
-    """The token of a person's changes as one answer carries it: another text each time.
-
-    Pages are compressed and repeat what an address asks for, so the length of a page could reveal a text that stays the
-    same (BREACH).
-    """
-    if person.csrf and not hasattr(request.state, "csrf"):
-        token = person.csrf.encode()
-        mask = secrets.token_bytes(len(token))
-        request.state.csrf = (mask + bytes(a ^ b for a, b in zip(mask, token, strict=True))).hex()
-    return str(request.state.csrf) if person.csrf else ""
-
-
-def _unmasked(text: str) -> str:
-    """The token in what `masked_csrf` made; anything else gives a text that is no token."""
-    try:
-        data = bytes.fromhex(text)
-    except ValueError:
-        return ""
-    half = len(data) // 2
-    return bytes(a ^ b for a, b in zip(data[:half], data[half:], strict=False)).decode("utf-8", "replace")
 
 
 def _printable(name: str) -> str:

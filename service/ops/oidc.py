@@ -25,6 +25,7 @@ _SECONDS = httpx.Timeout(5.0)  # for each step of a request; people wait for it
 _WHOLE_SECONDS = 10.0  # for a whole request
 _LARGEST_ANSWER_BYTES = 1024 * 1024
 _KNOWN_SECONDS = 3600.0  # of the discovery document
+_AWAY_SECONDS = 5.0  # before a discovery document is asked for again that could not be read
 _KEYS_AGAIN_SECONDS = 10.0  # after a key id that is not known: the provider may have new keys
 _LEEWAY_SECONDS = 60
 _MOST_GROUPS = 1_000
@@ -95,6 +96,7 @@ class Provider:
         self._settings = settings
         self._client = httpx.AsyncClient(timeout=_SECONDS, follow_redirects=False)
         self._document: tuple[float, dict[str, Any]] | None = None
+        self._away: tuple[float, str] | None = None  # when its document could not be read, and why
         self._keys: tuple[float, list[jwt.PyJWK]] | None = None
         self._reading = asyncio.Lock()
 
@@ -282,12 +284,17 @@ class Provider:
         """The discovery document (OpenID Connect Discovery 1.0, section 4)."""
         if self._document is None or time.monotonic() - self._document[0] > _KNOWN_SECONDS:
             address = self._settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
+            if self._away is not None and time.monotonic() - self._away[0] < _AWAY_SECONDS:
+                raise ProviderAway(self._away[1])
             try:
                 document = await self._read(self._client.get(address))
-            except (ProviderAway, ProviderRefused):
+            except (ProviderAway, ProviderRefused) as error:
                 if self._document is None:
+                    self._away = time.monotonic(), str(error)
                     raise
-                return self._document[1]  # it is old, and still the best that is known
+                # It is old, and still the best that is known.
+                self._document = time.monotonic() - _KNOWN_SECONDS + _AWAY_SECONDS, self._document[1]
+                return self._document[1]
             if not _is_same(str(document.get("issuer")), self._settings.issuer):
                 raise ProviderRefused(
                     f"its discovery document names the issuer {str(document.get('issuer'))[:200]!r}; "

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from service.app import WEBHOOK_PATH
 from service.ops import activity, charts, connections, evidence, recordings
-from service.ops.access import masked_csrf
+from service.ops.csrf import masked_csrf
 from service.ops.may import Guarded, who_may
 from service.ops.person import Person
 from service.ops.sharing import SHARED_FOR

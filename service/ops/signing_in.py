@@ -94,7 +94,9 @@ async def callback(request: Request) -> Response:
     attempt = ops.access.unsign(request.cookies.get(_ATTEMPT + state[:8], ""), _ATTEMPT_SECONDS)
     if (provider := ops.access.provider) is None:
         return _with_headers(RedirectResponse("/ops/sign-in", 303))
+    client = request.client.host if request.client else "unknown"
     try:
+        await ops.access.guesses.check(client)
         match attempt:
             case [str(ours), str(nonce), str(verifier), str(wanted)] if hmac.compare_digest(
                 ours.encode(), state.encode()
@@ -113,7 +115,11 @@ async def callback(request: Request) -> Response:
         await log_sign_in(ops, request, person)
         response = RedirectResponse(_page(wanted), 303)
         await ops.access.admit(response, person, granted, request)
+    except Refused as refused:
+        return _form(request, str(refused), refused.status, wanted)
     except (ProviderAway, ProviderRefused, NotWritten, RedisError, OSError) as error:
+        if isinstance(error, ProviderRefused):
+            await ops.access.guesses.add(client)  # so that nobody has us send it codes without end
         return _failed(request, error, wanted)
     response.delete_cookie(_ATTEMPT + state[:8], path="/ops/sign-in")
     return _with_headers(response)

@@ -24,7 +24,7 @@ from lab.processes import Receiver, callvault_here, free_port, wait_for
 from lab.processes import receiver as start_receiver
 from lab.stores import make_archive
 from tests.service.test_roles import OPS_TOKEN, bearer
-from workers.keys import SESSION
+from workers.keys import SESSION, SIGN_INS
 from workers.queue.embedded import EmbeddedServer
 
 PEOPLE: dict[str, dict[str, Any]] = {
@@ -271,6 +271,15 @@ def test_an_answer_that_belongs_to_no_sign_in_here_is_refused(deployment: Deploy
             assert "began in another browser" in thief.get(f"/ops/sign-in/callback?code=x&state={state}").text
         answer = sign_in_there(client, "ada", "/ops/sign-in/start?next=https://evil.example/")
         assert str(answer.url) == f"{deployment.receivers[0].url}/ops"
+
+
+def test_nobody_has_a_receiver_send_codes_to_the_provider_without_end(deployment: Deployment, redis: Any) -> None:
+    with deployment.browser() as client:
+        there = client.get("/ops/sign-in/start").headers["location"]
+        path = f"/ops/sign-in/callback?code=x&state={re.findall(r'state=([^&]+)', there)[0]}"
+        assert [client.get(path).status_code for _ in range(11)] == [401] * 10 + [429]
+        redis.delete(SIGN_INS + "127.0.0.1")
+        assert sign_in_there(client, "ada", "/ops/sign-in/start").url.path == "/ops"
 
 
 def test_without_redis_nobody_signs_in_at_a_provider_and_an_ops_token_still_does(

@@ -201,6 +201,20 @@ async def test_an_answer_that_cannot_be_used_is_an_error_in_one_line(
     assert why in str(caught.value) and REFUSED not in str(caught.value) and "\n" not in str(caught.value)
 
 
+async def test_a_provider_that_is_away_is_asked_for_its_document_once_in_five_seconds(bad: BadProvider) -> None:
+    bad.server.stop()
+    provider = Provider(OpenId(bad.issuer, "callvault", SecretStr(SECRET), ("openid",), "groups"))
+    for _ in range(2):
+        with pytest.raises(ProviderAway, match="does not answer"):
+            await provider.address_to_sign_in("http://x", "state", NONCE, "v")
+    assert provider._away is not None
+    since = provider._away[0]
+    with pytest.raises(ProviderAway):
+        await provider.check()
+    assert provider._away[0] == since, "it was not asked again"
+    await provider.close()
+
+
 async def test_new_tokens_are_kept_when_the_provider_falls_silent_after_it_gave_them(bad: BadProvider) -> None:
     """The earlier refresh token may be used up; to send it again could end the session."""
     bad.tokens = 200, {"id_token": signed(bad.claims()), "access_token": "a", "refresh_token": "first"}

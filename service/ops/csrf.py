@@ -1,0 +1,32 @@
+"""The token of a person's changes, as pages carry it."""
+
+from __future__ import annotations
+
+import secrets
+
+from starlette.requests import Request
+
+from service.ops.person import Person
+
+
+def masked_csrf(request: Request, person: Person) -> str:
+    """The token of a person's changes as one answer carries it: another text each time.
+
+    Pages are compressed and repeat what an address asks for, so the length of a page could reveal a text that stays the
+    same (BREACH).
+    """
+    if person.csrf and not hasattr(request.state, "csrf"):
+        token = person.csrf.encode()
+        mask = secrets.token_bytes(len(token))
+        request.state.csrf = (mask + bytes(a ^ b for a, b in zip(mask, token, strict=True))).hex()
+    return str(request.state.csrf) if person.csrf else ""
+
+
+def unmasked(text: str) -> str:
+    """The token in what `masked_csrf` made; anything else gives a text that is no token."""
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        return ""
+    half = len(data) // 2
+    return bytes(a ^ b for a, b in zip(data[:half], data[half:], strict=False)).decode("utf-8", "replace")
