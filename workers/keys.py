@@ -1,7 +1,7 @@
 """Every Redis key of Callvault, in one place. arq's own (`arq:job:*`, `arq:in-progress:*`, `arq:retry:*`) stay arq's.
 
 Redis is not the source of truth: all of these may be lost at any time, and no recording with them. Workers restore what the
-archive holds too; dead letters and `MADE` are then gone.
+archive holds too; dead letters, `MADE` and the lines of the access log that the archive does not have yet are then gone.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from workers.queue.replicas import Replicas
 from workers.queue.script import AsyncRedis, Script
 
 PLAY_SECONDS = 3600  # all that one person hears of a recording within an hour is one play
+_MOST_READ = 20_000
 _MOST_LINES = 2_000  # of an object; Lua unpacks less than 8,000 values at once
 
 _ADD = Script(__package__, "add_lines.lua", ARCHIVE=ARCHIVE, ACCESS_WAITING=ACCESS_WAITING, PLAYING=PLAYING)
@@ -99,14 +100,14 @@ async def finish_batch(redis: AsyncRedis, archive_id: str, key: str) -> None:
 
 
 async def waiting_lines(redis: AsyncRedis, archive_id: str) -> list[bytes]:
-    """The lines that Redis holds, in order.
+    """The lines that Redis holds, in order; of more than 20,000 the latest, as while the archive is away.
 
     Raises:
         redis.exceptions.RedisError: Redis is away.
     """
     async with redis.pipeline(transaction=True) as pipe:
         pipe.lrange(ACCESS_BATCH + archive_id, 1, -1)
-        pipe.lrange(ACCESS_WAITING + archive_id, 0, -1)
-        pipe.lrange(ACCESS_WAITING, 0, -1)
+        pipe.lrange(ACCESS_WAITING + archive_id, -_MOST_READ, -1)
+        pipe.lrange(ACCESS_WAITING, -_MOST_READ, -1)
         found: list[list[bytes]] = await pipe.execute()
     return [line for lines in found for line in lines]
