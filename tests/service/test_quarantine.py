@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
+from lab.processes import wait_for
 from lab.webhooks import Signer
 from tests.workers.steps import pages
 from text.times import parse_instant, utc_now
@@ -56,6 +57,9 @@ def test_each_webhook_is_listed_with_its_reason_and_its_content(
         assert "&lt;script&gt;alert(1)" in page and "<script>alert" not in page
         assert (NUMBER in page) != is_masked
         assert len(page) < 20_000, "a long content is cut"
+        wait_for(
+            lambda: '<a href="/ops/quarantine">kept</a>' in client.get("/ops").text, 30, "the count on the overview"
+        )
 
 
 def test_webhooks_of_an_earlier_version_have_no_note(tmp_path: Path, redis_url: str, redis: Any) -> None:
