@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cli.running_up import NotPrivate, RunningUp, find_up, published
+from cli.running_up import NotPrivate, RunningUp, data_folder_here, find_up, published
 from cli.supervisor import CALLVAULT
 from lab.processes import CLEAN, Process, callvault, free_port, run_callvault
 
@@ -198,6 +198,19 @@ def test_a_file_or_folder_of_another_user_is_not_used(name: str, tmp_path: Path)
         os.chown(tmp_path / name, 12345, 12345, follow_symlinks=False)
         with pytest.raises(NotPrivate, match="belongs to another user"):
             find_up(link)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_note_of_another_user_leads_to_no_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (folder := tmp_path / "data").mkdir(mode=0o700)
+    with published(UP, folder):
+        assert data_folder_here() == folder
+        (note,) = tmp_path.glob("callvault-up-*")
+        os.chown(note, 12345, 12345)
+        assert data_folder_here() is None
+    assert data_folder_here() is None and not note.exists()
 
 
 def test_a_link_or_a_file_that_cannot_be_read_is_not_used(tmp_path: Path) -> None:
