@@ -115,6 +115,11 @@ class Ops:
         assert self._runtime is not None, "open() comes first"  # noqa: S101
         return self._runtime
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the archive could be opened and belongs to this Redis; if not, only the overview can be shown."""
+        return isinstance(self._runtime, Runtime) and self._refusal is None
+
     async def names(self) -> dict[str, str]:
         """The names of connections by their ids; empty while Redis is away."""
         if time.monotonic() - self._names_at > _NAMES_FRESH_SECONDS:

@@ -66,6 +66,7 @@ def render(template: str, request: Request, person: Person | None, title: str, *
     roles = person.roles if person else frozenset()
     shared["menu"] = [page for page in PAGES if page.in_menu and page.may & roles]
     shared["may"] = lambda path, method="POST": bool(who_may(_GUARDED, path, method) & roles)
+    shared["is_open"] = request.app.state.ops.is_open
     shared["redis_away"] = person is not None and request.app.state.ops.redis_is_away
     is_of_proxy = person is not None and person.how == "proxy"  # which signs in everybody again
     shared["can_sign_out"] = request.app.state.ops.access.needs_token and not is_of_proxy
