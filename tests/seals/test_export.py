@@ -144,7 +144,85 @@ def _change_seal(bundle: Path) -> str:
     return "0000000002.json: does not contain the hash"
 
 
-CHANGES = [_forge_hash, _forge_manifest, _change_audio, _remove_audio, _add_audio, _remove_seal, _change_seal]
+def _summary(bundle: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Change the list of the files in a bundle."""
+
+    def changed(data: bytes) -> bytes:
+        summary = json.loads(data)
+        change(summary["files"])
+        return json.dumps(summary).encode()
+
+    _edit(bundle / "proof" / "bundle.json", changed)
+
+
+def _forge_outside_of_recordings(bundle: Path) -> str:
+    """Add a recording with a commit record under keys that no archive has."""
+    audio = b"RIFF forged"
+    name = "audio/2026-11-23 07.00.00Z +1312 to +1415 forged.wav"
+    sums = {"key": "/forged.wav", "size": len(audio), "sha256": hashlib.sha256(audio).hexdigest()}
+    record = json.dumps({"objects": [sums]}).encode()
+    own = {"key": "/recording.json", "size": len(record), "sha256": hashlib.sha256(record).hexdigest()}
+    (bundle / name).write_bytes(audio)
+    (bundle / "proof" / "forged.json").write_bytes(record)
+    _summary(bundle, lambda files: files.extend([sums | {"path": name}, own | {"path": "proof/forged.json"}]))
+    return "forged.wav: is not where its key says"
+
+
+def _swap_audio(bundle: Path) -> str:
+    """Give two recordings, both of which are proven, the names of each other."""
+    one, other = sorted((bundle / "audio").iterdir())[:2]
+    names = {f"audio/{one.name}": f"audio/{other.name}", f"audio/{other.name}": f"audio/{one.name}"}
+    kept = one.rename(bundle / "kept")
+    other.rename(one)
+    kept.rename(other)
+
+    def swap(files: list[dict[str, Any]]) -> None:
+        for row in files:
+            row["path"] = names.get(row["path"], row["path"])
+
+    _summary(bundle, swap)
+    return f"{one.name}: is not where its key says"
+
+
+def _change_transcript(bundle: Path) -> str:
+    path = next((bundle / "transcripts").iterdir())
+    _edit(path, lambda data: b"I confess.\n")
+    return f"{path.name}: is not what the records of its recording say"
+
+
+def _swap_transcripts(bundle: Path) -> str:
+    one, other = sorted((bundle / "transcripts").iterdir(), key=lambda path: path.stat().st_size)[
+        :: len(list((bundle / "transcripts").iterdir())) - 1
+    ]
+    assert one.read_bytes() != other.read_bytes()
+    kept = one.rename(bundle / "kept")
+    other.rename(one)
+    kept.rename(other)
+    return f"{one.name}: is not what the records"
+
+
+def _point_outside(bundle: Path) -> str:
+    """List a file that is proven, and lies outside of the bundle."""
+    audio = next((bundle / "audio").iterdir())
+    audio.rename(bundle.parent / audio.name)
+
+    def move(files: list[dict[str, Any]]) -> None:
+        next(row for row in files if row["path"] == f"audio/{audio.name}")["path"] = f"../{audio.name}"
+
+    _summary(bundle, move)
+    return f"../{audio.name}: is not where its key says"
+
+
+def _link_outside(bundle: Path) -> str:
+    audio = next((bundle / "audio").iterdir())
+    audio.symlink_to(audio.rename(bundle.parent / audio.name))
+    return f"{audio.name}: is missing"
+
+
+CHANGES = [
+    *(_forge_hash, _forge_manifest, _change_audio, _remove_audio, _add_audio, _remove_seal, _change_seal),
+    *(_forge_outside_of_recordings, _swap_audio, _change_transcript, _swap_transcripts, _point_outside, _link_outside),
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -153,6 +231,18 @@ def test_a_changed_bundle_is_found_out(bundle: Path, tmp_path: Path, change: Cal
     what = change(copy)
     status, said = check(copy)
     assert status == 1 and what in said
+
+
+def test_a_file_that_no_seal_of_its_sealed_day_lists_is_said_to_be_one(bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy", copy_function=os.link))
+    key = next(copy.rglob("recording.json")).parent.relative_to(copy / "proof").as_posix() + "x/recording.json"
+    forged = b'{"objects": []}'
+    (copy / "proof" / key).parent.mkdir()
+    (copy / "proof" / key).write_bytes(forged)
+    row = {"path": f"proof/{key}", "key": key, "size": len(forged), "sha256": hashlib.sha256(forged).hexdigest()}
+    _summary(copy, lambda files: files.append(row))
+    status, said = check(copy)
+    assert status == 3 and f"{key}: came after the seal of its day, or from elsewhere" in said
 
 
 def test_an_export_that_was_killed_is_continued(sealed: Sealed, tmp_path: Path) -> None:

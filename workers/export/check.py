@@ -2,8 +2,11 @@
 
 It follows the hashes: each audio file has the SHA-256 in its commit record, the manifest of its day lists both, the seal of
 the day contains the hash of the manifest, and each seal contains the hash of the seal before, up to the head. Compare the
-head with one that was kept elsewhere: nobody can then have changed a recording since. Exit status 0: everything is proven;
-1: something is wrong; 3: nothing is wrong, but some files are of days without a seal, and only this bundle vouches for them.
+head with one that was kept elsewhere: nobody can then have changed a recording since. Each transcript says what its records
+say. Times and parties are proven in the commit records: in names, index.html and index.csv they are only for reading.
+
+Exit status 0: nothing was changed; 1: something is wrong; 3: nothing is wrong, but no seal lists some files, and only this
+bundle vouches for them. Whoever forged a bundle could forge this file too: take it from Callvault itself if you doubt it.
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent
+LONGEST_ID = 64  # of the end of an id that a name has
 
 
 def sha256(path: Path) -> str | None:
-    """The SHA-256 of a file; None if it is not there."""
-    if not path.is_file():
+    """The SHA-256 of a file; None if it is not there, or outside of the bundle."""
+    if not path.is_file() or ROOT not in path.resolve().parents:
         return None
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -49,33 +53,83 @@ def follow_chain(problems: list[str]) -> tuple[dict[str, str], tuple[dict[str, A
     return listed, head
 
 
+def id_of(key: str) -> str:
+    """The end of the id of the recording that a key is of, as names have it; empty for a key of another shape."""
+    parts = key.split("/")
+    return parts[4][-LONGEST_ID:] if parts[0] == "recordings" and len(parts) > 5 else ""
+
+
+def named(path: str) -> tuple[str, bool]:
+    """The end of the id that a file for people has in its name, and whether it is of a later version."""
+    stem, version, number = path.rpartition("/")[2].rpartition(".")[0].rpartition(" version ")
+    is_later = bool(version) and number.isdigit()
+    return (stem if is_later else f"{stem}{version}{number}").rpartition(" ")[2], is_later
+
+
+def is_in_place(row: dict[str, Any]) -> bool:
+    """Whether a file lies where its key says, so that nobody takes it for another."""
+    path, key = str(row["path"]), str(row["key"])
+    if path == f"proof/{key}":
+        return ROOT in (ROOT / path).resolve().parents
+    is_audio = path.startswith("audio/") and path.count("/") == 1 and id_of(key) != ""
+    return is_audio and named(path) == (id_of(key), "/versions/" in key)
+
+
+def read(path: str) -> dict[str, Any]:
+    """A record; an empty one if it is not there or not readable, which other lines report."""
+    try:
+        found = json.loads((ROOT / path).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def check_transcripts(rows: list[dict[str, Any]], problems: list[str]) -> None:
+    """Check that each transcript says what the records of its recording say."""
+    said: dict[str, dict[str, list[str]]] = {}
+    for row in sorted(rows, key=lambda row: ("/versions/" in row["key"], row["key"])):
+        if "/transcriptions/" in row["key"] and "transcription" in (record := read(row["path"])):
+            folder = "/".join(row["key"].split("/")[:5])
+            text = str(record["transcription"].get("transcription_text") or "")
+            said.setdefault(id_of(row["key"]), {}).setdefault(folder, []).append(text)
+    for path in sorted((ROOT / "transcripts").glob("*")):
+        wanted = ["\n\n".join(texts).encode() + b"\n" for texts in said.get(named(path.name)[0], {}).values()]
+        if sha256(path) not in [hashlib.sha256(text).hexdigest() for text in wanted]:
+            problems.append(f"transcripts/{path.name}: is not what the records of its recording say")
+
+
 def main() -> int:
     """Check every file; returns the exit status."""
     problems: list[str] = []
     unsealed: list[str] = []
     bundle = json.loads((ROOT / "proof" / "bundle.json").read_bytes())
+    problems += [f"{row['path']}: is not where its key says" for row in bundle["files"] if not is_in_place(row)]
+    rows = [row for row in bundle["files"] if is_in_place(row)]
     listed, head = follow_chain(problems)
+    days = {key.rsplit("/", 2)[0] for key in listed if key.count("/") == 5}
     committed: dict[str, str] = {}
-    for row in bundle["files"]:
+    for row in rows:
         if row["key"].endswith("/recording.json"):
-            record = json.loads((ROOT / row["path"]).read_bytes())
-            committed.update((known["key"], known["sha256"]) for known in record["objects"])
-    for row in bundle["files"]:
+            committed.update((known["key"], known["sha256"]) for known in read(row["path"]).get("objects", ()))
+    for row in rows:
         found, key = sha256(ROOT / row["path"]), row["key"]
         if found is None:
             problems.append(f"{row['path']}: is missing")
         elif found != listed.get(key, found) or found != committed.get(key, found) or found != row["sha256"]:
             problems.append(f"{row['path']}: was changed")
-        elif key not in listed and not key.startswith("/"):
-            unsealed.append(row["path"])
         elif key not in committed and row["path"].startswith("audio/"):
             problems.append(f"{row['path']}: no commit record names it")
-    known = {row["path"] for row in bundle["files"]}
+        elif key not in listed:
+            has_seal = "/".join(key.split("/")[:4]) in days
+            why = "came after the seal of its day, or from elsewhere" if has_seal else "of a day that had no seal"
+            unsealed.append(f"{row['path']}: {why}")
+    check_transcripts(rows, problems)
+    known = {row["path"] for row in rows}
     there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "audio").glob("*")}
     problems += [f"{path}: is not part of the bundle" for path in sorted(there - known)]
     problems += [f"{one['key']}: {one['what']} (when the bundle was made)" for one in bundle["problems"]]
-    for line in problems + [f"{path}: of a day that had no seal" for path in unsealed]:
-        print(line)
+    for line in problems + unsealed:
+        print("".join(c if c.isprintable() else "?" for c in line))
     print(f"files: {len(bundle['files'])}, problems: {len(problems)}, not sealed: {len(unsealed)}")
     if head:
         print(f"head: seal {head[0]['sequence']} of {head[0]['sealed_at']}, SHA-256 {head[1]}")
