@@ -345,9 +345,9 @@ def _of_token(row: ApiToken, csrf: str) -> Person:
 
 def signed_out(request: Request) -> Response:
     """The answer to a request without a sign-in: a redirect to the sign-in page, or 401 from the API."""
-    if request.url.path.startswith("/api/"):
+    if request.scope["path"].startswith("/api/"):
         return JSONResponse({"error": "not signed in"}, 401, {"WWW-Authenticate": "Bearer"})
-    wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    wanted = request.scope["path"] + (f"?{request.url.query}" if request.url.query else "")
     target = f"/ops/sign-in?next={quote(wanted)}" if request.method == "GET" else "/ops/sign-in"
     if request.headers.get("hx-request"):
         return Response(status_code=401, headers={"HX-Redirect": "/ops/sign-in"})

@@ -56,7 +56,7 @@ class _Counted(Protocol):
 
 def look(request: Request) -> Said:
     """A look at one recording: at its page, or by the API, which gives its transcriptions too."""
-    what = "read" if request.url.path.startswith("/api/") else "look"
+    what = "read" if request.scope["path"].startswith("/api/") else "look"
     return Said(what, [request.path_params["recording_id"]])
 
 
@@ -95,7 +95,7 @@ def levels(request: Request) -> Said:
 
 def change(request: Request, form: Mapping[str, str]) -> Said:
     """A change that a person asks for."""
-    room, _, what = request.url.path.removeprefix("/ops/").rpartition("/")
+    room, _, what = request.scope["path"].removeprefix("/ops/").rpartition("/")
     ids = form.get("ids", form.get("id", "")).split()
     if room in ("deletions", "recordings"):
         return Said(what, ids, why=form.get("why", ""))
@@ -126,7 +126,7 @@ async def log_answer(ops: Ops, request: Request, person: Person, says: Says | No
 
 async def log_known(ops: Ops, request: Request, says: Says | None) -> bool:
     """Write the line about what the catalogue knows of a recording while the archive is away; False: it must not be shown."""
-    if says is None or request.url.path.startswith("/api/") or (said := says(request)) is None:
+    if says is None or request.scope["path"].startswith("/api/") or (said := says(request)) is None:
         return False
     with suppress(NotWritten):
         await ops.accesses.write(line_of(request, request.state.person, said))
@@ -179,7 +179,9 @@ async def log_refusal(ops: Ops, request: Request, response: Response) -> None:
         NotWritten: no line could be written.
     """
     if getattr(request.state, "is_not_allowed", False):
-        await ops.accesses.write(line_of(request, request.state.person, Said("not-allowed", about=request.url.path)))
+        await ops.accesses.write(
+            line_of(request, request.state.person, Said("not-allowed", about=request.scope["path"]))
+        )
     elif response.status_code == 401 and "authorization" in request.headers:
         await log_refused_sign_in(ops, request, "api")
 

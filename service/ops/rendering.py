@@ -59,7 +59,7 @@ def render(template: str, request: Request, person: Person | None, title: str, *
     """Render a template; `person` is None on pages that need no sign-in."""
     csrf = masked_csrf(request, person) if person else ""
     shared: dict[str, Any] = {"person": person, "csrf": csrf, "title": title}
-    shared |= {"path": request.url.path, "params": request.query_params}
+    shared |= {"path": request.scope["path"], "params": request.query_params}
     shared["webhook_url"] = str(request.url.replace(path=WEBHOOK_PATH, query=""))
     shared["span"] = request.query_params.get("span", activity.DEFAULT)
     shared["zone"] = zone_of(request.cookies.get(ZONE_COOKIE, ""))
@@ -89,7 +89,7 @@ def problem(
         away: the condition that is the cause, if it is one; the page then links to those that still work.
         hits: what the catalogue knows nevertheless.
     """
-    if request.url.path.startswith("/api/"):
+    if request.scope["path"].startswith("/api/"):
         return JSONResponse({"error": text}, status)
     if request.headers.get("hx-request"):
         return HTMLResponse(render("said.html", request, person, "", text=text, is_good=False), status)

@@ -35,7 +35,7 @@ log = get_logger()
 async def _page(ops: Ops, request: Request, share: Share) -> Response:
     found = await read_day(ops, share.day)
     seals = await look_at_seals(ops, found.links)
-    shown = {"share": share, "day": found, "seals": seals, "base": request.url.path}
+    shown = {"share": share, "day": found, "seals": seals, "base": request.scope["path"]}
     shown["is_masked"] = ops.settings.ops_mask_numbers
     return HTMLResponse(render("shared.html", request, None, f"Evidence of {share.day}", **shown))
 

@@ -33,7 +33,7 @@ from service.ops.bulk import PartlyDone
 from service.ops.forms import read_form
 from service.ops.may import EVERYONE, May, assert_guarded
 from service.ops.openapi import document
-from service.ops.page import File, Page
+from service.ops.page import Change, File, Page
 from service.ops.parts import Ops
 from service.ops.person import Person, Refused
 from service.ops.recording import ArchiveAway
@@ -89,7 +89,7 @@ def routes() -> Sequence[BaseRoute]:
             Route(f"/ops{page.path}", shown, methods=["GET"], middleware=_SMALLER),
             Route(f"/api{page.path or '/overview'}", answered, methods=["GET"], middleware=_SMALLER),
         ]
-    found += [Route(f"/ops{path}", _Door(_change, may=row.may), methods=["POST"]) for path, row in CHANGES.items()]
+    found += [Route(f"/ops{path}", _Door(_made(row), may=row.may), methods=["POST"]) for path, row in CHANGES.items()]
     found += [
         Route("/ops/", _to_the_pages, methods=["GET"]),
         *(Route(f"{root}/{{rest:path}}", _Door(_unknown, may=EVERYONE), methods=["GET"]) for root in ("/ops", "/api")),
@@ -143,7 +143,7 @@ class _Door:
                 return signed_out(request)
             request.state.person = person
             if not self.may & person.roles:
-                log.warning("not allowed", who=person.name, role=person.role, what=request.url.path)
+                log.warning("not allowed", who=person.name, role=person.role, what=request.scope["path"])
                 request.state.is_not_allowed = True
                 raise Refused(403, _not_allowed(person, self.may))
             if self._inside is not _unknown:
@@ -157,7 +157,7 @@ class _Door:
         except Refused as error:
             return problem(request, person, error.status, str(error))
         except NotWritten as error:
-            log.error("refused, because the access log cannot be written", path=request.url.path, error=str(error))
+            log.error("refused, because the access log cannot be written", path=request.scope["path"], error=str(error))
             return problem(request, person, 503, str(error))
         except TelnyxError as error:
             return problem(request, person, 502, f"Telnyx: {error}")
@@ -175,7 +175,9 @@ class _Door:
         except OSError as error:
             return problem(request, person, 503, one_line(error))
         except Exception as error:
-            log.error("a page failed", path=request.url.path, error=f"{type(error).__name__}: {error}", exc_info=True)
+            log.error(
+                "a page failed", path=request.scope["path"], error=f"{type(error).__name__}: {error}", exc_info=True
+            )
             return problem(request, person, 500, "Callvault could not show this page; see its log for the error")
 
 
@@ -214,7 +216,7 @@ class _Static(StaticFiles):
             return await super().get_response(path, scope)
         except HTTPException as error:  # Starlette answers in plain text
             request = Request(scope)
-            text = f"there is nothing at {request.url.path[:200]}" if error.status_code == 404 else error.detail
+            text = f"there is nothing at {request.scope['path'][:200]}" if error.status_code == 404 else error.detail
             answer = problem(request, None, error.status_code, text)
             answer.headers.update(HEADERS)
             return answer
@@ -246,11 +248,19 @@ def _answer_of(page: Page) -> Callable[[Ops, Request], Awaitable[Response]]:
     return answer
 
 
-async def _change(ops: Ops, request: Request) -> Response:
+def _made(row: Change) -> Callable[[Ops, Request], Awaitable[Response]]:
+    """The change of a row: of the very row whose roles the door has checked, whatever address the request claims."""
+
+    async def make(ops: Ops, request: Request) -> Response:
+        return await _change(ops, request, row)
+
+    return make
+
+
+async def _change(ops: Ops, request: Request, row: Change) -> Response:
     form = await read_form(request)
     person: Person = request.state.person
     ops.access.check_change(request, person, form)
-    row = CHANGES[request.url.path.removeprefix("/ops")]
     fields = row.fields
     check_names(form.items(), dict.fromkeys((*fields, "why", "csrf")), "field")
     about = {name: value for name in dict.fromkeys((*fields, "why")) if (value := form.get(name, "")).strip()}
@@ -268,13 +278,13 @@ async def _change(ops: Ops, request: Request) -> Response:
         answer, is_whole = str(partly), False
     said, shared_url = (answer, "") if isinstance(answer, str) else (answer.text, _here(request, answer.address))
     ops.changed()
-    log.info("changed from the ops pages", who=person.name, what=request.url.path, about=about, said=said)
+    log.info("changed from the ops pages", who=person.name, what=request.scope["path"], about=about, said=said)
     status = 200 if is_whole else 207  # RFC 4918: some of several
     if request.headers.get("hx-request"):
         changed = {"HX-Trigger-After-Settle": "changed"}  # the page then reads its content anew
         text = render("said.html", request, person, "", text=said, is_good=is_whole, shared_url=shared_url)
         return HTMLResponse(text, status, changed)
-    back = request.url.path.rpartition("/")[0]
+    back = request.scope["path"].rpartition("/")[0]
     if is_whole and not shared_url:
         return RedirectResponse(back, 303)
     title = "Shared" if is_whole else "Partly done"
@@ -339,8 +349,10 @@ async def _openapi(ops: Ops, request: Request) -> Response:
 
 
 async def _unknown(ops: Ops, request: Request) -> Response:
-    where = "/api/openapi.json lists the paths" if request.url.path.startswith("/api/") else "the menu has all pages"
-    raise Refused(404, f"there is nothing at {request.url.path[:200]}; {where}")
+    where = (
+        "/api/openapi.json lists the paths" if request.scope["path"].startswith("/api/") else "the menu has all pages"
+    )
+    raise Refused(404, f"there is nothing at {request.scope['path'][:200]}; {where}")
 
 
 async def _to_the_pages(request: Request) -> Response:
