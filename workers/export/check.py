@@ -71,8 +71,10 @@ def is_in_place(row: dict[str, Any]) -> bool:
     path, key = str(row["path"]), str(row["key"])
     if path == f"proof/{key}":
         return ROOT in (ROOT / path).resolve().parents
-    is_audio = path.startswith("audio/") and path.count("/") == 1 and id_of(key) != ""
-    return is_audio and named(path) == (id_of(key), "/versions/" in key)
+    is_audio = path.startswith("audio/") and path.count("/") == 1
+    if key.startswith("/"):  # elsewhere in the bucket, by custom storage: its commit record says whose it is
+        return is_audio
+    return is_audio and id_of(key) != "" and named(path) == (id_of(key), "/versions/" in key)
 
 
 def read(path: str) -> dict[str, Any]:
@@ -92,6 +94,8 @@ def check_transcripts(rows: list[dict[str, Any]], problems: list[str]) -> None:
             folder = "/".join(row["key"].split("/")[:5])
             text = str(record["transcription"].get("transcription_text") or "")
             said.setdefault(id_of(row["key"]), {}).setdefault(folder, []).append(text)
+    there = {named(path.name)[0] for path in (ROOT / "transcripts").glob("*")}
+    problems += [f"transcripts: the one of recording {one} is missing" for one in sorted(said.keys() - there)]
     for path in sorted((ROOT / "transcripts").glob("*")):
         wanted = ["\n\n".join(texts).encode() + b"\n" for texts in said.get(named(path.name)[0], {}).values()]
         if sha256(path) not in [hashlib.sha256(text).hexdigest() for text in wanted]:
@@ -107,22 +111,26 @@ def main() -> int:
     rows = [row for row in bundle["files"] if is_in_place(row)]
     listed, head = follow_chain(problems)
     days = {key.rsplit("/", 2)[0] for key in listed if key.count("/") == 5}
-    committed: dict[str, str] = {}
+    committed: dict[str, tuple[str, str]] = {}  # the SHA-256 of an audio object, and the key of its commit record
     for row in rows:
         if row["key"].endswith("/recording.json"):
-            committed.update((known["key"], known["sha256"]) for known in read(row["path"]).get("objects", ()))
+            objects = read(row["path"]).get("objects", ())
+            committed.update((known["key"], (known["sha256"], row["key"])) for known in objects)
     for row in rows:
-        found, key = sha256(ROOT / row["path"]), row["key"]
+        found, key, path = sha256(ROOT / row["path"]), row["key"], row["path"]
+        wanted, record = committed.get(key, (found, key))
         if found is None:
-            problems.append(f"{row['path']}: is missing")
-        elif found != listed.get(key, found) or found != committed.get(key, found) or found != row["sha256"]:
-            problems.append(f"{row['path']}: was changed")
-        elif key not in committed and row["path"].startswith("audio/"):
-            problems.append(f"{row['path']}: no commit record names it")
-        elif key not in listed:
-            has_seal = "/".join(key.split("/")[:4]) in days
+            problems.append(f"{path}: is missing")
+        elif found != listed.get(key, found) or found != wanted or found != row["sha256"]:
+            problems.append(f"{path}: was changed")
+        elif key not in committed and path.startswith("audio/"):
+            problems.append(f"{path}: no commit record names it")
+        elif path.startswith("audio/") and named(path)[0] != id_of(record):
+            problems.append(f"{path}: is not where its key says")
+        elif (record if key.startswith("/") else key) not in listed:
+            has_seal = "/".join(record.split("/")[:4]) in days
             why = "came after the seal of its day, or from elsewhere" if has_seal else "of a day that had no seal"
-            unsealed.append(f"{row['path']}: {why}")
+            unsealed.append(f"{path}: {why}")
     check_transcripts(rows, problems)
     known = {row["path"] for row in rows}
     there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "audio").glob("*")}
