@@ -82,9 +82,8 @@ def inventory(request: Request) -> Said:
 
 
 def audio(request: Request) -> Said:
-    """Audio that is played, downloaded, or read for the picture above the player."""
-    asked = request.query_params
-    what = "download" if "download" in asked else "levels" if "levels" in asked else "play"
+    """Audio that is played or downloaded."""
+    what = "download" if "download" in request.query_params else "play"
     return Said(what, [request.path_params["recording_id"]], of_audio=request.path_params["audio_format"])
 
 

@@ -160,7 +160,7 @@ CHANGES: dict[str, Change] = {
 # Answers that are not pages; `site.py` adds those that it gives itself.
 _ONE = "/ops/recordings/{recording_id}"
 FILES = (
-    File(f"{_ONE}/audio.{{audio_format}}", "audio", audio.audio, HEAR, ("download", "levels"), log=accesses.audio),
+    File(f"{_ONE}/audio.{{audio_format}}", "audio", audio.audio, HEAR, ("download",), log=accesses.audio),
     File(f"{_ONE}/levels.json", "levels of the channels", audio.levels, HEAR, log=accesses.levels),
     File("/ops/recordings.csv", "export of a search", recordings.export, DECIDE, _EXPORT, log=accesses.export),
     File(

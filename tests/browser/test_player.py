@@ -85,6 +85,23 @@ def test_a_look_at_the_page_asks_for_no_audio(page: Page, long_call: str) -> Non
     assert any("/audio." in url for url in asked)
 
 
+def test_a_look_at_an_mp3_asks_for_no_audio_and_draws_its_levels_when_it_plays(
+    page: Page, deployment: Deployment
+) -> None:
+    wanted: dict[str, Any] = {"count": 1, "mp3": 1, "seconds": 20, "webhook_url": deployment.webhooks}
+    (recording_id,) = deployment.sandbox.control("calls", **wanted)["recordings"]
+    wait_for(lambda: list(deployment.archive.glob(f"recordings/*/*/*/{recording_id}/recording.json")), 40)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"/ops/recordings/{recording_id}")
+    expect(page.get_by_text("The audio levels of an MP3 are drawn when it plays.")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    assert not any("/audio." in url for url in asked), "the access log would take it for a play"
+    page.locator("main").focus()
+    page.keyboard.press("Space")
+    expect(page.locator("canvas")).to_be_visible()
+
+
 def test_a_link_to_this_moment_does_not_move_the_player(page: Page, long_call: str) -> None:
     page.goto(f"/ops/recordings/{long_call}#t=7.5")
     until(page, "document.querySelector('audio').currentTime === 7.5")

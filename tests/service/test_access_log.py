@@ -66,7 +66,6 @@ def test_each_look_and_each_decision_is_a_line(redis_url: str, redis: Any, small
             (one, "look", {"recordings": ["11-one"]}),
             ("/api/recordings/11-one", "read", {"recordings": ["11-one"]}),
             (f"{one}/audio.wav", "play", {"recordings": ["11-one"]}),
-            (f"{one}/audio.wav?levels=1", "levels", {"recordings": ["11-one"]}),
             (f"{one}/audio.wav?download=1", "download", {"recordings": ["11-one"]}),
             ("/ops/recordings?q=id:11-one&findings=0", "search", {"query": "id:11-one findings:0", "found": 1}),
             ("/api/recordings", "search", {"found": 8}),
@@ -86,6 +85,7 @@ def test_each_look_and_each_decision_is_a_line(redis_url: str, redis: Any, small
             ("/ops/recordings?state=never", 400),
             ("/ops/recordings/none", 404),
             ("/ops/recordings/none/audio.wav", 404),
+            (f"{one}/audio.wav?levels=1", 400),  # nobody hears audio as anything but a play or a download
             ("/ops/static/ops.css", 200),
         ):
             assert client.get(path).status_code == status

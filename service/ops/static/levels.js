@@ -96,6 +96,10 @@ async function picture(place, audio) {
   if (!place.dataset.levels && Number(place.dataset.bytes) > LARGEST_BYTES) {
     return show("This MP3 is too long to draw its audio levels here.");
   }
+  if (!place.dataset.levels && audio.paused) { // its picture takes the audio itself, which only a play may ask for
+    audio.addEventListener("play", () => picture(place, audio), { once: true });
+    return show("The audio levels of an MP3 are drawn when it plays.");
+  }
   try {
     const levels = await readLevels(place);
     show(described(levels));
