@@ -145,6 +145,8 @@ def test_many_ranges_at_two_receivers_are_one_play_with_all_that_was_sent(
             client = (first, second)[n % 2]
             answer = client.get("/ops/recordings/11-one/audio.wav", headers=headers | {"Range": f"bytes={n}-{n}"})
             assert (answer.status_code, answer.content) == (206, _AUDIO[n : n + 1])
+        asked = first.head("/ops/recordings/11-one/audio.wav", headers=headers)
+        assert (asked.status_code, asked.headers["content-length"]) == (200, str(len(_AUDIO))), "and nothing is sent"
         for _ in range(2):
             assert first.get("/ops/recordings/11-one/audio.wav?download=1", headers=headers).content == _AUDIO
         assert (one.stop(), other.stop()) == (0, 0)
