@@ -217,7 +217,7 @@ async def _service_settings(settings: Settings, redis: Any) -> str:
             "the workers' settings count for their work. To act as they do, run commands in their environment, such as "
             "`docker compose exec worker callvault ...`",
         )
-    return f"as {many(workers, 'worker runs', 'workers run')} with" if workers else "no worker runs to compare with"
+    return f"the same as {many(workers, 'worker has', 'workers have')}" if workers else "no worker runs to compare with"
 
 
 async def _persistence(settings: Settings, redis: Any) -> str:

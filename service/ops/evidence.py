@@ -32,7 +32,7 @@ State = Literal["sealed", "open", "waits", "broken", "nothing"]
 COMMANDS = (
     ("callvault verify --seals", "check every seal: manifest, place in the chain, signature and time stamp"),
     ("callvault verify --deep", "read and hash every object"),
-    ("python verify_archive.py FOLDER", "check a downloaded bucket without installing Callvault"),
+    ("python3 verify_archive.py FOLDER", "check a downloaded bucket without installing Callvault"),
     ("sha256sum -c seals/0000000001.sha256", "check one sealed day of a downloaded bucket"),
 )
 

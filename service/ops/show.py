@@ -218,7 +218,7 @@ def day_or_month(day: str) -> str:
 # What the words of the access log mean to a person; any other is shown as it is.
 _ACCESSES = {
     "look": "looked at",
-    "read": "read through the API",
+    "read": "read",
     "play": "played",
     "download": "downloaded",
     "levels": "got the levels of",
@@ -236,7 +236,7 @@ _ACCESSES = {
     "resume": "resumed deletion",
     "sign-in": "signed in",
     "sign-in-refused": "was refused to sign in",
-    "not-allowed": "was not allowed",
+    "not-allowed": "was not allowed to open",
 }
 
 ZONE_COOKIE = "callvault_zone"  # set by ops.js

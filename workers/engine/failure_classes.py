@@ -167,7 +167,7 @@ FAILURE_CLASSES = {
             stays=True,
         ),
         FailureClass(
-            "unexpected", 6, None, 1, 120, "A bug in Callvault, or an unexpected answer. Report it, then retry."
+            "unexpected", 6, None, 1, 120, "Callvault has a bug, or an answer was unexpected. Report it, then retry."
         ),
     )
 }
