@@ -37,7 +37,7 @@ def check(
 ) -> int:
     """Check the access file, and show which roles a person gets and why.
 
-    The exit status is 1 if the person gets no role.
+    Exit status 1: the person gets no role.
 
     Example: callvault access check --who ada@example.com --group "voice team" --file access.toml
     """

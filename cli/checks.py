@@ -376,7 +376,7 @@ async def _ops(settings: Settings, redis: Any) -> str:
     if ways.proxy is not None:
         by.append(f"a sign-in at a proxy that sends {ways.proxy.user_header}")
     if not by:
-        return "open from this machine only, because CALLVAULT_OPS_TOKEN is not set"
+        return "with the settings of this shell, open from this machine only: CALLVAULT_OPS_TOKEN is not set"
     return f"open with {' or '.join(by)}"
 
 

@@ -346,7 +346,11 @@ def _of_token(row: ApiToken, csrf: str) -> Person:
 def signed_out(request: Request) -> Response:
     """The answer to a request without a sign-in: a redirect to the sign-in page, or 401 from the API."""
     if request.scope["path"].startswith("/api/"):
-        return JSONResponse({"error": "not signed in"}, 401, {"WWW-Authenticate": "Bearer"})
+        return JSONResponse(
+            {"error": "no valid token; send a header `Authorization: Bearer TOKEN`, and see docs/access.md"},
+            401,
+            {"WWW-Authenticate": "Bearer"},
+        )
     wanted = request.scope["path"] + (f"?{request.url.query}" if request.url.query else "")
     target = f"/ops/sign-in?next={quote(wanted)}" if request.method == "GET" else "/ops/sign-in"
     if request.headers.get("hx-request"):
