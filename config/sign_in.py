@@ -26,7 +26,7 @@ class AccessFile:
     Attributes:
         path: of the file.
         groups: the roles of each group, as the provider writes its name.
-        people: the roles of each person, by e-mail address in lower case or by subject.
+        people: the roles of each person, by e-mail address in lower case (`_folded`) or by subject.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class AccessFile:
             groups: the person's groups.
         """
         found = [(f"group {group}", self.groups[group]) for group in groups if group in self.groups]
-        keys = dict.fromkeys(key for name in names for key in (name, name.casefold()))
+        keys = dict.fromkeys(map(_folded, names))
         return [*found, *((f"person {key}", self.people[key]) for key in keys if key in self.people)]
 
     def roles(self, names: Iterable[str], groups: Iterable[str]) -> frozenset[Role]:
@@ -153,7 +153,7 @@ def read_access_file(path: Path) -> AccessFile:
     groups, people = (_entries(where, name, document.get(name, {})) for name in _TABLES)
     if not groups and not people:
         raise SettingsError(f'{where}: gives nobody a role; expected lines such as "name of a group" = "listener"')
-    people = {name.casefold() if "@" in name else name: roles for name, roles in people.items()}
+    people = {_folded(name): roles for name, roles in people.items()}
     return AccessFile(path, groups, people)
 
 
@@ -173,6 +173,15 @@ def _entries(where: str, table: str, entries: Any) -> dict[str, frozenset[Role]]
         except ValueError as error:
             raise SettingsError(f"{where}: [{table}] {name!r}: {error}") from None
     return found
+
+
+def _folded(name: str) -> str:
+    """A name as two are compared: an e-mail address in any case of its ASCII letters, anything else as it is.
+
+    Folding more would give the roles of strasse@example.com to straße@example.com, and subjects that differ in case are
+    two people (OpenID Connect Core 1.0, section 2).
+    """
+    return "".join(c.lower() if c.isascii() else c for c in name) if "@" in name else name
 
 
 def _given(settings: Settings, names: Iterable[str]) -> list[str]:

@@ -105,6 +105,15 @@ def test_access_check_says_which_roles_a_person_gets_and_why(file: Path) -> None
     assert unset.returncode == 2 and "CALLVAULT_ACCESS_FILE is not set" in unset.stderr
 
 
+def test_only_the_same_address_in_another_case_is_the_same_person(tmp_path: Path) -> None:
+    path = tmp_path / "access.toml"
+    path.write_text('[people]\n"Strasse@Example.com" = "admin"\n"kate@example.com" = "officer"\nauth0x7 = "admin"\n')
+    access = read_access_file(path)
+    assert access.roles(["STRASSE@example.COM"], []) == {"admin"} and access.roles(["Kate@example.com"], [])
+    for other in ("straße@example.com", "\N{KELVIN SIGN}ate@example.com", "AUTH0x7"):
+        assert not access.roles([other], []), other
+
+
 PROXY = {
     "CALLVAULT_PROXY_USER_HEADER": "X-Forwarded-Email",
     "CALLVAULT_PROXY_ADDRESSES": "10.0.0.0/28, 127.0.0.1, fd00::/8",
