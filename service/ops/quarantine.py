@@ -18,6 +18,8 @@ PER_PAGE = 20
 QUERY = (("after", "how many to pass over, the newest first"),)
 
 _NUMBER = re.compile(r"(?<![\w.-])\+?\d{7,15}(?![\w-])")
+# The link of a recording lets whoever has it hear the recording, at Telnyx and without a trace; "/" may be escaped.
+_LINK = re.compile(r"(https?:(?:\\?/){2}[^\s/\"\\?#]*)[^\s\"]*", re.IGNORECASE)
 _SIP_USER = re.compile(r"(?<=\bsip:)[^\"\s@]+(?=@)|(?<=\bsips:)[^\"\s@]+(?=@)")
 
 
@@ -29,7 +31,8 @@ class Webhook(msgspec.Struct, frozen=True):
         event_id: empty if it has none, likewise event_type.
         why: no job could be made from it.
         size_bytes: of the whole body.
-        content: the body as a text, easy to read; its first 32 KiB at most. `is_cut`: whether it is larger.
+        content: the body as a text, easy to read, with the hosts of links only; its first 32 KiB at most.
+        is_cut: whether it is larger.
     """
 
     at: str | None
@@ -65,7 +68,7 @@ async def look(ops: Ops, request: Request) -> Quarantine:
 
 
 def _webhook(one: Quarantined, *, is_masked: bool) -> Webhook:
-    content = _readable(one.body)
+    content = _LINK.sub(r"\1/***", _readable(one.body))
     if is_masked:
         content = _SIP_USER.sub("***", _NUMBER.sub(lambda found: masked(found.group()) or "", content))
     if one.note is None:

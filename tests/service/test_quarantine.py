@@ -62,6 +62,22 @@ def test_each_webhook_is_listed_with_its_reason_and_its_content(
         )
 
 
+def test_nobody_gets_a_link_to_a_recording_out_of_the_quarantine(tmp_path: Path, redis_url: str, redis: Any) -> None:
+    """Whoever may see the quarantine may not hear recordings, and the link leaves no line in the access log."""
+    signer, link = Signer(), "https://s3.amazonaws.com/telephony/one.wav?X-Amz-Signature=5ec2e7"
+    with pages({"TELNYX_PUBLIC_KEY": signer.public_key}, tmp_path, redis_url) as (client, _):
+        saved = event("call.recording.saved", "e-1", recording_urls={"wav": link}, note=f"see {link}, or call")
+        post(client, signer, saved)
+        post(client, signer, saved.replace(b"/", rb"\/").replace(b"e-1", b"e-2"))
+        form = urlencode({"RecordingUrl": link, "Status": "x"}).encode()
+        post(client, signer, form, "application/x-www-form-urlencoded")
+        found = client.get("/api/quarantine").raise_for_status().json()["webhooks"]
+        assert len(found) == 3 and all("s3.amazonaws.com/***" in one["content"] for one in found)
+        assert "or call" in found[1]["content"] and "Status=x" in found[0]["content"]
+        for text in (client.get("/ops/quarantine").text, client.get("/api/quarantine").text):
+            assert "5ec2e7" not in text and "one.wav" not in text
+
+
 def test_webhooks_of_an_earlier_version_have_no_note(tmp_path: Path, redis_url: str, redis: Any) -> None:
     redis.lpush(INSPECTION, b'{"data":{"event_type":"call.hangup"}}', b"\xff not text")
     redis.lpush(INSPECTION_NOTES, "garbled")
