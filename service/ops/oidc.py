@@ -189,7 +189,8 @@ class Provider:
         groups = said.get(wanted, ())
         if before is not None and not claims and wanted not in said and before.are_in_token:
             groups = before.groups  # nothing newer is known, so this ends with the id token that named them
-        email = str(said.get("email") or "") if said.get("email_verified") is True else ""
+        is_denied = claims.get("email_verified", True) is not True
+        email = "" if is_denied else _verified_email(claims) or _verified_email(info or {})
         if before is not None and "email" not in said:
             email = before.email
         name = email or str(said.get("preferred_username") or said.get("name") or (before.name if before else subject))
@@ -331,6 +332,11 @@ def in_words(code: object) -> str:
     """An error code of a provider as it may be shown and logged; empty for anything else."""
     is_code = isinstance(code, str) and len(code) <= 60 and code.isascii() and code.replace("_", "").isalnum()
     return f" ({code})" if is_code else ""
+
+
+def _verified_email(said: Mapping[str, Any]) -> str:
+    """The address that one answer names and calls verified; the word of one answer never covers the address of another."""
+    return str(said.get("email") or "") if said.get("email_verified") is True else ""
 
 
 def _keys_of(rows: object) -> list[jwt.PyJWK]:

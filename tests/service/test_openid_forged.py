@@ -235,3 +235,20 @@ async def test_a_code_of_another_provider_is_sent_to_none(bad: BadProvider) -> N
     with pytest.raises(ProviderRefused, match="another provider answered"):
         await bad.sign_in(signed(bad.claims()), issuer="https://evil.example")
     assert not bad.asked
+
+
+@pytest.mark.parametrize(
+    ("in_token", "in_userinfo", "email"),
+    [
+        ({"email": "grace@x.example"}, {"email": "ada@x.example", "email_verified": True}, "ada@x.example"),
+        ({"email_verified": True}, {"email": "grace@x.example"}, ""),
+        ({"email": "ada@x.example"}, {"email": "ada@x.example", "email_verified": True}, "ada@x.example"),
+        ({"email_verified": False}, {"email": "grace@x.example", "email_verified": True}, ""),
+        ({"email": "ada@x.example", "email_verified": True}, {"email": "grace@x.example"}, "ada@x.example"),
+    ],
+)
+async def test_an_address_is_verified_only_by_the_answer_that_names_it(
+    in_token: dict[str, Any], in_userinfo: dict[str, Any], email: str, bad: BadProvider
+) -> None:
+    bad.userinfo = 200, {"sub": "ada", "groups": ["staff"]} | in_userinfo
+    assert (await bad.sign_in(signed(bad.claims(**in_token)))).email == email
