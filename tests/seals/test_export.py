@@ -139,6 +139,14 @@ def _remove_seal(bundle: Path) -> str:
     return "seal 1 is missing"
 
 
+def _remove_manifest(bundle: Path) -> str:
+    """Without it, a forged recording would look like one of a day that had no seal."""
+    seals = (bundle / "proof" / "seals").glob("*.json")
+    seal = next(path for path in seals if json.loads(path.read_bytes())["day"] == ago(4).isoformat())
+    seal.with_suffix(".sha256").unlink()
+    return f"{seal.stem}.sha256: is missing"
+
+
 def _change_seal(bundle: Path) -> str:
     _edit(bundle / "proof" / "seals" / "0000000001.json", lambda data: data + b" ")
     return "0000000002.json: does not contain the hash"
@@ -242,6 +250,7 @@ CHANGES = [
         _point_outside,
         _link_outside,
     ),
+    _remove_manifest,
 ]
 
 
@@ -273,7 +282,7 @@ def test_audio_that_custom_storage_put_elsewhere_is_proven_by_its_commit_record(
     key = "recordings/2026/11/23/one/recording.json"
     record = json.dumps({"objects": [{"key": "/elsewhere.wav", "sha256": audio["sha256"]}]}).encode()
     manifest = f"{hashlib.sha256(record).hexdigest()}  {key}\n".encode()
-    seal = {"sequence": 1, "previous_sha256": None, "sealed_at": "now"}
+    seal = {"sequence": 1, "previous_sha256": None, "sealed_at": "now", "day": "2026-11-23"}
     seal["manifest_sha256"] = hashlib.sha256(manifest).hexdigest()
     rows = [audio | {"key": "/elsewhere.wav"}]
     rows += [{"path": f"proof/{key}", "key": key, "sha256": hashlib.sha256(record).hexdigest()}]

@@ -32,9 +32,16 @@ def sha256(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-def follow_chain(problems: list[str]) -> tuple[dict[str, str], tuple[dict[str, Any], str] | None]:
-    """Check the seals; returns the SHA-256 of each listed key, and the last seal with its SHA-256."""
+def follow_chain(
+    problems: list[str], days: set[str]
+) -> tuple[dict[str, str], set[str], tuple[dict[str, Any], str] | None]:
+    """Check the seals, and that the manifests of some days are there.
+
+    Returns:
+        The SHA-256 of each listed key, the days that have a seal, and the last seal with its SHA-256.
+    """
     listed: dict[str, str] = {}
+    sealed: set[str] = set()
     before, number, head = None, 0, None
     for path in sorted((ROOT / "proof" / "seals").glob("*.json")):
         seal = json.loads(path.read_bytes())
@@ -45,12 +52,21 @@ def follow_chain(problems: list[str]) -> tuple[dict[str, str], tuple[dict[str, A
         number, before = int(path.stem), hashlib.sha256(path.read_bytes()).hexdigest()
         head = seal, before
         manifest = path.with_suffix(".sha256")
+        if "void" not in seal:
+            sealed.add(seal["day"])
+            if seal["day"] in days and not manifest.is_file():
+                problems.append(f"{manifest.name}: is missing")
         if manifest.is_file() and sha256(manifest) != seal["manifest_sha256"]:
             problems.append(f"{manifest.name}: is not the manifest of its seal")
         elif manifest.is_file() and "void" not in seal:
             lines = manifest.read_text(encoding="utf-8").splitlines()
             listed.update((line[66:], line[:64]) for line in lines)
-    return listed, head
+    return listed, sealed, head
+
+
+def day_of(key: str) -> str:
+    """The day of the recording that a key is of."""
+    return "-".join(key.split("/")[1:4])
 
 
 def id_of(key: str) -> str:
@@ -109,8 +125,7 @@ def main() -> int:
     bundle = json.loads((ROOT / "proof" / "bundle.json").read_bytes())
     problems += [f"{row['path']}: is not where its key says" for row in bundle["files"] if not is_in_place(row)]
     rows = [row for row in bundle["files"] if is_in_place(row)]
-    listed, head = follow_chain(problems)
-    days = {key.rsplit("/", 2)[0] for key in listed if key.count("/") == 5}
+    listed, sealed, head = follow_chain(problems, {day_of(row["key"]) for row in rows})
     committed: dict[str, tuple[str, str]] = {}  # the SHA-256 of an audio object, and the key of its commit record
     for row in rows:
         if row["key"].endswith("/recording.json"):
@@ -128,8 +143,8 @@ def main() -> int:
         elif path.startswith("audio/") and named(path)[0] != id_of(record):
             problems.append(f"{path}: is not where its key says")
         elif (record if key.startswith("/") else key) not in listed:
-            has_seal = "/".join(record.split("/")[:4]) in days
-            why = "came after the seal of its day, or from elsewhere" if has_seal else "of a day that had no seal"
+            is_late = day_of(record) in sealed
+            why = "came after the seal of its day, or from elsewhere" if is_late else "of a day that had no seal"
             unsealed.append(f"{path}: {why}")
     check_transcripts(rows, problems)
     known = {row["path"] for row in rows}
