@@ -63,6 +63,8 @@ def command(
     except BadQuery as error:
         raise UsedWrongly(f"{option(error.field)}: {error.why}" if error.field else error.why) from None
     is_zip = out.suffix.lower() == ".zip"
+    if is_zip and not out.stem.strip("."):  # it names the folder in the ZIP, which must not lead out of it
+        raise UsedWrongly(f"--out: cannot use the name {out.name}; give a ZIP a name before .zip, such as case.zip")
     if is_zip and out.exists():
         raise UserError(f"{out} already exists; choose another file with --out")
     folder = out.with_name(f"{out.name}.unfinished") if is_zip else out

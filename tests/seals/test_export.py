@@ -367,6 +367,7 @@ async def test_a_recording_of_today_is_said_to_be_unsealed(
         (["+13125550100"], 2, "--out: missing"),
         (["--out", "case"], 2, "give WORDS"),
         (["--all", "+13125550100", "--out", "case"], 2, "give WORDS"),
+        (["--all", "--out", "...zip"], 2, "--out: cannot use the name ...zip"),
         (["colour:red", "--out", "case"], 2, "colour"),
         (["nobody-said-this", "--out", "case"], 1, "nothing matches"),
     ],
