@@ -124,8 +124,11 @@ def explain(error: Any) -> str:
     return what + _see_help(error.ctx)
 
 
+_NEVER_MEANT = ("erase",)  # nobody erases for good by a guess: `release` is close to it
+
+
 def _unknown(kind: str, typed: str, known: Iterable[str], ctx: Any) -> str:
-    near = get_close_matches(typed, [*known], 1)
+    near = get_close_matches(typed, [name for name in known if name not in _NEVER_MEANT], 1)
     return f"unknown {kind} {typed}" + (f"; did you mean {near[0]}?" if near else _see_help(ctx))
 
 

@@ -65,6 +65,7 @@ def line_of(arguments: list[str], environment: dict[str, str]) -> str:
         (["find", "--since"], "--since needs a value"),
         (["find", "--csv=1"], "--csv does not take a value"),
         (["verfy"], "unknown command verfy; did you mean verify?"),
+        (["release", "ID"], "unknown command release; see `callvault --help`"),
         (["deletions", "lst"], "unknown command lst; did you mean list?"),
         (["telnyx", "recording", "list"], "unknown command recording; did you mean recordings?"),
         (["get"], "missing argument ID; see `callvault get --help`"),
