@@ -235,7 +235,9 @@ _ACCESSES = {
     "pause": "paused deletion",
     "resume": "resumed deletion",
     "sign-in": "signed in",
-    "sign-in-refused": "was refused to sign in",
+    "sign-in-refused": "was refused a sign-in",
+    "retry": "retried",
+    "discard": "discarded",
     "not-allowed": "was not allowed to open",
 }
 
