@@ -65,6 +65,6 @@ def test_the_webhook_url_is_copied_and_the_first_recording_ends_the_first_run(
             expect(heading).to_be_visible()
             with callvault(["worker"], environment, "worker ready"):
                 expect(heading).to_be_hidden(timeout=40_000)
-            expect(page.locator("#archived")).to_have_text("1", timeout=60_000)
+                expect(page.locator("#archived")).to_have_text("1", timeout=60_000)  # counted every two seconds
         finally:
             context.close()
