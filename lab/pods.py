@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -195,6 +195,8 @@ class Pod:
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
+        with suppress(ProcessLookupError):  # --kill-child is without effect once the container has changed its user
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def _environment(self) -> dict[str, str]:
         found = dict(self._image.environment)

@@ -90,7 +90,9 @@ def cluster() -> Iterator[Cluster]:
         workers = [node.pod(worker["spec"]["template"], given) for _ in range(worker["spec"]["replicas"])]
         for one in workers:
             one.process.wait_for_output("worker ready", 60)
+        left = [one.pid for one in (valkey, *receivers)]
         yield Cluster(node, bucket, facts["control_url"], given, valkey, receivers, workers, refused)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left), 30, "the end of all containers")
 
 
 def archived(cluster: Cluster) -> int:
