@@ -71,7 +71,8 @@ class _Place:
         """Start on an empty archive in a store, with Redis empty; returns where `rclone` copies to."""
         self._run += 1
         copies = self.folder / "copies"
-        shutil.rmtree(copies, ignore_errors=True)
+        for used in (copies, *(self.folder / "s3" / "bucket").glob("run-*")):  # ten runs of 2 GB could fill a disk
+            shutil.rmtree(used, ignore_errors=True)
         copies.mkdir()
         remote = str(copies)
         self.deployment.archive = {"CALLVAULT_ARCHIVE_URL": (self.folder / "archive").as_uri()}
