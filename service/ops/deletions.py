@@ -9,11 +9,11 @@ from starlette.requests import Request
 
 from archive.hold import Hold
 from archive.layout import recording_id_of
-from archive.records import UnreadableRecord
+from archive.records import Duties, UnreadableRecord
 from archive.stores.store import StoreError
 from service.ops.bulk import change_each
 from service.ops.may import HEAR
-from service.ops.originals import MOST, Original, as_table, calls_of, in_state, read_wanted, scheduled
+from service.ops.originals import MOST, Known, Original, as_table, calls_of, in_state, read_wanted, scheduled
 from service.ops.parts import Ops
 from service.ops.recordings import instant_of
 from workers.catalogue.search import Hit
@@ -45,9 +45,10 @@ class Deletions(msgspec.Struct, frozen=True):
 
     Attributes:
         mode: how the workers are set, `never` or `verified`; `unknown` while the archive does not answer.
+        sealed_first: whether an original stays until its day is sealed; None while the archive does not answer.
         paused: the reason of a pause; None: deletion is not paused.
         paused_by: who paused it; paused_at: since when; None if unknown.
-        due: number of originals on the schedule; `first`: the next 100.
+        due: number of originals on the schedule, also of those that something keeps; `first`: the next 100.
         holds: the current holds, at most 100; None: the archive does not answer.
         held: recordings on hold, at most 100; kept: originals kept because of findings in their audio, at most 100.
         originals: all of these in one table, each once.
@@ -57,6 +58,7 @@ class Deletions(msgspec.Struct, frozen=True):
     """
 
     mode: str
+    sealed_first: bool | None
     paused: str | None
     paused_by: str | None
     paused_at: str | None
@@ -81,16 +83,18 @@ async def look(ops: Ops, request: Request) -> Deletions:
     wanted = read_wanted(request.query_params)
     entries = await scheduled(ops, wanted)
     folders = [entry.folder for entry in entries]
-    kept_by, pause, mode, holds = await asyncio.gather(  # an archive that is away is waited for once
-        _kept(ops, folders), _pause(ops), _mode(ops), _holds(ops)
+    kept_by, pause, duties, holds = await asyncio.gather(  # an archive that is away is waited for once
+        _kept(ops, folders), _pause(ops), _duties(ops), _holds(ops)
     )
+    sealed_first = None if duties is None else duties.sealed_first
     can_read = bool(HEAR & request.state.person.roles)
     held = await in_state(ops, "held", wanted, can_read=can_read)
     kept = await in_state(ops, "kept", wanted, can_read=can_read)
     calls = await calls_of(ops, [recording_id_of(folder) for folder in folders])
     due = await ops.runtime.schedule.count()
     return Deletions(
-        mode=mode,
+        mode="unknown" if duties is None else duties.delete_originals,
+        sealed_first=sealed_first,
         paused=None if pause is None else pause.why,
         paused_by=None if pause is None else pause.by or None,
         paused_at=None if pause is None else pause.at or None,
@@ -102,7 +106,7 @@ async def look(ops: Ops, request: Request) -> Deletions:
         holds=None if holds is None else holds[:MOST],
         held=held,
         kept=kept,
-        originals=as_table(wanted, entries, kept_by, calls, holds or [], [*held, *kept]),
+        originals=as_table(wanted, entries, calls, [*held, *kept], Known(kept_by, holds or [], sealed_first)),
         is_cut=MOST in (len(held), len(kept)) or (len(entries) == MOST < due),
         note=await ops.catalogue.note(),
         workers=[one for one in await read_running(ops.redis) if one.kind == "worker"],
@@ -131,11 +135,11 @@ async def _kept(ops: Ops, folders: list[str]) -> dict[str, str]:
         return dict.fromkeys(folders, "the archive does not answer")
 
 
-async def _mode(ops: Ops) -> str:
+async def _duties(ops: Ops) -> Duties | None:
     try:
-        return (await workers_duties(ops.runtime)).delete_originals
+        return await workers_duties(ops.runtime)
     except (StoreError, UnreadableRecord):
-        return "unknown"
+        return None
 
 
 async def pause(ops: Ops, form: dict[str, str]) -> str:

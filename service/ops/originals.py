@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Literal, get_args
 
@@ -44,6 +45,7 @@ class Original(msgspec.Struct, frozen=True):
         folder: of its recording in the archive.
         state: `due`: only its time keeps it; `held`: a person's hold does; `kept`: something else does, and `why` says what.
         due_at: when its deletion is scheduled, ISO 8601, UTC; None: it is not scheduled.
+        needs_seal: whether it also stays until its day is sealed, which is not known to be done.
         why: why Callvault does not delete it, as of now; None: it would.
         advised: what a person decides next about it, if anything.
         call: as the catalogue has it; None: the catalogue does not know it yet.
@@ -53,9 +55,25 @@ class Original(msgspec.Struct, frozen=True):
     folder: str
     state: State
     due_at: str | None
+    needs_seal: bool
     why: str | None
     advised: Advice
     call: Row | None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What decides about originals besides their time.
+
+    Attributes:
+        kept_by: why Callvault would not delete some of them, by folder.
+        holds: those in force.
+        sealed_first: whether each stays until its day is sealed; None: the archive does not answer.
+    """
+
+    kept_by: Mapping[str, str]
+    holds: Sequence[Holding]
+    sealed_first: bool | None
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -124,40 +142,34 @@ async def calls_of(ops: Ops, recording_ids: Sequence[str]) -> dict[str, Hit]:
 
 
 def as_table(
-    wanted: Wanted,
-    entries: Sequence[DueDeletion],
-    kept_by: Mapping[str, str],
-    calls: Mapping[str, Hit],
-    holds: Sequence[Holding],
-    hits: Sequence[Hit],
+    wanted: Wanted, entries: Sequence[DueDeletion], calls: Mapping[str, Hit], hits: Sequence[Hit], known: Known
 ) -> list[Original]:
     """One row for each original: the scheduled ones first, soonest first, then the latest calls.
 
     Args:
         wanted: which to show.
         entries: of the schedule.
-        kept_by: why Callvault would not delete some of them, by folder.
         calls: what the catalogue knows of them, by id.
-        holds: those in force.
         hits: the recordings on hold, and those that are kept for a finding.
+        known: what else decides about them.
     """
     due_at = {entry.folder: instant_of(entry.due_at) for entry in entries}
-    known = {entry.folder: calls.get(recording_id_of(entry.folder)) for entry in entries}
+    of_schedule = {entry.folder: calls.get(recording_id_of(entry.folder)) for entry in entries}
     others = {_folder(hit): hit for hit in sorted(hits, key=lambda hit: hit.row.started_at or "", reverse=True)}
-    held = {(hold.scope, hold.subject): str(hold) for hold in holds}
+    held = {(hold.scope, hold.subject): str(hold) for hold in known.holds}
     rows = [
-        _original(folder, hit, due_at.get(folder), kept_by.get(folder), held)
-        for folder, hit in (known | {folder: hit for folder, hit in others.items() if folder not in known}).items()
+        _original(folder, hit, due_at.get(folder), known, held)
+        for folder, hit in (of_schedule | {f: hit for f, hit in others.items() if f not in of_schedule}).items()
     ]
     return [row for row in rows if wanted.state in (None, row.state)]
 
 
 def _original(
-    folder: str, hit: Hit | None, due_at: str | None, kept: str | None, held: Mapping[tuple[Scope, str], str]
+    folder: str, hit: Hit | None, due_at: str | None, known: Known, held: Mapping[tuple[Scope, str], str]
 ) -> Original:
-    recording_id = recording_id_of(folder)
-    connection = "" if hit is None else hit.row.connection_id or ""
-    hold = held.get(("recording", recording_id)) or held.get(("connection", connection))
+    recording_id, kept = recording_id_of(folder), known.kept_by.get(folder)
+    row = None if hit is None else hit.row
+    hold = held.get(("recording", recording_id)) or held.get(("connection", (row and row.connection_id) or ""))
     state: State = "due"
     advised: Advice = "hold"
     if hold is not None or (hit is not None and hit.state == "held"):
@@ -166,7 +178,8 @@ def _original(
         state, advised, kept = "kept", "approve", kept or f"findings not approved: {', '.join(hit.row.findings)}"
     elif kept is not None:
         state = "kept"
-    return Original(recording_id, folder, state, due_at, kept, advised, None if hit is None else hit.row)
+    needs_seal = bool(known.sealed_first) and (row is None or row.seal is None)
+    return Original(recording_id, folder, state, due_at, needs_seal, kept, advised, row)
 
 
 def _folder(hit: Hit) -> str:

@@ -1,0 +1,66 @@
+"""What the page of deletions says of an original: when it is due, for what it waits, and what keeps it."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archive import layout
+from lab.processes import receiver
+from tests.seals.small import SmallArchive
+from tests.service.test_access_log import ARCHIVE_ID, TOKEN, environment
+from text.times import format_instant, utc_now
+from workers.keys import DELETIONS_DUE
+
+_GRACE_SECONDS = 24 * 3600
+
+
+@pytest.mark.parametrize("sealed_first", [True, False])
+def test_an_original_that_waits_for_its_seal_is_not_shown_as_due_by_its_time_alone(
+    redis_url: str, redis: Any, tmp_path: Path, *, sealed_first: bool
+) -> None:
+    small = SmallArchive(tmp_path / "archive", {"id": ARCHIVE_ID})
+    sealed, unsealed, held = (
+        small.recording(days, f"{days}-held" if days == 2 else f"{days}-one") for days in (5, 3, 2)
+    )
+    redis.zadd(DELETIONS_DUE, dict.fromkeys((sealed, unsealed, held), time.time() + _GRACE_SECONDS))
+    settings = environment(redis_url, small, CALLVAULT_DELETE_ORIGINALS="verified")
+    settings |= {} if sealed_first else {"CALLVAULT_DELETE_AFTER": "1h"}
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with receiver(settings) as (client, _):
+        found = client.get("/api/deletions", headers=headers).raise_for_status().json()
+        assert {row["recording_id"]: (row["state"], row["needs_seal"]) for row in found["originals"]} == {
+            "5-one": ("due", False),
+            "3-one": ("due", sealed_first),
+            "2-held": ("due", sealed_first),
+        }
+        assert (found["due"], found["sealed_first"]) == (3, sealed_first)
+        page = client.get("/ops/deletions", headers=headers).text
+        assert "3 originals are on the deletion schedule</span>" in page
+        when = {id_: "if its day is sealed by then" in row for id_, row in _rows(page).items()}
+        assert when == {"5-one": False, "3-one": sealed_first, "2-held": sealed_first}
+        assert ("its day is sealed and the archived copy" in page) is sealed_first
+        assert ("It waits for no seal" in page) is not sealed_first
+        _hold_elsewhere(small, "2-held")
+        page = client.get("/ops/deletions", headers=headers).text
+        assert "3 originals are on the deletion schedule; something keeps 1 of them</span>" in page
+        assert "case 17" in _rows(page)["2-held"] and "case 17" not in _rows(page)["3-one"]
+        page = client.get("/ops/deletions?connection=none-such", headers=headers).text
+        assert "3 originals are on the deletion schedule</span>" in page
+
+
+def _hold_elsewhere(small: SmallArchive, recording_id: str) -> None:
+    """Hold a recording as a command with another Redis does, which leaves it on this schedule."""
+    fields = {"schema": "callvault.decision/2", "id": "ab" * 16, "decision": "hold", "scope": "recording"}
+    fields |= {"subject": recording_id, "why": "case 17", "by": "Ben", "at": format_instant(utc_now())}
+    small.write(layout.decision_key("recording", recording_id, "ab" * 16), fields)
+
+
+def _rows(page: str) -> dict[str, str]:
+    """The rows of the table by the id of their recording."""
+    rows = [row.partition("</tr>")[0] for row in page.split('<tr class="hit">')[1:]]
+    return {re.findall(r'aria-label="Select ([^"]+)"', row)[0]: row for row in rows}
