@@ -28,7 +28,7 @@ from process.logs import get_logger
 from process.private import private_folder
 from service.ops.csrf import unmasked
 from service.ops.guesses import Guesses
-from service.ops.person import How, Person, Refused
+from service.ops.person import How, Person, Refused, address_of
 from service.protocol import peer_of
 from text.counts import many
 from workers.api_tokens import PREFIX, KnownTokens
@@ -216,7 +216,7 @@ class Access:
         assert self._open is not None  # noqa: S101 whoever signed in there, did so at our provider
         secret = await self._open.start(granted)
         self._set_cookie(response, {"session": secret, "csrf": person.csrf}, request, samesite="lax")
-        log.info("signed in", who=person.name, role=person.role, how=person.how, client=_address(request))
+        log.info("signed in", who=person.name, role=person.role, how=person.how, client=address_of(request))
 
     async def sign_out(self, request: Request, response: Response) -> None:
         """End the session of a browser.
@@ -243,9 +243,9 @@ class Access:
         elif await self._is_let_in(request, given):
             person = self.new_person(name)
         if person is None:
-            log.warning("sign-in refused", who=name, client=_address(request))
+            log.warning("sign-in refused", who=name, client=address_of(request))
             raise Refused(401, "wrong token")
-        log.info("signed in", who=person.name, role=person.role, how=person.how, client=_address(request))
+        log.info("signed in", who=person.name, role=person.role, how=person.how, client=address_of(request))
         return person
 
     def new_person(self, name: str) -> Person:
@@ -303,18 +303,18 @@ class Access:
 
     async def _api_token(self, request: Request, given: str) -> ApiToken | None:
         """The API token that is given, if it works; failures are counted by address."""
-        await self.guesses.check(_address(request))
+        await self.guesses.check(address_of(request))
         row = await self._tokens.of_secret(given)
         if row is None:
-            await self.guesses.add(_address(request))
+            await self.guesses.add(address_of(request))
         return row
 
     async def _is_let_in(self, request: Request, given: str) -> bool:
         """Whether the ops token is right; failures are counted by address."""
-        await self.guesses.check(_address(request))
+        await self.guesses.check(address_of(request))
         is_it = self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
         if not is_it:
-            await self.guesses.add(_address(request))
+            await self.guesses.add(address_of(request))
         return is_it
 
 
@@ -359,15 +359,11 @@ def signed_out(request: Request) -> Response:
 
 
 def _must_be_local(request: Request) -> None:
-    client = request.client.host if request.client else ""
     name = urlsplit(f"//{request.headers.get('host', '')}").hostname
-    if client in _LOOPBACK_CLIENTS and name in _LOOPBACK_NAMES and not any(h in request.headers for h in _FORWARDED):
+    is_forwarded = any(header in request.headers for header in _FORWARDED)
+    if address_of(request) in _LOOPBACK_CLIENTS and name in _LOOPBACK_NAMES and not is_forwarded:
         return
     raise Refused(403, "CALLVAULT_OPS_TOKEN is not set, so the ops pages answer only on this machine")
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
 
 
 def _key_of(data_folder: Path) -> str:

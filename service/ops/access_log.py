@@ -11,6 +11,7 @@ from starlette.requests import Request
 from archive.access import AccessLine
 from service.ops.may import PROVE
 from service.ops.parts import Ops
+from service.ops.recordings import masked
 from text.errors import UserError
 from workers.access.index import Entry
 from workers.access.query import FIELDS, AccessQuery, is_place, read_access_query
@@ -80,10 +81,6 @@ def _shown(entry: Entry) -> Entry:
 
 
 def _masked(found: re.Match[str]) -> str:
-    """A number with its middle digits hidden, or a user of SIP hidden; a day is neither."""
-    number = found[0]
-    if number.endswith("@"):
-        return "***@"
-    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", number):
-        return number
-    return number[:3] + "*" * max(3, len(number) - 5) + number[-2:]
+    """A number or a user of SIP as pages show it; a day is neither."""
+    is_day = re.fullmatch(r"\d{4}-\d{2}-\d{2}", found[0])
+    return found[0] if is_day else masked(found[0]) or ""

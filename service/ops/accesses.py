@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from archive.access import AccessLine, new_line
-from service.ops.person import Person
+from service.ops.person import Person, address_of
 from text.one_line import one_line
 from workers.access.log import NotWritten
 from workers.catalogue.query import FIELDS, write_box
@@ -183,11 +183,6 @@ async def log_refusal(ops: Ops, request: Request, response: Response) -> None:
         )
     elif response.status_code == 401 and "authorization" in request.headers:
         await log_refused_sign_in(ops, request, "api")
-
-
-def address_of(request: Request) -> str:
-    """Where a request comes from."""
-    return request.client.host if request.client else "unknown"
 
 
 def _asked(request: Request) -> str:

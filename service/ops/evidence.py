@@ -113,10 +113,7 @@ async def look_at_day(ops: Ops, request: Request) -> DayCounts:
         Refused: the path names no day.
         StoreError, UnreadableRecord: the archive cannot be read.
     """
-    try:
-        day = parse_day(request.path_params["day"])
-    except ValueError as error:
-        raise Refused(404, str(error)) from None
+    day = day_in_path(request)
     found = await read_day(ops, day)
     counts = await asyncio.to_thread(_count, ops, day)
     at_telnyx = note = None
@@ -130,6 +127,18 @@ async def look_at_day(ops: Ops, request: Request) -> DayCounts:
     return DayCounts(
         day.isoformat(), found.day.state, found.day.why, *counts, at_telnyx, note, seals, found.broken, found.later
     )
+
+
+def day_in_path(request: Request) -> date:
+    """The day that the path of a request names.
+
+    Raises:
+        Refused: it names none.
+    """
+    try:
+        return parse_day(request.path_params["day"])
+    except ValueError as error:
+        raise Refused(404, str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -224,8 +233,4 @@ async def seal_file(ops: Ops, request: Request) -> Response:
         Refused: the path names no day, or no such file.
         StoreError, UnreadableRecord: the archive cannot be read now.
     """
-    try:
-        day = parse_day(request.path_params["day"])
-    except ValueError as error:
-        raise Refused(404, str(error)) from None
-    return await file_of_seal(ops, request.path_params["name"], (await read_day(ops, day)).links)
+    return await file_of_seal(ops, request.path_params["name"], (await read_day(ops, day_in_path(request))).links)

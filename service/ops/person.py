@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from starlette.requests import Request
+
 from config.roles import ROLES, Role
 
 How = Literal["token", "local", "api token", "oidc", "proxy"]
@@ -33,6 +35,11 @@ class Person:
     def role(self) -> str:
         """The names of the roles, in the order of the table, with commas between them."""
         return ", ".join(role for role in ROLES if role in self.roles)
+
+
+def address_of(request: Request) -> str:
+    """Where a request comes from."""
+    return request.client.host if request.client else "unknown"
 
 
 class Refused(Exception):

@@ -12,11 +12,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from service.ops.evidence import day_in_path
 from service.ops.forms import read_form
 from service.ops.parts import Ops
 from service.ops.person import Refused
 from text.errors import UserError
-from text.times import format_instant, parse_day
+from text.times import format_instant
 from workers.catalogue.inventory import bracketed, csv_lines, csv_warning
 from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import FIELDS, BadQuery, Query, join, read_box, read_query, write_box
@@ -122,11 +123,7 @@ async def inventory(ops: Ops, request: Request) -> Response:
     Raises:
         Refused: the path is not a day.
     """
-    try:
-        day = parse_day(request.path_params["day"])
-    except ValueError as error:
-        raise Refused(404, str(error)) from None
-    return await inventory_of(ops, day)
+    return await inventory_of(ops, day_in_path(request))
 
 
 async def inventory_of(ops: Ops, day: date, *, has_numbers: bool = True) -> Response:

@@ -60,7 +60,7 @@ def render(template: str, request: Request, person: Person | None, title: str, *
     csrf = masked_csrf(request, person) if person else ""
     shared: dict[str, Any] = {"person": person, "csrf": csrf, "title": title}
     shared |= {"path": request.scope["path"], "params": request.query_params}
-    shared["webhook_url"] = str(request.url.replace(path=WEBHOOK_PATH, query=""))
+    shared["webhook_url"] = whole_address(request, WEBHOOK_PATH)
     shared["span"] = request.query_params.get("span", activity.DEFAULT)
     shared["zone"] = zone_of(request.cookies.get(ZONE_COOKIE, ""))
     roles = person.roles if person else frozenset()
@@ -72,6 +72,11 @@ def render(template: str, request: Request, person: Person | None, title: str, *
     shared["can_sign_out"] = request.app.state.ops.access.needs_token and not is_of_proxy
     shared["now"] = format_instant(utc_now())
     return _ENVIRONMENT.get_template(template).render(**shared, **values)
+
+
+def whole_address(request: Request, path: str) -> str:
+    """The address of a path as the browser sees it; behind a proxy, `X-Forwarded-Proto` must be believed."""
+    return str(request.url.replace(path=path, query=""))
 
 
 # The headings of pages that cannot be shown, by the condition that they need to be over.

@@ -18,10 +18,9 @@ from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from process.logs import get_logger
 from service.ops.access import HEADERS
-from service.ops.accesses import address_of
 from service.ops.evidence import read_day
 from service.ops.parts import Ops
-from service.ops.person import Refused
+from service.ops.person import Refused, address_of
 from service.ops.recordings import inventory_of
 from service.ops.rendering import problem, render
 from service.ops.seal import file_of_seal, look_at_seals

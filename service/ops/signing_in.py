@@ -15,8 +15,8 @@ from service.ops.access import HEADERS
 from service.ops.accesses import log_refused_sign_in, log_sign_in
 from service.ops.forms import read_form
 from service.ops.parts import Ops
-from service.ops.person import Refused
-from service.ops.rendering import render
+from service.ops.person import Refused, address_of
+from service.ops.rendering import render, whole_address
 from text.one_line import one_line
 from workers.access.log import NotWritten
 
@@ -68,7 +68,7 @@ async def start(request: Request) -> Response:
         return _with_headers(RedirectResponse("/ops/sign-in", 303))
     state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
     try:
-        there = await provider.address_to_sign_in(_address(request, CALLBACK), state, nonce, verifier)
+        there = await provider.address_to_sign_in(whole_address(request, CALLBACK), state, nonce, verifier)
     except (ProviderAway, ProviderRefused) as error:
         return _failed(request, error, wanted)
     response = RedirectResponse(there, 303)
@@ -94,7 +94,7 @@ async def callback(request: Request) -> Response:
     attempt = ops.access.unsign(request.cookies.get(_ATTEMPT + state[:8], ""), _ATTEMPT_SECONDS)
     if (provider := ops.access.provider) is None:
         return _with_headers(RedirectResponse("/ops/sign-in", 303))
-    client = request.client.host if request.client else "unknown"
+    client = address_of(request)
     try:
         await ops.access.guesses.check(client)
         match attempt:
@@ -106,7 +106,9 @@ async def callback(request: Request) -> Response:
                 raise ProviderRefused("this sign-in is older than ten minutes, or began in another browser")
         if "code" not in said:
             raise ProviderRefused(f"{provider.host} did not sign you in{in_words(said.get('error'))}")
-        granted = await provider.redeem(said["code"], said.get("iss"), _address(request, CALLBACK), nonce, verifier)
+        granted = await provider.redeem(
+            said["code"], said.get("iss"), whole_address(request, CALLBACK), nonce, verifier
+        )
         try:
             person = ops.access.new_person_of(granted)
         except Refused as refused:
@@ -133,7 +135,7 @@ async def sign_out(ops: Ops, request: Request) -> Response:
         from service.ops.oidc import ProviderAway, ProviderRefused
 
         try:
-            there = await ops.access.provider.address_to_sign_out(_address(request, "/ops/sign-in"))
+            there = await ops.access.provider.address_to_sign_out(whole_address(request, "/ops/sign-in"))
         except (ProviderAway, ProviderRefused) as error:
             log.warning("could not sign out at the provider", error=str(error))
     # A page of its own sends the browser on: the content security policy keeps a form from leading to another host.
@@ -163,11 +165,6 @@ def _failed(request: Request, error: Exception, wanted: str) -> Response:
 def _page(wanted: str) -> str:
     """Where to go after a sign-in; only to a page of ours."""
     return wanted if wanted.startswith("/ops") else "/ops"
-
-
-def _address(request: Request, path: str) -> str:
-    """The address of a path as the browser sees it; behind a proxy, `X-Forwarded-Proto` must be believed."""
-    return f"{request.url.scheme}://{request.url.netloc}{path}"
 
 
 def _with_headers(response: Response) -> Response:

@@ -37,7 +37,7 @@ from service.ops.page import Change, File, Page
 from service.ops.parts import Ops
 from service.ops.person import Person, Refused
 from service.ops.recording import ArchiveAway
-from service.ops.rendering import problem, render
+from service.ops.rendering import problem, render, whole_address
 from service.ops.signing_in import CALLBACK, callback, sign_in, sign_out, start
 from service.ops.tables import CHANGES, FILES, PAGES
 from telnyx_api.errors import TelnyxError
@@ -276,7 +276,9 @@ async def _change(ops: Ops, request: Request, row: Change) -> Response:
             answer = await row.make(ops, about | {"by": person.name})
     except PartlyDone as partly:
         answer, is_whole = str(partly), False
-    said, shared_url = (answer, "") if isinstance(answer, str) else (answer.text, _here(request, answer.address))
+    said, shared_url = (
+        (answer, "") if isinstance(answer, str) else (answer.text, whole_address(request, answer.address))
+    )
     ops.changed()
     log.info("changed from the ops pages", who=person.name, what=request.scope["path"], about=about, said=said)
     status = 200 if is_whole else 207  # RFC 4918: some of several
@@ -290,11 +292,6 @@ async def _change(ops: Ops, request: Request, row: Change) -> Response:
     title = "Shared" if is_whole else "Partly done"
     page = render("changed.html", request, person, title, text=said, is_good=is_whole, shared_url=shared_url, back=back)
     return HTMLResponse(page, status)
-
-
-def _here(request: Request, path: str) -> str:
-    """The whole address of a path, as the browser reaches this receiver."""
-    return str(request.url.replace(path=path, query=""))
 
 
 # The parts of the overview that `/ops/live` sends anew when they have changed, with the least time between two of each.
