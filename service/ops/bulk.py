@@ -14,7 +14,7 @@ from text.counts import many
 from text.errors import UserError
 from text.one_line import one_line
 
-_MOST = 200  # of one request: more than a page shows, and what a proxy waits for
+MOST_AT_ONCE = 200  # of one request: more than a page shows, and what a proxy waits for
 _AT_ONCE = 8
 _MOST_NAMED = 10
 
@@ -36,8 +36,18 @@ class Shared:
     address: str
 
 
+def assert_few(names: Sequence[str], noun: str, most: int = MOST_AT_ONCE) -> None:
+    """Check that a person has not selected more than one request takes.
+
+    Raises:
+        UserError: there are too many.
+    """
+    if len(names) > most:
+        raise UserError(f"{many(len(names), noun)} selected; select {most} at most at once")
+
+
 async def change_each(
-    names: Sequence[str], change: Callable[[str], Awaitable[str]], noun: str, how: str, most: int = _MOST
+    names: Sequence[str], change: Callable[[str], Awaitable[str]], noun: str, how: str, most: int = MOST_AT_ONCE
 ) -> str:
     """Make one change for each of some things.
 
@@ -55,8 +65,7 @@ async def change_each(
         PartlyDone: it was not possible for some.
         UserError: it was possible for none, and the text says why; or there are too many.
     """
-    if len(names) > most:
-        raise UserError(f"{many(len(names), noun)} selected; select {most} at most at once")
+    assert_few(names, noun, most)
     at_once = asyncio.Semaphore(_AT_ONCE)
     notes: dict[str, list[str]] = {}  # names, by what there is to know of them
     failed: list[str] = []

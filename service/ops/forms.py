@@ -9,6 +9,7 @@ from starlette.requests import Request
 from service.ops.person import Refused
 
 _LARGEST_FORM_BYTES = 64 * 1024
+_MOST_FIELDS = 2_000  # so many ids fit into it, and whoever reads them says how many are too many
 
 
 async def read_form(request: Request) -> dict[str, str]:
@@ -23,7 +24,7 @@ async def read_form(request: Request) -> dict[str, str]:
         if len(body) > _LARGEST_FORM_BYTES:
             raise Refused(413, "the form is larger than 64 KiB")
     try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=300)
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
     except ValueError:
         raise Refused(400, "the form cannot be read") from None
     fields: dict[str, str] = {}

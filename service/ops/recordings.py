@@ -12,6 +12,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from service.ops.bulk import assert_few
 from service.ops.evidence import day_in_path
 from service.ops.forms import read_form
 from service.ops.parts import Ops
@@ -21,7 +22,7 @@ from text.times import format_instant
 from workers.catalogue.inventory import bracketed, csv_lines, csv_warning
 from workers.catalogue.lookup import day_at_telnyx
 from workers.catalogue.query import FIELDS, BadQuery, Query, join, read_box, read_query, write_box
-from workers.catalogue.search import Hit, count, search, search_all
+from workers.catalogue.search import Hit, count, search, search_all, search_ids
 
 PER_PAGE = 50
 
@@ -162,13 +163,16 @@ async def export_selected(ops: Ops, request: Request) -> Response:
     """The recordings that a person has selected, as CSV.
 
     Raises:
-        Refused: none is selected, or the catalogue does not know one.
+        Refused: none is selected, or the archive does not have one.
+        UserError: too many are selected.
     """
     form = await read_form(request)
     ops.access.check_change(request, request.state.person, form)
-    if not (ids := form.get("ids", "").split()):
+    if not (ids := list(dict.fromkeys(form.get("ids", "").split()))):
         raise Refused(400, "ids: missing")
-    hits = [await hit_of(ops, one) for one in ids]
+    assert_few(ids, "recording")
+    known = await ops.catalogue.ask(lambda path: search_ids(path, ids))
+    hits = [known[one] if one in known and known[one].row.key else await hit_of(ops, one) for one in ids]
     if missing := [one for one, hit in zip(ids, hits, strict=True) if hit is None]:
         raise Refused(404, f"not in the archive: {', '.join(missing)}")
     request.state.shown = ids

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -108,6 +109,18 @@ def test_each_look_and_each_decision_is_a_line(redis_url: str, redis: Any, small
         asked, refused = in_redis(redis)[-2:]
         assert failed.status_code == 400 and (asked["what"], refused["what"]) == ("approve", "failed")
         assert refused["of"] == asked["id"] and "11-one" in refused["error"]
+
+
+@pytest.mark.parametrize("number", [201, 400])
+def test_more_than_one_request_takes_are_refused_with_their_number(
+    redis_url: str, small: SmallArchive, number: int
+) -> None:
+    ids = [("ids", f"{n}-none") for n in range(number)]
+    with receiver(environment(redis_url, small)) as (_, process), signed_in(process) as (client, csrf):
+        for path, form in (("export", ids), ("hold", [*ids, ("why", "x")])):
+            refused = client.post(f"/ops/recordings/{path}", content=urlencode([*form, ("csrf", csrf)]))
+            assert refused.status_code == 400
+            assert f"{number} recordings selected; select 200 at most at once" in refused.text, refused.text
 
 
 def test_a_sign_in_that_is_refused_is_a_line(redis_url: str, redis: Any, small: SmallArchive) -> None:
