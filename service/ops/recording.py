@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from archive.readers import SEAL
 from archive.records import ArchivedObject, UnreadableRecord, WrongObject
 from archive.stores.store import StoreError
 from service.ops.access_log import of_recording
-from service.ops.life import Said, Step, read_life
+from service.ops.life import Life, Said, Step, read_life
 from service.ops.moments import marks_of
 from service.ops.parts import Ops
 from service.ops.person import Refused
@@ -135,22 +136,45 @@ async def look_at_one(ops: Ops, request: Request) -> Detail:
             )
         raise Refused(404, f"recording {recording_id} is not in the archive")
     try:
-        detail = await _detail(ops, hit, due_at, words)
-        return structs.replace(detail, accesses=await of_recording(ops, request, recording_id))
+        detail, accesses = await asyncio.gather(
+            _detail(ops, hit, due_at, words), of_recording(ops, request, recording_id)
+        )
+        return structs.replace(detail, accesses=accesses)
     except StoreError as error:
         raise ArchiveAway(str(error), [shown(ops, hit)]) from None
 
 
+@dataclass(frozen=True)
+class _Around:
+    """What is known of a recording besides what lies in its folder.
+
+    Attributes:
+        related: other recordings of its session.
+        due_at: when its original is scheduled for deletion, ISO 8601, UTC.
+        kept: why Callvault would not delete it then.
+        holds: on it and on its connection.
+        damage: of its objects, by key.
+    """
+
+    related: list[Hit]
+    due_at: str | None
+    kept: str | None
+    holds: list[Holding]
+    damage: Mapping[str, KnownDamage]
+
+
 async def _detail(ops: Ops, hit: Hit, due_at: str | None, words: str | None) -> Detail:
-    recording_id = hit.row.recording_id
-    folder = layout.recording_folder(hit.row.date, recording_id)
-    known = {key: found for key, found in (await known_damage(ops.runtime)).items() if key.startswith(folder)}
-    kept = await what_keeps(ops.runtime, folder)
-    holds = await ops.runtime.in_thread(holds_on, ops.runtime.archive, folder, hit.row.connection_id)
-    session = Query(session=hit.row.call_session_id)
-    found = await ops.catalogue.ask(lambda path: search(path, session, _RELATED + 1)) if session.session else []
-    related = [shown(ops, other) for other in found if other.row.recording_id != recording_id][:_RELATED]
-    detail, seen = await asyncio.to_thread(_read, ops, hit, related, due_at, kept, holds, known)
+    folder = layout.recording_folder(hit.row.date, hit.row.recording_id)
+    # Each lists folders of the archive, so they are read side by side.
+    life, damage, kept, holds, related = await asyncio.gather(
+        asyncio.to_thread(read_life, ops.runtime.archive, folder),
+        known_damage(ops.runtime),
+        what_keeps(ops.runtime, folder),
+        ops.runtime.in_thread(holds_on, ops.runtime.archive, folder, hit.row.connection_id),
+        _related(ops, hit),
+    )
+    known = {key: found for key, found in damage.items() if key.startswith(folder)}
+    detail, seen = await asyncio.to_thread(_read, ops, hit, life, _Around(related, due_at, kept, holds, known))
     await report_seen(ops, seen)
     if words is not None:
         length = hit.row.duration_ms
@@ -159,18 +183,15 @@ async def _detail(ops: Ops, hit: Hit, due_at: str | None, words: str | None) -> 
     return detail
 
 
-def _read(
-    ops: Ops,
-    hit: Hit,
-    related: list[Hit],
-    due_at: str | None,
-    kept: str | None,
-    holds: list[Holding],
-    known: Mapping[str, KnownDamage],
-) -> tuple[Detail, list[WrongObject]]:
+async def _related(ops: Ops, hit: Hit) -> list[Hit]:
+    session = Query(session=hit.row.call_session_id)
+    found = await ops.catalogue.ask(lambda path: search(path, session, _RELATED + 1)) if session.session else []
+    return [shown(ops, other) for other in found if other.row.recording_id != hit.row.recording_id][:_RELATED]
+
+
+def _read(ops: Ops, hit: Hit, life: Life, around: _Around) -> tuple[Detail, list[WrongObject]]:
     """The recording, and damage that nobody has reported yet."""
-    row = hit.row
-    life = read_life(ops.runtime.archive, layout.recording_folder(row.date, row.recording_id))
+    row, known, due_at, kept, holds = hit.row, around.damage, around.due_at, around.kept, around.holds
     is_deleted, is_erased = life.folder.has(kinds.RECEIPT), life.folder.has(kinds.ERASURE)
     steps = [Step(row.started_at, "call began"), Step(row.ended_at, "call ended"), *life.steps]
     sealed_at = None if row.seal is None else _sealed_at(ops, row.seal)
@@ -214,7 +235,7 @@ def _read(
         objects=life.objects,
         transcriptions=life.said,
         history=steps,
-        related=related,
+        related=around.related,
         sealed_at=sealed_at,
         deletion_due_at=due_at,
         kept=kept,
