@@ -46,6 +46,7 @@ class Said(NamedTuple):
 
 
 _LONGEST_NAME = 200
+_LOOK_SECONDS = 3600  # as a play lasts
 
 Says = Callable[[Request], Said | None]
 
@@ -87,9 +88,23 @@ def audio(request: Request) -> Said:
     return Said(what, [request.path_params["recording_id"]], of_audio=request.path_params["audio_format"])
 
 
-def levels(request: Request) -> Said:
-    """The levels of a recording, for the picture above the player."""
-    return Said("levels", [request.path_params["recording_id"]])
+def levels(request: Request) -> Said | None:
+    """The levels of a recording; nothing if its page asks for them, since the look at that is a line."""
+    ops: Ops = request.app.state.ops
+    recording_id = request.path_params["recording_id"]
+    look = ops.access.unsign(request.query_params.get("look", ""), _LOOK_SECONDS)
+    is_of_page = look == _look_at(recording_id, request.state.person)
+    return None if is_of_page else Said("levels", [recording_id])
+
+
+def signed_look(request: Request, recording_id: str) -> str:
+    """What the page of a recording sends along with its further requests: this person has looked at it."""
+    ops: Ops = request.app.state.ops
+    return ops.access.sign(_look_at(recording_id, request.state.person))
+
+
+def _look_at(recording_id: str, person: Person) -> list[str]:
+    return ["look", recording_id, f"{person.how} {person.id} {person.name}"]
 
 
 def change(request: Request, form: Mapping[str, str]) -> Said:

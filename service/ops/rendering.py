@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from service.app import WEBHOOK_PATH
-from service.ops import activity, charts, connections, evidence, recordings
+from service.ops import accesses, activity, charts, connections, evidence, recordings
 from service.ops.csrf import masked_csrf
 from service.ops.may import Guarded, who_may
 from service.ops.person import Person
@@ -60,6 +61,7 @@ def render(template: str, request: Request, person: Person | None, title: str, *
     csrf = masked_csrf(request, person) if person else ""
     shared: dict[str, Any] = {"person": person, "csrf": csrf, "title": title}
     shared |= {"path": request.scope["path"], "params": request.query_params}
+    shared["signed_look"] = partial(accesses.signed_look, request)
     shared["webhook_url"] = whole_address(request, WEBHOOK_PATH)
     shared["span"] = request.query_params.get("span", activity.DEFAULT)
     shared["zone"] = zone_of(request.cookies.get(ZONE_COOKIE, ""))

@@ -161,7 +161,7 @@ CHANGES: dict[str, Change] = {
 _ONE = "/ops/recordings/{recording_id}"
 FILES = (
     File(f"{_ONE}/audio.{{audio_format}}", "audio", audio.audio, HEAR, ("download",), log=accesses.audio),
-    File(f"{_ONE}/levels.json", "levels of the channels", audio.levels, HEAR, log=accesses.levels),
+    File(f"{_ONE}/levels.json", "levels of the channels", audio.levels, HEAR, ("look",), log=accesses.levels),
     File("/ops/recordings.csv", "export of a search", recordings.export, DECIDE, _EXPORT, log=accesses.export),
     File(
         "/ops/recordings/export",

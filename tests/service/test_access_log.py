@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import re
 import signal
 import threading
+import wave
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +20,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
+from archive import layout
 from archive.access import encode_line, new_line
 from lab.processes import Receiver, receiver
 from lab.redis import Server
@@ -109,6 +114,38 @@ def test_each_look_and_each_decision_is_a_line(redis_url: str, redis: Any, small
         asked, refused = in_redis(redis)[-2:]
         assert failed.status_code == 400 and (asked["what"], refused["what"]) == ("approve", "failed")
         assert refused["of"] == asked["id"] and "11-one" in refused["error"]
+
+
+def _with_samples(small: SmallArchive, recording_id: str) -> None:
+    """Give a recording audio that has levels: a second of silence."""
+    data = io.BytesIO()
+    with wave.open(data, "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(16_000))
+    folder = small.folder(11, recording_id)
+    record = small.read(layout.commit_key(folder))
+    audio = small.write(layout.audio_key(folder, "wav"), data.getvalue())
+    record["objects"][0] |= {"size": len(audio), "sha256": hashlib.sha256(audio).hexdigest()}
+    small.write(layout.commit_key(folder), record)
+
+
+def test_the_picture_of_a_page_is_no_line_beside_the_look(redis_url: str, redis: Any, small: SmallArchive) -> None:
+    one = "/ops/recordings/11-one"
+    _with_samples(small, "11-one")
+    _with_samples(small, "11-two")
+
+    def said() -> list[tuple[str, str]]:
+        return [(row["what"], row["who"]) for row in in_redis(redis) if row["what"] != "sign-in"]
+
+    with receiver(environment(redis_url, small)) as (_, process), signed_in(process) as (ann, _):
+        address = re.findall(r'data-levels="([^"]+)"', ann.get(one).text)[0]
+        assert ann.get(address).json()["channels"] and said() == [("look", "Ann")]
+        assert ann.get(f"{one}/levels.json").status_code == 200
+        assert ann.get(address.replace("11-one", "11-two")).status_code == 200
+        assert ann.get(f"{one}/levels.json?look=forged").status_code == 200
+        with signed_in(process, "Ben") as (ben, _):
+            assert ben.get(address).status_code == 200
+        assert said() == [("look", "Ann"), *[("levels", "Ann")] * 3, ("levels", "Ben")]
 
 
 @pytest.mark.parametrize("number", [201, 400])
