@@ -222,23 +222,28 @@ def test_every_page_can_be_read_in_every_state(in_state: tuple[str, Deployment],
         context.close()
 
 
+@contextmanager
+def _signed_in_at(deployment: Deployment, browser: Browser) -> Iterator[Page]:
+    with browser.new_context(base_url=deployment.url) as context:
+        page = context.new_page()
+        sign_in(page)
+        yield page
+
+
 @pytest.mark.parametrize("in_state", ["redis-away"], indirect=True)
 def test_while_redis_is_away_each_page_says_so_in_one_line_and_shows_the_rest(
     in_state: tuple[str, Deployment], browser: Browser
 ) -> None:
     _, deployment = in_state
-    context = browser.new_context(base_url=deployment.url)
-    page = context.new_page()
-    sign_in(page)
-    expect(page.get_by_role("article")).to_contain_text("Redis does not answer")
-    page.goto(f"/ops/recordings/{deployment.calls[0]['id']}")
-    expect(page.get_by_role("status").filter(has_text="Redis does not answer")).to_have_count(1)
-    expect(page.get_by_role("heading", name="Listen")).to_be_visible()
-    page.goto("/ops/dead-letters")
-    expect(page.get_by_role("heading", name="Redis does not answer")).to_be_visible()
-    page.get_by_role("main").get_by_role("link", name="Recordings").click()
-    expect(page.locator("tr.hit").first).to_be_visible()
-    context.close()
+    with _signed_in_at(deployment, browser) as page:
+        expect(page.get_by_role("article")).to_contain_text("Redis does not answer")
+        page.goto(f"/ops/recordings/{deployment.calls[0]['id']}")
+        expect(page.get_by_role("status").filter(has_text="Redis does not answer")).to_have_count(1)
+        expect(page.get_by_role("heading", name="Listen")).to_be_visible()
+        page.goto("/ops/dead-letters")
+        expect(page.get_by_role("heading", name="Redis does not answer")).to_be_visible()
+        page.get_by_role("main").get_by_role("link", name="Recordings").click()
+        expect(page.locator("tr.hit").first).to_be_visible()
 
 
 @pytest.mark.parametrize("in_state", ["archive-away"], indirect=True)
@@ -246,18 +251,15 @@ def test_while_the_archive_is_away_the_catalogue_still_finds_calls(
     in_state: tuple[str, Deployment], browser: Browser
 ) -> None:
     _, deployment = in_state
-    context = browser.new_context(base_url=deployment.url)
-    page = context.new_page()
-    sign_in(page)
-    expect(page.get_by_role("article").first).to_contain_text("The archive")
-    call = deployment.calls[0]
-    page.goto(f"/ops/recordings?q={call['id']}")
-    page.locator("tr.hit").get_by_role("link").click()
-    expect(page.get_by_role("heading", name="The archive cannot be read")).to_be_visible()
-    expect(page.locator("tr.hit")).to_contain_text(call["from"])
-    page.get_by_role("main").get_by_role("link", name="Dead letters").click()
-    expect(page.get_by_role("article").first).to_be_visible()
-    context.close()
+    with _signed_in_at(deployment, browser) as page:
+        expect(page.get_by_role("article").first).to_contain_text("The archive")
+        call = deployment.calls[0]
+        page.goto(f"/ops/recordings?q={call['id']}")
+        page.locator("tr.hit").get_by_role("link").click()
+        expect(page.get_by_role("heading", name="The archive cannot be read")).to_be_visible()
+        expect(page.locator("tr.hit")).to_contain_text(call["from"])
+        page.get_by_role("main").get_by_role("link", name="Dead letters").click()
+        expect(page.get_by_role("article").first).to_be_visible()
 
 
 def test_an_archive_that_cannot_be_opened_leaves_the_overview_only(tmp_path: Path, redis_url: str) -> None:
