@@ -6,9 +6,7 @@ template renders it (`rendering.py`). The API sends the same value as JSON.
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
@@ -27,10 +25,11 @@ from archive.records import UnreadableRecord
 from archive.stores.store import StoreError
 from config.roles import ROLES
 from process.logs import get_logger
-from service.ops import accesses, activity, overview, shared
+from service.ops import accesses, shared
 from service.ops.access import HEADERS, signed_out
 from service.ops.bulk import PartlyDone
 from service.ops.forms import read_form
+from service.ops.live import live
 from service.ops.may import EVERYONE, May, assert_guarded
 from service.ops.openapi import document
 from service.ops.page import Change, File, Page
@@ -51,9 +50,6 @@ from workers.catalogue.search import Hit
 
 log = get_logger()
 
-_LIVE_SECONDS = 2
-_ADMITTED_SECONDS = 30  # how long an open answer lasts before the person is asked for again
-_MOST_WATCHERS = 32
 _LONGEST_FIELD = 500
 _LONGEST = {"ids": 30_000}
 
@@ -77,7 +73,7 @@ def routes() -> Sequence[BaseRoute]:
     ]
     own = (
         File("/ops/sign-out", "sign out", sign_out, EVERYONE, method="POST"),
-        File("/ops/live", "the overview as it changes", _live, EVERYONE, ("span",)),
+        File("/ops/live", "the overview as it changes", live, EVERYONE, ("span",)),
         File("/api/openapi.json", "description of the API", _openapi, EVERYONE),
     )
     found += [Route(f.path, _Door(f.give, *f.query, may=f.may, log=f.log), methods=[f.method]) for f in (*own, *FILES)]
@@ -292,53 +288,6 @@ async def _change(ops: Ops, request: Request, row: Change) -> Response:
     title = "Shared" if is_whole else "Partly done"
     page = render("changed.html", request, person, title, text=said, is_good=is_whole, shared_url=shared_url, back=back)
     return HTMLResponse(page, status)
-
-
-# The parts of the overview that `/ops/live` sends anew when they have changed, with the least time between two of each.
-_LIVE_PARTS = {"now": 0.0, "charts": 15.0, "latest": 0.0}  # a chart that a person is reading stays for a moment
-
-
-async def _live(ops: Ops, request: Request) -> Response:
-    """The changing parts of the overview as server-sent events, until the browser disconnects."""
-    if ops.watchers >= _MOST_WATCHERS:
-        raise Refused(503, "too many live overviews are open; reload the page by hand")
-    activity.read_span(request.query_params.get("span"))
-    person: Person = request.state.person
-
-    async def events() -> AsyncIterator[str]:
-        ops.watchers += 1
-        sent: dict[str, tuple[float, str]] = {}
-        asked = time.monotonic()
-        try:
-            while not await request.is_disconnected():
-                if time.monotonic() - asked > _ADMITTED_SECONDS:
-                    if not await _is_still_admitted(ops, request):
-                        return  # the browser connects again, and then reads why it may not
-                    asked = time.monotonic()
-                looked = await overview.look(ops)
-                for part, seconds in _LIVE_PARTS.items():
-                    at, before = sent.get(part, (float("-inf"), ""))
-                    if time.monotonic() - at < seconds:
-                        continue
-                    text = render(f"_{part}.html", request, person, "", it=looked)
-                    if text != before:
-                        sent[part] = time.monotonic(), text
-                        lines = "\n".join(f"data: {line}" for line in text.splitlines())
-                        yield f"event: {part}\n{lines}\n\n"
-                yield ": still there\n\n"
-                await asyncio.sleep(_LIVE_SECONDS)
-        finally:
-            ops.watchers -= 1
-
-    return StreamingResponse(events(), media_type="text/event-stream")
-
-
-async def _is_still_admitted(ops: Ops, request: Request) -> bool:
-    """Whether a person who has been let in still is, such as after a token was revoked."""
-    try:
-        return not ops.access.needs_token or await ops.access.person(request) is not None
-    except (Refused, StoreError, RedisError, OSError):
-        return False
 
 
 async def _openapi(ops: Ops, request: Request) -> Response:
