@@ -240,7 +240,7 @@ def _waiting(status: Status) -> list[Waiting]:
         Waiting("Dead letters", "/ops/dead-letters", status.dead_letters, _age(since), "wait for a person"),
         Waiting("Days to seal", "/ops/evidence", days.days_open, longest, f"{len(days.overdue) or 'none'} overdue"),
         Waiting(
-            "Originals to delete",
+            "Originals on the deletion schedule",
             "/ops/deletions",
             status.deletions.due,
             None,

@@ -34,6 +34,7 @@ from workers.catalogue.rows import Row
 from workers.catalogue.search import Hit, search, state_of
 from workers.damage.damage import known_damage, report_wrong
 from workers.damage.damaged import KnownDamage
+from workers.deletion.duties import workers_duties
 from workers.deletion.kept import Holding, holds_on, what_keeps
 from workers.keys import ARQ_JOB, DELETIONS_DUE
 
@@ -151,6 +152,7 @@ class _Around:
     Attributes:
         related: other recordings of its session.
         due_at: when its original is scheduled for deletion, ISO 8601, UTC.
+        sealed_first: whether it also stays until its day is sealed.
         kept: why Callvault would not delete it then.
         holds: on it and on its connection.
         damage: of its objects, by key.
@@ -158,6 +160,7 @@ class _Around:
 
     related: list[Hit]
     due_at: str | None
+    sealed_first: bool
     kept: str | None
     holds: list[Holding]
     damage: Mapping[str, KnownDamage]
@@ -166,15 +169,17 @@ class _Around:
 async def _detail(ops: Ops, hit: Hit, due_at: str | None, words: str | None) -> Detail:
     folder = layout.recording_folder(hit.row.date, hit.row.recording_id)
     # Each lists folders of the archive, so they are read side by side.
-    life, damage, kept, holds, related = await asyncio.gather(
+    life, damage, duties, kept, holds, related = await asyncio.gather(
         asyncio.to_thread(read_life, ops.runtime.archive, folder),
         known_damage(ops.runtime),
+        workers_duties(ops.runtime),
         what_keeps(ops.runtime, folder),
         ops.runtime.in_thread(holds_on, ops.runtime.archive, folder, hit.row.connection_id),
         _related(ops, hit),
     )
     known = {key: found for key, found in damage.items() if key.startswith(folder)}
-    detail, seen = await asyncio.to_thread(_read, ops, hit, life, _Around(related, due_at, kept, holds, known))
+    around = _Around(related, due_at, duties.sealed_first, kept, holds, known)
+    detail, seen = await asyncio.to_thread(_read, ops, hit, life, around)
     await report_seen(ops, seen)
     if words is not None:
         length = hit.row.duration_ms
@@ -219,7 +224,8 @@ def _read(ops: Ops, hit: Hit, life: Life, around: _Around) -> tuple[Detail, list
     if kept is not None:
         steps.append(Step(None, "original kept", kept))
     if due_at is not None:
-        steps.append(Step(due_at, "original due for deletion"))
+        needs_seal = around.sealed_first and row.seal is None
+        steps.append(Step(due_at, "original due for deletion", "if its day is sealed by then" if needs_seal else ""))
     steps = sorted((s for s in steps if s.at or s.detail), key=lambda step: _sort_key(step.at))
     row = shown(ops, hit).row
     if life.record is not None:

@@ -45,6 +45,10 @@ def test_an_original_that_waits_for_its_seal_is_not_shown_as_due_by_its_time_alo
         assert when == {"5-one": False, "3-one": sealed_first, "2-held": sealed_first}
         assert ("its day is sealed and the archived copy" in page) is sealed_first
         assert ("It waits for no seal" in page) is not sealed_first
+        for id_, waits in (("5-one", False), ("3-one", sealed_first)):
+            detail = client.get(f"/api/recordings/{id_}", headers=headers).raise_for_status().json()
+            said = [step["detail"] for step in detail["history"] if step["what"] == "original due for deletion"]
+            assert said == ["if its day is sealed by then" if waits else ""]
         _hold_elsewhere(small, "2-held")
         page = client.get("/ops/deletions", headers=headers).text
         assert "3 originals are on the deletion schedule; something keeps 1 of them</span>" in page
