@@ -58,6 +58,7 @@ EXIT_STATUS = (
 
 # Names of files in the data folder, and what they are.
 FILES = (
+    ("access-log.sqlite", "the index behind `callvault access-log`; it can be deleted"),
     ("archive/", "the archive, unless CALLVAULT_ARCHIVE_URL names another place"),
     ("catalogue.sqlite", "the search catalogue; `callvault index --rebuild` makes it anew"),
     ("running.json", "what a running `callvault up` tells other commands"),

@@ -1,4 +1,4 @@
-"""Checks an archive in a folder with Python 3.11 or newer and nothing else: `python verify_archive.py FOLDER`.
+"""Checks an archive in a folder with Python 3.11 or newer and nothing else: `python3 verify_archive.py FOLDER`.
 
 It reports the same problems as `callvault verify --seals --deep` without keys. It hashes every object, compares the objects
 of a recording with its commit record and those of a sealed day with its seals, and checks the chain of seals. It does not
