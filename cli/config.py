@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 
+from cli.console import print_json
 from cli.options import DataFolder, Json, settings_and_up
 
 _WIDEST = 40  # a longer value moves its own source only
@@ -25,7 +25,7 @@ def command(data: DataFolder = None, json: Json = False) -> None:
     rows = settings_in_force(settings, () if data is None else ("data_folder",), from_up)
     if json:
         report = {"settings": [row._asdict() for row in rows], "unknown": unknown_settings()}
-        sys.stdout.write(json_module.dumps(report) + "\n")
+        print_json(report)
         return
     cells = [(row.name, row.value or "unset", row.file or row.source) for row in rows]
     name_width, value_width = (max(len(row[column]) for row in cells) for column in (0, 1))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import confirmed, open_console
+from cli.console import confirmed, open_console, print_json
 from cli.interrupt import Interrupted
 from cli.options import Json, settings_of
 from cli.usage import group
@@ -57,7 +57,7 @@ def _row(change: Change) -> dict[str, Any]:
 
 def _show(changes: list[Change], as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json_module.dumps({"changes": [_row(change) for change in changes]}) + "\n")
+        print_json({"changes": [_row(change) for change in changes]})
         return
     console = open_console()
     for change in changes:
@@ -137,7 +137,7 @@ async def _apply(client: TelnyxClient, document: Document, prune: bool, yes: boo
         failure = f"{failed.action} {failed.family}.{failed.key}: {error}; {done} of {len(changes)} made"
     if as_json:
         rows = [_row(change) | {"made": number < done} for number, change in enumerate(changes)]
-        sys.stdout.write(json_module.dumps({"changes": rows, "made": done, "error": failure}) + "\n")
+        print_json({"changes": rows, "made": done, "error": failure})
     if failure is not None:
         raise UserError(f"{failure}; fix it and run the command again")
     return 0

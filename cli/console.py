@@ -24,7 +24,15 @@ def open_console(*, stderr: bool = False) -> Console:
 
 def print_result(line: str, report: dict[str, Any], *, as_json: bool) -> None:
     """Print the result of a command: a line for a person, or the report as the one JSON document of `--json`."""
-    sys.stdout.write(f"{json.dumps(report) if as_json else line}\n")
+    if as_json:
+        print_json(report)
+    else:
+        sys.stdout.write(f"{line}\n")
+
+
+def print_json(report: object) -> None:
+    """Print one JSON document on a line of its own."""
+    sys.stdout.write(json.dumps(report) + "\n")
 
 
 def most_rows(limit: int | None, *, is_table: bool = True) -> int | None:

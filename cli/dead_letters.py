@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from cli.console import count_line, most_rows, print_result
+from cli.console import count_line, most_rows, print_json, print_result
 from cli.options import By, DataFolder, Json, Limit, Utc, Why, service_of, zone_of
 from cli.usage import group
 from text.counts import many
@@ -47,10 +46,6 @@ def _on_attempts(data: Any, work: Callable[[Attempts], Awaitable[Any]]) -> Any:
         return asyncio.run(run(url))
 
 
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json_module.dumps(value) + "\n")
-
-
 @command.command("list")
 def list_letters(limit: Limit = None, utc: Utc = False, data: DataFolder = None, json: Json = False) -> None:
     """List dead letters: job, cause, error, what to do.
@@ -64,7 +59,7 @@ def list_letters(limit: Limit = None, utc: Utc = False, data: DataFolder = None,
     found = _on_attempts(data, lambda attempts: attempts.letters())
     letters = found[-(most_rows(limit, is_table=not json) or len(found)) :]
     if json:
-        _print_json({"dead_letters": msgspec.to_builtins(letters), "count": len(found)})
+        print_json({"dead_letters": msgspec.to_builtins(letters), "count": len(found)})
         return
     zone_name, times = format_column([first_instant(letter.died_at) for letter in letters], zone_of(utc))
     if letters:

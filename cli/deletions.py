@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -14,7 +13,7 @@ import msgspec
 import typer
 
 from archive.hold import Hold
-from cli.console import count_line, most_rows, print_result, warn_of
+from cli.console import count_line, most_rows, print_json, print_result, warn_of
 from cli.options import ID_HELP, By, DataFolder, Json, Limit, RecordingId, Why, service_of, settings_of
 from cli.usage import group
 from text.counts import many
@@ -118,7 +117,7 @@ def list_deletions(
         report |= {"paused_by": pause and pause.by, "paused_at": pause and pause.at}
         report |= {"duties": msgspec.to_builtins(duties), "archive_problem": problem}
         report["differs_here"] = msgspec.to_builtins(differs)
-        sys.stdout.write(json_module.dumps(report) + "\n")
+        print_json(report)
         return
     _warn_of(differs)
     now = time.time()
@@ -146,7 +145,7 @@ def list_holds(limit: Limit = None, data: DataFolder = None, json: Json = False)
     found = _run(data, lambda runtime: runtime.in_thread(standing, runtime.archive), needs_redis=False)
     rows = found[: most_rows(limit, is_table=not json)]
     if json:
-        sys.stdout.write(json_module.dumps({"holds": msgspec.to_builtins(rows), "count": len(found)}) + "\n")
+        print_json({"holds": msgspec.to_builtins(rows), "count": len(found)})
         return
     for one in rows:
         what = "everything (deletion is paused)" if one.scope == "everything" else f"{one.scope} {one.subject}"
@@ -189,7 +188,7 @@ def show_duties(
     if json:
         report = {"units": msgspec.to_builtins(rows), "effective": msgspec.to_builtins(effective), "own": own}
         report |= {"held_by_decision": held, "differs_here": msgspec.to_builtins(differs)}
-        sys.stdout.write(json_module.dumps(report) + "\n")
+        print_json(report)
         return
     _warn_of(differs)
     for one in rows:

@@ -18,7 +18,7 @@ from archive import layout
 from archive.archive import Archive
 from archive.proof import hash_object
 from archive.stores.store import open_store
-from cli.console import open_console
+from cli.console import open_console, print_json
 from cli.init import init
 from cli.interrupt import stands
 from cli.options import AudioFolder, Json, own_settings_of, refuse_silence
@@ -225,7 +225,7 @@ class _Demo:
 
 def _print(report: Report, demo: _Demo, console: Console, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(asdict(report)) + "\n")
+        print_json(asdict(report))
         sys.stdout.flush()
         return
     from rich.table import Table

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import open_console
+from cli.console import open_console, print_json
 from cli.options import DataFolder, Json, service_of
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ def command(
         rows = asyncio.run(_check(settings, url, alert))
     is_good = all(row["good"] for row in rows)
     if json:
-        sys.stdout.write(json_module.dumps({"good": is_good, "checks": rows}) + "\n")
+        print_json({"good": is_good, "checks": rows})
     else:
         _print(rows)
     return 0 if is_good else 1

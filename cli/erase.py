@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from archive import layout
-from cli.console import confirmed
+from cli.console import confirmed, print_json
 from cli.interrupt import stands
 from cli.options import By, DataFolder, Json, service_of, settings_of
 from text.counts import many
@@ -79,7 +78,7 @@ def _run(settings: Settings, url: str, recording_id: str, why: str, by: str | No
     if as_json:
         report: dict[str, object] = {"recording_id": recording_id, "objects": [o.key for o in record.objects]}
         report |= {"erased": done.keys, "parquet_files": files, "erased_at": record.erased_at, "signed": signed}
-        sys.stdout.write(json_module.dumps(report) + "\n")
+        print_json(report)
         return 0
     erased = f"{many(len(done.keys), 'object')} erased, {many(files, 'Parquet file')} rewritten"
     if done.is_first:
@@ -111,7 +110,7 @@ def _sign(settings: Settings, recording_id: str, as_json: bool) -> int:
         record = sign_erasure(archive, folder, keys)
     if as_json:
         report = {"recording_id": recording_id, "why": record.why, "by": record.by, "erased_at": record.erased_at}
-        sys.stdout.write(json_module.dumps(report | {"signed": True}) + "\n")
+        print_json(report | {"signed": True})
     else:
         sys.stdout.write(f"signed: {layout.erasure_key(folder)}: {record.why} (by {record.by}, {record.erased_at})\n")
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json as json_module
 import sys
 from collections.abc import Callable, Iterable
 from datetime import tzinfo
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import bold, count_line, most_rows
+from cli.console import bold, count_line, most_rows, print_json
 from cli.options import DataFolder, Limit, Utc, option, refuse_empty, settings_of, zone_of
 from text.errors import UsedWrongly
 from text.times import first_instant, format_column, format_duration
@@ -129,7 +128,7 @@ def command(
         hits: Iterable[Hit] = itertools.islice(search_all(catalogue.path, wanted), most) if first else ()
         if json:
             for hit in hits:
-                sys.stdout.write(json_module.dumps(described(hit)) + "\n")
+                print_json(described(hit))
         elif csv:
             sys.stdout.writelines(csv_lines(hits))
         else:

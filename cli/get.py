@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -19,7 +19,7 @@ from archive.problems import Problem, advice_for, wrong
 from archive.proof import Damaged, Missing
 from archive.readers import TRANSCRIPTION
 from archive.records import ArchivedObject, UnreadableRecord
-from cli.console import open_console
+from cli.console import open_console, print_json
 from cli.new_file import new_file, refuse_folder
 from cli.options import DataFolder, Json, RecordingId, settings_of
 from text.counts import many
@@ -162,7 +162,7 @@ def _write_audio(
         log()
     if as_json:
         report = {"recording_id": recording_id, "path": str(path), "key": wanted.key, "bytes": wanted.size}
-        _print_json(report | {"sha256": wanted.sha256, "content_type": wanted.content_type})
+        print_json(report | {"sha256": wanted.sha256, "content_type": wanted.content_type})
     else:
         open_console(stderr=True).print(
             f"{path}: {many(wanted.size, 'byte')}, SHA-256 {wanted.sha256}, matches the commit record"
@@ -217,7 +217,7 @@ def _write_transcript(
     if out is None or str(out) == "-":
         log()
         if as_json:
-            _print_json(report | {"path": None, "text": text})
+            print_json(report | {"path": None, "text": text})
         else:
             sys.stdout.write(text)
         return 0
@@ -225,7 +225,7 @@ def _write_transcript(
         file.write(text.encode())
         log()
     if as_json:
-        _print_json(report | {"path": str(out), "bytes": len(text.encode())})
+        print_json(report | {"path": str(out), "bytes": len(text.encode())})
     return 0
 
 
@@ -234,7 +234,3 @@ def _read(archive: Archive, key: str, read: Callable[[bytes | None, str], T]) ->
         return read(archive.read_small(key), key)
     except UnreadableRecord as error:
         raise UserError(f"{error}; run `callvault verify --seals`") from None
-
-
-def _print_json(report: dict[str, Any]) -> None:
-    sys.stdout.write(json_module.dumps(report) + "\n")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cli.console import print_json
 from cli.options import DataFolder, Json, own_settings_of
 from process.alive import LONGEST_SILENCE_SECONDS, file_of, killed, silences
 
@@ -51,7 +51,7 @@ def command(
             for name, seconds in found.items()
         ]
         report = {"good": is_good, "processes": rows, "killed": lost, "missing": missing}
-        sys.stdout.write(json_module.dumps(report) + "\n")
+        print_json(report)
         return 0 if is_good else 1
     for name, seconds in found.items():
         state = "alive" if _is_alive(seconds) else f"hangs: no sign of life for {seconds:.0f}s"

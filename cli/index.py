@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 import time
 from typing import Annotated
 
 import typer
 
+from cli.console import print_json
 from cli.options import DataFolder, Json, settings_of
 from text.counts import many
 from text.sizes import format_size
@@ -36,7 +36,7 @@ def command(
     size = path.stat().st_size
     if json:
         report = {"recordings": count, "bytes": size, "path": str(path), "seconds": round(seconds, 2)}
-        sys.stdout.write(json_module.dumps(report) + "\n")
+        print_json(report)
     else:
         sys.stdout.write(f"{many(count, 'recording')}, {format_size(size)}, {format_duration(seconds)}: {path}\n")
     return 0

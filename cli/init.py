@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
+from cli.console import print_json
 from cli.options import DataFolder, Json, own_settings_of
 from process.private import private_folder
 from text.counts import many
@@ -48,7 +48,7 @@ def command(
     identity = done.identity
     if json:
         report = {"archive_url": settings.archive_address} | msgspec.to_builtins(identity)
-        sys.stdout.write(json_module.dumps(report | {"made": done.is_new, "redis": done.redis}) + "\n")
+        print_json(report | {"made": done.is_new, "redis": done.redis})
         return 0
     created = "created" if done.is_new else "already exists, created"
     sys.stdout.write(f"archive  {settings.archive_address}\n")

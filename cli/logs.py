@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from cli.console import count_line, most_rows, print_result
+from cli.console import count_line, most_rows, print_json, print_result
 from cli.options import DataFolder, Json, Limit, Since, Utc, first_day, refuse_future, settings_of, zone_of
 from cli.usage import group
 from text.counts import many
@@ -53,7 +52,7 @@ def list_logs(
     rows = found[-(most_rows(limit, is_table=not json) or len(found)) :]
     if json:
         report = {"log_messages": msgspec.to_builtins(rows), "count": len(found)}
-        sys.stdout.write(json_module.dumps(report) + "\n")
+        print_json(report)
         return
     zone_name, times = format_column([first_instant(row.first_seen_at) for row in rows], zone_of(utc))
     if rows:

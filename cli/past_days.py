@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import sys
 import time
 from collections import Counter
@@ -15,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from cli.backfilled import Backfilled
-from cli.console import open_console
+from cli.console import open_console, print_json
 from cli.interrupt import Interrupted, stop_if_cancelled
 from cli.progress import progress
 from cli.resume import StateFile
@@ -226,7 +225,7 @@ class Backfill:
             report |= {f"queued_{kind}": count for kind, count in queued._asdict().items()}
             report |= {f"done_{kind}": count for kind, count in done._asdict().items()}
             report["not_compared"] = [f"{one.kind}, {one.name}: {one.error}" for one in self._failed]
-            sys.stdout.write(json_module.dumps(report) + "\n")
+            print_json(report)
             return
         size, length = format_size(tally.bytes), format_duration(tally.seconds)
         lines = [

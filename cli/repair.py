@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ import typer
 
 from archive import layout
 from archive.records import ArchivedObject
+from cli.console import print_json
 from cli.options import DataFolder, Json, RecordingId, service_of
 from text.counts import many
 from text.errors import UserError
@@ -52,7 +52,7 @@ def command(
         put_back = asyncio.run(_repair(settings, url, recording_id, folder, file))
     if json:
         rows = [{"key": o.key, "size": o.size, "sha256": o.sha256} for o in put_back]
-        sys.stdout.write(json_module.dumps({"recording_id": recording_id, "put_back": rows}) + "\n")
+        print_json({"recording_id": recording_id, "put_back": rows})
         return 0
     for o in put_back:
         sys.stdout.write(f"{o.key}: restored, {many(o.size, 'byte')}, SHA-256 {o.sha256}, matches the commit record\n")

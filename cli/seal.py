@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import re
 import sys
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import open_console
+from cli.console import open_console, print_json
 from cli.options import DataFolder, Json, day_of, service_of
 from text.counts import many
 from text.errors import UsedWrongly
@@ -114,7 +113,7 @@ async def _sign(settings: Settings, url: str, first: int, last: int, as_json: bo
         links = await sign_by_hand(runtime, first, last)
     if as_json:
         rows = [{"sequence": one.seal.sequence, "day": one.seal.day, "sha256": one.sha256} for one in links]
-        sys.stdout.write(json_module.dumps({"signed": rows}) + "\n")
+        print_json({"signed": rows})
     else:
         for one in links:
             sys.stdout.write(f"seal {one.seal.sequence}, {one.seal.day}, SHA-256 {one.sha256}: signed\n")
@@ -127,7 +126,7 @@ def _print(outcomes: list[tuple[date, Any]], stamp: str | None, still: str, as_j
     waits = [outcome for _, outcome in outcomes if isinstance(outcome, Waits)]
     if as_json:
         rows = [{"day": day.isoformat()} | _described(outcome) for day, outcome in outcomes]
-        sys.stdout.write(json_module.dumps({"days": rows, "time_stamp": stamp}) + "\n")
+        print_json({"days": rows, "time_stamp": stamp})
         return 1 if waits else 0
     for day, outcome in outcomes:
         if isinstance(outcome, Waits):

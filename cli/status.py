@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json as json_module
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from cli.console import print_json
 from cli.options import DataFolder, Json, service_of
 from text.counts import many
 from text.times import format_duration
@@ -33,7 +33,7 @@ def command(data: DataFolder = None, json: Json = False) -> int:
     with service_of(data) as (settings, url):
         found = asyncio.run(_read(settings, url))
     if json:
-        sys.stdout.write(json_module.dumps(msgspec.to_builtins(found)) + "\n")
+        print_json(msgspec.to_builtins(found))
     else:
         _print(found)
     return 1 if found.needs_a_person else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cli.console import count_line, most_rows, print_result
+from cli.console import count_line, most_rows, print_json, print_result
 from cli.options import By, DataFolder, Json, Limit, service_of
 from cli.usage import group
 from text.errors import UsedWrongly
@@ -104,7 +103,7 @@ def list_tokens(limit: Limit = None, data: DataFolder = None, json: Json = False
     found = [_report(row) for row in _run(data, lambda runtime: runtime.in_thread(read_tokens, runtime.archive))]
     rows = found[: most_rows(limit, is_table=not json)]
     if json:
-        sys.stdout.write(json_module.dumps({"tokens": rows, "count": len(found)}) + "\n")
+        print_json({"tokens": rows, "count": len(found)})
         return
     for one in rows:
         end = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from cli.console import print_json
 from cli.options import DataFolder, Host, Json, own_settings_of
 from text.errors import UsedWrongly, UserError
 
@@ -121,7 +122,7 @@ def _print_json(settings: Settings, url: str, sandbox: dict[str, Any] | None) ->
         "data_folder": str(settings.data_folder.resolve()),
         "sandbox": sandbox,
     }
-    sys.stdout.write(json_module.dumps(report) + "\n")
+    print_json(report)
     sys.stdout.flush()
 
 

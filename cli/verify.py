@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import re
 import sys
 import time
@@ -16,7 +15,7 @@ import typer
 from archive.marks import ProvenMarks
 from archive.verify import Verified, count_recordings, verify
 from archive.verify_seals import count_seals, verify_seals
-from cli.console import open_console
+from cli.console import open_console, print_json
 from cli.interrupt import stands
 from cli.options import DataFolder, Json, Since, Until, first_day, last_day, refuse_future, refuse_reversed, settings_of
 from cli.resume import StateFile
@@ -147,7 +146,7 @@ def _run(settings: Settings, options: Options) -> int:
     if (error := register_problems(settings, archive_id, state.problems, "verify")) is not None:
         console.print(f"`callvault status` will not show this damage; it could not be recorded in Redis: {error}")
     if options.as_json:
-        sys.stdout.write(json_module.dumps(_report(settings, options, state, seconds)) + "\n")
+        print_json(_report(settings, options, state, seconds))
     else:
         _print(settings, options, state, seconds)
     return 1 if state.problems else 0
