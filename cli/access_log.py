@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from cli.console import bold, count_line, most_rows
-from cli.options import DataFolder, Limit, Utc, option, refuse_empty, settings_of, zone_of
+from cli.console import bold, count_line, in_columns, most_rows, printable
+from cli.options import DataFolder, Limit, Utc, by_option, refuse_empty, settings_of, zone_of
 from text.counts import many
-from text.errors import UsedWrongly
 from text.sizes import format_size
 from text.times import first_instant, format_column, format_duration
 
@@ -58,7 +57,7 @@ def command(
     try:
         query = read_access_query({"since": since, "until": until, "who": who, "recording": recording}, zone)
     except BadQuery as error:
-        raise UsedWrongly(f"{option(error.field)}: {error.why}" if error.field else error.why) from None
+        raise by_option(error) from None
     settings = settings_of(data)
     index = AccessIndex(settings.data_folder)
     if (note := asyncio.run(_bring_up_to_date(settings, index, open_archive(settings)))) is not None:
@@ -92,9 +91,7 @@ def _write_table(entries: list[Entry], zone: tzinfo | None) -> None:
     zone_name, times = format_column([first_instant(entry.line.at) for entry in entries], zone)
     rows = [(time, *_cells(entry)) for time, entry in zip(times, entries, strict=True)]
     lines = [(f"when ({zone_name})", *_HEAD), *rows] if entries else []
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for number, line in enumerate(lines):
-        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    for number, text in enumerate(in_columns(lines)):
         sys.stdout.write((text if number else bold(text)) + "\n")
 
 
@@ -114,9 +111,4 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     if entry.error is not None:
         parts.append(f"failed: {entry.error}")
     about = "; ".join(part for part in parts if part)
-    return tuple(map(_shown, (line.who, line.how, line.address, line.what, about)))
-
-
-def _shown(text: str) -> str:
-    """Replace control characters: names come from outside, and a terminal would obey them."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    return tuple(map(printable, (line.who, line.how, line.address, line.what, about)))

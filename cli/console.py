@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from text.counts import many
@@ -45,6 +46,17 @@ def most_rows(limit: int | None, *, is_table: bool = True) -> int | None:
     if limit is not None:
         return limit or None
     return _ON_A_TERMINAL if is_table and sys.stdout.isatty() else None
+
+
+def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line for each row of a table, with its cells below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def printable(text: str) -> str:
+    """A text without control characters: much comes from outside, and a terminal would obey them."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def count_line(shown: int, total: int, noun: str) -> str:

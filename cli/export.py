@@ -10,7 +10,7 @@ import typer
 
 from cli.console import open_console, print_result
 from cli.interrupt import stands
-from cli.options import DataFolder, Json, Utc, option, settings_of, zone_of
+from cli.options import DataFolder, Json, Utc, Words, by_option, settings_of, zone_of
 from text.counts import many
 from text.errors import UsedWrongly, UserError
 
@@ -19,14 +19,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    query: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[WORDS]...",
-            help="As in the search box: a number, an ID, a day, spoken words, or name:value.",
-            show_default=False,
-        ),
-    ] = None,
+    query: Words = None,
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="New folder, or a new file that ends in .zip.")
     ] = None,
@@ -61,7 +54,7 @@ def command(
     try:
         wanted = read_query(read_box(box), zone_of(utc))
     except BadQuery as error:
-        raise UsedWrongly(f"{option(error.field)}: {error.why}" if error.field else error.why) from None
+        raise by_option(error) from None
     is_zip = out.suffix.lower() == ".zip"
     if is_zip and not out.stem.strip("."):  # it names the folder in the ZIP, which must not lead out of it
         raise UsedWrongly(f"--out: cannot use the name {out.name}; give a ZIP a name before .zip, such as case.zip")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import bold, count_line, most_rows, print_json
-from cli.options import DataFolder, Limit, Utc, option, refuse_empty, settings_of, zone_of
+from cli.console import bold, count_line, in_columns, most_rows, print_json, printable
+from cli.options import DataFolder, Limit, Utc, Words, by_option, refuse_empty, settings_of, zone_of
 from text.errors import UsedWrongly
 from text.times import first_instant, format_column, format_duration
 from workers.catalogue.words import pieces
@@ -23,14 +23,7 @@ _HEAD = ("from", "to", "length", "state", "seal", "recording")
 
 
 def command(
-    query: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[WORDS]...",
-            help="As in the search box: a number, an ID, a day, spoken words, or name:value.",
-            show_default=False,
-        ),
-    ] = None,
+    query: Words = None,
     number: Annotated[
         str | None,
         typer.Option(
@@ -111,7 +104,7 @@ def command(
     try:
         wanted = read_query(join(options, read_box(box)), zone)
     except BadQuery as error:
-        raise UsedWrongly(f"{option(error.field)}: {error.why}" if error.field else error.why) from None
+        raise by_option(error) from None
     most = most_rows(limit, is_table=not csv and not json)
     with opened(settings) as (catalogue, archive):
         up_to_date(settings, catalogue, archive)
@@ -143,9 +136,7 @@ def write_table(hits: list[Hit], zone: tzinfo | None) -> None:
     zone_name, times = format_column([first_instant(hit.row.started_at) for hit in hits], zone)
     rows = [(time, *_cells(hit)) for time, hit in zip(times, hits, strict=True)]
     lines = [(f"started ({zone_name})", *_HEAD), *rows] if hits else []
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line, hit in zip(lines, [None, *hits], strict=False):
-        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    for text, hit in zip(in_columns(lines), [None, *hits], strict=False):
         sys.stdout.write((bold(text) if hit is None else text) + "\n")
         if hit is not None and hit.words is not None:
             sys.stdout.write(f"    {_marked(hit.words)}\n")
@@ -166,15 +157,10 @@ def _cells(hit: Hit) -> tuple[str, ...]:
     length = "" if row.duration_ms is None else format_duration(row.duration_ms / 1000)
     state = hit.state + (f" ({', '.join(row.findings)})" if row.findings else "")
     seal = "" if row.seal is None else str(row.seal)
-    return tuple(map(_shown, (row.from_number or "", row.to_number or "", length, state, seal, row.recording_id)))
-
-
-def _shown(text: str) -> str:
-    """Replace control characters: numbers and words come from outside, and a terminal would obey them."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    return tuple(map(printable, (row.from_number or "", row.to_number or "", length, state, seal, row.recording_id)))
 
 
 def _marked(words: str) -> str:
     return "".join(
-        bold(_shown(piece), is_reversed=True) if is_hit else _shown(piece) for piece, is_hit in pieces(words)
+        bold(printable(piece), is_reversed=True) if is_hit else printable(piece) for piece, is_hit in pieces(words)
     )

@@ -18,6 +18,7 @@ from text.times import parse_day, parse_span
 
 if TYPE_CHECKING:
     from config.settings import Settings
+    from workers.catalogue.query import BadQuery
 
 log = get_logger()
 
@@ -37,6 +38,14 @@ Utc = Annotated[bool, typer.Option("--utc", help="Times in UTC. [default: in the
 Limit = Annotated[
     int | None,
     typer.Option(metavar="N", help="Most rows; 0: all. [default: 50 on a terminal, else all]", min=0, max=10**9),
+]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[WORDS]...",
+        help="As in the search box: a number, an ID, a day, spoken words, or name:value.",
+        show_default=False,
+    ),
 ]
 By = Annotated[str | None, typer.Option(metavar="NAME", help="Who decides. [default: your user name]")]
 Why = Annotated[str, typer.Option(metavar="TEXT", help="Reason; the archive records it.")]
@@ -66,6 +75,11 @@ AudioFolder = Annotated[
 def option(name: str) -> str:
     """The option of a parameter: `--min-duration` for `min_duration`."""
     return f"--{name.replace('_', '-')}"
+
+
+def by_option(error: BadQuery) -> UsedWrongly:
+    """What is wrong with a search, by the option instead of the field."""
+    return UsedWrongly(f"{option(error.field)}: {error.why}" if error.field else error.why)
 
 
 def zone_of(utc: bool) -> tzinfo | None:
