@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from cli.console import count_line, most_rows, print_json, print_result
+from cli.console import count_line, most_rows, print_json, print_result, printable
 from cli.options import By, DataFolder, Json, Limit, Utc, Why, service_of, zone_of
 from cli.usage import group
 from text.counts import many
@@ -65,8 +65,10 @@ def list_letters(limit: Limit = None, utc: Utc = False, data: DataFolder = None,
     if letters:
         sys.stdout.write(f"job; cause, attempts, failed ({zone_name})\n")
     for died, letter in zip(times, letters, strict=True):
-        sys.stdout.write(f"{letter.job_id}\n  {letter.cause}, {many(len(letter.attempts), 'attempt')}, failed {died}\n")
-        sys.stdout.write(f"  {letter.error}\n  {advice_of(letter.cause)}\n")
+        sys.stdout.write(
+            f"{printable(letter.job_id)}\n  {letter.cause}, {many(len(letter.attempts), 'attempt')}, failed {died}\n"
+        )
+        sys.stdout.write(f"  {printable(letter.error)}\n  {advice_of(letter.cause)}\n")
     sys.stdout.write(f"{count_line(len(letters), len(found), 'dead letter')}\n")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from cli.console import count_line, most_rows, print_json, print_result
+from cli.console import count_line, most_rows, print_json, print_result, printable
 from cli.options import DataFolder, Json, Limit, Since, Utc, first_day, refuse_future, settings_of, zone_of
 from cli.usage import group
 from text.counts import many
@@ -63,7 +63,8 @@ def list_logs(
         about = " ".join(str(meta[n]) for n in ("external_connection_id", "telephone_number") if meta.get(n))
         again = f" (reappeared, seen {many(row.occurrence, 'time')})" if row.occurrence > 1 else ""
         title = f"{message.get('code')} {message.get('title')}: {message.get('detail')}"
-        sys.stdout.write(f"{seen}  {about}\n  {title}{again}\n  id {message.get('id') or 'none'}\n")
+        lines = (f"{seen}  {about}", f"  {title}{again}", f"  id {message.get('id') or 'none'}")
+        sys.stdout.writelines(f"{printable(line)}\n" for line in lines)
     sys.stdout.write(f"{count_line(len(rows), len(found), 'log message')}\n")
 
 

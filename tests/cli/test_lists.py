@@ -112,3 +112,12 @@ def test_a_terminal_gets_fifty_rows_and_a_pipe_gets_all(here: dict[str, str], re
             pass
         assert process.wait(30) == 0
     assert shown.decode().splitlines()[-1] == "50 of 60 dead letters; 10 more, use --limit 0 for all"
+
+
+def test_an_error_in_a_list_gives_a_terminal_no_orders(here: dict[str, str], redis: Any) -> None:
+    letter = DeadLetter(
+        "job-x", "archive_recording", {}, "arq:queue", "rejected", "no\x1b[2J\rok", "2026-11-25T10:00:00Z", []
+    )
+    redis.hset(DEAD_LETTERS, letter.job_id, msgspec.json.encode(letter))
+    printed = output(here, "dead-letters", "list")
+    assert "no [2J ok" in printed and {c for c in printed if not c.isprintable()} == {"\n"}, printed
