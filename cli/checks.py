@@ -344,10 +344,6 @@ async def _disk(settings: Settings, redis: Any) -> str:
 async def _alerts(settings: Settings, redis: Any) -> str:
     import apprise
 
-    if not settings.alert_urls:
-        raise Noted(
-            "CALLVAULT_ALERT_URLS is not set", "set it to receive alerts; `callvault doctor --alert` sends a test"
-        )
     if unknown := sorted(set(settings.alert_severities) - set(KINDS)):
         near = difflib.get_close_matches(unknown[0], KINDS, 1)
         hint = f"did you mean {near[0]}?" if near else "docs/runbook.md lists all kinds"
@@ -361,6 +357,10 @@ async def _alerts(settings: Settings, redis: Any) -> str:
         raise Wrong(
             f"Apprise cannot use {bad} of {many(len(settings.alert_urls), 'address')} in CALLVAULT_ALERT_URLS",
             "see github.com/caronc/apprise for the forms of addresses",
+        )
+    if not settings.alert_urls:
+        raise Noted(
+            "CALLVAULT_ALERT_URLS is not set", "set it to receive alerts; `callvault doctor --alert` sends a test"
         )
     return f"{many(len(settings.alert_urls), 'address')}; `callvault doctor --alert` sends a test"
 

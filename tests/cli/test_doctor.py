@@ -63,6 +63,12 @@ def test_each_problem_is_shown_with_its_fix(environment: dict[str, str], redis: 
     assert found["alerts"]["advice"] == "did you mean audio-finding?"
 
 
+def test_a_wrong_witness_is_found_where_no_alert_is_sent(environment: dict[str, str]) -> None:
+    status, found = checks(environment | {"CALLVAULT_WITNESS_URLS": "nothing-of-apprise"})
+    assert (status, found["alerts"]["good"]) == (1, False)
+    assert found["alerts"]["found"] == "CALLVAULT_WITNESS_URLS has an address that Apprise cannot use"
+
+
 def test_the_doctor_finds_faults_that_settings_cannot_show(
     sandbox: RunningSandbox, environment: dict[str, str], tmp_path: Path
 ) -> None:
