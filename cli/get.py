@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _OF_AUDIO = ("wav", "mp3")
-_OF_A_TRANSCRIPT = ("txt", "vtt", "json")
+_OF_A_TRANSCRIPT = ("txt", "vtt", "json")  # an error explains why there is no WebVTT
 
 
 def command(
@@ -47,7 +47,7 @@ def command(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="wav or mp3, if the recording has both; of a transcript: txt, vtt or json.",
+            help="wav or mp3, if the recording has both; of a transcript: txt or json.",
         ),
     ] = None,
     transcript: Annotated[
