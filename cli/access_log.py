@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from cli.console import bold, count_line, in_columns, most_rows, printable
-from cli.options import DataFolder, Limit, Utc, by_option, refuse_empty, settings_of, zone_of
+from cli.options import DataFolder, Limit, Utc, by_option, settings_of, zone_of
 from text.counts import many
 from text.sizes import format_size
 from text.times import first_instant, format_column, format_duration
@@ -53,7 +53,6 @@ def command(
     from workers.runtime import open_archive
 
     zone = zone_of(utc)
-    refuse_empty(since=since, until=until, who=who, recording=recording)
     try:
         query = read_access_query({"since": since, "until": until, "who": who, "recording": recording}, zone)
     except BadQuery as error:

@@ -119,8 +119,6 @@ def accept_letter(
     from workers.reconcile.not_transcribed import accept_transcription
     from workers.runtime import runtime_at
 
-    if not why.strip():
-        raise UsedWrongly("--why: give a reason; the archive keeps it")
     is_transcription = what.startswith("archive_transcription:")
     id_ = what.removeprefix("archive_recording:").removeprefix("archive_transcription:")
     kind, person = "transcription" if is_transcription else "recording", by or user_name()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import bold, count_line, in_columns, most_rows, print_json, printable
-from cli.options import DataFolder, Limit, Utc, Words, by_option, refuse_empty, settings_of, zone_of
+from cli.options import DataFolder, Limit, Utc, Words, by_option, settings_of, zone_of
 from text.errors import UsedWrongly
 from text.times import first_instant, format_column, format_duration
 from workers.catalogue.words import pieces
@@ -94,7 +94,6 @@ def command(
         "state": state,
         "findings": "1" if findings else None,
     }
-    refuse_empty(**options)
     box = " ".join(query or ())
     if query and not box.strip():  # an unset variable of a script would otherwise ask for everything
         raise UsedWrongly("WORDS: is empty; leave it out, or give what to find")

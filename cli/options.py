@@ -118,7 +118,6 @@ def last_day(text: str | None, option: str = "--until") -> date | None:
 
 
 def _day(text: str, option: str, *, at_end: bool) -> date:
-    refuse_empty(**{option.removeprefix("--"): text})
     try:
         span = parse_span(text)
         if span.days is not None:
@@ -150,17 +149,6 @@ def refuse_future(since: date | None, today: date) -> None:
     """
     if since is not None and since > today:
         raise UsedWrongly(f"--since: {since} must not be after today ({today}, UTC)")
-
-
-def refuse_empty(**given: str | None) -> None:
-    """Refuse an option with an empty value: an unset variable of a script would otherwise ask for everything.
-
-    Raises:
-        UsedWrongly: an option is empty.
-    """
-    for name, value in given.items():
-        if value is not None and not value.strip():
-            raise UsedWrongly(f"{option(name)}: is empty; leave it out, or give a value")
 
 
 def refuse_silence(audio: Path | None) -> None:
