@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 def command(
     recording_id: Annotated[str, typer.Argument(metavar="ID", help="Whole ID of the recording.", show_default=False)],
     reason: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Reason; the archive records it. Required unless --sign.")
+        str | None,
+        typer.Option(
+            "--reason", "--why", metavar="TEXT", help="Reason; the archive records it. Required unless --sign."
+        ),
     ] = None,
     by: By = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
@@ -45,8 +48,6 @@ def command(
         return _sign(settings_of(data), recording_id, json)
     if reason is None:
         raise UsedWrongly("--reason: missing; give a reason, which the archive records")
-    if not reason.strip():
-        raise UsedWrongly("--reason: is empty; give a reason, which the archive records")
     with service_of(data) as (settings, url):
         return _run(settings, url, recording_id, reason, by, yes=yes, as_json=json)
 

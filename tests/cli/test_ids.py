@@ -83,7 +83,7 @@ def test_a_decision_names_the_whole_id_that_it_took(small: SmallArchive, here: d
 
 
 def test_an_erasure_wants_the_whole_id(small: SmallArchive, here: dict[str, str]) -> None:
-    for options in (["--reason", "x", "--yes"], ["--sign"]):
+    for options in (["--reason", "x", "--yes"], ["--why", "x", "--yes"], ["--sign"]):
         said = run(here | {"CALLVAULT_SEAL_KEY": key_in(small.root.parent)}, "erase", "8b1d00", *options, status=2)
         assert said.startswith(f"callvault: ID: 8b1d00 is only the beginning of {OTHER}; what is erased"), said
     assert (small.root / layout.commit_key(small.folder(3, OTHER))).exists()
