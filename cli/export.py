@@ -13,6 +13,7 @@ from cli.interrupt import stands
 from cli.options import DataFolder, Json, Utc, Words, by_option, settings_of, zone_of
 from text.counts import many
 from text.errors import UsedWrongly, UserError
+from text.sizes import format_size
 
 if TYPE_CHECKING:
     from workers.export.bundle import Bundle
@@ -75,7 +76,7 @@ def command(
                 search_all(catalogue.path, wanted),
                 folder,
                 box,
-                lambda recordings, size: show(f"{size / 1e6:,.1f} MB", recordings=recordings),
+                lambda recordings, size: show(format_size(size), recordings=recordings),
             )
     if is_zip:
         with stands(lambda: f"{folder} holds the whole export; run the same command again to pack it"):
@@ -114,7 +115,7 @@ def _zip(folder: Path, out: Path) -> None:
 
 
 def _sentence(bundle: Bundle, out: Path, *, is_zip: bool) -> str:
-    said = f"{out}: {many(bundle.recordings, 'recording')}, {many(bundle.files, 'file')}, {bundle.size_bytes / 1e6:,.1f} MB."
+    said = f"{out}: {many(bundle.recordings, 'recording')}, {many(bundle.files, 'file')}, {format_size(bundle.size_bytes)}."
     if bundle.unsealed:
         said += f" No seal proves {bundle.unsealed} of them yet; export them again when their days are sealed."
     if bundle.problems:

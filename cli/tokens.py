@@ -41,17 +41,17 @@ def _report(row: ApiToken) -> dict[str, Any]:
     from workers.api_tokens import works
 
     state = row.state if row.state == "revoked" or works(row) else "ended"
-    return {"id": row.id, "name": row.name, "role": row.role, "state": state, "ends_at": row.ends_at} | {
-        "by": row.by,
-        "at": row.at,
-    }
+    shown = {"id": row.id, "name": row.name, "role": row.role, "state": state, "ends_at": row.ends_at}
+    return shown | {"by": row.by, "at": row.at}
 
 
 @command.command("create")
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What or whom it is for.", show_default=False)],
     role: Annotated[str, typer.Option(metavar="ROLE", help="listener, operator, officer, auditor or admin.")],
-    lasts: Annotated[str, typer.Option("--for", metavar="TIME", help="How long it works: up to 366d.")] = "90d",
+    lasts: Annotated[
+        str, typer.Option("--for", metavar="DURATION", help="How long it works, such as 30d; at most 366d.")
+    ] = "90d",
     by: By = None,
     data: DataFolder = None,
     json: Json = False,
