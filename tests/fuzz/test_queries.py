@@ -19,24 +19,11 @@ from tests.fuzz.values import texts
 from text.errors import UserError
 from text.times import parse_day, parse_duration, parse_instant, parse_span
 from workers.catalogue.catalogue import Catalogue
-from workers.catalogue.query import read_box, read_query
+from workers.catalogue.query import FIELDS, read_box, read_query
 from workers.catalogue.search import search
 from workers.catalogue.words import BadWords, indexed, marked, words_query
 
-NAMES = (
-    "number",
-    "since",
-    "until",
-    "connection",
-    "session",
-    "leg",
-    "id",
-    "text",
-    "min_duration",
-    "max_duration",
-    "state",
-    "findings",
-)
+NAMES = tuple(FIELDS)
 SYNTAX = st.text(alphabet='"*^():-+{}ANDORNEAT' + "'\\ aé\u0301٣", max_size=30)
 
 
