@@ -207,7 +207,7 @@ def _save_trace(error: Exception) -> str:
     return file.name
 
 
-def _end(text: str, status: int) -> None:
+def _end(text: str, status: int) -> NoReturn:
     print(text if "\n" in text else f"callvault: {text}", file=sys.stderr)  # noqa: T201
     sys.exit(status)
 
