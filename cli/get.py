@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, TypeVar
+from typing import IO, TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 import typer
 
@@ -31,6 +31,26 @@ if TYPE_CHECKING:
     from config.settings import Settings
 
 T = TypeVar("T")
+
+
+class _Output(NamedTuple):
+    """What to write to.
+
+    Attributes:
+        path: of the file; None: the default of what is written.
+        force: replace a file that exists.
+        as_json: print a report.
+    """
+
+    path: Path | None
+    force: bool
+    as_json: bool
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether it is standard output, by the name `-`."""
+        return str(self.path) == "-"
+
 
 _OF_AUDIO = ("wav", "mp3")
 _OF_A_TRANSCRIPT = ("txt", "vtt", "json")  # an error explains why there is no WebVTT
@@ -69,7 +89,8 @@ def command(
     from cli.ids import whole_id
 
     _refuse_format(format_, transcript=transcript)
-    if json and str(out) == "-":
+    output = _Output(out, force, json)
+    if json and output.is_standard:
         raise UsedWrongly("--json and --out - exclude each other; both print on standard output")
     refuse_folder(out)
     settings = settings_of(data)
@@ -82,9 +103,7 @@ def command(
             _refuse_if_erased(archive, folder, recording_id)
         if transcript:
             log = partial(log_reading, settings, archive, "transcript", [recording_id])
-            return _write_transcript(
-                archive, folder, recording_id, out, format_ or "txt", log, force=force, as_json=json
-            )
+            return _write_transcript(archive, folder, recording_id, format_ or "txt", output, log)
         try:
             record = archive.commit_record(folder)
         except UnreadableRecord as error:
@@ -95,7 +114,7 @@ def command(
         chosen = _choose(record.objects, format_, recording_id)
         try:
             log = partial(log_reading, settings, archive, "get", [recording_id])
-            return _write_audio(archive, chosen, recording_id, out, log, force=force, as_json=json)
+            return _write_audio(archive, chosen, recording_id, output, log)
         except Damaged as damage:
             kind = "missing" if isinstance(damage, Missing) else "damaged"
             raise _damaged(settings, archive, Problem(kind, damage.key, damage.what)) from None
@@ -134,17 +153,10 @@ def _choose(objects: list[ArchivedObject], audio_format: str | None, recording_i
 
 
 def _write_audio(
-    archive: Archive,
-    wanted: ArchivedObject,
-    recording_id: str,
-    out: Path | None,
-    log: Callable[[], None],
-    *,
-    force: bool,
-    as_json: bool,
+    archive: Archive, wanted: ArchivedObject, recording_id: str, output: _Output, log: Callable[[], None]
 ) -> int:
     """Write through a temporary file, so that no unchecked bytes ever appear under the name."""
-    if str(out) == "-":
+    if output.is_standard:
         with tempfile.TemporaryFile() as checked:
             try:
                 _copy(archive, wanted, checked)
@@ -156,11 +168,11 @@ def _write_audio(
                 sys.stdout.buffer.write(chunk)
         return 0
     suffix = "mp3" if wanted.content_type == "audio/mpeg" else "wav"
-    path = out or Path(f"{layout.encode_name(recording_id)}.{suffix}")
-    with new_file(path, force=force) as file:
+    path = output.path or Path(f"{layout.encode_name(recording_id)}.{suffix}")
+    with new_file(path, force=output.force) as file:
         _copy(archive, wanted, file)
         log()
-    if as_json:
+    if output.as_json:
         report = {"recording_id": recording_id, "path": str(path), "key": wanted.key, "bytes": wanted.size}
         print_json(report | {"sha256": wanted.sha256, "content_type": wanted.content_type})
     else:
@@ -189,15 +201,7 @@ def _copy(archive: Archive, wanted: ArchivedObject, file: IO[bytes]) -> None:
 
 
 def _write_transcript(
-    archive: Archive,
-    folder: str,
-    recording_id: str,
-    out: Path | None,
-    format_: str,
-    log: Callable[[], None],
-    *,
-    force: bool,
-    as_json: bool,
+    archive: Archive, folder: str, recording_id: str, format_: str, output: _Output, log: Callable[[], None]
 ) -> int:
     keys = [stored.key for stored in archive.store.list(f"{folder}transcriptions/")]
     if not keys:
@@ -214,18 +218,18 @@ def _write_transcript(
         rows = [_read(archive, key, lambda data, key: TRANSCRIPTION.read(data, key).transcription) for key in keys]
         text = json_module.dumps({"recording_id": recording_id, "transcriptions": rows}, ensure_ascii=False) + "\n"
     report = {"recording_id": recording_id, "format": format_, "transcriptions": len(keys)}
-    if out is None or str(out) == "-":
+    if output.path is None or output.is_standard:
         log()
-        if as_json:
+        if output.as_json:
             print_json(report | {"path": None, "text": text})
         else:
             sys.stdout.write(text)
         return 0
-    with new_file(out, force=force) as file:
+    with new_file(output.path, force=output.force) as file:
         file.write(text.encode())
         log()
-    if as_json:
-        print_json(report | {"path": str(out), "bytes": len(text.encode())})
+    if output.as_json:
+        print_json(report | {"path": str(output.path), "bytes": len(text.encode())})
     return 0
 
 
