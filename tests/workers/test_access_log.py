@@ -266,6 +266,21 @@ async def test_a_line_that_was_written_twice_counts_once(runtime: Runtime, tmp_p
     assert len(index.find(AccessQuery(), None)) == 1
 
 
+async def test_the_index_keeps_a_line_that_redis_and_the_archive_both_held(runtime: Runtime, tmp_path: Path) -> None:
+    """As when a worker dies once the object is in the archive, and two people read the log before another drops the batch."""
+    index, archive_id = AccessIndex(tmp_path / "data"), runtime.archive.identity.id
+    await log_of(runtime).write(one := line())
+    batch = await take_batch(runtime.redis, archive_id, layout.access_log_key(utc_now(), "1" * 16))
+    assert batch is not None
+    put_lines(runtime.archive, batch.key, batch.lines)
+    for _ in range(2):
+        await bring_up_to_date(index, runtime.archive, runtime.redis)
+        assert [entry.object for entry in index.find(AccessQuery(), None)] == [batch.key]
+    await move_access_log(runtime)
+    await bring_up_to_date(index, runtime.archive, runtime.redis)
+    assert [entry.line.id for entry in index.find(AccessQuery(recording="r1"), None)] == [one.id]
+
+
 async def test_the_index_forgets_what_redis_lost_and_is_built_anew_when_it_is_unusable(
     runtime: Runtime, tmp_path: Path, redis: Any
 ) -> None:

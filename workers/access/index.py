@@ -102,9 +102,7 @@ class AccessIndex:
             self._belong_to(db, archive.identity.id)
             with db:
                 db.execute("BEGIN IMMEDIATE")
-                for (known,) in db.execute("SELECT id FROM lines WHERE object IS NULL").fetchall():
-                    db.execute("DELETE FROM recordings WHERE id = ?", (known,))  # Redis may have lost it
-                db.execute("DELETE FROM lines WHERE object IS NULL")
+                _forget_waiting(db)
                 _add(db, waiting, None)
             started = utc_now().date()
             found = (key for key in self._listed(db, archive, started) if not _has(db, key))
@@ -231,19 +229,32 @@ def _in_groups(keys: Iterable[str], most: int) -> Iterator[list[str]]:
         yield group
 
 
+def _forget_waiting(db: sqlite3.Connection) -> None:
+    """Forget the lines that Redis alone held: it may have lost them."""
+    for (data,) in db.execute("SELECT line FROM lines WHERE object IS NULL").fetchall():
+        if (line := decode_line(data)) is not None:
+            db.executemany("DELETE FROM recordings WHERE recording_id = ? AND at = ? AND id = ?", _recordings_of(line))
+    db.execute("DELETE FROM lines WHERE object IS NULL")
+
+
 def _add(db: sqlite3.Connection, lines: Iterable[bytes], key: str | None) -> None:
-    """Add the lines of an object; of a line that is known already, its object."""
+    """Add the lines of an object, or with None of Redis; of a line that is known already, its object."""
     for data in lines:
         if (line := decode_line(data)) is None:
             log.warning("a line of the access log cannot be read; run `callvault verify --seals`", object=key)
             continue
         given = (line.id, line.at, line.who, *(_set(v) for v in (line.of, line.bytes, line.seconds, line.error)))
         db.execute(
-            "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET object = excluded.object",
+            "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET object = coalesce(excluded.object, object)",  # Redis may hold it still
             (*given, key, data),
         )
-        rows = ((recording_id, line.at, line.id) for recording_id in line.recordings)
-        db.executemany("INSERT OR IGNORE INTO recordings VALUES (?, ?, ?)", rows)
+        db.executemany("INSERT OR IGNORE INTO recordings VALUES (?, ?, ?)", _recordings_of(line))
+
+
+def _recordings_of(line: AccessLine) -> Iterator[tuple[str, str, str]]:
+    """The rows of a line in the table `recordings`."""
+    return ((recording_id, line.at, line.id) for recording_id in line.recordings)
 
 
 def _set(value: object) -> object:
