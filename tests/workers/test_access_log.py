@@ -314,6 +314,16 @@ async def test_the_index_says_what_it_could_not_read(runtime: Runtime, archive_f
     assert [one.line.who for one in index.find(AccessQuery(), None)] == ["Ann"]
 
 
+async def test_an_index_of_another_version_is_built_anew(runtime: Runtime, tmp_path: Path) -> None:
+    index = AccessIndex(tmp_path / "data")
+    await log_of(runtime).write(line("Ann"))
+    await bring_up_to_date(index, runtime.archive, runtime.redis)
+    with index._open() as db:
+        db.executescript("DROP TABLE lines; CREATE TABLE lines (id TEXT, later TEXT); PRAGMA user_version = 99;")
+    await bring_up_to_date(index, runtime.archive, runtime.redis)
+    assert [one.line.who for one in index.find(AccessQuery(), None)] == ["Ann"]
+
+
 async def test_an_index_of_another_archive_is_emptied(runtime: Runtime, tmp_path: Path) -> None:
     index = AccessIndex(tmp_path / "data")
     await log_of(runtime).write(line("Ann"))

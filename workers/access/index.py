@@ -175,7 +175,12 @@ class AccessIndex:
         private_file(self.path)
         db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
-            if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, _VERSION):
+                db.close()
+                self.remove()
+                return self._connect()
+            if version == 0:
                 db.executescript(_SCHEMA)
                 close_files(self.path.parent.glob(f"{NAME}*"))
         except BaseException:
