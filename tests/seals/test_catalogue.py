@@ -27,9 +27,9 @@ from text.times import utc_now
 from workers.catalogue.catalogue import Catalogue
 from workers.catalogue.file import CatalogueBusy
 from workers.catalogue.inventory import csv_lines
-from workers.catalogue.query import BadQuery, read_box, read_query, write_box
+from workers.catalogue.query import BadQuery, Query, read_box, read_query, write_box
 from workers.catalogue.rows import Row
-from workers.catalogue.search import Hit
+from workers.catalogue.search import Hit, count, ids_beginning, search, search_ids
 
 pytestmark = pytest.mark.timeout(300)  # the first test process makes the archive, and the others wait for it
 
@@ -436,3 +436,14 @@ def test_a_catalogue_that_is_locked_or_has_no_room_is_not_thrown_away(tmp_path: 
             catalogue.start_anew(passing)
     assert catalogue.count() == 1 and not list(tmp_path.glob("*.unusable*"))
     catalogue.close()
+
+
+@pytest.mark.parametrize("name", ["calls #1", "calls?", "100%25"])
+def test_a_data_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path / name / "catalogue.sqlite")
+    with catalogue.filling(), catalogue.writing():
+        catalogue.put_rows([Row(recording_id="r1", day="2026-11-25", key="k")])
+    catalogue.close()
+    assert [hit.row.recording_id for hit in search(catalogue.path, Query())] == ["r1"]
+    assert count(catalogue.path, Query()) == 1 and [*search_ids(catalogue.path, ["r1"])] == ["r1"]
+    assert ids_beginning(catalogue.path, "r", 2) == ["r1"]

@@ -80,6 +80,11 @@ class Hit(msgspec.Struct, kw_only=True):
     place: str = ""
 
 
+def _reading(path: Path) -> closing[sqlite3.Connection]:
+    """A connection that only reads, closed at the end of its block."""
+    return closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30))
+
+
 def search(path: Path, query: Query, limit: int = 100, before: str | None = None) -> list[Hit]:
     """The recordings of a catalogue that match, latest first.
 
@@ -93,7 +98,7 @@ def search(path: Path, query: Query, limit: int = 100, before: str | None = None
         BadNumber, BadWords: the number or the words are invalid.
         sqlite3.DatabaseError: the file cannot be read.
     """
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as db:
+    with _reading(path) as db:
         db.execute("PRAGMA cache_size = -32000")
         return list(_found(db, query, limit, before))
 
@@ -104,7 +109,7 @@ def count(path: Path, query: Query) -> int:
     Raises:
         as `search`.
     """
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as db:
+    with _reading(path) as db:
         where = _where(db, query)
         # In the order of what selects, so that it ends once it has counted enough; unless the rest leaves few to look at.
         first = [] if where.is_few or _is_short(db, query) else where.many[:1]
@@ -130,7 +135,7 @@ def search_ids(path: Path, recording_ids: Sequence[str]) -> dict[str, Hit]:
     Raises:
         sqlite3.DatabaseError: the file cannot be read.
     """
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as db:
+    with _reading(path) as db:
         where = " WHERE r.recording_id IN (SELECT value FROM json_each(?))"
         rows = db.execute(_SELECT + where, (json.dumps(list(recording_ids)),))
         hits = [Hit(row=_row(cells), state=state, opening=opening) for _, state, opening, *cells in rows]
@@ -143,7 +148,7 @@ def ids_beginning(path: Path, beginning: str, most: int) -> list[str]:
     Raises:
         sqlite3.DatabaseError: the file cannot be read.
     """
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as db:
+    with _reading(path) as db:
         sql = "SELECT recording_id FROM recordings WHERE recording_id >= ? AND recording_id < ? ORDER BY 1 LIMIT ?"
         return [str(id_) for (id_,) in db.execute(sql, (beginning, f"{beginning}\U0010ffff", most))]
 
