@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -86,33 +87,28 @@ class CommitRecordReader(RecordReader[CommitRecord]):
         return record
 
 
-class DamageReader(RecordReader[Damage]):
-    """Reads rows of the register of damage. It refuses a row under a wrong key: it would clear another object."""
+class KeyedReader(RecordReader[R]):
+    """Reads rows that say under which key they belong. It refuses a row under a wrong key: it would speak for something else.
 
-    def read(self, data: bytes | None, key: str) -> Damage:
+    Args:
+        kind: the type of the row.
+        name: the name of the row in errors.
+        key_of: the key of a row.
+    """
+
+    def __init__(self, kind: type[R], name: str, key_of: Callable[[R], str]) -> None:
+        super().__init__(kind, name)
+        self._key_of = key_of
+
+    def read(self, data: bytes | None, key: str) -> R:
         """Read a row.
 
         Raises:
             UnreadableRecord: as `RecordReader.read`, or the row belongs under another key.
         """
         row = super().read(data, key)
-        if layout.damage_key(row.key, row.number) != key:
-            raise UnreadableRecord(key, f"says that it is row {row.number} of {row.key}")
-        return row
-
-
-class ApiTokenReader(RecordReader[ApiToken]):
-    """Reads rows about API tokens. It refuses a row under a wrong key: it would speak for another token."""
-
-    def read(self, data: bytes | None, key: str) -> ApiToken:
-        """Read a row.
-
-        Raises:
-            UnreadableRecord: as `RecordReader.read`, or the row belongs under another key.
-        """
-        row = super().read(data, key)
-        if layout.api_token_key(row.id, row.number) != key:
-            raise UnreadableRecord(key, f"says that it is row {row.number} of API token {row.id}")
+        if (own := self._key_of(row)) != key:
+            raise UnreadableRecord(key, f"belongs under the key {own}")
         return row
 
 
@@ -120,8 +116,8 @@ class ApiTokenReader(RecordReader[ApiToken]):
 COMMIT_RECORD = CommitRecordReader(CommitRecord, "a commit record")
 DECISION: RecordReader[AnyDecision] = RecordReader(AnyDecision, "a decision")
 DUTIES: RecordReader[Duties] = RecordReader(Duties, "a statement of duties")
-DAMAGE = DamageReader(Damage, "a row of the register of damage")
-API_TOKEN = ApiTokenReader(ApiToken, "an API token")
+DAMAGE = KeyedReader(Damage, "a row of the register of damage", lambda row: layout.damage_key(row.key, row.number))
+API_TOKEN = KeyedReader(ApiToken, "an API token", lambda row: layout.api_token_key(row.id, row.number))
 IDENTITY: RecordReader[Identity] = RecordReader(Identity, "an archive's identity")
 GONE: RecordReader[Gone] = RecordReader(Gone, "a record of an original that was gone")
 NOT_ARCHIVED: RecordReader[NotArchived] = RecordReader(NotArchived, "a record of a recording that is not archived")
