@@ -106,8 +106,8 @@ def seconds_of(item: pytest.Item) -> float:
 def shared_by(item: pytest.Item) -> str:
     """What a test shares with others: the file whose server it uses, or the store; empty if nothing."""
     used = getattr(item, "fixturenames", ())
-    if "emulator" in used:
-        return str(item.callspec.params["emulator"])  # type: ignore[attr-defined]
+    if "emulator" in used and isinstance(item, pytest.Function):
+        return str(item.callspec.params["emulator"])
     return item.nodeid.partition("::")[0] if SERVERS & {*used} else ""
 
 

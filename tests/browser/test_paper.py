@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -17,12 +18,12 @@ def sealed_day(deployment: Deployment) -> str:
 @pytest.mark.parametrize("page", ["desk"], indirect=True)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_paper_there_is_the_content_with_who_printed_it_and_nothing_to_press(
-    scheme: str, page: Page, deployment: Deployment
+    scheme: Literal["light", "dark"], page: Page, deployment: Deployment
 ) -> None:
     paths = (f"recordings/{deployment.calls[0]['id']}", f"evidence/{sealed_day(deployment)}", "deletions")
     for path in paths:
         page.goto(f"/ops/{path}")
-        page.emulate_media(media="print", color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(media="print", color_scheme=scheme)
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         expect(
             page.get_by_text(re.compile(rf"printed 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC by Ada · /ops/{path}"))
